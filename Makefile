@@ -1,0 +1,54 @@
+# Everything runs in .venv, which `make setup` makes and keeps up to date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CLEAN := build/clean
+
+.PHONY: setup train test test-slow check benchmark wheel clean
+
+setup: $(STAMP)
+
+# torch first and by itself: it is most of the download, and a machine that offers its own build of the pinned
+# version (CPU only, or for its CUDA) then takes that one.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("metarl needs Python 3.11 or later: make PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP_INSTALL) torch
+	$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
+	touch $@
+
+train: setup  ## the main job: meta-train on HalfCheetah target velocities, adapt to held-out ones
+	$(BIN)/metarl train
+
+test: setup
+	$(BIN)/pytest -q
+
+test-slow: setup
+	$(BIN)/pytest -q -m slow
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/pytest -q tests/metarl/test_layout.py
+
+benchmark: setup
+	$(BIN)/python -m benchmarks
+
+# The wheel, in a clean environment and away from the source tree: what is missing from it shows here.
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv $(CLEAN)
+	$(CLEAN)/bin/python $(PIP_INSTALL) dist/*.whl
+	cd $(CLEAN) && bin/python -c 'import metarl.envs, metarl.agents; print(metarl.__file__)'
+	cd $(CLEAN) && bin/metarl families
+	cd $(CLEAN) && bin/metarl train --agent maml --family point_goal --name wheel training.iterations=2 training.tasks=4 \
+		training.envs_per_task=4 family.horizon=20 evaluation.tasks=4 evaluation.envs_per_task=4 tracking.wandb=disabled
+	cd $(CLEAN) && bin/metarl evaluate runs/wheel evaluation.tasks=4 evaluation.envs_per_task=4
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

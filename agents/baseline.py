@@ -1,0 +1,28 @@
+"""The linear feature baseline (Duan 2016), refitted for every task and every shot in one batched solve."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+OBSERVATION_CLIP = 10.0
+TIME_SCALE = 100.0  # steps
+
+
+def features(observations: Tensor, times: Tensor) -> Tensor:
+    """[o, o^2, t, t^2, t^3, 1] in float64; o [M, B, obs] clipped to +-10, t [B] steps / 100 -> [M, B, 2 obs + 4]."""
+    o = observations.double().clamp(-OBSERVATION_CLIP, OBSERVATION_CLIP)
+    t = (times.double() / TIME_SCALE).view(1, -1, 1).expand(len(o), -1, 1)
+    return torch.cat([o, o**2, t, t**2, t**3, torch.ones_like(t)], dim=-1)
+
+
+def fit(x: Tensor, targets: Tensor, valid: Tensor, ridge: float) -> Tensor:
+    """Ridge regression of every task at once: (X'X + ridge I) w = X'y.
+
+    x [M, B, F]; targets and valid [M, B] -> coefficients [M, F], float64.
+    """
+    masked = x * valid.unsqueeze(-1)
+    gram = masked.mT @ x
+    moment = (masked.mT @ targets.double().unsqueeze(-1)).squeeze(-1)
+    gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
+    return torch.linalg.solve(gram, moment)

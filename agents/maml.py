@@ -1,0 +1,374 @@
+"""MAML for reinforcement learning (Finn 2017): inner steps batched over tasks, outer step by ProMP or TRPO.
+
+With theta the meta-parameters, phi_0 = theta and phi_{k+1} = phi_k - alpha_k grad L_k(phi_k) for each task, where L_k
+is the policy-gradient loss of shot k, the outer step lowers the loss of the last shot as a function of theta. Per-task
+means are summed over tasks before differentiation, so that every task's inner gradient is its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.agents import baseline, numerics
+from metarl.agents.agent import Rollout, Trial
+from metarl.agents.policy import Gaussian, GaussianPolicy, Layers
+from metarl.agents.settings import MamlSettings
+
+
+@dataclass(frozen=True)
+class MamlBelief:
+    """The parameters that each task's policy has reached."""
+
+    parameters: Tensor
+    """[M, P] flat."""
+    layers: Layers
+    """The same, as stacked layers."""
+    std: Tensor
+    """[M, 1, act] of the policy's actions."""
+    steps: int
+    """Inner steps taken."""
+
+
+class Batch(NamedTuple):
+    """One shot as the losses read it: B = T x N steps of M tasks."""
+
+    observations: Tensor
+    """[M, B, obs]."""
+    actions: Tensor
+    """[M, B, act]."""
+    advantages: Tensor
+    """[M, B], normalised by task."""
+    weights: Tensor
+    """[M, B], 1 / (valid steps of the task) where valid, else 0."""
+
+    def tasks(self, chunk: slice) -> Batch:
+        return Batch(*(x[chunk] for x in self))
+
+    def steps(self, index: Tensor) -> Batch:
+        """A share of the steps, their weights summing to 1 again."""
+        observations, actions, advantages, weights = (x[:, index] for x in self)
+        return Batch(observations, actions, advantages, weights / weights.sum(1, keepdim=True).clamp(min=1e-12))
+
+
+class Maml:
+    """Model-agnostic meta-learning of a Gaussian policy."""
+
+    def __init__(
+        self,
+        settings: MamlSettings,
+        observation_size: int,
+        action_size: int,
+        horizon: int,
+        generator: torch.Generator,
+        device: torch.device,
+    ):
+        _check(settings)
+        self.settings = settings
+        self.policy = GaussianPolicy(
+            observation_size, action_size, settings.hidden_sizes, settings.activation, settings.min_std
+        )
+        self.device = device
+        self.theta = self.policy.initial(settings.initial_std, generator).to(device)
+        """Meta-parameters [P]."""
+        self._optimiser = torch.optim.Adam([self.theta], lr=settings.promp_lr)
+
+    def begin(self, num_tasks: int, envs_per_task: int) -> MamlBelief:
+        return self._belief(self.theta.expand(num_tasks, -1), 0)
+
+    def act(self, belief: MamlBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, MamlBelief]:
+        actions = self.policy(belief.layers, observations.to(self.device, self.theta.dtype)).mean
+        if noise is not None:
+            actions = actions + belief.std * noise.to(self.device)
+        return actions, belief
+
+    def observe(self, belief: MamlBelief, rewards: Tensor, ended: Tensor) -> MamlBelief:
+        return belief
+
+    def adapt(self, belief: MamlBelief, rollout: Rollout) -> MamlBelief:
+        """One inner step on the rollout."""
+        batch = self.prepare(rollout)
+        adapted = torch.empty_like(belief.parameters)
+        for chunk in self._chunks(len(adapted)):
+            phi = belief.parameters[chunk].detach().requires_grad_()
+            adapted[chunk] = self._inner_step(phi, batch.tasks(chunk), belief.steps, create_graph=False).detach()
+        return self._belief(adapted, belief.steps + 1)
+
+    def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
+        batches = [self.prepare(rollout) for rollout in trial.rollouts]
+        old = [self._distributions(b.parameters, batch) for b, batch in zip(trial.beliefs, batches, strict=True)]
+        step = self._promp_step if self.settings.outer == "promp" else self._trpo_step
+        metrics = step(batches, old, trial, generator)
+        return {**metrics, "std": float(self.theta[-self.policy.action_size :].exp().mean())}
+
+    def state_dict(self) -> dict[str, Any]:
+        return copy.deepcopy({"theta": self.theta.detach(), "optimiser": self._optimiser.state_dict()})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        theta = state["theta"]
+        if theta.shape != self.theta.shape:
+            raise ValueError(
+                f"the checkpoint's policy has {theta.numel()} parameters, this one {self.theta.numel()}: "
+                "their layer sizes, observations or actions differ; use the config that the checkpoint was made with"
+            )
+        self.theta.copy_(theta)
+        self._optimiser.load_state_dict(state["optimiser"])
+
+    def prepare(self, rollout: Rollout) -> Batch:
+        """Advantages over the refitted baseline, and the steps laid flat by task."""
+        rollout = rollout.to(self.device)
+        steps, m, n = rollout.rewards.shape
+        s = self.settings
+        ended = rollout.terminated | rollout.truncated | ~rollout.valid
+        returns = numerics.discounted_returns(rollout.rewards, ended, s.discount)
+        times = torch.arange(steps, device=self.device).repeat_interleave(n)  # [B]
+        observations = _by_task(rollout.observations)
+        valid = _by_task(rollout.valid)
+        values = torch.empty(m, steps * n, dtype=torch.float64, device=self.device)
+        final_values = torch.zeros(m, n, dtype=torch.float64, device=self.device)
+        for chunk in self._chunks(m):
+            x = baseline.features(observations[chunk], times)
+            coefficients = baseline.fit(x, _by_task(returns)[chunk], valid[chunk], s.baseline_ridge)
+            values[chunk] = (x @ coefficients.unsqueeze(-1)).squeeze(-1)
+            if s.bootstrap_truncation:
+                last = rollout.valid[:, chunk].sum(0).view(-1, n)  # [m, N] steps taken
+                final_values[chunk] = _final_values(rollout.final_observations[chunk], last, coefficients)
+        by_time = values.view(m, steps, n).transpose(0, 1).to(rollout.rewards.dtype)  # [T, M, N]
+        next_values = torch.cat([by_time[1:], torch.zeros_like(by_time[:1])])
+        at_limit = final_values.to(by_time.dtype).expand_as(by_time)
+        next_values = torch.where(rollout.truncated, at_limit, next_values * ~ended)
+        advantages = numerics.gae(rollout.rewards, by_time, next_values, ended, s.discount, s.gae_lambda)
+        weights = valid.double() / valid.sum(1, keepdim=True).clamp(min=1)
+        normalised = numerics.normalise(_by_task(advantages), weights, dim=1)
+        dtype = self.theta.dtype
+        return Batch(
+            observations.to(dtype), _by_task(rollout.actions).to(dtype), normalised.to(dtype), weights.to(dtype)
+        )
+
+    def adapted(self, theta: Tensor, batches: list[Batch], create_graph: bool) -> list[Tensor]:
+        """phi_0 = theta, phi_1, ... phi_K [M, P]: the parameters after each inner step, as functions of theta."""
+        phis = [theta.expand(len(batches[0].weights), -1)]
+        for k, batch in enumerate(batches[:-1]):
+            phis.append(self._inner_step(phis[-1], batch, k, create_graph))
+        return phis
+
+    def _belief(self, parameters: Tensor, steps: int) -> MamlBelief:
+        parameters = parameters.detach().clone()
+        layers = self.policy.layers(parameters)
+        return MamlBelief(parameters, layers, layers.log_std.exp(), steps)
+
+    def _chunks(self, num_tasks: int) -> Iterator[slice]:
+        size = self.settings.tasks_per_chunk or num_tasks
+        return (slice(i, min(i + size, num_tasks)) for i in range(0, num_tasks, size))
+
+    def _inner_step(self, phi: Tensor, batch: Batch, k: int, create_graph: bool) -> Tensor:
+        """phi - alpha_k grad L_k(phi), [M, P]; as a function of theta if create_graph."""
+        lr = self.settings.inner_lr * self.settings.inner_lr_decay**k
+        second_order = create_graph and not self.settings.first_order
+        if not create_graph:
+            phi = phi.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(self._inner_loss(phi, batch).sum(), phi, create_graph=second_order)
+        return phi - lr * gradient
+
+    def _inner_loss(self, phi: Tensor, batch: Batch) -> Tensor:
+        """-E[r A] with r = pi / stop_gradient(pi), or -E[log pi A]; both have the policy gradient; [M]."""
+        log_prob = numerics.gaussian_log_prob(*self.policy(self.policy.layers(phi), batch.observations), batch.actions)
+        if self.settings.inner_surrogate == "ratio":
+            log_prob = torch.exp(log_prob - log_prob.detach())
+        return -(batch.weights * log_prob * batch.advantages).sum(1)
+
+    def _distributions(self, parameters: Tensor, batch: Batch) -> Gaussian:
+        with torch.no_grad():
+            return self.policy(self.policy.layers(parameters), batch.observations)
+
+    def _promp_step(
+        self, batches: list[Batch], old: list[Gaussian], trial: Trial, generator: torch.Generator
+    ) -> dict[str, float]:
+        """ProMP (Rothfuss 2019): epochs of Adam on the clipped surrogate plus a KL penalty on the inner policies."""
+        num_tasks = len(batches[0].weights)
+        losses, kls, norms = [], [], []
+        for _ in range(self.settings.promp_epochs):
+            gradient, loss, kl = torch.zeros_like(self.theta), 0.0, 0.0
+            for chunk in self._chunks(num_tasks):
+                theta = self.theta.detach().requires_grad_()
+                here = [b.tasks(chunk) for b in batches]
+                before = [Gaussian(*(x[chunk] for x in g)) for g in old]
+                surrogate, inner_kl = self.promp_losses(theta, here, before)
+                total = (surrogate + self.settings.promp_inner_kl * inner_kl) / num_tasks
+                gradient += torch.autograd.grad(total, theta)[0]
+                loss += surrogate.item() / num_tasks
+                kl += inner_kl.item() / num_tasks
+            self.theta.grad = gradient
+            self._optimiser.step()
+            losses.append(loss)
+            kls.append(kl)
+            norms.append(float(gradient.norm()))
+        return {
+            "loss_before": losses[0],
+            "loss_after": losses[-1],
+            "inner_kl": kls[-1],
+            "gradient_norm": norms[0],
+        }
+
+    def promp_losses(self, theta: Tensor, batches: list[Batch], old: list[Gaussian]) -> tuple[Tensor, Tensor]:
+        """(clipped surrogate loss of the last shot, KL(old || new) of the earlier ones), each summed over tasks."""
+        phis = self.adapted(theta, batches, create_graph=True)
+        new = [self.policy(self.policy.layers(phi), b.observations) for phi, b in zip(phis, batches, strict=True)]
+        query = batches[-1]
+        ratio = _ratio(new[-1], old[-1], query.actions)
+        surrogate = numerics.clipped_surrogate(ratio, query.advantages, self.settings.promp_clip)
+        kl = sum(
+            (b.weights * numerics.gaussian_kl(*p, *q)).sum()
+            for b, p, q in zip(batches[:-1], old[:-1], new[:-1], strict=True)
+        )
+        return -(query.weights * surrogate).sum(), torch.as_tensor(kl)
+
+    def _trpo_step(
+        self, batches: list[Batch], old: list[Gaussian], trial: Trial, generator: torch.Generator
+    ) -> dict[str, float]:
+        """TRPO on the adapted policies: natural gradient by conjugate gradient, then a backtracking line search."""
+        s = self.settings
+        loss, gradient = self._meta_gradient(batches, old)
+        fisher = self._fisher(batches, [b.parameters for b in trial.beliefs], generator)
+        direction = numerics.conjugate_gradient(fisher, gradient, s.trpo_cg_iterations)
+        curvature = (direction @ fisher(direction)).clamp(min=1e-12)
+        step = -direction * torch.sqrt(2 * s.trpo_kl / curvature)
+        reached = {"loss": loss, "kl": 0.0}
+
+        def accept(theta: Tensor) -> bool:
+            reached["loss"], reached["kl"] = self._loss_and_kl(theta, batches, old)
+            return reached["loss"] < loss and reached["kl"] <= s.trpo_kl
+
+        theta, backtracks = numerics.backtracking_line_search(accept, self.theta, step, s.trpo_backtracks)
+        if backtracks == s.trpo_backtracks:
+            reached = {"loss": loss, "kl": 0.0}
+        self.theta.copy_(theta)
+        return {
+            "loss_before": loss,
+            "loss_after": reached["loss"],
+            "kl": reached["kl"],
+            "backtracks": float(backtracks),
+            "gradient_norm": float(gradient.norm()),
+        }
+
+    def _meta_gradient(self, batches: list[Batch], old: list[Gaussian]) -> tuple[float, Tensor]:
+        """The surrogate loss of the last shot, mean over tasks, and its gradient through the inner steps, [P]."""
+        num_tasks = len(batches[0].weights)
+        loss, gradient = 0.0, torch.zeros_like(self.theta)
+        for chunk in self._chunks(num_tasks):
+            theta = self.theta.detach().requires_grad_()
+            here = [b.tasks(chunk) for b in batches]
+            value = self.surrogate(theta, here, Gaussian(*(x[chunk] for x in old[-1]))) / num_tasks
+            gradient += torch.autograd.grad(value, theta)[0]
+            loss += value.item()
+        return loss, gradient
+
+    def surrogate(self, theta: Tensor, batches: list[Batch], old: Gaussian) -> Tensor:
+        """-E[pi / pi_old A] of the last shot after adaptation, summed over tasks."""
+        query = batches[-1]
+        phi = self.adapted(theta, batches, create_graph=True)[-1]
+        ratio = _ratio(self.policy(self.policy.layers(phi), query.observations), old, query.actions)
+        return -(query.weights * ratio * query.advantages).sum()
+
+    def _loss_and_kl(self, theta: Tensor, batches: list[Batch], old: list[Gaussian]) -> tuple[float, float]:
+        num_tasks = len(batches[0].weights)
+        loss, kl = 0.0, 0.0
+        for chunk in self._chunks(num_tasks):
+            here = [b.tasks(chunk) for b in batches]
+            query, before = here[-1], Gaussian(*(x[chunk] for x in old[-1]))
+            phi = self.adapted(theta, here, create_graph=False)[-1]
+            after = self._distributions(phi, query)
+            ratio = _ratio(after, before, query.actions)
+            loss -= (query.weights * ratio * query.advantages).sum().item() / num_tasks
+            kl += (query.weights * numerics.gaussian_kl(*before, *after)).sum().item() / num_tasks
+        return loss, kl
+
+    def _fisher(self, batches: list[Batch], parameters: list[Tensor], generator: torch.Generator):
+        """v -> J'FJ v + damping v, mean over tasks, on a share of the states.
+
+        Where old and new policies agree, the Hessian of the adapted policies' KL is J'FJ: F the Fisher matrix of the
+        adapted policy, J = prod_k (I - alpha_k H_k) the Jacobian of the inner steps, H_k the Hessian of L_k, symmetric.
+        """
+        s = self.settings
+        steps = batches[0].weights.shape[1]
+        share = max(1, round(s.trpo_fisher_share * steps))
+        index = torch.randperm(steps, generator=generator)[:share].to(self.device)
+        here = [b.steps(index) for b in batches]
+        products = [
+            _ChunkProduct(self, [b.tasks(c) for b in here], [p[c] for p in parameters])
+            for c in self._chunks(len(parameters[0]))
+        ]
+        num_tasks = len(parameters[0])
+
+        def product(v: Tensor) -> Tensor:
+            return sum((p(v) for p in products), s.trpo_damping * num_tasks * v) / num_tasks
+
+        return product
+
+
+class _ChunkProduct:
+    """J'FJ v, summed over a chunk of tasks."""
+
+    def __init__(self, agent: Maml, batches: list[Batch], parameters: list[Tensor]):
+        s = agent.settings
+        self._factors: list[tuple[float, Tensor, Tensor]] = []
+        if not s.first_order:
+            for k, (batch, phi) in enumerate(zip(batches[:-1], parameters[:-1], strict=True)):
+                phi = phi.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(agent._inner_loss(phi, batch).sum(), phi, create_graph=True)
+                self._factors.append((s.inner_lr * s.inner_lr_decay**k, phi, gradient))
+        query = batches[-1]
+        self._phi = parameters[-1].detach().requires_grad_()
+        new = agent.policy(agent.policy.layers(self._phi), query.observations)
+        kl = (query.weights * numerics.gaussian_kl(new.mean.detach(), new.log_std.detach(), *new)).sum()
+        (self._kl_gradient,) = torch.autograd.grad(kl, self._phi, create_graph=True)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        u = v.expand_as(self._phi)
+        for lr, phi, gradient in self._factors:
+            u = u - lr * torch.autograd.grad(gradient, phi, u, retain_graph=True)[0]
+        u = torch.autograd.grad(self._kl_gradient, self._phi, u, retain_graph=True)[0]
+        for lr, phi, gradient in reversed(self._factors):
+            u = u - lr * torch.autograd.grad(gradient, phi, u, retain_graph=True)[0]
+        return u.sum(0)
+
+
+def _ratio(new: Gaussian, old: Gaussian, actions: Tensor) -> Tensor:
+    """pi_new / pi_old of the actions, [M, B]."""
+    return torch.exp(numerics.gaussian_log_prob(*new, actions) - numerics.gaussian_log_prob(*old, actions))
+
+
+def _by_task(x: Tensor) -> Tensor:
+    """[T, M, N, ...] -> [M, T N, ...]."""
+    return x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
+
+
+def _final_values(observations: Tensor, times: Tensor, coefficients: Tensor) -> Tensor:
+    """The baseline at the episodes' last observations [M, N, obs] after `times` [M, N] steps, [M, N]."""
+    rows = [baseline.features(o.unsqueeze(1), t[:1])[:, 0] for o, t in zip(observations, times, strict=True)]
+    return (torch.stack(rows) @ coefficients.unsqueeze(-1)).squeeze(-1)
+
+
+def _check(s: MamlSettings) -> None:
+    """ValueError for a setting out of range."""
+    for name in ("inner_lr", "inner_lr_decay", "initial_std", "min_std", "baseline_ridge", "promp_lr", "trpo_kl"):
+        if not getattr(s, name) > 0:
+            raise ValueError(f"{name} must be greater than 0, got {getattr(s, name)}")
+    for name in ("discount", "gae_lambda"):
+        if not 0 <= getattr(s, name) <= 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {getattr(s, name)}")
+    for name in ("promp_clip", "promp_inner_kl", "trpo_damping", "tasks_per_chunk"):
+        if getattr(s, name) < 0:
+            raise ValueError(f"{name} must not be negative, got {getattr(s, name)}")
+    for name in ("promp_epochs", "trpo_cg_iterations", "trpo_backtracks"):
+        if getattr(s, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(s, name)}")
+    if not s.hidden_sizes or min(s.hidden_sizes) < 1:
+        raise ValueError(f"hidden_sizes must be positive, got {list(s.hidden_sizes)}")
+    if not 0 < s.trpo_fisher_share <= 1:
+        raise ValueError(f"trpo_fisher_share must be greater than 0 and at most 1, got {s.trpo_fisher_share}")

@@ -1,0 +1,156 @@
+"""What recurrent agents share: trials as sequences, running moments, and the network that reads them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.agents.numerics import discounted_returns, gae
+from metarl.agents.settings import Rl2Settings
+
+INPUT_CLIP = 10.0
+"""Bound on every normalised input of the network, and on normalised rewards."""
+
+
+@dataclass(frozen=True)
+class TrialSequence:
+    """Trials laid out for the GRU: slots that were not taken are moved behind those that were. L slots, B envs."""
+
+    inputs: Tensor
+    """[L, B, input], as the env gave them: not normalised."""
+    actions: Tensor
+    """[L, B, act]."""
+    rewards: Tensor
+    """[L, B], as the env gave them."""
+    steps: Tensor
+    """[L, B] bool, True where an action was taken: neither the slot after an episode nor padding."""
+    hidden: Tensor
+    """[1, B, H], state of the GRU before the first slot."""
+
+
+def front(chosen: Tensor) -> Tensor:
+    """Order [L, B] that moves the chosen rows [L, B] of each column to the front and keeps their order."""
+    return (~chosen).byte().argsort(dim=0, stable=True)
+
+
+def trial_gae(rewards: Tensor, values: Tensor, steps: Tensor, discount: float, lambda_: float) -> Tensor:
+    """Advantages [L, B] of whole trials: GAE over the slots that are steps, as one sequence; 0 at the others.
+
+    The value after the last step is 0, and only there: credit crosses from one episode to the next.
+    """
+    order = front(steps)
+    rewards, values = ((x * steps).take_along_dim(order, dim=0) for x in (rewards, values))
+    next_values = torch.cat([values[1:], torch.zeros_like(values[:1])])
+    ended = torch.zeros_like(steps)
+    return torch.zeros_like(values).scatter(0, order, gae(rewards, values, next_values, ended, discount, lambda_))
+
+
+def discounted_sums(rewards: Tensor, steps: Tensor, discount: float) -> Tensor:
+    """The discounted reward so far of every step, S_t = r_t + discount S_{t-1}, in one row: what scales rewards."""
+    order = front(steps)
+    rewards, steps = (x.take_along_dim(order, dim=0) for x in (rewards * steps, steps))
+    backwards = discounted_returns(rewards.flip(0), torch.zeros_like(steps), discount)
+    return backwards.flip(0)[steps]
+
+
+class Moments(nn.Module):
+    """Running mean and variance over everything seen (Chan 1979), by component; 0 and 1 until then."""
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.empty((), dtype=torch.float64))
+        self.register_buffer("mean", torch.empty(size))
+        self.register_buffer("variance", torch.empty(size))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.count.zero_()
+        self.mean.zero_()
+        self.variance.fill_(1.0)
+
+    def update(self, values: Tensor) -> None:
+        """Take in values [K, size]."""
+        count = self.count + len(values)
+        delta = values.mean(dim=0) - self.mean
+        squares = self.variance * self.count + values.var(dim=0, correction=0) * len(values)
+        self.mean += delta * (len(values) / count)
+        self.variance.copy_((squares + delta.square() * (self.count * len(values) / count)) / count)
+        self.count.copy_(count)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation [size], never zero."""
+        return (self.variance + 1e-8).sqrt()
+
+
+def head(widths: tuple[int, ...]) -> nn.Sequential:
+    """Hidden layers with tanh."""
+    return nn.Sequential(*(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh())))
+
+
+class Rl2Network(nn.Module):
+    """Embeddings, a GRU, and a head each for actor and critic."""
+
+    def __init__(self, settings: Rl2Settings, observation_size: int, action_size: int) -> None:
+        super().__init__()
+        self.sizes = (observation_size, action_size, 1, 2)
+        self.observation_moments = Moments(observation_size)
+        self.return_moments = Moments(1)
+        self.skip = settings.observation_skip
+        self.embed_observation = nn.Linear(observation_size, settings.observation_embedding)
+        self.embed_action = nn.Linear(action_size, settings.action_embedding)
+        self.embed_reward = nn.Linear(1, settings.reward_embedding)
+        embedding = settings.observation_embedding + settings.action_embedding + settings.reward_embedding + 2
+        self.gru = nn.GRU(embedding, settings.hidden_size)
+        widths = (settings.hidden_size + self.skip * observation_size, *settings.head_sizes)
+        self.actor = head(widths)
+        self.mean = nn.Linear(widths[-1], action_size)
+        self.critic = head(widths)
+        self.value = nn.Linear(widths[-1], 1)
+        self.log_std = nn.Parameter(torch.empty(action_size))
+
+    def initialise(self, initial_std: float, generator: torch.Generator) -> None:
+        """Orthogonal weights, zero biases; the layer of the means so small that the first policy is nearly zero."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 1:
+                nn.init.zeros_(parameter)
+            elif name.startswith("gru"):
+                for gate in parameter.data.chunk(3):
+                    nn.init.orthogonal_(gate, generator=generator)
+            else:
+                gain = 0.01 if name.startswith("mean") else 1.0 if name.startswith("value") else math.sqrt(2.0)
+                nn.init.orthogonal_(parameter, gain, generator=generator)
+        nn.init.constant_(self.log_std, math.log(initial_std))
+        for moments in (self.observation_moments, self.return_moments):
+            moments.reset()
+
+    def normalise(self, inputs: Tensor) -> Tensor:
+        """Slots [..., input] with standardised observations and scaled rewards, all clipped."""
+        observation, action, reward, flags = inputs.split(self.sizes, dim=-1)
+        observation = (observation - self.observation_moments.mean) / self.observation_moments.std
+        parts = [observation, action, reward / self.return_moments.std, flags]
+        return torch.cat(parts, dim=-1).clamp(-INPUT_CLIP, INPUT_CLIP)
+
+    def embed(self, normalised: Tensor) -> Tensor:
+        """What the GRU reads, [..., embedding], of normalised slots."""
+        observation, action, reward, flags = normalised.split(self.sizes, dim=-1)
+        parts = [self.embed_observation(observation), self.embed_action(action), self.embed_reward(reward)]
+        return torch.cat([functional.relu(torch.cat(parts, dim=-1)), flags], dim=-1)
+
+    def forward(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Means [L, B, act], values [L, B], last state [1, B, H] from slots [L, B, input] and a state [1, B, H]."""
+        normalised = self.normalise(inputs)
+        features, last = self.gru(self.embed(normalised), hidden)
+        if self.skip:
+            features = torch.cat([features, normalised[..., : self.sizes[0]]], dim=-1)
+        return self.mean(self.actor(features)), self.value(self.critic(features)).squeeze(-1), last

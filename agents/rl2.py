@@ -1,0 +1,306 @@
+"""RL2 (Duan 2016): a GRU that reads whole trials and learns to adapt in its hidden state, trained with PPO.
+
+The network reads one slot a step: observation, previous action, previous reward, and flags for the start and the end
+of an episode (the inputs of VariBAD, Zintgraf 2020). An episode of T steps gives T slots and one more, read in
+`adapt`, with the final observation and the last reward, so that the policy sees how the episode ended.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.agents.agent import Rollout, Trial
+from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian_log_prob
+from metarl.agents.recurrent import INPUT_CLIP, Rl2Network, TrialSequence, discounted_sums, front, trial_gae
+from metarl.agents.settings import Rl2Settings
+
+ADAM_EPSILON = 1e-5
+"""PPO's customary value; Adam's own 1e-8 makes the first steps too long."""
+
+
+@dataclass(frozen=True)
+class Rl2Belief:
+    """What the network has read of the tasks at hand, and what its next slot needs besides the observation."""
+
+    hidden: Tensor
+    """[M, N, H], state of the GRU."""
+    previous_action: Tensor
+    """[M, N, act], zero at the start of an episode."""
+    previous_reward: Tensor
+    """[M, N], zero at the start of an episode."""
+    start: Tensor
+    """[M, N] bool, True until the episode's first action."""
+    ended: Tensor
+    """[M, N] bool, True once the episode is over."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the policy that collected said of every slot, and what PPO is to make of it; each [L, B]."""
+
+    log_likelihoods: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+def slots(observations: Tensor, actions: Tensor, rewards: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """What the network reads [..., input]: observation, previous action and reward, flags of start and end."""
+    scalars = torch.stack([rewards, start.float(), end.float()], dim=-1)
+    return torch.cat([observations, actions, scalars], dim=-1)
+
+
+Columns = TypeVar("Columns", TrialSequence, Targets)
+
+
+def select(data: Columns, envs: Tensor) -> Columns:
+    """The columns of some envs [K]."""
+    return type(data)(**{f.name: getattr(data, f.name)[:, envs] for f in fields(data)})
+
+
+def clipped_value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float) -> Tensor:
+    """Huber loss of the values, or of the values clipped to +-clip around the old ones if that is larger."""
+    clipped = old_values + (values - old_values).clamp(-clip, clip)
+    return torch.maximum(
+        functional.huber_loss(values, targets, reduction="none"),
+        functional.huber_loss(clipped, targets, reduction="none"),
+    )
+
+
+def explained_variance(targets: Targets, steps: Tensor) -> float:
+    """Share of the returns' variance that the old values predict: 1 is all of it."""
+    returns, values = targets.returns[steps], targets.values[steps]
+    return 1.0 - ((returns - values).var() / (returns.var() + 1e-8)).item()
+
+
+def check(settings: Rl2Settings) -> None:
+    """Raise ValueError if a setting is out of its range."""
+    for name in (
+        "hidden_size",
+        "observation_embedding",
+        "action_embedding",
+        "reward_embedding",
+        "epochs",
+        "minibatches",
+    ):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"rl2: {name} must be at least 1, got {getattr(settings, name)}")
+    for name in ("initial_std", "min_std", "lr", "clip", "value_clip", "max_gradient_norm"):
+        if not getattr(settings, name) > 0.0:
+            raise ValueError(f"rl2: {name} must be greater than 0, got {getattr(settings, name)}")
+    for name in ("discount", "gae_lambda"):
+        if not 0.0 <= getattr(settings, name) <= 1.0:
+            raise ValueError(f"rl2: {name} must lie in [0, 1], got {getattr(settings, name)}")
+    if any(width < 1 for width in settings.head_sizes):
+        raise ValueError(f"rl2: every one of head_sizes must be at least 1, got {settings.head_sizes}")
+
+
+class Rl2:
+    """RL2 behind the Agent protocol: see `metarl.agents.agent.Agent`."""
+
+    def __init__(
+        self,
+        settings: Rl2Settings,
+        observation_size: int,
+        action_size: int,
+        horizon: int,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        check(settings)
+        self.settings = settings
+        self.action_size = action_size
+        self.device = device
+        with torch.device("meta"):  # default initialisation would draw from the global generator
+            network = Rl2Network(settings, observation_size, action_size)
+        self.network = network.to_empty(device="cpu")
+        self.network.initialise(settings.initial_std, generator)
+        self.network.to(device)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.lr, eps=ADAM_EPSILON)
+
+    def begin(self, num_tasks: int, envs_per_task: int) -> Rl2Belief:
+        """The belief of a network that has read nothing."""
+        shape = (num_tasks, envs_per_task)
+        return Rl2Belief(
+            hidden=torch.zeros(*shape, self.settings.hidden_size, device=self.device),
+            previous_action=torch.zeros(*shape, self.action_size, device=self.device),
+            previous_reward=torch.zeros(*shape, device=self.device),
+            start=torch.ones(shape, dtype=torch.bool, device=self.device),
+            ended=torch.zeros(shape, dtype=torch.bool, device=self.device),
+        )
+
+    @torch.no_grad()
+    def act(self, belief: Rl2Belief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, Rl2Belief]:
+        """Read a slot and act; an env whose episode is over reads nothing and keeps its previous action."""
+        means, hidden = self._read(belief, observations, belief.start, torch.zeros_like(belief.ended))
+        actions = means if noise is None else means + self._log_std().exp() * noise.to(self.device)
+        held = belief.ended.unsqueeze(-1)
+        return actions, replace(
+            belief,
+            hidden=torch.where(held, belief.hidden, hidden),
+            previous_action=torch.where(held, belief.previous_action, actions),
+            start=torch.zeros_like(belief.start),
+        )
+
+    @torch.no_grad()
+    def observe(self, belief: Rl2Belief, rewards: Tensor, ended: Tensor) -> Rl2Belief:
+        """Keep the rewards [M, N] of the last action for the next slot, and which episodes are over."""
+        return replace(
+            belief,
+            previous_reward=torch.where(belief.ended, belief.previous_reward, rewards.to(self.device)),
+            ended=belief.ended | ended.to(self.device),
+        )
+
+    @torch.no_grad()
+    def adapt(self, belief: Rl2Belief, rollout: Rollout) -> Rl2Belief:
+        """Read the slot after the episode, with its last reward; the next episode starts from that hidden state."""
+        end = torch.ones_like(belief.ended)
+        _, hidden = self._read(belief, rollout.final_observations, torch.zeros_like(end), end)
+        return replace(self.begin(*belief.ended.shape), hidden=hidden)
+
+    def _read(self, belief: Rl2Belief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Action means [M, N, act] and hidden states [M, N, H] after one slot."""
+        inputs = slots(observations.to(self.device), belief.previous_action, belief.previous_reward, start, end)
+        means, _, hidden = self.network(inputs.flatten(0, 1).unsqueeze(0), belief.hidden.flatten(0, 1).unsqueeze(0))
+        return means.view(belief.previous_action.shape), hidden.view(belief.hidden.shape)
+
+    def _log_std(self) -> Tensor:
+        return self.network.log_std.clamp(min=math.log(self.settings.min_std))
+
+    def _sequence(self, trial: Trial) -> TrialSequence:
+        """The slots of whole trials, without the envs that were flagged in any shot."""
+        rollouts = [rollout.to(self.device) for rollout in trial.rollouts]
+        episodes = [self._episode(rollout) for rollout in rollouts]
+        inputs, actions, rewards, taken, steps = (torch.cat(parts) for parts in zip(*episodes, strict=True))
+        keep = torch.stack([rollout.valid.any(dim=0).flatten() for rollout in rollouts]).all(dim=0)
+        order = front(taken)
+        wide = order.unsqueeze(-1)
+        return TrialSequence(
+            inputs=inputs.take_along_dim(wide, dim=0)[:, keep],
+            actions=actions.take_along_dim(wide, dim=0)[:, keep],
+            rewards=rewards.take_along_dim(order, dim=0)[:, keep],
+            steps=steps.take_along_dim(order, dim=0)[:, keep],
+            hidden=trial.beliefs[0].hidden.flatten(0, 1)[None, keep],
+        )
+
+    def _episode(self, rollout: Rollout) -> tuple[Tensor, ...]:
+        """Inputs, actions, rewards, taken and steps of one shot's T + 1 slots, [T + 1, B, ...], in env time."""
+        actions, rewards = rollout.actions.flatten(1, 2), rollout.rewards.flatten(1, 2)
+        valid = rollout.valid.flatten(1, 2)
+        last = (valid.sum(dim=0, keepdim=True) - 1).clamp(min=0)  # [1, B], the step that ended the episode
+        blank_action, blank_reward = torch.zeros_like(actions[:1]), torch.zeros_like(rewards[:1])
+        previous_actions = torch.cat([blank_action, actions[:-1], actions.take_along_dim(last.unsqueeze(-1), dim=0)])
+        previous_rewards = torch.cat([blank_reward, rewards[:-1], rewards.take_along_dim(last, dim=0)])
+        observations = torch.cat([rollout.observations, rollout.final_observations.unsqueeze(0)]).flatten(1, 2)
+        start, end = torch.zeros_like(previous_rewards), torch.zeros_like(previous_rewards)
+        start[0], end[-1] = 1.0, 1.0
+        inputs = slots(observations, previous_actions, previous_rewards, start, end)
+        taken = torch.cat([valid, valid.any(dim=0, keepdim=True)])
+        steps = torch.cat([valid, torch.zeros_like(valid[:1])])
+        return inputs, torch.cat([actions, blank_action]), torch.cat([rewards, blank_reward]), taken, steps
+
+    def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
+        """PPO on whole trials: back-propagation and credit cross from one episode to the next."""
+        sequence = self._sequence(trial)
+        num_envs = sequence.steps.shape[1]
+        if num_envs == 0:
+            return {"trials": 0.0}
+        targets = self._targets(sequence)
+        history = []
+        for _ in range(self.settings.epochs):
+            order = torch.randperm(num_envs, generator=generator, device=generator.device).to(self.device)
+            for envs in order.tensor_split(min(self.settings.minibatches, num_envs)):
+                history.append(self._step(select(sequence, envs), select(targets, envs)))
+        self._update_moments(sequence)
+        metrics = {name: sum(row[name] for row in history) / len(history) for name in history[0]}
+        return metrics | {
+            "trials": float(num_envs),
+            "std": self._log_std().exp().mean().item(),
+            "explained_variance": explained_variance(targets, sequence.steps),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+        }
+
+    @torch.no_grad()
+    def _targets(self, sequence: TrialSequence) -> Targets:
+        """One pass of the policy that collected, and GAE over each trial as one sequence."""
+        settings, steps = self.settings, sequence.steps
+        means, values, _ = self.network(sequence.inputs, sequence.hidden)
+        rewards = (sequence.rewards / self.network.return_moments.std).clamp(-INPUT_CLIP, INPUT_CLIP)
+        advantages = trial_gae(rewards, values, steps, settings.discount, settings.gae_lambda)
+        taken = advantages[steps]
+        return Targets(
+            log_likelihoods=gaussian_log_prob(means, self._log_std(), sequence.actions),
+            values=values,
+            advantages=(advantages - taken.mean()) / (taken.std(correction=0) + 1e-8),
+            returns=advantages + values,
+        )
+
+    def _step(self, sequence: TrialSequence, targets: Targets) -> dict[str, float]:
+        """One gradient step on a minibatch of whole trials."""
+        settings, steps = self.settings, sequence.steps
+        means, values, _ = self.network(sequence.inputs, sequence.hidden)
+        log_std = self._log_std()
+        log_ratio = (gaussian_log_prob(means, log_std, sequence.actions) - targets.log_likelihoods)[steps]
+        ratio = log_ratio.exp()
+        policy_loss = -clipped_surrogate(ratio, targets.advantages[steps], settings.clip).mean()
+        value_loss = clipped_value_loss(
+            values[steps], targets.values[steps], targets.returns[steps], settings.value_clip
+        ).mean()
+        entropy = gaussian_entropy(log_std)
+        loss = policy_loss + settings.value_weight * value_loss - settings.entropy_weight * entropy
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.max_gradient_norm)
+        kl = ((ratio - 1.0) - log_ratio).mean().item()  # Schulman's estimator, never negative
+        if settings.target_kl > 0.0:
+            self._adapt_learning_rate(kl)
+        self.optimiser.step()
+        return {
+            "policy_loss": policy_loss.item(),
+            "value_loss": value_loss.item(),
+            "entropy": entropy.item(),
+            "kl": kl,
+            "clip_fraction": ((ratio - 1.0).abs() > settings.clip).float().mean().item(),
+            "gradient_norm": norm.item(),
+        }
+
+    def _adapt_learning_rate(self, kl: float) -> None:
+        """Keep the policy's step near the target (Schulman 2017, section 4; rsl_rl's form of it)."""
+        group = self.optimiser.param_groups[0]
+        if kl > 2.0 * self.settings.target_kl:
+            group["lr"] = max(group["lr"] / 1.5, 1e-5)
+        elif kl < 0.5 * self.settings.target_kl:
+            group["lr"] = min(group["lr"] * 1.5, 1e-2)
+
+    def _update_moments(self, sequence: TrialSequence) -> None:
+        """After the update: a trial is learned from with the very inputs that it was collected with."""
+        if self.settings.normalise_observation:
+            observations = sequence.inputs[..., : self.network.sizes[0]]
+            self.network.observation_moments.update(observations[sequence.steps])
+        if self.settings.normalise_reward:
+            sums = discounted_sums(sequence.rewards, sequence.steps, self.settings.discount)
+            self.network.return_moments.update(sums.unsqueeze(-1))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training goes on from: plain types and tensors."""
+        return copy.deepcopy({"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave; raises ValueError if the shapes differ."""
+        for name, tensor in self.network.state_dict().items():
+            saved = state["network"].get(name)
+            if saved is None or saved.shape != tensor.shape:
+                found = "nothing" if saved is None else f"shape {tuple(saved.shape)}"
+                raise ValueError(
+                    f"this RL2 state does not fit: {name} has shape {tuple(tensor.shape)} here, {found} in the state; "
+                    "build the agent with the settings and the family it was saved with"
+                )
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])

@@ -1,0 +1,115 @@
+"""Settings of every agent. Apart from the agents, so that `metarl --help` need not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class MamlSettings:
+    """MAML for reinforcement learning (Finn 2017), outer step by TRPO or ProMP (Rothfuss 2019)."""
+
+    outer: Literal["promp", "trpo"] = "promp"
+    """Outer step: ProMP (clipped surrogate, Adam) or TRPO (natural gradient, line search)."""
+    first_order: bool = False
+    """Drop the second-order term of the meta-gradient (FOMAML)."""
+    inner_lr: float = 0.1
+    """Step size of the inner policy-gradient step."""
+    inner_lr_decay: float = 1.0
+    """Factor on the inner step size after each step (MAML 2017 evaluates with 0.5)."""
+    inner_surrogate: Literal["ratio", "log_likelihood"] = "ratio"
+    """Inner loss: likelihood ratio (low-variance curvature, ProMP) or log-likelihood (MAML 2017)."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Widths of the policy's hidden layers."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Activation of the hidden layers."""
+    initial_std: float = 1.0
+    """Initial standard deviation of the policy, in units of its action."""
+    min_std: float = 1e-6
+    """Smallest standard deviation of the policy."""
+    discount: float = 0.99
+    """Discount per step."""
+    gae_lambda: float = 1.0
+    """Lambda of generalised advantage estimation (Schulman 2016)."""
+    bootstrap_truncation: bool = False
+    """Bootstrap the value at a time limit. The published protocol of MAML and ProMP does not."""
+    baseline_ridge: float = 1e-5
+    """Ridge coefficient of the linear feature baseline."""
+    promp_lr: float = 1e-3
+    """ProMP: Adam's step size."""
+    promp_epochs: int = 5
+    """ProMP: full-batch gradient steps an iteration."""
+    promp_clip: float = 0.3
+    """ProMP: clip range of the likelihood ratio."""
+    promp_inner_kl: float = 5e-4
+    """ProMP: weight of the KL penalty between the pre-update policies."""
+    trpo_kl: float = 0.01
+    """TRPO: bound on the mean KL divergence between adapted policies."""
+    trpo_cg_iterations: int = 10
+    """TRPO: conjugate-gradient iterations."""
+    trpo_damping: float = 1e-5
+    """TRPO: damping of the Fisher-vector product."""
+    trpo_fisher_share: float = 0.2
+    """TRPO: share of the states that the Fisher-vector product uses."""
+    trpo_backtracks: int = 15
+    """TRPO: line-search steps, each shortening the step by 0.8."""
+    tasks_per_chunk: int = 8
+    """Tasks in one backward pass: a chunk that fits the cache is faster. 0: all at once."""
+
+
+@dataclass(frozen=True)
+class Rl2Settings:
+    """RL2 (Duan 2016): a GRU over whole trials, trained with PPO."""
+
+    hidden_size: int = 128
+    """Width of the GRU."""
+    observation_embedding: int = 32
+    """Width of the observation's embedding."""
+    action_embedding: int = 16
+    """Width of the previous action's embedding."""
+    reward_embedding: int = 16
+    """Width of the previous reward's embedding."""
+    head_sizes: tuple[int, ...] = (128,)
+    """Hidden layers of the actor, and of the critic, after the GRU that they share."""
+    initial_std: float = 1.0
+    """Initial standard deviation of the policy, in units of its action."""
+    min_std: float = 1e-3
+    """Smallest standard deviation of the policy."""
+    discount: float = 0.97
+    """Discount per step, across episodes of a trial."""
+    gae_lambda: float = 0.9
+    """Lambda of generalised advantage estimation, across episodes of a trial."""
+    lr: float = 7e-4
+    """Adam's step size."""
+    epochs: int = 2
+    """PPO passes over the data of an iteration."""
+    minibatches: int = 4
+    """Minibatches a pass, each of whole trials."""
+    clip: float = 0.1
+    """PPO's clip range of the likelihood ratio."""
+    value_clip: float = 0.1
+    """Largest change of a value in an iteration that the value loss rewards, in normalised reward."""
+    entropy_weight: float = 0.01
+    """Weight of the entropy bonus."""
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    max_gradient_norm: float = 0.5
+    """Norm at which gradients are clipped."""
+    normalise_reward: bool = True
+    """Divide rewards by the running standard deviation of the return."""
+    normalise_observation: bool = True
+    """Standardise observations with their running mean and standard deviation."""
+    observation_skip: bool = True
+    """Give the observation to actor and critic directly, beside the GRU's output."""
+    target_kl: float = 0.0
+    """Adapt the step size so that a policy step is about this KL divergence. 0: a constant step size."""
+
+
+AgentSettings = MamlSettings | Rl2Settings
+
+AGENT_SETTINGS: dict[str, type[AgentSettings]] = {
+    "maml": MamlSettings,
+    "rl2": Rl2Settings,
+}
+"""Every agent by name."""

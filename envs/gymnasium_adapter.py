@@ -1,0 +1,175 @@
+"""Every family as a Gymnasium environment: single, and vectorised on the batch (not as copies of the single one).
+
+import gymnasium, metarl
+env = gymnasium.make("metarl/HalfCheetahVelocity-v0")
+observation, info = env.reset(seed=0, options={"task": {"target_velocity": 1.5}})
+envs = gymnasium.make_vec("metarl/HalfCheetahVelocity-v0", num_envs=16)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from metarl.envs.settings import FAMILY_SETTINGS
+
+if TYPE_CHECKING:
+    from metarl.envs.family import Array, Task, TaskFamily
+
+
+def gymnasium_id(family: str) -> str:
+    """`half_cheetah_velocity` -> `metarl/HalfCheetahVelocity-v0`."""
+    return f"metarl/{''.join(word.capitalize() for word in family.split('_'))}-v0"
+
+
+def register_families() -> None:
+    """Register every family; imports neither MuJoCo nor the families."""
+    for name in FAMILY_SETTINGS:
+        gymnasium.register(
+            gymnasium_id(name),
+            entry_point="metarl.envs.gymnasium_adapter:FamilyEnv",
+            vector_entry_point="metarl.envs.gymnasium_adapter:FamilyVectorEnv",
+            kwargs={"family": name},
+            disable_env_checker=True,  # the batch gives copies already, and the checker would step every env twice
+        )
+
+
+def _make(family: str, settings: Mapping[str, Any]) -> TaskFamily:
+    from metarl.envs.registry import make_family
+
+    return make_family(FAMILY_SETTINGS[family](**settings))
+
+
+def _spaces(family: TaskFamily) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+    """(observation space, action space); the action space is what survives scaling and clipping."""
+    scale = family.action_scale
+    return (
+        gymnasium.spaces.Box(-np.inf, np.inf, (family.observation_size,), np.float32),
+        gymnasium.spaces.Box(
+            (family.action_low / scale).astype(np.float32), (family.action_high / scale).astype(np.float32)
+        ),
+    )
+
+
+def _task(family: TaskFamily, wanted: Task | Mapping[str, float]) -> Task:
+    return family.task(wanted if isinstance(wanted, Mapping) else wanted.values)
+
+
+def _generators(seed: int, count: int) -> list[np.random.Generator]:
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(count)]
+
+
+class FamilyEnv(gymnasium.Env):
+    """One env of one task. The task stays the same over resets, until a reset names a seed or a task.
+
+    `reset(options={"task": ...})` takes a `Task` or parameter values by name, and keeps it, whatever later seeds say.
+    `reset(seed=...)` draws the task from the training split by the seed, unless a task was named before.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, family: str, **settings: Any):
+        from metarl.envs.batch import BatchedEnv
+
+        self.family = _make(family, settings)
+        self.observation_space, self.action_space = _spaces(self.family)
+        self._env = BatchedEnv(self.family, 1, 1, threads=1)
+        self._drawn = self._named = False
+        self._rng = np.random.default_rng()
+
+    @property
+    def task(self) -> Task:
+        """The task at hand."""
+        return self._env.tasks[0]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self._rng, task_rng = _generators(seed, 2)
+        else:
+            task_rng = self._rng
+        if options and "task" in options:
+            self._env.set_tasks([_task(self.family, options["task"])])
+            self._drawn = self._named = True
+        elif not self._named and (seed is not None or not self._drawn):
+            self._env.set_tasks(self.family.sample(1, task_rng))
+            self._drawn = True
+        return self._env.reset([self._rng])[0, 0], self._info()
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        if not self._env.active[0, 0]:
+            raise gymnasium.error.ResetNeeded("the episode is over, or none was started; call reset() before step()")
+        sums = {name: float(total[0]) for name, total in self._env.term_sums.items()}
+        step = self._env.step(np.asarray(action, dtype=np.float64)[None, None])
+        terms = {f"reward/{name}": float(total[0]) - sums[name] for name, total in self._env.term_sums.items()}
+        faulted = bool(step.faulted[0, 0])
+        return (
+            step.observations[0, 0],
+            float(step.rewards[0, 0]),
+            bool(step.terminated[0, 0]),
+            bool(step.truncated[0, 0]) or faulted,
+            {**self._info(), **terms, "fault": faulted},
+        )
+
+    def _info(self) -> dict[str, Any]:
+        return {"task": dict(self.task.values)}
+
+
+class FamilyVectorEnv(VectorEnv):
+    """num_envs tasks, one env each, in one batch; an episode that ends starts anew in the same step.
+
+    `reset(options={"tasks": [...]})` names one task an env; `reset(seed=...)` draws them from the training split.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(self, family: str, num_envs: int = 1, threads: int = 0, **settings: Any):
+        from metarl.envs.batch import BatchedEnv
+
+        self.family = _make(family, settings)
+        self.num_envs = num_envs
+        self.single_observation_space, self.single_action_space = _spaces(self.family)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._env = BatchedEnv(self.family, num_envs, 1, threads)
+        self._rngs = _generators(int(np.random.SeedSequence().generate_state(1)[0]), num_envs)
+        self._drawn = self._named = False
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The task of each env."""
+        return self._env.tasks
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            *self._rngs, task_rng = _generators(seed, self.num_envs + 1)
+        else:
+            task_rng = self._rngs[0]
+        if options and "tasks" in options:
+            self._env.set_tasks([_task(self.family, task) for task in options["tasks"]])
+            self._drawn = self._named = True
+        elif not self._named and (seed is not None or not self._drawn):
+            self._env.set_tasks(self.family.sample(self.num_envs, task_rng))
+            self._drawn = True
+        return self._env.reset(self._rngs)[:, 0], {}
+
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        step = self._env.step(np.asarray(actions, dtype=np.float64)[:, None])
+        observations, faulted = step.observations[:, 0], step.faulted[:, 0]
+        terminated, truncated = step.terminated[:, 0], step.truncated[:, 0] | faulted
+        infos: dict[str, Any] = {"fault": faulted, "_fault": np.ones(self.num_envs, dtype=bool)}
+        ended = terminated | truncated
+        if ended.any():
+            final = np.full(self.num_envs, None, dtype=object)
+            for i in np.flatnonzero(ended):
+                final[i] = observations[i]
+            infos |= {"final_obs": final, "_final_obs": ended}
+            fresh = self._env.reset(self._rngs, ended[:, None])[:, 0]
+            observations = np.where(ended[:, None], fresh, observations)
+        return observations, step.rewards[:, 0].astype(np.float64), terminated, truncated, infos

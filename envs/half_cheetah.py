@@ -1,0 +1,170 @@
+"""HalfCheetah families: velocity, direction (MAML 2017, ProMP, PEARL), mass (RoML). Gymnasium's own model."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from metarl.envs.family import Array, RewardTerm, State, TaskFamily, load_spec
+from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform
+from metarl.envs.settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings, HalfCheetahVelocitySettings
+
+MODEL = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
+FRAME_SKIP = 5
+RESET_POSITION = 0.1  # half-width of the uniform noise on qpos, m and rad
+RESET_VELOCITY = 0.1  # standard deviation of the noise on qvel, m/s and rad/s
+LIMB_RADIUS = 0.046  # m, of every geom but the floor
+JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "front_foot")
+OBSERVATION_NAMES = (
+    "root_z [m]",
+    "root_pitch [rad]",
+    *(f"{joint} [rad]" for joint in JOINTS),
+    "root_x_velocity [m/s]",
+    "root_z_velocity [m/s]",
+    "root_pitch_velocity [rad/s]",
+    *(f"{joint}_velocity [rad/s]" for joint in JOINTS),
+)
+
+
+@functools.cache
+def _neutral() -> mujoco.MjSpec:
+    return load_spec(str(MODEL))
+
+
+def base() -> mujoco.MjSpec:
+    """Gymnasium's robot, each body's mass and inertia its own."""
+    return _neutral().copy()
+
+
+def observe(state: State) -> Array:
+    """qpos[1:], qvel: without the place on the track."""
+    return np.concatenate([state.qpos[:, 1:], state.qvel], axis=1)
+
+
+def observe_with_torso(state: State) -> Array:
+    """qpos[1:], qvel, torso position, as RoML publishes it."""
+    return np.concatenate([state.qpos[:, 1:], state.qvel, state.xpos[:, 1]], axis=1)
+
+
+def velocity(state: State) -> Array:
+    """Forward velocity of the root over the control step, [S] m/s."""
+    return (state.qpos[:, 0] - state.previous_qpos[:, 0]) / state.dt
+
+
+def velocity_error(state: State) -> Array:
+    """|v - v*|, [S] m/s."""
+    return np.abs(velocity(state) - state.task["target_velocity"])
+
+
+def directed_velocity(state: State) -> Array:
+    """g v, [S] m/s."""
+    return state.task["direction"] * velocity(state)
+
+
+def torso_height(state: State) -> Array:
+    """Height of the torso over its place in the model, [S] m."""
+    return state.qpos[:, 1]
+
+
+def control_cost(state: State) -> Array:
+    """Squared norm of the applied action, [S]."""
+    return np.einsum("sa,sa->s", state.action, state.action)
+
+
+def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+    """As Gymnasium's HalfCheetah-v5 resets."""
+    qpos = model.qpos0 + rng.uniform(-RESET_POSITION, RESET_POSITION, (n, model.nq))
+    return qpos, RESET_VELOCITY * rng.standard_normal((n, model.nv))
+
+
+def scale_mass(spec: mujoco.MjSpec, factor: float, *, scale_inertia: bool) -> None:
+    """Multiply every body's mass, and set every limb's radius to .046 m x factor (RoML)."""
+    for body in spec.bodies[1:]:
+        body.mass *= factor
+        if scale_inertia:
+            body.inertia *= factor
+        for geom in body.geoms:
+            geom.size[0] = LIMB_RADIUS * factor
+
+
+def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskFamily:
+    if settings.control_cost < 0:
+        raise ValueError(f"control_cost must not be negative, got {settings.control_cost}")
+    return TaskFamily(
+        base=base,
+        rewards={**rewards, "control": RewardTerm(control_cost, weight=-settings.control_cost)},
+        reset=reset,
+        action_low=np.full(6, -1.0),
+        action_high=np.full(6, 1.0),
+        horizon=settings.horizon,
+        frame_skip=FRAME_SKIP,
+        action_scale=settings.action_scale,
+        settings=settings,
+        **{"observe": observe, "observation_names": OBSERVATION_NAMES, **rest},
+    )
+
+
+def half_cheetah_velocity(settings: HalfCheetahVelocitySettings) -> TaskFamily:
+    """Reward -|v - v*| - c a^2."""
+    target = Parameter(
+        name="target_velocity",
+        unit="m/s",
+        distribution=Uniform(settings.velocity_low, settings.velocity_high),
+        law=Law("target of the reward"),
+        neutral=0.0,
+    )
+    return _family(
+        settings,
+        {"velocity": RewardTerm(velocity_error, weight=-1.0)},
+        name="half_cheetah_velocity",
+        description="HalfCheetah at a target velocity that only the reward tells of",
+        parameters=(target,),
+    )
+
+
+def half_cheetah_direction(settings: HalfCheetahDirectionSettings) -> TaskFamily:
+    """Reward g v - c a^2."""
+    direction = Parameter(
+        name="direction",
+        unit="1",
+        distribution=Choice((-1.0, 1.0)),
+        law=Law("sign of the reward"),
+        neutral=1.0,
+    )
+    return _family(
+        settings,
+        {"velocity": RewardTerm(directed_velocity)},
+        name="half_cheetah_direction",
+        description="HalfCheetah forwards or backwards, as only the reward tells",
+        parameters=(direction,),
+    )
+
+
+def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
+    """Reward v - c a^2 + torso height."""
+    consistent = settings.inertia == "consistent"
+    mass = Parameter(
+        name="mass_scale",
+        unit="1",
+        distribution=LogUniform(2**-settings.mass_exponent, 2**settings.mass_exponent),
+        law=Law(
+            f"masses and radii x value, inertia {'x value' if consistent else 'kept'}",
+            functools.partial(scale_mass, scale_inertia=consistent),
+        ),
+        neutral=1.0,
+        above=0.0,
+    )
+    return _family(
+        settings,
+        {"velocity": RewardTerm(velocity), "height": RewardTerm(torso_height)},
+        name="half_cheetah_mass",
+        description="HalfCheetah of unknown mass, forwards as fast as it can",
+        parameters=(mass,),
+        observe=observe_with_torso,
+        observation_names=(*OBSERVATION_NAMES, "torso_x [m]", "torso_y [m]", "torso_z [m]"),
+    )

@@ -1,0 +1,87 @@
+"""Point goal (2D navigation, MAML 2017): a point moves by its action; only the reward tells where the goal is."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from metarl.envs.family import Array, RewardTerm, State, TaskFamily
+from metarl.envs.parameters import Law, Parameter, Uniform
+from metarl.envs.settings import PointGoalSettings
+
+STEP = 0.1  # m, largest displacement on an axis in one step
+REACHED = 0.01  # m, distance on each axis at which the goal counts as reached
+DT = 0.1  # s, one simulation step a control step
+
+
+def base() -> mujoco.MjSpec:
+    """A point on two frictionless slides, without gravity."""
+    spec = mujoco.MjSpec()
+    spec.modelname = "point"
+    spec.option.timestep = DT
+    spec.option.gravity = (0, 0, 0)
+    point = spec.worldbody.add_body(name="point")
+    for name, axis in (("x", (1, 0, 0)), ("y", (0, 1, 0))):
+        point.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis)
+    point.add_geom(name="point", size=(0.02, 0, 0), mass=1, contype=0, conaffinity=0, rgba=(0.2, 0.4, 0.9, 1))
+    return spec
+
+
+def displace(state: State) -> None:
+    """The action is the displacement of this step: a force-free body moves by qvel dt."""
+    state.qvel[:] = state.action / DT
+
+
+def observe(state: State) -> Array:
+    """[S, 2] m, the position."""
+    return state.qpos
+
+
+def to_goal(state: State) -> Array:
+    """goal - position, [S, 2] m."""
+    return np.stack([state.task["goal_x"], state.task["goal_y"]], axis=1) - state.qpos
+
+
+def distance(state: State) -> Array:
+    """[S] m, to the goal."""
+    return np.linalg.norm(to_goal(state), axis=1)
+
+
+def reached(state: State) -> Array:
+    """Within a centimetre on both axes, [S] bool."""
+    return np.all(np.abs(to_goal(state)) < REACHED, axis=1)
+
+
+def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+    """At the origin, at rest."""
+    return np.zeros((n, model.nq)), np.zeros((n, model.nv))
+
+
+def point_goal(settings: PointGoalSettings) -> TaskFamily:
+    """The family of goals in a square around the start."""
+    return TaskFamily(
+        name="point_goal",
+        description="point that finds an unseen goal on the plane",
+        base=base,
+        parameters=tuple(
+            Parameter(
+                name=f"goal_{axis}",
+                unit="m",
+                distribution=Uniform(-settings.goal_range, settings.goal_range),
+                law=Law("goal of the reward"),
+                neutral=0.0,
+            )
+            for axis in "xy"
+        ),
+        observe=observe,
+        observation_names=("x [m]", "y [m]"),
+        rewards={"distance": RewardTerm(distance, weight=-1.0)},
+        reset=reset,
+        action_low=np.full(2, -STEP),
+        action_high=np.full(2, STEP),
+        horizon=settings.horizon,
+        frame_skip=1,
+        terminate=reached,
+        actuate=displace,
+        settings=settings,
+    )

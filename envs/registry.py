@@ -1,0 +1,28 @@
+"""Every family by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from metarl.envs import half_cheetah, point_goal
+from metarl.envs.family import TaskFamily
+from metarl.envs.settings import (
+    FamilySettings,
+    HalfCheetahDirectionSettings,
+    HalfCheetahMassSettings,
+    HalfCheetahVelocitySettings,
+    PointGoalSettings,
+)
+
+FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
+    PointGoalSettings: point_goal.point_goal,
+    HalfCheetahVelocitySettings: half_cheetah.half_cheetah_velocity,
+    HalfCheetahDirectionSettings: half_cheetah.half_cheetah_direction,
+    HalfCheetahMassSettings: half_cheetah.half_cheetah_mass,
+}
+
+
+def make_family(settings: FamilySettings) -> TaskFamily:
+    """The family that the settings describe; ValueError if they describe none."""
+    return FAMILIES[type(settings)](settings)

@@ -1,0 +1,38 @@
+"""Meta-reinforcement learning for robots. `metarl.train`, `metarl.load` and `metarl.evaluate` are the Python API."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from metarl.envs.gymnasium_adapter import register_families
+
+if TYPE_CHECKING:
+    from metarl.api import resume, train
+    from metarl.config import RunConfig, load_config, preset
+    from metarl.evaluation import evaluate
+    from metarl.provenance import VERSION as __version__  # noqa: N811
+    from metarl.run import load_run as load
+
+__all__ = ["train", "resume", "load", "evaluate", "preset", "load_config", "RunConfig", "__version__"]
+
+_HOME = {
+    "train": ("metarl.api", "train"),
+    "resume": ("metarl.api", "resume"),
+    "load": ("metarl.run", "load_run"),
+    "evaluate": ("metarl.evaluation", "evaluate"),
+    "preset": ("metarl.config", "preset"),
+    "load_config": ("metarl.config", "load_config"),
+    "RunConfig": ("metarl.config", "RunConfig"),
+    "__version__": ("metarl.provenance", "VERSION"),
+}
+"""Where each public name is. They are imported when they are asked for: torch and MuJoCo take seconds."""
+
+register_families()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'metarl' has no attribute {name!r}")
+    module, attribute = _HOME[name]
+    return getattr(importlib.import_module(module), attribute)

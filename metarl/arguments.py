@@ -1,0 +1,134 @@
+"""Command-line arguments: sorted and checked here, so that every mistake is one line; parsed and documented by tyro."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+
+from metarl.agents.settings import AGENT_SETTINGS
+from metarl.config import EvaluationSettings, TrackingSettings, TrainingSettings, coerce
+from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.errors import UsageError, nearest
+
+T = TypeVar("T")
+
+OPTION = re.compile(r"(?P<dashes>--)?(?P<name>[A-Za-z][\w.-]*)(=(?P<value>.*))?", re.DOTALL)
+TRUTH = {"true": True, "false": False}
+
+
+def _names(kind: Any) -> set[str]:
+    """Dotted names of all settings, of whichever agent and family, whose type is `kind` or a `kind` of something."""
+    sections = [("agent", cls) for cls in AGENT_SETTINGS.values()] + [
+        ("family", cls) for cls in FAMILY_SETTINGS.values()
+    ]
+    sections += [("training", TrainingSettings), ("evaluation", EvaluationSettings), ("tracking", TrackingSettings)]
+    return {
+        f"{section}.{name}"
+        for section, cls in sections
+        for name, annotation in typing.get_type_hints(cls).items()
+        if kind in (annotation, typing.get_origin(annotation))
+    }
+
+
+LISTS = _names(tuple)
+SWITCHES = _names(bool)
+
+
+@dataclass
+class Arguments:
+    """Arguments sorted into positionals and options, each option with its values as they were typed."""
+
+    positionals: list[str]
+    options: dict[str, list[str]]
+    """Values by name, with underscores for hyphens."""
+    help: bool
+
+    @staticmethod
+    def split(tokens: Sequence[str]) -> Arguments:
+        """Sort tokens: `--a.b c`, `--a.b=c` and `a.b=c` are the same; a list takes what follows up to the next option."""
+        result = Arguments([], {}, help=False)
+        rest = list(tokens)
+        while rest:
+            token = rest.pop(0)
+            match = _option(token)
+            if token in ("-h", "--help"):
+                result.help = True
+            elif match is None:
+                result.positionals.append(token)
+            else:
+                name = match["name"].replace("-", "_")
+                if name in result.options:
+                    raise UsageError(f"{flag(name)} is given twice")
+                result.options[name] = [match["value"]] if match["value"] is not None else _values(name, rest)
+        return result
+
+    def take(self, names: Collection[str]) -> dict[str, str]:
+        """Remove and return the plain options of a command: those that are no settings."""
+        taken = {}
+        for name in [n for n in self.options if n in names]:
+            values = self.options.pop(name)
+            if not values or not values[0]:
+                raise UsageError(f"{flag(name)} needs a value")
+            taken[name] = values[0]
+        return taken
+
+    def parse(self, command: T, types: Mapping[str, Any], plain: Collection[str], prog: str) -> T:
+        """The command with the options that are left put in; `types` are the settings that it has, by dotted name."""
+        tokens = ["--help"] if self.help else []
+        for name, values in self.options.items():
+            if name not in types:
+                raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, [*plain, *types]))}")
+            tokens += _tokens(name, self._check(name, values, types[name]))
+        config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+        return tyro.cli(type(command), default=command, prog=prog, args=tokens, config=config)
+
+    @staticmethod
+    def _check(name: str, values: list[str], annotation: Any) -> Any:
+        """The values as the type, by the rules of config files, or UsageError."""
+        if typing.get_origin(annotation) is tuple:
+            entries = values[0].strip("[]() ").split(",") if len(values) == 1 else values
+            return coerce([_scalar(entry) for entry in entries if entry], annotation, flag(name))
+        if not values:
+            raise UsageError(f"{flag(name)} needs a value")
+        if annotation is bool:
+            return coerce(TRUTH.get(values[0].lower(), values[0]), bool, flag(name))
+        return coerce(_scalar(values[0]) if annotation in (int, float) else values[0], annotation, flag(name))
+
+
+def flag(name: str) -> str:
+    """An option as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _option(token: str) -> re.Match[str] | None:
+    match = OPTION.fullmatch(token)
+    return match if match and (match["dashes"] or ("." in match["name"] and match["value"] is not None)) else None
+
+
+def _values(name: str, rest: list[str]) -> list[str]:
+    """Take an option's values from the tokens after it."""
+    if name in SWITCHES and not (rest and rest[0].lower() in TRUTH):
+        return ["true"]
+    values = []
+    while rest and (name in LISTS or not values) and _option(rest[0]) is None and rest[0] not in ("-h", "--help"):
+        values.append(rest.pop(0))
+    return values
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def _tokens(name: str, value: Any) -> list[str]:
+    """A checked value as tyro reads it."""
+    return [flag(name), *map(str, value)] if isinstance(value, tuple) else [f"{flag(name)}={value}"]

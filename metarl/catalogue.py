@@ -1,0 +1,65 @@
+"""`metarl families`: what there is to train on."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from typing import get_type_hints
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from metarl.envs.family import TaskFamily
+from metarl.envs.registry import make_family
+from metarl.envs.settings import FamilySettings
+
+
+def show_families(settings: Iterable[FamilySettings], console: Console | None = None) -> None:
+    """Print each family: its parameters and its settings with their defaults."""
+    console = console or Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
+    for chosen in settings:
+        family = make_family(chosen)
+        console.print(f"\n[bold]{family.name}[/bold]  {family.description}", highlight=False)
+        console.print(
+            f"{family.observation_size} observations, {family.action_size} actions, {family.horizon} steps an episode; "
+            f"{splits(family)}",
+            highlight=False,
+        )
+        console.print(table(("parameter", "unit", "tasks", "neutral", "law"), parameter_rows(family)))
+        console.print(table(("setting", "type", "default"), setting_rows(chosen)))
+
+
+def splits(family: TaskFamily) -> str:
+    """What its held-out tasks are."""
+    if family.disjoint_splits:
+        return "held-out tasks are never trained on"
+    return "finitely many tasks: the held-out ones are those of training"
+
+
+def parameter_rows(family: TaskFamily) -> list[tuple[str, ...]]:
+    """A row a parameter."""
+    return [(p.name, p.unit, p.distribution.describe(), f"{p.neutral:g}", p.law.description) for p in family.parameters]
+
+
+def setting_rows(settings: FamilySettings) -> list[tuple[str, ...]]:
+    """A row a setting, as `metarl train` takes it."""
+    kinds = get_type_hints(type(settings))
+    return [
+        (f"--family.{f.name.replace('_', '-')}", _kind(kinds[f.name]), str(getattr(settings, f.name)))
+        for f in dataclasses.fields(settings)
+    ]
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Cells under their headings."""
+    result = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+def _kind(annotation: object) -> str:
+    choices = getattr(annotation, "__args__", ())
+    return "|".join(map(str, choices)) if choices else getattr(annotation, "__name__", str(annotation))

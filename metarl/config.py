@@ -1,0 +1,336 @@
+"""The configuration of a run: frozen dataclasses, strict YAML, presets.
+
+Nothing here imports torch or MuJoCo, so that `metarl --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from metarl.agents.settings import AGENT_SETTINGS, AgentSettings, MamlSettings
+from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings
+from metarl.errors import UsageError, nearest
+
+PRESETS = Path(__file__).parent / "configs"
+CONFIG = "config.yaml"
+"""A run's complete configuration, in its folder."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The meta-training loop."""
+
+    iterations: int = 100
+    """Outer steps."""
+    tasks: int = 40
+    """Tasks an iteration."""
+    envs_per_task: int = 20
+    """Episodes of each task in a shot."""
+    adaptations: int = 1
+    """Adaptations in a training trial; its shots are one more."""
+    seed: int = 1
+    """Seed of every random number of the run."""
+    threads: int = 0
+    """Threads of the simulation and of torch. 0: all cores."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Torch device of the agent. auto: cuda if there is one."""
+    checkpoint_every: int = 10
+    """Iterations between checkpoints."""
+    keep_checkpoints: int = 3
+    """Latest checkpoints that are kept; the best is kept besides."""
+    evaluate_every: int = 0
+    """Iterations between evaluations on held-out tasks. 0: at the end only."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Adaptation to tasks of one split, the same tasks for every agent."""
+
+    tasks: int = 40
+    """Tasks for each seed."""
+    envs_per_task: int = 20
+    """Episodes of each task in a shot."""
+    adaptations: int = 3
+    """Adaptations in a trial; the return is reported before, between and after them."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """One set of tasks a seed."""
+    split: Literal["train", "held_out"] = "held_out"
+    """Which tasks: those of training, or those that training never draws."""
+    explore: bool = True
+    """Act with the policy's noise; otherwise by its mean."""
+    bootstrap_samples: int = 2000
+    """Resamples of the stratified bootstrap behind the intervals."""
+
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """Weights & Biases. metrics.jsonl is written always."""
+
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto: online with credentials, otherwise offline."""
+    project: str = "metarl"
+    """W&B project."""
+    entity: str = ""
+    """W&B user or team. Empty: the account's default."""
+    group: str = ""
+    """W&B group, for the seeds of one experiment. Empty: none."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's numbers, and how it is watched."""
+
+    agent: AgentSettings = field(default_factory=MamlSettings)
+    """The learner."""
+    family: FamilySettings = field(default_factory=HalfCheetahVelocitySettings)
+    """The tasks."""
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    """Meta-training."""
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    """Evaluation."""
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    """How the run is watched."""
+
+    @property
+    def agent_name(self) -> str:
+        """The agent's name in the registry."""
+        return _name_of(self.agent, AGENT_SETTINGS)
+
+    @property
+    def family_name(self) -> str:
+        """The family's name in the registry."""
+        return _name_of(self.family, FAMILY_SETTINGS)
+
+    def validate(self) -> None:
+        """Raise UsageError for a value out of range. Families and agents check their own when they are made."""
+        for section, minima in MINIMA.items():
+            for name, minimum in minima.items():
+                value = getattr(getattr(self, section), name)
+                if value < minimum:
+                    raise UsageError(f"{section}.{name} is {value}; it must be at least {minimum}")
+        seeds = self.evaluation.seeds
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise UsageError(f"evaluation.seeds is {list(seeds)}; give at least one seed, none negative, none twice")
+        if not self.tracking.project:
+            raise UsageError("tracking.project is empty; name a W&B project, or set tracking.wandb to disabled")
+
+
+MINIMA: dict[str, dict[str, int]] = {
+    "training": {
+        "iterations": 1,
+        "tasks": 1,
+        "envs_per_task": 1,
+        "adaptations": 0,
+        "seed": 0,
+        "threads": 0,
+        "checkpoint_every": 1,
+        "keep_checkpoints": 1,
+        "evaluate_every": 0,
+    },
+    "evaluation": {"tasks": 2, "envs_per_task": 1, "adaptations": 0, "bootstrap_samples": 1},
+}
+"""Smallest value of each number, by section. An interval needs two tasks."""
+
+REGISTRIES: dict[str, Mapping[str, type]] = {"agent": AGENT_SETTINGS, "family": FAMILY_SETTINGS}
+"""Sections whose settings depend on a name."""
+
+
+def settings_of(section: str, name: str) -> type:
+    """The settings class of the agent or family of that name."""
+    registry = REGISTRIES[section]
+    if name not in list(registry):  # whatever YAML made of it, hashable or not
+        raise UsageError(f"unknown {section} {name!r}{nearest(str(name), registry)}")
+    return registry[name]
+
+
+def preset_path(agent: str, family: str) -> Path | None:
+    """The published preset for the two, or None where there is none."""
+    path = PRESETS / f"{agent}_{family}.yaml"
+    return path if path.is_file() else None
+
+
+def preset(agent: str = "maml", family: str = "half_cheetah_velocity") -> RunConfig:
+    """The configuration for an agent on a family: the published one, or the defaults where none is."""
+    settings = RunConfig(agent=settings_of("agent", agent)(), family=settings_of("family", family)())
+    path = preset_path(agent, family)
+    return settings if path is None else load_config(path)
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a YAML file strictly: what it does not name has its default; UsageError for anything unknown or mistyped."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except FileNotFoundError:
+        raise UsageError(
+            f"no config file {path}; give a YAML file, or choose a preset by --agent and --family"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read config file {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        return config_from_dict({} if data is None else data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def read_run_config(directory: Path) -> RunConfig:
+    """The configuration of a run; UsageError names the nearest run if there is none of that name."""
+    if not directory.is_dir():
+        runs = sorted(p.parent.name for p in directory.parent.glob(f"*/{CONFIG}"))
+        hint = nearest(directory.name, runs) if runs else f"; {directory.parent} holds no run"
+        raise UsageError(f"no run folder {directory}{hint}")
+    if not (directory / CONFIG).is_file():
+        raise UsageError(f"{directory} is no run folder: it has no {CONFIG}")
+    return load_config(directory / CONFIG)
+
+
+def config_from_dict(data: Any) -> RunConfig:
+    """The configuration that nested mappings describe; `agent` and `family` have a `name` key."""
+    sections = {f.name: f for f in dataclasses.fields(RunConfig)}
+    _require_mapping(data, "the config")
+    for key in data:
+        if key not in sections:
+            raise UsageError(f"unknown key {key!r}{nearest(str(key), sections)}")
+    built: dict[str, Any] = {}
+    for key, value in data.items():
+        _require_mapping(value, key)
+        if key in REGISTRIES:
+            if "name" not in value:
+                raise UsageError(f"{key} has no name; add `name:` and one of {', '.join(REGISTRIES[key])}")
+            cls = settings_of(key, value["name"])
+            built[key] = _build(cls, {k: v for k, v in value.items() if k != "name"}, key)
+        else:
+            built[key] = _build(_section_types()[key], value, key)
+    config = RunConfig(**built)
+    config.validate()
+    return config
+
+
+def config_to_dict(config: RunConfig) -> dict[str, Any]:
+    """The configuration as nested mappings of plain types, complete."""
+    data = {f.name: _plain(dataclasses.asdict(getattr(config, f.name))) for f in dataclasses.fields(config)}
+    data["agent"] = {"name": config.agent_name, **data["agent"]}
+    data["family"] = {"name": config.family_name, **data["family"]}
+    return data
+
+
+def dump_yaml(config: RunConfig) -> str:
+    """The complete configuration as YAML; `load_config` on it gives an equal configuration."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False)
+
+
+def options(config: RunConfig) -> dict[str, Any]:
+    """Type of every setting by its dotted name, for the agent and family of this configuration."""
+    return {
+        f"{section.name}.{name}": annotation
+        for section in dataclasses.fields(config)
+        for name, annotation in typing.get_type_hints(type(getattr(config, section.name))).items()
+    }
+
+
+def coerce(value: Any, annotation: Any, key: str) -> Any:
+    """`value` as the annotated type, or UsageError that names both.
+
+    YAML 1.1 reads `1e5` as text, and writes sequences as lists; nothing else is converted.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        if value not in arguments:
+            raise UsageError(f"{key} is {value!r}{nearest(str(value), map(str, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UsageError(
+                f"{key} is {value!r}, {_kind(value)}; it must be a list, each entry {_expected(arguments[0])}"
+            )
+        return tuple(coerce(entry, arguments[0], f"{key}[{i}]") for i, entry in enumerate(value))
+    converted = _number(value, annotation) if annotation in (int, float) else value
+    if type(converted) is not annotation or (annotation is float and not math.isfinite(converted)):
+        raise UsageError(f"{key} is {value!r}, {_kind(value)}; it must be {_expected(annotation)}")
+    return converted
+
+
+def _number(value: Any, annotation: type) -> Any:
+    """`value` as a number of that type if it is one, else as it was."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return value
+    if annotation is float and isinstance(value, int):
+        return float(value)
+    if annotation is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _build(cls: type, data: Mapping[str, Any], section: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    for key in data:
+        if key not in hints:
+            raise UsageError(f"unknown key '{section}.{key}'{nearest(str(key), hints)}")
+    return cls(**{key: coerce(value, hints[key], f"{section}.{key}") for key, value in data.items()})
+
+
+def _section_types() -> dict[str, type]:
+    return {k: t for k, t in typing.get_type_hints(RunConfig).items() if not isinstance(t, types.UnionType)}
+
+
+def _require_mapping(value: Any, key: str) -> None:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{key} is {value!r}, {_kind(value)}; it must be a mapping of names to values")
+
+
+def _name_of(settings: Any, registry: Mapping[str, type]) -> str:
+    return next(name for name, cls in registry.items() if type(settings) is cls)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a mapping",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def _expected(annotation: Any) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}[annotation]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, of which YAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                continue  # the base class reports it
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

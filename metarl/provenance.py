@@ -1,0 +1,67 @@
+"""What a number was made with: every number that leaves the program carries it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from metarl.config import RunConfig, config_to_dict
+
+PACKAGES = ("mujoco", "torch", "numpy", "gymnasium", "stable-baselines3", "sb3-contrib", "wandb")
+
+
+try:
+    VERSION = metadata.version("metarl-robotics")
+except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+    VERSION = "0+unknown"
+
+
+def provenance(config: RunConfig | None = None) -> dict[str, Any]:
+    """Versions, commit, command, machine and time, as plain types; and the configuration, if given."""
+    record: dict[str, Any] = {
+        "metarl": VERSION,
+        "commit": commit(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "machine": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        },
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    if config is not None:
+        record["config"] = config_to_dict(config)
+    return record
+
+
+def commit() -> str | None:
+    """The commit of the source tree, with `+changes` where it was edited since; None outside a checkout."""
+    source = Path(__file__).resolve().parent.parent
+    if not (source / ".git").exists():
+        return None
+    try:
+        head = _git(source, "rev-parse", "HEAD")
+        return head + ("+changes" if _git(source, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,122 @@
+"""A run's folder, and what is made from it: config, family, agent."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl.agents.agent import Agent
+from metarl.agents.registry import make_agent
+from metarl.checkpoint import CheckpointError, CheckpointStore, write
+from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, read_run_config
+from metarl.envs.family import TaskFamily
+from metarl.envs.registry import make_family
+from metarl.errors import RunError, UsageError, describe, usage_errors
+from metarl.trial import torch_stream
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass
+class Run:
+    """A trained agent with everything around it."""
+
+    directory: Path
+    config: RunConfig
+    family: TaskFamily
+    agent: Agent
+    iteration: int
+    """Iterations that the agent was trained for."""
+    env_steps: int
+    """Env steps that the agent was trained on."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device that `auto`, `cpu` or `cuda` stands for on this machine."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("training.device is cuda, but torch sees no CUDA device; set training.device to auto or cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def build(config: RunConfig, device: str | None = None) -> tuple[TaskFamily, Agent]:
+    """The family and the untrained agent that a configuration describes; UsageError for values they refuse.
+
+    device: other than the configuration's own.
+    """
+    config.validate()
+    with usage_errors("family"):
+        family = make_family(config.family)
+    torch_device = resolve_device(device or config.training.device)
+    generator = torch_stream(config.training.seed, "initialisation")
+    with usage_errors("agent"):
+        agent = make_agent(
+            config.agent, family.observation_size, family.action_size, family.horizon, generator, torch_device
+        )
+    return family, agent
+
+
+def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
+    """Make the folder of a new run; without a name it is called by agent, family, seed and time."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = name or f"{config.agent_name}_{config.family_name}_{config.training.seed}_{stamp}"
+    candidates = [base] if name else [base, *(f"{base}_{i}" for i in range(2, 100))]
+    for candidate in candidates:
+        directory = runs_dir / candidate
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunError(f"cannot make {directory}: {describe(error)}; choose another --runs-dir") from error
+        return directory
+    raise UsageError(
+        f"{runs_dir / base} exists; go on with it by metarl train --resume {runs_dir / base}, or choose another --name"
+    )
+
+
+def start_run(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
+    """Make the folder of a new run with its config.yaml, after the family and the agent have taken their settings."""
+    build(config)
+    directory = new_run_dir(config, runs_dir, name)
+    save_config(config, directory)
+    return directory
+
+
+def save_config(config: RunConfig, directory: Path) -> None:
+    """Write config.yaml, complete: `metarl train --config` on it repeats the run."""
+    write(directory / CONFIG, dump_yaml(config).encode())
+
+
+def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any]) -> None:
+    """Load an agent's state from a checkpoint; CheckpointError if it is another agent's or another family's."""
+    missing = [key for key in ("agent", "config", "iteration", "env_steps") if key not in state]
+    if missing:
+        raise CheckpointError(f"checkpoint {path} lacks {', '.join(missing)}: it is no checkpoint of a run")
+    ours = config_to_dict(config)
+    for section in ("agent", "family"):
+        theirs = state["config"][section]["name"]
+        if theirs != ours[section]["name"]:
+            raise CheckpointError(
+                f"checkpoint {path} is of the {section} {theirs!r}, this run of {ours[section]['name']!r}"
+            )
+    try:
+        agent.load_state_dict(state["agent"])
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {path} does not fit the agent of this run: {describe(error)}") from error
+
+
+def load_run(directory: Path, checkpoint: str | Path = "last", device: str | None = None) -> Run:
+    """A run as it was at a checkpoint: `last`, `best` or a file. device: other than the run's own."""
+    directory = Path(directory)
+    config = read_run_config(directory)
+    path, state = CheckpointStore(directory / CHECKPOINTS).load(checkpoint)
+    family, agent = build(config, device)
+    restore(agent, config, path, state)
+    return Run(directory, config, family, agent, int(state["iteration"]), int(state["env_steps"]))

@@ -1,0 +1,116 @@
+"""Meta-training: draw tasks, run their trials, take an outer step, record; again."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from metarl.checkpoint import CheckpointStore
+from metarl.config import RunConfig, config_to_dict
+from metarl.envs.batch import BatchedEnv
+from metarl.evaluation import evaluate_agent
+from metarl.interrupt import stop_on_sigterm
+from metarl.progress import Progress
+from metarl.run import CHECKPOINTS, Run, build, restore
+from metarl.tracking import Tracker
+from metarl.trial import run_trial, stream, streams, torch_stream
+
+
+@dataclass
+class Counters:
+    """Where a run stands; with the agent, all that a checkpoint needs."""
+
+    iteration: int = 0
+    """Outer steps taken."""
+    env_steps: int = 0
+    """Env steps taken in training."""
+    best_return: float = -math.inf
+    """Highest mean return after adaptation at a checkpoint."""
+
+
+def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
+    """Meta-train in a run folder, from its last checkpoint if `resume`; returns the run as it ended.
+
+    All randomness of an iteration follows from (seed, iteration), so what a resumed run computes is what an
+    uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint.
+    """
+    family, agent = build(config)
+    t = config.training
+    torch.set_num_threads(t.threads or len(os.sched_getaffinity(0)))
+    store = CheckpointStore(run_dir / CHECKPOINTS, keep=t.keep_checkpoints)
+    counters, tracking_state = Counters(), None
+    if resume:
+        path, state = store.load("last")
+        restore(agent, config, path, state)
+        counters = Counters(state["iteration"], state["env_steps"], state["best_return"])
+        tracking_state = state["tracking"]
+    run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps)
+    env = BatchedEnv(family, t.tasks, t.envs_per_task, t.threads)
+    with contextlib.ExitStack() as stack:
+        tracker = stack.enter_context(Tracker(config, run_dir, tracking_state, counters.iteration))
+        progress = stack.enter_context(Progress(total=t.iterations, start=counters.iteration))
+        stop = stack.enter_context(stop_on_sigterm())
+        while counters.iteration < t.iterations and not stop.requested:
+            metrics = iterate(run, env, counters)
+            if t.evaluate_every and counters.iteration % t.evaluate_every == 0:
+                metrics |= evaluation_metrics(run)
+            tracker.log(metrics)
+            progress.update(metrics)
+            if counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations or stop.requested:
+                best = metrics["return/after"] > counters.best_return
+                counters.best_return = max(counters.best_return, metrics["return/after"])
+                state = {
+                    **vars(counters),
+                    "agent": agent.state_dict(),
+                    "tracking": tracker.state(),
+                    "config": config_to_dict(config),
+                }
+                store.save(state, counters.iteration, best=best)
+        if stop.requested:
+            progress.line(
+                f"stopped by SIGTERM after iteration {counters.iteration}; go on with metarl train --resume {run_dir}"
+            )
+    return run
+
+
+def iterate(run: Run, env: BatchedEnv, counters: Counters) -> dict[str, float]:
+    """One outer step on fresh tasks; advances the counters and returns the iteration's metrics."""
+    t = run.config.training
+    began, faults_before = time.perf_counter(), env.num_faults
+    key = counters.iteration
+    env.set_tasks(run.family.sample(t.tasks, stream(t.seed, "tasks", key), "train"))
+    result = run_trial(env, run.agent, streams(t.seed, "rollouts", key, t.tasks), t.adaptations)
+    collected = time.perf_counter()
+    agent_metrics = run.agent.meta_update(result.trial, torch_stream(t.seed, "update", key))
+    ended = time.perf_counter()
+    rollouts = result.trial.rollouts
+    steps = sum(int(rollout.valid.sum()) for rollout in rollouts)
+    counters.iteration += 1
+    counters.env_steps += steps
+    run.iteration, run.env_steps = counters.iteration, counters.env_steps
+    before, after = (float(rollouts[k].episode_returns().nanmean()) for k in (0, -1))
+    return {
+        "iteration": counters.iteration,
+        "env_steps": counters.env_steps,
+        "env_steps_per_s": steps / (ended - began),
+        "return/before": before,
+        "return/after": after,
+        "gain": after - before,
+        "faults": env.num_faults - faults_before,
+        **{f"reward/{name}": value for name, value in result.reward_terms[-1].items()},
+        "time/collect": collected - began,
+        "time/update": ended - collected,
+        **{f"agent/{name}": value for name, value in agent_metrics.items()},
+    }
+
+
+def evaluation_metrics(run: Run) -> dict[str, float]:
+    """Return after each number of adaptations on the tasks of the evaluation settings, as metrics."""
+    summary = evaluate_agent(run.agent, run.family, run.config.evaluation, run.config.training.threads).summary
+    return {f"evaluation/return_{k}": interval.estimate for k, interval in enumerate(summary.iqm)}

@@ -1,0 +1,117 @@
+"""Trials: one way to act, adapt and act again, for training, evaluation and every agent."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from metarl.agents.agent import Agent, Belief, Rollout, Trial
+from metarl.envs.batch import BatchedEnv
+
+
+def stream(seed: int, name: str, *indices: int) -> np.random.Generator:
+    """The generator of a named use of randomness.
+
+    It follows from its arguments alone, so a run that is resumed, or shared among machines, draws the same numbers.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()), *indices)))
+
+
+def torch_stream(seed: int, name: str, *indices: int) -> torch.Generator:
+    """`stream` for torch, on the CPU."""
+    return torch.Generator().manual_seed(int(stream(seed, name, *indices).integers(2**63)))
+
+
+def streams(seed: int, name: str, iteration: int, num_tasks: int) -> list[np.random.Generator]:
+    """One generator a task, each by the task's global index."""
+    return [stream(seed, name, iteration, m) for m in range(num_tasks)]
+
+
+@contextlib.contextmanager
+def single_torch_thread() -> Iterator[None]:
+    """Torch on one thread while simulations step: two pools that spin on the same cores fight."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Shot(NamedTuple):
+    """A collected shot."""
+
+    rollout: Rollout
+    belief: Belief
+    """After the last action, before adaptation."""
+    reward_terms: dict[str, float]
+    """Mean over sound episodes of each weighted reward term's sum, by name."""
+
+
+@torch.no_grad()
+def collect(
+    env: BatchedEnv, agent: Agent, belief: Belief, rngs: Sequence[np.random.Generator], explore: bool = True
+) -> Shot:
+    """One episode in every env. rngs: one generator a task, for the starts and the action noise."""
+    horizon, m, n = env.family.horizon, env.num_tasks, env.envs_per_task
+    observation = env.reset(rngs)
+    observations = np.zeros((horizon, m, n, env.family.observation_size), dtype=np.float32)
+    actions = np.zeros((horizon, m, n, env.family.action_size), dtype=np.float32)
+    rewards = np.zeros((horizon, m, n), dtype=np.float32)
+    terminated, truncated, valid = (np.zeros((horizon, m, n), dtype=bool) for _ in range(3))
+    faulted = np.zeros((m, n), dtype=bool)
+    noise = None
+    if explore:
+        noise = torch.from_numpy(
+            np.stack([rng.standard_normal((horizon, n, env.family.action_size), dtype=np.float32) for rng in rngs], 1)
+        )  # [T, M, N, act]
+    with single_torch_thread():
+        for t in range(horizon):
+            active = env.active
+            if not active.any():
+                break
+            action, belief = agent.act(belief, torch.from_numpy(observation), None if noise is None else noise[t])
+            observations[t] = observation
+            actions[t] = action.cpu().numpy()
+            step = env.step(actions[t])
+            rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
+            valid[t] = active
+            faulted |= step.faulted
+            observation = step.observations
+            belief = agent.observe(belief, torch.from_numpy(step.rewards), torch.from_numpy(~env.active))
+    valid[:, faulted] = False
+    rollout = Rollout(
+        *map(torch.from_numpy, (observations, actions, rewards, terminated, truncated, valid, observation))
+    )
+    sound = ~faulted.reshape(-1)
+    terms = {name: float(sums[sound].mean()) if sound.any() else float("nan") for name, sums in env.term_sums.items()}
+    return Shot(rollout, belief, terms)
+
+
+class TrialResult(NamedTuple):
+    """A trial, the belief it ended with, and what its shots' rewards were made of."""
+
+    trial: Trial
+    belief: Belief
+    reward_terms: list[dict[str, float]]
+    """One a shot."""
+
+
+def run_trial(
+    env: BatchedEnv, agent: Agent, rngs: Sequence[np.random.Generator], adaptations: int, explore: bool = True
+) -> TrialResult:
+    """adaptations + 1 shots on the env's tasks, the belief adapted between them. rngs: one generator a task."""
+    belief = agent.begin(env.num_tasks, env.envs_per_task)
+    trial, reward_terms = Trial([], []), []
+    for k in range(adaptations + 1):
+        trial.beliefs.append(belief)
+        shot = collect(env, agent, belief, rngs, explore)
+        trial.rollouts.append(shot.rollout)
+        reward_terms.append(shot.reward_terms)
+        belief = agent.adapt(shot.belief, shot.rollout) if k < adaptations else shot.belief
+    return TrialResult(trial, belief, reward_terms)

@@ -1,0 +1,286 @@
+"""MAML against central differences, a plain loop over tasks, and its own definition."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.agents import numerics
+from metarl.agents.agent import Rollout, Trial
+from metarl.agents.maml import Maml
+from metarl.agents.policy import Gaussian
+from metarl.agents.settings import MamlSettings
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.registry import make_family
+from metarl.envs.settings import HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.trial import run_trial, streams, torch_stream
+
+CPU = torch.device("cpu")
+SMALL = MamlSettings(hidden_sizes=(5, 4), tasks_per_chunk=2)
+
+
+def make_agent(settings: MamlSettings, observation_size: int = 2, dtype: torch.dtype = torch.float32) -> Maml:
+    action_size = 2 if observation_size == 2 else 6
+    agent = Maml(settings, observation_size, action_size, 12, torch.Generator().manual_seed(0), CPU)
+    agent.theta = agent.theta.to(dtype)
+    return agent
+
+
+def make_trial(agent: Maml, adaptations: int = 1, num_tasks: int = 3, family=None) -> Trial:
+    family = family or make_family(PointGoalSettings(horizon=12))
+    env = BatchedEnv(family, num_tasks, 4, 1)
+    env.set_tasks(family.sample(num_tasks, np.random.default_rng(0)))
+    return run_trial(env, agent, streams(0, "test", 0, num_tasks), adaptations).trial
+
+
+def in_double(settings: MamlSettings, adaptations: int) -> tuple[Maml, list, list[Gaussian]]:
+    """An agent in float64, a trial's batches, and the distributions that it was collected with."""
+    trial = make_trial(make_agent(settings), adaptations)
+    agent = make_agent(settings, dtype=torch.float64)
+    batches = [agent.prepare(rollout) for rollout in trial.rollouts]
+    # Other parameters than those of collection, so that ratios are not 1 and the clip and the KL matter.
+    agent.theta = agent.theta + 0.05 * torch.randn(
+        agent.theta.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+    old = [agent._distributions(b.parameters.double(), batch) for b, batch in zip(trial.beliefs, batches, strict=True)]
+    return agent, batches, old
+
+
+def central_differences(function, x: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
+    gradient = torch.zeros_like(x)
+    for i in range(len(x)):
+        shift = torch.zeros_like(x)
+        shift[i] = eps
+        gradient[i] = (function(x + shift) - function(x - shift)) / (2 * eps)
+    return gradient
+
+
+def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("adaptations", [1, 2])
+class TestMetaGradient:
+    def test_equals_central_differences(self, adaptations: int):
+        # With log_likelihood the inner loss is a plain function of its parameters: differences see its whole gradient.
+        agent, batches, old = in_double(dataclasses.replace(SMALL, inner_surrogate="log_likelihood"), adaptations)
+
+        def loss(theta: torch.Tensor) -> torch.Tensor:
+            return agent.surrogate(theta.requires_grad_(), batches, old[-1]).detach()
+
+        theta = agent.theta.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(agent.surrogate(theta, batches, old[-1]), theta)
+        assert relative_error(gradient, central_differences(loss, agent.theta)) < 1e-6
+
+    def test_promp_losses_equal_central_differences(self, adaptations: int):
+        agent, batches, old = in_double(dataclasses.replace(SMALL, inner_surrogate="log_likelihood"), adaptations)
+
+        def loss(theta: torch.Tensor) -> torch.Tensor:
+            surrogate, kl = agent.promp_losses(theta.requires_grad_(), batches, old)
+            return surrogate + 0.3 * kl
+
+        theta = agent.theta.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(theta), theta)
+        assert relative_error(gradient, central_differences(lambda x: loss(x).detach(), agent.theta)) < 1e-6
+
+    def test_stacked_equals_a_loop_over_tasks_in_plain_torch(self, adaptations: int):
+        for surrogate in ("ratio", "log_likelihood"):
+            agent, batches, old = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
+            theta = agent.theta.clone().requires_grad_()
+            (stacked,) = torch.autograd.grad(agent.surrogate(theta, batches, old[-1]), theta)
+            plain = torch.zeros_like(theta)
+            for m in range(3):
+                plain += plain_meta_gradient(agent, [b.tasks(slice(m, m + 1)) for b in batches], old[-1], m, surrogate)
+            assert relative_error(stacked, plain) < 1e-10
+
+    def test_first_order_differs_and_is_the_gradient_at_the_adapted_parameters(self, adaptations: int):
+        agent, batches, old = in_double(dataclasses.replace(SMALL, first_order=True), adaptations)
+        theta = agent.theta.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(agent.surrogate(theta, batches, old[-1]), theta)
+        phi = agent.adapted(agent.theta, batches, create_graph=False)[-1].detach().requires_grad_()
+        query = batches[-1]
+        new = agent.policy(agent.policy.layers(phi), query.observations)
+        ratio = torch.exp(
+            numerics.gaussian_log_prob(*new, query.actions) - numerics.gaussian_log_prob(*old[-1], query.actions)
+        )
+        (at_adapted,) = torch.autograd.grad(-(query.weights * ratio * query.advantages).sum(), phi)
+        torch.testing.assert_close(gradient, at_adapted.sum(0))
+        exact, batches, old = in_double(SMALL, adaptations)
+        theta = exact.theta.clone().requires_grad_()
+        (second,) = torch.autograd.grad(exact.surrogate(theta, batches, old[-1]), theta)
+        assert relative_error(gradient, second) > 1e-3
+
+    def test_fisher_vector_product_is_the_hessian_of_the_adapted_policies_kl(self, adaptations: int):
+        settings = dataclasses.replace(SMALL, trpo_fisher_share=1.0, trpo_damping=0.0, inner_surrogate="log_likelihood")
+        agent, batches, _ = in_double(settings, adaptations)
+        phis = agent.adapted(agent.theta, batches, create_graph=False)
+        product = agent._fisher(batches, [p.detach() for p in phis], torch.Generator().manual_seed(0))
+        query = batches[-1]
+        before = agent._distributions(phis[-1].detach(), query)
+
+        def kl_gradient(theta: torch.Tensor) -> torch.Tensor:
+            theta = theta.detach().requires_grad_()
+            phi = agent.adapted(theta, batches, create_graph=True)[-1]
+            after = agent.policy(agent.policy.layers(phi), query.observations)
+            kl = (query.weights * numerics.gaussian_kl(*before, *after)).sum() / len(query.weights)
+            return torch.autograd.grad(kl, theta)[0]
+
+        v = torch.randn(agent.theta.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        v /= v.norm()
+        eps = 1e-5
+        expected = (kl_gradient(agent.theta + eps * v) - kl_gradient(agent.theta - eps * v)) / (2 * eps)
+        assert relative_error(product(v), expected) < 1e-6
+
+
+def plain_meta_gradient(agent: Maml, batches: list, old: Gaussian, m: int, surrogate: str) -> torch.Tensor:
+    """One task's meta-gradient with separate weight matrices, torch.distributions and no shared code."""
+    theta = agent.theta.clone().requires_grad_()
+
+    def log_prob(flat: torch.Tensor, batch) -> torch.Tensor:
+        x, at = batch.observations[0], 0
+        for layer, (i, o) in enumerate(agent.policy.shapes):
+            weight, bias = flat[at : at + i * o].reshape(i, o), flat[at + i * o : at + i * o + o]
+            at += i * o + o
+            x = x @ weight + bias
+            x = torch.tanh(x) if layer < len(agent.policy.shapes) - 1 else x
+        return torch.distributions.Normal(x, flat[at:].exp()).log_prob(batch.actions[0]).sum(-1)
+
+    phi = theta
+    for batch in batches[:-1]:
+        lp = log_prob(phi, batch)
+        lp = torch.exp(lp - lp.detach()) if surrogate == "ratio" else lp
+        loss = -(lp * batch.advantages[0]).mean()
+        phi = phi - agent.settings.inner_lr * torch.autograd.grad(loss, phi, create_graph=True)[0]
+    query = batches[-1]
+    reference = torch.distributions.Normal(old.mean[m], old.log_std[m].exp()).log_prob(query.actions[0]).sum(-1)
+    loss = -(torch.exp(log_prob(phi, query) - reference) * query.advantages[0]).mean()
+    return torch.autograd.grad(loss, theta)[0]
+
+
+def test_the_number_of_tasks_does_not_change_a_tasks_inner_step():
+    agent = make_agent(SMALL)
+    trial = make_trial(agent, num_tasks=3)
+    together = agent.adapt(trial.beliefs[0], trial.rollouts[0])
+    alone = agent.adapt(agent.begin(1, 4), trial.rollouts[0].slice_tasks(slice(1, 2)))
+    torch.testing.assert_close(together.parameters[1], alone.parameters[0])
+
+
+def test_meta_update_reproduces_the_adaptation_of_collection():
+    agent = make_agent(SMALL)
+    trial = make_trial(agent, adaptations=2)
+    batches = [agent.prepare(r) for r in trial.rollouts]
+    for phi, belief in zip(agent.adapted(agent.theta, batches, create_graph=False), trial.beliefs, strict=True):
+        torch.testing.assert_close(phi.detach(), belief.parameters)
+
+
+@pytest.mark.parametrize("outer", ["promp", "trpo"])
+def test_chunks_change_nothing(outer):
+    thetas = []
+    for chunk in (0, 1, 2):
+        agent = make_agent(dataclasses.replace(SMALL, outer=outer, tasks_per_chunk=chunk), dtype=torch.float64)
+        if outer == "promp":
+            agent._optimiser = torch.optim.Adam([agent.theta], lr=1e-3)
+        agent.meta_update(make_trial(agent), torch.Generator().manual_seed(0))
+        thetas.append(agent.theta)
+    # Conjugate gradient magnifies the order of summation.
+    tolerance = {"rtol": 1e-8, "atol": 1e-10} if outer == "promp" else {"rtol": 1e-3, "atol": 1e-5}
+    torch.testing.assert_close(thetas[0], thetas[1], **tolerance)
+    torch.testing.assert_close(thetas[0], thetas[2], **tolerance)
+
+
+def test_trpo_keeps_its_bound_and_lowers_the_loss():
+    family = make_family(HalfCheetahVelocitySettings(horizon=20))
+    agent = make_agent(dataclasses.replace(SMALL, outer="trpo"), observation_size=17)
+    trial = make_trial(agent, family=family)
+    metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))
+    assert metrics["loss_after"] < metrics["loss_before"]
+    assert 0 < metrics["kl"] <= agent.settings.trpo_kl
+
+
+def test_flagged_and_early_ended_episodes_are_not_learned_from():
+    agent = make_agent(SMALL)
+    rollout = make_trial(agent, adaptations=0).rollouts[0]
+    rollout.valid[:, 0, 1] = False  # flagged
+    rollout.valid[6:, 1, 2] = False  # over after six steps
+    rollout.terminated[5, 1, 2] = True
+    rollout.truncated[-1, 1, 2] = False
+    garbage = Rollout(**{f.name: getattr(rollout, f.name).clone() for f in dataclasses.fields(rollout)})
+    for x in (garbage.observations, garbage.actions, garbage.rewards):
+        x[~rollout.valid] = 3.0
+    adapted = [agent.adapt(agent.begin(3, 4), r).parameters for r in (rollout, garbage)]
+    torch.testing.assert_close(*adapted)
+
+
+@pytest.mark.parametrize("bootstrap", [False, True])
+def test_advantages_bootstrap_at_a_time_limit_only_where_asked(bootstrap: bool):
+    settings = dataclasses.replace(SMALL, bootstrap_truncation=bootstrap, gae_lambda=0.0, discount=1.0)
+    agent = make_agent(settings)
+    rollout = make_trial(agent, adaptations=0).rollouts[0]
+    rollout.rewards[:] = 1.0
+    rollout.terminated[:] = False
+    rollout.truncated[:] = False
+    rollout.truncated[-1] = True
+    rollout.valid[:] = True
+    rollout.observations[:] = torch.randn(rollout.observations.shape, generator=torch.Generator().manual_seed(0))
+    first = agent.prepare(rollout).advantages
+    rollout.final_observations -= 9.0  # felt only where the value at the limit counts
+    second = agent.prepare(rollout).advantages
+    assert torch.equal(first, second) != bootstrap
+
+
+def test_state_comes_back_and_training_goes_on_identically():
+    first, second = make_agent(SMALL), make_agent(SMALL)
+    for k in range(2):
+        first.meta_update(make_trial(first), torch_stream(1, "update", k))
+    second.load_state_dict(first.state_dict())
+    for agent in (first, second):
+        agent.meta_update(make_trial(agent), torch_stream(1, "update", 2))
+    torch.testing.assert_close(first.theta, second.theta, rtol=0, atol=0)
+
+
+def test_a_state_of_another_architecture_is_refused():
+    with pytest.raises(ValueError, match="the checkpoint's policy has .* parameters, this one"):
+        make_agent(SMALL).load_state_dict(make_agent(dataclasses.replace(SMALL, hidden_sizes=(6,))).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inner_lr": 0.0}, "inner_lr must be greater than 0"),
+        ({"hidden_sizes": (64, 0)}, "hidden_sizes must be positive"),
+        ({"discount": 1.5}, "discount must be between 0 and 1"),
+        ({"gae_lambda": -0.1}, "gae_lambda must be between 0 and 1"),
+        ({"initial_std": -1.0}, "initial_std must be greater than 0"),
+        ({"promp_epochs": 0}, "promp_epochs must be at least 1"),
+        ({"trpo_fisher_share": 0.0}, "trpo_fisher_share must be greater than 0 and at most 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(change, message: str):
+    with pytest.raises(ValueError, match=message):
+        make_agent(dataclasses.replace(SMALL, **change))
+
+
+@pytest.mark.parametrize("outer", ["promp", "trpo"])
+def test_learns_to_adapt_on_point_goal(outer):
+    """A few iterations are enough for the step to help; the published level is the slow runs' matter."""
+    family = make_family(PointGoalSettings(horizon=40))
+    agent = Maml(
+        MamlSettings(outer=outer, initial_std=0.2, promp_lr=3e-3), 2, 2, 40, torch.Generator().manual_seed(0), CPU
+    )
+    env = BatchedEnv(family, 20, 10, 1)
+
+    def trial(k: int) -> Trial:
+        env.set_tasks(family.sample(20, np.random.default_rng(k)))
+        return run_trial(env, agent, streams(0, "test", k, 20), 1).trial
+
+    def gain(t: Trial) -> float:
+        before, after = (r.episode_returns().mean().item() for r in t.rollouts)
+        return after - before
+
+    untrained = gain(trial(1000))
+    for k in range(25):
+        agent.meta_update(trial(k), torch.Generator().manual_seed(k))
+    assert gain(trial(1000)) > untrained + 3.0

@@ -1,0 +1,290 @@
+"""RL2: what the network reads while acting is what it is trained on, and whole trials are one sequence."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.agents.agent import Rollout, Trial
+from metarl.agents.numerics import gaussian_log_prob
+from metarl.agents.recurrent import Moments, discounted_sums, trial_gae
+from metarl.agents.rl2 import Rl2
+from metarl.agents.settings import Rl2Settings
+
+CPU = torch.device("cpu")
+OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 2, 3, 5
+SETTINGS = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4)
+
+
+def make_agent(settings: Rl2Settings = SETTINGS, seed: int = 0) -> Rl2:
+    generator = torch.Generator().manual_seed(seed)
+    agent = Rl2(settings, OBSERVATION, ACTION, HORIZON, generator, CPU)
+    with torch.no_grad():  # a policy that hardly depends on its input would hide a wrong input
+        agent.network.mean.weight.normal_(generator=generator)
+        for moments in (agent.network.observation_moments, agent.network.return_moments):
+            moments.update(torch.randn(50, len(moments.mean), generator=generator) * 2.0 + 1.0)
+    return agent
+
+
+def play(agent: Rl2, lengths: list[Tensor], seed: int = 1) -> tuple[Trial, list[Tensor]]:
+    """A trial of random observations and rewards, whose episodes last `lengths` [M, N]; hidden states of every slot."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (HORIZON, TASKS, ENVS)
+    belief, trial, hidden = agent.begin(TASKS, ENVS), Trial([], []), []
+    for length in lengths:
+        trial.beliefs.append(belief)
+        valid = torch.arange(HORIZON).view(-1, 1, 1) < length
+        ends = torch.arange(HORIZON).view(-1, 1, 1) == length - 1
+        observations = torch.randn(*shape, OBSERVATION, generator=generator)
+        rewards = torch.randn(shape, generator=generator) * valid
+        noise = torch.randn(*shape, ACTION, generator=generator)
+        actions = torch.zeros(*shape, ACTION)
+        for t in range(HORIZON):
+            actions[t], belief = agent.act(belief, observations[t], noise[t])
+            hidden.append(belief.hidden)
+            belief = agent.observe(belief, rewards[t], t >= length - 1)
+        rollout = Rollout(
+            observations=observations * valid.unsqueeze(-1),
+            actions=actions * valid.unsqueeze(-1),
+            rewards=rewards,
+            terminated=ends,
+            truncated=torch.zeros_like(ends),
+            valid=valid,
+            final_observations=torch.randn(TASKS, ENVS, OBSERVATION, generator=generator),
+        )
+        trial.rollouts.append(rollout)
+        belief = agent.adapt(belief, rollout)
+        hidden.append(belief.hidden)
+    return trial, hidden
+
+
+FULL = torch.full((TASKS, ENVS), HORIZON)
+EARLY = [torch.tensor([[5, 2, 1], [4, 5, 3]]), torch.tensor([[1, 5, 2], [5, 5, 4]])]
+
+
+@pytest.mark.parametrize("lengths", [[FULL, FULL], EARLY], ids=["full", "early"])
+def test_training_reads_what_acting_read(lengths: list[Tensor]) -> None:
+    agent = make_agent()
+    trial, hidden = play(agent, lengths)
+    sequence = agent._sequence(trial)
+    states, _ = agent.network.gru(agent.network.embed(agent.network.normalise(sequence.inputs)), sequence.hidden)
+    for env in range(TASKS * ENVS):
+        m, n = divmod(env, ENVS)
+        slot = 0
+        for shot, length in enumerate(lengths):
+            for t in [*range(int(length[m, n])), HORIZON]:
+                acting = hidden[shot * (HORIZON + 1) + t][m, n]
+                torch.testing.assert_close(states[slot, env], acting, rtol=1e-5, atol=1e-6)
+                assert sequence.steps[slot, env] == (t < HORIZON)
+                if t < HORIZON:
+                    torch.testing.assert_close(sequence.actions[slot, env], trial.rollouts[shot].actions[t, m, n])
+                    assert sequence.rewards[slot, env] == trial.rollouts[shot].rewards[t, m, n]
+                slot += 1
+        assert not sequence.steps[slot:, env].any()
+
+
+def test_log_probabilities_are_those_of_collection() -> None:
+    """With the noise that was drawn: log N(mean + std z) is the density of z, less the log-std."""
+    agent = make_agent()
+    generator = torch.Generator().manual_seed(1)
+    trial, _ = play(agent, EARLY)
+    targets = agent._targets(agent._sequence(trial))
+    expected = []
+    for rollout in trial.rollouts:  # the draws of `play`, in its order
+        torch.randn(HORIZON, TASKS, ENVS, OBSERVATION, generator=generator)
+        torch.randn(HORIZON, TASKS, ENVS, generator=generator)
+        noise = torch.randn(HORIZON, TASKS, ENVS, ACTION, generator=generator)
+        torch.randn(TASKS, ENVS, OBSERVATION, generator=generator)
+        log_std = agent.network.log_std.detach()
+        density = gaussian_log_prob(torch.zeros_like(noise), torch.zeros(ACTION), noise) - log_std.sum()
+        expected.append(density[rollout.valid])
+    found = targets.log_likelihoods[agent._sequence(trial).steps]
+    torch.testing.assert_close(found.sort().values, torch.cat(expected).sort().values, rtol=1e-4, atol=1e-4)
+
+
+def test_an_env_that_ended_reads_nothing() -> None:
+    agent = make_agent()
+    belief = agent.begin(TASKS, ENVS)
+    observations = torch.randn(TASKS, ENVS, OBSERVATION, generator=torch.Generator().manual_seed(0))
+    actions, belief = agent.act(belief, observations, None)
+    ended = torch.tensor([[True, False, False], [False, False, True]])
+    before = agent.observe(belief, torch.ones(TASKS, ENVS), ended)
+    _, after = agent.act(before, observations, None)
+    after = agent.observe(after, torch.zeros(TASKS, ENVS), ended)
+    for name in ("hidden", "previous_action", "previous_reward"):
+        torch.testing.assert_close(getattr(after, name)[ended], getattr(before, name)[ended], rtol=0, atol=0)
+        assert not torch.equal(getattr(after, name)[~ended], getattr(before, name)[~ended])
+    torch.testing.assert_close(after.previous_action[ended], actions[ended], rtol=0, atol=0)
+
+
+def test_gradient_crosses_the_episode_boundary() -> None:
+    agent = make_agent()
+    trial, _ = play(agent, [FULL, FULL])
+    sequence = agent._sequence(trial)
+    inputs = sequence.inputs.clone().requires_grad_()
+    means, values, _ = agent.network(inputs, sequence.hidden)
+    second = HORIZON + 1
+    (means[second:].sum() + values[second:].sum()).backward()
+    gradient = inputs.grad
+    assert gradient is not None
+    assert (gradient[:second].abs().amax(dim=(0, 2)) > 0).all()
+
+
+def test_credit_crosses_the_episode_boundary_and_ends_with_the_trial() -> None:
+    """Closed form: values 0, lambda 1, a reward in the second episode's last step only."""
+    steps = torch.tensor([[1, 1], [1, 0], [0, 1], [1, 1], [1, 0]], dtype=torch.bool)
+    rewards = torch.tensor([[0.0, 0.0], [0.0, 9.0], [9.0, 0.0], [0.0, 1.0], [1.0, 9.0]])
+    advantages = trial_gae(rewards, torch.zeros(5, 2), steps, discount=0.5, lambda_=1.0)
+    expected = torch.tensor([[0.125, 0.25], [0.25, 0.0], [0.0, 0.5], [0.5, 1.0], [1.0, 0.0]])
+    torch.testing.assert_close(advantages, expected)
+    # lambda 0: r + discount V' - V, V' = 0 after the trial's last step
+    values = torch.tensor([[1.0, 1.0], [2.0, 7.0], [7.0, 2.0], [3.0, 3.0], [4.0, 7.0]])
+    advantages = trial_gae(rewards, values, steps, discount=0.5, lambda_=0.0)
+    expected = torch.tensor([[0.0, 0.0], [-0.5, 0.0], [0.0, -0.5], [-1.0, -2.0], [-3.0, 0.0]])
+    torch.testing.assert_close(advantages, expected)
+
+
+def test_discounted_sums_closed_form() -> None:
+    steps = torch.tensor([[True], [False], [True], [True]])
+    sums = discounted_sums(torch.tensor([[1.0], [9.0], [2.0], [4.0]]), steps, discount=0.5)
+    torch.testing.assert_close(sums, torch.tensor([1.0, 2.5, 5.25]))
+
+
+def test_moments_of_parts_are_those_of_the_whole() -> None:
+    values = torch.randn(100, 3, generator=torch.Generator().manual_seed(0)) * 5.0 + 2.0
+    moments = Moments(3)
+    for part in values.split([1, 29, 70]):
+        moments.update(part)
+    torch.testing.assert_close(moments.mean, values.mean(dim=0))
+    torch.testing.assert_close(moments.variance, values.var(dim=0, correction=0))
+
+
+def test_flagged_env_changes_nothing() -> None:
+    agent = make_agent()
+    trial, _ = play(agent, EARLY)
+    trial.rollouts[1].valid[:, 1, 0] = False
+    others = copy.deepcopy(trial)
+    for rollout in others.rollouts:
+        for f in dataclasses.fields(rollout):
+            values = getattr(rollout, f.name)
+            if values.dtype == torch.float32:
+                (values[1, 0] if f.name == "final_observations" else values[:, 1, 0]).fill_(torch.nan)
+    twin = copy.deepcopy(agent)
+    metrics = agent.meta_update(trial, torch.Generator().manual_seed(3))
+    assert metrics == twin.meta_update(others, torch.Generator().manual_seed(3))
+    assert metrics["trials"] == TASKS * ENVS - 1
+    assert_same(agent.state_dict(), twin.state_dict())
+
+
+def test_trial_without_a_sound_env_is_skipped() -> None:
+    agent = make_agent()
+    trial, _ = play(agent, [FULL, FULL])
+    for rollout in trial.rollouts:
+        rollout.valid[:] = False
+    before = copy.deepcopy(agent.state_dict())
+    assert agent.meta_update(trial, torch.Generator().manual_seed(3)) == {"trials": 0.0}
+    assert_same(agent.state_dict(), before)
+
+
+def test_acting_leaves_the_agent_as_it_was() -> None:
+    """The belief is a value: two trials in turn, or interleaved, give the same actions."""
+    agent = make_agent()
+    attributes, state = dict(vars(agent)), copy.deepcopy(agent.state_dict())
+    first, _ = play(agent, EARLY)
+    again, _ = play(agent, EARLY)
+    assert torch.equal(first.rollouts[1].actions, again.rollouts[1].actions)
+    assert vars(agent) == attributes
+    assert_same(agent.state_dict(), state)
+
+
+def test_state_round_trip_continues_identically() -> None:
+    agent = make_agent()
+    agent.meta_update(play(agent, EARLY)[0], torch.Generator().manual_seed(3))
+    twin = make_agent(seed=9)
+    twin.load_state_dict(copy.deepcopy(agent.state_dict()))
+    for seed in (4, 5):
+        metrics = [a.meta_update(play(a, EARLY, seed)[0], torch.Generator().manual_seed(seed)) for a in (agent, twin)]
+        assert metrics[0] == metrics[1]
+    assert_same(agent.state_dict(), twin.state_dict())
+
+
+def test_state_of_other_shapes_is_refused() -> None:
+    agent = make_agent()
+    other = make_agent(dataclasses.replace(SETTINGS, hidden_size=16))
+    with pytest.raises(ValueError, match=r"gru\.weight_ih_l0 has shape \(24, 14\) here, shape \(48, 14\) in the state"):
+        agent.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("epochs", 0, "rl2: epochs must be at least 1, got 0"),
+        ("lr", -1.0, "rl2: lr must be greater than 0, got -1.0"),
+        ("discount", 1.5, r"rl2: discount must lie in \[0, 1\], got 1.5"),
+        ("head_sizes", (64, 0), "rl2: every one of head_sizes must be at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, value: object, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make_agent(dataclasses.replace(SETTINGS, **{name: value}))
+
+
+def test_global_generator_is_untouched() -> None:
+    state = torch.random.get_rng_state()
+    agent = make_agent()
+    agent.meta_update(play(agent, EARLY)[0], torch.Generator().manual_seed(3))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_learns_to_adapt() -> None:
+    """A two-armed bandit of one step an episode: only the first episode's reward tells the better arm."""
+    settings = dataclasses.replace(
+        SETTINGS, hidden_size=16, head_sizes=(16,), lr=3e-3, epochs=4, clip=0.2, initial_std=0.5, normalise_reward=False
+    )
+    agent = Rl2(settings, 1, 1, 1, torch.Generator().manual_seed(0), CPU)
+    rng = np.random.default_rng(0)
+    generator = torch.Generator().manual_seed(0)
+    returns = []
+    for _ in range(60):
+        arm = torch.from_numpy(rng.choice([-1.0, 1.0], (64, 1))).float()
+        belief, trial = agent.begin(64, 1), Trial([], [])
+        for _ in range(2):
+            trial.beliefs.append(belief)
+            observations = torch.zeros(64, 1, 1)
+            actions, belief = agent.act(belief, observations, torch.randn(64, 1, 1, generator=generator))
+            rewards = -(actions.squeeze(-1) - arm).abs()
+            ended = torch.ones(64, 1, dtype=torch.bool)
+            belief = agent.observe(belief, rewards, ended)
+            rollout = Rollout(
+                observations[None], actions[None], rewards[None], ended[None], ~ended[None], ended[None], observations
+            )
+            trial.rollouts.append(rollout)
+            belief = agent.adapt(belief, rollout)
+        agent.meta_update(trial, generator)
+        returns.append([rollout.episode_returns().mean().item() for rollout in trial.rollouts])
+    first, second = np.mean(returns[-5:], axis=0)
+    assert second > -0.6  # without memory at best -1
+    assert second > first + 0.3
+
+
+def assert_same(a: object, b: object) -> None:
+    """Equal bit for bit, through containers."""
+    if isinstance(a, Tensor):
+        assert isinstance(b, Tensor)
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert isinstance(b, dict)
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list):
+        assert isinstance(b, list)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        assert a == b

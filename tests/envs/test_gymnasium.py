@@ -1,0 +1,105 @@
+"""Every family through Gymnasium, judged by Gymnasium's and SB3's checkers and by the batch itself."""
+
+from __future__ import annotations
+
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+import metarl  # noqa: F401  registers the families
+from metarl.envs.gymnasium_adapter import FamilyEnv, FamilyVectorEnv, gymnasium_id
+from metarl.envs.settings import FAMILY_SETTINGS
+
+FAMILY_NAMES = list(FAMILY_SETTINGS)
+CHEETAH = "metarl/HalfCheetahVelocity-v0"
+
+
+@pytest.mark.parametrize("name", FAMILY_NAMES)
+def test_passes_gymnasiums_and_sb3s_checkers(name: str):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on unbounded observations and on actions that are not in [-1, 1]
+        check_env(gymnasium.make(gymnasium_id(name)).unwrapped)
+        sb3_check_env(gymnasium.make(gymnasium_id(name)).unwrapped)
+
+
+@pytest.mark.parametrize("name", FAMILY_NAMES)
+def test_vector_env_is_the_batch_and_equals_single_envs(name: str):
+    envs = gymnasium.make_vec(gymnasium_id(name), num_envs=3)
+    assert isinstance(envs.unwrapped, FamilyVectorEnv)
+    observations, _ = envs.reset(seed=0)
+    assert observations.shape == (3, *envs.single_observation_space.shape)
+    singles = [gymnasium.make(gymnasium_id(name)).unwrapped for _ in range(3)]
+    batch = envs.unwrapped._env.batch
+    for i, single in enumerate(singles):
+        single.reset(options={"task": envs.unwrapped.tasks[i]})
+        single._env.batch.qpos[0], single._env.batch.qvel[0] = batch.qpos[i], batch.qvel[i]
+        single._env.batch.forward()
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        actions = rng.uniform(envs.single_action_space.low, envs.single_action_space.high, envs.action_space.shape)
+        observations, rewards, *_ = envs.step(actions)
+        for i, single in enumerate(singles):
+            observation, reward, *_ = single.step(actions[i])
+            np.testing.assert_array_equal(observations[i], observation)
+            assert rewards[i] == pytest.approx(reward, abs=1e-6)
+
+
+def test_task_is_named_kept_and_reported():
+    env = gymnasium.make(CHEETAH)
+    _, info = env.reset(seed=0, options={"task": {"target_velocity": 1.5}})
+    assert info["task"] == {"target_velocity": 1.5}
+    for seed in (None, 3):
+        assert env.reset(seed=seed)[1]["task"] == {"target_velocity": 1.5}
+
+
+def test_task_follows_the_seed_and_stays_over_resets_without_one():
+    env = gymnasium.make(CHEETAH)
+    first = env.reset(seed=1)[1]["task"]
+    assert env.reset()[1]["task"] == first
+    assert env.reset(seed=2)[1]["task"] != first
+    assert env.reset(seed=1)[1]["task"] == first
+
+
+def test_reward_terms_are_reported_and_sum_to_the_reward():
+    env = gymnasium.make(CHEETAH)
+    env.reset(seed=0)
+    for _ in range(5):
+        _, reward, _, _, info = env.step(env.action_space.sample())
+        assert info["reward/velocity"] + info["reward/control"] == pytest.approx(reward, abs=1e-5)
+
+
+def test_settings_are_keyword_arguments():
+    env = gymnasium.make(CHEETAH, velocity_low=5.0, velocity_high=6.0, horizon=3)
+    _, info = env.reset(seed=0)
+    assert 5.0 <= info["task"]["target_velocity"] <= 6.0
+    assert [env.step(np.zeros(6, dtype=np.float32))[3] for _ in range(3)] == [False, False, True]
+
+
+def test_step_after_the_end_asks_for_a_reset():
+    env = FamilyEnv("point_goal", horizon=1)
+    env.reset(seed=0)
+    env.step(np.zeros(2))
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
+        env.step(np.zeros(2))
+
+
+def test_vector_env_keeps_final_observations_and_starts_anew_in_the_same_step():
+    envs = gymnasium.make_vec("metarl/PointGoal-v0", num_envs=2, horizon=4)
+    goals = [{"goal_x": 0.1, "goal_y": 0.1}, {"goal_x": 0.4, "goal_y": 0.4}]
+    envs.reset(seed=0, options={"tasks": goals})
+    actions = np.full((2, 2), 0.1, dtype=np.float32)
+    observations, _, terminated, truncated, infos = envs.step(actions)
+    assert terminated.tolist() == [True, False] and not truncated.any()
+    np.testing.assert_allclose(infos["final_obs"][0], [0.1, 0.1], atol=1e-6)
+    assert infos["_final_obs"].tolist() == [True, False]
+    assert observations[0].tolist() == [0.0, 0.0]
+    assert [dict(t.values) for t in envs.unwrapped.tasks] == goals
+
+
+def test_unknown_parameter_is_refused_by_name():
+    with pytest.raises(ValueError, match="did you mean 'target_velocity'"):
+        gymnasium.make(CHEETAH).reset(options={"task": {"target_velocty": 1.0}})

@@ -1,0 +1,138 @@
+"""Checkpoints: whole or refused, and what was saved before stays."""
+
+import errno
+import os
+import pickle
+import zipfile
+
+import pytest
+import torch
+
+from metarl import checkpoint
+from metarl.checkpoint import CheckpointError, CheckpointStore, load, save
+from metarl.errors import RunError
+
+STATE = {"iteration": 3, "agent": {"theta": torch.arange(1000.0)}, "best_return": -1.5, "tracking": {"wandb_id": None}}
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    assert torch.equal(a["agent"]["theta"], b["agent"]["theta"])
+    return {k: v for k, v in a.items() if k != "agent"} == {k: v for k, v in b.items() if k != "agent"}
+
+
+def test_what_is_loaded_is_what_was_saved(tmp_path):
+    save(tmp_path / "a.pt", STATE)
+    assert same(load(tmp_path / "a.pt"), STATE)
+    assert os.listdir(tmp_path) == ["a.pt"]  # the temporary file is gone
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99, "last byte"])
+def test_a_checkpoint_cut_short_is_refused_by_name(tmp_path, share):
+    path = tmp_path / "a.pt"
+    save(path, STATE)
+    data = path.read_bytes()
+    path.write_bytes(data[: -1 if share == "last byte" else int(share * len(data))])
+    with pytest.raises(CheckpointError, match=r"a\.pt (is cut short|cannot be read)"):
+        load(path)
+
+
+def test_a_flipped_bit_is_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    save(path, STATE)
+    data = bytearray(path.read_bytes())
+    tensor = STATE["agent"]["theta"].numpy().tobytes()
+    data[bytes(data).index(tensor) + 2000] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match=r"a\.pt is damaged: the checksum of .* is wrong"):
+        load(path)
+
+
+def test_another_format_is_refused_with_both_versions(tmp_path, monkeypatch):
+    path = tmp_path / "a.pt"
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
+    save(path, STATE)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=rf"a\.pt has format {checkpoint.FORMAT + 1} .* reads format"):
+        load(path)
+
+
+def test_foreign_files_are_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*a\.pt"):
+        load(path)
+    torch.save({"weights": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match="was not written by metarl"):
+        load(path)
+    path.write_text("hello")
+    with pytest.raises(CheckpointError, match="is cut short, or no checkpoint"):
+        load(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "hello")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load(path)
+
+
+def test_a_checkpoint_from_a_stranger_runs_no_code(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    path = tmp_path / "a.pt"
+    torch.save({"format": 1, "state": Attack()}, path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load(path)
+    path.write_bytes(pickle.dumps(Attack()))
+    with pytest.raises(CheckpointError):
+        load(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_the_last_few_and_the_best_are_kept(tmp_path):
+    store = CheckpointStore(tmp_path / "checkpoints", keep=2)
+    for iteration in range(1, 6):
+        store.save({**STATE, "iteration": iteration}, iteration, best=iteration == 2)
+    assert [p.name for p in store.paths()] == ["iteration_000004.pt", "iteration_000005.pt"]
+    assert store.load("last")[1]["iteration"] == 5
+    assert store.load("best")[1]["iteration"] == 2
+    assert store.load(store.path(4))[1]["iteration"] == 4
+
+
+def test_a_broken_last_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys):
+    store = CheckpointStore(tmp_path, keep=1)
+    store.save({**STATE, "iteration": 1}, 1)
+    broken = tmp_path / "iteration_000009.pt"
+    broken.write_bytes(b"PK")
+    path, state = store.load("last")
+    assert (path, state["iteration"]) == (store.path(1), 1)
+    warning = capsys.readouterr().err
+    assert str(broken) in warning and "cut short" in warning and "trying the one before it" in warning
+    # The run goes on from 1: its next checkpoint must not be thrown away in favour of the broken one.
+    store.save({**STATE, "iteration": 2}, 2)
+    assert store.load("last")[1]["iteration"] == 2
+
+
+def test_no_usable_checkpoint_is_said(tmp_path):
+    store = CheckpointStore(tmp_path)
+    with pytest.raises(CheckpointError, match="no checkpoint in .*start it anew"):
+        store.load("last")
+    store.path(1).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"can be used: checkpoint .*iteration_000001\.pt is cut short"):
+        store.load("last")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_full_or_read_only_disk_is_named_and_nothing_is_lost(tmp_path, monkeypatch, code):
+    store = CheckpointStore(tmp_path, keep=1)
+    store.save(STATE, 1)
+
+    def refuse(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    for iteration in (1, 2):
+        with pytest.raises(RunError, match=f"cannot write .*iteration_00000{iteration}.pt: {os.strerror(code)}"):
+            store.save({**STATE, "iteration": -1}, iteration)
+    monkeypatch.undo()
+    assert same(store.load("last")[1], STATE)
+    assert os.listdir(tmp_path) == ["iteration_000001.pt"]

@@ -1,0 +1,217 @@
+"""The command line: what it understands, and how it says no."""
+
+import dataclasses
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from metarl import api, cli
+from metarl.config import RunConfig, preset
+from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.errors import RunError
+
+HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"], ["evaluate", "-h"], ["families", "--help"]])
+def test_help_answers_at_once(arguments):
+    """It imports nothing heavy, and takes under half a second of a core."""
+    script = (
+        f"import sys; from metarl.cli import main; status = main({arguments!r});"
+        f"sys.exit(status or ' '.join(m for m in {HEAVY!r} if m in sys.modules) or 0)"
+    )
+    seconds = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("usage: metarl")
+    assert min(seconds) < 0.5
+
+
+def test_help_documents_every_setting_of_the_chosen_agent_and_family(capsys):
+    assert cli.main(["train", "--agent", "rl2", "--family=half_cheetah_mass", "--help"]) == 0
+    text = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    config = preset("rl2", "half_cheetah_mass")
+    for section in dataclasses.fields(config):
+        for setting in dataclasses.fields(getattr(config, section.name)):
+            assert f"--{section.name}.{setting.name.replace('_', '-')} " in text
+    assert "Width of the GRU." in text
+    assert "--runs-dir DIR" in text
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        ["--agent.inner-lr", "0.05"],
+        ["--agent.inner_lr", "0.05"],
+        ["--agent.inner-lr=0.05"],
+        ["--agent.inner_lr=5e-2"],
+        ["agent.inner_lr=0.05"],
+    ],
+)
+def test_an_override_is_understood_however_it_is_written(spelling):
+    config, _ = cli.parse_train(spelling)
+    default = preset()
+    assert config == dataclasses.replace(default, agent=dataclasses.replace(default.agent, inner_lr=0.05))
+
+
+def test_overrides_of_every_kind_in_any_order(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("agent: {name: maml, inner_lr: 0.3}\nfamily: {name: point_goal}\ntraining: {tasks: 7}\n")
+    config, plain = cli.parse_train(
+        "agent.first_order=true --training.envs-per-task 3 --agent.hidden-sizes 32 16 --name x "
+        f"--agent.outer trpo --config {file} evaluation.seeds=4,5 --evaluation.explore false "
+        "tracking.group=-g- --agent.bootstrap-truncation training.iterations=1e3".split()
+    )
+    assert plain == {"name": "x", "config": str(file)}
+    assert config.agent.first_order and config.agent.bootstrap_truncation and not config.evaluation.explore
+    assert config.agent.hidden_sizes == (32, 16)
+    assert (config.agent.outer, config.agent.inner_lr) == ("trpo", 0.3)
+    assert (config.training.tasks, config.training.envs_per_task, config.training.iterations) == (7, 3, 1000)
+    assert (config.evaluation.seeds, config.tracking.group) == ((4, 5), "-g-")
+
+
+def test_the_default_is_the_main_job():
+    assert cli.parse_train([])[0] == preset("maml", "half_cheetah_velocity")
+
+
+MISTAKES = {
+    "trian": "unknown command 'trian'; did you mean 'train'?",
+    "train --agent mam": "unknown agent 'mam'; did you mean 'maml'? Valid: maml, rl2",
+    "train --family=half_cheeta_mass": "unknown family 'half_cheeta_mass'; did you mean 'half_cheetah_mass'?",
+    "train --agent": "--agent needs a value",
+    "train --name=": "--name needs a value",
+    "train --agent.iner-lr 3": "unknown option --agent.iner-lr; did you mean '--agent.inner-lr'?",
+    "train agent.iner_lr=3": "unknown option --agent.iner-lr; did you mean '--agent.inner-lr'?",
+    "train --rusn-dir x": "unknown option --rusn-dir; did you mean '--runs-dir'?",
+    "train --agent.inner-lr fast": "--agent.inner-lr is 'fast', text; it must be a finite number",
+    "train --agent.inner-lr": "--agent.inner-lr needs a value",
+    "train --agent.inner-lr=": "--agent.inner-lr is '', text",
+    "train --training.tasks 2.5": "--training.tasks is 2.5, a number; it must be a whole number",
+    "train --training.tasks 2 --training.tasks 3": "--training.tasks is given twice",
+    "train agent.first_order=perhaps": "--agent.first-order is 'perhaps', text; it must be true or false",
+    "train agent.outer=prompt": "--agent.outer is 'prompt'; did you mean 'promp'?",
+    "train agent.hidden_sizes=64,wide": "--agent.hidden-sizes[1] is 'wide', text",
+    "train maml": "metarl train takes options only, got 'maml'; overrides look like a.b=c",
+    "train --config absent.yaml": "no config file absent.yaml",
+    "train --config a.yaml --agent maml": "--config already says what --agent says; give one of the two",
+    "train --resume a --config b.yaml": "--resume already says what --config says",
+    "train --resume absent": "no run folder absent",
+    "train training.tasks=0": "training.tasks is 0; it must be at least 1",
+    "train training.iterations=-1": "training.iterations is -1; it must be at least 1",
+    "train family.horizon=0": "horizon must be at least 1 step, got 0",
+    "train family.velocity_low=5": "family: the range (5, 2) is upside down or empty; give low < high",
+    "train --family half_cheetah_mass family.mass_exponent=-1": "family: mass_exponent must be greater than 0, got -1",
+    "train training.device=cuda": "torch sees no CUDA device; set training.device to auto or cpu",
+    "evaluate": "metarl evaluate takes the folder of one run",
+    "evaluate a b": "got a b",
+    "evaluate absent": "no run folder absent",
+    "families half_cheetah": "unknown family 'half_cheetah'; did you mean 'half_cheetah_mass'?",
+    "families --agent maml": "unknown option --agent; metarl families takes names only",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line_that_names_thing_and_remedy(line, capsys, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line.split()) == 2
+    output, message = capsys.readouterr()
+    assert MISTAKES[line] in message
+    assert message.startswith("error: ") and message.count("\n") == 1
+    assert output == ""
+    assert list(tmp_path.iterdir()) == []  # no half-made run is left behind
+
+
+def test_every_family_is_described(capsys):
+    assert cli.main(["families"]) == 0
+    text = capsys.readouterr().out
+    for name, settings in FAMILY_SETTINGS.items():
+        assert f"\n{name} " in text
+        for setting in dataclasses.fields(settings):
+            assert f"--family.{setting.name.replace('_', '-')}" in text
+    assert "U(0, 2)" in text and "m/s" in text and "{-1, 1}" in text
+    assert cli.main(["families", "point_goal"]) == 0
+    assert "half_cheetah" not in capsys.readouterr().out
+
+
+def failing(error: BaseException):
+    def run_to_end(config, directory, resumed):
+        raise error
+
+    return run_to_end
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (RunError("cannot write /x: No space left on device"), 1, "error: cannot write /x: No space left on device"),
+        (OSError(28, "No space left on device", "/x/y"), 1, "error: /x/y: No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_fault_at_run_time_is_one_line(error, status, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(api, "run_to_end", failing(error))
+    assert cli.main(["train", "--name", "r"]) == status
+    assert capsys.readouterr().err == message + "\n"
+    assert not (tmp_path / "runs/r/error.log").exists()
+
+
+def test_a_reward_that_is_no_number_is_a_fault_of_the_run(tmp_path, monkeypatch, capsys):
+    from metarl.envs import point_goal
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(point_goal, "distance", lambda state: state.qpos[:, 0] * float("nan"))
+    assert cli.main(["train", "--family", "point_goal", "tracking.wandb=disabled", "training.threads=1"]) == 1
+    message = capsys.readouterr().err
+    assert re.match(r"error: reward term '\w+' of family 'point_goal' is nan at step 1 of task", message)
+    assert message.count("\n") == 1
+
+
+def test_the_unexpected_leaves_its_traceback_in_the_run_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(api, "run_to_end", failing(KeyError("theta")))
+    assert cli.main(["train", "--name", "r"]) == 1
+    message = capsys.readouterr().err
+    assert message == "error: unexpected KeyError: 'theta'; the traceback is in runs/r/error.log\n"
+    assert "in run_to_end" in (tmp_path / "runs/r/error.log").read_text()
+
+
+def test_an_existing_name_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/r").mkdir(parents=True)
+    assert cli.main(["train", "--name", "r"]) == 2
+    assert "runs/r exists; go on with it by metarl train --resume runs/r, or" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert cli.main(["train", "--runs-dir", "file/runs", "--name", "r"]) == 1
+    assert "error: cannot make file/runs/r: " in capsys.readouterr().err
+
+
+def test_the_module_and_the_version(metarl):
+    done = metarl("--version")
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout), done.stderr
+
+
+def test_the_python_api_is_lazy_and_complete():
+    script = "import sys, metarl; assert 'torch' not in sys.modules and 'mujoco' not in sys.modules; print(metarl.RunConfig())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == str(RunConfig()), done.stderr
+    import metarl
+
+    for name in metarl.__all__:
+        assert getattr(metarl, name) is not None
+    with pytest.raises(AttributeError, match="module 'metarl' has no attribute 'trian'"):
+        metarl.trian  # noqa: B018

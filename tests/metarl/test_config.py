@@ -1,0 +1,139 @@
+"""Configurations: what is read is what was written, and every mistake is named."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from metarl.agents.settings import AGENT_SETTINGS
+from metarl.config import (
+    PRESETS,
+    RunConfig,
+    config_from_dict,
+    config_to_dict,
+    dump_yaml,
+    load_config,
+    options,
+    preset,
+    read_run_config,
+)
+from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.errors import UsageError
+
+PAIRS = [(agent, family) for agent in AGENT_SETTINGS for family in FAMILY_SETTINGS]
+PRESET_FILES = sorted(PRESETS.glob("*.yaml"))
+
+
+def leaves(tree, prefix=""):
+    for key, value in tree.items():
+        yield from leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+
+
+@pytest.mark.parametrize(("agent", "family"), PAIRS)
+def test_a_dumped_config_loads_as_an_equal_one(agent, family, tmp_path):
+    config = preset(agent, family)
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_yaml(config))
+    assert load_config(path) == config
+    assert (config.agent_name, config.family_name) == (agent, family)
+    assert {key for key, _ in leaves(config_to_dict(config))} == {*options(config), "agent.name", "family.name"}
+
+
+@pytest.mark.parametrize("path", PRESET_FILES, ids=lambda path: path.stem)
+def test_a_preset_is_named_by_what_it_is_and_holds_only_what_differs_from_the_defaults(path):
+    config = load_config(path)
+    assert path.stem == f"{config.agent_name}_{config.family_name}"
+    assert preset(config.agent_name, config.family_name) == config
+    defaults = RunConfig(agent=type(config.agent)(), family=type(config.family)())
+    default = dict(leaves(config_to_dict(defaults)))
+    written = dict(leaves(yaml.safe_load(path.read_text())))
+    same = [key for key, value in written.items() if value == default[key] and not key.endswith(".name")]
+    assert same == []
+
+
+def test_what_a_file_does_not_name_has_its_default(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("training:\n  seed: 7\n")
+    default = RunConfig()
+    assert load_config(path) == dataclasses.replace(default, training=dataclasses.replace(default.training, seed=7))
+    path.write_text("")
+    assert load_config(path) == default
+
+
+def test_yaml_numbers_are_read_as_a_person_means_them():
+    config = config_from_dict(
+        yaml.safe_load(
+            """
+            agent: {name: maml, inner_lr: 1e5, promp_lr: 1, hidden_sizes: [3, 1e2]}
+            evaluation: {seeds: [4]}
+            """
+        )
+    )
+    assert config.agent.inner_lr == 1e5 and isinstance(config.agent.promp_lr, float)
+    assert config.agent.hidden_sizes == (3, 100)
+    assert config.evaluation.seeds == (4,)
+
+
+MISTAKES = {
+    "agent: {name: mam}": "unknown agent 'mam'; did you mean 'maml'? Valid: maml, rl2",
+    "agent: {name: [maml]}": "unknown agent ['maml']",
+    "agent: {inner_lr: 0.1}": "agent has no name; add `name:` and one of maml, rl2",
+    "family: {name: half_cheetah_velocty}": "did you mean 'half_cheetah_velocity'?",
+    "trainin: {}": "unknown key 'trainin'; did you mean 'training'?",
+    "agent: {name: maml, iner_lr: 0.1}": "unknown key 'agent.iner_lr'; did you mean 'inner_lr'?",
+    "agent: {name: rl2, inner_lr: 0.1}": "unknown key 'agent.inner_lr'",
+    "training: {tasks: many}": "training.tasks is 'many', text; it must be a whole number",
+    "training: {tasks: 3.5}": "training.tasks is 3.5, a number; it must be a whole number",
+    "training: {tasks: yes}": "training.tasks is True, true or false; it must be a whole number",
+    "training: {tasks: }": "training.tasks is None, nothing; it must be a whole number",
+    "training: {tasks: [1]}": "training.tasks is [1], a list; it must be a whole number",
+    "training: 3": "training is 3, a whole number; it must be a mapping",
+    "- 3": "the config is [3], a list; it must be a mapping",
+    "agent: {name: maml, inner_lr: .nan}": "agent.inner_lr is nan, a number; it must be a finite number",
+    "agent: {name: maml, inner_lr: 1e999}": "it must be a finite number",
+    "agent: {name: maml, first_order: 1}": "agent.first_order is 1, a whole number; it must be true or false",
+    "agent: {name: maml, hidden_sizes: 64}": "agent.hidden_sizes is 64, a whole number; it must be a list",
+    "agent: {name: maml, hidden_sizes: [64, wide]}": "agent.hidden_sizes[1] is 'wide', text",
+    "agent: {name: maml, outer: prompt}": "agent.outer is 'prompt'; did you mean 'promp'? Valid: promp, trpo",
+    "tracking: {project: 3}": "tracking.project is 3, a whole number; it must be text",
+    "training: {tasks: 0}": "training.tasks is 0; it must be at least 1",
+    "training: {iterations: -5}": "training.iterations is -5; it must be at least 1",
+    "training: {seed: -1}": "training.seed is -1; it must be at least 0",
+    "evaluation: {tasks: 1}": "evaluation.tasks is 1; it must be at least 2",
+    "evaluation: {seeds: []}": "evaluation.seeds is []; give at least one seed",
+    "evaluation: {seeds: [1, 1]}": "none twice",
+    "tracking: {project: ''}": "tracking.project is empty",
+    "training: {tasks: 1, tasks: 2}": "key 'tasks' is given twice",
+    "training: [": "is not valid YAML",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_in_a_file_is_named_with_file_key_and_remedy(text, tmp_path):
+    path = tmp_path / "mistaken.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_config(path)
+    assert MISTAKES[text] in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_none_are_named(tmp_path):
+    with pytest.raises(UsageError, match="no config file"):
+        load_config(tmp_path / "absent.yaml")
+    with pytest.raises(UsageError, match="cannot read config file"):
+        load_config(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(UsageError, match="binary.yaml"):
+        load_config(tmp_path / "binary.yaml")
+
+
+def test_a_run_that_is_none_is_named_with_the_nearest(tmp_path):
+    (tmp_path / "first").mkdir()
+    with pytest.raises(UsageError, match="is no run folder: it has no config.yaml"):
+        read_run_config(tmp_path / "first")
+    (tmp_path / "first" / "config.yaml").write_text("")
+    assert read_run_config(tmp_path / "first") == RunConfig()
+    with pytest.raises(UsageError, match="did you mean 'first'"):
+        read_run_config(tmp_path / "frist")

@@ -1,0 +1,204 @@
+"""Evaluation on real families: scripted agents whose returns are known, and every agent that is registered."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.agents.agent import Rollout
+from metarl.agents.registry import make_agent
+from metarl.agents.settings import AGENT_SETTINGS, MamlSettings
+from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
+from metarl.envs.family import TaskFamily
+from metarl.envs.registry import make_family
+from metarl.envs.settings import FAMILY_SETTINGS, HalfCheetahDirectionSettings, PointGoalSettings
+from metarl.errors import UsageError
+from metarl.evaluation import EvaluationResult, evaluate, evaluate_agent, gain_warnings
+from metarl.run import save_config
+from metarl.statistics import Interval
+from metarl.training import train
+
+SMALL = EvaluationSettings(tasks=4, envs_per_task=2, adaptations=2, seeds=(1, 2), explore=False, bootstrap_samples=200)
+POINT = make_family(PointGoalSettings(horizon=6))
+
+
+class Scripted:
+    """Takes one action a round, for all envs; knows nothing."""
+
+    def __init__(self, actions: list[list[float]], spoilt_task: int | None = None):
+        self.actions, self.spoilt_task = torch.tensor(actions), spoilt_task
+
+    def begin(self, num_tasks: int, envs_per_task: int) -> int:
+        return 0
+
+    def act(self, belief: int, observations: torch.Tensor, noise: torch.Tensor | None) -> tuple[torch.Tensor, int]:
+        actions = self.actions[belief].expand(*observations.shape[:2], -1).clone()
+        if self.spoilt_task is not None and belief == 1:
+            actions[self.spoilt_task] = torch.nan
+        return actions, belief
+
+    def observe(self, belief: int, rewards: torch.Tensor, ended: torch.Tensor) -> int:
+        return belief
+
+    def adapt(self, belief: int, rollout: Rollout) -> int:
+        return belief + 1
+
+
+STAY = [0.0, 0.0]
+
+
+def evaluated(agent: Any, family: TaskFamily = POINT, settings: EvaluationSettings = SMALL) -> EvaluationResult:
+    return evaluate_agent(agent, family, settings, threads=1)
+
+
+def test_returns_of_a_point_that_stays_are_its_distance_from_the_goal() -> None:
+    result = evaluated(Scripted([STAY] * 3))
+    assert result.returns.shape == (2, 3, 4)  # [seed, shot, task]
+    for s, tasks in enumerate(result.tasks):
+        distances = [math.hypot(t.values["goal_x"], t.values["goal_y"]) for t in tasks]
+        np.testing.assert_allclose(result.returns[s], np.tile(-6.0 * np.array(distances), (3, 1)), rtol=1e-5)
+    assert result.faults == 0
+    assert "includes 0" in result.warnings[0]
+
+
+def test_gain_of_an_agent_that_runs_away_until_it_adapts() -> None:
+    result = evaluated(Scripted([[1.0, 1.0], STAY, STAY]))
+    assert result.summary.gain[1].low > 0
+    assert result.warnings == []
+    worse = evaluated(Scripted([STAY, STAY, [1.0, 1.0]]))
+    assert "makes this agent worse" in worse.warnings[0]
+
+
+def test_every_agent_meets_the_same_tasks_which_are_those_of_the_split() -> None:
+    def ids(settings: EvaluationSettings) -> list[list[str]]:
+        result = evaluated(Scripted([STAY] * 3), settings=settings)
+        return [[task.id for task in tasks] for tasks in result.tasks]
+
+    held_out = ids(SMALL)
+    assert held_out == ids(replace(SMALL, explore=True, envs_per_task=1))
+    assert held_out[1] == ids(replace(SMALL, seeds=(2,)))[0]
+    assert (
+        len({i for seed in held_out for i in seed} | {i for seed in ids(replace(SMALL, split="train")) for i in seed})
+        == 16
+    )
+
+
+def test_a_task_whose_simulations_are_flagged_is_counted_and_left_out() -> None:
+    agent = Scripted([STAY] * 3, spoilt_task=3)
+    result = evaluated(agent)
+    assert np.argwhere(np.isnan(result.returns)).tolist() == [[0, 1, 3], [1, 1, 3]]
+    assert result.faults == 4  # 2 seeds x 2 envs
+    assert (result.summary.tasks_counted, result.summary.tasks_left_out) == (6, 2)
+    assert "4 episodes are left out" in " ".join(result.notes)
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["returns"][0][1][3] is None
+
+
+@pytest.mark.parametrize("family_name", FAMILY_SETTINGS)
+@pytest.mark.parametrize("agent_name", AGENT_SETTINGS)
+def test_every_agent_is_evaluated_on_every_family(agent_name: str, family_name: str) -> None:
+    family = make_family(FAMILY_SETTINGS[family_name](horizon=5))
+    agent = make_agent(
+        AGENT_SETTINGS[agent_name](),
+        family.observation_size,
+        family.action_size,
+        family.horizon,
+        torch.Generator().manual_seed(0),
+        torch.device("cpu"),
+    )
+    settings = replace(SMALL, explore=True, adaptations=1)
+    results = [evaluate_agent(agent, family, settings, threads=1) for _ in range(2)]
+    assert np.isfinite(results[0].returns).all()
+    np.testing.assert_array_equal(results[0].returns, results[1].returns)
+    assert results[0].summary == results[1].summary
+
+
+def test_finitely_many_tasks_are_said_to_be_those_of_training() -> None:
+    family = make_family(HalfCheetahDirectionSettings(horizon=3))
+    result = evaluated(Scripted([[0.0] * 6] * 3), family)
+    assert any("held-out tasks are the training tasks, as in the published protocol" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": 1}, r"evaluation\.tasks"),
+        ({"seeds": ()}, r"evaluation\.seeds"),
+        ({"seeds": (1, 1)}, r"evaluation\.seeds"),
+        ({"adaptations": -1}, r"evaluation\.adaptations"),
+        ({"split": "test"}, "unknown split 'test'"),
+    ],
+)
+def test_settings_that_give_no_number_are_refused(change: dict[str, object], message: str) -> None:
+    settings = replace(SMALL, **change)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message):
+        evaluated(Scripted([STAY] * 3), settings=settings)
+
+
+def test_without_adaptation_there_is_a_return_and_no_gain_to_warn_of() -> None:
+    result = evaluated(Scripted([STAY]), settings=replace(SMALL, adaptations=0))
+    assert result.returns.shape == (2, 1, 4)
+    assert result.warnings == []
+
+
+def test_warning_says_what_was_found_and_where_to_look() -> None:
+    assert gain_warnings(Interval(2.0, 0.1, 3.0), 1) == []
+    [warning] = gain_warnings(Interval(1.5, -0.5, 3.0), 1)
+    assert "after 1 round of adaptation is 1.5 [-0.5, 3], which includes 0" in warning
+    assert "learning curve" in warning
+    assert "after 2 rounds" in gain_warnings(Interval(-2.0, -3.0, -1.0), 2)[0]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two iterations."""
+    config = RunConfig(
+        MamlSettings(hidden_sizes=(8,)),
+        PointGoalSettings(horizon=5),
+        TrainingSettings(iterations=2, tasks=3, envs_per_task=2, threads=1, checkpoint_every=1, device="cpu"),
+        SMALL,
+        TrackingSettings(wandb="disabled"),
+    )
+    directory = tmp_path_factory.mktemp("runs") / "small"
+    directory.mkdir()
+    save_config(config, directory)
+    train(config, directory)
+    return directory
+
+
+def test_evaluation_of_a_run_is_printed_and_saved(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = evaluate(run_dir, adaptations=1)
+    printed = capsys.readouterr().out
+    assert "point_goal, held-out tasks, run small at iteration 2 (120 env steps)" in printed
+    assert "gain: IQM [95 %]" in printed
+    folder = run_dir / "evaluation"
+    saved = json.loads((folder / "held_out_seeds1to2_iteration000002.json").read_text())
+    assert saved["evaluation"]["adaptations"] == 1
+    assert (saved["run"], saved["iteration"], saved["env_steps"]) == ("small", 2, 120)
+    assert saved["returns"] == result.returns.tolist()
+    assert [[POINT.task(values).id for values in tasks] for tasks in saved["tasks"]] == [
+        [task.id for task in tasks] for tasks in result.tasks
+    ]
+    assert saved["summary"]["gain"][1].keys() == {"estimate", "low", "high"}
+    assert saved["provenance"]["config"]["evaluation"]["adaptations"] == 1
+    assert saved["provenance"]["command"]
+    assert saved["provenance"]["versions"]["mujoco"]
+    for name in ("held_out_seeds1to2_iteration000002.png", "learning.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    first = sorted(p.name for p in folder.iterdir())
+    evaluate(run_dir, adaptations=1)
+    assert sorted(p.name for p in folder.iterdir()) == first
+    evaluate(run_dir, replace(SMALL, tasks=3))
+    assert json.loads((folder / "held_out_seeds1to2_iteration000002.json").read_text())["evaluation"]["tasks"] == 4
+    assert json.loads((folder / "held_out_seeds1to2_iteration000002_2.json").read_text())["evaluation"]["tasks"] == 3
+
+
+def test_an_unknown_override_names_the_nearest(run_dir: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown key 'evaluation\.adaptation'; did you mean 'adaptations'"):
+        evaluate(run_dir, adaptation=2)
+    with pytest.raises(UsageError, match=r"evaluation\.tasks is 'many'"):
+        evaluate(run_dir, tasks="many")

@@ -1,0 +1,241 @@
+"""Whole runs from the command line: killed, ended, resumed, recorded, evaluated."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import metarl
+from metarl import cli
+from metarl.checkpoint import CheckpointStore
+from metarl.config import load_config
+from metarl.tracking import read_metrics
+
+TIMING = ("env_steps_per_s", "time/collect", "time/update")
+"""Metrics that differ from one run to the next."""
+
+
+def numbers(run_dir: Path):
+    return [{k: v for k, v in line.items() if k not in TIMING} for line in read_metrics(run_dir)]
+
+
+def train(*arguments) -> int:
+    return cli.main(["train", *map(str, arguments), "tracking.wandb=disabled"])
+
+
+@pytest.fixture
+def start(environment, tmp_path, tiny):
+    """Start `metarl train` in the background; returns the process once a number of iterations are recorded."""
+    processes = []
+
+    def start(name: str, iterations: int, *arguments: str) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "metarl",
+            "train",
+            "--name",
+            name,
+            *tiny,
+            *arguments,
+            "tracking.wandb=disabled",
+        ]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        processes.append(process)
+        record = tmp_path / "runs" / name / "metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while not record.exists() or record.read_text().count("\n") < iterations:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "no iteration after a minute"
+            time.sleep(0.01)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("agent", ["maml", "rl2"])
+def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(agent, start, tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    what = ["--agent", agent, "--family", "point_goal", "training.checkpoint_every=4"]
+    process = start("killed", 7, *what, "training.iterations=100000")
+    process.kill()
+    process.communicate()
+    killed = tmp_path / "runs/killed"
+    last = CheckpointStore(killed / "checkpoints").load("last")[1]["iteration"]
+    with open(killed / "metrics.jsonl", "a") as file:
+        file.write('{"iteration": 100001, "env_st')  # a line that the kill cut short
+    goal = last + 6
+    assert train("--resume", "runs/killed", f"training.iterations={goal}") == 0
+    assert train("--name", "whole", *tiny, *what, f"training.iterations={goal}") == 0
+    assert numbers(killed) == numbers(tmp_path / "runs/whole")
+    assert [line["iteration"] for line in numbers(killed)] == list(range(1, goal + 1))
+    theirs = CheckpointStore(tmp_path / "runs/whole/checkpoints").load("last")[1]
+    ours = CheckpointStore(killed / "checkpoints").load("last")[1]
+    torch.testing.assert_close(ours["agent"], theirs["agent"], rtol=0, atol=0)
+
+
+def test_sigterm_ends_a_run_with_a_checkpoint_of_its_last_iteration(start, tmp_path):
+    process = start(
+        "ended", 2, "--family", "point_goal", "training.iterations=100000", "training.checkpoint_every=100000"
+    )
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "go on with metarl train --resume runs/ended" in output
+    assert errors == ""
+    recorded = read_metrics(tmp_path / "runs/ended")[-1]["iteration"]
+    assert CheckpointStore(tmp_path / "runs/ended/checkpoints").load("last")[1]["iteration"] == recorded
+
+
+def test_ctrl_c_is_one_line(start):
+    process = start("stopped", 2, "--family", "point_goal", "training.iterations=100000", "training.checkpoint_every=1")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "interrupted; go on with: metarl train --resume runs/stopped\n"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of MAML on point_goal."""
+    from tests.metarl.conftest import TINY
+
+    folder = tmp_path_factory.mktemp("finished")
+    arguments = ["--family", "point_goal", *TINY, "training.iterations=4", "training.checkpoint_every=2"]
+    assert train("--runs-dir", folder, "--name", "r", *arguments) == 0
+    return folder / "r"
+
+
+@pytest.fixture
+def run_dir(finished, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(finished, tmp_path / "r"))
+
+
+def test_a_run_folder_is_complete(finished):
+    assert {p.name for p in finished.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "evaluation"}
+    names = {p.name for p in (finished / "checkpoints").iterdir()}
+    assert names == {"iteration_000002.pt", "iteration_000004.pt", "best.pt"}
+    lines = read_metrics(finished)
+    assert [line["iteration"] for line in lines] == [1, 2, 3, 4]
+    assert {"env_steps", "return/before", "return/after", "gain", "faults", *TIMING} <= lines[0].keys()
+    assert any(key.startswith("agent/") for key in lines[0]) and any(key.startswith("reward/") for key in lines[0])
+    assert list((finished / "evaluation").glob("*.json")) and list((finished / "evaluation").glob("*.png"))
+
+
+def test_a_run_is_repeated_by_its_config(finished, tmp_path):
+    assert train("--config", finished / "config.yaml", "--runs-dir", tmp_path, "--name", "again") == 0
+    assert numbers(tmp_path / "again") == numbers(finished)
+    assert load_config(tmp_path / "again/config.yaml") == load_config(finished / "config.yaml")
+
+
+def test_a_checkpoint_cut_short_is_named_and_the_one_before_it_used(run_dir, finished, capsys):
+    broken = run_dir / "checkpoints/iteration_000004.pt"
+    os.truncate(broken, broken.stat().st_size // 2)
+    assert train("--resume", run_dir) == 0
+    output, errors = capsys.readouterr()
+    assert f"warning: checkpoint {broken} is cut short" in errors
+    assert "iteration 3/4" in output and "iteration 2/4" not in output
+    assert numbers(run_dir) == numbers(finished)
+
+
+def test_a_foreign_checkpoint_is_refused_and_the_run_left_as_it_was(run_dir, tmp_path, tiny, capsys):
+    other = ["--family", "half_cheetah_direction", *tiny, "training.iterations=1"]
+    assert train("--runs-dir", tmp_path, "--name", "other", *other) == 0
+    foreign = run_dir / "checkpoints/iteration_000009.pt"
+    shutil.copy(tmp_path / "other/checkpoints/iteration_000001.pt", foreign)
+    before = (run_dir / "metrics.jsonl").read_text()
+    capsys.readouterr()
+    assert train("--resume", run_dir) == 2
+    message = capsys.readouterr().err
+    assert f"checkpoint {foreign} is of the family 'half_cheetah_direction', this run of 'point_goal'" in message
+    assert (run_dir / "metrics.jsonl").read_text() == before
+
+
+def test_an_agent_of_another_shape_is_refused(run_dir, capsys):
+    config = run_dir / "config.yaml"
+    config.write_text(config.read_text().replace("  - 64\n", "  - 32\n"))
+    assert train("--resume", run_dir) == 2
+    assert "does not fit the agent of this run" in capsys.readouterr().err
+
+
+def test_a_run_without_a_checkpoint_is_named(run_dir, capsys):
+    shutil.rmtree(run_dir / "checkpoints")
+    assert train("--resume", run_dir) == 2
+    assert f"no checkpoint in {run_dir}/checkpoints" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(run_dir)]) == 2
+    assert f"no checkpoint in {run_dir}/checkpoints" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("override", ["agent.inner_lr=0.2", "training.tasks=3", "training.seed=9", "family.horizon=5"])
+def test_what_would_change_the_numbers_cannot_change_on_resume(run_dir, override, capsys):
+    assert cli.main(["train", "--resume", str(run_dir), override]) == 2
+    assert "cannot change when a run is gone on with; start a new run for it" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing(run_dir, metarl):
+    """The limit on a file's size is what a process sees of a disk with so much room left."""
+    size = 8000
+    done = metarl(
+        "train",
+        "--resume",
+        run_dir,
+        "training.iterations=8",
+        "tracking.wandb=disabled",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )
+    assert done.returncode == 1
+    assert f"error: cannot write {run_dir}/checkpoints/iteration_000006.pt: File too large" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert metarl_iteration(run_dir) == 4
+    assert train("--resume", run_dir, "training.iterations=6") == 0
+    assert metarl_iteration(run_dir) == 6
+
+
+def metarl_iteration(run_dir: Path) -> int:
+    return metarl.load(run_dir).iteration
+
+
+def test_evaluate_by_hand_and_by_api(run_dir, capsys):
+    assert cli.main(["evaluate", str(run_dir), "--checkpoint", "best", "evaluation.adaptations=2"]) == 0
+    assert "held-out tasks" in capsys.readouterr().out
+    saved = [json.loads(p.read_text()) for p in (run_dir / "evaluation").glob("*.json")]
+    assert 2 in [s["evaluation"]["adaptations"] for s in saved]
+    checkpoint = run_dir / "checkpoints/iteration_000002.pt"
+    run = metarl.load(run_dir, checkpoint)
+    assert (run.iteration, run.config) == (2, load_config(run_dir / "config.yaml"))
+    assert metarl.evaluate(run).returns.shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--checkpoint", "absent.pt"], "no checkpoint absent.pt"),
+        (["evaluation.tasks=1"], "evaluation.tasks is 1; it must be at least 2"),
+        (["training.tasks=1"], "unknown option --training.tasks"),
+        (["--threads", "-1"], "training.threads is -1; it must be at least 0"),
+    ],
+)
+def test_evaluate_refuses_by_name(run_dir, arguments, message, capsys):
+    assert cli.main(["evaluate", str(run_dir), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_python_api_trains(tmp_path, tiny):
+    config, _ = cli.parse_train(["--family", "point_goal", *tiny, "training.iterations=1", "tracking.wandb=disabled"])
+    run = metarl.train(config, name="api", runs_dir=tmp_path)
+    assert (run.directory, run.iteration) == (tmp_path / "api", 1)
+    assert metarl.resume(run.directory).iteration == 1

@@ -1,0 +1,156 @@
+"""metrics.jsonl and Weights & Biases: what is recorded, and that W&B is never in the way."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from metarl import tracking
+from metarl.config import preset
+from metarl.errors import RunError
+from metarl.tracking import Tracker, read_metrics, truncate_metrics, wandb_mode
+
+
+def config(mode: str):
+    base = preset("maml", "point_goal")
+    return dataclasses.replace(base, tracking=dataclasses.replace(base.tracking, wandb=mode))
+
+
+def metrics(iteration: int) -> dict[str, float]:
+    return {"iteration": iteration, "env_steps": 100 * iteration, "return/after": -1.0 / iteration}
+
+
+def test_each_iteration_is_on_disk_when_it_is_over(tmp_path):
+    with Tracker(config("disabled"), tmp_path) as tracker:
+        for iteration in (1, 2):
+            tracker.log(metrics(iteration))
+            assert read_metrics(tmp_path)[-1] == metrics(iteration)
+        tracker.log({**metrics(3), "gain": float("nan")})
+    assert read_metrics(tmp_path)[-1]["gain"] is None
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_a_resumed_record_is_cut_at_the_checkpoint(tmp_path):
+    with Tracker(config("disabled"), tmp_path) as tracker:
+        for iteration in range(1, 6):
+            tracker.log(metrics(iteration))
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"iteration": 6, "env')
+    with Tracker(config("disabled"), tmp_path, {"wandb_id": None}, iteration=3) as tracker:
+        tracker.log(metrics(4))
+    assert read_metrics(tmp_path) == [metrics(i) for i in range(1, 5)]
+    truncate_metrics(tmp_path / "absent.jsonl", 3)
+    assert not (tmp_path / "absent.jsonl").exists()
+
+
+def test_a_full_disk_is_named(tmp_path):
+    class Full:
+        """/dev/full, of which every write says that the disk is full."""
+
+        def write(self, text):
+            with open("/dev/full", "w") as file:
+                file.write(text)
+
+        def close(self):
+            pass
+
+    with Tracker(config("disabled"), tmp_path) as tracker:
+        tracker._file = Full()
+        with pytest.raises(RunError, match=r"cannot write .*metrics\.jsonl: No space left on device; make room, then"):
+            tracker.log(metrics(1))
+
+
+def test_auto_is_online_with_credentials_only(monkeypatch, tmp_path):
+    assert wandb_mode("auto") == "offline"
+    assert wandb_mode("disabled") == "disabled"
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    assert wandb_mode("auto") == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_mode("auto") == "disabled"
+    assert wandb_mode("offline") == "offline"
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY")
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine api.wandb.ai login user password {'a' * 40}\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("WANDB_BASE_URL", "https://api.wandb.ai")
+    assert wandb_mode("auto") == "online"
+
+
+def test_wandb_that_cannot_start_or_log_stops_nothing(tmp_path, monkeypatch, capsys):
+    import wandb
+
+    def refuse(**keywords):
+        raise wandb.errors.CommError("no such host")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with Tracker(config("online"), tmp_path) as tracker:
+        tracker.log(metrics(1))
+    said = capsys.readouterr().err
+    assert "warning: W&B could not go online (no such host); recording offline" in said
+    assert "warning: W&B could not start (no such host); metrics.jsonl has everything" in said
+    assert read_metrics(tmp_path) == [metrics(1)]
+
+    class Broken:
+        id = "x"
+
+        class settings:  # noqa: N801
+            sync_dir = "."
+
+        def define_metric(self, *arguments, **keywords):
+            pass
+
+        def log(self, *arguments, **keywords):
+            raise RuntimeError("the service died")
+
+    monkeypatch.setattr(wandb, "init", lambda **keywords: Broken())
+    with Tracker(config("offline"), tmp_path, iteration=1) as tracker:
+        tracker.log(metrics(2))
+        tracker.log(metrics(3))
+    assert capsys.readouterr().err.count("W&B could not log (the service died)") == 1
+    assert read_metrics(tmp_path) == [metrics(i) for i in (1, 2, 3)]
+
+
+def records(folder):
+    (path,) = folder.glob("*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_an_offline_run_holds_the_metrics_and_goes_on_as_the_same_run(metarl, tmp_path, tiny):
+    """A real run, resumed once, read back by W&B's own `wandb leet inspect --json`."""
+    done = metarl("train", "--family", "point_goal", "--name", "r", *tiny, "training.iterations=2")
+    assert done.returncode == 0, done.stderr
+    run_dir = tmp_path / "runs/r"
+    (first,) = (run_dir / "wandb").glob("offline-run-*")
+    assert f"W&B records offline; to upload: wandb sync runs/r/wandb/{first.name}" in done.stdout
+    done = metarl("train", "--resume", "runs/r", "training.iterations=3")
+    assert done.returncode == 0, done.stderr
+    (second,) = set((run_dir / "wandb").glob("offline-run-*")) - {first}
+    assert first.name.split("-")[-1] == second.name.split("-")[-1]
+
+    history = [r["history"] for folder in (first, second) for r in records(folder) if r["type"] == "history"]
+    logged = [{k: v for k, v in row["item"].items() if not k.startswith("_")} for row in history]
+    assert logged == [pytest.approx(line, nan_ok=True) for line in read_metrics(run_dir)]
+    assert [row["step"]["num"] for row in history] == [1, 2, 3]
+
+    by_type = {r["type"]: r[r["type"]] for r in records(first) if r["type"] == "run"}
+    assert by_type["run"]["project"] == "metarl" and by_type["run"]["display_name"] == "r"
+    assert by_type["run"]["config"]["update"]["family"]["name"] == "point_goal"
+    axes = [r["metric"] for r in records(first) if r["type"] == "metric"]
+    assert {"env_steps"} == {axis["step_metric"] for axis in axes if axis.get("glob_name") == "*"}
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_the_folder_of_wandb_is_in_the_run_folder(tmp_path, monkeypatch):
+    import os
+
+    import wandb
+
+    monkeypatch.setattr(wandb, "init", lambda **keywords: (_ for _ in ()).throw(RuntimeError(keywords["dir"])))
+    monkeypatch.setenv("WANDB_DATA_DIR", "")
+    tracking.WandbRun(config("offline"), tmp_path)
+    assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "wandb")
