@@ -92,7 +92,7 @@ def check(settings: Rl2Settings) -> None:
     ):
         if getattr(settings, name) < 1:
             raise ValueError(f"rl2: {name} must be at least 1, got {getattr(settings, name)}")
-    for name in ("initial_std", "min_std", "lr", "clip", "value_clip", "max_gradient_norm"):
+    for name in ("initial_std", "min_std", "lr", "lr_end", "clip", "value_clip", "max_gradient_norm"):
         if not getattr(settings, name) > 0.0:
             raise ValueError(f"rl2: {name} must be greater than 0, got {getattr(settings, name)}")
     for name in ("discount", "gae_lambda"):
@@ -124,6 +124,7 @@ class Rl2:
         self.network.initialise(settings.initial_std, generator)
         self.network.to(device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.lr, eps=ADAM_EPSILON)
+        self.updates = 0
 
     def begin(self, num_tasks: int, envs_per_task: int) -> Rl2Belief:
         """The belief of a network that has read nothing."""
@@ -171,6 +172,12 @@ class Rl2:
         means, _, hidden = self.network(inputs.flatten(0, 1).unsqueeze(0), belief.hidden.flatten(0, 1).unsqueeze(0))
         return means.view(belief.previous_action.shape), hidden.view(belief.hidden.shape)
 
+    def _lr(self) -> float:
+        settings = self.settings
+        if settings.lr_decay_updates == 0:
+            return settings.lr
+        return settings.lr + (settings.lr_end - settings.lr) * min(1.0, self.updates / settings.lr_decay_updates)
+
     def _log_std(self) -> Tensor:
         return self.network.log_std.clamp(min=math.log(self.settings.min_std))
 
@@ -213,18 +220,21 @@ class Rl2:
         if num_envs == 0:
             return {"trials": 0.0}
         targets = self._targets(sequence)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._lr()
         history = []
         for _ in range(self.settings.epochs):
             order = torch.randperm(num_envs, generator=generator, device=generator.device).to(self.device)
             for envs in order.tensor_split(min(self.settings.minibatches, num_envs)):
                 history.append(self._step(select(sequence, envs), select(targets, envs)))
         self._update_moments(sequence)
+        self.updates += 1
         metrics = {name: sum(row[name] for row in history) / len(history) for name in history[0]}
         return metrics | {
             "trials": float(num_envs),
             "std": self._log_std().exp().mean().item(),
             "explained_variance": explained_variance(targets, sequence.steps),
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "lr": self.optimiser.param_groups[0]["lr"],
         }
 
     @torch.no_grad()
@@ -258,26 +268,15 @@ class Rl2:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.max_gradient_norm)
-        kl = ((ratio - 1.0) - log_ratio).mean().item()  # Schulman's estimator, never negative
-        if settings.target_kl > 0.0:
-            self._adapt_learning_rate(kl)
         self.optimiser.step()
         return {
             "policy_loss": policy_loss.item(),
             "value_loss": value_loss.item(),
             "entropy": entropy.item(),
-            "kl": kl,
+            "kl": ((ratio - 1.0) - log_ratio).mean().item(),  # Schulman's estimator, never negative
             "clip_fraction": ((ratio - 1.0).abs() > settings.clip).float().mean().item(),
             "gradient_norm": norm.item(),
         }
-
-    def _adapt_learning_rate(self, kl: float) -> None:
-        """Keep the policy's step near the target (Schulman 2017, section 4; rsl_rl's form of it)."""
-        group = self.optimiser.param_groups[0]
-        if kl > 2.0 * self.settings.target_kl:
-            group["lr"] = max(group["lr"] / 1.5, 1e-5)
-        elif kl < 0.5 * self.settings.target_kl:
-            group["lr"] = min(group["lr"] * 1.5, 1e-2)
 
     def _update_moments(self, sequence: TrialSequence) -> None:
         """After the update: a trial is learned from with the very inputs that it was collected with."""
@@ -290,7 +289,8 @@ class Rl2:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training goes on from: plain types and tensors."""
-        return copy.deepcopy({"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()})
+        state = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return copy.deepcopy(state) | {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave; raises ValueError if the shapes differ."""
@@ -304,3 +304,4 @@ class Rl2:
                 )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.updates = state["updates"]

@@ -82,6 +82,10 @@ class Rl2Settings:
     """Lambda of generalised advantage estimation, across episodes of a trial."""
     lr: float = 7e-4
     """Adam's step size."""
+    lr_decay_updates: int = 0
+    """Meta-updates over which the step size falls linearly to `lr_end`. 0: it stays."""
+    lr_end: float = 1e-4
+    """Adam's step size once it has fallen."""
     epochs: int = 2
     """PPO passes over the data of an iteration."""
     minibatches: int = 4
@@ -102,8 +106,6 @@ class Rl2Settings:
     """Standardise observations with their running mean and standard deviation."""
     observation_skip: bool = True
     """Give the observation to actor and critic directly, beside the GRU's output."""
-    target_kl: float = 0.0
-    """Adapt the step size so that a policy step is about this KL divergence. 0: a constant step size."""
 
 
 AgentSettings = MamlSettings | Rl2Settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from metarl.envs.gymnasium_adapter import register_families
@@ -27,6 +28,10 @@ _HOME = {
     "__version__": ("metarl.provenance", "VERSION"),
 }
 """Where each public name is. They are imported when they are asked for: torch and MuJoCo take seconds."""
+
+# Read by OpenMP when torch loads it. By default its threads spin while they wait, and on cores that anything else uses,
+# the simulation's own threads for one, an update then takes up to a hundred times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 register_families()
 

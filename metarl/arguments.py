@@ -51,7 +51,7 @@ class Arguments:
 
     @staticmethod
     def split(tokens: Sequence[str]) -> Arguments:
-        """Sort tokens: `--a.b c`, `--a.b=c` and `a.b=c` are the same; a list takes what follows up to the next option."""
+        """Sort tokens: `--a.b c`, `--a.b=c` and `a.b=c` are the same; a list takes all up to the next option."""
         result = Arguments([], {}, help=False)
         rest = list(tokens)
         while rest:

@@ -57,14 +57,6 @@ class Tracker:
             ) from error
         self._wandb.log(metrics)
 
-    def summary(self, values: Mapping[str, float]) -> None:
-        """Figures of the whole run, for W&B's table of runs."""
-        self._wandb.summary(values)
-
-    def image(self, name: str, path: Path) -> None:
-        """A PNG, for W&B."""
-        self._wandb.image(name, path)
-
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps so that a resumed run goes on as the same W&B run."""
         return {"wandb_id": self._wandb.id, "wandb_step": self._wandb.step}
@@ -142,23 +134,6 @@ class WandbRun:
         self.step = int(metrics["iteration"])
         if self._run is not None:
             self._guard("log", lambda: self._run.log(dict(metrics), step=self.step, commit=True))
-
-    def summary(self, values: Mapping[str, float]) -> None:
-        """Figures of the whole run."""
-        if self._run is not None:
-            self._guard("log", lambda: self._run.summary.update(dict(values)))
-
-    def image(self, name: str, path: Path) -> None:
-        """A PNG."""
-        if self._run is None:
-            return
-
-        def log_image() -> None:
-            import wandb
-
-            self._run.log({name: wandb.Image(str(path))}, step=self.step, commit=True)
-
-        self._guard("log", log_image)
 
     def finish(self, failed: bool = False) -> None:
         """Write out what is left."""

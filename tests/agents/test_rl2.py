@@ -15,6 +15,10 @@ from metarl.agents.numerics import gaussian_log_prob
 from metarl.agents.recurrent import Moments, discounted_sums, trial_gae
 from metarl.agents.rl2 import Rl2
 from metarl.agents.settings import Rl2Settings
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.registry import make_family
+from metarl.envs.settings import PointGoalSettings
+from metarl.trial import run_trial, streams
 
 CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 2, 3, 5
@@ -105,6 +109,21 @@ def test_log_probabilities_are_those_of_collection() -> None:
         expected.append(density[rollout.valid])
     found = targets.log_likelihoods[agent._sequence(trial).steps]
     torch.testing.assert_close(found.sort().values, torch.cat(expected).sort().values, rtol=1e-4, atol=1e-4)
+
+
+def test_training_reads_what_acting_read_of_a_real_env() -> None:
+    """Acting by the mean, the actions of a trial are the means of the training pass; some episodes end early."""
+    family = make_family(PointGoalSettings(horizon=20))
+    env = BatchedEnv(family, num_tasks=3, envs_per_task=2, threads=1)
+    env.set_tasks([family.task({"goal_x": x, "goal_y": 0.0}) for x in (0.0, 0.3, -0.3)])
+    agent = Rl2(SETTINGS, family.observation_size, family.action_size, 20, torch.Generator().manual_seed(0), CPU)
+    trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2, explore=False).trial
+    sequence = agent._sequence(trial)
+    means, _, _ = agent.network(sequence.inputs, sequence.hidden)
+    torch.testing.assert_close(means[sequence.steps], sequence.actions[sequence.steps], rtol=1e-4, atol=1e-6)
+    taken = sequence.steps.sum(dim=0)
+    assert taken.tolist() == [int(n) for n in sum(r.valid.sum(dim=0) for r in trial.rollouts).flatten()]
+    assert taken.min() < taken.max()
 
 
 def test_an_env_that_ended_reads_nothing() -> None:
@@ -211,6 +230,13 @@ def test_state_round_trip_continues_identically() -> None:
         metrics = [a.meta_update(play(a, EARLY, seed)[0], torch.Generator().manual_seed(seed)) for a in (agent, twin)]
         assert metrics[0] == metrics[1]
     assert_same(agent.state_dict(), twin.state_dict())
+
+
+def test_step_size_falls_linearly_and_then_stays() -> None:
+    agent = make_agent(dataclasses.replace(SETTINGS, lr=4e-3, lr_decay_updates=2, lr_end=2e-3))
+    trial, _ = play(agent, EARLY)
+    rates = [agent.meta_update(trial, torch.Generator().manual_seed(3))["lr"] for _ in range(4)]
+    assert rates == pytest.approx([4e-3, 3e-3, 2e-3, 2e-3])
 
 
 def test_state_of_other_shapes_is_refused() -> None:

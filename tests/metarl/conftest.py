@@ -5,23 +5,21 @@ from pathlib import Path
 
 import pytest
 
-TINY = (
-    "training.tasks=2",
-    "training.envs_per_task=2",
-    "training.threads=1",
-    "evaluation.tasks=2",
-    "evaluation.envs_per_task=2",
-    "evaluation.adaptations=1",
-    "evaluation.seeds=1",
-    "evaluation.bootstrap_samples=20",
-    "family.horizon=10",
-)
 
-
-@pytest.fixture
-def tiny():
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
     """Overrides that make a run of any agent on any family take a blink."""
-    return list(TINY)
+    return (
+        "training.tasks=2",
+        "training.envs_per_task=2",
+        "training.threads=1",
+        "evaluation.tasks=2",
+        "evaluation.envs_per_task=2",
+        "evaluation.adaptations=1",
+        "evaluation.seeds=1",
+        "evaluation.bootstrap_samples=20",
+        "family.horizon=10",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -109,12 +109,10 @@ def test_ctrl_c_is_one_line(start):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, tiny):
     """A finished run of MAML on point_goal."""
-    from tests.metarl.conftest import TINY
-
     folder = tmp_path_factory.mktemp("finished")
-    arguments = ["--family", "point_goal", *TINY, "training.iterations=4", "training.checkpoint_every=2"]
+    arguments = ["--family", "point_goal", *tiny, "training.iterations=4", "training.checkpoint_every=2"]
     assert train("--runs-dir", folder, "--name", "r", *arguments) == 0
     return folder / "r"
 

@@ -132,15 +132,16 @@ def test_an_offline_run_holds_the_metrics_and_goes_on_as_the_same_run(metarl, tm
     (second,) = set((run_dir / "wandb").glob("offline-run-*")) - {first}
     assert first.name.split("-")[-1] == second.name.split("-")[-1]
 
-    history = [r["history"] for folder in (first, second) for r in records(folder) if r["type"] == "history"]
+    read = [records(first), records(second)]
+    history = [r["history"] for r in read[0] + read[1] if r["type"] == "history"]
     logged = [{k: v for k, v in row["item"].items() if not k.startswith("_")} for row in history]
     assert logged == [pytest.approx(line, nan_ok=True) for line in read_metrics(run_dir)]
     assert [row["step"]["num"] for row in history] == [1, 2, 3]
 
-    by_type = {r["type"]: r[r["type"]] for r in records(first) if r["type"] == "run"}
+    by_type = {r["type"]: r[r["type"]] for r in read[0] if r["type"] == "run"}
     assert by_type["run"]["project"] == "metarl" and by_type["run"]["display_name"] == "r"
     assert by_type["run"]["config"]["update"]["family"]["name"] == "point_goal"
-    axes = [r["metric"] for r in records(first) if r["type"] == "metric"]
+    axes = [r["metric"] for r in read[0] if r["type"] == "metric"]
     assert {"env_steps"} == {axis["step_metric"] for axis in axes if axis.get("glob_name") == "*"}
     assert not (tmp_path / "wandb").exists()
 

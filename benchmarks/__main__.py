@@ -1,0 +1,209 @@
+"""Every figure that metarl promises, beside its bar: `make benchmark`.
+
+Every timing is a ratio of two things timed in turn in one run; figures are medians over rounds. Nothing else should
+run meanwhile. The reference times of other programs were measured on two cores whose pure physics (HalfCheetah through
+`mujoco.batch`) ran at 72.7k env steps/s; they are held against ours by way of that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import gymnasium
+import numpy as np
+import torch
+
+from metarl.agents.registry import make_agent
+from metarl.agents.settings import MamlSettings
+from metarl.config import RunConfig, TrainingSettings
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.registry import make_family
+from metarl.envs.settings import FamilySettings, HalfCheetahDirectionSettings, HalfCheetahVelocitySettings
+from metarl.provenance import provenance
+from metarl.run import Run
+from metarl.trial import collect, stream, streams, torch_stream
+from metarl.training import Counters, iterate
+
+TASKS, ENVS = 40, 20
+ROUNDS = 5
+REFERENCE_PHYSICS = 72.7e3  # env steps/s of the machine that the reference times come from
+REFERENCE_ITERATION_S = 16.7  # pytorch-maml-rl, HalfCheetahDir, 40 tasks x 20 rollouts x H 100 x 2 shots, two workers
+RESULT = Path("results/benchmark.json")
+
+
+@dataclass
+class Figure:
+    """A measured figure and its bar."""
+
+    name: str
+    value: float
+    bar: float
+    unit: str = ""
+    at_most: bool = False
+    rounds: list[float] | None = None
+
+    @property
+    def reached(self) -> bool:
+        return self.value <= self.bar if self.at_most else self.value >= self.bar
+
+    def line(self) -> str:
+        sign = "<=" if self.at_most else ">="
+        mark = "ok" if self.reached else "MISSED"
+        return f"{self.name:<72} {self.value:8.2f} {self.unit:<3} bar {sign} {self.bar:<6g} {mark}"
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def make_run(settings: FamilySettings, agent: MamlSettings) -> tuple[Run, BatchedEnv]:
+    family = make_family(settings)
+    learner = make_agent(
+        agent,
+        family.observation_size,
+        family.action_size,
+        family.horizon,
+        torch_stream(1, "initialisation"),
+        torch.device("cpu"),
+    )
+    config = RunConfig(agent=agent, family=settings, training=TrainingSettings(tasks=TASKS, envs_per_task=ENVS))
+    return Run(Path(), config, family, learner, 0, 0), BatchedEnv(family, TASKS, ENVS)
+
+
+def physics_seconds(env: BatchedEnv, actions: np.ndarray) -> float:
+    """Replaying actions [T, S, act] through `mujoco.batch` alone."""
+    env.reset(streams(1, "physics", 0, TASKS))
+    ctrl, batch, skip = env.batch.bind("ctrl"), env.batch, env.family.frame_skip
+
+    def replay() -> None:
+        for action in actions:
+            ctrl[:] = action
+            batch.step(nstep=skip)
+
+    return seconds(replay)
+
+
+def record_shot(run: Run, env: BatchedEnv) -> tuple[float, np.ndarray]:
+    """Seconds of a shot with the policy in the loop, and the clipped actions [T, S, act] that it applied."""
+    agent, shots = run.agent, []
+    belief = agent.begin(TASKS, ENVS)
+    rngs = streams(1, "benchmark", 0, TASKS)
+    took = seconds(lambda: shots.append(collect(env, agent, belief, rngs)))
+    actions = shots[0].rollout.actions.numpy().reshape(env.family.horizon, TASKS * ENVS, -1)
+    return took, np.clip(actions, env.family.action_low, env.family.action_high).astype(np.float64)
+
+
+def collection() -> list[Figure]:
+    run, env = make_run(HalfCheetahVelocitySettings(), MamlSettings())
+    env.set_tasks(run.family.sample(TASKS, stream(1, "tasks")))
+    record_shot(run, env)
+    ratios, rates = [], []
+    for _ in range(ROUNDS):
+        took, actions = record_shot(run, env)
+        ratios.append(physics_seconds(env, actions) / took)
+        rates.append(actions.shape[0] * actions.shape[1] / took)
+    print(f"collection: {median(rates) / 1e3:.1f}k env steps/s", flush=True)
+    ours = median(rates)
+    others = {}
+    for mode, envs, steps in (("sync", 16, 120), ("async", 16, 120)):
+        others[mode] = gymnasium_rate(mode, envs, steps)
+        took, _ = record_shot(run, env)  # in turn with ours: the machine may change its pace
+        ours = min(ours, run.family.horizon * TASKS * ENVS / took)
+        print(f"Gymnasium {mode}: {others[mode] / 1e3:.1f}k env steps/s", flush=True)
+    return [
+        Figure("collection with the policy / pure physics (HalfCheetah 40 x 20)", median(ratios), 0.90, rounds=ratios),
+        Figure(
+            "collection with the policy / best of Gymnasium's sync and async", ours / max(others.values()), 3.0, "x"
+        ),
+    ]
+
+
+def gymnasium_rate(mode: str, num_envs: int, steps: int) -> float:
+    """Env steps/s of Gymnasium's own HalfCheetah-v5 in a vector mode, under random actions and no policy."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        envs = gymnasium.make_vec("HalfCheetah-v5", num_envs=num_envs, vectorization_mode=mode)
+    envs.reset(seed=0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, num_envs, 6)).astype(np.float32)
+    rates = []
+    for _ in range(3):
+        rates.append(num_envs * steps / seconds(lambda: [envs.step(action) for action in actions]))
+    envs.close()
+    return max(rates)
+
+
+def iteration(name: str, settings: FamilySettings, agent: MamlSettings, bar: float) -> tuple[Figure, list[float]]:
+    """A whole iteration's rate over that of pure physics, and the ratio's rounds: iteration seconds / physics seconds."""
+    run, env = make_run(settings, agent)
+    counters = Counters()
+    iterate(run, env, counters)
+    _, actions = record_shot(run, env)
+    ratios = []
+    for _ in range(ROUNDS):
+        physics = 2 * physics_seconds(env, actions)
+        ratios.append(physics / seconds(lambda: iterate(run, env, counters)))
+    return Figure(
+        f"whole {name} iteration / pure physics (H {run.family.horizon})", median(ratios), bar, rounds=ratios
+    ), ratios
+
+
+def iterations() -> list[Figure]:
+    promp, _ = iteration("ProMP", HalfCheetahVelocitySettings(), MamlSettings(outer="promp"), 0.55)
+    trpo, _ = iteration("MAML-TRPO", HalfCheetahVelocitySettings(), MamlSettings(outer="trpo"), 0.40)
+    same_work, ratios = iteration(
+        "MAML-TRPO", HalfCheetahDirectionSettings(horizon=100), MamlSettings(outer="trpo"), 0.0
+    )
+    reference = (
+        2 * 100 * TASKS * ENVS / REFERENCE_PHYSICS / REFERENCE_ITERATION_S
+    )  # pure physics / iteration, as ratios
+    speedups = [ratio / reference for ratio in ratios]
+    name = "MAML-TRPO iteration, HalfCheetahDir H 100: times faster than the fastest public"
+    return [
+        promp,
+        trpo,
+        dataclasses.replace(same_work, name=name, value=median(speedups), bar=3.0, unit="x", rounds=speedups),
+    ]
+
+
+def memory() -> Figure:
+    """Peak memory of a process that trains one iteration of 40 x 20 x 200."""
+    out = subprocess.run([sys.executable, "-m", "benchmarks", "--memory"], capture_output=True, text=True, check=True)
+    return Figure("peak memory of 40 x 20 x 200 HalfCheetah", float(out.stdout.split()[-1]), 2.0, "GB", at_most=True)
+
+
+def one_iteration() -> None:
+    run, env = make_run(HalfCheetahVelocitySettings(), MamlSettings(outer="trpo"))
+    iterate(run, env, Counters())
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+
+
+def main() -> None:
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    if "--memory" in sys.argv:
+        one_iteration()
+        return
+    began = time.perf_counter()
+    figures = [*collection(), *iterations(), memory()]
+    for figure in figures:
+        print(figure.line())
+    print(f"took {time.perf_counter() - began:.0f} s; written to {RESULT}")
+    record = {"figures": [{**dataclasses.asdict(f), "reached": f.reached} for f in figures], **provenance()}
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
