@@ -23,7 +23,7 @@ train: setup  ## the main job: meta-train on HalfCheetah target velocities, adap
 	$(BIN)/metarl train
 
 test: setup
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 
 test-slow: setup
 	$(BIN)/pytest -q -m slow
@@ -43,7 +43,7 @@ wheel: setup
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	$(PYTHON) -m venv $(CLEAN)
 	$(CLEAN)/bin/python $(PIP_INSTALL) dist/*.whl
-	cd $(CLEAN) && bin/python -c 'import metarl.envs, metarl.agents; print(metarl.__file__)'
+	cd $(CLEAN) && bin/python -c 'import metarl.envs, metarl.agents, metarl.config as c; assert any(c.PRESETS.iterdir()); print(c.__file__)'
 	cd $(CLEAN) && bin/metarl families
 	cd $(CLEAN) && bin/metarl train --agent maml --family point_goal --name wheel training.iterations=2 training.tasks=4 \
 		training.envs_per_task=4 family.horizon=20 evaluation.tasks=4 evaluation.envs_per_task=4 tracking.wandb=disabled

@@ -65,13 +65,13 @@ def select(data: Columns, envs: Tensor) -> Columns:
     return type(data)(**{f.name: getattr(data, f.name)[:, envs] for f in fields(data)})
 
 
-def clipped_value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float) -> Tensor:
-    """Huber loss of the values, or of the values clipped to +-clip around the old ones if that is larger."""
-    clipped = old_values + (values - old_values).clamp(-clip, clip)
-    return torch.maximum(
-        functional.huber_loss(values, targets, reduction="none"),
-        functional.huber_loss(clipped, targets, reduction="none"),
-    )
+def value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float) -> Tensor:
+    """Huber loss; with a clip > 0 that of the values held within +-clip of the old ones, where it is larger."""
+    loss = functional.huber_loss(values, targets, reduction="none")
+    if clip > 0.0:
+        held = old_values + (values - old_values).clamp(-clip, clip)
+        loss = torch.maximum(loss, functional.huber_loss(held, targets, reduction="none"))
+    return loss.mean()
 
 
 def explained_variance(targets: Targets, steps: Tensor) -> float:
@@ -92,7 +92,7 @@ def check(settings: Rl2Settings) -> None:
     ):
         if getattr(settings, name) < 1:
             raise ValueError(f"rl2: {name} must be at least 1, got {getattr(settings, name)}")
-    for name in ("initial_std", "min_std", "lr", "lr_end", "clip", "value_clip", "max_gradient_norm"):
+    for name in ("initial_std", "min_std", "lr", "lr_end", "clip", "max_gradient_norm"):
         if not getattr(settings, name) > 0.0:
             raise ValueError(f"rl2: {name} must be greater than 0, got {getattr(settings, name)}")
     for name in ("discount", "gae_lambda"):
@@ -260,18 +260,16 @@ class Rl2:
         log_ratio = (gaussian_log_prob(means, log_std, sequence.actions) - targets.log_likelihoods)[steps]
         ratio = log_ratio.exp()
         policy_loss = -clipped_surrogate(ratio, targets.advantages[steps], settings.clip).mean()
-        value_loss = clipped_value_loss(
-            values[steps], targets.values[steps], targets.returns[steps], settings.value_clip
-        ).mean()
+        critic_loss = value_loss(values[steps], targets.values[steps], targets.returns[steps], settings.value_clip)
         entropy = gaussian_entropy(log_std)
-        loss = policy_loss + settings.value_weight * value_loss - settings.entropy_weight * entropy
+        loss = policy_loss + settings.value_weight * critic_loss - settings.entropy_weight * entropy
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.max_gradient_norm)
         self.optimiser.step()
         return {
             "policy_loss": policy_loss.item(),
-            "value_loss": value_loss.item(),
+            "value_loss": critic_loss.item(),
             "entropy": entropy.item(),
             "kl": ((ratio - 1.0) - log_ratio).mean().item(),  # Schulman's estimator, never negative
             "clip_fraction": ((ratio - 1.0).abs() > settings.clip).float().mean().item(),

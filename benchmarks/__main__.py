@@ -32,8 +32,8 @@ from metarl.envs.registry import make_family
 from metarl.envs.settings import FamilySettings, HalfCheetahDirectionSettings, HalfCheetahVelocitySettings
 from metarl.provenance import provenance
 from metarl.run import Run
-from metarl.trial import collect, stream, streams, torch_stream
 from metarl.training import Counters, iterate
+from metarl.trial import collect, stream, streams, torch_stream
 
 TASKS, ENVS = 40, 20
 ROUNDS = 5
@@ -146,7 +146,7 @@ def gymnasium_rate(mode: str, num_envs: int, steps: int) -> float:
 
 
 def iteration(name: str, settings: FamilySettings, agent: MamlSettings, bar: float) -> tuple[Figure, list[float]]:
-    """A whole iteration's rate over that of pure physics, and the ratio's rounds: iteration seconds / physics seconds."""
+    """A whole iteration's rate over that of pure physics, and the ratio in each round."""
     run, env = make_run(settings, agent)
     counters = Counters()
     iterate(run, env, counters)

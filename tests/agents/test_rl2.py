@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,16 +14,23 @@ from torch import Tensor
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.numerics import gaussian_log_prob
 from metarl.agents.recurrent import Moments, discounted_sums, trial_gae
-from metarl.agents.rl2 import Rl2
+from metarl.agents.rl2 import Rl2, value_loss
 from metarl.agents.settings import Rl2Settings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
 from metarl.envs.settings import PointGoalSettings
-from metarl.trial import run_trial, streams
+from metarl.trial import run_trial, single_torch_thread, streams
 
 CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 2, 3, 5
 SETTINGS = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """These networks are tiny, and threads that wait for a busy core cost more than they give."""
+    with single_torch_thread():
+        yield
 
 
 def make_agent(settings: Rl2Settings = SETTINGS, seed: int = 0) -> Rl2:
@@ -181,6 +189,13 @@ def test_moments_of_parts_are_those_of_the_whole() -> None:
         moments.update(part)
     torch.testing.assert_close(moments.mean, values.mean(dim=0))
     torch.testing.assert_close(moments.variance, values.var(dim=0, correction=0))
+
+
+def test_value_loss_closed_form() -> None:
+    """Huber: e^2 / 2 up to 1, |e| - 1/2 beyond; clipping holds the second value at 0.2, .8 from its target."""
+    old, new, target = torch.zeros(2), torch.tensor([3.0, 0.9]), torch.tensor([1.0, 1.0])
+    assert value_loss(new, old, target, clip=0.0).item() == pytest.approx((1.5 + 0.005) / 2)
+    assert value_loss(new, old, target, clip=0.2).item() == pytest.approx((1.5 + 0.32) / 2)
 
 
 def test_flagged_env_changes_nothing() -> None:

@@ -1,0 +1,151 @@
+"""Trials and the data that they are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.agents.maml import Maml
+from metarl.agents.registry import AGENTS, make_agent
+from metarl.agents.settings import AGENT_SETTINGS, MamlSettings, Rl2Settings
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.family import TaskFamily
+from metarl.envs.registry import make_family
+from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.trial import collect, run_trial, stream, streams
+
+CPU = torch.device("cpu")
+SMALL = {"maml": MamlSettings(hidden_sizes=(8,)), "rl2": Rl2Settings(hidden_size=8, head_sizes=(8,))}
+
+
+def make(family: TaskFamily, name: str = "maml", num_tasks: int = 3, envs: int = 2):
+    env = BatchedEnv(family, num_tasks, envs, 1)
+    env.set_tasks(family.sample(num_tasks, np.random.default_rng(0)))
+    sizes = family.observation_size, family.action_size, family.horizon
+    return env, make_agent(SMALL[name], *sizes, torch.Generator().manual_seed(0), CPU)
+
+
+def test_every_agent_is_registered():
+    assert set(AGENTS) == set(AGENT_SETTINGS.values()) and set(SMALL) == set(AGENT_SETTINGS)
+
+
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+class TestEveryAgent:
+    def test_a_trial_is_reproduced_by_its_generators(self, name: str):
+        returns = []
+        for _ in range(2):
+            env, agent = make(make_family(HalfCheetahVelocitySettings(horizon=15)), name)
+            trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2).trial
+            returns.append(torch.stack([r.episode_returns() for r in trial.rollouts]))
+        assert returns[0].shape == (3, 3, 2)
+        torch.testing.assert_close(*returns, rtol=0, atol=0)
+
+    def test_a_tasks_trial_does_not_depend_on_the_tasks_beside_it(self, name: str):
+        family = make_family(HalfCheetahMassSettings(horizon=10))
+        env, agent = make(family, name)
+        together = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
+        alone_env = BatchedEnv(family, 1, 2, 1)
+        alone_env.set_tasks(env.tasks[1:2])
+        alone = run_trial(alone_env, agent, streams(1, "test", 0, 3)[1:2], adaptations=1).trial
+        torch.testing.assert_close(
+            alone.rollouts[0].actions[:, 0], together.rollouts[0].actions[:, 1], rtol=1e-4, atol=1e-4
+        )
+
+    def test_the_model_is_the_same_for_the_whole_trial(self, name: str):
+        env, agent = make(make_family(HalfCheetahMassSettings(horizon=5)), name)
+        masses = [env.batch.get_model(i).body_mass.copy() for i in range(6)]
+        tasks = env.tasks
+        run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2)
+        assert env.tasks == tasks
+        for i, mass in enumerate(masses):
+            np.testing.assert_array_equal(env.batch.get_model(i).body_mass, mass)
+
+    def test_without_exploration_the_actions_follow_from_the_observations(self, name: str):
+        env, agent = make(make_family(PointGoalSettings(horizon=6)), name)
+        rollout = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=0, explore=False).trial.rollouts[0]
+        torch.testing.assert_close(rollout.actions[:, :, 0], rollout.actions[:, :, 1])  # all start at the same place
+
+    def test_an_update_changes_the_agent_and_reports_finite_numbers(self, name: str):
+        env, agent = make(make_family(HalfCheetahVelocitySettings(horizon=12)), name)
+        trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
+        before = torch.cat([p.flatten() for p in tensors(agent.state_dict())])
+        metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))
+        after = torch.cat([p.flatten() for p in tensors(agent.state_dict())])
+        assert before.shape != after.shape or not torch.equal(before, after)
+        assert metrics and all(np.isfinite(v) for v in metrics.values())
+
+
+def tensors(state) -> list[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        return [state.double()]
+    if isinstance(state, dict):
+        return [t for v in state.values() for t in tensors(v)]
+    return [t for v in state for t in tensors(v)] if isinstance(state, list | tuple) else []
+
+
+def test_observations_actions_and_rewards_are_aligned():
+    family = make_family(PointGoalSettings(horizon=8, goal_range=5.0))
+    env, agent = make(family)
+    rollout = collect(env, agent, agent.begin(3, 2), streams(1, "test", 0, 3)).rollout
+    reached = torch.cat([rollout.observations[1:], rollout.final_observations[None]])
+    torch.testing.assert_close(reached, rollout.observations + rollout.actions.clamp(-0.1, 0.1))
+    goals = torch.tensor([[t.values["goal_x"], t.values["goal_y"]] for t in env.tasks]).view(1, 3, 1, 2)
+    torch.testing.assert_close(rollout.rewards, -(reached - goals).norm(dim=-1).float(), rtol=1e-5, atol=1e-5)
+    assert rollout.valid.all() and rollout.truncated[-1].all() and not rollout.truncated[:-1].any()
+
+
+def test_steps_after_the_end_of_an_episode_are_not_valid():
+    family = make_family(PointGoalSettings(horizon=30))
+    env, agent = make(family)
+    env.set_tasks([family.task({"goal_x": x, "goal_y": 0.0}) for x in (0.0, 0.004, 0.5)])
+    agent.theta[-2:] = -6.0  # nearly no noise: the first two tasks end at once or drift off
+    rollout = collect(env, agent, agent.begin(3, 2), streams(1, "test", 0, 3)).rollout
+    assert rollout.terminated.any()
+    for m, n in rollout.terminated.any(0).nonzero().tolist():
+        (end,) = rollout.terminated[:, m, n].nonzero().flatten().tolist()
+        assert rollout.valid[: end + 1, m, n].all() and not rollout.valid[end + 1 :, m, n].any()
+        assert not rollout.rewards[end + 1 :, m, n].any()
+
+
+def test_a_flagged_episode_is_kept_out(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # for MUJOCO_LOG.TXT
+    env, agent = make(make_family(HalfCheetahVelocitySettings(horizon=6)))
+    step, calls = env.step, []
+
+    def sabotage(actions):
+        calls.append(1)
+        if len(calls) == 3:
+            env.batch.qvel[4, 0] = np.inf  # task 2, env 0
+        return step(actions)
+
+    monkeypatch.setattr(env, "step", sabotage)
+    shot = collect(env, agent, agent.begin(3, 2), streams(1, "test", 0, 3))
+    assert not shot.rollout.valid[:, 2, 0].any()
+    assert shot.rollout.valid.sum() == 5 * 6
+    returns = shot.rollout.episode_returns()
+    assert returns.isnan().sum() == 1 and returns[2, 0].isnan()
+    assert shot.rollout.observations.isfinite().all() and np.isfinite(list(shot.reward_terms.values())).all()
+
+
+def test_reward_terms_sum_to_the_return():
+    env, agent = make(make_family(HalfCheetahVelocitySettings(horizon=10)))
+    shot = collect(env, agent, agent.begin(3, 2), streams(1, "test", 0, 3))
+    assert sum(shot.reward_terms.values()) == pytest.approx(shot.rollout.episode_returns().mean().item(), rel=1e-4)
+
+
+def test_streams_differ_by_seed_name_iteration_and_task_and_by_nothing_else():
+    draws = {
+        key: stream(*key).random()
+        for key in [(1, "a", 0), (2, "a", 0), (1, "b", 0), (1, "a", 1), (1, "a", 0, 1), (1, "a", 0, 2)]
+    }
+    assert len(set(draws.values())) == len(draws)
+    assert stream(1, "a", 0).random() == draws[1, "a", 0]
+
+
+def test_collection_leaves_torchs_threads_as_they_were():
+    env, agent = make(make_family(PointGoalSettings(horizon=2)))
+    assert isinstance(agent, Maml)
+    before = torch.get_num_threads()
+    collect(env, agent, agent.begin(3, 2), streams(1, "test", 0, 3))
+    assert torch.get_num_threads() == before
