@@ -203,16 +203,19 @@ class Maml:
                 gradient += torch.autograd.grad(total, theta)[0]
                 loss += surrogate.item() / num_tasks
                 kl += inner_kl.item() / num_tasks
-            self.theta.grad = gradient
-            self._optimiser.step()
             losses.append(loss)
             kls.append(kl)
             norms.append(float(gradient.norm()))
+            if kl > self.settings.promp_max_kl:
+                break
+            self.theta.grad = gradient
+            self._optimiser.step()
         return {
             "loss_before": losses[0],
             "loss_after": losses[-1],
             "inner_kl": kls[-1],
             "gradient_norm": norms[0],
+            "epochs": float(len(losses)),
         }
 
     def promp_losses(self, theta: Tensor, batches: list[Batch], old: list[Gaussian]) -> tuple[Tensor, Tensor]:
@@ -356,7 +359,16 @@ def _final_values(observations: Tensor, times: Tensor, coefficients: Tensor) -> 
 
 def _check(s: MamlSettings) -> None:
     """ValueError for a setting out of range."""
-    for name in ("inner_lr", "inner_lr_decay", "initial_std", "min_std", "baseline_ridge", "promp_lr", "trpo_kl"):
+    for name in (
+        "inner_lr",
+        "inner_lr_decay",
+        "initial_std",
+        "min_std",
+        "baseline_ridge",
+        "promp_lr",
+        "promp_max_kl",
+        "trpo_kl",
+    ):
         if not getattr(s, name) > 0:
             raise ValueError(f"{name} must be greater than 0, got {getattr(s, name)}")
     for name in ("discount", "gae_lambda"):

@@ -29,6 +29,8 @@ class TrialSequence:
     """[L, B], as the env gave them."""
     steps: Tensor
     """[L, B] bool, True where an action was taken: neither the slot after an episode nor padding."""
+    ending: Tensor
+    """[L, B], discount^(steps left in the trial if no episode ends early): 1 at its end."""
     hidden: Tensor
     """[1, B, H], state of the GRU before the first slot."""
 
@@ -115,7 +117,7 @@ class Rl2Network(nn.Module):
         widths = (settings.hidden_size + self.skip * observation_size, *settings.head_sizes)
         self.actor = head(widths)
         self.mean = nn.Linear(widths[-1], action_size)
-        self.critic = head(widths)
+        self.critic = head((widths[0] + 1, *widths[1:]))
         self.value = nn.Linear(widths[-1], 1)
         self.log_std = nn.Parameter(torch.empty(action_size))
 
@@ -147,10 +149,18 @@ class Rl2Network(nn.Module):
         parts = [self.embed_observation(observation), self.embed_action(action), self.embed_reward(reward)]
         return torch.cat([functional.relu(torch.cat(parts, dim=-1)), flags], dim=-1)
 
-    def forward(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Means [L, B, act], values [L, B], last state [1, B, H] from slots [L, B, input] and a state [1, B, H]."""
+    def forward(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """What the heads read [L, B, features], and the last state [1, B, H], from slots [L, B, input]."""
         normalised = self.normalise(inputs)
         features, last = self.gru(self.embed(normalised), hidden)
         if self.skip:
             features = torch.cat([features, normalised[..., : self.sizes[0]]], dim=-1)
-        return self.mean(self.actor(features)), self.value(self.critic(features)).squeeze(-1), last
+        return features, last
+
+    def means(self, features: Tensor) -> Tensor:
+        """Means of the actions, [L, B, act]."""
+        return self.mean(self.actor(features))
+
+    def values(self, features: Tensor, ending: Tensor) -> Tensor:
+        """Values [L, B]. The critic, which only training asks, is told how near the trial's end is, [L, B]."""
+        return self.value(self.critic(torch.cat([features, ending.unsqueeze(-1)], dim=-1))).squeeze(-1)

@@ -169,8 +169,8 @@ class Rl2:
     def _read(self, belief: Rl2Belief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """Action means [M, N, act] and hidden states [M, N, H] after one slot."""
         inputs = slots(observations.to(self.device), belief.previous_action, belief.previous_reward, start, end)
-        means, _, hidden = self.network(inputs.flatten(0, 1).unsqueeze(0), belief.hidden.flatten(0, 1).unsqueeze(0))
-        return means.view(belief.previous_action.shape), hidden.view(belief.hidden.shape)
+        features, hidden = self.network(inputs.flatten(0, 1).unsqueeze(0), belief.hidden.flatten(0, 1).unsqueeze(0))
+        return self.network.means(features).view(belief.previous_action.shape), hidden.view(belief.hidden.shape)
 
     def _lr(self) -> float:
         settings = self.settings
@@ -188,12 +188,16 @@ class Rl2:
         inputs, actions, rewards, taken, steps = (torch.cat(parts) for parts in zip(*episodes, strict=True))
         keep = torch.stack([rollout.valid.any(dim=0).flatten() for rollout in rollouts]).all(dim=0)
         order = front(taken)
+        horizon, shots = len(rollouts[0].valid), len(rollouts)
+        left = torch.cat([torch.arange(horizon, -1, -1) + horizon * k for k in reversed(range(shots))])
+        ending = (self.settings.discount ** left.to(inputs)).unsqueeze(-1).expand(taken.shape)
         wide = order.unsqueeze(-1)
         return TrialSequence(
             inputs=inputs.take_along_dim(wide, dim=0)[:, keep],
             actions=actions.take_along_dim(wide, dim=0)[:, keep],
             rewards=rewards.take_along_dim(order, dim=0)[:, keep],
             steps=steps.take_along_dim(order, dim=0)[:, keep],
+            ending=ending.take_along_dim(order, dim=0)[:, keep],
             hidden=trial.beliefs[0].hidden.flatten(0, 1)[None, keep],
         )
 
@@ -241,7 +245,7 @@ class Rl2:
     def _targets(self, sequence: TrialSequence) -> Targets:
         """One pass of the policy that collected, and GAE over each trial as one sequence."""
         settings, steps = self.settings, sequence.steps
-        means, values, _ = self.network(sequence.inputs, sequence.hidden)
+        means, values = self._evaluate(sequence)
         rewards = (sequence.rewards / self.network.return_moments.std).clamp(-INPUT_CLIP, INPUT_CLIP)
         advantages = trial_gae(rewards, values, steps, settings.discount, settings.gae_lambda)
         taken = advantages[steps]
@@ -252,10 +256,15 @@ class Rl2:
             returns=advantages + values,
         )
 
+    def _evaluate(self, sequence: TrialSequence) -> tuple[Tensor, Tensor]:
+        """Action means [L, B, act] and values [L, B]."""
+        features, _ = self.network(sequence.inputs, sequence.hidden)
+        return self.network.means(features), self.network.values(features, sequence.ending)
+
     def _step(self, sequence: TrialSequence, targets: Targets) -> dict[str, float]:
         """One gradient step on a minibatch of whole trials."""
         settings, steps = self.settings, sequence.steps
-        means, values, _ = self.network(sequence.inputs, sequence.hidden)
+        means, values = self._evaluate(sequence)
         log_std = self._log_std()
         log_ratio = (gaussian_log_prob(means, log_std, sequence.actions) - targets.log_likelihoods)[steps]
         ratio = log_ratio.exp()

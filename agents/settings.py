@@ -44,6 +44,8 @@ class MamlSettings:
     """ProMP: clip range of the likelihood ratio."""
     promp_inner_kl: float = 5e-4
     """ProMP: weight of the KL penalty between the pre-update policies."""
+    promp_max_kl: float = 0.03
+    """ProMP: end an iteration's epochs once that KL divergence is larger. Without it a large step size diverges."""
     trpo_kl: float = 0.01
     """TRPO: bound on the mean KL divergence between adapted policies."""
     trpo_cg_iterations: int = 10

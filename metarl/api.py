@@ -6,7 +6,6 @@ from pathlib import Path
 
 from metarl import training
 from metarl.config import RunConfig, preset, read_run_config
-from metarl.evaluation import evaluate
 from metarl.run import Run, start_run
 
 
@@ -16,17 +15,9 @@ def train(config: RunConfig | None = None, name: str | None = None, runs_dir: st
     UsageError (a ValueError) for values out of range; RunError if the disk refuses.
     """
     config = config or preset()
-    return run_to_end(config, start_run(config, Path(runs_dir), name), resumed=False)
+    return training.train(config, start_run(config, Path(runs_dir), name))
 
 
 def resume(directory: str | Path) -> Run:
     """Go on with a run from its last checkpoint, up to `training.iterations` of its config.yaml, then evaluate."""
-    return run_to_end(read_run_config(Path(directory)), Path(directory), resumed=True)
-
-
-def run_to_end(config: RunConfig, directory: Path, resumed: bool) -> Run:
-    """Train in a run's folder and evaluate what came of it, unless a SIGTERM ended the run before."""
-    run = training.train(config, directory, resume=resumed)
-    if run.iteration >= config.training.iterations:
-        evaluate(run)
-    return run
+    return training.train(read_run_config(Path(directory)), Path(directory), resume=True)

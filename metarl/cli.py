@@ -144,7 +144,7 @@ def dispatch(arguments: list[str], session: Session) -> int:
 def train(arguments: list[str], session: Session) -> int:
     """`metarl train`."""
     config, plain = parse_train(arguments)
-    from metarl import api, run
+    from metarl import run, training
 
     resume, runs_dir = plain.get("resume"), Path(plain.get("runs_dir", "runs"))
     if resume:
@@ -152,7 +152,7 @@ def train(arguments: list[str], session: Session) -> int:
         run.save_config(config, session.run_dir)
     else:
         session.run_dir = run.start_run(config, runs_dir, plain.get("name"))
-    trained = api.run_to_end(config, session.run_dir, resumed=bool(resume))
+    trained = training.train(config, session.run_dir, resume=bool(resume))
     print(f"run: {session.run_dir}")
     return 0 if trained.iteration >= config.training.iterations else SIGTERM_STATUS
 

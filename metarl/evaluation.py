@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class EvaluationResult:
     summary: Summary
     source: Source | None = None
     """None if the agent is of no run."""
+    figures: Mapping[str, Path] = field(default_factory=dict)
+    """PNG files that were drawn, by name."""
 
     @property
     def notes(self) -> list[str]:
@@ -71,6 +73,12 @@ class EvaluationResult:
                 f"{self.summary.tasks_left_out} tasks are left out because a round had no sound episode"
             )
         return notes
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """Return after each number of rounds and the last gain, by the name of the metric."""
+        returns = {f"evaluation/return_{k}": interval.estimate for k, interval in enumerate(self.summary.iqm)}
+        return {**returns, "evaluation/gain": self.summary.gain[-1].estimate}
 
     @property
     def warnings(self) -> list[str]:
@@ -168,8 +176,7 @@ def evaluate(
     directory = loaded.directory.resolve()
     result = replace(result, source=Source(directory.name, loaded.iteration, loaded.env_steps, provenance(config)))
     report.show(result)
-    report.save_all(result, directory)
-    return result
+    return replace(result, figures=report.save_all(result, directory))
 
 
 def _say(line: str) -> None:

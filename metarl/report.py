@@ -82,12 +82,15 @@ def show(result: EvaluationResult, console: Console | None = None) -> None:
         console.print(line, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
-def save_all(result: EvaluationResult, directory: Path) -> None:
-    """Save an evaluation and the learning curve in a run's folder, and say where."""
+def save_all(result: EvaluationResult, directory: Path) -> dict[str, Path]:
+    """Save an evaluation and the learning curve in a run's folder, and say where; returns the figures by name."""
     saved = save(result, directory / "evaluation")
-    for path in (saved, saved.with_suffix(".png"), save_learning_curve(directory, result.family.name)):
-        if path is not None:
-            print(f"saved {os.path.relpath(path)}")
+    figures = {"adaptation": saved.with_suffix(".png")}
+    if (learning := save_learning_curve(directory, result.family.name)) is not None:
+        figures["learning"] = learning
+    for path in (saved, *figures.values()):
+        print(f"saved {os.path.relpath(path)}")
+    return figures
 
 
 def save(result: EvaluationResult, folder: Path) -> Path:

@@ -57,6 +57,10 @@ class Tracker:
             ) from error
         self._wandb.log(metrics)
 
+    def conclude(self, summary: Mapping[str, float], figures: Mapping[str, Path]) -> None:
+        """What a run came to, for W&B: numbers, `env_steps` among them, and PNG files by name."""
+        self._wandb.conclude(summary, figures)
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps so that a resumed run goes on as the same W&B run."""
         return {"wandb_id": self._wandb.id, "wandb_step": self._wandb.step}
@@ -130,10 +134,21 @@ class WandbRun:
             print(f"W&B records offline; to upload: wandb sync {folder}", flush=True)
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """One step; the step's number is the iteration, so a resumed run repeats no step."""
-        self.step = int(metrics["iteration"])
+        """One step, twice the iteration's number: a resumed run repeats no step, and the odd ones are free."""
+        self.step = 2 * int(metrics["iteration"])
         if self._run is not None:
             self._guard("log", lambda: self._run.log(dict(metrics), step=self.step, commit=True))
+
+    def conclude(self, summary: Mapping[str, float], figures: Mapping[str, Path]) -> None:
+        """Numbers and PNG files of the run as a whole, on the odd step after the last iteration's."""
+        if self._run is not None:
+            self._guard("take the evaluation", self._conclude, summary, figures)
+
+    def _conclude(self, summary: Mapping[str, float], figures: Mapping[str, Path]) -> None:
+        import wandb
+
+        images = {name: wandb.Image(str(path)) for name, path in figures.items()}
+        self._run.log({**summary, **images}, step=self.step + 1, commit=True)
 
     def finish(self, failed: bool = False) -> None:
         """Write out what is left."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import time
@@ -14,7 +13,7 @@ import torch
 from metarl.checkpoint import CheckpointStore
 from metarl.config import RunConfig, config_to_dict
 from metarl.envs.batch import BatchedEnv
-from metarl.evaluation import evaluate_agent
+from metarl.evaluation import evaluate, evaluate_agent
 from metarl.interrupt import stop_on_sigterm
 from metarl.progress import Progress
 from metarl.run import CHECKPOINTS, Run, build, restore
@@ -35,10 +34,10 @@ class Counters:
 
 
 def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
-    """Meta-train in a run folder, from its last checkpoint if `resume`; returns the run as it ended.
+    """Meta-train in a run folder, from its last checkpoint if `resume`, then evaluate; returns the run as it ended.
 
     All randomness of an iteration follows from (seed, iteration), so what a resumed run computes is what an
-    uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint.
+    uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint and no evaluation.
     """
     family, agent = build(config)
     t = config.training
@@ -52,30 +51,27 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
         tracking_state = state["tracking"]
     run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps)
     env = BatchedEnv(family, t.tasks, t.envs_per_task, t.threads)
-    with contextlib.ExitStack() as stack:
-        tracker = stack.enter_context(Tracker(config, run_dir, tracking_state, counters.iteration))
-        progress = stack.enter_context(Progress(total=t.iterations, start=counters.iteration))
-        stop = stack.enter_context(stop_on_sigterm())
-        while counters.iteration < t.iterations and not stop.requested:
-            metrics = iterate(run, env, counters)
-            if t.evaluate_every and counters.iteration % t.evaluate_every == 0:
-                metrics |= evaluation_metrics(run)
-            tracker.log(metrics)
-            progress.update(metrics)
-            if counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations or stop.requested:
-                best = metrics["return/after"] > counters.best_return
-                counters.best_return = max(counters.best_return, metrics["return/after"])
-                state = {
-                    **vars(counters),
-                    "agent": agent.state_dict(),
-                    "tracking": tracker.state(),
-                    "config": config_to_dict(config),
-                }
-                store.save(state, counters.iteration, best=best)
-        if stop.requested:
-            progress.line(
-                f"stopped by SIGTERM after iteration {counters.iteration}; go on with metarl train --resume {run_dir}"
-            )
+    with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
+        with Progress(total=t.iterations, start=counters.iteration) as progress, stop_on_sigterm() as stop:
+            stopping = False
+            while counters.iteration < t.iterations and not stopping:
+                metrics = iterate(run, env, counters)
+                if t.evaluate_every and counters.iteration % t.evaluate_every == 0:
+                    metrics |= evaluate_agent(agent, family, config.evaluation, t.threads).scalars
+                tracker.log(metrics)
+                progress.update(metrics)
+                stopping = stop.requested
+                if counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations or stopping:
+                    best = metrics["return/after"] > counters.best_return
+                    counters.best_return = max(counters.best_return, metrics["return/after"])
+                    state = {**vars(counters), "agent": agent.state_dict(), "tracking": tracker.state()}
+                    store.save({**state, "config": config_to_dict(config)}, counters.iteration, best=best)
+            if stopping and counters.iteration < t.iterations:
+                progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run_dir}")
+        if counters.iteration >= t.iterations:
+            result = evaluate(run)
+            figures = {f"evaluation/{name}": path for name, path in result.figures.items()}
+            tracker.conclude({"env_steps": counters.env_steps, **result.scalars}, figures)
     return run
 
 
@@ -108,9 +104,3 @@ def iterate(run: Run, env: BatchedEnv, counters: Counters) -> dict[str, float]:
         "time/update": ended - collected,
         **{f"agent/{name}": value for name, value in agent_metrics.items()},
     }
-
-
-def evaluation_metrics(run: Run) -> dict[str, float]:
-    """Return after each number of adaptations on the tasks of the evaluation settings, as metrics."""
-    summary = evaluate_agent(run.agent, run.family, run.config.evaluation, run.config.training.threads).summary
-    return {f"evaluation/return_{k}": interval.estimate for k, interval in enumerate(summary.iqm)}

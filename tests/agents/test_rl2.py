@@ -127,7 +127,7 @@ def test_training_reads_what_acting_read_of_a_real_env() -> None:
     agent = Rl2(SETTINGS, family.observation_size, family.action_size, 20, torch.Generator().manual_seed(0), CPU)
     trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2, explore=False).trial
     sequence = agent._sequence(trial)
-    means, _, _ = agent.network(sequence.inputs, sequence.hidden)
+    means, _ = agent._evaluate(sequence)
     torch.testing.assert_close(means[sequence.steps], sequence.actions[sequence.steps], rtol=1e-4, atol=1e-6)
     taken = sequence.steps.sum(dim=0)
     assert taken.tolist() == [int(n) for n in sum(r.valid.sum(dim=0) for r in trial.rollouts).flatten()]
@@ -154,7 +154,7 @@ def test_gradient_crosses_the_episode_boundary() -> None:
     trial, _ = play(agent, [FULL, FULL])
     sequence = agent._sequence(trial)
     inputs = sequence.inputs.clone().requires_grad_()
-    means, values, _ = agent.network(inputs, sequence.hidden)
+    means, values = agent._evaluate(dataclasses.replace(sequence, inputs=inputs))
     second = HORIZON + 1
     (means[second:].sum() + values[second:].sum()).backward()
     gradient = inputs.grad

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from metarl import api, cli
+from metarl import cli, training
 from metarl.config import RunConfig, preset
 from metarl.envs.settings import FAMILY_SETTINGS
 from metarl.errors import RunError
@@ -144,10 +144,10 @@ def test_every_family_is_described(capsys):
 
 
 def failing(error: BaseException):
-    def run_to_end(config, directory, resumed):
+    def train(config, directory, resume):
         raise error
 
-    return run_to_end
+    return train
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def failing(error: BaseException):
 )
 def test_a_fault_at_run_time_is_one_line(error, status, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(api, "run_to_end", failing(error))
+    monkeypatch.setattr(training, "train", failing(error))
     assert cli.main(["train", "--name", "r"]) == status
     assert capsys.readouterr().err == message + "\n"
     assert not (tmp_path / "runs/r/error.log").exists()
@@ -179,11 +179,11 @@ def test_a_reward_that_is_no_number_is_a_fault_of_the_run(tmp_path, monkeypatch,
 
 def test_the_unexpected_leaves_its_traceback_in_the_run_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(api, "run_to_end", failing(KeyError("theta")))
+    monkeypatch.setattr(training, "train", failing(KeyError("theta")))
     assert cli.main(["train", "--name", "r"]) == 1
     message = capsys.readouterr().err
     assert message == "error: unexpected KeyError: 'theta'; the traceback is in runs/r/error.log\n"
-    assert "in run_to_end" in (tmp_path / "runs/r/error.log").read_text()
+    assert "in train" in (tmp_path / "runs/r/error.log").read_text()
 
 
 def test_an_existing_name_is_refused(tmp_path, monkeypatch, capsys):

@@ -155,7 +155,7 @@ def test_warning_says_what_was_found_and_where_to_look() -> None:
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of two iterations."""
+    """The folder of a run of two iterations, evaluated once by the end of training."""
     config = RunConfig(
         MamlSettings(hidden_sizes=(8,)),
         PointGoalSettings(horizon=5),
@@ -176,7 +176,7 @@ def test_evaluation_of_a_run_is_printed_and_saved(run_dir: Path, capsys: pytest.
     assert "point_goal, held-out tasks, run small at iteration 2 (120 env steps)" in printed
     assert "gain: IQM [95 %]" in printed
     folder = run_dir / "evaluation"
-    saved = json.loads((folder / "held_out_seeds1to2_iteration000002.json").read_text())
+    saved = json.loads((folder / "held_out_seeds1to2_iteration000002_2.json").read_text())
     assert saved["evaluation"]["adaptations"] == 1
     assert (saved["run"], saved["iteration"], saved["env_steps"]) == ("small", 2, 120)
     assert saved["returns"] == result.returns.tolist()
@@ -187,14 +187,14 @@ def test_evaluation_of_a_run_is_printed_and_saved(run_dir: Path, capsys: pytest.
     assert saved["provenance"]["config"]["evaluation"]["adaptations"] == 1
     assert saved["provenance"]["command"]
     assert saved["provenance"]["versions"]["mujoco"]
-    for name in ("held_out_seeds1to2_iteration000002.png", "learning.png"):
+    for name in ("held_out_seeds1to2_iteration000002_2.png", "learning.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     first = sorted(p.name for p in folder.iterdir())
     evaluate(run_dir, adaptations=1)
     assert sorted(p.name for p in folder.iterdir()) == first
     evaluate(run_dir, replace(SMALL, tasks=3))
-    assert json.loads((folder / "held_out_seeds1to2_iteration000002.json").read_text())["evaluation"]["tasks"] == 4
-    assert json.loads((folder / "held_out_seeds1to2_iteration000002_2.json").read_text())["evaluation"]["tasks"] == 3
+    assert json.loads((folder / "held_out_seeds1to2_iteration000002_2.json").read_text())["evaluation"]["tasks"] == 4
+    assert json.loads((folder / "held_out_seeds1to2_iteration000002_3.json").read_text())["evaluation"]["tasks"] == 3
 
 
 def test_an_unknown_override_names_the_nearest(run_dir: Path) -> None:

@@ -134,9 +134,16 @@ def test_an_offline_run_holds_the_metrics_and_goes_on_as_the_same_run(metarl, tm
 
     read = [records(first), records(second)]
     history = [r["history"] for r in read[0] + read[1] if r["type"] == "history"]
-    logged = [{k: v for k, v in row["item"].items() if not k.startswith("_")} for row in history]
+    by_step = {row["step"]["num"]: {k: v for k, v in row["item"].items() if not k.startswith("_")} for row in history}
+    assert sorted(by_step) == [2, 4, 5, 6, 7]
+    logged = [by_step[2 * iteration] for iteration in (1, 2, 3)]
     assert logged == [pytest.approx(line, nan_ok=True) for line in read_metrics(run_dir)]
-    assert [row["step"]["num"] for row in history] == [1, 2, 3]
+    for iteration, folder in ((2, first), (3, second)):
+        concluded = by_step[2 * iteration + 1]
+        assert concluded["env_steps"] == read_metrics(run_dir)[iteration - 1]["env_steps"]
+        assert {"evaluation/return_0", "evaluation/gain"} <= set(concluded)
+        for name in ("evaluation/adaptation", "evaluation/learning"):
+            assert (folder / "files" / concluded[f"{name}.path"]).stat().st_size > 1000
 
     by_type = {r["type"]: r[r["type"]] for r in read[0] if r["type"] == "run"}
     assert by_type["run"]["project"] == "metarl" and by_type["run"]["display_name"] == "r"
