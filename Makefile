@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CLEAN := build/clean
 
-.PHONY: setup train test test-slow check benchmark wheel clean
+.PHONY: setup train test test-slow check benchmark results wheel clean
 
 setup: $(STAMP)
 
@@ -25,7 +25,7 @@ train: setup  ## the main job: meta-train on HalfCheetah target velocities, adap
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 
-test-slow: setup
+test-slow: setup  ## the learning runs
 	$(BIN)/pytest -q -m slow
 
 check: setup
@@ -36,6 +36,10 @@ check: setup
 
 benchmark: setup
 	$(BIN)/python -m benchmarks
+
+results: setup  ## three seeds of each recorded preset, into results/
+	for preset in maml_point_goal maml_half_cheetah_velocity rl2_half_cheetah_mass; do \
+		$(BIN)/python -m benchmarks.learning $$preset || exit 1; done
 
 # The wheel, in a clean environment and away from the source tree: what is missing from it shows here.
 wheel: setup

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,9 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import RunError, UsageError, describe, usage_errors
 from metarl.trial import torch_stream
+
+if TYPE_CHECKING:
+    from metarl.evaluation import EvaluationResult
 
 CHECKPOINTS = "checkpoints"
 
@@ -34,6 +37,8 @@ class Run:
     """Iterations that the agent was trained for."""
     env_steps: int
     """Env steps that the agent was trained on."""
+    evaluation: EvaluationResult | None = None
+    """What training ended with; None if it did not end, or the run was loaded."""
 
 
 def resolve_device(name: str) -> torch.device:

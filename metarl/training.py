@@ -69,9 +69,9 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
             if stopping and counters.iteration < t.iterations:
                 progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run_dir}")
         if counters.iteration >= t.iterations:
-            result = evaluate(run)
-            figures = {f"evaluation/{name}": path for name, path in result.figures.items()}
-            tracker.conclude({"env_steps": counters.env_steps, **result.scalars}, figures)
+            run.evaluation = evaluate(run)
+            figures = {f"evaluation/{name}": path for name, path in run.evaluation.figures.items()}
+            tracker.conclude({"env_steps": counters.env_steps, **run.evaluation.scalars}, figures)
     return run
 
 

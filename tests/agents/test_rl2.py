@@ -198,6 +198,15 @@ def test_value_loss_closed_form() -> None:
     assert value_loss(new, old, target, clip=0.2).item() == pytest.approx((1.5 + 0.32) / 2)
 
 
+def test_critic_is_told_how_near_the_end_is() -> None:
+    """Slots count down over both episodes; one that ends early jumps to its end slot."""
+    agent = make_agent()
+    ending = agent._sequence(play(agent, EARLY)[0]).ending
+    left = ending.log() / torch.tensor(agent.settings.discount).log()
+    torch.testing.assert_close(left[:8, 0], torch.tensor([10.0, 9, 8, 7, 6, 5, 5, 0]))
+    torch.testing.assert_close(left[:8, 2], torch.tensor([10.0, 5, 5, 4, 0, 9, 8, 7]))
+
+
 def test_flagged_env_changes_nothing() -> None:
     agent = make_agent()
     trial, _ = play(agent, EARLY)
