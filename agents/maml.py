@@ -20,6 +20,9 @@ from metarl.agents.agent import Rollout, Trial
 from metarl.agents.policy import Gaussian, GaussianPolicy, Layers
 from metarl.agents.settings import MamlSettings
 
+STEP_SIZE_FACTOR = 1.5  # of ProMP's step size where the KL divergence misses its target
+STEP_SIZE_RANGE = 100.0  # how far that step size may get from its first value, either way
+
 
 @dataclass(frozen=True)
 class MamlBelief:
@@ -206,17 +209,27 @@ class Maml:
             losses.append(loss)
             kls.append(kl)
             norms.append(float(gradient.norm()))
-            if kl > self.settings.promp_max_kl:
+            if kl > 2 * self.settings.promp_target_kl:
                 break
             self.theta.grad = gradient
             self._optimiser.step()
+        self._tune_step_size(max(kls))
         return {
             "loss_before": losses[0],
             "loss_after": losses[-1],
             "inner_kl": kls[-1],
             "gradient_norm": norms[0],
             "epochs": float(len(losses)),
+            "lr": self._optimiser.param_groups[0]["lr"],
         }
+
+    def _tune_step_size(self, kl: float) -> None:
+        """Keep the policies' movement over an iteration near the target, as PPO's adaptive step size does."""
+        group, target = self._optimiser.param_groups[0], self.settings.promp_target_kl
+        if kl > 2 * target:
+            group["lr"] = max(group["lr"] / STEP_SIZE_FACTOR, self.settings.promp_lr / STEP_SIZE_RANGE)
+        elif kl < target / 2:
+            group["lr"] = min(group["lr"] * STEP_SIZE_FACTOR, self.settings.promp_lr * STEP_SIZE_RANGE)
 
     def promp_losses(self, theta: Tensor, batches: list[Batch], old: list[Gaussian]) -> tuple[Tensor, Tensor]:
         """(clipped surrogate loss of the last shot, KL(old || new) of the earlier ones), each summed over tasks."""
@@ -366,7 +379,7 @@ def _check(s: MamlSettings) -> None:
         "min_std",
         "baseline_ridge",
         "promp_lr",
-        "promp_max_kl",
+        "promp_target_kl",
         "trpo_kl",
     ):
         if not getattr(s, name) > 0:

@@ -89,6 +89,10 @@ class Moments(nn.Module):
         self.variance.copy_((squares + delta.square() * (self.count * len(values) / count)) / count)
         self.count.copy_(count)
 
+    def standardise(self, values: Tensor) -> Tensor:
+        """(values - mean) / std, for values [..., size]."""
+        return (values - self.mean) / self.std
+
     @property
     def std(self) -> Tensor:
         """Standard deviation [size], never zero."""
@@ -107,6 +111,7 @@ class Rl2Network(nn.Module):
         super().__init__()
         self.sizes = (observation_size, action_size, 1, 2)
         self.observation_moments = Moments(observation_size)
+        self.reward_moments = Moments(1)
         self.return_moments = Moments(1)
         self.skip = settings.observation_skip
         self.embed_observation = nn.Linear(observation_size, settings.observation_embedding)
@@ -133,14 +138,18 @@ class Rl2Network(nn.Module):
                 gain = 0.01 if name.startswith("mean") else 1.0 if name.startswith("value") else math.sqrt(2.0)
                 nn.init.orthogonal_(parameter, gain, generator=generator)
         nn.init.constant_(self.log_std, math.log(initial_std))
-        for moments in (self.observation_moments, self.return_moments):
+        for moments in (self.observation_moments, self.reward_moments, self.return_moments):
             moments.reset()
 
     def normalise(self, inputs: Tensor) -> Tensor:
-        """Slots [..., input] with standardised observations and scaled rewards, all clipped."""
+        """Slots [..., input] with standardised observations and rewards, all clipped."""
         observation, action, reward, flags = inputs.split(self.sizes, dim=-1)
-        observation = (observation - self.observation_moments.mean) / self.observation_moments.std
-        parts = [observation, action, reward / self.return_moments.std, flags]
+        parts = [
+            self.observation_moments.standardise(observation),
+            action,
+            self.reward_moments.standardise(reward),
+            flags,
+        ]
         return torch.cat(parts, dim=-1).clamp(-INPUT_CLIP, INPUT_CLIP)
 
     def embed(self, normalised: Tensor) -> Tensor:

@@ -287,9 +287,10 @@ class Rl2:
 
     def _update_moments(self, sequence: TrialSequence) -> None:
         """After the update: a trial is learned from with the very inputs that it was collected with."""
-        if self.settings.normalise_observation:
+        if self.settings.normalise_input:
             observations = sequence.inputs[..., : self.network.sizes[0]]
             self.network.observation_moments.update(observations[sequence.steps])
+            self.network.reward_moments.update(sequence.rewards[sequence.steps].unsqueeze(-1))
         if self.settings.normalise_reward:
             sums = discounted_sums(sequence.rewards, sequence.steps, self.settings.discount)
             self.network.return_moments.update(sums.unsqueeze(-1))

@@ -200,6 +200,14 @@ def test_trpo_keeps_its_bound_and_lowers_the_loss():
     assert 0 < metrics["kl"] <= agent.settings.trpo_kl
 
 
+@pytest.mark.parametrize(("target", "epochs", "lr"), [(1e-12, 2, 1e-3 / 1.5), (1e6, 5, 1e-3 * 1.5)])
+def test_promp_ends_its_epochs_once_the_policies_have_moved_too_far(target: float, epochs: int, lr: float):
+    agent = make_agent(dataclasses.replace(SMALL, promp_target_kl=target))
+    metrics = agent.meta_update(make_trial(agent), torch.Generator().manual_seed(0))
+    assert metrics["epochs"] == epochs  # the first epoch starts where the policies agree
+    assert metrics["lr"] == pytest.approx(lr)
+
+
 def test_flagged_and_early_ended_episodes_are_not_learned_from():
     agent = make_agent(SMALL)
     rollout = make_trial(agent, adaptations=0).rollouts[0]

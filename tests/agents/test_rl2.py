@@ -36,9 +36,10 @@ def one_thread() -> Iterator[None]:
 def make_agent(settings: Rl2Settings = SETTINGS, seed: int = 0) -> Rl2:
     generator = torch.Generator().manual_seed(seed)
     agent = Rl2(settings, OBSERVATION, ACTION, HORIZON, generator, CPU)
+    network = agent.network
     with torch.no_grad():  # a policy that hardly depends on its input would hide a wrong input
-        agent.network.mean.weight.normal_(generator=generator)
-        for moments in (agent.network.observation_moments, agent.network.return_moments):
+        network.mean.weight.normal_(generator=generator)
+        for moments in (network.observation_moments, network.reward_moments, network.return_moments):
             moments.update(torch.randn(50, len(moments.mean), generator=generator) * 2.0 + 1.0)
     return agent
 
