@@ -1,6 +1,6 @@
 """The recorded learning runs: presets trained from scratch with several seeds, judged on held-out tasks.
 
-    python -m benchmarks.learning maml_point_goal [--seeds 1 2 3] [--results results]
+    python -m benchmarks.learning maml_point_goal [--seeds 1 2 3] [--threads 1] [--jobs 2] [--results results]
 
 writes results/<preset>.json (per-seed and pooled returns with 95 % intervals, bars, times, provenance),
 results/<preset>.csv (the learning curves) and results/<preset>.png.
@@ -11,9 +11,12 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import functools
 import json
+import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +82,9 @@ class SeedResult:
         }
 
 
-def train_seed(config: RunConfig, preset: str, seed: int, runs: Path) -> SeedResult:
+def train_seed(config: RunConfig, preset: str, seed: int, runs: Path, threads: int = 0) -> SeedResult:
     """Train and evaluate one seed; the run's folder is kept in `runs`."""
-    config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed, threads=threads))
     began = time.perf_counter()
     run: Run = metarl.train(config, name=f"{preset}_seed{seed}", runs_dir=runs)
     took = time.perf_counter() - began
@@ -167,11 +170,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The recorded learning runs.")
     parser.add_argument("preset", choices=sorted(path.stem for path in PRESETS.glob("*.yaml")))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--threads", type=int, default=0, help="threads of a run; 0: all cores")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds that run at a time")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     config = load_config(PRESETS / f"{arguments.preset}.yaml")
-    results = [train_seed(config, arguments.preset, seed, arguments.runs) for seed in arguments.seeds]
+    work = functools.partial(train_seed, config, arguments.preset, runs=arguments.runs, threads=arguments.threads)
+    if arguments.jobs == 1:
+        results = [work(seed) for seed in arguments.seeds]
+    else:  # fresh processes: torch's threads do not survive a fork
+        with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+            results = list(pool.map(work, arguments.seeds))
     write_results(arguments.preset, results, config, arguments.results)
 
 
