@@ -19,8 +19,8 @@ Belief = Any
 class Rollout:
     """The data of one shot: every env of every task plays one episode.
 
-    An episode that ends before the horizon leaves steps that were not taken: they are in the tensors, zero,
-    and `valid` is False there. An env whose simulation MuJoCo flagged has `valid` False everywhere.
+    An episode that ends before the horizon leaves steps that were not taken: rewards are zero and `valid` is False
+    there, observations and actions mean nothing. An env whose simulation MuJoCo flagged has `valid` False everywhere.
     """
 
     observations: Tensor

@@ -77,7 +77,7 @@ class Maml:
             observation_size, action_size, settings.hidden_sizes, settings.activation, settings.min_std
         )
         self.device = device
-        self.theta = self.policy.initial(settings.initial_std, generator).to(device)
+        self.theta = self.policy.initial(settings.initial_std, settings.output_gain, generator).to(device)
         """Meta-parameters [P]."""
         self._optimiser = torch.optim.Adam([self.theta], lr=settings.promp_lr)
 
@@ -138,9 +138,9 @@ class Maml:
             x = baseline.features(observations[chunk], times)
             coefficients = baseline.fit(x, _by_task(returns)[chunk], valid[chunk], s.baseline_ridge)
             values[chunk] = (x @ coefficients.unsqueeze(-1)).squeeze(-1)
-            if s.bootstrap_truncation:
-                last = rollout.valid[:, chunk].sum(0).view(-1, n)  # [m, N] steps taken
-                final_values[chunk] = _final_values(rollout.final_observations[chunk], last, coefficients)
+            if s.bootstrap_truncation:  # the time limit is the horizon: every episode that it cut took `steps` steps
+                x = baseline.features(rollout.final_observations[chunk], torch.full((n,), steps, device=self.device))
+                final_values[chunk] = (x @ coefficients.unsqueeze(-1)).squeeze(-1)
         by_time = values.view(m, steps, n).transpose(0, 1).to(rollout.rewards.dtype)  # [T, M, N]
         next_values = torch.cat([by_time[1:], torch.zeros_like(by_time[:1])])
         at_limit = final_values.to(by_time.dtype).expand_as(by_time)
@@ -364,18 +364,13 @@ def _by_task(x: Tensor) -> Tensor:
     return x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
 
 
-def _final_values(observations: Tensor, times: Tensor, coefficients: Tensor) -> Tensor:
-    """The baseline at the episodes' last observations [M, N, obs] after `times` [M, N] steps, [M, N]."""
-    rows = [baseline.features(o.unsqueeze(1), t[:1])[:, 0] for o, t in zip(observations, times, strict=True)]
-    return (torch.stack(rows) @ coefficients.unsqueeze(-1)).squeeze(-1)
-
-
 def _check(s: MamlSettings) -> None:
     """ValueError for a setting out of range."""
     for name in (
         "inner_lr",
         "inner_lr_decay",
         "initial_std",
+        "output_gain",
         "min_std",
         "baseline_ridge",
         "promp_lr",

@@ -53,12 +53,13 @@ class GaussianPolicy:
         """Lengths of the pieces of a flat vector: weights and bias of each layer in turn, log_std."""
         return [n for i, o in self.shapes for n in (i * o, o)] + [self.action_size]
 
-    def initial(self, std: float, generator: torch.Generator) -> Tensor:
-        """Flat parameters [P]: Xavier-uniform weights (Glorot 2010), zero biases, the given std."""
+    def initial(self, std: float, output_gain: float, generator: torch.Generator) -> Tensor:
+        """Flat parameters [P]: Xavier-uniform weights (Glorot 2010), the last layer's scaled; zero biases; std."""
         pieces = []
         for i, o in self.shapes:
             limit = math.sqrt(6 / (i + o))
             pieces += [(2 * torch.rand(i * o, generator=generator) - 1) * limit, torch.zeros(o)]
+        pieces[-2] *= output_gain
         return torch.cat([*pieces, torch.full((self.action_size,), math.log(std))])
 
     def layers(self, parameters: Tensor) -> Layers:

@@ -122,8 +122,9 @@ class Rl2Network(nn.Module):
         widths = (settings.hidden_size + self.skip * observation_size, *settings.head_sizes)
         self.actor = head(widths)
         self.mean = nn.Linear(widths[-1], action_size)
-        self.critic = head((widths[0] + 1, *widths[1:]))
-        self.value = nn.Linear(widths[-1], 1)
+        critic_widths = (widths[0] + 1, *widths[1:])
+        self.critic = head(critic_widths)
+        self.value = nn.Linear(critic_widths[-1], 1)
         self.log_std = nn.Parameter(torch.empty(action_size))
 
     def initialise(self, initial_std: float, generator: torch.Generator) -> None:

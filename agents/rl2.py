@@ -98,6 +98,9 @@ def check(settings: Rl2Settings) -> None:
     for name in ("discount", "gae_lambda"):
         if not 0.0 <= getattr(settings, name) <= 1.0:
             raise ValueError(f"rl2: {name} must lie in [0, 1], got {getattr(settings, name)}")
+    for name in ("lr_decay_updates", "value_clip", "entropy_weight", "value_weight"):
+        if getattr(settings, name) < 0:
+            raise ValueError(f"rl2: {name} must not be negative, got {getattr(settings, name)}")
     if any(width < 1 for width in settings.head_sizes):
         raise ValueError(f"rl2: every one of head_sizes must be at least 1, got {settings.head_sizes}")
 

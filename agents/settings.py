@@ -26,6 +26,8 @@ class MamlSettings:
     """Activation of the hidden layers."""
     initial_std: float = 1.0
     """Initial standard deviation of the policy, in units of its action."""
+    output_gain: float = 1.0
+    """Factor on the last layer's initial weights. A small one starts all policies near zero, whatever they observe."""
     min_std: float = 1e-6
     """Smallest standard deviation of the policy."""
     discount: float = 0.99

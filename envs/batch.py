@@ -60,17 +60,26 @@ class BatchedEnv:
         self.term_sums = {name: np.zeros(num_sims) for name in family.rewards}
         """[S] each weighted reward term summed over the running episode, by name."""
         self.set_tasks([family.neutral()] * num_tasks)
+        self._bind_fields()
+
+    def _bind_fields(self) -> None:
+        """Ask for every field that the family reads: a call fills only the derived fields that were bound before it."""
+        family = self.family
+        with np.errstate(all="ignore"):  # of a robot that has not been reset yet
+            for function in (family.observe, family.terminate, *(term.function for term in family.rewards.values())):
+                if function is not None:
+                    function(self._state)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Compile and take up one model a task. Every env must be reset before it is stepped."""
         if len(tasks) != self.num_tasks:
             raise ValueError(f"this env holds {self.num_tasks} tasks, got {len(tasks)}")
-        self.tasks = list(tasks)
+        self.tasks = [self.family.own(task) for task in tasks]
         if self.family.edits_model:
-            self._models = [self.family.compile(task) for task in tasks]
+            self._models = [self.family.compile(task) for task in self.tasks]
             self.batch.set_models([model for model in self._models for _ in range(self.envs_per_task)])
         self._state.task = {
-            p.name: np.repeat([task.values[p.name] for task in tasks], self.envs_per_task)
+            p.name: np.repeat([task.values[p.name] for task in self.tasks], self.envs_per_task)
             for p in self.family.parameters
         }
         self._active[:] = False

@@ -33,7 +33,8 @@ class Task:
 
     def to_json(self) -> str:
         """Canonical JSON; floats are written so that they are read back bit for bit."""
-        return json.dumps({"family": self.family, "values": dict(self.values)}, sort_keys=True, allow_nan=False)
+        values = {name: float(value) for name, value in self.values.items()}
+        return json.dumps({"family": self.family, "values": values}, sort_keys=True, allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> Task:
@@ -41,7 +42,7 @@ class Task:
         try:
             data = json.loads(text)
             return Task(str(data["family"]), {str(k): float(v) for k, v in data["values"].items()})
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'not a task: {text[:80]!r}; expected {{"family": NAME, "values": {{PARAMETER: NUMBER}}}}'
             ) from error
@@ -51,7 +52,7 @@ class State:
     """What observation and reward functions read: live arrays over all S = M x N simulations.
 
     Any MjData field is an attribute (`state.qpos` is [S, nq]). Derived fields (`state.xpos`) are those of the last
-    substep's start, as after `mj_step`.
+    substep's start, as after `mj_step`; they are filled from the first call after they were first asked for.
     """
 
     previous_qpos: Array
@@ -166,6 +167,12 @@ class TaskFamily:
                 )
         return Task(self.name, {p.name: p.check(values.get(p.name, p.neutral)) for p in self.parameters})
 
+    def own(self, task: Task) -> Task:
+        """The task, complete and checked; ValueError if it is another family's, or a name or value is wrong."""
+        if task.family != self.name:
+            raise ValueError(f"the task {dict(task.values)} is of family {task.family!r}, not of {self.name!r}")
+        return self.task(task.values)
+
     def neutral(self) -> Task:
         """The task at which the family is its base model."""
         return self.task({})
@@ -177,12 +184,10 @@ class TaskFamily:
 
     def compile(self, task: Task) -> mujoco.MjModel:
         """The task's own model, with every derived constant made by MuJoCo's compiler."""
-        if task.family != self.name:
-            raise ValueError(f"task {task.id} is of family {task.family!r}, not of {self.name!r}")
-        spec = self.base()
+        values, spec = self.own(task).values, self.base()
         for parameter in self.parameters:
             if parameter.law.edit is not None:
-                parameter.law.edit(spec, parameter.check(task.values[parameter.name]))
+                parameter.law.edit(spec, values[parameter.name])
         return spec.compile()
 
 

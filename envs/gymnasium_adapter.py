@@ -57,7 +57,13 @@ def _spaces(family: TaskFamily) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.
 
 
 def _task(family: TaskFamily, wanted: Task | Mapping[str, float]) -> Task:
-    return family.task(wanted if isinstance(wanted, Mapping) else wanted.values)
+    from metarl.envs.family import Task
+
+    if isinstance(wanted, Task):
+        return family.own(wanted)
+    if not isinstance(wanted, Mapping):
+        raise ValueError(f"a task is a Task or values by name, such as {dict(family.neutral().values)}; got {wanted!r}")
+    return family.task(wanted)
 
 
 def _generators(seed: int, count: int) -> list[np.random.Generator]:
@@ -123,7 +129,8 @@ class FamilyEnv(gymnasium.Env):
 class FamilyVectorEnv(VectorEnv):
     """num_envs tasks, one env each, in one batch; an episode that ends starts anew in the same step.
 
-    `reset(options={"tasks": [...]})` names one task an env; `reset(seed=...)` draws them from the training split.
+    `reset(options={"tasks": [...]})` names one task an env, `reset(options={"task": ...})` one for all;
+    `reset(seed=...)` draws them from the training split.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -151,8 +158,10 @@ class FamilyVectorEnv(VectorEnv):
             *self._rngs, task_rng = _generators(seed, self.num_envs + 1)
         else:
             task_rng = self._rngs[0]
-        if options and "tasks" in options:
-            self._env.set_tasks([_task(self.family, task) for task in options["tasks"]])
+        options = options or {}
+        if "tasks" in options or "task" in options:
+            wanted = options["tasks"] if "tasks" in options else [options["task"]] * self.num_envs
+            self._env.set_tasks([_task(self.family, task) for task in wanted])
             self._drawn = self._named = True
         elif not self._named and (seed is not None or not self._drawn):
             self._env.set_tasks(self.family.sample(self.num_envs, task_rng))
@@ -160,6 +169,8 @@ class FamilyVectorEnv(VectorEnv):
         return self._env.reset(self._rngs)[:, 0], {}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        if not self._env.active.all():  # none ends for good: an episode that is over starts anew
+            raise gymnasium.error.ResetNeeded("no episode was started; call reset() before step()")
         step = self._env.step(np.asarray(actions, dtype=np.float64)[:, None])
         observations, faulted = step.observations[:, 0], step.faulted[:, 0]
         terminated, truncated = step.terminated[:, 0], step.truncated[:, 0] | faulted

@@ -81,6 +81,7 @@ def point_goal(settings: PointGoalSettings) -> TaskFamily:
         action_high=np.full(2, STEP),
         horizon=settings.horizon,
         frame_skip=1,
+        action_scale=settings.action_scale,
         terminate=reached,
         actuate=displace,
         settings=settings,

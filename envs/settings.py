@@ -15,6 +15,8 @@ class PointGoalSettings:
 
     goal_range: float = 0.5
     """Goals are uniform in the square [-goal_range, goal_range]^2, metres."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to 0.1 m a step."""
     horizon: int = 100
     """Steps an episode."""
 

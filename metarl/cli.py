@@ -52,7 +52,8 @@ SIGTERM_STATUS = 128 + signal.SIGTERM
 
 GO_ON = ("training.iterations", "training.threads", "training.device", "training.checkpoint_every")
 GO_ON += ("training.keep_checkpoints", "training.evaluate_every", "evaluation.", "tracking.")
-"""Settings that may change when a run is gone on with: none of them changes what an iteration computes."""
+"""Settings that may change when a run is gone on with: none changes what an iteration computes, but for the rounding
+that comes with other threads or another device."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,6 @@ def train(arguments: list[str], session: Session) -> int:
     resume, runs_dir = plain.get("resume"), Path(plain.get("runs_dir", "runs"))
     if resume:
         session.run_dir = _run_dir(resume, runs_dir)
-        run.save_config(config, session.run_dir)
     else:
         session.run_dir = run.start_run(config, runs_dir, plain.get("name"))
     trained = training.train(config, session.run_dir, resume=bool(resume))

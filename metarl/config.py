@@ -111,7 +111,15 @@ class RunConfig:
         return _name_of(self.family, FAMILY_SETTINGS)
 
     def validate(self) -> None:
-        """Raise UsageError for a value out of range. Families and agents check their own when they are made."""
+        """Raise UsageError for a wrong type or a value out of range.
+
+        Families and agents check their own ranges when they are made.
+        """
+        for name, annotation in options(self).items():
+            section, setting = name.split(".")
+            value = getattr(getattr(self, section), setting)
+            if (meant := coerce(value, annotation, name)) != value:
+                raise UsageError(f"{name} is {value!r}; write {meant!r}")
         for section, minima in MINIMA.items():
             for name, minimum in minima.items():
                 value = getattr(getattr(self, section), name)

@@ -14,6 +14,7 @@ from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Task, TaskFamily
+from metarl.errors import RunError
 from metarl.provenance import provenance
 from metarl.run import Run, load_run
 from metarl.statistics import Array, Interval, Summary, summarise
@@ -149,7 +150,10 @@ def evaluate_agent(
         returns.append(mean_of_sound(episodes))
         faults += int(np.isnan(episodes).sum())
     stacked = np.stack(returns)  # [S, K, M]
-    summary = summarise(stacked, settings.bootstrap_samples, stream(settings.seeds[0], "evaluation/bootstrap"))
+    try:
+        summary = summarise(stacked, settings.bootstrap_samples, stream(settings.seeds[0], "evaluation/bootstrap"))
+    except ValueError as error:  # too few tasks without a fault: the settings were checked above
+        raise RunError(f"no evaluation: {error}") from error
     return EvaluationResult(family, settings, tasks, stacked, faults, summary)
 
 

@@ -33,13 +33,18 @@ def provenance(config: RunConfig | None = None) -> dict[str, Any]:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": cores(),
         },
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if config is not None:
         record["config"] = config_to_dict(config)
     return record
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def commit() -> str | None:

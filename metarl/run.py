@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from metarl.evaluation import EvaluationResult
 
 CHECKPOINTS = "checkpoints"
+CHECKPOINT_KEYS = ("agent", "config", "iteration", "env_steps", "best_return", "tracking")
+"""What the checkpoint of a run holds."""
 
 
 @dataclass
@@ -44,7 +46,10 @@ class Run:
 def resolve_device(name: str) -> torch.device:
     """The torch device that `auto`, `cpu` or `cuda` stands for on this machine."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("training.device is cuda, but torch sees no CUDA device; set training.device to auto or cpu")
+        raise UsageError(
+            "the device is cuda, but torch sees no CUDA device; set training.device to auto or cpu "
+            "(of metarl evaluate: --device)"
+        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -101,7 +106,7 @@ def save_config(config: RunConfig, directory: Path) -> None:
 
 def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any]) -> None:
     """Load an agent's state from a checkpoint; CheckpointError if it is another agent's or another family's."""
-    missing = [key for key in ("agent", "config", "iteration", "env_steps") if key not in state]
+    missing = [key for key in CHECKPOINT_KEYS if key not in state]
     if missing:
         raise CheckpointError(f"checkpoint {path} lacks {', '.join(missing)}: it is no checkpoint of a run")
     ours = config_to_dict(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -67,7 +68,8 @@ class Tracker:
 
     def close(self, failed: bool = False) -> None:
         """End the record; `failed` marks the W&B run as failed."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be written was said when it was logged
+            self._file.close()
         self._wandb.finish(failed)
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from metarl.checkpoint import CheckpointStore
 from metarl.config import RunConfig, config_to_dict
 from metarl.envs.batch import BatchedEnv
+from metarl.errors import RunError
 from metarl.evaluation import evaluate, evaluate_agent
 from metarl.interrupt import stop_on_sigterm
 from metarl.progress import Progress
-from metarl.run import CHECKPOINTS, Run, build, restore
+from metarl.provenance import cores
+from metarl.run import CHECKPOINTS, Run, build, restore, save_config
 from metarl.tracking import Tracker
 from metarl.trial import run_trial, stream, streams, torch_stream
 
@@ -41,12 +43,13 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
     """
     family, agent = build(config)
     t = config.training
-    torch.set_num_threads(t.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(t.threads or cores())
     store = CheckpointStore(run_dir / CHECKPOINTS, keep=t.keep_checkpoints)
     counters, tracking_state = Counters(), None
     if resume:
         path, state = store.load("last")
         restore(agent, config, path, state)
+        save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
         counters = Counters(state["iteration"], state["env_steps"], state["best_return"])
         tracking_state = state["tracking"]
     run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps)
@@ -65,6 +68,7 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
                     best = metrics["return/after"] > counters.best_return
                     counters.best_return = max(counters.best_return, metrics["return/after"])
                     state = {**vars(counters), "agent": agent.state_dict(), "tracking": tracker.state()}
+                    require_finite(state["agent"], counters.iteration)
                     store.save({**state, "config": config_to_dict(config)}, counters.iteration, best=best)
             if stopping and counters.iteration < t.iterations:
                 progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run_dir}")
@@ -88,6 +92,11 @@ def iterate(run: Run, env: BatchedEnv, counters: Counters) -> dict[str, float]:
     rollouts = result.trial.rollouts
     steps = sum(int(rollout.valid.sum()) for rollout in rollouts)
     counters.iteration += 1
+    if steps == 0:
+        raise RunError(
+            f"iteration {counters.iteration}: MuJoCo flagged every simulation, there is nothing to learn from; start a "
+            "new run with smaller step sizes of the agent, or with narrower ranges of the family"
+        )
     counters.env_steps += steps
     run.iteration, run.env_steps = counters.iteration, counters.env_steps
     before, after = (float(rollouts[k].episode_returns().nanmean()) for k in (0, -1))
@@ -104,3 +113,14 @@ def iterate(run: Run, env: BatchedEnv, counters: Counters) -> dict[str, float]:
         "time/update": ended - collected,
         **{f"agent/{name}": value for name, value in agent_metrics.items()},
     }
+
+
+def require_finite(state: Any, iteration: int) -> None:
+    """RunError if a tensor of an agent's state is not finite, so that good checkpoints are not rotated out for it."""
+    if isinstance(state, torch.Tensor) and not state.isfinite().all():
+        raise RunError(
+            f"iteration {iteration}: the agent's parameters are no longer finite, and are not saved; start a new run "
+            "with smaller step sizes"
+        )
+    for part in state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ():
+        require_finite(part, iteration)

@@ -239,6 +239,28 @@ def test_advantages_bootstrap_at_a_time_limit_only_where_asked(bootstrap: bool):
     assert torch.equal(first, second) != bootstrap
 
 
+def test_an_episode_that_ended_early_does_not_move_the_time_limit_of_the_others():
+    """Advantages follow the order of the envs, whichever comes first."""
+    agent = make_agent(dataclasses.replace(SMALL, bootstrap_truncation=True))
+    rollout = make_trial(agent, adaptations=0).rollouts[0]
+    generator = torch.Generator().manual_seed(0)
+    rollout.rewards[:] = torch.randn(rollout.rewards.shape, generator=generator)
+    rollout.observations[:] = torch.randn(rollout.observations.shape, generator=generator)
+    rollout.terminated[:], rollout.truncated[:], rollout.valid[:] = False, False, True
+    rollout.terminated[3, :, 0] = True
+    rollout.valid[4:, :, 0] = False
+    rollout.rewards[4:, :, 0] = 0.0
+    rollout.truncated[-1, :, 1:] = True
+    flipped = Rollout(
+        **{
+            f.name: getattr(rollout, f.name).flip(1 if f.name == "final_observations" else 2)
+            for f in dataclasses.fields(rollout)
+        }
+    )
+    advantages = [agent.prepare(r).advantages.view(3, 12, 4) for r in (rollout, flipped)]
+    torch.testing.assert_close(advantages[0], advantages[1].flip(2), rtol=1e-4, atol=1e-4)
+
+
 def test_state_comes_back_and_training_goes_on_identically():
     first, second = make_agent(SMALL), make_agent(SMALL)
     for k in range(2):
@@ -292,3 +314,10 @@ def test_learns_to_adapt_on_point_goal(outer):
     for k in range(25):
         agent.meta_update(trial(k), torch.Generator().manual_seed(k))
     assert gain(trial(1000)) > untrained + 3.0
+
+
+def test_a_small_output_gain_starts_all_policies_near_zero():
+    agents = [make_agent(dataclasses.replace(SMALL, output_gain=gain)) for gain in (1.0, 0.01)]
+    observations = 10 * torch.randn(1, 50, 2, generator=torch.Generator().manual_seed(0))
+    means = [a.policy(a.policy.layers(a.theta[None]), observations).mean for a in agents]
+    torch.testing.assert_close(means[1], 0.01 * means[0])

@@ -87,6 +87,15 @@ def test_the_task_stays_over_resets():
         (lambda: BatchedEnv(CHEETAH, 2, 1).set_tasks([CHEETAH.neutral()]), "holds 2 tasks, got 1"),
         (lambda: CHEETAH.compile(make_family(PointGoalSettings()).neutral()), "is of family 'point_goal', not of"),
         (
+            lambda: BatchedEnv(CHEETAH, 1, 1).set_tasks([make_family(PointGoalSettings()).neutral()]),
+            "is of family 'point_goal', not of 'half_cheetah_velocity'",
+        ),
+        (
+            lambda: BatchedEnv(CHEETAH, 1, 1).set_tasks([Task(CHEETAH.name, {"target_velocity": float("nan")})]),
+            "parameter 'target_velocity' must be finite",
+        ),
+        (lambda: Task.from_json('{"family": "a", "values": {"b": "fast"}}'), "not a task"),
+        (
             lambda: CHEETAH.sample(1, np.random.default_rng(0), "test"),
             "unknown split 'test'; the splits are train, held_out",
         ),
@@ -98,3 +107,13 @@ def test_the_task_stays_over_resets():
 def test_mistakes_are_refused(call, message: str):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_task_that_names_less_is_neutral_in_the_rest():
+    env = BatchedEnv(CHEETAH, 1, 1)
+    env.set_tasks([Task(CHEETAH.name, {})])
+    assert env.tasks == [CHEETAH.neutral()]
+
+
+def test_the_same_values_are_the_same_task():
+    assert Task("a", {"b": 1}).id == Task("a", {"b": 1.0}).id

@@ -50,6 +50,19 @@ class TestEveryFamily:
         for a, b in zip(rollout(family, tasks, 20), rollout(family, tasks, 20), strict=True):
             np.testing.assert_array_equal(a, b)
 
+    def test_a_new_env_observes_what_one_in_use_does(self, name: str):
+        family = family_of(name)
+        env = BatchedEnv(family, 2, 2, 1)
+        env.set_tasks(family.sample(2, np.random.default_rng(5)))
+        action = np.full((2, 2, family.action_size), 0.05)
+        episodes = []
+        for _ in range(2):
+            first = env.reset([np.random.default_rng(i) for i in range(2)])
+            step = env.step(action)
+            episodes.append((first, step.observations, step.rewards))
+        for new, used in zip(*episodes, strict=True):
+            np.testing.assert_array_equal(new, used)
+
     def test_finite_for_1000_random_steps(self, name: str):
         family = family_of(name)
         env = BatchedEnv(family, 4, 1, 1)

@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import metarl  # noqa: F401  registers the families
+from metarl.envs.family import Task
 from metarl.envs.gymnasium_adapter import FamilyEnv, FamilyVectorEnv, gymnasium_id
 from metarl.envs.settings import FAMILY_SETTINGS
 
@@ -100,6 +101,31 @@ def test_vector_env_keeps_final_observations_and_starts_anew_in_the_same_step():
     assert [dict(t.values) for t in envs.unwrapped.tasks] == goals
 
 
-def test_unknown_parameter_is_refused_by_name():
-    with pytest.raises(ValueError, match="did you mean 'target_velocity'"):
-        gymnasium.make(CHEETAH).reset(options={"task": {"target_velocty": 1.0}})
+def test_vector_env_follows_its_seed_and_takes_one_task_for_all():
+    envs = gymnasium.make_vec(CHEETAH, num_envs=3)
+    observations, tasks = [], []
+    for seed in (1, 2, 1):
+        observations.append(envs.reset(seed=seed)[0])
+        tasks.append(envs.unwrapped.tasks)
+    np.testing.assert_array_equal(observations[0], observations[2])
+    assert tasks[0] == tasks[2] != tasks[1] and not np.array_equal(observations[0], observations[1])
+    envs.reset(options={"task": {"target_velocity": 1.5}})
+    assert [dict(t.values) for t in envs.unwrapped.tasks] == [{"target_velocity": 1.5}] * 3
+
+
+def test_vector_env_asks_for_its_first_reset():
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
+        gymnasium.make_vec("metarl/PointGoal-v0", num_envs=2).unwrapped.step(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"target_velocty": 1.0}, "did you mean 'target_velocity'"),
+        (Task("half_cheetah_speed", {"target_velocity": 1.0}), "is of family 'half_cheetah_speed', not of"),
+        (1.0, r"a task is a Task or values by name, such as \{'target_velocity': 0.0\}; got 1.0"),
+    ],
+)
+def test_what_is_no_task_of_the_family_is_refused(task, message: str):
+    with pytest.raises(ValueError, match=message):
+        gymnasium.make(CHEETAH).reset(options={"task": task})

@@ -34,6 +34,9 @@ def test_neutral_task_equals_gymnasium_step_by_step(settings):
     reference.reset(seed=0)
     reference.set_state(env.batch.qpos[0].copy(), env.batch.qvel[0].copy())
     np.testing.assert_array_equal(first[0, 0, :17], reference._get_obs().astype(np.float32))
+    np.testing.assert_array_equal(
+        first[0, 0, 17:], reference.data.body("torso").xpos.astype(np.float32)[: first.shape[-1] - 17]
+    )
     rng = np.random.default_rng(1)
     for _ in range(family.horizon):
         sums = {k: v[0] for k, v in env.term_sums.items()}

@@ -137,3 +137,21 @@ def test_a_run_that_is_none_is_named_with_the_nearest(tmp_path):
     assert read_run_config(tmp_path / "first") == RunConfig()
     with pytest.raises(UsageError, match="did you mean 'first'"):
         read_run_config(tmp_path / "frist")
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("training", {"tasks": "many"}, "training.tasks is 'many', text; it must be a whole number"),
+        ("training", {"tasks": "40"}, "training.tasks is '40'; write 40"),
+        ("agent", {"outer": "ppo"}, "agent.outer is 'ppo'"),
+        ("agent", {"hidden_sizes": [8]}, "agent.hidden_sizes is [8]; write (8,)"),
+        ("family", {"horizon": 1.5}, "family.horizon is 1.5, a number; it must be a whole number"),
+    ],
+)
+def test_a_wrong_type_given_in_python_is_named(section, change, message):
+    config = RunConfig()
+    config = dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **change)})
+    with pytest.raises(UsageError) as caught:
+        config.validate()
+    assert message in str(caught.value)

@@ -17,7 +17,7 @@ from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, Train
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.settings import FAMILY_SETTINGS, HalfCheetahDirectionSettings, PointGoalSettings
-from metarl.errors import UsageError
+from metarl.errors import RunError, UsageError
 from metarl.evaluation import EvaluationResult, evaluate, evaluate_agent, gain_warnings
 from metarl.run import save_config
 from metarl.statistics import Interval
@@ -98,6 +98,11 @@ def test_a_task_whose_simulations_are_flagged_is_counted_and_left_out() -> None:
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["returns"][0][1][3] is None
 
 
+def test_an_evaluation_without_a_sound_task_is_a_fault_of_the_run() -> None:
+    with pytest.raises(RunError, match="no evaluation: all 8 tasks have a return of NaN: MuJoCo flagged"):
+        evaluated(Scripted([[math.nan] * 2] * 3))
+
+
 @pytest.mark.parametrize("family_name", FAMILY_SETTINGS)
 @pytest.mark.parametrize("agent_name", AGENT_SETTINGS)
 def test_every_agent_is_evaluated_on_every_family(agent_name: str, family_name: str) -> None:
@@ -130,7 +135,7 @@ def test_finitely_many_tasks_are_said_to_be_those_of_training() -> None:
         ({"seeds": ()}, r"evaluation\.seeds"),
         ({"seeds": (1, 1)}, r"evaluation\.seeds"),
         ({"adaptations": -1}, r"evaluation\.adaptations"),
-        ({"split": "test"}, "unknown split 'test'"),
+        ({"split": "test"}, r"evaluation\.split is 'test'; Valid: train, held_out"),
     ],
 )
 def test_settings_that_give_no_number_are_refused(change: dict[str, object], message: str) -> None:

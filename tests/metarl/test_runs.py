@@ -15,6 +15,7 @@ import torch
 
 import metarl
 from metarl import cli
+from metarl.agents.maml import Maml
 from metarl.checkpoint import CheckpointStore
 from metarl.config import load_config
 from metarl.tracking import read_metrics
@@ -66,10 +67,12 @@ def start(environment, tmp_path, tiny):
         process.communicate()
 
 
-@pytest.mark.parametrize("agent", ["maml", "rl2"])
-def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(agent, start, tmp_path, tiny, monkeypatch):
+@pytest.mark.parametrize(("agent", "family"), [("maml", "point_goal"), ("rl2", "half_cheetah_mass")])
+def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(
+    agent, family, start, tmp_path, tiny, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    what = ["--agent", agent, "--family", "point_goal", "training.checkpoint_every=4"]
+    what = ["--agent", agent, "--family", family, "training.checkpoint_every=4"]
     process = start("killed", 7, *what, "training.iterations=100000")
     process.kill()
     process.communicate()
@@ -182,6 +185,29 @@ def test_a_run_without_a_checkpoint_is_named(run_dir, capsys):
 def test_what_would_change_the_numbers_cannot_change_on_resume(run_dir, override, capsys):
     assert cli.main(["train", "--resume", str(run_dir), override]) == 2
     assert "cannot change when a run is gone on with; start a new run for it" in capsys.readouterr().err
+
+
+def test_a_resume_that_is_refused_leaves_the_config_as_it_was(run_dir, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = (run_dir / "config.yaml").read_text()
+    assert cli.main(["train", "--resume", str(run_dir), "training.device=cuda"]) == 2
+    assert "torch sees no CUDA device; set training.device to auto or cpu" in capsys.readouterr().err
+    assert (run_dir / "config.yaml").read_text() == before
+    assert train("--resume", run_dir, "training.iterations=5") == 0
+    assert load_config(run_dir / "config.yaml").training.iterations == 5
+
+
+def test_a_policy_that_is_no_longer_finite_ends_the_run_and_keeps_the_checkpoints(run_dir, monkeypatch, capsys):
+    def diverge(self, trial, generator):
+        self.theta.fill_(torch.nan)
+        return {}
+
+    before = sorted(p.name for p in (run_dir / "checkpoints").iterdir())
+    monkeypatch.setattr(Maml, "meta_update", diverge)
+    for every, message in ((1, "iteration 5: the agent's parameters are no longer finite"), (9, "iteration 6: MuJoCo")):
+        assert train("--resume", run_dir, "training.iterations=9", f"training.checkpoint_every={every}") == 1
+        assert f"error: {message}" in capsys.readouterr().err
+        assert sorted(p.name for p in (run_dir / "checkpoints").iterdir()) == before
 
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(run_dir, metarl):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
 
@@ -60,6 +61,26 @@ def test_a_full_disk_is_named(tmp_path):
         tracker._file = Full()
         with pytest.raises(RunError, match=r"cannot write .*metrics\.jsonl: No space left on device; make room, then"):
             tracker.log(metrics(1))
+
+
+def test_the_message_of_a_full_disk_survives_the_end_of_the_record(metarl, tmp_path):
+    """What is still in the buffer is refused again when the file is closed."""
+    done = metarl(
+        "train",
+        "--family",
+        "point_goal",
+        "--name=r",
+        "training.tasks=2",
+        "training.envs_per_task=2",
+        "tracking.wandb=disabled",
+        "family.horizon=5",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500)),
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: cannot write runs/r/metrics.jsonl: File too large; make room, then go on with"
+    )
+    assert done.stderr.count("\n") == 1
 
 
 def test_auto_is_online_with_credentials_only(monkeypatch, tmp_path):

@@ -66,6 +66,21 @@ class TestEveryAgent:
         rollout = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=0, explore=False).trial.rollouts[0]
         torch.testing.assert_close(rollout.actions[:, :, 0], rollout.actions[:, :, 1])  # all start at the same place
 
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    def test_on_cuda_it_acts_adapts_and_learns_as_on_the_cpu(self, name: str):
+        family = make_family(PointGoalSettings(horizon=6))
+        actions = []
+        for device in (CPU, torch.device("cuda")):
+            env, _ = make(family, name)
+            sizes = family.observation_size, family.action_size, family.horizon
+            agent = make_agent(SMALL[name], *sizes, torch.Generator().manual_seed(0), device)
+            trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
+            metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))
+            assert all(np.isfinite(v) for v in metrics.values())
+            trial = run_trial(env, agent, streams(1, "test", 1, 3), adaptations=1).trial
+            actions.append(torch.stack([rollout.actions for rollout in trial.rollouts]))
+        torch.testing.assert_close(*actions, rtol=1e-3, atol=1e-3)
+
     def test_an_update_changes_the_agent_and_reports_finite_numbers(self, name: str):
         env, agent = make(make_family(HalfCheetahVelocitySettings(horizon=12)), name)
         trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
