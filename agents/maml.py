@@ -49,14 +49,25 @@ class Batch(NamedTuple):
     """[M, B], normalised by task."""
     weights: Tensor
     """[M, B], 1 / (valid steps of the task) where valid, else 0."""
+    old_mean: Tensor
+    """[M, B, act], of the policy that collected."""
+    old_log_std: Tensor
+    """[M, 1, act], of the policy that collected."""
+    old_log_probs: Tensor
+    """[M, B], of the actions under the policy that collected."""
+
+    @property
+    def old(self) -> Gaussian:
+        """The policy that collected."""
+        return Gaussian(self.old_mean, self.old_log_std)
 
     def tasks(self, chunk: slice) -> Batch:
         return Batch(*(x[chunk] for x in self))
 
     def steps(self, index: Tensor) -> Batch:
         """A share of the steps, their weights summing to 1 again."""
-        observations, actions, advantages, weights = (x[:, index] for x in self)
-        return Batch(observations, actions, advantages, weights / weights.sum(1, keepdim=True).clamp(min=1e-12))
+        share = Batch(*(x if x is self.old_log_std else x[:, index] for x in self))
+        return share._replace(weights=share.weights / share.weights.sum(1, keepdim=True).clamp(min=1e-12))
 
 
 class Maml:
@@ -95,7 +106,7 @@ class Maml:
 
     def adapt(self, belief: MamlBelief, rollout: Rollout) -> MamlBelief:
         """One inner step on the rollout."""
-        batch = self.prepare(rollout)
+        batch = self.prepare(rollout, belief)
         adapted = torch.empty_like(belief.parameters)
         for chunk in self._chunks(len(adapted)):
             phi = belief.parameters[chunk].detach().requires_grad_()
@@ -103,10 +114,11 @@ class Maml:
         return self._belief(adapted, belief.steps + 1)
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
-        batches = [self.prepare(rollout) for rollout in trial.rollouts]
-        old = [self._distributions(b.parameters, batch) for b, batch in zip(trial.beliefs, batches, strict=True)]
-        step = self._promp_step if self.settings.outer == "promp" else self._trpo_step
-        metrics = step(batches, old, trial, generator)
+        batches = [self.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
+        if self.settings.outer == "promp":
+            metrics = self._promp_step(batches)
+        else:
+            metrics = self._trpo_step(batches, [belief.parameters for belief in trial.beliefs], generator)
         return {**metrics, "std": float(self.theta[-self.policy.action_size :].exp().mean())}
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,8 +134,8 @@ class Maml:
         self.theta.copy_(theta)
         self._optimiser.load_state_dict(state["optimiser"])
 
-    def prepare(self, rollout: Rollout) -> Batch:
-        """Advantages over the refitted baseline, and the steps laid flat by task."""
+    def prepare(self, rollout: Rollout, belief: MamlBelief) -> Batch:
+        """Advantages over the refitted baseline, and the steps laid flat by task; belief: what collected."""
         rollout = rollout.to(self.device)
         steps, m, n = rollout.rewards.shape
         s = self.settings
@@ -149,9 +161,11 @@ class Maml:
         weights = valid.double() / valid.sum(1, keepdim=True).clamp(min=1)
         normalised = numerics.normalise(_by_task(advantages), weights, dim=1)
         dtype = self.theta.dtype
-        return Batch(
-            observations.to(dtype), _by_task(rollout.actions).to(dtype), normalised.to(dtype), weights.to(dtype)
-        )
+        observations, actions = observations.to(dtype), _by_task(rollout.actions).to(dtype)
+        with torch.no_grad():
+            old = self.policy(belief.layers, observations)
+        log_probs = numerics.gaussian_log_prob(*old, actions)
+        return Batch(observations, actions, normalised.to(dtype), weights.to(dtype), *old, log_probs)
 
     def adapted(self, theta: Tensor, batches: list[Batch], create_graph: bool) -> list[Tensor]:
         """phi_0 = theta, phi_1, ... phi_K [M, P]: the parameters after each inner step, as functions of theta."""
@@ -179,19 +193,13 @@ class Maml:
         return phi - lr * gradient
 
     def _inner_loss(self, phi: Tensor, batch: Batch) -> Tensor:
-        """-E[r A] with r = pi / stop_gradient(pi), or -E[log pi A]; both have the policy gradient; [M]."""
+        """-E[r A] with r = pi / pi_old, or -E[log pi A]; where pi = pi_old both have the policy gradient; [M]."""
         log_prob = numerics.gaussian_log_prob(*self.policy(self.policy.layers(phi), batch.observations), batch.actions)
         if self.settings.inner_surrogate == "ratio":
-            log_prob = torch.exp(log_prob - log_prob.detach())
+            log_prob = torch.exp(log_prob - batch.old_log_probs)
         return -(batch.weights * log_prob * batch.advantages).sum(1)
 
-    def _distributions(self, parameters: Tensor, batch: Batch) -> Gaussian:
-        with torch.no_grad():
-            return self.policy(self.policy.layers(parameters), batch.observations)
-
-    def _promp_step(
-        self, batches: list[Batch], old: list[Gaussian], trial: Trial, generator: torch.Generator
-    ) -> dict[str, float]:
+    def _promp_step(self, batches: list[Batch]) -> dict[str, float]:
         """ProMP (Rothfuss 2019): epochs of Adam on the clipped surrogate plus a KL penalty on the inner policies."""
         num_tasks = len(batches[0].weights)
         losses, kls, norms = [], [], []
@@ -200,8 +208,7 @@ class Maml:
             for chunk in self._chunks(num_tasks):
                 theta = self.theta.detach().requires_grad_()
                 here = [b.tasks(chunk) for b in batches]
-                before = [Gaussian(*(x[chunk] for x in g)) for g in old]
-                surrogate, inner_kl = self.promp_losses(theta, here, before)
+                surrogate, inner_kl = self.promp_losses(theta, here)
                 total = (surrogate + self.settings.promp_inner_kl * inner_kl) / num_tasks
                 gradient += torch.autograd.grad(total, theta)[0]
                 loss += surrogate.item() / num_tasks
@@ -213,7 +220,8 @@ class Maml:
                 break
             self.theta.grad = gradient
             self._optimiser.step()
-        self._tune_step_size(max(kls))
+        if len(batches) > 1:  # otherwise there is no earlier policy whose movement could be measured
+            self._tune_step_size(max(kls))
         return {
             "loss_before": losses[0],
             "loss_after": losses[-1],
@@ -231,33 +239,32 @@ class Maml:
         elif kl < target / 2:
             group["lr"] = min(group["lr"] * STEP_SIZE_FACTOR, self.settings.promp_lr * STEP_SIZE_RANGE)
 
-    def promp_losses(self, theta: Tensor, batches: list[Batch], old: list[Gaussian]) -> tuple[Tensor, Tensor]:
+    def promp_losses(self, theta: Tensor, batches: list[Batch]) -> tuple[Tensor, Tensor]:
         """(clipped surrogate loss of the last shot, KL(old || new) of the earlier ones), each summed over tasks."""
         phis = self.adapted(theta, batches, create_graph=True)
         new = [self.policy(self.policy.layers(phi), b.observations) for phi, b in zip(phis, batches, strict=True)]
         query = batches[-1]
-        ratio = _ratio(new[-1], old[-1], query.actions)
+        ratio = _ratio(new[-1], query)
         surrogate = numerics.clipped_surrogate(ratio, query.advantages, self.settings.promp_clip)
         kl = sum(
-            (b.weights * numerics.gaussian_kl(*p, *q)).sum()
-            for b, p, q in zip(batches[:-1], old[:-1], new[:-1], strict=True)
+            (b.weights * numerics.gaussian_kl(*b.old, *q)).sum() for b, q in zip(batches[:-1], new[:-1], strict=True)
         )
         return -(query.weights * surrogate).sum(), torch.as_tensor(kl)
 
     def _trpo_step(
-        self, batches: list[Batch], old: list[Gaussian], trial: Trial, generator: torch.Generator
+        self, batches: list[Batch], parameters: list[Tensor], generator: torch.Generator
     ) -> dict[str, float]:
         """TRPO on the adapted policies: natural gradient by conjugate gradient, then a backtracking line search."""
         s = self.settings
-        loss, gradient = self._meta_gradient(batches, old)
-        fisher = self._fisher(batches, [b.parameters for b in trial.beliefs], generator)
+        loss, gradient = self._meta_gradient(batches)
+        fisher = self._fisher(batches, parameters, generator)
         direction = numerics.conjugate_gradient(fisher, gradient, s.trpo_cg_iterations)
         curvature = (direction @ fisher(direction)).clamp(min=1e-12)
         step = -direction * torch.sqrt(2 * s.trpo_kl / curvature)
         reached = {"loss": loss, "kl": 0.0}
 
         def accept(theta: Tensor) -> bool:
-            reached["loss"], reached["kl"] = self._loss_and_kl(theta, batches, old)
+            reached["loss"], reached["kl"] = self._loss_and_kl(theta, batches)
             return reached["loss"] < loss and reached["kl"] <= s.trpo_kl
 
         theta, backtracks = numerics.backtracking_line_search(accept, self.theta, step, s.trpo_backtracks)
@@ -272,36 +279,37 @@ class Maml:
             "gradient_norm": float(gradient.norm()),
         }
 
-    def _meta_gradient(self, batches: list[Batch], old: list[Gaussian]) -> tuple[float, Tensor]:
+    def _meta_gradient(self, batches: list[Batch]) -> tuple[float, Tensor]:
         """The surrogate loss of the last shot, mean over tasks, and its gradient through the inner steps, [P]."""
         num_tasks = len(batches[0].weights)
         loss, gradient = 0.0, torch.zeros_like(self.theta)
         for chunk in self._chunks(num_tasks):
             theta = self.theta.detach().requires_grad_()
             here = [b.tasks(chunk) for b in batches]
-            value = self.surrogate(theta, here, Gaussian(*(x[chunk] for x in old[-1]))) / num_tasks
+            value = self.surrogate(theta, here) / num_tasks
             gradient += torch.autograd.grad(value, theta)[0]
             loss += value.item()
         return loss, gradient
 
-    def surrogate(self, theta: Tensor, batches: list[Batch], old: Gaussian) -> Tensor:
+    def surrogate(self, theta: Tensor, batches: list[Batch]) -> Tensor:
         """-E[pi / pi_old A] of the last shot after adaptation, summed over tasks."""
         query = batches[-1]
         phi = self.adapted(theta, batches, create_graph=True)[-1]
-        ratio = _ratio(self.policy(self.policy.layers(phi), query.observations), old, query.actions)
+        ratio = _ratio(self.policy(self.policy.layers(phi), query.observations), query)
         return -(query.weights * ratio * query.advantages).sum()
 
-    def _loss_and_kl(self, theta: Tensor, batches: list[Batch], old: list[Gaussian]) -> tuple[float, float]:
+    def _loss_and_kl(self, theta: Tensor, batches: list[Batch]) -> tuple[float, float]:
         num_tasks = len(batches[0].weights)
         loss, kl = 0.0, 0.0
         for chunk in self._chunks(num_tasks):
             here = [b.tasks(chunk) for b in batches]
-            query, before = here[-1], Gaussian(*(x[chunk] for x in old[-1]))
+            query = here[-1]
             phi = self.adapted(theta, here, create_graph=False)[-1]
-            after = self._distributions(phi, query)
-            ratio = _ratio(after, before, query.actions)
+            with torch.no_grad():
+                after = self.policy(self.policy.layers(phi), query.observations)
+            ratio = _ratio(after, query)
             loss -= (query.weights * ratio * query.advantages).sum().item() / num_tasks
-            kl += (query.weights * numerics.gaussian_kl(*before, *after)).sum().item() / num_tasks
+            kl += (query.weights * numerics.gaussian_kl(*query.old, *after)).sum().item() / num_tasks
         return loss, kl
 
     def _fisher(self, batches: list[Batch], parameters: list[Tensor], generator: torch.Generator):
@@ -354,9 +362,9 @@ class _ChunkProduct:
         return u.sum(0)
 
 
-def _ratio(new: Gaussian, old: Gaussian, actions: Tensor) -> Tensor:
-    """pi_new / pi_old of the actions, [M, B]."""
-    return torch.exp(numerics.gaussian_log_prob(*new, actions) - numerics.gaussian_log_prob(*old, actions))
+def _ratio(new: Gaussian, batch: Batch) -> Tensor:
+    """pi_new / pi_old of the batch's actions, [M, B]."""
+    return torch.exp(numerics.gaussian_log_prob(*new, batch.actions) - batch.old_log_probs)
 
 
 def _by_task(x: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import json
 import multiprocessing
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from metarl.config import PRESETS, RunConfig, load_config
 from metarl.evaluation import EvaluationResult
 from metarl.figures import AFTER, BEFORE, STYLE
 from metarl.provenance import provenance
-from metarl.run import Run
 from metarl.statistics import Summary, summarise
 from metarl.tracking import read_metrics
 from metarl.trial import stream
@@ -67,7 +65,7 @@ class SeedResult:
 
     seed: int
     training_s: float
-    """Wall-clock time, the evaluation included."""
+    """Wall-clock time of all iterations."""
     env_steps: int
     evaluation: EvaluationResult
     curve: list[dict[str, float]]
@@ -85,11 +83,13 @@ class SeedResult:
 def train_seed(config: RunConfig, preset: str, seed: int, runs: Path, threads: int = 0) -> SeedResult:
     """Train and evaluate one seed; the run's folder is kept in `runs`."""
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed, threads=threads))
-    began = time.perf_counter()
-    run: Run = metarl.train(config, name=f"{preset}_seed{seed}", runs_dir=runs)
-    took = time.perf_counter() - began
+    name = f"{preset}_seed{seed}"
+    # A run that is there already goes on from its checkpoint; one that ended is only evaluated.
+    run = metarl.resume(runs / name) if (runs / name).exists() else metarl.train(config, name=name, runs_dir=runs)
     assert run.evaluation is not None  # a run that ends is evaluated
-    return SeedResult(seed, took, run.env_steps, run.evaluation, thin(read_metrics(run.directory)))
+    metrics = read_metrics(run.directory)
+    took = sum(line["time/collect"] + line["time/update"] for line in metrics)
+    return SeedResult(seed, took, run.env_steps, run.evaluation, thin(metrics))
 
 
 def thin(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
@@ -103,7 +103,7 @@ def thin(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
 
 
 def pooled(results: Sequence[SeedResult], samples: int) -> Summary:
-    """The summary over all seeds; strata are the seeds of training."""
+    """The summary over all seeds of training, the strata; its intervals tell of the variation over tasks alone."""
     returns = np.stack([np.concatenate(list(r.evaluation.returns), axis=1) for r in results])  # [seed, shot, task]
     return summarise(returns, samples, stream(0, "learning/bootstrap"))
 

@@ -11,7 +11,6 @@ import torch
 from metarl.agents import numerics
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.maml import Maml
-from metarl.agents.policy import Gaussian
 from metarl.agents.settings import MamlSettings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
@@ -36,17 +35,16 @@ def make_trial(agent: Maml, adaptations: int = 1, num_tasks: int = 3, family=Non
     return run_trial(env, agent, streams(0, "test", 0, num_tasks), adaptations).trial
 
 
-def in_double(settings: MamlSettings, adaptations: int) -> tuple[Maml, list, list[Gaussian]]:
-    """An agent in float64, a trial's batches, and the distributions that it was collected with."""
-    trial = make_trial(make_agent(settings), adaptations)
+def in_double(settings: MamlSettings, adaptations: int) -> tuple[Maml, list]:
+    """An agent in float64 and a trial's batches."""
     agent = make_agent(settings, dtype=torch.float64)
-    batches = [agent.prepare(rollout) for rollout in trial.rollouts]
+    trial = make_trial(agent, adaptations)
+    batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
     # Other parameters than those of collection, so that ratios are not 1 and the clip and the KL matter.
     agent.theta = agent.theta + 0.05 * torch.randn(
         agent.theta.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
-    old = [agent._distributions(b.parameters.double(), batch) for b, batch in zip(trial.beliefs, batches, strict=True)]
-    return agent, batches, old
+    return agent, batches
 
 
 def central_differences(function, x: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
@@ -63,63 +61,61 @@ def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("adaptations", [1, 2])
+@pytest.mark.parametrize("surrogate", ["ratio", "log_likelihood"])
 class TestMetaGradient:
-    def test_equals_central_differences(self, adaptations: int):
-        # With log_likelihood the inner loss is a plain function of its parameters: differences see its whole gradient.
-        agent, batches, old = in_double(dataclasses.replace(SMALL, inner_surrogate="log_likelihood"), adaptations)
+    def test_equals_central_differences(self, adaptations: int, surrogate):
+        agent, batches = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
 
         def loss(theta: torch.Tensor) -> torch.Tensor:
-            return agent.surrogate(theta.requires_grad_(), batches, old[-1]).detach()
+            return agent.surrogate(theta.requires_grad_(), batches).detach()
 
         theta = agent.theta.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(agent.surrogate(theta, batches, old[-1]), theta)
+        (gradient,) = torch.autograd.grad(agent.surrogate(theta, batches), theta)
         assert relative_error(gradient, central_differences(loss, agent.theta)) < 1e-6
 
-    def test_promp_losses_equal_central_differences(self, adaptations: int):
-        agent, batches, old = in_double(dataclasses.replace(SMALL, inner_surrogate="log_likelihood"), adaptations)
+    def test_promp_losses_equal_central_differences(self, adaptations: int, surrogate):
+        agent, batches = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
 
         def loss(theta: torch.Tensor) -> torch.Tensor:
-            surrogate, kl = agent.promp_losses(theta.requires_grad_(), batches, old)
-            return surrogate + 0.3 * kl
+            surrogate_loss, kl = agent.promp_losses(theta.requires_grad_(), batches)
+            return surrogate_loss + 0.3 * kl
 
         theta = agent.theta.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(theta), theta)
         assert relative_error(gradient, central_differences(lambda x: loss(x).detach(), agent.theta)) < 1e-6
 
-    def test_stacked_equals_a_loop_over_tasks_in_plain_torch(self, adaptations: int):
-        for surrogate in ("ratio", "log_likelihood"):
-            agent, batches, old = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
-            theta = agent.theta.clone().requires_grad_()
-            (stacked,) = torch.autograd.grad(agent.surrogate(theta, batches, old[-1]), theta)
-            plain = torch.zeros_like(theta)
-            for m in range(3):
-                plain += plain_meta_gradient(agent, [b.tasks(slice(m, m + 1)) for b in batches], old[-1], m, surrogate)
-            assert relative_error(stacked, plain) < 1e-10
-
-    def test_first_order_differs_and_is_the_gradient_at_the_adapted_parameters(self, adaptations: int):
-        agent, batches, old = in_double(dataclasses.replace(SMALL, first_order=True), adaptations)
+    def test_stacked_equals_a_loop_over_tasks_in_plain_torch(self, adaptations: int, surrogate):
+        agent, batches = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
         theta = agent.theta.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(agent.surrogate(theta, batches, old[-1]), theta)
-        phi = agent.adapted(agent.theta, batches, create_graph=False)[-1].detach().requires_grad_()
+        (stacked,) = torch.autograd.grad(agent.surrogate(theta, batches), theta)
+        plain = torch.zeros_like(theta)
+        for m in range(3):
+            plain += plain_meta_gradient(agent, [b.tasks(slice(m, m + 1)) for b in batches], surrogate)
+        assert relative_error(stacked, plain) < 1e-10
+
+    def test_first_order_is_the_gradient_at_the_adapted_parameters(self, adaptations: int, surrogate):
+        settings = dataclasses.replace(SMALL, inner_surrogate=surrogate)
+        agent, batches = in_double(dataclasses.replace(settings, first_order=True), adaptations)
+        theta = agent.theta.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(agent.surrogate(theta, batches), theta)
         query = batches[-1]
+        phi = agent.adapted(agent.theta, batches, create_graph=False)[-1].detach().requires_grad_()
         new = agent.policy(agent.policy.layers(phi), query.observations)
-        ratio = torch.exp(
-            numerics.gaussian_log_prob(*new, query.actions) - numerics.gaussian_log_prob(*old[-1], query.actions)
-        )
+        ratio = torch.exp(numerics.gaussian_log_prob(*new, query.actions) - query.old_log_probs)
         (at_adapted,) = torch.autograd.grad(-(query.weights * ratio * query.advantages).sum(), phi)
         torch.testing.assert_close(gradient, at_adapted.sum(0))
-        exact, batches, old = in_double(SMALL, adaptations)
+        exact, batches = in_double(settings, adaptations)
         theta = exact.theta.clone().requires_grad_()
-        (second,) = torch.autograd.grad(exact.surrogate(theta, batches, old[-1]), theta)
+        (second,) = torch.autograd.grad(exact.surrogate(theta, batches), theta)
         assert relative_error(gradient, second) > 1e-3
 
-    def test_fisher_vector_product_is_the_hessian_of_the_adapted_policies_kl(self, adaptations: int):
-        settings = dataclasses.replace(SMALL, trpo_fisher_share=1.0, trpo_damping=0.0, inner_surrogate="log_likelihood")
-        agent, batches, _ = in_double(settings, adaptations)
+    def test_fisher_vector_product_is_the_hessian_of_the_adapted_policies_kl(self, adaptations: int, surrogate):
+        settings = dataclasses.replace(SMALL, trpo_fisher_share=1.0, trpo_damping=0.0, inner_surrogate=surrogate)
+        agent, batches = in_double(settings, adaptations)
         phis = agent.adapted(agent.theta, batches, create_graph=False)
         product = agent._fisher(batches, [p.detach() for p in phis], torch.Generator().manual_seed(0))
         query = batches[-1]
-        before = agent._distributions(phis[-1].detach(), query)
+        before = agent.policy(agent.policy.layers(phis[-1].detach()), query.observations)
 
         def kl_gradient(theta: torch.Tensor) -> torch.Tensor:
             theta = theta.detach().requires_grad_()
@@ -135,7 +131,7 @@ class TestMetaGradient:
         assert relative_error(product(v), expected) < 1e-6
 
 
-def plain_meta_gradient(agent: Maml, batches: list, old: Gaussian, m: int, surrogate: str) -> torch.Tensor:
+def plain_meta_gradient(agent: Maml, batches: list, surrogate: str) -> torch.Tensor:
     """One task's meta-gradient with separate weight matrices, torch.distributions and no shared code."""
     theta = agent.theta.clone().requires_grad_()
 
@@ -148,15 +144,19 @@ def plain_meta_gradient(agent: Maml, batches: list, old: Gaussian, m: int, surro
             x = torch.tanh(x) if layer < len(agent.policy.shapes) - 1 else x
         return torch.distributions.Normal(x, flat[at:].exp()).log_prob(batch.actions[0]).sum(-1)
 
+    def old_log_prob(batch) -> torch.Tensor:
+        return (
+            torch.distributions.Normal(batch.old_mean[0], batch.old_log_std[0].exp()).log_prob(batch.actions[0]).sum(-1)
+        )
+
     phi = theta
     for batch in batches[:-1]:
         lp = log_prob(phi, batch)
-        lp = torch.exp(lp - lp.detach()) if surrogate == "ratio" else lp
+        lp = torch.exp(lp - old_log_prob(batch)) if surrogate == "ratio" else lp
         loss = -(lp * batch.advantages[0]).mean()
         phi = phi - agent.settings.inner_lr * torch.autograd.grad(loss, phi, create_graph=True)[0]
     query = batches[-1]
-    reference = torch.distributions.Normal(old.mean[m], old.log_std[m].exp()).log_prob(query.actions[0]).sum(-1)
-    loss = -(torch.exp(log_prob(phi, query) - reference) * query.advantages[0]).mean()
+    loss = -(torch.exp(log_prob(phi, query) - old_log_prob(query)) * query.advantages[0]).mean()
     return torch.autograd.grad(loss, theta)[0]
 
 
@@ -171,7 +171,7 @@ def test_the_number_of_tasks_does_not_change_a_tasks_inner_step():
 def test_meta_update_reproduces_the_adaptation_of_collection():
     agent = make_agent(SMALL)
     trial = make_trial(agent, adaptations=2)
-    batches = [agent.prepare(r) for r in trial.rollouts]
+    batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
     for phi, belief in zip(agent.adapted(agent.theta, batches, create_graph=False), trial.beliefs, strict=True):
         torch.testing.assert_close(phi.detach(), belief.parameters)
 
@@ -233,9 +233,9 @@ def test_advantages_bootstrap_at_a_time_limit_only_where_asked(bootstrap: bool):
     rollout.truncated[-1] = True
     rollout.valid[:] = True
     rollout.observations[:] = torch.randn(rollout.observations.shape, generator=torch.Generator().manual_seed(0))
-    first = agent.prepare(rollout).advantages
+    first = agent.prepare(rollout, agent.begin(3, 4)).advantages
     rollout.final_observations -= 9.0  # felt only where the value at the limit counts
-    second = agent.prepare(rollout).advantages
+    second = agent.prepare(rollout, agent.begin(3, 4)).advantages
     assert torch.equal(first, second) != bootstrap
 
 
@@ -257,7 +257,7 @@ def test_an_episode_that_ended_early_does_not_move_the_time_limit_of_the_others(
             for f in dataclasses.fields(rollout)
         }
     )
-    advantages = [agent.prepare(r).advantages.view(3, 12, 4) for r in (rollout, flipped)]
+    advantages = [agent.prepare(r, agent.begin(3, 4)).advantages.view(3, 12, 4) for r in (rollout, flipped)]
     torch.testing.assert_close(advantages[0], advantages[1].flip(2), rtol=1e-4, atol=1e-4)
 
 
