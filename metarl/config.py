@@ -66,7 +66,7 @@ class EvaluationSettings:
     split: Literal["train", "held_out"] = "held_out"
     """Which tasks: those of training, or those that training never draws."""
     explore: bool = True
-    """Act with the policy's noise; otherwise by its mean."""
+    """Act with the policy's noise; otherwise by its mean. MAML adapts by its noise, and not at all without."""
     bootstrap_samples: int = 2000
     """Resamples of the stratified bootstrap behind the intervals."""
 

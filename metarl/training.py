@@ -70,9 +70,9 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
                     state = {**vars(counters), "agent": agent.state_dict(), "tracking": tracker.state()}
                     require_finite(state["agent"], counters.iteration)
                     store.save({**state, "config": config_to_dict(config)}, counters.iteration, best=best)
-            if stopping and counters.iteration < t.iterations:
+            if stopping:
                 progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run_dir}")
-        if counters.iteration >= t.iterations:
+        if counters.iteration >= t.iterations and not stopping:
             run.evaluation = evaluate(run)
             figures = {f"evaluation/{name}": path for name, path in run.evaluation.figures.items()}
             tracker.conclude({"env_steps": counters.env_steps, **run.evaluation.scalars}, figures)

@@ -84,7 +84,8 @@ def collect(
             faulted |= step.faulted
             observation = step.observations
             belief = agent.observe(belief, torch.from_numpy(step.rewards), torch.from_numpy(~env.active))
-    valid[:, faulted] = False
+    for data in (valid, observations, actions, rewards):  # a weight of 0 would not stop an infinity
+        data[:, faulted] = 0
     rollout = Rollout(
         *map(torch.from_numpy, (observations, actions, rewards, terminated, truncated, valid, observation))
     )

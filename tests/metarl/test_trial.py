@@ -140,6 +140,7 @@ def test_a_flagged_episode_is_kept_out(monkeypatch, tmp_path):
     assert shot.rollout.valid.sum() == 5 * 6
     returns = shot.rollout.episode_returns()
     assert returns.isnan().sum() == 1 and returns[2, 0].isnan()
+    assert not shot.rollout.observations[:, 2, 0].any() and not shot.rollout.actions[:, 2, 0].any()
     assert shot.rollout.observations.isfinite().all() and np.isfinite(list(shot.reward_terms.values())).all()
 
 
