@@ -118,7 +118,7 @@ def collection() -> list[Figure]:
     print(f"collection: {median(rates) / 1e3:.1f}k env steps/s", flush=True)
     ours = median(rates)
     others = {}
-    for mode, envs, steps in (("sync", 16, 120), ("async", 16, 120)):
+    for mode, envs, steps in (("sync", 16, 500), ("async", 16, 500)):
         others[mode] = gymnasium_rate(mode, envs, steps)
         took, _ = record_shot(run, env)  # in turn with ours: the machine may change its pace
         ours = min(ours, run.family.horizon * TASKS * ENVS / took)
