@@ -78,7 +78,6 @@ class Maml:
         settings: MamlSettings,
         observation_size: int,
         action_size: int,
-        horizon: int,
         generator: torch.Generator,
         device: torch.device,
     ):

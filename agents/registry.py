@@ -19,9 +19,8 @@ def make_agent(
     settings: AgentSettings,
     observation_size: int,
     action_size: int,
-    horizon: int,
     generator: torch.Generator,
     device: torch.device,
 ) -> Agent:
     """The agent that the settings describe, its initial parameters drawn from the generator."""
-    return AGENTS[type(settings)](settings, observation_size, action_size, horizon, generator, device)
+    return AGENTS[type(settings)](settings, observation_size, action_size, generator, device)

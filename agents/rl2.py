@@ -113,7 +113,6 @@ class Rl2:
         settings: Rl2Settings,
         observation_size: int,
         action_size: int,
-        horizon: int,
         generator: torch.Generator,
         device: torch.device,
     ) -> None:

@@ -75,7 +75,6 @@ def make_run(settings: FamilySettings, agent: MamlSettings) -> tuple[Run, Batche
         agent,
         family.observation_size,
         family.action_size,
-        family.horizon,
         torch_stream(1, "initialisation"),
         torch.device("cpu"),
     )

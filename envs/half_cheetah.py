@@ -148,10 +148,12 @@ def half_cheetah_direction(settings: HalfCheetahDirectionSettings) -> TaskFamily
 def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
     """Reward v - c a^2 + torso height."""
     consistent = settings.inertia == "consistent"
+    with np.errstate(over="ignore"):  # an infinite range is refused by name
+        high = float(np.exp2(settings.mass_exponent))
     mass = Parameter(
         name="mass_scale",
         unit="1",
-        distribution=LogUniform(2**-settings.mass_exponent, 2**settings.mass_exponent),
+        distribution=LogUniform(1 / high, high),
         law=Law(
             f"masses and radii x value, inertia {'x value' if consistent else 'kept'}",
             functools.partial(scale_mass, scale_inertia=consistent),

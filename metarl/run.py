@@ -16,13 +16,14 @@ from metarl.checkpoint import CheckpointError, CheckpointStore, write
 from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, read_run_config
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
-from metarl.errors import RunError, UsageError, describe, usage_errors
+from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 from metarl.trial import torch_stream
 
 if TYPE_CHECKING:
     from metarl.evaluation import EvaluationResult
 
 CHECKPOINTS = "checkpoints"
+DEVICES = ("auto", "cpu", "cuda")
 CHECKPOINT_KEYS = ("agent", "config", "iteration", "env_steps", "best_return", "tracking")
 """What the checkpoint of a run holds."""
 
@@ -50,6 +51,8 @@ def resolve_device(name: str) -> torch.device:
             "the device is cuda, but torch sees no CUDA device; set training.device to auto or cpu "
             "(of metarl evaluate: --device)"
         )
+    if name not in DEVICES:
+        raise UsageError(f"unknown device {name!r}{nearest(name, DEVICES)}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -66,9 +69,7 @@ def build(config: RunConfig, device: str | None = None) -> tuple[TaskFamily, Age
     torch_device = resolve_device(device or config.training.device)
     generator = torch_stream(config.training.seed, "initialisation")
     with usage_errors("agent"):
-        agent = make_agent(
-            config.agent, family.observation_size, family.action_size, family.horizon, generator, torch_device
-        )
+        agent = make_agent(config.agent, family.observation_size, family.action_size, generator, torch_device)
     return family, agent
 
 

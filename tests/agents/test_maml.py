@@ -23,7 +23,7 @@ SMALL = MamlSettings(hidden_sizes=(5, 4), tasks_per_chunk=2)
 
 def make_agent(settings: MamlSettings, observation_size: int = 2, dtype: torch.dtype = torch.float32) -> Maml:
     action_size = 2 if observation_size == 2 else 6
-    agent = Maml(settings, observation_size, action_size, 12, torch.Generator().manual_seed(0), CPU)
+    agent = Maml(settings, observation_size, action_size, torch.Generator().manual_seed(0), CPU)
     agent.theta = agent.theta.to(dtype)
     return agent
 
@@ -297,9 +297,7 @@ def test_settings_out_of_range_are_refused_by_name(change, message: str):
 def test_learns_to_adapt_on_point_goal(outer):
     """A few iterations are enough for the step to help; the published level is the slow runs' matter."""
     family = make_family(PointGoalSettings(horizon=40))
-    agent = Maml(
-        MamlSettings(outer=outer, initial_std=0.2, promp_lr=3e-3), 2, 2, 40, torch.Generator().manual_seed(0), CPU
-    )
+    agent = Maml(MamlSettings(outer=outer, initial_std=0.2, promp_lr=3e-3), 2, 2, torch.Generator().manual_seed(0), CPU)
     env = BatchedEnv(family, 20, 10, 1)
 
     def trial(k: int) -> Trial:

@@ -35,7 +35,7 @@ def one_thread() -> Iterator[None]:
 
 def make_agent(settings: Rl2Settings = SETTINGS, seed: int = 0) -> Rl2:
     generator = torch.Generator().manual_seed(seed)
-    agent = Rl2(settings, OBSERVATION, ACTION, HORIZON, generator, CPU)
+    agent = Rl2(settings, OBSERVATION, ACTION, generator, CPU)
     network = agent.network
     with torch.no_grad():  # a policy that hardly depends on its input would hide a wrong input
         network.mean.weight.normal_(generator=generator)
@@ -125,7 +125,7 @@ def test_training_reads_what_acting_read_of_a_real_env() -> None:
     family = make_family(PointGoalSettings(horizon=20))
     env = BatchedEnv(family, num_tasks=3, envs_per_task=2, threads=1)
     env.set_tasks([family.task({"goal_x": x, "goal_y": 0.0}) for x in (0.0, 0.3, -0.3)])
-    agent = Rl2(SETTINGS, family.observation_size, family.action_size, 20, torch.Generator().manual_seed(0), CPU)
+    agent = Rl2(SETTINGS, family.observation_size, family.action_size, torch.Generator().manual_seed(0), CPU)
     trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2, explore=False).trial
     sequence = agent._sequence(trial)
     means, _ = agent._evaluate(sequence)
@@ -305,7 +305,7 @@ def test_learns_to_adapt() -> None:
     settings = dataclasses.replace(
         SETTINGS, hidden_size=16, head_sizes=(16,), lr=3e-3, epochs=4, clip=0.2, initial_std=0.5, normalise_reward=False
     )
-    agent = Rl2(settings, 1, 1, 1, torch.Generator().manual_seed(0), CPU)
+    agent = Rl2(settings, 1, 1, torch.Generator().manual_seed(0), CPU)
     rng = np.random.default_rng(0)
     generator = torch.Generator().manual_seed(0)
     returns = []

@@ -111,7 +111,6 @@ def test_every_agent_is_evaluated_on_every_family(agent_name: str, family_name: 
         AGENT_SETTINGS[agent_name](),
         family.observation_size,
         family.action_size,
-        family.horizon,
         torch.Generator().manual_seed(0),
         torch.device("cpu"),
     )

@@ -22,7 +22,7 @@ SMALL = {"maml": MamlSettings(hidden_sizes=(8,)), "rl2": Rl2Settings(hidden_size
 def make(family: TaskFamily, name: str = "maml", num_tasks: int = 3, envs: int = 2):
     env = BatchedEnv(family, num_tasks, envs, 1)
     env.set_tasks(family.sample(num_tasks, np.random.default_rng(0)))
-    sizes = family.observation_size, family.action_size, family.horizon
+    sizes = family.observation_size, family.action_size
     return env, make_agent(SMALL[name], *sizes, torch.Generator().manual_seed(0), CPU)
 
 
@@ -72,7 +72,7 @@ class TestEveryAgent:
         actions = []
         for device in (CPU, torch.device("cuda")):
             env, _ = make(family, name)
-            sizes = family.observation_size, family.action_size, family.horizon
+            sizes = family.observation_size, family.action_size
             agent = make_agent(SMALL[name], *sizes, torch.Generator().manual_seed(0), device)
             trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
             metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))
