@@ -37,7 +37,7 @@ from metarl.trial import collect, stream, streams, torch_stream
 
 TASKS, ENVS = 40, 20
 GYMNASIUM_ENVS, GYMNASIUM_STEPS = 16, 500
-ROUNDS = 7
+ROUNDS = 5
 REFERENCE_PHYSICS = 72.7e3  # env steps/s of the machine that the reference times come from
 REFERENCE_ITERATION_S = 16.7  # pytorch-maml-rl, HalfCheetahDir, 40 tasks x 20 rollouts x H 100 x 2 shots, two workers
 RESULT = Path("results/benchmark.json")
