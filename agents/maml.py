@@ -108,7 +108,7 @@ class Maml:
         batch = self.prepare(rollout, belief)
         adapted = torch.empty_like(belief.parameters)
         for chunk in self._chunks(len(adapted)):
-            phi = belief.parameters[chunk].detach().requires_grad_()
+            phi = belief.parameters[chunk]
             adapted[chunk] = self._inner_step(phi, batch.tasks(chunk), belief.steps, create_graph=False).detach()
         return self._belief(adapted, belief.steps + 1)
 
