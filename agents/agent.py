@@ -5,6 +5,7 @@ Axes are named once for the whole project: T time, M tasks, N envs of a task.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -41,6 +42,16 @@ class Rollout:
     def to(self, device: torch.device) -> Rollout:
         """This rollout on another torch device."""
         return Rollout(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    @staticmethod
+    def join(rollouts: Sequence[Rollout]) -> Rollout:
+        """One rollout of all their tasks, in order."""
+        return Rollout(
+            **{
+                f.name: torch.cat([getattr(r, f.name) for r in rollouts], dim=int(f.name != "final_observations"))
+                for f in fields(Rollout)
+            }
+        )
 
     def slice_tasks(self, tasks: slice) -> Rollout:
         """The rollout of a range of tasks, as views."""
@@ -92,6 +103,10 @@ class Agent(Protocol):
 
     def adapt(self, belief: Belief, rollout: Rollout) -> Belief:
         """The belief after a shot."""
+        ...
+
+    def join(self, beliefs: Sequence[Belief]) -> Belief:
+        """One belief about all their tasks, in order."""
         ...
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:

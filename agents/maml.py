@@ -8,7 +8,7 @@ means are summed over tasks before differentiation, so that every task's inner g
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,11 +17,13 @@ from torch import Tensor
 
 from metarl.agents import baseline, numerics
 from metarl.agents.agent import Rollout, Trial
+from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.policy import Gaussian, GaussianPolicy, Layers
 from metarl.agents.settings import MamlSettings
 
-STEP_SIZE_FACTOR = 1.5  # of ProMP's step size where the KL divergence misses its target
+STEP_SIZE_FACTOR = 1.2  # of ProMP's step size, down where its way was too long and up where it was not
 STEP_SIZE_RANGE = 100.0  # how far that step size may get from its first value, either way
+PROMP_BACKTRACKS = 6  # halvings of ProMP's way before it is given up
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class MamlBelief:
     """The same, as stacked layers."""
     std: Tensor
     """[M, 1, act] of the policy's actions."""
-    steps: int
-    """Inner steps taken."""
+    batches: tuple[Batch, ...]
+    """The shots that were adapted from, one an inner step."""
 
 
 class Batch(NamedTuple):
@@ -90,12 +92,13 @@ class Maml:
         self.theta = self.policy.initial(settings.initial_std, settings.output_gain, generator).to(device)
         """Meta-parameters [P]."""
         self._optimiser = torch.optim.Adam([self.theta], lr=settings.promp_lr)
+        self._moments = Moments(observation_size).to(device)
 
     def begin(self, num_tasks: int, envs_per_task: int) -> MamlBelief:
-        return self._belief(self.theta.expand(num_tasks, -1), 0)
+        return self._belief(self.theta.expand(num_tasks, -1), ())
 
     def act(self, belief: MamlBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, MamlBelief]:
-        actions = self.policy(belief.layers, observations.to(self.device, self.theta.dtype)).mean
+        actions = self.policy(belief.layers, self._normalise(observations.to(self.device))).mean
         if noise is not None:
             actions = actions + belief.std * noise.to(self.device)
         return actions, belief
@@ -109,19 +112,29 @@ class Maml:
         adapted = torch.empty_like(belief.parameters)
         for chunk in self._chunks(len(adapted)):
             phi = belief.parameters[chunk]
-            adapted[chunk] = self._inner_step(phi, batch.tasks(chunk), belief.steps, create_graph=False).detach()
-        return self._belief(adapted, belief.steps + 1)
+            adapted[chunk] = self._inner_step(phi, batch.tasks(chunk), len(belief.batches), create_graph=False).detach()
+        return self._belief(adapted, (*belief.batches, batch))
+
+    def join(self, beliefs: Sequence[MamlBelief]) -> MamlBelief:
+        batches = zip(*(belief.batches for belief in beliefs), strict=True)
+        return self._belief(
+            torch.cat([belief.parameters for belief in beliefs]),
+            tuple(Batch(*map(torch.cat, zip(*shards, strict=True))) for shards in batches),
+        )
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
-        batches = [self.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
+        batches = [*trial.beliefs[-1].batches, self.prepare(trial.rollouts[-1], trial.beliefs[-1])]
         if self.settings.outer == "promp":
             metrics = self._promp_step(batches)
         else:
             metrics = self._trpo_step(batches, [belief.parameters for belief in trial.beliefs], generator)
+        if self.settings.normalise_input:  # last: a trial is learned from with the inputs that it was collected with
+            self._moments.update(torch.cat([r.observations[r.valid] for r in trial.rollouts]).to(self.device))
         return {**metrics, "std": float(self.theta[-self.policy.action_size :].exp().mean())}
 
     def state_dict(self) -> dict[str, Any]:
-        return copy.deepcopy({"theta": self.theta.detach(), "optimiser": self._optimiser.state_dict()})
+        moments, optimiser = self._moments.state_dict(), self._optimiser.state_dict()
+        return copy.deepcopy({"theta": self.theta.detach(), "optimiser": optimiser, "moments": moments})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         theta = state["theta"]
@@ -132,6 +145,7 @@ class Maml:
             )
         self.theta.copy_(theta)
         self._optimiser.load_state_dict(state["optimiser"])
+        self._moments.load_state_dict(state["moments"])
 
     def prepare(self, rollout: Rollout, belief: MamlBelief) -> Batch:
         """Advantages over the refitted baseline, and the steps laid flat by task; belief: what collected."""
@@ -160,7 +174,7 @@ class Maml:
         weights = valid.double() / valid.sum(1, keepdim=True).clamp(min=1)
         normalised = numerics.normalise(_by_task(advantages), weights, dim=1)
         dtype = self.theta.dtype
-        observations, actions = observations.to(dtype), _by_task(rollout.actions).to(dtype)
+        observations, actions = self._normalise(observations), _by_task(rollout.actions).to(dtype)
         with torch.no_grad():
             old = self.policy(belief.layers, observations)
         log_probs = numerics.gaussian_log_prob(*old, actions)
@@ -173,10 +187,16 @@ class Maml:
             phis.append(self._inner_step(phis[-1], batch, k, create_graph))
         return phis
 
-    def _belief(self, parameters: Tensor, steps: int) -> MamlBelief:
+    def _normalise(self, observations: Tensor) -> Tensor:
+        """What the policy reads of observations [..., obs]."""
+        if self.settings.normalise_input:
+            observations = self._moments.standardise(observations).clamp(-INPUT_CLIP, INPUT_CLIP)
+        return observations.to(self.theta.dtype)
+
+    def _belief(self, parameters: Tensor, batches: tuple[Batch, ...]) -> MamlBelief:
         parameters = parameters.detach().clone()
         layers = self.policy.layers(parameters)
-        return MamlBelief(parameters, layers, layers.log_std.exp(), steps)
+        return MamlBelief(parameters, layers, layers.log_std.exp(), batches)
 
     def _chunks(self, num_tasks: int) -> Iterator[slice]:
         size = self.settings.tasks_per_chunk or num_tasks
@@ -199,44 +219,48 @@ class Maml:
         return -(batch.weights * log_prob * batch.advantages).sum(1)
 
     def _promp_step(self, batches: list[Batch]) -> dict[str, float]:
-        """ProMP (Rothfuss 2019): epochs of Adam on the clipped surrogate plus a KL penalty on the inner policies."""
-        num_tasks = len(batches[0].weights)
-        losses, kls, norms = [], [], []
-        for _ in range(self.settings.promp_epochs):
-            gradient, loss, kl = torch.zeros_like(self.theta), 0.0, 0.0
+        """ProMP (Rothfuss 2019): epochs of Adam on the clipped surrogate plus a KL penalty on the inner policies.
+
+        Of the way that they went, as far is kept as lowers the surrogate loss with the adapted policies' KL in bounds,
+        and Adam's step size follows: it shrinks where the way was too long, and grows where it was not.
+        """
+        s, start, num_tasks = self.settings, self.theta.clone(), len(batches[0].weights)
+        norms = []
+        for _ in range(s.promp_epochs):
+            gradient = torch.zeros_like(self.theta)
             for chunk in self._chunks(num_tasks):
                 theta = self.theta.detach().requires_grad_()
-                here = [b.tasks(chunk) for b in batches]
-                surrogate, inner_kl = self.promp_losses(theta, here)
-                total = (surrogate + self.settings.promp_inner_kl * inner_kl) / num_tasks
+                surrogate, inner_kl = self.promp_losses(theta, [b.tasks(chunk) for b in batches])
+                total = (surrogate + s.promp_inner_kl * inner_kl) / num_tasks
                 gradient += torch.autograd.grad(total, theta)[0]
-                loss += surrogate.item() / num_tasks
-                kl += inner_kl.item() / num_tasks
-            losses.append(loss)
-            kls.append(kl)
             norms.append(float(gradient.norm()))
-            if kl > 2 * self.settings.promp_target_kl:
-                break
             self.theta.grad = gradient
             self._optimiser.step()
-        if len(batches) > 1:  # otherwise there is no earlier policy whose movement could be measured
-            self._tune_step_size(max(kls))
-        return {
-            "loss_before": losses[0],
-            "loss_after": losses[-1],
-            "inner_kl": kls[-1],
-            "gradient_norm": norms[0],
-            "epochs": float(len(losses)),
-            "lr": self._optimiser.param_groups[0]["lr"],
-        }
+        group, way = self._optimiser.param_groups[0], self.theta - start
+        theta, metrics = self._search(batches, start, way, s.promp_kl, PROMP_BACKTRACKS, factor=0.5)
+        self.theta.copy_(theta)
+        group["lr"] *= 1 / STEP_SIZE_FACTOR if metrics["backtracks"] else STEP_SIZE_FACTOR
+        group["lr"] = min(max(group["lr"], s.promp_lr / STEP_SIZE_RANGE), s.promp_lr * STEP_SIZE_RANGE)
+        return {**metrics, "gradient_norm": norms[0], "lr": group["lr"]}
 
-    def _tune_step_size(self, kl: float) -> None:
-        """Keep the policies' movement over an iteration near the target, as PPO's adaptive step size does."""
-        group, target = self._optimiser.param_groups[0], self.settings.promp_target_kl
-        if kl > 2 * target:
-            group["lr"] = max(group["lr"] / STEP_SIZE_FACTOR, self.settings.promp_lr / STEP_SIZE_RANGE)
-        elif kl < target / 2:
-            group["lr"] = min(group["lr"] * STEP_SIZE_FACTOR, self.settings.promp_lr * STEP_SIZE_RANGE)
+    def _search(
+        self, batches: list[Batch], start: Tensor, step: Tensor, bound: float, backtracks: int, factor: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The longest share of a step that lowers the loss of the adapted policies and keeps their KL within a bound.
+
+        Returns the parameters reached, `start` if no share does it, and metrics.
+        """
+        loss, _ = self._loss_and_kl(start, batches)
+        reached = {}
+
+        def accept(theta: Tensor) -> bool:
+            reached["loss_after"], reached["kl"] = self._loss_and_kl(theta, batches)
+            return reached["loss_after"] < loss and reached["kl"] <= bound
+
+        theta, taken = numerics.backtracking_line_search(accept, start, step, backtracks, factor)
+        if taken == backtracks:
+            reached = {"loss_after": loss, "kl": 0.0}
+        return theta, {"loss_before": loss, **reached, "backtracks": float(taken)}
 
     def promp_losses(self, theta: Tensor, batches: list[Batch]) -> tuple[Tensor, Tensor]:
         """(clipped surrogate loss of the last shot, KL(old || new) of the earlier ones), each summed over tasks."""
@@ -255,40 +279,25 @@ class Maml:
     ) -> dict[str, float]:
         """TRPO on the adapted policies: natural gradient by conjugate gradient, then a backtracking line search."""
         s = self.settings
-        loss, gradient = self._meta_gradient(batches)
+        gradient = self._meta_gradient(batches)
         fisher = self._fisher(batches, parameters, generator)
         direction = numerics.conjugate_gradient(fisher, gradient, s.trpo_cg_iterations)
         curvature = (direction @ fisher(direction)).clamp(min=1e-12)
         step = -direction * torch.sqrt(2 * s.trpo_kl / curvature)
-        reached = {"loss": loss, "kl": 0.0}
-
-        def accept(theta: Tensor) -> bool:
-            reached["loss"], reached["kl"] = self._loss_and_kl(theta, batches)
-            return reached["loss"] < loss and reached["kl"] <= s.trpo_kl
-
-        theta, backtracks = numerics.backtracking_line_search(accept, self.theta, step, s.trpo_backtracks)
-        if backtracks == s.trpo_backtracks:
-            reached = {"loss": loss, "kl": 0.0}
+        theta, metrics = self._search(batches, self.theta, step, s.trpo_kl, s.trpo_backtracks, factor=0.8)
         self.theta.copy_(theta)
-        return {
-            "loss_before": loss,
-            "loss_after": reached["loss"],
-            "kl": reached["kl"],
-            "backtracks": float(backtracks),
-            "gradient_norm": float(gradient.norm()),
-        }
+        return {**metrics, "gradient_norm": float(gradient.norm())}
 
-    def _meta_gradient(self, batches: list[Batch]) -> tuple[float, Tensor]:
-        """The surrogate loss of the last shot, mean over tasks, and its gradient through the inner steps, [P]."""
+    def _meta_gradient(self, batches: list[Batch]) -> Tensor:
+        """Gradient through the inner steps of the surrogate loss of the last shot, mean over tasks, [P]."""
         num_tasks = len(batches[0].weights)
-        loss, gradient = 0.0, torch.zeros_like(self.theta)
+        gradient = torch.zeros_like(self.theta)
         for chunk in self._chunks(num_tasks):
             theta = self.theta.detach().requires_grad_()
             here = [b.tasks(chunk) for b in batches]
             value = self.surrogate(theta, here) / num_tasks
             gradient += torch.autograd.grad(value, theta)[0]
-            loss += value.item()
-        return loss, gradient
+        return gradient
 
     def surrogate(self, theta: Tensor, batches: list[Batch]) -> Tensor:
         """-E[pi / pi_old A] of the last shot after adaptation, summed over tasks."""
@@ -381,7 +390,7 @@ def _check(s: MamlSettings) -> None:
         "min_std",
         "baseline_ridge",
         "promp_lr",
-        "promp_target_kl",
+        "promp_kl",
         "trpo_kl",
     ):
         if not getattr(s, name) > 0:

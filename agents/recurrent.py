@@ -1,4 +1,4 @@
-"""What recurrent agents share: trials as sequences, running moments, and the network that reads them."""
+"""What recurrent agents share: trials as sequences, and the network that reads them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import discounted_returns, gae
 from metarl.agents.settings import Rl2Settings
-
-INPUT_CLIP = 10.0
-"""Bound on every normalised input of the network, and on normalised rewards."""
 
 
 @dataclass(frozen=True)
@@ -58,45 +56,6 @@ def discounted_sums(rewards: Tensor, steps: Tensor, discount: float) -> Tensor:
     rewards, steps = (x.take_along_dim(order, dim=0) for x in (rewards * steps, steps))
     backwards = discounted_returns(rewards.flip(0), torch.zeros_like(steps), discount)
     return backwards.flip(0)[steps]
-
-
-class Moments(nn.Module):
-    """Running mean and variance over everything seen (Chan 1979), by component; 0 and 1 until then."""
-
-    count: Tensor
-    mean: Tensor
-    variance: Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.register_buffer("count", torch.empty((), dtype=torch.float64))
-        self.register_buffer("mean", torch.empty(size))
-        self.register_buffer("variance", torch.empty(size))
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self.count.zero_()
-        self.mean.zero_()
-        self.variance.fill_(1.0)
-
-    def update(self, values: Tensor) -> None:
-        """Take in values [K, size]."""
-        count = self.count + len(values)
-        delta = values.mean(dim=0) - self.mean
-        squares = self.variance * self.count + values.var(dim=0, correction=0) * len(values)
-        self.mean += delta * (len(values) / count)
-        self.variance.copy_((squares + delta.square() * (self.count * len(values) / count)) / count)
-        self.count.copy_(count)
-
-    def standardise(self, values: Tensor) -> Tensor:
-        """(values - mean) / std, for values [..., size]."""
-        return (values - self.mean) / self.std
-
-    @property
-    def std(self) -> Tensor:
-        """Standard deviation [size], never zero."""
-        return (self.variance + 1e-8).sqrt()
 
 
 def head(widths: tuple[int, ...]) -> nn.Sequential:

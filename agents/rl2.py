@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.agents.agent import Rollout, Trial
+from metarl.agents.moments import INPUT_CLIP
 from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian_log_prob
-from metarl.agents.recurrent import INPUT_CLIP, Rl2Network, TrialSequence, discounted_sums, front, trial_gae
+from metarl.agents.recurrent import Rl2Network, TrialSequence, discounted_sums, front, trial_gae
 from metarl.agents.settings import Rl2Settings
 
 ADAM_EPSILON = 1e-5
@@ -127,6 +129,10 @@ class Rl2:
         self.network.to(device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.lr, eps=ADAM_EPSILON)
         self.updates = 0
+
+    def join(self, beliefs: Sequence[Rl2Belief]) -> Rl2Belief:
+        """One belief about all their tasks, in order."""
+        return Rl2Belief(**{f.name: torch.cat([getattr(b, f.name) for b in beliefs]) for f in fields(Rl2Belief)})
 
     def begin(self, num_tasks: int, envs_per_task: int) -> Rl2Belief:
         """The belief of a network that has read nothing."""

@@ -32,6 +32,8 @@ class MamlSettings:
     """Smallest standard deviation of the policy."""
     discount: float = 0.99
     """Discount per step."""
+    normalise_input: bool = True
+    """Standardise observations with their running mean and standard deviation. The published MAML does not."""
     gae_lambda: float = 1.0
     """Lambda of generalised advantage estimation (Schulman 2016)."""
     bootstrap_truncation: bool = False
@@ -46,9 +48,8 @@ class MamlSettings:
     """ProMP: clip range of the likelihood ratio."""
     promp_inner_kl: float = 5e-4
     """ProMP: weight of the KL penalty between the pre-update policies."""
-    promp_target_kl: float = 0.02
-    """ProMP: that KL divergence over an iteration. At twice it the epochs end and the step size shrinks by 1.5; under
-    half of it the step size grows by 1.5."""
+    promp_kl: float = 0.05
+    """ProMP: bound on the mean KL divergence between adapted policies over an iteration."""
     trpo_kl: float = 0.01
     """TRPO: bound on the mean KL divergence between adapted policies."""
     trpo_cg_iterations: int = 10

@@ -30,10 +30,11 @@ from metarl.config import RunConfig, TrainingSettings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
 from metarl.envs.settings import FamilySettings, HalfCheetahDirectionSettings, HalfCheetahVelocitySettings
+from metarl.envs.sharded import ShardedEnv
 from metarl.provenance import provenance
 from metarl.run import Run
 from metarl.training import Counters, iterate
-from metarl.trial import collect, stream, streams, torch_stream
+from metarl.trial import run_trial, stream, streams, torch_stream
 
 TASKS, ENVS = 40, 20
 GYMNASIUM_ENVS, GYMNASIUM_STEPS = 16, 500
@@ -70,7 +71,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def make_run(settings: FamilySettings, agent: MamlSettings) -> tuple[Run, BatchedEnv]:
+def make_run(settings: FamilySettings, agent: MamlSettings) -> tuple[Run, ShardedEnv]:
     family = make_family(settings)
     learner = make_agent(
         agent,
@@ -80,7 +81,7 @@ def make_run(settings: FamilySettings, agent: MamlSettings) -> tuple[Run, Batche
         torch.device("cpu"),
     )
     config = RunConfig(agent=agent, family=settings, training=TrainingSettings(tasks=TASKS, envs_per_task=ENVS))
-    return Run(Path(), config, family, learner, 0, 0), BatchedEnv(family, TASKS, ENVS)
+    return Run(Path(), config, family, learner, 0, 0), ShardedEnv(family, TASKS, ENVS)
 
 
 def physics_seconds(env: BatchedEnv, actions: np.ndarray) -> float:
@@ -96,24 +97,24 @@ def physics_seconds(env: BatchedEnv, actions: np.ndarray) -> float:
     return seconds(replay)
 
 
-def record_shot(run: Run, env: BatchedEnv) -> tuple[float, np.ndarray]:
+def record_shot(run: Run, env: ShardedEnv) -> tuple[float, np.ndarray]:
     """Seconds of a shot with the policy in the loop, and the clipped actions [T, S, act] that it applied."""
-    agent, shots = run.agent, []
-    belief = agent.begin(TASKS, ENVS)
-    rngs = streams(1, "benchmark", 0, TASKS)
-    took = seconds(lambda: shots.append(collect(env, agent, belief, rngs)))
-    actions = shots[0].rollout.actions.numpy().reshape(env.family.horizon, TASKS * ENVS, -1)
+    results, rngs = [], streams(1, "benchmark", 0, TASKS)
+    took = seconds(lambda: results.append(run_trial(env, run.agent, rngs, adaptations=0)))
+    actions = results[0].trial.rollouts[0].actions.numpy().reshape(env.family.horizon, TASKS * ENVS, -1)
     return took, np.clip(actions, env.family.action_low, env.family.action_high).astype(np.float64)
 
 
 def collection() -> list[Figure]:
     run, env = make_run(HalfCheetahVelocitySettings(), MamlSettings())
-    env.set_tasks(run.family.sample(TASKS, stream(1, "tasks")))
+    tasks, physics = run.family.sample(TASKS, stream(1, "tasks")), BatchedEnv(run.family, TASKS, ENVS)
+    env.set_tasks(tasks)
+    physics.set_tasks(tasks)
     record_shot(run, env)
     ratios = []
     for _ in range(ROUNDS):
         took, actions = record_shot(run, env)
-        ratios.append(physics_seconds(env, actions) / took)
+        ratios.append(physics_seconds(physics, actions) / took)
     against = {mode: against_gymnasium(mode, run, env) for mode in ("sync", "async")}
     best = min(against, key=lambda mode: median(against[mode]))
     name = f"collection with the policy / Gymnasium's {best} mode, the faster of its two"
@@ -123,7 +124,7 @@ def collection() -> list[Figure]:
     ]
 
 
-def against_gymnasium(mode: str, run: Run, env: BatchedEnv) -> list[float]:
+def against_gymnasium(mode: str, run: Run, env: ShardedEnv) -> list[float]:
     """Our collection rate over that of Gymnasium's own HalfCheetah-v5 without a policy, timed in turn."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,13 +144,14 @@ def against_gymnasium(mode: str, run: Run, env: BatchedEnv) -> list[float]:
 def iteration(name: str, settings: FamilySettings, agent: MamlSettings, bar: float) -> tuple[Figure, list[float]]:
     """A whole iteration's rate over that of pure physics, and the ratio in each round."""
     run, env = make_run(settings, agent)
-    counters = Counters()
+    counters, physics = Counters(), BatchedEnv(run.family, TASKS, ENVS)
     iterate(run, env, counters)
+    physics.set_tasks(env.tasks)
     _, actions = record_shot(run, env)
     ratios = []
     for _ in range(ROUNDS):
-        physics = 2 * physics_seconds(env, actions)
-        ratios.append(physics / seconds(lambda: iterate(run, env, counters)))
+        replayed = 2 * physics_seconds(physics, actions)
+        ratios.append(replayed / seconds(lambda: iterate(run, env, counters)))
     return Figure(
         f"whole {name} iteration / pure physics (H {run.family.horizon})", median(ratios), bar, rounds=ratios
     ), ratios

@@ -17,7 +17,7 @@ import torch
 from metarl.errors import RunError, UsageError, describe
 from metarl.provenance import VERSION
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever what a checkpoint holds changes its meaning: a checkpoint of another format is refused."""
 
 BEST = "best.pt"

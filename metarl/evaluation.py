@@ -12,8 +12,8 @@ import numpy as np
 from metarl import report
 from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
-from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Task, TaskFamily
+from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError
 from metarl.provenance import provenance
 from metarl.run import Run, load_run
@@ -136,7 +136,7 @@ def evaluate_agent(
     the same ones. threads: of the simulation; 0 takes all cores. progress: called with a line a seed.
     """
     RunConfig(evaluation=settings).validate()
-    env = BatchedEnv(family, settings.tasks, settings.envs_per_task, threads)
+    env = ShardedEnv(family, settings.tasks, settings.envs_per_task, threads)
     tasks, returns, faults = [], [], 0
     for done, seed in enumerate(settings.seeds):
         if progress:

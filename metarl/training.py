@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from metarl.checkpoint import CheckpointStore
 from metarl.config import RunConfig, config_to_dict
-from metarl.envs.batch import BatchedEnv
+from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError
 from metarl.evaluation import evaluate, evaluate_agent
 from metarl.interrupt import stop_on_sigterm
@@ -53,7 +54,7 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
         counters = Counters(state["iteration"], state["env_steps"], state["best_return"])
         tracking_state = state["tracking"]
     run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps)
-    env = BatchedEnv(family, t.tasks, t.envs_per_task, t.threads)
+    env = ShardedEnv(family, t.tasks, t.envs_per_task, t.threads)
     with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
         with Progress(total=t.iterations, start=counters.iteration) as progress, stop_on_sigterm() as stop:
             stopping = False
@@ -79,7 +80,7 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
     return run
 
 
-def iterate(run: Run, env: BatchedEnv, counters: Counters) -> dict[str, float]:
+def iterate(run: Run, env: ShardedEnv, counters: Counters) -> dict[str, float]:
     """One outer step on fresh tasks; advances the counters and returns the iteration's metrics."""
     t = run.config.training
     began, faults_before = time.perf_counter(), env.num_faults
@@ -108,7 +109,7 @@ def iterate(run: Run, env: BatchedEnv, counters: Counters) -> dict[str, float]:
         "return/after": after,
         "gain": after - before,
         "faults": env.num_faults - faults_before,
-        **{f"reward/{name}": value for name, value in result.reward_terms[-1].items()},
+        **{f"reward/{name}": float(np.nanmean(sums)) for name, sums in result.reward_terms[-1].items()},
         "time/collect": collected - began,
         "time/update": ended - collected,
         **{f"agent/{name}": value for name, value in agent_metrics.items()},

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 
 from metarl.agents.agent import Agent, Belief, Rollout, Trial
 from metarl.envs.batch import BatchedEnv
+from metarl.envs.sharded import ShardedEnv
 
 
 def stream(seed: int, name: str, *indices: int) -> np.random.Generator:
@@ -49,15 +52,23 @@ class Shot(NamedTuple):
     rollout: Rollout
     belief: Belief
     """After the last action, before adaptation."""
-    reward_terms: dict[str, float]
-    """Mean over sound episodes of each weighted reward term's sum, by name."""
+    reward_terms: dict[str, np.ndarray]
+    """[M, N] each weighted reward term summed over the episode, by name; NaN where MuJoCo flagged the simulation."""
 
 
 @torch.no_grad()
 def collect(
-    env: BatchedEnv, agent: Agent, belief: Belief, rngs: Sequence[np.random.Generator], explore: bool = True
+    env: BatchedEnv,
+    agent: Agent,
+    belief: Belief,
+    rngs: Sequence[np.random.Generator],
+    explore: bool = True,
+    stop: threading.Event | None = None,
 ) -> Shot:
-    """One episode in every env. rngs: one generator a task, for the starts and the action noise."""
+    """One episode in every env. rngs: one generator a task, for the starts and the action noise.
+
+    stop: ends the shot at the next step once it is set; what comes back is then of no use.
+    """
     horizon, m, n = env.family.horizon, env.num_tasks, env.envs_per_task
     observation = env.reset(rngs)
     observations = np.zeros((horizon, m, n, env.family.observation_size), dtype=np.float32)
@@ -70,27 +81,25 @@ def collect(
         noise = torch.from_numpy(
             np.stack([rng.standard_normal((horizon, n, env.family.action_size), dtype=np.float32) for rng in rngs], 1)
         )  # [T, M, N, act]
-    with single_torch_thread():
-        for t in range(horizon):
-            active = env.active
-            if not active.any():
-                break
-            action, belief = agent.act(belief, torch.from_numpy(observation), None if noise is None else noise[t])
-            observations[t] = observation
-            actions[t] = action.cpu().numpy()
-            step = env.step(actions[t])
-            rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
-            valid[t] = active
-            faulted |= step.faulted
-            observation = step.observations
-            belief = agent.observe(belief, torch.from_numpy(step.rewards), torch.from_numpy(~env.active))
+    for t in range(horizon):
+        active = env.active
+        if not active.any() or (stop is not None and stop.is_set()):
+            break
+        action, belief = agent.act(belief, torch.from_numpy(observation), None if noise is None else noise[t])
+        observations[t] = observation
+        actions[t] = action.cpu().numpy()
+        step = env.step(actions[t])
+        rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
+        valid[t] = active
+        faulted |= step.faulted
+        observation = step.observations
+        belief = agent.observe(belief, torch.from_numpy(step.rewards), torch.from_numpy(~env.active))
     for data in (valid, observations, actions, rewards):  # a weight of 0 would not stop an infinity
         data[:, faulted] = 0
     rollout = Rollout(
         *map(torch.from_numpy, (observations, actions, rewards, terminated, truncated, valid, observation))
     )
-    sound = ~faulted.reshape(-1)
-    terms = {name: float(sums[sound].mean()) if sound.any() else float("nan") for name, sums in env.term_sums.items()}
+    terms = {name: np.where(faulted, np.nan, sums.reshape(m, n)) for name, sums in env.term_sums.items()}
     return Shot(rollout, belief, terms)
 
 
@@ -99,19 +108,54 @@ class TrialResult(NamedTuple):
 
     trial: Trial
     belief: Belief
-    reward_terms: list[dict[str, float]]
-    """One a shot."""
+    reward_terms: list[dict[str, np.ndarray]]
+    """One a shot, see `Shot`."""
 
 
 def run_trial(
-    env: BatchedEnv, agent: Agent, rngs: Sequence[np.random.Generator], adaptations: int, explore: bool = True
+    env: ShardedEnv, agent: Agent, rngs: Sequence[np.random.Generator], adaptations: int, explore: bool = True
 ) -> TrialResult:
-    """adaptations + 1 shots on the env's tasks, the belief adapted between them. rngs: one generator a task."""
+    """adaptations + 1 shots on the env's tasks, the belief adapted between them. rngs: one generator a task.
+
+    Each shard runs its whole trial in a thread of its own, with torch on one thread.
+    """
+    stop = threading.Event()
+
+    def work(shard: BatchedEnv, own: Sequence[np.random.Generator]) -> TrialResult:
+        return _shard_trial(shard, agent, own, adaptations, explore, stop)
+
+    with single_torch_thread(), ThreadPoolExecutor(env.workers) as pool:
+        futures = [pool.submit(work, *job) for job in zip(env.shards, env.deal(rngs), strict=True)]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:  # a fault or an interrupt ends the other shards too
+            stop.set()
+        parts = [future.result() for future in futures]
+    if len(parts) == 1:
+        return parts[0]
+    trials = [part.trial for part in parts]
+    rollouts = [Rollout.join(shards) for shards in zip(*(trial.rollouts for trial in trials), strict=True)]
+    beliefs = [agent.join(shards) for shards in zip(*(trial.beliefs for trial in trials), strict=True)]
+    terms = [
+        {name: np.concatenate([shot[name] for shot in shards]) for name in shards[0]}
+        for shards in zip(*(part.reward_terms for part in parts), strict=True)
+    ]
+    return TrialResult(Trial(rollouts, beliefs), agent.join([part.belief for part in parts]), terms)
+
+
+def _shard_trial(
+    env: BatchedEnv,
+    agent: Agent,
+    rngs: Sequence[np.random.Generator],
+    adaptations: int,
+    explore: bool,
+    stop: threading.Event,
+) -> TrialResult:
     belief = agent.begin(env.num_tasks, env.envs_per_task)
     trial, reward_terms = Trial([], []), []
     for k in range(adaptations + 1):
         trial.beliefs.append(belief)
-        shot = collect(env, agent, belief, rngs, explore)
+        shot = collect(env, agent, belief, rngs, explore, stop)
         trial.rollouts.append(shot.rollout)
         reward_terms.append(shot.reward_terms)
         belief = agent.adapt(shot.belief, shot.rollout) if k < adaptations else shot.belief

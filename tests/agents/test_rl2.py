@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from metarl.agents.agent import Rollout, Trial
+from metarl.agents.moments import Moments
 from metarl.agents.numerics import gaussian_log_prob
-from metarl.agents.recurrent import Moments, discounted_sums, trial_gae
+from metarl.agents.recurrent import discounted_sums, trial_gae
 from metarl.agents.rl2 import Rl2, value_loss
 from metarl.agents.settings import Rl2Settings
-from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
 from metarl.envs.settings import PointGoalSettings
+from metarl.envs.sharded import ShardedEnv
 from metarl.trial import run_trial, single_torch_thread, streams
 
 CPU = torch.device("cpu")
@@ -123,7 +124,7 @@ def test_log_probabilities_are_those_of_collection() -> None:
 def test_training_reads_what_acting_read_of_a_real_env() -> None:
     """Acting by the mean, the actions of a trial are the means of the training pass; some episodes end early."""
     family = make_family(PointGoalSettings(horizon=20))
-    env = BatchedEnv(family, num_tasks=3, envs_per_task=2, threads=1)
+    env = ShardedEnv(family, num_tasks=3, envs_per_task=2, threads=1)
     env.set_tasks([family.task({"goal_x": x, "goal_y": 0.0}) for x in (0.0, 0.3, -0.3)])
     agent = Rl2(SETTINGS, family.observation_size, family.action_size, torch.Generator().manual_seed(0), CPU)
     trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2, explore=False).trial

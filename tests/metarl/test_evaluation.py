@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,25 +29,34 @@ POINT = make_family(PointGoalSettings(horizon=6))
 
 
 class Scripted:
-    """Takes one action a round, for all envs; knows nothing."""
+    """Takes one action a round, for all envs; knows nothing. With spoilt_task, that task's is NaN in round 1."""
 
     def __init__(self, actions: list[list[float]], spoilt_task: int | None = None):
         self.actions, self.spoilt_task = torch.tensor(actions), spoilt_task
+        self.tasks_begun = 0
 
-    def begin(self, num_tasks: int, envs_per_task: int) -> int:
-        return 0
+    def begin(self, num_tasks: int, envs_per_task: int) -> tuple[int, int]:
+        first = self.tasks_begun % SMALL.tasks  # one thread: the shards begin in order
+        self.tasks_begun += num_tasks
+        return 0, first
 
-    def act(self, belief: int, observations: torch.Tensor, noise: torch.Tensor | None) -> tuple[torch.Tensor, int]:
-        actions = self.actions[belief].expand(*observations.shape[:2], -1).clone()
-        if self.spoilt_task is not None and belief == 1:
-            actions[self.spoilt_task] = torch.nan
+    def act(
+        self, belief: tuple[int, int], observations: torch.Tensor, noise: torch.Tensor | None
+    ) -> tuple[torch.Tensor, tuple[int, int]]:
+        round_, first = belief
+        actions = self.actions[round_].expand(*observations.shape[:2], -1).clone()
+        if self.spoilt_task is not None and round_ == 1 and 0 <= self.spoilt_task - first < len(actions):
+            actions[self.spoilt_task - first] = torch.nan
         return actions, belief
 
-    def observe(self, belief: int, rewards: torch.Tensor, ended: torch.Tensor) -> int:
+    def observe(self, belief: tuple[int, int], rewards: torch.Tensor, ended: torch.Tensor) -> tuple[int, int]:
         return belief
 
-    def adapt(self, belief: int, rollout: Rollout) -> int:
-        return belief + 1
+    def adapt(self, belief: tuple[int, int], rollout: Rollout) -> tuple[int, int]:
+        return belief[0] + 1, belief[1]
+
+    def join(self, beliefs: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        return beliefs[0]
 
 
 STAY = [0.0, 0.0]

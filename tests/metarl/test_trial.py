@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,18 +11,19 @@ import torch
 from metarl.agents.maml import Maml
 from metarl.agents.registry import AGENTS, make_agent
 from metarl.agents.settings import AGENT_SETTINGS, MamlSettings, Rl2Settings
-from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import TaskFamily
+from metarl.envs.batch import BatchedEnv, SimulationFault
+from metarl.envs.family import RewardTerm, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.envs.sharded import ShardedEnv
 from metarl.trial import collect, run_trial, stream, streams
 
 CPU = torch.device("cpu")
 SMALL = {"maml": MamlSettings(hidden_sizes=(8,)), "rl2": Rl2Settings(hidden_size=8, head_sizes=(8,))}
 
 
-def make(family: TaskFamily, name: str = "maml", num_tasks: int = 3, envs: int = 2):
-    env = BatchedEnv(family, num_tasks, envs, 1)
+def make(family: TaskFamily, name: str = "maml", num_tasks: int = 3, envs: int = 2, threads: int = 1):
+    env = ShardedEnv(family, num_tasks, envs, threads)
     env.set_tasks(family.sample(num_tasks, np.random.default_rng(0)))
     sizes = family.observation_size, family.action_size
     return env, make_agent(SMALL[name], *sizes, torch.Generator().manual_seed(0), CPU)
@@ -45,7 +48,7 @@ class TestEveryAgent:
         family = make_family(HalfCheetahMassSettings(horizon=10))
         env, agent = make(family, name)
         together = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
-        alone_env = BatchedEnv(family, 1, 2, 1)
+        alone_env = ShardedEnv(family, 1, 2, 1)
         alone_env.set_tasks(env.tasks[1:2])
         alone = run_trial(alone_env, agent, streams(1, "test", 0, 3)[1:2], adaptations=1).trial
         torch.testing.assert_close(
@@ -54,12 +57,14 @@ class TestEveryAgent:
 
     def test_the_model_is_the_same_for_the_whole_trial(self, name: str):
         env, agent = make(make_family(HalfCheetahMassSettings(horizon=5)), name)
-        masses = [env.batch.get_model(i).body_mass.copy() for i in range(6)]
+        batches = [shard.batch for shard in env.shards]
+        masses = [[batch.get_model(i).body_mass.copy() for i in range(batch.nsim)] for batch in batches]
         tasks = env.tasks
         run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2)
         assert env.tasks == tasks
-        for i, mass in enumerate(masses):
-            np.testing.assert_array_equal(env.batch.get_model(i).body_mass, mass)
+        for batch, before in zip(batches, masses, strict=True):
+            for i, mass in enumerate(before):
+                np.testing.assert_array_equal(batch.get_model(i).body_mass, mass)
 
     def test_without_exploration_the_actions_follow_from_the_observations(self, name: str):
         env, agent = make(make_family(PointGoalSettings(horizon=6)), name)
@@ -102,7 +107,7 @@ def tensors(state) -> list[torch.Tensor]:
 def test_observations_actions_and_rewards_are_aligned():
     family = make_family(PointGoalSettings(horizon=8, goal_range=5.0))
     env, agent = make(family)
-    rollout = collect(env, agent, agent.begin(3, 2), streams(1, "test", 0, 3)).rollout
+    rollout = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=0).trial.rollouts[0]
     reached = torch.cat([rollout.observations[1:], rollout.final_observations[None]])
     torch.testing.assert_close(reached, rollout.observations + rollout.actions.clamp(-0.1, 0.1))
     goals = torch.tensor([[t.values["goal_x"], t.values["goal_y"]] for t in env.tasks]).view(1, 3, 1, 2)
@@ -115,7 +120,7 @@ def test_steps_after_the_end_of_an_episode_are_not_valid():
     env, agent = make(family)
     env.set_tasks([family.task({"goal_x": x, "goal_y": 0.0}) for x in (0.0, 0.004, 0.5)])
     agent.theta[-2:] = -6.0  # nearly no noise: the first two tasks end at once or drift off
-    rollout = collect(env, agent, agent.begin(3, 2), streams(1, "test", 0, 3)).rollout
+    rollout = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=0).trial.rollouts[0]
     assert rollout.terminated.any()
     for m, n in rollout.terminated.any(0).nonzero().tolist():
         (end,) = rollout.terminated[:, m, n].nonzero().flatten().tolist()
@@ -126,28 +131,76 @@ def test_steps_after_the_end_of_an_episode_are_not_valid():
 def test_a_flagged_episode_is_kept_out(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # for MUJOCO_LOG.TXT
     env, agent = make(make_family(HalfCheetahVelocitySettings(horizon=6)))
-    step, calls = env.step, []
+    shard = env.shards[1]
+    step, calls = shard.step, []
 
     def sabotage(actions):
         calls.append(1)
         if len(calls) == 3:
-            env.batch.qvel[4, 0] = np.inf  # task 2, env 0
+            shard.batch.qvel[0, 0] = np.inf  # task 2, env 0
         return step(actions)
 
-    monkeypatch.setattr(env, "step", sabotage)
-    shot = collect(env, agent, agent.begin(3, 2), streams(1, "test", 0, 3))
-    assert not shot.rollout.valid[:, 2, 0].any()
-    assert shot.rollout.valid.sum() == 5 * 6
-    returns = shot.rollout.episode_returns()
+    monkeypatch.setattr(shard, "step", sabotage)
+    result = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=0)
+    (rollout,), (terms,) = result.trial.rollouts, result.reward_terms
+    assert not rollout.valid[:, 2, 0].any()
+    assert rollout.valid.sum() == 5 * 6
+    returns = rollout.episode_returns()
     assert returns.isnan().sum() == 1 and returns[2, 0].isnan()
-    assert not shot.rollout.observations[:, 2, 0].any() and not shot.rollout.actions[:, 2, 0].any()
-    assert shot.rollout.observations.isfinite().all() and np.isfinite(list(shot.reward_terms.values())).all()
+    assert not rollout.observations[:, 2, 0].any() and not rollout.actions[:, 2, 0].any()
+    assert rollout.observations.isfinite().all()
+    for sums in terms.values():
+        np.testing.assert_array_equal(np.isnan(sums), returns.isnan().numpy())
 
 
 def test_reward_terms_sum_to_the_return():
     env, agent = make(make_family(HalfCheetahVelocitySettings(horizon=10)))
-    shot = collect(env, agent, agent.begin(3, 2), streams(1, "test", 0, 3))
-    assert sum(shot.reward_terms.values()) == pytest.approx(shot.rollout.episode_returns().mean().item(), rel=1e-4)
+    result = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=0)
+    (rollout,), (terms,) = result.trial.rollouts, result.reward_terms
+    np.testing.assert_allclose(sum(terms.values()), rollout.episode_returns().numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_the_shards_trial_is_that_of_one_batch(name: str):
+    family = make_family(HalfCheetahVelocitySettings(horizon=12))
+    results = []
+    for threads in (1, 2, 4):
+        env, agent = make(family, name, threads=threads)
+        assert [shard.num_tasks for shard in env.shards] == [2, 1] and env.workers == min(threads, 2)
+        results.append(run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2))
+    assert len(env.tasks) == 3 and [task for shard in env.shards for task in shard.tasks] == env.tasks
+    whole = BatchedEnv(family, 3, 2, 2)
+    whole.set_tasks(env.tasks)
+    belief, rngs = agent.begin(3, 2), streams(1, "test", 0, 3)
+    for k in range(3):
+        for field in ("hidden", "parameters"):
+            if hasattr(belief, field):
+                torch.testing.assert_close(getattr(results[0].trial.beliefs[k], field), getattr(belief, field))
+        shot = collect(whole, agent, belief, rngs)
+        for result in results:
+            rollout = result.trial.rollouts[k]
+            for name_, data in vars(shot.rollout).items():
+                torch.testing.assert_close(getattr(rollout, name_), data, rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(
+                    getattr(rollout, name_), getattr(results[0].trial.rollouts[k], name_), rtol=0, atol=0
+                )
+            for term, sums in shot.reward_terms.items():
+                np.testing.assert_allclose(result.reward_terms[k][term], sums, rtol=1e-4, atol=1e-4)
+        belief = agent.adapt(shot.belief, shot.rollout)
+
+
+def test_a_fault_in_one_shard_ends_the_other_and_is_told():
+    family = make_family(HalfCheetahVelocitySettings(horizon=10**5))
+
+    def broken(state):
+        return np.where(state.task["target_velocity"] > 1.5, np.nan, 0.0)
+
+    family = dataclasses.replace(family, rewards={"broken": RewardTerm(broken)})
+    env, agent = make(family, threads=2)
+    env.set_tasks([family.task({"target_velocity": v}) for v in (0.5, 0.6, 1.7)])
+    with pytest.raises(SimulationFault, match="'broken'"):
+        run_trial(env, agent, streams(1, "test", 0, 3), adaptations=0)
+    assert env.shards[0].active.all()
 
 
 def test_streams_differ_by_seed_name_iteration_and_task_and_by_nothing_else():
@@ -163,5 +216,5 @@ def test_collection_leaves_torchs_threads_as_they_were():
     env, agent = make(make_family(PointGoalSettings(horizon=2)))
     assert isinstance(agent, Maml)
     before = torch.get_num_threads()
-    collect(env, agent, agent.begin(3, 2), streams(1, "test", 0, 3))
+    run_trial(env, agent, streams(1, "test", 0, 3), adaptations=0)
     assert torch.get_num_threads() == before
