@@ -44,14 +44,14 @@ class Rollout:
         return Rollout(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     @staticmethod
-    def join(rollouts: Sequence[Rollout]) -> Rollout:
-        """One rollout of all their tasks, in order."""
-        return Rollout(
-            **{
-                f.name: torch.cat([getattr(r, f.name) for r in rollouts], dim=int(f.name != "final_observations"))
-                for f in fields(Rollout)
-            }
-        )
+    def join(rollouts: Sequence[Rollout], order: Tensor) -> Rollout:
+        """One rollout of all their tasks; order [M]: the place of each task in the sequence of theirs."""
+
+        def joined(name: str) -> Tensor:
+            dim = int(name != "final_observations")
+            return torch.cat([getattr(rollout, name) for rollout in rollouts], dim).index_select(dim, order)
+
+        return Rollout(**{f.name: joined(f.name) for f in fields(Rollout)})
 
     def slice_tasks(self, tasks: slice) -> Rollout:
         """The rollout of a range of tasks, as views."""
@@ -105,8 +105,8 @@ class Agent(Protocol):
         """The belief after a shot."""
         ...
 
-    def join(self, beliefs: Sequence[Belief]) -> Belief:
-        """One belief about all their tasks, in order."""
+    def join(self, beliefs: Sequence[Belief], order: Tensor) -> Belief:
+        """One belief about all their tasks; order [M]: the place of each task in the sequence of theirs."""
         ...
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:

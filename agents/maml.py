@@ -115,11 +115,12 @@ class Maml:
             adapted[chunk] = self._inner_step(phi, batch.tasks(chunk), len(belief.batches), create_graph=False).detach()
         return self._belief(adapted, (*belief.batches, batch))
 
-    def join(self, beliefs: Sequence[MamlBelief]) -> MamlBelief:
+    def join(self, beliefs: Sequence[MamlBelief], order: Tensor) -> MamlBelief:
+        order = order.to(self.device)
         batches = zip(*(belief.batches for belief in beliefs), strict=True)
         return self._belief(
-            torch.cat([belief.parameters for belief in beliefs]),
-            tuple(Batch(*map(torch.cat, zip(*shards, strict=True))) for shards in batches),
+            torch.cat([belief.parameters for belief in beliefs])[order],
+            tuple(Batch(*(torch.cat(parts)[order] for parts in zip(*shards, strict=True))) for shards in batches),
         )
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:

@@ -130,9 +130,10 @@ class Rl2:
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.lr, eps=ADAM_EPSILON)
         self.updates = 0
 
-    def join(self, beliefs: Sequence[Rl2Belief]) -> Rl2Belief:
-        """One belief about all their tasks, in order."""
-        return Rl2Belief(**{f.name: torch.cat([getattr(b, f.name) for b in beliefs]) for f in fields(Rl2Belief)})
+    def join(self, beliefs: Sequence[Rl2Belief], order: Tensor) -> Rl2Belief:
+        """One belief about all their tasks; order [M]: the place of each task in the sequence of theirs."""
+        order = order.to(self.device)
+        return Rl2Belief(**{f.name: torch.cat([getattr(b, f.name) for b in beliefs])[order] for f in fields(Rl2Belief)})
 
     def begin(self, num_tasks: int, envs_per_task: int) -> Rl2Belief:
         """The belief of a network that has read nothing."""

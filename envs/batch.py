@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import mujoco
 import mujoco.batch
 import numpy as np
 
@@ -30,27 +31,43 @@ class StepResult(NamedTuple):
     """[M, N] bool, MuJoCo flagged the simulation at this step: its episode ended and must not be learned from."""
 
 
+class _Stage(NamedTuple):
+    """What a task is from a step of its trial on."""
+
+    start: int
+    sims: Array
+    """Of the task."""
+    task: Task
+    model: mujoco.MjModel
+
+
 class BatchedEnv:
     """Episodes of M tasks x N envs in step.
 
     An env whose episode ended stays as it is until `reset`: its last observation is never overwritten.
     """
 
-    def __init__(self, family: TaskFamily, num_tasks: int, envs_per_task: int, threads: int = 0):
-        """threads: of the simulation; 0 takes all cores."""
+    def __init__(
+        self, family: TaskFamily, num_tasks: int, envs_per_task: int, threads: int = 0, like: Task | None = None
+    ):
+        """threads: of the simulation; 0 takes all cores. like: a task of the layout that all have; None: neutral."""
         if num_tasks < 1 or envs_per_task < 1:
             raise ValueError(f"need at least 1 task and 1 env a task, got {num_tasks} and {envs_per_task}")
         self.family = family
         self.num_tasks = num_tasks
         self.envs_per_task = envs_per_task
-        self._neutral = family.compile(family.neutral())
-        self._models = [self._neutral] * num_tasks
-        self.batch = mujoco.batch.Batch(self._neutral, num_tasks * envs_per_task, threads)
+        self._like = family.own(like or family.neutral())
+        self._base = family.compile(self._like)
+        self.batch = mujoco.batch.Batch(self._base, num_tasks * envs_per_task, threads)
         num_sims = self.batch.nsim
         self._state = State(self.batch.bind)
-        self._state.dt = family.frame_skip * self._neutral.opt.timestep
-        self._state.previous_qpos = np.zeros((num_sims, self._neutral.nq))
+        self._state.dt = family.frame_skip * self._base.opt.timestep
+        self._state.previous_qpos = np.zeros((num_sims, self._base.nq))
         self._state.action = np.zeros((num_sims, family.action_size))
+        self._models = [self._base] * num_sims
+        self._episodes = np.zeros(num_sims, dtype=np.int64)
+        self._clock = np.zeros(num_sims, dtype=np.int64)
+        self._changes: list[_Stage] = []
         self._warnings = np.zeros(num_sims, dtype=np.int64)
         self._steps = np.zeros(num_sims, dtype=np.int64)
         self._active = np.zeros(num_sims, dtype=bool)
@@ -59,7 +76,7 @@ class BatchedEnv:
         """Simulations that MuJoCo flagged since this env was made."""
         self.term_sums = {name: np.zeros(num_sims) for name in family.rewards}
         """[S] each weighted reward term summed over the running episode, by name."""
-        self.set_tasks([family.neutral()] * num_tasks)
+        self.set_tasks([self._like] * num_tasks)
         self._bind_fields()
 
     def _bind_fields(self) -> None:
@@ -74,15 +91,53 @@ class BatchedEnv:
         """Compile and take up one model a task. Every env must be reset before it is stepped."""
         if len(tasks) != self.num_tasks:
             raise ValueError(f"this env holds {self.num_tasks} tasks, got {len(tasks)}")
-        self.tasks = [self.family.own(task) for task in tasks]
+        tasks = [self.family.own(task) for task in tasks]
+        for task in tasks:
+            if self.family.layout_of(task) != self.family.layout_of(self._like):
+                raise ValueError(
+                    f"this env's tasks have the layout {self.family.layout_of(self._like)}, got one of "
+                    f"{self.family.layout_of(task)}; make one env a layout, as ShardedEnv does"
+                )
+        self.tasks = tasks
+        stages = [self._stages(m) for m in range(self.num_tasks)]
+        self._changes = [stage for later in stages for stage in later[1:]]
+        self._state.task = {p.name: np.zeros(self.batch.nsim) for p in self.family.parameters}
+        for first, *_ in stages:
+            self._enter(first, first.sims)
         if self.family.edits_model:
-            self._models = [self.family.compile(task) for task in self.tasks]
-            self.batch.set_models([model for model in self._models for _ in range(self.envs_per_task)])
-        self._state.task = {
-            p.name: np.repeat([task.values[p.name] for task in self.tasks], self.envs_per_task)
-            for p in self.family.parameters
-        }
+            self.batch.set_models(list(self._models))
+        self._episodes[:] = self._steps[:] = self._clock[:] = 0
         self._active[:] = False
+
+    def _stages(self, m: int) -> list[_Stage]:
+        """A task's models and values, from the start and from each change on."""
+        sims = np.arange(m * self.envs_per_task, (m + 1) * self.envs_per_task)
+        starts = (0, *(change.step for change in self.tasks[m].changes))
+        tasks = self.family.stages(self.tasks[m])
+        compiled = self.family.edits_model
+        return [
+            _Stage(start, sims, task, self.family.compile(task) if compiled else self._base)
+            for start, task in zip(starts, tasks, strict=True)
+        ]
+
+    def _enter(self, stage: _Stage, sims: Array) -> None:
+        for name, value in stage.task.values.items():
+            self._state.task[name][sims] = value
+        for sim in sims:
+            self._models[sim] = stage.model
+
+    def _change(self) -> None:
+        """Let the tasks be what they have changed into, for every env by the steps of its own trial."""
+        clock = (self._episodes - 1) * self.family.horizon + self._steps
+        changed = False
+        for stage in self._changes:
+            due = (self._clock[stage.sims] < stage.start) & (stage.start <= clock[stage.sims])
+            if due.any():
+                self._enter(stage, stage.sims[due])
+                changed = True
+        self._clock = clock
+        if changed and self.family.edits_model:
+            self.batch.set_models(list(self._models))
 
     @property
     def active(self) -> Array:
@@ -96,14 +151,18 @@ class BatchedEnv:
         """
         chosen = np.ones(self.batch.nsim, dtype=bool) if envs is None else envs.reshape(-1)
         ids = np.flatnonzero(chosen)
+        self._episodes[ids] += 1
+        self._steps[ids] = 0
+        if self._changes:
+            self._change()
         self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
-        for m, (model, rng) in enumerate(zip(self._models, rngs, strict=True)):
+        for m, rng in enumerate(rngs):
             sims = ids[(ids >= m * self.envs_per_task) & (ids < (m + 1) * self.envs_per_task)]
             if sims.size:
+                model = self._models[sims[0]]
                 self._state.qpos[sims], self._state.qvel[sims] = self.family.reset(model, rng, sims.size)
         self.batch.forward(ids)  # derived fields, and the solver's warm start as mj_forward leaves it
         self._warnings = self._count_warnings()
-        self._steps[chosen] = 0
         self._active[chosen] = True
         self._state.previous_qpos[ids] = self._state.qpos[ids]
         self._state.action[ids] = 0.0
@@ -115,6 +174,8 @@ class BatchedEnv:
     def step(self, actions: Array) -> StepResult:
         """Advance every running episode by one control step; actions [M, N, act], scaled and clipped here."""
         family, state, was_active = self.family, self._state, self._active
+        if self._changes:
+            self._change()
         flat = actions.reshape(self.batch.nsim, family.action_size)
         np.multiply(flat, family.action_scale, out=state.action)
         np.clip(state.action, family.action_low, family.action_high, out=state.action)

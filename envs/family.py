@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,33 +19,52 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
+class Change:
+    """What a task turns into while it lasts: a payload is dropped, a leg fails, the ground is another."""
+
+    step: int
+    """Control steps of the env's trial before it, episodes counted at their full length."""
+    values: Mapping[str, float]
+    """By name, of the parameters that change."""
+
+
+@dataclass(frozen=True)
 class Task:
-    """One draw from a family: named parameter values, and nothing else."""
+    """One draw from a family: named parameter values and how they change, and nothing else."""
 
     family: str
     values: Mapping[str, float]
+    changes: tuple[Change, ...] = ()
+    """In order of their steps; none unless the family says so."""
 
     @property
     def id(self) -> str:
-        """Name that is the same whenever family and values are."""
+        """Name that is the same whenever family, values and changes are."""
         digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
         return f"{self.family}-{digest}"
 
     def to_json(self) -> str:
         """Canonical JSON; floats are written so that they are read back bit for bit."""
-        values = {name: float(value) for name, value in self.values.items()}
-        return json.dumps({"family": self.family, "values": values}, sort_keys=True, allow_nan=False)
+        data: dict[str, Any] = {"family": self.family, "values": _floats(self.values)}
+        if self.changes:
+            data["changes"] = [{"step": change.step, "values": _floats(change.values)} for change in self.changes]
+        return json.dumps(data, sort_keys=True, allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> Task:
         """The task that `to_json` wrote; ValueError if the text is no task."""
         try:
             data = json.loads(text)
-            return Task(str(data["family"]), {str(k): float(v) for k, v in data["values"].items()})
+            changes = tuple(Change(int(c["step"]), _floats(c["values"])) for c in data.get("changes", ()))
+            return Task(str(data["family"]), _floats(data["values"]), changes)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'not a task: {text[:80]!r}; expected {{"family": NAME, "values": {{PARAMETER: NUMBER}}}}'
             ) from error
+
+
+def _floats(values: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in values.items()}
 
 
 class State:
@@ -93,13 +112,32 @@ class RewardTerm:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """How often tasks change while they last, and in what."""
+
+    parameters: tuple[str, ...]
+    """Drawn anew at each change, from the task's split."""
+    count: int
+    """Changes a task."""
+    gap: tuple[int, int]
+    """Fewest and most control steps before each change, and between two."""
+
+    def __post_init__(self) -> None:
+        low, high = self.gap
+        if self.count < 1 or not 1 <= low <= high:
+            raise ValueError(
+                f"changes: need at least 1 change and a gap of 1 <= low <= high steps, got {self.count} and {self.gap}"
+            )
+
+
+@dataclass(frozen=True)
 class TaskFamily:
     """A distribution of tasks on one robot."""
 
     name: str
     description: str
-    base: Callable[[], mujoco.MjSpec]
-    """A new specification of the neutral robot."""
+    base: Callable[..., mujoco.MjSpec]
+    """A new specification of the neutral robot; takes the values of the `layout` parameters by name."""
     parameters: tuple[Parameter, ...]
     observe: StateFunction
     """[S, obs] observation."""
@@ -123,6 +161,10 @@ class TaskFamily:
     """[S] bool, True where the episode ends for good; None: never."""
     actuate: Callable[[State], None] = drive_controls
     """Writes the action into the simulation."""
+    layout: tuple[str, ...] = ()
+    """Parameters that decide the model's layout (how many bodies, joints, motors); tasks of one share a batch."""
+    changes: Changes | None = None
+    """How tasks change while they last; None: they do not."""
     settings: Any = field(default=None, compare=False)
     """The settings that the family was made from."""
 
@@ -133,6 +175,11 @@ class TaskFamily:
             raise ValueError(f"family {self.name!r}: frame_skip must be at least 1, got {self.frame_skip}")
         if not self.action_scale > 0:
             raise ValueError(f"family {self.name!r}: action_scale must be greater than 0, got {self.action_scale}")
+        changing = self.changes.parameters if self.changes else ()
+        self._require_names(changing)
+        for name in changing:
+            if name in self.layout:
+                raise ValueError(f"family {self.name!r}: {name} decides the model's layout, it cannot change in a task")
 
     @property
     def observation_size(self) -> int:
@@ -151,27 +198,55 @@ class TaskFamily:
         """Draw tasks of a split from a generator."""
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
-        return [
-            Task(self.name, {p.name: p.check(p.sample(rng, split)) for p in self.parameters}) for _ in range(num_tasks)
-        ]
+        return [self._draw(rng, split) for _ in range(num_tasks)]
+
+    def _draw(self, rng: np.random.Generator, split: Split) -> Task:
+        values = {p.name: p.check(p.sample(rng, split)) for p in self.parameters}
+        changes, step = [], 0
+        if self.changes:
+            changing = [p for p in self.parameters if p.name in self.changes.parameters]
+            for _ in range(self.changes.count):
+                step += int(rng.integers(*self.changes.gap, endpoint=True))
+                changes.append(Change(step, {p.name: p.check(p.sample(rng, split)) for p in changing}))
+        return Task(self.name, values, tuple(changes))
 
     def task(self, values: Mapping[str, float]) -> Task:
         """A task from values by name, neutral where none is named; ValueError if a name or value is wrong."""
+        self._require_names(values)
+        return Task(self.name, {p.name: p.check(values.get(p.name, p.neutral)) for p in self.parameters})
+
+    def _require_names(self, wanted: Iterable[str]) -> None:
         names = [p.name for p in self.parameters]
-        for name in values:
+        for name in wanted:
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise ValueError(
                     f"family {self.name!r} has no parameter {name!r}; {hint}its parameters are {', '.join(names)}"
                 )
-        return Task(self.name, {p.name: p.check(values.get(p.name, p.neutral)) for p in self.parameters})
 
     def own(self, task: Task) -> Task:
         """The task, complete and checked; ValueError if it is another family's, or a name or value is wrong."""
         if task.family != self.name:
             raise ValueError(f"the task {dict(task.values)} is of family {task.family!r}, not of {self.name!r}")
-        return self.task(task.values)
+        changes = sorted(task.changes, key=lambda change: change.step)
+        if changes and changes[0].step < 1:
+            raise ValueError(f"a change of a task comes after 1 step at the earliest, got step {changes[0].step}")
+        owned = [Change(c.step, {k: self.task(c.values).values[k] for k in c.values}) for c in changes]
+        for name in (name for change in owned for name in change.values if name in self.layout):
+            raise ValueError(f"family {self.name!r}: {name} decides the model's layout, it cannot change in a task")
+        return Task(self.name, self.task(task.values).values, tuple(owned))
+
+    def stages(self, task: Task) -> list[Task]:
+        """The task at its start and after each change, without changes of their own."""
+        stages = [Task(self.name, task.values)]
+        for change in task.changes:
+            stages.append(Task(self.name, {**stages[-1].values, **change.values}))
+        return stages
+
+    def layout_of(self, task: Task) -> dict[str, float]:
+        """The values that decide the layout of the task's model, by name."""
+        return {name: task.values[name] for name in self.layout}
 
     def neutral(self) -> Task:
         """The task at which the family is its base model."""
@@ -183,8 +258,9 @@ class TaskFamily:
         return any(p.law.edit is not None for p in self.parameters)
 
     def compile(self, task: Task) -> mujoco.MjModel:
-        """The task's own model, with every derived constant made by MuJoCo's compiler."""
-        values, spec = self.own(task).values, self.base()
+        """The model that the task starts with, every derived constant made by MuJoCo's compiler."""
+        own = self.own(task)
+        values, spec = own.values, self.base(**self.layout_of(own))
         for parameter in self.parameters:
             if parameter.law.edit is not None:
                 parameter.law.edit(spec, values[parameter.name])

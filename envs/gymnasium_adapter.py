@@ -80,11 +80,11 @@ class FamilyEnv(gymnasium.Env):
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, family: str, **settings: Any):
-        from metarl.envs.batch import BatchedEnv
+        from metarl.envs.sharded import ShardedEnv
 
         self.family = _make(family, settings)
         self.observation_space, self.action_space = _spaces(self.family)
-        self._env = BatchedEnv(self.family, 1, 1, threads=1)
+        self._env = ShardedEnv(self.family, 1, 1, threads=1, at_once=1)
         self._drawn = self._named = False
         self._rng = np.random.default_rng()
 
@@ -110,9 +110,9 @@ class FamilyEnv(gymnasium.Env):
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         if not self._env.active[0, 0]:
             raise gymnasium.error.ResetNeeded("the episode is over, or none was started; call reset() before step()")
-        sums = {name: float(total[0]) for name, total in self._env.term_sums.items()}
+        sums = {name: float(total[0, 0]) for name, total in self._env.term_sums.items()}
         step = self._env.step(np.asarray(action, dtype=np.float64)[None, None])
-        terms = {f"reward/{name}": float(total[0]) - sums[name] for name, total in self._env.term_sums.items()}
+        terms = {f"reward/{name}": float(total[0, 0]) - sums[name] for name, total in self._env.term_sums.items()}
         faulted = bool(step.faulted[0, 0])
         return (
             step.observations[0, 0],
@@ -136,14 +136,14 @@ class FamilyVectorEnv(VectorEnv):
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
     def __init__(self, family: str, num_envs: int = 1, threads: int = 0, **settings: Any):
-        from metarl.envs.batch import BatchedEnv
+        from metarl.envs.sharded import ShardedEnv
 
         self.family = _make(family, settings)
         self.num_envs = num_envs
         self.single_observation_space, self.single_action_space = _spaces(self.family)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._env = BatchedEnv(self.family, num_envs, 1, threads)
+        self._env = ShardedEnv(self.family, num_envs, 1, threads, at_once=1)
         self._rngs = _generators(int(np.random.SeedSequence().generate_state(1)[0]), num_envs)
         self._drawn = self._named = False
 

@@ -1,53 +1,105 @@
-"""M tasks x N envs that step in shards, each at its own pace."""
+"""M tasks x N envs as shards: batches of consecutive tasks, or of the tasks of one layout."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.batch import BatchedEnv, StepResult
+from metarl.envs.family import Array, Task, TaskFamily
 
 SHARDS = 2
 """While one shard's policy and rewards are computed, another's physics runs; the same on every machine."""
 
+Thing = TypeVar("Thing")
+
 
 class ShardedEnv:
-    """Shards of consecutive tasks, each its own batch: none waits for another before the end of its trial."""
+    """Shards, each a batch of its own that can be stepped at its own pace; together, they can be stepped as one."""
 
-    def __init__(self, family: TaskFamily, num_tasks: int, envs_per_task: int, threads: int = 0):
-        """threads: of the simulation, shared by the shards; 0 takes all cores."""
+    def __init__(self, family: TaskFamily, num_tasks: int, envs_per_task: int, threads: int = 0, at_once: int = SHARDS):
+        """threads: of the simulation; 0 takes all cores. at_once: shards that share them; tasks of one layout make so
+        many shards."""
         if num_tasks < 1:
             raise ValueError(f"need at least 1 task, got {num_tasks}")
         threads = threads or len(os.sched_getaffinity(0))
-        sizes = [len(part) for part in np.array_split(np.arange(num_tasks), min(SHARDS, num_tasks))]
         self.family = family
         self.num_tasks = num_tasks
         self.envs_per_task = envs_per_task
-        self.workers = min(threads, len(sizes))
-        """Shards that step at the same time."""
-        self.shards = [BatchedEnv(family, size, envs_per_task, -(-threads // len(sizes))) for size in sizes]
+        self.workers = min(threads, at_once)
+        """Shards to step at the same time."""
+        self._at_once = at_once
+        self._threads = -(-threads // at_once)
+        self._layouts: list[tuple[dict[str, float], int]] = []
+        self._past_faults = 0
+        self.shards: list[BatchedEnv] = []
+        self.indices: list[Array] = []
+        """[tasks of the shard] of each shard: their places among all tasks."""
+        self.set_tasks([family.neutral()] * num_tasks)
 
-    def deal(self, things: Sequence) -> list[Sequence]:
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Compile and take up one model a task. Every env must be reset before it is stepped."""
+        if len(tasks) != self.num_tasks:
+            raise ValueError(f"this env holds {self.num_tasks} tasks, got {len(tasks)}")
+        self.tasks = [self.family.own(task) for task in tasks]
+        layouts = [self.family.layout_of(task) for task in self.tasks]
+        kinds = [layout for i, layout in enumerate(layouts) if layout not in layouts[:i]]
+        self.indices = [np.flatnonzero([layout == kind for layout in layouts]) for kind in kinds]
+        if len(kinds) == 1:
+            self.indices = np.array_split(self.indices[0], min(self._at_once, self.num_tasks))
+        needed = [(layouts[index[0]], len(index)) for index in self.indices]
+        if needed != self._layouts:
+            self._past_faults = self.num_faults
+            self._layouts = needed
+            self.shards = [
+                BatchedEnv(self.family, len(index), self.envs_per_task, self._threads, like=self.tasks[index[0]])
+                for index in self.indices
+            ]
+        for shard, own in zip(self.shards, self.deal(self.tasks), strict=True):
+            shard.set_tasks(own)
+
+    def deal(self, things: Sequence[Thing]) -> list[list[Thing]]:
         """A sequence of one thing a task, as one a shard."""
         if len(things) != self.num_tasks:
             raise ValueError(f"this env holds {self.num_tasks} tasks, got {len(things)}")
-        ends = np.cumsum([shard.num_tasks for shard in self.shards])
-        return [things[end - shard.num_tasks : end] for end, shard in zip(ends, self.shards, strict=True)]
-
-    def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Compile and take up one model a task."""
-        for shard, own in zip(self.shards, self.deal(tasks), strict=True):
-            shard.set_tasks(own)
+        return [[things[i] for i in index] for index in self.indices]
 
     @property
-    def tasks(self) -> list[Task]:
-        """The task of each index."""
-        return [task for shard in self.shards for task in shard.tasks]
+    def order(self) -> Array:
+        """[M] the place of each task among those of all shards, one shard after another."""
+        return np.argsort(np.concatenate(self.indices))
 
     @property
     def num_faults(self) -> int:
         """Simulations that MuJoCo flagged since this env was made."""
-        return sum(shard.num_faults for shard in self.shards)
+        return self._past_faults + sum(shard.num_faults for shard in self.shards)
+
+    @property
+    def active(self) -> Array:
+        """[M, N] bool, True where an episode is running."""
+        return self._gather([shard.active for shard in self.shards])
+
+    @property
+    def term_sums(self) -> dict[str, Array]:
+        """[M, N] each weighted reward term summed over the running episode, by name."""
+        return {
+            name: self._gather([s.term_sums[name].reshape(-1, self.envs_per_task) for s in self.shards])
+            for name in self.family.rewards
+        }
+
+    def reset(self, rngs: Sequence[np.random.Generator], envs: Array | None = None) -> Array:
+        """`BatchedEnv.reset` of all shards, one after another."""
+        chosen = np.ones((self.num_tasks, self.envs_per_task), dtype=bool) if envs is None else envs
+        jobs = zip(self.shards, self.deal(rngs), self.indices, strict=True)
+        return self._gather([shard.reset(own, chosen[index]) for shard, own, index in jobs])
+
+    def step(self, actions: Array) -> StepResult:
+        """`BatchedEnv.step` of all shards, one after another."""
+        results = [shard.step(actions[index]) for shard, index in zip(self.shards, self.indices, strict=True)]
+        return StepResult(*(self._gather(parts) for parts in zip(*results, strict=True)))
+
+    def _gather(self, parts: Sequence[Array]) -> Array:
+        return np.concatenate(parts)[self.order]

@@ -133,14 +133,14 @@ def run_trial(
         parts = [future.result() for future in futures]
     if len(parts) == 1:
         return parts[0]
-    trials = [part.trial for part in parts]
-    rollouts = [Rollout.join(shards) for shards in zip(*(trial.rollouts for trial in trials), strict=True)]
-    beliefs = [agent.join(shards) for shards in zip(*(trial.beliefs for trial in trials), strict=True)]
+    trials, order = [part.trial for part in parts], torch.from_numpy(env.order)
+    rollouts = [Rollout.join(shards, order) for shards in zip(*(trial.rollouts for trial in trials), strict=True)]
+    beliefs = [agent.join(shards, order) for shards in zip(*(trial.beliefs for trial in trials), strict=True)]
     terms = [
-        {name: np.concatenate([shot[name] for shot in shards]) for name in shards[0]}
+        {name: np.concatenate([shot[name] for shot in shards])[env.order] for name in shards[0]}
         for shards in zip(*(part.reward_terms for part in parts), strict=True)
     ]
-    return TrialResult(Trial(rollouts, beliefs), agent.join([part.belief for part in parts]), terms)
+    return TrialResult(Trial(rollouts, beliefs), agent.join([part.belief for part in parts], order), terms)
 
 
 def _shard_trial(

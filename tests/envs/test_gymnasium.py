@@ -34,11 +34,12 @@ def test_vector_env_is_the_batch_and_equals_single_envs(name: str):
     observations, _ = envs.reset(seed=0)
     assert observations.shape == (3, *envs.single_observation_space.shape)
     singles = [gymnasium.make(gymnasium_id(name)).unwrapped for _ in range(3)]
-    batch = envs.unwrapped._env.batch
+    (shard,) = envs.unwrapped._env.shards
     for i, single in enumerate(singles):
         single.reset(options={"task": envs.unwrapped.tasks[i]})
-        single._env.batch.qpos[0], single._env.batch.qvel[0] = batch.qpos[i], batch.qvel[i]
-        single._env.batch.forward()
+        batch = single._env.shards[0].batch
+        batch.qpos[0], batch.qvel[0] = shard.batch.qpos[i], shard.batch.qvel[i]
+        batch.forward()
     rng = np.random.default_rng(0)
     for _ in range(10):
         actions = rng.uniform(envs.single_action_space.low, envs.single_action_space.high, envs.action_space.shape)

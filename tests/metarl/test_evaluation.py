@@ -55,7 +55,7 @@ class Scripted:
     def adapt(self, belief: tuple[int, int], rollout: Rollout) -> tuple[int, int]:
         return belief[0] + 1, belief[1]
 
-    def join(self, beliefs: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    def join(self, beliefs: Sequence[tuple[int, int]], order: torch.Tensor) -> tuple[int, int]:
         return beliefs[0]
 
 

@@ -1,0 +1,96 @@
+"""Tasks that change while they last."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import mujoco
+import numpy as np
+import pytest
+
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.family import Change, Changes, Task, TaskFamily
+from metarl.envs.registry import make_family
+from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
+
+HORIZON = 10
+MASS = make_family(HalfCheetahMassSettings(horizon=HORIZON))
+LATER = Task(MASS.name, {"mass_scale": 0.8}, (Change(4, {"mass_scale": 1.5}), Change(HORIZON, {"mass_scale": 0.6})))
+
+
+def test_a_changing_task_equals_models_swapped_in_mj_step():
+    env = BatchedEnv(MASS, 2, 2, threads=1)
+    env.set_tasks([LATER, MASS.task({"mass_scale": 1.1})])
+    actions = np.random.default_rng(0).uniform(-1, 1, (2 * HORIZON, 2, 2, 6))
+    rngs = [np.random.default_rng(m) for m in range(2)]
+    models = [MASS.compile(MASS.task({"mass_scale": scale})) for scale in (0.8, 1.5, 0.6)]
+    for episode in range(2):
+        env.reset(rngs)
+        copies = [mujoco.MjData(models[0]) for _ in range(2)]
+        for n, data in enumerate(copies):
+            data.qpos[:], data.qvel[:] = env.batch.qpos[n], env.batch.qvel[n]
+            mujoco.mj_forward(models[2 * episode], data)
+        for t in range(HORIZON):
+            model = models[2] if episode else models[int(t >= 4)]
+            env.step(actions[episode * HORIZON + t])
+            for n, data in enumerate(copies):
+                data.ctrl[:] = actions[episode * HORIZON + t, 0, n]
+                mujoco.mj_step(model, data, nstep=MASS.frame_skip)
+                np.testing.assert_array_equal(env.batch.qpos[n], data.qpos)
+            expected = 0.6 if episode else (0.8, 1.5)[t >= 4]
+            np.testing.assert_array_equal(env._state.task["mass_scale"], [expected, expected, 1.1, 1.1])
+    env.set_tasks(env.tasks)
+    env.reset(rngs)
+    assert env._state.task["mass_scale"][0] == 0.8  # a new trial starts the task anew
+
+
+def test_an_episode_that_ended_early_does_not_skip_a_change():
+    env = BatchedEnv(MASS, 1, 2, threads=1)
+    env.set_tasks([LATER])
+    rngs = [np.random.default_rng(0)]
+    env.reset(rngs)
+    for _ in range(2):
+        env.step(np.zeros((1, 2, 6)))
+    env.reset(rngs, np.array([[False, True]]))
+    np.testing.assert_array_equal(env._state.task["mass_scale"], [0.8, 0.6])
+
+
+def changing(**changes) -> TaskFamily:
+    settings = {"parameters": ("mass_scale",), "count": 2, "gap": (3, 5), **changes}
+    return dataclasses.replace(MASS, changes=Changes(**settings))
+
+
+def test_changes_are_drawn_from_the_split_and_written_and_read():
+    family = changing()
+    rng = np.random.default_rng(0)
+    tasks = family.sample(50, rng)
+    assert tasks == family.sample(50, np.random.default_rng(0))
+    for task in tasks:
+        first, second = (change.step for change in task.changes)
+        assert 3 <= first <= 5 and 3 <= second - first <= 5
+        assert Task.from_json(task.to_json()) == task == family.own(task)
+        values = [stage.values["mass_scale"] for stage in family.stages(task)]
+        assert len(set(values)) == 3
+    held_out = {c.values["mass_scale"] for t in family.sample(50, rng, "held_out") for c in t.changes}
+    assert not held_out & {c.values["mass_scale"] for t in tasks for c in t.changes}
+
+
+def test_a_task_without_changes_has_the_name_that_it_had_before_there_were_changes():
+    task = make_family(HalfCheetahVelocitySettings()).task({"target_velocity": 1.5})
+    assert task.to_json() == '{"family": "half_cheetah_velocity", "values": {"target_velocity": 1.5}}'
+    assert LATER.id != Task(MASS.name, LATER.values).id
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: changing(parameters=("mas_scale",)), "no parameter 'mas_scale'; did you mean 'mass_scale'"),
+        (lambda: changing(count=0), "at least 1 change"),
+        (lambda: changing(gap=(5, 3)), "low <= high"),
+        (lambda: MASS.own(Task(MASS.name, {}, (Change(0, {}),))), "after 1 step at the earliest, got step 0"),
+        (lambda: MASS.own(Task(MASS.name, {}, (Change(3, {"mass_scale": -1.0}),))), "mass_scale"),
+    ],
+)
+def test_wrong_changes_are_refused(wrong, message: str):
+    with pytest.raises(ValueError, match=message):
+        wrong()
