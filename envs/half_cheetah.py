@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.family import Array, RewardTerm, State, TaskFamily, load_spec
-from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform
+from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
 from metarl.envs.settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings, HalfCheetahVelocitySettings
 
 MODEL = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
@@ -117,6 +117,7 @@ def half_cheetah_velocity(settings: HalfCheetahVelocitySettings) -> TaskFamily:
         distribution=Uniform(settings.velocity_low, settings.velocity_high),
         law=Law("target of the reward"),
         neutral=0.0,
+        ood=beyond(settings.velocity_low, settings.velocity_high),
     )
     return _family(
         settings,
@@ -160,6 +161,7 @@ def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
         ),
         neutral=1.0,
         above=0.0,
+        ood=outside_scale(high),
     )
     return _family(
         settings,

@@ -137,6 +137,25 @@ class TestEveryFamily:
             assert max(seen | unseen) <= parameter.distribution.high
         assert family.disjoint_splits == (name != "half_cheetah_direction")
 
+    def test_ood_tasks_lie_outside_of_training(self, name: str):
+        family = family_of(name)
+        if "ood" not in family.splits:
+            assert all(p.ood is None for p in family.parameters)
+            with pytest.raises(ValueError, match=f"family '{name}' has no split 'ood'.*choose train or held_out"):
+                family.sample(1, np.random.default_rng(0), "ood")
+            return
+        tasks = family.sample(4000, np.random.default_rng(0), "ood")
+        assert tasks == family.sample(4000, np.random.default_rng(0), "ood")
+        for p in family.parameters:
+            values = np.array([task.values[p.name] for task in tasks])
+            if p.ood is None:
+                assert (values >= p.distribution.low).all() and (values < p.distribution.high).all()
+                continue
+            assert ((values < p.distribution.low) | (values >= p.distribution.high)).all()
+            assert values.min() >= p.ood.low and values.max() < p.ood.high
+            spread = (p.ood.quantile(0.1), p.ood.quantile(0.9))
+            assert values.min() < spread[0] and values.max() > spread[1]  # both sides, where there are two
+
     def test_both_splits_follow_the_distribution(self, name: str):
         family = family_of(name)
         for split in ("train", "held_out"):
