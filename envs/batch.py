@@ -63,6 +63,7 @@ class BatchedEnv:
         self._state = State(self.batch.bind)
         self._state.dt = family.frame_skip * self._base.opt.timestep
         self._state.previous_qpos = np.zeros((num_sims, self._base.nq))
+        self._state.previous = {name: np.copy(getattr(self._state, name)) for name in family.previous}
         self._state.action = np.zeros((num_sims, family.action_size))
         self._models = [self._base] * num_sims
         self._episodes = np.zeros(num_sims, dtype=np.int64)
@@ -165,6 +166,8 @@ class BatchedEnv:
         self._warnings = self._count_warnings()
         self._active[chosen] = True
         self._state.previous_qpos[ids] = self._state.qpos[ids]
+        for name, before in self._state.previous.items():
+            before[ids] = getattr(self._state, name)[ids]
         self._state.action[ids] = 0.0
         for sums in self.term_sums.values():
             sums[ids] = 0.0
@@ -180,6 +183,8 @@ class BatchedEnv:
         np.multiply(flat, family.action_scale, out=state.action)
         np.clip(state.action, family.action_low, family.action_high, out=state.action)
         np.copyto(state.previous_qpos, state.qpos)
+        for name, before in state.previous.items():
+            np.copyto(before, getattr(state, name))
         family.actuate(state)
         all_active = was_active.all()
         self.batch.step(None if all_active else np.flatnonzero(was_active), nstep=family.frame_skip)

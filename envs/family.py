@@ -76,6 +76,8 @@ class State:
 
     previous_qpos: Array
     """[S, nq] generalised positions before the control step."""
+    previous: dict[str, Array]
+    """The fields of `TaskFamily.previous` before the control step, [S, ...] by name."""
     action: Array
     """[S, act] the action that was applied: scaled, then clipped."""
     task: dict[str, Array]
@@ -165,6 +167,10 @@ class TaskFamily:
     """Parameters that decide the model's layout (how many bodies, joints, motors); tasks of one share a batch."""
     changes: Changes | None = None
     """How tasks change while they last; None: they do not."""
+    settle: Callable[[mujoco.MjSpec], None] | None = None
+    """Last edit of a task's robot, after those of its parameters; None: none."""
+    previous: tuple[str, ...] = ()
+    """MjData fields that are kept from before the control step, as `state.previous`."""
     settings: Any = field(default=None, compare=False)
     """The settings that the family was made from."""
 
@@ -192,12 +198,16 @@ class TaskFamily:
     @property
     def disjoint_splits(self) -> bool:
         """False for a family of finitely many tasks, which are trained on and evaluated on alike."""
-        return any(p.continuous for p in self.parameters)
+        return any(p.disjoint for p in self.parameters)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that tasks can be drawn from: `ood` only where a parameter says what lies outside."""
+        return SPLITS if any(p.ood is not None for p in self.parameters) else SPLITS[:2]
 
     def sample(self, num_tasks: int, rng: np.random.Generator, split: Split = "train") -> list[Task]:
-        """Draw tasks of a split from a generator."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
+        """Draw tasks of a split from a generator; ValueError if the family lacks it."""
+        self.require_split(split)
         return [self._draw(rng, split) for _ in range(num_tasks)]
 
     def _draw(self, rng: np.random.Generator, split: Split) -> Task:
@@ -209,6 +219,16 @@ class TaskFamily:
                 step += int(rng.integers(*self.changes.gap, endpoint=True))
                 changes.append(Change(step, {p.name: p.check(p.sample(rng, split)) for p in changing}))
         return Task(self.name, values, tuple(changes))
+
+    def require_split(self, split: str) -> None:
+        """ValueError, with what to do, unless tasks can be drawn from the split."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
+        if split not in self.splits:
+            raise ValueError(
+                f"family {self.name!r} has no split {split!r}, as none of its parameters says what lies outside of "
+                f"training; choose {' or '.join(self.splits)}, or give a parameter an `ood` distribution"
+            )
 
     def task(self, values: Mapping[str, float]) -> Task:
         """A task from values by name, neutral where none is named; ValueError if a name or value is wrong."""
@@ -264,7 +284,19 @@ class TaskFamily:
         for parameter in self.parameters:
             if parameter.law.edit is not None:
                 parameter.law.edit(spec, values[parameter.name])
+        if self.settle is not None:
+            self.settle(spec)
         return spec.compile()
+
+
+def read_spec(path: str) -> mujoco.MjSpec:
+    """An MJCF file without textures and materials: they are 96 % of a task's memory and 90 % of its compilation."""
+    spec = mujoco.MjSpec.from_file(path)
+    for geom in (spec.default.geom, *spec.geoms):
+        geom.material = ""
+    for element in (*spec.materials, *spec.textures):
+        spec.delete(element)
+    return spec
 
 
 def load_spec(path: str) -> mujoco.MjSpec:
@@ -272,17 +304,15 @@ def load_spec(path: str) -> mujoco.MjSpec:
 
     `settotalmass` would scale every edited robot back to its neutral mass, and `inertiafromgeom` would overwrite
     inertias set by hand: the neutral values are compiled once, written into the bodies, and both are cleared.
-    One robot makes at most one island of constraints: the search for islands, 4 % of a step, is switched off.
     """
-    spec = mujoco.MjSpec.from_file(path)
+    spec = read_spec(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
         neutral = spec.compile()
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
     spec.compiler.settotalmass = -1
     spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
     for body in spec.bodies[1:]:
-        compiled = neutral.body(body.name)
+        compiled = neutral.body(body.id)
         body.explicitinertial = True
         body.mass = compiled.mass[0]
         body.ipos = compiled.ipos

@@ -1,25 +1,37 @@
-"""HalfCheetah families: velocity, direction (MAML 2017, ProMP, PEARL), mass (RoML). Gymnasium's own model."""
+"""HalfCheetah families: velocity, direction (MAML 2017, ProMP, PEARL), mass (RoML), disabled joint (Nagabandi 2019),
+body sizes, limbs. Gymnasium's own model."""
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import mujoco
 import numpy as np
 
 from metarl.envs.family import Array, RewardTerm, State, TaskFamily, load_spec
-from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform
-from metarl.envs.settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings, HalfCheetahVelocitySettings
+from metarl.envs.locomotion import control_cost, gymnasium_model
+from metarl.envs.morphology import geometric_spec, limb_parameters, lowest, stand
+from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
+from metarl.envs.settings import (
+    HalfCheetahBodySettings,
+    HalfCheetahDirectionSettings,
+    HalfCheetahDisabledJointSettings,
+    HalfCheetahLimbsSettings,
+    HalfCheetahMassSettings,
+    HalfCheetahVelocitySettings,
+)
 
-MODEL = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
+MODEL = gymnasium_model("half_cheetah")
 FRAME_SKIP = 5
 RESET_POSITION = 0.1  # half-width of the uniform noise on qpos, m and rad
 RESET_VELOCITY = 0.1  # standard deviation of the noise on qvel, m/s and rad/s
 LIMB_RADIUS = 0.046  # m, of every geom but the floor
 JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "front_foot")
+MOTORS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # joints, as the model names them
+LIMBS = {part: [f"b{part}", f"f{part}"] for part in ("thigh", "shin", "foot")}
+SIZES = {"torso": ["torso"], "head": ["head"], **LIMBS}  # geoms
 OBSERVATION_NAMES = (
     "root_z [m]",
     "root_pitch [rad]",
@@ -33,12 +45,29 @@ OBSERVATION_NAMES = (
 
 @functools.cache
 def _neutral() -> mujoco.MjSpec:
-    return load_spec(str(MODEL))
+    spec = load_spec(MODEL)
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND  # 4 % of a step, and bit for bit the same steps
+    return spec
+
+
+@functools.cache
+def _geometric() -> mujoco.MjSpec:
+    return geometric_spec(MODEL)
+
+
+@functools.cache
+def _height() -> float:
+    return lowest(_geometric())
 
 
 def base() -> mujoco.MjSpec:
     """Gymnasium's robot, each body's mass and inertia its own."""
     return _neutral().copy()
+
+
+def geometric_base() -> mujoco.MjSpec:
+    """Gymnasium's robot, masses and inertias by its geometry."""
+    return _geometric().copy()
 
 
 def observe(state: State) -> Array:
@@ -71,11 +100,6 @@ def torso_height(state: State) -> Array:
     return state.qpos[:, 1]
 
 
-def control_cost(state: State) -> Array:
-    """Squared norm of the applied action, [S]."""
-    return np.einsum("sa,sa->s", state.action, state.action)
-
-
 def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
     """As Gymnasium's HalfCheetah-v5 resets."""
     qpos = model.qpos0 + rng.uniform(-RESET_POSITION, RESET_POSITION, (n, model.nq))
@@ -92,11 +116,22 @@ def scale_mass(spec: mujoco.MjSpec, factor: float, *, scale_inertia: bool) -> No
             geom.size[0] = LIMB_RADIUS * factor
 
 
+def disable(spec: mujoco.MjSpec, joint: float) -> None:
+    """Take the torque from one motor, counted from 0 as in `MOTORS`; from none below 0."""
+    if joint >= 0:
+        spec.actuator(MOTORS[int(joint)]).gear = np.zeros(6)
+
+
+def scale_size(spec: mujoco.MjSpec, factor: float, *, geoms: Sequence[str]) -> None:
+    """Multiply radius and length of capsules about their middles; the joints stay where they are."""
+    for geom in geoms:
+        spec.geom(geom).size *= factor
+
+
 def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskFamily:
     if settings.control_cost < 0:
         raise ValueError(f"control_cost must not be negative, got {settings.control_cost}")
     return TaskFamily(
-        base=base,
         rewards={**rewards, "control": RewardTerm(control_cost, weight=-settings.control_cost)},
         reset=reset,
         action_low=np.full(6, -1.0),
@@ -105,7 +140,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         frame_skip=FRAME_SKIP,
         action_scale=settings.action_scale,
         settings=settings,
-        **{"observe": observe, "observation_names": OBSERVATION_NAMES, **rest},
+        **{"base": base, "observe": observe, "observation_names": OBSERVATION_NAMES, **rest},
     )
 
 
@@ -117,6 +152,7 @@ def half_cheetah_velocity(settings: HalfCheetahVelocitySettings) -> TaskFamily:
         distribution=Uniform(settings.velocity_low, settings.velocity_high),
         law=Law("target of the reward"),
         neutral=0.0,
+        ood=beyond(settings.velocity_low, settings.velocity_high),
     )
     return _family(
         settings,
@@ -160,6 +196,7 @@ def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
         ),
         neutral=1.0,
         above=0.0,
+        ood=outside_scale(high),
     )
     return _family(
         settings,
@@ -169,4 +206,62 @@ def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
         parameters=(mass,),
         observe=observe_with_torso,
         observation_names=(*OBSERVATION_NAMES, "torso_x [m]", "torso_y [m]", "torso_z [m]"),
+    )
+
+
+def half_cheetah_disabled_joint(settings: HalfCheetahDisabledJointSettings) -> TaskFamily:
+    """Reward v - c a^2, one motor without torque: 0 to 4 in training, 5 (the front foot) held out."""
+    joint = Parameter(
+        name="disabled_joint",
+        unit="1",
+        distribution=Choice((0.0, 1.0, 2.0, 3.0, 4.0)),
+        law=Law("motor without torque, none below 0", disable),
+        neutral=-1.0,
+        held_out=Choice((5.0,)),
+    )
+    return _family(
+        settings,
+        {"velocity": RewardTerm(velocity)},
+        name="half_cheetah_disabled_joint",
+        description="HalfCheetah with a motor that fails, forwards as fast as it can",
+        parameters=(joint,),
+    )
+
+
+def half_cheetah_body(settings: HalfCheetahBodySettings) -> TaskFamily:
+    """Reward v - c a^2 with body parts of other sizes."""
+    sizes = (1 - settings.size_range, 1 + settings.size_range)
+    parameters = tuple(
+        Parameter(
+            name=f"{part}_size",
+            unit="1",
+            distribution=Uniform(*sizes),
+            law=Law("radius and length x value, mass by density", functools.partial(scale_size, geoms=tuple(geoms))),
+            neutral=1.0,
+            above=0.0,
+            ood=beyond(*sizes),
+        )
+        for part, geoms in SIZES.items()
+    )
+    return _family(
+        settings,
+        {"velocity": RewardTerm(velocity)},
+        name="half_cheetah_body",
+        description="HalfCheetah with body parts of unknown sizes, forwards as fast as it can",
+        base=geometric_base,
+        parameters=parameters,
+        settle=functools.partial(stand, height=_height()),
+    )
+
+
+def half_cheetah_limbs(settings: HalfCheetahLimbsSettings) -> TaskFamily:
+    """Reward v - c a^2 on legs of other lengths and thicknesses."""
+    return _family(
+        settings,
+        {"velocity": RewardTerm(velocity)},
+        name="half_cheetah_limbs",
+        description="HalfCheetah with legs of unknown lengths and thicknesses, forwards as fast as it can",
+        base=geometric_base,
+        parameters=limb_parameters(LIMBS, settings.limbs, settings.length_range, settings.thickness_range),
+        settle=functools.partial(stand, height=_height()),
     )

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.family import Array, RewardTerm, State, TaskFamily
-from metarl.envs.parameters import Law, Parameter, Uniform
+from metarl.envs.parameters import Law, Parameter, Uniform, outside
 from metarl.envs.settings import PointGoalSettings
 
 STEP = 0.1  # m, largest displacement on an axis in one step
@@ -70,6 +70,7 @@ def point_goal(settings: PointGoalSettings) -> TaskFamily:
                 distribution=Uniform(-settings.goal_range, settings.goal_range),
                 law=Law("goal of the reward"),
                 neutral=0.0,
+                ood=outside(settings.goal_range),
             )
             for axis in "xy"
         ),

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from metarl.envs import half_cheetah, point_goal
+from metarl.envs import ant, half_cheetah, humanoid, point_goal, walkers
 from metarl.envs.family import TaskFamily
 from metarl.envs.settings import (
+    AntCrippledSettings,
+    AntDirectionSettings,
+    AntGoalSettings,
+    AntLimbsSettings,
+    AntVelocitySettings,
     FamilySettings,
+    HalfCheetahBodySettings,
     HalfCheetahDirectionSettings,
+    HalfCheetahDisabledJointSettings,
+    HalfCheetahLimbsSettings,
     HalfCheetahMassSettings,
     HalfCheetahVelocitySettings,
+    HopperParametersSettings,
+    HumanoidDirectionSettings,
     PointGoalSettings,
+    Walker2dLimbsSettings,
+    Walker2dParametersSettings,
 )
 
 FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
@@ -20,6 +32,18 @@ FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
     HalfCheetahVelocitySettings: half_cheetah.half_cheetah_velocity,
     HalfCheetahDirectionSettings: half_cheetah.half_cheetah_direction,
     HalfCheetahMassSettings: half_cheetah.half_cheetah_mass,
+    HalfCheetahDisabledJointSettings: half_cheetah.half_cheetah_disabled_joint,
+    HalfCheetahBodySettings: half_cheetah.half_cheetah_body,
+    HalfCheetahLimbsSettings: half_cheetah.half_cheetah_limbs,
+    AntDirectionSettings: ant.ant_direction,
+    AntGoalSettings: ant.ant_goal,
+    AntVelocitySettings: ant.ant_velocity,
+    AntCrippledSettings: ant.ant_crippled,
+    AntLimbsSettings: ant.ant_limbs,
+    HumanoidDirectionSettings: humanoid.humanoid_direction,
+    HopperParametersSettings: walkers.hopper_parameters,
+    Walker2dParametersSettings: walkers.walker2d_parameters,
+    Walker2dLimbsSettings: walkers.walker2d_limbs,
 }
 
 

@@ -65,8 +65,235 @@ class HalfCheetahMassSettings:
     """Steps an episode."""
 
 
+@dataclass(frozen=True)
+class HalfCheetahDisabledJointSettings:
+    """HalfCheetah with one motor that fails (Nagabandi 2019): reward v - control cost."""
+
+    control_cost: float = 0.05
+    """Weight of the squared action, after clipping."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class HalfCheetahBodySettings:
+    """HalfCheetah with body parts of other sizes (after gym-extensions): reward v - control cost."""
+
+    size_range: float = 0.25
+    """Radius and length of each part are U(1 - size_range, 1 + size_range) times the neutral ones."""
+    control_cost: float = 0.05
+    """Weight of the squared action, after clipping."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class HalfCheetahLimbsSettings:
+    """HalfCheetah with legs of other lengths and thicknesses: reward v - control cost."""
+
+    limbs: Literal["each", "alike"] = "each"
+    """each: every limb has its own length and thickness; alike: limbs of one kind have one."""
+    length_range: float = 1.3
+    """Lengths are logU(1 / length_range, length_range) times the neutral ones."""
+    thickness_range: float = 1.3
+    """Radii are logU(1 / thickness_range, thickness_range) times the neutral ones."""
+    control_cost: float = 0.05
+    """Weight of the squared action, after clipping."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class AntDirectionSettings:
+    """Ant in a direction: reward g v - control cost - contact cost + survive (ProMP, PEARL)."""
+
+    directions: Literal["1d", "2d"] = "1d"
+    """1d: forwards or backwards; 2d: any direction on the plane."""
+    control_cost: float = 0.5
+    """Weight of the squared action, after clipping."""
+    contact_cost: float = 0.0005
+    """Weight of the squared contact forces, each element clipped to [-1, 1]."""
+    survive: float = 1.0
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class AntGoalSettings:
+    """Ant to a goal on the plane: reward -distance - control cost - contact cost (ProMP, PEARL, VariBAD)."""
+
+    goal_radius: float = 3.0
+    """Goals are uniform in the disc of this radius around the start, m."""
+    observe_contact: bool = True
+    """Observe the clipped contact forces of every body: 113 observations as published, otherwise 29."""
+    control_cost: float = 0.1
+    """Weight of the squared action, after clipping."""
+    contact_cost: float = 0.0005
+    """Weight of the squared contact forces, each element clipped to [-1, 1]."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class AntVelocitySettings:
+    """Ant at a target velocity: reward 1 - |v - v*| - control cost - contact cost + survive (MAML 2017)."""
+
+    velocity_low: float = 0.0
+    """Lowest target velocity, m/s."""
+    velocity_high: float = 3.0
+    """Highest target velocity, m/s."""
+    control_cost: float = 0.005
+    """Weight of the squared action, after clipping."""
+    contact_cost: float = 0.0005
+    """Weight of the squared contact forces, each element clipped to [-1, 1]."""
+    survive: float = 0.05
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class AntCrippledSettings:
+    """Ant with one leg that fails (Nagabandi 2019): reward v - control cost - contact cost + survive."""
+
+    control_cost: float = 0.5
+    """Weight of the squared action, after clipping."""
+    contact_cost: float = 0.0005
+    """Weight of the squared contact forces, each element clipped to [-1, 1]."""
+    survive: float = 1.0
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class AntLimbsSettings:
+    """Ant with legs of other lengths and thicknesses: reward v - control cost - contact cost + survive."""
+
+    limbs: Literal["each", "alike"] = "each"
+    """each: every limb has its own length and thickness; alike: limbs of one kind have one."""
+    length_range: float = 1.3
+    """Lengths are logU(1 / length_range, length_range) times the neutral ones."""
+    thickness_range: float = 1.3
+    """Radii are logU(1 / thickness_range, thickness_range) times the neutral ones."""
+    control_cost: float = 0.5
+    """Weight of the squared action, after clipping."""
+    contact_cost: float = 0.0005
+    """Weight of the squared contact forces, each element clipped to [-1, 1]."""
+    survive: float = 1.0
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class HumanoidDirectionSettings:
+    """Humanoid in a direction: reward 1.25 g v - control cost - contact cost + survive (PEARL, VariBAD)."""
+
+    observation: Literal["gymnasium", "published", "posture"] = "gymnasium"
+    """gymnasium: 348 elements as Humanoid-v5; published: 376, of which 28 more are constant; posture: 45."""
+    control_cost: float = 0.1
+    """Weight of the squared action, after clipping."""
+    survive: float = 5.0
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-0.4, 0.4]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class HopperParametersSettings:
+    """Hopper with random masses, damping and friction (rand_param_envs): reward v + survive - control cost."""
+
+    exponent: float = 3.0
+    """Masses and frictions are 1.5^U(-exponent, exponent) times the neutral ones, dampings 1.3^U."""
+    timestep: float = 0.004
+    """Simulation step, s: 0.004 (rand_param_envs), 0.002 (Gymnasium); a control step is 4 of them."""
+    control_cost: float = 0.001
+    """Weight of the squared action, after clipping."""
+    survive: float = 1.0
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class Walker2dParametersSettings:
+    """Walker2d with random masses, damping and friction (rand_param_envs): reward v + survive - control cost."""
+
+    exponent: float = 3.0
+    """Masses and frictions are 1.5^U(-exponent, exponent) times the neutral ones, dampings 1.3^U."""
+    timestep: float = 0.004
+    """Simulation step, s: 0.004 (rand_param_envs), 0.002 (Gymnasium); a control step is 4 of them."""
+    control_cost: float = 0.001
+    """Weight of the squared action, after clipping."""
+    survive: float = 1.0
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class Walker2dLimbsSettings:
+    """Walker2d with legs of other lengths and thicknesses: reward v + survive - control cost."""
+
+    limbs: Literal["each", "alike"] = "each"
+    """each: every limb has its own length and thickness; alike: limbs of one kind have one."""
+    length_range: float = 1.3
+    """Lengths are logU(1 / length_range, length_range) times the neutral ones."""
+    thickness_range: float = 1.3
+    """Radii are logU(1 / thickness_range, thickness_range) times the neutral ones."""
+    timestep: float = 0.002
+    """Simulation step, s: 0.004 (rand_param_envs), 0.002 (Gymnasium); a control step is 4 of them."""
+    control_cost: float = 0.001
+    """Weight of the squared action, after clipping."""
+    survive: float = 1.0
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
 FamilySettings = (
-    PointGoalSettings | HalfCheetahVelocitySettings | HalfCheetahDirectionSettings | HalfCheetahMassSettings
+    PointGoalSettings
+    | HalfCheetahVelocitySettings
+    | HalfCheetahDirectionSettings
+    | HalfCheetahMassSettings
+    | HalfCheetahDisabledJointSettings
+    | HalfCheetahBodySettings
+    | HalfCheetahLimbsSettings
+    | AntDirectionSettings
+    | AntGoalSettings
+    | AntVelocitySettings
+    | AntCrippledSettings
+    | AntLimbsSettings
+    | HumanoidDirectionSettings
+    | HopperParametersSettings
+    | Walker2dParametersSettings
+    | Walker2dLimbsSettings
 )
 
 FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
@@ -74,5 +301,17 @@ FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
     "half_cheetah_velocity": HalfCheetahVelocitySettings,
     "half_cheetah_direction": HalfCheetahDirectionSettings,
     "half_cheetah_mass": HalfCheetahMassSettings,
+    "half_cheetah_disabled_joint": HalfCheetahDisabledJointSettings,
+    "half_cheetah_body": HalfCheetahBodySettings,
+    "half_cheetah_limbs": HalfCheetahLimbsSettings,
+    "ant_direction": AntDirectionSettings,
+    "ant_goal": AntGoalSettings,
+    "ant_velocity": AntVelocitySettings,
+    "ant_crippled": AntCrippledSettings,
+    "ant_limbs": AntLimbsSettings,
+    "humanoid_direction": HumanoidDirectionSettings,
+    "hopper_parameters": HopperParametersSettings,
+    "walker2d_parameters": Walker2dParametersSettings,
+    "walker2d_limbs": Walker2dLimbsSettings,
 }
 """Every family by name."""

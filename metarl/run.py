@@ -66,6 +66,8 @@ def build(config: RunConfig, device: str | None = None) -> tuple[TaskFamily, Age
     config.validate()
     with usage_errors("family"):
         family = make_family(config.family)
+    with usage_errors("evaluation.split"):
+        family.require_split(config.evaluation.split)
     torch_device = resolve_device(device or config.training.device)
     generator = torch_stream(config.training.seed, "initialisation")
     with usage_errors("agent"):

@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.envs import half_cheetah
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.half_cheetah import LIMB_RADIUS
 from metarl.envs.registry import make_family
@@ -124,3 +125,19 @@ def test_a_mass_that_is_not_positive_is_refused(mass: float):
     family = make_family(HalfCheetahMassSettings())
     with pytest.raises(ValueError, match=r"parameter 'mass_scale' must be greater than 0 \(1\), got"):
         family.task({"mass_scale": mass})
+
+
+def test_steps_without_the_search_for_islands_are_bit_for_bit_gymnasiums():
+    model = half_cheetah.base().compile()
+    assert model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_ISLAND
+    original = mujoco.MjModel.from_xml_path(half_cheetah.MODEL)
+    original.body_mass[:], original.body_inertia[:] = model.body_mass, model.body_inertia
+    mujoco.mj_setConst(original, mujoco.MjData(original))
+    ours, theirs = mujoco.MjData(model), mujoco.MjData(original)
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        ours.ctrl[:] = theirs.ctrl[:] = rng.uniform(-1, 1, model.nu)
+        for pair in ((model, ours), (original, theirs)):
+            mujoco.mj_step(*pair, nstep=5)
+        np.testing.assert_array_equal(ours.qpos, theirs.qpos)
+        np.testing.assert_array_equal(ours.qvel, theirs.qvel)

@@ -108,6 +108,7 @@ MISTAKES = {
     "train family.horizon=0": "horizon must be at least 1 step, got 0",
     "train family.velocity_low=5": "family: the range (5, 2) is upside down or empty; give low < high",
     "train --family half_cheetah_mass family.mass_exponent=-1": "error: family: ",
+    "train --family half_cheetah_direction evaluation.split=ood": "evaluation.split: family 'half_cheetah_direction'",
     "train training.device=cuda": "torch sees no CUDA device; set training.device to auto or cpu",
     "evaluate": "metarl evaluate takes the folder of one run",
     "evaluate a b": "got a b",

@@ -66,6 +66,20 @@ def evaluated(agent: Any, family: TaskFamily = POINT, settings: EvaluationSettin
     return evaluate_agent(agent, family, settings, threads=1)
 
 
+def test_ood_goals_are_farther_on_both_axes_and_so_are_the_returns() -> None:
+    result = evaluated(Scripted([STAY] * 3), settings=replace(SMALL, split="ood"))
+    goals = np.array([[list(task.values.values()) for task in tasks] for tasks in result.tasks])  # [S, M, 2]
+    assert (np.abs(goals) >= 0.5).all() and (np.abs(goals) <= 0.75).all()
+    np.testing.assert_allclose(result.returns[:, 0], -6 * np.linalg.norm(goals, axis=-1), rtol=1e-5)
+    assert "these are tasks outside the range of training" in result.notes
+
+
+def test_a_family_without_ood_tasks_is_not_evaluated_on_them() -> None:
+    family = make_family(HalfCheetahDirectionSettings())
+    with pytest.raises(UsageError, match="evaluation.split: family 'half_cheetah_direction' has no split 'ood'"):
+        evaluated(Scripted([[0.0] * 6] * 3), family, replace(SMALL, split="ood"))
+
+
 def test_returns_of_a_point_that_stays_are_its_distance_from_the_goal() -> None:
     result = evaluated(Scripted([STAY] * 3))
     assert result.returns.shape == (2, 3, 4)  # [seed, shot, task]
