@@ -102,10 +102,11 @@ def scale_friction(spec: mujoco.MjSpec, factor: float, *, geom: str) -> None:
 
 
 def random_parameters(path: str, timestep: float, exponent: float) -> tuple[Parameter, ...]:
-    """Mass of each body, damping of each driven joint, sliding friction of each geom: 1.5^U or 1.3^U the neutral one.
+    """Mass of each body, damping of each driven joint, sliding friction of floor and feet: 1.5^U or 1.3^U the neutral.
 
     rand_param_envs draws a body's inertia apart from its mass, which can be that of no body; here it scales with the
-    mass. Torsional and rolling friction play no part in these robots' contacts (condim 3) and are left alone.
+    mass. It draws every friction coefficient, too: torsional and rolling friction play no part in these robots'
+    contacts (condim 3), and only the feet can touch the floor while the torso is as high as an episode demands.
     """
 
     def scaled(name: str, base: float, quantity: str, edit: Any) -> Parameter:
@@ -132,6 +133,7 @@ def random_parameters(path: str, timestep: float, exponent: float) -> tuple[Para
             functools.partial(scale_friction, geom=g.name),
         )
         for g in spec.geoms
+        if g.name.startswith(("floor", "foot"))
     ]
     return (*masses, *dampings, *frictions)
 
