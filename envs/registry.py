@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from metarl.envs import ant, half_cheetah, humanoid, point_goal, walkers
+from metarl.envs import ant, ant_legs, half_cheetah, humanoid, point_goal, walkers
 from metarl.envs.family import TaskFamily
 from metarl.envs.settings import (
     AntCrippledSettings,
     AntDirectionSettings,
     AntGoalSettings,
+    AntLegsSettings,
     AntLimbsSettings,
     AntVelocitySettings,
     FamilySettings,
@@ -40,6 +41,7 @@ FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
     AntVelocitySettings: ant.ant_velocity,
     AntCrippledSettings: ant.ant_crippled,
     AntLimbsSettings: ant.ant_limbs,
+    AntLegsSettings: ant_legs.ant_legs,
     HumanoidDirectionSettings: humanoid.humanoid_direction,
     HopperParametersSettings: walkers.hopper_parameters,
     Walker2dParametersSettings: walkers.walker2d_parameters,

@@ -204,6 +204,28 @@ class AntLimbsSettings:
 
 
 @dataclass(frozen=True)
+class AntLegsSettings:
+    """Ant of 3 to 6 legs, one policy for all: reward v - control cost - contact cost + survive."""
+
+    legs: tuple[int, ...] = (3, 4, 6)
+    """Numbers of legs in training."""
+    held_out_legs: tuple[int, ...] = (5,)
+    """Numbers of legs of held-out tasks. Empty: those of training."""
+    length_range: float = 1.3
+    """Lengths of the legs are logU(1 / length_range, length_range) times the neutral ones."""
+    control_cost: float = 0.5
+    """Weight of the squared action, after clipping."""
+    contact_cost: float = 0.0005
+    """Weight of the squared contact forces, each element clipped to [-1, 1]."""
+    survive: float = 1.0
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
 class HumanoidDirectionSettings:
     """Humanoid in a direction: reward 1.25 g v - control cost - contact cost + survive (PEARL, VariBAD)."""
 
@@ -290,6 +312,7 @@ FamilySettings = (
     | AntVelocitySettings
     | AntCrippledSettings
     | AntLimbsSettings
+    | AntLegsSettings
     | HumanoidDirectionSettings
     | HopperParametersSettings
     | Walker2dParametersSettings
@@ -309,6 +332,7 @@ FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
     "ant_velocity": AntVelocitySettings,
     "ant_crippled": AntCrippledSettings,
     "ant_limbs": AntLimbsSettings,
+    "ant_legs": AntLegsSettings,
     "humanoid_direction": HumanoidDirectionSettings,
     "hopper_parameters": HopperParametersSettings,
     "walker2d_parameters": Walker2dParametersSettings,
