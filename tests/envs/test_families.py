@@ -14,11 +14,13 @@ from metarl.envs.family import Task, TaskFamily
 from metarl.envs.parameters import Choice
 from metarl.envs.registry import FAMILIES, make_family
 from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.sharded import ShardedEnv
 
 FAMILY_NAMES = list(FAMILY_SETTINGS)
 PUBLISHED_CONSTANTS = {
     "half_cheetah_mass": r"^torso_y \[m\]$",  # the cheetah moves in the x-z plane; RoML publishes it all the same
     "ant_goal": "^(world|torso|stub_.|upper_leg_.)_contact",  # of bodies that touch nothing here
+    "ant_legs": r"(hip|ankle)_[56]|_is_there",  # of the neutral ant's four legs
     "humanoid_direction": r"_mass \[kg\]$|_contact_",
 }
 """What Gymnasium or a paper observes though it is constant, or is in a short rollout, as a pattern of names."""
@@ -32,7 +34,7 @@ def rollout(
     family: TaskFamily, tasks: list[Task], steps: int, seed: int = 0, threads: int = 1
 ) -> tuple[np.ndarray, ...]:
     """Observations [steps + 1, M, obs] and rewards [steps, M] of the tasks under the same actions and starts."""
-    env = BatchedEnv(family, len(tasks), 1, threads)
+    env = ShardedEnv(family, len(tasks), 1, threads, at_once=1)
     env.set_tasks(tasks)
     observations, rewards = [env.reset([np.random.default_rng(seed) for _ in tasks])], []
     rng = np.random.default_rng(seed + 1)
@@ -62,7 +64,7 @@ class TestEveryFamily:
 
     def test_a_new_env_observes_what_one_in_use_does(self, name: str):
         family = family_of(name)
-        env = BatchedEnv(family, 2, 2, 1)
+        env = ShardedEnv(family, 2, 2, 1)
         env.set_tasks(family.sample(2, np.random.default_rng(5)))
         action = np.full((2, 2, family.action_size), 0.05)
         episodes = []
@@ -77,7 +79,7 @@ class TestEveryFamily:
         family = family_of(name)
         rng = np.random.default_rng(0)
         tasks = [task for split in family.splits for task in family.sample(1, rng, split)]
-        env = BatchedEnv(family, len(tasks), 1, 1)
+        env = ShardedEnv(family, len(tasks), 1, 1)
         env.set_tasks(tasks)
         rngs = [np.random.default_rng(i) for i in range(len(tasks))]
         env.reset(rngs)
@@ -90,7 +92,7 @@ class TestEveryFamily:
 
     def test_matches_its_declared_sizes(self, name: str):
         family = family_of(name)
-        env = BatchedEnv(family, 2, 3, 1)
+        env = ShardedEnv(family, 2, 3, 1)
         env.set_tasks(family.sample(2, np.random.default_rng(0)))
         observation = env.reset([np.random.default_rng(i) for i in range(2)])
         assert observation.shape == (2, 3, family.observation_size) and observation.dtype == np.float32
@@ -131,7 +133,8 @@ class TestEveryFamily:
                 np.testing.assert_array_equal(observations[0, 0], observations[0, i])
             shown[p.name][0] |= not np.array_equal(observations[:, 0], observations[:, i])
             shown[p.name][1] |= not np.array_equal(rewards[:, 0], rewards[:, i])
-        assert shown == {p.name: [p.law.edit is not None, True] for p in family.parameters}
+        moves = {p.name: p.law.edit is not None or p.name in family.layout for p in family.parameters}
+        assert shown == {name: [moved, True] for name, moved in moves.items()}
 
     def test_splits_are_disjoint_in_every_parameter_that_says_so(self, name: str):
         family = family_of(name)
@@ -198,29 +201,35 @@ class TestEveryFamily:
     def test_batch_equals_one_model_and_mj_step_a_task(self, name: str, threads: int):
         family = dataclasses.replace(family_of(name), terminate=None)
         tasks = family.sample(3, np.random.default_rng(4))
-        env = BatchedEnv(family, 3, 2, threads)
+        env = ShardedEnv(family, 3, 2, threads, at_once=1)
         env.set_tasks(tasks)
-        env.batch.bind("xpos")  # a derived field is current only if it was bound before the call
+        for shard in env.shards:
+            shard.batch.bind("xpos")  # a derived field is current only if it was bound before the call
         env.reset([np.random.default_rng(i) for i in range(3)])
-        models = [family.compile(task) for task in tasks for _ in range(2)]
-        singles = [mujoco.MjData(model) for model in models]
-        for i, (model, data) in enumerate(zip(models, singles, strict=True)):
-            data.qpos, data.qvel = env.batch.qpos[i], env.batch.qvel[i]
+        sims = [(shard.batch, sim) for shard in env.shards for sim in range(shard.batch.nsim)]
+        singles = []
+        for (batch, sim), task in zip(
+            sims, [env.tasks[m] for m in np.concatenate(env.indices) for _ in range(2)], strict=True
+        ):
+            model = family.compile(task)
+            data = mujoco.MjData(model)
+            data.qpos, data.qvel = batch.qpos[sim], batch.qvel[sim]
             mujoco.mj_forward(model, data)
+            singles.append((model, data))
         rng = np.random.default_rng(9)
         for _ in range(25):
             action = rng.uniform(-1.5, 1.5, (3, 2, family.action_size)) * family.action_high
             env.step(action)
-            for i, (model, data) in enumerate(zip(models, singles, strict=True)):
-                applied = np.clip(action.reshape(6, -1)[i], family.action_low, family.action_high)
+            applied = np.clip(action, family.action_low, family.action_high)[np.concatenate(env.indices)].reshape(6, -1)
+            for (batch, sim), (model, data), own in zip(sims, singles, applied, strict=True):
                 if name == "point_goal":
-                    data.qvel[:] = applied / model.opt.timestep
+                    data.qvel[:] = own / model.opt.timestep
                 else:
-                    data.ctrl[:] = applied
+                    data.ctrl[:] = own[: model.nu]
                 mujoco.mj_step(model, data, family.frame_skip)
-                np.testing.assert_array_equal(env.batch.qpos[i], data.qpos)
-                np.testing.assert_array_equal(env.batch.qvel[i], data.qvel)
-                np.testing.assert_array_equal(env.batch.xpos[i], data.xpos)
+                np.testing.assert_array_equal(batch.qpos[sim], data.qpos)
+                np.testing.assert_array_equal(batch.qvel[sim], data.qvel)
+                np.testing.assert_array_equal(batch.xpos[sim], data.xpos)
 
     def test_truncates_at_the_horizon_and_holds_the_last_observation(self, name: str):
         family = make_family(FAMILY_SETTINGS[name](horizon=5))

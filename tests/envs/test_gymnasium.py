@@ -34,12 +34,13 @@ def test_vector_env_is_the_batch_and_equals_single_envs(name: str):
     observations, _ = envs.reset(seed=0)
     assert observations.shape == (3, *envs.single_observation_space.shape)
     singles = [gymnasium.make(gymnasium_id(name)).unwrapped for _ in range(3)]
-    (shard,) = envs.unwrapped._env.shards
-    for i, single in enumerate(singles):
-        single.reset(options={"task": envs.unwrapped.tasks[i]})
-        batch = single._env.shards[0].batch
-        batch.qpos[0], batch.qvel[0] = shard.batch.qpos[i], shard.batch.qvel[i]
-        batch.forward()
+    vector = envs.unwrapped._env
+    for shard, indices in zip(vector.shards, vector.indices, strict=True):
+        for sim, i in enumerate(indices):
+            singles[i].reset(options={"task": envs.unwrapped.tasks[i]})
+            batch = singles[i]._env.shards[0].batch
+            batch.qpos[0], batch.qvel[0] = shard.batch.qpos[sim], shard.batch.qvel[sim]
+            batch.forward()
     rng = np.random.default_rng(0)
     for _ in range(10):
         low, high = envs.single_action_space.low, envs.single_action_space.high
