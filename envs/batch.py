@@ -157,8 +157,9 @@ class BatchedEnv:
                 bad = int(np.flatnonzero(~np.isfinite(value))[0])
                 task = self.tasks[bad // self.envs_per_task]
                 raise SimulationFault(
-                    f"reward term {name!r} of family {self.family.name!r} is {value[bad]} at step {self._state.steps[bad]} "
-                    f"of task {dict(task.values)}, and MuJoCo reports no fault: mend the term's function"
+                    f"reward term {name!r} of family {self.family.name!r} is {value[bad]} "
+                    f"at step {self._state.steps[bad]} of task {dict(task.values)}, "
+                    "and MuJoCo reports no fault: mend the term's function"
                 )
             self.term_sums[name] += value
             total += value

@@ -308,7 +308,7 @@ def base(settings: QuadrupedSettings) -> mujoco.MjSpec:
     """The Go1, with the payload's body, the locks and the memory of delayed signals where the settings need them."""
     spec = build(GO1, TIMESTEP)
     if any(settings.payload_mass):
-        payload = spec.body("trunk").add_body(name="payload", explicitinertial=True)
+        payload = spec.body("trunk").add_body(name="payload", explicitinertial=True, ipos=(0, 0, 0))
         payload.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX, contype=0, conaffinity=0, size=(0.01,) * 3, rgba=(0.8, 0.5, 0.2, 1)
         )
@@ -381,7 +381,9 @@ def parameters(settings: QuadrupedSettings) -> tuple[Parameter, ...]:
             "1",
             settings.motor_strength,
             1.0,
-            Law("torque limits and gains x value", partial(scale_motors, per=1.0, gains=True, damping=True, limit=True)),
+            Law(
+                "torque limits and gains x value", partial(scale_motors, per=1.0, gains=True, damping=True, limit=True)
+            ),
             0.0,
         ),
         *_vary("kp", "N m/rad", settings.kp, GO1.kp, Law("gain", partial(scale_motors, per=GO1.kp, gains=True)), 0.0),
@@ -468,9 +470,7 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
         description="quadruped (Go1) that follows velocity commands, whatever its load, motors and ground",
         base=base(settings).copy,
         parameters=varied,
-        observe=functools.partial(
-            observe, sensors=sensors, deviations=deviations if "sensor_noise" in names else None
-        ),
+        observe=functools.partial(observe, sensors=sensors, deviations=deviations if "sensor_noise" in names else None),
         observation_names=tuple(element for sensor in sensors for element in ELEMENTS[sensor]),
         rewards={name: RewardTerm(function, weight * DT) for name, (function, weight) in REWARDS.items()},
         reset=reset,
@@ -489,9 +489,7 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
             "air_time": (NUM_FEET,),
             "landing": (),
         },
-        begin=functools.partial(
-            begin, low=command[:, 0], high=command[:, 1], drawn=settings.command == "episode"
-        ),
+        begin=functools.partial(begin, low=command[:, 0], high=command[:, 1], drawn=settings.command == "episode"),
         update=update,
         noisy=True,
         settings=settings,

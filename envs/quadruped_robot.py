@@ -71,10 +71,15 @@ def combine(*parts: Inertial) -> Inertial:
     return inertial(mass, centre, tensor)
 
 
-def rotor(place: Vector, axis: int, mass: float = 0.089, axial: float = 1.11842e-4, across: float = 5.9647e-5):
-    """A motor's rotor: at `place` m, turning about `axis` (0: x, 1: y); mass kg, inertias kg m^2."""
-    xx, yy, zz = (axial if i == axis else across for i in range(3))
-    return Inertial(mass, place, (xx, yy, zz, 0.0, 0.0, 0.0))
+def rotor(place: Vector, axis: int) -> Inertial:
+    """A motor's rotor: at `place` m, turning about `axis` (0: x, 1: y)."""
+    xx, yy, zz = (1.11842e-4 if i == axis else 5.9647e-5 for i in range(3))
+    return Inertial(0.089, place, (xx, yy, zz, 0.0, 0.0, 0.0))
+
+
+HIP_ROTOR = rotor((0.11215, 0.04675, 0.0), axis=0)
+THIGH_ROTOR = rotor((0.0, -0.00015, 0.0), axis=1)
+CALF_ROTOR = rotor((0.0, -0.03235, 0.0), axis=1)
 
 
 @dataclass(frozen=True)
@@ -124,11 +129,11 @@ class QuadrupedFigures:
     )
     foot_mass: float = 0.06
     """kg, a solid sphere."""
-    hip_rotor: Inertial = rotor((0.11215, 0.04675, 0.0), axis=0)
+    hip_rotor: Inertial = HIP_ROTOR
     """In the trunk."""
-    thigh_rotor: Inertial = rotor((0.0, -0.00015, 0.0), axis=1)
+    thigh_rotor: Inertial = THIGH_ROTOR
     """In the hip."""
-    calf_rotor: Inertial = rotor((0.0, -0.03235, 0.0), axis=1)
+    calf_rotor: Inertial = CALF_ROTOR
     """In the thigh."""
     gear: Vector = (6.33, 6.33, 9.495)
     """Gear ratio of hip, thigh and calf: a rotor of inertia I adds gear^2 I to its joint."""
@@ -179,7 +184,7 @@ class QuadrupedFigures:
     @property
     def foot(self) -> Inertial:
         spherical = 0.4 * self.foot_mass * self.foot_radius**2
-        return Inertial(self.foot_mass, (0.0, 0.0, -self.calf_length), (spherical,) * 3 + (0.0,) * 3)
+        return Inertial(self.foot_mass, (0.0, 0.0, -self.calf_length), (spherical, spherical, spherical, 0.0, 0.0, 0.0))
 
 
 def build(figures: QuadrupedFigures = QuadrupedFigures(), timestep: float = 0.005) -> mujoco.MjSpec:
@@ -195,7 +200,7 @@ def build(figures: QuadrupedFigures = QuadrupedFigures(), timestep: float = 0.00
     spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
     spec.option.timestep = timestep
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL  # elliptic cones cost 30 % of the steps per second
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC  # 40 % dearer than pyramids, which creep down slopes that hold
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND  # one tree is one island: found in vain
     spec.worldbody.add_light(pos=(0, 0, 4), dir=(0, 0, -1), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
     spec.worldbody.add_geom(
@@ -205,9 +210,7 @@ def build(figures: QuadrupedFigures = QuadrupedFigures(), timestep: float = 0.00
         spec.worldbody,
         "trunk",
         (0, 0, figures.home_height),
-        combine(
-            figures.trunk, *(figures.hip_rotor.mirrored(x, y) for x, y in map(_signs, LEGS))
-        ),
+        combine(figures.trunk, *(figures.hip_rotor.mirrored(x, y) for x, y in map(_signs, LEGS))),
     )
     trunk.add_freejoint(name="root")
     _add_geom(trunk, figures, "trunk", mujoco.mjtGeom.mjGEOM_BOX, size=np.array(figures.trunk_size) / 2)
@@ -282,9 +285,7 @@ def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigur
         size=(figures.thigh_radius, 0, 0),
         fromto=(0, 0, 0, 0, 0, -figures.thigh_length),
     )
-    calf = _add_body(
-        thigh, f"{leg}_calf", (0.0, 0.0, -figures.thigh_length), combine(figures.calf, figures.foot)
-    )
+    calf = _add_body(thigh, f"{leg}_calf", (0.0, 0.0, -figures.thigh_length), combine(figures.calf, figures.foot))
     _add_geom(
         calf,
         figures,
@@ -334,5 +335,9 @@ def _add_servo(spec: mujoco.MjSpec, figures: QuadrupedFigures, leg: str, i: int)
 def _add_contact_sensor(spec: mujoco.MjSpec, name: str, kind: mujoco.mjtObj, of: str) -> None:
     """Number of contacts of a geom or a body."""
     spec.add_sensor(
-        name=name, type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=kind, objname=of, intprm=[1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 0, 1]
+        name=name,
+        type=mujoco.mjtSensor.mjSENS_CONTACT,
+        objtype=kind,
+        objname=of,
+        intprm=[1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 0, 1],
     )

@@ -96,8 +96,9 @@ class TestEveryFamily:
             for n, spread in zip(family_of(name).observation_names, np.ptp(observations[:, 0], axis=0), strict=True)
             if spread == 0
         ]
-        # The cheetah moves in the x-z plane; RoML publishes the torso's y all the same.
-        assert constant == (["torso_y [m]"] if name == "half_cheetah_mass" else [])
+        # The cheetah moves in the x-z plane; RoML publishes the torso's y all the same. A command lasts an episode.
+        commands = ["command_vx [m/s]", "command_vy [m/s]", "command_wz [rad/s]"]
+        assert constant == {"half_cheetah_mass": ["torso_y [m]"], "quadruped": commands}.get(name, [])
 
     def test_what_step_returns_is_not_shared_memory(self, name: str):
         family = family_of(name)
@@ -111,13 +112,13 @@ class TestEveryFamily:
 
     def test_every_parameter_has_an_effect_but_not_on_the_first_observation(self, name: str):
         family = family_of(name)
-        neutral = family.neutral()
+        task = family.sample(1, np.random.default_rng(6))[0]  # a payload's place matters where there is a payload
         for parameter in family.parameters:
             for value in (parameter.distribution.low, parameter.distribution.high):
-                if value == parameter.neutral:
+                if value == task.values[parameter.name]:
                     continue
-                other = family.task({parameter.name: value})
-                observations, rewards = rollout(family, [neutral, other], 30)
+                other = family.task({**task.values, parameter.name: value})
+                observations, rewards = rollout(family, [task, other], 30)
                 np.testing.assert_array_equal(observations[0, 0], observations[0, 1])
                 edits = parameter.law.edit is not None
                 assert np.array_equal(observations[:, 0], observations[:, 1]) != edits
@@ -180,7 +181,8 @@ class TestEveryFamily:
             action = rng.uniform(-1.5, 1.5, (3, 2, family.action_size)) * family.action_high
             env.step(action)
             for i, (model, data) in enumerate(zip(models, singles, strict=True)):
-                applied = np.clip(action.reshape(6, -1)[i], family.action_low, family.action_high)
+                scaled = family.action_scale * action.reshape(6, -1)[i]
+                applied = np.clip(scaled, family.action_low, family.action_high)
                 if name == "point_goal":
                     data.qvel[:] = applied / model.opt.timestep
                 else:

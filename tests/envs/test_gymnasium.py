@@ -38,6 +38,9 @@ def test_vector_env_is_the_batch_and_equals_single_envs(name: str):
     for i, single in enumerate(singles):
         single.reset(options={"task": envs.unwrapped.tasks[i]})
         single._env.batch.qpos[0], single._env.batch.qvel[0] = batch.qpos[i], batch.qvel[i]
+        single._env._state.keys[0] = envs.unwrapped._env._state.keys[i]
+        for memory, of_batch in zip(*(env._state.memory for env in (single._env, envs.unwrapped._env)), strict=True):
+            single._env._state.memory[memory][0] = envs.unwrapped._env._state.memory[of_batch][i]
         single._env.batch.forward()
     rng = np.random.default_rng(0)
     for _ in range(10):
