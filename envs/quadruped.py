@@ -274,16 +274,22 @@ def joint_number(value: float) -> int:
     return int(value)
 
 
-def set_joints(spec: mujoco.MjSpec, value: float, field: str) -> None:
-    """Damping (N m s/rad) or friction loss (N m) of all joints; armature is a factor."""
+def set_joint_damping(spec: mujoco.MjSpec, damping: float) -> None:
+    """Of every joint, besides kd, N m s/rad."""
     for name in JOINTS:
-        joint = spec.joint(name)
-        if field == "armature":
-            joint.armature *= value
-        elif field == "damping":
-            joint.damping[0] = value
-        else:
-            joint.frictionloss = value
+        spec.joint(name).damping[0] = damping
+
+
+def set_joint_friction(spec: mujoco.MjSpec, loss: float) -> None:
+    """Friction loss of every joint, N m."""
+    for name in JOINTS:
+        spec.joint(name).frictionloss = loss
+
+
+def scale_armature(spec: mujoco.MjSpec, factor: float) -> None:
+    """Multiply the rotors' inertia as every joint feels it."""
+    for name in JOINTS:
+        spec.joint(name).armature *= factor
 
 
 def move_centre(spec: mujoco.MjSpec, displacement: float, axis: int) -> None:
@@ -395,7 +401,7 @@ def parameters(settings: QuadrupedSettings) -> tuple[Parameter, ...]:
             "N m s/rad",
             settings.joint_damping,
             GO1.joint_damping,
-            Law("of every joint, besides kd", partial(set_joints, field="damping")),
+            Law("of every joint, besides kd", set_joint_damping),
             0.0,
         ),
         *_vary(
@@ -403,7 +409,7 @@ def parameters(settings: QuadrupedSettings) -> tuple[Parameter, ...]:
             "N m",
             settings.joint_friction,
             GO1.joint_friction,
-            Law("friction loss of every joint", partial(set_joints, field="frictionloss")),
+            Law("friction loss of every joint", set_joint_friction),
             0.0,
         ),
         *_vary(
@@ -411,7 +417,7 @@ def parameters(settings: QuadrupedSettings) -> tuple[Parameter, ...]:
             "1",
             settings.armature,
             1.0,
-            Law("rotor inertia of every joint x value", partial(set_joints, field="armature")),
+            Law("rotor inertia of every joint x value", scale_armature),
             0.0,
         ),
         *(
