@@ -69,8 +69,10 @@ class BatchedEnv:
         self._episodes = np.zeros(num_sims, dtype=np.int64)
         self._clock = np.zeros(num_sims, dtype=np.int64)
         self._changes: list[_Stage] = []
+        self._state.steps = np.zeros(num_sims, dtype=np.int64)
+        self._state.keys = np.zeros(num_sims, dtype=np.uint64)
+        self._state.memory = {name: np.zeros((num_sims, *shape)) for name, shape in family.memory.items()}
         self._warnings = np.zeros(num_sims, dtype=np.int64)
-        self._steps = np.zeros(num_sims, dtype=np.int64)
         self._active = np.zeros(num_sims, dtype=bool)
         self._observations = np.zeros((num_sims, family.observation_size), dtype=np.float32)
         self.num_faults = 0
@@ -83,8 +85,9 @@ class BatchedEnv:
     def _bind_fields(self) -> None:
         """Ask for every field that the family reads: a call fills only the derived fields that were bound before it."""
         family = self.family
+        rewards = (term.function for term in family.rewards.values())
         with np.errstate(all="ignore"):  # of a robot that has not been reset yet
-            for function in (family.observe, family.terminate, *(term.function for term in family.rewards.values())):
+            for function in (family.update, family.observe, family.terminate, *rewards):
                 if function is not None:
                     function(self._state)
 
@@ -107,7 +110,7 @@ class BatchedEnv:
             self._enter(first, first.sims)
         if self.family.edits_model:
             self.batch.set_models(list(self._models))
-        self._episodes[:] = self._steps[:] = self._clock[:] = 0
+        self._episodes[:] = self._state.steps[:] = self._clock[:] = 0
         self._active[:] = False
 
     def _stages(self, m: int) -> list[_Stage]:
@@ -129,7 +132,7 @@ class BatchedEnv:
 
     def _change(self) -> None:
         """Let the tasks be what they have changed into, for every env by the steps of its own trial."""
-        clock = (self._episodes - 1) * self.family.horizon + self._steps
+        clock = (self._episodes - 1) * self.family.horizon + self._state.steps
         changed = False
         for stage in self._changes:
             due = (self._clock[stage.sims] < stage.start) & (stage.start <= clock[stage.sims])
@@ -153,7 +156,7 @@ class BatchedEnv:
         chosen = np.ones(self.batch.nsim, dtype=bool) if envs is None else envs.reshape(-1)
         ids = np.flatnonzero(chosen)
         self._episodes[ids] += 1
-        self._steps[ids] = 0
+        self._state.steps[ids] = 0
         if self._changes:
             self._change()
         self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
@@ -162,6 +165,8 @@ class BatchedEnv:
             if sims.size:
                 model = self._models[sims[0]]
                 self._state.qpos[sims], self._state.qvel[sims] = self.family.reset(model, rng, sims.size)
+                if self.family.noisy:
+                    self._state.keys[sims] = rng.integers(2**64, size=sims.size, dtype=np.uint64)
         self.batch.forward(ids)  # derived fields, and the solver's warm start as mj_forward leaves it
         self._warnings = self._count_warnings()
         self._active[chosen] = True
@@ -169,8 +174,10 @@ class BatchedEnv:
         for name, before in self._state.previous.items():
             before[ids] = getattr(self._state, name)[ids]
         self._state.action[ids] = 0.0
-        for sums in self.term_sums.values():
-            sums[ids] = 0.0
+        for zeroed in (*self._state.memory.values(), *self.term_sums.values()):
+            zeroed[ids] = 0.0
+        if self.family.begin is not None:
+            self.family.begin(self._state, ids)
         self._observations[ids] = self.family.observe(self._state)[ids]
         return self._shape(self._observations).copy()
 
@@ -188,12 +195,14 @@ class BatchedEnv:
         family.actuate(state)
         all_active = was_active.all()
         self.batch.step(None if all_active else np.flatnonzero(was_active), nstep=family.frame_skip)
-        self._steps += was_active
+        state.steps += was_active
+        if family.update is not None:
+            family.update(state)
         faulted = self._faults(was_active)
         sound = was_active & ~faulted
         rewards = self._reward(sound)
         terminated = np.zeros_like(sound) if family.terminate is None else family.terminate(state) & sound
-        truncated = (self._steps >= family.horizon) & sound & ~terminated
+        truncated = (state.steps >= family.horizon) & sound & ~terminated
         observations = family.observe(state)
         np.copyto(self._observations, observations, where=sound[:, None], casting="same_kind")
         self._active = sound & ~terminated & ~truncated
@@ -214,8 +223,9 @@ class BatchedEnv:
                 bad = int(np.flatnonzero(~np.isfinite(value))[0])
                 task = self.tasks[bad // self.envs_per_task]
                 raise SimulationFault(
-                    f"reward term {name!r} of family {self.family.name!r} is {value[bad]} at step {self._steps[bad]} "
-                    f"of task {dict(task.values)}, and MuJoCo reports no fault: mend the term's function"
+                    f"reward term {name!r} of family {self.family.name!r} is {value[bad]} "
+                    f"at step {self._state.steps[bad]} of task {dict(task.values)}, "
+                    "and MuJoCo reports no fault: mend the term's function"
                 )
             self.term_sums[name] += value
             total += value

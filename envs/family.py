@@ -82,6 +82,12 @@ class State:
     """[S, act] the action that was applied: scaled, then clipped."""
     task: dict[str, Array]
     """[S] each parameter's value, by name."""
+    steps: Array
+    """[S] int64, control steps taken in the running episode."""
+    keys: Array
+    """[S] uint64, what `metarl.envs.noise` makes an episode's randomness from; zero unless the family is `noisy`."""
+    memory: dict[str, Array]
+    """[S, ...] what the family declares as its memory, by name; zero when an episode starts."""
     dt: float
     """Control step, s."""
 
@@ -162,7 +168,7 @@ class TaskFamily:
     terminate: StateFunction | None = None
     """[S] bool, True where the episode ends for good; None: never."""
     actuate: Callable[[State], None] = drive_controls
-    """Writes the action into the simulation."""
+    """Writes the action into the simulation, before each control step."""
     layout: tuple[str, ...] = ()
     """Parameters that decide the model's layout (how many bodies, joints, motors); tasks of one share a batch."""
     changes: Changes | None = None
@@ -171,6 +177,14 @@ class TaskFamily:
     """Last edit of a task's robot, after those of its parameters; None: none."""
     previous: tuple[str, ...] = ()
     """MjData fields that are kept from before the control step, as `state.previous`."""
+    memory: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes, without the S in front, of what is remembered over an episode, by name: `State.memory`."""
+    begin: Callable[[State, Array], None] | None = None
+    """(state, ids) -> None; fills the memory of the simulations `ids` when their episode starts, before observation."""
+    update: Callable[[State], None] | None = None
+    """Brings the memory up to date after each control step, before rewards, termination and observation."""
+    noisy: bool = False
+    """Whether `State.keys` are drawn, one number an episode from the task's generator, after the start."""
     settings: Any = field(default=None, compare=False)
     """The settings that the family was made from."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from metarl.envs import ant, ant_legs, half_cheetah, humanoid, point_goal, walkers
+from metarl.envs import ant, ant_legs, half_cheetah, humanoid, point_goal, quadruped, walkers
 from metarl.envs.family import TaskFamily
 from metarl.envs.settings import (
     AntCrippledSettings,
@@ -24,6 +24,7 @@ from metarl.envs.settings import (
     HopperParametersSettings,
     HumanoidDirectionSettings,
     PointGoalSettings,
+    QuadrupedSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
 )
@@ -46,6 +47,7 @@ FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
     HopperParametersSettings: walkers.hopper_parameters,
     Walker2dParametersSettings: walkers.walker2d_parameters,
     Walker2dLimbsSettings: walkers.walker2d_limbs,
+    QuadrupedSettings: quadruped.quadruped,
 }
 
 

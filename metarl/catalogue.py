@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import typing
 from collections.abc import Iterable, Sequence
 from typing import get_type_hints
 
@@ -69,5 +70,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def _kind(annotation: object) -> str:
+    if typing.get_origin(annotation) is tuple:
+        return " ".join("..." if entry is ... else entry.__name__ for entry in typing.get_args(annotation))
     choices = getattr(annotation, "__args__", ())
     return "|".join(map(str, choices)) if choices else getattr(annotation, "__name__", str(annotation))

@@ -263,6 +263,8 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
             raise UsageError(
                 f"{key} is {value!r}, {_kind(value)}; it must be a list, each entry {_expected(arguments[0])}"
             )
+        if ... not in arguments and len(value) != len(arguments):
+            raise UsageError(f"{key} is {list(value)}; it must be a list of {len(arguments)} numbers")
         return tuple(coerce(entry, arguments[0], f"{key}[{i}]") for i, entry in enumerate(value))
     converted = _number(value, annotation) if annotation in (int, float) else value
     if type(converted) is not annotation or (annotation is float and not math.isfinite(converted)):

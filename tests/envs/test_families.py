@@ -21,6 +21,7 @@ PUBLISHED_CONSTANTS = {
     "half_cheetah_mass": r"^torso_y \[m\]$",  # the cheetah moves in the x-z plane; RoML publishes it all the same
     "ant_goal": "^(world|torso|stub_.|upper_leg_.)_contact",  # of bodies that touch nothing here
     "ant_legs": r"(hip|ankle)_[56]|_is_there",  # of the neutral ant's four legs
+    "quadruped": "^command_",  # lasts an episode
     "humanoid_direction": r"_mass \[kg\]$|_contact_",
 }
 """What Gymnasium or a paper observes though it is constant, or is in a short rollout, as a pattern of names."""
@@ -121,12 +122,14 @@ class TestEveryFamily:
 
     def test_every_parameter_has_the_effect_that_it_claims(self, name: str):
         family = dataclasses.replace(family_of(name), terminate=None)  # some show in a fall only: a torso's friction
-        neutral, changed = family.neutral(), []
+        changed, plain = [], family.neutral()
+        if name == "quadruped":  # a payload's place matters where there is a payload
+            plain = family.sample(1, np.random.default_rng(6))[0]
         for p in family.parameters:
             chosen = p.distribution
             values = chosen.values if isinstance(chosen, Choice) else (chosen.quantile(0.05), chosen.quantile(0.95))
-            changed += [(p, family.task({p.name: value})) for value in values if value != p.neutral]
-        observations, rewards = rollout(family, [neutral, *(task for _, task in changed)], 150)
+            changed += [(p, family.task({**plain.values, p.name: v})) for v in values if v != plain.values[p.name]]
+        observations, rewards = rollout(family, [plain, *(task for _, task in changed)], 150)
         shown = {p.name: [False, False] for p in family.parameters}
         for i, (p, _) in enumerate(changed, start=1):
             if family.settle is None:  # otherwise the robot's size shows in the height at which it starts
@@ -220,7 +223,8 @@ class TestEveryFamily:
         for _ in range(25):
             action = rng.uniform(-1.5, 1.5, (3, 2, family.action_size)) * family.action_high
             env.step(action)
-            applied = np.clip(action, family.action_low, family.action_high)[np.concatenate(env.indices)].reshape(6, -1)
+            applied = np.clip(family.action_scale * action, family.action_low, family.action_high)
+            applied = applied[np.concatenate(env.indices)].reshape(6, -1)
             for (batch, sim), (model, data), own in zip(sims, singles, applied, strict=True):
                 if name == "point_goal":
                     data.qvel[:] = own / model.opt.timestep

@@ -40,6 +40,10 @@ def test_vector_env_is_the_batch_and_equals_single_envs(name: str):
             singles[i].reset(options={"task": envs.unwrapped.tasks[i]})
             batch = singles[i]._env.shards[0].batch
             batch.qpos[0], batch.qvel[0] = shard.batch.qpos[sim], shard.batch.qvel[sim]
+            state = singles[i]._env.shards[0]._state
+            state.keys[0] = shard._state.keys[sim]
+            for memory, values in shard._state.memory.items():
+                state.memory[memory][0] = values[sim]
             batch.forward()
     rng = np.random.default_rng(0)
     for _ in range(10):
