@@ -34,14 +34,18 @@ from metarl.tracking import read_metrics
 from metarl.trial import stream
 
 NAME = "short_runs"
+MOST = 10
+"""Tasks, and envs a task: more iterations of less data."""
 SHARE = 0.15
 """Of the iterations that are counted as the start, and as the end."""
 RESAMPLES = 2000
 
 
 def shortened(config: RunConfig, env_steps: int) -> RunConfig:
-    """The preset, ended after so many env steps at most, on one thread, with a small evaluation."""
+    """The preset with less data an iteration, ended after so many env steps, on one thread, with a small evaluation."""
     t = config.training
+    if t.tasks * t.envs_per_task > MOST**2:
+        t = dataclasses.replace(t, tasks=min(t.tasks, MOST), envs_per_task=min(t.envs_per_task, MOST))
     a_trial = make_family(config.family).horizon * t.tasks * t.envs_per_task * (t.adaptations + 1)
     return dataclasses.replace(
         config,

@@ -9,7 +9,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, RewardTerm, State, TaskFamily, load_spec
+from metarl.envs.family import Array, Changes, RewardTerm, State, TaskFamily, load_spec
 from metarl.envs.locomotion import (
     control_cost,
     force_names,
@@ -253,6 +253,7 @@ def ant_crippled(settings: AntCrippledSettings) -> TaskFamily:
         name="ant_crippled",
         description="Ant with a leg that fails, forwards as fast as it can",
         parameters=(leg,),
+        changes=Changes.of(settings, "crippled_leg"),
     )
 
 

@@ -130,9 +130,13 @@ class Changes:
     gap: tuple[int, int]
     """Fewest and most control steps before each change, and between two."""
 
+    @staticmethod
+    def of(settings: Any, *parameters: str) -> Changes | None:
+        """What a family's settings `changes` and `change_gap` ask for; None if they ask for none."""
+        return Changes(parameters, settings.changes, settings.change_gap) if settings.changes else None
+
     def __post_init__(self) -> None:
-        low, high = self.gap
-        if self.count < 1 or not 1 <= low <= high:
+        if self.count < 1 or len(self.gap) != 2 or not 1 <= self.gap[0] <= self.gap[1]:
             raise ValueError(
                 f"changes: need at least 1 change and a gap of 1 <= low <= high steps, got {self.count} and {self.gap}"
             )

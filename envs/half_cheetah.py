@@ -10,7 +10,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, RewardTerm, State, TaskFamily, load_spec
+from metarl.envs.family import Array, Changes, RewardTerm, State, TaskFamily, load_spec
 from metarl.envs.locomotion import control_cost, gymnasium_model
 from metarl.envs.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
@@ -204,6 +204,7 @@ def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
         name="half_cheetah_mass",
         description="HalfCheetah of unknown mass, forwards as fast as it can",
         parameters=(mass,),
+        changes=Changes.of(settings, "mass_scale"),
         observe=observe_with_torso,
         observation_names=(*OBSERVATION_NAMES, "torso_x [m]", "torso_y [m]", "torso_z [m]"),
     )
@@ -225,6 +226,7 @@ def half_cheetah_disabled_joint(settings: HalfCheetahDisabledJointSettings) -> T
         name="half_cheetah_disabled_joint",
         description="HalfCheetah with a motor that fails, forwards as fast as it can",
         parameters=(joint,),
+        changes=Changes.of(settings, "disabled_joint"),
     )
 
 

@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import noise
-from metarl.envs.family import Array, RewardTerm, State, TaskFamily
+from metarl.envs.family import Array, Changes, RewardTerm, State, TaskFamily
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
 from metarl.envs.quadruped_robot import FOOT_CONTACTS, JOINTS, QuadrupedFigures, build
 from metarl.envs.settings import QuadrupedSettings
@@ -476,6 +476,7 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
         description="quadruped (Go1) that follows velocity commands, whatever its load, motors and ground",
         base=base(settings).copy,
         parameters=varied,
+        changes=Changes.of(settings, *settings.changing),
         observe=functools.partial(observe, sensors=sensors, deviations=deviations if "sensor_noise" in names else None),
         observation_names=tuple(element for sensor in sensors for element in ELEMENTS[sensor]),
         rewards={name: RewardTerm(function, weight * DT) for name, (function, weight) in REWARDS.items()},

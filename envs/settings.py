@@ -63,6 +63,10 @@ class HalfCheetahMassSettings:
     """Factor on the policy's action before it is clipped to [-1, 1]."""
     horizon: int = 200
     """Steps an episode."""
+    changes: int = 0
+    """Times that the mass becomes another while a task lasts. 0: never."""
+    change_gap: tuple[int, int] = (100, 300)
+    """Fewest and most control steps before each change, and between two."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,10 @@ class HalfCheetahDisabledJointSettings:
     """Factor on the policy's action before it is clipped to [-1, 1]."""
     horizon: int = 200
     """Steps an episode."""
+    changes: int = 0
+    """Times that another motor fails instead while a task lasts. 0: never."""
+    change_gap: tuple[int, int] = (100, 300)
+    """Fewest and most control steps before each change, and between two."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +187,10 @@ class AntCrippledSettings:
     """Factor on the policy's action before it is clipped to [-1, 1]."""
     horizon: int = 200
     """Steps an episode."""
+    changes: int = 0
+    """Times that another leg fails instead while a task lasts. 0: never."""
+    change_gap: tuple[int, int] = (100, 300)
+    """Fewest and most control steps before each change, and between two."""
 
 
 @dataclass(frozen=True)
@@ -362,6 +374,12 @@ class QuadrupedSettings:
     """Radians from home that an action of 1 asks of a joint; clipped to 0.8 rad."""
     horizon: int = 250
     """Steps an episode, 0.02 s each; 1000 is usual where nothing adapts."""
+    changes: int = 0
+    """Times that the parameters of `changing` become others while a task lasts. 0: never."""
+    changing: tuple[str, ...] = ("payload_mass",)
+    """Parameters that change: a payload is dropped, the ground is another, a joint fails."""
+    change_gap: tuple[int, int] = (125, 375)
+    """Fewest and most control steps before each change, and between two."""
 
 
 FamilySettings = (

@@ -11,7 +11,13 @@ import pytest
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Change, Changes, Task, TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
+from metarl.envs.settings import (
+    AntCrippledSettings,
+    HalfCheetahDisabledJointSettings,
+    HalfCheetahMassSettings,
+    HalfCheetahVelocitySettings,
+    QuadrupedSettings,
+)
 
 HORIZON = 10
 MASS = make_family(HalfCheetahMassSettings(horizon=HORIZON))
@@ -79,6 +85,38 @@ def test_a_task_without_changes_has_the_name_that_it_had_before_there_were_chang
     task = make_family(HalfCheetahVelocitySettings()).task({"target_velocity": 1.5})
     assert task.to_json() == '{"family": "half_cheetah_velocity", "values": {"target_velocity": 1.5}}'
     assert LATER.id != Task(MASS.name, LATER.values).id
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameters"),
+    [
+        (HalfCheetahMassSettings(changes=1), {"mass_scale"}),
+        (HalfCheetahDisabledJointSettings(changes=2), {"disabled_joint"}),
+        (AntCrippledSettings(changes=1), {"crippled_leg"}),
+        (QuadrupedSettings(changes=1, changing=("payload_mass", "friction")), {"payload_mass", "friction"}),
+    ],
+)
+def test_a_family_that_says_so_changes(settings, parameters: set[str]):
+    family = make_family(settings)
+    for task in family.sample(3, np.random.default_rng(0)):
+        assert len(task.changes) == settings.changes
+        assert all(set(change.values) == parameters for change in task.changes)
+        low, high = settings.change_gap
+        assert low <= task.changes[0].step <= high
+    assert make_family(dataclasses.replace(settings, changes=0)).changes is None
+
+
+def test_a_dropped_payload_lightens_the_quadruped_in_the_middle_of_an_episode():
+    family = make_family(QuadrupedSettings(horizon=40))
+    env = BatchedEnv(family, 1, 1, threads=1)
+    heavy = {"payload_mass": 5.0}
+    env.set_tasks([Task(family.name, heavy, (Change(20, {"payload_mass": 0.0}),))])
+    env.reset([np.random.default_rng(0)])
+    masses = []
+    for _ in range(40):
+        env.step(np.zeros((1, 1, family.action_size)))
+        masses.append(env.batch.get_model(0).body_subtreemass[1])
+    assert masses[19] - masses[20] == pytest.approx(5.0) and len(set(masses)) == 2
 
 
 @pytest.mark.parametrize(
