@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 
 import gymnasium
+import mujoco
 import numpy as np
 import torch
 
@@ -29,7 +30,13 @@ from metarl.agents.settings import MamlSettings
 from metarl.config import RunConfig, TrainingSettings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
-from metarl.envs.settings import FamilySettings, HalfCheetahDirectionSettings, HalfCheetahVelocitySettings
+from metarl.envs.settings import (
+    FAMILY_SETTINGS,
+    FamilySettings,
+    HalfCheetahDirectionSettings,
+    HalfCheetahVelocitySettings,
+    QuadrupedSettings,
+)
 from metarl.envs.sharded import ShardedEnv
 from metarl.provenance import provenance
 from metarl.run import Run
@@ -38,6 +45,7 @@ from metarl.trial import run_trial, stream, streams, torch_stream
 
 TASKS, ENVS = 40, 20
 GYMNASIUM_ENVS, GYMNASIUM_STEPS = 16, 500
+FAMILY_STEPS = 10  # of every family, timed
 ROUNDS = 5
 REFERENCE_PHYSICS = 72.7e3  # env steps/s of the machine that the reference times come from
 REFERENCE_ITERATION_S = 16.7  # pytorch-maml-rl, HalfCheetahDir, 40 tasks x 20 rollouts x H 100 x 2 shots, two workers
@@ -84,37 +92,47 @@ def make_run(settings: FamilySettings, agent: MamlSettings) -> tuple[Run, Sharde
     return Run(Path(), config, family, learner, 0, 0), ShardedEnv(family, TASKS, ENVS)
 
 
-def physics_seconds(env: BatchedEnv, actions: np.ndarray) -> float:
-    """Replaying actions [T, S, act] through `mujoco.batch` alone."""
-    env.reset(streams(1, "physics", 0, TASKS))
-    ctrl, batch, skip = env.batch.bind("ctrl"), env.batch, env.family.frame_skip
+def physics_rate(env: BatchedEnv, actions: np.ndarray) -> float:
+    """Env steps/s of replaying the control signals of actions [T, M, N, act] through `mujoco.batch` alone."""
+    ctrl, batch, skip, signals = env.batch.bind("ctrl"), env.batch, env.family.frame_skip, []
+    env.reset(streams(1, "benchmark", 0, TASKS))
+    for action in actions:
+        env.step(action)
+        signals.append(ctrl.copy())
+    env.reset(streams(1, "benchmark", 0, TASKS))
 
     def replay() -> None:
-        for action in actions:
-            ctrl[:] = action
+        for signal in signals:
+            ctrl[:] = signal
             batch.step(nstep=skip)
 
-    return seconds(replay)
+    return len(signals) * batch.nsim / seconds(replay)
 
 
 def record_shot(run: Run, env: ShardedEnv) -> tuple[float, np.ndarray]:
-    """Seconds of a shot with the policy in the loop, and the clipped actions [T, S, act] that it applied."""
+    """Env steps/s of a shot with the policy in the loop, and its actions [T, M, N, act]."""
     results, rngs = [], streams(1, "benchmark", 0, TASKS)
     took = seconds(lambda: results.append(run_trial(env, run.agent, rngs, adaptations=0)))
-    actions = results[0].trial.rollouts[0].actions.numpy().reshape(env.family.horizon, TASKS * ENVS, -1)
-    return took, np.clip(actions, env.family.action_low, env.family.action_high).astype(np.float64)
+    rollout = results[0].trial.rollouts[0]
+    return float(rollout.valid.sum()) / took, rollout.actions.numpy()
 
 
-def collection() -> list[Figure]:
-    run, env = make_run(HalfCheetahVelocitySettings(), MamlSettings())
+def collection_ratios(settings: FamilySettings, agent: MamlSettings) -> tuple[list[float], Run, ShardedEnv]:
+    """Rate with the policy in the loop over that of pure physics, by round."""
+    run, env = make_run(settings, agent)
     tasks, physics = run.family.sample(TASKS, stream(1, "tasks")), BatchedEnv(run.family, TASKS, ENVS)
     env.set_tasks(tasks)
     physics.set_tasks(tasks)
     record_shot(run, env)
     ratios = []
     for _ in range(ROUNDS):
-        took, actions = record_shot(run, env)
-        ratios.append(physics_seconds(physics, actions) / took)
+        rate, actions = record_shot(run, env)
+        ratios.append(rate / physics_rate(physics, actions))
+    return ratios, run, env
+
+
+def collection() -> list[Figure]:
+    ratios, run, env = collection_ratios(HalfCheetahVelocitySettings(), MamlSettings())
     against = {mode: against_gymnasium(mode, run, env) for mode in ("sync", "async")}
     best = min(against, key=lambda mode: median(against[mode]))
     name = f"collection with the policy / Gymnasium's {best} mode, the faster of its two"
@@ -122,6 +140,13 @@ def collection() -> list[Figure]:
         Figure("collection with the policy / pure physics (HalfCheetah 40 x 20)", median(ratios), 0.90, rounds=ratios),
         Figure(name, median(against[best]), 3.0, "x", rounds=against[best]),
     ]
+
+
+def on_other_robots() -> list[Figure]:
+    """Collection on the quadruped, with a policy whose noise leaves it standing."""
+    agent = MamlSettings(initial_std=0.2, output_gain=0.01)
+    flat, _, _ = collection_ratios(QuadrupedSettings(horizon=50), agent)
+    return [Figure("collection with the policy / pure physics (quadruped, flat)", median(flat), 0.85, rounds=flat)]
 
 
 def against_gymnasium(mode: str, run: Run, env: ShardedEnv) -> list[float]:
@@ -134,7 +159,7 @@ def against_gymnasium(mode: str, run: Run, env: ShardedEnv) -> list[float]:
     ratios = []
     for _ in range(ROUNDS):
         theirs = actions.shape[0] * actions.shape[1] / seconds(lambda: [envs.step(action) for action in actions])
-        ours = run.family.horizon * TASKS * ENVS / record_shot(run, env)[0]
+        ours = record_shot(run, env)[0]
         ratios.append(ours / theirs)
         print(f"env steps/s: ours {ours / 1e3:.1f}k, Gymnasium {mode} {theirs / 1e3:.1f}k", flush=True)
     envs.close()
@@ -150,8 +175,9 @@ def iteration(name: str, settings: FamilySettings, agent: MamlSettings, bar: flo
     _, actions = record_shot(run, env)
     ratios = []
     for _ in range(ROUNDS):
-        replayed = 2 * physics_seconds(physics, actions)
-        ratios.append(replayed / seconds(lambda: iterate(run, env, counters)))
+        rate, before = physics_rate(physics, actions), counters.env_steps
+        took = seconds(lambda: iterate(run, env, counters))
+        ratios.append((counters.env_steps - before) / took / rate)
     return Figure(
         f"whole {name} iteration / pure physics (H {run.family.horizon})", median(ratios), bar, rounds=ratios
     ), ratios
@@ -175,6 +201,36 @@ def iterations() -> list[Figure]:
     ]
 
 
+def family_costs(name: str) -> tuple[float, float]:
+    """Compiling 40 fresh tasks over the steps alone of an iteration's two shots, and the KB of a task's model."""
+    family = make_family(FAMILY_SETTINGS[name]())
+    tasks, compiled = family.sample(TASKS, stream(1, "tasks")), []
+    compiling = median(seconds(lambda: compiled.append([family.compile(t) for t in tasks])) for _ in range(3))
+    env = ShardedEnv(family, TASKS, ENVS, at_once=1)
+    env.set_tasks(tasks)
+    env.reset(streams(1, "benchmark", 0, TASKS))
+    shape = (FAMILY_STEPS, TASKS, ENVS, family.action_size)
+    actions = stream(1, "actions").uniform(family.action_low, family.action_high, shape) / family.action_scale
+    stepping = seconds(lambda: [env.step(action) for action in actions]) / FAMILY_STEPS
+    share = compiling / (2 * family.horizon * stepping) if family.edits_model else 0.0
+    size = max(mujoco.mj_sizeModel(model) for model in compiled[0]) / 1e3
+    print(
+        f"{name:<30} 40 tasks {compiling * 1e3:6.1f} ms, {share:6.2%} of the steps; {size:6.1f} KB a task", flush=True
+    )
+    return share, size
+
+
+def families() -> list[Figure]:
+    costs = {name: family_costs(name) for name in FAMILY_SETTINGS}
+    (share, dearest), (size, largest) = (max((cost[i], name) for name, cost in costs.items()) for i in range(2))
+    return [
+        Figure(
+            f"compiling 40 tasks / steps of an iteration ({dearest}, the dearest)", 100 * share, 10, "%", at_most=True
+        ),
+        Figure(f"a task's model ({largest}, the largest)", size, 200, "KB", at_most=True),
+    ]
+
+
 def memory() -> Figure:
     """Peak memory of a process that trains one iteration of 40 x 20 x 200."""
     out = subprocess.run([sys.executable, "-m", "benchmarks", "--memory"], capture_output=True, text=True, check=True)
@@ -193,7 +249,7 @@ def main() -> None:
         one_iteration()
         return
     began = time.perf_counter()
-    figures = [*collection(), *iterations(), memory()]
+    figures = [*collection(), *iterations(), *on_other_robots(), *families(), memory()]
     for figure in figures:
         print(figure.line())
     print(f"took {time.perf_counter() - began:.0f} s; written to {RESULT}")
