@@ -51,6 +51,7 @@ class BatchedEnv:
         self._state.dt = family.frame_skip * self._neutral.opt.timestep
         self._state.previous_qpos = np.zeros((num_sims, self._neutral.nq))
         self._state.action = np.zeros((num_sims, family.action_size))
+        self._state.task_index = np.repeat(np.arange(num_tasks), envs_per_task)
         self._warnings = np.zeros(num_sims, dtype=np.int64)
         self._steps = np.zeros(num_sims, dtype=np.int64)
         self._active = np.zeros(num_sims, dtype=bool)
@@ -66,7 +67,8 @@ class BatchedEnv:
         """Ask for every field that the family reads: a call fills only the derived fields that were bound before it."""
         family = self.family
         with np.errstate(all="ignore"):  # of a robot that has not been reset yet
-            for function in (family.observe, family.terminate, *(term.function for term in family.rewards.values())):
+            rewards = (term.function for term in family.rewards.values())
+            for function in (family.observe, family.terminate, family.truncate, *rewards):
                 if function is not None:
                     function(self._state)
 
@@ -78,6 +80,7 @@ class BatchedEnv:
         if self.family.edits_model:
             self._models = [self.family.compile(task) for task in self.tasks]
             self.batch.set_models([model for model in self._models for _ in range(self.envs_per_task)])
+        self._state.take(self._models)
         self._state.task = {
             p.name: np.repeat([task.values[p.name] for task in self.tasks], self.envs_per_task)
             for p in self.family.parameters
@@ -127,7 +130,10 @@ class BatchedEnv:
         sound = was_active & ~faulted
         rewards = self._reward(sound)
         terminated = np.zeros_like(sound) if family.terminate is None else family.terminate(state) & sound
-        truncated = (self._steps >= family.horizon) & sound & ~terminated
+        truncated = self._steps >= family.horizon
+        if family.truncate is not None:
+            truncated |= family.truncate(state)
+        truncated &= sound & ~terminated
         observations = family.observe(state)
         np.copyto(self._observations, observations, where=sound[:, None], casting="same_kind")
         self._active = sound & ~terminated & ~truncated

@@ -6,9 +6,9 @@ import difflib
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import mujoco
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from metarl.envs.parameters import SPLITS, Parameter, Split
 
 Array = np.ndarray
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,27 @@ class State:
     """[S, act] the action that was applied: scaled, then clipped."""
     task: dict[str, Array]
     """[S] each parameter's value, by name."""
+    models: Sequence[mujoco.MjModel]
+    """[M] each task's own model."""
+    task_index: Array
+    """[S] int64, place of each simulation's task in `models`."""
     dt: float
     """Control step, s."""
 
     def __init__(self, bind: Callable[[str], Array]):
         self._bind = bind
+        self._kept: dict[Callable[..., Any], Any] = {}
+
+    def take(self, models: Sequence[mujoco.MjModel]) -> None:
+        """Hold new tasks' models, and forget what was made of the old ones."""
+        self.models = models
+        self._kept.clear()
+
+    def once(self, make: Callable[[Sequence[mujoco.MjModel]], T]) -> T:
+        """`make(models)`, made once a set of tasks."""
+        if make not in self._kept:
+            self._kept[make] = make(self.models)
+        return self._kept[make]
 
     def __getattr__(self, name: str) -> Array:
         if name.startswith("_"):
@@ -90,6 +107,30 @@ class RewardTerm:
     function: StateFunction
     """[S] values of the term."""
     weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class CurriculumRule:
+    """How the difficulty of training follows the returns (`metarl.envs.curriculum`)."""
+
+    group: str
+    """Parameter whose values climb apart from each other: the kind of ground."""
+    difficulty: str
+    """Parameter that climbs."""
+    promote_at: float
+    """Mean return of an episode from which on a group goes up a level."""
+    demote_at: float
+    """Mean return of an episode below which it goes down a level."""
+    levels: int = 10
+    name: Callable[[float], str] = "{:g}".format
+    """A group's name in the metrics."""
+
+    def __post_init__(self) -> None:
+        if self.levels < 1 or not self.demote_at <= self.promote_at:
+            raise ValueError(
+                f"a curriculum needs at least 1 level and demote_at <= promote_at, got {self.levels} levels, "
+                f"demote_at {self.demote_at:g}, promote_at {self.promote_at:g}"
+            )
 
 
 @dataclass(frozen=True)
@@ -121,8 +162,14 @@ class TaskFamily:
     """Factor on the policy's action before it is clipped."""
     terminate: StateFunction | None = None
     """[S] bool, True where the episode ends for good; None: never."""
+    truncate: StateFunction | None = None
+    """[S] bool, True where the episode is cut short of its horizon, at the end of the ground for one; None: never."""
     actuate: Callable[[State], None] = drive_controls
     """Writes the action into the simulation."""
+    edit: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None = None
+    """(specification, values): the edit that parameters of a `joint` law decide together; None: there is none."""
+    curriculum: CurriculumRule | None = None
+    """How training's difficulty follows the returns where a run asks for it; None: the family does not say."""
     settings: Any = field(default=None, compare=False)
     """The settings that the family was made from."""
 
@@ -147,13 +194,27 @@ class TaskFamily:
         """False for a family of finitely many tasks, which are trained on and evaluated on alike."""
         return any(p.continuous for p in self.parameters)
 
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that tasks can be drawn from: `ood` only where a parameter says what lies outside."""
+        return SPLITS if any(p.ood is not None for p in self.parameters) else SPLITS[:2]
+
     def sample(self, num_tasks: int, rng: np.random.Generator, split: Split = "train") -> list[Task]:
-        """Draw tasks of a split from a generator."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
+        """Draw tasks of a split from a generator; ValueError if the family lacks it."""
+        self.require_split(split)
         return [
             Task(self.name, {p.name: p.check(p.sample(rng, split)) for p in self.parameters}) for _ in range(num_tasks)
         ]
+
+    def require_split(self, split: str) -> None:
+        """ValueError, with what to do, unless tasks can be drawn from the split."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
+        if split not in self.splits:
+            raise ValueError(
+                f"family {self.name!r} has no split {split!r}, as none of its parameters says what lies outside of "
+                f"training; choose {' or '.join(self.splits)}, or give a parameter an `ood` distribution"
+            )
 
     def task(self, values: Mapping[str, float]) -> Task:
         """A task from values by name, neutral where none is named; ValueError if a name or value is wrong."""
@@ -180,7 +241,7 @@ class TaskFamily:
     @property
     def edits_model(self) -> bool:
         """False if all tasks share one model and differ in the reward only."""
-        return any(p.law.edit is not None for p in self.parameters)
+        return self.edit is not None or any(p.law.edit is not None for p in self.parameters)
 
     def compile(self, task: Task) -> mujoco.MjModel:
         """The task's own model, with every derived constant made by MuJoCo's compiler."""
@@ -188,7 +249,19 @@ class TaskFamily:
         for parameter in self.parameters:
             if parameter.law.edit is not None:
                 parameter.law.edit(spec, values[parameter.name])
+        if self.edit is not None:
+            self.edit(spec, values)
         return spec.compile()
+
+
+def read_spec(path: str) -> mujoco.MjSpec:
+    """An MJCF file without textures and materials: they are 96 % of a task's memory and 90 % of its compilation."""
+    spec = mujoco.MjSpec.from_file(path)
+    for geom in (spec.default.geom, *spec.geoms):
+        geom.material = ""
+    for element in (*spec.materials, *spec.textures):
+        spec.delete(element)
+    return spec
 
 
 def load_spec(path: str) -> mujoco.MjSpec:
@@ -197,7 +270,7 @@ def load_spec(path: str) -> mujoco.MjSpec:
     `settotalmass` would scale every edited robot back to its neutral mass, and `inertiafromgeom` would overwrite
     inertias set by hand: the neutral values are compiled once, written into the bodies, and both are cleared.
     """
-    spec = mujoco.MjSpec.from_file(path)
+    spec = read_spec(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
         neutral = spec.compile()

@@ -11,14 +11,23 @@ import mujoco
 import numpy as np
 
 from metarl.envs.family import Array, RewardTerm, State, TaskFamily, load_spec
+from metarl.envs.on_terrain import PLANAR, on_terrain
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform
-from metarl.envs.settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings, HalfCheetahVelocitySettings
+from metarl.envs.settings import (
+    HalfCheetahDirectionSettings,
+    HalfCheetahMassSettings,
+    HalfCheetahTerrainSettings,
+    HalfCheetahVelocitySettings,
+)
+from metarl.envs.terrain import Field
 
 MODEL = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
 FRAME_SKIP = 5
 RESET_POSITION = 0.1  # half-width of the uniform noise on qpos, m and rad
 RESET_VELOCITY = 0.1  # standard deviation of the noise on qvel, m/s and rad/s
 LIMB_RADIUS = 0.046  # m, of every geom but the floor
+TERRAIN_PATCH = 1.5  # m, half the side of the flat start: the robot reaches .8 m ahead and behind
+TERRAIN_LIFT = 0.15  # m, above which no start touches the ground
 JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "front_foot")
 OBSERVATION_NAMES = (
     "root_z [m]",
@@ -170,3 +179,16 @@ def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
         observe=observe_with_torso,
         observation_names=(*OBSERVATION_NAMES, "torso_x [m]", "torso_y [m]", "torso_z [m]"),
     )
+
+
+def half_cheetah_terrain(settings: HalfCheetahTerrainSettings) -> TaskFamily:
+    """Reward v - c a^2, on uneven ground."""
+    running = _family(
+        settings,
+        {"velocity": RewardTerm(velocity)},
+        name="half_cheetah_terrain",
+        description="HalfCheetah on ground that it has to find out about, forwards as fast as it can",
+        parameters=(),
+    )
+    ground = Field(settings.ground_ahead, settings.ground_behind, half_width=0.5, patch=TERRAIN_PATCH, strip=True)
+    return on_terrain(running, settings, field=ground, root=PLANAR, lift=TERRAIN_LIFT)

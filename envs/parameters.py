@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +12,9 @@ from typing import Literal, Protocol
 import mujoco
 import numpy as np
 
-Split = Literal["train", "held_out"]
-SPLITS: tuple[Split, ...] = ("train", "held_out")
+Split = Literal["train", "held_out", "ood"]
+SPLITS: tuple[Split, ...] = ("train", "held_out", "ood")
+"""Tasks of training; tasks of the same distribution that training never draws; tasks outside its range."""
 
 GRID = 2**32
 """Quantiles are drawn on a grid of this many cells: the even cells are training tasks, the odd ones are held out.
@@ -75,13 +78,20 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of finitely many values, each as likely."""
+    """One of finitely many values, each as likely unless weights are given."""
 
     values: tuple[float, ...]
+    weights: tuple[float, ...] = ()
+    """How likely each value is, relative to the others; empty: equally."""
 
     def __post_init__(self) -> None:
         if not self.values:
             raise ValueError("a choice needs at least one value, got none")
+        if self.weights and (len(self.weights) != len(self.values) or not min(self.weights) > 0):
+            raise ValueError(
+                f"a choice needs one weight greater than 0 for each of its {len(self.values)} values, "
+                f"got {list(self.weights)}"
+            )
 
     @property
     def low(self) -> float:
@@ -92,10 +102,14 @@ class Choice:
         return max(self.values)
 
     def quantile(self, u: float) -> float:
-        return self.values[int(u * len(self.values))]
+        if not self.weights:
+            return self.values[int(u * len(self.values))]
+        upto = list(itertools.accumulate(self.weights))
+        return self.values[bisect.bisect(upto, u * upto[-1], hi=len(upto) - 1)]
 
     def describe(self) -> str:
-        return "{" + ", ".join(f"{v:g}" for v in self.values) + "}"
+        shares = [f" x {w:g}" for w in self.weights] or [""] * len(self.values)
+        return "{" + ", ".join(f"{v:g}{share}" for v, share in zip(self.values, shares, strict=True)) + "}"
 
 
 def _check_range(distribution: Uniform | LogUniform) -> None:
@@ -108,11 +122,13 @@ def _check_range(distribution: Uniform | LogUniform) -> None:
 
 @dataclass(frozen=True)
 class Law:
-    """What a parameter's value does: an edit of the robot, or a quantity that the reward reads by name."""
+    """What a parameter's value does: an edit of the robot or its ground, or a quantity that the reward reads by name."""
 
     description: str
     edit: Callable[[mujoco.MjSpec, float], None] | None = None
     """Edits a fresh copy of the family's base specification; None if only the reward reads the value."""
+    joint: bool = False
+    """Whether `TaskFamily.edit` reads the value, together with others."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +143,15 @@ class Parameter:
     """The value at which the family is its base model."""
     above: float = -math.inf
     """Values must be greater than this to be physical (0 for a mass)."""
+    ood: Distribution | None = None
+    """Of out-of-distribution tasks, outside the training range; None: there this parameter is drawn as held out."""
 
     def __post_init__(self) -> None:
-        for value in (self.distribution.low, self.distribution.high, self.neutral):
-            self.check(value)
+        self.check(self.neutral)
+        for distribution in (self.distribution, self.ood):
+            if distribution is not None:
+                self.check(distribution.low)
+                self.check(distribution.high)
 
     def check(self, value: float) -> float:
         """The value as a float; ValueError if it is not a finite number above `above`."""
@@ -145,7 +166,17 @@ class Parameter:
     def continuous(self) -> bool:
         return not isinstance(self.distribution, Choice)
 
-    def sample(self, rng: np.random.Generator, split: Split) -> float:
-        """A value of the split, by the inverse of the cumulative distribution on the split's grid."""
-        cell = 2 * int(rng.integers(GRID // 2)) + SPLITS.index(split)
-        return self.distribution.quantile(cell / GRID)
+    def of_split(self, split: Split) -> Distribution:
+        """What the split's values are drawn from."""
+        return self.ood if split == "ood" and self.ood is not None else self.distribution
+
+    def sample(
+        self, rng: np.random.Generator, split: Split, within: tuple[float, float] = (0.0, 1.0)
+    ) -> float:
+        """A value of the split, by the inverse of the cumulative distribution on the split's grid.
+
+        within: between which two quantiles.
+        """
+        low, high = (int(u * (GRID // 2)) for u in within)
+        cell = 2 * int(rng.integers(low, high)) + (split != "train")
+        return self.of_split(split).quantile(cell / GRID)

@@ -11,6 +11,7 @@ from metarl.envs.settings import (
     FamilySettings,
     HalfCheetahDirectionSettings,
     HalfCheetahMassSettings,
+    HalfCheetahTerrainSettings,
     HalfCheetahVelocitySettings,
     PointGoalSettings,
 )
@@ -20,6 +21,7 @@ FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
     HalfCheetahVelocitySettings: half_cheetah.half_cheetah_velocity,
     HalfCheetahDirectionSettings: half_cheetah.half_cheetah_direction,
     HalfCheetahMassSettings: half_cheetah.half_cheetah_mass,
+    HalfCheetahTerrainSettings: half_cheetah.half_cheetah_terrain,
 }
 
 

@@ -9,6 +9,33 @@ from dataclasses import dataclass
 from typing import Literal
 
 
+TerrainKind = Literal[
+    "flat", "slope", "stairs_up", "stairs_down", "rough", "waves", "obstacles", "stepping_stones", "gaps"
+]
+
+
+@dataclass(frozen=True)
+class TerrainSettings:
+    """The ground of a family on terrain."""
+
+    kinds: tuple[TerrainKind, ...] = ("flat", "slope", "stairs_up", "stairs_down", "rough", "waves", "obstacles")
+    """Kinds of ground in training and in its held-out tasks."""
+    proportions: tuple[float, ...] = ()
+    """How often each of the kinds is drawn, relative to the others. Empty: equally often."""
+    ood_kinds: tuple[TerrainKind, ...] = ("stepping_stones", "gaps")
+    """Kinds that are never trained on: those of the split `ood`."""
+    difficulty_low: float = 0.0
+    """Lowest difficulty, in [0, 1]."""
+    difficulty_high: float = 1.0
+    """Highest difficulty, in [0, 1]."""
+    height_scan: bool = False
+    """Whether heights of the ground around the robot are observed."""
+    promote_at: float = 200.0
+    """Curriculum: mean return from which on a kind of ground goes up a level."""
+    demote_at: float = 50.0
+    """Curriculum: mean return below which it goes down a level."""
+
+
 @dataclass(frozen=True)
 class PointGoalSettings:
     """Point goal (2D navigation): reach a goal on the plane that only the reward tells of (MAML 2017)."""
@@ -65,8 +92,28 @@ class HalfCheetahMassSettings:
     """Steps an episode."""
 
 
+@dataclass(frozen=True)
+class HalfCheetahTerrainSettings(TerrainSettings):
+    """HalfCheetah running forwards on ground that it has to find out about: reward v - control cost."""
+
+    ground_ahead: float = 80.0
+    """Length of the ground ahead of the start, metres; an episode is cut a metre before its end."""
+    ground_behind: float = 20.0
+    """Length of the ground behind the start, metres."""
+    control_cost: float = 0.05
+    """Weight of the squared action, after clipping."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
 FamilySettings = (
-    PointGoalSettings | HalfCheetahVelocitySettings | HalfCheetahDirectionSettings | HalfCheetahMassSettings
+    PointGoalSettings
+    | HalfCheetahVelocitySettings
+    | HalfCheetahDirectionSettings
+    | HalfCheetahMassSettings
+    | HalfCheetahTerrainSettings
 )
 
 FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
@@ -74,5 +121,6 @@ FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
     "half_cheetah_velocity": HalfCheetahVelocitySettings,
     "half_cheetah_direction": HalfCheetahDirectionSettings,
     "half_cheetah_mass": HalfCheetahMassSettings,
+    "half_cheetah_terrain": HalfCheetahTerrainSettings,
 }
 """Every family by name."""

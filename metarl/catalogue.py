@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
-from typing import get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from metarl.envs.family import TaskFamily
+from metarl.envs.parameters import Parameter
 from metarl.envs.registry import make_family
 from metarl.envs.settings import FamilySettings
 
@@ -32,15 +33,22 @@ def show_families(settings: Iterable[FamilySettings], console: Console | None = 
 
 
 def splits(family: TaskFamily) -> str:
-    """What its held-out tasks are."""
+    """What its other splits are."""
+    outside = "; split ood lies outside of training" if "ood" in family.splits else ""
     if family.disjoint_splits:
-        return "held-out tasks are never trained on"
-    return "finitely many tasks: the held-out ones are those of training"
+        return f"held-out tasks are never trained on{outside}"
+    return f"finitely many tasks: the held-out ones are those of training{outside}"
 
 
 def parameter_rows(family: TaskFamily) -> list[tuple[str, ...]]:
     """A row a parameter."""
-    return [(p.name, p.unit, p.distribution.describe(), f"{p.neutral:g}", p.law.description) for p in family.parameters]
+    return [(p.name, p.unit, tasks(p), f"{p.neutral:g}", p.law.description) for p in family.parameters]
+
+
+def tasks(parameter: Parameter) -> str:
+    """A parameter's distribution by split; held-out values follow that of training."""
+    own = (("ood", parameter.ood),)
+    return "\n".join([parameter.distribution.describe(), *(f"{name}: {d.describe()}" for name, d in own if d)])
 
 
 def setting_rows(settings: FamilySettings) -> list[tuple[str, ...]]:
@@ -61,5 +69,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def _kind(annotation: object) -> str:
+    if get_origin(annotation) is tuple:
+        return f"list of {_kind(get_args(annotation)[0])}"
     choices = getattr(annotation, "__args__", ())
     return "|".join(map(str, choices)) if choices else getattr(annotation, "__name__", str(annotation))

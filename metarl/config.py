@@ -21,6 +21,8 @@ from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVel
 from metarl.errors import UsageError, nearest
 
 PRESETS = Path(__file__).parent / "configs"
+SPLIT_NAMES = {"train": "training", "held_out": "held-out", "ood": "out-of-distribution"}
+"""Each split in words."""
 CONFIG = "config.yaml"
 """A run's complete configuration, in its folder."""
 
@@ -47,6 +49,8 @@ class TrainingSettings:
     """Iterations between checkpoints."""
     keep_checkpoints: int = 3
     """Latest checkpoints that are kept; the best is kept besides."""
+    curriculum: bool = False
+    """Draw easy tasks first, and harder ones as returns after adaptation rise; of families that have a difficulty."""
     evaluate_every: int = 0
     """Iterations between evaluations on held-out tasks. 0: at the end only."""
 
@@ -63,8 +67,8 @@ class EvaluationSettings:
     """Adaptations in a trial; the return is reported before, between and after them."""
     seeds: tuple[int, ...] = (1, 2, 3)
     """One set of tasks a seed."""
-    split: Literal["train", "held_out"] = "held_out"
-    """Which tasks: those of training, or those that training never draws."""
+    split: Literal["train", "held_out", "ood"] = "held_out"
+    """Which tasks: those of training, those that training never draws, or those outside its range (ood)."""
     explore: bool = True
     """Act with the policy's noise; otherwise by its mean. MAML adapts by its noise, and not at all without."""
     bootstrap_samples: int = 2000
@@ -326,6 +330,8 @@ def _kind(value: Any) -> str:
 
 
 def _expected(annotation: Any) -> str:
+    if typing.get_origin(annotation) is Literal:
+        return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
     return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}[annotation]
 
 

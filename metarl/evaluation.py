@@ -14,7 +14,7 @@ from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Task, TaskFamily
-from metarl.errors import RunError
+from metarl.errors import RunError, usage_errors
 from metarl.provenance import provenance
 from metarl.run import Run, load_run
 from metarl.statistics import Array, Interval, Summary, summarise
@@ -61,7 +61,9 @@ class EvaluationResult:
             "IQM: mean of the middle half of the tasks; ±: standard deviation between tasks; [ ]: 95 % bootstrap "
             "interval over tasks, stratified by seed, of this one trained agent"
         ]
-        if not self.family.disjoint_splits:
+        if self.settings.split == "ood":
+            notes.append("these are tasks outside the range of training")
+        elif not self.family.disjoint_splits:
             notes.append(
                 f"{self.family.name} has finitely many tasks: held-out tasks are the training tasks, as in the "
                 "published protocol"
@@ -136,6 +138,8 @@ def evaluate_agent(
     the same ones. threads: of the simulation; 0 takes all cores. progress: called with a line a seed.
     """
     RunConfig(evaluation=settings).validate()
+    with usage_errors("evaluation.split"):
+        family.require_split(settings.split)
     env = BatchedEnv(family, settings.tasks, settings.envs_per_task, threads)
     tasks, returns, faults = [], [], 0
     for done, seed in enumerate(settings.seeds):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metarl.checkpoint import write
+from metarl.config import SPLIT_NAMES
 from metarl.statistics import pool_tasks
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _what(result: EvaluationResult) -> str:
     family, settings = result.family, result.settings
     count, seeds = result.summary.tasks_counted, len(settings.seeds)
     if family.disjoint_splits:
-        tasks = f"{count} {'held-out' if settings.split == 'held_out' else 'training'} tasks"
+        tasks = f"{count} {SPLIT_NAMES[settings.split]} tasks"
     else:
         tasks = f"{count} draws of {len({task.id for drawn in result.tasks for task in drawn})} tasks"
     tasks += f" ({seeds} seed{'s' * (seeds != 1)}), {family.horizon} steps an episode"

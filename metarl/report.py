@@ -18,6 +18,7 @@ from rich.table import Table
 
 from metarl import figures
 from metarl.checkpoint import write
+from metarl.config import SPLIT_NAMES
 from metarl.errors import RunError, describe
 from metarl.statistics import Interval
 from metarl.tracking import METRICS, read_metrics
@@ -30,7 +31,7 @@ COLUMNS = ("rounds", "return: IQM [95 %]", "return: mean ± std", "gain: IQM [95
 
 def heading(result: EvaluationResult) -> str:
     """One line: family, split, and whose agent it is."""
-    text = f"{result.family.name}, {'held-out' if result.settings.split == 'held_out' else 'training'} tasks"
+    text = f"{result.family.name}, {SPLIT_NAMES[result.settings.split]} tasks"
     if source := result.source:
         text += f", run {source.run} at iteration {source.iteration} ({source.env_steps:,} env steps)"
     return text

@@ -12,6 +12,10 @@ from metarl.envs.registry import FAMILIES, make_family
 from metarl.envs.settings import FAMILY_SETTINGS
 
 FAMILY_NAMES = list(FAMILY_SETTINGS)
+REFERENCES = {"half_cheetah_terrain": {"terrain_kind": 4.0, "terrain_difficulty": 0.5}}
+"""Values beside which every parameter has an effect, where the neutral ones are not: flat ground has no difficulty."""
+PUSHES = {"half_cheetah_terrain": 8.0}
+"""m/s, velocity along x at which an episode starts, where the task's effect is some way off."""
 
 
 def family_of(name: str) -> TaskFamily:
@@ -19,12 +23,13 @@ def family_of(name: str) -> TaskFamily:
 
 
 def rollout(
-    family: TaskFamily, tasks: list[Task], steps: int, seed: int = 0, threads: int = 1
+    family: TaskFamily, tasks: list[Task], steps: int, seed: int = 0, threads: int = 1, push: float = 0.0
 ) -> tuple[np.ndarray, ...]:
     """Observations [steps + 1, M, obs] and rewards [steps, M] of the tasks under the same actions and starts."""
     env = BatchedEnv(family, len(tasks), 1, threads)
     env.set_tasks(tasks)
     observations, rewards = [env.reset([np.random.default_rng(seed) for _ in tasks])], []
+    env.batch.qvel[:, 0] += push
     rng = np.random.default_rng(seed + 1)
     for _ in range(steps):
         action = rng.uniform(family.action_low, family.action_high)
@@ -111,15 +116,15 @@ class TestEveryFamily:
 
     def test_every_parameter_has_an_effect_but_not_on_the_first_observation(self, name: str):
         family = family_of(name)
-        neutral = family.neutral()
+        reference = family.task(REFERENCES.get(name, {}))
         for parameter in family.parameters:
             for value in (parameter.distribution.low, parameter.distribution.high):
-                if value == parameter.neutral:
+                if value == reference.values[parameter.name]:
                     continue
-                other = family.task({parameter.name: value})
-                observations, rewards = rollout(family, [neutral, other], 30)
+                other = family.task({**reference.values, parameter.name: value})
+                observations, rewards = rollout(family, [reference, other], 30, push=PUSHES.get(name, 0.0))
                 np.testing.assert_array_equal(observations[0, 0], observations[0, 1])
-                edits = parameter.law.edit is not None
+                edits = parameter.law.edit is not None or parameter.law.joint
                 assert np.array_equal(observations[:, 0], observations[:, 1]) != edits
                 assert not np.array_equal(rewards[:, 0], rewards[:, 1])
 
@@ -142,9 +147,10 @@ class TestEveryFamily:
         for split in ("train", "held_out"):
             tasks = family.sample(4000, np.random.default_rng(1), split)
             for p in family.parameters:
-                below = np.mean([t.values[p.name] <= p.distribution.quantile(0.25) for t in tasks])
-                expected = 0.25 if p.continuous else 0.5  # a choice of two
-                assert abs(below - expected) < 0.035  # 5 standard errors
+                quarter = p.distribution.quantile(0.25)
+                below = np.mean([t.values[p.name] <= quarter for t in tasks])
+                expected = 0.25 if p.continuous else np.mean(np.array(p.distribution.values) <= quarter)
+                assert abs(below - expected) < 0.04  # 5 standard errors
 
     def test_task_survives_json_bit_for_bit(self, name: str):
         family = family_of(name)
