@@ -65,11 +65,11 @@ class BatchedEnv:
         self._state.previous_qpos = np.zeros((num_sims, self._base.nq))
         self._state.previous = {name: np.copy(getattr(self._state, name)) for name in family.previous}
         self._state.action = np.zeros((num_sims, family.action_size))
-        self._models = [self._base] * num_sims
         self._episodes = np.zeros(num_sims, dtype=np.int64)
         self._clock = np.zeros(num_sims, dtype=np.int64)
-        self._changes: list[_Stage] = []
+        self._changes: list[tuple[int, _Stage]] = []
         self._state.steps = np.zeros(num_sims, dtype=np.int64)
+        self._state.task_index = np.zeros(num_sims, dtype=np.int64)
         self._state.keys = np.zeros(num_sims, dtype=np.uint64)
         self._state.memory = {name: np.zeros((num_sims, *shape)) for name, shape in family.memory.items()}
         self._warnings = np.zeros(num_sims, dtype=np.int64)
@@ -87,7 +87,7 @@ class BatchedEnv:
         family = self.family
         rewards = (term.function for term in family.rewards.values())
         with np.errstate(all="ignore"):  # of a robot that has not been reset yet
-            for function in (family.update, family.observe, family.terminate, *rewards):
+            for function in (family.update, family.observe, family.terminate, family.truncate, *rewards):
                 if function is not None:
                     function(self._state)
 
@@ -103,13 +103,15 @@ class BatchedEnv:
                     f"{self.family.layout_of(task)}; make one env a layout, as ShardedEnv does"
                 )
         self.tasks = tasks
-        stages = [self._stages(m) for m in range(self.num_tasks)]
-        self._changes = [stage for later in stages for stage in later[1:]]
+        stages = [stage for m in range(self.num_tasks) for stage in self._stages(m)]
+        self._models = [stage.model for stage in stages]
+        self._state.take(self._models)
         self._state.task = {p.name: np.zeros(self.batch.nsim) for p in self.family.parameters}
-        for first, *_ in stages:
-            self._enter(first, first.sims)
-        if self.family.edits_model:
-            self.batch.set_models(list(self._models))
+        for place, stage in enumerate(stages):
+            if stage.start == 0:
+                self._enter(place, stage, stage.sims)
+        self._changes = [(place, stage) for place, stage in enumerate(stages) if stage.start > 0]
+        self._use_models()
         self._episodes[:] = self._state.steps[:] = self._clock[:] = 0
         self._active[:] = False
 
@@ -124,24 +126,27 @@ class BatchedEnv:
             for start, task in zip(starts, tasks, strict=True)
         ]
 
-    def _enter(self, stage: _Stage, sims: Array) -> None:
+    def _enter(self, place: int, stage: _Stage, sims: Array) -> None:
         for name, value in stage.task.values.items():
             self._state.task[name][sims] = value
-        for sim in sims:
-            self._models[sim] = stage.model
+        self._state.task_index[sims] = place
+
+    def _use_models(self) -> None:
+        if self.family.edits_model:
+            self.batch.set_models([self._models[place] for place in self._state.task_index])
 
     def _change(self) -> None:
         """Let the tasks be what they have changed into, for every env by the steps of its own trial."""
         clock = (self._episodes - 1) * self.family.horizon + self._state.steps
         changed = False
-        for stage in self._changes:
+        for place, stage in self._changes:
             due = (self._clock[stage.sims] < stage.start) & (stage.start <= clock[stage.sims])
             if due.any():
-                self._enter(stage, stage.sims[due])
+                self._enter(place, stage, stage.sims[due])
                 changed = True
         self._clock = clock
-        if changed and self.family.edits_model:
-            self.batch.set_models(list(self._models))
+        if changed:
+            self._use_models()
 
     @property
     def active(self) -> Array:
@@ -163,7 +168,7 @@ class BatchedEnv:
         for m, rng in enumerate(rngs):
             sims = ids[(ids >= m * self.envs_per_task) & (ids < (m + 1) * self.envs_per_task)]
             if sims.size:
-                model = self._models[sims[0]]
+                model = self._models[self._state.task_index[sims[0]]]
                 self._state.qpos[sims], self._state.qvel[sims] = self.family.reset(model, rng, sims.size)
                 if self.family.noisy:
                     self._state.keys[sims] = rng.integers(2**64, size=sims.size, dtype=np.uint64)
@@ -202,7 +207,10 @@ class BatchedEnv:
         sound = was_active & ~faulted
         rewards = self._reward(sound)
         terminated = np.zeros_like(sound) if family.terminate is None else family.terminate(state) & sound
-        truncated = (state.steps >= family.horizon) & sound & ~terminated
+        truncated = state.steps >= family.horizon
+        if family.truncate is not None:
+            truncated |= family.truncate(state)
+        truncated &= sound & ~terminated
         observations = family.observe(state)
         np.copyto(self._observations, observations, where=sound[:, None], casting="same_kind")
         self._active = sound & ~terminated & ~truncated

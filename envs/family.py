@@ -6,9 +6,9 @@ import difflib
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import mujoco
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from metarl.envs.parameters import SPLITS, Parameter, Split
 
 Array = np.ndarray
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,27 @@ class State:
     """[S] uint64, what `metarl.envs.noise` makes an episode's randomness from; zero unless the family is `noisy`."""
     memory: dict[str, Array]
     """[S, ...] what the family declares as its memory, by name; zero when an episode starts."""
+    models: Sequence[mujoco.MjModel]
+    """[K] the tasks' own models, one for each stage of a task that changes."""
+    task_index: Array
+    """[S] int64, place of each simulation's model in `models`."""
     dt: float
     """Control step, s."""
 
     def __init__(self, bind: Callable[[str], Array]):
         self._bind = bind
+        self._kept: dict[Callable[..., Any], Any] = {}
+
+    def take(self, models: Sequence[mujoco.MjModel]) -> None:
+        """Hold new tasks' models, and forget what was made of the old ones."""
+        self.models = models
+        self._kept.clear()
+
+    def once(self, make: Callable[[Sequence[mujoco.MjModel]], T]) -> T:
+        """`make(models)`, made once a set of tasks."""
+        if make not in self._kept:
+            self._kept[make] = make(self.models)
+        return self._kept[make]
 
     def __getattr__(self, name: str) -> Array:
         if name.startswith("_"):
@@ -143,6 +160,30 @@ class Changes:
 
 
 @dataclass(frozen=True)
+class CurriculumRule:
+    """How the difficulty of training follows the returns (`metarl.envs.curriculum`)."""
+
+    group: str
+    """Parameter whose values climb apart from each other: the kind of ground."""
+    difficulty: str
+    """Parameter that climbs."""
+    promote_at: float
+    """Mean return of an episode from which on a group goes up a level."""
+    demote_at: float
+    """Mean return of an episode below which it goes down a level."""
+    levels: int = 10
+    name: Callable[[float], str] = "{:g}".format
+    """A group's name in the metrics."""
+
+    def __post_init__(self) -> None:
+        if self.levels < 1 or not self.demote_at <= self.promote_at:
+            raise ValueError(
+                f"a curriculum needs at least 1 level and demote_at <= promote_at, got {self.levels} levels, "
+                f"demote_at {self.demote_at:g}, promote_at {self.promote_at:g}"
+            )
+
+
+@dataclass(frozen=True)
 class TaskFamily:
     """A distribution of tasks on one robot."""
 
@@ -171,12 +212,18 @@ class TaskFamily:
     """Factor on the policy's action before it is clipped."""
     terminate: StateFunction | None = None
     """[S] bool, True where the episode ends for good; None: never."""
+    truncate: StateFunction | None = None
+    """[S] bool, True where the episode is cut short of its horizon, at the end of the ground for one; None: never."""
     actuate: Callable[[State], None] = drive_controls
     """Writes the action into the simulation, before each control step."""
     layout: tuple[str, ...] = ()
     """Parameters that decide the model's layout (how many bodies, joints, motors); tasks of one share a batch."""
     changes: Changes | None = None
     """How tasks change while they last; None: they do not."""
+    edit: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None = None
+    """(specification, values): the edit that parameters of a `joint` law decide together; None: there is none."""
+    curriculum: CurriculumRule | None = None
+    """How training's difficulty follows the returns where a run asks for it; None: the family does not say."""
     settle: Callable[[mujoco.MjSpec], None] | None = None
     """Last edit of a task's robot, after those of its parameters; None: none."""
     previous: tuple[str, ...] = ()
@@ -293,7 +340,7 @@ class TaskFamily:
     @property
     def edits_model(self) -> bool:
         """False if all tasks share one model and differ in the reward only."""
-        return any(p.law.edit is not None for p in self.parameters)
+        return self.edit is not None or any(p.law.edit is not None for p in self.parameters)
 
     def compile(self, task: Task) -> mujoco.MjModel:
         """The model that the task starts with, every derived constant made by MuJoCo's compiler."""
@@ -302,6 +349,8 @@ class TaskFamily:
         for parameter in self.parameters:
             if parameter.law.edit is not None:
                 parameter.law.edit(spec, values[parameter.name])
+        if self.edit is not None:
+            self.edit(spec, values)
         if self.settle is not None:
             self.settle(spec)
         return spec.compile()

@@ -13,6 +13,7 @@ import numpy as np
 from metarl.envs.family import Array, Changes, RewardTerm, State, TaskFamily, load_spec
 from metarl.envs.locomotion import control_cost, gymnasium_model
 from metarl.envs.morphology import geometric_spec, limb_parameters, lowest, stand
+from metarl.envs.on_terrain import PLANAR, on_terrain
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
 from metarl.envs.settings import (
     HalfCheetahBodySettings,
@@ -20,14 +21,18 @@ from metarl.envs.settings import (
     HalfCheetahDisabledJointSettings,
     HalfCheetahLimbsSettings,
     HalfCheetahMassSettings,
+    HalfCheetahTerrainSettings,
     HalfCheetahVelocitySettings,
 )
+from metarl.envs.terrain import Field
 
 MODEL = gymnasium_model("half_cheetah")
 FRAME_SKIP = 5
 RESET_POSITION = 0.1  # half-width of the uniform noise on qpos, m and rad
 RESET_VELOCITY = 0.1  # standard deviation of the noise on qvel, m/s and rad/s
 LIMB_RADIUS = 0.046  # m, of every geom but the floor
+TERRAIN_PATCH = 1.5  # m, half the side of the flat start: the robot reaches .8 m ahead and behind
+TERRAIN_LIFT = 0.15  # m, above which no start touches the ground
 JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "front_foot")
 MOTORS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # joints, as the model names them
 LIMBS = {part: [f"b{part}", f"f{part}"] for part in ("thigh", "shin", "foot")}
@@ -267,3 +272,16 @@ def half_cheetah_limbs(settings: HalfCheetahLimbsSettings) -> TaskFamily:
         parameters=limb_parameters(LIMBS, settings.limbs, settings.length_range, settings.thickness_range),
         settle=functools.partial(stand, height=_height()),
     )
+
+
+def half_cheetah_terrain(settings: HalfCheetahTerrainSettings) -> TaskFamily:
+    """Reward v - c a^2, on uneven ground."""
+    running = _family(
+        settings,
+        {"velocity": RewardTerm(velocity)},
+        name="half_cheetah_terrain",
+        description="HalfCheetah on ground that it has to find out about, forwards as fast as it can",
+        parameters=(),
+    )
+    ground = Field(settings.ground_ahead, settings.ground_behind, half_width=0.5, patch=TERRAIN_PATCH, strip=True)
+    return on_terrain(running, settings, field=ground, root=PLANAR, lift=TERRAIN_LIFT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,13 +78,20 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of finitely many values, each as likely."""
+    """One of finitely many values, each as likely unless weights are given."""
 
     values: tuple[float, ...]
+    weights: tuple[float, ...] = ()
+    """How likely each value is, relative to the others; empty: equally."""
 
     def __post_init__(self) -> None:
         if not self.values:
             raise ValueError("a choice needs at least one value, got none")
+        if self.weights and (len(self.weights) != len(self.values) or not min(self.weights) > 0):
+            raise ValueError(
+                f"a choice needs one weight greater than 0 for each of its {len(self.values)} values, "
+                f"got {list(self.weights)}"
+            )
 
     @property
     def low(self) -> float:
@@ -93,10 +102,14 @@ class Choice:
         return max(self.values)
 
     def quantile(self, u: float) -> float:
-        return self.values[int(u * len(self.values))]
+        if not self.weights:
+            return self.values[int(u * len(self.values))]
+        upto = list(itertools.accumulate(self.weights))
+        return self.values[bisect.bisect(upto, u * upto[-1], hi=len(upto) - 1)]
 
     def describe(self) -> str:
-        return "{" + ", ".join(f"{v:g}" for v in self.values) + "}"
+        shares = [f" x {w:g}" for w in self.weights] or [""] * len(self.values)
+        return "{" + ", ".join(f"{v:g}{share}" for v, share in zip(self.values, shares, strict=True)) + "}"
 
 
 @dataclass(frozen=True)
@@ -190,11 +203,13 @@ def _check_range(distribution: Uniform | LogUniform) -> None:
 
 @dataclass(frozen=True)
 class Law:
-    """What a parameter's value does: an edit of the robot, or a quantity that the reward reads by name."""
+    """What a parameter's value does: an edit of the robot or its ground, or a quantity that the reward reads by name."""
 
     description: str
     edit: Callable[[mujoco.MjSpec, float], None] | None = None
     """Edits a fresh copy of the family's base specification; None if only the reward reads the value."""
+    joint: bool = False
+    """Whether `TaskFamily.edit` reads the value, together with others."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +265,11 @@ class Parameter:
         held_out = self.held_out or self.distribution
         return {"train": self.distribution, "held_out": held_out, "ood": self.ood or held_out}[split]
 
-    def sample(self, rng: np.random.Generator, split: Split) -> float:
-        """A value of the split, by the inverse of the cumulative distribution on the split's grid."""
-        cell = 2 * int(rng.integers(GRID // 2)) + (split != "train")
+    def sample(self, rng: np.random.Generator, split: Split, within: tuple[float, float] = (0.0, 1.0)) -> float:
+        """A value of the split, by the inverse of the cumulative distribution on the split's grid.
+
+        within: between which two quantiles.
+        """
+        low, high = (int(u * (GRID // 2)) for u in within)
+        cell = 2 * int(rng.integers(low, high)) + (split != "train")
         return self.of_split(split).quantile(cell / GRID)

@@ -8,6 +8,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+TerrainKind = Literal[
+    "flat", "slope", "stairs_up", "stairs_down", "rough", "waves", "obstacles", "stepping_stones", "gaps"
+]
+
+
+@dataclass(frozen=True)
+class TerrainSettings:
+    """The ground of a family on terrain."""
+
+    kinds: tuple[TerrainKind, ...] = ("flat", "slope", "stairs_up", "stairs_down", "rough", "waves", "obstacles")
+    """Kinds of ground in training and in its held-out tasks."""
+    proportions: tuple[float, ...] = ()
+    """How often each of the kinds is drawn, relative to the others. Empty: equally often."""
+    ood_kinds: tuple[TerrainKind, ...] = ("stepping_stones", "gaps")
+    """Kinds that are never trained on: those of the split `ood`."""
+    difficulty_low: float = 0.0
+    """Lowest difficulty, in [0, 1]."""
+    difficulty_high: float = 1.0
+    """Highest difficulty, in [0, 1]."""
+    height_scan: bool = False
+    """Whether heights of the ground around the robot are observed."""
+    promote_at: float = 200.0
+    """Curriculum: mean return from which on a kind of ground goes up a level."""
+    demote_at: float = 50.0
+    """Curriculum: mean return below which it goes down a level."""
+
 
 @dataclass(frozen=True)
 class PointGoalSettings:
@@ -109,6 +135,22 @@ class HalfCheetahLimbsSettings:
     """Lengths are logU(1 / length_range, length_range) times the neutral ones."""
     thickness_range: float = 1.3
     """Radii are logU(1 / thickness_range, thickness_range) times the neutral ones."""
+    control_cost: float = 0.05
+    """Weight of the squared action, after clipping."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class HalfCheetahTerrainSettings(TerrainSettings):
+    """HalfCheetah running forwards on ground that it has to find out about: reward v - control cost."""
+
+    ground_ahead: float = 80.0
+    """Length of the ground ahead of the start, metres; an episode is cut a metre before its end."""
+    ground_behind: float = 20.0
+    """Length of the ground behind the start, metres."""
     control_cost: float = 0.05
     """Weight of the squared action, after clipping."""
     action_scale: float = 1.0
@@ -390,6 +432,7 @@ FamilySettings = (
     | HalfCheetahDisabledJointSettings
     | HalfCheetahBodySettings
     | HalfCheetahLimbsSettings
+    | HalfCheetahTerrainSettings
     | AntDirectionSettings
     | AntGoalSettings
     | AntVelocitySettings
@@ -411,6 +454,7 @@ FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
     "half_cheetah_disabled_joint": HalfCheetahDisabledJointSettings,
     "half_cheetah_body": HalfCheetahBodySettings,
     "half_cheetah_limbs": HalfCheetahLimbsSettings,
+    "half_cheetah_terrain": HalfCheetahTerrainSettings,
     "ant_direction": AntDirectionSettings,
     "ant_goal": AntGoalSettings,
     "ant_velocity": AntVelocitySettings,

@@ -49,6 +49,8 @@ class TrainingSettings:
     """Iterations between checkpoints."""
     keep_checkpoints: int = 3
     """Latest checkpoints that are kept; the best is kept besides."""
+    curriculum: bool = False
+    """Draw easy tasks first, and harder ones as returns after adaptation rise; of families that have a difficulty."""
     evaluate_every: int = 0
     """Iterations between evaluations on held-out tasks. 0: at the end only."""
 
@@ -330,6 +332,8 @@ def _kind(value: Any) -> str:
 
 
 def _expected(annotation: Any) -> str:
+    if typing.get_origin(annotation) is Literal:
+        return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
     return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}[annotation]
 
 

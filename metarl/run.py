@@ -14,6 +14,7 @@ from metarl.agents.agent import Agent
 from metarl.agents.registry import make_agent
 from metarl.checkpoint import CheckpointError, CheckpointStore, write
 from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, read_run_config
+from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
@@ -40,6 +41,8 @@ class Run:
     """Iterations that the agent was trained for."""
     env_steps: int
     """Env steps that the agent was trained on."""
+    curriculum: Curriculum | None = None
+    """What training draws its tasks by; None: from the training split as it is."""
     evaluation: EvaluationResult | None = None
     """What training ended with; None if it did not end, or the run was loaded."""
 
@@ -75,6 +78,12 @@ def build(config: RunConfig, device: str | None = None) -> tuple[TaskFamily, Age
     return family, agent
 
 
+def make_curriculum(config: RunConfig, family: TaskFamily) -> Curriculum | None:
+    """The curriculum that the configuration asks for, at its start; UsageError if the family has none."""
+    with usage_errors("training.curriculum"):
+        return Curriculum(family) if config.training.curriculum else None
+
+
 def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
     """Make the folder of a new run; without a name it is called by agent, family, seed and time."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -96,7 +105,8 @@ def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> P
 
 def start_run(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
     """Make the folder of a new run with its config.yaml, after the family and the agent have taken their settings."""
-    build(config)
+    family, _ = build(config)
+    make_curriculum(config, family)
     directory = new_run_dir(config, runs_dir, name)
     save_config(config, directory)
     return directory

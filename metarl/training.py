@@ -19,7 +19,7 @@ from metarl.evaluation import evaluate, evaluate_agent
 from metarl.interrupt import stop_on_sigterm
 from metarl.progress import Progress
 from metarl.provenance import cores
-from metarl.run import CHECKPOINTS, Run, build, restore, save_config
+from metarl.run import CHECKPOINTS, Run, build, make_curriculum, restore, save_config
 from metarl.tracking import Tracker
 from metarl.trial import run_trial, stream, streams, torch_stream
 
@@ -46,14 +46,16 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
     t = config.training
     torch.set_num_threads(t.threads or cores())
     store = CheckpointStore(run_dir / CHECKPOINTS, keep=t.keep_checkpoints)
-    counters, tracking_state = Counters(), None
+    counters, tracking_state, curriculum = Counters(), None, make_curriculum(config, family)
     if resume:
         path, state = store.load("last")
         restore(agent, config, path, state)
         save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
         counters = Counters(state["iteration"], state["env_steps"], state["best_return"])
         tracking_state = state["tracking"]
-    run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps)
+        if curriculum is not None and state.get("curriculum"):  # it may have been asked for at the resumption only
+            curriculum.load_state_dict(state["curriculum"])
+    run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps, curriculum)
     env = ShardedEnv(family, t.tasks, t.envs_per_task, t.threads)
     with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
         with Progress(total=t.iterations, start=counters.iteration) as progress, stop_on_sigterm() as stop:
@@ -69,6 +71,7 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
                     best = metrics["return/after"] > counters.best_return
                     counters.best_return = max(counters.best_return, metrics["return/after"])
                     state = {**vars(counters), "agent": agent.state_dict(), "tracking": tracker.state()}
+                    state["curriculum"] = curriculum and curriculum.state_dict()
                     require_finite(state["agent"], counters.iteration)
                     store.save({**state, "config": config_to_dict(config)}, counters.iteration, best=best)
             if stopping:
@@ -85,7 +88,8 @@ def iterate(run: Run, env: ShardedEnv, counters: Counters) -> dict[str, float]:
     t = run.config.training
     began, faults_before = time.perf_counter(), env.num_faults
     key = counters.iteration
-    env.set_tasks(run.family.sample(t.tasks, stream(t.seed, "tasks", key), "train"))
+    rng = stream(t.seed, "tasks", key)
+    env.set_tasks(run.curriculum.sample(t.tasks, rng) if run.curriculum else run.family.sample(t.tasks, rng, "train"))
     result = run_trial(env, run.agent, streams(t.seed, "rollouts", key, t.tasks), t.adaptations)
     collected = time.perf_counter()
     agent_metrics = run.agent.meta_update(result.trial, torch_stream(t.seed, "update", key))
@@ -100,6 +104,9 @@ def iterate(run: Run, env: ShardedEnv, counters: Counters) -> dict[str, float]:
         )
     counters.env_steps += steps
     run.iteration, run.env_steps = counters.iteration, counters.env_steps
+    levels = run.curriculum.metrics() if run.curriculum else {}  # of the tasks at hand
+    if run.curriculum:
+        run.curriculum.update(env.tasks, rollouts[-1].episode_returns().nanmean(1).numpy())
     before, after = (float(rollouts[k].episode_returns().nanmean()) for k in (0, -1))
     return {
         "iteration": counters.iteration,
@@ -112,6 +119,7 @@ def iterate(run: Run, env: ShardedEnv, counters: Counters) -> dict[str, float]:
         **{f"reward/{name}": float(np.nanmean(sums)) for name, sums in result.reward_terms[-1].items()},
         "time/collect": collected - began,
         "time/update": ended - collected,
+        **{f"curriculum/{name}": value for name, value in levels.items()},
         **{f"agent/{name}": value for name, value in agent_metrics.items()},
     }
 

@@ -27,17 +27,25 @@ PUBLISHED_CONSTANTS = {
 """What Gymnasium or a paper observes though it is constant, or is in a short rollout, as a pattern of names."""
 
 
+REFERENCES = {"half_cheetah_terrain": {"terrain_kind": 4.0, "terrain_difficulty": 0.5}}
+"""Values beside which every parameter has an effect, where the neutral ones are not: flat ground has no difficulty."""
+PUSHES = {"half_cheetah_terrain": 8.0}
+"""m/s, velocity along x at which an episode starts, where the task's effect is some way off."""
+
+
 def family_of(name: str) -> TaskFamily:
     return make_family(FAMILY_SETTINGS[name]())
 
 
 def rollout(
-    family: TaskFamily, tasks: list[Task], steps: int, seed: int = 0, threads: int = 1
+    family: TaskFamily, tasks: list[Task], steps: int, seed: int = 0, threads: int = 1, push: float = 0.0
 ) -> tuple[np.ndarray, ...]:
     """Observations [steps + 1, M, obs] and rewards [steps, M] of the tasks under the same actions and starts."""
     env = ShardedEnv(family, len(tasks), 1, threads, at_once=1)
     env.set_tasks(tasks)
     observations, rewards = [env.reset([np.random.default_rng(seed) for _ in tasks])], []
+    for shard in env.shards:
+        shard.batch.qvel[:, 0] += push
     rng = np.random.default_rng(seed + 1)
     for _ in range(steps):
         action = rng.uniform(family.action_low, family.action_high)
@@ -122,21 +130,22 @@ class TestEveryFamily:
 
     def test_every_parameter_has_the_effect_that_it_claims(self, name: str):
         family = dataclasses.replace(family_of(name), terminate=None)  # some show in a fall only: a torso's friction
-        changed, plain = [], family.neutral()
+        changed, plain = [], family.task(REFERENCES.get(name, {}))
         if name == "quadruped":  # a payload's place matters where there is a payload
             plain = family.sample(1, np.random.default_rng(6))[0]
         for p in family.parameters:
             chosen = p.distribution
             values = chosen.values if isinstance(chosen, Choice) else (chosen.quantile(0.05), chosen.quantile(0.95))
             changed += [(p, family.task({**plain.values, p.name: v})) for v in values if v != plain.values[p.name]]
-        observations, rewards = rollout(family, [plain, *(task for _, task in changed)], 150)
+        tasks = [plain, *(task for _, task in changed)]
+        observations, rewards = rollout(family, tasks, 150, push=PUSHES.get(name, 0.0))
         shown = {p.name: [False, False] for p in family.parameters}
         for i, (p, _) in enumerate(changed, start=1):
             if family.settle is None:  # otherwise the robot's size shows in the height at which it starts
                 np.testing.assert_array_equal(observations[0, 0], observations[0, i])
             shown[p.name][0] |= not np.array_equal(observations[:, 0], observations[:, i])
             shown[p.name][1] |= not np.array_equal(rewards[:, 0], rewards[:, i])
-        moves = {p.name: p.law.edit is not None or p.name in family.layout for p in family.parameters}
+        moves = {p.name: p.law.edit is not None or p.law.joint or p.name in family.layout for p in family.parameters}
         assert shown == {name: [moved, True] for name, moved in moves.items()}
 
     def test_splits_are_disjoint_in_every_parameter_that_says_so(self, name: str):
@@ -179,8 +188,10 @@ class TestEveryFamily:
             for p in family.parameters:
                 distribution = p.of_split(split)
                 below = np.mean([t.values[p.name] <= distribution.quantile(0.25) for t in tasks])
-                n = len(distribution.values) if isinstance(distribution, Choice) else 0
-                expected = (n // 4 + 1) / n if n else 0.25
+                quarter = distribution.quantile(0.25)
+                expected = (
+                    np.mean(np.array(distribution.values) <= quarter) if isinstance(distribution, Choice) else 0.25
+                )
                 assert abs(below - expected) < 0.04  # 5 standard errors
 
     def test_task_survives_json_bit_for_bit(self, name: str):

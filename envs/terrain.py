@@ -1,0 +1,305 @@
+"""Grounds: each kind a pure function of (difficulty, generator, field) that gives heights on a grid, and their mixes.
+
+Sizes follow legged_gym and IsaacLab: slopes to .4 rad, stairs and blocks to .23 and .25 m, roughness to .1 m, waves to
+.2 m, gaps to 1 m. Every kind leaves the square around the start flat and at height 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from metarl.envs.family import Array
+from metarl.envs.parameters import Choice
+
+SLOPE = 0.4  # rad at difficulty 1
+STEP = (0.05, 0.23)  # m, height of a stair at difficulty 0 and 1
+TREAD = 0.3  # m, depth of a stair; published as .31, here a multiple of the grid
+ROUGHNESS = (0.02, 0.10)  # m, from the lowest to the highest knot
+KNOT = 0.2  # m between knots
+WAVE = 0.2  # m, amplitude at difficulty 1
+WAVELENGTH = 2.0  # m
+FADE = 1.0  # m over which waves rise from the flat start
+BLOCK = (0.05, 0.25)  # m, height of the tallest blocks
+BLOCK_SPACING = 1.5  # m, one block in each square of this side
+BLOCK_SIDE = (0.3, 0.9)  # m
+STONE_PITCH = 0.6  # m from stone to stone
+STONE_GAP = (0.1, 0.3)  # m between stones
+STONE_JITTER = 0.1  # m, of the stones' tops at difficulty 1
+GAP = 1.0  # m, width at difficulty 1
+GAP_RUN = (1.5, 3.0)  # m of ground between gaps
+DEPTH = 1.0  # m, of what is between stones, and of gaps
+BASE = 1.0  # m of solid ground below the lowest point
+NAME = "terrain"
+EPSILON = 1e-6  # m, against rounding on the grid
+
+
+@dataclass(frozen=True)
+class Field:
+    """Extent of the ground around the start, which is the origin, and its grid."""
+
+    ahead: float
+    """m of ground at x > 0."""
+    behind: float
+    """m of ground at x < 0."""
+    half_width: float
+    """m of ground on either side."""
+    patch: float
+    """Half the side of the flat square at the start, m."""
+    cell: float = 0.05
+    """Distance of grid points, m: the horizontal run of every riser."""
+    strip: bool = False
+    """Heights depend on x alone: ground of a robot in the x-z plane, on two rows of points."""
+
+    def __post_init__(self) -> None:
+        if not self.cell > 0 or not 0 <= self.patch < min(self.ahead, self.behind):
+            raise ValueError(
+                f"a field needs grid cells and a start patch within its ends, got {self.ahead:g} m ahead, "
+                f"{self.behind:g} m behind, a patch of {self.patch:g} m, cells of {self.cell:g} m"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows along y, columns along x)."""
+        rows = 2 if self.strip else round(2 * self.half_width / self.cell) + 1
+        return rows, round((self.ahead + self.behind) / self.cell) + 1
+
+    @property
+    def x(self) -> Array:
+        """[1, columns] m."""
+        return np.linspace(-self.behind, self.ahead, self.shape[1])[None]
+
+    @property
+    def y(self) -> Array:
+        """[rows, 1] m; 0 all over a strip."""
+        return np.linspace(-self.half_width, self.half_width, self.shape[0])[:, None] * (not self.strip)
+
+    @property
+    def distance(self) -> Array:
+        """Distance to the start patch in the largest coordinate, [rows, columns] m; negative on the patch."""
+        return np.maximum(np.abs(self.x), np.abs(self.y)) - self.patch
+
+    @property
+    def outside(self) -> Array:
+        """Grid points off the start patch, [rows, columns] bool."""
+        return self.distance > EPSILON
+
+
+Kind = Callable[[float, np.random.Generator, Field], Array]
+
+
+def between(limits: tuple[float, float], difficulty: float) -> float:
+    """The value at a difficulty, linear from the first limit to the second."""
+    return limits[0] + difficulty * (limits[1] - limits[0])
+
+
+def flat(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
+    """Height 0 everywhere."""
+    return np.zeros(field.shape)
+
+
+def slope(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
+    """Away from the start up or down, as the generator decides, on all sides alike."""
+    return rng.choice((-1.0, 1.0)) * math.tan(SLOPE * difficulty) * np.maximum(field.distance, 0)
+
+
+def stairs_up(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
+    """Stairs that rise away from the start on all sides."""
+    return between(STEP, difficulty) * np.ceil(np.maximum(field.distance, 0) / TREAD - EPSILON)
+
+
+def stairs_down(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
+    """Stairs that fall away from the start on all sides."""
+    return -stairs_up(difficulty, rng, field)
+
+
+def rough(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
+    """Uniform heights on a coarse grid of knots, linear between them."""
+    column, row = (_fraction(c / KNOT) for c in (field.x[0], field.y[:, 0]))
+    knots = rng.uniform(-0.5, 0.5, (row[0][-1] + 2, column[0][-1] + 2))
+    rows = _interpolate(knots, *row)
+    return between(ROUGHNESS, difficulty) * _interpolate(rows.T, *column).T * field.outside
+
+
+def waves(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
+    """Sine waves along x, crossed by waves along y."""
+    phase = rng.uniform(0, 2 * math.pi)
+    wave = np.sin(2 * math.pi * field.x / WAVELENGTH + phase) * np.cos(2 * math.pi * field.y / WAVELENGTH)
+    return WAVE * difficulty * wave * np.clip(field.distance / FADE, 0, 1)
+
+
+def obstacles(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
+    """One block a square, of random place, sides and height."""
+    (i, dy), (j, dx) = _tiles(field.y, BLOCK_SPACING), _tiles(field.x, BLOCK_SPACING)
+    tiles = (i.max() + 1, j.max() + 1)
+    half_x, half_y = 0.5 * rng.uniform(*BLOCK_SIDE, (2, *tiles))
+    place_x, place_y = rng.uniform(-1, 1, (2, *tiles)) * (0.5 * BLOCK_SPACING - np.stack([half_x, half_y]))
+    height = rng.choice((0.5, 1.0), tiles)
+    on = np.abs(dx - place_x[i, j]) < half_x[i, j]
+    if not field.strip:
+        on &= np.abs(dy - place_y[i, j]) < half_y[i, j]
+    return between(BLOCK, difficulty) * height[i, j] * (on & field.outside)
+
+
+def stepping_stones(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
+    """Square stones of uneven height with gaps between them."""
+    (i, dy), (j, dx) = _tiles(field.y, STONE_PITCH), _tiles(field.x, STONE_PITCH)
+    tops = STONE_JITTER * difficulty * rng.uniform(-1, 1, (i.max() + 1, j.max() + 1))
+    reach = 0.5 * (STONE_PITCH - between(STONE_GAP, difficulty)) + EPSILON
+    on = np.maximum(np.abs(dx), np.abs(dy)) <= reach
+    return np.where(on, tops[i, j], -DEPTH) * field.outside
+
+
+def gaps(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
+    """Trenches around the start, of one width, at random distances from each other."""
+    width = field.cell * round(GAP * difficulty / field.cell)
+    farthest = field.distance.max()
+    runs = field.cell * np.round(rng.uniform(*GAP_RUN, math.ceil(farthest / GAP_RUN[0]) + 1) / field.cell)
+    begins = np.cumsum(runs + width) - width
+    k = np.searchsorted(begins, field.distance - EPSILON) - 1  # the last trench that begins before a point
+    within = (k >= 0) & (field.distance < begins[k] + width - EPSILON)
+    return np.where(within, -DEPTH, 0.0)
+
+
+KINDS: dict[str, Kind] = {
+    "flat": flat,
+    "slope": slope,
+    "stairs_up": stairs_up,
+    "stairs_down": stairs_down,
+    "rough": rough,
+    "waves": waves,
+    "obstacles": obstacles,
+    "stepping_stones": stepping_stones,
+    "gaps": gaps,
+}
+"""Every kind by name. Its place is its number in a task's values: new kinds come last."""
+
+
+def number(kind: str) -> float:
+    """A kind's number in a task's values; ValueError if there is no such kind."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of ground {kind!r}; the kinds are {', '.join(KINDS)}")
+    return float(list(KINDS).index(kind))
+
+
+def kind_name(value: float) -> str:
+    """The kind of that number; ValueError if there is none."""
+    if value not in range(len(KINDS)):
+        raise ValueError(
+            f"no kind of ground has the number {value:g}; they are "
+            + ", ".join(f"{i} {kind}" for i, kind in enumerate(KINDS))
+        )
+    return list(KINDS)[int(value)]
+
+
+def heights(kind: float, difficulty: float, seed: float, field: Field) -> Array:
+    """The ground of a task's values, [rows, columns] m: the same values, the same ground."""
+    name = kind_name(kind)
+    if not 0 <= difficulty <= 1:
+        raise ValueError(f"the difficulty of a ground lies in [0, 1], got {difficulty:g}")
+    bits = int(np.float64(seed + 0.0).view(np.uint64))  # any finite number is a seed; -0 is 0
+    return KINDS[name](difficulty, np.random.default_rng(bits), field)
+
+
+@dataclass(frozen=True)
+class TerrainMix:
+    """Kinds of ground and how often each is drawn."""
+
+    kinds: tuple[str, ...]
+    proportions: tuple[float, ...] = ()
+    """Relative to each other, one a kind; empty: equal."""
+
+    @property
+    def distribution(self) -> Choice:
+        """Of the kinds' numbers; ValueError if a kind is unknown or named twice, or proportions are missing."""
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"a kind of ground is named twice in {', '.join(self.kinds)}")
+        return Choice(tuple(number(kind) for kind in self.kinds), self.proportions)
+
+
+def lay(spec: mujoco.MjSpec, ground: Array, field: Field, floor: str = "floor") -> None:
+    """Give the geom `floor` the shape of the ground [rows, columns] m; its friction and contacts stay what they are.
+
+    The ground's height 0 is that of the floor. Ground that is flat all over leaves the floor as it is.
+    """
+    if not ground.any():
+        return
+    geom = spec.geom(floor)
+    if geom is None:
+        raise ValueError(f"the robot has no geom {floor!r} to put the ground in place of")
+    low, span = float(ground.min()), float(np.ptp(ground))
+    spec.add_hfield(
+        name=NAME,
+        nrow=ground.shape[0],
+        ncol=ground.shape[1],
+        size=((field.ahead + field.behind) / 2, field.half_width, span, BASE),
+        userdata=ground.ravel(),
+    )
+    geom.type = mujoco.mjtGeom.mjGEOM_HFIELD
+    geom.hfieldname = NAME
+    geom.pos += ((field.ahead - field.behind) / 2, 0, low)
+
+
+def edit(spec: mujoco.MjSpec, values: Mapping[str, float], *, field: Field, floor: str) -> None:
+    """Lay the ground of a task's values."""
+    lay(
+        spec, heights(values["terrain_kind"], values["terrain_difficulty"], values["terrain_seed"], field), field, floor
+    )
+
+
+def compiled_heights(models: Sequence[mujoco.MjModel], field: Field) -> Array:
+    """The grounds that the models collide with, [M, rows * columns] float32 m over the floor.
+
+    To a tenth of a millimetre: a model's own rounding, other for every ground, would tell grounds apart at the start.
+    """
+    grounds = np.zeros((len(models), math.prod(field.shape)), dtype=np.float32)
+    for ground, model in zip(grounds, models, strict=True):
+        h = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_HFIELD, NAME)
+        if h >= 0:
+            begin = model.hfield_adr[h]
+            geom = np.flatnonzero((model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD) & (model.geom_dataid == h))[0]
+            ground[:] = model.hfield_data[begin : begin + ground.size]
+            ground *= model.hfield_size[h, 2]
+            ground += model.geom_pos[geom, 2]
+    return np.round(grounds, 4)
+
+
+def height_at(grounds: Array, index: Array, x: Array, y: Array, field: Field) -> Array:
+    """Height of the ground below points, on the triangles that MuJoCo splits cells into; [...] as x and y.
+
+    grounds: [M, rows * columns]. index: which of them, broadcast against x and y. Beyond the ends the last cell goes on.
+    """
+    rows, columns = field.shape
+    u = (x + field.behind) * ((columns - 1) / (field.ahead + field.behind))
+    v = (y + field.half_width) * ((rows - 1) / (2 * field.half_width))
+    column = np.clip(u.astype(np.int64), 0, columns - 2)
+    row = np.clip(v.astype(np.int64), 0, rows - 2)
+    u, v = u - column, v - row
+    at = index * (rows * columns) + row * columns + column
+    flat_grounds = grounds.reshape(-1)
+    near, right = flat_grounds[at], flat_grounds[at + 1]
+    far, across = flat_grounds[at + columns], flat_grounds[at + columns + 1]
+    lower = near + u * (right - near) + v * (across - right)
+    upper = near + v * (far - near) + u * (across - far)
+    return np.where(u > v, lower, upper)
+
+
+def _fraction(position: Array) -> tuple[Array, Array]:
+    """(index from 0, fraction) of positions in units of a grid."""
+    whole = np.floor(position + EPSILON)
+    return (whole - whole[0]).astype(np.int64), position - whole
+
+
+def _interpolate(knots: Array, index: Array, fraction: Array) -> Array:
+    """Rows between the rows of knots."""
+    return knots[index] + fraction[:, None] * (knots[index + 1] - knots[index])
+
+
+def _tiles(position: Array, side: float) -> tuple[Array, Array]:
+    """(index from 0, offset from the tile's centre in m) of positions; a tile is centred on 0."""
+    tile = np.floor(position / side + 0.5 + EPSILON)
+    return (tile - tile.min()).astype(np.int64), position - tile * side
