@@ -177,6 +177,9 @@ class TestEveryFamily:
                 assert (values >= p.distribution.low).all() and (values < p.distribution.high).all()
                 continue
             assert ((values < p.distribution.low) | (values >= p.distribution.high)).all()
+            if isinstance(p.ood, Choice):
+                assert set(values) == set(p.ood.values)
+                continue
             assert values.min() >= p.ood.low and values.max() < p.ood.high
             spread = (p.ood.quantile(0.1), p.ood.quantile(0.9))
             assert values.min() < spread[0] and values.max() > spread[1]  # both sides, where there are two
@@ -188,10 +191,8 @@ class TestEveryFamily:
             for p in family.parameters:
                 distribution = p.of_split(split)
                 below = np.mean([t.values[p.name] <= distribution.quantile(0.25) for t in tasks])
-                quarter = distribution.quantile(0.25)
-                expected = (
-                    np.mean(np.array(distribution.values) <= quarter) if isinstance(distribution, Choice) else 0.25
-                )
+                choices = distribution.values if isinstance(distribution, Choice) else ()
+                expected = np.mean(np.array(choices) <= distribution.quantile(0.25)) if choices else 0.25
                 assert abs(below - expected) < 0.04  # 5 standard errors
 
     def test_task_survives_json_bit_for_bit(self, name: str):
