@@ -36,6 +36,7 @@ from metarl.envs.settings import (
     HalfCheetahDirectionSettings,
     HalfCheetahVelocitySettings,
     QuadrupedSettings,
+    QuadrupedTerrainSettings,
 )
 from metarl.envs.sharded import ShardedEnv
 from metarl.provenance import provenance
@@ -146,7 +147,12 @@ def on_other_robots() -> list[Figure]:
     """Collection on the quadruped, with a policy whose noise leaves it standing."""
     agent = MamlSettings(initial_std=0.2, output_gain=0.01)
     flat, _, _ = collection_ratios(QuadrupedSettings(horizon=50), agent)
-    return [Figure("collection with the policy / pure physics (quadruped, flat)", median(flat), 0.85, rounds=flat)]
+    rough, _, _ = collection_ratios(QuadrupedTerrainSettings(horizon=50, kinds=("rough",)), agent)
+    name = "collection with the policy / pure physics (quadruped, {})"
+    return [
+        Figure(name.format("flat"), median(flat), 0.85, rounds=flat),
+        Figure(name.format("rough ground"), median(rough), 0.80, rounds=rough),
+    ]
 
 
 def against_gymnasium(mode: str, run: Run, env: ShardedEnv) -> list[float]:

@@ -19,14 +19,17 @@ from metarl.envs.locomotion import (
     watch_contact_forces,
 )
 from metarl.envs.morphology import geometric_spec, limb_parameters, lowest, stand
+from metarl.envs.on_terrain import FREE, on_terrain
 from metarl.envs.parameters import Choice, DiscRadius, Law, Parameter, Uniform, beyond
 from metarl.envs.settings import (
     AntCrippledSettings,
     AntDirectionSettings,
     AntGoalSettings,
     AntLimbsSettings,
+    AntTerrainSettings,
     AntVelocitySettings,
 )
+from metarl.envs.terrain import Field
 
 MODEL = gymnasium_model("ant")
 FRAME_SKIP = 5
@@ -35,6 +38,8 @@ RESET_VELOCITY = 0.1  # standard deviation of the noise on qvel, m/s and rad/s
 HEALTHY_Z = (0.2, 1.0)  # m, of the torso; an episode ends outside
 CONTACT_LIMIT = 1.0  # N and N m, at which each element of the contact forces is clipped
 TORSO = 1  # body
+TERRAIN_PATCH = 1.5  # m, half the side of the flat start: the legs reach 1.2 m
+TERRAIN_CELL = 0.1  # m
 LEGS = (1, 2, 3, 4)  # as the joints are numbered: front left, front right, back left, back right
 JOINTS = tuple(f"{joint}_{leg}" for leg in LEGS for joint in ("hip", "ankle"))
 LIMBS = {"upper_leg": [f"hip_{leg}" for leg in LEGS], "lower_leg": [f"ankle_{leg}" for leg in LEGS]}
@@ -268,3 +273,18 @@ def ant_limbs(settings: AntLimbsSettings) -> TaskFamily:
         parameters=limb_parameters(LIMBS, settings.limbs, settings.length_range, settings.thickness_range),
         settle=functools.partial(stand, height=_height()),
     )
+
+
+def ant_terrain(settings: AntTerrainSettings) -> TaskFamily:
+    """Reward v - c a^2 - contact cost + 1, on uneven ground."""
+    running = _family(
+        settings,
+        {"velocity": RewardTerm(forward_velocity), "survive": RewardTerm(survive, settings.survive)},
+        name="ant_terrain",
+        description="Ant on ground that it has to find out about, forwards as fast as it can",
+        parameters=(),
+    )
+    ground = Field(
+        settings.ground_ahead, settings.ground_behind, settings.ground_beside, TERRAIN_PATCH, cell=TERRAIN_CELL
+    )
+    return on_terrain(running, settings, field=ground, root=FREE, lift=0.0)

@@ -6,6 +6,7 @@ CoRL 2022; RMA: Kumar et al., RSS 2021). The reward of a step is weight x term x
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -16,9 +17,11 @@ import numpy as np
 
 from metarl.envs import noise
 from metarl.envs.family import Array, Changes, RewardTerm, State, TaskFamily
+from metarl.envs.on_terrain import FREE, on_terrain
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
 from metarl.envs.quadruped_robot import FOOT_CONTACTS, JOINTS, QuadrupedFigures, build
-from metarl.envs.settings import QuadrupedSettings
+from metarl.envs.settings import QuadrupedSettings, QuadrupedTerrainSettings
+from metarl.envs.terrain import Field
 
 TIMESTEP = 0.005  # s
 FRAME_SKIP = 4
@@ -31,6 +34,8 @@ TRACKING = 0.25  # (m/s)^2 and (rad/s)^2 in the kernels exp(-error^2 / TRACKING)
 AIR_TIME = 0.2  # s, of a swing that is neither rewarded nor penalised
 STANDING = 0.1  # m/s and rad/s; commands below it ask for no steps
 PAYLOAD_DENSITY = 2000.0  # kg/m^3, of the cube that a payload is
+TERRAIN_PATCH = 0.9  # m, half the side of the flat start: the robot reaches .4 m from its middle
+TERRAIN_CELL = 0.075  # m
 NUM_FEET = len(FOOT_CONTACTS)
 GO1 = QuadrupedFigures()
 HOME_POSE = GO1.home_pose
@@ -500,4 +505,22 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
         update=update,
         noisy=True,
         settings=settings,
+    )
+
+
+def quadruped_terrain(settings: QuadrupedTerrainSettings) -> TaskFamily:
+    """The quadruped on uneven ground."""
+    if any(settings.slope):
+        raise ValueError(f"slope is {list(settings.slope)}; on terrain, slopes are a kind of ground: leave it at 0, 0")
+    around = settings.ground_around
+    return dataclasses.replace(
+        on_terrain(
+            quadruped(settings),
+            settings,
+            field=Field(around, around, around, TERRAIN_PATCH, cell=TERRAIN_CELL),
+            root=FREE,
+            lift=0.0,
+        ),
+        name="quadruped_terrain",
+        description="quadruped (Go1) that follows velocity commands on ground that it has to find out about",
     )

@@ -13,6 +13,7 @@ from metarl.envs.settings import (
     AntGoalSettings,
     AntLegsSettings,
     AntLimbsSettings,
+    AntTerrainSettings,
     AntVelocitySettings,
     FamilySettings,
     HalfCheetahBodySettings,
@@ -26,8 +27,10 @@ from metarl.envs.settings import (
     HumanoidDirectionSettings,
     PointGoalSettings,
     QuadrupedSettings,
+    QuadrupedTerrainSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
+    Walker2dTerrainSettings,
 )
 
 FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
@@ -45,11 +48,14 @@ FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
     AntCrippledSettings: ant.ant_crippled,
     AntLimbsSettings: ant.ant_limbs,
     AntLegsSettings: ant_legs.ant_legs,
+    AntTerrainSettings: ant.ant_terrain,
     HumanoidDirectionSettings: humanoid.humanoid_direction,
     HopperParametersSettings: walkers.hopper_parameters,
     Walker2dParametersSettings: walkers.walker2d_parameters,
     Walker2dLimbsSettings: walkers.walker2d_limbs,
+    Walker2dTerrainSettings: walkers.walker2d_terrain,
     QuadrupedSettings: quadruped.quadruped,
+    QuadrupedTerrainSettings: quadruped.quadruped_terrain,
 }
 
 

@@ -280,6 +280,32 @@ class AntLegsSettings:
 
 
 @dataclass(frozen=True)
+class AntTerrainSettings(TerrainSettings):
+    """Ant running forwards on ground that it has to find out about: reward v - control - contact cost + survive."""
+
+    promote_at: float = 300.0
+    """Curriculum: mean return from which on a kind of ground goes up a level."""
+    demote_at: float = 200.0
+    """Curriculum: mean return below which it goes down a level."""
+    ground_ahead: float = 14.0
+    """Length of the ground ahead of the start, metres; an episode is cut a metre before its end."""
+    ground_behind: float = 4.0
+    """Length of the ground behind the start, metres."""
+    ground_beside: float = 5.0
+    """Width of the ground on either side of the start, metres."""
+    control_cost: float = 0.5
+    """Weight of the squared action, after clipping."""
+    contact_cost: float = 0.0005
+    """Weight of the squared contact forces, each element clipped to [-1, 1]."""
+    survive: float = 1.0
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 200
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
 class HumanoidDirectionSettings:
     """Humanoid in a direction: reward 1.25 g v - control cost - contact cost + survive (PEARL, VariBAD)."""
 
@@ -424,6 +450,42 @@ class QuadrupedSettings:
     """Fewest and most control steps before each change, and between two."""
 
 
+@dataclass(frozen=True)
+class Walker2dTerrainSettings(TerrainSettings):
+    """Walker2d running forwards on ground that it has to find out about: reward v + survive - control cost."""
+
+    promote_at: float = 300.0
+    """Curriculum: mean return from which on a kind of ground goes up a level."""
+    demote_at: float = 150.0
+    """Curriculum: mean return below which it goes down a level."""
+    ground_ahead: float = 30.0
+    """Length of the ground ahead of the start, metres; an episode is cut a metre before its end."""
+    ground_behind: float = 10.0
+    """Length of the ground behind the start, metres."""
+    timestep: float = 0.002
+    """Simulation step, s; a control step is 4 of them."""
+    control_cost: float = 0.001
+    """Weight of the squared action, after clipping."""
+    survive: float = 1.0
+    """Reward of every step of the episode."""
+    action_scale: float = 1.0
+    """Factor on the policy's action before it is clipped to [-1, 1]."""
+    horizon: int = 500
+    """Steps an episode."""
+
+
+@dataclass(frozen=True)
+class QuadrupedTerrainSettings(QuadrupedSettings, TerrainSettings):
+    """Quadruped that follows velocity commands on ground that it has to find out about."""
+
+    promote_at: float = 4.0
+    """Curriculum: mean return from which on a kind of ground goes up a level."""
+    demote_at: float = 2.0
+    """Curriculum: mean return below which it goes down a level."""
+    ground_around: float = 6.5
+    """Length of the ground on all four sides of the start, metres; an episode is cut a metre before its end."""
+
+
 FamilySettings = (
     PointGoalSettings
     | HalfCheetahVelocitySettings
@@ -439,11 +501,14 @@ FamilySettings = (
     | AntCrippledSettings
     | AntLimbsSettings
     | AntLegsSettings
+    | AntTerrainSettings
     | HumanoidDirectionSettings
     | HopperParametersSettings
     | Walker2dParametersSettings
     | Walker2dLimbsSettings
+    | Walker2dTerrainSettings
     | QuadrupedSettings
+    | QuadrupedTerrainSettings
 )
 
 FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
@@ -461,10 +526,13 @@ FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
     "ant_crippled": AntCrippledSettings,
     "ant_limbs": AntLimbsSettings,
     "ant_legs": AntLegsSettings,
+    "ant_terrain": AntTerrainSettings,
     "humanoid_direction": HumanoidDirectionSettings,
     "hopper_parameters": HopperParametersSettings,
     "walker2d_parameters": Walker2dParametersSettings,
     "walker2d_limbs": Walker2dLimbsSettings,
+    "walker2d_terrain": Walker2dTerrainSettings,
     "quadruped": QuadrupedSettings,
+    "quadruped_terrain": QuadrupedTerrainSettings,
 }
 """Every family by name."""

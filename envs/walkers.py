@@ -1,4 +1,4 @@
-"""Hopper and Walker2d families: random parameters (rand_param_envs), limbs. Gymnasium's own models."""
+"""Hopper and Walker2d families: random parameters (rand_param_envs), limbs, terrain. Gymnasium's own models."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ import numpy as np
 from metarl.envs.family import Array, RewardTerm, State, TaskFamily, load_spec
 from metarl.envs.locomotion import control_cost, gymnasium_model, require_not_negative, survive, uniform_start
 from metarl.envs.morphology import geometric_spec, limb_parameters, lowest, stand
+from metarl.envs.on_terrain import PLANAR, on_terrain
 from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
-from metarl.envs.settings import HopperParametersSettings, Walker2dLimbsSettings, Walker2dParametersSettings
+from metarl.envs.settings import (
+    HopperParametersSettings,
+    Walker2dLimbsSettings,
+    Walker2dParametersSettings,
+    Walker2dTerrainSettings,
+)
+from metarl.envs.terrain import Field
 
 HOPPER = gymnasium_model("hopper")
 WALKER2D = gymnasium_model("walker2d_v5")
 FRAME_SKIP = 4
+TERRAIN_PATCH = 1.0  # m, half the side of the flat start
 RESET_NOISE = 0.005  # half-width of the uniform noise on qpos and qvel
 VELOCITY_LIMIT = 10.0  # m/s and rad/s, at which observed velocities are clipped
 MASS_BASE, FRICTION_BASE, DAMPING_BASE = 1.5, 1.5, 1.3  # each factor is base^U(-exponent, exponent)
@@ -200,3 +208,18 @@ def walker2d_limbs(settings: Walker2dLimbsSettings) -> TaskFamily:
         settle=functools.partial(stand, height=height),
         terminate=walker2d_fallen,
     )
+
+
+def walker2d_terrain(settings: Walker2dTerrainSettings) -> TaskFamily:
+    """Reward v + 1 - c a^2, on uneven ground."""
+    running = _family(
+        settings,
+        WALKER2D_JOINTS,
+        name="walker2d_terrain",
+        description="Walker2d on ground that it has to find out about, forwards as fast as it can",
+        base=functools.partial(base, WALKER2D, settings.timestep),
+        parameters=(),
+        terminate=walker2d_fallen,
+    )
+    ground = Field(settings.ground_ahead, settings.ground_behind, half_width=0.5, patch=TERRAIN_PATCH, strip=True)
+    return on_terrain(running, settings, field=ground, root=PLANAR, lift=0.0)
