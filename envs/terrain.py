@@ -252,19 +252,19 @@ def edit(spec: mujoco.MjSpec, values: Mapping[str, float], *, field: Field, floo
 
 
 def compiled_heights(models: Sequence[mujoco.MjModel], field: Field) -> Array:
-    """The grounds that the models collide with, [M, rows * columns] float32 m over the floor.
+    """The grounds that the models collide with, [M, rows * columns] float32 m over the start.
 
     To a tenth of a millimetre: a model's own rounding, other for every ground, would tell grounds apart at the start.
     """
     grounds = np.zeros((len(models), math.prod(field.shape)), dtype=np.float32)
+    start = np.abs(field.distance + field.patch).argmin()
     for ground, model in zip(grounds, models, strict=True):
         h = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_HFIELD, NAME)
         if h >= 0:
             begin = model.hfield_adr[h]
-            geom = np.flatnonzero((model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD) & (model.geom_dataid == h))[0]
             ground[:] = model.hfield_data[begin : begin + ground.size]
             ground *= model.hfield_size[h, 2]
-            ground += model.geom_pos[geom, 2]
+            ground -= ground[start]
     return np.round(grounds, 4)
 
 
