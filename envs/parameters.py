@@ -203,7 +203,7 @@ def _check_range(distribution: Uniform | LogUniform) -> None:
 
 @dataclass(frozen=True)
 class Law:
-    """What a parameter's value does: an edit of the robot or its ground, or a quantity that the reward reads by name."""
+    """What a parameter's value does: an edit of robot or ground, or a quantity that the reward reads by name."""
 
     description: str
     edit: Callable[[mujoco.MjSpec, float], None] | None = None
