@@ -123,6 +123,8 @@ class TaskFamily:
     """[S] bool, True where the episode ends for good; None: never."""
     actuate: Callable[[State], None] = drive_controls
     """Writes the action into the simulation."""
+    decorate: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None = None
+    """(specification, values): adds to a picture what only the reward knows of the task, a goal for one."""
     settings: Any = field(default=None, compare=False)
     """The settings that the family was made from."""
 
@@ -182,13 +184,24 @@ class TaskFamily:
         """False if all tasks share one model and differ in the reward only."""
         return any(p.law.edit is not None for p in self.parameters)
 
-    def compile(self, task: Task) -> mujoco.MjModel:
-        """The task's own model, with every derived constant made by MuJoCo's compiler."""
+    def spec(self, task: Task) -> mujoco.MjSpec:
+        """The task's own specification: the base, edited by the law of each parameter."""
         values, spec = self.own(task).values, self.base()
         for parameter in self.parameters:
             if parameter.law.edit is not None:
                 parameter.law.edit(spec, values[parameter.name])
-        return spec.compile()
+        return spec
+
+    def compile(self, task: Task) -> mujoco.MjModel:
+        """The task's own model, with every derived constant made by MuJoCo's compiler."""
+        return self.spec(task).compile()
+
+    def picture(self, task: Task) -> mujoco.MjSpec:
+        """The specification of a picture of the task: `spec`, decorated. Its qpos means what the model's does."""
+        spec = self.spec(task)
+        if self.decorate is not None:
+            self.decorate(spec, self.own(task).values)
+        return spec
 
 
 def load_spec(path: str) -> mujoco.MjSpec:
