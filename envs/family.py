@@ -149,6 +149,11 @@ class TaskFamily:
         """False for a family of finitely many tasks, which are trained on and evaluated on alike."""
         return any(p.continuous for p in self.parameters)
 
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that tasks can be drawn from."""
+        return SPLITS
+
     def sample(self, num_tasks: int, rng: np.random.Generator, split: Split = "train") -> list[Task]:
         """Draw tasks of a split from a generator."""
         if split not in SPLITS:

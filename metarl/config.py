@@ -21,6 +21,8 @@ from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVel
 from metarl.errors import UsageError, nearest
 
 PRESETS = Path(__file__).parent / "configs"
+SPLIT_NAMES = {"train": "training", "held_out": "held-out", "ood": "out-of-distribution"}
+"""Each split in words."""
 CONFIG = "config.yaml"
 """A run's complete configuration, in its folder."""
 
