@@ -85,6 +85,11 @@ class BatchedEnv:
         self._active[:] = False
 
     @property
+    def dt(self) -> float:
+        """Control step, s."""
+        return self._state.dt
+
+    @property
     def active(self) -> Array:
         """[M, N] bool, True where an episode is running."""
         return self._shape(self._active)

@@ -111,7 +111,7 @@ class EvaluateCommand:
 
 @dataclass(frozen=True)
 class RenderCommand:
-    """Film a robot on one task: a run's policy before and after adaptation side by side, or a family without a policy."""
+    """Film a robot on one task: a run's policy before and after adaptation side by side, or a family without one."""
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
     """The run's folder; without one, --family."""
@@ -120,7 +120,7 @@ class RenderCommand:
     split: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "train"
     """Split that the task is drawn from; not given: the run's evaluation.split, or train."""
     seed: int = 1
-    """Draws the task, the start and the noise: an evaluation's first task with this seed. Not given: the run's first."""
+    """Draws task, start and noise: an evaluation's first task with this seed. Not given: the run's first."""
     shot: int = 3
     """Of RUN: adaptations before the second picture; 0 shows one. Not given: the run's evaluation.adaptations."""
     output: Annotated[str, tyro.conf.arg(metavar="FILE.mp4")] = ""

@@ -27,8 +27,8 @@ WIDTH = 9.0
 """Inches, at 160 pixels each."""
 TILE = (384, 288)
 """Width and height of a rendered robot, pixels."""
-TILE_HEIGHT, LINE_HEIGHT, PLOT_HEIGHT = 1.62, 0.135, 1.35
-"""Inches, of a robot, of a line of its caption and of a row of plots."""
+TILE_HEIGHT, LINE_HEIGHT, PLOT_HEIGHT, SINGLE_HEIGHT = 1.62, 0.135, 1.35, 3.0
+"""Inches, of a robot, of a line of its caption, of a row of plots, and of a robot that is shown alone."""
 CAPTION_LINES = 5
 SAMPLES = 300
 """Tasks of each split in the plots."""
@@ -42,14 +42,14 @@ def draw(family: TaskFamily, path: Path, seed: int = 1) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    tasks = {split: _sample(family, split, seed, SAMPLES) for split in family.splits}
+    tasks = {split: family.sample(SAMPLES, stream(seed, f"contact_sheet/{split}"), split) for split in family.splits}
     if family.edits_model or family.decorate is not None:
-        tiles = {split: _spread(family, tasks[split], COLUMNS * rows) for split, rows in _rows(family).items()}
-        heights = [
-            rows * (TILE_HEIGHT + LINE_HEIGHT * _lines(family)) + 0.3 for rows in (len(t) // COLUMNS for t in tiles.values())
-        ]
+        rows = _rows(family)
+        tiles = {split: _spread(family, tasks[split], COLUMNS * count) for split, count in rows.items()}
+        row_height = TILE_HEIGHT + LINE_HEIGHT * min(len(family.parameters), CAPTION_LINES)
+        heights = [count * row_height + 0.3 for count in rows.values()]
     else:
-        tiles, heights = {}, [3.0]
+        tiles, heights = {}, [SINGLE_HEIGHT]
     plot_rows = -(-len(family.parameters) // 2)
     heights.append(plot_rows * PLOT_HEIGHT)
     with matplotlib.rc_context(STYLE):
@@ -81,18 +81,10 @@ def _rows(family: TaskFamily) -> dict[Split, int]:
     return {split: share + (i < left) for i, split in enumerate(family.splits)}
 
 
-def _sample(family: TaskFamily, split: Split, seed: int, count: int) -> list[Task]:
-    return family.sample(count, stream(seed, "evaluation/tasks"), split)
-
-
 def _spread(family: TaskFamily, tasks: list[Task], count: int) -> list[Task]:
     """The first tasks, in the order of the first parameter that shapes the robot, or else of the first one."""
     shaping = [p for p in family.parameters if p.law.edit is not None] or list(family.parameters)
     return sorted(tasks[:count], key=lambda task: task.values[shaping[0].name])
-
-
-def _lines(family: TaskFamily) -> int:
-    return min(len(family.parameters), CAPTION_LINES)
 
 
 def _draw_robots(part: SubFigure, family: TaskFamily, split: Split, tasks: list[Task]) -> None:

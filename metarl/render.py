@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import tempfile
 import textwrap
@@ -30,8 +31,8 @@ PANE = (480, 360)
 MAX_FPS = 30
 CAPTION_LINES = 3
 """Of parameter values over the pictures, at most."""
-LINE, BAR = 20, 4
-"""Heights of a line of text and of the bar that shows how much of an episode is over, pixels."""
+LINE, BAR, GAP = 20, 4, 4
+"""Pixels: height of a line of text, of the bar that shows how much of an episode is over; width between pictures."""
 DPI = 100
 BITRATE = 640_000
 """Bits per second at most: 10 s stay under 1 MB."""
@@ -122,7 +123,7 @@ def render_run(
             colour = AFTER if k else BEFORE
             clips.append(Clip(f"{_shot(k)}:  {_return(returns)}", env.trajectories[k], colour))
         heading = f"{run.directory.resolve().name}, iteration {run.iteration}"
-        return film(renderer, family, clips, captions(family, shown, f"{heading}  |  {of_what}"), output, seconds)
+        return film(renderer, env.dt, clips, captions(family, shown, f"{heading}  |  {of_what}"), output, seconds)
 
 
 def render_family(
@@ -149,7 +150,7 @@ def render_family(
             total += float(result.rewards[0, 0])
         clips = [Clip(f"{actions} actions:  {_return(np.array([total]))}", env.trajectories[0])]
         lines = captions(family, shown, f"{family.name}  |  {of_what}")
-        return film(renderer, family, clips, lines, output or Path(f"{family.name}_{actions}.mp4"), seconds)
+        return film(renderer, env.dt, clips, lines, output or Path(f"{family.name}_{actions}.mp4"), seconds)
 
 
 def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
@@ -160,16 +161,15 @@ def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
 def value_captions(family: TaskFamily, task: Task) -> list[str]:
     """`target velocity 1.5 m/s`, one a parameter."""
     return [
-        f"{p.name.replace('_', ' ')} {task.values[p.name]:.3g}{'' if p.unit == '1' else f' {p.unit}'}"
+        f"{p.name.replace('_', ' ')} {_number(task.values[p.name], '.3g')}{'' if p.unit == '1' else f' {p.unit}'}"
         for p in family.parameters
     ]
 
 
 def film(
-    renderer: Renderer, family: TaskFamily, clips: Sequence[Clip], lines: Sequence[str], path: Path, seconds: float
+    renderer: Renderer, step_s: float, clips: Sequence[Clip], lines: Sequence[str], path: Path, seconds: float
 ) -> Video:
-    """Write the clips, side by side and in step, as an MP4."""
-    step_s = family.frame_skip * float(renderer.model.opt.timestep)
+    """Write the clips, side by side and in step, as an MP4; step_s: between their positions, s."""
     every = math.ceil(1 / step_s / MAX_FPS - 1e-9)
     count = max(len(clip.qpos) for clip in clips)
     shown = min(count, 1 + math.floor(seconds / step_s + 1e-9))
@@ -195,6 +195,7 @@ def compose(renderer: Renderer, clips: Sequence[Clip], lines: Sequence[str], ste
             last = len(clip.qpos) - 1
             if t <= last or not panes[i].size:
                 panes[i] = renderer.frame(clip.qpos[min(t, last)])
+                panes[i][:, renderer.width - GAP * (i + 1 < len(clips)) :] = 255
             over = round(renderer.width * min(1.0, t / max(last, 1)))
             bar[:, i * renderer.width : i * renderer.width + over] = _rgb(clip.colour if t < last else QUIET)
         frame = np.vstack([top, titles, bar, np.hstack(panes)])
@@ -219,13 +220,15 @@ def caption(lines: Sequence[str], width: int, colour: str = INK) -> Array:
 def encode(frames: Iterable[Array], fps: Fraction) -> bytes:
     """Frames [height, width, 3] uint8 of even sizes as H.264 in an MP4 that any player and browser takes."""
     limits = {"maxrate": str(BITRATE), "bufsize": str(BITRATE)}
+    rest = iter(frames)
+    first = next(rest)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "film.mp4")  # on disk: the index is moved to the file's front in a second pass
         with av.open(path, "w", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=fps, options={"crf": "22", "preset": "medium", **limits})
+            stream.height, stream.width = first.shape[:2]
             stream.pix_fmt = "yuv420p"
-            for frame in frames:
-                stream.height, stream.width = frame.shape[:2]
+            for frame in itertools.chain([first], rest):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
         return path.read_bytes()
@@ -268,8 +271,12 @@ def _shot(k: int) -> str:
 def _return(returns: Array) -> str:
     if np.isnan(returns[0]):
         return "stopped, MuJoCo flagged the simulation"
-    mean = f" (mean of {len(returns)} episodes {np.nanmean(returns):.1f})" if len(returns) > 1 else ""
-    return f"return {returns[0]:.1f}{mean}".replace("-", "\N{MINUS SIGN}")
+    mean = f" (mean of {len(returns)} episodes {_number(np.nanmean(returns), '.1f')})" if len(returns) > 1 else ""
+    return f"return {_number(returns[0], '.1f')}{mean}"
+
+
+def _number(value: float, form: str) -> str:
+    return f"{value:{form}}".replace("-", "\N{MINUS SIGN}")
 
 
 def _wrap(line: str, width: int) -> list[str]:
