@@ -149,6 +149,11 @@ class BatchedEnv:
             self._use_models()
 
     @property
+    def dt(self) -> float:
+        """Control step, s."""
+        return self._state.dt
+
+    @property
     def active(self) -> Array:
         """[M, N] bool, True where an episode is running."""
         return self._shape(self._active)

@@ -236,6 +236,8 @@ class TaskFamily:
     """Brings the memory up to date after each control step, before rewards, termination and observation."""
     noisy: bool = False
     """Whether `State.keys` are drawn, one number an episode from the task's generator, after the start."""
+    decorate: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None = None
+    """(specification, values): adds to a picture what only the reward knows of the task, a goal for one."""
     settings: Any = field(default=None, compare=False)
     """The settings that the family was made from."""
 
@@ -342,8 +344,8 @@ class TaskFamily:
         """False if all tasks share one model and differ in the reward only."""
         return self.edit is not None or any(p.law.edit is not None for p in self.parameters)
 
-    def compile(self, task: Task) -> mujoco.MjModel:
-        """The model that the task starts with, every derived constant made by MuJoCo's compiler."""
+    def spec(self, task: Task) -> mujoco.MjSpec:
+        """What the task starts with: the base, edited by the law of each parameter."""
         own = self.own(task)
         values, spec = own.values, self.base(**self.layout_of(own))
         for parameter in self.parameters:
@@ -353,7 +355,18 @@ class TaskFamily:
             self.edit(spec, values)
         if self.settle is not None:
             self.settle(spec)
-        return spec.compile()
+        return spec
+
+    def compile(self, task: Task) -> mujoco.MjModel:
+        """The model that the task starts with, every derived constant made by MuJoCo's compiler."""
+        return self.spec(task).compile()
+
+    def picture(self, task: Task) -> mujoco.MjSpec:
+        """The specification of a picture of the task: `spec`, decorated. Its qpos means what the model's does."""
+        spec = self.spec(task)
+        if self.decorate is not None:
+            self.decorate(spec, self.own(task).values)
+        return spec
 
 
 def read_spec(path: str) -> mujoco.MjSpec:

@@ -20,6 +20,7 @@ from metarl.envs.settings import FAMILY_SETTINGS
 
 if TYPE_CHECKING:
     from metarl.envs.family import Array, Task, TaskFamily
+    from metarl.envs.rendering import Renderer
 
 
 def gymnasium_id(family: str) -> str:
@@ -75,16 +76,26 @@ class FamilyEnv(gymnasium.Env):
 
     `reset(options={"task": ...})` takes a `Task` or parameter values by name, and keeps it, whatever later seeds say.
     `reset(seed=...)` draws the task from the training split by the seed, unless a task was named before.
+    `render_mode="rgb_array"` renders offscreen, `width` x `height` pixels.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
-    def __init__(self, family: str, **settings: Any):
+    def __init__(
+        self, family: str, render_mode: str | None = None, width: int = 480, height: int = 360, **settings: Any
+    ):
         from metarl.envs.sharded import ShardedEnv
 
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}; it must be 'rgb_array' or None")
+        self.render_mode = render_mode
+        self._picture_size = (width, height)
+        self._renderer: Renderer | None = None
+        self._pictured: Task | None = None
         self.family = _make(family, settings)
         self.observation_space, self.action_space = _spaces(self.family)
         self._env = ShardedEnv(self.family, 1, 1, threads=1, at_once=1)
+        self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self._env.shards[0].dt))}
         self._drawn = self._named = False
         self._rng = np.random.default_rng()
 
@@ -121,6 +132,28 @@ class FamilyEnv(gymnasium.Env):
             bool(step.truncated[0, 0]) or faulted,
             {**self._info(), **terms, "fault": faulted},
         )
+
+    def render(self) -> Array | None:
+        """The robot now, [height, width, 3] uint8; None without a render mode.
+
+        `RenderingUnavailable` says what to install or set where there is no renderer.
+        """
+        from metarl.envs.rendering import Renderer
+
+        if self.render_mode is None:
+            return None
+        if not self._drawn:
+            raise gymnasium.error.ResetNeeded("there is no task to be seen yet; call reset() before render()")
+        if self._renderer is None or self._pictured != self.task:
+            self.close()
+            self._renderer = Renderer(self.family.picture(self.task), *self._picture_size)
+            self._pictured = self.task
+        return self._renderer.frame(self._env.shards[0].batch.qpos[0])
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
 
     def _info(self) -> dict[str, Any]:
         return {"task": dict(self.task.values)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import mujoco
 import numpy as np
 
@@ -24,7 +26,21 @@ def base() -> mujoco.MjSpec:
     for name, axis in (("x", (1, 0, 0)), ("y", (0, 1, 0))):
         point.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis)
     point.add_geom(name="point", size=(0.02, 0, 0), mass=1, contype=0, conaffinity=0, rgba=(0.2, 0.4, 0.9, 1))
+    spec.worldbody.add_camera(name="overview", pos=(0, 0, 1.6))
     return spec
+
+
+def mark_goal(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
+    """A disc of the plane's scale around the goal: it is reached within a centimetre."""
+    spec.worldbody.add_geom(
+        name="goal",
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        pos=(values["goal_x"], values["goal_y"], -0.018),
+        size=(0.03, 0.001, 0),
+        contype=0,
+        conaffinity=0,
+        rgba=(0.0, 0.62, 0.45, 1),
+    )
 
 
 def displace(state: State) -> None:
@@ -85,5 +101,6 @@ def point_goal(settings: PointGoalSettings) -> TaskFamily:
         action_scale=settings.action_scale,
         terminate=reached,
         actuate=displace,
+        decorate=mark_goal,
         settings=settings,
     )

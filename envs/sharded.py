@@ -20,9 +20,17 @@ Thing = TypeVar("Thing")
 class ShardedEnv:
     """Shards, each a batch of its own that can be stepped at its own pace; together, they can be stepped as one."""
 
-    def __init__(self, family: TaskFamily, num_tasks: int, envs_per_task: int, threads: int = 0, at_once: int = SHARDS):
+    def __init__(
+        self,
+        family: TaskFamily,
+        num_tasks: int,
+        envs_per_task: int,
+        threads: int = 0,
+        at_once: int = SHARDS,
+        batch: type[BatchedEnv] = BatchedEnv,
+    ):
         """threads: of the simulation; 0 takes all cores. at_once: shards that share them; tasks of one layout make so
-        many shards."""
+        many shards. batch: what a shard is."""
         if num_tasks < 1:
             raise ValueError(f"need at least 1 task, got {num_tasks}")
         threads = threads or len(os.sched_getaffinity(0))
@@ -32,6 +40,7 @@ class ShardedEnv:
         self.workers = min(threads, at_once)
         """Shards to step at the same time."""
         self._at_once = at_once
+        self._batch = batch
         self._threads = -(-threads // at_once)
         self._layouts: list[tuple[dict[str, float], int]] = []
         self._past_faults = 0
@@ -55,7 +64,7 @@ class ShardedEnv:
             self._past_faults = self.num_faults
             self._layouts = needed
             self.shards = [
-                BatchedEnv(self.family, len(index), self.envs_per_task, self._threads, like=self.tasks[index[0]])
+                self._batch(self.family, len(index), self.envs_per_task, self._threads, like=self.tasks[index[0]])
                 for index in self.indices
             ]
         for shard, own in zip(self.shards, self.deal(self.tasks), strict=True):

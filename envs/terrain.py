@@ -271,7 +271,7 @@ def compiled_heights(models: Sequence[mujoco.MjModel], field: Field) -> Array:
 def height_at(grounds: Array, index: Array, x: Array, y: Array, field: Field) -> Array:
     """Height of the ground below points, on the triangles that MuJoCo splits cells into; [...] as x and y.
 
-    grounds: [M, rows * columns]. index: which of them, broadcast against x and y. Beyond the ends the last cell goes on.
+    grounds: [M, rows * columns]. index: which of them, broadcast against x and y. The last cell goes on.
     """
     rows, columns = field.shape
     u = (x + field.behind) * ((columns - 1) / (field.ahead + field.behind))

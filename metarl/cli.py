@@ -1,4 +1,4 @@
-"""The command line: `metarl train | evaluate | families`.
+"""The command line: `metarl train | evaluate | render | families`.
 
 torch, MuJoCo and W&B are imported by the commands that need them, after parsing, so that `--help` answers at once.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -23,14 +24,18 @@ from metarl.arguments import Arguments, flag
 from metarl.config import (
     EvaluationSettings,
     RunConfig,
+    coerce,
     load_config,
     options,
     preset,
     read_run_config,
     settings_of,
 )
-from metarl.envs.settings import FAMILY_SETTINGS
-from metarl.errors import RunError, UsageError, describe, nearest
+from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings
+from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
+
+if TYPE_CHECKING:
+    from metarl.envs.family import Task, TaskFamily
 
 HELP = """usage: metarl COMMAND [OPTIONS]
 
@@ -38,14 +43,28 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl train --config FILE [overrides]              meta-train what a file describes
   metarl train --resume RUN                           go on with a run from its last checkpoint
   metarl evaluate RUN [overrides]                     adapt to tasks that training never saw
+  metarl render RUN [--task JSON] [--shot K]          film the policy before and after adaptation (MP4)
+  metarl render --family F [overrides]                film a task without a policy
   metarl families [NAME]                              task families: parameters, units, ranges, settings
+  metarl families show NAME [overrides]               a picture of sampled robots and of the parameters' ranges (PNG)
 
 Overrides are dotted: --agent.inner-lr 0.05, --agent.inner_lr=0.05 and agent.inner_lr=0.05 are the same.
 `metarl train --agent A --family F --help` lists every setting of the two.
 """
 
+FAMILIES_HELP = """usage: metarl families [NAME]
+       metarl families show NAME [--output FILE.png] [--seed S] [--family.SETTING VALUE]
+
+Task families: parameters, units, ranges, splits, settings. `show` renders a contact sheet: sampled robots of every
+split, and what their parameters range over; without --output it is NAME.png.
+"""
+
 TRAIN_OPTIONS = ("agent", "family", "config", "name", "runs_dir", "resume")
 EVALUATE_OPTIONS: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int}
+RENDER_OPTIONS: dict[str, Any] = {"task": str, "seed": int, "output": str, "seconds": float}
+RENDER_RUN_OPTIONS: dict[str, Any] = {"shot": int, "checkpoint": str, "device": Literal["auto", "cpu", "cuda"]}
+RENDER_FAMILY_OPTIONS: dict[str, Any] = {"actions": Literal["random", "zero"]}
+SHOW_OPTIONS = ("output", "seed")
 
 SIGTERM_STATUS = 128 + signal.SIGTERM
 """Exit status of a run that a SIGTERM ended: the shell's for that signal, so that nobody takes it for finished."""
@@ -90,6 +109,36 @@ class EvaluateCommand:
     """How; what is not given is as in the run's config."""
 
 
+@dataclass(frozen=True)
+class RenderCommand:
+    """Film a robot on one task: a run's policy before and after adaptation side by side, or a family without one."""
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
+    """The run's folder; without one, --family."""
+    task: Annotated[str, tyro.conf.arg(metavar="JSON")] = ""
+    """The task's parameter values, such as '{"target_velocity": 1.5}'; neutral where none is named. Empty: drawn."""
+    split: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "train"
+    """Split that the task is drawn from; not given: the run's evaluation.split, or train."""
+    seed: int = 1
+    """Draws task, start and noise: an evaluation's first task with this seed. Not given: the run's first."""
+    shot: int = 3
+    """Of RUN: adaptations before the second picture; 0 shows one. Not given: the run's evaluation.adaptations."""
+    output: Annotated[str, tyro.conf.arg(metavar="FILE.mp4")] = ""
+    """The film. Empty: in the run's evaluation folder, or here under the family's name."""
+    seconds: float = 10.0
+    """Length of the film at most, s."""
+    checkpoint: str = "last"
+    """Of RUN: last, best, or a checkpoint file."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Of RUN: torch device of the agent; not given: the run's."""
+    family_name_: Annotated[str, tyro.conf.arg(name="family", metavar="NAME")] = ""
+    """The family, where no run is given."""
+    actions: Literal["random", "zero"] = "random"
+    """Of --family: what is done instead of a policy."""
+    family: FamilySettings = dataclasses.field(default_factory=HalfCheetahVelocitySettings)
+    """Settings of --family."""
+
+
 @dataclass
 class Session:
     """What an error message can point to."""
@@ -127,6 +176,7 @@ def dispatch(arguments: list[str], session: Session) -> int:
     commands: dict[str, Callable[[list[str], Session], int]] = {
         "train": train,
         "evaluate": evaluate,
+        "render": render,
         "families": families,
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -202,12 +252,96 @@ def evaluate(arguments: list[str], session: Session) -> int:
     return 0
 
 
+def render(arguments: list[str], session: Session) -> int:
+    """`metarl render`."""
+    given = Arguments.split(arguments)
+    name = given.take(("family",)).get("family")
+    if given.help and not name and not given.positionals:
+        Arguments([], {}, help=True).parse(RenderCommand(), {}, (), "metarl render")
+    if len(given.positionals) != (0 if name else 1):
+        got = f", got {' '.join([*given.positionals, *([f'--family {name}'] if name else [])])}"
+        raise UsageError(
+            "metarl render takes the folder of one run (metarl render runs/NAME) or --family NAME"
+            f"{got if given.positionals else ''}"
+        )
+    for option in given.options.keys() & {"split"} if "task" in given.options else ():
+        raise UsageError(f"--task already says what {flag(option)} says; give one of the two")
+    return _render_family(given, name) if name else _render_run(given, session)
+
+
+def _render_run(given: Arguments, session: Session) -> int:
+    directory = _run_dir(given.positionals[0], Path("runs"))
+    config = read_run_config(directory)
+    settings = config.evaluation
+    types = RENDER_OPTIONS | RENDER_RUN_OPTIONS | {"split": options(config)["evaluation.split"]}
+    command = RenderCommand(
+        run=str(directory),
+        split=settings.split,
+        seed=settings.seeds[0],
+        shot=settings.adaptations,
+        device=config.training.device,
+        family=config.family,
+    )
+    command = given.parse(command, types, (), "metarl render")
+    output = _file(command.output, ".mp4")
+    _require_graphics()
+
+    from metarl import render, run
+
+    session.run_dir = directory
+    loaded = run.load_run(directory, command.checkpoint, command.device)
+    task = parse_task(loaded.family, command.task)
+    video = render.render_run(
+        loaded, task, command.split, command.seed, command.shot, output, command.seconds, config.training.threads
+    )
+    print(f"saved {video}")
+    return 0
+
+
+def _render_family(given: Arguments, name: str) -> int:
+    config = RunConfig(family=settings_of("family", name)())
+    known = options(config)
+    types = RENDER_OPTIONS | RENDER_FAMILY_OPTIONS | {"split": known["evaluation.split"]}
+    types |= {k: t for k, t in known.items() if k.startswith("family.")}
+    command = RenderCommand(family_name_=name, family=config.family)
+    command = given.parse(command, types, ("family",), "metarl render")
+    output = _file(command.output, ".mp4")
+    _require_graphics()
+
+    from metarl import render
+    from metarl.envs.registry import make_family
+
+    with usage_errors("family"):
+        family = make_family(command.family)
+    task = parse_task(family, command.task)
+    video = render.render_family(family, task, command.split, command.seed, command.actions, output, command.seconds)
+    print(f"saved {video}")
+    return 0
+
+
+def parse_task(family: TaskFamily, text: str) -> Task | None:
+    """The task that JSON values by name describe; None if there are none."""
+    if not text:
+        return None
+    example = json.dumps({p.name: p.neutral for p in family.parameters[:1]})
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise UsageError(f"--task is {text!r}; give the parameter values as JSON, such as '{example}'")
+    with usage_errors("--task"):
+        return family.task(values)
+
+
 def families(arguments: list[str], session: Session) -> int:
-    """`metarl families`."""
+    """`metarl families`, `metarl families show`."""
     given = Arguments.split(arguments)
     if given.help:
-        print("usage: metarl families [NAME]\n\nTask families: parameters, units, ranges, splits, settings.")
+        print(FAMILIES_HELP, end="")
         return 0
+    if given.positionals[:1] == ["show"]:
+        return _show_family(given)
     for name in given.options:
         raise UsageError(f"unknown option {flag(name)}; metarl families takes names only")
     chosen = [settings_of("family", name)() for name in given.positionals or FAMILY_SETTINGS]
@@ -216,6 +350,52 @@ def families(arguments: list[str], session: Session) -> int:
 
     show_families(chosen)
     return 0
+
+
+def _show_family(given: Arguments) -> int:
+    names = given.positionals[1:]
+    if len(names) != 1:
+        got = f", got {' '.join(names)}" if names else ""
+        raise UsageError(f"metarl families show takes the name of one family{got}")
+    plain = given.take(SHOW_OPTIONS)
+    config = RunConfig(family=settings_of("family", names[0])())
+    types = {name: kind for name, kind in options(config).items() if name.startswith("family.")}
+    command = given.parse(TrainCommand(family=config.family), types, SHOW_OPTIONS, "metarl families show")
+    output = _file(plain.get("output", f"{names[0]}.png"), ".png")
+    seed = coerce(plain.get("seed", 1), int, "--seed")
+    if seed < 0:
+        raise UsageError(f"--seed is {seed}; it must be at least 0")
+    _require_graphics()
+
+    from metarl import contact_sheet
+    from metarl.envs.registry import make_family
+
+    with usage_errors("family"):
+        family = make_family(command.family)
+    contact_sheet.draw(family, output, seed)
+    print(f"saved {output}")
+    return 0
+
+
+def _file(name: str, suffix: str) -> Path | None:
+    """A file to write, or None if it is not named."""
+    if name and Path(name).suffix.lower() != suffix:
+        raise UsageError(f"--output is {name!r}; name a file that ends with {suffix}")
+    return Path(name) if name else None
+
+
+def _require_graphics() -> None:
+    """MuJoCo reads MUJOCO_GL as it is imported, and every library that cannot be used fails in a way of its own."""
+    try:
+        import mujoco  # noqa: F401
+    except Exception as error:
+        named = os.environ.get("MUJOCO_GL")
+        if not named:
+            raise
+        raise UsageError(
+            f"MUJOCO_GL is {named!r}, with which MuJoCo cannot be imported ({describe(error)}); unset it, or set it to "
+            "egl (install libegl1 and a driver), osmesa (install libosmesa6) or glfw (where there is a display)"
+        ) from error
 
 
 def _starting_config(plain: Mapping[str, str]) -> RunConfig:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 AFTER, BEFORE, QUIET, INK = "#0072B2", "#D55E00", "#9aa0a6", "#333333"
 """Okabe and Ito's blue and vermilion, told apart by every kind of colour vision, and two greys."""
+SPLIT_COLOURS = {"train": "#0072B2", "held_out": "#D55E00", "ood": "#009E73"}
+"""Okabe and Ito's blue, vermilion and green."""
 
 STYLE: dict[RcKeyType, Any] = {
     "font.size": 9.5,
@@ -64,8 +66,8 @@ def adaptation_curve(result: EvaluationResult, path: Path) -> None:
         if by_parameter:
             _draw_by_parameter(axes[1], result, family.parameters[0])
         axes[0].set_ylabel("return of an episode")
-        _title(figure, f"{_whose(result)}\n{_what(result)}")
-        _save(figure, path)
+        title_of(figure, f"{_whose(result)}\n{_what(result)}")
+        save(figure, path)
 
 
 def learning_curve(metrics: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
@@ -84,8 +86,8 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], path: Path, title: str)
             axes.plot(steps / scale, returns, color=colour, linewidth=1.4, marker=marker, label=f"{label} adaptation")
         axes.set(xlabel=f"env steps of training ({unit})", ylabel="return of an episode, training tasks")
         axes.legend(**LEGEND)
-        _title(figure, title)
-        _save(figure, path)
+        title_of(figure, title)
+        save(figure, path)
 
 
 def _draw_curve(axes: Axes, result: EvaluationResult) -> None:
@@ -106,8 +108,7 @@ def _draw_by_parameter(axes: Axes, result: EvaluationResult, parameter: Paramete
     last = result.settings.adaptations
     for shot, label, colour in [(last, f"after {_rounds(last)}", AFTER), (0, "before adaptation", BEFORE)]:
         axes.scatter(x, result.returns[:, shot], s=11, color=colour, alpha=0.75, linewidths=0, label=label)
-    name = parameter.name.replace("_", " ")
-    axes.set(xlabel=name if parameter.unit == "1" else f"{name} ({parameter.unit})")
+    axes.set(xlabel=axis_label(parameter))
     axes.legend(handletextpad=0.2, **LEGEND)
     axes.locator_params(axis="x", nbins=5)
 
@@ -131,11 +132,19 @@ def _rounds(count: int) -> str:
     return f"{count} round{'s' if count != 1 else ''}"
 
 
-def _title(figure: Figure, title: str) -> None:
+def axis_label(parameter: Parameter) -> str:
+    """A parameter's name as words, with its unit."""
+    name = parameter.name.replace("_", " ")
+    return name if parameter.unit == "1" else f"{name} ({parameter.unit})"
+
+
+def title_of(figure: Figure, title: str) -> None:
+    """Put a title over a figure, at its left."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write(path, buffer.getvalue())

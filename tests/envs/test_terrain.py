@@ -190,9 +190,21 @@ def test_the_ground_has_the_floors_contacts_and_flat_ground_is_the_floor():
     floor = plane.geom("floor").id
     assert plane.geom_type[floor] == mujoco.mjtGeom.mjGEOM_PLANE and plane.nhfield == 0
     assert uneven.geom_type[floor] == mujoco.mjtGeom.mjGEOM_HFIELD
-    for (
-        field
-    ) in "friction contype conaffinity condim priority solmix solref solimp margin gap bodyid group rgba".split():
+    for field in [
+        "friction",
+        "contype",
+        "conaffinity",
+        "condim",
+        "priority",
+        "solmix",
+        "solref",
+        "solimp",
+        "margin",
+        "gap",
+        "bodyid",
+        "group",
+        "rgba",
+    ]:
         np.testing.assert_array_equal(getattr(plane, f"geom_{field}"), getattr(uneven, f"geom_{field}"), field)
     np.testing.assert_array_equal(uneven.geom_friction[floor], FRICTION)
 

@@ -16,7 +16,9 @@ from metarl.errors import RunError
 HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"], ["evaluate", "-h"], ["families", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["train", "--help"], ["evaluate", "-h"], ["render", "-h"], ["families", "--help"]]
+)
 def test_help_answers_at_once(arguments):
     """It imports nothing heavy, and takes under half a second of a core."""
     script = (
