@@ -123,6 +123,8 @@ class TaskFamily:
     """[S] bool, True where the episode ends for good; None: never."""
     actuate: Callable[[State], None] = drive_controls
     """Writes the action into the simulation."""
+    visual: Callable[[], mujoco.MjSpec] | None = None
+    """The neutral robot with what only decorates it, for pictures; None: `base` has it all."""
     settings: Any = field(default=None, compare=False)
     """The settings that the family was made from."""
 
@@ -145,15 +147,29 @@ class TaskFamily:
     @property
     def disjoint_splits(self) -> bool:
         """False for a family of finitely many tasks, which are trained on and evaluated on alike."""
-        return any(p.continuous for p in self.parameters)
+        return any(p.disjoint for p in self.parameters)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that tasks can be drawn from: `ood` only where a parameter says what lies outside."""
+        return SPLITS if any(p.ood is not None for p in self.parameters) else SPLITS[:2]
 
     def sample(self, num_tasks: int, rng: np.random.Generator, split: Split = "train") -> list[Task]:
-        """Draw tasks of a split from a generator."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
+        """Draw tasks of a split from a generator; ValueError if the family lacks it."""
+        self.require_split(split)
         return [
             Task(self.name, {p.name: p.check(p.sample(rng, split)) for p in self.parameters}) for _ in range(num_tasks)
         ]
+
+    def require_split(self, split: str) -> None:
+        """ValueError, with what to do, unless tasks can be drawn from the split."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
+        if split not in self.splits:
+            raise ValueError(
+                f"family {self.name!r} has no split {split!r}, as none of its parameters says what lies outside of "
+                f"training; choose {' or '.join(self.splits)}, or give a parameter an `ood` distribution"
+            )
 
     def task(self, values: Mapping[str, float]) -> Task:
         """A task from values by name, neutral where none is named; ValueError if a name or value is wrong."""

@@ -10,8 +10,9 @@ from typing import Literal, Protocol
 import mujoco
 import numpy as np
 
-Split = Literal["train", "held_out"]
-SPLITS: tuple[Split, ...] = ("train", "held_out")
+Split = Literal["train", "held_out", "ood"]
+SPLITS: tuple[Split, ...] = ("train", "held_out", "ood")
+"""Tasks of training; tasks of the same distribution that training never draws; tasks outside its range."""
 
 GRID = 2**32
 """Quantiles are drawn on a grid of this many cells: the even cells are training tasks, the odd ones are held out.
@@ -98,6 +99,87 @@ class Choice:
         return "{" + ", ".join(f"{v:g}" for v in self.values) + "}"
 
 
+@dataclass(frozen=True)
+class DiscRadius:
+    """radius sqrt(U(0, 1)): distance from the centre of a point that is uniform in a disc."""
+
+    radius: float
+
+    def __post_init__(self) -> None:
+        _check_range(Uniform(0.0, self.radius))
+
+    @property
+    def low(self) -> float:
+        return 0.0
+
+    @property
+    def high(self) -> float:
+        return self.radius
+
+    def quantile(self, u: float) -> float:
+        return self.radius * math.sqrt(u)
+
+    def describe(self) -> str:
+        return f"{self.radius:g} sqrt U(0, 1)"
+
+
+@dataclass(frozen=True)
+class Either:
+    """One of two distributions, each as likely: what lies below a range, or above it."""
+
+    below: Distribution
+    above: Distribution
+
+    @property
+    def low(self) -> float:
+        return self.below.low
+
+    @property
+    def high(self) -> float:
+        return self.above.high
+
+    def quantile(self, u: float) -> float:
+        return self.below.quantile(2 * u) if u < 0.5 else self.above.quantile(2 * u - 1)
+
+    def describe(self) -> str:
+        return f"{self.below.describe()} or {self.above.describe()}"
+
+
+OOD_MARGIN = 0.5
+"""Out-of-distribution ranges reach beyond a training range by this share of its width (`beyond`), or of its half width
+around the neutral value (`outside`, and `outside_scale` in the logarithm)."""
+
+
+def beyond(low: float, high: float) -> Uniform:
+    """Above a uniform training range, half as wide."""
+    return Uniform(high, high + OOD_MARGIN * (high - low))
+
+
+def outside(half_width: float) -> Either:
+    """On both sides of U(-half_width, half_width)."""
+    reach = (1 + OOD_MARGIN) * half_width
+    return Either(Uniform(-reach, -half_width), Uniform(half_width, reach))
+
+
+def outside_scale(factor: float) -> Either:
+    """On both sides of logU(1 / factor, factor)."""
+    with np.errstate(over="ignore"):  # an infinite range is refused by name
+        reach = float(np.float64(factor) ** (1 + OOD_MARGIN))
+    return Either(LogUniform(1 / reach, 1 / factor), LogUniform(factor, reach))
+
+
+def _overlap(a: Distribution, b: Distribution) -> bool:
+    """Whether some value could be drawn from both; ranges hold their lower bound, not their upper one."""
+    for mixture, other in ((a, b), (b, a)):
+        if isinstance(mixture, Either):
+            return _overlap(mixture.below, other) or _overlap(mixture.above, other)
+    if isinstance(b, Choice):
+        a, b = b, a
+    if isinstance(a, Choice):
+        return any(v in b.values if isinstance(b, Choice) else b.low <= v < b.high for v in a.values)
+    return a.low < b.high and b.low < a.high
+
+
 def _check_range(distribution: Uniform | LogUniform) -> None:
     low, high = distribution.low, distribution.high
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -127,10 +209,23 @@ class Parameter:
     """The value at which the family is its base model."""
     above: float = -math.inf
     """Values must be greater than this to be physical (0 for a mass)."""
+    held_out: Distribution | None = None
+    """Of held-out tasks, none of whose values is a training value; None: the training distribution's odd cells."""
+    ood: Distribution | None = None
+    """Of out-of-distribution tasks, outside the training range; None: there this parameter is drawn as held out."""
 
     def __post_init__(self) -> None:
-        for value in (self.distribution.low, self.distribution.high, self.neutral):
-            self.check(value)
+        self.check(self.neutral)
+        for split, distribution in (("train", self.distribution), ("held_out", self.held_out), ("ood", self.ood)):
+            if distribution is None:
+                continue
+            self.check(distribution.low)
+            self.check(distribution.high)
+            if split != "train" and _overlap(self.distribution, distribution):
+                raise ValueError(
+                    f"parameter {self.name!r}: {split} values {distribution.describe()} overlap the training values "
+                    f"{self.distribution.describe()}; move them apart"
+                )
 
     def check(self, value: float) -> float:
         """The value as a float; ValueError if it is not a finite number above `above`."""
@@ -145,7 +240,17 @@ class Parameter:
     def continuous(self) -> bool:
         return not isinstance(self.distribution, Choice)
 
+    @property
+    def disjoint(self) -> bool:
+        """Whether no value is both a training value and a held-out one."""
+        return self.continuous or self.held_out is not None
+
+    def of_split(self, split: Split) -> Distribution:
+        """What the split's values are drawn from."""
+        held_out = self.held_out or self.distribution
+        return {"train": self.distribution, "held_out": held_out, "ood": self.ood or held_out}[split]
+
     def sample(self, rng: np.random.Generator, split: Split) -> float:
         """A value of the split, by the inverse of the cumulative distribution on the split's grid."""
-        cell = 2 * int(rng.integers(GRID // 2)) + SPLITS.index(split)
-        return self.distribution.quantile(cell / GRID)
+        cell = 2 * int(rng.integers(GRID // 2)) + (split != "train")
+        return self.of_split(split).quantile(cell / GRID)

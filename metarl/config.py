@@ -63,8 +63,8 @@ class EvaluationSettings:
     """Adaptations in a trial; the return is reported before, between and after them."""
     seeds: tuple[int, ...] = (1, 2, 3)
     """One set of tasks a seed."""
-    split: Literal["train", "held_out"] = "held_out"
-    """Which tasks: those of training, or those that training never draws."""
+    split: Literal["train", "held_out", "ood"] = "held_out"
+    """Which tasks: those of training, those that training never draws, or those outside its range (ood)."""
     explore: bool = True
     """Act with the policy's noise; otherwise by its mean. MAML adapts by its noise, and not at all without."""
     bootstrap_samples: int = 2000
