@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from metarl.envs import half_cheetah, point_goal
+from metarl.envs import half_cheetah, point_goal, robot
 from metarl.envs.family import TaskFamily
 from metarl.envs.settings import (
     FamilySettings,
@@ -13,6 +13,7 @@ from metarl.envs.settings import (
     HalfCheetahMassSettings,
     HalfCheetahVelocitySettings,
     PointGoalSettings,
+    RobotSettings,
 )
 
 FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
@@ -20,6 +21,7 @@ FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
     HalfCheetahVelocitySettings: half_cheetah.half_cheetah_velocity,
     HalfCheetahDirectionSettings: half_cheetah.half_cheetah_direction,
     HalfCheetahMassSettings: half_cheetah.half_cheetah_mass,
+    RobotSettings: robot.robot,
 }
 
 

@@ -5,7 +5,7 @@ Apart from the families, so that `metarl --help` need not import MuJoCo.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -65,8 +65,24 @@ class HalfCheetahMassSettings:
     """Steps an episode."""
 
 
+@dataclass(frozen=True)
+class RobotSettings:
+    """Your own robot: a model, and a YAML file that declares what varies; --robot and --family name the two."""
+
+    model: str = field(default="", metadata={"file": True})
+    """MJCF or URDF file, or a function that returns an MjSpec: file.py:function. Empty: the example, a crawler."""
+    file: str = field(default="", metadata={"file": True})
+    """YAML file with task and distribution. Empty: the example's."""
+    horizon: int = -1
+    """Steps an episode. -1: as the YAML file says."""
+
+
 FamilySettings = (
-    PointGoalSettings | HalfCheetahVelocitySettings | HalfCheetahDirectionSettings | HalfCheetahMassSettings
+    PointGoalSettings
+    | HalfCheetahVelocitySettings
+    | HalfCheetahDirectionSettings
+    | HalfCheetahMassSettings
+    | RobotSettings
 )
 
 FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
@@ -74,5 +90,6 @@ FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
     "half_cheetah_velocity": HalfCheetahVelocitySettings,
     "half_cheetah_direction": HalfCheetahDirectionSettings,
     "half_cheetah_mass": HalfCheetahMassSettings,
+    "robot": RobotSettings,
 }
 """Every family by name."""
