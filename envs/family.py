@@ -236,6 +236,8 @@ class TaskFamily:
     """Brings the memory up to date after each control step, before rewards, termination and observation."""
     noisy: bool = False
     """Whether `State.keys` are drawn, one number an episode from the task's generator, after the start."""
+    visual: Callable[[], mujoco.MjSpec] | None = None
+    """The neutral robot with what only decorates it, for pictures; None: `base` has it all."""
     decorate: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None = None
     """(specification, values): adds to a picture what only the reward knows of the task, a goal for one."""
     settings: Any = field(default=None, compare=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from metarl.envs import ant, ant_legs, half_cheetah, humanoid, point_goal, quadruped, walkers
+from metarl.envs import ant, ant_legs, half_cheetah, humanoid, point_goal, quadruped, robot, walkers
 from metarl.envs.family import TaskFamily
 from metarl.envs.settings import (
     AntCrippledSettings,
@@ -28,6 +29,7 @@ from metarl.envs.settings import (
     PointGoalSettings,
     QuadrupedSettings,
     QuadrupedTerrainSettings,
+    RobotSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
     Walker2dTerrainSettings,
@@ -56,7 +58,18 @@ FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
     Walker2dTerrainSettings: walkers.walker2d_terrain,
     QuadrupedSettings: quadruped.quadruped,
     QuadrupedTerrainSettings: quadruped.quadruped_terrain,
+    RobotSettings: robot.robot,
 }
+
+
+COPIES: dict[type[FamilySettings], Callable[[Any, Path], FamilySettings]] = {RobotSettings: robot.copy_robot}
+"""How the files that a family is made of are copied, where there are any."""
+
+
+def keep_files(settings: FamilySettings, folder: Path) -> FamilySettings:
+    """Copy the files that the settings name under a folder; returns the settings that name the copies."""
+    copy = COPIES.get(type(settings))
+    return settings if copy is None else copy(settings, folder)
 
 
 def make_family(settings: FamilySettings) -> TaskFamily:

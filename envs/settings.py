@@ -5,7 +5,7 @@ Apart from the families, so that `metarl --help` need not import MuJoCo.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 TerrainKind = Literal[
@@ -486,6 +486,18 @@ class QuadrupedTerrainSettings(QuadrupedSettings, TerrainSettings):
     """Length of the ground on all four sides of the start, metres; an episode is cut a metre before its end."""
 
 
+@dataclass(frozen=True)
+class RobotSettings:
+    """Your own robot: a model, and a YAML file that declares what varies; --robot and --family name the two."""
+
+    model: str = field(default="", metadata={"file": True})
+    """MJCF or URDF file, or a function that returns an MjSpec: file.py:function. Empty: the example, a crawler."""
+    file: str = field(default="", metadata={"file": True})
+    """YAML file with task and distribution. Empty: the example's."""
+    horizon: int = -1
+    """Steps an episode. -1: as the YAML file says."""
+
+
 FamilySettings = (
     PointGoalSettings
     | HalfCheetahVelocitySettings
@@ -509,6 +521,7 @@ FamilySettings = (
     | Walker2dTerrainSettings
     | QuadrupedSettings
     | QuadrupedTerrainSettings
+    | RobotSettings
 )
 
 FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
@@ -534,5 +547,6 @@ FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {
     "walker2d_terrain": Walker2dTerrainSettings,
     "quadruped": QuadrupedSettings,
     "quadruped_terrain": QuadrupedTerrainSettings,
+    "robot": RobotSettings,
 }
 """Every family by name."""

@@ -1,4 +1,4 @@
-"""The command line: `metarl train | evaluate | render | families`.
+"""The command line: `metarl train | evaluate | render | families | robot`.
 
 torch, MuJoCo and W&B are imported by the commands that need them, after parsing, so that `--help` answers at once.
 """
@@ -31,7 +31,7 @@ from metarl.config import (
     read_run_config,
     settings_of,
 )
-from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings
+from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings, RobotSettings
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 
 if TYPE_CHECKING:
@@ -41,25 +41,28 @@ HELP = """usage: metarl COMMAND [OPTIONS]
 
   metarl train [--agent A] [--family F] [overrides]   meta-train; the published preset where there is one
   metarl train --config FILE [overrides]              meta-train what a file describes
+  metarl train --robot MODEL --family FILE.yaml       meta-train your own robot on what the file declares
   metarl train --resume RUN                           go on with a run from its last checkpoint
   metarl evaluate RUN [overrides]                     adapt to tasks that training never saw
   metarl render RUN [--task JSON] [--shot K]          film the policy before and after adaptation (MP4)
   metarl render --family F [overrides]                film a task without a policy
   metarl families [NAME]                              task families: parameters, units, ranges, settings
   metarl families show NAME [overrides]               a picture of sampled robots and of the parameters' ranges (PNG)
+  metarl robot check MODEL [--family FILE.yaml]       what is inferred about your robot, and what is amiss
 
 Overrides are dotted: --agent.inner-lr 0.05, --agent.inner_lr=0.05 and agent.inner_lr=0.05 are the same.
 `metarl train --agent A --family F --help` lists every setting of the two.
 """
 
 FAMILIES_HELP = """usage: metarl families [NAME]
+       metarl families --robot MODEL --family FILE.yaml
        metarl families show NAME [--output FILE.png] [--seed S] [--family.SETTING VALUE]
 
 Task families: parameters, units, ranges, splits, settings. `show` renders a contact sheet: sampled robots of every
 split, and what their parameters range over; without --output it is NAME.png.
 """
 
-TRAIN_OPTIONS = ("agent", "family", "config", "name", "runs_dir", "resume")
+TRAIN_OPTIONS = ("agent", "family", "robot", "config", "name", "runs_dir", "resume")
 EVALUATE_OPTIONS: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int}
 RENDER_OPTIONS: dict[str, Any] = {"task": str, "seed": int, "output": str, "seconds": float}
 RENDER_RUN_OPTIONS: dict[str, Any] = {"shot": int, "checkpoint": str, "device": Literal["auto", "cpu", "cuda"]}
@@ -82,7 +85,9 @@ class TrainCommand(RunConfig):
     agent_name_: Annotated[str, tyro.conf.arg(name="agent", metavar="NAME")] = ""
     """The learner."""
     family_name_: Annotated[str, tyro.conf.arg(name="family", metavar="NAME")] = ""
-    """The tasks; `metarl families` describes them."""
+    """The tasks; `metarl families` describes them. With --robot: the YAML file that declares them."""
+    robot: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
+    """Your own robot: MJCF, URDF, or file.py:function that returns an MjSpec."""
     config: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """YAML file with the configuration, instead of --agent and --family."""
     name: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
@@ -178,6 +183,7 @@ def dispatch(arguments: list[str], session: Session) -> int:
         "evaluate": evaluate,
         "render": render,
         "families": families,
+        "robot": robot,
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -342,13 +348,16 @@ def families(arguments: list[str], session: Session) -> int:
         return 0
     if given.positionals[:1] == ["show"]:
         return _show_family(given)
+    own = given.take(("robot", "family"))
     for name in given.options:
         raise UsageError(f"unknown option {flag(name)}; metarl families takes names only")
-    chosen = [settings_of("family", name)() for name in given.positionals or FAMILY_SETTINGS]
+    names = given.positionals or ([] if own else list(FAMILY_SETTINGS))
+    chosen = [settings_of("family", name)() for name in names] + ([_own_robot(own)] if own else [])
 
     from metarl.catalogue import show_families
 
-    show_families(chosen)
+    with usage_errors("family"):
+        show_families(chosen)
     return 0
 
 
@@ -398,10 +407,29 @@ def _require_graphics() -> None:
         ) from error
 
 
+def robot(arguments: list[str], session: Session) -> int:
+    """`metarl robot check`."""
+    given = Arguments.split(arguments)
+    if given.help:
+        print("usage: metarl robot check MODEL [--family FILE.yaml]\n\nWhat is inferred about a robot (MJCF, URDF or")
+        print("file.py:function that returns an MjSpec), and what its YAML file makes of it. 2 if it cannot be used.")
+        return 0
+    declaration = given.take(("family",)).get("family", "")
+    for name in given.options:
+        raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), ['--family'])}")
+    if len(given.positionals) != 2 or given.positionals[0] != "check":
+        raise UsageError("metarl robot takes: check MODEL [--family FILE.yaml]")
+
+    from metarl.robot_report import show_robot
+
+    with usage_errors("robot"):
+        return 0 if show_robot(given.positionals[1], declaration) else 2
+
+
 def _starting_config(plain: Mapping[str, str]) -> RunConfig:
     """What the overrides start from: a run's config, a file's, or a preset."""
     sources = [name for name in ("resume", "config") if name in plain]
-    named = [name for name in ("agent", "family") if name in plain]
+    named = [name for name in ("agent", "family", "robot") if name in plain]
     if sources and len(sources + named) > 1:
         first, second = (sources + named)[:2]
         raise UsageError(f"--{first} already says what --{second} says; give one of the two")
@@ -411,7 +439,23 @@ def _starting_config(plain: Mapping[str, str]) -> RunConfig:
         return read_run_config(_run_dir(plain["resume"], Path(plain.get("runs_dir", "runs"))))
     if "config" in plain:
         return load_config(Path(plain["config"]))
+    if "robot" in plain or plain.get("family", "").endswith((".yaml", ".yml")):
+        agent = {name: plain[name] for name in named if name == "agent"}
+        return dataclasses.replace(preset(**agent, family="robot"), family=_own_robot(plain))
     return preset(**{name: plain[name] for name in named})
+
+
+def _own_robot(plain: Mapping[str, str]) -> RobotSettings:
+    """The settings that --robot and --family name."""
+    model, declaration = plain.get("robot", ""), plain.get("family", "")
+    if not model:
+        raise UsageError(f"--family {declaration} declares the tasks of a robot; name its model by --robot MODEL")
+    if not declaration.endswith((".yaml", ".yml")):
+        got = f", not {declaration!r}" if declaration else ""
+        raise UsageError(
+            f"--robot needs --family FILE.yaml, which declares what varies{got}; metarl robot check {model} shows how"
+        )
+    return RobotSettings(model, declaration)
 
 
 def _run_dir(name: str, runs_dir: Path) -> Path:

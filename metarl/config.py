@@ -9,7 +9,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -178,7 +178,10 @@ def preset(agent: str = "maml", family: str = "half_cheetah_velocity") -> RunCon
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a YAML file strictly: what it does not name has its default; UsageError for anything unknown or mistyped."""
+    """Read a YAML file strictly: what it does not name has its default; UsageError for anything unknown or mistyped.
+
+    Relative paths in it are relative to its folder.
+    """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
@@ -190,9 +193,10 @@ def load_config(path: Path) -> RunConfig:
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     try:
-        return config_from_dict({} if data is None else data)
+        config = config_from_dict({} if data is None else data)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+    return map_files(config, lambda file: str(path.parent / file))
 
 
 def read_run_config(directory: Path) -> RunConfig:
@@ -204,6 +208,14 @@ def read_run_config(directory: Path) -> RunConfig:
     if not (directory / CONFIG).is_file():
         raise UsageError(f"{directory} is no run folder: it has no {CONFIG}")
     return load_config(directory / CONFIG)
+
+
+def map_files(config: RunConfig, change: Callable[[str], str]) -> RunConfig:
+    """The configuration with every path of a file that its family is made of changed; `module:function` is none."""
+    family = config.family
+    named = {f.name: getattr(family, f.name) for f in dataclasses.fields(family) if f.metadata.get("file")}
+    paths = {k: change(v) for k, v in named.items() if v and (":" not in v or ".py:" in v)}
+    return dataclasses.replace(config, family=dataclasses.replace(family, **paths)) if paths else config
 
 
 def config_from_dict(data: Any) -> RunConfig:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,10 @@ import torch
 from metarl.agents.agent import Agent
 from metarl.agents.registry import make_agent
 from metarl.checkpoint import CheckpointError, CheckpointStore, write
-from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, read_run_config
+from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import TaskFamily
-from metarl.envs.registry import make_family
+from metarl.envs.registry import keep_files, make_family
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 from metarl.trial import torch_stream
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from metarl.evaluation import EvaluationResult
 
 CHECKPOINTS = "checkpoints"
+FILES = "robot"
+"""Copies of the files that the family is made of, in a run's folder."""
 DEVICES = ("auto", "cpu", "cuda")
 CHECKPOINT_KEYS = ("agent", "config", "iteration", "env_steps", "best_return", "tracking")
 """What the checkpoint of a run holds."""
@@ -104,17 +108,31 @@ def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> P
 
 
 def start_run(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
-    """Make the folder of a new run with its config.yaml, after the family and the agent have taken their settings."""
+    """Make the folder of a new run with its config.yaml, after the family and the agent have taken their settings.
+
+    Files that the family is made of, such as your robot, are copied: the run goes on and is evaluated as it began,
+    whatever becomes of them, and wherever the folder is moved.
+    """
     family, _ = build(config)
     make_curriculum(config, family)
     directory = new_run_dir(config, runs_dir, name)
-    save_config(config, directory)
+    try:
+        kept = keep_files(config.family, directory / FILES)
+    except OSError as error:
+        raise RunError(f"cannot copy the robot into {directory}: {describe(error)}") from error
+    save_config(dataclasses.replace(config, family=kept), directory)
     return directory
 
 
 def save_config(config: RunConfig, directory: Path) -> None:
     """Write config.yaml, complete: `metarl train --config` on it repeats the run."""
-    write(directory / CONFIG, dump_yaml(config).encode())
+    folder = os.path.abspath(directory)
+
+    def within(file: str) -> str:
+        path = os.path.abspath(file)
+        return os.path.relpath(path, folder) if path.startswith(folder + os.sep) else path
+
+    write(directory / CONFIG, dump_yaml(map_files(config, within)).encode())
 
 
 def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any]) -> None:

@@ -1,0 +1,213 @@
+"""Anyone's robot as a task family: a model, and a YAML file that declares the distribution."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from metarl.envs.family import Array, State, TaskFamily
+from metarl.envs.parameters import Choice, Distribution, Parameter
+from metarl.envs.robot_file import Declaration, Episode, Hints, read_declaration
+from metarl.envs.robot_model import GROUND, Robot, inspect_robot, penetrations, tolerance
+from metarl.envs.robot_quantities import QUANTITIES, parameters
+from metarl.envs.robot_source import copy_model
+from metarl.envs.robot_terms import motion, observation, rewards, termination
+from metarl.envs.settings import RobotSettings
+
+EXAMPLE = Path(__file__).parent / "robots" / "crawler"
+"""What empty settings stand for."""
+Start = Callable[[mujoco.MjModel], Array]
+CONTROL_DT = 0.02  # s, of a control step where the file does not say
+
+
+def files(settings: RobotSettings) -> tuple[str, str]:
+    """(model, declaration) as they can be opened."""
+    return settings.model or f"{EXAMPLE}.xml", settings.file or f"{EXAMPLE}.yaml"
+
+
+def copy_robot(settings: RobotSettings, folder: Path) -> RobotSettings:
+    """Copy the robot and its declaration under a folder; returns the settings that name the copies."""
+    model, declaration = files(settings)
+    copied = copy_model(model, folder)
+    target = folder / Path(declaration).name
+    target.write_bytes(Path(declaration).read_bytes())
+    return dataclasses.replace(settings, model=str(copied), file=str(target))
+
+
+def check_robot(model: str, declaration: str = "") -> tuple[Robot, TaskFamily | None]:
+    """What is inferred about a robot, and its family if its questions are answered and a file declares one.
+
+    ValueError names what is wrong, where, and what to do.
+    """
+    said = read_declaration(declaration) if declaration else None
+    robot = _inspect(model, said, declaration)
+    if said is None or robot.questions:
+        return robot, None
+    return robot, _family(RobotSettings(model, declaration), robot, said)
+
+
+def robot(settings: RobotSettings) -> TaskFamily:
+    """The family that a model and its declaration make."""
+    model, file = files(settings)
+    said = read_declaration(file)
+    inspected = _inspect(model, said, file)
+    if inspected.questions:
+        raise ValueError(f"{model}: {'; '.join(inspected.questions)}")
+    return _family(settings, inspected, said)
+
+
+def _inspect(model: str, said: Declaration | None, file: str) -> Robot:
+    try:
+        return inspect_robot(model, said.robot if said else Hints(), said.control if said else Declaration(()).control)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}" if str(error).startswith("robot.") else f"{error}") from error
+
+
+def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFamily:
+    _, file = files(settings)
+    try:
+        drawn = parameters(robot, said.distribution)
+        start = _start(robot, sloped=any(e.quantity == "slope" for e in said.distribution))
+        commands = {e.quantity: e.name for e in said.distribution if QUANTITIES[e.quantity].kind == "command"}
+        observe, names = observation(robot, said.observation, commands)
+        family = TaskFamily(
+            name="robot",
+            description=f"{Path(files(settings)[0]).name} as {Path(file).name} declares it",
+            base=robot.spec.copy,
+            parameters=drawn,
+            observe=observe,
+            observation_names=names,
+            rewards=rewards(robot, said.reward, commands),
+            reset=_reset(robot, said.episode, start),
+            action_low=robot.low,
+            action_high=robot.high,
+            horizon=said.episode.horizon if settings.horizon == -1 else settings.horizon,
+            frame_skip=_frame_skip(robot, said),
+            action_scale=said.control.action_scale,
+            terminate=termination(robot, said.termination),
+            actuate=_actuate(robot),
+            visual=robot.visual.copy,
+            settings=settings,
+        )
+        _check_start(family, robot)
+        for p in family.parameters:
+            for value in _extremes(p):
+                _check_value(family, robot, start, p, value)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return family
+
+
+def _frame_skip(robot: Robot, said: Declaration) -> int:
+    timestep, dt = robot.model.opt.timestep, said.control.dt
+    if dt is None:
+        return max(1, round(CONTROL_DT / timestep))
+    skip = round(dt / timestep)
+    if skip < 1 or not np.isclose(skip * timestep, dt, rtol=1e-6):
+        raise ValueError(
+            f"control.dt is {dt:g} s, no multiple of the model's timestep {timestep:g} s; write {max(1, skip) * timestep:g}"
+        )
+    return skip
+
+
+def _actuate(robot: Robot) -> Callable[[State], None]:
+    offset, gain = robot.offset, robot.gain
+
+    def actuate(state: State) -> None:
+        np.multiply(state.action, gain, out=state.ctrl)
+        np.add(state.ctrl, offset, out=state.ctrl)
+
+    return actuate
+
+
+def _start(robot: Robot, sloped: bool) -> Start:
+    """The home pose on a task's model: [nq]; on a slope it is turned with the ground, about the floor's origin."""
+    floor = next((g.name for g in robot.spec.worldbody.geoms if g.type == GROUND[0]), None)
+    at = motion(dataclasses.replace(robot, base=robot.bodies[0])).qpos
+    if not sloped or floor is None or at < 0:
+        return lambda model: robot.home
+    flat = robot.model.geom(floor)
+    back = np.zeros(4)
+    mujoco.mju_negQuat(back, flat.quat)
+
+    def start(model: mujoco.MjModel) -> Array:
+        turn, position, quat, home = np.zeros(4), np.zeros(3), np.zeros(4), robot.home.copy()
+        mujoco.mju_mulQuat(turn, model.geom(floor).quat, back)
+        mujoco.mju_rotVecQuat(position, home[at : at + 3] - flat.pos, turn)
+        mujoco.mju_mulQuat(quat, turn, home[at + 3 : at + 7])
+        home[at : at + 3], home[at + 3 : at + 7] = position + flat.pos, quat
+        return home
+
+    return start
+
+
+def _reset(robot: Robot, episode: Episode, start: Start) -> Callable[..., tuple[Array, Array]]:
+    joints = [robot.model.joint(name) for name in robot.joints]
+    positions, velocities = [int(j.qposadr[0]) for j in joints], [int(j.dofadr[0]) for j in joints]
+    if episode.position_noise < 0 or episode.velocity_noise < 0:
+        raise ValueError("episode: position_noise and velocity_noise must not be negative")
+
+    def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+        qpos, qvel = np.tile(start(model), (n, 1)), np.zeros((n, model.nv))
+        noise = episode.position_noise
+        qpos[:, positions] += rng.uniform(-noise, noise, (n, len(joints)))
+        qvel[:, velocities] = episode.velocity_noise * rng.standard_normal((n, len(joints)))
+        return qpos, qvel
+
+    return reset
+
+
+def _extremes(p: Parameter) -> list[float]:
+    """The values to check: the ends of every split's range, all values of a choice."""
+
+    def ends(distribution: Distribution) -> list[float]:
+        return list(distribution.values) if isinstance(distribution, Choice) else [distribution.low, distribution.high]
+
+    return sorted({v for d in (p.distribution, p.held_out, p.ood) if d is not None for v in ends(d)})
+
+
+def _check_start(family: TaskFamily, robot: Robot) -> None:
+    """ValueError if an episode would end as it begins."""
+    if family.terminate is None:
+        return
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_forward(robot.model, data)
+    state = State(lambda name: np.array(getattr(data, name))[None])
+    if family.terminate(state)[0]:
+        base = motion(robot)
+        raise ValueError(
+            f"termination ends every episode at the home pose: the base is at {base.height(state)[0]:.3g} m, tilted by "
+            f"{np.arccos(np.clip(base.up(state)[0, 2], -1, 1)):.3g} rad; widen the bounds"
+        )
+
+
+def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, value: float) -> None:
+    """ValueError if a parameter's value makes a robot that cannot be, or that starts inside something."""
+    if p.law.edit is None:
+        return
+    try:
+        model = family.compile(family.task({p.name: value}))
+    except ValueError as error:
+        message = " ".join(str(error).split())
+        if message.startswith(p.name):
+            raise
+        raise ValueError(f"{p.name} = {value:g} ({p.law.description}) makes an impossible robot: {message}") from error
+    qpos, limit = start(model), tolerance(robot)
+    for (a, b), depth in penetrations(model, qpos).items():
+        if depth > limit:
+            raise ValueError(
+                f"{p.name} = {value:g} ({p.law.description}): {b!r} starts {depth:.3g} m inside {a!r}; narrow the range, "
+                "or raise the home pose by robot: {height: METRES}"
+            )
+    for joint in robot.joints:
+        position, bounds = qpos[model.joint(joint).qposadr[0]], model.joint(joint).range
+        if model.joint(joint).limited[0] and not bounds[0] - 1e-6 <= position <= bounds[1] + 1e-6:
+            raise ValueError(
+                f"{p.name} = {value:g} ({p.law.description}): joint {joint!r} starts at {position:.3g}, outside of its "
+                f"range [{bounds[0]:.3g}, {bounds[1]:.3g}]"
+            )

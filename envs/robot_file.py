@@ -1,0 +1,260 @@
+"""The YAML file beside a robot: what its model does not say, the task, and the distribution. Read strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from metarl.envs.parameters import Choice, Distribution, LogUniform, Uniform
+
+
+@dataclass(frozen=True)
+class Actuators:
+    """Actuators to add to a robot that has none, one a joint."""
+
+    kind: Literal["position", "motor"]
+    """position: a servo that holds a joint position; motor: the action is a torque (or a force)."""
+    joints: str = ".*"
+    """Regular expression over the names of the joints that get one."""
+    kp: float | None = None
+    """Stiffness of a position servo, N m/rad (N/m)."""
+    kd: float = 0.0
+    """Damping of a position servo, N m s/rad (N s/m)."""
+    force: float | None = None
+    """Largest torque (force), N m (N); not given: the model's limit of the joint."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What the model does not say, or says otherwise than meant."""
+
+    base: str | None = None
+    """Body whose motion is the robot's."""
+    feet: tuple[str, ...] | None = None
+    """Bodies that it stands on."""
+    floating: bool | None = None
+    """true: add a free joint to a base that is fixed to the world."""
+    keyframe: str | None = None
+    """Keyframe that is the home pose."""
+    pose: dict[str, float] = field(default_factory=dict)
+    """Home position by regular expression over joint names, rad (m), on top of the keyframe or the model's."""
+    height: float | None = None
+    """Height of the base at home, m."""
+    actuators: Actuators | None = None
+    """Actuators to add to a robot that has none."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """How the action acts."""
+
+    dt: float | None = None
+    """Control step, s: a multiple of the model's timestep. Not given: the multiple nearest to 0.02 s."""
+    action_scale: float = 1.0
+    """Factor on the action before it is clipped."""
+    limit: float | None = None
+    """Largest control signal of actuators that have no control range."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Starts and length."""
+
+    horizon: int = 200
+    """Control steps."""
+    position_noise: float = 0.02
+    """Joints start at the home pose ± U(this), rad (m)."""
+    velocity_noise: float = 0.05
+    """Standard deviation of the joints' velocities at the start, rad/s (m/s)."""
+
+
+@dataclass(frozen=True)
+class Termination:
+    """When an episode ends for good; without any bound: never."""
+
+    height: tuple[float, float] | None = None
+    """The base must stay within these heights, m."""
+    tilt: float | None = None
+    """Largest angle between the base's up and the world's, rad."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Values of other splits: two ends, or all values of a choice."""
+
+    held_out: tuple[float, ...] | None = None
+    """Of tasks to evaluate on; not given: the training range, at values that training never draws."""
+    ood: tuple[float, ...] | None = None
+    """Of out-of-distribution tasks."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One parameter of the distribution."""
+
+    name: str
+    """Its name in tasks, logs and reports."""
+    quantity: str
+    """What is varied."""
+    distribution: Literal["uniform", "log_uniform", "choice"]
+    """Of the training values."""
+    range: tuple[float, ...]
+    """Two ends; of a choice: all values."""
+    operation: Literal["set", "scale", "add"] | None = None
+    """What a value does to each target's default; always the default of the model, whatever came before."""
+    target: str | None = None
+    """Regular expression over the names of bodies, geoms, joints or actuators, whichever the quantity is of."""
+    splits: Splits = field(default_factory=Splits)
+    """Values of other splits."""
+    neutral: float | None = None
+    """Value at which the robot counts as unchanged, where the targets' defaults do not tell."""
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Of a payload in its body's frame, m."""
+
+    def distributions(self) -> tuple[Distribution, Distribution | None, Distribution | None]:
+        """Of training, held-out and out-of-distribution tasks."""
+        own = (self.splits.held_out, self.splits.ood)
+        return (self._of(self.range, "range"), *(r and self._of(r, "splits") for r in own))  # pyright: ignore[reportReturnType]
+
+    def _of(self, values: tuple[float, ...], key: str) -> Distribution:
+        try:
+            if self.distribution == "choice":
+                return Choice(values)
+            if len(values) != 2:
+                raise ValueError(f"{self.distribution} takes two ends, got {list(values)}")
+            return (Uniform if self.distribution == "uniform" else LogUniform)(*values)
+        except ValueError as error:
+            raise ValueError(f"{self.name!r}, {key}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """All that the file says."""
+
+    distribution: tuple[Entry, ...]
+    """The parameters of the tasks."""
+    robot: Hints = field(default_factory=Hints)
+    """What the model does not say."""
+    control: Control = field(default_factory=Control)
+    """How the action acts."""
+    episode: Episode = field(default_factory=Episode)
+    """Starts and length."""
+    observation: tuple[str, ...] | None = None
+    """Parts of the observation, in order; not given: what suits the base."""
+    reward: dict[str, float] = field(default_factory=dict)
+    """Weight of each term."""
+    termination: Termination = field(default_factory=Termination)
+    """When an episode ends for good."""
+
+
+def read_declaration(path: str | Path) -> Declaration:
+    """The file's content; ValueError names file, key and value of whatever is wrong."""
+    try:
+        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        declaration = _read({} if data is None else data, Declaration, "")
+        if not declaration.distribution:
+            raise ValueError("distribution is empty; declare at least one parameter")
+        names = [entry.name for entry in declaration.distribution]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"distribution: two parameters are named {name!r}")
+        return declaration
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def near(name: str, valid: Iterable[str]) -> str:
+    """What to say after a name that is none of the valid ones."""
+    names = list(valid)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"; did you mean {' or '.join(map(repr, close))}?"
+    return f"; there are {', '.join(names)}" if names else "; there are none"
+
+
+def _read(value: Any, annotation: Any, where: str) -> Any:
+    """`value` as the annotated type; `where` is its dotted key."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):  # X | None
+        return None if value is None else _read(value, arguments[0], where)
+    if dataclasses.is_dataclass(annotation):
+        return _build(typing.cast(type, annotation), value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{where} is {value!r}{near(str(value), arguments)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is {value!r}; it must be a list")
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            raise ValueError(f"{where} is {value!r}; it must have {len(arguments)} entries")
+        return tuple(_read(entry, arguments[0], f"{where}[{i}]") for i, entry in enumerate(value))
+    if origin is dict:
+        _require_mapping(value, where)
+        return {_read(k, str, where): _read(v, arguments[1], f"{where}.{k}") for k, v in value.items()}
+    return _scalar(value, annotation, where)
+
+
+def _build(cls: type, value: Any, where: str) -> Any:
+    _require_mapping(value, where or "the file")
+    kinds = typing.get_type_hints(cls)
+    for key in value:
+        if key not in kinds:
+            raise ValueError(f"unknown key {f'{where}.{key}'.lstrip('.')!r}{near(str(key), kinds)}")
+    label = f"{where} ({value['name']})" if "name" in value and "name" in kinds else where
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is f.default_factory is dataclasses.MISSING and f.name not in value
+    ]
+    if missing:
+        raise ValueError(f"{label or 'the file'} lacks {', '.join(missing)}")
+    return cls(**{key: _read(v, kinds[key], f"{label}.{key}".lstrip(".")) for key, v in value.items()})
+
+
+def _scalar(value: Any, kind: type, where: str) -> Any:
+    if kind in (int, float) and isinstance(value, str):  # YAML 1.1 reads 1e5 as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        expected = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}[kind]
+        raise ValueError(f"{where} is {value!r}; it must be {expected}")
+    return value
+
+
+def _require_mapping(value: Any, where: str) -> None:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} is {value!r}; it must be a mapping of names to values")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key if isinstance(key, Hashable) else None)
+        return super().construct_mapping(node, deep)

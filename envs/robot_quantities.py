@@ -1,0 +1,442 @@
+"""What a robot's file can vary: the default of each quantity on each target, and how a value is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import mujoco
+import numpy as np
+
+from metarl.envs.parameters import Law, Parameter
+from metarl.envs.robot_file import Entry, near
+from metarl.envs.robot_model import GROUND, Robot, make_explicit, matching
+
+Kind = Literal["body", "geom", "joint", "actuator", "model", "command"]
+Write = Callable[[mujoco.MjSpec, float], None]
+PAYLOAD_RADIUS = 0.05  # m, of the solid sphere that a payload is
+ROUND = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
+LONG = ROUND[1:]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place where a quantity is varied."""
+
+    default: float
+    write: Write
+    slots: tuple[str, ...]
+    """What the write takes hold of: no two parameters may share one."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that can be varied on targets of one kind."""
+
+    kind: Kind
+    unit: str
+    find: Callable[[Robot, str, Entry], Site] = lambda *_: Site(0.0, lambda *_: None, ())
+    """(robot, target, entry); ValueError if the target lacks it. May add to `robot.spec` what the edits need."""
+    low: float = -math.inf
+    """Values below this are impossible, and so is this one if `positive`."""
+    positive: bool = False
+    operations: tuple[str, ...] = ("set", "scale", "add")
+    explicit: bool = False
+    """Its body's inertia is given, not inferred from geoms."""
+
+
+def parameters(robot: Robot, entries: tuple[Entry, ...]) -> tuple[Parameter, ...]:
+    """The parameters that the entries declare; `robot.spec` and `robot.model` are readied for their edits.
+
+    ValueError names the entry and what is wrong with it.
+    """
+    result, taken = [], {}
+    for ready in (_ready, lambda robot, entry: result.append(_parameter(robot, entry, taken))):
+        for entry in entries:
+            try:
+                ready(robot, entry)
+            except ValueError as error:
+                raise ValueError(f"distribution ({entry.name}): {error}") from error
+    robot.model = robot.spec.compile()
+    return tuple(result)
+
+
+def _ready(robot: Robot, entry: Entry) -> None:
+    """Make explicit what other edits must find explicit, whatever their order."""
+    if entry.quantity not in QUANTITIES:
+        raise ValueError(f"unknown quantity {entry.quantity!r}{near(entry.quantity, QUANTITIES)}")
+    if QUANTITIES[entry.quantity].explicit:
+        for name in _targets(robot, entry, "body"):
+            make_explicit(robot.spec.body(name), robot.model)
+
+
+def _parameter(robot: Robot, entry: Entry, taken: dict[str, str]) -> Parameter:
+    """taken: names of parameters by the slots that they hold, extended here."""
+    quantity = QUANTITIES[entry.quantity]
+    train, held_out, ood = entry.distributions()
+    if quantity.kind == "command":
+        _no_target(entry)
+        if entry.operation not in (None, "set"):
+            raise ValueError(f"operation {entry.operation!r} makes no sense for {entry.quantity}; leave it out")
+        _hold(entry, (entry.quantity,), taken)
+        law = Law(f"{entry.quantity} that the reward asks for")
+        return Parameter(entry.name, quantity.unit, train, law, entry.neutral or 0.0, held_out=held_out, ood=ood)
+    if entry.operation is None:
+        raise ValueError(f"operation is missing; {entry.quantity} takes {', '.join(quantity.operations)}")
+    if entry.operation not in quantity.operations:
+        raise ValueError(
+            f"operation {entry.operation!r} makes no sense for {entry.quantity}; it takes {', '.join(quantity.operations)}"
+        )
+    targets = _targets(robot, entry, quantity.kind)
+    sites = {target: quantity.find(robot, target, entry) for target in targets}
+    for site in sites.values():
+        _hold(entry, site.slots, taken)
+    defaults = [site.default for site in sites.values()]
+    scaled = entry.operation == "scale"
+    if scaled and not any(defaults):
+        raise ValueError(
+            f"{entry.quantity} of {', '.join(targets)} is 0, and stays so whatever scales it; use add or set"
+        )
+    above = -math.inf
+    if quantity.positive:
+        above = -min(defaults) if entry.operation == "add" else quantity.low
+    return Parameter(
+        entry.name,
+        "1" if scaled else quantity.unit,
+        train,
+        Law(f"{entry.operation} {entry.quantity} of {_some(targets)}", _edit(entry, quantity, sites)),
+        _neutral(entry, sites),
+        above=above,
+        held_out=held_out,
+        ood=ood,
+    )
+
+
+def _targets(robot: Robot, entry: Entry, kind: Kind) -> list[str]:
+    if kind == "model":
+        _no_target(entry)
+        return ["the model"]
+    names = {
+        "body": list(robot.bodies),
+        "geom": [g.name for g in robot.spec.geoms if g.name and not g.name.startswith("payload of ")],
+        "joint": [j.name for b in robot.bodies for j in robot.spec.body(b).joints if j.type != 0],
+        "actuator": [a.name for a in robot.spec.actuators],
+    }[kind]
+    if entry.target is None:
+        raise ValueError(f"target is missing; {entry.quantity} needs a regular expression over {kind} names")
+    return matching(entry.target, names, f"target: {kind} names")
+
+
+def _no_target(entry: Entry) -> None:
+    if entry.target is not None:
+        raise ValueError(f"{entry.quantity} takes no target, got {entry.target!r}; leave it out")
+
+
+def _hold(entry: Entry, slots: tuple[str, ...], taken: dict[str, str]) -> None:
+    for slot in slots:
+        if slot in taken:
+            raise ValueError(f"{slot} is varied by {taken[slot]!r} already; let one parameter vary it")
+    taken.update(dict.fromkeys(slots, entry.name))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def _neutral(entry: Entry, sites: dict[str, Site]) -> float:
+    """The value at which nothing changes."""
+    if entry.neutral is not None:
+        return entry.neutral
+    if entry.operation != "set":
+        return 1.0 if entry.operation == "scale" else 0.0
+    defaults = {name: site.default for name, site in sites.items()}
+    low, high = min(defaults.values()), max(defaults.values())
+    if not np.isclose(low, high, rtol=1e-9):
+        few = ", ".join(f"{name} {value:g}" for name, value in list(defaults.items())[:6])
+        raise ValueError(
+            f"set gives all targets one {entry.quantity}, but their defaults differ ({few}); use scale or add, or say "
+            f"which value is neutral, such as neutral: {np.median(list(defaults.values())):g}"
+        )
+    return low
+
+
+def _edit(entry: Entry, quantity: Quantity, sites: dict[str, Site]) -> Write:
+    """Writes operation(default, value) on every target; ValueError names the target that would be impossible."""
+
+    def edit(spec: mujoco.MjSpec, value: float) -> None:
+        for target, site in sites.items():
+            new = {"set": value, "scale": site.default * value, "add": site.default + value}[entry.operation or "set"]
+            if new < quantity.low or (quantity.positive and new <= quantity.low):
+                bound = "above" if quantity.positive else "at least"
+                raise ValueError(
+                    f"{entry.name} = {value:g} gives {target} the {entry.quantity} {new:g} {quantity.unit}; it must be "
+                    f"{bound} {quantity.low:g}"
+                )
+            site.write(spec, new)
+
+    return edit
+
+
+def _scale_mass(spec: mujoco.MjSpec, name: str, mass: float, default: float, shares: dict[str, float]) -> None:
+    body = spec.body(name)
+    if shares:  # inertia follows, from the geoms' shapes as they are
+        for geom, share in shares.items():
+            spec.geom(geom).mass = share * mass / default
+    else:
+        body.mass = mass
+        body.inertia = np.array(body.inertia) * (mass / default)
+
+
+def _mass(robot: Robot, name: str, _: Entry) -> Site:
+    default = float(robot.model.body(name).mass[0])
+    if default <= 0:
+        raise ValueError(f"body {name!r} has no mass")
+    body = robot.spec.body(name)
+    shares = {g.name: robot.geom_masses[g.name] for g in body.geoms if g.name in robot.geom_masses}
+    explicit = bool(body.explicitinertial)
+    slots = (f"mass of {name}", *(f"inertia_{a} of {name}" for a in "xyz"))
+    return Site(
+        default,
+        lambda spec, value: _scale_mass(spec, name, value, default, {} if explicit else shares),
+        slots if explicit else (*slots, *(f"density of {g}" for g in shares)),
+    )
+
+
+def _density(robot: Robot, name: str, _: Entry) -> Site:
+    geom = robot.spec.geom(name)
+    if name not in robot.geom_masses or geom.parent.explicitinertial:
+        raise ValueError(
+            f"geom {name!r} has no density: the inertia of its body {geom.parent.name!r} is given; vary mass instead"
+        )
+    return _attribute(float(geom.density), "geom", name, "density")
+
+
+def _inertia(axis: int) -> Callable[[Robot, str, Entry], Site]:
+    def find(robot: Robot, name: str, _: Entry) -> Site:
+        default = float(robot.model.body(name).inertia[axis])
+
+        def write(spec: mujoco.MjSpec, value: float) -> None:
+            spec.body(name).inertia[axis] = value
+
+        return Site(default, write, (f"inertia_{'xyz'[axis]} of {name}",))
+
+    return find
+
+
+def _com(axis: int) -> Callable[[Robot, str, Entry], Site]:
+    def find(robot: Robot, name: str, _: Entry) -> Site:
+        def write(spec: mujoco.MjSpec, value: float) -> None:
+            spec.body(name).ipos[axis] = value
+
+        return Site(float(robot.model.body(name).ipos[axis]), write, (f"com_{'xyz'[axis]} of {name}",))
+
+    return find
+
+
+def _payload(robot: Robot, name: str, entry: Entry) -> Site:
+    carried = f"payload of {name}"
+    for spec in (robot.spec, robot.visual):
+        body = spec.body(name).add_body(name=carried, pos=entry.position)
+        body.add_geom(
+            name=carried, size=(PAYLOAD_RADIUS, 0, 0), mass=0, contype=0, conaffinity=0, rgba=(0.9, 0.1, 0.1, 1)
+        )
+
+    return Site(0.0, lambda spec, value: setattr(spec.geom(carried), "mass", value), (carried,))
+
+
+def _link_length(robot: Robot, name: str, _: Entry) -> Site:
+    """Everything of a link moves away from its joint by a factor; capsules and cylinders get as much longer."""
+    body = robot.spec.body(name)
+    if body.explicitinertial and body.mass > 0:
+        raise ValueError(
+            f"the inertia of body {name!r} is given, and would not follow its length; leave out <inertial>"
+        )
+    for geom in body.geoms:
+        if geom.type not in ROUND:
+            raise ValueError(f"geom {geom.name!r} of body {name!r} is no sphere, capsule or cylinder: it has no length")
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        link = spec.body(name)
+        for geom in link.geoms:
+            if np.isfinite(geom.fromto[0]):
+                geom.fromto = np.array(geom.fromto) * value
+            else:
+                geom.pos = np.array(geom.pos) * value
+                if geom.type in LONG:
+                    geom.size[1] *= value
+        for part in (*link.bodies, *link.sites):
+            part.pos = np.array(part.pos) * value
+
+    return Site(1.0, write, (f"link_length of {name}", *(f"size of {g.name}" for g in body.geoms)))
+
+
+def _size(robot: Robot, name: str, _: Entry) -> Site:
+    geom = robot.spec.geom(name)
+    default = float(geom.size[0])
+    if geom.type in GROUND or geom.type == mujoco.mjtGeom.mjGEOM_MESH or default <= 0:
+        raise ValueError(f"geom {name!r} is a {geom.type.name.removeprefix('mjGEOM_').lower()}: it has no size to vary")
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        it, factor = spec.geom(name), value / default
+        it.size = np.array(it.size) * factor
+        if np.isfinite(it.fromto[0]):
+            ends = np.array(it.fromto).reshape(2, 3)
+            it.fromto = (ends.mean(axis=0) + factor * (ends - ends.mean(axis=0))).ravel()
+
+    return Site(default, write, (f"size of {name}",))
+
+
+def _radius(robot: Robot, name: str, _: Entry) -> Site:
+    geom = robot.spec.geom(name)
+    if geom.type not in ROUND:
+        raise ValueError(f"geom {name!r} is no sphere, capsule or cylinder: it has no radius; vary size")
+    return _attribute(float(geom.size[0]), "geom", name, "size", 0)
+
+
+def _friction(index: int) -> Callable[[Robot, str, Entry], Site]:
+    def find(robot: Robot, name: str, _: Entry) -> Site:
+        geom = robot.spec.geom(name)
+        if not (geom.contype or geom.conaffinity):
+            raise ValueError(f"geom {name!r} collides with nothing: it has no friction")
+        # MuJoCo takes the larger friction of two geoms of one priority: the other one would hide what is varied here.
+        geom.priority = 1 + max(g.priority for g in robot.spec.geoms if g.name != name)
+        return _attribute(float(geom.friction[index]), "geom", name, "friction", index)
+
+    return find
+
+
+def _joint(name_of: str, scalar: bool = False) -> Callable[[Robot, str, Entry], Site]:
+    def find(robot: Robot, name: str, _: Entry) -> Site:
+        default = getattr(robot.spec.joint(name), name_of)
+        return _attribute(float(default if scalar else default[0]), "joint", name, name_of, None if scalar else 0)
+
+    return find
+
+
+def _range(robot: Robot, name: str, _: Entry) -> Site:
+    joint = robot.model.joint(name)
+    if not joint.limited[0]:
+        raise ValueError(f"joint {name!r} has no range")
+    default = float(np.ptp(joint.range)) / 2
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        ends = np.array(spec.joint(name).range)
+        spec.joint(name).range = ends.mean() + (ends - ends.mean()) * value / default
+
+    return Site(default, write, (f"range of {name}",))
+
+
+def _servo(which: str) -> Callable[[Robot, str, Entry], Site]:
+    def find(robot: Robot, name: str, _: Entry) -> Site:
+        actuator = robot.model.actuator(name)
+        if robot.kinds[actuator.id] != "position":
+            raise ValueError(f"actuator {name!r} is no position servo: it has no {which}")
+        index = {"kp": 1, "kd": 2}[which]
+
+        def write(spec: mujoco.MjSpec, value: float) -> None:
+            spec.actuator(name).biasprm[index] = -value
+            if which == "kp":
+                spec.actuator(name).gainprm[0] = value
+
+        return Site(-float(actuator.biasprm[index]), write, (f"{which} of {name}",))
+
+    return find
+
+
+def _strength(robot: Robot, name: str, _: Entry) -> Site:
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        actuator = spec.actuator(name)
+        for values in (actuator.gainprm, actuator.biasprm):
+            values[:3] = np.array(values[:3]) * value
+        actuator.forcerange = np.array(actuator.forcerange) * value
+
+    return Site(1.0, write, tuple(f"{what} of {name}" for what in ("strength", "kp", "kd", "force_limit")))
+
+
+def _gear(robot: Robot, name: str, _: Entry) -> Site:
+    return _attribute(float(robot.spec.actuator(name).gear[0]), "actuator", name, "gear", 0)
+
+
+def _force_limit(robot: Robot, name: str, _: Entry) -> Site:
+    actuator = robot.model.actuator(name)
+    if not actuator.forcelimited[0]:
+        raise ValueError(f"actuator {name!r} has no force limit")
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        spec.actuator(name).forcerange = (-value, value)
+
+    return Site(float(actuator.forcerange[1]), write, (f"force_limit of {name}",))
+
+
+def _gravity(robot: Robot, _: str, entry: Entry) -> Site:
+    default = float(np.linalg.norm(robot.model.opt.gravity))
+    if default == 0:
+        raise ValueError("the model has no gravity")
+    direction = np.array(robot.model.opt.gravity) / default
+    return Site(default, lambda spec, value: setattr(spec.option, "gravity", direction * value), ("gravity",))
+
+
+def _slope(robot: Robot, _: str, entry: Entry) -> Site:
+    planes = [g.name for g in robot.spec.worldbody.geoms if g.type == mujoco.mjtGeom.mjGEOM_PLANE]
+    if robot.mobility != "floating" or not planes:
+        raise ValueError("a slope needs a floating base, which starts upright on it, and a plane for a floor")
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        turn = np.array([math.cos(value / 2), 0.0, -math.sin(value / 2), 0.0])
+        for plane in planes:
+            quat = np.zeros(4)
+            mujoco.mju_mulQuat(quat, turn, spec.geom(plane).quat)
+            spec.geom(plane).quat = quat
+
+    return Site(0.0, write, ("slope",))
+
+
+def _attribute(default: float, kind: str, name: str, attribute: str, index: int | None = None) -> Site:
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        element: Any = getattr(spec, kind)(name)
+        if index is None:
+            setattr(element, attribute, value)
+        else:
+            getattr(element, attribute)[index] = value
+
+    slot = attribute if index is None or attribute == "size" else f"{attribute}[{index}]"
+    return Site(default, write, (f"{slot} of {name}",))
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "mass": Quantity("body", "kg", _mass, 0.0, positive=True),
+    "density": Quantity("geom", "kg/m^3", _density, 0.0, positive=True),
+    "payload": Quantity("body", "kg", _payload, 0.0, operations=("set",)),
+    **{
+        f"inertia_{a}": Quantity("body", "kg m^2", _inertia(i), 0.0, positive=True, explicit=True)
+        for i, a in enumerate("xyz")
+    },
+    **{
+        f"com_{a}": Quantity("body", "m", _com(i), operations=("set", "add"), explicit=True)
+        for i, a in enumerate("xyz")
+    },
+    "link_length": Quantity("body", "1", _link_length, 0.0, positive=True, operations=("scale",)),
+    "size": Quantity("geom", "m", _size, 0.0, positive=True),
+    "radius": Quantity("geom", "m", _radius, 0.0, positive=True),
+    "friction": Quantity("geom", "1", _friction(0), 0.0),
+    "torsional_friction": Quantity("geom", "m", _friction(1), 0.0),
+    "rolling_friction": Quantity("geom", "m", _friction(2), 0.0),
+    "damping": Quantity("joint", "N m s/rad", _joint("damping"), 0.0),
+    "stiffness": Quantity("joint", "N m/rad", _joint("stiffness"), 0.0),
+    "armature": Quantity("joint", "kg m^2", _joint("armature", scalar=True), 0.0),
+    "friction_loss": Quantity("joint", "N m", _joint("frictionloss", scalar=True), 0.0),
+    "range": Quantity("joint", "rad", _range, 0.0, positive=True),
+    "kp": Quantity("actuator", "N m/rad", _servo("kp"), 0.0, positive=True),
+    "kd": Quantity("actuator", "N m s/rad", _servo("kd"), 0.0),
+    "strength": Quantity("actuator", "1", _strength, 0.0, operations=("scale",)),
+    "gear": Quantity("actuator", "1", _gear),
+    "force_limit": Quantity("actuator", "N m", _force_limit, 0.0, positive=True),
+    "gravity": Quantity("model", "m/s^2", _gravity, 0.0),
+    "slope": Quantity("model", "rad", _slope, operations=("set", "add")),
+    "command_x": Quantity("command", "m/s"),
+    "command_y": Quantity("command", "m/s"),
+    "command_yaw": Quantity("command", "rad/s"),
+}
+"""By name. A range is half of its width, about its middle; a slope rises along x."""

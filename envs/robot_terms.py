@@ -1,0 +1,224 @@
+"""What a robot's file can choose from: parts of the observation, reward terms, termination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from metarl.envs.family import Array, RewardTerm, State, StateFunction
+from metarl.envs.robot_file import Termination, near
+from metarl.envs.robot_model import Robot
+
+TRACKING = 0.25
+"""(m/s)^2, (rad/s)^2: squared error at which a tracking term falls to 1/e."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the observation."""
+
+    read: StateFunction
+    """[S, len(names)]"""
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How the base moves: from qpos and qvel if it floats, and otherwise from what MuJoCo derives of them."""
+
+    body: int
+    root: int
+    """The body on the world that carries the base."""
+    qpos: int
+    """Address of the free joint in qpos; -1: none."""
+    qvel: int
+
+    def rotation(self, state: State) -> Array:
+        """[S, 3, 3] from the base to the world."""
+        if self.qpos < 0:
+            return state.xmat[:, self.body].reshape(-1, 3, 3)
+        w, x, y, z = state.qpos[:, self.qpos + 3 : self.qpos + 7].T
+        return np.array(
+            [
+                [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+                [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+                [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+            ]
+        ).transpose(2, 0, 1)
+
+    def height(self, state: State) -> Array:
+        """[S] m."""
+        return state.xpos[:, self.body, 2] if self.qpos < 0 else state.qpos[:, self.qpos + 2]
+
+    def up(self, state: State) -> Array:
+        """[S, 3] the world's vertical, seen from the base."""
+        return self.rotation(state)[:, 2]
+
+    def world_velocity(self, state: State) -> Array:
+        """[S, 3] m/s."""
+        if self.qpos >= 0:
+            return state.qvel[:, self.qvel : self.qvel + 3]
+        arm = state.xpos[:, self.body] - state.subtree_com[:, self.root]
+        return state.cvel[:, self.body, 3:] + np.cross(state.cvel[:, self.body, :3], arm)
+
+    def velocity(self, state: State) -> Array:
+        """[S, 3] m/s, in the base's frame."""
+        return np.einsum("sij,si->sj", self.rotation(state), self.world_velocity(state))
+
+    def angular_velocity(self, state: State) -> Array:
+        """[S, 3] rad/s, in the base's frame."""
+        if self.qpos >= 0:
+            return state.qvel[:, self.qvel + 3 : self.qvel + 6]
+        return np.einsum("sij,si->sj", self.rotation(state), state.cvel[:, self.body, :3])
+
+
+def motion(robot: Robot) -> Motion:
+    """Of the robot's base."""
+    model, root = robot.model, robot.model.body(robot.bodies[0]).id
+    body = model.body(robot.base).id
+    if robot.mobility != "floating" or body != root:
+        return Motion(body, root, -1, -1)
+    joint = model.body_jntadr[root]
+    return Motion(body, root, int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint]))
+
+
+def parts(robot: Robot, commands: Mapping[str, str]) -> dict[str, Part]:
+    """All that this robot can observe. commands: parameter names by their quantity."""
+    model, base = robot.model, motion(robot)
+    joints = [model.joint(name) for name in robot.joints]
+    positions, velocities = ([int(j[0]) for j in a] for a in ([j.qposadr for j in joints], [j.dofadr for j in joints]))
+    home = robot.home[positions]
+    axes = ("x", "y", "z")
+    result = {
+        "joint_positions": Part(
+            lambda s: s.qpos[:, positions] - home, tuple(f"{n} - home [rad]" for n in robot.joints)
+        ),
+        "joint_velocities": Part(lambda s: s.qvel[:, velocities], tuple(f"{n}_velocity [rad/s]" for n in robot.joints)),
+        "last_action": Part(lambda s: s.action, tuple(f"action {model.actuator(i).name}" for i in range(model.nu))),
+    }
+    if robot.mobility != "fixed":
+        result |= {
+            "base_height": Part(lambda s: base.height(s)[:, None], ("base_height [m]",)),
+            "up": Part(base.up, tuple(f"up_{a}" for a in axes)),
+            "base_velocity": Part(base.velocity, tuple(f"base_velocity_{a} [m/s]" for a in axes)),
+            "base_angular_velocity": Part(
+                base.angular_velocity, tuple(f"base_angular_velocity_{a} [rad/s]" for a in axes)
+            ),
+        }
+    if robot.mobility == "guided":
+        guides = [j for j in robot.spec.body(robot.bodies[0]).joints if j.name not in robot.joints]
+        # Where it is on the plane would tell what to do by heart.
+        kept = [j.name for j in guides if not (j.type == 2 and abs(j.axis[2]) < 0.5)]
+        where = [int(model.joint(n).qposadr[0]) for n in kept]
+        speeds = [int(model.joint(j.name).dofadr[0]) for j in guides]
+        result["guide_positions"] = Part(lambda s: s.qpos[:, where], tuple(f"{n} [rad or m]" for n in kept))
+        result["guide_velocities"] = Part(
+            lambda s: s.qvel[:, speeds], tuple(f"{j.name}_velocity [rad/s or m/s]" for j in guides)
+        )
+    if robot.feet:
+        feet = [model.body(name).id for name in robot.feet]
+        result["foot_heights"] = Part(lambda s: s.xipos[:, feet, 2], tuple(f"{n} height [m]" for n in robot.feet))
+    if commands:
+        units = {"command_yaw": "rad/s"}
+        result["command"] = Part(
+            lambda s: np.stack([s.task[name] for name in commands.values()], axis=1),
+            tuple(f"{name} [{units.get(kind, 'm/s')}]" for kind, name in commands.items()),
+        )
+    return result
+
+
+DEFAULT_OBSERVATION = {
+    "floating": ("base_height", "up", "base_velocity", "base_angular_velocity", "joint_positions", "joint_velocities"),
+    "guided": ("guide_positions", "guide_velocities", "joint_positions", "joint_velocities"),
+    "fixed": ("joint_positions", "joint_velocities"),
+}
+
+
+def observation(
+    robot: Robot, wanted: tuple[str, ...] | None, commands: Mapping[str, str]
+) -> tuple[StateFunction, tuple[str, ...]]:
+    """The observation and the names of its elements; ValueError for a part that this robot lacks."""
+    available = parts(robot, commands)
+    wanted = wanted if wanted is not None else DEFAULT_OBSERVATION[robot.mobility]
+    for name in wanted:
+        if name not in available:
+            raise ValueError(f"observation: this robot has no {name!r}{near(name, available)}")
+    if not wanted:
+        raise ValueError(f"observation is empty; choose from {', '.join(available)}")
+    chosen = [available[name] for name in wanted]
+    return lambda state: np.concatenate([p.read(state) for p in chosen], axis=1), sum((p.names for p in chosen), ())
+
+
+def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, str]) -> dict[str, RewardTerm]:
+    """The chosen terms; costs are subtracted. ValueError for a term that this robot or the distribution lacks."""
+    base, model = motion(robot), robot.model
+    joints = [model.joint(name) for name in robot.joints]
+    positions, velocities = [int(j.qposadr[0]) for j in joints], [int(j.dofadr[0]) for j in joints]
+    home = robot.home[positions]
+
+    def command(state: State, kind: str) -> Array | float:
+        return state.task[commands[kind]] if kind in commands else 0.0
+
+    def velocity_gap(state: State) -> Array:
+        velocity = base.world_velocity(state)
+        return (velocity[:, 0] - command(state, "command_x")) ** 2 + (velocity[:, 1] - command(state, "command_y")) ** 2
+
+    def yaw_gap(state: State) -> Array:
+        return (base.angular_velocity(state)[:, 2] - command(state, "command_yaw")) ** 2
+
+    mobile: dict[str, tuple[Callable[[State], Array], int]] = {
+        "forward_velocity": (lambda s: base.world_velocity(s)[:, 0].copy(), 1),
+        "height": (lambda s: base.height(s).copy(), 1),
+        "upright": (lambda s: base.up(s)[:, 2].copy(), 1),
+        "track_velocity": (lambda s: np.exp(-velocity_gap(s) / TRACKING), 1),
+        "track_yaw": (lambda s: np.exp(-yaw_gap(s) / TRACKING), 1),
+        "velocity_error": (lambda s: np.sqrt(velocity_gap(s)), -1),
+    }
+    terms: dict[str, tuple[Callable[[State], Array], int]] = {
+        "alive": (lambda s: np.ones(len(s.qpos)), 1),
+        "control_cost": (lambda s: np.einsum("sa,sa->s", s.action, s.action), -1),
+        "joint_velocity_cost": (lambda s: np.square(s.qvel[:, velocities]).sum(axis=1), -1),
+        "home_cost": (lambda s: np.square(s.qpos[:, positions] - home).sum(axis=1), -1),
+        **(mobile if robot.mobility != "fixed" else {}),
+    }
+    if not weights:
+        raise ValueError(
+            f"reward is missing; write reward: {{forward_velocity: 1, control_cost: 0.05}}, of {', '.join(terms)}"
+        )
+    for name, weight in weights.items():
+        if name not in terms:
+            raise ValueError(f"reward: this robot has no term {name!r}{near(name, terms)}")
+        if weight <= 0:
+            raise ValueError(
+                f"reward.{name} is {weight:g}; a weight must be positive (costs and errors are subtracted by themselves)"
+            )
+    asked = {"command_x", "command_y"} if {"track_velocity", "velocity_error"} & set(weights) else set()
+    asked |= {"command_yaw"} if "track_yaw" in weights else set()
+    for kind, name in commands.items():
+        if kind not in asked:
+            term = "track_yaw" if kind == "command_yaw" else "track_velocity or velocity_error"
+            raise ValueError(f"no reward term asks for {name!r} ({kind}); add {term}")
+    return {name: RewardTerm(terms[name][0], terms[name][1] * weight) for name, weight in weights.items()}
+
+
+def termination(robot: Robot, wanted: Termination) -> StateFunction | None:
+    """True where the base leaves its heights or leans too far; None without bounds."""
+    if wanted.height is None and wanted.tilt is None:
+        return None
+    if robot.mobility == "fixed":
+        raise ValueError("termination: the base is fixed, it neither falls nor tilts; leave it out")
+    base = motion(robot)
+    low, high = wanted.height or (-np.inf, np.inf)
+    if low >= high:
+        raise ValueError(f"termination.height [{low:g}, {high:g}] is upside down or empty; give low < high")
+    if wanted.tilt is not None and not 0 < wanted.tilt <= np.pi:
+        raise ValueError(f"termination.tilt is {wanted.tilt:g} rad; it must be above 0 and at most pi")
+    least = -np.inf if wanted.tilt is None else np.cos(wanted.tilt)
+
+    def terminate(state: State) -> Array:
+        height = base.height(state)
+        return (height < low) | (height > high) | (base.up(state)[:, 2] < least)
+
+    return terminate

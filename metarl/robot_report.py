@@ -1,0 +1,77 @@
+"""`metarl robot check`: what is inferred about a robot, what its file makes of it, and what is amiss."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from metarl.catalogue import parameter_rows, splits, table
+from metarl.envs.family import TaskFamily
+from metarl.envs.robot import check_robot
+from metarl.envs.robot_model import Robot
+
+STARTER = """\
+Nothing speaks against it. Declare what it is to do and what varies, for instance
+
+  reward: {{{reward}}}
+  distribution:
+    - {{name: {body}_mass, target: {body}, quantity: mass, operation: scale, distribution: uniform, range: [0.5, 1.5]}}
+
+in my_family.yaml; then: metarl robot check {model} --family my_family.yaml"""
+
+
+def show_robot(model: str, declaration: str = "", console: Console | None = None) -> bool:
+    """Print the report; returns whether the robot can be used. ValueError if it or the file is wrong."""
+    console = console or Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
+    robot, family = check_robot(model, declaration)
+    console.print(f"\n[bold]{model}[/bold]", highlight=False)
+    console.print(table(("", "", "from"), [(f.subject, f.value, f.source) for f in robot.findings]))
+    console.print(table(("body", "mass, kg", "geoms"), body_rows(robot)))
+    if robot.model.nu:
+        console.print(table(("actuator", "kind", "control range", "action"), actuator_rows(robot)))
+    for question in robot.questions:
+        console.print(f"[bold red]to do:[/bold red] {question}", highlight=False, markup=True)
+    if family is not None:
+        show_family(family, console)
+        console.print(f"It can be trained on: metarl train --robot {model} --family {declaration}", highlight=False)
+    elif not robot.questions:
+        fixed = robot.mobility == "fixed"
+        reward = "home_cost: 1, control_cost: 0.05" if fixed else "forward_velocity: 1, control_cost: 0.05"
+        heavy = [name for name in robot.bodies if robot.model.body(name).mass[0] > 0]
+        body = robot.base if robot.base in heavy else heavy[0]
+        console.print(STARTER.format(reward=reward, body=body, model=model), highlight=False, markup=False)
+    return not robot.questions
+
+
+def body_rows(robot: Robot) -> list[tuple[str, ...]]:
+    """A row a body: the names that a target can match."""
+    return [
+        (name, f"{robot.model.body(name).mass[0]:.4g}", ", ".join(g.name for g in robot.spec.body(name).geoms))
+        for name in robot.bodies
+    ]
+
+
+def actuator_rows(robot: Robot) -> list[tuple[str, ...]]:
+    """A row an actuator, with the control signals and the actions that it takes."""
+    rows = []
+    for i, kind in enumerate(robot.kinds):
+        ends = robot.offset[i] + robot.gain[i] * robot.low[i], robot.offset[i] + robot.gain[i] * robot.high[i]
+        low, high = robot.low[i], robot.high[i]
+        rows.append((robot.model.actuator(i).name, kind, f"{ends[0]:.4g} .. {ends[1]:.4g}", f"{low:.4g} .. {high:.4g}"))
+    return rows
+
+
+def show_family(family: TaskFamily, console: Console) -> None:
+    """Print what a robot's file declares."""
+    console.print(table(("parameter", "unit", "tasks", "neutral", "law"), parameter_rows(family)))
+    rewards = ", ".join(f"{term.weight:+g} {name}" for name, term in family.rewards.items())
+    console.print(
+        f"{family.observation_size} observations: {', '.join(family.observation_names)}\n"
+        f"{family.action_size} actions; {family.horizon} steps of {family.frame_skip} simulation steps an episode, "
+        f"which {'can end early' if family.terminate else 'never ends early'}\n"
+        f"reward: {rewards}\n"
+        f"{splits(family)}",
+        highlight=False,
+        markup=False,
+    )
