@@ -197,13 +197,14 @@ def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, v
         if message.startswith(p.name):
             raise
         raise ValueError(f"{p.name} = {value:g} ({p.law.description}) makes an impossible robot: {message}") from error
-    qpos, limit = start(model), tolerance(robot)
-    for (a, b), depth in penetrations(model, qpos).items():
-        if depth > limit:
-            raise ValueError(
-                f"{p.name} = {value:g} ({p.law.description}): {b!r} starts {depth:.3g} m inside {a!r}; narrow the range, "
-                "or raise the home pose by robot: {height: METRES}"
-            )
+    qpos = start(model)
+    depths = penetrations(model, qpos)
+    (a, b), depth = max(depths.items(), key=lambda item: item[1], default=(("", ""), 0.0))
+    if depth > tolerance(robot):
+        raise ValueError(
+            f"{p.name} = {value:g} ({p.law.description}): {b!r} starts {depth:.3g} m inside {a!r}; narrow the range, or "
+            "raise the home pose by robot: {height: METRES}"
+        )
     for joint in robot.joints:
         position, bounds = qpos[model.joint(joint).qposadr[0]], model.joint(joint).range
         if model.joint(joint).limited[0] and not bounds[0] - 1e-6 <= position <= bounds[1] + 1e-6:

@@ -519,9 +519,10 @@ def _find_feet(robot: Robot, hints: Hints) -> None:
 
 def _check_home(robot: Robot) -> None:
     depths = penetrations(robot.model, robot.home)
-    deep = {pair: depth for pair, depth in depths.items() if depth > tolerance(robot)}
+    limit = tolerance(robot)
+    deep = sorted(((pair, depth) for pair, depth in depths.items() if depth > limit), key=lambda d: -d[1])
     if deep:
-        pairs = ", ".join(f"{b!r} is {depth:.3g} m inside {a!r}" for (a, b), depth in deep.items())
+        pairs = ", ".join(f"{b!r} is {depth:.3g} m inside {a!r}" for (a, b), depth in deep)
         robot.questions.append(
             f"at the home pose {pairs}; write robot: {{height: METRES}} to raise the base, robot: {{pose: {{JOINT: "
             "RADIANS}} for another pose, or <exclude> the pair in the model"
