@@ -24,8 +24,8 @@ REMEDY = (
     "where there is a display"
 )
 
-GROUND = ((0.87, 0.89, 0.91), (0.80, 0.83, 0.86))  # colours of the squares
-GROUND_LINES = (0.70, 0.74, 0.78)
+GROUND = ((0.88, 0.90, 0.92), (0.75, 0.79, 0.83))  # colours of the squares
+GROUND_LINES = (0.66, 0.70, 0.75)
 SKY = ((0.96, 0.97, 0.99), (0.66, 0.77, 0.88))  # at the horizon, at the zenith
 SUN = (-0.35, 0.55, -1.0)  # direction in which the light falls
 AZIMUTH, ELEVATION = 115.0, -16.0  # degrees, of the free camera

@@ -57,11 +57,11 @@ class TestPictures:
         with Renderer(CHEETAH.picture(CHEETAH.neutral()), *SIZE) as renderer:
             rest = renderer.model.qpos0
             bent = rest.copy()
-            bent[renderer.model.joint("bthigh").qposadr[0]] += 0.8
+            bent[renderer.model.joint("bfoot").qposadr[0]] += 0.8
             before, again, after = (renderer.frame(q) for q in (rest, rest, bent))
         np.testing.assert_array_equal(before, again)
         left, right = np.hsplit(changed(before, after), 2)
-        assert left.sum() > 2 * right.sum()  # the hind leg is on the left; the camera follows the centre of mass
+        assert left.sum() > 2 * right.sum()  # the hind foot is on the left; the camera follows the centre of mass
 
     def test_the_camera_follows(self):
         """24 m further on the picture is as it was: the squares of the ground have sides of 1 m."""
