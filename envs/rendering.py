@@ -24,8 +24,8 @@ REMEDY = (
     "where there is a display"
 )
 
-GROUND = ((0.87, 0.89, 0.91), (0.80, 0.83, 0.86))  # colours of the squares
-GROUND_LINES = (0.70, 0.74, 0.78)
+GROUND = ((0.87, 0.89, 0.91), (0.76, 0.795, 0.83))  # colours of the squares
+GROUND_LINES = (0.66, 0.70, 0.745)
 SKY = ((0.96, 0.97, 0.99), (0.66, 0.77, 0.88))  # at the horizon, at the zenith
 SUN = (-0.35, 0.55, -1.0)  # direction in which the light falls
 AZIMUTH, ELEVATION = 115.0, -16.0  # degrees, of the free camera
@@ -221,7 +221,7 @@ def _sky(spec: mujoco.MjSpec) -> None:
 
 
 def _ground(spec: mujoco.MjSpec, size: float, lowest: float) -> None:
-    """Squares on every plane of the world; a plane under a robot that has no ground at all."""
+    """Squares on the ground, plane or terrain; a plane under a robot that has no ground at all."""
     spec.add_texture(
         name="metarl_ground",
         type=mujoco.mjtTexture.mjTEXTURE_2D,
@@ -236,12 +236,9 @@ def _ground(spec: mujoco.MjSpec, size: float, lowest: float) -> None:
     squares = 10 ** round(float(np.log10(size)))  # m
     material = spec.add_material(name="metarl_ground", texuniform=True, texrepeat=[0.5 / squares] * 2, specular=0.1)
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "metarl_ground"
-    shapes = mujoco.mjtGeom
-    world = list(spec.worldbody.geoms)
-    if not any(geom.type in (shapes.mjGEOM_PLANE, shapes.mjGEOM_HFIELD) for geom in world):
-        plane = spec.worldbody.add_geom(type=shapes.mjGEOM_PLANE, pos=(0, 0, lowest), contype=0, conaffinity=0)
-        world.append(plane)
-    for geom in world:
-        if geom.type == shapes.mjGEOM_PLANE:
+    plane, terrain = mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD
+    grounds = [geom for geom in spec.worldbody.geoms if geom.type in (plane, terrain)]
+    for geom in grounds or [spec.worldbody.add_geom(type=plane, pos=(0, 0, lowest), contype=0, conaffinity=0)]:
+        geom.material, geom.rgba = "metarl_ground", (1, 1, 1, 1)
+        if geom.type == plane:
             geom.size = (0, 0, 1)  # drawn without end, as MuJoCo collides with it
-            geom.material, geom.rgba = "metarl_ground", (1, 1, 1, 1)
