@@ -221,7 +221,7 @@ def _sky(spec: mujoco.MjSpec) -> None:
 
 
 def _ground(spec: mujoco.MjSpec, size: float, lowest: float) -> None:
-    """Squares on every plane of the world; a plane under a robot that has no ground at all."""
+    """Squares on the ground, plane or terrain; a plane under a robot that has no ground at all."""
     spec.add_texture(
         name="metarl_ground",
         type=mujoco.mjtTexture.mjTEXTURE_2D,
@@ -236,12 +236,9 @@ def _ground(spec: mujoco.MjSpec, size: float, lowest: float) -> None:
     squares = 10 ** round(float(np.log10(size)))  # m
     material = spec.add_material(name="metarl_ground", texuniform=True, texrepeat=[0.5 / squares] * 2, specular=0.1)
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "metarl_ground"
-    shapes = mujoco.mjtGeom
-    world = list(spec.worldbody.geoms)
-    if not any(geom.type in (shapes.mjGEOM_PLANE, shapes.mjGEOM_HFIELD) for geom in world):
-        plane = spec.worldbody.add_geom(type=shapes.mjGEOM_PLANE, pos=(0, 0, lowest), contype=0, conaffinity=0)
-        world.append(plane)
-    for geom in world:
-        if geom.type == shapes.mjGEOM_PLANE:
+    plane, terrain = mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD
+    grounds = [geom for geom in spec.worldbody.geoms if geom.type in (plane, terrain)]
+    for geom in grounds or [spec.worldbody.add_geom(type=plane, pos=(0, 0, lowest), contype=0, conaffinity=0)]:
+        geom.material, geom.rgba = "metarl_ground", (1, 1, 1, 1)
+        if geom.type == plane:
             geom.size = (0, 0, 1)  # drawn without end, as MuJoCo collides with it
-            geom.material, geom.rgba = "metarl_ground", (1, 1, 1, 1)

@@ -76,8 +76,8 @@ def picture(family: TaskFamily, task: Task) -> Array:
 
 
 def _rows(family: TaskFamily) -> dict[Split, int]:
-    """Rows of robots by split: what is left over goes to the first splits."""
-    share, left = divmod(ROWS, len(family.splits))
+    """Rows of robots by split, at least one: what is left over goes to the first splits."""
+    share, left = divmod(max(ROWS, len(family.splits)), len(family.splits))
     return {split: share + (i < left) for i, split in enumerate(family.splits)}
 
 

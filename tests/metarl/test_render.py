@@ -18,13 +18,14 @@ from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySet
 from metarl.evaluation import evaluate_agent
 from metarl.run import Run, build
 
-SPLITS = {"train": "0072B2", "held_out": "D55E00"}
+SPLITS = {"train": "0072B2", "held_out": "D55E00", "ood": "009E73"}
 
 
 def read(path: Path) -> tuple[list[np.ndarray], Fraction]:
     """Frames [H, W, 3] and frames per second of a film."""
     with av.open(path) as container:
         rate = container.streams.video[0].average_rate
+        assert rate is not None
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)], rate
 
 
