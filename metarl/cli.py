@@ -361,7 +361,7 @@ def _show_family(given: Arguments) -> int:
     config = RunConfig(family=settings_of("family", names[0])())
     types = {name: kind for name, kind in options(config).items() if name.startswith("family.")}
     command = given.parse(TrainCommand(family=config.family), types, SHOW_OPTIONS, "metarl families show")
-    output = _file(plain.get("output", f"{names[0]}.png"), ".png")
+    output = _file(plain.get("output", ""), ".png") or Path(f"{names[0]}.png")
     seed = coerce(plain.get("seed", 1), int, "--seed")
     if seed < 0:
         raise UsageError(f"--seed is {seed}; it must be at least 0")
