@@ -42,14 +42,17 @@ def draw(family: TaskFamily, path: Path, seed: int = 1) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    tasks = {split: family.sample(SAMPLES, stream(seed, f"contact_sheet/{split}"), split) for split in family.splits}
+    tasks: dict[Split, list[Task]] = {}
+    tiles: dict[Split, list[Task]] = {}
+    for split in family.splits:
+        tasks[split] = family.sample(SAMPLES, stream(seed, f"contact_sheet/{split}"), split)
     if family.edits_model or family.decorate is not None:
         rows = _rows(family)
-        tiles = {split: _spread(family, tasks[split], COLUMNS * count) for split, count in rows.items()}
+        tiles |= {split: _spread(family, tasks[split], COLUMNS * count) for split, count in rows.items()}
         row_height = TILE_HEIGHT + LINE_HEIGHT * min(len(family.parameters), CAPTION_LINES)
         heights = [count * row_height + 0.3 for count in rows.values()]
     else:
-        tiles, heights = {}, [SINGLE_HEIGHT]
+        heights = [SINGLE_HEIGHT]
     plot_rows = -(-len(family.parameters) // 2)
     heights.append(plot_rows * PLOT_HEIGHT)
     with matplotlib.rc_context(STYLE):

@@ -28,7 +28,7 @@ ROBOT = """
     <body name="robot" pos="0 0 1">
       <freejoint/>
       {body}
-      <geom type="capsule" size=".1 .4" quat=".7071068 0 .7071068 0" mass="5"/>
+      <geom type="capsule" size=".1 .4" rgba="1 0 0 1" quat=".7071068 0 .7071068 0" mass="5"/>
     </body>
   </worldbody>
 </mujoco>
@@ -44,6 +44,11 @@ def changed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.abs(a.astype(int) - b).max(axis=-1) > 25
 
 
+def reddish(frame: np.ndarray) -> np.ndarray:
+    """The robots' pixels, [H, W] bool: sky and ground have more blue than red."""
+    return frame[..., 0] > frame[..., 2].astype(int) + 12
+
+
 @pytest.mark.usefixtures("graphics")
 class TestPictures:
     def test_size_type_and_that_there_is_something_to_see(self):
@@ -53,15 +58,17 @@ class TestPictures:
         assert frame.std() > 15
         assert frame[:20].mean() > frame[-20:].mean() > 60  # the sky is brighter than the ground, neither is black
 
-    def test_the_picture_moves_where_the_robot_moves(self):
-        with Renderer(CHEETAH.picture(CHEETAH.neutral()), *SIZE) as renderer:
+    def test_the_robot_moves_as_far_as_the_projection_says(self):
+        with Renderer(robot('<camera pos="0 -4 1" xyaxes="1 0 0 0 0 1"/>'), *SIZE) as renderer:
             rest = renderer.model.qpos0
-            bent = rest.copy()
-            bent[renderer.model.joint("bfoot").qposadr[0]] += 0.8
-            before, again, after = (renderer.frame(q) for q in (rest, rest, bent))
+            moved = rest.copy()
+            moved[7] += 0.5  # of the robot, along x; the crate's 7 come first
+            before, again, after = (renderer.frame(q) for q in (rest, rest, moved))
         np.testing.assert_array_equal(before, again)
-        left, right = np.hsplit(changed(before, after), 2)
-        assert left.sum() > 2 * right.sum()  # the hind foot is on the left; the camera follows the centre of mass
+        places = [np.argwhere(reddish(frame)).mean(axis=0) for frame in (before, after)]  # row, column
+        np.testing.assert_allclose(places[0], [59.5, 79.5], atol=1)
+        pixels = 0.5 * 60 / (4 * np.tan(np.radians(45 / 2)))
+        np.testing.assert_allclose(places[1] - places[0], [0, pixels], atol=1)
 
     def test_the_camera_follows(self):
         """24 m further on the picture is as it was: the squares of the ground have sides of 1 m."""
@@ -86,11 +93,8 @@ class TestPictures:
         covered = []
         for mass in (0.5, 1.0):
             with Renderer(CHEETAH.picture(CHEETAH.task({"mass_scale": mass})), *SIZE) as renderer:
-                gone = renderer.model.qpos0.copy()
-                gone[1] += 50  # the camera goes along: sky only
-                sky, robot = renderer.frame(gone), renderer.frame(renderer.model.qpos0)
-            covered.append((changed(sky, robot)[:62]).sum())  # above the horizon
-        assert covered[1] > 1.3 * covered[0] > 0
+                covered.append(reddish(renderer.frame(renderer.model.qpos0)).sum())
+        assert 1.5 < covered[1] / covered[0] < 2.5
 
     def test_a_closed_renderer_says_so(self):
         renderer = Renderer(robot(), *SIZE)

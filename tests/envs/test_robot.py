@@ -203,7 +203,9 @@ class TestInference:
 
 
 class TestQuantities:
-    @pytest.mark.parametrize(("operation", "value", "mass"), [("set", 4.0, 4.0), ("scale", 1.5, 4.5), ("add", 2.0, 5.0)])
+    @pytest.mark.parametrize(
+        ("operation", "value", "mass"), [("set", 4.0, 4.0), ("scale", 1.5, 4.5), ("add", 2.0, 5.0)]
+    )
     def test_mass_scales_inertia(self, operation, value, mass, tmp_path):
         ends = {"set": [1, 5], "scale": [0.5, 2], "add": [-1, 3]}[operation]
         neutral, other = compiled(tmp_path, value, entry("mass", "hull", operation, ends))
@@ -379,7 +381,9 @@ class TestTask:
             "home_cost": -0.04,
         }
         for name, term in family.rewards.items():
-            np.testing.assert_allclose(term.weight * term.function(state), 2 * expected[name] * np.ones(3), err_msg=name)
+            np.testing.assert_allclose(
+                term.weight * term.function(state), 2 * expected[name] * np.ones(3), err_msg=name
+            )
         assert family.terminate is not None
         assert family.terminate(state).tolist() == [False, True, True]
 
@@ -411,7 +415,10 @@ class TestTask:
 
 
 ENTRY_MISTAKES = {
-    "matches nothing, near": ({"target": "hul"}, r"distribution \(m\): target: body names 'hul' matches nothing.*'hull'"),
+    "matches nothing, near": (
+        {"target": "hul"},
+        r"distribution \(m\): target: body names 'hul' matches nothing.*'hull'",
+    ),
     "no regex": ({"target": "hu[ll"}, r"'hu\[ll' is no regular expression"),
     "no target": ({"target": None}, "target is missing; mass needs a regular expression over body names"),
     "unknown quantity": ({"quantity": "mas"}, "unknown quantity 'mas'; did you mean 'mass'"),
@@ -477,11 +484,17 @@ FILE_MISTAKES = {
     "no observation": ({"observation": []}, "observation is empty"),
     "guide of a floating base": ({"observation": ["guide_positions"]}, "this robot has no 'guide_positions'"),
     "control step": ({"control": {"dt": 0.005}}, "control.dt is 0.005 s, no multiple of the model's timestep 0.002"),
-    "ends at once": ({"termination": {"height": [0.6, 1]}}, "ends every episode at the home pose: the base is at 0.5 m"),
+    "ends at once": (
+        {"termination": {"height": [0.6, 1]}},
+        "ends every episode at the home pose: the base is at 0.5 m",
+    ),
     "height": ({"termination": {"height": [1, 0.2]}}, r"termination.height \[1, 0.2\] is upside down"),
     "base": ({"robot": {"base": "hul"}}, "robot.base: body 'hul' is not in the model; did you mean 'hull'"),
     "feet": ({"robot": {"feet": ["foot"]}}, "robot.feet: body 'foot' is not in the model; did you mean '._foot'"),
-    "keyframe": ({"robot": {"keyframe": "home"}}, "robot.keyframe: keyframe 'home' is not in the model; there are none"),
+    "keyframe": (
+        {"robot": {"keyframe": "home"}},
+        "robot.keyframe: keyframe 'home' is not in the model; there are none",
+    ),
     "pose": ({"robot": {"pose": {"hip": 0.1}}}, "robot.pose: joints 'hip' matches nothing"),
     "pose out of range": ({"robot": {"pose": {"l_hip": 2}}}, "home has joint 'l_hip' at 2, outside of its range"),
     "in the ground": ({"robot": {"height": 0.2}}, "at the home pose '._foot' is 0.19 m inside 'floor'"),
