@@ -158,7 +158,8 @@ def render_family(
 
 def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
     """The lines over the pictures: a heading, and the task's values with their units."""
-    return [heading, ",  ".join(value_captions(family, task))]
+    steps = ", ".join(str(change.step) for change in task.changes)
+    return [heading, ",  ".join(value_captions(family, task)) + (f";  changes at step {steps}" if steps else "")]
 
 
 def value_captions(family: TaskFamily, task: Task) -> list[str]:
@@ -274,7 +275,9 @@ def _shot(k: int) -> str:
 def _return(returns: Array) -> str:
     if np.isnan(returns[0]):
         return "stopped, MuJoCo flagged the simulation"
-    mean = f" (mean of {len(returns)} episodes {_number(float(np.nanmean(returns)), '.1f')})" if len(returns) > 1 else ""
+    mean = (
+        f" (mean of {len(returns)} episodes {_number(float(np.nanmean(returns)), '.1f')})" if len(returns) > 1 else ""
+    )
     return f"return {_number(returns[0], '.1f')}{mean}"
 
 
