@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import mujoco
@@ -21,6 +22,7 @@ from metarl.envs.locomotion import (
 from metarl.envs.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.on_terrain import FREE, on_terrain
 from metarl.envs.parameters import Choice, DiscRadius, Law, Parameter, Uniform, beyond
+from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.settings import (
     AntCrippledSettings,
     AntDirectionSettings,
@@ -199,6 +201,21 @@ def ant_direction(settings: AntDirectionSettings) -> TaskFamily:
     )
 
 
+def mark_goal(spec: mujoco.MjSpec, values: Mapping[str, float], *, distance: float) -> None:
+    """A post at the goal, and a camera that sees the disc of goals from that distance, m."""
+    x, y = (values["goal_radius"] * f(values["goal_angle"]) for f in (math.cos, math.sin))
+    spec.worldbody.add_geom(
+        name="goal",
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        pos=(x, y, 0.4),
+        size=(0.12, 0.4, 0),
+        contype=0,
+        conaffinity=0,
+        rgba=(0.0, 0.62, 0.45, 1),
+    )
+    follow(spec, distance, AZIMUTH, -35.0)
+
+
 def ant_goal(settings: AntGoalSettings) -> TaskFamily:
     """Reward -|xy - g|_1 - c a^2 - contact cost."""
     angle = Parameter("goal_angle", "rad", Uniform(0, 2 * math.pi), Law("goal of the reward"), neutral=0.0)
@@ -217,6 +234,7 @@ def ant_goal(settings: AntGoalSettings) -> TaskFamily:
         name="ant_goal",
         description="Ant that finds an unseen goal in a disc around the start",
         parameters=(angle, radius),
+        decorate=functools.partial(mark_goal, distance=3.5 * settings.goal_radius),
         terminate=None,
         observe=observe_place_and_contact if settings.observe_contact else observe_place,
         observation_names=(*names, *force_names(("world", *BODIES))) if settings.observe_contact else names,

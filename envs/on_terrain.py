@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,12 @@ import numpy as np
 from metarl.envs import terrain
 from metarl.envs.family import Array, CurriculumRule, State, StateFunction, TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform
+from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.settings import TerrainSettings
 from metarl.envs.terrain import Field, TerrainMix
 
 EDGE = 1.0  # m before the ends of the ground at which an episode is cut
+VIEW = 4.0  # of the start patch, distance of the camera in pictures: the ground around it is seen
 SCAN_X = np.round(np.arange(-0.8, 0.81, 0.1), 1)  # m ahead of the root, of a height scan
 SCAN_Y = np.round(np.arange(-0.5, 0.51, 0.1), 1)  # m to its left, where the ground is wider than a strip
 
@@ -143,6 +145,7 @@ def on_terrain(
         family,
         parameters=(*family.parameters, *parameters(settings)),
         edit=functools.partial(terrain.edit, field=field, floor=floor),
+        decorate=functools.partial(look, field=field, decorate=family.decorate),
         observe=functools.partial(ground.observe, function=family.observe),
         observation_names=(
             *family.observation_names,
@@ -164,6 +167,22 @@ def on_terrain(
         ),
         settings=settings,
     )
+
+
+def look(
+    spec: mujoco.MjSpec,
+    values: Mapping[str, float],
+    *,
+    field: Field,
+    decorate: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None,
+) -> None:
+    """Step back in pictures, so that there is ground to be seen; a strip is looked at from its side."""
+    if decorate is not None:
+        decorate(spec, values)
+    if field.strip:
+        follow(spec, VIEW * field.patch, 90.0, -12.0, ahead=field.patch)
+    else:
+        follow(spec, VIEW * field.patch, AZIMUTH, -28.0)
 
 
 def parameters(settings: TerrainSettings) -> tuple[Parameter, ...]:

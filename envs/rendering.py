@@ -179,6 +179,25 @@ def camera(model: mujoco.MjModel) -> mujoco.MjvCamera:
     return result
 
 
+def follow(spec: mujoco.MjSpec, distance: float, azimuth: float, elevation: float, ahead: float = 0.0) -> None:
+    """Let a camera that follows the first body of the world take the place of the robot's own.
+
+    distance: m. azimuth, elevation: of the direction of sight, degrees; azimuth 90 sees x to the right. ahead: along x
+    from the robot to the middle of the picture, m.
+    """
+    for camera in tuple(spec.cameras):
+        spec.delete(camera)
+    a, e = np.radians([azimuth, elevation])
+    sight = np.array([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)])
+    (cz, cx), (sz, sx) = (f([a / 2 - np.pi / 4, e / 2 + np.pi / 4]) for f in (np.cos, np.sin))  # turns about z, x
+    spec.worldbody.bodies[0].add_camera(
+        name="metarl_view",
+        mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
+        pos=np.array([ahead, 0.0, 0.0]) - distance * sight,
+        quat=(cz * cx, cz * sx, sz * sx, sz * cx),
+    )
+
+
 def _camera_distance(model: mujoco.MjModel) -> float:
     """From the camera to the robot in the model's own pose, m."""
     chosen = camera(model)

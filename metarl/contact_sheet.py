@@ -53,12 +53,12 @@ def draw(family: TaskFamily, path: Path, seed: int = 1) -> None:
         heights = [count * row_height + 0.3 for count in rows.values()]
     else:
         heights = [SINGLE_HEIGHT]
-    plot_rows = -(-len(family.parameters) // 2)
-    heights.append(plot_rows * PLOT_HEIGHT)
+    heights.append(-(-len(family.parameters) // _plot_columns(family)) * PLOT_HEIGHT)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.45), layout="constrained")
         title_of(figure, f"{family.name}: {family.description}")
-        parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        grid = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)
+        parts: list[SubFigure] = grid[:, 0].tolist()
         for part, (split, chosen) in zip(parts, tiles.items(), strict=False):
             _draw_robots(part, family, split, chosen)
         if not tiles:
@@ -139,13 +139,17 @@ def _draw_parameters(
     part: SubFigure, family: TaskFamily, tasks: dict[Split, list[Task]], tiles: dict[Split, list[Task]]
 ) -> None:
     """Values by split, one plot a parameter: sampled tasks as dots, those pictured as circles, neutral as a line."""
-    columns = min(2, len(family.parameters))
+    columns = _plot_columns(family)
     plots = part.subplots(-(-len(family.parameters) // columns), columns, squeeze=False).flat
     for axes in plots[len(family.parameters) :]:
         axes.axis("off")
     for i, (axes, parameter) in enumerate(zip(plots, family.parameters, strict=False)):
         _draw_parameter(axes, parameter, tasks, tiles)
         axes.set_yticks(range(len(tasks)), [SPLIT_NAMES[split] for split in tasks] if i % columns == 0 else [])
+
+
+def _plot_columns(family: TaskFamily) -> int:
+    return min(len(family.parameters), 2 if len(family.parameters) <= 8 else 3)
 
 
 def _draw_parameter(

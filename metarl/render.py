@@ -158,7 +158,8 @@ def render_family(
 
 def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
     """The lines over the pictures: a heading, and the task's values with their units."""
-    return [heading, ",  ".join(value_captions(family, task))]
+    steps = ", ".join(str(change.step) for change in task.changes)
+    return [heading, ",  ".join(value_captions(family, task)) + (f";  changes at step {steps}" if steps else "")]
 
 
 def value_captions(family: TaskFamily, task: Task) -> list[str]:

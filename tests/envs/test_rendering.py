@@ -14,7 +14,7 @@ from metarl.envs import rendering
 from metarl.envs.gymnasium_adapter import FamilyEnv
 from metarl.envs.registry import make_family
 from metarl.envs.rendering import Renderer, RenderingUnavailable
-from metarl.envs.settings import HalfCheetahMassSettings, PointGoalSettings
+from metarl.envs.settings import FAMILY_SETTINGS, HalfCheetahMassSettings, PointGoalSettings
 
 POINT = make_family(PointGoalSettings())
 CHEETAH = make_family(HalfCheetahMassSettings())
@@ -95,6 +95,36 @@ class TestPictures:
             with Renderer(CHEETAH.picture(CHEETAH.task({"mass_scale": mass})), *SIZE) as renderer:
                 covered.append(reddish(renderer.frame(renderer.model.qpos0)).sum())
         assert 1.5 < covered[1] / covered[0] < 2.5
+
+    @pytest.mark.parametrize("name", FAMILY_SETTINGS)
+    def test_the_robot_is_to_be_seen_in_every_split_of_every_family(self, name: str):
+        """Against the same picture with every moving body's geoms transparent."""
+        family = make_family(FAMILY_SETTINGS[name]())
+        for split in family.splits:
+            task = family.sample(1, np.random.default_rng(7), split)[0]
+            qpos, _ = family.reset(family.compile(task), np.random.default_rng(0), 1)
+            with Renderer(family.picture(task), *SIZE) as renderer:
+                seen = renderer.frame(qpos[0])
+                renderer.model.geom_rgba[renderer.model.geom_bodyid > 0, 3] = 0
+                empty = renderer.frame(qpos[0])
+            covered = changed(seen, empty)
+            assert seen.std() > 10 and 5 <= covered.sum() < 0.4 * covered.size
+            rows, columns = np.nonzero(covered)
+            assert 40 < columns.mean() < 120 and 20 < rows.mean() < 115  # about the middle
+            if family.edits_model:
+                assert empty[-30:].std() > 2  # the ground is not plain
+
+    def test_terrain_is_seen(self):
+        """Stairs that rise ahead change the picture above the horizon on its right, not over the flat start."""
+        family = make_family(FAMILY_SETTINGS["half_cheetah_terrain"]())
+        hidden = []
+        for kind in (0.0, 2.0):  # flat, stairs up
+            task = family.task({"terrain_kind": kind, "terrain_difficulty": 1.0})
+            with Renderer(family.picture(task), *SIZE) as renderer:
+                renderer.model.geom_rgba[renderer.model.geom_bodyid > 0, 3] = 0
+                hidden.append(renderer.frame(renderer.model.qpos0).astype(int))
+        higher = changed(*hidden)[:50]  # above the flat ground's horizon
+        assert higher[:, 110:].sum() > 3 * higher[:, :50].sum()  # they rise ahead, on the right
 
     def test_a_closed_renderer_says_so(self):
         renderer = Renderer(robot(), *SIZE)

@@ -117,7 +117,7 @@ class TestRendering:
         settings = EvaluationSettings(tasks=3, envs_per_task=2, adaptations=2, seeds=(4,), bootstrap_samples=5)
         config = RunConfig(family=HalfCheetahMassSettings(horizon=12), evaluation=settings)
         family, agent = build(config)
-        return Run(tmp_path, config, family, agent, iteration=7, env_steps=0)
+        return Run(tmp_path / "run", config, family, agent, iteration=7, env_steps=0)
 
     def test_a_run_before_and_after_adaptation_on_the_first_task_of_its_evaluation(self, run, monkeypatch):
         shown = []
@@ -199,7 +199,10 @@ class TestContactSheet:
         monkeypatch.setattr(contact_sheet, "picture", watch)
         contact_sheet.draw(family, tmp_path / "a.png")
         masses = [task.values["mass_scale"] for task, _ in pictured]
-        assert len(set(masses)) == 4 and masses[:2] == sorted(masses[:2]) and masses[2:] == sorted(masses[2:])
+        rows = [masses[i : i + 2] for i in (0, 2, 4)]  # training, held-out, out-of-distribution
+        assert len(set(masses)) == len(masses) == 6 and rows == [sorted(row) for row in rows]
+        low, high = family.parameters[0].distribution.low, family.parameters[0].distribution.high
+        assert [all(low <= mass <= high for mass in row) for row in rows] == [True, True, False]
         for _, image in pictured:
             assert image.shape == (72, 96, 3) and image.std() > 15
         assert not np.array_equal(pictured[0][1], pictured[1][1])
