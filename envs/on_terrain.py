@@ -19,7 +19,7 @@ from metarl.envs.settings import TerrainSettings
 from metarl.envs.terrain import Field, TerrainMix
 
 EDGE = 1.0  # m before the ends of the ground at which an episode is cut
-VIEW = 4.0  # of the start patch, distance of the camera in pictures: the ground around it is seen
+VIEW, VIEW_OF_STRIP = 3.0, 4.0  # of the start patch, distance of the camera in pictures: there is ground to be seen
 SCAN_X = np.round(np.arange(-0.8, 0.81, 0.1), 1)  # m ahead of the root, of a height scan
 SCAN_Y = np.round(np.arange(-0.5, 0.51, 0.1), 1)  # m to its left, where the ground is wider than a strip
 
@@ -180,7 +180,7 @@ def look(
     if decorate is not None:
         decorate(spec, values)
     if field.strip:
-        follow(spec, VIEW * field.patch, 90.0, -12.0, ahead=field.patch)
+        follow(spec, VIEW_OF_STRIP * field.patch, 90.0, -12.0, ahead=field.patch)
     else:
         follow(spec, VIEW * field.patch, AZIMUTH, -28.0)
 

@@ -108,9 +108,9 @@ class TestPictures:
                 renderer.model.geom_rgba[renderer.model.geom_bodyid > 0, 3] = 0
                 empty = renderer.frame(qpos[0])
             covered = changed(seen, empty)
-            assert seen.std() > 10 and 5 <= covered.sum() < 0.4 * covered.size
+            assert seen.std() > 5 and 5 <= covered.sum() < 0.4 * covered.size
             rows, columns = np.nonzero(covered)
-            assert 40 < columns.mean() < 120 and 20 < rows.mean() < 115  # about the middle
+            assert 20 < columns.mean() < 140 and 20 < rows.mean() < 110  # not cut off
             if family.edits_model:
                 assert empty[-30:].std() > 2  # the ground is not plain
 
@@ -123,7 +123,7 @@ class TestPictures:
             with Renderer(family.picture(task), *SIZE) as renderer:
                 renderer.model.geom_rgba[renderer.model.geom_bodyid > 0, 3] = 0
                 hidden.append(renderer.frame(renderer.model.qpos0).astype(int))
-        higher = changed(*hidden)[:50]  # above the flat ground's horizon
+        higher = changed(*hidden)[:28]  # above the flat ground's horizon
         assert higher[:, 110:].sum() > 3 * higher[:, :50].sum()  # they rise ahead, on the right
 
     def test_a_closed_renderer_says_so(self):
