@@ -19,9 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
 	touch $@
 
-# The main job in a few minutes: the first 30 of the preset's iterations show the gain, the rest raise it.
+# The main job in a few minutes: the first 40 of the preset's iterations show the gain, the rest raise it.
 train: setup  ## meta-train HalfCheetah on target velocities, adapt to held-out ones
-	$(BIN)/metarl train training.iterations=30
+	$(BIN)/metarl train training.iterations=40
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2

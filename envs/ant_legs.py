@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 
 import mujoco
 import numpy as np
@@ -17,6 +18,7 @@ from metarl.envs.family import Array, RewardTerm, State, TaskFamily
 from metarl.envs.locomotion import require_not_negative, survive
 from metarl.envs.morphology import lengthen, lowest, stand
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
+from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.settings import AntLegsSettings
 
 FEWEST, MOST = 3, 6
@@ -116,6 +118,11 @@ def control_cost(state: State) -> Array:
     return np.einsum("sa,sa->s", state.ctrl, state.ctrl)
 
 
+def look_down(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
+    """See the robot of a picture from where its legs can be counted."""
+    follow(spec, 4.0, AZIMUTH, -40.0)
+
+
 @functools.cache
 def _height() -> float:
     return lowest(base(4))
@@ -175,5 +182,6 @@ def ant_legs(settings: AntLegsSettings) -> TaskFamily:
         terminate=ant.fallen,
         actuate=actuate,
         previous=("xpos",),
+        decorate=look_down,
         settings=settings,
     )
