@@ -109,7 +109,8 @@ def _frame_skip(robot: Robot, said: Declaration) -> int:
     skip = round(dt / timestep)
     if skip < 1 or not np.isclose(skip * timestep, dt, rtol=1e-6):
         raise ValueError(
-            f"control.dt is {dt:g} s, no multiple of the model's timestep {timestep:g} s; write {max(1, skip) * timestep:g}"
+            f"control.dt is {dt:g} s, no multiple of the model's timestep {timestep:g} s; "
+            f"write {max(1, skip) * timestep:g}"
         )
     return skip
 
@@ -202,8 +203,8 @@ def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, v
     (a, b), depth = max(depths.items(), key=lambda item: item[1], default=(("", ""), 0.0))
     if depth > tolerance(robot):
         raise ValueError(
-            f"{p.name} = {value:g} ({p.law.description}): {b!r} starts {depth:.3g} m inside {a!r}; narrow the range, or "
-            "raise the home pose by robot: {height: METRES}"
+            f"{p.name} = {value:g} ({p.law.description}): {b!r} starts {depth:.3g} m inside {a!r}; narrow the range, "
+            "or raise the home pose by robot: {height: METRES}"
         )
     for joint in robot.joints:
         position, bounds = qpos[model.joint(joint).qposadr[0]], model.joint(joint).range

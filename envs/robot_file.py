@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -228,15 +229,13 @@ def _build(cls: type, value: Any, where: str) -> Any:
 
 def _scalar(value: Any, kind: type, where: str) -> Any:
     if kind in (int, float) and isinstance(value, str):  # YAML 1.1 reads 1e5 as text
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         value = int(value)
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
         expected = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}[kind]
         raise ValueError(f"{where} is {value!r}; it must be {expected}")
     return value

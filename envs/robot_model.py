@@ -359,7 +359,8 @@ def _find_joints(robot: Robot) -> None:
     free = [n for n in robot.joints if n not in limited]
     ranges = ", ".join(f"{n} [{model.joint(n).range[0]:.3g}, {model.joint(n).range[1]:.3g}]" for n in limited)
     robot.note("joints", f"{len(robot.joints)}: {', '.join(robot.joints)}", "model")
-    robot.note("joint limits, rad (m)", "; ".join(filter(None, [ranges, free and f"none: {', '.join(free)}"])), "model")
+    limits = [text for text in (ranges, f"none: {', '.join(free)}" if free else "") if text]
+    robot.note("joint limits, rad (m)", "; ".join(limits), "model")
     if balls := [j.name for j in every if j.type == mujoco.mjtJoint.mjJNT_BALL]:
         robot.note("ball joints", f"{', '.join(balls)}: simulated, not observed", "model")
     passive = [n for n in robot.joints if n not in driven]

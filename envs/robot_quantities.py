@@ -87,7 +87,8 @@ def _parameter(robot: Robot, entry: Entry, taken: dict[str, str]) -> Parameter:
         raise ValueError(f"operation is missing; {entry.quantity} takes {', '.join(quantity.operations)}")
     if entry.operation not in quantity.operations:
         raise ValueError(
-            f"operation {entry.operation!r} makes no sense for {entry.quantity}; it takes {', '.join(quantity.operations)}"
+            f"operation {entry.operation!r} makes no sense for {entry.quantity}; "
+            f"it takes {', '.join(quantity.operations)}"
         )
     targets = _targets(robot, entry, quantity.kind)
     sites = {target: quantity.find(robot, target, entry) for target in targets}

@@ -192,7 +192,7 @@ def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, s
             raise ValueError(f"reward: this robot has no term {name!r}{near(name, terms)}")
         if weight <= 0:
             raise ValueError(
-                f"reward.{name} is {weight:g}; a weight must be positive (costs and errors are subtracted by themselves)"
+                f"reward.{name} is {weight:g}; a weight must be positive (costs and errors are subtracted anyway)"
             )
     asked = {"command_x", "command_y"} if {"track_velocity", "velocity_error"} & set(weights) else set()
     asked |= {"command_yaw"} if "track_yaw" in weights else set()

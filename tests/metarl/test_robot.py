@@ -1,0 +1,140 @@
+"""One's own robot from the command line: checked, trained on, kept in the run's folder, evaluated, resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from metarl import cli
+from metarl.config import load_config, preset, read_run_config
+from metarl.envs.settings import RobotSettings
+
+MODEL = """<mujoco model="biped"><worldbody>
+  <body name="hull" pos="0 0 0.45"><freejoint/><geom type="box" size=".1 .1 .1" mass="3"/>
+    <body name="l" pos="0 .08 -.1"><joint name="lh" axis="0 1 0" range="-40 40"/>
+      <geom type="capsule" size=".03" fromto="0 0 0 0 0 -.3"/></body>
+    <body name="r" pos="0 -.08 -.1"><joint name="rh" axis="0 1 0" range="-40 40"/>
+      <geom type="capsule" size=".03" fromto="0 0 0 0 0 -.3"/></body>
+  </body></worldbody></mujoco>"""
+FAMILY = """
+robot: {actuators: {kind: position, kp: 40, kd: 1}}
+reward: {forward_velocity: 1, control_cost: 0.05}
+distribution:
+  - {name: leg, target: "[lr]", quantity: link_length, operation: scale, distribution: uniform, range: [0.8, 1],
+     splits: {ood: [0.6, 0.8]}}
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "robot.xml").write_text(MODEL)
+    (tmp_path / "family.yaml").write_text(FAMILY)
+    return tmp_path
+
+
+def test_check_reports_and_asks(own, capsys):
+    assert cli.main(["robot", "check", "robot.xml"]) == 2
+    output = capsys.readouterr().out
+    assert "to do: the model has no actuators" in output and "kind: position, kp: 40" in output
+    for word in (
+        "hull",
+        "free joint",
+        "lh, rh",
+        "lh [-0.698, 0.698]",
+        "l, r (lowest leaf bodies at home)",
+        "base at 0.45 m",
+    ):
+        assert word in output
+    assert cli.main(["robot", "check", "robot.xml", "--family", "family.yaml"]) == 0
+    output = capsys.readouterr().out
+    assert "U(0.8, 1)" in output and "scale link_length of l, r" in output
+    assert "metarl train --robot robot.xml --family family.yaml" in output
+
+
+def test_check_of_a_usable_robot_shows_what_to_declare(own, capsys):
+    actuators = '<actuator><motor joint="lh" ctrlrange="-1 1"/><motor joint="rh" ctrlrange="-1 1"/></actuator></mujoco>'
+    (own / "robot.xml").write_text(MODEL.replace("</mujoco>", actuators))
+    assert cli.main(["robot", "check", "robot.xml"]) == 0
+    output = capsys.readouterr().out
+    starter = output[output.index("  reward:") : output.index("in my_family.yaml")]
+    (own / "mine.yaml").write_text(textwrap.dedent(starter))
+    assert cli.main(["robot", "check", "robot.xml", "--family", "mine.yaml"]) == 0
+
+
+def test_a_run_is_self_contained(own, tiny, capsys):
+    arguments = ["train", "--robot", "robot.xml", "--family", "family.yaml", "--name", "a", "training.iterations=2"]
+    assert cli.main([*arguments, "tracking.wandb=disabled", *tiny]) == 0
+    assert "\n  model: robot/robot.xml\n  file: robot/family.yaml\n" in (own / "runs/a/config.yaml").read_text()
+    (own / "robot.xml").unlink()
+    (own / "family.yaml").write_text("changed")
+    (own / "runs" / "a").rename(own / "moved")
+    assert cli.main(["evaluate", "moved", "evaluation.split=ood"]) == 0
+    assert (own / "moved" / "evaluation" / "ood_seeds1_iteration000002.json").exists()
+    assert cli.main(["train", "--resume", "moved", "training.iterations=3"]) == 0
+    assert read_run_config(own / "moved").family == RobotSettings(
+        str(own / "moved/robot/robot.xml"), str(own / "moved/robot/family.yaml"), 10
+    )
+    assert "\n  model: robot/robot.xml\n" in (own / "moved/config.yaml").read_text()
+    again = ["train", "--config", "moved/config.yaml", "--name", "b", "training.iterations=1"]
+    assert cli.main(again) == 0
+    assert (own / "runs/b/robot/robot.xml").read_text() == MODEL
+    capsys.readouterr()
+    assert cli.main(["train", "--resume", "moved", "family.model=robot.xml"]) == 2
+    assert "--family.model cannot change when a run is gone on with" in capsys.readouterr().err
+
+
+def test_paths_in_a_config_file_are_relative_to_it(tmp_path):
+    (tmp_path / "c.yaml").write_text("family: {name: robot, model: a.py:make, file: sub/f.yaml}")
+    assert load_config(tmp_path / "c.yaml").family == RobotSettings(f"{tmp_path}/a.py:make", f"{tmp_path}/sub/f.yaml")
+    (tmp_path / "c.yaml").write_text("family: {name: robot, model: package.robots:make, file: /f.yaml}")
+    assert load_config(tmp_path / "c.yaml").family == RobotSettings("package.robots:make", "/f.yaml")
+    (tmp_path / "c.yaml").write_text("family: {name: robot}")
+    assert load_config(tmp_path / "c.yaml").family == RobotSettings()
+
+
+def test_robot_and_family_are_settings_like_any_others(own):
+    config, _ = cli.parse_train(
+        ["--agent", "rl2", "--robot", "robot.xml", "--family", "family.yaml", "family.horizon=5"]
+    )
+    default = preset("rl2", "robot")
+    assert config == dataclasses.replace(default, family=RobotSettings("robot.xml", "family.yaml", 5))
+
+
+def test_families_shows_ones_own(own, capsys):
+    assert cli.main(["families", "--robot", "robot.xml", "--family", "family.yaml"]) == 0
+    output = capsys.readouterr().out
+    assert "link_length" in output and "point_goal" not in output
+
+
+MISTAKES = {
+    "train --robot robot.xml": "--robot needs --family FILE.yaml, which declares what varies; metarl robot check",
+    "train --robot robot.xml --family point_goal": "--family FILE.yaml, which declares what varies, not 'point_goal'",
+    "train --family family.yaml": "--family family.yaml declares the tasks of a robot; name its model by --robot MODEL",
+    "train --robot absent.xml --family family.yaml": "family: no robot absent.xml; give an MJCF or URDF file",
+    "train --robot robot.xml --family absent.yaml": "family: cannot read absent.yaml: No such file",
+    "train --robot robot.xml --family wrong.yaml": "wrong.yaml: distribution (leg): target: body names 'leg' matches",
+    "train --robot robot.xml --family deep.yaml": "deep.yaml: leg = 2 (scale link_length of l, r): ",
+    "train --robot robot.xml --config family.yaml": "--config already says what --robot says",
+    "families --robot robot.xml": "--robot needs --family FILE.yaml",
+    "families --robot robot.xml --family wrong.yaml": "matches nothing",
+    "robot": "metarl robot takes: check MODEL [--family FILE.yaml]",
+    "robot chekc robot.xml": "metarl robot takes: check MODEL",
+    "robot check robot.xml --famly family.yaml": "unknown option --famly; did you mean '--family'?",
+    "robot check absent.xml": "robot: no robot absent.xml",
+    "robot check robot.xml --family wrong.yaml": "matches nothing",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(line, own, capsys):
+    (own / "wrong.yaml").write_text(FAMILY.replace('"[lr]"', "leg"))
+    (own / "deep.yaml").write_text(FAMILY.replace("[0.8, 1]", "[0.8, 2]"))
+    assert cli.main(line.split()) == 2
+    message = capsys.readouterr().err
+    assert MISTAKES[line] in message
+    assert message.startswith("error: ") and message.count("\n") == 1
+    assert not (own / "runs").exists()
