@@ -93,21 +93,26 @@ def make_run(settings: FamilySettings, agent: MamlSettings) -> tuple[Run, Sharde
     return Run(Path(), config, family, learner, 0, 0), ShardedEnv(family, TASKS, ENVS)
 
 
-def physics_rate(env: BatchedEnv, actions: np.ndarray) -> float:
-    """Env steps/s of replaying the control signals of actions [T, M, N, act] through `mujoco.batch` alone."""
-    ctrl, batch, skip, signals = env.batch.bind("ctrl"), env.batch, env.family.frame_skip, []
-    env.reset(streams(1, "benchmark", 0, TASKS))
-    for action in actions:
-        env.step(action)
-        signals.append(ctrl.copy())
-    env.reset(streams(1, "benchmark", 0, TASKS))
+class Physics:
+    """`mujoco.batch` alone, replaying the control signals that actions [T, M, N, act] make of an env's tasks."""
 
-    def replay() -> None:
-        for signal in signals:
-            ctrl[:] = signal
-            batch.step(nstep=skip)
+    def __init__(self, env: BatchedEnv, actions: np.ndarray):
+        self._env, self._signals = env, []
+        self._ctrl = env.batch.bind("ctrl")
+        env.reset(streams(1, "benchmark", 0, TASKS))
+        for action in actions:
+            env.step(action)
+            self._signals.append(self._ctrl.copy())
 
-    return len(signals) * batch.nsim / seconds(replay)
+    def rate(self) -> float:
+        """Env steps/s."""
+        self._env.reset(streams(1, "benchmark", 0, TASKS))
+        return len(self._signals) * self._env.batch.nsim / seconds(self._replay)
+
+    def _replay(self) -> None:
+        for signal in self._signals:
+            self._ctrl[:] = signal
+            self._env.batch.step(nstep=self._env.family.frame_skip)
 
 
 def record_shot(run: Run, env: ShardedEnv) -> tuple[float, np.ndarray]:
@@ -121,15 +126,11 @@ def record_shot(run: Run, env: ShardedEnv) -> tuple[float, np.ndarray]:
 def collection_ratios(settings: FamilySettings, agent: MamlSettings) -> tuple[list[float], Run, ShardedEnv]:
     """Rate with the policy in the loop over that of pure physics, by round."""
     run, env = make_run(settings, agent)
-    tasks, physics = run.family.sample(TASKS, stream(1, "tasks")), BatchedEnv(run.family, TASKS, ENVS)
+    tasks, batch = run.family.sample(TASKS, stream(1, "tasks")), BatchedEnv(run.family, TASKS, ENVS)
     env.set_tasks(tasks)
-    physics.set_tasks(tasks)
-    record_shot(run, env)
-    ratios = []
-    for _ in range(ROUNDS):
-        rate, actions = record_shot(run, env)
-        ratios.append(rate / physics_rate(physics, actions))
-    return ratios, run, env
+    batch.set_tasks(tasks)
+    physics = Physics(batch, record_shot(run, env)[1])  # every shot has these actions
+    return [record_shot(run, env)[0] / physics.rate() for _ in range(ROUNDS)], run, env
 
 
 def collection() -> list[Figure]:
@@ -175,13 +176,12 @@ def against_gymnasium(mode: str, run: Run, env: ShardedEnv) -> list[float]:
 def iteration(name: str, settings: FamilySettings, agent: MamlSettings, bar: float) -> tuple[Figure, list[float]]:
     """A whole iteration's rate over that of pure physics, and the ratio in each round."""
     run, env = make_run(settings, agent)
-    counters, physics = Counters(), BatchedEnv(run.family, TASKS, ENVS)
+    counters, batch = Counters(), BatchedEnv(run.family, TASKS, ENVS)
     iterate(run, env, counters)
-    physics.set_tasks(env.tasks)
-    _, actions = record_shot(run, env)
-    ratios = []
+    batch.set_tasks(env.tasks)
+    physics, ratios = Physics(batch, record_shot(run, env)[1]), []
     for _ in range(ROUNDS):
-        rate, before = physics_rate(physics, actions), counters.env_steps
+        rate, before = physics.rate(), counters.env_steps
         took = seconds(lambda: iterate(run, env, counters))
         ratios.append((counters.env_steps - before) / took / rate)
     return Figure(
