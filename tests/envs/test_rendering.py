@@ -113,7 +113,7 @@ class TestPictures:
         moved = np.argwhere(changed(first, env.render()))
         assert len(moved) and moved[:, 1].max() < 90 and abs(moved[:, 0].mean() - 60) < 5  # to the left, by a little
         env.reset(options={"task": {"goal_x": -0.3, "goal_y": 0.3}})
-        assert changed(first, env.render()).any(axis=0)[:75].any()  # the goal is on the other side
+        assert changed(first, env.render())[:, :75].any()  # the goal is on the other side
         env.close()
 
     def test_gymnasium_without_a_render_mode_and_before_a_reset(self):

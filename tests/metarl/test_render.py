@@ -21,7 +21,7 @@ from metarl.run import Run, build
 SPLITS = {"train": "0072B2", "held_out": "D55E00"}
 
 
-def read(path: Path) -> tuple[list[np.ndarray], Fraction]:
+def read(path: Path) -> tuple[list[np.ndarray], Fraction | None]:
     """Frames [H, W, 3] and frames per second of a film."""
     with av.open(path) as container:
         rate = container.streams.video[0].average_rate
