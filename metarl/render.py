@@ -275,9 +275,7 @@ def _shot(k: int) -> str:
 def _return(returns: Array) -> str:
     if np.isnan(returns[0]):
         return "stopped, MuJoCo flagged the simulation"
-    mean = (
-        f" (mean of {len(returns)} episodes {_number(float(np.nanmean(returns)), '.1f')})" if len(returns) > 1 else ""
-    )
+    mean = f" (mean of {len(returns)}: {_number(float(np.nanmean(returns)), '.1f')})" if len(returns) > 1 else ""
     return f"return {_number(float(returns[0]), '.1f')}{mean}"
 
 
