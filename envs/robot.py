@@ -64,7 +64,7 @@ def _inspect(model: str, said: Declaration | None, file: str) -> Robot:
     try:
         return inspect_robot(model, said.robot if said else Hints(), said.control if said else Declaration(()).control)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}" if str(error).startswith("robot.") else f"{error}") from error
+        raise ValueError(f"{file}: {error}" if str(error).startswith(("robot.", "control.")) else f"{error}") from error
 
 
 def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFamily:
