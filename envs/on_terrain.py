@@ -63,7 +63,7 @@ class Ground:
         return terrain.height_at(state.once(self.grounds), state.task_index, *self.place(state), self.field)
 
     def relative(self, state: State) -> Array:
-        """Height of the ground at the points of the scan over that under the root, [S, P] m; they turn with the root."""
+        """Heights of the scan's points over the ground under the root, [S, P] m; the points turn with the root."""
         x, y = self.place(state)
         c, s = self._heading(state)
         ahead, left = self.scan.T
@@ -90,10 +90,9 @@ class Ground:
 
     def level(self, state: State) -> State:
         """The state with the root's height over the ground below it, as if the ground there were at 0."""
-        levelled = _Levelled(state)
-        levelled.qpos = state.qpos.copy()
-        levelled.qpos[:, self.root.z] -= self.under_root(state)
-        return levelled
+        qpos = state.qpos.copy()
+        qpos[:, self.root.z] -= self.under_root(state)
+        return _Levelled(state, qpos)
 
     def observe(self, state: State, function: StateFunction) -> Array:
         """The levelled observation and the height scan, [S, obs]."""
@@ -106,10 +105,10 @@ class Ground:
 
 
 class _Levelled(State):
-    """Every field is the state's own until it is set."""
+    """Every field but qpos is the state's own."""
 
-    def __init__(self, state: State):
-        super().__init__(lambda name: getattr(state, name))
+    def __init__(self, state: State, qpos: Array):
+        super().__init__(lambda name: qpos if name == "qpos" else getattr(state, name))
 
 
 def on_terrain(

@@ -122,7 +122,7 @@ def _check_range(distribution: Uniform | LogUniform) -> None:
 
 @dataclass(frozen=True)
 class Law:
-    """What a parameter's value does: an edit of the robot or its ground, or a quantity that the reward reads by name."""
+    """What a parameter's value does: an edit of robot or ground, or a quantity that the reward reads by name."""
 
     description: str
     edit: Callable[[mujoco.MjSpec, float], None] | None = None
@@ -170,9 +170,7 @@ class Parameter:
         """What the split's values are drawn from."""
         return self.ood if split == "ood" and self.ood is not None else self.distribution
 
-    def sample(
-        self, rng: np.random.Generator, split: Split, within: tuple[float, float] = (0.0, 1.0)
-    ) -> float:
+    def sample(self, rng: np.random.Generator, split: Split, within: tuple[float, float] = (0.0, 1.0)) -> float:
         """A value of the split, by the inverse of the cumulative distribution on the split's grid.
 
         within: between which two quantiles.

@@ -246,7 +246,9 @@ def lay(spec: mujoco.MjSpec, ground: Array, field: Field, floor: str = "floor") 
 
 def edit(spec: mujoco.MjSpec, values: Mapping[str, float], *, field: Field, floor: str) -> None:
     """Lay the ground of a task's values."""
-    lay(spec, heights(values["terrain_kind"], values["terrain_difficulty"], values["terrain_seed"], field), field, floor)
+    lay(
+        spec, heights(values["terrain_kind"], values["terrain_difficulty"], values["terrain_seed"], field), field, floor
+    )
 
 
 def compiled_heights(models: Sequence[mujoco.MjModel], field: Field) -> Array:
@@ -269,7 +271,7 @@ def compiled_heights(models: Sequence[mujoco.MjModel], field: Field) -> Array:
 def height_at(grounds: Array, index: Array, x: Array, y: Array, field: Field) -> Array:
     """Height of the ground below points, on the triangles that MuJoCo splits cells into; [...] as x and y.
 
-    grounds: [M, rows * columns]. index: which of them, broadcast against x and y. Beyond the ends the last cell goes on.
+    grounds: [M, rows * columns]. index: which of them, broadcast against x and y. The last cell goes on.
     """
     rows, columns = field.shape
     u = (x + field.behind) * ((columns - 1) / (field.ahead + field.behind))
