@@ -90,6 +90,25 @@ def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(
     torch.testing.assert_close(ours["agent"], theirs["agent"], rtol=0, atol=0)
 
 
+def test_a_curriculum_climbs_and_a_resumed_one_goes_on_where_it_was(tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    what = ["--family", "half_cheetah_terrain", *tiny, "training.curriculum=true", "family.kinds=flat,rough"]
+    what += ["family.promote_at=-1000", "family.demote_at=-2000", "training.checkpoint_every=2"]
+    assert train("--name", "whole", *what, "training.iterations=4") == 0
+    assert train("--name", "halved", *what, "training.iterations=2") == 0
+    assert train("--resume", "runs/halved", "training.iterations=4") == 0
+    assert numbers(tmp_path / "runs/halved") == numbers(tmp_path / "runs/whole")
+    levels = [{k: v for k, v in line.items() if "curriculum/" in k} for line in numbers(tmp_path / "runs/whole")]
+    assert set(levels[0].values()) == {0} and max(levels[-1].values()) > 0.2
+
+
+def test_a_curriculum_of_a_family_without_difficulty_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train("--family", "point_goal", "training.curriculum=true") == 2
+    assert "training.curriculum: family 'point_goal' has no curriculum" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_sigterm_ends_a_run_with_a_checkpoint_of_its_last_iteration(start, tmp_path):
     process = start(
         "ended", 2, "--family", "point_goal", "training.iterations=100000", "training.checkpoint_every=100000"
