@@ -62,7 +62,6 @@ class BatchedEnv:
         num_sims = self.batch.nsim
         self._state = State(self.batch.bind)
         self._state.dt = family.frame_skip * self._base.opt.timestep
-        self._state.previous_qpos = np.zeros((num_sims, self._base.nq))
         self._state.previous = {name: np.copy(getattr(self._state, name)) for name in family.previous}
         self._state.action = np.zeros((num_sims, family.action_size))
         self._episodes = np.zeros(num_sims, dtype=np.int64)
@@ -180,7 +179,6 @@ class BatchedEnv:
         self.batch.forward(ids)  # derived fields, and the solver's warm start as mj_forward leaves it
         self._warnings = self._count_warnings()
         self._active[chosen] = True
-        self._state.previous_qpos[ids] = self._state.qpos[ids]
         for name, before in self._state.previous.items():
             before[ids] = getattr(self._state, name)[ids]
         self._state.action[ids] = 0.0
@@ -199,7 +197,6 @@ class BatchedEnv:
         flat = actions.reshape(self.batch.nsim, family.action_size)
         np.multiply(flat, family.action_scale, out=state.action)
         np.clip(state.action, family.action_low, family.action_high, out=state.action)
-        np.copyto(state.previous_qpos, state.qpos)
         for name, before in state.previous.items():
             np.copyto(before, getattr(state, name))
         family.actuate(state)

@@ -75,8 +75,6 @@ class State:
     substep's start, as after `mj_step`; they are filled from the first call after they were first asked for.
     """
 
-    previous_qpos: Array
-    """[S, nq] generalised positions before the control step."""
     previous: dict[str, Array]
     """The fields of `TaskFamily.previous` before the control step, [S, ...] by name."""
     action: Array

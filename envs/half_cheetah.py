@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.family import Array, Changes, RewardTerm, State, TaskFamily, load_spec
-from metarl.envs.locomotion import control_cost, gymnasium_model
+from metarl.envs.locomotion import control_cost, gymnasium_model, root_velocity
 from metarl.envs.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.on_terrain import PLANAR, on_terrain
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
@@ -85,19 +85,14 @@ def observe_with_torso(state: State) -> Array:
     return np.concatenate([state.qpos[:, 1:], state.qvel, state.xpos[:, 1]], axis=1)
 
 
-def velocity(state: State) -> Array:
-    """Forward velocity of the root over the control step, [S] m/s."""
-    return (state.qpos[:, 0] - state.previous_qpos[:, 0]) / state.dt
-
-
 def velocity_error(state: State) -> Array:
     """|v - v*|, [S] m/s."""
-    return np.abs(velocity(state) - state.task["target_velocity"])
+    return np.abs(root_velocity(state) - state.task["target_velocity"])
 
 
 def directed_velocity(state: State) -> Array:
     """g v, [S] m/s."""
-    return state.task["direction"] * velocity(state)
+    return state.task["direction"] * root_velocity(state)
 
 
 def torso_height(state: State) -> Array:
@@ -143,6 +138,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         action_high=np.full(6, 1.0),
         horizon=settings.horizon,
         frame_skip=FRAME_SKIP,
+        previous=("qpos",),
         action_scale=settings.action_scale,
         settings=settings,
         **{"base": base, "observe": observe, "observation_names": OBSERVATION_NAMES, **rest},
@@ -205,7 +201,7 @@ def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
     )
     return _family(
         settings,
-        {"velocity": RewardTerm(velocity), "height": RewardTerm(torso_height)},
+        {"velocity": RewardTerm(root_velocity), "height": RewardTerm(torso_height)},
         name="half_cheetah_mass",
         description="HalfCheetah of unknown mass, forwards as fast as it can",
         parameters=(mass,),
@@ -227,7 +223,7 @@ def half_cheetah_disabled_joint(settings: HalfCheetahDisabledJointSettings) -> T
     )
     return _family(
         settings,
-        {"velocity": RewardTerm(velocity)},
+        {"velocity": RewardTerm(root_velocity)},
         name="half_cheetah_disabled_joint",
         description="HalfCheetah with a motor that fails, forwards as fast as it can",
         parameters=(joint,),
@@ -252,7 +248,7 @@ def half_cheetah_body(settings: HalfCheetahBodySettings) -> TaskFamily:
     )
     return _family(
         settings,
-        {"velocity": RewardTerm(velocity)},
+        {"velocity": RewardTerm(root_velocity)},
         name="half_cheetah_body",
         description="HalfCheetah with body parts of unknown sizes, forwards as fast as it can",
         base=geometric_base,
@@ -265,7 +261,7 @@ def half_cheetah_limbs(settings: HalfCheetahLimbsSettings) -> TaskFamily:
     """Reward v - c a^2 on legs of other lengths and thicknesses."""
     return _family(
         settings,
-        {"velocity": RewardTerm(velocity)},
+        {"velocity": RewardTerm(root_velocity)},
         name="half_cheetah_limbs",
         description="HalfCheetah with legs of unknown lengths and thicknesses, forwards as fast as it can",
         base=geometric_base,
@@ -278,7 +274,7 @@ def half_cheetah_terrain(settings: HalfCheetahTerrainSettings) -> TaskFamily:
     """Reward v - c a^2, on uneven ground."""
     running = _family(
         settings,
-        {"velocity": RewardTerm(velocity)},
+        {"velocity": RewardTerm(root_velocity)},
         name="half_cheetah_terrain",
         description="HalfCheetah on ground that it has to find out about, forwards as fast as it can",
         parameters=(),

@@ -17,6 +17,11 @@ def gymnasium_model(name: str) -> str:
     return str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / f"{name}.xml")
 
 
+def root_velocity(state: State) -> Array:
+    """Along x over the control step, of a root that slides along it, [S] m/s; of a family whose `previous` has qpos."""
+    return (state.qpos[:, 0] - state.previous["qpos"][:, 0]) / state.dt
+
+
 def control_cost(state: State) -> Array:
     """Squared norm of the applied action, [S]."""
     return np.einsum("sa,sa->s", state.action, state.action)

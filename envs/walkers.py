@@ -9,7 +9,14 @@ import mujoco
 import numpy as np
 
 from metarl.envs.family import Array, RewardTerm, State, TaskFamily, load_spec
-from metarl.envs.locomotion import control_cost, gymnasium_model, require_not_negative, survive, uniform_start
+from metarl.envs.locomotion import (
+    control_cost,
+    gymnasium_model,
+    require_not_negative,
+    root_velocity,
+    survive,
+    uniform_start,
+)
 from metarl.envs.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.on_terrain import PLANAR, on_terrain
 from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
@@ -72,11 +79,6 @@ def geometric_base(path: str, timestep: float) -> mujoco.MjSpec:
 def observe(state: State) -> Array:
     """qpos[1:], clipped qvel: without the place on the track."""
     return np.concatenate([state.qpos[:, 1:], np.clip(state.qvel, -VELOCITY_LIMIT, VELOCITY_LIMIT)], axis=1)
-
-
-def velocity(state: State) -> Array:
-    """Forward velocity of the root over the control step, [S] m/s."""
-    return (state.qpos[:, 0] - state.previous_qpos[:, 0]) / state.dt
 
 
 def hopper_fallen(state: State) -> Array:
@@ -154,7 +156,7 @@ def _family(settings: Any, joints: tuple[str, ...], **rest: Any) -> TaskFamily:
         observe=observe,
         observation_names=_names(joints),
         rewards={
-            "velocity": RewardTerm(velocity),
+            "velocity": RewardTerm(root_velocity),
             "survive": RewardTerm(survive, settings.survive),
             "control": RewardTerm(control_cost, -settings.control_cost),
         },
@@ -163,6 +165,7 @@ def _family(settings: Any, joints: tuple[str, ...], **rest: Any) -> TaskFamily:
         action_high=np.full(len(joints), 1.0),
         horizon=settings.horizon,
         frame_skip=FRAME_SKIP,
+        previous=("qpos",),
         action_scale=settings.action_scale,
         settings=settings,
         **rest,
