@@ -133,8 +133,8 @@ class RunConfig:
                     raise UsageError(f"{section}.{name} is {value}; it must be at least {minimum}")
         if self.training.distinct_tasks and self.training.curriculum:
             raise UsageError(
-                f"training.distinct_tasks is {self.training.distinct_tasks}, but training.curriculum draws tasks of its "
-                "own; set one of the two to 0 or false"
+                f"training.distinct_tasks is {self.training.distinct_tasks}, but training.curriculum draws tasks "
+                "of its own; set one of the two to 0 or false"
             )
         seeds = self.evaluation.seeds
         if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
