@@ -11,18 +11,22 @@ import numpy as np
 
 from metarl.envs.parameters import Choice, Distribution, LogUniform, Parameter
 from metarl.envs.terrain import kind_name
-from metarl.figures import AFTER, INK, LEGEND, NARROW, QUIET, STYLE, WIDTH, axis_label, save, title_of
+from metarl.figures import AFTER, NARROW, QUIET, STYLE, WIDTH, axis_label, save, title_of
 from metarl.statistics import Array
 from metarl.sweep_file import Dimension, Interval
+from metarl.sweep_tasks import edges
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     from metarl.sweep_results import Curve, Effect, Row
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's, told apart by every kind of colour vision."""
+HEATED = ("return after adaptation", "gain")
 PER_ROW = 3
 """Factors in a row of the figure of effects."""
 
@@ -33,33 +37,33 @@ def heat_map(
     """Return after adaptation and gain over two task parameters, the training range framed."""
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
     shape = [len(values) for values in found["grid"]]
     before, after = (np.array(found[key], dtype=float).reshape(shape).T for key in ("before", "after"))  # [y, x]
+    borders = [edges(axis, count) for axis, count in zip(axes, shape, strict=True)]
+    frames = [
+        _spans(p, axis, found["grid"][i], found["ranges"])
+        for i, (p, axis) in enumerate(zip(parameters, axes, strict=True))
+    ]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
-        for panel, values, name in zip(
-            panels, (after, after - before), ("return after adaptation", "gain"), strict=True
-        ):
-            _draw(panel, figure, values, name)
-            x, y = (_ends(*part) for part in zip(parameters, axes, found["grid"], [found["ranges"]] * 2, strict=True))
-            for left, right in x:
-                for low, high in y:
-                    for width, colour in ((3.4, "white"), (1.4, "black")):
-                        frame = Rectangle(
-                            (left, low), right - left, high - low, fill=False, edgecolor=colour, linewidth=width
-                        )
-                        frame.set_clip_on(False)
-                        panel.add_patch(frame)
-            _ticks(panel, "x", parameters[0], axes[0], found["grid"][0])
-            _ticks(panel, "y", parameters[1], axes[1], found["grid"][1], label=panel is panels[0])
+        for panel, values, name in zip(panels, (after, after - before), HEATED, strict=True):
+            _draw(panel, figure, borders[0], borders[1], values, name)
+            for left, right in frames[0]:
+                for low, high in frames[1]:
+                    for width, colour in ((3.6, "white"), (1.6, "black")):
+                        panel.add_patch(_frame(left, low, right, high, width, colour))
+            _scale(panel, "x", parameters[0], axes[0])
+            _scale(panel, "y", parameters[1], axes[1])
+        panels[1].set_ylabel("")
         title_of(figure, title)
         save(figure, path)
 
 
-def rows_map(maps: Sequence[Mapping[str, Any]], parameter: Parameter, title: str, path: Path) -> None:
+def rows_map(
+    maps: Sequence[Mapping[str, Any]], parameter: Parameter, axis: Distribution, title: str, path: Path
+) -> None:
     """Return after adaptation and gain over one task parameter, a row a training range, which is marked on it."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -76,19 +80,18 @@ def rows_map(maps: Sequence[Mapping[str, Any]], parameter: Parameter, title: str
         after.append(np.mean(shots[1], axis=0))
         gain.append(np.mean(shots[1], axis=0) - np.mean(shots[0], axis=0))
         spans.append(f"{span[0]:g} to {span[-1]:g}" + (f"  ({len(group)} trials)" if len(group) > 1 else ""))
-    axis = _axis_of(parameter, grid)
+    borders = edges(axis, len(grid))
+    rows = [i - 0.5 for i in range(len(ranges) + 1)]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(WIDTH, 1.7 + 0.36 * len(ranges)), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
-        for panel, values, name in zip(panels, (after, gain), ("return after adaptation", "gain"), strict=True):
-            _draw(panel, figure, np.array(values), name)
+        for panel, values, name in zip(panels, (after, gain), HEATED, strict=True):
+            _draw(panel, figure, borders, rows, np.array(values), name)
             for place, span in enumerate(ranges):
-                for left, right in _ends(parameter, axis, grid, {parameter.name: span}):
-                    for width, colour in ((4.6, "white"), (2.2, "black")):
-                        panel.plot(
-                            [left, right], [place - 0.38] * 2, color=colour, linewidth=width, solid_capstyle="butt"
-                        )
-            _ticks(panel, "x", parameter, axis, grid)
+                for left, right in _spans(parameter, axis, grid, {parameter.name: span}):
+                    for width, colour in ((3.6, "white"), (1.6, "black")):
+                        panel.add_patch(_frame(left, place - 0.42, right, place + 0.42, width, colour))
+            _scale(panel, "x", parameter, axis)
             panel.set_yticks(range(len(ranges)), spans)
         panels[0].set_ylabel("training range")
         title_of(figure, title)
@@ -115,12 +118,12 @@ def generalisation(curves: Sequence[Curve], title: str, path: Path) -> None:
                     linewidth=1.8,
                     marker="o",
                     markersize=4,
-                    label=f"trained on {curve.name}" if len(curves) > 1 else curve.name,
+                    label=curve.name,
                 )
-        for panel, name in zip(panels, ("return after adaptation", "gain"), strict=True):
-            panel.set(
-                xlabel="distance from the training range\n(0: inside; 1: width of all that is judged on)", ylabel=name
-            )
+        below = "under it below 0, " if min(d for curve in curves for d in curve.distance) < 0 else ""
+        distance = f"distance from the training range\n(inside at 0, {below}1 is the width of all that is judged on)"
+        for panel, name in zip(panels, HEATED, strict=True):
+            panel.set(xlabel=distance, ylabel=name)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=2)
         title_of(figure, f"{title}; mean over tasks and its 95 % interval")
@@ -151,7 +154,8 @@ def effects(
             panel.set_visible(False)
         for panel in panels[::columns]:
             panel.set_ylabel(f"{measure} after adaptation" if measure == "return" else "gain")
-        panels[0].legend(handletextpad=0.3, **LEGEND)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=2, handletextpad=0.3)
         title_of(figure, title)
         save(figure, path)
 
@@ -178,85 +182,94 @@ def _draw_effect(axes: Axes, effect: Effect, ended: Sequence[Row], dimension: Di
         axes.set_xlim(-0.5, len(places) - 0.5)
         if max(map(len, names)) * len(names) > 26:
             axes.tick_params(axis="x", labelrotation=20)
-    axes.scatter(x, objective, s=12, color=QUIET, alpha=0.8, linewidths=0, label="one trial")
+    beside = 0.0 if isinstance(dimension, Interval) else 0.12  # so that the whiskers do not hide them
+    axes.scatter(x - beside, objective, s=14, color=QUIET, linewidths=0, label="one trial")
     whiskers = [(p, level.iqm) for p, level in zip(places, effect.levels, strict=True) if level.iqm is not None]
     if whiskers:
         at = [p for p, _ in whiskers]
         axes.vlines(at, [w.low for _, w in whiskers], [w.high for _, w in whiskers], color=AFTER, linewidth=2)
+    ordered = isinstance(dimension, Interval) or all(type(v) in (int, float) for v in dimension.values)
     axes.plot(
         places,
         [level.value for level in effect.levels],
         color=AFTER,
-        linewidth=0.9,
+        linewidth=0.9 if ordered else 0,
         marker="o",
         markersize=5,
         label="IQM, 95 % interval",
     )
-    share = f"\nimportance {effect.importance:.2f}" if effect.importance is not None else ""
-    rho = f", rank correlation {effect.spearman.estimate:+.2f}" if effect.spearman and share else ""
-    axes.set_xlabel(effect.name + share + rho)
+    if isinstance(dimension, Interval) and dimension.log:
+        _plain_ticks(axes.xaxis)
+    facts = [f"rank correlation {effect.spearman.estimate:+.2f}"] if effect.spearman else []
+    facts += [f"importance {effect.importance:.2f}"] if effect.importance is not None else []
+    axes.set_xlabel("\n".join([effect.name, *facts]))
 
 
 def _label(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, tuple) else value
 
 
-def _draw(axes: Axes, figure: Figure, values: Array, name: str) -> None:
-    """A heat map [y, x]; the colours of a gain are divided at 0."""
+def _draw(axes: Axes, figure: Figure, x: Sequence[float], y: Sequence[float], values: Array, name: str) -> None:
+    """A heat map [y, x] between borders; the colours of a gain are divided at 0."""
     finite = values[np.isfinite(values)]
-    if name == "gain":
+    colours: dict[str, Any] = {"cmap": "viridis"}
+    if name == HEATED[1]:
         reach = float(np.abs(finite).max()) if finite.size else 1.0
-        image = axes.imshow(values, origin="lower", aspect="auto", cmap="PuOr_r", vmin=-reach, vmax=reach)
-    else:
-        image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis")
-    bar = figure.colorbar(image, ax=axes, pad=0.02)
-    bar.outline.set_visible(False)
+        colours = {"cmap": "PuOr_r", "vmin": -reach, "vmax": reach}
+    mesh = axes.pcolormesh(x, y, values, **colours)
+    bar = figure.colorbar(mesh, ax=axes, pad=0.02)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     axes.set_title(name, fontsize=9.5, loc="left")
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=2)
 
 
-def _place(axis: Distribution, grid: Sequence[float], value: float) -> float:
-    """Where a value is on an axis whose cells are 0, 1, ..."""
-    if isinstance(axis, LogUniform):
-        return float(np.interp(np.log(value), np.log(grid), range(len(grid))))
-    return float(np.interp(value, grid, range(len(grid))))
+def _frame(left: float, low: float, right: float, high: float, width: float, colour: str) -> Rectangle:
+    from matplotlib.patches import Rectangle
+
+    size = (right - left, high - low)
+    return Rectangle((left, low), *size, fill=False, edgecolor=colour, linewidth=width, clip_on=False, zorder=3)
 
 
-def _ends(
+def _spans(
     parameter: Parameter, axis: Distribution, grid: Sequence[float], ranges: Mapping[str, Any]
 ) -> list[tuple[float, float]]:
-    """Where the training range begins and ends on an axis; a frame of its own for each value of a choice."""
+    """Where the training range begins and ends on an axis; neighbouring values of a choice are one span."""
     span = ranges[parameter.name]
+    if not isinstance(axis, Choice):
+        return [(span[0], span[-1])]
+    spans: list[tuple[float, float]] = []
+    for i in (i for i, value in enumerate(grid) if value in span):
+        if spans and spans[-1][1] == i - 0.5:
+            spans[-1] = (spans[-1][0], i + 0.5)
+        else:
+            spans.append((i - 0.5, i + 0.5))
+    return spans
+
+
+def _scale(axes: Axes, which: str, parameter: Parameter, axis: Distribution) -> None:
+    """Ticks and label of a task parameter's axis."""
+    label = axes.set_xlabel if which == "x" else axes.set_ylabel
+    label(axis_label(parameter))
     if isinstance(axis, Choice):
-        return [(i - 0.5, i + 0.5) for i, value in enumerate(grid) if value in span]
-    low, high = (_place(axis, grid, value) for value in (span[0], span[-1]))
-    # The outermost cells reach half a cell beyond the values that they stand for.
-    return [(low if low > 0 else -0.5, high if high < len(grid) - 1 else len(grid) - 0.5)]
-
-
-def _axis_of(parameter: Parameter, grid: Sequence[float]) -> Distribution:
-    """The kind of axis that a grid of values was made over."""
-    if isinstance(parameter.distribution, Choice):
-        return Choice(tuple(grid))
-    return LogUniform(grid[0], grid[-1]) if isinstance(parameter.distribution, LogUniform) else parameter.distribution
-
-
-def _ticks(
-    axes: Axes, which: str, parameter: Parameter, axis: Distribution, grid: Sequence[float], label: bool = True
-) -> None:
-    if isinstance(axis, Choice):
+        values = sorted(axis.values)
         terrain = parameter.name == "terrain_kind"
-        places = list(range(len(grid)))
-        names = [kind_name(value).replace("_", " ") if terrain else f"{value:g}" for value in grid]
-    else:
-        places = sorted({round(p) for p in np.linspace(0, len(grid) - 1, 5)})
-        names = [f"{grid[p]:.3g}" for p in places]
-    set_ticks, set_label = (axes.set_xticks, axes.set_xlabel) if which == "x" else (axes.set_yticks, axes.set_ylabel)
-    set_ticks(places, names)
-    if label:
-        set_label(axis_label(parameter))
-    if which == "x" and isinstance(axis, Choice) and max(map(len, names)) > 4:
-        axes.tick_params(axis="x", labelrotation=30)
-    axes.spines["bottom"].set_color(INK)
+        names = [kind_name(value).replace("_", " ") if terrain else f"{value:g}" for value in values]
+        (axes.set_xticks if which == "x" else axes.set_yticks)(range(len(values)), names)
+        if which == "x" and max(map(len, names)) > 4:
+            axes.tick_params(axis="x", labelrotation=40)
+    elif isinstance(axis, LogUniform):
+        (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+        _plain_ticks(axes.xaxis if which == "x" else axes.yaxis)
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Few ticks on a logarithmic axis, written out."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -28,7 +28,7 @@ from metarl.run import load_run
 from metarl.statistics import Array, Interval, bootstrap_interval, interquartile_mean, mean, stratified_resamples
 from metarl.sweep import RESULT, Study, words
 from metarl.sweep_file import Levels
-from metarl.sweep_tasks import Yardstick, centre, distances, returns_on, ticks, training_ranges
+from metarl.sweep_tasks import Yardstick, cells, centre, distances, returns_on, training_ranges
 from metarl.trial import stream
 
 SAMPLES = 2000
@@ -39,6 +39,8 @@ GROUPS = 6
 """Curves that are told apart in one figure."""
 MAP = "sweep_map.json"
 """In a trial's folder: its returns on a grid of tasks."""
+ENOUGH = 20
+"""Trials before an importance is told: it compares the best tenth with all."""
 ROWS = 24
 """Most training ranges that a heat map over one parameter shows."""
 
@@ -89,7 +91,7 @@ class Curve:
 
     name: str
     distance: list[float]
-    """Middle of each bin; 0 is inside the range."""
+    """Mean of each bin; 0 is inside the range, below 0 under it."""
     after: list[Interval]
     """Mean return over tasks after the last adaptation."""
     gain: list[Interval]
@@ -217,6 +219,8 @@ def effect_of(name: str, ended: Sequence[Row], study: Study) -> Effect:
         for part in np.array_split(order, min(4, max(1, len(order) // 3))):
             low, high = values[part[0]], values[part[-1]]
             levels.append(_level(f"{low:.3g} to {high:.3g}", objective[part], rng))
+    if name == "training.distinct_tasks":  # 0: as many as there are iterations
+        values = [value or np.inf for value in values]
     rho = None
     if ordered and len(set(values)) > 1 and len(values) > 3:
         rho = spearman(np.array(values, dtype=float), objective, rng)
@@ -254,6 +258,8 @@ def spearman(x: Array, y: Array, rng: np.random.Generator) -> Interval:
 
 def importances(study: Study) -> dict[str, float]:
     """PED-ANOVA (Watanabe 2023) of the factors, where there are trials enough for it."""
+    if sum(trial.state == TrialState.COMPLETE for trial in study.trials()) < ENOUGH:
+        return {}
     try:
         found = optuna.importance.get_param_importances(study.study)
     except (ValueError, RuntimeError, ZeroDivisionError):
@@ -282,7 +288,7 @@ def _group(row: Row, study: Study, stick: Yardstick) -> str:
         if name in ranges:
             ends = ranges[name]
             parts.append(f"{name.replace('_', ' ')} {ends[0]:g} to {ends[-1]:g}")
-    return ", ".join(parts) or "all trials"
+    return ("trained on " + ", ".join(parts)) if parts else "all trials"
 
 
 def _generalisation(
@@ -323,18 +329,26 @@ def _curve(name: str, parts: Sequence[tuple[Array, Array, Array]], rng: np.rando
     sound = np.isfinite(before) & np.isfinite(after)
     distance, before, after = distance[sound], before[sound], after[sound]
     places, returns, gains = [], [], []
-    outside = np.sort(distance[distance > 0])
-    count = min(BINS, len(outside) // 4)
-    edges = np.linspace(0, outside[-1], count + 1) if count else np.array([])
-    bins = [distance == 0, *((distance > low) & (distance <= high) for low, high in itertools.pairwise(edges))]
-    for i, chosen in enumerate(bins):
+    sides = [np.sign(distance) == side for side in (-1, 0, 1)]
+    counts = [max(1, min(BINS, side.sum() // 4)) for side in sides]
+    bins = [part for side, count in zip(sides, counts, strict=True) for part in _bins(distance, side, int(count))]
+    for chosen in bins:
         if chosen.sum() < 2:
             continue
         resamples = stratified_resamples([int(chosen.sum())], SAMPLES, rng)
-        places.append(0.0 if i == 0 else float((edges[i - 1] + edges[i]) / 2))
+        places.append(float(distance[chosen].mean()))
         returns.append(bootstrap_interval(after[chosen], resamples, mean))
         gains.append(bootstrap_interval(after[chosen] - before[chosen], resamples, mean))
     return Curve(name, places, returns, gains)
+
+
+def _bins(distance: Array, side: Any, count: int) -> list[Any]:
+    """Masks [n] of equally wide parts of the distances on one side."""
+    if not side.any():
+        return []
+    low, high = distance[side].min(), distance[side].max()
+    part = np.clip(((distance - low) / max(high - low, 1e-12) * count).astype(int), 0, count - 1)
+    return [side & (part == i) for i in range(count)] if high > low else [side]
 
 
 def map_parameters(study: Study, stick: Yardstick, family: TaskFamily) -> list[Parameter]:
@@ -366,7 +380,7 @@ def _maps(
         return maps, {}
     if len(parameters) == 1:
         path = study.folder / "heat_map.png"
-        sweep_figures.rows_map(maps, parameters[0], f"{name}: each training range (black) on all tasks", path)
+        sweep_figures.rows_map(maps, parameters[0], axes[0], f"{name}: each training range (black) on all tasks", path)
         return maps, {"heat_map": path}
     figures = {}
     for found in maps:
@@ -389,7 +403,7 @@ def _map(
     threads: int,
 ) -> dict[str, Any]:
     directory = study.directory(row.number)
-    grid = [ticks(axis, study.sweep.report.grid) for axis in axes]
+    grid = [cells(axis, study.sweep.report.grid) for axis in axes]
     asked = {"trial": row.number, "parameters": [p.name for p in parameters], "grid": grid}
     path = directory / MAP
     if path.is_file():

@@ -91,7 +91,9 @@ def yardstick(sweep: Sweep) -> Yardstick:
 
 
 def vary(sweep: Sweep) -> dict[str, Distribution]:
-    """Task parameters whose training distribution some factor changes, each with the hull of all it can be."""
+    """Task parameters whose training distribution some factor changes, each over all it can be and what the family
+    says lies outside of that."""
+    outside: dict[str, list[Distribution]] = {}
     found: dict[str, list[Distribution]] = {}
     for factor in sweep.factors:
         if not any(name.startswith("family.") for name in factor.settings):
@@ -105,7 +107,9 @@ def vary(sweep: Sweep) -> dict[str, Distribution]:
                 continue
             for parameter in family.parameters:
                 found.setdefault(parameter.name, []).append(parameter.distribution)
-    return {name: hull(ds) for name, ds in found.items() if any(d != ds[0] for d in ds)}
+                if parameter.ood is not None:
+                    outside.setdefault(parameter.name, []).append(parameter.ood)
+    return {name: hull([*ds, *outside.get(name, [])]) for name, ds in found.items() if any(d != ds[0] for d in ds)}
 
 
 def hull(distributions: Sequence[Distribution]) -> Distribution:
@@ -149,7 +153,8 @@ def distances(
     """Distance [n] of tasks from a training range: 0 inside, 1 for the width of all that is judged on.
 
     d = sqrt(sum_p (max(low_p - v_p, v_p - high_p, 0) / w_p)^2),  w_p the width of the axis of p, in the logarithm where
-    it is log-uniform. A value of a choice that was not trained on counts as 1.
+    it is log-uniform. A value of a choice that was not trained on counts as 1. Of one parameter that is no choice, what
+    lies below the range has a negative distance.
     """
     total = np.zeros(len(next(iter(values.values()))))
     for name, axis in axes.items():
@@ -161,16 +166,30 @@ def distances(
         if isinstance(axis, LogUniform):
             v, low, high, width = np.log(v), math.log(low), math.log(high), math.log(axis.high / axis.low)
         total += (np.maximum(np.maximum(low - v, v - high), 0.0) / width) ** 2
-    return np.sqrt(total)
+    distance = np.sqrt(total)
+    [name, *others] = axes
+    if others or isinstance(axes[name], Choice):
+        return distance
+    return np.where(np.asarray(values[name]) < ranges[name][0], -distance, distance)
 
 
-def ticks(axis: Distribution, count: int) -> list[float]:
-    """Values along an axis: evenly spaced, in the logarithm where it is log-uniform; of a choice all."""
+def edges(axis: Distribution, count: int) -> list[float]:
+    """Borders of so many equal cells of an axis, in the logarithm where it is log-uniform; of a choice around each."""
+    if isinstance(axis, Choice):
+        return [i - 0.5 for i in range(len(axis.values) + 1)]
+    if isinstance(axis, LogUniform):
+        return [float(v) for v in np.geomspace(axis.low, axis.high, count + 1)]
+    return [float(v) for v in np.linspace(axis.low, axis.high, count + 1)]
+
+
+def cells(axis: Distribution, count: int) -> list[float]:
+    """The value in the middle of each cell of an axis; of a choice its values."""
     if isinstance(axis, Choice):
         return sorted(axis.values)
+    borders = np.array(edges(axis, count))
     if isinstance(axis, LogUniform):
-        return [float(v) for v in np.geomspace(axis.low, axis.high, count)]
-    return [float(v) for v in np.linspace(axis.low, axis.high, count)]
+        return [float(v) for v in np.sqrt(borders[1:] * borders[:-1])]
+    return [float(v) for v in (borders[1:] + borders[:-1]) / 2]
 
 
 def centre(family: TaskFamily) -> dict[str, float]:
