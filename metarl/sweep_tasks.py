@@ -22,6 +22,8 @@ from metarl.statistics import Array
 from metarl.sweep_file import Sweep
 from metarl.trial import run_trial, streams
 
+COMBINATIONS = 512
+"""Of the family's factors, up to which all are looked at; of more, one factor at a time."""
 CHUNK = 64
 """Tasks that are simulated at a time where many are evaluated."""
 
@@ -93,22 +95,25 @@ def yardstick(sweep: Sweep) -> Yardstick:
 def vary(sweep: Sweep) -> dict[str, Distribution]:
     """Task parameters whose training distribution some factor changes, each over all it can be and what the family
     says lies outside of that."""
-    outside: dict[str, list[Distribution]] = {}
+    factors = [factor for factor in sweep.factors if any(name.startswith("family.") for name in factor.settings)]
+    choices = [[*itertools.product(*(d.extremes() for d in factor.dimensions.values()))] for factor in factors]
+    if math.prod(map(len, choices)) <= COMBINATIONS:
+        together = [(list(factors), list(values)) for values in itertools.product(*choices)]
+    else:
+        together = [([f], [values]) for f, several in zip(factors, choices, strict=True) for values in several]
     found: dict[str, list[Distribution]] = {}
-    for factor in sweep.factors:
-        if not any(name.startswith("family.") for name in factor.settings):
+    outside: dict[str, list[Distribution]] = {}
+    for some, values in together:
+        points = [dict(zip(f.dimensions, v, strict=True)) for f, v in zip(some, values, strict=True)]
+        settings = {k: v for f, point in zip(some, points, strict=True) for k, v in f.values(point).items()}
+        try:
+            family = make_family(sweep.replaced(settings).family)
+        except (ValueError, OverflowError):  # what cannot be is a failed trial, and no range
             continue
-        extremes = [dimension.extremes() for dimension in factor.dimensions.values()]
-        for values in itertools.product(*extremes):
-            point = dict(zip(factor.dimensions, values, strict=True))
-            try:
-                family = make_family(sweep.replaced(factor.values(point)).family)
-            except (ValueError, OverflowError):  # what cannot be is a failed trial, and no range
-                continue
-            for parameter in family.parameters:
-                found.setdefault(parameter.name, []).append(parameter.distribution)
-                if parameter.ood is not None:
-                    outside.setdefault(parameter.name, []).append(parameter.ood)
+        for parameter in family.parameters:
+            found.setdefault(parameter.name, []).append(parameter.distribution)
+            if parameter.ood is not None:
+                outside.setdefault(parameter.name, []).append(parameter.ood)
     return {name: hull([*ds, *outside.get(name, [])]) for name, ds in found.items() if any(d != ds[0] for d in ds)}
 
 
