@@ -120,8 +120,8 @@ def generalisation(curves: Sequence[Curve], title: str, path: Path) -> None:
                     markersize=4,
                     label=curve.name,
                 )
-        below = "under it below 0, " if min(d for curve in curves for d in curve.distance) < 0 else ""
-        distance = f"distance from the training range\n(inside at 0, {below}1 is the width of all that is judged on)"
+        below = ", below 0: under it" if min(d for curve in curves for d in curve.distance) < 0 else ""
+        distance = f"distance from the training range (0: inside{below})\nin widths of all that is judged on"
         for panel, name in zip(panels, HEATED, strict=True):
             panel.set(xlabel=distance, ylabel=name)
         handles, labels = panels[0].get_legend_handles_labels()
@@ -177,11 +177,9 @@ def _draw_effect(axes: Axes, effect: Effect, ended: Sequence[Row], dimension: Di
             if any(row.params[effect.name] == value for row in ended)
         ]
         x = np.array([levels.index(_label(row.params[effect.name])) for row in ended], dtype=float)
-        names = [level.name for level in effect.levels]
+        names = [level.name.replace(", ", ",\n") for level in effect.levels]
         axes.set_xticks(places, names)
         axes.set_xlim(-0.5, len(places) - 0.5)
-        if max(map(len, names)) * len(names) > 26:
-            axes.tick_params(axis="x", labelrotation=20)
     beside = 0.0 if isinstance(dimension, Interval) else 0.12  # so that the whiskers do not hide them
     axes.scatter(x - beside, objective, s=14, color=QUIET, linewidths=0, label="one trial")
     whiskers = [(p, level.iqm) for p, level in zip(places, effect.levels, strict=True) if level.iqm is not None]
@@ -258,7 +256,7 @@ def _scale(axes: Axes, which: str, parameter: Parameter, axis: Distribution) -> 
         names = [kind_name(value).replace("_", " ") if terrain else f"{value:g}" for value in values]
         (axes.set_xticks if which == "x" else axes.set_yticks)(range(len(values)), names)
         if which == "x" and max(map(len, names)) > 4:
-            axes.tick_params(axis="x", labelrotation=40)
+            axes.set_xticks(range(len(values)), names, rotation=40, ha="right", rotation_mode="anchor")
     elif isinstance(axis, LogUniform):
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
         _plain_ticks(axes.xaxis if which == "x" else axes.yaxis)
@@ -269,7 +267,7 @@ def _plain_ticks(axis: Axis) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = axis.get_view_interval()
-    subs = (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
+    subs = (1.0, 2.0, 5.0) if high / low < 30 else (1.0, 3.0) if high / low < 1000 else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=6))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -210,10 +210,10 @@ def effect_of(name: str, ended: Sequence[Row], study: Study) -> Effect:
     ordered = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     levels = []
     if isinstance(dimension, Levels):
-        for value, label in zip(dimension.values, dimension.labels, strict=True):
+        for value in dimension.values:
             chosen = objective[[v == value for v in values]]
             if len(chosen):
-                levels.append(_level(f"{label:g}" if isinstance(label, float) else str(label), chosen, rng))
+                levels.append(_level(_name(value), chosen, rng))
     else:
         order = np.argsort(values, kind="stable")
         for part in np.array_split(order, min(4, max(1, len(order) // 3))):
@@ -225,6 +225,13 @@ def effect_of(name: str, ended: Sequence[Row], study: Study) -> Effect:
     if ordered and len(set(values)) > 1 and len(values) > 3:
         rho = spearman(np.array(values, dtype=float), objective, rng)
     return Effect(name, levels, rho, None)
+
+
+def _name(value: Any) -> str:
+    """A level in words."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_name, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _level(name: str, values: Array, rng: np.random.Generator) -> Level:

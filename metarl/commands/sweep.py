@@ -94,11 +94,11 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
         if workers > 1:
             status = _several(sweep, folder, workers, threads, stop)
             if status:
-                return status
+                return _stopped(status)
         else:
             worker = Worker(sweep, study, stick, threads, stop, lambda line: print(line, flush=True))
             if not worker.run():
-                return STOPPED
+                return STOPPED if parent else _stopped(STOPPED)
     if parent:
         return 0
     left = [t for t in study.trials() if not t.state.is_finished()]
@@ -106,6 +106,12 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
         print(f"{len(left)} trials are being run elsewhere; when they have ended: metarl sweep {sweep.path} --report")
         return 0
     return _report(sweep, folder, number.get("threads", 0))
+
+
+def _stopped(status: int) -> int:
+    if status == STOPPED:
+        print("stopped; start the same command again to go on", flush=True)
+    return status
 
 
 def _several(sweep: Sweep, folder: Path, workers: int, threads: int, stop: Stop) -> int:
