@@ -194,7 +194,7 @@ def _draw_effect(axes: Axes, effect: Effect, ended: Sequence[Row], dimension: Di
         linewidth=0.9 if ordered else 0,
         marker="o",
         markersize=5,
-        label="IQM, 95 % interval",
+        label="IQM, 95 % interval; in a whole grid, without what the other factors do",
     )
     if isinstance(dimension, Interval) and dimension.log:
         _plain_ticks(axes.xaxis)

@@ -75,7 +75,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a factor does to the objective, whatever the others are."""
+    """What a factor does to the objective, whatever the others are; in a whole grid their own effects are taken out."""
 
     name: str
     levels: list[Level]
@@ -210,8 +210,9 @@ def effect_of(name: str, ended: Sequence[Row], study: Study) -> Effect:
     ordered = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     levels = []
     if isinstance(dimension, Levels):
+        alone = without_others(name, ended, objective)
         for value in dimension.values:
-            chosen = objective[[v == value for v in values]]
+            chosen = alone[[v == value for v in values]]
             if len(chosen):
                 levels.append(_level(_name(value), chosen, rng))
     else:
@@ -225,6 +226,24 @@ def effect_of(name: str, ended: Sequence[Row], study: Study) -> Effect:
     if ordered and len(set(values)) > 1 and len(values) > 3:
         rho = spearman(np.array(values, dtype=float), objective, rng)
     return Effect(name, levels, rho, None)
+
+
+def without_others(name: str, ended: Sequence[Row], objective: Array) -> Array:
+    """The objective [n] without what the other factors do to it, where the trials are whole blocks of a grid.
+
+    A block is the trials that are alike but for this factor:  y - mean(y of its block) + mean(y).
+    """
+    blocks: dict[str, list[int]] = {}
+    for i, row in enumerate(ended):
+        others = {k: v for k, v in row.params.items() if k != name}
+        blocks.setdefault(json.dumps(others, sort_keys=True), []).append(i)
+    held = {json.dumps(sorted(str(ended[i].params[name]) for i in block)) for block in blocks.values()}
+    if len(held) > 1 or len(blocks) == len(ended):
+        return objective
+    result = objective.copy()
+    for block in blocks.values():
+        result[block] += objective.mean() - objective[block].mean()
+    return result
 
 
 def _name(value: Any) -> str:

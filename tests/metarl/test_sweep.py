@@ -23,7 +23,7 @@ from metarl.errors import UsageError
 from metarl.run import load_run, start_run
 from metarl.sweep import RESULT, Stop, Study, Worker, run_point
 from metarl.sweep_file import load_sweep
-from metarl.sweep_results import best_of, conclude, rank_correlation, rows
+from metarl.sweep_results import Row, best_of, conclude, rank_correlation, rows, without_others
 from metarl.sweep_tasks import Yardstick, cells, distances, edges, hull, vary, yardstick
 from metarl.tracking import read_metrics
 from metarl.training import train
@@ -475,14 +475,22 @@ def test_a_changed_file_is_refused_by_what_changed(sweep_file, tmp_path):
 
 
 def test_the_best_of_several_seeds_is_the_best_on_average():
-    from metarl.sweep_results import Row
-
     scores = {(0.1, 1): 9.0, (0.1, 2): 0.0, (0.2, 1): 5.0, (0.2, 2): 6.0, (0.3, 1): 99.0}  # the last: one seed only
     table = [
         Row(i, "complete", {"agent.inner_lr": lr, "training.seed": seed}, score, {})
         for i, ((lr, seed), score) in enumerate(scores.items())
     ]
     assert best_of(table).number == 3
+
+
+def test_a_whole_grid_takes_the_other_factors_out():
+    """y = a_i + b_j: a block's own level is gone, what is left is a_i + mean(b), exactly."""
+    a, b = {0.1: 1.0, 0.2: 4.0}, {1: 0.0, 2: 30.0, 3: 60.0}
+    table = [Row(0, "complete", {"lr": i, "seed": j}, a[i] + b[j], {}) for i in a for j in b]
+    y = np.array([row.objective for row in table])
+    assert without_others("lr", table, y) == pytest.approx([31.0] * 3 + [34.0] * 3)
+    assert without_others("seed", table, y) == pytest.approx([2.5, 32.5, 62.5] * 2)
+    assert (without_others("lr", table[1:], y[1:]) == y[1:]).all()  # not whole
 
 
 def test_the_file_for_wandb_is_understood_by_wandb_and_by_us(sweep_file, tmp_path, monkeypatch):
