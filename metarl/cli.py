@@ -48,6 +48,7 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl render --family F [overrides]                film a task without a policy
   metarl families [NAME]                              task families: parameters, units, ranges, settings
   metarl families show NAME [overrides]               a picture of sampled robots and of the parameters' ranges (PNG)
+  metarl sweep FILE.yaml [--workers N]                train variants: task distributions, hyperparameters; what helps
   metarl robot check MODEL [--family FILE.yaml]       what is inferred about your robot, and what is amiss
 
 Overrides are dotted: --agent.inner-lr 0.05, --agent.inner_lr=0.05 and agent.inner_lr=0.05 are the same.
@@ -184,6 +185,7 @@ def dispatch(arguments: list[str], session: Session) -> int:
         "render": render,
         "families": families,
         "robot": robot,
+        "sweep": sweep,
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -424,6 +426,13 @@ def robot(arguments: list[str], session: Session) -> int:
 
     with usage_errors("robot"):
         return 0 if show_robot(given.positionals[1], declaration) else 2
+
+
+def sweep(arguments: list[str], session: Session) -> int:
+    """`metarl sweep`."""
+    from metarl.commands import sweep
+
+    return sweep.run(arguments, session)
 
 
 def _starting_config(plain: Mapping[str, str]) -> RunConfig:
