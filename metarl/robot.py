@@ -105,6 +105,11 @@ class RobotInterface:
             action.cpu()
 
     @property
+    def belief(self) -> Belief:
+        """What is known now, the steps of the running episode included."""
+        return self._belief
+
+    @property
     def learning(self) -> bool:
         """Whether an adaptation is still to come."""
         return self.adapted < self.adaptations

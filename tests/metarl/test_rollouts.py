@@ -1,5 +1,6 @@
 """Logged episodes: what evaluation logs adapts as evaluation adapted, and whatever does not fit is named."""
 
+import dataclasses
 import io
 import shutil
 import sys
@@ -14,7 +15,7 @@ from metarl import cli
 from metarl.agents.settings import AGENT_SETTINGS
 from metarl.beliefs import load_belief
 from metarl.errors import UsageError
-from metarl.rollouts import adapt, deviations, load_episodes, save_trial
+from metarl.rollouts import Episode, adapt, check_episode, deviations, group, load_episodes, save_trial
 from metarl.run import Run, load_run
 from metarl.trial import stream, streams
 from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
@@ -323,8 +324,6 @@ def test_logs_of_a_memory_are_read_with_whatever_actions_they_hold():
     rewards = rng.normal(size=3).astype(np.float32)
     fields = {"observations": observations, "actions": actions[:3] * 9, "rewards": rewards}
     flags = {"terminations": np.zeros(3, bool), "truncations": np.array([0, 0, 1], bool)}
-    from metarl.rollouts import check_episode
-
     episode = check_episode({**fields, **flags}, "here", run.family, unnamed=True)
     belief = adapt(run, [episode], 1).belief
     network, hidden = run.agent.network, torch.zeros(1, 1, 8)
@@ -336,12 +335,13 @@ def test_logs_of_a_memory_are_read_with_whatever_actions_they_hold():
 
 
 def test_a_log_in_which_shots_are_not_said_is_one_shot_or_one_an_episode():
-    from metarl.rollouts import Episode, group
+    def silent(i: int) -> Episode:
+        return Episode(str(i), np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1), True)
 
-    episodes = [Episode(f"{i}", *np.zeros((3, 1)), True) for i in range(3)]
+    episodes = [silent(i) for i in range(3)]
     assert [len(shot) for shot in group(episodes, make_run("maml").agent)] == [3]
     assert [len(shot) for shot in group(episodes, make_run("rl2").agent)] == [1, 1, 1]
-    numbered = [Episode(f"{i}", *np.zeros((3, 1)), True, None, 0) for i in range(2)]
+    numbered = [dataclasses.replace(silent(i), shot=0) for i in range(2)]
     with pytest.raises(UsageError, match="1 is of shot 0, as 0 is; .* number every episode as a shot of its own"):
         group(numbered, make_run("rl2").agent)
 
