@@ -356,9 +356,9 @@ def assemble(shot: Sequence[Episode], family: TaskFamily) -> Rollout:
 def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int, k: int) -> None:
     """UsageError unless a shot's actions can be the policy's own.
 
-    Where they were logged, the actions' log-probabilities must be the policy's. Otherwise, with a = mu + sigma z, the
-    sum of z^2 over a shot's n action elements has the chi-square distribution of n degrees of freedom; it follows from
-    log pi(a) + H = (d - |z|^2) / 2 for d dimensions.
+    Where they were logged, the actions' log-probabilities must be the policy's. Otherwise they must not be clipped, and
+    with a = mu + sigma z, the sum of z^2 over a shot's n action elements has the chi-square distribution of n degrees of
+    freedom; it follows from log pi(a) + H = (d - |z|^2) / 2 for d dimensions.
     """
     ours, entropies = (x[:, 0].cpu().double().numpy() for x in (reading.log_probabilities, reading.entropies))
     lengths = [len(episode.rewards) for episode in shot]
@@ -370,11 +370,12 @@ def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int,
         if difference[worst] > LOG_PROBABILITY_TOLERANCE:
             raise _off_policy(
                 f"{episode.source}: log_probabilities[{worst}] is {episode.log_probabilities[worst]:.4g}, by the "
-                f"policy after {k} adaptations it is {ours[worst, i]:.4g}"
+                f"policy after {k} adaptation{'s' * (k != 1)} it is {ours[worst, i]:.4g}"
             )
     unsaid = [i for i, episode in enumerate(shot) if episode.log_probabilities is None]
     if not unsaid:
         return
+    _check_clipping([shot[i] for i in unsaid])
     squares = [action_size - 2 * (ours[: lengths[i], i] + entropies[: lengths[i], i]) for i in unsaid]
     count = action_size * sum(map(len, squares))
     total = max(float(sum(map(np.sum, squares))), 0.0)
@@ -382,9 +383,22 @@ def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int,
         less = "less" if total < count else "more"
         raise _off_policy(
             f"{shot[unsaid[0]].source} and the episodes of its shot: the actions vary {less} about the policy's mean "
-            f"after {k} adaptations than its noise does, (action - mean)^2 / std^2 is {total / count:.3g} on average, "
-            f"not 1, over {count} numbers"
+            f"after {k} adaptation{'s' * (k != 1)} than its noise does, (action - mean)^2 / std^2 is {total / count:.3g} "
+            f"on average, not 1, over {count} numbers"
         )
+
+
+def _check_clipping(shot: Sequence[Episode]) -> None:
+    """UsageError if the largest or the least value of an action recurs, which numbers from a density never do."""
+    actions = np.concatenate([episode.actions for episode in shot])
+    for extreme in (actions.max(axis=0), actions.min(axis=0)):
+        times = (actions == extreme).sum(axis=0)
+        worst = int(times.argmax())
+        if times[worst] > 2:
+            raise _off_policy(
+                f"{shot[0].source} and the episodes of its shot: action {worst} is clipped, {times[worst]} of its "
+                f"{len(actions)} values are {extreme[worst]:.6g}"
+            )
 
 
 def deviations(chi_square: float, degrees: int) -> float:
