@@ -357,8 +357,8 @@ def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int,
     """UsageError unless a shot's actions can be the policy's own.
 
     Where they were logged, the actions' log-probabilities must be the policy's. Otherwise they must not be clipped, and
-    with a = mu + sigma z, the sum of z^2 over a shot's n action elements has the chi-square distribution of n degrees of
-    freedom; it follows from log pi(a) + H = (d - |z|^2) / 2 for d dimensions.
+    with a = mu + sigma z, the sum of z^2 over a shot's n action elements has the chi-square distribution of n degrees
+    of freedom; it follows from log pi(a) + H = (d - |z|^2) / 2 for d dimensions.
     """
     ours, entropies = (x[:, 0].cpu().double().numpy() for x in (reading.log_probabilities, reading.entropies))
     lengths = [len(episode.rewards) for episode in shot]
@@ -383,8 +383,8 @@ def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int,
         less = "less" if total < count else "more"
         raise _off_policy(
             f"{shot[unsaid[0]].source} and the episodes of its shot: the actions vary {less} about the policy's mean "
-            f"after {k} adaptation{'s' * (k != 1)} than its noise does, (action - mean)^2 / std^2 is {total / count:.3g} "
-            f"on average, not 1, over {count} numbers"
+            f"after {k} adaptation{'s' * (k != 1)} than its noise does, (action - mean)^2 / std^2 is "
+            f"{total / count:.3g} on average, not 1, over {count} numbers"
         )
 
 
