@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
+from torch import Tensor, nn
+
+from metarl.agents.moments import Moments
 
 Belief = Any
 """What an agent knows about the tasks at hand; only the agent that made it looks inside."""
+
+Adaptation = Literal["policy gradient", "replay", "memory", "nothing"]
+"""What an agent adapts by: a gradient from data of its own policy alone; a gradient from anybody's data; what it
+remembers, each env for itself; or it does not."""
 
 
 @dataclass
@@ -81,8 +87,42 @@ class Trial:
     """The belief that each shot started from."""
 
 
+class Reading(NamedTuple):
+    """What an agent makes of a shot that was played elsewhere."""
+
+    belief: Belief
+    """After the last action, before adaptation."""
+    log_probabilities: Tensor
+    """[T, M, N] of the shot's actions under this agent."""
+    entropies: Tensor
+    """[T, M, N] of the distributions that this agent would have drawn its actions from."""
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """A policy's mean for one robot as a function of tensors alone.
+
+    Arguments are `observation` and whichever of these the policy reads: `previous_action`, `previous_reward` (0 at the
+    start of an episode), `episode_start` (1 at an episode's first step, else 0), `episode_end` (1 where it is called
+    once more after an episode, with the last observation, action and reward; else 0). All others are states: what it
+    returns as `next_NAME` is what it is given as NAME the next time.
+    """
+
+    module: nn.Module
+    """On the CPU."""
+    inputs: dict[str, Tensor]
+    """[1, size] arguments by name, in their order, as at the first step of an episode; the observation is any."""
+    outputs: tuple[str, ...]
+    """Names of what it returns: `action` first, then the states."""
+
+
 class Agent(Protocol):
     """What acts and adapts. Nothing outside `agents/` asks which one it is."""
+
+    @property
+    def adapts_by(self) -> Adaptation:
+        """What it adapts by. Unless it is memory, beliefs hold for any number of envs of a task."""
+        ...
 
     def begin(self, num_tasks: int, envs_per_task: int) -> Belief:
         """The belief about tasks of which nothing is known yet."""
@@ -108,6 +148,26 @@ class Agent(Protocol):
 
     def join(self, beliefs: Sequence[Belief], order: Tensor) -> Belief:
         """One belief about all their tasks; order [M]: the place of each task in the sequence of theirs."""
+        ...
+
+    def read(self, belief: Belief, rollout: Rollout) -> Reading:
+        """Take in a shot that was played elsewhere, as `act` and `observe` would have."""
+        ...
+
+    def observation_moments(self) -> Moments | None:
+        """Of the observations of training; None if the agent does not keep them."""
+        ...
+
+    def deployable(self, belief: Belief) -> Deployable:
+        """The policy at a belief about one task and one env, at the start of an episode."""
+        ...
+
+    def belief_state(self, belief: Belief) -> dict[str, Any]:
+        """A belief as plain types and tensors, without what only `meta_update` needs."""
+        ...
+
+    def load_belief(self, state: dict[str, Any]) -> Belief:
+        """The belief that `belief_state` gave; raises ValueError if the shapes differ."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

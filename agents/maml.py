@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.agents import baseline, numerics
-from metarl.agents.agent import Rollout, Trial
+from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout, Trial
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.policy import Gaussian, GaussianPolicy, Layers
 from metarl.agents.settings import MamlSettings
@@ -36,8 +36,10 @@ class MamlBelief:
     """The same, as stacked layers."""
     std: Tensor
     """[M, 1, act] of the policy's actions."""
+    steps: int
+    """Inner steps taken."""
     batches: tuple[Batch, ...]
-    """The shots that were adapted from, one an inner step."""
+    """The shots that were adapted from, one an inner step; none if the belief was loaded."""
 
 
 class Batch(NamedTuple):
@@ -72,8 +74,23 @@ class Batch(NamedTuple):
         return share._replace(weights=share.weights / share.weights.sum(1, keepdim=True).clamp(min=1e-12))
 
 
+class MeanPolicy(nn.Module):
+    """One task's policy, its mean: observation [1, obs] -> action [1, act]."""
+
+    def __init__(self, policy: GaussianPolicy, moments: Moments | None, layers: Layers):
+        super().__init__()
+        self.policy, self.moments, self.layers = policy, moments, layers
+
+    def forward(self, observation: Tensor) -> Tensor:
+        if self.moments is not None:
+            observation = self.moments.standardise(observation).clamp(-INPUT_CLIP, INPUT_CLIP)
+        return self.policy(self.layers, observation.unsqueeze(0)).mean[0]
+
+
 class Maml:
     """Model-agnostic meta-learning of a Gaussian policy."""
+
+    adapts_by: Adaptation = "policy gradient"
 
     def __init__(
         self,
@@ -95,7 +112,7 @@ class Maml:
         self._moments = Moments(observation_size).to(device)
 
     def begin(self, num_tasks: int, envs_per_task: int) -> MamlBelief:
-        return self._belief(self.theta.expand(num_tasks, -1), ())
+        return self._belief(self.theta.expand(num_tasks, -1), 0, ())
 
     def act(self, belief: MamlBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, MamlBelief]:
         actions = self.policy(belief.layers, self._normalise(observations.to(self.device))).mean
@@ -112,16 +129,44 @@ class Maml:
         adapted = torch.empty_like(belief.parameters)
         for chunk in self._chunks(len(adapted)):
             phi = belief.parameters[chunk]
-            adapted[chunk] = self._inner_step(phi, batch.tasks(chunk), len(belief.batches), create_graph=False).detach()
-        return self._belief(adapted, (*belief.batches, batch))
+            adapted[chunk] = self._inner_step(phi, batch.tasks(chunk), belief.steps, create_graph=False).detach()
+        return self._belief(adapted, belief.steps + 1, (*belief.batches, batch))
 
     def join(self, beliefs: Sequence[MamlBelief], order: Tensor) -> MamlBelief:
         order = order.to(self.device)
         batches = zip(*(belief.batches for belief in beliefs), strict=True)
         return self._belief(
             torch.cat([belief.parameters for belief in beliefs])[order],
+            beliefs[0].steps,
             tuple(Batch(*(torch.cat(parts)[order] for parts in zip(*shards, strict=True))) for shards in batches),
         )
+
+    @torch.no_grad()
+    def read(self, belief: MamlBelief, rollout: Rollout) -> Reading:
+        steps, m, n = rollout.rewards.shape
+        rollout = rollout.to(self.device)
+        policy = self.policy(belief.layers, self._normalise(_by_task(rollout.observations)))
+        log_probs = numerics.gaussian_log_prob(*policy, _by_task(rollout.actions))
+        entropies = numerics.gaussian_entropy(policy.log_std).expand(m, steps * n)
+        return Reading(belief, *(x.view(m, steps, n).transpose(0, 1) for x in (log_probs, entropies.contiguous())))
+
+    def observation_moments(self) -> Moments | None:
+        return self._moments if self.settings.normalise_input else None
+
+    def deployable(self, belief: MamlBelief) -> Deployable:
+        moments = copy.deepcopy(self.observation_moments())
+        layers = self.policy.layers(belief.parameters.cpu())
+        module = MeanPolicy(self.policy, None if moments is None else moments.cpu(), layers)
+        return Deployable(module, {"observation": torch.zeros(1, self.policy.observation_size)}, ("action",))
+
+    def belief_state(self, belief: MamlBelief) -> dict[str, Any]:
+        return {"parameters": belief.parameters.cpu(), "steps": belief.steps}
+
+    def load_belief(self, state: dict[str, Any]) -> MamlBelief:
+        parameters = state["parameters"]
+        if parameters.shape[1:] != self.theta.shape:
+            raise ValueError(f"the belief has {parameters.shape[1]} parameters, this policy {self.theta.numel()}")
+        return self._belief(parameters.to(self.device), state["steps"], ())
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         batches = [*trial.beliefs[-1].batches, self.prepare(trial.rollouts[-1], trial.beliefs[-1])]
@@ -194,10 +239,10 @@ class Maml:
             observations = self._moments.standardise(observations).clamp(-INPUT_CLIP, INPUT_CLIP)
         return observations.to(self.theta.dtype)
 
-    def _belief(self, parameters: Tensor, batches: tuple[Batch, ...]) -> MamlBelief:
+    def _belief(self, parameters: Tensor, steps: int, batches: tuple[Batch, ...]) -> MamlBelief:
         parameters = parameters.detach().clone()
         layers = self.policy.layers(parameters)
-        return MamlBelief(parameters, layers, layers.log_std.exp(), batches)
+        return MamlBelief(parameters, layers, layers.log_std.exp(), steps, batches)
 
     def _chunks(self, num_tasks: int) -> Iterator[slice]:
         size = self.settings.tasks_per_chunk or num_tasks

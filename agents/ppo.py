@@ -23,9 +23,17 @@ from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor, nn
 
 from metarl.agents import numerics
-from metarl.agents.agent import Rollout
+from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout
 from metarl.agents.moments import INPUT_CLIP
-from metarl.agents.sb3 import EPSILON, Sb3Agent, standardise
+from metarl.agents.sb3 import (
+    EPSILON,
+    Sb3Agent,
+    Standardise,
+    load_moments,
+    moments_state,
+    require_same_shapes,
+    standardise,
+)
 from metarl.agents.settings import PpoSettings
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
@@ -84,6 +92,10 @@ class Ppo(Sb3Agent):
 
     settings: PpoSettings
 
+    @property
+    def adapts_by(self) -> Adaptation:
+        return "nothing" if self.settings.adaptation == "none" else "policy gradient"
+
     def __init__(
         self,
         settings: PpoSettings,
@@ -96,7 +108,8 @@ class Ppo(Sb3Agent):
             "net_arch": list(settings.hidden_sizes),
             "activation_fn": ACTIVATIONS[settings.activation],
         }
-        super().__init__(PPO, ActorCriticPolicy, settings, observation_size, action_size, options, generator, device)
+        sizes = observation_size, observation_size, action_size
+        super().__init__(PPO, ActorCriticPolicy, settings, *sizes, options, generator, device)
         self._untrained = copy.deepcopy(self.model.policy)
 
     def steps_between(self, steps: int) -> int:
@@ -114,17 +127,19 @@ class Ppo(Sb3Agent):
     @torch.no_grad()
     def act(self, belief: PpoBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, PpoBelief]:
         """Means plus noise times standard deviation, [M, N, act]."""
-        if belief.stack is not None:
-            stack, activate = belief.stack, ACTIVATIONS[self.settings.activation]()
-            means, log_std = self._read(observations, stack.mean, stack.var), stack.log_std
-            for k, (weights, biases) in enumerate(stack.layers):
-                means = torch.baddbmm(biases, activate(means) if k else means, weights)
-        else:
-            first = self._first()
-            moments = first.inputs
-            x = self._read(observations, *(torch.as_tensor(v) for v in (moments.mean, moments.var)))
-            means, log_std = actor(first.policy)(x), first.policy.log_std
+        means, log_std = self._distribution(belief, observations)
         return means if noise is None else means + log_std.exp() * noise.to(self.device), belief
+
+    def _distribution(self, belief: PpoBelief, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Means [M, B, act] and log_std [M or 1, 1, act] for observations [M, B, obs]."""
+        if (stack := belief.stack) is None:
+            first = self._first()
+            mean, var = (torch.as_tensor(x) for x in (first.inputs.mean, first.inputs.var))
+            return actor(first.policy)(self._read(observations, mean, var)), first.policy.log_std[None, None]
+        x, activate = self._read(observations, stack.mean, stack.var), ACTIVATIONS[self.settings.activation]()
+        for k, (weights, biases) in enumerate(stack.layers):
+            x = torch.baddbmm(biases, activate(x) if k else x, weights)
+        return x, stack.log_std
 
     def observe(self, belief: PpoBelief, rewards: Tensor, ended: Tensor) -> PpoBelief:
         return belief
@@ -143,6 +158,50 @@ class Ppo(Sb3Agent):
         if not tuned:
             return PpoBelief(len(order))
         return self._belief([tuned[i] for i in order.tolist()], beliefs[0].shots)
+
+    @torch.no_grad()
+    def read(self, belief: PpoBelief, rollout: Rollout) -> Reading:
+        rollout = rollout.to(self.device)
+        flat = rollout.observations.transpose(0, 1).flatten(1, 2)  # [M, T N, obs]
+        means, log_std = self._distribution(belief, flat)
+        steps, m, n = rollout.rewards.shape
+        means = means.view(m, steps, n, -1).transpose(0, 1)
+        log_std = log_std.expand(m, 1, -1)
+        entropies = numerics.gaussian_entropy(log_std).expand(steps, m, n)
+        return Reading(belief, numerics.gaussian_log_prob(means, log_std, rollout.actions), entropies)
+
+    def deployable(self, belief: PpoBelief) -> Deployable:
+        """The mean of the policy at the belief."""
+        own = belief.tuned[0] if belief.tuned else self._first()
+        moments = own.inputs if self.settings.normalise_input else None
+        module = nn.Sequential(Standardise(moments), copy.deepcopy(actor(own.policy)).cpu())
+        return Deployable(module, {"observation": torch.zeros(1, self.observation_size)}, ("action",))
+
+    def belief_state(self, belief: PpoBelief) -> dict[str, Any]:
+        """Policies with their optimisers and normalisers."""
+        tuned = [
+            {
+                "policy": own.policy.state_dict(),
+                "optimiser": own.policy.optimizer.state_dict(),
+                "inputs": moments_state(own.inputs),
+                "returns": moments_state(own.returns),
+            }
+            for own in belief.tuned
+        ]
+        return {"num_tasks": belief.num_tasks, "shots": belief.shots, "tuned": copy.deepcopy(tuned)}
+
+    def load_belief(self, state: dict[str, Any]) -> PpoBelief:
+        """The belief that `belief_state` gave; raises ValueError if the shapes differ."""
+        tuned = []
+        for saved in state["tuned"]:
+            own = self._copy(self._first())
+            require_same_shapes(own.policy.state_dict(), saved["policy"])
+            load_moments(own.inputs, saved["inputs"])
+            load_moments(own.returns, saved["returns"])
+            own.policy.load_state_dict(saved["policy"])
+            own.policy.optimizer.load_state_dict(copy.deepcopy(saved["optimiser"]))
+            tuned.append(own)
+        return self._belief(tuned, state["shots"]) if tuned else PpoBelief(state["num_tasks"])
 
     def _first(self) -> Tuned:
         """What acts before any shot."""

@@ -5,19 +5,24 @@ It reads RL2's slots (`metarl.agents.rl2.slots`); what differs is the learner, w
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.buffers import RecurrentRolloutBuffer
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
-from metarl.agents.agent import Rollout
+from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout
+from metarl.agents.numerics import gaussian_entropy, gaussian_log_prob
+from metarl.agents.recurrent import replay
 from metarl.agents.rl2 import slots
-from metarl.agents.sb3 import Sb3Agent
+from metarl.agents.sb3 import Sb3Agent, Standardise, standardise
 from metarl.agents.settings import RecurrentPpoSettings
 
 
@@ -39,11 +44,28 @@ class RecurrentPpoBelief:
     """[M, N] bool, True once the episode is over."""
 
 
+class LstmPolicy(nn.Module):
+    """The actor on one slot of one env, every argument [1, size]: (mean action, next hidden state, next cell state)."""
+
+    def __init__(self, policy: Any, moments: RunningMeanStd | None) -> None:
+        super().__init__()
+        self.standardise = Standardise(moments)
+        self.lstm = copy.deepcopy(policy.lstm_actor).cpu()
+        self.head = copy.deepcopy(nn.Sequential(policy.mlp_extractor.policy_net, policy.action_net)).cpu()
+
+    def forward(self, *arguments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        *slot, hidden, cell = arguments
+        inputs = self.standardise(torch.cat(slot, dim=-1))
+        features, (hidden, cell) = self.lstm(inputs.unsqueeze(0), (hidden.unsqueeze(0), cell.unsqueeze(0)))
+        return self.head(features[0]), hidden[0], cell[0]
+
+
 class RecurrentPpo(Sb3Agent):
     """RecurrentPPO behind the Agent protocol: see `metarl.agents.agent.Sb3Learner`."""
 
     settings: RecurrentPpoSettings
     reads_trials = True
+    adapts_by: Adaptation = "memory"
 
     def __init__(
         self,
@@ -59,9 +81,9 @@ class RecurrentPpo(Sb3Agent):
             "lstm_hidden_size": settings.hidden_size,
         }
         size = observation_size + action_size + 3
-        super().__init__(
-            RecurrentPPO, RecurrentActorCriticPolicy, settings, size, action_size, options, generator, device
-        )
+        policy = RecurrentActorCriticPolicy
+        sizes = observation_size, size, action_size
+        super().__init__(RecurrentPPO, policy, settings, *sizes, options, generator, device)
 
     def steps_between(self, steps: int) -> int:
         return steps
@@ -124,6 +146,44 @@ class RecurrentPpo(Sb3Agent):
         _, hidden, cell = self._read(belief, rollout.final_observations, torch.zeros_like(end), end)
         return replace(self.begin(*belief.ended.shape), hidden=hidden, cell=cell)
 
+    @torch.no_grad()
+    def read(self, belief: RecurrentPpoBelief, rollout: Rollout) -> Reading:
+        """Read the slots of a shot, with the actions that were taken."""
+        rollout = rollout.to(self.device)
+        means, belief = replay(self, belief, rollout)
+        log_std = self.model.policy.log_std.detach()
+        entropies = gaussian_entropy(log_std).expand(rollout.rewards.shape)
+        return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies)
+
+    def deployable(self, belief: RecurrentPpoBelief) -> Deployable:
+        """The network with its slot's parts and its memory as arguments."""
+        one = torch.zeros(1, 1)
+        inputs = {
+            "observation": torch.zeros(1, self.observation_size),
+            "previous_action": torch.zeros(1, self.action_size),
+            "previous_reward": one,
+            "episode_start": torch.ones(1, 1),
+            "episode_end": one,
+            "hidden": belief.hidden[0].cpu(),
+            "cell": belief.cell[0].cpu(),
+        }
+        module = LstmPolicy(self.model.policy, self.input_moments if self.settings.normalise_input else None)
+        return Deployable(module, inputs, ("action", "next_hidden", "next_cell"))
+
+    def belief_state(self, belief: RecurrentPpoBelief) -> dict[str, Any]:
+        """The fields of a belief."""
+        return {f.name: getattr(belief, f.name).cpu() for f in fields(RecurrentPpoBelief)}
+
+    def load_belief(self, state: dict[str, Any]) -> RecurrentPpoBelief:
+        """The belief that `belief_state` gave; raises ValueError if the shapes differ."""
+        for name, size in (("hidden", self.settings.hidden_size), ("previous_action", self.action_size)):
+            if state[name].shape[2:] != (size,):
+                raise ValueError(f"the belief's {name} has shape {tuple(state[name].shape)}, here it is [M, N, {size}]")
+        return RecurrentPpoBelief(**{f.name: state[f.name].to(self.device) for f in fields(RecurrentPpoBelief)})
+
+    def _standardise(self, inputs: Tensor) -> Tensor:
+        return standardise(inputs, self.input_moments) if self.settings.normalise_input else inputs
+
     def _read(
         self, belief: RecurrentPpoBelief, observations: Tensor, start: Tensor, end: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,7 +191,7 @@ class RecurrentPpo(Sb3Agent):
         inputs = slots(observations.to(self.device), belief.previous_action, belief.previous_reward, start, end)
         memory = tuple(x.flatten(0, 1).unsqueeze(0) for x in (belief.hidden, belief.cell))
         policy = self.model.policy  # its parts: its methods leave their result in the policy, and shards act at once
-        features, after = policy.lstm_actor(self.read(inputs).flatten(0, 1).unsqueeze(0), memory)
+        features, after = policy.lstm_actor(self._standardise(inputs).flatten(0, 1).unsqueeze(0), memory)
         means = policy.action_net(policy.mlp_extractor.policy_net(features))
         hidden, cell = (x.view(belief.hidden.shape) for x in after)
         return means.view(belief.previous_action.shape), hidden, cell

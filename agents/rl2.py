@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.agents.agent import Rollout, Trial
-from metarl.agents.moments import INPUT_CLIP
+from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout, Trial
+from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian_log_prob
-from metarl.agents.recurrent import Rl2Network, TrialSequence, discounted_sums, front, trial_gae
+from metarl.agents.recurrent import Rl2Network, TrialSequence, discounted_sums, front, replay, trial_gae
 from metarl.agents.settings import Rl2Settings
 
 ADAM_EPSILON = 1e-5
@@ -107,8 +107,31 @@ def check(settings: Rl2Settings) -> None:
         raise ValueError(f"rl2: every one of head_sizes must be at least 1, got {settings.head_sizes}")
 
 
+class SlotPolicy(nn.Module):
+    """The network on one slot of one env, every argument [1, size]: (mean action, next hidden state)."""
+
+    def __init__(self, network: Rl2Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self,
+        observation: Tensor,
+        previous_action: Tensor,
+        previous_reward: Tensor,
+        episode_start: Tensor,
+        episode_end: Tensor,
+        hidden: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        slot = torch.cat([observation, previous_action, previous_reward, episode_start, episode_end], dim=-1)
+        features, last = self.network(slot.unsqueeze(0), hidden.unsqueeze(0))
+        return self.network.means(features)[0], last[0]
+
+
 class Rl2:
     """RL2 behind the Agent protocol: see `metarl.agents.agent.Agent`."""
+
+    adapts_by: Adaptation = "memory"
 
     def __init__(
         self,
@@ -174,6 +197,43 @@ class Rl2:
         end = torch.ones_like(belief.ended)
         _, hidden = self._read(belief, rollout.final_observations, torch.zeros_like(end), end)
         return replace(self.begin(*belief.ended.shape), hidden=hidden)
+
+    @torch.no_grad()
+    def read(self, belief: Rl2Belief, rollout: Rollout) -> Reading:
+        """Read the slots of a shot, with the actions that were taken."""
+        rollout = rollout.to(self.device)
+        means, belief = replay(self, belief, rollout)
+        log_std = self._log_std()
+        entropies = gaussian_entropy(log_std).expand(rollout.rewards.shape)
+        return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies)
+
+    def observation_moments(self) -> Moments | None:
+        """Of the observations of training; None if they are read as they are."""
+        return self.network.observation_moments if self.settings.normalise_input else None
+
+    def deployable(self, belief: Rl2Belief) -> Deployable:
+        """The network with its slot's parts and its hidden state as arguments."""
+        one = torch.zeros(1, 1)
+        inputs = {
+            "observation": torch.zeros(1, self.network.sizes[0]),
+            "previous_action": torch.zeros(1, self.action_size),
+            "previous_reward": one,
+            "episode_start": torch.ones(1, 1),
+            "episode_end": one,
+            "hidden": belief.hidden[0].cpu(),
+        }
+        return Deployable(SlotPolicy(copy.deepcopy(self.network).cpu()), inputs, ("action", "next_hidden"))
+
+    def belief_state(self, belief: Rl2Belief) -> dict[str, Any]:
+        """The fields of a belief."""
+        return {f.name: getattr(belief, f.name).cpu() for f in fields(Rl2Belief)}
+
+    def load_belief(self, state: dict[str, Any]) -> Rl2Belief:
+        """The belief that `belief_state` gave; raises ValueError if the shapes differ."""
+        for name, size in (("hidden", self.settings.hidden_size), ("previous_action", self.action_size)):
+            if state[name].shape[2:] != (size,):
+                raise ValueError(f"the belief's {name} has shape {tuple(state[name].shape)}, here it is [M, N, {size}]")
+        return Rl2Belief(**{f.name: state[f.name].to(self.device) for f in fields(Rl2Belief)})
 
     def _read(self, belief: Rl2Belief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """Action means [M, N, act] and hidden states [M, N, H] after one slot."""

@@ -21,9 +21,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
-from torch import Tensor
+from torch import Tensor, nn
 
-from metarl.agents.moments import INPUT_CLIP
+from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.settings import PpoSettings, RecurrentPpoSettings
 
 EPSILON = 1e-8
@@ -73,6 +73,31 @@ def load_moments(moments: RunningMeanStd, state: dict[str, Any]) -> None:
     moments.mean, moments.var, moments.count = state["mean"].numpy(), state["var"].numpy(), state["count"]
 
 
+def as_moments(moments: RunningMeanStd, size: int) -> Moments:
+    """Of the first `size` components."""
+    ours = Moments(size)
+    ours.count.fill_(float(moments.count))
+    ours.mean.copy_(torch.as_tensor(moments.mean[:size]))
+    ours.variance.copy_(torch.as_tensor(moments.var[:size]))
+    return ours
+
+
+class Standardise(nn.Module):
+    """`standardise` as a module of its own, with the statistics of the moment; nothing if there are none."""
+
+    def __init__(self, moments: RunningMeanStd | None) -> None:
+        super().__init__()
+        self.mean = self.scale = None
+        if moments is not None:
+            self.mean = torch.tensor(moments.mean, dtype=torch.float32)
+            self.scale = torch.tensor(np.sqrt(moments.var + EPSILON), dtype=torch.float32)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.mean is None or self.scale is None:
+            return inputs
+        return ((inputs - self.mean) / self.scale).clamp(-INPUT_CLIP, INPUT_CLIP)
+
+
 class Stopwatch(BaseCallback):
     """Seconds spent in stepping; torch has one thread meanwhile, as two pools that spin on the same cores fight."""
 
@@ -102,6 +127,7 @@ class Sb3Agent:
         algorithm: type[OnPolicyAlgorithm],
         policy: type[ActorCriticPolicy],
         settings: PpoSettings | RecurrentPpoSettings,
+        observation_size: int,
         input_size: int,
         action_size: int,
         policy_options: dict[str, Any],
@@ -111,7 +137,7 @@ class Sb3Agent:
         check(settings)
         s = self.settings = settings
         self.device = device
-        self.action_size = action_size
+        self.observation_size, self.action_size = observation_size, action_size
         self.updates = 0
         """Iterations that were learned from."""
         self.input_moments, self.return_moments = RunningMeanStd(shape=(input_size,)), RunningMeanStd(shape=())
@@ -173,10 +199,9 @@ class Sb3Agent:
         """For so many steps of so many envs."""
         raise NotImplementedError
 
-    def read(self, inputs: Tensor) -> Tensor:
-        """What the policy reads of inputs [..., input]."""
-        inputs = inputs.to(self.device)
-        return standardise(inputs, self.input_moments) if self.settings.normalise_input else inputs
+    def observation_moments(self) -> Moments | None:
+        """Of the observations of training; None if they are read as they are."""
+        return as_moments(self.input_moments, self.observation_size) if self.settings.normalise_input else None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training goes on from: plain types and tensors."""

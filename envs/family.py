@@ -263,6 +263,11 @@ class TaskFamily:
         return len(self.action_low)
 
     @property
+    def dt(self) -> float:
+        """Control step, s."""
+        return self.frame_skip * self.base(**self.layout_of(self.neutral())).option.timestep
+
+    @property
     def disjoint_splits(self) -> bool:
         """False for a family of finitely many tasks, which are trained on and evaluated on alike."""
         return any(p.disjoint for p in self.parameters)

@@ -37,7 +37,7 @@ def _names(kind: Any) -> set[str]:
 
 
 LISTS = _names(tuple)
-SWITCHES = _names(bool)
+SWITCHES = _names(bool) | {"off_policy"}
 
 
 @dataclass

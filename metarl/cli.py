@@ -1,4 +1,4 @@
-"""The command line: `metarl train | evaluate | render | families | robot`.
+"""The command line: `metarl train | evaluate | adapt | export | watch | render | families | robot`.
 
 torch, MuJoCo and W&B are imported by the commands that need them, after parsing, so that `--help` answers at once.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import importlib
 import json
 import os
 import signal
@@ -44,6 +46,9 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl train --robot MODEL --family FILE.yaml       meta-train your own robot on what the file declares
   metarl train --resume RUN                           go on with a run from its last checkpoint
   metarl evaluate RUN [overrides]                     adapt to tasks that training never saw
+  metarl adapt RUN --rollouts DIR                     adapt the policy to logged episodes of a robot
+  metarl export RUN [--belief FILE]                   the policy as ONNX, for a robot without metarl
+  metarl watch RUN [--belief FILE]                    the policy live in MuJoCo's viewer, parameters on sliders
   metarl render RUN [--task JSON] [--shot K]          film the policy before and after adaptation (MP4)
   metarl render --family F [overrides]                film a task without a policy
   metarl families [NAME]                              task families: parameters, units, ranges, settings
@@ -111,6 +116,8 @@ class EvaluateCommand:
     """Torch device of the agent; not given: the run's."""
     threads: int = 0
     """Threads of the simulation, 0 for all cores; not given: the run's."""
+    log_rollouts: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder to write the episodes to, a folder for each robot in it, as `metarl adapt` reads them."""
     evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
     """How; what is not given is as in the run's config."""
 
@@ -182,6 +189,9 @@ def dispatch(arguments: list[str], session: Session) -> int:
     commands: dict[str, Callable[[list[str], Session], int]] = {
         "train": train,
         "evaluate": evaluate,
+        "adapt": functools.partial(_command, "adapt"),
+        "export": functools.partial(_command, "export"),
+        "watch": functools.partial(_command, "watch"),
         "render": render,
         "families": families,
         "robot": robot,
@@ -198,6 +208,11 @@ def dispatch(arguments: list[str], session: Session) -> int:
     if arguments[0] not in commands:
         raise UsageError(f"unknown command {arguments[0]!r}{nearest(arguments[0], commands)}")
     return commands[arguments[0]](arguments[1:], session)
+
+
+def _command(name: str, arguments: list[str], session: Session) -> int:
+    """Run a command that has a module of its own."""
+    return importlib.import_module(f"metarl.commands.{name}").run(arguments, session)
 
 
 def train(arguments: list[str], session: Session) -> int:
@@ -243,6 +258,7 @@ def evaluate(arguments: list[str], session: Session) -> int:
         raise UsageError(f"metarl evaluate takes the folder of one run (metarl evaluate runs/NAME){got}")
     directory = _run_dir(given.positionals[0], Path("runs"))
     config = read_run_config(directory)
+    log_rollouts = given.take(("log_rollouts",)).get("log_rollouts")
     types = EVALUATE_OPTIONS | {k: t for k, t in options(config).items() if k.startswith("evaluation.")}
     training = config.training
     command = EvaluateCommand(
@@ -256,7 +272,14 @@ def evaluate(arguments: list[str], session: Session) -> int:
     from metarl import evaluation
 
     session.run_dir = directory
-    evaluation.evaluate(directory, command.evaluation, command.checkpoint, command.device, command.threads)
+    evaluation.evaluate(
+        directory,
+        command.evaluation,
+        command.checkpoint,
+        command.device,
+        command.threads,
+        Path(log_rollouts) if log_rollouts else None,
+    )
     return 0
 
 

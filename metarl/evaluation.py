@@ -16,6 +16,7 @@ from metarl.envs.family import Task, TaskFamily
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError, usage_errors
 from metarl.provenance import provenance
+from metarl.rollouts import save_trial
 from metarl.run import Run, load_run
 from metarl.statistics import Array, Interval, Summary, summarise
 from metarl.trial import run_trial, stream, streams
@@ -131,11 +132,13 @@ def evaluate_agent(
     settings: EvaluationSettings,
     threads: int = 0,
     progress: Callable[[str], None] | None = None,
+    log_rollouts: Path | None = None,
 ) -> EvaluationResult:
     """Run the agent on `settings.tasks` tasks of the split for each evaluation seed.
 
     The tasks, starts and action noise follow from the evaluation seeds alone: every agent and every checkpoint meets
     the same ones. threads: of the simulation; 0 takes all cores. progress: called with a line a seed.
+    log_rollouts: folder to write the episodes to.
     """
     RunConfig(evaluation=settings).validate()
     with usage_errors("evaluation.split"):
@@ -149,6 +152,8 @@ def evaluate_agent(
         env.set_tasks(drawn)
         rngs = streams(seed, "evaluation/episodes", 0, settings.tasks)
         trial = run_trial(env, agent, rngs, settings.adaptations, settings.explore).trial
+        if log_rollouts is not None:
+            save_trial(log_rollouts, agent, family, trial, drawn, seed)
         episodes = np.stack([rollout.episode_returns().cpu().numpy() for rollout in trial.rollouts])  # [K, M, N]
         tasks.append(drawn)
         returns.append(mean_of_sound(episodes))
@@ -167,20 +172,21 @@ def evaluate(
     checkpoint: str | Path = "last",
     device: str | None = None,
     threads: int | None = None,
+    log_rollouts: Path | None = None,
     **overrides: Any,
 ) -> EvaluationResult:
     """Evaluate a run's agent, print the table, and save JSON and figures in the run's folder.
 
     run: what `metarl.load` returned, or a run's folder, of which checkpoint and device are as `metarl.load` takes them.
-    settings, threads: None takes the run's own. overrides: single fields of the settings. UsageError for a field or
-    value that is none.
+    settings, threads: None takes the run's own. log_rollouts: folder to write the episodes to. overrides: single
+    fields of the settings. UsageError for a field or value that is none.
     """
     loaded = run if isinstance(run, Run) else load_run(Path(run), checkpoint, device)
     data = config_to_dict(loaded.config if settings is None else replace(loaded.config, evaluation=settings))
     data["evaluation"] |= overrides
     config = config_from_dict(data)
     threads = config.training.threads if threads is None else threads
-    result = evaluate_agent(loaded.agent, loaded.family, config.evaluation, threads, _say)
+    result = evaluate_agent(loaded.agent, loaded.family, config.evaluation, threads, _say, log_rollouts)
     directory = loaded.directory.resolve()
     result = replace(result, source=Source(directory.name, loaded.iteration, loaded.env_steps, provenance(config)))
     report.show(result)

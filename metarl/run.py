@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from metarl.agents.agent import Agent
+from metarl.agents.agent import Agent, Belief
 from metarl.agents.registry import make_agent
+from metarl.beliefs import load_belief
 from metarl.checkpoint import CheckpointError, CheckpointStore, write
 from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.envs.curriculum import Curriculum
@@ -21,6 +23,7 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
+from metarl.robot import Explore, RobotInterface
 from metarl.trial import torch_stream
 
 if TYPE_CHECKING:
@@ -50,6 +53,32 @@ class Run:
     """What training draws its tasks by; None: from the training split as it is."""
     evaluation: EvaluationResult | None = None
     """What training ended with; None if it did not end, or the run was loaded."""
+
+    def start(
+        self,
+        belief: Belief | str | Path | None = None,
+        adaptations: int | None = None,
+        episodes_per_shot: int | None = None,
+        explore: Explore | None = None,
+        rng: np.random.Generator | int = 0,
+    ) -> RobotInterface:
+        """The policy for a robot on one task: `act`, `observe`, `end_episode`.
+
+        belief: what is known of the task, or the file that `metarl adapt` made; None: nothing. adaptations: that are to
+        come; None: those of the run's evaluation, or none where a belief is given. episodes_per_shot: None: those of
+        evaluation, 1 for an agent that adapts by memory. explore: None: `adapting`, or `never` if evaluation does not
+        explore. rng: of the noise. UsageError if the file cannot be used.
+        """
+        settings = self.config.evaluation
+        if adaptations is None:
+            adaptations = settings.adaptations if belief is None else 0
+        if episodes_per_shot is None:
+            episodes_per_shot = 1 if self.agent.adapts_by == "memory" else settings.envs_per_task
+        if explore is None:
+            explore = "adapting" if settings.explore else "never"
+        if isinstance(belief, str | Path):
+            belief = load_belief(Path(belief), self)
+        return RobotInterface(self.agent, self.family, adaptations, episodes_per_shot, explore, rng, belief)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -17,7 +17,14 @@ HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--help"], ["train", "--help"], ["evaluate", "-h"], ["render", "-h"], ["families", "--help"]]
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["evaluate", "-h"],
+        ["render", "-h"],
+        *([command, "--help"] for command in ("train", "families", "adapt", "export", "watch")),
+    ],
 )
 def test_help_answers_at_once(arguments):
     """It imports nothing heavy, and takes under half a second of a core."""

@@ -1,0 +1,257 @@
+"""A policy on a robot, step by step: `Run.start` makes the interface, the robot's own loop calls it."""
+
+from __future__ import annotations
+
+import warnings
+from enum import Enum
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from metarl.agents.agent import Agent, Belief, Rollout
+from metarl.agents.moments import INPUT_CLIP
+from metarl.envs.family import Array, TaskFamily
+
+Explore = Literal["adapting", "always", "never"]
+"""When actions have the policy's noise: up to the last adaptation; in later episodes too, as in evaluation; never."""
+
+
+class OutOfRange(UserWarning):
+    """An observation that training never came near."""
+
+
+class _Next(Enum):
+    """The call that is due."""
+
+    ACT = "act(observation)"
+    OBSERVE = "observe(reward, terminated, truncated)"
+    END = "end_episode(observation)"
+
+
+class RobotInterface:
+    """One robot, one task, episodes one after another; the belief is adapted when a shot's episodes are in.
+
+        robot = metarl.load(RUN).start()
+        while True:
+            observation = reset()
+            while not robot.episode_over:
+                observation, reward, terminated, truncated = step(robot.act(observation))
+                robot.observe(reward, terminated, truncated)
+            robot.end_episode(observation)
+
+    What evaluation plays in N envs of a task at once is played here one after another: N episodes are one shot of an
+    agent that takes a gradient. An agent that remembers keeps a memory for each env, so that a robot is one env, and
+    every episode a shot. After `adaptations` shots nothing more is learned: every later episode starts from the belief
+    that was reached, as the last shot of an evaluation does, and may last as long as it likes.
+
+    The buffers are made at the start, nothing grows with the steps, and the policy has been called once.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        family: TaskFamily,
+        adaptations: int,
+        episodes_per_shot: int,
+        explore: Explore = "adapting",
+        rng: np.random.Generator | int = 0,
+        belief: Belief | None = None,
+    ):
+        """rng: of the noise, [horizon, episodes_per_shot, act] at the first step of a shot. belief: None knows nothing.
+
+        ValueError for a number of adaptations or episodes that cannot be.
+        """
+        if adaptations < 0:
+            raise ValueError(f"adaptations is {adaptations}; it must be at least 0")
+        if episodes_per_shot < 1:
+            raise ValueError(f"episodes_per_shot is {episodes_per_shot}; it must be at least 1")
+        if agent.adapts_by == "memory" and episodes_per_shot != 1:
+            raise ValueError(
+                f"episodes_per_shot is {episodes_per_shot}; this agent adapts by what it remembers from one episode to "
+                "the next, a shot of it is 1 episode"
+            )
+        self.family = family
+        self.adaptations = adaptations
+        self.episodes_per_shot = episodes_per_shot
+        self.explore: Explore = explore
+        self.adapted = 0
+        """Adaptations so far."""
+        self.shot_belief = agent.begin(1, episodes_per_shot) if belief is None else belief
+        """What the episodes of the running shot start from."""
+        self._agent = agent
+        self._belief = self.shot_belief
+        self._rng = np.random.default_rng(rng)
+        self._next = _Next.ACT
+        self._episode = self._step = 0  # of the shot, of the episode
+        steps, n, act = family.horizon, episodes_per_shot, family.action_size
+        self._noise = np.zeros((steps, n, act), dtype=np.float32)
+        self._observations = np.zeros((steps, 1, n, family.observation_size), dtype=np.float32)
+        self._actions = np.zeros((steps, 1, n, act), dtype=np.float32)
+        self._rewards = np.zeros((steps, 1, n), dtype=np.float32)
+        self._terminated, self._truncated, self._valid = (np.zeros((steps, 1, n), dtype=bool) for _ in range(3))
+        self._final = np.zeros((1, n, family.observation_size), dtype=np.float32)
+        self._seen = np.zeros(family.observation_size, dtype=np.float32)  # last observation
+        self._mean = np.zeros(family.observation_size, dtype=np.float32)
+        self._std = np.full(family.observation_size, np.inf, dtype=np.float32)
+        moments = agent.observation_moments()
+        if moments is not None and float(moments.count) > 0:
+            self._mean, self._std = moments.mean.cpu().numpy(), moments.std.cpu().numpy()
+        self._warned = np.zeros(family.observation_size, dtype=bool)
+        with torch.no_grad():  # the first call of everything is slow
+            action, after = agent.act(self._belief, torch.zeros(1, 1, family.observation_size), torch.zeros(1, 1, act))
+            agent.observe(after, torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool))
+            action.cpu()
+
+    @property
+    def belief(self) -> Belief:
+        """What is known now, the steps of the running episode included."""
+        return self._belief
+
+    @property
+    def learning(self) -> bool:
+        """Whether an adaptation is still to come."""
+        return self.adapted < self.adaptations
+
+    @property
+    def episode_over(self) -> bool:
+        """Whether the episode has ended, or is as long as those of training while the agent adapts."""
+        return self._next is _Next.END
+
+    def act(self, observation: ArrayLike) -> Array:
+        """The action [act] float32 for an observation [obs], as the family's env takes it.
+
+        ValueError names the channel of an observation that is no number; a channel beyond the range of training is
+        warned of once. RuntimeError if another call is due.
+        """
+        self._require(_Next.ACT)
+        seen = self._checked(observation)
+        t, n = self._step, self._episode
+        noise = self._draw(t, n)
+        with torch.no_grad():
+            actions, self._belief = self._agent.act(self._belief, torch.from_numpy(seen[None, None]), noise)
+        action = actions.cpu().numpy()[0, 0].copy()
+        if self.learning:
+            self._observations[t, 0, n], self._actions[t, 0, n] = seen, action
+        self._seen = seen
+        self._next = _Next.OBSERVE
+        return action
+
+    def command(self, action: Array) -> Array:
+        """What the env applies of an action [act]: scaled, then clipped to the range of each motor's command."""
+        return np.clip(action * self.family.action_scale, self.family.action_low, self.family.action_high)
+
+    def observe(self, reward: float, terminated: bool, truncated: bool) -> None:
+        """What the last action led to, as Gymnasium's `step` returns it."""
+        self._require(_Next.OBSERVE)
+        if not np.isfinite(reward):
+            raise ValueError(
+                f"the reward of step {self._step} is {reward}; give a finite number, or leave this episode out by "
+                "discard_episode()"
+            )
+        t, n = self._step, self._episode
+        self._step += 1
+        if self.learning:
+            truncated = truncated or (self._step == self.family.horizon and not terminated)
+            self._rewards[t, 0, n], self._valid[t, 0, n] = reward, True
+            self._terminated[t, 0, n], self._truncated[t, 0, n] = terminated, truncated
+        ended = bool(terminated or truncated)
+        with torch.no_grad():
+            told = torch.full((1, 1), float(reward)), torch.full((1, 1), ended)
+            self._belief = self._agent.observe(self._belief, *told)
+        self._next = _Next.END if ended else _Next.ACT
+
+    def end_episode(self, observation: ArrayLike | None = None) -> bool:
+        """The episode is over, or you stopped it; returns whether the agent adapted.
+
+        observation: [obs] after the last step; None: the one before it stands in, which is a control step older.
+        """
+        if self._next is _Next.OBSERVE:
+            self._require(_Next.END)
+        if self._step == 0:
+            raise RuntimeError("end_episode() ends an episode of at least one step; call act(observation) first")
+        if observation is not None:
+            self._seen = self._checked(observation)
+        adapts = False
+        if self.learning:
+            last, n = self._step - 1, self._episode
+            self._truncated[last, 0, n] |= not self._terminated[last, 0, n]
+            self._final[0, n] = self._seen
+            adapts = n + 1 == self.episodes_per_shot
+            if adapts:
+                self._adapt()
+        self._episode = (self._episode + 1) % self.episodes_per_shot
+        self._restart()
+        return adapts
+
+    def discard_episode(self) -> None:
+        """Forget the running episode, because a sensor or the robot failed; the next one takes its place."""
+        for kept in (self._observations, self._actions, self._rewards, self._terminated, self._truncated, self._valid):
+            kept[:, 0, self._episode] = 0
+        self._restart()
+
+    def _restart(self) -> None:
+        self._belief, self._step, self._next = self.shot_belief, 0, _Next.ACT
+
+    def _adapt(self) -> None:
+        kept = (self._observations, self._actions, self._rewards, self._terminated, self._truncated, self._valid)
+        rollout = Rollout(*(torch.from_numpy(x.copy()) for x in (*kept, self._final)))
+        self.shot_belief = self._agent.adapt(self._belief, rollout)
+        self.adapted += 1
+        for buffer in kept:
+            buffer[:] = 0
+
+    def _draw(self, step: int, episode: int) -> torch.Tensor | None:
+        """Noise [1, 1, act] of a step, or None; a shot's is drawn as evaluation draws it, at its first step."""
+        if self.explore == "never" or (self.explore == "adapting" and not self.learning):
+            return None
+        if step >= self.family.horizon:
+            return torch.from_numpy(self._rng.standard_normal((1, 1, self.family.action_size), dtype=np.float32))
+        if step == episode == 0:
+            self._rng.standard_normal(dtype=np.float32, out=self._noise)
+        return torch.from_numpy(self._noise[step, episode][None, None])
+
+    def _require(self, call: _Next) -> None:
+        if self._next is call:
+            return
+        name, due = (c.value.partition("(")[0] for c in (call, self._next))
+        why = {
+            _Next.ACT: "the step before it is complete",
+            _Next.OBSERVE: "what the last action led to has not been told",
+            _Next.END: "the episode is over",
+        }
+        if self._next is _Next.END and self._step == self.family.horizon:
+            why[_Next.END] = f"the episode has had the {self._step} steps of an episode in training"
+        raise RuntimeError(f"{name}() is not due, {due}() is: {why[self._next]}; call {self._next.value}")
+
+    def _checked(self, observation: ArrayLike) -> Array:
+        """The observation as [obs] float32; ValueError names what is wrong with it."""
+        seen, names = np.array(observation, dtype=np.float32), self.family.observation_names
+        if seen.shape != (len(names),):
+            raise ValueError(
+                f"the observation has shape {seen.shape}; the policy reads {len(names)} channels, shape "
+                f"({len(names)},): {', '.join(names)}"
+            )
+        if not np.isfinite(seen).all():
+            bad = int(np.flatnonzero(~np.isfinite(seen))[0])
+            raise ValueError(
+                f"observation {bad}, {names[bad]!r}, is {seen[bad]}; give a finite number, or leave this episode "
+                "out by discard_episode()"
+            )
+        far = (np.abs(seen - self._mean) > INPUT_CLIP * self._std) & ~self._warned
+        if far.any():
+            self._warn(seen, far)
+        return seen
+
+    def _warn(self, seen: Array, far: Array) -> None:
+        self._warned |= far
+        for i in np.flatnonzero(far):
+            warnings.warn(
+                f"observation {i}, {self.family.observation_names[i]!r}, is {seen[i]:.4g}, "
+                f"{abs(seen[i] - self._mean[i]) / self._std[i]:.0f} standard deviations from what training saw "
+                f"({self._mean[i]:.4g} +- {self._std[i]:.2g}); look at the sensor, its unit and its sign. This "
+                "is said once a channel",
+                OutOfRange,
+                stacklevel=4,
+            )

@@ -1,0 +1,201 @@
+"""Exported policies: in ONNX Runtime they act as the agent does, and say what a robot's program must know."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metarl import cli, export
+from metarl.agents.settings import AGENT_SETTINGS
+from metarl.beliefs import save_belief
+from metarl.config import TrainingSettings
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.settings import AntLegsSettings, HalfCheetahMassSettings
+from metarl.errors import RunError, UsageError
+from metarl.training import make_sampler
+from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+ROOT = Path(__file__).parents[2]
+CHEETAH = HalfCheetahMassSettings(horizon=15)
+
+
+def adapted_run(name: str, folder: Path, family=CHEETAH):
+    """A run with moments of its own, and the belief after two adaptations to a task."""
+    run = make_run(name, family, envs=1, adaptations=2)
+    run.directory = folder
+    training = TrainingSettings(tasks=2, envs_per_task=2, threads=1)
+    run.config = dataclasses.replace(run.config, training=training)
+    task, other = run.family.sample(2, np.random.default_rng(0))
+    make_sampler(run).iterate(run.agent, [task, other], 0)
+    result = evaluated(run, task, np.random.default_rng(2), explore=True)
+    return run, result.trial.beliefs[-1]
+
+
+@pytest.mark.parametrize("family", [CHEETAH, HOPPER, AntLegsSettings(horizon=10)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_in_onnx_runtime_the_adapted_policy_acts_as_the_agent(name, family, tmp_path):
+    run, belief = adapted_run(name, tmp_path, family)
+    written = export.export_run(run, tmp_path / "p.onnx", belief, "b.pt")
+    assert written.steps >= 4 and 0 <= written.error <= 1e-5 and written.size == (tmp_path / "p.onnx").stat().st_size
+    session = onnxruntime.InferenceSession(tmp_path / "p.onnx", providers=["CPUExecutionProvider"])
+    inputs = {i.name: np.zeros(i.shape, dtype=np.float32) for i in session.get_inputs()}
+    about = json.loads(session.get_modelmeta().custom_metadata_map["metarl"])
+    inputs |= {name: np.array([start], dtype=np.float32) for name, start in about["states"].items()}
+    rng, robot = np.random.default_rng(0), run.start(belief)
+    for _ in range(20):
+        observation = rng.normal(size=inputs["observation"].shape).astype(np.float32) * 3
+        given = inputs | {"observation": observation}
+        given |= {"episode_start": np.ones((1, 1), np.float32)} if "episode_start" in inputs else {}
+        action, command = session.run(["action", "command"], given)
+        expected = run.agent.act(belief, torch.from_numpy(observation[None]), None)[0][0, 0].numpy()
+        np.testing.assert_allclose(action[0], expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(command[0], robot.command(expected), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_the_control_loop_of_docs_does_what_the_robot_interface_does(name, tmp_path):
+    """Two episodes in an env, recorded; the loop replays them in a process that has only numpy and onnxruntime."""
+    run, belief = adapted_run(name, tmp_path)
+    export.export_run(run, tmp_path / "p.onnx", belief)
+    env = BatchedEnv(run.family, 1, 1, threads=1)
+    shots = 2 if run.agent.adapts_by == "memory" else 0
+    robot = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="never")
+    observations, rewards, commands = [], [], []
+    for _ in range(2):
+        observation = env.reset([np.random.default_rng(3)])[0, 0]
+        observations.append(observation)
+        while env.active[0, 0]:
+            action = robot.act(observation)
+            step = env.step(action[None, None])
+            observation, reward = step.observations[0, 0], float(step.rewards[0, 0])
+            robot.observe(reward, bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
+            observations.append(observation)
+            rewards.append(reward)
+            commands.append(robot.command(action))
+        robot.end_episode(observation)
+    assert np.abs(np.diff(commands, axis=0)).max() > 1e-3
+    np.savez(tmp_path / "recorded.npz", observations=observations, rewards=rewards)
+    script = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+time.sleep = lambda s: None
+import control_loop
+
+class Robot:
+    recorded = np.load("recorded.npz")
+    observations, rewards = list(recorded["observations"]), list(recorded["rewards"])
+    commands = []
+    def reset(self):
+        return self.observations.pop(0)
+    def step(self, command):
+        self.commands.append(command)
+        return self.observations.pop(0), self.rewards.pop(0), False
+
+policy, robot = control_loop.Policy("p.onnx"), Robot()
+for _ in range(2):
+    control_loop.episode(policy, robot)
+assert not {"torch", "metarl", "mujoco", "onnx"} & set(sys.modules)
+np.save("commands.npy", robot.commands)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(ROOT / "docs")], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "commands.npy"), commands, rtol=1e-5, atol=1e-5)
+
+
+def test_the_file_says_what_a_robots_program_must_know(tmp_path):
+    run, belief = adapted_run("rl2", tmp_path)
+    export.export_run(run, tmp_path / "p.onnx", belief, "b.pt")
+    session = onnxruntime.InferenceSession(tmp_path / "p.onnx", providers=["CPUExecutionProvider"])
+    about = json.loads(session.get_modelmeta().custom_metadata_map["metarl"])
+    names = dict(zip(about["observation"]["names"], about["observation"]["units"], strict=True))
+    assert (names["root_pitch"], names["root_x_velocity"], len(names)) == ("rad", "m/s", 20)
+    assert about["dt"] == pytest.approx(0.05) and about["horizon"] == 15
+    action = {"names": ["bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"], "scale": 1.0}
+    assert about["action"] == action | {"low": [-1.0] * 6, "high": [1.0] * 6}
+    assert (about["agent"], about["family"], about["belief"]) == ("rl2", "half_cheetah_mass", "b.pt")
+    moments = run.agent.network.observation_moments
+    np.testing.assert_allclose(about["observation"]["mean"], moments.mean)
+    np.testing.assert_allclose(about["states"]["hidden"], belief.hidden[0, 0])
+    assert about["versions"]["torch"] == torch.__version__ and about["versions"]["mujoco"]
+    sizes = {i.name: i.shape for i in session.get_inputs()}
+    scalars = {name: [1, 1] for name in ("previous_reward", "episode_start", "episode_end")}
+    assert sizes == {"observation": [1, 20], "previous_action": [1, 6], **scalars, "hidden": [1, 8]}
+    assert [o.name for o in session.get_outputs()] == ["action", "command", "next_hidden"]
+
+
+def test_units_and_names_where_the_model_does_not_say():
+    assert export.action_names(make_run("maml").family) == ["action_0", "action_1"]
+    assert export.action_names(make_run("maml", HOPPER).family) == ["thigh_joint", "leg_joint", "foot_joint"]
+
+
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_a_file_that_differs_from_the_agent_is_not_left(name, tmp_path, monkeypatch):
+    run, belief = adapted_run(name, tmp_path)
+    monkeypatch.setattr(run.agent, "deployable", scaled(run.agent.deployable))
+    with pytest.raises(RunError, match="no file is left: at step 1 ONNX Runtime's action differs from torch's by"):
+        export.export_run(run, tmp_path / "p.onnx", belief)
+    assert list(tmp_path.iterdir()) == []
+
+
+def scaled(deployable):
+    """The same, each weight of its last layer a hundredth larger."""
+
+    def wrong(belief):
+        policy = deployable(belief)
+
+        def larger(module, inputs, output):
+            return output * 1.01 if isinstance(output, torch.Tensor) else (output[0] * 1.01, *output[1:])
+
+        policy.module.register_forward_hook(larger)
+        return policy
+
+    return wrong
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_without_its_packages_it_says_what_to_install(missing, tmp_path, monkeypatch):
+    run = make_run("maml")
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UsageError, match=r"pip install 'metarl-robotics\[deploy\]'"):
+        export.export_run(run, tmp_path / "p.onnx")
+
+
+def test_the_command_exports_a_belief(tmp_path, tiny, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "--family", "point_goal", "--name", "r", *tiny, "training.iterations=1"]
+    assert cli.main([*train, "tracking.wandb=disabled"]) == 0
+    from metarl.run import load_run
+
+    run = load_run(Path("runs/r"))
+    belief = run.agent.load_belief({"parameters": run.agent.theta[None] * 1.1, "steps": 1})
+    save_belief(Path("b.pt"), run, belief, 1, "here")
+    capsys.readouterr()
+    assert cli.main(["export", "r"]) == 0 and cli.main(["export", "runs/r", "--format=onnx", "--belief", "b.pt"]) == 0
+    said = capsys.readouterr().out
+    assert "saved runs/r/policy.onnx" in said and "saved runs/r/b.onnx" in said
+    actions = [
+        export.Session(Path(f"runs/r/{n}.onnx").read_bytes()).act(observation=[1, 1])[0] for n in ("policy", "b")
+    ]
+    np.testing.assert_allclose(actions[1], run.start(belief=belief).act([1, 1]), rtol=1e-5)
+    assert not np.allclose(*actions)
+    for arguments, message in {
+        ("absent",): "no run folder absent",
+        ("r", "--format", "tflite"): "--format is 'tflite'",
+        ("r", "--output", "p.pt"): "--output is 'p.pt'; name a file that ends with .onnx",
+        ("r", "--belief", "absent.pt"): "no belief file absent.pt",
+        ("r", "--belief", "runs/r/config.yaml"): "cut short, or no checkpoint",
+        ("r", "s"): "metarl export takes the folder of one run",
+    }.items():
+        assert cli.main(["export", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1

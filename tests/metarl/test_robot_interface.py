@@ -1,0 +1,244 @@
+"""A policy on a robot: the same actions as in evaluation, and every wrong call named."""
+
+import warnings
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from metarl.agents.settings import AGENT_SETTINGS
+from metarl.config import EvaluationSettings, RunConfig
+from metarl.envs.family import Task
+from metarl.envs.gymnasium_adapter import gymnasium_id
+from metarl.envs.settings import HopperParametersSettings, PointGoalSettings
+from metarl.envs.sharded import ShardedEnv
+from metarl.robot import OutOfRange
+from metarl.run import Run, build
+from metarl.trial import TrialResult, run_trial, streams
+
+HOPPER, POINT = HopperParametersSettings(horizon=40), PointGoalSettings(horizon=12)
+SMALL = {
+    "maml": {"hidden_sizes": (8,)},
+    "rl2": {"hidden_size": 8, "head_sizes": (8,)},
+    "ppo": {"hidden_sizes": (8,), "adaptation": "fine_tune"},
+    "recurrent_ppo": {"hidden_size": 8, "head_sizes": (8,)},
+}
+
+
+def make_run(name: str = "maml", family=POINT, envs: int = 1, adaptations: int = 2) -> Run:
+    evaluation = EvaluationSettings(envs_per_task=envs, adaptations=adaptations)
+    config = RunConfig(agent=AGENT_SETTINGS[name](**SMALL.get(name, {})), family=family, evaluation=evaluation)
+    return Run(Path("run"), config, *build(config, "cpu"), 0, 0)
+
+
+def evaluated(run: Run, task: Task, rng: np.random.Generator, explore: bool) -> TrialResult:
+    settings = run.config.evaluation
+    env = ShardedEnv(run.family, 1, settings.envs_per_task, threads=1)
+    env.set_tasks([task])
+    return run_trial(env, run.agent, [rng], settings.adaptations, explore)
+
+
+def play(robot, env: gymnasium.Env) -> tuple[np.ndarray, bool]:
+    """The actions of an episode, and whether the robot adapted after it."""
+    observation, _ = env.reset()
+    actions = []
+    while not robot.episode_over:
+        actions.append(robot.act(observation))
+        observation, reward, terminated, truncated, _ = env.step(actions[-1])
+        robot.observe(float(reward), terminated, truncated)
+    return np.array(actions), robot.end_episode(observation)
+
+
+def shots(rollout) -> list[np.ndarray]:
+    """The actions of each episode of a shot of one task."""
+    return [rollout.actions[rollout.valid[:, 0, n], 0, n].numpy() for n in range(rollout.valid.shape[2])]
+
+
+@pytest.mark.parametrize("explore", [True, False])
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_in_a_gymnasium_env_it_acts_as_evaluation_does(name, explore):
+    """Episodes that fall at different times, starts and noise from one generator: bit for bit."""
+    run = make_run(name, HOPPER)
+    task = run.family.sample(1, np.random.default_rng(0), "held_out")[0]
+    env = gymnasium.make(gymnasium_id(run.family.name), horizon=40).unwrapped
+    env.reset(seed=5, options={"task": task})
+    env._rng = np.random.default_rng(7)
+    robot = run.start(explore="always" if explore else "never", rng=env._rng)
+    trial = evaluated(run, task, np.random.default_rng(7), explore).trial
+    for k, rollout in enumerate(trial.rollouts):
+        actions, adapted = play(robot, env)
+        np.testing.assert_array_equal(actions, shots(rollout)[0])
+        assert adapted == (k < 2)
+        assert len(actions) < 40 or not explore
+
+
+@pytest.mark.parametrize("name", [n for n in AGENT_SETTINGS if make_run(n).agent.adapts_by != "memory"])
+def test_what_evaluation_plays_at_once_it_plays_one_after_another(name):
+    run = make_run(name, POINT, envs=3)
+    task = run.family.sample(1, np.random.default_rng(0), "held_out")[0]
+    env = gymnasium.make(gymnasium_id(run.family.name), horizon=12).unwrapped
+    env.reset(options={"task": task})
+    robot = run.start(explore="always", rng=7)
+    result = evaluated(run, task, np.random.default_rng(7), explore=True)
+    for k, rollout in enumerate(result.trial.rollouts):
+        for n, expected in enumerate(shots(rollout)):
+            actions, adapted = play(robot, env)
+            np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-5)
+            assert adapted == (k < 2 and n == 2)
+
+
+def test_after_the_last_adaptation_it_acts_by_the_mean_from_the_belief_it_reached():
+    run = make_run("rl2", POINT, adaptations=1)
+    env = gymnasium.make(gymnasium_id(run.family.name), horizon=12)
+    robot = run.start(rng=3)
+    (first, adapted), (second, again), (third, _) = (play(robot, env) for _ in range(3))
+    assert (adapted, again, robot.adapted, robot.learning) == (True, False, 1, False)
+    np.testing.assert_array_equal(second, third)  # the point starts where it did
+    assert not np.array_equal(first, second)
+    mean, _ = run.agent.act(robot.shot_belief, torch.zeros(1, 1, 2), None)
+    np.testing.assert_array_equal(robot.act([0.0, 0.0]), mean[0, 0].numpy())
+
+
+def test_an_adapted_robot_may_go_on_longer_than_an_episode_of_training():
+    robot = make_run(adaptations=0).start()
+    for _ in range(30):
+        robot.act([0.0, 0.0])
+        robot.observe(0.0, False, False)
+    assert not robot.episode_over
+
+
+def test_one_that_adapts_is_told_to_end_an_episode_of_full_length():
+    robot = make_run().start()
+    for _ in range(12):
+        assert not robot.episode_over
+        robot.act([0.0, 0.0])
+        robot.observe(0.0, False, False)
+    assert robot.episode_over
+    with pytest.raises(RuntimeError, match=r"the episode has had the 12 steps .*; call end_episode\(observation\)"):
+        robot.act([0.0, 0.0])
+    assert robot.end_episode() and not robot.episode_over
+
+
+def test_a_discarded_episode_leaves_nothing_behind():
+    beliefs = []
+    for discard in (False, True):
+        robot = make_run(envs=2, adaptations=1).start(explore="never")
+        for episode in range(2):
+            if discard and episode == 1:
+                robot.act([9.0, 9.0])
+                robot.observe(-99.0, False, False)
+                robot.discard_episode()
+            for t in range(4):
+                robot.act([0.1 * t, episode])
+                robot.observe(-t, t == 3, False)
+            robot.end_episode([1.0, 1.0])
+        beliefs.append(robot.shot_belief.parameters)
+    torch.testing.assert_close(*beliefs, rtol=0, atol=0)
+
+
+def test_calls_in_the_wrong_order_say_which_one_is_due():
+    robot = make_run().start()
+    with pytest.raises(RuntimeError, match=r"observe\(\) is not due, act\(\) is: .*; call act\(observation\)"):
+        robot.observe(0.0, False, False)
+    with pytest.raises(RuntimeError, match=r"at least one step; call act\(observation\) first"):
+        robot.end_episode()
+    robot.act([0.0, 0.0])
+    for call in (lambda: robot.act([0.0, 0.0]), robot.end_episode):
+        with pytest.raises(RuntimeError, match=r"has not been told; call observe\(reward, terminated, truncated\)"):
+            call()
+    robot.observe(0.0, True, False)
+    with pytest.raises(RuntimeError, match=r"act\(\) is not due, end_episode\(\) is: the episode is over"):
+        robot.act([0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        ([0.0], r"has shape \(1,\); the policy reads 2 channels, shape \(2,\): x \[m\], y \[m\]"),
+        ([[0.0, 0.0]], r"has shape \(1, 2\)"),
+        ([0.0, np.nan], r"observation 1, 'y \[m\]', is nan; give a finite number, or .* discard_episode"),
+        ([-np.inf, 0.0], r"observation 0, 'x \[m\]', is -inf"),
+    ],
+)
+def test_an_observation_that_cannot_be_is_refused_by_channel(observation, message):
+    robot = make_run().start()
+    with pytest.raises(ValueError, match=message):
+        robot.act(observation)
+    robot.act([0.0, 0.0])  # nothing has happened
+    with pytest.raises(ValueError, match="the reward of step 0 is nan"):
+        robot.observe(np.nan, False, False)
+
+
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_a_channel_that_training_never_came_near_is_warned_of_once(name, monkeypatch):
+    run = make_run(name)
+    moments = run.agent.observation_moments()
+    if moments is None:
+        pytest.skip("this agent keeps no moments")
+    seen = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.1])
+    moments.update(seen)
+    monkeypatch.setattr(run.agent, "observation_moments", lambda: moments)
+    robot = run.start(explore="never")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        robot.act([8.0, 0.8])  # 8 standard deviations
+    robot.observe(0.0, False, False)
+    with pytest.warns(OutOfRange, match=r"observation 1, 'y \[m\]', is 2, 19 standard deviations") as caught:
+        robot.act([8.0, 2.0])
+    assert len(caught) == 1
+    robot.observe(0.0, False, False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        robot.act([0.0, 3.0])
+
+
+def test_an_agent_that_has_seen_nothing_warns_of_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_run().start().act([1e6, 0.0])
+
+
+def test_settings_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="a shot of it is 1 episode"):
+        make_run("rl2").start(episodes_per_shot=2)
+    with pytest.raises(ValueError, match="adaptations is -1"):
+        make_run().start(adaptations=-1)
+    with pytest.raises(ValueError, match="episodes_per_shot is 0"):
+        make_run().start(episodes_per_shot=0)
+    assert make_run("rl2", envs=20).start().episodes_per_shot == 1
+    assert make_run("maml", envs=20).start().episodes_per_shot == 20
+
+
+def test_commands_are_what_the_env_applies():
+    run = make_run(family=HopperParametersSettings(horizon=40, action_scale=2.0))
+    scale, low, high = run.family.action_scale, run.family.action_low, run.family.action_high
+    np.testing.assert_array_equal(run.start().command(high * 3 / scale), high)
+    np.testing.assert_allclose(run.start().command(low / 2 / scale), low / 2)
+
+
+def test_nothing_grows_with_the_episode():
+    import tracemalloc
+
+    robot = make_run("rl2", POINT, adaptations=0).start()
+
+    def steps(count: int) -> int:
+        for _ in range(count):
+            robot.act([0.0, 0.0])
+            robot.observe(0.0, False, False)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = steps(50)
+        assert steps(500) - before < 2000  # bytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_streams_of_evaluation_serve_a_robot():
+    run = make_run()
+    first, second = (run.start(rng=streams(1, "evaluation/episodes", 0, 1)[0]).act([0.0, 0.0]) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, run.start(rng=1).act([0.0, 0.0]))

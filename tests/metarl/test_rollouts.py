@@ -1,0 +1,426 @@
+"""Logged episodes: what evaluation logs adapts as evaluation adapted, and whatever does not fit is named."""
+
+import dataclasses
+import io
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from metarl import cli
+from metarl.agents.settings import AGENT_SETTINGS
+from metarl.beliefs import load_belief
+from metarl.errors import UsageError
+from metarl.rollouts import Episode, adapt, check_episode, deviations, group, load_episodes, save_trial
+from metarl.run import Run, load_run
+from metarl.trial import stream, streams
+from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
+
+SMALL = {
+    "maml": ["agent.hidden_sizes=8"],
+    "rl2": ["agent.hidden_size=8", "agent.head_sizes=8"],
+    "ppo": ["agent.hidden_sizes=8", "agent.adaptation=fine_tune"],
+    "recurrent_ppo": ["agent.hidden_size=8", "agent.head_sizes=8"],
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny):
+    """Make a short run of an agent; returns its folder."""
+    made: dict[str, Path] = {}
+
+    def make(agent: str) -> Path:
+        if agent not in made:
+            folder = tmp_path_factory.mktemp(agent)
+            arguments = ["--runs-dir", folder, "--name", "r", "--agent", agent, "--family", "point_goal", *tiny]
+            arguments += ["training.iterations=2", "tracking.wandb=disabled", *SMALL.get(agent, ())]
+            assert cli.main(["train", *map(str, arguments)]) == 0
+            made[agent] = folder / "r"
+        return made[agent]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def logged(trained, tmp_path_factory):
+    """The rollouts that evaluating MAML logged."""
+    folder = tmp_path_factory.mktemp("logged")
+    assert cli.main(["evaluate", str(trained("maml")), "--log-rollouts", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def log(logged, tmp_path, capsys):
+    """A copy of those of its first task."""
+    capsys.readouterr()
+    return Path(shutil.copytree(logged / "seed1_task000", tmp_path / "log"))
+
+
+def plain(belief) -> list[torch.Tensor]:
+    stack = vars(belief).get("stack")  # of policies that PPO has tuned
+    parts = [x for layer in stack.layers for x in layer] if stack else [x for _, x in sorted(vars(belief).items())]
+    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+    assert tensors
+    return tensors
+
+
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reached(name, tmp_path):
+    """Of episodes of different lengths; the belief of a memory is that of one env."""
+    run = make_run(name, HOPPER, envs=3, adaptations=2)
+    if run.agent.adapts_by == "nothing":
+        pytest.skip("this agent does not adapt")
+    task = run.family.sample(1, np.random.default_rng(0))[0]
+    result = evaluated(run, task, streams(1, "test", 0, 1)[0], explore=True)
+    save_trial(tmp_path, run.agent, run.family, result.trial, [task], seed=1)
+    apart = run.agent.adapts_by == "memory"
+    robots = sorted(path.name for path in tmp_path.iterdir())
+    assert robots == ([f"seed1_task000_env00{n}" for n in range(3)] if apart else ["seed1_task000"])
+    reached = result.trial.beliefs[-1]
+    for n, robot in enumerate(robots):
+        episodes = load_episodes(str(tmp_path / robot), run.family)
+        assert len(episodes) == (3 if apart else 9) and len({len(e.rewards) for e in episodes}) > 1
+        adapted = adapt(run, episodes, adaptations=2)
+        assert adapted.left == 1
+        for ours, theirs in zip(plain(adapted.belief), plain(reached), strict=True):
+            torch.testing.assert_close(ours, theirs[:, n : n + 1] if apart else theirs, rtol=1e-4, atol=1e-5)
+        seen = torch.rand(1, 1, run.family.observation_size)
+        actions = [run.agent.act(belief, seen, None)[0] for belief in (adapted.belief, run.agent.begin(1, 1))]
+        assert not torch.equal(*actions)
+
+
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_the_command_saves_a_belief_that_a_robot_starts_with(name, trained, tmp_path, capsys):
+    directory = trained(name)
+    run = load_run(directory)
+    if run.agent.adapts_by == "nothing":
+        pytest.skip("this agent does not adapt")
+    assert cli.main(["evaluate", str(directory), "--log-rollouts", str(tmp_path)]) == 0
+    robot = sorted(tmp_path.iterdir())[0]
+    capsys.readouterr()
+    assert cli.main(["adapt", str(directory), "--rollouts", str(robot)]) == 0
+    said = capsys.readouterr().out
+    assert "shot 0: " in said and "1 of 2 shots are left; --adaptations 2 adapts from all" in said
+    file = directory / "beliefs" / f"{robot.name}.pt"
+    assert f"saved {file}" in said
+    expected = adapt(run, load_episodes(str(robot), run.family), 1).belief
+    torch.testing.assert_close(plain(load_belief(file, run)), plain(expected), rtol=0, atol=0)
+    observation = np.full(run.family.observation_size, 0.1)
+    adapted, fresh = (run.start(belief=b, explore="never").act(observation) for b in (file, None))
+    torch.testing.assert_close(
+        torch.from_numpy(adapted)[None, None],
+        run.agent.act(expected, torch.full((1, 1, 2), 0.1), None)[0].detach(),
+        rtol=0,
+        atol=0,
+    )
+    assert not np.array_equal(adapted, fresh)
+
+
+def rewrite(folder: Path, **changes) -> None:
+    """Change fields of the second episode of the log; None removes one."""
+    file = sorted(folder.glob("*.npz"))[1]
+    fields = dict(np.load(file))
+    for name, change in changes.items():
+        fields[name] = change(fields[name].copy()) if callable(change) else change
+    np.savez(file, **{name: value for name, value in fields.items() if value is not None})
+
+
+def put(index, value):
+    def change(array):
+        array[index] = value
+        return array
+
+    return change
+
+
+def cut(folder: Path, keep: float) -> None:
+    file = sorted(folder.glob("*.npz"))[1]
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * keep)])
+
+
+def flip(folder: Path) -> None:
+    file = sorted(folder.glob("*.npz"))[1]
+    data = bytearray(file.read_bytes())
+    data[120] ^= 0xFF
+    file.write_bytes(data)
+
+
+def write(folder: Path, data: bytes) -> None:
+    sorted(folder.glob("*.npz"))[1].write_bytes(data)
+
+
+def single() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    return buffer.getvalue()
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+def pickled() -> bytes:
+    import pickle
+
+    return pickle.dumps(Bomb())
+
+
+FILE = "shot00_episode001.npz"
+BROKEN = {
+    "wrong width": (
+        lambda f: rewrite(f, observations=lambda x: x[:, :1]),
+        f"{FILE}: observations has shape (11, 1); it must be (11, 2): the policy reads 2 channels",
+    ),
+    "one observation too few": (
+        lambda f: rewrite(f, observations=lambda x: x[:-1]),
+        f"{FILE}: observations has shape (10, 2); it must be (11, 2)",
+    ),
+    "actions of another length": (
+        lambda f: rewrite(f, actions=lambda x: x[:-1]),
+        f"{FILE}: actions has shape (9, 2); it must be (10, 2): the policy has 2 actions, and rewards has 10 steps",
+    ),
+    "actions without an axis": (lambda f: rewrite(f, actions=lambda x: x[:, 0]), "actions has shape (10,); it must be"),
+    "rewards in a column": (
+        lambda f: rewrite(f, rewards=lambda x: x[:, None]),
+        f"{FILE}: rewards has shape (10, 1); it must be (T,)",
+    ),
+    "no step": (
+        lambda f: rewrite(f, rewards=lambda x: x[:0]),
+        "rewards has 0 steps; an episode of this policy has 1 to 10",
+    ),
+    "too long": (
+        lambda f: rewrite(f, rewards=lambda x: np.repeat(x, 2)),
+        "rewards has 20 steps; an episode of this policy has 1 to 10, as in training",
+    ),
+    "NaN": (
+        lambda f: rewrite(f, observations=put((3, 1), np.nan)),
+        f"{FILE}: observations[3, 1] (y [m]) is nan; it must be a finite number",
+    ),
+    "infinite action": (lambda f: rewrite(f, actions=put((9, 0), np.inf)), "actions[9, 0] (action 0) is inf"),
+    "NaN reward": (lambda f: rewrite(f, rewards=put(0, np.nan)), "rewards[0] is nan"),
+    "beyond float32": (lambda f: rewrite(f, rewards=np.full(10, 1e300)), "rewards[0] is inf"),
+    "text": (
+        lambda f: rewrite(f, actions=np.array(["a", "b"])),
+        f"{FILE}: actions is <U1; it must be an array of numbers",
+    ),
+    "objects": (
+        lambda f: rewrite(f, actions=np.array([Bomb()], dtype=object)),
+        f"{FILE}: actions is an array of Python objects, which only a pickle can hold",
+    ),
+    "a field missing": (lambda f: rewrite(f, rewards=None), f"{FILE} lacks the field rewards; it has observations, "),
+    "no dt": (lambda f: rewrite(f, dt=None), f"{FILE} lacks the field dt"),
+    "another dt": (lambda f: rewrite(f, dt=0.5), "dt is 0.5 s, the policy was trained at "),
+    "names in another order": (
+        lambda f: rewrite(f, names=lambda x: x[::-1]),
+        f"{FILE}: names[0] is 'y [m]', the policy reads 'x [m]' there",
+    ),
+    "more names": (lambda f: rewrite(f, names=np.array(["a", "b", "c"])), "names has 3 entries; the policy reads 2"),
+    "an end in the middle": (
+        lambda f: rewrite(f, terminations=put(4, True)),
+        "terminations[4] is true, and the episode has 10 steps; log one file an episode",
+    ),
+    "no end": (
+        lambda f: rewrite(f, terminations=put(-1, False), truncations=put(-1, False)),
+        "the episode has no end, neither terminations[9] nor truncations[9] is true",
+    ),
+    "a gap in the shots": (
+        lambda f: rewrite(f, shot=7),
+        "are of the shots [0, 1, 7]; number them from 0 without a gap",
+    ),
+    "a shot not said": (lambda f: rewrite(f, shot=None), f"{FILE} lacks the field shot, which other episodes have"),
+    "cut short": (lambda f: cut(f, 0.6), f"{FILE} is cut short, damaged, or no .npz file"),
+    "empty": (lambda f: cut(f, 0.0), f"{FILE} is cut short, damaged, or no .npz file"),
+    "damaged": (flip, f"{FILE}"),
+    "one array": (lambda f: write(f, single()), f"{FILE} is a single array, no .npz archive"),
+    "a pickle": (lambda f: write(f, pickled()), f"{FILE} is no .npz file, or a pickle, which is not read"),
+    "noise": (lambda f: write(f, b"\x00\x01" * 200), f"{FILE} is no .npz file"),
+    "other log-probabilities": (
+        lambda f: rewrite(f, log_probabilities=put(3, -9.0)),
+        f"{FILE}: log_probabilities[3] is -9, by the policy after 0 adaptations it is ",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", list(BROKEN))
+def test_a_broken_log_is_one_line_that_names_file_field_and_index(what, trained, log, capsys):
+    spoil, message = BROKEN[what]
+    spoil(log)
+    output = log / "belief.pt"
+    assert cli.main(["adapt", str(trained("maml")), "--rollouts", str(log), "--output", str(output)]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and said.err.startswith("error: ")
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent", "--rollouts", "."], "no run folder absent"),
+        (["RUN"], "metarl adapt needs --rollouts"),
+        (["RUN", "--rollouts", "absent"], "--rollouts: absent is no folder"),
+        (["RUN", "--rollouts", "file.npz"], "--rollouts: file.npz is a file"),
+        (["RUN", "--rollouts", "outer"], "outer holds no .npz file; did you mean outer/robot?"),
+        (["RUN", "--rollouts", "hollow"], "hollow holds no .npz file; log one file an episode there"),
+        (["RUN", "--rollouts", "robot", "--adaptations", "0"], "--adaptations is 0; it must be at least 1"),
+        (["RUN", "--rollout", "robot"], "unknown option --rollout; did you mean '--rollouts'?"),
+        (["RUN", "--rollouts", "minari:absent-v0"], "the Minari dataset 'absent-v0' cannot be read"),
+        ([], "metarl adapt takes the folder of one run"),
+    ],
+)
+def test_a_mistake_at_the_command_line_is_one_line(arguments, message, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("outer/robot", "hollow"):
+        Path(name).mkdir(parents=True)
+    Path("file.npz").touch()
+    Path("outer/robot/e.npz").touch()
+    run = str(trained("maml"))
+    capsys.readouterr()
+    assert cli.main(["adapt", *(run if a == "RUN" else a for a in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def on_policy_log(run: Run, folder: Path) -> Path:
+    task = run.family.sample(1, np.random.default_rng(0))[0]
+    result = evaluated(run, task, stream(1, "test"), explore=True)
+    save_trial(folder, run.agent, run.family, result.trial, [task], 1)
+    return folder / "seed1_task000"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (None, None),
+        (lambda a: a * 1.5, "vary more about the policy's mean"),
+        (lambda a: a * 0.5, "vary less about the policy's mean"),
+        (lambda a: np.clip(a, -2, 2), r"action \d is clipped, \d+ of its \d+ values are -?2"),
+        (lambda a: a + 1.0, "vary more about the policy's mean"),
+        (np.zeros_like, r"action 0 is clipped, \d+ of its \d+ values are 0"),
+    ],
+)
+def test_actions_that_are_not_the_policys_own_are_found_without_log_probabilities(spoil, found, tmp_path):
+    run = make_run("maml", HOPPER, envs=12, adaptations=1)
+    folder = on_policy_log(run, tmp_path)
+    for file in folder.glob("*.npz"):
+        fields = dict(np.load(file))
+        del fields["log_probabilities"]
+        fields["actions"] = fields["actions"] if spoil is None else spoil(fields["actions"])
+        np.savez(file, **fields)
+    episodes = load_episodes(str(folder), run.family)
+    if found is None:
+        adapt(run, episodes, 2)
+    else:
+        with pytest.raises(UsageError, match=f"(?s){found}.* it is biased.*insist by --off-policy"):
+            adapt(run, episodes, 2)
+        assert len(adapt(run, episodes, 2, off_policy=True).shots) == 2
+
+
+def test_the_chi_square_statistic_is_as_far_off_as_its_tail_says():
+    draws = np.random.default_rng(0).chisquare(12, 200_000)
+    z = np.array([deviations(x, 12) for x in draws])
+    assert abs(z.mean()) < 0.01 and abs(z.std() - 1) < 0.01
+    assert abs((np.abs(z) > 1.96).mean() - 0.05) < 0.003
+
+
+def test_logs_of_a_memory_are_read_with_whatever_actions_they_hold():
+    """What an agent remembers is data: no gradient is taken. By hand: the belief of slots fed one by one."""
+    run = make_run("rl2", adaptations=1)
+    rng = np.random.default_rng(0)
+    observations, actions = rng.normal(size=(2, 4, 2)).astype(np.float32)
+    rewards = rng.normal(size=3).astype(np.float32)
+    fields = {"observations": observations, "actions": actions[:3] * 9, "rewards": rewards}
+    flags = {"terminations": np.zeros(3, bool), "truncations": np.array([0, 0, 1], bool)}
+    episode = check_episode({**fields, **flags}, "here", run.family, unnamed=True)
+    belief = adapt(run, [episode], 1).belief
+    network, hidden = run.agent.network, torch.zeros(1, 1, 8)
+    before = np.concatenate([np.zeros((1, 2)), actions[:3] * 9])
+    for t in range(4):
+        slot = [*observations[t], *before[t], rewards[t - 1] if t else 0.0, float(t == 0), float(t == 3)]
+        _, hidden = network(torch.tensor(slot, dtype=torch.float32)[None, None], hidden)
+    torch.testing.assert_close(belief.hidden, hidden.detach())
+
+
+def test_a_log_in_which_shots_are_not_said_is_one_shot_or_one_an_episode():
+    def silent(i: int) -> Episode:
+        return Episode(str(i), np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1), True)
+
+    episodes = [silent(i) for i in range(3)]
+    assert [len(shot) for shot in group(episodes, make_run("maml").agent)] == [3]
+    assert [len(shot) for shot in group(episodes, make_run("rl2").agent)] == [1, 1, 1]
+    numbered = [dataclasses.replace(silent(i), shot=0) for i in range(2)]
+    with pytest.raises(UsageError, match="1 is of shot 0, as 0 is; .* number every episode as a shot of its own"):
+        group(numbered, make_run("rl2").agent)
+
+
+class TestMinari:
+    @pytest.fixture
+    def dataset(self, log, monkeypatch):
+        """Minari's own episodes in a stand-in for its storage, which needs h5py or pyarrow."""
+        data = pytest.importorskip("minari.dataset.episode_data")
+        episodes = []
+        for i, file in enumerate(sorted(log.glob("shot00*.npz"))):
+            fields = np.load(file)
+            names = ("observations", "actions", "rewards", "terminations", "truncations")
+            episodes.append(data.EpisodeData(i, *(fields[name] for name in names), infos={}))
+        stand_in = SimpleNamespace(load_dataset=lambda name: SimpleNamespace(iterate_episodes=lambda: iter(episodes)))
+        monkeypatch.setitem(sys.modules, "minari", stand_in)
+        return episodes
+
+    def test_its_episodes_adapt_as_the_files_do(self, dataset, log, trained):
+        run = load_run(trained("maml"))
+        ours, theirs = (adapt(run, load_episodes(s, run.family), 1) for s in (str(log), "minari:robot/log-v0"))
+        torch.testing.assert_close(plain(ours.belief), plain(theirs.belief), rtol=0, atol=0)
+
+    def test_a_wrong_one_is_named_by_its_number(self, dataset, trained):
+        dataset[1].observations[2, 0] = np.nan
+        with pytest.raises(UsageError, match=r"minari:robot/log-v0 episode 1: observations\[2, 0\] \(x \[m\]\) is nan"):
+            load_episodes("minari:robot/log-v0", load_run(trained("maml")).family)
+
+    def test_without_it_the_message_says_what_to_install(self, trained, monkeypatch):
+        monkeypatch.setitem(sys.modules, "minari", None)
+        with pytest.raises(UsageError, match=r"needs Minari: pip install 'metarl-robotics\[minari\]'"):
+            load_episodes("minari:robot/log-v0", load_run(trained("maml")).family)
+
+
+class TestBeliefFiles:
+    @pytest.fixture
+    def belief(self, trained, log, capsys):
+        assert cli.main(["adapt", str(trained("maml")), "--rollouts", str(log), "--output", str(log / "b.pt")]) == 0
+        return log / "b.pt"
+
+    def test_of_another_iteration_it_is_refused(self, belief, trained):
+        run = load_run(trained("maml"))
+        run.iteration += 1
+        with pytest.raises(
+            UsageError, match="adapted from iteration 2 of a policy, this is iteration 3; choose the --chec"
+        ):
+            run.start(belief=belief)
+
+    def test_of_another_agent_it_is_refused(self, belief, trained):
+        with pytest.raises(UsageError, match="is of the agent 'maml', this run of 'rl2'"):
+            load_run(trained("rl2")).start(belief=belief)
+
+    def test_of_other_sizes_it_is_refused(self, belief, trained):
+        from metarl import checkpoint
+
+        run, state = load_run(trained("maml")), checkpoint.load(belief)
+        for parameters in (torch.zeros(1, 3), torch.zeros(2, run.agent.theta.numel()), torch.zeros(4)):
+            checkpoint.save(belief, {**state, "belief": {"parameters": parameters, "steps": 1}})
+            with pytest.raises(UsageError, match="does not fit the agent of this run"):
+                run.start(belief=belief)
+
+    def test_a_file_that_is_none_is_refused(self, belief, trained):
+        run = load_run(trained("maml"))
+        checkpoint = sorted((trained("maml") / "checkpoints").glob("*.pt"))[0]
+        with pytest.raises(UsageError, match="holds no belief, it lacks belief"):
+            run.start(belief=checkpoint)
+        with pytest.raises(UsageError, match=r"no belief file absent.pt; metarl adapt .* --rollouts DIR makes one"):
+            run.start(belief="absent.pt")
+        belief.write_bytes(belief.read_bytes()[:100])
+        with pytest.raises(UsageError, match="cut short"):
+            run.start(belief=belief)
