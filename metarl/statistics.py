@@ -203,6 +203,23 @@ def recovered_share(after: Array, before: Array, oracle: Array) -> Array:
     return np.divide(after - before, gap, out=np.full(np.shape(gap), np.nan), where=gap > 0)
 
 
+def share_interval(
+    after: Array, before: Array, oracle: Array, num_samples: int, generator: np.random.Generator
+) -> Interval | None:
+    """`recovered_share` of the IQM over the tasks [S, M] that all three have a value of; None where it is not defined.
+
+    Raises ValueError if no seed has two such tasks.
+    """
+    counts = ~(np.isnan(after) | np.isnan(before) | np.isnan(oracle))
+    resamples = stratified_resamples(counts.sum(axis=1).tolist(), num_samples, generator)
+    curves = np.stack([values[counts] for values in (after, before, oracle)])
+
+    def share(averages: Array) -> Array:
+        return recovered_share(averages[..., 0], averages[..., 1], averages[..., 2])
+
+    return curve_interval(curves, resamples, share, interquartile_mean)
+
+
 def steps_to_recover(
     rewards: Array, change: int, window: int = RECOVERY_WINDOW, share: float = REACHED
 ) -> float | None:

@@ -153,9 +153,9 @@ def title(text: str, console: Console) -> None:
 def show_table(columns: Sequence[str], cells: Sequence[Sequence[str]], console: Console, left: int = 0) -> None:
     """Print a table: drawn on a terminal, plain columns elsewhere. left: how many columns begin at the left."""
     if not console.is_terminal:
-        print(*_plain([columns, *cells], left), sep="\n", file=console.file)
+        print(*_plain(columns, cells, left), sep="\n", file=console.file)
         return
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(table.columns):
         column.justify = "left" if i < left else "right"
     for row in cells:
@@ -188,7 +188,7 @@ def save(result: EvaluationResult, folder: Path) -> Path:
     settings; otherwise a number is added. RunError if the disk refuses.
     """
     text = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         path = _free_path(folder, _name(result), json.loads(text))
         write(path, text.encode())
@@ -201,14 +201,15 @@ def save_learning_curve(directory: Path, family: str) -> Path | None:
     if not (directory / METRICS).exists() or not (metrics := read_metrics(directory)):
         return None
     path = directory / "evaluation" / "learning.png"
-    with _disk_errors(path.parent):
+    with disk_errors(path.parent):
         path.parent.mkdir(exist_ok=True)
         figures.learning_curve(metrics, path, f"{family}, run {directory.name}: meta-training")
     return path
 
 
 @contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into RunError."""
     try:
         yield
     except OSError as error:
@@ -260,7 +261,10 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _plain(table: Sequence[Sequence[str]], left: int = 0) -> list[str]:
+def _plain(columns: Sequence[str], cells: Sequence[Sequence[str]], left: int = 0) -> list[str]:
+    lines = max(head.count("\n") for head in columns) + 1
+    heads = [[""] * (lines - 1 - head.count("\n")) + head.split("\n") for head in columns]
+    table = [*zip(*heads, strict=True), *cells]
     widths = [max(len(row[c]) for row in table) for c in range(len(table[0]))]
 
     def cell(text: str, c: int) -> str:
