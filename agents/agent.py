@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 Belief = Any
@@ -81,7 +82,7 @@ class Trial:
 
 
 class Agent(Protocol):
-    """A meta-learner. Nothing outside `agents/` asks which one it is."""
+    """What acts and adapts. Nothing outside `agents/` asks which one it is."""
 
     def begin(self, num_tasks: int, envs_per_task: int) -> Belief:
         """The belief about tasks of which nothing is known yet."""
@@ -109,14 +110,33 @@ class Agent(Protocol):
         """One belief about all their tasks; order [M]: the place of each task in the sequence of theirs."""
         ...
 
-    def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
-        """One outer step; returns scalar metrics by name."""
-        ...
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that training goes on from: plain types and tensors."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave; raises ValueError if the shapes differ."""
+        ...
+
+
+class MetaLearner(Agent, Protocol):
+    """An agent that learns from trials which are played for it."""
+
+    def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
+        """One outer step; returns scalar metrics by name."""
+        ...
+
+
+@runtime_checkable
+class Sb3Learner(Agent, Protocol):
+    """An agent that steps the envs itself, as Stable-Baselines3 does."""
+
+    reads_trials: bool
+    """Whether an episode of its env is a whole trial, of which it reads RL2's slots (`TaskVecEnv`)."""
+
+    def learn(self, env: VecEnv, steps: int, generator: torch.Generator) -> dict[str, float]:
+        """Step every env at least so often, from a reset on, and update; returns scalar metrics by name.
+
+        `time/collect` and `time/update` among them are the seconds that went into stepping and into updating.
+        """
         ...

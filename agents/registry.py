@@ -6,12 +6,16 @@ import torch
 
 from metarl.agents.agent import Agent
 from metarl.agents.maml import Maml
+from metarl.agents.ppo import Ppo
+from metarl.agents.recurrent_ppo import RecurrentPpo
 from metarl.agents.rl2 import Rl2
-from metarl.agents.settings import AgentSettings, MamlSettings, Rl2Settings
+from metarl.agents.settings import AgentSettings, MamlSettings, PpoSettings, RecurrentPpoSettings, Rl2Settings
 
 AGENTS = {
     MamlSettings: Maml,
     Rl2Settings: Rl2,
+    PpoSettings: Ppo,
+    RecurrentPpoSettings: RecurrentPpo,
 }
 
 

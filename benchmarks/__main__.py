@@ -41,7 +41,7 @@ from metarl.envs.settings import (
 from metarl.envs.sharded import ShardedEnv
 from metarl.provenance import provenance
 from metarl.run import Run
-from metarl.training import Counters, iterate
+from metarl.training import Counters, TrialSampler, iterate
 from metarl.trial import run_trial, stream, streams, torch_stream
 
 TASKS, ENVS = 40, 20
@@ -175,14 +175,16 @@ def against_gymnasium(mode: str, run: Run, env: ShardedEnv) -> list[float]:
 
 def iteration(name: str, settings: FamilySettings, agent: MamlSettings, bar: float) -> tuple[Figure, list[float]]:
     """A whole iteration's rate over that of pure physics, and the ratio in each round."""
-    run, env = make_run(settings, agent)
+    run, _ = make_run(settings, agent)
+    sampler = TrialSampler(run)
+    env = sampler.env
     counters, batch = Counters(), BatchedEnv(run.family, TASKS, ENVS)
-    iterate(run, env, counters)
+    iterate(run, sampler, counters)
     batch.set_tasks(env.tasks)
     physics, ratios = Physics(batch, record_shot(run, env)[1]), []
     for _ in range(ROUNDS):
         rate, before = physics.rate(), counters.env_steps
-        took = seconds(lambda: iterate(run, env, counters))
+        took = seconds(lambda: iterate(run, sampler, counters))
         ratios.append((counters.env_steps - before) / took / rate)
     return Figure(
         f"whole {name} iteration / pure physics (H {run.family.horizon})", median(ratios), bar, rounds=ratios
@@ -244,8 +246,8 @@ def memory() -> Figure:
 
 
 def one_iteration() -> None:
-    run, env = make_run(HalfCheetahVelocitySettings(), MamlSettings(outer="trpo"))
-    iterate(run, env, Counters())
+    run, _ = make_run(HalfCheetahVelocitySettings(), MamlSettings(outer="trpo"))
+    iterate(run, TrialSampler(run), Counters())
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
 

@@ -73,6 +73,7 @@ class BatchedEnv:
         self._state.action = np.zeros((num_sims, family.action_size))
         self._episodes = np.zeros(num_sims, dtype=np.int64)
         self._clock = np.zeros(num_sims, dtype=np.int64)
+        self._starts: list[tuple[int, _Stage]] = []
         self._changes: list[tuple[int, _Stage]] = []
         self._state.steps = np.zeros(num_sims, dtype=np.int64)
         self._state.task_index = np.zeros(num_sims, dtype=np.int64)
@@ -116,12 +117,10 @@ class BatchedEnv:
         self._models = [stage.model for stage in stages]
         self._state.take(self._models)
         self._state.task = {p.name: np.zeros(self.batch.nsim) for p in self.family.parameters}
-        for place, stage in enumerate(stages):
-            if stage.start == 0:
-                self._enter(place, stage, stage.sims)
+        self._starts = [(place, stage) for place, stage in enumerate(stages) if stage.start == 0]
         self._changes = [(place, stage) for place, stage in enumerate(stages) if stage.start > 0]
-        self._use_models()
-        self._episodes[:] = self._state.steps[:] = self._clock[:] = 0
+        self._begin_trials(np.ones(self.batch.nsim, dtype=bool))
+        self._state.steps[:] = 0
         self._active[:] = False
 
     def _stages(self, m: int) -> list[_Stage]:
@@ -134,6 +133,13 @@ class BatchedEnv:
             _Stage(start, sims, task, self.family.compile(task) if compiled else self._base)
             for start, task in zip(starts, tasks, strict=True)
         ]
+
+    def _begin_trials(self, chosen: Array) -> None:
+        """Let the tasks of the chosen simulations [S] bool be what they are at first."""
+        for place, stage in self._starts:
+            self._enter(place, stage, stage.sims[chosen[stage.sims]])
+        self._episodes[chosen] = self._clock[chosen] = 0
+        self._use_models()
 
     def _enter(self, place: int, stage: _Stage, sims: Array) -> None:
         for name, value in stage.task.values.items():
@@ -167,13 +173,19 @@ class BatchedEnv:
         """[M, N] bool, True where an episode is running."""
         return self._shape(self._active)
 
-    def reset(self, rngs: Sequence[np.random.Generator], envs: Array | None = None) -> Array:
+    def reset(
+        self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
+    ) -> Array:
         """Start an episode in all envs, or in those of `envs` [M, N] bool; one generator a task.
+
+        trials: [M, N] bool, True where a new trial begins: the task there is again what it was at first.
 
         Returns the observations, [M, N, obs] float32.
         """
         chosen = np.ones(self.batch.nsim, dtype=bool) if envs is None else envs.reshape(-1)
         ids = np.flatnonzero(chosen)
+        if trials is not None and self._changes:
+            self._begin_trials(trials.reshape(-1))
         self._episodes[ids] += 1
         self._state.steps[ids] = 0
         if self._changes:

@@ -401,7 +401,9 @@ class TaskFamily:
     def spec(self, task: Task) -> mujoco.MjSpec:
         """What the task starts with: the base, edited by the law of each parameter."""
         own = self.own(task)
-        values, spec = own.values, self.base(**self.layout_of(own))
+        return self._edited(self.base(**self.layout_of(own)), own.values)
+
+    def _edited(self, spec: mujoco.MjSpec, values: Mapping[str, float]) -> mujoco.MjSpec:
         for parameter in self.parameters:
             if parameter.law.edit is not None:
                 parameter.law.edit(spec, values[parameter.name])
@@ -417,7 +419,7 @@ class TaskFamily:
 
     def picture(self, task: Task) -> mujoco.MjSpec:
         """The specification of a picture of the task: `spec`, decorated. Its qpos means what the model's does."""
-        spec = self.spec(task)
+        spec = self.spec(task) if self.visual is None else self._edited(self.visual(), self.own(task).values)
         if self.decorate is not None:
             self.decorate(spec, self.own(task).values)
         return spec

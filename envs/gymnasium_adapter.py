@@ -46,7 +46,7 @@ def _make(family: str, settings: Mapping[str, Any]) -> TaskFamily:
     return make_family(FAMILY_SETTINGS[family](**settings))
 
 
-def _spaces(family: TaskFamily) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+def spaces(family: TaskFamily) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
     """(observation space, action space); the action space is what survives scaling and clipping."""
     scale = family.action_scale
     return (
@@ -93,7 +93,7 @@ class FamilyEnv(gymnasium.Env):
         self._renderer: Renderer | None = None
         self._pictured: Task | None = None
         self.family = _make(family, settings)
-        self.observation_space, self.action_space = _spaces(self.family)
+        self.observation_space, self.action_space = spaces(self.family)
         self._env = ShardedEnv(self.family, 1, 1, threads=1, at_once=1)
         self.metadata = {**self.metadata, "render_fps": max(1, round(1 / self._env.shards[0].dt))}
         self._drawn = self._named = False
@@ -173,7 +173,7 @@ class FamilyVectorEnv(VectorEnv):
 
         self.family = _make(family, settings)
         self.num_envs = num_envs
-        self.single_observation_space, self.single_action_space = _spaces(self.family)
+        self.single_observation_space, self.single_action_space = spaces(self.family)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._env = ShardedEnv(self.family, num_envs, 1, threads, at_once=1)

@@ -108,11 +108,15 @@ class ShardedEnv:
             for name in self.family.rewards
         }
 
-    def reset(self, rngs: Sequence[np.random.Generator], envs: Array | None = None) -> Array:
+    def reset(
+        self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
+    ) -> Array:
         """`BatchedEnv.reset` of all shards, one after another."""
-        chosen = np.ones((self.num_tasks, self.envs_per_task), dtype=bool) if envs is None else envs
+        everything = np.ones((self.num_tasks, self.envs_per_task), dtype=bool)
+        chosen = everything if envs is None else envs
+        anew = ~everything if trials is None else trials
         jobs = zip(self.shards, self.deal(rngs), self.indices, strict=True)
-        return self._gather([shard.reset(own, chosen[index]) for shard, own, index in jobs])
+        return self._gather([shard.reset(own, chosen[index], anew[index]) for shard, own, index in jobs])
 
     def step(self, actions: Array) -> StepResult:
         """`BatchedEnv.step` of all shards, one after another."""

@@ -51,6 +51,8 @@ class TrainingSettings:
     """Latest checkpoints that are kept; the best is kept besides."""
     curriculum: bool = False
     """Draw easy tasks first, and harder ones as returns after adaptation rise; of families that have a difficulty."""
+    reveal_task: bool = False
+    """Whether observations carry the task's parameters, here and in evaluation: an oracle, to be compared with."""
     evaluate_every: int = 0
     """Iterations between evaluations on held-out tasks. 0: at the end only."""
 

@@ -47,8 +47,10 @@ class RecordingEnv(BatchedEnv):
         self.trajectories: list[list[Array]] = []
         """[nq] at the start and after each sound step, one list an episode."""
 
-    def reset(self, rngs: Sequence[np.random.Generator], envs: Array | None = None) -> Array:
-        observations = super().reset(rngs, envs)
+    def reset(
+        self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
+    ) -> Array:
+        observations = super().reset(rngs, envs, trials)
         if envs is None or envs[0, 0]:
             self.trajectories.append([self.batch.qpos[0].copy()])
         return observations

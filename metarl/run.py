@@ -19,6 +19,7 @@ from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_file
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import keep_files, make_family
+from metarl.envs.reveal import reveal
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 from metarl.trial import torch_stream
 
@@ -73,6 +74,8 @@ def build(config: RunConfig, device: str | None = None) -> tuple[TaskFamily, Age
     config.validate()
     with usage_errors("family"):
         family = make_family(config.family)
+    if config.training.reveal_task:
+        family = reveal(family)
     with usage_errors("evaluation.split"):
         family.require_split(config.evaluation.split)
     torch_device = resolve_device(device or config.training.device)

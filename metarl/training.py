@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from metarl.agents.agent import MetaLearner, Sb3Learner
 from metarl.checkpoint import CheckpointStore
 from metarl.config import RunConfig, config_to_dict
+from metarl.envs.family import Task
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError
-from metarl.evaluation import evaluate, evaluate_agent
+from metarl.evaluation import evaluate, evaluate_agent, mean_of_sound
 from metarl.interrupt import stop_on_sigterm
 from metarl.progress import Progress
 from metarl.provenance import cores
@@ -56,12 +59,12 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
         if curriculum is not None and state.get("curriculum"):  # it may have been asked for at the resumption only
             curriculum.load_state_dict(state["curriculum"])
     run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps, curriculum)
-    env = ShardedEnv(family, t.tasks, t.envs_per_task, t.threads)
+    sampler = make_sampler(run)
     with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
         with Progress(total=t.iterations, start=counters.iteration) as progress, stop_on_sigterm() as stop:
             stopping = False
             while counters.iteration < t.iterations and not stopping:
-                metrics = iterate(run, env, counters)
+                metrics = iterate(run, sampler, counters)
                 if t.evaluate_every and counters.iteration % t.evaluate_every == 0:
                     metrics |= evaluate_agent(agent, family, config.evaluation, t.threads).scalars
                 tracker.log(metrics)
@@ -83,44 +86,122 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
     return run
 
 
-def iterate(run: Run, env: ShardedEnv, counters: Counters) -> dict[str, float]:
-    """One outer step on fresh tasks; advances the counters and returns the iteration's metrics."""
-    t = run.config.training
-    began, faults_before = time.perf_counter(), env.num_faults
-    key = counters.iteration
+class Outcome(NamedTuple):
+    """What an iteration's envs and agent have done. K shots, M tasks."""
+
+    returns: np.ndarray
+    """[K, M] mean over the task's sound episodes; NaN where it has none."""
+    terms: dict[str, float]
+    """Each weighted reward term summed over an episode, by name: mean over the last shot."""
+    env_steps: int
+    collect_s: float
+    update_s: float
+    metrics: dict[str, float]
+    """The agent's own."""
+
+
+class TrialSampler:
+    """Plays trials for an agent that learns from them."""
+
+    def __init__(self, run: Run) -> None:
+        t = run.config.training
+        self.run, self.env = run, ShardedEnv(run.family, t.tasks, t.envs_per_task, t.threads)
+
+    @property
+    def num_faults(self) -> int:
+        return self.env.num_faults
+
+    def iterate(self, agent: MetaLearner, tasks: Sequence[Task], key: int) -> Outcome:
+        """A trial on the tasks, and an outer step on it."""
+        t = self.run.config.training
+        began = time.perf_counter()
+        self.env.set_tasks(tasks)
+        result = run_trial(self.env, agent, streams(t.seed, "rollouts", key, t.tasks), t.adaptations)
+        collected = time.perf_counter()
+        metrics = agent.meta_update(result.trial, torch_stream(t.seed, "update", key))
+        ended = time.perf_counter()
+        rollouts = result.trial.rollouts
+        returns = np.stack([rollout.episode_returns().nanmean(1).numpy() for rollout in rollouts])
+        terms = {name: float(np.nanmean(sums)) for name, sums in result.reward_terms[-1].items()}
+        steps = sum(int(rollout.valid.sum()) for rollout in rollouts)
+        return Outcome(returns, terms, steps, collected - began, ended - collected, metrics)
+
+
+class VecEnvSampler:
+    """Lends its envs to an agent that steps them itself."""
+
+    def __init__(self, run: Run, reads_trials: bool) -> None:
+        from metarl.envs.vec_env import TaskVecEnv
+
+        t = run.config.training
+        self.run = run
+        self.env = TaskVecEnv(
+            run.family, t.tasks, t.envs_per_task, t.threads, shots=t.adaptations + 1 if reads_trials else 0
+        )
+
+    @property
+    def num_faults(self) -> int:
+        return self.env.num_faults
+
+    def iterate(self, agent: Sb3Learner, tasks: Sequence[Task], key: int) -> Outcome:
+        """An episode, or a trial, in every env, with the agent's updates meanwhile."""
+        t = self.run.config.training
+        self.env.set_tasks(tasks)
+        self.env.use(streams(t.seed, "rollouts", key, t.tasks))
+        metrics = agent.learn(self.env, self.env.trial_steps, torch_stream(t.seed, "update", key))
+        episodes = self.env.episodes
+        shots = max(self.env.shots, 1)
+        totals: list[list[list[float]]] = [[[] for _ in range(t.tasks)] for _ in range(shots)]
+        for episode in episodes:
+            if not math.isnan(episode.total):
+                totals[episode.shot][episode.task].append(episode.total)
+        returns = np.array([[np.mean(own) if own else math.nan for own in shot] for shot in totals])
+        last = [episode.terms for episode in episodes if episode.shot == shots - 1 and not math.isnan(episode.total)]
+        terms = {
+            name: float(np.mean([own[name] for own in last])) if last else math.nan for name in self.run.family.rewards
+        }
+        collect_s, update_s = metrics.pop("time/collect"), metrics.pop("time/update")
+        return Outcome(returns, terms, self.env.num_steps, collect_s, update_s, metrics)
+
+
+def make_sampler(run: Run) -> TrialSampler | VecEnvSampler:
+    """What plays for the run's agent."""
+    return VecEnvSampler(run, run.agent.reads_trials) if isinstance(run.agent, Sb3Learner) else TrialSampler(run)
+
+
+def iterate(run: Run, sampler: Any, counters: Counters) -> dict[str, float]:
+    """One iteration on fresh tasks; advances the counters and returns the iteration's metrics."""
+    t, key, faults_before = run.config.training, counters.iteration, sampler.num_faults
     rng = stream(t.seed, "tasks", key)
-    env.set_tasks(run.curriculum.sample(t.tasks, rng) if run.curriculum else run.family.sample(t.tasks, rng, "train"))
-    result = run_trial(env, run.agent, streams(t.seed, "rollouts", key, t.tasks), t.adaptations)
-    collected = time.perf_counter()
-    agent_metrics = run.agent.meta_update(result.trial, torch_stream(t.seed, "update", key))
-    ended = time.perf_counter()
-    rollouts = result.trial.rollouts
-    steps = sum(int(rollout.valid.sum()) for rollout in rollouts)
+    began = time.perf_counter()
+    tasks = run.curriculum.sample(t.tasks, rng) if run.curriculum else run.family.sample(t.tasks, rng, "train")
+    outcome = sampler.iterate(run.agent, tasks, key)
+    took = time.perf_counter() - began
     counters.iteration += 1
-    if steps == 0:
+    if outcome.env_steps == 0:
         raise RunError(
             f"iteration {counters.iteration}: MuJoCo flagged every simulation, there is nothing to learn from; start a "
             "new run with smaller step sizes of the agent, or with narrower ranges of the family"
         )
-    counters.env_steps += steps
+    counters.env_steps += outcome.env_steps
     run.iteration, run.env_steps = counters.iteration, counters.env_steps
     levels = run.curriculum.metrics() if run.curriculum else {}  # of the tasks at hand
     if run.curriculum:
-        run.curriculum.update(env.tasks, rollouts[-1].episode_returns().nanmean(1).numpy())
-    before, after = (float(rollouts[k].episode_returns().nanmean()) for k in (0, -1))
+        run.curriculum.update(tasks, outcome.returns[-1])
+    before, after = (float(mean_of_sound(outcome.returns[k])) for k in (0, -1))
     return {
         "iteration": counters.iteration,
         "env_steps": counters.env_steps,
-        "env_steps_per_s": steps / (ended - began),
+        "env_steps_per_s": outcome.env_steps / took,
         "return/before": before,
         "return/after": after,
         "gain": after - before,
-        "faults": env.num_faults - faults_before,
-        **{f"reward/{name}": float(np.nanmean(sums)) for name, sums in result.reward_terms[-1].items()},
-        "time/collect": collected - began,
-        "time/update": ended - collected,
+        "faults": sampler.num_faults - faults_before,
+        **{f"reward/{name}": value for name, value in outcome.terms.items()},
+        "time/collect": outcome.collect_s,
+        "time/update": outcome.update_s,
         **{f"curriculum/{name}": value for name, value in levels.items()},
-        **{f"agent/{name}": value for name, value in agent_metrics.items()},
+        **{f"agent/{name}": value for name, value in outcome.metrics.items()},
     }
 
 

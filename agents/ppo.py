@@ -1,0 +1,233 @@
+"""PPO of Stable-Baselines3 as a baseline: one policy for all tasks, and what fine-tuning makes of it on a new one.
+
+Multi-task pretraining followed by fine-tuning is what meta-learning has to beat (Mandi 2022, Zhao 2022). One run
+serves three baselines, by `adaptation`: domain randomisation, fine-tuning, and training from scratch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.utils import FloatSchedule
+from torch import Tensor, nn
+
+from metarl.agents import numerics
+from metarl.agents.agent import Rollout
+from metarl.agents.moments import INPUT_CLIP
+from metarl.agents.sb3 import EPSILON, Sb3Agent, standardise
+from metarl.agents.settings import PpoSettings
+
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A policy that PPO has taken steps with on one task, and the normalisers that it reads and learns by."""
+
+    policy: ActorCriticPolicy
+    """With its optimiser."""
+    inputs: RunningMeanStd
+    returns: RunningMeanStd
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The actors of M tuned policies as one: log_std [M, 1, act], mean and var of the normalisers [M, 1, obs]."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    """Weights [M, in, out] and biases [M, 1, out]."""
+    log_std: Tensor
+    mean: Tensor
+    var: Tensor
+
+
+@dataclass(frozen=True)
+class PpoBelief:
+    """The policy of each task."""
+
+    num_tasks: int
+    tuned: tuple[Tuned, ...] = ()
+    """One a task; empty where all still act by the same policy."""
+    stack: Stack | None = None
+    shots: int = 0
+    """Shots that were learned from."""
+
+
+class Shot:
+    """The data of one task's shot as SB3's PPO reads a rollout buffer. B steps."""
+
+    def __init__(self, samples: RolloutBufferSamples, minibatches: int, generator: torch.Generator) -> None:
+        self.samples = samples
+        self.values, self.returns = samples.old_values.numpy(), samples.returns.numpy()
+        self._minibatches, self._generator = minibatches, generator
+
+    def get(self, batch_size: int | None = None) -> Iterator[RolloutBufferSamples]:
+        """A pass in minibatches, in an order of the shot's own: PPO's buffer draws from NumPy's global generator."""
+        order = torch.randperm(len(self.values), generator=self._generator)
+        for chosen in order.tensor_split(min(self._minibatches, max(len(order) // 2, 1))):
+            yield RolloutBufferSamples(*(x[chosen] for x in self.samples[:6]))
+
+
+class Ppo(Sb3Agent):
+    """PPO behind the Agent protocol: see `metarl.agents.agent.Sb3Learner`."""
+
+    settings: PpoSettings
+
+    def __init__(
+        self,
+        settings: PpoSettings,
+        observation_size: int,
+        action_size: int,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        options = {
+            "net_arch": list(settings.hidden_sizes),
+            "activation_fn": ACTIVATIONS[settings.activation],
+        }
+        super().__init__(PPO, ActorCriticPolicy, settings, observation_size, action_size, options, generator, device)
+        self._untrained = copy.deepcopy(self.model.policy)
+
+    def steps_between(self, steps: int) -> int:
+        return min(self.settings.steps, steps)
+
+    def make_buffer(self, steps: int, num_envs: int) -> RolloutBuffer:
+        model, s = self.model, self.settings
+        spaces = (model.observation_space, model.action_space)
+        return RolloutBuffer(steps, *spaces, self.device, s.gae_lambda, s.discount, num_envs)
+
+    def begin(self, num_tasks: int, envs_per_task: int) -> PpoBelief:
+        """All tasks act by the same policy: the trained one, or the untrained one to train from scratch."""
+        return PpoBelief(num_tasks)
+
+    @torch.no_grad()
+    def act(self, belief: PpoBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, PpoBelief]:
+        """Means plus noise times standard deviation, [M, N, act]."""
+        if belief.stack is not None:
+            stack, activate = belief.stack, ACTIVATIONS[self.settings.activation]()
+            means, log_std = self._read(observations, stack.mean, stack.var), stack.log_std
+            for k, (weights, biases) in enumerate(stack.layers):
+                means = torch.baddbmm(biases, activate(means) if k else means, weights)
+        else:
+            first = self._first()
+            moments = first.inputs
+            x = self._read(observations, *(torch.as_tensor(v) for v in (moments.mean, moments.var)))
+            means, log_std = actor(first.policy)(x), first.policy.log_std
+        return means if noise is None else means + log_std.exp() * noise.to(self.device), belief
+
+    def observe(self, belief: PpoBelief, rewards: Tensor, ended: Tensor) -> PpoBelief:
+        return belief
+
+    def adapt(self, belief: PpoBelief, rollout: Rollout) -> PpoBelief:
+        """PPO steps on the shot, for each task apart; none for domain randomisation."""
+        if self.settings.adaptation == "none":
+            return belief
+        before = belief.tuned or (self._first(),) * belief.num_tasks
+        tuned = [self._tune(own, rollout.slice_tasks(slice(m, m + 1)), belief.shots) for m, own in enumerate(before)]
+        return self._belief(tuned, belief.shots + 1)
+
+    def join(self, beliefs: Sequence[PpoBelief], order: Tensor) -> PpoBelief:
+        """One belief about all their tasks; order [M]: the place of each task in the sequence of theirs."""
+        tuned = [own for belief in beliefs for own in belief.tuned]
+        if not tuned:
+            return PpoBelief(len(order))
+        return self._belief([tuned[i] for i in order.tolist()], beliefs[0].shots)
+
+    def _first(self) -> Tuned:
+        """What acts before any shot."""
+        if self.settings.adaptation == "scratch":
+            return Tuned(self._untrained, RunningMeanStd(shape=self.input_moments.mean.shape), RunningMeanStd(shape=()))
+        return Tuned(self.model.policy, self.input_moments, self.return_moments)
+
+    def _read(self, observations: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        observations = observations.to(self.device)
+        if not self.settings.normalise_input:
+            return observations
+        scaled = (observations - mean.to(self.device)) / (var.to(self.device) + EPSILON).sqrt()
+        return scaled.clamp(-INPUT_CLIP, INPUT_CLIP).float()
+
+    def _belief(self, tuned: Sequence[Tuned], shots: int) -> PpoBelief:
+        linear = zip(*([x for x in actor(own.policy) if isinstance(x, nn.Linear)] for own in tuned), strict=True)
+        layers = tuple(
+            (torch.stack([x.weight.detach().T for x in own]), torch.stack([x.bias.detach() for x in own])[:, None])
+            for own in linear
+        )
+        moments = (
+            torch.stack([torch.as_tensor(getattr(o.inputs, x)) for o in tuned])[:, None] for x in ("mean", "var")
+        )
+        log_std = torch.stack([own.policy.log_std.detach() for own in tuned])[:, None]
+        stack = Stack(layers, log_std, *moments)
+        return PpoBelief(len(tuned), tuple(tuned), stack, shots)
+
+    def _tune(self, before: Tuned, rollout: Rollout, shots: int) -> Tuned:
+        """The policy after PPO's passes over one task's shot; the one before stays as it is."""
+        s = self.settings
+        tuned = self._copy(before)
+        chosen = rollout.valid.flatten()
+        if not chosen.any():  # MuJoCo flagged every simulation
+            return tuned
+        if s.adaptation == "scratch":  # nobody has seen this task, or any: the normalisers learn from it too
+            tuned.inputs.update(rollout.observations.flatten(0, 2)[chosen].numpy().astype(np.float64))
+            tuned.returns.update(self._returns(rollout).flatten()[chosen].numpy().astype(np.float64))
+        generator = torch.Generator().manual_seed(shots)
+        tuner = copy.copy(self.model)  # of the algorithm, its settings only: shards adapt in threads of their own
+        tuner.policy, tuner.n_epochs, tuner._n_updates = tuned.policy, s.adaptation_epochs, 0
+        tuner.rollout_buffer = Shot(self._samples(tuned, rollout), s.adaptation_minibatches, generator)
+        tuner.lr_schedule = FloatSchedule(s.adaptation_lr)
+        tuner.set_logger(Logger(folder=None, output_formats=[]))
+        tuner.train()
+        tuned.policy.set_training_mode(False)
+        return tuned
+
+    def _copy(self, tuned: Tuned) -> Tuned:
+        policy = copy.deepcopy(self._untrained)  # a policy that has acted holds a distribution that cannot be copied
+        policy.load_state_dict(tuned.policy.state_dict())
+        policy.optimizer.load_state_dict(
+            copy.deepcopy(tuned.policy.optimizer.state_dict())
+        )  # it takes them as they are
+        return Tuned(policy, copy.deepcopy(tuned.inputs), copy.deepcopy(tuned.returns))
+
+    def _returns(self, rollout: Rollout) -> Tensor:
+        ended = rollout.terminated | rollout.truncated | ~rollout.valid
+        return numerics.discounted_returns(rollout.rewards, ended, self.settings.discount)
+
+    @torch.no_grad()
+    def _samples(self, tuned: Tuned, rollout: Rollout) -> RolloutBufferSamples:
+        """The steps that were taken, with advantages; the value at a time limit is bootstrapped, as SB3 does."""
+        s, policy = self.settings, tuned.policy
+        x, final = rollout.observations, rollout.final_observations
+        if s.normalise_input:
+            x, final = standardise(x, tuned.inputs), standardise(final, tuned.inputs)
+        rewards = rollout.rewards
+        if s.normalise_reward:
+            scale = float(np.sqrt(tuned.returns.var + EPSILON))
+            rewards = (rewards / scale).clamp(-INPUT_CLIP, INPUT_CLIP)
+        shape = rewards.shape
+        values = policy.predict_values(x.flatten(0, 2).to(self.device)).view(shape).cpu()
+        after = policy.predict_values(final.flatten(0, 1).to(self.device)).view(shape[1:]).cpu()
+        ended = rollout.terminated | rollout.truncated | ~rollout.valid
+        following = torch.cat([values[1:], torch.zeros_like(values[:1])]) * ~ended
+        following = torch.where(rollout.truncated, after.expand(shape), following)
+        advantages = numerics.gae(rewards, values, following, ended, s.discount, s.gae_lambda)
+        chosen = rollout.valid.flatten()
+        observations, actions = x.flatten(0, 2)[chosen], rollout.actions.flatten(0, 2)[chosen]
+        _, likelihoods, _ = policy.evaluate_actions(observations.to(self.device), actions.to(self.device))
+        taken, before = advantages.flatten()[chosen], values.flatten()[chosen]
+        samples = (observations, actions, before, likelihoods, taken, before + taken)
+        return RolloutBufferSamples(*(x.to(self.device) for x in samples))
+
+
+def actor(policy: Any) -> nn.Sequential:
+    """Observation -> mean of the action."""
+    return nn.Sequential(*policy.mlp_extractor.policy_net, policy.action_net)

@@ -1,0 +1,223 @@
+"""What the agents of Stable-Baselines3 share: a model without an env of its own, its normalisers, its randomness."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.utils import FloatSchedule
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from torch import Tensor
+
+from metarl.agents.moments import INPUT_CLIP
+from metarl.agents.settings import PpoSettings, RecurrentPpoSettings
+
+EPSILON = 1e-8
+"""VecNormalize's own."""
+LOGGED = ("approx_kl", "clip_fraction", "entropy_loss", "explained_variance", "loss", "policy_gradient_loss", "std")
+LOGGED += ("value_loss",)
+"""What SB3 logs of an update, and we with it."""
+LEAST_ONE = ("adaptation_epochs", "adaptation_minibatches", "steps", "epochs", "minibatches", "hidden_size")
+POSITIVE = ("adaptation_lr", "initial_std", "lr", "lr_end", "clip", "max_gradient_norm")
+SHARES = ("discount", "gae_lambda")
+NOT_NEGATIVE = ("lr_decay_updates", "target_kl", "entropy_weight", "value_weight")
+"""Ranges of the settings."""
+
+
+@contextlib.contextmanager
+def global_randomness(generator: torch.Generator) -> Iterator[None]:
+    """Torch's and NumPy's global generators, which Stable-Baselines3 draws from, follow from `generator` meanwhile."""
+    seed = int(torch.randint(2**32, (), generator=generator, device=generator.device))
+    state = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
+
+
+def standardise(values: Tensor, moments: RunningMeanStd) -> Tensor:
+    """What VecNormalize makes of observations [..., size]."""
+    mean, variance = (torch.as_tensor(x, device=values.device) for x in (moments.mean, moments.var))
+    return ((values - mean) / (variance + EPSILON).sqrt()).clamp(-INPUT_CLIP, INPUT_CLIP).float()
+
+
+def moments_state(moments: RunningMeanStd) -> dict[str, Any]:
+    """Plain types and tensors."""
+    return {"mean": torch.tensor(moments.mean), "var": torch.tensor(moments.var), "count": float(moments.count)}
+
+
+def load_moments(moments: RunningMeanStd, state: dict[str, Any]) -> None:
+    """Restore what `moments_state` gave; ValueError if the size differs."""
+    if state["mean"].shape != np.shape(moments.mean):
+        raise ValueError(
+            f"the normaliser is of size {tuple(state['mean'].shape)}, this agent reads {np.shape(moments.mean)}; "
+            "build the agent with the family that it was saved with"
+        )
+    moments.mean, moments.var, moments.count = state["mean"].numpy(), state["var"].numpy(), state["count"]
+
+
+class Stopwatch(BaseCallback):
+    """Seconds spent in stepping; torch has one thread meanwhile, as two pools that spin on the same cores fight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+
+    def _on_rollout_start(self) -> None:
+        self._threads, self._began = torch.get_num_threads(), time.perf_counter()
+        torch.set_num_threads(1)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.seconds += time.perf_counter() - self._began
+        torch.set_num_threads(self._threads)
+
+
+class Sb3Agent:
+    """The learning half of an agent: a model of Stable-Baselines3 that is given an env when it learns."""
+
+    reads_trials = False
+
+    def __init__(
+        self,
+        algorithm: type[OnPolicyAlgorithm],
+        policy: type[ActorCriticPolicy],
+        settings: PpoSettings | RecurrentPpoSettings,
+        input_size: int,
+        action_size: int,
+        policy_options: dict[str, Any],
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        check(settings)
+        s = self.settings = settings
+        self.device = device
+        self.action_size = action_size
+        self.updates = 0
+        """Iterations that were learned from."""
+        self.input_moments, self.return_moments = RunningMeanStd(shape=(input_size,)), RunningMeanStd(shape=())
+        options = {
+            "learning_rate": s.lr,
+            "n_epochs": s.epochs,
+            "gamma": s.discount,
+            "gae_lambda": s.gae_lambda,
+            "clip_range": s.clip,
+            "target_kl": s.target_kl or None,
+            "ent_coef": s.entropy_weight,
+            "vf_coef": s.value_weight,
+            "max_grad_norm": s.max_gradient_norm,
+            "policy_kwargs": {"log_std_init": math.log(s.initial_std), **policy_options},
+        }
+        self.model: Any = algorithm(policy, None, device=device, _init_setup_model=False, **options)  # pyright: ignore
+        self.model.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (input_size,), np.float32)
+        self.model.action_space = gymnasium.spaces.Box(-1.0, 1.0, (action_size,), np.float32)
+        self.model.n_envs = 1
+        self.model.set_logger(Logger(folder=None, output_formats=[]))
+        with global_randomness(generator):
+            self.model._setup_model()
+
+    def learn(self, env: VecEnv, steps: int, generator: torch.Generator) -> dict[str, float]:
+        """Step every env at least `steps` times, from a reset on, with an update every so often."""
+        model, settings, watch = self.model, self.settings, Stopwatch()
+        between = self.steps_between(steps)
+        if model.env is None or model.env.unwrapped is not env or model.n_steps != between:
+            self.take_up(env, between)
+        share = min(1.0, self.updates / settings.lr_decay_updates) if settings.lr_decay_updates else 0.0
+        lr = settings.lr + share * (settings.lr_end - settings.lr)
+        model.lr_schedule = FloatSchedule(lr)
+        model._last_obs = None  # it resets the env: what an iteration computes follows from its tasks and its generator
+        total = -(-steps // between) * between * env.num_envs
+        began = time.perf_counter()
+        with global_randomness(generator):
+            model.learn(total, watch, log_interval=None, reset_num_timesteps=False)  # pyright: ignore[reportArgumentType]
+        took = time.perf_counter() - began
+        self.updates += 1
+        logged = {k.removeprefix("train/"): v for k, v in model.logger.name_to_value.items() if k.startswith("train/")}
+        metrics = {name: float(logged[name]) for name in LOGGED if name in logged}
+        return metrics | {"lr": lr, "time/collect": watch.seconds, "time/update": took - watch.seconds}
+
+    def steps_between(self, steps: int) -> int:
+        """Steps of every env between two updates, of so many in an iteration."""
+        raise NotImplementedError
+
+    def take_up(self, env: VecEnv, between: int) -> None:
+        """Learn from this env from now on, with an update every so many steps of it."""
+        model, s = self.model, self.settings
+        wrapped = VecNormalize(env, True, s.normalise_input, s.normalise_reward, INPUT_CLIP, INPUT_CLIP, s.discount)
+        wrapped.obs_rms, wrapped.ret_rms = self.input_moments, self.return_moments
+        model.action_space, model.n_envs, model.n_steps = env.action_space, env.num_envs, between
+        model.set_env(wrapped)
+        model.batch_size = max(2, -(-between * env.num_envs // s.minibatches))  # pyright: ignore[reportAttributeAccessIssue]
+        model.rollout_buffer = self.make_buffer(between, env.num_envs)
+
+    def make_buffer(self, steps: int, num_envs: int) -> RolloutBuffer:
+        """For so many steps of so many envs."""
+        raise NotImplementedError
+
+    def read(self, inputs: Tensor) -> Tensor:
+        """What the policy reads of inputs [..., input]."""
+        inputs = inputs.to(self.device)
+        return standardise(inputs, self.input_moments) if self.settings.normalise_input else inputs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training goes on from: plain types and tensors."""
+        state = {"policy": self.model.policy.state_dict(), "optimiser": self.model.policy.optimizer.state_dict()}
+        moments = {"input": moments_state(self.input_moments), "return": moments_state(self.return_moments)}
+        counters = {"updates": self.updates, "num_timesteps": self.model.num_timesteps}
+        return copy.deepcopy(state) | {"moments": moments} | counters
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave; raises ValueError if the shapes differ."""
+        policy = self.model.policy
+        require_same_shapes(policy.state_dict(), state["policy"])
+        load_moments(self.input_moments, state["moments"]["input"])
+        load_moments(self.return_moments, state["moments"]["return"])
+        policy.load_state_dict(state["policy"])
+        policy.optimizer.load_state_dict(copy.deepcopy(state["optimiser"]))
+        self.updates, self.model.num_timesteps = state["updates"], state["num_timesteps"]
+
+
+def require_same_shapes(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """ValueError, with what differs, unless a saved network is like this one."""
+    for name in ours.keys() | theirs.keys():
+        here, there = (tuple(x[name].shape) if name in x else "nothing" for x in (ours, theirs))
+        if here != there:
+            raise ValueError(
+                f"this state does not fit: {name} is {here} here and {there} in the state; build the agent with the "
+                "settings and the family that it was saved with"
+            )
+
+
+def check(settings: PpoSettings | RecurrentPpoSettings) -> None:
+    """Raise ValueError if a setting is out of its range."""
+    for field in dataclasses.fields(settings):
+        name, value = field.name, getattr(settings, field.name)
+        if name in LEAST_ONE and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+        if name in POSITIVE and not value > 0:
+            raise ValueError(f"{name} must be greater than 0, got {value}")
+        if name in SHARES and not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+        if name in NOT_NEGATIVE and value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+        if name.endswith("_sizes") and any(width < 1 for width in value):
+            raise ValueError(f"every one of {name} must be at least 1, got {value}")

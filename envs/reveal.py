@@ -1,0 +1,24 @@
+"""A family whose observations carry the task's parameters: what an oracle sees."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from metarl.envs.family import Array, State, TaskFamily
+
+
+def reveal(family: TaskFamily) -> TaskFamily:
+    """The family with the value of every parameter at the end of the observation; its tasks are the same.
+
+    Of a task that changes, it is the value at the time.
+    """
+    names = tuple(p.name for p in family.parameters)
+
+    def observe(state: State) -> Array:
+        values = np.stack([state.task[name] for name in names], axis=1)
+        return np.concatenate([family.observe(state), values], axis=1)
+
+    shown = tuple(f"task_{p.name} [{p.unit}]" for p in family.parameters)
+    return dataclasses.replace(family, observe=observe, observation_names=family.observation_names + shown)

@@ -1,0 +1,334 @@
+"""The baselines of Stable-Baselines3 behind the Agent protocol, and the VecEnv that they learn from."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecNormalize
+
+from metarl.agents.agent import Sb3Learner
+from metarl.agents.ppo import Ppo
+from metarl.agents.recurrent_ppo import RecurrentPpo
+from metarl.agents.rl2 import slots
+from metarl.agents.sb3 import global_randomness, standardise
+from metarl.agents.settings import PpoSettings, RecurrentPpoSettings
+from metarl.envs.registry import make_family
+from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.envs.sharded import ShardedEnv
+from metarl.envs.vec_env import TaskVecEnv
+from metarl.trial import run_trial, streams
+
+CPU = torch.device("cpu")
+POINT = make_family(PointGoalSettings(horizon=12))
+SMALL = PpoSettings(hidden_sizes=(8,), steps=4)
+RECURRENT = RecurrentPpoSettings(hidden_size=8, head_sizes=(8,))
+
+
+def ppo(settings: PpoSettings = SMALL, seed: int = 0) -> Ppo:
+    return Ppo(settings, POINT.observation_size, POINT.action_size, torch.Generator().manual_seed(seed), CPU)
+
+
+def recurrent(seed: int = 0) -> RecurrentPpo:
+    sizes = POINT.observation_size, POINT.action_size
+    return RecurrentPpo(RECURRENT, *sizes, torch.Generator().manual_seed(seed), CPU)
+
+
+def point_env(shots: int = 0) -> TaskVecEnv:
+    env = TaskVecEnv(POINT, 3, 2, threads=1, shots=shots)
+    env.set_tasks(POINT.sample(3, np.random.default_rng(0)))
+    env.use(streams(1, "test", 0, 3))
+    return env
+
+
+def learned(agent: Ppo | RecurrentPpo, iterations: int = 1) -> dict[str, float]:
+    env = point_env(2 if agent.reads_trials else 0)
+    metrics = {}
+    for key in range(iterations):
+        metrics = agent.learn(env, env.trial_steps, torch.Generator().manual_seed(key))
+    return metrics
+
+
+@pytest.mark.parametrize("make", [ppo, recurrent])
+class TestBoth:
+    def test_it_is_a_learner_whose_actions_are_those_of_sb3(self, make):
+        agent = make()
+        assert isinstance(agent, Sb3Learner)
+        learned(agent, 2)
+        belief = agent.begin(3, 2)
+        seen = torch.randn(3, 2, POINT.observation_size, generator=torch.Generator().manual_seed(1)).abs()
+        actions, _ = agent.act(belief, seen, None)
+        inputs = seen
+        if agent.reads_trials:
+            none = torch.zeros(3, 2)
+            inputs = slots(seen, torch.zeros(3, 2, POINT.action_size), none, none + 1, none)
+        wrapped = agent.model.get_vec_normalize_env()
+        assert isinstance(wrapped, VecNormalize)
+        normalised = wrapped.normalize_obs(inputs.flatten(0, 1).numpy())
+        predicted = agent.model.policy.predict(normalised, deterministic=True)[0]
+        np.testing.assert_allclose(actions.flatten(0, 1).clamp(*_bounds(agent)).numpy(), predicted, atol=1e-5)
+
+    def test_the_same_generator_gives_the_same_policy_and_leaves_the_global_ones_alone(self, make):
+        torch.manual_seed(7)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+        first, second = make(), make()
+        for agent in (first, second):
+            learned(agent, 2)
+        for name, tensor in first.model.policy.state_dict().items():
+            torch.testing.assert_close(tensor, second.model.policy.state_dict()[name], rtol=0, atol=0)
+        assert torch.equal(before[0], torch.get_rng_state())
+        np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+    def test_it_goes_on_from_its_state(self, make):
+        whole, first, second = make(), make(), make(seed=5)
+        for agent in (whole, first):
+            learned(agent, 1)
+        second.load_state_dict(first.state_dict())
+        for agent in (whole, second):
+            env = point_env(2 if agent.reads_trials else 0)
+            agent.learn(env, env.trial_steps, torch.Generator().manual_seed(1))
+        for name, tensor in whole.model.policy.state_dict().items():
+            torch.testing.assert_close(tensor, second.model.policy.state_dict()[name], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(whole.input_moments.mean, second.input_moments.mean)
+
+    def test_a_state_of_another_size_is_refused(self, make):
+        state = make().state_dict()
+        state["policy"]["log_std"] = torch.zeros(9)
+        with pytest.raises(ValueError, match=r"log_std is \(2,\) here and \(9,\) in the state"):
+            make().load_state_dict(state)
+
+
+def _bounds(agent: Ppo | RecurrentPpo) -> tuple[torch.Tensor, torch.Tensor]:
+    space = agent.model.policy.action_space
+    return torch.as_tensor(space.low), torch.as_tensor(space.high)
+
+
+def test_ppo_learns_the_point_task():
+    agent = ppo(PpoSettings(hidden_sizes=(32,), lr=3e-3, steps=12))
+    env = TaskVecEnv(POINT, 8, 16, threads=1)
+    returns = []
+    for key in range(12):
+        env.set_tasks([POINT.task({"goal_x": 0.1, "goal_y": 0.1})] * 8)
+        env.use(streams(1, "test", key, 8))
+        agent.learn(env, env.trial_steps, torch.Generator().manual_seed(key))
+        returns.append(np.mean([episode.total for episode in env.episodes]))
+    assert np.mean(returns[-3:]) > returns[0] * 0.75  # returns are negative
+
+
+def test_the_learning_rate_falls_as_asked():
+    agent = ppo(dataclasses.replace(SMALL, lr=4e-3, lr_decay_updates=2, lr_end=2e-3))
+    env = point_env()
+    rates = [agent.learn(env, 12, torch.Generator().manual_seed(k))["lr"] for k in range(4)]
+    assert rates == pytest.approx([4e-3, 3e-3, 2e-3, 2e-3])
+    assert agent.model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(2e-3)
+
+
+class TestAdaptation:
+    def trial(self, adaptation: str, adaptations: int = 1, agent: Ppo | None = None):
+        settings = dataclasses.replace(SMALL, adaptation=adaptation)
+        agent = agent or ppo(settings)
+        env = ShardedEnv(POINT, 3, 2, threads=1)
+        env.set_tasks(POINT.sample(3, np.random.default_rng(0)))
+        return agent, run_trial(env, agent, streams(1, "test", 0, 3), adaptations)
+
+    def test_domain_randomisation_makes_nothing_of_a_shot(self):
+        agent, result = self.trial("none")
+        before = result.trial.beliefs[0]
+        assert result.trial.beliefs[1] == before == agent.begin(3, 2)
+
+    def test_a_fine_tuned_policy_is_ppos_on_that_shot(self):
+        """Against SB3's own PPO.train on its own rollout buffer, filled with the same episode, in one minibatch."""
+        one = dataclasses.replace(
+            SMALL, adaptation="fine_tune", adaptation_minibatches=1, adaptation_epochs=3, normalise_reward=False
+        )
+        agent = ppo(one)
+        learned(agent)
+        _, result = self.trial("fine_tune", agent=agent)
+        rollout, tuned = result.trial.rollouts[0], result.trial.beliefs[1].tuned[1]
+        model = PPO(
+            "MlpPolicy",
+            point_env(),
+            n_steps=12,
+            batch_size=24,
+            n_epochs=3,
+            learning_rate=one.adaptation_lr,
+            vf_coef=one.value_weight,
+            max_grad_norm=one.max_gradient_norm,
+            policy_kwargs={"net_arch": [8]},
+            device="cpu",
+        )
+        model.n_envs = 2
+        model._setup_model()
+        model.policy.load_state_dict(agent.model.policy.state_dict())
+        model.policy.optimizer.load_state_dict(copy.deepcopy(agent.model.policy.optimizer.state_dict()))
+        x = standardise(rollout.observations[:, 1], agent.input_moments)
+        final = standardise(rollout.final_observations[1], agent.input_moments)
+        for t in range(12):
+            with torch.no_grad():
+                values, log_likelihoods, _ = model.policy.evaluate_actions(x[t], rollout.actions[t, 1])
+            rewards = rollout.rewards[t, 1].numpy().copy()
+            if t == 11:
+                rewards += one.discount * model.policy.predict_values(final)[:, 0].detach().numpy()
+            model.rollout_buffer.add(
+                x[t].numpy(), rollout.actions[t, 1].numpy(), rewards, np.full(2, t == 0), values, log_likelihoods
+            )
+        model.rollout_buffer.compute_returns_and_advantage(torch.zeros(2), np.ones(2, dtype=bool))
+        model.set_logger(agent.model.logger)
+        model.train()
+        for name, tensor in model.policy.state_dict().items():
+            torch.testing.assert_close(tuned.policy.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+            changed = not torch.equal(tensor, agent.model.policy.state_dict()[name])
+            assert changed == result.trial.rollouts[0].valid.all()
+
+    def test_stacked_policies_act_as_each_alone(self):
+        agent, result = self.trial("fine_tune", 2)
+        belief = result.trial.beliefs[2]
+        seen = torch.rand(3, 2, POINT.observation_size)
+        actions, _ = agent.act(belief, seen, None)
+        for m, own in enumerate(belief.tuned):
+            x = standardise(seen[m], own.inputs)
+            torch.testing.assert_close(actions[m], own.policy.get_distribution(x).distribution.mean)
+
+    def test_scratch_forgets_training_and_the_trained_policy_stays_as_it_was(self):
+        trained = ppo(dataclasses.replace(SMALL, adaptation="scratch"))
+        untrained = ppo(dataclasses.replace(SMALL, adaptation="scratch"))
+        learned(trained)
+        state = {k: v.clone() for k, v in trained.model.policy.state_dict().items()}
+        results = [self.trial("scratch", agent=agent)[1] for agent in (trained, untrained)]
+        ours, fresh = (torch.cat([r.actions for r in result.trial.rollouts]) for result in results)
+        torch.testing.assert_close(ours, fresh, rtol=0, atol=0)
+        assert all(torch.equal(state[k], v) for k, v in trained.model.policy.state_dict().items())
+        inputs = results[0].trial.beliefs[1].tuned[0].inputs
+        own = results[0].trial.rollouts[0].observations[:, 0].flatten(0, 1).double().numpy()
+        np.testing.assert_allclose(inputs.mean, own.mean(0), rtol=1e-3, atol=1e-4)
+
+
+class TestVecEnv:
+    def test_it_is_a_vec_env_that_sb3_trains_on(self):
+        env = TaskVecEnv(make_family(HalfCheetahVelocitySettings(horizon=10)), 2, 3, threads=1)
+        model = PPO("MlpPolicy", env, n_steps=25, batch_size=50, n_epochs=1, device="cpu").learn(150)
+        assert model.num_timesteps == 150
+        assert [info["l"] for info in model.ep_info_buffer or []] == [10] * 12
+
+    def test_what_ends_is_told_as_sb3_expects(self):
+        family = dataclasses.replace(
+            make_family(HalfCheetahMassSettings(horizon=8)),
+            terminate=lambda state: (state.steps == 3) & (np.arange(len(state.steps)) == 1),
+        )
+        env = TaskVecEnv(family, 2, 2, threads=1)
+        env.use(streams(1, "test", 0, 2))
+        reference = ShardedEnv(family, 2, 2, threads=1, at_once=1)
+        assert (env.reset() == reference.reset(streams(1, "test", 0, 2)).reshape(4, -1)).all()
+        rng = np.random.default_rng(0)
+        for t in range(8):
+            actions = rng.uniform(-1, 1, (4, family.action_size)).astype(np.float32)
+            slots_, rewards, dones, infos = env.step(actions)
+            result = reference.step(actions.reshape(2, 2, -1))
+            still = [0, 2, 3]
+            np.testing.assert_array_equal(rewards[still], result.rewards.reshape(-1)[still])
+            if t in (2, 5):
+                assert dones.tolist() == [False, True, False, False]
+                assert not infos[1]["TimeLimit.truncated"] and infos[1]["episode"]["l"] == 3
+                assert not np.array_equal(np.asarray(slots_)[1], infos[1]["terminal_observation"])
+                if t == 2:  # the reference does not begin anew
+                    np.testing.assert_array_equal(infos[1]["terminal_observation"], result.observations[0, 1])
+            elif t == 7:
+                assert dones.tolist() == [True, False, True, True]  # env 1 began anew twice, after 3 steps
+                assert all(infos[i]["TimeLimit.truncated"] for i in still)
+                np.testing.assert_array_equal(infos[3]["terminal_observation"], result.observations[1, 1])
+            else:
+                assert not dones.any() and infos == [{}] * 4
+        assert [(e.task, e.steps) for e in env.episodes] == [(0, 3), (0, 3), (0, 8), (1, 8), (1, 8)]
+        assert env.num_steps == 32
+
+    def test_a_trial_is_one_episode_and_shows_how_each_of_its_own_ended(self):
+        env = point_env(shots=2)
+        size, act = POINT.observation_size, POINT.action_size
+        slots_ = env.reset()
+        assert slots_.shape == (6, size + act + 3) and env.trial_steps == 25
+        assert (slots_[:, -3:] == [0, 1, 0]).all() and (slots_[:, size:-3] == 0).all()
+        rng, total = np.random.default_rng(0), np.zeros(6)
+        dones, infos = np.zeros(6, dtype=bool), []
+        for t in range(25):
+            actions = rng.uniform(-0.1, 0.1, (6, act)).astype(np.float32)
+            before = slots_
+            env.step_async(actions)
+            slots_, rewards, dones, infos = env.step_wait()
+            total += rewards
+            if t == 11:  # the first episode is over: its last observation, action and reward
+                np.testing.assert_array_equal(slots_[:, size:-3], actions)
+                np.testing.assert_array_equal(slots_[:, -3], rewards)
+                assert (slots_[:, -2:] == [0, 1]).all() and not dones.any()
+            elif t == 12:  # the slot after it moves nothing
+                assert (rewards == 0).all() and (slots_[:, -3:] == [0, 1, 0]).all() and not dones.any()
+                assert not np.array_equal(slots_[:, :size], before[:, :size])
+            elif t < 24:
+                assert (slots_[:, -2:] == 0).all() and not dones.any()
+        assert dones.all() and not any(info["TimeLimit.truncated"] for info in infos)
+        np.testing.assert_allclose([info["episode"]["r"] for info in infos], total, rtol=1e-5)
+        assert [e.shot for e in env.episodes] == [0] * 6 + [1] * 6
+        by_shot = np.array([e.total for e in env.episodes]).reshape(2, 6).sum(0)
+        np.testing.assert_allclose(by_shot, total, rtol=1e-5)
+
+    def test_a_trial_that_begins_anew_finds_its_task_as_it_was_at_first(self):
+        family = make_family(HalfCheetahMassSettings(horizon=6, changes=1, change_gap=(2, 3)))
+        env = TaskVecEnv(family, 1, 1, threads=1)
+        [task] = family.sample(1, np.random.default_rng(0))
+        env.set_tasks([task])
+        [parameter] = task.changes[0].values
+        seen = []
+        env.reset()
+        for _ in range(12):
+            seen.append(float(env._env.shards[0]._state.task[parameter][0]))
+            env.step(np.zeros((1, family.action_size)))
+        step = task.changes[0].step
+        expected = [task.values[parameter]] * (step + 1) + [task.changes[0].values[parameter]] * (5 - step)
+        assert seen == expected * 2
+
+
+def test_global_randomness_follows_from_the_generator_and_is_given_back():
+    draws = []
+    for seed in (1, 1, 2):
+        with global_randomness(torch.Generator().manual_seed(seed)):
+            draws.append((torch.rand(()).item(), np.random.rand()))  # noqa: NPY002
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_standardise_is_vec_normalizes():
+    moments = RunningMeanStd(shape=(3,))
+    data = np.random.default_rng(0).normal(2, 3, (50, 3))
+    moments.update(data)
+    ours = standardise(torch.as_tensor(data[:5]), moments).numpy()
+    np.testing.assert_allclose(ours, (data[:5] - data.mean(0)) / data.std(0), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"lr": 0.0}, "lr must be greater than 0, got 0"),
+        ({"discount": 1.5}, r"discount must lie in \[0, 1\], got 1.5"),
+        ({"target_kl": -1.0}, "target_kl must not be negative, got -1"),
+        ({"hidden_sizes": (8, 0)}, "every one of hidden_sizes must be at least 1"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        ppo(dataclasses.replace(SMALL, **change))
+
+
+def test_a_shot_that_mujoco_flagged_changes_nothing():
+    agent, result = TestAdaptation().trial("fine_tune", 0)
+    rollout = result.trial.rollouts[0]
+    rollout.valid[:, 0] = False
+    belief = agent.adapt(agent.begin(3, 2), rollout)
+    before = agent.model.policy.state_dict()
+    same = [all(torch.equal(before[k], v) for k, v in own.policy.state_dict().items()) for own in belief.tuned]
+    assert same == [True, False, False]
+    assert not math.isnan(float(belief.stack.log_std.sum()))
