@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import importlib
 import json
 import os
 import signal
@@ -22,7 +24,6 @@ import tyro
 
 from metarl.arguments import Arguments, flag
 from metarl.config import (
-    EvaluationSettings,
     RunConfig,
     coerce,
     load_config,
@@ -31,6 +32,7 @@ from metarl.config import (
     read_run_config,
     settings_of,
 )
+from metarl.entries import run_dir
 from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings, RobotSettings
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 
@@ -44,6 +46,7 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl train --robot MODEL --family FILE.yaml       meta-train your own robot on what the file declares
   metarl train --resume RUN                           go on with a run from its last checkpoint
   metarl evaluate RUN [overrides]                     adapt to tasks that training never saw
+  metarl evaluate RUN RUN... [--family F]             compare agents on the same tasks: gain, success, energy, oracle
   metarl render RUN [--task JSON] [--shot K]          film the policy before and after adaptation (MP4)
   metarl render --family F [overrides]                film a task without a policy
   metarl families [NAME]                              task families: parameters, units, ranges, settings
@@ -63,7 +66,6 @@ split, and what their parameters range over; without --output it is NAME.png.
 """
 
 TRAIN_OPTIONS = ("agent", "family", "robot", "config", "name", "runs_dir", "resume")
-EVALUATE_OPTIONS: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int}
 RENDER_OPTIONS: dict[str, Any] = {"task": str, "seed": int, "output": str, "seconds": float}
 RENDER_RUN_OPTIONS: dict[str, Any] = {"shot": int, "checkpoint": str, "device": Literal["auto", "cpu", "cuda"]}
 RENDER_FAMILY_OPTIONS: dict[str, Any] = {"actions": Literal["random", "zero"]}
@@ -96,22 +98,6 @@ class TrainCommand(RunConfig):
     """Folder of all runs."""
     resume: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
     """Run to go on with, from its last checkpoint."""
-
-
-@dataclass(frozen=True)
-class EvaluateCommand:
-    """Adapt a trained agent to tasks that training never saw; print and save returns, gain and intervals."""
-
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
-    """The run's folder."""
-    checkpoint: str = "last"
-    """last, best, or a checkpoint file."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Torch device of the agent; not given: the run's."""
-    threads: int = 0
-    """Threads of the simulation, 0 for all cores; not given: the run's."""
-    evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
-    """How; what is not given is as in the run's config."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +166,7 @@ def dispatch(arguments: list[str], session: Session) -> int:
     """Run the command that the first argument names."""
     commands: dict[str, Callable[[list[str], Session], int]] = {
         "train": train,
-        "evaluate": evaluate,
+        "evaluate": functools.partial(_command, "evaluate"),
         "render": render,
         "families": families,
         "robot": robot,
@@ -198,6 +184,11 @@ def dispatch(arguments: list[str], session: Session) -> int:
     return commands[arguments[0]](arguments[1:], session)
 
 
+def _command(name: str, arguments: list[str], session: Session) -> int:
+    """Run a command that has a module of its own."""
+    return importlib.import_module(f"metarl.commands.{name}").run(arguments, session)
+
+
 def train(arguments: list[str], session: Session) -> int:
     """`metarl train`."""
     config, plain = parse_train(arguments)
@@ -205,7 +196,7 @@ def train(arguments: list[str], session: Session) -> int:
 
     resume, runs_dir = plain.get("resume"), Path(plain.get("runs_dir", "runs"))
     if resume:
-        session.run_dir = _run_dir(resume, runs_dir)
+        session.run_dir = run_dir(resume, runs_dir)
     else:
         session.run_dir = run.start_run(config, runs_dir, plain.get("name"))
     trained = training.train(config, session.run_dir, resume=bool(resume))
@@ -231,33 +222,6 @@ def parse_train(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
     return config, plain
 
 
-def evaluate(arguments: list[str], session: Session) -> int:
-    """`metarl evaluate`."""
-    given = Arguments.split(arguments)
-    if given.help and not given.positionals:
-        Arguments([], {}, help=True).parse(EvaluateCommand(), {}, (), "metarl evaluate")
-    if len(given.positionals) != 1:
-        got = f", got {' '.join(given.positionals)}" if given.positionals else ""
-        raise UsageError(f"metarl evaluate takes the folder of one run (metarl evaluate runs/NAME){got}")
-    directory = _run_dir(given.positionals[0], Path("runs"))
-    config = read_run_config(directory)
-    types = EVALUATE_OPTIONS | {k: t for k, t in options(config).items() if k.startswith("evaluation.")}
-    training = config.training
-    command = EvaluateCommand(
-        str(directory), device=training.device, threads=training.threads, evaluation=config.evaluation
-    )
-    command = given.parse(command, types, (), "metarl evaluate")
-    dataclasses.replace(
-        config, evaluation=command.evaluation, training=dataclasses.replace(training, threads=command.threads)
-    ).validate()
-
-    from metarl import evaluation
-
-    session.run_dir = directory
-    evaluation.evaluate(directory, command.evaluation, command.checkpoint, command.device, command.threads)
-    return 0
-
-
 def render(arguments: list[str], session: Session) -> int:
     """`metarl render`."""
     given = Arguments.split(arguments)
@@ -276,7 +240,7 @@ def render(arguments: list[str], session: Session) -> int:
 
 
 def _render_run(given: Arguments, session: Session) -> int:
-    directory = _run_dir(given.positionals[0], Path("runs"))
+    directory = run_dir(given.positionals[0], Path("runs"))
     config = read_run_config(directory)
     settings = config.evaluation
     types = RENDER_OPTIONS | RENDER_RUN_OPTIONS | {"split": options(config)["evaluation.split"]}
@@ -436,7 +400,7 @@ def _starting_config(plain: Mapping[str, str]) -> RunConfig:
     if "resume" in plain:
         if "name" in plain:
             raise UsageError("--resume goes on in the run's own folder; leave out --name")
-        return read_run_config(_run_dir(plain["resume"], Path(plain.get("runs_dir", "runs"))))
+        return read_run_config(run_dir(plain["resume"], Path(plain.get("runs_dir", "runs"))))
     if "config" in plain:
         return load_config(Path(plain["config"]))
     if "robot" in plain or plain.get("family", "").endswith((".yaml", ".yml")):
@@ -456,11 +420,6 @@ def _own_robot(plain: Mapping[str, str]) -> RobotSettings:
             f"--robot needs --family FILE.yaml, which declares what varies{got}; metarl robot check {model} shows how"
         )
     return RobotSettings(model, declaration)
-
-
-def _run_dir(name: str, runs_dir: Path) -> Path:
-    """A run's folder by its path or its bare name."""
-    return runs_dir / name if not Path(name).exists() and (runs_dir / name).is_dir() else Path(name)
 
 
 def _fail(status: int, message: str) -> int:

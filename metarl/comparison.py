@@ -15,9 +15,10 @@ from metarl.config import EvaluationSettings, RunConfig, config_from_dict, confi
 from metarl.entries import Entry, family_settings, labels, read_entry
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
+from metarl.envs.reveal import reveal
 from metarl.envs.settings import FamilySettings
 from metarl.errors import RunError, UsageError, usage_errors
-from metarl.evaluation import EvaluationResult, draw_tasks, evaluate_agent, family_for, say, source_of, train_gap
+from metarl.evaluation import EvaluationResult, draw_tasks, evaluate_agent, say, source_of, train_gap
 from metarl.provenance import provenance
 from metarl.run import Run, load_run
 from metarl.statistics import Interval, plain, probability_of_improvement, share_interval
@@ -200,6 +201,11 @@ def checked_family(config: RunConfig) -> TaskFamily:
     return family
 
 
+def family_for(config: RunConfig, family: TaskFamily) -> TaskFamily:
+    """The family as the run's agent meets it: an oracle's observations tell the task's parameters too."""
+    return reveal(family) if config.training.reveal_task else family
+
+
 def require_fit(label: str, run: Run, family: TaskFamily) -> None:
     """UsageError, which says what differs, unless the run's agent can read and drive the family's robot."""
     where = f"{label} was trained on {run.family.name} and cannot act in {family.name}"
@@ -240,9 +246,8 @@ def _compared(
     result = evaluate_agent(run.agent, met, settings, threads, progress, tasks)
     result = replace(result, source=source_of(run))
     if settings.train_gap:
-        result = replace(result, train_gap=train_gap(run.agent, run.family, result, threads, progress))
-    oracle = getattr(run.config.training, "reveal_task", False)
-    return Compared(label, run.config.agent_name, oracle, entry.overrides, result)
+        result = replace(result, train_gap=train_gap(run, result, threads, progress))
+    return Compared(label, run.config.agent_name, run.config.training.reveal_task, entry.overrides, result)
 
 
 def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Compared]:
