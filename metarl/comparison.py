@@ -146,6 +146,8 @@ def compare(
     config = replace(first, family=family, evaluation=settings or first.evaluation)
     data = config_to_dict(config)
     data["evaluation"] |= overrides
+    if settings is None and "explore" not in overrides:
+        entries = [entry.exploring_as_trained() for entry in entries]
     return compare_entries(entries, config_from_dict(data), taken, checkpoint, device, threads, output, loaded)
 
 
@@ -174,7 +176,7 @@ def compare_entries(
         require_fit(name, run, family_for(run.config, family))
     agents = []
     for name, entry, run in zip(names, entries, runs, strict=True):
-        settings = replace(config.evaluation, **entry.evaluation_overrides)
+        settings = replace(config.evaluation, **entry.own_evaluation)
         agents.append(_compared(name, entry, run, family, settings, tasks, threads))
     agents = with_oracle_shares(agents, config.evaluation)
     comparison = Comparison(
@@ -300,6 +302,9 @@ def _notes(agents: Sequence[Compared], runs: Sequence[Run], config: RunConfig, t
         notes.append(f"the tasks' family has settings of {agents[0].label}'s training: {said}")
     for agent, run in zip(agents, runs, strict=True):
         notes += [f"{agent.label}: {note}" for note in agent.result.notes if note not in common]
+        if len({other.result.settings.explore for other in agents}) > 1:
+            how = "with" if agent.result.settings.explore else "without"
+            notes.append(f"{agent.label} acts {how} the noise of exploration, as in its own evaluation")
         if type(run.config.family) is not type(config.family):
             notes.append(f"{agent.label} was trained on another family, {run.config.family_name}")
         elif different := _differences(run.config.family, config.family):
@@ -339,5 +344,5 @@ def _warnings(agents: Sequence[Compared]) -> list[str]:
 def _new_folder(config: RunConfig) -> Path:
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     base = Path("comparisons") / f"{config.family_name}_{config.evaluation.split}_{stamp}"
-    candidates = (base, *(base.with_name(f"{base.name}_{i}") for i in itertools.count(2)))
-    return next(folder for folder in candidates if not folder.exists())
+    candidates = (base.with_name(f"{base.name}_{i}") for i in itertools.count(2))
+    return base if not base.exists() else next(folder for folder in candidates if not folder.exists())

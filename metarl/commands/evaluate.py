@@ -70,6 +70,8 @@ def run(arguments: list[str], session: Session) -> int:
     if "evaluation.split" in given.options:
         given.options["evaluation.split"] = [v.replace("-", "_") for v in given.options["evaluation.split"]]
     entries = [read_entry(text) for text in given.positionals]
+    if "evaluation.explore" not in given.options:
+        entries = [entry.exploring_as_trained() for entry in entries]
     first = entries[0].config
     settings, taken = family_settings(entries, family_name)
     own_family = family_name is None and not any(name.startswith("family.") for name in given.options)
