@@ -72,7 +72,8 @@ class TrainGap:
         """What a gap to held-out tasks means, and what to do."""
         if not (self.own and self.flagged):
             return []
-        gap = f"{abs(self.after.estimate):.4g} [{abs(self.after.low):.4g}, {abs(self.after.high):.4g}]"
+        low, high = sorted((abs(self.after.low), abs(self.after.high)))
+        gap = f"{abs(self.after.estimate):.4g} [{low:.4g}, {high:.4g}]"
         if self.after.low > 0:
             return [
                 f"the return on training tasks is higher by {gap}: the agent remembers tasks rather than adapts to "
