@@ -16,7 +16,7 @@ from metarl.envs.family import Task, TaskFamily
 from metarl.errors import RunError, usage_errors
 from metarl.outcomes import run_trials
 from metarl.provenance import provenance
-from metarl.run import Run, load_run
+from metarl.run import Run, distinct_tasks, load_run
 from metarl.statistics import (
     Array,
     Interval,
@@ -276,10 +276,9 @@ def _recovered(recovery: Array | None, samples: int, rng: np.random.Generator) -
 def training_tasks(run: Run, settings: EvaluationSettings) -> list[list[Task]]:
     """As many tasks of the run's training as are evaluated, [seed][task], none of them by the streams of these."""
     rngs = [stream(seed, "train_gap/tasks") for seed in settings.seeds]
-    training = run.config.training
-    if distinct := getattr(training, "distinct_tasks", 0):
-        fixed = run.family.sample(distinct, stream(training.seed, "tasks/distinct"), "train")
-        return [[fixed[i] for i in rng.integers(distinct, size=settings.tasks)] for rng in rngs]
+    if run.config.training.distinct_tasks:
+        fixed = distinct_tasks(run)
+        return [[fixed[i] for i in rng.integers(len(fixed), size=settings.tasks)] for rng in rngs]
     return [run.family.sample(settings.tasks, rng, "train") for rng in rngs]
 
 

@@ -161,6 +161,8 @@ def test_worst_mean_does_not_cover_less_than_it_must_of_many_tasks() -> None:
     """The worst half of 100 tasks of N(0, 1): CVaR is -phi(0) / .5 = -.79788."""
 
     def draw(rng: np.random.Generator) -> Interval:
-        return task_interval(rng.standard_normal((1, 100)), lambda v: worst_mean(v, 0.5), 200, rng)
+        interval = task_interval(rng.standard_normal((1, 100)), lambda v: worst_mean(v, 0.5), 200, rng)
+        assert interval is not None
+        return interval
 
     assert 0.92 - SPREAD < coverage(-0.79788, draw) < 0.95 + SPREAD

@@ -35,7 +35,7 @@ from metarl.evaluation import (
     training_tasks,
 )
 from metarl.outcomes import observation_spread, recovery_of
-from metarl.run import load_run, save_config
+from metarl.run import distinct_tasks, load_run, save_config
 from metarl.statistics import Interval, interquartile_mean
 from metarl.training import train
 from metarl.trial import TrialResult
@@ -299,6 +299,14 @@ def test_gap_to_training_tasks(run_dir: Path) -> None:
     far = train_gap(run, evaluate_agent(run.agent, run.family, replace(SMALL, split="ood"), 1), 1)
     assert far is not None and not far.own and far.warnings == []
     assert train_gap(run, evaluate_agent(run.agent, run.family, replace(SMALL, split="train"), 1), 1) is None
+
+
+def test_training_tasks_of_a_run_that_had_few_are_those(run_dir: Path) -> None:
+    run = load_run(run_dir)
+    run.config = replace(run.config, training=replace(run.config.training, distinct_tasks=3))
+    tasks = training_tasks(run, SMALL)
+    assert [len(drawn) for drawn in tasks] == [4, 4]
+    assert {task.id for drawn in tasks for task in drawn} <= {task.id for task in distinct_tasks(run)}
 
 
 @pytest.mark.parametrize(
