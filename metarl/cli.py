@@ -24,7 +24,6 @@ import tyro
 
 from metarl.arguments import Arguments, flag
 from metarl.config import (
-    EvaluationSettings,
     RunConfig,
     coerce,
     load_config,
@@ -33,6 +32,7 @@ from metarl.config import (
     read_run_config,
     settings_of,
 )
+from metarl.entries import run_dir
 from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings, RobotSettings
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 
@@ -46,6 +46,7 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl train --robot MODEL --family FILE.yaml       meta-train your own robot on what the file declares
   metarl train --resume RUN                           go on with a run from its last checkpoint
   metarl evaluate RUN [overrides]                     adapt to tasks that training never saw
+  metarl evaluate RUN RUN... [--family F]             compare agents on the same tasks: gain, success, energy, oracle
   metarl adapt RUN --rollouts DIR                     adapt the policy to logged episodes of a robot
   metarl export RUN [--belief FILE]                   the policy as ONNX, for a robot without metarl
   metarl watch RUN [--belief FILE]                    the policy live in MuJoCo's viewer, parameters on sliders
@@ -69,7 +70,6 @@ split, and what their parameters range over; without --output it is NAME.png.
 """
 
 TRAIN_OPTIONS = ("agent", "family", "robot", "config", "name", "runs_dir", "resume")
-EVALUATE_OPTIONS: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int}
 RENDER_OPTIONS: dict[str, Any] = {"task": str, "seed": int, "output": str, "seconds": float}
 RENDER_RUN_OPTIONS: dict[str, Any] = {"shot": int, "checkpoint": str, "device": Literal["auto", "cpu", "cuda"]}
 RENDER_FAMILY_OPTIONS: dict[str, Any] = {"actions": Literal["random", "zero"]}
@@ -102,24 +102,6 @@ class TrainCommand(RunConfig):
     """Folder of all runs."""
     resume: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
     """Run to go on with, from its last checkpoint."""
-
-
-@dataclass(frozen=True)
-class EvaluateCommand:
-    """Adapt a trained agent to tasks that training never saw; print and save returns, gain and intervals."""
-
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
-    """The run's folder."""
-    checkpoint: str = "last"
-    """last, best, or a checkpoint file."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Torch device of the agent; not given: the run's."""
-    threads: int = 0
-    """Threads of the simulation, 0 for all cores; not given: the run's."""
-    log_rollouts: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder to write the episodes to, a folder for each robot in it, as `metarl adapt` reads them."""
-    evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
-    """How; what is not given is as in the run's config."""
 
 
 @dataclass(frozen=True)
@@ -188,14 +170,14 @@ def dispatch(arguments: list[str], session: Session) -> int:
     """Run the command that the first argument names."""
     commands: dict[str, Callable[[list[str], Session], int]] = {
         "train": train,
-        "evaluate": evaluate,
+        "evaluate": functools.partial(_command, "evaluate"),
         "adapt": functools.partial(_command, "adapt"),
         "export": functools.partial(_command, "export"),
         "watch": functools.partial(_command, "watch"),
         "render": render,
         "families": families,
         "robot": robot,
-        "sweep": sweep,
+        "sweep": functools.partial(_command, "sweep"),
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -222,7 +204,7 @@ def train(arguments: list[str], session: Session) -> int:
 
     resume, runs_dir = plain.get("resume"), Path(plain.get("runs_dir", "runs"))
     if resume:
-        session.run_dir = _run_dir(resume, runs_dir)
+        session.run_dir = run_dir(resume, runs_dir)
     else:
         session.run_dir = run.start_run(config, runs_dir, plain.get("name"))
     trained = training.train(config, session.run_dir, resume=bool(resume))
@@ -248,41 +230,6 @@ def parse_train(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
     return config, plain
 
 
-def evaluate(arguments: list[str], session: Session) -> int:
-    """`metarl evaluate`."""
-    given = Arguments.split(arguments)
-    if given.help and not given.positionals:
-        Arguments([], {}, help=True).parse(EvaluateCommand(), {}, (), "metarl evaluate")
-    if len(given.positionals) != 1:
-        got = f", got {' '.join(given.positionals)}" if given.positionals else ""
-        raise UsageError(f"metarl evaluate takes the folder of one run (metarl evaluate runs/NAME){got}")
-    directory = _run_dir(given.positionals[0], Path("runs"))
-    config = read_run_config(directory)
-    log_rollouts = given.take(("log_rollouts",)).get("log_rollouts")
-    types = EVALUATE_OPTIONS | {k: t for k, t in options(config).items() if k.startswith("evaluation.")}
-    training = config.training
-    command = EvaluateCommand(
-        str(directory), device=training.device, threads=training.threads, evaluation=config.evaluation
-    )
-    command = given.parse(command, types, (), "metarl evaluate")
-    dataclasses.replace(
-        config, evaluation=command.evaluation, training=dataclasses.replace(training, threads=command.threads)
-    ).validate()
-
-    from metarl import evaluation
-
-    session.run_dir = directory
-    evaluation.evaluate(
-        directory,
-        command.evaluation,
-        command.checkpoint,
-        command.device,
-        command.threads,
-        Path(log_rollouts) if log_rollouts else None,
-    )
-    return 0
-
-
 def render(arguments: list[str], session: Session) -> int:
     """`metarl render`."""
     given = Arguments.split(arguments)
@@ -301,7 +248,7 @@ def render(arguments: list[str], session: Session) -> int:
 
 
 def _render_run(given: Arguments, session: Session) -> int:
-    directory = _run_dir(given.positionals[0], Path("runs"))
+    directory = run_dir(given.positionals[0], Path("runs"))
     config = read_run_config(directory)
     settings = config.evaluation
     types = RENDER_OPTIONS | RENDER_RUN_OPTIONS | {"split": options(config)["evaluation.split"]}
@@ -451,13 +398,6 @@ def robot(arguments: list[str], session: Session) -> int:
         return 0 if show_robot(given.positionals[1], declaration) else 2
 
 
-def sweep(arguments: list[str], session: Session) -> int:
-    """`metarl sweep`."""
-    from metarl.commands import sweep
-
-    return sweep.run(arguments, session)
-
-
 def _starting_config(plain: Mapping[str, str]) -> RunConfig:
     """What the overrides start from: a run's config, a file's, or a preset."""
     sources = [name for name in ("resume", "config") if name in plain]
@@ -468,7 +408,7 @@ def _starting_config(plain: Mapping[str, str]) -> RunConfig:
     if "resume" in plain:
         if "name" in plain:
             raise UsageError("--resume goes on in the run's own folder; leave out --name")
-        return read_run_config(_run_dir(plain["resume"], Path(plain.get("runs_dir", "runs"))))
+        return read_run_config(run_dir(plain["resume"], Path(plain.get("runs_dir", "runs"))))
     if "config" in plain:
         return load_config(Path(plain["config"]))
     if "robot" in plain or plain.get("family", "").endswith((".yaml", ".yml")):
@@ -488,11 +428,6 @@ def _own_robot(plain: Mapping[str, str]) -> RobotSettings:
             f"--robot needs --family FILE.yaml, which declares what varies{got}; metarl robot check {model} shows how"
         )
     return RobotSettings(model, declaration)
-
-
-def _run_dir(name: str, runs_dir: Path) -> Path:
-    """A run's folder by its path or its bare name."""
-    return runs_dir / name if not Path(name).exists() and (runs_dir / name).is_dir() else Path(name)
 
 
 def _fail(status: int, message: str) -> int:

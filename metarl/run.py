@@ -19,12 +19,12 @@ from metarl.beliefs import load_belief
 from metarl.checkpoint import CheckpointError, CheckpointStore, write
 from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.envs.curriculum import Curriculum
-from metarl.envs.family import TaskFamily
+from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 from metarl.robot import Explore, RobotInterface
-from metarl.trial import torch_stream
+from metarl.trial import stream, torch_stream
 
 if TYPE_CHECKING:
     from metarl.evaluation import EvaluationResult
@@ -120,6 +120,12 @@ def make_curriculum(config: RunConfig, family: TaskFamily) -> Curriculum | None:
         return Curriculum(family) if config.training.curriculum else None
 
 
+def distinct_tasks(run: Run) -> list[Task]:
+    """The fixed set of tasks of a run that trains on one; it follows from the run's seed."""
+    t = run.config.training
+    return run.family.sample(t.distinct_tasks, stream(t.seed, "tasks/distinct"), "train")
+
+
 def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
     """Make the folder of a new run; without a name it is called by agent, family, seed and time."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -185,10 +191,20 @@ def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any
         raise CheckpointError(f"checkpoint {path} does not fit the agent of this run: {describe(error)}") from error
 
 
-def load_run(directory: Path, checkpoint: str | Path = "last", device: str | None = None) -> Run:
-    """A run as it was at a checkpoint: `last`, `best` or a file. device: other than the run's own."""
+def load_run(
+    directory: Path,
+    checkpoint: str | Path = "last",
+    device: str | None = None,
+    agent_settings: Mapping[str, Any] | None = None,
+) -> Run:
+    """A run as it was at a checkpoint: `last`, `best` or a file.
+
+    device: other than the run's own. agent_settings: of the agent, other than the run's own.
+    """
     directory = Path(directory)
     config = read_run_config(directory)
+    if agent_settings:
+        config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, **agent_settings))
     path, state = CheckpointStore(directory / CHECKPOINTS).load(checkpoint)
     family, agent = build(config, device)
     restore(agent, config, path, state)

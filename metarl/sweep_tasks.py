@@ -17,7 +17,8 @@ from metarl.envs.parameters import Choice, DiscRadius, Distribution, LogUniform,
 from metarl.envs.registry import make_family
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import UsageError, nearest, usage_errors
-from metarl.evaluation import EvaluationResult, evaluate_agent, mean_of_sound
+from metarl.evaluation import EvaluationResult, evaluate_agent
+from metarl.outcomes import mean_of_sound
 from metarl.statistics import Array
 from metarl.sweep_file import Sweep
 from metarl.trial import run_trial, streams

@@ -18,11 +18,12 @@ from metarl.config import RunConfig, config_to_dict
 from metarl.envs.family import Task
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError
-from metarl.evaluation import evaluate, evaluate_agent, mean_of_sound
+from metarl.evaluation import evaluate, evaluate_agent
 from metarl.interrupt import stop_on_sigterm
+from metarl.outcomes import mean_of_sound
 from metarl.progress import Progress
 from metarl.provenance import cores
-from metarl.run import CHECKPOINTS, Run, build, make_curriculum, restore, save_config
+from metarl.run import CHECKPOINTS, Run, build, distinct_tasks, make_curriculum, restore, save_config
 from metarl.tracking import Tracker
 from metarl.trial import run_trial, stream, streams, torch_stream
 
@@ -86,7 +87,7 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: 
             if stopping and stop.requested:
                 progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run_dir}")
         if counters.iteration >= t.iterations and not stopping:
-            run.evaluation = evaluate(run)
+            run.evaluation = evaluate(run, train_gap=False)
             figures = {f"evaluation/{name}": path for name, path in run.evaluation.figures.items()}
             tracker.conclude({"env_steps": counters.env_steps, **run.evaluation.scalars}, figures)
     return run
@@ -218,12 +219,6 @@ def draw_tasks(run: Run, rng: np.random.Generator) -> list[Task]:
         return run.family.sample(t.tasks, rng, "train")
     fixed = distinct_tasks(run)
     return [fixed[i] for i in np.resize(rng.permutation(len(fixed)), t.tasks)]
-
-
-def distinct_tasks(run: Run) -> list[Task]:
-    """The fixed set of tasks of a run that trains on one; it follows from the run's seed."""
-    t = run.config.training
-    return run.family.sample(t.distinct_tasks, stream(t.seed, "tasks/distinct"), "train")
 
 
 def require_finite(state: Any, iteration: int) -> None:

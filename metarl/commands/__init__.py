@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metarl.arguments import Arguments
-from metarl.cli import _run_dir
 from metarl.config import RunConfig, read_run_config
+from metarl.entries import run_dir
 from metarl.errors import UsageError
 
 AGENT_OPTIONS: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"]}
@@ -21,5 +21,5 @@ def one_run(given: Arguments, blank: Any, command: str) -> tuple[Path, RunConfig
     if len(given.positionals) != 1:
         got = f", got {' '.join(given.positionals)}" if given.positionals else ""
         raise UsageError(f"{command} takes the folder of one run ({command} runs/NAME){got}")
-    directory = _run_dir(given.positionals[0], Path("runs"))
+    directory = run_dir(given.positionals[0])
     return directory, read_run_config(directory)
