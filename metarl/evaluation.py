@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl import report
+from metarl import tables
 from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
 from metarl.envs.family import Task, TaskFamily
@@ -183,8 +183,8 @@ def evaluate(
     result = evaluate_agent(loaded.agent, loaded.family, config.evaluation, threads, _say)
     directory = loaded.directory.resolve()
     result = replace(result, source=Source(directory.name, loaded.iteration, loaded.env_steps, provenance(config)))
-    report.show(result)
-    return replace(result, figures=report.save_all(result, directory))
+    tables.show(result)
+    return replace(result, figures=tables.save_all(result, directory))
 
 
 def _say(line: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from metarl import figures, report
+from metarl import figures, tables
 from metarl.config import EvaluationSettings
 from metarl.envs.registry import make_family
 from metarl.envs.settings import (
@@ -47,7 +47,7 @@ VELOCITY = made_up(HalfCheetahVelocitySettings())
 
 def shown(result: EvaluationResult, **console: object) -> str:
     file = io.StringIO()
-    report.show(result, Console(file=file, width=100, **console))  # type: ignore[arg-type]
+    tables.show(result, Console(file=file, width=100, **console))  # type: ignore[arg-type]
     return file.getvalue()
 
 
@@ -76,9 +76,9 @@ def test_plain_table_has_columns_that_line_up() -> None:
 
 def test_a_terminal_shows_the_same_cells() -> None:
     text = shown(VELOCITY, force_terminal=True, color_system=None)
-    for row in report.rows(VELOCITY):
+    for row in tables.rows(VELOCITY):
         assert all(cell in text for cell in row)
-    assert len(report.rows(VELOCITY)) == 3
+    assert len(tables.rows(VELOCITY)) == 3
     assert "warning" not in text
 
 
@@ -96,32 +96,32 @@ def test_a_gain_that_may_be_nothing_is_warned_of() -> None:
     ],
 )
 def test_file_name_says_split_seeds_and_iteration(tmp_path: Path, seeds: tuple[int, ...], name: str) -> None:
-    path = report.save(made_up(PointGoalSettings(), replace(SETTINGS, seeds=seeds)), tmp_path / "new" / "evaluation")
+    path = tables.save(made_up(PointGoalSettings(), replace(SETTINGS, seeds=seeds)), tmp_path / "new" / "evaluation")
     assert path == tmp_path / "new" / "evaluation" / f"{name}.json"
     assert path.with_suffix(".png").is_file()
 
 
 def test_file_names_of_many_seeds_stay_short(tmp_path: Path) -> None:
     many = made_up(PointGoalSettings(), replace(SETTINGS, tasks=2, seeds=tuple(range(0, 600, 2))))
-    assert len(report.save(many, tmp_path).name) < 60
+    assert len(tables.save(many, tmp_path).name) < 60
 
 
 def test_only_a_file_of_the_same_settings_is_replaced(tmp_path: Path) -> None:
-    first = report.save(VELOCITY, tmp_path)
-    assert report.save(VELOCITY, tmp_path) == first
+    first = tables.save(VELOCITY, tmp_path)
+    assert tables.save(VELOCITY, tmp_path) == first
     other_versions = replace(VELOCITY, source=replace(SOURCE, provenance={"versions": {"mujoco": "3.18.0"}}))
-    second = report.save(other_versions, tmp_path)
+    second = tables.save(other_versions, tmp_path)
     assert second.name == f"{first.stem}_2.json"
     assert json.loads(first.read_text())["provenance"]["versions"]["mujoco"] == "3.17.0"
     first.write_text('{"cut sho')
-    assert report.save(VELOCITY, tmp_path).name == f"{first.stem}_3.json"
+    assert tables.save(VELOCITY, tmp_path).name == f"{first.stem}_3.json"
     assert first.read_text() == '{"cut sho'
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "evaluation").write_text("a file")
     with pytest.raises(RunError, match=r"cannot save in .*evaluation: .*make room, or allow writing"):
-        report.save(VELOCITY, tmp_path / "evaluation")
+        tables.save(VELOCITY, tmp_path / "evaluation")
 
 
 def test_a_parameter_of_its_own_gets_a_second_panel(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_learning_curve_shows_both_colours_and_survives_nulls(tmp_path: Path) ->
         for i in range(1, 20)
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    path = report.save_learning_curve(tmp_path, "point_goal")
+    path = tables.save_learning_curve(tmp_path, "point_goal")
     assert path == tmp_path / "evaluation" / "learning.png"
     assert path is not None
     pixels = (matplotlib.image.imread(path)[..., :3] * 255).round().astype(int)
@@ -170,9 +170,9 @@ def test_learning_curve_shows_both_colours_and_survives_nulls(tmp_path: Path) ->
 
 
 def test_a_run_without_metrics_has_no_learning_curve(tmp_path: Path) -> None:
-    assert report.save_learning_curve(tmp_path, "point_goal") is None
+    assert tables.save_learning_curve(tmp_path, "point_goal") is None
     (tmp_path / "metrics.jsonl").write_text("")
-    assert report.save_learning_curve(tmp_path, "point_goal") is None
+    assert tables.save_learning_curve(tmp_path, "point_goal") is None
 
 
 def size(path: Path) -> tuple[int, int]:
