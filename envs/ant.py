@@ -10,7 +10,18 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, Changes, RewardTerm, State, TaskFamily, load_spec
+from metarl.envs import measures
+from metarl.envs.family import (
+    Array,
+    Changes,
+    Criterion,
+    Measure,
+    RewardTerm,
+    State,
+    StateFunction,
+    TaskFamily,
+    load_spec,
+)
 from metarl.envs.locomotion import (
     control_cost,
     force_names,
@@ -38,6 +49,9 @@ FRAME_SKIP = 5
 RESET_POSITION = 0.1  # half-width of the uniform noise on qpos, m and quaternion and rad
 RESET_VELOCITY = 0.1  # standard deviation of the noise on qvel, m/s and rad/s
 HEALTHY_Z = (0.2, 1.0)  # m, of the torso; an episode ends outside
+SPEED = 0.5  # m/s, the least mean speed of a success
+VELOCITY_TOLERANCE = 0.5  # m/s, the largest mean error of a success, in which the robot also gets up to speed
+GOAL_TOLERANCE = 0.5  # m, the torso's diameter: the farthest from the goal that a success may end
 CONTACT_LIMIT = 1.0  # N and N m, at which each element of the contact forces is clipped
 TORSO = 1  # body
 TERRAIN_PATCH = 1.5  # m, half the side of the flat start: the legs reach 1.2 m
@@ -133,22 +147,47 @@ def velocity_along_heading(state: State) -> Array:
     return np.einsum("si,is->s", velocity(state), np.stack([np.cos(heading), np.sin(heading)]))
 
 
+def velocity_error(state: State) -> Array:
+    """|v - v*| along x, [S] m/s."""
+    return np.abs(forward_velocity(state) - state.task["target_velocity"])
+
+
 def velocity_match(state: State) -> Array:
     """1 - |v - v*| along x, [S] m/s."""
-    return 1 - np.abs(forward_velocity(state) - state.task["target_velocity"])
+    return 1 - velocity_error(state)
+
+
+def from_goal(state: State) -> Array:
+    """The torso's place seen from the goal, [S, 2] m."""
+    angle, radius = state.task["goal_angle"], state.task["goal_radius"]
+    return state.xpos[:, TORSO, :2] - np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
 def goal_distance(state: State) -> Array:
     """Sum over both axes of the torso's distance from the goal, [S] m."""
-    angle, radius = state.task["goal_angle"], state.task["goal_radius"]
-    goal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return np.abs(state.xpos[:, TORSO, :2] - goal).sum(axis=1)
+    return np.abs(from_goal(state)).sum(axis=1)
+
+
+def goal_gap(state: State) -> Array:
+    """The torso's distance from the goal, [S] m."""
+    return np.linalg.norm(from_goal(state), axis=1)
 
 
 def fallen(state: State) -> Array:
     """Torso too low or too high, [S] bool."""
     z = state.qpos[:, 2]
     return (z < HEALTHY_Z[0]) | (z > HEALTHY_Z[1])
+
+
+ENERGY = measures.energy(measures.path_of(velocity))
+
+
+def walking(progress: StateFunction) -> dict[str, Any]:
+    """Measures and success of an ant that is to be fast along a velocity and may not fall."""
+    return {
+        "measures": {**measures.progress(progress), **measures.falls(fallen), **ENERGY},
+        "success": (Criterion("speed", low=SPEED), Criterion("falls", high=0)),
+    }
 
 
 def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
@@ -180,7 +219,14 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         action_scale=settings.action_scale,
         settings=settings,
         previous=("xpos",),
-        **{"base": base, "observe": observe, "observation_names": POSTURE_NAMES, "terminate": fallen, **rest},
+        **{
+            "base": base,
+            "observe": observe,
+            "observation_names": POSTURE_NAMES,
+            "terminate": fallen,
+            **walking(forward_velocity),
+            **rest,
+        },
     )
 
 
@@ -198,6 +244,7 @@ def ant_direction(settings: AntDirectionSettings) -> TaskFamily:
         name="ant_direction",
         description="Ant in a direction that only the reward tells of",
         parameters=(task,),
+        **walking(progress),
     )
 
 
@@ -236,6 +283,12 @@ def ant_goal(settings: AntGoalSettings) -> TaskFamily:
         parameters=(angle, radius),
         decorate=functools.partial(mark_goal, distance=3.5 * settings.goal_radius),
         terminate=None,
+        measures={
+            "goal_distance": Measure(goal_gap, "m", "mean"),
+            "final_goal_distance": Measure(goal_gap, "m", "last"),
+            **ENERGY,
+        },
+        success=(Criterion("final_goal_distance", high=GOAL_TOLERANCE),),
         observe=observe_place_and_contact if settings.observe_contact else observe_place,
         observation_names=(*names, *force_names(("world", *BODIES))) if settings.observe_contact else names,
     )
@@ -257,6 +310,8 @@ def ant_velocity(settings: AntVelocitySettings) -> TaskFamily:
         name="ant_velocity",
         description="Ant at a target velocity that only the reward tells of",
         parameters=(target,),
+        measures={"velocity_error": Measure(velocity_error, "m/s", "mean"), **measures.falls(fallen), **ENERGY},
+        success=(Criterion("velocity_error", high=VELOCITY_TOLERANCE), Criterion("falls", high=0)),
     )
 
 

@@ -184,4 +184,5 @@ def ant_legs(settings: AntLegsSettings) -> TaskFamily:
         previous=("xpos",),
         decorate=look_down,
         settings=settings,
+        **ant.walking(ant.forward_velocity),
     )

@@ -48,9 +48,16 @@ class BatchedEnv:
     """
 
     def __init__(
-        self, family: TaskFamily, num_tasks: int, envs_per_task: int, threads: int = 0, like: Task | None = None
+        self,
+        family: TaskFamily,
+        num_tasks: int,
+        envs_per_task: int,
+        threads: int = 0,
+        like: Task | None = None,
+        measuring: bool = False,
     ):
-        """threads: of the simulation; 0 takes all cores. like: a task of the layout that all have; None: neutral."""
+        """threads: of the simulation; 0 takes all cores. like: a task of the layout that all have; None: neutral.
+        measuring: whether the family's measures are taken, see `measures`."""
         if num_tasks < 1 or envs_per_task < 1:
             raise ValueError(f"need at least 1 task and 1 env a task, got {num_tasks} and {envs_per_task}")
         self.family = family
@@ -79,6 +86,8 @@ class BatchedEnv:
         """Simulations that MuJoCo flagged since this env was made."""
         self.term_sums = {name: np.zeros(num_sims) for name in family.rewards}
         """[S] each weighted reward term summed over the running episode, by name."""
+        self._measured = dict(family.measures) if measuring else {}
+        self._measure_sums = {name: np.zeros((2, num_sims)) for name in self._measured}  # and of what they are per
         self.set_tasks([self._like] * num_tasks)
         self._bind_fields()
 
@@ -87,7 +96,8 @@ class BatchedEnv:
         family = self.family
         rewards = (term.function for term in family.rewards.values())
         with np.errstate(all="ignore"):  # of a robot that has not been reset yet
-            for function in (family.update, family.observe, family.terminate, family.truncate, *rewards):
+            measures = (f for measure in self._measured.values() for f in (measure.function, measure.per))
+            for function in (family.update, family.observe, family.terminate, family.truncate, *rewards, *measures):
                 if function is not None:
                     function(self._state)
 
@@ -196,6 +206,8 @@ class BatchedEnv:
         self._state.action[ids] = 0.0
         for zeroed in (*self._state.memory.values(), *self.term_sums.values()):
             zeroed[ids] = 0.0
+        for sums in self._measure_sums.values():
+            sums[:, ids] = 0.0
         if self.family.begin is not None:
             self.family.begin(self._state, ids)
         self._observations[ids] = self.family.observe(self._state)[ids]
@@ -220,6 +232,7 @@ class BatchedEnv:
         faulted = self._faults(was_active)
         sound = was_active & ~faulted
         rewards = self._reward(sound)
+        self._measure(sound)
         terminated = np.zeros_like(sound) if family.terminate is None else family.terminate(state) & sound
         truncated = state.steps >= family.horizon
         if family.truncate is not None:
@@ -252,6 +265,34 @@ class BatchedEnv:
             self.term_sums[name] += value
             total += value
         return total.astype(np.float32)
+
+    def _measure(self, sound: Array) -> None:
+        for name, measure in self._measured.items():
+            total, divisor = self._measure_sums[name]
+            values = measure.function(self._state)
+            if measure.reduce == "last":
+                np.copyto(total, values, where=sound)
+            else:
+                np.add(total, values, out=total, where=sound)
+            if measure.per is not None:
+                np.add(divisor, measure.per(self._state), out=divisor, where=sound)
+
+    @property
+    def measures(self) -> dict[str, Array]:
+        """[M, N] each measure of the running episode and, where the family defines it, `success` (1 or 0), by name.
+
+        Empty unless this env is measuring. NaN before the first step, and where what a measure is divided by is 0.
+        """
+        values = {}
+        steps = np.where(self._state.steps > 0, self._state.steps, np.nan)
+        for name, measure in self._measured.items():
+            total, divisor = self._measure_sums[name]
+            by = steps if measure.reduce == "mean" else np.where(divisor > 0, divisor, np.nan) if measure.per else 1.0
+            values[name] = np.where(np.isnan(steps), np.nan, total / by)
+        if values and self.family.success:
+            kept = [(c.low <= values[c.measure]) & (values[c.measure] <= c.high) for c in self.family.success]
+            values["success"] = np.where(np.isnan(steps), np.nan, np.all(kept, axis=0))
+        return {name: self._shape(value) for name, value in values.items()}
 
     def _faults(self, was_active: Array) -> Array:
         counts = self._count_warnings()

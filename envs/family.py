@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import mujoco
 import numpy as np
@@ -135,6 +136,33 @@ class RewardTerm:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """What an episode is judged by besides its return. It is evaluated after each control step, in evaluations only."""
+
+    function: StateFunction
+    """[S] values of the step."""
+    unit: str
+    """Of the episode's value."""
+    reduce: Literal["mean", "sum", "last"]
+    """What becomes of the steps' values over the episode."""
+    per: StateFunction | None = None
+    """[S] values by whose sum over the episode a sum is divided, a distance for one; None: by nothing."""
+
+    def __post_init__(self) -> None:
+        if self.per is not None and self.reduce != "sum":
+            raise ValueError(f"a measure that is divided must be a sum, got {self.reduce!r}")
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Bounds of a measure, ends included, that an episode keeps to if it is a success."""
+
+    measure: str
+    low: float = -math.inf
+    high: float = math.inf
+
+
+@dataclass(frozen=True)
 class Changes:
     """How often tasks change while they last, and in what."""
 
@@ -218,6 +246,10 @@ class TaskFamily:
     """Parameters that decide the model's layout (how many bodies, joints, motors); tasks of one share a batch."""
     changes: Changes | None = None
     """How tasks change while they last; None: they do not."""
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    """What an evaluation reports besides the return, by name."""
+    success: tuple[Criterion, ...] = ()
+    """What an episode must keep to, all of it; empty: the family does not say what a success is."""
     edit: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None = None
     """(specification, values): the edit that parameters of a `joint` law decide together; None: there is none."""
     curriculum: CurriculumRule | None = None
@@ -248,6 +280,9 @@ class TaskFamily:
             raise ValueError(f"family {self.name!r}: frame_skip must be at least 1, got {self.frame_skip}")
         if not self.action_scale > 0:
             raise ValueError(f"family {self.name!r}: action_scale must be greater than 0, got {self.action_scale}")
+        for criterion in self.success:
+            if criterion.measure not in self.measures:
+                raise ValueError(f"family {self.name!r}: success asks for {criterion.measure!r}, which is not measured")
         changing = self.changes.parameters if self.changes else ()
         self._require_names(changing)
         for name in changing:
@@ -261,6 +296,25 @@ class TaskFamily:
     @property
     def action_size(self) -> int:
         return len(self.action_low)
+
+    @property
+    def measure_units(self) -> dict[str, str]:
+        """Unit of everything that an evaluation measures, by name; `success` is 1 or 0."""
+        units = {name: measure.unit for name, measure in self.measures.items()}
+        return {"success": "1", **units} if self.success else units
+
+    def success_text(self) -> str:
+        """What a success is, in words; empty if the family does not say."""
+
+        def words(c: Criterion) -> str:
+            unit = self.measures[c.measure].unit
+            unit = "" if unit == "1" else f" {unit}"
+            name = c.measure.replace("_", " ")
+            if c.low == -math.inf:
+                return f"{name} at most {c.high:g}{unit}" if c.high else f"no {name}"
+            return f"{name} at least {c.low:g}{unit}" + (f" and at most {c.high:g}" if c.high < math.inf else "")
+
+        return ", ".join(map(words, self.success))
 
     @property
     def disjoint_splits(self) -> bool:
@@ -347,7 +401,9 @@ class TaskFamily:
     def spec(self, task: Task) -> mujoco.MjSpec:
         """What the task starts with: the base, edited by the law of each parameter."""
         own = self.own(task)
-        values, spec = own.values, self.base(**self.layout_of(own))
+        return self._edited(self.base(**self.layout_of(own)), own.values)
+
+    def _edited(self, spec: mujoco.MjSpec, values: Mapping[str, float]) -> mujoco.MjSpec:
         for parameter in self.parameters:
             if parameter.law.edit is not None:
                 parameter.law.edit(spec, values[parameter.name])
@@ -363,7 +419,7 @@ class TaskFamily:
 
     def picture(self, task: Task) -> mujoco.MjSpec:
         """The specification of a picture of the task: `spec`, decorated. Its qpos means what the model's does."""
-        spec = self.spec(task)
+        spec = self.spec(task) if self.visual is None else self._edited(self.visual(), self.own(task).values)
         if self.decorate is not None:
             self.decorate(spec, self.own(task).values)
         return spec

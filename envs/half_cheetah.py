@@ -10,7 +10,18 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, Changes, RewardTerm, State, TaskFamily, load_spec
+from metarl.envs import measures
+from metarl.envs.family import (
+    Array,
+    Changes,
+    Criterion,
+    Measure,
+    RewardTerm,
+    State,
+    StateFunction,
+    TaskFamily,
+    load_spec,
+)
 from metarl.envs.locomotion import control_cost, gymnasium_model, root_velocity
 from metarl.envs.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.on_terrain import PLANAR, on_terrain
@@ -30,6 +41,8 @@ MODEL = gymnasium_model("half_cheetah")
 FRAME_SKIP = 5
 RESET_POSITION = 0.1  # half-width of the uniform noise on qpos, m and rad
 RESET_VELOCITY = 0.1  # standard deviation of the noise on qvel, m/s and rad/s
+SPEED = 1.0  # m/s, a body length a second: the least mean speed of a success
+VELOCITY_TOLERANCE = 0.5  # m/s, the largest mean error of a success, in which the robot also gets up to speed
 LIMB_RADIUS = 0.046  # m, of every geom but the floor
 TERRAIN_PATCH = 1.5  # m, half the side of the flat start: the robot reaches .8 m ahead and behind
 TERRAIN_LIFT = 0.15  # m, above which no start touches the ground
@@ -100,6 +113,9 @@ def torso_height(state: State) -> Array:
     return state.qpos[:, 1]
 
 
+ENERGY = measures.energy(measures.path_of(root_velocity))
+
+
 def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
     """As Gymnasium's HalfCheetah-v5 resets."""
     qpos = model.qpos0 + rng.uniform(-RESET_POSITION, RESET_POSITION, (n, model.nq))
@@ -128,6 +144,11 @@ def scale_size(spec: mujoco.MjSpec, factor: float, *, geoms: Sequence[str]) -> N
         spec.geom(geom).size *= factor
 
 
+def _running(velocity: StateFunction) -> dict[str, Any]:
+    """Measures and success of a robot that is to be fast along a velocity."""
+    return {"measures": {**measures.progress(velocity), **ENERGY}, "success": (Criterion("speed", low=SPEED),)}
+
+
 def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskFamily:
     if settings.control_cost < 0:
         raise ValueError(f"control_cost must not be negative, got {settings.control_cost}")
@@ -141,7 +162,13 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         previous=("qpos",),
         action_scale=settings.action_scale,
         settings=settings,
-        **{"base": base, "observe": observe, "observation_names": OBSERVATION_NAMES, **rest},
+        **{
+            "base": base,
+            "observe": observe,
+            "observation_names": OBSERVATION_NAMES,
+            **_running(root_velocity),
+            **rest,
+        },
     )
 
 
@@ -161,6 +188,8 @@ def half_cheetah_velocity(settings: HalfCheetahVelocitySettings) -> TaskFamily:
         name="half_cheetah_velocity",
         description="HalfCheetah at a target velocity that only the reward tells of",
         parameters=(target,),
+        measures={"velocity_error": Measure(velocity_error, "m/s", "mean"), **ENERGY},
+        success=(Criterion("velocity_error", high=VELOCITY_TOLERANCE),),
     )
 
 
@@ -179,6 +208,7 @@ def half_cheetah_direction(settings: HalfCheetahDirectionSettings) -> TaskFamily
         name="half_cheetah_direction",
         description="HalfCheetah forwards or backwards, as only the reward tells",
         parameters=(direction,),
+        **_running(directed_velocity),
     )
 
 

@@ -8,7 +8,8 @@ import math
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, RewardTerm, State, TaskFamily, load_spec
+from metarl.envs import measures
+from metarl.envs.family import Array, Criterion, RewardTerm, State, TaskFamily, load_spec
 from metarl.envs.locomotion import (
     force_names,
     gymnasium_model,
@@ -24,6 +25,7 @@ MODEL = gymnasium_model("humanoid")
 FRAME_SKIP = 5
 RESET_NOISE = 0.01  # half-width of the uniform noise on qpos and qvel
 HEALTHY_Z = (1.0, 2.0)  # m, of the torso; an episode ends outside
+SPEED = 0.5  # m/s, the least mean speed of a success
 VELOCITY_WEIGHT = 1.25
 CONTACT_WEIGHT, CONTACT_LIMIT = 5e-7, 10.0  # of the squared contact forces; of the weighted sum
 TORQUE_LIMIT = 0.4  # of the action
@@ -120,9 +122,14 @@ OBSERVATIONS = {
 }
 
 
+def velocity(state: State) -> Array:
+    """Of the whole robot's centre of mass on the plane, [S, 2] m/s."""
+    return (state.subtree_com[:, 0, :2] - state.previous["subtree_com"][:, 0, :2]) / state.dt
+
+
 def velocity_along_heading(state: State) -> Array:
     """v (cos g, sin g) of the whole robot's centre of mass, [S] m/s."""
-    moved = (state.subtree_com[:, 0, :2] - state.previous["subtree_com"][:, 0, :2]) / state.dt
+    moved = velocity(state)
     heading = state.task["heading"]
     return moved[:, 0] * np.cos(heading) + moved[:, 1] * np.sin(heading)
 
@@ -169,5 +176,11 @@ def humanoid_direction(settings: HumanoidDirectionSettings) -> TaskFamily:
         action_scale=settings.action_scale,
         terminate=fallen,
         previous=("subtree_com",),
+        measures={
+            **measures.progress(velocity_along_heading),
+            **measures.falls(fallen),
+            **measures.energy(measures.path_of(velocity)),
+        },
+        success=(Criterion("speed", low=SPEED), Criterion("falls", high=0)),
         settings=settings,
     )

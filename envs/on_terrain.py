@@ -111,6 +111,7 @@ class _Levelled(State):
 
     def __init__(self, state: State, qpos: Array):
         super().__init__(lambda name: qpos if name == "qpos" else getattr(state, name))
+        self.once = state.once
 
 
 def on_terrain(
@@ -154,6 +155,14 @@ def on_terrain(
         rewards={
             name: dataclasses.replace(term, function=functools.partial(ground.levelled, function=term.function))
             for name, term in family.rewards.items()
+        },
+        measures={
+            name: dataclasses.replace(
+                measure,
+                function=functools.partial(ground.levelled, function=measure.function),
+                per=measure.per and functools.partial(ground.levelled, function=measure.per),
+            )
+            for name, measure in family.measures.items()
         },
         terminate=family.terminate and functools.partial(ground.levelled, function=family.terminate),
         truncate=truncate,

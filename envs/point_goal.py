@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, RewardTerm, State, TaskFamily
+from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform, outside
 from metarl.envs.settings import PointGoalSettings
 
@@ -100,6 +100,11 @@ def point_goal(settings: PointGoalSettings) -> TaskFamily:
         frame_skip=1,
         action_scale=settings.action_scale,
         terminate=reached,
+        measures={
+            "final_goal_distance": Measure(distance, "m", "last"),
+            "goal_reached": Measure(reached, "1", "last"),
+        },
+        success=(Criterion("goal_reached", low=1),),
         actuate=displace,
         decorate=mark_goal,
         settings=settings,

@@ -15,8 +15,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs import noise
-from metarl.envs.family import Array, Changes, RewardTerm, State, TaskFamily
+from metarl.envs import measures, noise
+from metarl.envs.family import Array, Changes, Criterion, Measure, RewardTerm, State, TaskFamily
 from metarl.envs.on_terrain import FREE, on_terrain
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
 from metarl.envs.quadruped_robot import FOOT_CONTACTS, JOINTS, QuadrupedFigures, build
@@ -31,6 +31,7 @@ RESET_JOINT = 0.05  # half-width of the uniform noise on the joints at the start
 RESET_HEIGHT = 0.02  # m, of the feet over the ground at the start, at home
 FALL_TILT = math.radians(60)
 TRACKING = 0.25  # (m/s)^2 and (rad/s)^2 in the kernels exp(-error^2 / TRACKING)
+VELOCITY_TOLERANCE = 0.3  # m/s, the largest mean error of a success
 AIR_TIME = 0.2  # s, of a swing that is neither rewarded nor penalised
 STANDING = 0.1  # m/s and rad/s; commands below it ask for no steps
 PAYLOAD_DENSITY = 2000.0  # kg/m^3, of the cube that a payload is
@@ -82,15 +83,34 @@ def foot_contacts(state: State) -> Array:
     return state.sensordata[:, :NUM_FEET] > 0
 
 
+def velocity_gap(state: State) -> Array:
+    """v_xy - v_xy* in the base's frame, [S, 2] m/s."""
+    return base_velocity(state)[:, :2] - state.memory["command"][:, :2]
+
+
+def velocity_error(state: State) -> Array:
+    """|v_xy - v_xy*|, [S] m/s."""
+    return np.linalg.norm(velocity_gap(state), axis=1)
+
+
+def yaw_rate_error(state: State) -> Array:
+    """|w_z - w_z*|, [S] rad/s."""
+    return np.abs(state.qvel[:, 5] - state.memory["command"][:, 2])
+
+
 def velocity_tracking(state: State) -> Array:
     """exp(-|v_xy - v_xy*|^2 / .25), [S]."""
-    error = base_velocity(state)[:, :2] - state.memory["command"][:, :2]
-    return np.exp(_square(error) / -TRACKING)
+    return np.exp(_square(velocity_gap(state)) / -TRACKING)
 
 
 def yaw_tracking(state: State) -> Array:
     """exp(-(w_z - w_z*)^2 / .25), [S]."""
     return np.exp((state.qvel[:, 5] - state.memory["command"][:, 2]) ** 2 / -TRACKING)
+
+
+def path(state: State) -> Array:
+    """Length of the trunk's way on the plane over the control step, by its velocity at the end, [S] m."""
+    return np.linalg.norm(state.qvel[:, :2], axis=1) * DT
 
 
 def vertical_velocity(state: State) -> Array:
@@ -492,6 +512,13 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
         frame_skip=FRAME_SKIP,
         action_scale=settings.action_scale,
         terminate=fallen,
+        measures={
+            "velocity_error": Measure(velocity_error, "m/s", "mean"),
+            "yaw_rate_error": Measure(yaw_rate_error, "rad/s", "mean"),
+            **measures.falls(fallen),
+            **measures.energy(path),
+        },
+        success=(Criterion("velocity_error", high=VELOCITY_TOLERANCE), Criterion("falls", high=0)),
         actuate=functools.partial(actuate, push_every=push_every if "push_velocity" in names else 0),
         memory={
             "command": (3,),

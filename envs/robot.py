@@ -15,7 +15,7 @@ from metarl.envs.robot_file import Declaration, Episode, Hints, read_declaration
 from metarl.envs.robot_model import GROUND, Robot, inspect_robot, penetrations, tolerance
 from metarl.envs.robot_quantities import QUANTITIES, parameters
 from metarl.envs.robot_source import copy_model
-from metarl.envs.robot_terms import motion, observation, rewards, termination
+from metarl.envs.robot_terms import judged, motion, observation, rewards, termination
 from metarl.envs.settings import RobotSettings
 
 EXAMPLE = Path(__file__).parent / "robots" / "crawler"
@@ -73,6 +73,7 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
         drawn = parameters(robot, said.distribution)
         start = _start(robot, sloped=any(e.quantity == "slope" for e in said.distribution))
         commands = {e.quantity: e.name for e in said.distribution if QUANTITIES[e.quantity].kind == "command"}
+        fallen = termination(robot, said.termination)
         observe, names = observation(robot, said.observation, commands)
         family = TaskFamily(
             name="robot",
@@ -88,7 +89,8 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
             horizon=said.episode.horizon if settings.horizon == -1 else settings.horizon,
             frame_skip=_frame_skip(robot, said),
             action_scale=said.control.action_scale,
-            terminate=termination(robot, said.termination),
+            terminate=fallen,
+            **judged(robot, commands, fallen),
             actuate=_actuate(robot),
             visual=robot.visual.copy,
             settings=settings,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from metarl.envs.family import Array, RewardTerm, State, StateFunction
+from metarl.envs import measures
+from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, StateFunction
 from metarl.envs.robot_file import Termination, near
 from metarl.envs.robot_model import Robot
 
 TRACKING = 0.25
 """(m/s)^2, (rad/s)^2: squared error at which a tracking term falls to 1/e."""
+VELOCITY_TOLERANCE = 0.25
+"""m/s, the largest mean error of a success."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,43 @@ def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, s
             term = "track_yaw" if kind == "command_yaw" else "track_velocity or velocity_error"
             raise ValueError(f"no reward term asks for {name!r} ({kind}); add {term}")
     return {name: RewardTerm(terms[name][0], terms[name][1] * weight) for name, weight in weights.items()}
+
+
+def judged(robot: Robot, commands: Mapping[str, str], fallen: StateFunction | None) -> dict[str, Any]:
+    """Measures and success of a family of this robot. fallen: its termination."""
+    base, root = motion(robot), robot.model.body(robot.bodies[0]).id
+    if robot.mobility == "fixed":
+        return {"measures": {"energy": Measure(measures.work, "J", "sum")}}
+
+    def velocity(state: State) -> Array:
+        return base.world_velocity(state)[:, :2]
+
+    def asked(state: State, kind: str) -> Array | float:
+        return state.task[commands[kind]] if kind in commands else 0.0
+
+    def velocity_error(state: State) -> Array:
+        v = velocity(state)
+        return np.hypot(v[:, 0] - asked(state, "command_x"), v[:, 1] - asked(state, "command_y"))
+
+    def yaw_rate_error(state: State) -> Array:
+        return np.abs(base.angular_velocity(state)[:, 2] - asked(state, "command_yaw"))
+
+    found: dict[str, Measure] = {}
+    success: list[Criterion] = []
+    if {"command_x", "command_y"} & commands.keys():
+        found["velocity_error"] = Measure(velocity_error, "m/s", "mean")
+        success.append(Criterion("velocity_error", high=VELOCITY_TOLERANCE))
+    else:
+        found |= measures.progress(lambda state: velocity(state)[:, 0])
+    if "command_yaw" in commands:
+        found["yaw_rate_error"] = Measure(yaw_rate_error, "rad/s", "mean")
+    if fallen is not None:
+        found |= measures.falls(fallen)
+        success.append(Criterion("falls", high=0))
+    return {
+        "measures": found | measures.energy(measures.path_of(velocity), root),
+        "success": tuple(success),
+    }
 
 
 def termination(robot: Robot, wanted: Termination) -> StateFunction | None:

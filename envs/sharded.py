@@ -28,9 +28,10 @@ class ShardedEnv:
         threads: int = 0,
         at_once: int = SHARDS,
         batch: type[BatchedEnv] = BatchedEnv,
+        measuring: bool = False,
     ):
         """threads: of the simulation; 0 takes all cores. at_once: shards that share them; tasks of one layout make so
-        many shards. batch: what a shard is."""
+        many shards. batch: what a shard is. measuring: see `BatchedEnv`."""
         if num_tasks < 1:
             raise ValueError(f"need at least 1 task, got {num_tasks}")
         threads = threads or len(os.sched_getaffinity(0))
@@ -41,6 +42,7 @@ class ShardedEnv:
         """Shards to step at the same time."""
         self._at_once = at_once
         self._batch = batch
+        self._measuring = measuring
         self._threads = -(-threads // at_once)
         self._layouts: list[tuple[dict[str, float], int]] = []
         self._past_faults = 0
@@ -64,7 +66,14 @@ class ShardedEnv:
             self._past_faults = self.num_faults
             self._layouts = needed
             self.shards = [
-                self._batch(self.family, len(index), self.envs_per_task, self._threads, like=self.tasks[index[0]])
+                self._batch(
+                    self.family,
+                    len(index),
+                    self.envs_per_task,
+                    self._threads,
+                    like=self.tasks[index[0]],
+                    measuring=self._measuring,
+                )
                 for index in self.indices
             ]
         for shard, own in zip(self.shards, self.deal(self.tasks), strict=True):

@@ -8,7 +8,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, RewardTerm, State, TaskFamily, load_spec
+from metarl.envs import measures
+from metarl.envs.family import Array, Criterion, RewardTerm, State, StateFunction, TaskFamily, load_spec
 from metarl.envs.locomotion import (
     control_cost,
     gymnasium_model,
@@ -33,6 +34,7 @@ WALKER2D = gymnasium_model("walker2d_v5")
 FRAME_SKIP = 4
 TERRAIN_PATCH = 1.0  # m, half the side of the flat start
 RESET_NOISE = 0.005  # half-width of the uniform noise on qpos and qvel
+SPEED = 0.5  # m/s, the least mean speed of a success
 VELOCITY_LIMIT = 10.0  # m/s and rad/s, at which observed velocities are clipped
 MASS_BASE, FRICTION_BASE, DAMPING_BASE = 1.5, 1.5, 1.3  # each factor is base^U(-exponent, exponent)
 HOPPER_JOINTS = ("thigh_joint", "leg_joint", "foot_joint")
@@ -148,7 +150,7 @@ def random_parameters(path: str, timestep: float, exponent: float) -> tuple[Para
     return (*masses, *dampings, *frictions)
 
 
-def _family(settings: Any, joints: tuple[str, ...], **rest: Any) -> TaskFamily:
+def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **rest: Any) -> TaskFamily:
     require_not_negative(control_cost=settings.control_cost)
     if not settings.timestep > 0:
         raise ValueError(f"timestep must be greater than 0 s, got {settings.timestep:g}")
@@ -166,6 +168,13 @@ def _family(settings: Any, joints: tuple[str, ...], **rest: Any) -> TaskFamily:
         horizon=settings.horizon,
         frame_skip=FRAME_SKIP,
         previous=("qpos",),
+        terminate=terminate,
+        measures={
+            **measures.progress(root_velocity),
+            **measures.falls(terminate),
+            **measures.energy(measures.path_of(root_velocity)),
+        },
+        success=(Criterion("speed", low=SPEED), Criterion("falls", high=0)),
         action_scale=settings.action_scale,
         settings=settings,
         **rest,

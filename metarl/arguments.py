@@ -84,21 +84,21 @@ class Arguments:
         for name, values in self.options.items():
             if name not in types:
                 raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, [*plain, *types]))}")
-            tokens += _tokens(name, self._check(name, values, types[name]))
+            tokens += _tokens(name, value_of(name, values, types[name]))
         config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
         return tyro.cli(type(command), default=command, prog=prog, args=tokens, config=config)
 
-    @staticmethod
-    def _check(name: str, values: list[str], annotation: Any) -> Any:
-        """The values as the type, by the rules of config files, or UsageError."""
-        if typing.get_origin(annotation) is tuple:
-            entries = values[0].strip("[]() ").split(",") if len(values) == 1 else values
-            return coerce([_scalar(entry) for entry in entries if entry], annotation, flag(name))
-        if not values:
-            raise UsageError(f"{flag(name)} needs a value")
-        if annotation is bool:
-            return coerce(TRUTH.get(values[0].lower(), values[0]), bool, flag(name))
-        return coerce(_scalar(values[0]) if annotation in (int, float) else values[0], annotation, flag(name))
+
+def value_of(name: str, values: list[str], annotation: Any) -> Any:
+    """The values of an option, as typed, as the type, by the rules of config files; UsageError if they are none."""
+    if typing.get_origin(annotation) is tuple:
+        entries = values[0].strip("[]() ").split(",") if len(values) == 1 else values
+        return coerce([_scalar(entry) for entry in entries if entry], annotation, flag(name))
+    if not values:
+        raise UsageError(f"{flag(name)} needs a value")
+    if annotation is bool:
+        return coerce(TRUTH.get(values[0].lower(), values[0]), bool, flag(name))
+    return coerce(_scalar(values[0]) if annotation in (int, float) else values[0], annotation, flag(name))
 
 
 def flag(name: str) -> str:

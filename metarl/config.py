@@ -75,6 +75,12 @@ class EvaluationSettings:
     """Act with the policy's noise; otherwise by its mean. MAML adapts by its noise, and not at all without."""
     bootstrap_samples: int = 2000
     """Resamples of the stratified bootstrap behind the intervals."""
+    train_gap: bool = True
+    """Also run as many training tasks, and report how much better they go."""
+    observation_noise: float = 0.0
+    """Normal noise on what the agent observes; in units of each element's standard deviation under random actions."""
+    reward_scale: float = 1.0
+    """Factor on the rewards that the agent is shown; the returns reported are those of the true ones."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +140,13 @@ class RunConfig:
         seeds = self.evaluation.seeds
         if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
             raise UsageError(f"evaluation.seeds is {list(seeds)}; give at least one seed, none negative, none twice")
+        if not self.evaluation.reward_scale > 0:
+            raise UsageError(f"evaluation.reward_scale is {self.evaluation.reward_scale:g}; it must be greater than 0")
         if not self.tracking.project:
             raise UsageError("tracking.project is empty; name a W&B project, or set tracking.wandb to disabled")
 
 
-MINIMA: dict[str, dict[str, int]] = {
+MINIMA: dict[str, dict[str, float]] = {
     "training": {
         "iterations": 1,
         "tasks": 1,
@@ -150,7 +158,7 @@ MINIMA: dict[str, dict[str, int]] = {
         "keep_checkpoints": 1,
         "evaluate_every": 0,
     },
-    "evaluation": {"tasks": 2, "envs_per_task": 1, "adaptations": 0, "bootstrap_samples": 1},
+    "evaluation": {"tasks": 2, "envs_per_task": 1, "adaptations": 0, "bootstrap_samples": 1, "observation_noise": 0},
 }
 """Smallest value of each number, by section. An interval needs two tasks."""
 

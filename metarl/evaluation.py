@@ -1,4 +1,4 @@
-"""Evaluation: held-out tasks, one seed list, return after 0..K rounds of adaptation and the gain."""
+"""Evaluation: held-out tasks, one seed list, return and measures after 0..K rounds of adaptation, and the gain."""
 
 from __future__ import annotations
 
@@ -13,12 +13,22 @@ from metarl import tables
 from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
 from metarl.envs.family import Task, TaskFamily
-from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError, usage_errors
+from metarl.outcomes import run_trials
 from metarl.provenance import provenance
 from metarl.run import Run, load_run
-from metarl.statistics import Array, Interval, Summary, summarise
-from metarl.trial import run_trial, stream, streams
+from metarl.statistics import (
+    Array,
+    Interval,
+    Summary,
+    difference_interval,
+    interquartile_mean,
+    mean,
+    plain,
+    summarise,
+    task_interval,
+)
+from metarl.trial import stream
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,51 @@ class Source:
     """Of the checkpoint."""
     env_steps: int
     """Env steps of training up to the checkpoint."""
+    trained_rounds: int
+    """Rounds of adaptation in a trial of its training."""
     provenance: dict[str, Any]
     """Configuration, command, commit, package versions, machine."""
+
+
+@dataclass(frozen=True)
+class TrainGap:
+    """How much better an agent does on tasks of its training; the two sets of tasks are independent of each other."""
+
+    returns: Array
+    """[seed, shot, task] on the training tasks."""
+    train: Interval
+    """IQM of the return on the training tasks after the last round."""
+    before: Interval
+    """IQM on the training tasks - IQM on those evaluated, before adaptation."""
+    after: Interval
+    """The same after the last round."""
+    own: bool
+    """Whether the tasks evaluated are held-out tasks of the very family that the agent was trained on."""
+
+    @property
+    def flagged(self) -> bool:
+        """Whether the interval after the last round excludes 0."""
+        return not self.after.includes(0.0)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a gap to held-out tasks means, and what to do."""
+        if not (self.own and self.flagged):
+            return []
+        gap = f"{abs(self.after.estimate):.4g} [{abs(self.after.low):.4g}, {abs(self.after.high):.4g}]"
+        if self.after.low > 0:
+            return [
+                f"the return on training tasks is higher by {gap}: the agent remembers tasks rather than adapts to "
+                "them. Train on more tasks or on wider ranges"
+            ]
+        return [
+            f"the return on training tasks is lower by {gap}: the held-out tasks are easier, so their return says "
+            "little about generalisation"
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON; NaN is None."""
+        return plain(asdict(self) | {"flagged": self.flagged})
 
 
 @dataclass(frozen=True)
@@ -52,6 +105,16 @@ class EvaluationResult:
     """None if the agent is of no run."""
     figures: Mapping[str, Path] = field(default_factory=dict)
     """PNG files that were drawn, by name."""
+    measures: Mapping[str, Array] = field(default_factory=dict)
+    """[seed, shot, task] by name, as `returns`."""
+    measured: Mapping[str, list[Interval | None]] = field(default_factory=dict)
+    """Mean of each measure over tasks, one a shot; None where fewer than two tasks of a seed have a value."""
+    recovery: Array | None = None
+    """See `Outcome`."""
+    recovered: tuple[Interval, Interval] | None = None
+    """Share of the tasks in which the reward was back after every change, and the IQM of the steps that this took."""
+    train_gap: TrainGap | None = None
+    """None if it was not asked for, or if the tasks are those of training."""
 
     @property
     def notes(self) -> list[str]:
@@ -70,6 +133,22 @@ class EvaluationResult:
             )
         elif self.settings.split == "train":
             notes.append("these are tasks of the training split")
+        settings = self.settings
+        if settings.observation_noise:
+            notes.append(
+                f"observed with noise: {settings.observation_noise:g} standard deviations of each element under random "
+                "actions"
+            )
+        if settings.reward_scale != 1:
+            notes.append(
+                f"the agent was shown {settings.reward_scale:g} times the reward; the returns are the true ones"
+            )
+        if self.source and settings.adaptations > self.source.trained_rounds:
+            trained = self.source.trained_rounds
+            notes.append(
+                f"{settings.adaptations} rounds of adaptation are more than the {trained} that the agent was trained "
+                "for"
+            )
         if self.faults:
             notes.append(
                 f"{self.faults} episodes are left out because MuJoCo flagged their simulation; "
@@ -81,14 +160,20 @@ class EvaluationResult:
     def scalars(self) -> dict[str, float]:
         """Return after each number of rounds and the last gain, by the name of the metric."""
         returns = {f"evaluation/return_{k}": interval.estimate for k, interval in enumerate(self.summary.iqm)}
-        return {**returns, "evaluation/gain": self.summary.gain[-1].estimate}
+        measured = {f"evaluation/{name}": shots[-1] for name, shots in self.measured.items()}
+        return {
+            **returns,
+            "evaluation/gain": self.summary.gain[-1].estimate,
+            **{name: interval.estimate for name, interval in measured.items() if interval is not None},
+        }
 
     @property
     def warnings(self) -> list[str]:
         """Plain sentences about a gain that is not shown, and what to look at."""
+        gap = self.train_gap.warnings if self.train_gap else []
         if self.settings.adaptations == 0:
-            return []
-        return gain_warnings(self.summary.gain[-1], self.settings.adaptations)
+            return gap
+        return gain_warnings(self.summary.gain[-1], self.settings.adaptations) + gap
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; NaN is None."""
@@ -100,8 +185,15 @@ class EvaluationResult:
             "notes": self.notes,
             "warnings": self.warnings,
             "summary": self.summary.to_dict(),
+            "measured": {name: plain([i and asdict(i) for i in shots]) for name, shots in self.measured.items()},
+            "units": self.family.measure_units,
+            "success": self.family.success_text(),
+            "recovered": self.recovered and dict(zip(("share", "steps"), map(asdict, self.recovered), strict=True)),
+            "train_gap": self.train_gap and self.train_gap.to_dict(),
             "tasks": [[dict(task.values) for task in tasks] for tasks in self.tasks],
-            "returns": [[[None if np.isnan(r) else float(r) for r in shot] for shot in seed] for seed in self.returns],
+            "returns": plain(self.returns),
+            "measures": plain(dict(self.measures)),
+            "recovery": plain(self.recovery),
         }
 
 
@@ -131,34 +223,82 @@ def evaluate_agent(
     settings: EvaluationSettings,
     threads: int = 0,
     progress: Callable[[str], None] | None = None,
+    tasks: list[list[Task]] | None = None,
 ) -> EvaluationResult:
     """Run the agent on `settings.tasks` tasks of the split for each evaluation seed.
 
     The tasks, starts and action noise follow from the evaluation seeds alone: every agent and every checkpoint meets
-    the same ones. threads: of the simulation; 0 takes all cores. progress: called with a line a seed.
+    the same ones. threads: of the simulation; 0 takes all cores. progress: called with a line a seed. tasks: other than
+    those drawn from the split, as many.
     """
     RunConfig(evaluation=settings).validate()
-    with usage_errors("evaluation.split"):
-        family.require_split(settings.split)
-    env = ShardedEnv(family, settings.tasks, settings.envs_per_task, threads)
-    tasks, returns, faults = [], [], 0
-    for done, seed in enumerate(settings.seeds):
-        if progress:
-            progress(f"evaluating seed {seed} ({done + 1} of {len(settings.seeds)})")
-        drawn = family.sample(settings.tasks, stream(seed, "evaluation/tasks"), settings.split)
-        env.set_tasks(drawn)
-        rngs = streams(seed, "evaluation/episodes", 0, settings.tasks)
-        trial = run_trial(env, agent, rngs, settings.adaptations, settings.explore).trial
-        episodes = np.stack([rollout.episode_returns().cpu().numpy() for rollout in trial.rollouts])  # [K, M, N]
-        tasks.append(drawn)
-        returns.append(mean_of_sound(episodes))
-        faults += int(np.isnan(episodes).sum())
-    stacked = np.stack(returns)  # [S, K, M]
+    drawn = draw_tasks(family, settings) if tasks is None else tasks
+    outcome = run_trials(agent, family, drawn, settings, threads, progress=progress)
+    samples, first = settings.bootstrap_samples, settings.seeds[0]
     try:
-        summary = summarise(stacked, settings.bootstrap_samples, stream(settings.seeds[0], "evaluation/bootstrap"))
+        summary = summarise(outcome.returns, samples, stream(first, "evaluation/bootstrap"))
     except ValueError as error:  # too few tasks without a fault: the settings were checked above
         raise RunError(f"no evaluation: {error}") from error
-    return EvaluationResult(family, settings, tasks, stacked, faults, summary)
+    measured = {
+        name: [task_interval(shot, mean, samples, stream(first, f"evaluation/{name}")) for shot in np.moveaxis(v, 1, 0)]
+        for name, v in outcome.measures.items()
+    }
+    return EvaluationResult(
+        family,
+        settings,
+        drawn,
+        outcome.returns,
+        outcome.faults,
+        summary,
+        measures=outcome.measures,
+        measured=measured,
+        recovery=outcome.recovery,
+        recovered=_recovered(outcome.recovery, samples, stream(first, "evaluation/recovery")),
+    )
+
+
+def draw_tasks(family: TaskFamily, settings: EvaluationSettings) -> list[list[Task]]:
+    """The tasks of the split, [seed][task]; UsageError if the family lacks it."""
+    with usage_errors("evaluation.split"):
+        family.require_split(settings.split)
+    return [family.sample(settings.tasks, stream(seed, "evaluation/tasks"), settings.split) for seed in settings.seeds]
+
+
+def _recovered(recovery: Array | None, samples: int, rng: np.random.Generator) -> tuple[Interval, Interval] | None:
+    if recovery is None:
+        return None
+    share = task_interval(np.where(np.isnan(recovery), np.nan, np.isfinite(recovery)), mean, samples, rng)
+    steps = task_interval(np.where(np.isfinite(recovery), recovery, np.nan), interquartile_mean, samples, rng)
+    return None if share is None or steps is None else (share, steps)
+
+
+def train_gap(
+    agent: Agent,
+    trained_on: TaskFamily,
+    result: EvaluationResult,
+    threads: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> TrainGap | None:
+    """How much better the agent does on as many tasks of its training; None where these are what was evaluated.
+
+    trained_on: the family as the agent met it in training.
+    """
+    settings = result.settings
+    own = trained_on.settings == result.family.settings
+    if own and (settings.split == "train" or (settings.split == "held_out" and not trained_on.disjoint_splits)):
+        return None
+    if progress:
+        progress("evaluating on training tasks, for the gap")
+    tasks = [trained_on.sample(settings.tasks, stream(seed, "train_gap/tasks"), "train") for seed in settings.seeds]
+    returns = run_trials(agent, trained_on, tasks, settings, threads, "train_gap").returns
+    samples, rng = settings.bootstrap_samples, stream(settings.seeds[0], "train_gap/bootstrap")
+    train = task_interval(returns[:, -1], interquartile_mean, samples, rng)
+    if train is None or task_interval(returns[:, 0], interquartile_mean, samples, rng) is None:
+        return None  # hardly a simulation was sound
+    before, after = (
+        difference_interval(returns[:, k], result.returns[:, k], interquartile_mean, samples, rng) for k in (0, -1)
+    )
+    return TrainGap(returns, train, before, after, own and settings.split == "held_out")
 
 
 def evaluate(
@@ -180,20 +320,29 @@ def evaluate(
     data["evaluation"] |= overrides
     config = config_from_dict(data)
     threads = config.training.threads if threads is None else threads
-    result = evaluate_agent(loaded.agent, loaded.family, config.evaluation, threads, _say)
-    directory = loaded.directory.resolve()
-    result = replace(result, source=Source(directory.name, loaded.iteration, loaded.env_steps, provenance(config)))
+    result = evaluate_agent(loaded.agent, loaded.family, config.evaluation, threads, say)
+    result = replace(result, source=source_of(loaded, config))
+    if config.evaluation.train_gap:
+        result = replace(result, train_gap=train_gap(loaded.agent, loaded.family, result, threads, say))
     tables.show(result)
-    return replace(result, figures=tables.save_all(result, directory))
+    return replace(result, figures=tables.save_all(result, loaded.directory.resolve()))
 
 
-def _say(line: str) -> None:
+def source_of(run: Run, config: RunConfig | None = None) -> Source:
+    """Where a run's agent comes from. config: with the settings of the evaluation, if they are not the run's."""
+    rounds, record = run.config.training.adaptations, provenance(config or run.config)
+    return Source(run.directory.resolve().name, run.iteration, run.env_steps, rounds, record)
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
     print(line, flush=True)
 
 
-def mean_of_sound(episodes: Array) -> Array:
-    """Mean along the last axis over what is not NaN; NaN where nothing is left."""
-    sound = ~np.isnan(episodes)
-    count = sound.sum(axis=-1)
-    total = np.where(sound, episodes, 0.0).sum(axis=-1, dtype=np.float64)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+def family_for(config: RunConfig, family: TaskFamily) -> TaskFamily:
+    """The family as the run's agent meets it: an oracle's observations tell the task's parameters too."""
+    if not getattr(config.training, "reveal_task", False):
+        return family
+    from metarl.envs.reveal import reveal
+
+    return reveal(family)

@@ -156,10 +156,20 @@ def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any
         raise CheckpointError(f"checkpoint {path} does not fit the agent of this run: {describe(error)}") from error
 
 
-def load_run(directory: Path, checkpoint: str | Path = "last", device: str | None = None) -> Run:
-    """A run as it was at a checkpoint: `last`, `best` or a file. device: other than the run's own."""
+def load_run(
+    directory: Path,
+    checkpoint: str | Path = "last",
+    device: str | None = None,
+    agent_settings: Mapping[str, Any] | None = None,
+) -> Run:
+    """A run as it was at a checkpoint: `last`, `best` or a file.
+
+    device: other than the run's own. agent_settings: of the agent, other than the run's own.
+    """
     directory = Path(directory)
     config = read_run_config(directory)
+    if agent_settings:
+        config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, **agent_settings))
     path, state = CheckpointStore(directory / CHECKPOINTS).load(checkpoint)
     family, agent = build(config, device)
     restore(agent, config, path, state)

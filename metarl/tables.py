@@ -6,9 +6,11 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +20,17 @@ from rich.table import Table
 
 from metarl import figures
 from metarl.checkpoint import write
-from metarl.config import SPLIT_NAMES
+from metarl.config import SPLIT_NAMES, EvaluationSettings
 from metarl.errors import RunError, describe
-from metarl.statistics import Interval
+from metarl.statistics import REACHED, WORST, Interval
 from metarl.tracking import METRICS, read_metrics
 
 if TYPE_CHECKING:
     from metarl.evaluation import EvaluationResult
 
 COLUMNS = ("rounds", "return: IQM [95 %]", "return: mean ± std", "gain: IQM [95 %]")
+SHARES = ("success", "falls", "goal_reached")
+"""Measures that are shown in per cent."""
 
 
 def heading(result: EvaluationResult) -> str:
@@ -40,45 +44,128 @@ def heading(result: EvaluationResult) -> str:
 def rows(result: EvaluationResult) -> list[tuple[str, ...]]:
     """The table's cells by `COLUMNS`, one row a round of adaptation."""
     summary = result.summary
-    places = 1 if max(abs(i.estimate) for i in summary.mean) >= 100 else 2
-
-    def interval(i: Interval, sign: str = "") -> str:
-        return f"{i.estimate:{sign}.{places}f} [{i.low:{sign}.{places}f}, {i.high:{sign}.{places}f}]"
-
+    places = places_of(summary.mean)
     return [
         (
             str(k),
-            interval(summary.iqm[k]),
+            interval_text(summary.iqm[k], places),
             f"{summary.mean[k].estimate:.{places}f} ± {summary.std[k]:.{places}f}",
-            interval(summary.gain[k], sign="+") if k else "",
+            interval_text(summary.gain[k], places, "+") if k else "",
         )
         for k in range(len(summary.iqm))
     ]
 
 
+def measure_columns(result: EvaluationResult) -> tuple[str, ...]:
+    """The heads of the table of measures."""
+    last = result.settings.adaptations
+    return ("mean over tasks [95 %]", "before", *([f"after {last}"] if last else []))
+
+
+def measure_rows(result: EvaluationResult) -> list[tuple[str, ...]]:
+    """What the family measures, before adaptation and after the last round."""
+    shots = (0, -1) if result.settings.adaptations else (0,)
+    units = result.family.measure_units
+    return [
+        (measure_name(name, units[name]), *(measure_text(name, result.measured[name][k]) for k in shots))
+        for name in result.measured
+    ]
+
+
+def measure_name(name: str, unit: str) -> str:
+    """A measure in words, with its unit."""
+    words = name.replace("_", " ")
+    return f"{words}, %" if name in SHARES else words if unit == "1" else f"{words}, {unit}"
+
+
+def measure_text(name: str, measured: Interval | None) -> str:
+    """A measure's mean with its interval."""
+    if measured is None:
+        return "—"
+    if name in SHARES:
+        return interval_text(Interval(*(100 * x for x in (measured.estimate, measured.low, measured.high))), 0)
+    return interval_text(measured, places_of([measured]))
+
+
+def interval_text(i: Interval, places: int, sign: str = "") -> str:
+    """An estimate and its interval, such as `-1.5 [-2.0, -1.0]`; what is infinite is said so."""
+    return f"{i.estimate:{sign}.{places}f} [{i.low:{sign}.{places}f}, {i.high:{sign}.{places}f}]"
+
+
+def places_of(intervals: Iterable[Interval]) -> int:
+    """Decimal places at which numbers of that size are read."""
+    return 1 if max(abs(i.estimate) for i in intervals) >= 100 else 2
+
+
 def remarks(result: EvaluationResult) -> list[str]:
     """The lines below the table."""
-    trial = result.summary.trial_mean
-    lines = [f"note: {note}" for note in result.notes]
+    lines = summary_lines(result)
     if result.settings.adaptations:
+        trial = result.summary.trial_mean
         lines.insert(0, f"mean over all rounds: {trial.estimate:.1f} [{trial.low:.1f}, {trial.high:.1f}]")
-    return lines + [f"warning: {warning}" for warning in result.warnings]
+    return lines + [f"note: {note}" for note in result.notes] + [f"warning: {text}" for text in result.warnings]
+
+
+def summary_lines(result: EvaluationResult) -> list[str]:
+    """What is said besides the tables: worst tasks, speed of adaptation, recovery, the gap to training tasks."""
+    summary, gap = result.summary, result.train_gap
+    places = places_of(summary.mean)
+    lines = [f"worst {100 * WORST:g} % of the tasks: " + interval_text(summary.worst[-1], places)]
+    if (reach := summary.rounds_to_reach) is not None:
+        lines.append(f"{100 * REACHED:g} % of the way up: {rounds_text(reach, result.settings.envs_per_task)}")
+    if result.recovered is not None:
+        share, steps = result.recovered
+        lines.append(
+            f"after a change: {measure_text('success', share)} % of the tasks recover, in "
+            f"{interval_text(steps, 0)} control steps"
+        )
+    if gap is not None:
+        flag = ": its interval excludes 0" if gap.flagged else ""
+        train, after = interval_text(gap.train, places), interval_text(gap.after, places, "+")
+        lines.append(f"training tasks: {train}, a gap of {after}{flag}")
+    if text := result.family.success_text():
+        lines.append(f"success: {text}")
+    return lines
+
+
+def rounds_text(reach: Interval, envs_per_task: int) -> str:
+    """Rounds of adaptation, and the episodes that they are."""
+    low, high = (f"{end:g}" if math.isfinite(end) else "∞" for end in (reach.low, reach.high))
+    episodes = reach.estimate * envs_per_task
+    return f"after {reach.estimate:g} [{low}, {high}] rounds, {episodes:g} episodes a task"
 
 
 def show(result: EvaluationResult, console: Console | None = None) -> None:
-    """Print the table and the remarks: drawn on a terminal, plain columns elsewhere."""
+    """Print the tables and the remarks: drawn on a terminal, plain columns elsewhere."""
     console = console or Console(file=sys.stdout)
-    if console.is_terminal:
-        console.print(heading(result), style="bold", markup=False, highlight=False)
-        table = Table(*COLUMNS, box=box.SIMPLE_HEAD)
-        for column in table.columns:
-            column.justify = "right"
-        for row in rows(result):
-            table.add_row(*row)
-        console.print(table)
-    else:
-        print(heading(result), *_plain([COLUMNS, *rows(result)]), sep="\n", file=console.file)
-    for line in remarks(result):
+    title(heading(result), console)
+    show_table(COLUMNS, rows(result), console)
+    if measured := measure_rows(result):
+        show_table(measure_columns(result), measured, console)
+    show_lines(remarks(result), console)
+
+
+def title(text: str, console: Console) -> None:
+    """Print a heading."""
+    console.print(text, style="bold", markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def show_table(columns: Sequence[str], cells: Sequence[Sequence[str]], console: Console, left: int = 0) -> None:
+    """Print a table: drawn on a terminal, plain columns elsewhere. left: how many columns begin at the left."""
+    if not console.is_terminal:
+        print(*_plain(columns, cells, left), sep="\n", file=console.file)
+        return
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(table.columns):
+        column.justify = "left" if i < left else "right"
+    for row in cells:
+        table.add_row(*row)
+    console.print(table, markup=False)
+
+
+def show_lines(lines: Iterable[str], console: Console) -> None:
+    """Print remarks, warnings in yellow."""
+    for line in lines:
         style = "yellow" if line.startswith("warning") else None
         console.print(line, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
@@ -101,7 +188,7 @@ def save(result: EvaluationResult, folder: Path) -> Path:
     settings; otherwise a number is added. RunError if the disk refuses.
     """
     text = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         path = _free_path(folder, _name(result), json.loads(text))
         write(path, text.encode())
@@ -114,14 +201,15 @@ def save_learning_curve(directory: Path, family: str) -> Path | None:
     if not (directory / METRICS).exists() or not (metrics := read_metrics(directory)):
         return None
     path = directory / "evaluation" / "learning.png"
-    with _disk_errors(path.parent):
+    with disk_errors(path.parent):
         path.parent.mkdir(exist_ok=True)
         figures.learning_curve(metrics, path, f"{family}, run {directory.name}: meta-training")
     return path
 
 
 @contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into RunError."""
     try:
         yield
     except OSError as error:
@@ -153,10 +241,16 @@ def _made_with(content: dict[str, Any]) -> dict[str, Any]:
     provenance = content.get("provenance", {})
     config = provenance.get("config", {})
     return {
-        **{key: content.get(key) for key in ("family", "iteration", "env_steps", "evaluation")},
+        **{key: content.get(key) for key in ("family", "iteration", "env_steps")},
+        # The gap to training tasks is beside the numbers; what an older version did not ask has its default.
+        "evaluation": {**_plain_settings(), **(content.get("evaluation") or {}), "train_gap": None},
         **{key: config.get(key) for key in ("agent", "family", "training")},
         **{key: provenance.get(key) for key in ("metarl", "commit", "versions")},
     }
+
+
+def _plain_settings() -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(EvaluationSettings())))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -167,6 +261,13 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _plain(table: list[tuple[str, ...]]) -> list[str]:
+def _plain(columns: Sequence[str], cells: Sequence[Sequence[str]], left: int = 0) -> list[str]:
+    lines = max(head.count("\n") for head in columns) + 1
+    heads = [[""] * (lines - 1 - head.count("\n")) + head.split("\n") for head in columns]
+    table = [*zip(*heads, strict=True), *cells]
     widths = [max(len(row[c]) for row in table) for c in range(len(table[0]))]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+    def cell(text: str, c: int) -> str:
+        return text.ljust(widths[c]) if c < left else text.rjust(widths[c])
+
+    return ["  ".join(cell(text, c) for c, text in enumerate(row)).rstrip() for row in table]

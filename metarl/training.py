@@ -80,7 +80,7 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
             if stopping:
                 progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run_dir}")
         if counters.iteration >= t.iterations and not stopping:
-            run.evaluation = evaluate(run)
+            run.evaluation = evaluate(run, train_gap=False)
             figures = {f"evaluation/{name}": path for name, path in run.evaluation.figures.items()}
             tracker.conclude({"env_steps": counters.env_steps, **run.evaluation.scalars}, figures)
     return run

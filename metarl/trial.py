@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -46,14 +47,39 @@ def single_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@dataclass(frozen=True)
+class Disturbance:
+    """What stands between the world and the agent, in an evaluation that asks what the agent bears."""
+
+    observation_std: np.ndarray | None = None
+    """[obs] of the normal noise on each element of what is observed; None: none."""
+    reward_scale: float = 1.0
+    """Factor on the rewards that the agent is shown."""
+
+    def observe(self, observation: np.ndarray, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        """Observations [M, N, obs] as the agent sees them. rngs: one generator a task."""
+        if self.observation_std is None:
+            return observation
+        noise = np.stack([rng.standard_normal(observation.shape[1:], dtype=np.float32) for rng in rngs])
+        return observation + (noise * self.observation_std).astype(np.float32)
+
+
+UNDISTURBED = Disturbance()
+
+
 class Shot(NamedTuple):
     """A collected shot."""
 
     rollout: Rollout
+    """As the agent saw it."""
     belief: Belief
     """After the last action, before adaptation."""
     reward_terms: dict[str, np.ndarray]
     """[M, N] each weighted reward term summed over the episode, by name; NaN where MuJoCo flagged the simulation."""
+    measures: dict[str, np.ndarray]
+    """[M, N] each measure of the episode, by name; NaN there too. Empty unless the env is measuring."""
+    returns: np.ndarray
+    """[M, N] float32, of the rewards as they are; NaN there too."""
 
 
 @torch.no_grad()
@@ -64,13 +90,17 @@ def collect(
     rngs: Sequence[np.random.Generator],
     explore: bool = True,
     stop: threading.Event | None = None,
+    disturbance: Disturbance = UNDISTURBED,
 ) -> Shot:
     """One episode in every env. rngs: one generator a task, for the starts and the action noise.
+
+    Disturbed or not, the starts and the action noise are the same.
 
     stop: ends the shot at the next step once it is set; what comes back is then of no use.
     """
     horizon, m, n = env.family.horizon, env.num_tasks, env.envs_per_task
-    observation = env.reset(rngs)
+    noise_rngs = [] if disturbance.observation_std is None else [rng.spawn(1)[0] for rng in rngs]
+    observation = disturbance.observe(env.reset(rngs), noise_rngs)
     observations = np.zeros((horizon, m, n, env.family.observation_size), dtype=np.float32)
     actions = np.zeros((horizon, m, n, env.family.action_size), dtype=np.float32)
     rewards = np.zeros((horizon, m, n), dtype=np.float32)
@@ -92,15 +122,19 @@ def collect(
         rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
         valid[t] = active
         faulted |= step.faulted
-        observation = step.observations
-        belief = agent.observe(belief, torch.from_numpy(step.rewards), torch.from_numpy(~env.active))
+        observation = disturbance.observe(step.observations, noise_rngs)
+        shown = step.rewards * np.float32(disturbance.reward_scale)
+        belief = agent.observe(belief, torch.from_numpy(shown), torch.from_numpy(~env.active))
     for data in (valid, observations, actions, rewards):  # a weight of 0 would not stop an infinity
         data[:, faulted] = 0
     rollout = Rollout(
         *map(torch.from_numpy, (observations, actions, rewards, terminated, truncated, valid, observation))
     )
+    returns = rollout.episode_returns().numpy()
+    rollout.rewards *= disturbance.reward_scale
     terms = {name: np.where(faulted, np.nan, sums.reshape(m, n)) for name, sums in env.term_sums.items()}
-    return Shot(rollout, belief, terms)
+    measures = {name: np.where(faulted, np.nan, values) for name, values in env.measures.items()}
+    return Shot(rollout, belief, terms, measures, returns)
 
 
 class TrialResult(NamedTuple):
@@ -109,11 +143,18 @@ class TrialResult(NamedTuple):
     trial: Trial
     belief: Belief
     reward_terms: list[dict[str, np.ndarray]]
-    """One a shot, see `Shot`."""
+    """One a shot, see `Shot`; so are the others."""
+    measures: list[dict[str, np.ndarray]]
+    returns: list[np.ndarray]
 
 
 def run_trial(
-    env: ShardedEnv, agent: Agent, rngs: Sequence[np.random.Generator], adaptations: int, explore: bool = True
+    env: ShardedEnv,
+    agent: Agent,
+    rngs: Sequence[np.random.Generator],
+    adaptations: int,
+    explore: bool = True,
+    disturbance: Disturbance = UNDISTURBED,
 ) -> TrialResult:
     """adaptations + 1 shots on the env's tasks, the belief adapted between them. rngs: one generator a task.
 
@@ -122,7 +163,7 @@ def run_trial(
     stop = threading.Event()
 
     def work(shard: BatchedEnv, own: Sequence[np.random.Generator]) -> TrialResult:
-        return _shard_trial(shard, agent, own, adaptations, explore, stop)
+        return _shard_trial(shard, agent, own, adaptations, explore, stop, disturbance)
 
     with single_torch_thread(), ThreadPoolExecutor(env.workers) as pool:
         futures = [pool.submit(work, *job) for job in zip(env.shards, env.deal(rngs), strict=True)]
@@ -136,11 +177,20 @@ def run_trial(
     trials, order = [part.trial for part in parts], torch.from_numpy(env.order)
     rollouts = [Rollout.join(shards, order) for shards in zip(*(trial.rollouts for trial in trials), strict=True)]
     beliefs = [agent.join(shards, order) for shards in zip(*(trial.beliefs for trial in trials), strict=True)]
-    terms = [
-        {name: np.concatenate([shot[name] for shot in shards])[env.order] for name in shards[0]}
-        for shards in zip(*(part.reward_terms for part in parts), strict=True)
-    ]
-    return TrialResult(Trial(rollouts, beliefs), agent.join([part.belief for part in parts], order), terms)
+
+    def joined(of_shards: Iterable[list[dict[str, np.ndarray]]]) -> list[dict[str, np.ndarray]]:
+        return [
+            {name: np.concatenate([shot[name] for shot in shards])[env.order] for name in shards[0]}
+            for shards in zip(*of_shards, strict=True)
+        ]
+
+    return TrialResult(
+        Trial(rollouts, beliefs),
+        agent.join([part.belief for part in parts], order),
+        joined(part.reward_terms for part in parts),
+        joined(part.measures for part in parts),
+        [np.concatenate(shards)[env.order] for shards in zip(*(part.returns for part in parts), strict=True)],
+    )
 
 
 def _shard_trial(
@@ -150,13 +200,16 @@ def _shard_trial(
     adaptations: int,
     explore: bool,
     stop: threading.Event,
+    disturbance: Disturbance,
 ) -> TrialResult:
     belief = agent.begin(env.num_tasks, env.envs_per_task)
-    trial, reward_terms = Trial([], []), []
+    trial = Trial([], [])
+    shots: list[Shot] = []
     for k in range(adaptations + 1):
         trial.beliefs.append(belief)
-        shot = collect(env, agent, belief, rngs, explore, stop)
+        shot = collect(env, agent, belief, rngs, explore, stop, disturbance)
         trial.rollouts.append(shot.rollout)
-        reward_terms.append(shot.reward_terms)
+        shots.append(shot)
         belief = agent.adapt(shot.belief, shot.rollout) if k < adaptations else shot.belief
-    return TrialResult(trial, belief, reward_terms)
+    parts = ([getattr(shot, name) for shot in shots] for name in ("reward_terms", "measures", "returns"))
+    return TrialResult(trial, belief, *parts)

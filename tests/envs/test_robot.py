@@ -189,6 +189,21 @@ class TestInference:
         for name in ("body_mass", "body_inertia", "body_ipos"):  # what decorates weighs all the same
             np.testing.assert_allclose(getattr(small, name), getattr(whole, name), rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(small.body("hull").mass, 3.5)
+        picture = family.picture(family.neutral()).compile()
+        assert picture.nmesh == 1 and picture.nq == small.nq
+
+    def test_a_task_is_pictured_with_its_decoration_and_its_edits(self, tmp_path):
+        deco = '<geom type="mesh" mesh="shell" contype="0" conaffinity="0" pos=".05 0 0"/>'
+        asset = f'<asset><mesh name="shell" file="{shell(tmp_path)}"/></asset>'
+        longer = entry("link_length", "l_leg", "scale", [0.8, 1])
+        family = family_of(tmp_path, longer, model=biped(tmp_path, SERVOS + asset, extra=deco))
+        task = family.task({family.parameters[0].name: 0.9})
+        simulated, picture = family.compile(task), family.picture(task).compile()
+        assert (simulated.nmesh, picture.nmesh) == (0, 1)
+        for i in range(simulated.ngeom):
+            name = simulated.geom(i).name
+            np.testing.assert_allclose(picture.geom(name).size, simulated.geom(i).size)
+            np.testing.assert_allclose(picture.geom(name).pos, simulated.geom(i).pos, atol=1e-9)
 
     def test_total_mass_and_inertia_from_geoms_are_frozen_at_the_neutral_robot(self, tmp_path):
         family = family_of(

@@ -26,7 +26,7 @@ from metarl.statistics import Interval, Summary, summarise
 
 SETTINGS = EvaluationSettings(tasks=10, envs_per_task=2, adaptations=2, seeds=(1, 2), bootstrap_samples=200)
 SOURCE = Source(
-    "some_run", 12, 3_400_000, {"command": "metarl evaluate runs/some_run", "versions": {"mujoco": "3.17.0"}}
+    "some_run", 12, 3_400_000, 1, {"command": "metarl evaluate runs/some_run", "versions": {"mujoco": "3.17.0"}}
 )
 
 
@@ -61,14 +61,19 @@ def test_plain_table_has_columns_that_line_up() -> None:
         gain=[Interval(0.0, 0.0, 0.0), Interval(139.5, 130.0, 150.0)],
         gain_mean=[Interval(0.0, 0.0, 0.0), Interval(141.0, 130.0, 150.0)],
         trial_mean=Interval(-80.5, -85.0, -75.0),
+        worst=[Interval(-190.0, -200.0, -180.0), Interval(-20.0, -22.0, -18.0)],
+        rounds_to_reach=Interval(1.0, 1.0, 1.0),
     )
     text = shown(replace(VELOCITY, settings=replace(SETTINGS, adaptations=1), summary=summary))
-    assert text.splitlines()[:6] == [
+    assert text.splitlines()[:9] == [
         "half_cheetah_velocity, held-out tasks, run some_run at iteration 12 (3,400,000 env steps)",
         "rounds       return: IQM [95 %]  return: mean ± std         gain: IQM [95 %]",
         "     0  -150.0 [-160.0, -140.0]       -151.0 ± 20.0",
         "     1      -10.0 [-12.0, -8.0]         -10.0 ± 3.2  +139.5 [+130.0, +150.0]",
         "mean over all rounds: -80.5 [-85.0, -75.0]",
+        "worst 5 % of the tasks: -20.0 [-22.0, -18.0]",
+        "90 % of the way up: after 1 [1, 1] rounds, 2 episodes a task",
+        "success: velocity error at most 0.5 m/s",
         "note: 20 tasks, 2 episodes a task and round; IQM: mean of the middle half of the tasks; ±: standard deviation "
         "between tasks; [ ]: 95 % bootstrap interval over tasks, stratified by seed, of this one trained agent",
     ]

@@ -1,0 +1,219 @@
+"""What is shown and kept of a comparison: tables, a JSON and a CSV file, figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from metarl import comparison_figures
+from metarl.checkpoint import write
+from metarl.config import SPLIT_NAMES
+from metarl.statistics import Interval
+from metarl.tables import (
+    SHARES,
+    disk_errors,
+    interval_text,
+    measure_name,
+    places_of,
+    show_lines,
+    show_table,
+    title,
+)
+
+if TYPE_CHECKING:
+    from metarl.comparison import Compared, Comparison
+
+LABEL, PAIR_LABEL = 24, 34
+"""Longest names of agents in tables, so that these fit on 100 columns."""
+PAIRS = 10
+"""Pairs of agents shown at most; the file has them all."""
+JSON, CSV = "comparison.json", "comparison.csv"
+
+
+def show(comparison: Comparison, console: Console | None = None) -> None:
+    """Print the tables and the remarks: drawn on a terminal, plain columns elsewhere."""
+    console = console or Console(file=sys.stdout)
+    title(heading(comparison), console)
+    for columns, cells, left in (
+        (*return_table(comparison), 1),
+        (*adaptation_table(comparison), 1),
+        (*measure_table(comparison), 1),
+        (*improvement_table(comparison), 2),
+    ):
+        if cells and len(columns) > 1:
+            show_table(columns, cells, console, left)
+    show_lines(remarks(comparison), console)
+
+
+def heading(comparison: Comparison) -> str:
+    """One line: how many agents, on what."""
+    count, settings = len(comparison.agents), comparison.settings
+    tasks = f"{sum(map(len, comparison.tasks))} {SPLIT_NAMES[settings.split]} tasks of {comparison.family.name}"
+    seeds = ", ".join(map(str, settings.seeds))
+    return f"{count} agent{'s' * (count != 1)} on the same {tasks} (seeds {seeds})"
+
+
+def return_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return before and after adaptation, and the gain."""
+    places = places_of(agent.result.summary.iqm[-1] for agent in comparison.agents)
+    cells = []
+    for agent in comparison.agents:
+        summary, rounds = agent.result.summary, agent.result.settings.adaptations
+        before, after = summary.iqm[0].estimate, interval_text(summary.iqm[-1], places)
+        gain = interval_text(summary.gain[-1], places, "+") if rounds else ""
+        cells.append([name_of(agent), str(rounds), f"{before:.{places}f}", after, gain])
+    return ["return (IQM [95 %])", "rounds", "before", "after", "gain"], cells
+
+
+def adaptation_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Worst tasks, speed of adaptation, share of the oracle's lead, gap to training tasks; what no agent has is left
+    out. A gap whose interval excludes 0 has a mark."""
+    agents = comparison.agents
+    places = places_of(agent.result.summary.iqm[-1] for agent in agents)
+
+    def reach(agent: Compared) -> str:
+        rounds = agent.result.summary.rounds_to_reach
+        return "" if rounds is None else f"{rounds.estimate * agent.result.settings.envs_per_task:g} episodes"
+
+    def share(agent: Compared) -> str:
+        return "" if agent.oracle_share is None else ends_text(agent.oracle_share)
+
+    def recovered(agent: Compared) -> str:
+        found = agent.result.recovered
+        return "" if found is None else f"{found[1].estimate:.0f} steps, {100 * found[0].estimate:.0f} %"
+
+    def gap(agent: Compared) -> str:
+        found = agent.result.train_gap
+        return "" if found is None else interval_text(found.after, places, "+") + " !" * found.flagged
+
+    columns = {
+        "worst 5 %": lambda agent: f"{agent.result.summary.worst[-1].estimate:.{places}f}",
+        "90 % after": reach,
+        "of the oracle's lead": share,
+        "recovers in": recovered,
+        "training tasks: gap": gap,
+    }
+    kept = {head: cell for head, cell in columns.items() if any(cell(agent) for agent in agents)}
+    return ["adaptation", *kept], [[name_of(agent), *(cell(agent) for cell in kept.values())] for agent in agents]
+
+
+def measure_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Means over tasks after the last round of what the family measures; energy is in the cost of transport."""
+    units = comparison.family.measure_units
+    names = [name for name in units if name != "energy" or "cost_of_transport" not in units]
+    heads = [measure_name(name, units[name]).replace(", ", "\n") for name in names]
+
+    def cell(agent: Compared, name: str) -> str:
+        measured = agent.result.measured[name][-1]
+        if measured is None:
+            return "—"
+        return f"{100 * measured.estimate:.0f}" if name in SHARES else f"{measured.estimate:.3g}"
+
+    return ["after adaptation", *heads], [
+        [name_of(agent), *(cell(agent, name) for name in names)] for agent in comparison.agents
+    ]
+
+
+def improvement_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """How likely an agent is to do better than another on a task."""
+    cells = [
+        [short(pair.a, PAIR_LABEL), short(pair.b, PAIR_LABEL), interval_text(pair.interval, 2)]
+        for pair in comparison.improvements[:PAIRS]
+    ]
+    return ["on a task this agent", "is better than this one", "with probability"], cells
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """The lines below the tables."""
+    lines = []
+    if left := len(comparison.improvements) - PAIRS:
+        lines += [f"{left} more pairs are in {JSON}"] if left > 0 else []
+    if any(agent.result.train_gap for agent in comparison.agents):
+        lines.append("gap: return on tasks of the agent's training - return here, after the last round; !: not 0")
+    if text := comparison.family.success_text():
+        lines.append(f"success: {text}")
+    lines += [f"{short(a.label, LABEL)}: {a.label}" for a in comparison.agents if len(a.label) > LABEL]
+    return lines + [f"note: {n}" for n in comparison.notes] + [f"warning: {w}" for w in comparison.warnings]
+
+
+def name_of(agent: Compared) -> str:
+    """An agent's label as tables have it."""
+    return short(agent.label, LABEL)
+
+
+def short(label: str, length: int) -> str:
+    """A label of at most that length; what is cut is in its middle, since both ends tell agents apart."""
+    tail = length // 2
+    return label if len(label) <= length else f"{label[: length - tail - 1]}…{label[-tail:]}"
+
+
+def ends_text(interval: Interval) -> str:
+    """A share with its interval, in per cent."""
+    low, high = (f"{100 * end:.0f}" if math.isfinite(end) else "∞" for end in (interval.low, interval.high))
+    return f"{100 * interval.estimate:.0f} % [{low}, {high}]"
+
+
+def save(comparison: Comparison, folder: Path) -> dict[str, Path]:
+    """Write JSON, CSV and figures, and say where; returns the figures by name. RunError if the disk refuses."""
+    text = json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n"
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / JSON, text.encode())
+        write(folder / CSV, csv_text(comparison).encode())
+        figures = comparison_figures.draw(comparison, folder)
+    for path in (folder / JSON, folder / CSV, *figures.values()):
+        print(f"saved {os.path.relpath(path)}")
+    return figures
+
+
+def csv_text(comparison: Comparison) -> str:
+    """One row an agent: what the tables say, with the ends of intervals."""
+    rows = [csv_row(agent) for agent in comparison.agents]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def csv_row(agent: Compared) -> dict[str, Any]:
+    """An agent's numbers by column."""
+    result, gap = agent.result, agent.result.train_gap
+    summary, settings, source = result.summary, result.settings, result.source
+    numbers: dict[str, Any] = {
+        "label": agent.label,
+        "agent": agent.agent,
+        "oracle": agent.oracle,
+        "run": source.run if source else "",
+        "iteration": source.iteration if source else "",
+        "env_steps": source.env_steps if source else "",
+        "rounds": settings.adaptations,
+        "episodes_per_round": settings.envs_per_task,
+        "tasks": summary.tasks_counted,
+    }
+    intervals = {
+        "return_before": summary.iqm[0],
+        "return_after": summary.iqm[-1],
+        "gain": summary.gain[-1],
+        "worst_5_percent": summary.worst[-1],
+        "rounds_to_90_percent": summary.rounds_to_reach,
+        "oracle_share": agent.oracle_share,
+        "recovered": result.recovered and result.recovered[0],
+        "steps_to_recover": result.recovered and result.recovered[1],
+        "train_gap": gap and gap.after,
+        **{name: shots[-1] for name, shots in result.measured.items()},
+    }
+    for name, interval in intervals.items():
+        ends: Sequence[Any] = ("", "", "") if interval is None else (interval.estimate, interval.low, interval.high)
+        numbers |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    return numbers

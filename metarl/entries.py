@@ -1,0 +1,151 @@
+"""What is compared: runs, each with settings of its own, and the family whose tasks all of them meet.
+
+Nothing here imports torch or MuJoCo: mistakes are told at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metarl.arguments import value_of
+from metarl.config import RunConfig, options, read_run_config, settings_of
+from metarl.envs.settings import FamilySettings
+from metarl.errors import UsageError, nearest
+
+ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9]+)?=.*))?", re.DOTALL)
+OWN_EVALUATION = ("evaluation.adaptations", "evaluation.envs_per_task")
+"""Settings of the evaluation that may differ from agent to agent: each still meets the same tasks."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that is to be compared, and what is other than in its training."""
+
+    path: Path
+    config: RunConfig
+    """With the agent's settings as they are to be."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """By dotted name: of the agent, or of `OWN_EVALUATION`."""
+    name: str = ""
+    """Given to it by `label=`; empty: by the run's folder and the overrides."""
+
+    @property
+    def agent_overrides(self) -> dict[str, Any]:
+        """Those of the agent, by the setting's name."""
+        return {k.removeprefix("agent."): v for k, v in self.overrides.items() if k.startswith("agent.")}
+
+    @property
+    def evaluation_overrides(self) -> dict[str, Any]:
+        """Those of the evaluation, by the setting's name."""
+        return {k.removeprefix("evaluation."): v for k, v in self.overrides.items() if k.startswith("evaluation.")}
+
+
+def read_entry(text: str, runs_dir: Path = Path("runs")) -> Entry:
+    """`PATH[:setting=value[,setting=value...]]`, the path of a run or its bare name; UsageError for what is neither."""
+    match = None if Path(text).exists() else ENTRY.fullmatch(text)
+    path = run_dir(match["path"] if match else text, runs_dir)
+    config = read_run_config(path)
+    entry = Entry(path, config)
+    for name, value in _settings(match["settings"] if match and match["settings"] else ""):
+        entry = _override(entry, name, value)
+    return entry
+
+
+def run_dir(name: str, runs_dir: Path = Path("runs")) -> Path:
+    """A run's folder by its path or its bare name."""
+    return runs_dir / name if not Path(name).exists() and (runs_dir / name).is_dir() else Path(name)
+
+
+def _settings(text: str) -> list[tuple[str, str]]:
+    """(name, value) of `a=b,c=d`; what has no `=` goes on with the list before it."""
+    pairs: list[tuple[str, str]] = []
+    for piece in text.split(",") if text else ():
+        name, equals, value = piece.partition("=")
+        if equals:
+            pairs.append((name, value))
+        elif pairs:
+            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{piece}")
+    return pairs
+
+
+def _override(entry: Entry, name: str, text: str) -> Entry:
+    if name == "label":
+        return dataclasses.replace(entry, name=text)
+    known = options(entry.config)
+    valid = {k: t for k, t in known.items() if k.startswith("agent.") or k in OWN_EVALUATION}
+    if name not in valid:
+        raise UsageError(f"{entry.path}: {name!r} cannot be set for one run{nearest(name, [*valid, 'label'])}")
+    value = value_of(name, [text], valid[name])
+    section, setting = name.split(".")
+    changed = dataclasses.replace(getattr(entry.config, section), **{setting: value})
+    config = dataclasses.replace(entry.config, **{section: changed})
+    config.validate()
+    return dataclasses.replace(entry, config=config, overrides={**entry.overrides, name: value})
+
+
+def labels(entries: Sequence[Entry]) -> list[str]:
+    """A name for each entry, no two alike: the run's folder, with what was overridden; its parent where that is not
+    enough, and a number where it is the same run once more. UsageError for a given label that comes twice."""
+    given = Counter(entry.name for entry in entries if entry.name)
+    for name, count in given.items():
+        if count > 1:
+            raise UsageError(f"the label {name!r} is given to {count} runs; give each its own")
+    plain = [entry.name or _plain_label(entry) for entry in entries]
+    alike = Counter(plain)
+    longer = [
+        f"{entry.path.resolve().parent.name}/{name}" if alike[name] > 1 and not entry.name else name
+        for entry, name in zip(entries, plain, strict=True)
+    ]
+    seen: Counter[str] = Counter()
+    result = []
+    for name in longer:
+        seen[name] += 1
+        result.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
+    return result
+
+
+def _plain_label(entry: Entry) -> str:
+    changed = ",".join(f"{k.split('.')[1]}={_word(v)}" for k, v in entry.overrides.items())
+    return entry.path.resolve().name + (f":{changed}" if changed else "")
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def family_settings(entries: Sequence[Entry], name: str | None) -> tuple[FamilySettings, dict[str, Any]]:
+    """The settings of the family whose tasks all meet, and those of them that were taken over from the first run.
+
+    name: None stands for the runs' own family. Another family gets what the first run's settings say other than by
+    default, where both have such a setting: how the robot acts and what it observes. UsageError if the runs are of
+    different families and none is named.
+    """
+    first = entries[0].config
+    if name is None:
+        for other in entries[1:]:
+            if other.config.family_name != first.family_name:
+                families = (first.family_name, other.config.family_name)
+                raise UsageError(
+                    f"{entries[0].path} was trained on {families[0]}, {other.path} on {families[1]}; say whose "
+                    f"tasks they are to meet, such as --family {first.family_name}"
+                )
+        return first.family, {}
+    cls = settings_of("family", name)
+    for entry in entries:
+        if entry.config.family_name == name:
+            return entry.config.family, {}
+    own, default, target = first.family, type(first.family)(), cls()
+    taken = {
+        f.name: getattr(own, f.name)
+        for f in dataclasses.fields(cls)
+        if hasattr(own, f.name)
+        and getattr(own, f.name) != getattr(default, f.name)
+        and getattr(own, f.name) != getattr(target, f.name)
+    }
+    return dataclasses.replace(target, **taken), taken
