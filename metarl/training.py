@@ -18,8 +18,9 @@ from metarl.config import RunConfig, config_to_dict
 from metarl.envs.family import Task
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError
-from metarl.evaluation import evaluate, evaluate_agent, mean_of_sound
+from metarl.evaluation import evaluate, evaluate_agent
 from metarl.interrupt import stop_on_sigterm
+from metarl.outcomes import mean_of_sound
 from metarl.progress import Progress
 from metarl.provenance import cores
 from metarl.run import CHECKPOINTS, Run, build, make_curriculum, restore, save_config
