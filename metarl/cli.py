@@ -1,4 +1,4 @@
-"""The command line: `metarl train | evaluate | render | families | robot`.
+"""The command line: `metarl train | evaluate | report | render | families | robot`.
 
 torch, MuJoCo and W&B are imported by the commands that need them, after parsing, so that `--help` answers at once.
 """
@@ -44,6 +44,7 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl train --robot MODEL --family FILE.yaml       meta-train your own robot on what the file declares
   metarl train --resume RUN                           go on with a run from its last checkpoint
   metarl evaluate RUN [overrides]                     adapt to tasks that training never saw
+  metarl report RUN... [--comparison DIR]             one page: figures, tables, films, settings (HTML, Markdown, JSON)
   metarl render RUN [--task JSON] [--shot K]          film the policy before and after adaptation (MP4)
   metarl render --family F [overrides]                film a task without a policy
   metarl families [NAME]                              task families: parameters, units, ranges, settings
@@ -181,6 +182,7 @@ def dispatch(arguments: list[str], session: Session) -> int:
     commands: dict[str, Callable[[list[str], Session], int]] = {
         "train": train,
         "evaluate": evaluate,
+        "report": report,
         "render": render,
         "families": families,
         "robot": robot,
@@ -256,6 +258,13 @@ def evaluate(arguments: list[str], session: Session) -> int:
     session.run_dir = directory
     evaluation.evaluate(directory, command.evaluation, command.checkpoint, command.device, command.threads)
     return 0
+
+
+def report(arguments: list[str], session: Session) -> int:
+    """`metarl report`."""
+    from metarl.commands import report
+
+    return report.run(arguments, session)
 
 
 def render(arguments: list[str], session: Session) -> int:
