@@ -86,8 +86,8 @@ def report(
     """Write a report on runs: report.html, report.md and report.json, figures and films in folders beside.
 
     comparison: see `gather`. output: folder; None: a new one in `reports/`. videos: whether films are made. wandb: also
-    send it to the W&B run of each run. say: called with a line for each step that takes long. UsageError for what cannot
-    be reported on, RunError if the disk refuses.
+    send it to the W&B run of each run. say: called with a line for each step that takes long. UsageError for what
+    cannot be reported on, RunError if the disk refuses.
     """
     material = gather(directories, comparison)
     made = provenance()
@@ -134,17 +134,12 @@ def _overview(material: Material) -> Section:
     ]
     columns = ("run", "agent", "trained on", "seed", "iterations", "env steps", "training time")
     blocks: list[Block] = [Table("Runs", columns, rows)]
-    flagged = [
-        (agent, j)
+    memory = [
+        f"{agent.label} may have memorised its training tasks: there its return is higher than on "
+        f"{SPLIT_NAMES[j.split]} tasks of {j.family} by {_signed(gap)}, and the interval excludes 0"
         for j in material.judgements
         for agent in j.agents
-        if agent.flagged and (gap := agent.gap) and gap.low > 0
-    ]
-    memory = [
-        f"{agent.label} may have memorised its training tasks: there its return is higher than on {SPLIT_NAMES[j.split]} "
-        f"tasks of {j.family} by {_signed(agent.gap)}, and the interval excludes 0"
-        for agent, j in flagged
-        if agent.gap and not any(w.startswith(agent.label) and "remembers" in w for w in j.warnings)
+        if (gap := agent.gap) and agent.flagged and gap.low > 0
     ]
     if warnings or memory:
         blocks.insert(0, Remarks([*memory, *dict.fromkeys(warnings)], "warning"))
@@ -178,8 +173,8 @@ def _judged(judgement: Judgement, key: str, family: TaskFamily | None) -> list[B
     where = ", ".join(map(str, judgement.sources))
     blocks: list[Block] = [
         Text(
-            f"{_count(len(judgement.agents), 'agent')} on {'the same ' * (len(judgement.agents) > 1)}{tasks} tasks (seeds "
-            f"{', '.join(map(str, seeds))}). From {where}."
+            f"{_count(len(judgement.agents), 'agent')} on {'the same ' * (len(judgement.agents) > 1)}{tasks} tasks "
+            f"(seeds {', '.join(map(str, seeds))}). From {where}."
         )
     ]
     if judgement.warnings:
@@ -192,9 +187,7 @@ def _judged(judgement: Judgement, key: str, family: TaskFamily | None) -> list[B
     notes = list(judgement.notes) + ([f"success: {judgement.success}"] if judgement.success else [])
     left = len(judgement.names) - PARAMETERS
     if left > 0:
-        notes.append(
-            f"the {PARAMETERS} parameters on which returns depend most are drawn; {left} more are in report.json"
-        )
+        notes.append(f"the {PARAMETERS} parameters on which returns depend most are drawn of {len(judgement.names)}")
     if len(judgement.agents) > HEAT_MAPS:
         notes.append(f"heat maps are drawn of the first {HEAT_MAPS} agents")
     blocks.append(Remarks(notes))
@@ -296,10 +289,11 @@ def _judged_pictures(judgement: Judgement, key: str, family: TaskFamily | None) 
         pair = (
             (names[0], names[1]) if judgement.names.index(names[0]) < judgement.names.index(names[1]) else names[1::-1]
         )
-        pictures += [
+        maps = (
             report_figures.heat_map(f"heat_map_{key}_{i + 1}", judgement, agent, (pair[0], pair[1]), family)
             for i, agent in enumerate(agents[:HEAT_MAPS])
-        ]
+        )
+        pictures += [drawn for drawn in maps if drawn is not None]
     return pictures
 
 
@@ -345,14 +339,20 @@ def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]
         asked = settings.config.evaluation
         family = make_family(settings.config.family)
         task = family.sample(1, stream(asked.seeds[0], "evaluation/tasks"), asked.split)[0]
-        alike = run.config.family == settings.config.family
+        own = make_family(run.config.family).sample(1, stream(asked.seeds[0], "evaluation/tasks"), asked.split)[0]
         say(f"filming {run.label}")
         path = folder / VIDEOS / f"{_slug(run.label)}.mp4"
         rounds = run.config.evaluation.adaptations
         video, seconds = None, FILM_S
         for _ in range(2):
             video = render.render_run(
-                load_run(run.directory), None if alike else task, asked.split, asked.seeds[0], rounds, path, seconds
+                load_run(run.directory),
+                None if own == task else task,
+                asked.split,
+                asked.seeds[0],
+                rounds,
+                path,
+                seconds,
             )
             if video.size <= FILM_BYTES:
                 break
@@ -381,12 +381,12 @@ def _distribution_sections(material: Material, folder: Path) -> list[Section]:
 
     families: dict[str, tuple[TaskFamily, list[str]]] = {}
     for run in material.runs:
-        key = json.dumps(config_to_dict(run.config)["family"], sort_keys=True)
-        families.setdefault(key, (make_family(run.config.family), []))[1].append(f"trained on by {run.label}")
+        family = make_family(run.config.family)
+        families.setdefault(_distribution(family), (family, []))[1].append(f"{run.label} was trained on it")
     for judgement in material.judgements:
-        key = json.dumps(dict(judgement.family_settings), sort_keys=True)
-        if key not in families and (family := family_of(judgement, material.runs)) is not None:
-            families[key] = (family, [f"{SPLIT_NAMES[judgement.split]} tasks of the evaluation"])
+        family = family_of(judgement, material.runs)
+        if family is not None and _distribution(family) not in families:
+            families[_distribution(family)] = (family, ["the tasks of the evaluation"])
     blocks: list[Block] = []
     columns = ("parameter", "unit", "tasks", "neutral", "law")
     for i, (family, whose) in enumerate(families.values()):
@@ -408,6 +408,11 @@ def _distribution_sections(material: Material, folder: Path) -> list[Section]:
         )
         blocks.append(Gallery([Picture(path.stem, alt, caption, path.read_bytes(), wide=True)]))
     return [Section("Task distribution", blocks)]
+
+
+def _distribution(family: TaskFamily) -> str:
+    """What tells task distributions apart."""
+    return repr((family.name, parameter_rows(family)))
 
 
 def _settings_section(runs: Sequence[ReportedRun]) -> Section:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from metarl.checkpoint import CheckpointStore
-from metarl.config import RunConfig, config_from_dict, config_to_dict, read_run_config
+from metarl.config import SPLIT_NAMES, RunConfig, config_from_dict, config_to_dict, read_run_config
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError, describe
@@ -223,7 +223,7 @@ def gather(
         material.judgements = _found_comparisons(found_in, runs, material.problems)
     _add_evaluations(material)
     material.judgements.sort(key=lambda j: SPLIT_ORDER.index(j.split))
-    material.problems += [problem for run in runs for problem in run.problems] + _doubts(material)
+    material.problems += [problem for run in runs for problem in run.problems] + list(_doubts(material))
     return material
 
 
@@ -262,12 +262,12 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {describe(replace_filename(error))}") from error
+        raise UsageError(f"cannot read {path}: {describe(_unnamed(error))}") from error
     except ValueError as error:
         raise UsageError(f"cannot read {path}: it is no valid JSON ({describe(error)[:80]})") from error
 
 
-def replace_filename(error: OSError) -> OSError:
+def _unnamed(error: OSError) -> OSError:
     """The error without the file's name, which is already said."""
     error.filename = None
     return error
@@ -280,7 +280,7 @@ def evaluation_of(data: Any, path: Path, label: str) -> Judgement:
         config = data["provenance"].get("config", {})
         return Judgement(
             data["family"],
-            data["evaluation"]["split"],
+            _split(data["evaluation"]["split"]),
             data["evaluation"],
             data["tasks"],
             (agent,),
@@ -289,7 +289,7 @@ def evaluation_of(data: Any, path: Path, label: str) -> Judgement:
             data.get("success"),
             [],
             tuple(map(str, data["notes"])),
-            tuple(map(str, data["warnings"])),
+            tuple(f"{label}: {text}" for text in data["warnings"]),
             {"time": "", **data["provenance"]},
             (path,),
         )
@@ -304,7 +304,7 @@ def comparison_of(data: Any, path: Path) -> Judgement:
             raise ValueError("no agents")
         return Judgement(
             data["family"],
-            data["split"],
+            _split(data["split"]),
             settings,
             tasks,
             agents,
@@ -317,6 +317,12 @@ def comparison_of(data: Any, path: Path) -> Judgement:
             {"time": "", **data["provenance"]},
             (path,),
         )
+
+
+def _split(name: str) -> str:
+    if name not in SPLIT_NAMES:
+        raise ValueError(f"unknown split {name!r}")
+    return name
 
 
 def judged_of(data: Mapping[str, Any], envs_per_task: int, tasks: Sequence[Sequence[Any]]) -> Judged:
@@ -393,7 +399,7 @@ def _add_evaluations(material: Material) -> None:
         for own in run.evaluations:
             if (own.family, own.split, run.name) in covered:
                 continue
-            disturbed = {k: own.settings.get(k) for k in ("seeds", "explore", "observation_noise", "reward_scale")}
+            disturbed = {k: own.settings.get(k) for k in ("seeds", "observation_noise", "reward_scale")}
             key = json.dumps([own.family, own.split, own.tasks, disturbed], sort_keys=True)
             alike.setdefault(key, []).append(own)
     material.judgements += [_side_by_side(group) for group in alike.values()]
@@ -405,12 +411,15 @@ def _side_by_side(group: Sequence[Judgement]) -> Judgement:
         return first
     notes = [note for note in first.notes if all(note in other.notes for other in group)]
     own = [f"{j.agents[0].label}: {note}" for j in group for note in j.notes if note not in notes]
+    if len({bool(j.settings.get("explore")) for j in group}) > 1:
+        means = ", ".join(j.agents[0].label for j in group if not j.settings.get("explore"))
+        own.append(f"by the mean of the policy acted {means}; the others with its noise")
     return replace(
         first,
         agents=tuple(j.agents[0] for j in group),
         units={name: unit for j in group for name, unit in j.units.items()},
         notes=(*notes, *own),
-        warnings=tuple(f"{j.agents[0].label}: {text}" for j in group for text in j.warnings),
+        warnings=tuple(text for j in group for text in j.warnings),
         sources=tuple(path for j in group for path in j.sources),
     )
 
@@ -421,20 +430,25 @@ def _doubts(material: Material) -> Iterator[str]:
     for run in runs:
         found = [agent for j in judgements for agent in j.agents if agent.run == run.name]
         if not found:
-            yield f"{run.label} has no evaluation, so nothing is said about it on tasks it never saw; make one: metarl evaluate {run.directory}"
+            yield (
+                f"{run.label} has no evaluation, so nothing is said about it on tasks that it never saw; make one: "
+                f"metarl evaluate {run.directory}"
+            )
         for iteration in sorted({int(agent.data["iteration"]) for agent in found} - {run.iteration}):
+            meaning = (
+                "the numbers are of the earlier one, the films of the later"
+                if iteration < run.iteration
+                else "it may have been another run of that name"
+            )
             yield (
                 f"{run.label} was evaluated at iteration {iteration}, its last checkpoint is of iteration "
-                f"{run.iteration}: the numbers are of the earlier one, the films of the later"
-                if iteration < run.iteration
-                else f"{run.label} was evaluated at iteration {iteration}, beyond its last checkpoint, {run.iteration}: "
-                "it may be another run of that name"
+                f"{run.iteration}: {meaning}"
             )
     families = {run.config.family_name for run in runs}
     if len(families) > 1:
         yield (
-            f"the runs were trained on different families ({', '.join(sorted(families))}): returns of different families "
-            "are not comparable, and each family has its own tables and figures"
+            f"the runs were trained on different families ({', '.join(sorted(families))}): returns of different "
+            "families are not comparable, and each family has its own tables and figures"
         )
     apart = [(j.family, j.split) for j in judgements]
     for family, split in dict.fromkeys(apart):
@@ -442,8 +456,8 @@ def _doubts(material: Material) -> Iterator[str]:
         if len(own) > 1:
             whose = "; ".join(", ".join(agent.label for agent in j.agents) for j in own)
             yield (
-                f"agents met different {split.replace('_', '-')} tasks of {family} ({whose}): they are in tables of their "
-                "own; metarl evaluate RUN RUN... puts them on the same tasks"
+                f"agents met different {SPLIT_NAMES[split]} tasks of {family}, or were disturbed in other ways "
+                f"({whose}): they are in tables of their own; metarl evaluate RUN RUN... puts them on the same tasks"
             )
     if all(len(_seeds_alike(run, runs)) == 1 for run in runs):
         yield (

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metarl.comparison_figures import COLOURS, FEW, MARKERS
 from metarl.config import SPLIT_NAMES
@@ -17,6 +18,8 @@ from metarl.figures import INK, LEGEND, QUIET, STYLE, axis_label
 from metarl.report_data import Judged, Judgement, ReportedRun, seconds_of
 from metarl.statistics import Array, Interval, bootstrap_interval, mean
 from metarl.trial import stream
+
+Indices = NDArray[np.int64]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,6 +109,11 @@ def look(agents: Sequence[Judged], index: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "linestyle": line}
 
 
+def rounds(agent: Judged) -> str:
+    """How often it adapted, in words."""
+    return f"{agent.adaptations} round{'s' * (agent.adaptations != 1)}"
+
+
 def legend(axes: Axes) -> None:
     """Names above the axes, in as many columns as they fit into."""
     handles, names = axes.get_legend_handles_labels()
@@ -136,12 +144,12 @@ def adaptation_curves(name: str, judgement: Judgement) -> Picture:
         legend(axes)
 
     said = "; ".join(
-        f"{a.label} from {a.iqm[0].estimate:.4g} to {a.iqm[-1].estimate:.4g} after {a.adaptations}" for a in agents
+        f"{a.label} from {a.iqm[0].estimate:.4g} to {a.iqm[-1].estimate:.4g} after {rounds(a)}" for a in agents
     )
     split = SPLIT_NAMES[judgement.split]
     return picture(
         name,
-        f"Adaptation curves on {split} tasks of {judgement.family}: IQM of the return of {said} rounds.",
+        f"Adaptation curves on {split} tasks of {judgement.family}: IQM of the return of {said}.",
         f"Return against rounds of adaptation on {split} tasks of {judgement.family}: IQM over tasks, with its 95 % "
         "interval.",
         draw,
@@ -178,10 +186,10 @@ def ranked(judgement: Judgement) -> list[str]:
     return sorted(names, key=lambda name: -total[name])
 
 
-def bins_of(values: Array) -> list[Array]:
+def bins_of(values: Array) -> list[Indices]:
     """Indices of the values in groups of equally many, or one group a value where there are few."""
     distinct = np.unique(values)
-    if len(distinct) < FEW:
+    if len(distinct) < FEW and 2 * len(distinct) <= len(values):
         return [np.flatnonzero(values == value) for value in distinct]
     return np.array_split(np.argsort(values, kind="stable"), max(1, min(BINS, len(values) // BIN_TASKS)))
 
@@ -235,7 +243,7 @@ def _draw_bins(
     axes: Axes,
     values: Array,
     returns: Array,
-    groups: Sequence[Array],
+    groups: Sequence[Indices],
     style: dict[str, Any],
     alpha: float,
     label: str | None = None,
@@ -249,15 +257,21 @@ def _draw_bins(
 
 def heat_map(
     name: str, judgement: Judgement, agent: Judged, pair: tuple[str, str], family: TaskFamily | None
-) -> Picture:
-    """Return after adaptation against two parameters, of one agent; the scale is the same for all agents."""
+) -> Picture | None:
+    """Return after adaptation against two parameters, of one agent; the scale is the same for all agents.
+
+    None if no cell has two tasks.
+    """
     across, up = pair
     x, y = judgement.values(across), judgement.values(up)
     known = [_parameter(family, parameter) for parameter in pair]
     edges = [_edges(v, parameter) for v, parameter in zip((x, y), known, strict=True)]
     cells = {id(a): _cells(x, y, final(a), edges) for a in judgement.agents}
     scale = [i.estimate for own in cells.values() for i in own.values()]
-    own, low, high = cells[id(agent)], min(scale), max(scale)
+    own = cells[id(agent)]
+    if not own:
+        return None
+    low, high = min(scale), max(scale)
 
     def draw(axes: Axes) -> None:
         import matplotlib
@@ -266,17 +280,18 @@ def heat_map(
         for (row, column), interval in own.items():
             grid[row, column] = interval.estimate
         colours = matplotlib.colormaps["cividis"]
-        mesh = axes.pcolormesh(*edges, grid, cmap=colours, vmin=low, vmax=high, edgecolor="face", linewidth=0.4)
+        mesh = axes.pcolormesh(
+            edges[0], edges[1], grid, cmap=colours, vmin=low, vmax=high, edgecolor="face", linewidth=0.4
+        )
         for (row, column), interval in own.items():
             share = (interval.estimate - low) / (high - low) if high > low else 1.0
             at = [_middle(e[i : i + 2], p) for e, i, p in zip(edges, (column, row), known, strict=True)]
             text = f"{_brief(interval.estimate)}\n[{_brief(interval.low)}, {_brief(interval.high)}]"
             small = 8.0 if len(edges[0]) <= 4 else 6.6 if len(edges[0]) <= 5 else 5.4
-            axes.text(
-                *at, text, ha="center", va="center", fontsize=small, color="#fefefe" if share < 0.5 else "#111111"
-            )
-        bar = axes.figure.colorbar(mesh, ax=axes, label="return of an episode", aspect=30, pad=0.02)
-        bar.outline.set_visible(False)
+            colour = "#fefefe" if share < 0.5 else "#111111"
+            axes.text(at[0], at[1], text, ha="center", va="center", fontsize=small, color=colour)
+        bar = axes.get_figure(root=True).colorbar(mesh, ax=axes, label="return of an episode", aspect=30, pad=0.02)
+        bar.outline.set(visible=False)
         axes.grid(visible=False)
         _mark_box(axes, judgement, known)
         for parameter, set_scale in zip(known, (axes.set_xscale, axes.set_yscale), strict=True):
@@ -291,9 +306,9 @@ def heat_map(
     best, worst = (choose(own.values(), key=lambda i: i.estimate).estimate for choose in (max, min))
     return picture(
         name,
-        f"Heat map of {agent.label}'s return after adaptation against {words[0]} and {words[1]}, in {len(own)} cells from "
-        f"{worst:.4g} to {best:.4g}.",
-        f"{agent.label} after {agent.adaptations} rounds: mean return of the tasks in a cell, with its 95 % interval; "
+        f"Heat map of {agent.label}'s return after adaptation against {words[0]} and {words[1]}, in {len(own)} cells "
+        f"from {worst:.4g} to {best:.4g}.",
+        f"{agent.label} after {rounds(agent)}: mean return of the tasks in a cell, with its 95 % interval; "
         "empty where there are fewer than two tasks. One scale for all agents." + _range_note(judgement, *known),
         draw,
         HEIGHT + 0.5,
@@ -303,7 +318,7 @@ def heat_map(
 def _edges(values: Array, parameter: Parameter | None) -> Array:
     """Edges of cells along a parameter; a parameter of few values has a cell a value."""
     distinct = np.unique(values)
-    if len(distinct) <= CELLS:
+    if 1 < len(distinct) <= CELLS and 2 * len(distinct) <= len(values):
         inner = (distinct[1:] + distinct[:-1]) / 2
         return np.array([2 * distinct[0] - inner[0], *inner, 2 * distinct[-1] - inner[-1]])
     count = max(2, min(CELLS, int(np.sqrt(len(values) / CELL_TASKS))))
@@ -396,9 +411,9 @@ def learning_curves(name: str, family: str, runs: Sequence[ReportedRun], hours: 
     )
     return picture(
         name,
-        f"Learning curves on {family} against {against} of training: return after adaptation on training tasks; {said}.",
-        f"Learning curves against {against}: mean return of an iteration's training tasks after (lines) and before (dots) "
-        "adaptation. "
+        f"Learning curves on {family} against {against}: return after adaptation on training tasks; {said}.",
+        f"Learning curves against {against}: mean return of an iteration's training tasks after (lines) and before "
+        "(dots) adaptation. "
         + ("Time of collection and updates, without evaluations. " if hours else "")
         + "One line is one training run: no interval can be given.",
         draw,

@@ -1,4 +1,4 @@
-"""The content of a report as a tree of blocks, and how the tree becomes one HTML page, or Markdown with files beside."""
+"""The content of a report as a tree of blocks, and how it becomes one HTML page, or Markdown with files beside."""
 
 from __future__ import annotations
 
