@@ -16,8 +16,8 @@ from typing import Any
 from metarl import report_figures
 from metarl.catalogue import parameter_rows, splits
 from metarl.checkpoint import write
-from metarl.config import SPLIT_NAMES, config_to_dict, dump_yaml
-from metarl.envs.family import TaskFamily
+from metarl.config import SPLIT_NAMES, EvaluationSettings, config_to_dict, dump_yaml
+from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import RunError, UsageError, describe
 from metarl.provenance import provenance
@@ -50,6 +50,7 @@ from metarl.report_page import (
 from metarl.statistics import REACHED, WORST, Interval, plain
 from metarl.tables import interval_text, measure_name, measure_text, places_of
 from metarl.tracking import WandbRun
+from metarl.trial import stream
 
 FILM_BYTES = 1_000_000
 """Largest film that is embedded."""
@@ -90,7 +91,8 @@ def report(
     cannot be reported on, RunError if the disk refuses.
     """
     material = gather(directories, comparison)
-    made = provenance()
+    record = provenance()
+    made = {**record, "command": _command(record["command"])}
     folder = output or _new_folder(material)
     page = compose(material, made, title, videos, folder, say)
     written = _write(page, material, folder)
@@ -106,7 +108,7 @@ def compose(
     """The page. folder: films are made there."""
     runs = material.runs
     names = ", ".join(run.label for run in runs)
-    families = list(dict.fromkeys(run.config.family_name for run in runs))
+    families = list(dict.fromkeys(run.family for run in runs))
     lead = f"{_count(len(runs), 'run')} on {', '.join(families)}: {names}."
     say("drawing figures")
     sections = [_overview(material), *_judged_sections(material), *_learning_sections(runs)]
@@ -124,7 +126,7 @@ def _overview(material: Material) -> Section:
         (
             run.label,
             run.config.agent_name + (" (oracle: it is told the task)" if run.config.training.reveal_task else ""),
-            run.config.family_name,
+            run.family,
             str(run.config.training.seed),
             f"{run.iteration} of {run.config.training.iterations}",
             f"{run.env_steps:,}",
@@ -273,7 +275,9 @@ def _improvement_table(judgement: Judgement) -> Table:
     ]
     more = f"; {len(pairs) - PAIRS} more pairs are in report.json" if len(pairs) > PAIRS else ""
     return Table(
-        f"Probability of improvement, paired by task [95 % interval]{more}", ("agent", "is better than", "with"), rows
+        f"Probability of improvement, paired by task [95 % interval]{more}",
+        ("agent", "does better than", "probability"),
+        rows,
     )
 
 
@@ -305,7 +309,7 @@ def _learning_sections(runs: Sequence[ReportedRun]) -> list[Section]:
     """Learning curves, one pair of figures for each family that was trained on."""
     by_family: dict[str, list[ReportedRun]] = {}
     for run in runs:
-        by_family.setdefault(run.config.family_name, []).append(run)
+        by_family.setdefault(run.family, []).append(run)
     blocks: list[Block] = []
     for i, (family, own) in enumerate(by_family.items()):
         trained = [run for run in own if run.metrics]
@@ -326,7 +330,6 @@ def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]
     from metarl import render
     from metarl.envs.rendering import RenderingUnavailable, open_context
     from metarl.run import load_run
-    from metarl.trial import stream
 
     try:
         open_context(16, 16).free()
@@ -335,11 +338,12 @@ def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]
     blocks: list[Block] = []
     first: dict[str, ReportedRun] = {}
     for run in runs:
-        settings = first.setdefault(run.config.family_name, run)
+        settings = first.setdefault(run.family, run)
         asked = settings.config.evaluation
         family = make_family(settings.config.family)
-        task = family.sample(1, stream(asked.seeds[0], "evaluation/tasks"), asked.split)[0]
-        own = make_family(run.config.family).sample(1, stream(asked.seeds[0], "evaluation/tasks"), asked.split)[0]
+        task = _first_task(family, asked)
+        own = make_family(run.config.family)
+        draws_it = asked.split in own.splits and _first_task(own, asked) == task
         say(f"filming {run.label}")
         path = folder / VIDEOS / f"{_slug(run.label)}.mp4"
         rounds = run.config.evaluation.adaptations
@@ -347,7 +351,7 @@ def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]
         for _ in range(2):
             video = render.render_run(
                 load_run(run.directory),
-                None if own == task else task,
+                None if draws_it else task,
                 asked.split,
                 asked.seeds[0],
                 rounds,
@@ -370,8 +374,13 @@ def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]
             f"{asked.seeds[0]}: {values}): {shown}.{cut} One episode of one task shows no interval."
         )
         label = f"Film of {run.label} on {family.name}: {shown}"
-        blocks.append(Film(_slug(run.label), label, caption, path.read_bytes()))
+        blocks.append(Film(_slug(run.label), label, caption, path.read_bytes(), render.poster(path)))
     return blocks
+
+
+def _first_task(family: TaskFamily, settings: EvaluationSettings) -> Task:
+    """The first task that an evaluation with these settings meets."""
+    return family.sample(1, stream(settings.seeds[0], "evaluation/tasks"), settings.split)[0]
 
 
 def _distribution_sections(material: Material, folder: Path) -> list[Section]:
@@ -416,13 +425,19 @@ def _distribution(family: TaskFamily) -> str:
 
 
 def _settings_section(runs: Sequence[ReportedRun]) -> Section:
-    differences = config_differences(runs)
+    differences = {
+        name: values
+        for name, values in config_differences(runs).items()
+        if len({_value(value) for value in values if value is not None}) > 1
+    }
     blocks: list[Block] = []
     if len(runs) > 1 and differences:
         rows = [(name, *map(_value, values)) for name, values in differences.items()]
         blocks.append(Table("Settings that differ", ("setting", *(run.label for run in runs)), rows))
     elif len(runs) > 1:
         blocks.append(Text("The runs have the same settings."))
+    if len({run.config.agent_name for run in runs}) > 1:
+        blocks.append(Text("What only one kind of agent has is in the complete configurations."))
     blocks += [Code(f"Complete configuration of {run.label}", dump_yaml(run.config).strip(), True) for run in runs]
     return Section("Settings", blocks)
 
@@ -453,7 +468,9 @@ def _provenance_section(runs: Sequence[ReportedRun], made: Mapping[str, Any]) ->
         )
         for name, record in records
     ]
-    blocks.append(Table("Last evaluation of each run", ("run", "time", "commit", "machine", "versions"), rows))
+    blocks.append(
+        Table("Each run's last evaluation, and this report", ("run", "time", "commit", "machine", "versions"), rows)
+    )
     seeds = [
         (
             run.label,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -166,6 +167,13 @@ class ReportedRun:
     def name(self) -> str:
         """Name of the run's folder."""
         return self.directory.resolve().name
+
+    @property
+    def family(self) -> str:
+        """Name of the family it was trained on; of your own robot, with its files."""
+        settings = self.config.family
+        files = [Path(getattr(settings, f.name)).name for f in dataclasses.fields(settings) if f.metadata.get("file")]
+        return f"{self.config.family_name} ({', '.join(filter(None, files))})" if files else self.config.family_name
 
     @property
     def hours(self) -> float:
@@ -444,7 +452,7 @@ def _doubts(material: Material) -> Iterator[str]:
                 f"{run.label} was evaluated at iteration {iteration}, its last checkpoint is of iteration "
                 f"{run.iteration}: {meaning}"
             )
-    families = {run.config.family_name for run in runs}
+    families = {run.family for run in runs}
     if len(families) > 1:
         yield (
             f"the runs were trained on different families ({', '.join(sorted(families))}): returns of different "

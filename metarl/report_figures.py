@@ -290,7 +290,7 @@ def heat_map(
             small = 8.0 if len(edges[0]) <= 4 else 6.6 if len(edges[0]) <= 5 else 5.4
             colour = "#fefefe" if share < 0.5 else "#111111"
             axes.text(at[0], at[1], text, ha="center", va="center", fontsize=small, color=colour)
-        bar = axes.get_figure(root=True).colorbar(mesh, ax=axes, label="return of an episode", aspect=30, pad=0.02)
+        bar = figure_of(axes).colorbar(mesh, ax=axes, label="return of an episode", aspect=30, pad=0.02)
         bar.outline.set(visible=False)
         axes.grid(visible=False)
         _mark_box(axes, judgement, known)
@@ -338,6 +338,13 @@ def _cells(x: Array, y: Array, returns: Array, edges: Sequence[Array]) -> dict[t
         if interval is not None:
             found[row, column] = interval
     return found
+
+
+def figure_of(axes: Axes) -> Figure:
+    """The figure that a panel is in."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def _middle(ends: Array, parameter: Parameter | None) -> float:

@@ -58,6 +58,8 @@ class Film:
     label: str
     caption: str
     mp4: bytes
+    poster: bytes
+    """A frame of it, JPEG: what is seen until it plays."""
     kind = "film"
 
 
