@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import importlib
 import json
 import os
 import signal
@@ -22,7 +24,6 @@ import tyro
 
 from metarl.arguments import Arguments, flag
 from metarl.config import (
-    EvaluationSettings,
     RunConfig,
     coerce,
     load_config,
@@ -31,6 +32,7 @@ from metarl.config import (
     read_run_config,
     settings_of,
 )
+from metarl.entries import run_dir
 from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings, RobotSettings
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 
@@ -44,7 +46,11 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl train --robot MODEL --family FILE.yaml       meta-train your own robot on what the file declares
   metarl train --resume RUN                           go on with a run from its last checkpoint
   metarl evaluate RUN [overrides]                     adapt to tasks that training never saw
+<<<<<<< HEAD
   metarl report RUN... [--comparison DIR]             one page: figures, tables, films, settings (HTML, Markdown, JSON)
+=======
+  metarl evaluate RUN RUN... [--family F]             compare agents on the same tasks: gain, success, energy, oracle
+>>>>>>> h4-evaluate
   metarl render RUN [--task JSON] [--shot K]          film the policy before and after adaptation (MP4)
   metarl render --family F [overrides]                film a task without a policy
   metarl families [NAME]                              task families: parameters, units, ranges, settings
@@ -64,7 +70,6 @@ split, and what their parameters range over; without --output it is NAME.png.
 """
 
 TRAIN_OPTIONS = ("agent", "family", "robot", "config", "name", "runs_dir", "resume")
-EVALUATE_OPTIONS: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int}
 RENDER_OPTIONS: dict[str, Any] = {"task": str, "seed": int, "output": str, "seconds": float}
 RENDER_RUN_OPTIONS: dict[str, Any] = {"shot": int, "checkpoint": str, "device": Literal["auto", "cpu", "cuda"]}
 RENDER_FAMILY_OPTIONS: dict[str, Any] = {"actions": Literal["random", "zero"]}
@@ -97,22 +102,6 @@ class TrainCommand(RunConfig):
     """Folder of all runs."""
     resume: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
     """Run to go on with, from its last checkpoint."""
-
-
-@dataclass(frozen=True)
-class EvaluateCommand:
-    """Adapt a trained agent to tasks that training never saw; print and save returns, gain and intervals."""
-
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
-    """The run's folder."""
-    checkpoint: str = "last"
-    """last, best, or a checkpoint file."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Torch device of the agent; not given: the run's."""
-    threads: int = 0
-    """Threads of the simulation, 0 for all cores; not given: the run's."""
-    evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
-    """How; what is not given is as in the run's config."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +170,12 @@ def dispatch(arguments: list[str], session: Session) -> int:
     """Run the command that the first argument names."""
     commands: dict[str, Callable[[list[str], Session], int]] = {
         "train": train,
+<<<<<<< HEAD
         "evaluate": evaluate,
         "report": report,
+=======
+        "evaluate": functools.partial(_command, "evaluate"),
+>>>>>>> h4-evaluate
         "render": render,
         "families": families,
         "robot": robot,
@@ -200,6 +193,11 @@ def dispatch(arguments: list[str], session: Session) -> int:
     return commands[arguments[0]](arguments[1:], session)
 
 
+def _command(name: str, arguments: list[str], session: Session) -> int:
+    """Run a command that has a module of its own."""
+    return importlib.import_module(f"metarl.commands.{name}").run(arguments, session)
+
+
 def train(arguments: list[str], session: Session) -> int:
     """`metarl train`."""
     config, plain = parse_train(arguments)
@@ -207,7 +205,7 @@ def train(arguments: list[str], session: Session) -> int:
 
     resume, runs_dir = plain.get("resume"), Path(plain.get("runs_dir", "runs"))
     if resume:
-        session.run_dir = _run_dir(resume, runs_dir)
+        session.run_dir = run_dir(resume, runs_dir)
     else:
         session.run_dir = run.start_run(config, runs_dir, plain.get("name"))
     trained = training.train(config, session.run_dir, resume=bool(resume))
@@ -233,6 +231,7 @@ def parse_train(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
     return config, plain
 
 
+<<<<<<< HEAD
 def evaluate(arguments: list[str], session: Session) -> int:
     """`metarl evaluate`."""
     given = Arguments.split(arguments)
@@ -267,6 +266,8 @@ def report(arguments: list[str], session: Session) -> int:
     return report.run(arguments, session)
 
 
+=======
+>>>>>>> h4-evaluate
 def render(arguments: list[str], session: Session) -> int:
     """`metarl render`."""
     given = Arguments.split(arguments)
@@ -285,7 +286,7 @@ def render(arguments: list[str], session: Session) -> int:
 
 
 def _render_run(given: Arguments, session: Session) -> int:
-    directory = _run_dir(given.positionals[0], Path("runs"))
+    directory = run_dir(given.positionals[0], Path("runs"))
     config = read_run_config(directory)
     settings = config.evaluation
     types = RENDER_OPTIONS | RENDER_RUN_OPTIONS | {"split": options(config)["evaluation.split"]}
@@ -445,7 +446,7 @@ def _starting_config(plain: Mapping[str, str]) -> RunConfig:
     if "resume" in plain:
         if "name" in plain:
             raise UsageError("--resume goes on in the run's own folder; leave out --name")
-        return read_run_config(_run_dir(plain["resume"], Path(plain.get("runs_dir", "runs"))))
+        return read_run_config(run_dir(plain["resume"], Path(plain.get("runs_dir", "runs"))))
     if "config" in plain:
         return load_config(Path(plain["config"]))
     if "robot" in plain or plain.get("family", "").endswith((".yaml", ".yml")):
@@ -465,11 +466,6 @@ def _own_robot(plain: Mapping[str, str]) -> RobotSettings:
             f"--robot needs --family FILE.yaml, which declares what varies{got}; metarl robot check {model} shows how"
         )
     return RobotSettings(model, declaration)
-
-
-def _run_dir(name: str, runs_dir: Path) -> Path:
-    """A run's folder by its path or its bare name."""
-    return runs_dir / name if not Path(name).exists() and (runs_dir / name).is_dir() else Path(name)
 
 
 def _fail(status: int, message: str) -> int:

@@ -15,9 +15,10 @@ from metarl.config import EvaluationSettings, RunConfig, config_from_dict, confi
 from metarl.entries import Entry, family_settings, labels, read_entry
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
+from metarl.envs.reveal import reveal
 from metarl.envs.settings import FamilySettings
 from metarl.errors import RunError, UsageError, usage_errors
-from metarl.evaluation import EvaluationResult, draw_tasks, evaluate_agent, family_for, say, source_of, train_gap
+from metarl.evaluation import EvaluationResult, draw_tasks, evaluate_agent, say, source_of, train_gap
 from metarl.provenance import provenance
 from metarl.run import Run, load_run
 from metarl.statistics import Interval, plain, probability_of_improvement, share_interval
@@ -145,6 +146,8 @@ def compare(
     config = replace(first, family=family, evaluation=settings or first.evaluation)
     data = config_to_dict(config)
     data["evaluation"] |= overrides
+    if settings is None and "explore" not in overrides:
+        entries = [entry.exploring_as_trained() for entry in entries]
     return compare_entries(entries, config_from_dict(data), taken, checkpoint, device, threads, output, loaded)
 
 
@@ -173,7 +176,7 @@ def compare_entries(
         require_fit(name, run, family_for(run.config, family))
     agents = []
     for name, entry, run in zip(names, entries, runs, strict=True):
-        settings = replace(config.evaluation, **entry.evaluation_overrides)
+        settings = replace(config.evaluation, **entry.own_evaluation)
         agents.append(_compared(name, entry, run, family, settings, tasks, threads))
     agents = with_oracle_shares(agents, config.evaluation)
     comparison = Comparison(
@@ -198,6 +201,11 @@ def checked_family(config: RunConfig) -> TaskFamily:
     with usage_errors("evaluation.split"):
         family.require_split(config.evaluation.split)
     return family
+
+
+def family_for(config: RunConfig, family: TaskFamily) -> TaskFamily:
+    """The family as the run's agent meets it: an oracle's observations tell the task's parameters too."""
+    return reveal(family) if config.training.reveal_task else family
 
 
 def require_fit(label: str, run: Run, family: TaskFamily) -> None:
@@ -240,9 +248,8 @@ def _compared(
     result = evaluate_agent(run.agent, met, settings, threads, progress, tasks)
     result = replace(result, source=source_of(run))
     if settings.train_gap:
-        result = replace(result, train_gap=train_gap(run.agent, run.family, result, threads, progress))
-    oracle = getattr(run.config.training, "reveal_task", False)
-    return Compared(label, run.config.agent_name, oracle, entry.overrides, result)
+        result = replace(result, train_gap=train_gap(run, result, threads, progress))
+    return Compared(label, run.config.agent_name, run.config.training.reveal_task, entry.overrides, result)
 
 
 def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Compared]:
@@ -295,6 +302,9 @@ def _notes(agents: Sequence[Compared], runs: Sequence[Run], config: RunConfig, t
         notes.append(f"the tasks' family has settings of {agents[0].label}'s training: {said}")
     for agent, run in zip(agents, runs, strict=True):
         notes += [f"{agent.label}: {note}" for note in agent.result.notes if note not in common]
+        if len({other.result.settings.explore for other in agents}) > 1:
+            how = "with" if agent.result.settings.explore else "without"
+            notes.append(f"{agent.label} acts {how} the noise of exploration, as in its own evaluation")
         if type(run.config.family) is not type(config.family):
             notes.append(f"{agent.label} was trained on another family, {run.config.family_name}")
         elif different := _differences(run.config.family, config.family):
@@ -334,5 +344,5 @@ def _warnings(agents: Sequence[Compared]) -> list[str]:
 def _new_folder(config: RunConfig) -> Path:
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     base = Path("comparisons") / f"{config.family_name}_{config.evaluation.split}_{stamp}"
-    candidates = (base, *(base.with_name(f"{base.name}_{i}") for i in itertools.count(2)))
-    return next(folder for folder in candidates if not folder.exists())
+    candidates = (base.with_name(f"{base.name}_{i}") for i in itertools.count(2))
+    return base if not base.exists() else next(folder for folder in candidates if not folder.exists())

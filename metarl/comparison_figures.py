@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31")
 """Okabe and Ito's, told apart by every kind of colour vision, yellow left out, and a brown; agent by agent."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LABEL = 40
+"""Longest names of agents in figures."""
+BANDS = 3
+"""Agents whose intervals are drawn as bands; those of more agents are bars beside each other."""
 PANELS, COLUMNS = 6, 3
 """Parameters drawn at most, those first on which the return depends most; panels in a row."""
 BINS, FEW = 6, 9
 """Groups of equally many tasks along a parameter; a parameter of fewer values has one group a value."""
+PAIR_LABEL = 32
+"""Longest names of agents beside their pair's bar."""
 PAIRS = 15
 """Pairs of agents drawn at most."""
 LOG_FROM = 10
@@ -67,11 +73,14 @@ def adaptation_curves(comparison: Comparison, path: Path) -> None:
         x = np.arange(len(iqm)) * (1 if alike else settings.envs_per_task)
         low, middle, high = (np.array([getattr(shot, end) for shot in iqm]) for end in ("low", "estimate", "high"))
         look = style_of(agents, i)
-        axes.plot(x, middle, label=agent.label, linewidth=1.8, markersize=4.5, **look)
-        if len(iqm) == 1:
-            axes.errorbar(x, middle, [middle - low, high - middle], color=look["color"], capsize=2.5, linewidth=1.2)
-        axes.fill_between(x, low, high, color=look["color"], alpha=0.16, linewidth=0)
-        if len(iqm) <= most or agent.oracle:  # goes on as it is, to be compared with at the others' last round
+        bars = len(iqm) == 1 or len(agents) > BANDS
+        if bars:
+            x = x + (i - (len(agents) - 1) / 2) * 0.05 * (1 if alike else settings.envs_per_task)
+            axes.errorbar(x, middle, [middle - low, high - middle], color=look["color"], capsize=2, linewidth=1.1)
+        else:
+            axes.fill_between(x, low, high, color=look["color"], alpha=0.16, linewidth=0)
+        axes.plot(x, middle, label=short(agent.label, LABEL), linewidth=1.8, markersize=4.5, **look)
+        if len(iqm) <= most:  # goes on as it is, to be compared with at the others' last round
             axes.axhline(middle[-1], color=look["color"], linewidth=0.9, linestyle=(0, (1, 2)), zorder=0.5)
     if most > LOG_FROM:
         axes.set_xscale("symlog", linthresh=1 if alike else min(a.result.settings.envs_per_task for a in agents))
@@ -85,9 +94,15 @@ def adaptation_curves(comparison: Comparison, path: Path) -> None:
     save(figure, path)
 
 
+def short(label: str, length: int) -> str:
+    """A label of at most that length; what is cut is in its middle, since both ends tell agents apart."""
+    tail = length // 2
+    return label if len(label) <= length else f"{label[: length - tail - 1]}…{label[-tail:]}"
+
+
 def columns_of(agents: list[Compared]) -> int:
     """Columns of a legend into which the labels fit."""
-    longest = max(len(agent.label) for agent in agents)
+    longest = max(len(short(agent.label, LABEL)) for agent in agents)
     return max(1, min(len(agents), 3, 84 // (longest + 8)))
 
 
@@ -163,7 +178,7 @@ def by_parameter(comparison: Comparison, path: Path) -> None:
     if any(agent.result.settings.adaptations for agent in agents):
         handles += panels[0, 0].plot([], [], color=QUIET, linestyle=":", linewidth=1.4)
         names.append("before adaptation")
-    figure.legend(handles, names, loc="outside lower left", ncols=columns_of(agents))
+    figure.legend(handles, names, loc="outside upper left", ncols=columns_of(agents))
     title_of(figure, f"{what(comparison)}\nIQM over tasks of like values, after the last round of adaptation")
     save(figure, path)
 
@@ -180,7 +195,7 @@ def draw_parameter(axes: Axes, comparison: Comparison, parameter: Parameter) -> 
             returns = agent.result.returns[:, shot].ravel()
             y = [middle(returns[group]) for group in groups]
             drawn = {**look, "linestyle": ":", "marker": ""} if shot == 0 else look
-            name = agent.label if shot == -1 else None
+            name = short(agent.label, LABEL) if shot == -1 else None
             axes.plot(x, y, label=name, linewidth=width, alpha=alpha, markersize=3.8, **drawn)
     axes.set_xlabel(axis_label(parameter))
     if len(np.unique(values)) < FEW:
@@ -211,8 +226,9 @@ def improvement_bars(comparison: Comparison, path: Path) -> None:
         axes.plot([interval.estimate] * 2, [y - 0.25, y + 0.25], color=colour, linewidth=2.2, solid_capstyle="butt")
         axes.annotate(f"{interval.estimate:.2f}", (1.02, y), va="center", annotation_clip=False)
     axes.axvline(0.5, color=INK, linewidth=0.9, zorder=0.5)
-    axes.set(xlim=(0, 1), ylim=(len(pairs) - 0.5, -0.5), xlabel="probability that the first does better on a task")
-    axes.set_yticks(range(len(pairs)), [f"{pair.a}\nthan {pair.b}" for pair in pairs], fontsize=8.5, parse_math=False)
+    axes.set(xlim=(0, 1), ylim=(len(pairs) - 0.5, -0.5), xlabel="probability of the better return on a task")
+    names = [f"{short(pair.a, PAIR_LABEL)}\nover {short(pair.b, PAIR_LABEL)}" for pair in pairs]
+    axes.set_yticks(range(len(pairs)), names, fontsize=8.5, parse_math=False)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x")
     left = len(comparison.improvements) - len(pairs)

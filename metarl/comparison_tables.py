@@ -16,6 +16,7 @@ from rich.console import Console
 
 from metarl import comparison_figures
 from metarl.checkpoint import write
+from metarl.comparison_figures import short
 from metarl.config import SPLIT_NAMES
 from metarl.statistics import Interval
 from metarl.tables import (
@@ -50,6 +51,8 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         (*improvement_table(comparison), 2),
     ):
         if cells and len(columns) > 1:
+            if not console.is_terminal:  # where it is drawn it has its own space
+                console.print()
             show_table(columns, cells, console, left)
     show_lines(remarks(comparison), console)
 
@@ -148,12 +151,6 @@ def remarks(comparison: Comparison) -> list[str]:
 def name_of(agent: Compared) -> str:
     """An agent's label as tables have it."""
     return short(agent.label, LABEL)
-
-
-def short(label: str, length: int) -> str:
-    """A label of at most that length; what is cut is in its middle, since both ends tell agents apart."""
-    tail = length // 2
-    return label if len(label) <= length else f"{label[: length - tail - 1]}…{label[-tail:]}"
 
 
 def ends_text(interval: Interval) -> str:

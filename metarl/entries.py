@@ -19,7 +19,7 @@ from metarl.envs.settings import FamilySettings
 from metarl.errors import UsageError, nearest
 
 ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9]+)?=.*))?", re.DOTALL)
-OWN_EVALUATION = ("evaluation.adaptations", "evaluation.envs_per_task")
+OWN_EVALUATION = ("evaluation.adaptations", "evaluation.envs_per_task", "evaluation.explore")
 """Settings of the evaluation that may differ from agent to agent: each still meets the same tasks."""
 
 
@@ -32,6 +32,8 @@ class Entry:
     """With the agent's settings as they are to be."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """By dotted name: of the agent, or of `OWN_EVALUATION`."""
+    explore: bool | None = None
+    """`evaluation.explore` where all agents' is not the same; None: it is."""
     name: str = ""
     """Given to it by `label=`; empty: by the run's folder and the overrides."""
 
@@ -41,9 +43,14 @@ class Entry:
         return {k.removeprefix("agent."): v for k, v in self.overrides.items() if k.startswith("agent.")}
 
     @property
-    def evaluation_overrides(self) -> dict[str, Any]:
-        """Those of the evaluation, by the setting's name."""
-        return {k.removeprefix("evaluation."): v for k, v in self.overrides.items() if k.startswith("evaluation.")}
+    def own_evaluation(self) -> dict[str, Any]:
+        """Settings of the evaluation that are the agent's own, by the setting's name."""
+        given = {k.removeprefix("evaluation."): v for k, v in self.overrides.items() if k.startswith("evaluation.")}
+        return {**({} if self.explore is None else {"explore": self.explore}), **given}
+
+    def exploring_as_trained(self) -> Entry:
+        """The entry, to act with noise or without as its run's config says: MAML adapts by it, others need none."""
+        return dataclasses.replace(self, explore=self.config.evaluation.explore)
 
 
 def read_entry(text: str, runs_dir: Path = Path("runs")) -> Entry:

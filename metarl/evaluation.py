@@ -110,7 +110,7 @@ class EvaluationResult:
     measured: Mapping[str, list[Interval | None]] = field(default_factory=dict)
     """Mean of each measure over tasks, one a shot; None where fewer than two tasks of a seed have a value."""
     recovery: Array | None = None
-    """See `Outcome`."""
+    """See `TrialOutcome`."""
     recovered: tuple[Interval, Interval] | None = None
     """Share of the tasks in which the reward was back after every change, and the IQM of the steps that this took."""
     train_gap: TrainGap | None = None
@@ -272,25 +272,28 @@ def _recovered(recovery: Array | None, samples: int, rng: np.random.Generator) -
     return None if share is None or steps is None else (share, steps)
 
 
-def train_gap(
-    agent: Agent,
-    trained_on: TaskFamily,
-    result: EvaluationResult,
-    threads: int = 0,
-    progress: Callable[[str], None] | None = None,
-) -> TrainGap | None:
-    """How much better the agent does on as many tasks of its training; None where these are what was evaluated.
+def training_tasks(run: Run, settings: EvaluationSettings) -> list[list[Task]]:
+    """As many tasks of the run's training as are evaluated, [seed][task], none of them by the streams of these."""
+    rngs = [stream(seed, "train_gap/tasks") for seed in settings.seeds]
+    training = run.config.training
+    if distinct := getattr(training, "distinct_tasks", 0):
+        fixed = run.family.sample(distinct, stream(training.seed, "tasks/distinct"), "train")
+        return [[fixed[i] for i in rng.integers(distinct, size=settings.tasks)] for rng in rngs]
+    return [run.family.sample(settings.tasks, rng, "train") for rng in rngs]
 
-    trained_on: the family as the agent met it in training.
-    """
-    settings = result.settings
+
+def train_gap(
+    run: Run, result: EvaluationResult, threads: int = 0, progress: Callable[[str], None] | None = None
+) -> TrainGap | None:
+    """How much better a run's agent does on as many tasks of its training; None where these are what was evaluated."""
+    settings, trained_on = result.settings, run.family
     own = trained_on.settings == result.family.settings
     if own and (settings.split == "train" or (settings.split == "held_out" and not trained_on.disjoint_splits)):
         return None
     if progress:
         progress("evaluating on training tasks, for the gap")
-    tasks = [trained_on.sample(settings.tasks, stream(seed, "train_gap/tasks"), "train") for seed in settings.seeds]
-    returns = run_trials(agent, trained_on, tasks, settings, threads, "train_gap").returns
+    tasks = training_tasks(run, settings)
+    returns = run_trials(run.agent, trained_on, tasks, settings, threads, "train_gap").returns
     samples, rng = settings.bootstrap_samples, stream(settings.seeds[0], "train_gap/bootstrap")
     train = task_interval(returns[:, -1], interquartile_mean, samples, rng)
     if train is None or task_interval(returns[:, 0], interquartile_mean, samples, rng) is None:
@@ -323,7 +326,7 @@ def evaluate(
     result = evaluate_agent(loaded.agent, loaded.family, config.evaluation, threads, say)
     result = replace(result, source=source_of(loaded, config))
     if config.evaluation.train_gap:
-        result = replace(result, train_gap=train_gap(loaded.agent, loaded.family, result, threads, say))
+        result = replace(result, train_gap=train_gap(loaded, result, threads, say))
     tables.show(result)
     return replace(result, figures=tables.save_all(result, loaded.directory.resolve()))
 
@@ -337,12 +340,3 @@ def source_of(run: Run, config: RunConfig | None = None) -> Source:
 def say(line: str) -> None:
     """Print a line at once."""
     print(line, flush=True)
-
-
-def family_for(config: RunConfig, family: TaskFamily) -> TaskFamily:
-    """The family as the run's agent meets it: an oracle's observations tell the task's parameters too."""
-    if not getattr(config.training, "reveal_task", False):
-        return family
-    from metarl.envs.reveal import reveal
-
-    return reveal(family)

@@ -19,7 +19,7 @@ SPREAD_TASKS, SPREAD_ENVS = 8, 2
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """What trials on some tasks gave: [seed, shot, task], means over a task's sound episodes, NaN where it has none."""
 
     returns: Array
@@ -40,7 +40,7 @@ def run_trials(
     threads: int,
     name: str = "evaluation",
     progress: Callable[[str], None] | None = None,
-) -> Outcome:
+) -> TrialOutcome:
     """Trials on tasks [seed][task], as many of each of `settings.seeds`. name: of the streams of randomness."""
     env = ShardedEnv(family, settings.tasks, settings.envs_per_task, threads, measuring=True)
     disturbance = disturbance_of(family, settings, threads)
@@ -57,7 +57,7 @@ def run_trials(
         if family.changes is not None:
             recovery.append([recovery_of(result, drawn[m], m) for m in range(len(drawn))])
         faults += int(np.isnan(episodes).sum())
-    return Outcome(
+    return TrialOutcome(
         np.stack(returns),
         {k: np.stack([of_seed[k] for of_seed in measures]) for k in family.measure_units},
         np.array(recovery) if recovery else None,
@@ -76,7 +76,7 @@ def observation_spread(family: TaskFamily, threads: int = 1) -> Array:
     """Standard deviation of each element of the observation over training tasks under random actions, [obs].
 
     The scale of observation noise: it is the same for every agent, and no agent need know any. Elements that are a
-    parameter by name, commands or what an oracle is told, have 0: no sensor reads them.
+    parameter by name, such as what an oracle is told, have 0: no sensor reads them.
     """
     env = ShardedEnv(family, SPREAD_TASKS, SPREAD_ENVS, threads)
     rng = stream(0, "evaluation/spread")
@@ -90,11 +90,12 @@ def observation_spread(family: TaskFamily, threads: int = 1) -> Array:
         seen.append(env.step(actions / family.action_scale).observations[active])
     spread = np.concatenate(seen).std(axis=0, dtype=np.float64)
     told = {parameter.name for parameter in family.parameters}
-    return np.where([name.split(" [")[0] in told for name in family.observation_names], 0.0, spread)
+    names = [name.split(" [")[0].removeprefix("task_") for name in family.observation_names]
+    return np.where([name in told for name in names], 0.0, spread)
 
 
 def recovery_of(result: TrialResult, task: Task, index: int) -> float:
-    """Mean control steps until the reward of the task's trial was back after its changes; see `Outcome`.
+    """Mean control steps until the reward of the task's trial was back after its changes; see `TrialOutcome`.
 
     The reward of a step is the mean over the task's episodes that run; episodes follow each other at full length.
     """

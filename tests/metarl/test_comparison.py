@@ -1,0 +1,280 @@
+"""Several agents on the same tasks: what is refused, what is shown and kept, and that the numbers are evaluation's."""
+
+import csv
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import metarl
+from metarl import cli, comparison_tables
+from metarl.agents.settings import MamlSettings, PpoSettings
+from metarl.comparison import Compared, Comparison, improvements_of, with_oracle_shares
+from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
+from metarl.entries import Entry, family_settings, labels, read_entry
+from metarl.envs.registry import make_family
+from metarl.envs.settings import (
+    AntGoalSettings,
+    FamilySettings,
+    HalfCheetahMassSettings,
+    PointGoalSettings,
+    QuadrupedSettings,
+)
+from metarl.errors import UsageError
+from metarl.evaluation import EvaluationResult, Source, TrainGap, evaluate
+from metarl.run import load_run, save_config, start_run
+from metarl.statistics import Interval, difference_interval, interquartile_mean, mean, summarise, task_interval
+from metarl.training import train
+
+SMALL = EvaluationSettings(tasks=3, envs_per_task=2, adaptations=1, seeds=(1, 2), bootstrap_samples=50)
+QUIET = TrackingSettings(wandb="disabled")
+
+
+def made_up(
+    names: Sequence[str], oracle: int | None = None, rounds: Sequence[int] = (), settings: FamilySettings | None = None
+) -> Comparison:
+    """Agents that are 10 apart from each other, and gain 20 a round; the training tasks of the last go 30 better."""
+    family, rng = make_family(settings or HalfCheetahMassSettings()), np.random.default_rng(0)
+    evaluation = EvaluationSettings(tasks=20, envs_per_task=5, adaptations=3, seeds=(1, 2), bootstrap_samples=200)
+    tasks = [family.sample(evaluation.tasks, rng, "held_out") for _ in evaluation.seeds]
+    first = family.parameters[0].name
+    hard = np.array([[task.values[first] for task in drawn] for drawn in tasks])[:, None]
+    agents = []
+    for i, name in enumerate(names):
+        own = replace(evaluation, adaptations=rounds[i] if rounds else 3)
+        shots = own.adaptations + 1
+        rise = 60 * (1 - np.exp(-np.arange(shots)))[:, None] * (i != oracle)
+        returns = 100.0 + 10 * i + rise + 8 * hard + rng.normal(0, 4, (2, shots, 20)) + 80 * (i == oracle)
+        training = returns + rng.normal(0, 4, returns.shape) + 30 * (i == len(names) - 1)
+        values = {unit: np.abs(rng.normal(0.5, 0.1, returns.shape)) for unit in family.measure_units}
+        measured = {k: [task_interval(v[:, s], mean, 50, rng) for s in range(shots)] for k, v in values.items()}
+        before, after = (
+            difference_interval(training[:, s], returns[:, s], interquartile_mean, 200, rng) for s in (0, -1)
+        )
+        gap = TrainGap(training, Interval(0, 0, 0), before, after, own=True)
+        result = EvaluationResult(
+            *(family, own, tasks, returns, 0, summarise(returns, 200, rng), Source(name, 9, 9000, 1, {})),
+            measures=values,
+            measured=measured,
+            train_gap=gap,
+        )
+        agents.append(Compared(name, "maml", i == oracle, {}, result))
+    agents = with_oracle_shares(agents, evaluation)
+    config = RunConfig(family=settings or HalfCheetahMassSettings(), evaluation=evaluation)
+    return Comparison(family, config, tasks, agents, improvements_of(agents, evaluation), ["a note"], ["a warning"], {})
+
+
+def shown(comparison: Comparison, terminal: bool = False) -> str:
+    file = io.StringIO()
+    comparison_tables.show(comparison, Console(file=file, width=100, force_terminal=terminal, no_color=True))
+    return file.getvalue()
+
+
+class TestWhatIsShown:
+    COMPARISON = made_up(["first", "a_run_of_the_name_that_runs_get_1_20261121-100330", "oracle"], oracle=2)
+
+    def test_tables_fit_on_100_columns_and_name_every_agent(self):
+        for terminal in (False, True):
+            text = shown(self.COMPARISON, terminal)
+            tables = text.split("gap: return")[0]
+            assert max(map(len, tables.splitlines())) <= 100
+            for label in ("first", "a_run_of_th…61121-100330", "oracle"):
+                assert tables.count(label) >= 4
+
+    def test_a_row_says_what_the_file_does(self):
+        agent = self.COMPARISON.agents[0]
+        text = shown(self.COMPARISON)
+        summary = agent.result.summary
+        assert f"{summary.iqm[0].estimate:.1f}" in text and f"{summary.gain[-1].estimate:+.1f}" in text
+        saved = json.loads(json.dumps(self.COMPARISON.to_dict(), allow_nan=False))
+        assert saved["agents"][0]["summary"]["iqm"][0]["estimate"] == summary.iqm[0].estimate
+        row = next(csv.DictReader(io.StringIO(comparison_tables.csv_text(self.COMPARISON))))
+        assert float(row["return_before"]) == summary.iqm[0].estimate
+        assert float(row["gain_low"]) == summary.gain[-1].low
+        assert float(row["speed"]) == pytest.approx(0.5, abs=0.1)
+
+    def test_gap_to_training_tasks_is_marked_and_explained_where_it_is_there(self):
+        lines = [line for line in shown(self.COMPARISON).splitlines() if line.endswith("!")]
+        assert len(lines) == 1 and lines[0].startswith("oracle")
+        gaps = [agent.result.train_gap for agent in self.COMPARISON.agents]
+        assert [gap.flagged for gap in gaps] == [False, False, True]
+        [warning] = gaps[2].warnings
+        assert "Train on more tasks or on wider ranges" in warning
+
+    def test_share_of_the_oracles_lead(self):
+        """It leads by 100 over the first agent before adaptation, which gains 60 (1 - e^-3) = 57."""
+        share = self.COMPARISON.agents[0].oracle_share
+        assert share.estimate == pytest.approx(0.57, abs=0.03) and share.low <= share.estimate <= share.high
+        assert self.COMPARISON.agents[2].oracle_share is None
+
+    def test_pairs_are_compared_once(self):
+        pairs = [(pair.a, pair.b, pair.interval.estimate) for pair in self.COMPARISON.improvements]
+        assert len(pairs) == 3 and pairs[1][:2] == ("first", "oracle")
+        assert pairs[1][2] == 0.0 and all(pair[2] <= 0.5 for pair in pairs)
+
+    def test_files_are_written_and_figures_are_of_readme_width(self, tmp_path: Path, capsys):
+        figures = comparison_tables.save(made_up(["a", "b"], rounds=(1, 30)), tmp_path / "new")
+        assert set(figures) == {"curves", "parameters", "improvement"}
+        for path in figures.values():
+            head = path.read_bytes()[:24]
+            assert head.startswith(b"\x89PNG") and int.from_bytes(head[16:20], "big") in (1024, 1328)
+        assert json.loads((tmp_path / "new" / "comparison.json").read_text())["split"] == "held_out"
+        assert capsys.readouterr().out.count("saved") == 5
+
+
+def test_labels_tell_runs_apart():
+    config = RunConfig()
+    one, two = Entry(Path("/x/seed1/run"), config), Entry(Path("/x/seed2/run"), config)
+    tuned = Entry(Path("/x/seed1/run"), config, {"agent.first_order": True, "evaluation.adaptations": 9})
+    assert labels([one]) == ["run"]
+    assert labels([one, two, tuned]) == ["seed1/run", "seed2/run", "run:first_order=true,adaptations=9"]
+    assert labels([one, one]) == ["seed1/run", "seed1/run (2)"]
+    named = replace(one, name="mine")
+    assert labels([named, two]) == ["mine", "run"]
+    with pytest.raises(UsageError, match="the label 'mine' is given to 2 runs"):
+        labels([named, replace(two, name="mine")])
+
+
+def small_run(folder: Path, config: RunConfig) -> Path:
+    directory = start_run(dataclasses.replace(config, evaluation=SMALL, tracking=QUIET), folder.parent, folder.name)
+    train(dataclasses.replace(config, evaluation=SMALL, tracking=QUIET), directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of small runs on point goals: MAML, PPO, an oracle; and one of an untrained quadruped's config."""
+    folder = tmp_path_factory.mktemp("runs")
+    training = TrainingSettings(iterations=1, tasks=2, envs_per_task=2, threads=1, checkpoint_every=1, device="cpu")
+    family = PointGoalSettings(horizon=5)
+    maml = RunConfig(MamlSettings(hidden_sizes=(8,)), family, training)
+    ppo = RunConfig(PpoSettings(hidden_sizes=(8,)), family, training)
+    configs = {
+        "maml": maml,
+        "ppo": ppo,
+        "oracle": replace(ppo, training=replace(training, reveal_task=True)),
+    }
+    return {name: small_run(folder / name, config) for name, config in configs.items()}
+
+
+def test_agents_meet_the_same_tasks_and_get_the_numbers_of_their_own_evaluation(runs, tmp_path, capsys):
+    comparison = metarl.compare(
+        [
+            runs["maml"],
+            f"{runs['ppo']}:agent.adaptation=fine_tune,evaluation.adaptations=2,label=tuned",
+            runs["oracle"],
+        ],
+        output=tmp_path / "out",
+        threads=1,
+    )
+    assert [a.label for a in comparison.agents] == ["maml", "tuned", "oracle"]
+    assert [a.result.returns.shape for a in comparison.agents] == [(2, 2, 3), (2, 3, 3), (2, 2, 3)]
+    alone = evaluate(runs["maml"], threads=1)
+    np.testing.assert_array_equal(comparison.agents[0].result.returns, alone.returns)
+    assert comparison.tasks == alone.tasks
+    assert comparison.agents[0].result.train_gap.after == alone.train_gap.after
+    assert [a.oracle for a in comparison.agents] == [False, False, True]
+    saved = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [a["overrides"] for a in saved["agents"]][1] == {
+        "agent.adaptation": "fine_tune",
+        "evaluation.adaptations": 2,
+    }
+    assert saved["tasks"] == [[dict(task.values) for task in tasks] for tasks in alone.tasks]
+    assert saved["agents"][0]["returns"] == alone.returns.tolist()
+    assert saved["agents"][0]["measures"].keys() == {"success", "final_goal_distance", "goal_reached"}
+    assert saved["provenance"]["versions"]["mujoco"]
+    assert "tuned: 2 rounds of adaptation are more than the 1" in " ".join(saved["notes"])
+    assert len(saved["probability_of_improvement"]) == 3
+    printed = capsys.readouterr().out
+    assert "3 agents on the same 6 held-out tasks of point_goal (seeds 1, 2)" in printed
+
+
+def test_a_run_given_twice_does_as_well_as_itself(runs, tmp_path):
+    run = load_run(runs["maml"])
+    twice = metarl.compare([run, runs["maml"]], output=tmp_path, threads=1, train_gap=False, adaptations=0)
+    [pair] = twice.improvements
+    assert (pair.interval.estimate, pair.interval.low, pair.interval.high) == (0.5, 0.5, 0.5)
+    assert twice.agents[0].result.train_gap is None
+
+
+def evaluated(arguments: Sequence[object], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    status = cli.main(["evaluate", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return status, captured.err if status else captured.out
+
+
+def test_command_takes_short_options_and_a_family_of_the_same_robot(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [runs["maml"], "--family", "point_goal", "family.goal_range=2", "--split", "held-out", "--shots", 0]
+    status, printed = evaluated([*arguments, "--episodes", 1, "--seeds", 7, 8, "--no-train-gap"], capsys)
+    assert status == 0, printed
+    [folder] = (tmp_path / "comparisons").iterdir()
+    assert folder.name.startswith("point_goal_held_out_")
+    saved = json.loads((folder / "comparison.json").read_text())
+    assert (saved["evaluation"]["adaptations"], saved["evaluation"]["seeds"]) == (0, [7, 8])
+    assert saved["family_settings"]["goal_range"] == 2.0 and saved["family_settings"]["horizon"] == 5
+    assert saved["agents"][0]["train_gap"] is None
+    assert any("trained with family.goal_range=0.5 (here 2.0)" in note for note in saved["notes"])
+
+
+def test_one_run_is_evaluated_in_its_own_folder(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status, printed = evaluated([runs["maml"], "--split", "ood", "--threads", 1], capsys)
+    assert status == 0 and not (tmp_path / "comparisons").exists()
+    saved = json.loads(next((runs["maml"] / "evaluation").glob("ood_*.json")).read_text())
+    assert saved["train_gap"]["own"] is False and "training tasks: " in printed
+
+
+@pytest.fixture(scope="module")
+def other_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders with a config and no checkpoint, of other robots."""
+    folder = tmp_path_factory.mktemp("others")
+    for name, family in (("ant", AntGoalSettings()), ("quadruped", QuadrupedSettings(horizon=5))):
+        (folder / name).mkdir()
+        save_config(RunConfig(MamlSettings(), family, evaluation=SMALL), folder / name)
+    return {path.name: path for path in folder.iterdir()}
+
+
+MISTAKES = {
+    "{maml} absent": "no run folder absent",
+    "{maml} {ant}": r"maml was trained on point_goal, .*ant on ant_goal; say whose tasks .* --family point_goal",
+    "{maml} --family ant_velocity": r"maml was trained on point_goal and cannot act in ant_velocity: it observes 2 "
+    r"elements, there are 27 there \(no x \[m\], y \[m\], besides torso_z \[m\]",
+    "{maml} {ppo} --split out": "--split is 'out'; Valid: train, held_out, ood",
+    "{maml} --family half_cheetah_direction --split ood": "family 'half_cheetah_direction' has no split 'ood'",
+    "{maml} {ppo} --shots -1": "--shots is -1; it must be at least 0",
+    "{maml} {ppo} --shots many": "--shots is 'many'",
+    "{maml}:evaluation.adaptations=-1": "evaluation.adaptations is -1; it must be at least 0",
+    "{maml}:agent.inner_lrr=1": "'agent.inner_lrr' cannot be set for one run; did you mean 'agent.inner_lr'",
+    "{maml}:agent.first_order=perhaps": "--agent.first-order is 'perhaps'",
+    "{maml}:agent.inner_lr=-1 {ppo}": "inner_lr must",
+    "{maml}:label=x {ppo}:label=x": "the label 'x' is given to 2 runs",
+    "{maml} {ppo} --checkpoint file.pt": "a file of one run",
+    "{maml} {ppo} evaluation.reward_scale=0": "evaluation.reward_scale is 0; it must be greater than 0",
+    "{maml} {ppo} evaluation.observation_noise=-1": "evaluation.observation_noise is -1",
+    "{maml} {ppo} --familly x": "unknown option --familly; did you mean '--family'",
+    "{maml} --family nowhere": "unknown family 'nowhere'",
+    "{quadruped} {quadruped}": "no checkpoint in",
+}
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_mistakes_are_told_in_one_line(arguments, runs, other_runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status, message = evaluated(arguments.format(**runs, **other_runs).split(), capsys)
+    assert status == 2 and message.startswith("error: ") and message.count("\n") == 1
+    assert re.search(MISTAKES[arguments], message), message
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_family_has_the_settings_that_the_run_chose(other_runs):
+    entry = read_entry(str(other_runs["quadruped"]))
+    settings, taken = family_settings([entry], "quadruped_terrain")
+    assert (settings.horizon, taken) == (5, {"horizon": 5})
