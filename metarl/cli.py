@@ -46,11 +46,8 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl train --robot MODEL --family FILE.yaml       meta-train your own robot on what the file declares
   metarl train --resume RUN                           go on with a run from its last checkpoint
   metarl evaluate RUN [overrides]                     adapt to tasks that training never saw
-<<<<<<< HEAD
-  metarl report RUN... [--comparison DIR]             one page: figures, tables, films, settings (HTML, Markdown, JSON)
-=======
   metarl evaluate RUN RUN... [--family F]             compare agents on the same tasks: gain, success, energy, oracle
->>>>>>> h4-evaluate
+  metarl report RUN... [--comparison DIR]             one page: figures, tables, films, settings (HTML, Markdown, JSON)
   metarl render RUN [--task JSON] [--shot K]          film the policy before and after adaptation (MP4)
   metarl render --family F [overrides]                film a task without a policy
   metarl families [NAME]                              task families: parameters, units, ranges, settings
@@ -170,12 +167,8 @@ def dispatch(arguments: list[str], session: Session) -> int:
     """Run the command that the first argument names."""
     commands: dict[str, Callable[[list[str], Session], int]] = {
         "train": train,
-<<<<<<< HEAD
-        "evaluate": evaluate,
-        "report": report,
-=======
         "evaluate": functools.partial(_command, "evaluate"),
->>>>>>> h4-evaluate
+        "report": functools.partial(_command, "report"),
         "render": render,
         "families": families,
         "robot": robot,
@@ -231,43 +224,6 @@ def parse_train(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
     return config, plain
 
 
-<<<<<<< HEAD
-def evaluate(arguments: list[str], session: Session) -> int:
-    """`metarl evaluate`."""
-    given = Arguments.split(arguments)
-    if given.help and not given.positionals:
-        Arguments([], {}, help=True).parse(EvaluateCommand(), {}, (), "metarl evaluate")
-    if len(given.positionals) != 1:
-        got = f", got {' '.join(given.positionals)}" if given.positionals else ""
-        raise UsageError(f"metarl evaluate takes the folder of one run (metarl evaluate runs/NAME){got}")
-    directory = _run_dir(given.positionals[0], Path("runs"))
-    config = read_run_config(directory)
-    types = EVALUATE_OPTIONS | {k: t for k, t in options(config).items() if k.startswith("evaluation.")}
-    training = config.training
-    command = EvaluateCommand(
-        str(directory), device=training.device, threads=training.threads, evaluation=config.evaluation
-    )
-    command = given.parse(command, types, (), "metarl evaluate")
-    dataclasses.replace(
-        config, evaluation=command.evaluation, training=dataclasses.replace(training, threads=command.threads)
-    ).validate()
-
-    from metarl import evaluation
-
-    session.run_dir = directory
-    evaluation.evaluate(directory, command.evaluation, command.checkpoint, command.device, command.threads)
-    return 0
-
-
-def report(arguments: list[str], session: Session) -> int:
-    """`metarl report`."""
-    from metarl.commands import report
-
-    return report.run(arguments, session)
-
-
-=======
->>>>>>> h4-evaluate
 def render(arguments: list[str], session: Session) -> int:
     """`metarl render`."""
     given = Arguments.split(arguments)

@@ -507,6 +507,8 @@ def _write(page: Page, material: Material, folder: Path) -> Report:
         "evaluations": [judgement.to_dict() for judgement in material.judgements],
         "config_differences": config_differences(material.runs),
         "problems": material.problems,
+        "figures": [{"file": f"{FIGURES}/{p.name}.png", "alt": p.alt, "caption": p.caption} for p in page.pictures],
+        "films": [{"file": f"{VIDEOS}/{film.name}.mp4", "caption": film.caption} for film in page.films],
         "sections": outline(page),
     }
     for path, content in itertools.chain(
