@@ -73,6 +73,8 @@ def picture(name: str, alt: str, caption: str, draw: Callable[[Axes], None], hei
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure.subplots())
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # it stays as it is; the layout takes longer than the drawing
         return Picture(name, alt, caption, _png(figure), adaptive(_svg(figure)))
 
 

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import fcntl
 import html.parser
+import io
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any
 
 import matplotlib.image
 import numpy as np
+import PIL.Image
 import pytest
 
 from metarl import checkpoint, cli, contact_sheet, render, report_figures
@@ -224,19 +226,30 @@ def tables(report: dict[str, Any], caption: str) -> list[dict[str, Any]]:
     return [block for block in blocks if block["kind"] == "table" and block["caption"].startswith(caption)]
 
 
-@pytest.mark.usefixtures("graphics")
-class TestPage:
-    @pytest.fixture(scope="class")
-    def page(self, world, tmp_path_factory) -> Path:
-        """The report on the two runs of one family."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(world)
-            patch.setattr(render, "PANE", (160, 120))
-            patch.setattr(contact_sheet, "TILE", (96, 72))
-            patch.setattr(contact_sheet, "ROWS", 1)
-            made(output := tmp_path_factory.mktemp("report"), "runs/first", "second", "--title", "Two <b>learners</b>")
-        return output / "report.html"
+@pytest.fixture(scope="module")
+def page(world, graphics, tmp_path_factory) -> Path:
+    """The report on the two runs of one family."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(world)
+        patch.setattr(render, "PANE", (160, 120))
+        patch.setattr(contact_sheet, "TILE", (96, 72))
+        patch.setattr(contact_sheet, "ROWS", 1)
+        made(output := tmp_path_factory.mktemp("report"), "runs/first", "second", "--title", "Two <b>learners</b>")
+    return output / "report.html"
 
+
+def test_the_browser_tells_of_requests_errors_and_wide_pages(browser, tmp_path):
+    """What the test of the page looks for is seen where it is there."""
+    page = tmp_path / "bad.html"
+    page.write_text("<img src='http://127.0.0.1:9/a.png'><div style='width:900px'>x</div><script>undefined.x</script>")
+    browser.open(page, 390)
+    assert any(event["request"]["url"].startswith("http:") for event in browser.named("Network.requestWillBeSent"))
+    assert browser.named("Runtime.exceptionThrown") and browser.named("Log.entryAdded")
+    assert browser.evaluate("document.images[0].naturalWidth") == 0
+    assert browser.evaluate("document.documentElement.scrollWidth") >= 900
+
+
+class TestPage:
     @pytest.mark.parametrize(("width", "dark"), [(390, False), (1280, True)])
     def test_a_browser_shows_all_of_it_and_asks_for_nothing_else(self, page, browser, width, dark, tmp_path):
         browser.open(page, width, dark=dark)
@@ -284,7 +297,7 @@ class TestPage:
         svgs = [base64.b64decode(a.split(",")[1]).decode() for a in read.found if a.startswith("data:image/svg")]
         assert len(svgs) >= 6 and all("prefers-color-scheme:dark" in svg for svg in svgs)
         for svg in svgs:
-            assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', svg))
+            assert all(link.startswith(("#", "data:")) for link in re.findall(r'href="([^"]*)"', svg))
         titles = ["Overview", "point_goal, held-out tasks", "Learning curves", "Before and after adaptation"]
         assert re.findall(r"<h2[^>]*>(.*?)</h2>", text) == [*titles, "Task distribution", "Settings", "How it was made"]
 
@@ -372,12 +385,17 @@ def test_without_a_renderer_the_page_says_so_and_goes_on(tmp_path, monkeypatch):
 
 @pytest.fixture
 def blind(monkeypatch):
-    """Without contact sheets, which take long."""
+    """Without contact sheets, and with a dot for each figure: what is said counts."""
 
     def refuse(*arguments):
         raise UsageError("none here")
 
+    def dot(name, alt, caption, draw, height=0.0):
+        PIL.Image.new("RGB", (1, 1)).save(png := io.BytesIO(), "png")
+        return report_figures.Picture(name, alt, caption, png.getvalue())
+
     monkeypatch.setattr(contact_sheet, "draw", refuse)
+    monkeypatch.setattr(report_figures, "picture", dot)
 
 
 @pytest.mark.usefixtures("blind")
