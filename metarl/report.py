@@ -216,7 +216,7 @@ def _return_table(judgement: Judgement) -> Table:
         "after adaptation": lambda agent: interval(agent.iqm[-1]) if agent.adaptations else "",
         "gain": lambda agent: interval(agent.gain[-1], "+") if agent.adaptations else "",
         f"worst {100 * WORST:g} % of tasks": lambda agent: interval(agent.worst[-1]) if agent.worst else "",
-        f"{100 * REACHED:g} % of the way": lambda agent: _reach(agent),
+        f"{100 * REACHED:g} % of the way after": lambda agent: _reach(agent),
         "share of the oracle's lead": lambda agent: _share(agent.oracle_share),
         "recovery after a change": recovered,
         "training tasks − these": gap,
@@ -236,7 +236,7 @@ def _reach(agent: Judged) -> str:
         return ""
     low, high = (f"{end:g}" if math.isfinite(end) else "never" for end in (reach.low, reach.high))
     episodes = reach.estimate * agent.envs_per_task
-    return f"after {reach.estimate:g} [{low}, {high}] rounds, {episodes:g} episodes a task"
+    return f"{reach.estimate:g} [{low}, {high}] rounds, {episodes:g} episodes"
 
 
 def _share(share: Interval | None) -> str:
@@ -370,8 +370,8 @@ def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]
             f"left before adaptation, right after {_count(rounds, 'round')} of it" if rounds else "without adaptation"
         )
         caption = (
-            f"{run.label}, iteration {run.iteration}, on a {SPLIT_NAMES[asked.split]} task of {family.name} (seed "
-            f"{asked.seeds[0]}: {values}): {shown}.{cut} One episode of one task shows no interval."
+            f"{run.label}, iteration {run.iteration}, on one of the {SPLIT_NAMES[asked.split]} tasks of {family.name} "
+            f"(seed {asked.seeds[0]}: {values}): {shown}.{cut} One episode of one task shows no interval."
         )
         label = f"Film of {run.label} on {family.name}: {shown}"
         blocks.append(Film(_slug(run.label), label, caption, path.read_bytes(), render.poster(path)))

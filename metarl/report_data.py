@@ -210,7 +210,7 @@ def gather(
     """Read the runs, and what was measured of them.
 
     comparison: a comparison's folder or file, or a folder of several; None takes the newest of each family and split in
-    `found_in` that has all the runs. Where a run is in no comparison, the newest evaluation in its folder counts.
+    `found_in` that has all runs of a family. Of a run that is in none, the newest evaluations in its folder count.
     UsageError for what is no run, lacks a checkpoint, or cannot be read.
     """
     resolved = [directory.resolve() for directory in directories]
@@ -384,7 +384,7 @@ def _given_comparisons(given: Path, runs: Sequence[ReportedRun]) -> list[Judgeme
 
 
 def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list[str]) -> list[Judgement]:
-    """The newest comparison of each family and split that has all the runs."""
+    """The newest comparison of each family and split that has all the runs of a family."""
     newest: dict[tuple[str, str], Judgement] = {}
     for path in _comparison_files(folder) if len(runs) > 1 else []:
         try:
@@ -394,7 +394,9 @@ def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list
             continue
         key = judgement.family, judgement.split
         newer = key not in newest or newest[key].provenance["time"] <= judgement.provenance["time"]
-        if newer and {run.name for run in runs} <= {agent.run for agent in judgement.agents}:
+        own = [run for run in runs if run.name in {agent.run for agent in judgement.agents}]
+        families = {run.family for run in own}
+        if newer and len(own) > 1 and own == [run for run in runs if run.family in families]:
             newest[key] = judgement
     return list(newest.values())
 

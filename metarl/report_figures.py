@@ -141,7 +141,8 @@ def adaptation_curves(name: str, judgement: Judgement) -> Picture:
             axes.errorbar(x, middle, [middle - low, high - middle], fmt="none", ecolor=style["color"], capsize=2.5)
             axes.plot(x, middle, label=agent.label, linewidth=1.8, markersize=4.5, **style)
         axes.locator_params(axis="x", integer=True)
-        what = f"rounds of adaptation ({agents[0].envs_per_task} episodes each)" if alike else "episodes of the task"
+        each = f"{agents[0].envs_per_task} episode{'s' * (agents[0].envs_per_task != 1)} each"
+        what = f"rounds of adaptation ({each})" if alike else "episodes of the task"
         axes.set(xlabel=what, ylabel="return of an episode")
         legend(axes)
 
@@ -196,6 +197,15 @@ def bins_of(values: Array) -> list[Indices]:
     return np.array_split(np.argsort(values, kind="stable"), max(1, min(BINS, len(values) // BIN_TASKS)))
 
 
+def sides_of(values: Array, trained: Parameter | None) -> list[list[Indices]]:
+    """`bins_of` the values below, in and above the range of training, each by itself; of all if it is None."""
+    if trained is None:
+        return [bins_of(values)]
+    low, high = trained.distribution.low, trained.distribution.high
+    sides = [np.flatnonzero(side) for side in (values < low, (low <= values) & (values <= high), values > high)]
+    return [[side[group] for group in bins_of(values[side])] for side in sides if len(side)]
+
+
 def bin_interval(returns: Array) -> Interval | None:
     """Mean over the tasks of a bin with its bootstrap interval; None if fewer than two have a return."""
     sound = returns[np.isfinite(returns)]
@@ -208,8 +218,9 @@ def bin_interval(returns: Array) -> Interval | None:
 def by_parameter(name: str, judgement: Judgement, parameter: str, family: TaskFamily | None) -> Picture:
     """Return before and after adaptation against a parameter."""
     agents, values = judgement.agents, judgement.values(parameter)
-    groups = bins_of(values)
     known = _parameter(family, parameter)
+    sides = sides_of(values, known if judgement.split == "ood" else None)
+    groups = [group for side in sides for group in side]
 
     def draw(axes: Axes) -> None:
         _mark_range(axes, judgement, known, "x")
@@ -217,8 +228,8 @@ def by_parameter(name: str, judgement: Judgement, parameter: str, family: TaskFa
             style = look(agents, i)
             if agent.adaptations and len(agents) <= 4:
                 quiet = {**style, "marker": "", "linestyle": ":"}
-                _draw_bins(axes, values, final(agent, 0), groups, quiet, 0.08)
-            _draw_bins(axes, values, final(agent), groups, style, 0.18, agent.label)
+                _draw_bins(axes, values, final(agent, 0), sides, quiet, 0.08)
+            _draw_bins(axes, values, final(agent), sides, style, 0.18, agent.label)
         if any(agent.adaptations for agent in agents) and len(agents) <= 4:
             axes.plot([], [], color=QUIET, linestyle=":", label="before adaptation")
         if isinstance(known and known.distribution, LogUniform):
@@ -245,16 +256,18 @@ def _draw_bins(
     axes: Axes,
     values: Array,
     returns: Array,
-    groups: Sequence[Indices],
+    sides: Sequence[Sequence[Indices]],
     style: dict[str, Any],
     alpha: float,
     label: str | None = None,
 ) -> None:
-    found = [(float(np.mean(values[group])), bin_interval(returns[group])) for group in groups]
-    x = np.array([at for at, interval in found if interval])
-    low, middle, high = _ends([interval for _, interval in found if interval])
-    axes.fill_between(x, low, high, color=style["color"], alpha=alpha, linewidth=0)
-    axes.plot(x, middle, label=label, linewidth=1.6, markersize=4, **style)
+    """A line a side: between two of them nothing was measured."""
+    for i, groups in enumerate(sides):
+        found = [(float(np.mean(values[group])), bin_interval(returns[group])) for group in groups]
+        x = np.array([at for at, interval in found if interval])
+        low, middle, high = _ends([interval for _, interval in found if interval])
+        axes.fill_between(x, low, high, color=style["color"], alpha=alpha, linewidth=0)
+        axes.plot(x, middle, label=None if i else label, linewidth=1.6, markersize=4, **style)
 
 
 def heat_map(
@@ -405,7 +418,8 @@ def learning_curves(name: str, family: str, runs: Sequence[ReportedRun], hours: 
             ):
                 y = np.array([line.get(key) for line in run.metrics], dtype=np.float64)
                 x, y = _thinned(x_of(run)), _thinned(y)
-                axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=label, marker="o" * (len(x) == 1))
+                dot = {"marker": "o", "markerfacecolor": colour if label else "none"} if len(x) == 1 else {}
+                axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=label, **dot)
         axes.plot([], [], color=QUIET, linestyle=":", label="before adaptation")
         axes.set(xlabel=f"{clock_unit} of training" if hours else f"env steps of training ({unit})")
         axes.set(ylabel="return, training tasks")
@@ -413,7 +427,7 @@ def learning_curves(name: str, family: str, runs: Sequence[ReportedRun], hours: 
             axes.set_xlim(left=0)
         legend(axes)
 
-    against = "hours" if hours else "env steps"
+    against = "time" if hours else "env steps"
     said = "; ".join(
         f"{run.label} ends at {last:.4g}" if (last := run.metrics[-1].get("return/after")) is not None else run.label
         for run in runs

@@ -21,7 +21,7 @@ that differ, commands, versions, seeds.
 
   RUN...             folders of runs, or their names in runs/
   --comparison DIR   what metarl evaluate RUN RUN... wrote, or a folder of several; not given: the newest in
-                     comparisons/ that have all the runs, and otherwise the newest evaluations in the runs' folders
+                     comparisons/ that have all runs of a family, otherwise the newest evaluations in the runs' folders
   --output DIR       folder for the report; not given: a new one in reports/
   --title TEXT       its heading
   --no-videos        make no films
