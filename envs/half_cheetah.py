@@ -242,7 +242,10 @@ def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
 
 
 def half_cheetah_disabled_joint(settings: HalfCheetahDisabledJointSettings) -> TaskFamily:
-    """Reward v - c a^2, one motor without torque: 0 to 4 in training, 5 (the front foot) held out."""
+    """Reward v - c a^2, one motor without torque: 0 to 4 in training, 5 (the front foot) held out.
+
+    Nagabandi 2019's code draws 1 to 5 in training and test alike, and counts no control cost of the failed motor.
+    """
     joint = Parameter(
         name="disabled_joint",
         unit="1",

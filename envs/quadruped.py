@@ -181,7 +181,7 @@ REWARDS: dict[str, tuple[Callable[[State], Array], float]] = {
     "torque": (torque, -1e-4),
     "joint_acceleration": (joint_acceleration, -2.5e-7),
     "action_rate": (action_rate, -0.1),
-    "pose": (pose, -0.05),
+    "pose": (pose, -0.2),
     "air_time": (air_time, 1.0),
     "fall": (fallen, -50.0),
 }

@@ -29,6 +29,7 @@ def show_families(settings: Iterable[FamilySettings], console: Console | None = 
             f"{splits(family)}",
             highlight=False,
         )
+        console.print(measured(family), highlight=False, markup=False)
         console.print(table(("parameter", "unit", "tasks", "neutral", "law"), parameter_rows(family)))
         console.print(table(("setting", "type", "default"), setting_rows(chosen)))
 
@@ -39,6 +40,13 @@ def splits(family: TaskFamily) -> str:
     if family.disjoint_splits:
         return f"held-out tasks are never trained on{outside}"
     return f"finitely many tasks: the held-out ones are those of training{outside}"
+
+
+def measured(family: TaskFamily) -> str:
+    """What an evaluation reports besides the return."""
+    units = {name: unit for name, unit in family.measure_units.items() if name != "success"}
+    names = ", ".join(name.replace("_", " ") + ("" if unit == "1" else f" ({unit})") for name, unit in units.items())
+    return f"measured: {names}" + (f"; success: {text}" if (text := family.success_text()) else "")
 
 
 def parameter_rows(family: TaskFamily) -> list[tuple[str, ...]]:

@@ -52,6 +52,7 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl render --family F [overrides]                film a task without a policy
   metarl families [NAME]                              task families: parameters, units, ranges, settings
   metarl families show NAME [overrides]               a picture of sampled robots and of the parameters' ranges (PNG)
+  metarl sweep FILE.yaml [--workers N]                train variants: task distributions, hyperparameters; what helps
   metarl robot check MODEL [--family FILE.yaml]       what is inferred about your robot, and what is amiss
 
 Overrides are dotted: --agent.inner-lr 0.05, --agent.inner_lr=0.05 and agent.inner_lr=0.05 are the same.
@@ -172,6 +173,7 @@ def dispatch(arguments: list[str], session: Session) -> int:
         "render": render,
         "families": families,
         "robot": robot,
+        "sweep": functools.partial(_command, "sweep"),
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")

@@ -83,12 +83,16 @@ def adaptation_curves(comparison: Comparison, path: Path) -> None:
         if len(iqm) <= most:  # goes on as it is, to be compared with at the others' last round
             axes.axhline(middle[-1], color=look["color"], linewidth=0.9, linestyle=(0, (1, 2)), zorder=0.5)
     if most > LOG_FROM:
-        axes.set_xscale("symlog", linthresh=1 if alike else min(a.result.settings.envs_per_task for a in agents))
+        unit = 1 if alike else min(agent.result.settings.envs_per_task for agent in agents)
+        axes.set_xscale("symlog", linthresh=unit)
+        axes.set_xlim(left=-0.3 * unit)
+        axes.set_xticks([0, *(unit * rounds for rounds in (1, 3, 10, 30, 100, 300) if rounds <= most)])
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
     elif alike:
         axes.set_xticks(range(most + 1))
-    unit = f"rounds of adaptation ({per_round} episodes each)" if alike else "episodes of the task before"
-    axes.set(xlabel=unit, ylabel="return of an episode")
+    rounds = f"rounds of adaptation ({per_round} episodes each)" if alike else "episodes of the task before"
+    axes.set(xlabel=rounds, ylabel="return of an episode")
     axes.legend(**(LEGEND | {"ncols": columns_of(agents)}))
     title_of(figure, f"{what(comparison)}\nIQM over tasks and its 95 % interval")
     save(figure, path)
@@ -178,7 +182,7 @@ def by_parameter(comparison: Comparison, path: Path) -> None:
     if any(agent.result.settings.adaptations for agent in agents):
         handles += panels[0, 0].plot([], [], color=QUIET, linestyle=":", linewidth=1.4)
         names.append("before adaptation")
-    figure.legend(handles, names, loc="outside upper left", ncols=columns_of(agents))
+    figure.legend(handles, names, loc="outside lower left", ncols=columns_of(agents))
     title_of(figure, f"{what(comparison)}\nIQM over tasks of like values, after the last round of adaptation")
     save(figure, path)
 

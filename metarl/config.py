@@ -35,6 +35,8 @@ class TrainingSettings:
     """Outer steps."""
     tasks: int = 40
     """Tasks an iteration."""
+    distinct_tasks: int = 0
+    """Tasks in all that training draws from, a set fixed by the seed. 0: fresh tasks in every iteration."""
     envs_per_task: int = 20
     """Episodes of each task in a shot."""
     adaptations: int = 1
@@ -137,6 +139,11 @@ class RunConfig:
                 value = getattr(getattr(self, section), name)
                 if value < minimum:
                     raise UsageError(f"{section}.{name} is {value}; it must be at least {minimum}")
+        if self.training.distinct_tasks and self.training.curriculum:
+            raise UsageError(
+                f"training.distinct_tasks is {self.training.distinct_tasks}, but training.curriculum draws tasks "
+                "of its own; set one of the two to 0 or false"
+            )
         seeds = self.evaluation.seeds
         if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
             raise UsageError(f"evaluation.seeds is {list(seeds)}; give at least one seed, none negative, none twice")
@@ -150,6 +157,7 @@ MINIMA: dict[str, dict[str, float]] = {
     "training": {
         "iterations": 1,
         "tasks": 1,
+        "distinct_tasks": 0,
         "envs_per_task": 1,
         "adaptations": 0,
         "seed": 0,
@@ -192,21 +200,24 @@ def load_config(path: Path) -> RunConfig:
 
     Relative paths in it are relative to its folder.
     """
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except FileNotFoundError:
-        raise UsageError(
-            f"no config file {path}; give a YAML file, or choose a preset by --agent and --family"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read config file {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    data = read_yaml(path, "config file", "give a YAML file, or choose a preset by --agent and --family")
     try:
         config = config_from_dict({} if data is None else data)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     return map_files(config, lambda file: str(path.parent / file))
+
+
+def read_yaml(path: Path, what: str, remedy: str) -> Any:
+    """What a YAML file holds, no key of it twice; UsageError names the file, and the remedy if there is none."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except FileNotFoundError:
+        raise UsageError(f"no {what} {path}; {remedy}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {what} {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def read_run_config(directory: Path) -> RunConfig:
@@ -231,20 +242,20 @@ def map_files(config: RunConfig, change: Callable[[str], str]) -> RunConfig:
 def config_from_dict(data: Any) -> RunConfig:
     """The configuration that nested mappings describe; `agent` and `family` have a `name` key."""
     sections = {f.name: f for f in dataclasses.fields(RunConfig)}
-    _require_mapping(data, "the config")
+    require_mapping(data, "the config")
     for key in data:
         if key not in sections:
             raise UsageError(f"unknown key {key!r}{nearest(str(key), sections)}")
     built: dict[str, Any] = {}
     for key, value in data.items():
-        _require_mapping(value, key)
+        require_mapping(value, key)
         if key in REGISTRIES:
             if "name" not in value:
                 raise UsageError(f"{key} has no name; add `name:` and one of {', '.join(REGISTRIES[key])}")
             cls = settings_of(key, value["name"])
-            built[key] = _build(cls, {k: v for k, v in value.items() if k != "name"}, key)
+            built[key] = read_settings(cls, {k: v for k, v in value.items() if k != "name"}, key)
         else:
-            built[key] = _build(_section_types()[key], value, key)
+            built[key] = read_settings(_section_types()[key], value, key)
     config = RunConfig(**built)
     config.validate()
     return config
@@ -312,7 +323,8 @@ def _number(value: Any, annotation: type) -> Any:
     return value
 
 
-def _build(cls: type, data: Mapping[str, Any], section: str) -> Any:
+def read_settings(cls: type, data: Mapping[str, Any], section: str) -> Any:
+    """A settings class from values by name; UsageError for one that it does not have, or a wrong type."""
     hints = typing.get_type_hints(cls)
     for key in data:
         if key not in hints:
@@ -324,7 +336,8 @@ def _section_types() -> dict[str, type]:
     return {k: t for k, t in typing.get_type_hints(RunConfig).items() if not isinstance(t, types.UnionType)}
 
 
-def _require_mapping(value: Any, key: str) -> None:
+def require_mapping(value: Any, key: str) -> None:
+    """UsageError unless the value is a mapping."""
     if not isinstance(value, Mapping):
         raise UsageError(f"{key} is {value!r}, {_kind(value)}; it must be a mapping of names to values")
 

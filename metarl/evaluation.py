@@ -16,7 +16,7 @@ from metarl.envs.family import Task, TaskFamily
 from metarl.errors import RunError, usage_errors
 from metarl.outcomes import run_trials
 from metarl.provenance import provenance
-from metarl.run import Run, load_run
+from metarl.run import Run, distinct_tasks, load_run
 from metarl.statistics import (
     Array,
     Interval,
@@ -72,7 +72,8 @@ class TrainGap:
         """What a gap to held-out tasks means, and what to do."""
         if not (self.own and self.flagged):
             return []
-        gap = f"{abs(self.after.estimate):.4g} [{abs(self.after.low):.4g}, {abs(self.after.high):.4g}]"
+        low, high = sorted((abs(self.after.low), abs(self.after.high)))
+        gap = f"{abs(self.after.estimate):.4g} [{low:.4g}, {high:.4g}]"
         if self.after.low > 0:
             return [
                 f"the return on training tasks is higher by {gap}: the agent remembers tasks rather than adapts to "
@@ -275,10 +276,9 @@ def _recovered(recovery: Array | None, samples: int, rng: np.random.Generator) -
 def training_tasks(run: Run, settings: EvaluationSettings) -> list[list[Task]]:
     """As many tasks of the run's training as are evaluated, [seed][task], none of them by the streams of these."""
     rngs = [stream(seed, "train_gap/tasks") for seed in settings.seeds]
-    training = run.config.training
-    if distinct := getattr(training, "distinct_tasks", 0):
-        fixed = run.family.sample(distinct, stream(training.seed, "tasks/distinct"), "train")
-        return [[fixed[i] for i in rng.integers(distinct, size=settings.tasks)] for rng in rngs]
+    if run.config.training.distinct_tasks:
+        fixed = distinct_tasks(run)
+        return [[fixed[i] for i in rng.integers(len(fixed), size=settings.tasks)] for rng in rngs]
     return [run.family.sample(settings.tasks, rng, "train") for rng in rngs]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -107,7 +108,7 @@ def recovery_of(result: TrialResult, task: Task, index: int) -> float:
     places = np.cumsum(running) - running  # of each step among those that are left
     starts = [int(places[change.step]) for change in task.changes if change.step < running.size]
     steps = []
-    for start, end in zip(starts, [*starts[1:], len(means)], strict=True):
+    for start, end in itertools.pairwise([*starts, len(means)]):
         if (taken := steps_to_recover(means[:end].astype(np.float64), start)) is not None:
             steps.append(taken)
     return float(np.mean(steps)) if steps else np.nan

@@ -17,11 +17,11 @@ from metarl.agents.registry import make_agent
 from metarl.checkpoint import CheckpointError, CheckpointStore, write
 from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.envs.curriculum import Curriculum
-from metarl.envs.family import TaskFamily
+from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
-from metarl.trial import torch_stream
+from metarl.trial import stream, torch_stream
 
 if TYPE_CHECKING:
     from metarl.evaluation import EvaluationResult
@@ -89,6 +89,12 @@ def make_curriculum(config: RunConfig, family: TaskFamily) -> Curriculum | None:
     """The curriculum that the configuration asks for, at its start; UsageError if the family has none."""
     with usage_errors("training.curriculum"):
         return Curriculum(family) if config.training.curriculum else None
+
+
+def distinct_tasks(run: Run) -> list[Task]:
+    """The fixed set of tasks of a run that trains on one; it follows from the run's seed."""
+    t = run.config.training
+    return run.family.sample(t.distinct_tasks, stream(t.seed, "tasks/distinct"), "train")
 
 
 def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from metarl.interrupt import stop_on_sigterm
 from metarl.outcomes import mean_of_sound
 from metarl.progress import Progress
 from metarl.provenance import cores
-from metarl.run import CHECKPOINTS, Run, build, make_curriculum, restore, save_config
+from metarl.run import CHECKPOINTS, Run, build, distinct_tasks, make_curriculum, restore, save_config
 from metarl.tracking import Tracker
 from metarl.trial import run_trial, stream, streams, torch_stream
 
@@ -40,11 +40,16 @@ class Counters:
     """Highest mean return after adaptation at a checkpoint."""
 
 
-def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
+OnIteration = Callable[[Run, dict[str, float]], bool]
+"""(run, metrics of the iteration) -> whether to end the run here; may add to the metrics before they are recorded."""
+
+
+def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: OnIteration | None = None) -> Run:
     """Meta-train in a run folder, from its last checkpoint if `resume`, then evaluate; returns the run as it ended.
 
     All randomness of an iteration follows from (seed, iteration), so what a resumed run computes is what an
-    uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint and no evaluation.
+    uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint and no evaluation; so
+    does `on_iteration` when it says so.
     """
     family, agent = build(config)
     t = config.training
@@ -68,9 +73,10 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
                 metrics = iterate(run, sampler, counters)
                 if t.evaluate_every and counters.iteration % t.evaluate_every == 0:
                     metrics |= evaluate_agent(agent, family, config.evaluation, t.threads).scalars
+                stopping = on_iteration is not None and on_iteration(run, metrics)
                 tracker.log(metrics)
                 progress.update(metrics)
-                stopping = stop.requested
+                stopping = stopping or stop.requested
                 if counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations or stopping:
                     best = metrics["return/after"] > counters.best_return
                     counters.best_return = max(counters.best_return, metrics["return/after"])
@@ -78,7 +84,7 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False) -> Run:
                     state["curriculum"] = curriculum and curriculum.state_dict()
                     require_finite(state["agent"], counters.iteration)
                     store.save({**state, "config": config_to_dict(config)}, counters.iteration, best=best)
-            if stopping:
+            if stopping and stop.requested:
                 progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run_dir}")
         if counters.iteration >= t.iterations and not stopping:
             run.evaluation = evaluate(run, train_gap=False)
@@ -175,7 +181,7 @@ def iterate(run: Run, sampler: Any, counters: Counters) -> dict[str, float]:
     t, key, faults_before = run.config.training, counters.iteration, sampler.num_faults
     rng = stream(t.seed, "tasks", key)
     began = time.perf_counter()
-    tasks = run.curriculum.sample(t.tasks, rng) if run.curriculum else run.family.sample(t.tasks, rng, "train")
+    tasks = run.curriculum.sample(t.tasks, rng) if run.curriculum else draw_tasks(run, rng)
     outcome = sampler.iterate(run.agent, tasks, key)
     took = time.perf_counter() - began
     counters.iteration += 1
@@ -204,6 +210,15 @@ def iterate(run: Run, sampler: Any, counters: Counters) -> dict[str, float]:
         **{f"curriculum/{name}": value for name, value in levels.items()},
         **{f"agent/{name}": value for name, value in outcome.metrics.items()},
     }
+
+
+def draw_tasks(run: Run, rng: np.random.Generator) -> list[Task]:
+    """An iteration's training tasks: fresh ones, or of the run's fixed set, each of which comes equally often."""
+    t = run.config.training
+    if not t.distinct_tasks:
+        return run.family.sample(t.tasks, rng, "train")
+    fixed = distinct_tasks(run)
+    return [fixed[i] for i in np.resize(rng.permutation(len(fixed)), t.tasks)]
 
 
 def require_finite(state: Any, iteration: int) -> None:

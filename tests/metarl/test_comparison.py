@@ -74,7 +74,7 @@ def made_up(
 def shown(comparison: Comparison, terminal: bool = False) -> str:
     file = io.StringIO()
     comparison_tables.show(comparison, Console(file=file, width=100, force_terminal=terminal, no_color=True))
-    return file.getvalue()
+    return re.sub(r"\x1b\[\d*m", "", file.getvalue())
 
 
 class TestWhatIsShown:
@@ -86,7 +86,7 @@ class TestWhatIsShown:
             tables = text.split("gap: return")[0]
             assert max(map(len, tables.splitlines())) <= 100
             for label in ("first", "a_run_of_th…61121-100330", "oracle"):
-                assert tables.count(label) >= 4
+                assert tables.count(label) >= 3
 
     def test_a_row_says_what_the_file_does(self):
         agent = self.COMPARISON.agents[0]
@@ -247,7 +247,7 @@ MISTAKES = {
     "{maml} {ant}": r"maml was trained on point_goal, .*ant on ant_goal; say whose tasks .* --family point_goal",
     "{maml} --family ant_velocity": r"maml was trained on point_goal and cannot act in ant_velocity: it observes 2 "
     r"elements, there are 27 there \(no x \[m\], y \[m\], besides torso_z \[m\]",
-    "{maml} {ppo} --split out": "--split is 'out'; Valid: train, held_out, ood",
+    "{maml} {ppo} --split out": "--split is 'out'; did you mean 'held_out'",
     "{maml} --family half_cheetah_direction --split ood": "family 'half_cheetah_direction' has no split 'ood'",
     "{maml} {ppo} --shots -1": "--shots is -1; it must be at least 0",
     "{maml} {ppo} --shots many": "--shots is 'many'",

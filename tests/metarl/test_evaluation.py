@@ -11,18 +11,34 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.agent import Rollout
+from metarl.agents.agent import Rollout, Trial
 from metarl.agents.registry import make_agent
 from metarl.agents.settings import AGENT_SETTINGS, MamlSettings
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
-from metarl.envs.family import TaskFamily
+from metarl.envs.family import Change, Task, TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.settings import FAMILY_SETTINGS, HalfCheetahDirectionSettings, PointGoalSettings
+from metarl.envs.reveal import reveal
+from metarl.envs.settings import (
+    FAMILY_SETTINGS,
+    HalfCheetahDirectionSettings,
+    HalfCheetahMassSettings,
+    PointGoalSettings,
+)
 from metarl.errors import RunError, UsageError
-from metarl.evaluation import EvaluationResult, evaluate, evaluate_agent, gain_warnings
-from metarl.run import save_config
-from metarl.statistics import Interval
+from metarl.evaluation import (
+    EvaluationResult,
+    TrainGap,
+    evaluate,
+    evaluate_agent,
+    gain_warnings,
+    train_gap,
+    training_tasks,
+)
+from metarl.outcomes import observation_spread, recovery_of
+from metarl.run import distinct_tasks, load_run, save_config
+from metarl.statistics import Interval, interquartile_mean
 from metarl.training import train
+from metarl.trial import TrialResult
 
 SMALL = EvaluationSettings(tasks=4, envs_per_task=2, adaptations=2, seeds=(1, 2), explore=False, bootstrap_samples=200)
 POINT = make_family(PointGoalSettings(horizon=6))
@@ -57,6 +73,28 @@ class Scripted:
 
     def join(self, beliefs: Sequence[tuple[int, int]], order: torch.Tensor) -> tuple[int, int]:
         return beliefs[0]
+
+
+class Watching(Scripted):
+    """Stays where it is, and keeps what it was shown."""
+
+    def __init__(self):
+        super().__init__([STAY] * 3)
+        self.observed: list[torch.Tensor] = []
+        self.adapted: list[Rollout] = []
+        self.rewarded: list[torch.Tensor] = []
+
+    def act(self, belief: Any, observations: torch.Tensor, noise: torch.Tensor | None) -> Any:
+        self.observed.append(observations.clone())
+        return super().act(belief, observations, noise)
+
+    def observe(self, belief: Any, rewards: torch.Tensor, ended: torch.Tensor) -> Any:
+        self.rewarded.append(rewards.clone())
+        return belief
+
+    def adapt(self, belief: Any, rollout: Rollout) -> Any:
+        self.adapted.append(rollout)
+        return super().adapt(belief, rollout)
 
 
 STAY = [0.0, 0.0]
@@ -179,6 +217,111 @@ def test_warning_says_what_was_found_and_where_to_look() -> None:
     assert "after 1 round of adaptation is 1.5 [-0.5, 3], which includes 0" in warning
     assert "learning curve" in warning
     assert "after 2 rounds" in gain_warnings(Interval(-2.0, -3.0, -1.0), 2)[0]
+
+
+def test_a_wrong_reward_scale_is_shown_to_the_agent_and_not_reported() -> None:
+    agent, told = Watching(), Watching()
+    result = evaluated(agent)
+    scaled = evaluated(told, settings=replace(SMALL, reward_scale=3.0))
+    np.testing.assert_array_equal(scaled.returns, result.returns)
+    for wrong, right in zip(told.rewarded, agent.rewarded, strict=True):
+        np.testing.assert_allclose(wrong, 3 * right, rtol=1e-6)
+    np.testing.assert_allclose(told.adapted[0].rewards, 3 * agent.adapted[0].rewards, rtol=1e-6)
+    assert "the agent was shown 3 times the reward; the returns are the true ones" in scaled.notes
+
+
+def test_noise_is_on_what_the_agent_sees_alone_and_has_the_size_that_is_said() -> None:
+    """The point stays at the origin: what is seen of it is the noise."""
+    family = make_family(PointGoalSettings(horizon=50))
+    agent, settings = Watching(), replace(SMALL, adaptations=0, observation_noise=0.5)
+    noisy = evaluated(agent, family, settings)
+    plain = evaluated(Scripted([STAY]), family, replace(settings, observation_noise=0.0))
+    np.testing.assert_array_equal(noisy.returns, plain.returns)
+    seen = torch.cat([observed.reshape(-1, 2) for observed in agent.observed]).numpy()
+    spread = observation_spread(family)
+    np.testing.assert_allclose(seen.std(axis=0), 0.5 * spread, rtol=0.1)
+    # A walk of U(-.1, .1) m a step: its variance after t steps is t .1^2 / 3, on average over 50 steps 25 .1^2 / 3.
+    np.testing.assert_allclose(spread, np.sqrt(25 * 0.01 / 3), rtol=0.5)
+    assert any(note.startswith("observed with noise: 0.5 standard deviations") for note in noisy.notes)
+
+
+def test_what_an_oracle_is_told_has_no_noise() -> None:
+    spread = observation_spread(reveal(POINT))
+    assert (spread[:2] > 0).all() and (spread[2:] == 0).all() and len(spread) == 4
+
+
+def test_measures_are_means_over_the_episodes_of_a_task() -> None:
+    result = evaluated(Scripted([STAY] * 3))
+    assert list(result.measures) == list(result.measured) == ["success", "final_goal_distance", "goal_reached"]
+    for s, tasks in enumerate(result.tasks):
+        distances = [math.hypot(t.values["goal_x"], t.values["goal_y"]) for t in tasks]
+        np.testing.assert_allclose(result.measures["final_goal_distance"][s], [distances] * 3, rtol=1e-6)
+    assert (result.measures["success"] == 0).all()
+    assert result.measured["final_goal_distance"][0].estimate == pytest.approx(
+        result.measures["final_goal_distance"][:, 0].mean()
+    )
+    assert result.scalars["evaluation/success"] == 0.0
+
+
+def test_recovery_is_read_from_the_trial_of_a_task_that_changes() -> None:
+    """Two episodes of 60 steps. One env of two ends its first early; steps that no env takes do not count."""
+    rewards, valid = torch.ones(2, 60, 1, 2), torch.ones(2, 60, 1, 2, dtype=torch.bool)
+    valid[0, 50:] = False
+    rewards[1, :30] = 0.0
+    valid[0, 40:, 0, 1], rewards[0, 40:, 0, 1] = False, 99.0
+    empty = torch.zeros(0)
+    rollouts = [Rollout(empty, empty, r, empty, empty, v, empty) for r, v in zip(rewards, valid, strict=True)]
+    result = TrialResult(Trial(rollouts, []), None, [], [], [])
+    task = Task("any", {}, (Change(60, {}),))
+    assert recovery_of(result, task, 0) == 30 + 18  # 18 of the 20 steps of the window are then good again
+    assert math.isnan(recovery_of(result, Task("any", {}, (Change(10, {}),)), 0))  # too early to have a level before
+    assert math.isnan(recovery_of(result, Task("any", {}, (Change(200, {}),)), 0))  # after the trial's end
+
+
+def test_recovery_of_a_family_that_changes_is_summed_up() -> None:
+    family = make_family(HalfCheetahMassSettings(horizon=30, changes=1, change_gap=(25, 35)))
+    result = evaluated(Scripted([[0.3] * 6] * 3), family)
+    assert result.recovery is not None and result.recovery.shape == (2, 4)
+    assert result.recovered is not None and 0 <= result.recovered[0].estimate <= 1
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert evaluated(Scripted([STAY] * 3)).recovery is None
+
+
+def test_gap_to_training_tasks(run_dir: Path) -> None:
+    run = load_run(run_dir)
+    held_out = evaluate_agent(run.agent, run.family, SMALL, 1)
+    gap = train_gap(run, held_out, 1)
+    assert gap is not None and gap.own and gap.returns.shape == (2, 3, 4)
+    iqm = [float(interquartile_mean(r[:, -1].ravel())) for r in (gap.returns, held_out.returns)]
+    assert gap.after.estimate == pytest.approx(iqm[0] - iqm[1]) and gap.train.estimate == pytest.approx(iqm[0])
+    ids = {task.id for tasks in training_tasks(run, SMALL) for task in tasks}
+    assert len(ids) == 8 and not ids & {task.id for tasks in held_out.tasks for task in tasks}
+    far = train_gap(run, evaluate_agent(run.agent, run.family, replace(SMALL, split="ood"), 1), 1)
+    assert far is not None and not far.own and far.warnings == []
+    assert train_gap(run, evaluate_agent(run.agent, run.family, replace(SMALL, split="train"), 1), 1) is None
+
+
+def test_training_tasks_of_a_run_that_had_few_are_those(run_dir: Path) -> None:
+    run = load_run(run_dir)
+    run.config = replace(run.config, training=replace(run.config.training, distinct_tasks=3))
+    tasks = training_tasks(run, SMALL)
+    assert [len(drawn) for drawn in tasks] == [4, 4]
+    assert {task.id for drawn in tasks for task in drawn} <= {task.id for task in distinct_tasks(run)}
+
+
+@pytest.mark.parametrize(
+    ("after", "own", "said"),
+    [
+        (Interval(3.0, 1.0, 5.0), True, "the return on training tasks is higher by 3 [1, 5]"),
+        (Interval(-3.0, -5.0, -1.0), True, "the return on training tasks is lower by 3 [1, 5]"),
+        (Interval(3.0, -1.0, 5.0), True, None),
+        (Interval(3.0, 1.0, 5.0), False, None),
+    ],
+)
+def test_gap_is_warned_of_where_its_interval_excludes_0(after: Interval, own: bool, said: str | None) -> None:
+    gap = TrainGap(np.zeros((1, 1, 2)), after, after, after, own)
+    assert gap.flagged == (not after.includes(0))
+    assert (said is None) == (gap.warnings == []) and (said is None or said in gap.warnings[0])
 
 
 @pytest.fixture(scope="module")

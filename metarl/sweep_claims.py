@@ -1,0 +1,136 @@
+"""Who works on which trial: claims on trials, so that no two processes ever run the same one, here or elsewhere.
+
+A claim is a file `0007.2` (trial 7, second claim) that comes into being by a hard link: whole, exclusive, on shared
+file systems too. While its process lives it holds a lock on it, which the kernel gives back however the process dies;
+other machines, where that lock may not be seen, go by the time that the process keeps setting on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+BEAT_S = 15.0
+"""Between two signs of life."""
+STALE_S = 120.0
+"""Without a sign of life from another machine, after which its process counts as dead."""
+
+
+def machine() -> str:
+    """This kernel since it was started: processes of one name see each other's locks."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return platform.node()
+
+
+@dataclass
+class Claim:
+    """A process's hold on a trial, from `claim` until `release` or the process's end."""
+
+    path: Path
+    file: IO[str]
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            with contextlib.suppress(OSError):  # a server that is away for a while
+                os.utime(self.path)
+
+    def lost(self) -> bool:
+        """Whether another machine took this process for dead and claimed the trial."""
+        return self.path.with_suffix(f".{_generation(self.path) + 1}").exists()
+
+    def release(self) -> None:
+        """Leave the trial to whoever comes next, at once."""
+        self._stop.set()
+        with contextlib.suppress(OSError):
+            os.utime(self.path, (0, 0))
+        self.file.close()
+
+
+def claim(folder: Path, number: int, iteration: int) -> Claim | None:
+    """Claim a trial; None if a living process has it. iteration: that of its last checkpoint, 0 without one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held = claims(folder, number)
+    if held and _alive(held[-1]):
+        return None
+    target = folder / f"{number:04d}.{_generation(held[-1]) + 1 if held else 1}"
+    draft = folder / f".{uuid.uuid4().hex}"
+    record = {"host": platform.node(), "machine": machine(), "pid": os.getpid(), "iteration": iteration}
+    file = open(draft, "w", encoding="utf-8")  # noqa: SIM115 (open as long as the claim)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps(record))
+        file.flush()
+        os.link(draft, target)
+    except FileExistsError:
+        file.close()
+        return None
+    finally:
+        draft.unlink()
+    return Claim(target, file)
+
+
+def claims(folder: Path, number: int) -> list[Path]:
+    """All claims on a trial, oldest first."""
+    return sorted(folder.glob(f"{number:04d}.*"), key=_generation)
+
+
+def deaths(folder: Path, number: int, iteration: int) -> int:
+    """How many processes died over a trial without having got it beyond an iteration."""
+    past = [path for path in claims(folder, number) if not _released(path) and not _alive(path)]
+    return sum(read(path).get("iteration") == iteration for path in past)
+
+
+def running(folder: Path, number: int) -> dict[str, Any] | None:
+    """The record of the living process that has a trial; None if there is none."""
+    held = claims(folder, number)
+    return read(held[-1]) if held and _alive(held[-1]) else None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a claim says of its process."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _generation(path: Path) -> int:
+    return int(path.suffix[1:])
+
+
+def _released(path: Path) -> bool:
+    return path.stat().st_mtime == 0
+
+
+def _alive(path: Path) -> bool:
+    if _released(path):
+        return False
+    if read(path)["machine"] != machine():
+        return _now(path.parent) - path.stat().st_mtime < STALE_S
+    with open(path, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not see each other
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _now(folder: Path) -> float:
+    """The time of the machine that the files are on: clocks differ."""
+    probe = folder / f".{uuid.uuid4().hex}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()
