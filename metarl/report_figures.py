@@ -418,7 +418,9 @@ def learning_curves(name: str, family: str, runs: Sequence[ReportedRun], hours: 
             ):
                 y = np.array([line.get(key) for line in run.metrics], dtype=np.float64)
                 x, y = _thinned(x_of(run)), _thinned(y)
-                dot = {"marker": "o", "markerfacecolor": colour if label else "none"} if len(x) == 1 else {}
+                dot: dict[str, Any] = (
+                    {"marker": "o", "markerfacecolor": colour if label else "none"} if len(x) == 1 else {}
+                )
                 axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=label, **dot)
         axes.plot([], [], color=QUIET, linestyle=":", label="before adaptation")
         axes.set(xlabel=f"{clock_unit} of training" if hours else f"env steps of training ({unit})")
