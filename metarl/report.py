@@ -215,11 +215,11 @@ def _return_table(judgement: Judgement) -> Table:
         "before adaptation": lambda agent: interval(agent.iqm[0]),
         "after adaptation": lambda agent: interval(agent.iqm[-1]) if agent.adaptations else "",
         "gain": lambda agent: interval(agent.gain[-1], "+") if agent.adaptations else "",
+        "training tasks − these": gap,  # where a narrow window does not hide it
         f"worst {100 * WORST:g} % of tasks": lambda agent: interval(agent.worst[-1]) if agent.worst else "",
         f"{100 * REACHED:g} % of the way after": lambda agent: _reach(agent),
         "share of the oracle's lead": lambda agent: _share(agent.oracle_share),
         "recovery after a change": recovered,
-        "training tasks − these": gap,
     }
     kept = {head: cell for head, cell in columns.items() if any(cell(agent) for agent in agents)}
     rows = [(_whose(agent), *(cell(agent) or ABSENT for cell in kept.values())) for agent in agents]
