@@ -53,6 +53,7 @@ wheel: setup
 	cd $(CLEAN) && bin/metarl train --agent maml --family point_goal --name wheel training.iterations=2 training.tasks=4 \
 		training.envs_per_task=4 family.horizon=20 evaluation.tasks=4 evaluation.envs_per_task=4 tracking.wandb=disabled
 	cd $(CLEAN) && bin/metarl evaluate runs/wheel evaluation.tasks=4 evaluation.envs_per_task=4
+	cd $(CLEAN) && bin/metarl report runs/wheel --no-videos --output report && test -s report/report.html
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

@@ -27,8 +27,11 @@ class CheckpointError(UsageError):
     """A file that is no checkpoint that this metarl can read."""
 
 
-def write(path: Path, data: bytes) -> None:
-    """Replace a file by `data` so that after a crash it holds either the old bytes or the new ones."""
+def write(path: Path, data: bytes, option: str = "--runs-dir") -> None:
+    """Replace a file by `data` so that after a crash it holds either the old bytes or the new ones.
+
+    RunError if the disk refuses; it names the option that chooses another place.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -46,7 +49,7 @@ def write(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise RunError(
-            f"cannot write {path}: {reason}; what was saved before is untouched, make room or choose another --runs-dir"
+            f"cannot write {path}: {reason}; what was saved before is untouched, make room or choose another {option}"
         ) from error
 
 

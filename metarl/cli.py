@@ -1,4 +1,4 @@
-"""The command line: `metarl train | evaluate | adapt | export | watch | render | families | robot`.
+"""The command line: `metarl train | evaluate | report | sweep | adapt | export | watch | render | families | robot`.
 
 torch, MuJoCo and W&B are imported by the commands that need them, after parsing, so that `--help` answers at once.
 """
@@ -47,6 +47,7 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl train --resume RUN                           go on with a run from its last checkpoint
   metarl evaluate RUN [overrides]                     adapt to tasks that training never saw
   metarl evaluate RUN RUN... [--family F]             compare agents on the same tasks: gain, success, energy, oracle
+  metarl report RUN... [--comparison DIR]             one page: figures, tables, films, settings (HTML, Markdown, JSON)
   metarl adapt RUN --rollouts DIR                     adapt the policy to logged episodes of a robot
   metarl export RUN [--belief FILE]                   the policy as ONNX, for a robot without metarl
   metarl watch RUN [--belief FILE]                    the policy live in MuJoCo's viewer, parameters on sliders
@@ -171,6 +172,7 @@ def dispatch(arguments: list[str], session: Session) -> int:
     commands: dict[str, Callable[[list[str], Session], int]] = {
         "train": train,
         "evaluate": functools.partial(_command, "evaluate"),
+        "report": functools.partial(_command, "report"),
         "adapt": functools.partial(_command, "adapt"),
         "export": functools.partial(_command, "export"),
         "watch": functools.partial(_command, "watch"),

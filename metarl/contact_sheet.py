@@ -68,7 +68,7 @@ def draw(family: TaskFamily, path: Path, seed: int = 1) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
-        save(figure, path)
+        save(figure, path, "--output")
 
 
 def picture(family: TaskFamily, task: Task) -> Array:

@@ -143,8 +143,8 @@ def title_of(figure: Figure, title: str) -> None:
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+def save(figure: Figure, path: Path, option: str = "--runs-dir") -> None:
+    """Write a figure as PNG, whole or not at all. option: see `checkpoint.write`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    write(path, buffer.getvalue())
+    write(path, buffer.getvalue(), option)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import math
 import tempfile
@@ -185,7 +186,7 @@ def film(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
-    write(path, data)
+    write(path, data, "--output")
     return Video(path, (shown - 1) * step_s, (count - 1) * step_s, len(data))
 
 
@@ -238,6 +239,17 @@ def encode(frames: Iterable[Array], fps: Fraction) -> bytes:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
         return path.read_bytes()
+
+
+def poster(path: Path) -> bytes:
+    """The frame in the middle of a film, as JPEG."""
+    from PIL import Image
+
+    with av.open(path) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    buffer = io.BytesIO()
+    Image.fromarray(frames[len(frames) // 2]).save(buffer, "jpeg", quality=80)
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager

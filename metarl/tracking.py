@@ -17,6 +17,10 @@ from metarl.config import RunConfig, config_to_dict
 from metarl.errors import RunError, describe
 
 METRICS = "metrics.jsonl"
+STEPS = 10
+"""W&B steps from one iteration to the next: those between are the evaluation's and the reports'."""
+REPORT_STEP = 2
+"""W&B steps from an iteration to the report on its checkpoint."""
 WANDB_INIT_S = 30.0
 """Longest wait for the W&B server when a run starts."""
 WANDB_FINISH_S = 60.0
@@ -136,13 +140,13 @@ class WandbRun:
             print(f"W&B records offline; to upload: wandb sync {folder}", flush=True)
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """One step, twice the iteration's number: a resumed run repeats no step, and the odd ones are free."""
-        self.step = 2 * int(metrics["iteration"])
+        """One step an iteration, `STEPS` apart: a resumed run repeats no step, and those between are free."""
+        self.step = STEPS * int(metrics["iteration"])
         if self._run is not None:
             self._guard("log", lambda: self._run.log(dict(metrics), step=self.step, commit=True))
 
     def conclude(self, summary: Mapping[str, float], figures: Mapping[str, Path]) -> None:
-        """Numbers and PNG files of the run as a whole, on the odd step after the last iteration's."""
+        """Numbers and PNG files of the run as a whole, on the step after the last iteration's."""
         if self._run is not None:
             self._guard("take the evaluation", self._conclude, summary, figures)
 
@@ -151,6 +155,20 @@ class WandbRun:
 
         images = {name: wandb.Image(str(path)) for name, path in figures.items()}
         self._run.log({**summary, **images}, step=self.step + 1, commit=True)
+
+    def report(self, step: int, page: Path, figures: Mapping[str, Path], films: Mapping[str, Path]) -> None:
+        """A page with its figures (PNG) and films (MP4) by name. step: of the run's checkpoint."""
+        if self._run is not None:
+            self._guard("take the report", self._report, step, page, figures, films)
+
+    def _report(self, step: int, page: Path, figures: Mapping[str, Path], films: Mapping[str, Path]) -> None:
+        import wandb
+
+        logged: dict[str, Any] = {f"report/{name}": wandb.Image(str(path)) for name, path in figures.items()}
+        logged |= {f"report/{name}": wandb.Video(str(path), format="mp4") for name, path in films.items()}
+        logged["report/page"] = wandb.Html(page.read_text(encoding="utf-8"), inject=False)
+        # The server knows the step that comes next; an offline file must name one that nothing else takes.
+        self._run.log(logged, step=None if self._run.settings.mode == "online" else step + REPORT_STEP, commit=True)
 
     def finish(self, failed: bool = False) -> None:
         """Write out what is left."""

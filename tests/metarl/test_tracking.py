@@ -156,11 +156,11 @@ def test_an_offline_run_holds_the_metrics_and_goes_on_as_the_same_run(metarl, tm
     read = [records(first), records(second)]
     history = [r["history"] for r in read[0] + read[1] if r["type"] == "history"]
     by_step = {row["step"]["num"]: {k: v for k, v in row["item"].items() if not k.startswith("_")} for row in history}
-    assert sorted(by_step) == [2, 4, 5, 6, 7]
-    logged = [by_step[2 * iteration] for iteration in (1, 2, 3)]
+    assert sorted(by_step) == [10, 20, 21, 30, 31]
+    logged = [by_step[10 * iteration] for iteration in (1, 2, 3)]
     assert logged == [pytest.approx(line, nan_ok=True) for line in read_metrics(run_dir)]
     for iteration, folder in ((2, first), (3, second)):
-        concluded = by_step[2 * iteration + 1]
+        concluded = by_step[10 * iteration + 1]
         assert concluded["env_steps"] == read_metrics(run_dir)[iteration - 1]["env_steps"]
         assert {"evaluation/return_0", "evaluation/gain"} <= set(concluded)
         for name in ("evaluation/adaptation", "evaluation/learning"):

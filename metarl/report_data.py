@@ -1,0 +1,522 @@
+"""What a report is made from: runs, their evaluations and comparisons, read from their files and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl.checkpoint import CheckpointStore
+from metarl.config import SPLIT_NAMES, RunConfig, config_from_dict, config_to_dict, read_run_config
+from metarl.envs.family import TaskFamily
+from metarl.envs.registry import make_family
+from metarl.errors import UsageError, describe
+from metarl.run import CHECKPOINTS
+from metarl.statistics import Array, Interval
+from metarl.tracking import METRICS, read_metrics
+
+COMPARISON = "comparison.json"
+SPLIT_ORDER = ("held_out", "ood", "train")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An agent that was evaluated, as a comparison or the evaluation of a run keeps it."""
+
+    label: str
+    run: str
+    """Name of the run's folder."""
+    returns: Array
+    """[seed, shot, task]; NaN where a task has no sound episode."""
+    envs_per_task: int
+    data: Mapping[str, Any]
+    """All of it."""
+
+    @property
+    def adaptations(self) -> int:
+        """Rounds of adaptation."""
+        return self.returns.shape[1] - 1
+
+    @property
+    def oracle(self) -> bool:
+        """Whether its observations tell it the task."""
+        return bool(self.data.get("oracle"))
+
+    @property
+    def iqm(self) -> list[Interval]:
+        """IQM of the return after each round."""
+        return self._summary("iqm")
+
+    @property
+    def gain(self) -> list[Interval]:
+        """IQM of the gain after each round."""
+        return self._summary("gain")
+
+    @property
+    def worst(self) -> list[Interval]:
+        """Mean of the worst tasks after each round; empty in files of before it was reported."""
+        return self._summary("worst")
+
+    @property
+    def rounds_to_reach(self) -> Interval | None:
+        """Rounds until most of the way up is gone; an end is infinite where it may never be."""
+        return interval_of(self.data["summary"].get("rounds_to_reach"))
+
+    @property
+    def oracle_share(self) -> Interval | None:
+        """Share of the gap to the oracle that adaptation recovers."""
+        return interval_of(self.data.get("oracle_share"))
+
+    @property
+    def gap(self) -> Interval | None:
+        """Return on training tasks - return here, after the last round."""
+        return interval_of((self.data.get("train_gap") or {}).get("after"))
+
+    @property
+    def flagged(self) -> bool:
+        """Whether the interval of that gap excludes 0."""
+        return bool((self.data.get("train_gap") or {}).get("flagged"))
+
+    @property
+    def recovered(self) -> tuple[Interval, Interval] | None:
+        """Share of tasks that recover after a change, and the steps it takes."""
+        found = self.data.get("recovered") or {}
+        share, steps = interval_of(found.get("share")), interval_of(found.get("steps"))
+        return (share, steps) if share and steps else None
+
+    def measured(self, name: str) -> list[Interval | None]:
+        """Mean of a measure after each round."""
+        return [interval_of(shot) for shot in (self.data.get("measured") or {}).get(name, [])]
+
+    def _summary(self, name: str) -> list[Interval]:
+        return [found for shot in self.data["summary"].get(name, []) if (found := interval_of(shot)) is not None]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Agents on the same tasks with the same seeds."""
+
+    family: str
+    split: str
+    settings: Mapping[str, Any]
+    """Of the evaluation."""
+    tasks: Sequence[Sequence[Mapping[str, float]]]
+    """[seed][task] parameter values by name."""
+    agents: tuple[Judged, ...]
+    family_settings: Mapping[str, Any]
+    units: Mapping[str, str]
+    """Of the measures, by name."""
+    success: str | None
+    improvements: Sequence[Mapping[str, Any]]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    sources: tuple[Path, ...]
+    """Files that it was read from."""
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks' parameters."""
+        return list(self.tasks[0][0])
+
+    def values(self, name: str) -> Array:
+        """A parameter's values, [seed x task]."""
+        return np.array([task[name] for tasks in self.tasks for task in tasks], dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        kept = ("family", "family_settings", "split", "units", "success", "notes", "warnings", "tasks")
+        return {
+            **{name: getattr(self, name) for name in kept},
+            "evaluation": self.settings,
+            "probability_of_improvement": self.improvements,
+            "agents": [{**agent.data, "label": agent.label} for agent in self.agents],
+            "provenance": self.provenance,
+            "files": [str(path) for path in self.sources],
+        }
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """A run as its folder has it."""
+
+    label: str
+    directory: Path
+    config: RunConfig
+    iteration: int
+    """Of the last checkpoint."""
+    env_steps: int
+    tracking: Mapping[str, Any]
+    """W&B's run id and step."""
+    metrics: Sequence[Mapping[str, Any]]
+    """One dict an iteration."""
+    evaluations: Sequence[Judgement]
+    """The newest of each family and split."""
+    history: Sequence[Mapping[str, Any]]
+    """Provenance of all its evaluations, oldest first."""
+    problems: tuple[str, ...] = ()
+    """Files that could not be used."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return self.directory.resolve().name
+
+    @property
+    def family(self) -> str:
+        """Name of the family it was trained on; of your own robot, with its files."""
+        settings = self.config.family
+        files = [Path(getattr(settings, f.name)).name for f in dataclasses.fields(settings) if f.metadata.get("file")]
+        return f"{self.config.family_name} ({', '.join(filter(None, files))})" if files else self.config.family_name
+
+    @property
+    def hours(self) -> float:
+        """Hours of collection and updates."""
+        return float(sum(seconds_of(line) for line in self.metrics)) / 3600
+
+
+@dataclass
+class Material:
+    """All that a report is about."""
+
+    runs: list[ReportedRun]
+    judgements: list[Judgement]
+    problems: list[str] = field(default_factory=list)
+    """What is missing or not as a reader would expect."""
+
+
+def interval_of(data: Any) -> Interval | None:
+    """An interval as JSON has it, where an infinite end is null; None if there is none."""
+    if not data or data.get("estimate") is None:
+        return None
+    low, high = data.get("low"), data.get("high")
+    return Interval(data["estimate"], -math.inf if low is None else low, math.inf if high is None else high)
+
+
+def seconds_of(line: Mapping[str, Any]) -> float:
+    """What an iteration took, without evaluations."""
+    return (line.get("time/collect") or 0.0) + (line.get("time/update") or 0.0)
+
+
+def gather(
+    directories: Sequence[Path], comparison: Path | None = None, found_in: Path = Path("comparisons")
+) -> Material:
+    """Read the runs, and what was measured of them.
+
+    comparison: a comparison's folder or file, or a folder of several; None takes the newest of each family and split in
+    `found_in` that has all runs of a family. Of a run that is in none, the newest evaluations in its folder count.
+    UsageError for what is no run, lacks a checkpoint, or cannot be read.
+    """
+    resolved = [directory.resolve() for directory in directories]
+    for directory, path in zip(directories, resolved, strict=True):
+        if resolved.count(path) > 1:
+            raise UsageError(f"run {directory} is given twice")
+    configs = [read_run_config(directory) for directory in directories]
+    labels = [path.name for path in resolved]
+    if len(set(labels)) < len(labels):
+        labels = [f"{path.parent.name}/{path.name}" for path in resolved]
+    if len(set(labels)) < len(labels):
+        labels = [str(directory) for directory in directories]
+    runs = [read_run(*job) for job in zip(labels, directories, configs, strict=True)]
+    material = Material(runs, [])
+    if comparison is not None:
+        material.judgements = _given_comparisons(comparison, runs)
+    else:
+        material.judgements = _found_comparisons(found_in, runs, material.problems)
+    _add_evaluations(material)
+    material.judgements.sort(key=lambda j: SPLIT_ORDER.index(j.split))
+    material.problems += [problem for run in runs for problem in run.problems] + list(_doubts(material))
+    return material
+
+
+def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
+    """A run's folder; UsageError if it has no checkpoint."""
+    _, state = CheckpointStore(directory / CHECKPOINTS).load("last")
+    metrics = read_metrics(directory) if (directory / METRICS).exists() else []
+    problems, history, newest = [], [], {}
+    for path in sorted((directory / "evaluation").glob("*.json")):
+        try:
+            judgement = evaluation_of(read_json(path), path, label)
+        except UsageError as error:
+            problems.append(f"{error}; it is left out")
+            continue
+        history.append(judgement.provenance)
+        key = judgement.family, judgement.split
+        if key not in newest or newest[key].provenance["time"] <= judgement.provenance["time"]:
+            newest[key] = judgement
+    history.sort(key=lambda record: record["time"])
+    return ReportedRun(
+        label,
+        directory,
+        config,
+        int(state["iteration"]),
+        int(state["env_steps"]),
+        state.get("tracking") or {},
+        metrics,
+        list(newest.values()),
+        history,
+        tuple(problems),
+    )
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file; UsageError if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {describe(_unnamed(error))}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot read {path}: it is no valid JSON ({describe(error)[:80]})") from error
+
+
+def _unnamed(error: OSError) -> OSError:
+    """The error without the file's name, which is already said."""
+    error.filename = None
+    return error
+
+
+def evaluation_of(data: Any, path: Path, label: str) -> Judgement:
+    """The evaluation of a run, as metarl/tables.py saves it; UsageError if the file holds something else."""
+    with _checked(path, "an evaluation"):
+        agent = judged_of({**data, "label": label}, data["evaluation"]["envs_per_task"], data["tasks"])
+        config = data["provenance"].get("config", {})
+        return Judgement(
+            data["family"],
+            _split(data["evaluation"]["split"]),
+            data["evaluation"],
+            data["tasks"],
+            (agent,),
+            config.get("family", {"name": data["family"]}),
+            data.get("units") or {},
+            data.get("success"),
+            [],
+            tuple(map(str, data["notes"])),
+            tuple(f"{label}: {text}" for text in data["warnings"]),
+            {"time": "", **data["provenance"]},
+            (path,),
+        )
+
+
+def comparison_of(data: Any, path: Path) -> Judgement:
+    """A comparison, as metarl/comparison_tables.py saves it; UsageError if the file holds something else."""
+    with _checked(path, "a comparison"):
+        settings, tasks = data["evaluation"], data["tasks"]
+        agents = tuple(judged_of(a, a.get("envs_per_task", settings["envs_per_task"]), tasks) for a in data["agents"])
+        if not agents:
+            raise ValueError("no agents")
+        return Judgement(
+            data["family"],
+            _split(data["split"]),
+            settings,
+            tasks,
+            agents,
+            data["family_settings"],
+            data.get("units") or {},
+            data.get("success"),
+            data.get("probability_of_improvement") or [],
+            tuple(map(str, data["notes"])),
+            tuple(map(str, data["warnings"])),
+            {"time": "", **data["provenance"]},
+            (path,),
+        )
+
+
+def _split(name: str) -> str:
+    if name not in SPLIT_NAMES:
+        raise ValueError(f"unknown split {name!r}")
+    return name
+
+
+def judged_of(data: Mapping[str, Any], envs_per_task: int, tasks: Sequence[Sequence[Any]]) -> Judged:
+    """An agent of an evaluation or a comparison; KeyError, TypeError or ValueError if it is none."""
+    returns = np.array(data["returns"], dtype=np.float64)
+    if returns.ndim != 3 or (returns.shape[0], returns.shape[2]) != (len(tasks), len(tasks[0])):
+        raise ValueError(f"returns of shape {returns.shape} for {len(tasks)} x {len(tasks[0])} tasks")
+    judged = Judged(str(data["label"]), str(data["run"]), returns, int(envs_per_task), data)
+    if len(judged.iqm) != returns.shape[1] or len(judged.gain) != returns.shape[1]:
+        raise ValueError("a summary of another number of rounds")
+    for key in ("iteration", "env_steps"):
+        int(data[key])
+    return judged
+
+
+class _checked:  # noqa: N801 (used like contextlib's)
+    """Turns what a file of another content raises into UsageError."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.path, self.kind = path, kind
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, KeyError):
+            raise UsageError(f"{self.path} is not {self.kind} of metarl: it has no {error.args[0]!r}") from error
+        if isinstance(error, TypeError | ValueError | IndexError | AttributeError) and not isinstance(
+            error, UsageError
+        ):
+            raise UsageError(f"{self.path} is not {self.kind} of metarl: {describe(error)[:100]}") from error
+
+
+def _comparison_files(folder: Path) -> list[Path]:
+    """The comparison in a folder, or those in its folders."""
+    own = folder / COMPARISON
+    return [own] if own.exists() else sorted(folder.glob(f"*/{COMPARISON}"))
+
+
+def _given_comparisons(given: Path, runs: Sequence[ReportedRun]) -> list[Judgement]:
+    files = [given] if given.is_file() else _comparison_files(given)
+    if not files:
+        what = f"no {COMPARISON} in {given}" if given.is_dir() else f"no comparison {given}"
+        raise UsageError(f"{what}; give the folder that metarl evaluate RUN RUN... wrote")
+    judgements = [comparison_of(read_json(path), path) for path in files]
+    ours = {run.name for run in runs}
+    for judgement, path in zip(judgements, files, strict=True):
+        theirs = {agent.run for agent in judgement.agents}
+        if not ours & theirs:
+            raise UsageError(f"comparison {path} has none of the runs given; it is of {', '.join(sorted(theirs))}")
+    return judgements
+
+
+def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list[str]) -> list[Judgement]:
+    """The newest comparison of each family and split that has all the runs of a family."""
+    newest: dict[tuple[str, str], Judgement] = {}
+    for path in _comparison_files(folder) if len(runs) > 1 else []:
+        try:
+            judgement = comparison_of(read_json(path), path)
+        except UsageError as error:
+            problems.append(f"{error}; it is left out")
+            continue
+        key = judgement.family, judgement.split
+        newer = key not in newest or newest[key].provenance["time"] <= judgement.provenance["time"]
+        own = [run for run in runs if run.name in {agent.run for agent in judgement.agents}]
+        families = {run.family for run in own}
+        if newer and len(own) > 1 and own == [run for run in runs if run.family in families]:
+            newest[key] = judgement
+    return list(newest.values())
+
+
+def _add_evaluations(material: Material) -> None:
+    """The runs' own evaluations where no comparison has them; those on the same tasks side by side."""
+    covered = {(j.family, j.split, agent.run) for j in material.judgements for agent in j.agents}
+    alike: dict[str, list[Judgement]] = {}
+    for run in material.runs:
+        for own in run.evaluations:
+            if (own.family, own.split, run.name) in covered:
+                continue
+            disturbed = {k: own.settings.get(k) for k in ("seeds", "observation_noise", "reward_scale")}
+            key = json.dumps([own.family, own.split, own.tasks, disturbed], sort_keys=True)
+            alike.setdefault(key, []).append(own)
+    material.judgements += [_side_by_side(group) for group in alike.values()]
+
+
+def _side_by_side(group: Sequence[Judgement]) -> Judgement:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    notes = [note for note in first.notes if all(note in other.notes for other in group)]
+    own = [f"{j.agents[0].label}: {note}" for j in group for note in j.notes if note not in notes]
+    if len({bool(j.settings.get("explore")) for j in group}) > 1:
+        means = ", ".join(j.agents[0].label for j in group if not j.settings.get("explore"))
+        own.append(f"by the mean of the policy acted {means}; the others with its noise")
+    return replace(
+        first,
+        agents=tuple(j.agents[0] for j in group),
+        units={name: unit for j in group for name, unit in j.units.items()},
+        notes=(*notes, *own),
+        warnings=tuple(text for j in group for text in j.warnings),
+        sources=tuple(path for j in group for path in j.sources),
+    )
+
+
+def _doubts(material: Material) -> Iterator[str]:
+    """What a reader would otherwise take for granted."""
+    runs, judgements = material.runs, material.judgements
+    for run in runs:
+        found = [agent for j in judgements for agent in j.agents if agent.run == run.name]
+        if not found:
+            yield (
+                f"{run.label} has no evaluation, so nothing is said about it on tasks that it never saw; make one: "
+                f"metarl evaluate {run.directory}"
+            )
+        for iteration in sorted({int(agent.data["iteration"]) for agent in found} - {run.iteration}):
+            meaning = (
+                "the numbers are of the earlier one, the films of the later"
+                if iteration < run.iteration
+                else "it may have been another run of that name"
+            )
+            yield (
+                f"{run.label} was evaluated at iteration {iteration}, its last checkpoint is of iteration "
+                f"{run.iteration}: {meaning}"
+            )
+    families = {run.family for run in runs}
+    if len(families) > 1:
+        yield (
+            f"the runs were trained on different families ({', '.join(sorted(families))}): returns of different "
+            "families are not comparable, and each family has its own tables and figures"
+        )
+    apart = [(j.family, j.split) for j in judgements]
+    for family, split in dict.fromkeys(apart):
+        own = [j for j in judgements if (j.family, j.split) == (family, split)]
+        if len(own) > 1:
+            whose = "; ".join(", ".join(agent.label for agent in j.agents) for j in own)
+            yield (
+                f"agents met different {SPLIT_NAMES[split]} tasks of {family}, or were disturbed in other ways "
+                f"({whose}): they are in tables of their own; metarl evaluate RUN RUN... puts them on the same tasks"
+            )
+    if all(len(_seeds_alike(run, runs)) == 1 for run in runs):
+        yield (
+            "one training seed an agent: intervals are over tasks, and do not say how much another training seed would "
+            "change"
+        )
+
+
+def _seeds_alike(run: ReportedRun, runs: Sequence[ReportedRun]) -> set[int]:
+    """Training seeds of the runs that differ from a run in the seed alone."""
+
+    def rest(config: RunConfig) -> Any:
+        return replace(config.training, seed=0), config.agent, config.family
+
+    return {other.config.training.seed for other in runs if rest(other.config) == rest(run.config)}
+
+
+def family_of(judgement: Judgement, runs: Sequence[ReportedRun]) -> TaskFamily | None:
+    """The family whose tasks they are; None if it can no longer be made, for one because its files are gone."""
+    for run in runs:
+        if config_to_dict(run.config)["family"] == judgement.family_settings:
+            return _made(run.config)
+    try:
+        return _made(config_from_dict({"family": dict(judgement.family_settings)}))
+    except UsageError:
+        return None
+
+
+def _made(config: RunConfig) -> TaskFamily | None:
+    try:
+        return make_family(config.family)
+    except (ValueError, OSError):
+        return None
+
+
+def config_differences(runs: Sequence[ReportedRun]) -> dict[str, list[Any]]:
+    """Settings that are not the same in all runs, by dotted name: one value a run, None where a run has no such one."""
+    flat = [
+        {
+            f"{section}.{name}": value
+            for section, settings in config_to_dict(run.config).items()
+            for name, value in settings.items()
+        }
+        for run in runs
+    ]
+    names = dict.fromkeys(name for settings in flat for name in settings)
+    return {
+        name: [settings.get(name) for settings in flat]
+        for name in names
+        if any(settings.get(name) != flat[0].get(name) or (name in settings) != (name in flat[0]) for settings in flat)
+    }
