@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor, nn
 
 from metarl.agents.moments import INPUT_CLIP, Moments
-from metarl.agents.settings import PpoSettings, RecurrentPpoSettings
+from metarl.agents.settings import Sb3Settings
 
 EPSILON = 1e-8
 """VecNormalize's own."""
@@ -126,7 +126,7 @@ class Sb3Agent:
         self,
         algorithm: type[OnPolicyAlgorithm],
         policy: type[ActorCriticPolicy],
-        settings: PpoSettings | RecurrentPpoSettings,
+        settings: Sb3Settings,
         observation_size: int,
         input_size: int,
         action_size: int,
@@ -232,7 +232,7 @@ def require_same_shapes(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> N
             )
 
 
-def check(settings: PpoSettings | RecurrentPpoSettings) -> None:
+def check(settings: Sb3Settings) -> None:
     """Raise ValueError if a setting is out of its range."""
     for field in dataclasses.fields(settings):
         name, value = field.name, getattr(settings, field.name)

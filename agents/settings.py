@@ -119,7 +119,43 @@ class Rl2Settings:
 
 
 @dataclass(frozen=True)
-class PpoSettings:
+class Sb3Settings:
+    """What the agents of Stable-Baselines3 share."""
+
+    initial_std: float = 1.0
+    """Initial standard deviation of the policy, in units of its action."""
+    discount: float = 0.99
+    """Discount per step, across the episodes of a trial."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation (Schulman 2016)."""
+    lr: float = 3e-4
+    """Adam's first step size."""
+    lr_decay_updates: int = 0
+    """Iterations over which the step size falls linearly to `lr_end`. 0: it stays."""
+    lr_end: float = 3e-5
+    """Adam's step size once it has fallen."""
+    epochs: int = 5
+    """PPO passes over the data of an update."""
+    minibatches: int = 4
+    """Minibatches a pass."""
+    clip: float = 0.2
+    """PPO's clip range of the likelihood ratio."""
+    target_kl: float = 0.0
+    """Approximate KL divergence at one and a half of which an update's passes end. 0: none."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus."""
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    max_gradient_norm: float = 0.5
+    """Norm at which gradients are clipped."""
+    normalise_input: bool = True
+    """Standardise what is read with its running mean and standard deviation (VecNormalize)."""
+    normalise_reward: bool = True
+    """Divide rewards by the running standard deviation of the return (VecNormalize)."""
+
+
+@dataclass(frozen=True)
+class PpoSettings(Sb3Settings):
     """PPO of Stable-Baselines3 on all tasks at once: domain randomisation, fine-tuning, training from scratch."""
 
     adaptation: Literal["none", "fine_tune", "scratch"] = "none"
@@ -135,42 +171,12 @@ class PpoSettings:
     """Widths of the hidden layers of the actor, and of the critic."""
     activation: Literal["tanh", "relu", "elu"] = "tanh"
     """Activation of the hidden layers."""
-    initial_std: float = 1.0
-    """Initial standard deviation of the policy, in units of its action."""
-    discount: float = 0.99
-    """Discount per step."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation (Schulman 2016)."""
-    lr: float = 3e-4
-    """Adam's first step size."""
-    lr_decay_updates: int = 0
-    """Iterations over which the step size falls linearly to `lr_end`. 0: it stays."""
-    lr_end: float = 3e-5
-    """Adam's step size once it has fallen."""
     steps: int = 50
     """Steps of every env between two updates; an iteration plays a whole episode in every env."""
-    epochs: int = 5
-    """PPO passes over the data of an update."""
-    minibatches: int = 4
-    """Minibatches a pass."""
-    clip: float = 0.2
-    """PPO's clip range of the likelihood ratio."""
-    target_kl: float = 0.0
-    """Approximate KL divergence at two thirds of which an update's passes end. 0: none."""
-    entropy_weight: float = 0.0
-    """Weight of the entropy bonus."""
-    value_weight: float = 0.5
-    """Weight of the value loss."""
-    max_gradient_norm: float = 0.5
-    """Norm at which gradients are clipped."""
-    normalise_input: bool = True
-    """Standardise observations with their running mean and standard deviation (VecNormalize)."""
-    normalise_reward: bool = True
-    """Divide rewards by the running standard deviation of the return (VecNormalize)."""
 
 
 @dataclass(frozen=True)
-class RecurrentPpoSettings:
+class RecurrentPpoSettings(Sb3Settings):
     """RecurrentPPO of sb3-contrib over whole trials: an LSTM that reads what RL2 reads."""
 
     hidden_size: int = 64
@@ -179,34 +185,16 @@ class RecurrentPpoSettings:
     """Hidden layers of the actor, and of the critic, after its LSTM."""
     initial_std: float = 0.25
     """Initial standard deviation of the policy, in units of its action."""
-    discount: float = 0.99
-    """Discount per step, across episodes of a trial."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation, across episodes of a trial."""
     lr: float = 5e-4
     """Adam's first step size."""
-    lr_decay_updates: int = 0
-    """Iterations over which the step size falls linearly to `lr_end`. 0: it stays."""
     lr_end: float = 1e-4
     """Adam's step size once it has fallen."""
     epochs: int = 6
     """PPO passes over the data of an iteration."""
     minibatches: int = 2
     """Minibatches a pass."""
-    clip: float = 0.2
-    """PPO's clip range of the likelihood ratio."""
-    target_kl: float = 0.0
-    """Approximate KL divergence at two thirds of which an update's passes end. 0: none."""
-    entropy_weight: float = 0.0
-    """Weight of the entropy bonus."""
-    value_weight: float = 0.5
-    """Weight of the value loss."""
     max_gradient_norm: float = 1.0
     """Norm at which gradients are clipped."""
-    normalise_input: bool = True
-    """Standardise what is read with its running mean and standard deviation (VecNormalize)."""
-    normalise_reward: bool = True
-    """Divide rewards by the running standard deviation of the return (VecNormalize)."""
 
 
 AgentSettings = MamlSettings | Rl2Settings | PpoSettings | RecurrentPpoSettings
