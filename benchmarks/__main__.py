@@ -25,6 +25,7 @@ import mujoco
 import numpy as np
 import torch
 
+from benchmarks.robot_loop import measure_all
 from metarl.agents.registry import make_agent
 from metarl.agents.settings import MamlSettings
 from metarl.config import RunConfig, TrainingSettings
@@ -239,6 +240,12 @@ def families() -> list[Figure]:
     ]
 
 
+def robot_loops() -> list[Figure]:
+    """What a step of a robot's loop costs each agent, of HalfCheetah's control step."""
+    name = "robot loop of {}: 99th percentile of act and observe / control step"
+    return [Figure(name.format(loop.agent), 100 * loop.share, 10, "%", at_most=True) for loop in measure_all()]
+
+
 def memory() -> Figure:
     """Peak memory of a process that trains one iteration of 40 x 20 x 200."""
     out = subprocess.run([sys.executable, "-m", "benchmarks", "--memory"], capture_output=True, text=True, check=True)
@@ -257,7 +264,7 @@ def main() -> None:
         one_iteration()
         return
     began = time.perf_counter()
-    figures = [*collection(), *iterations(), *on_other_robots(), *families(), memory()]
+    figures = [*collection(), *iterations(), *on_other_robots(), *families(), *robot_loops(), memory()]
     for figure in figures:
         print(figure.line())
     print(f"took {time.perf_counter() - began:.0f} s; written to {RESULT}")
