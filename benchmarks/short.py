@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 
 import metarl
-from benchmarks.learning import thin
 from metarl.config import PRESETS, RunConfig, load_config
 from metarl.envs.registry import make_family
 from metarl.figures import AFTER, STYLE
@@ -39,6 +38,8 @@ MOST = 10
 SHARE = 0.15
 """Of the iterations that are counted as the start, and as the end."""
 RESAMPLES = 2000
+POINTS = 40
+"""Of a curve, at most."""
 
 
 def shortened(config: RunConfig, env_steps: int) -> RunConfig:
@@ -83,7 +84,7 @@ def run_preset(preset: str, env_steps: int) -> dict[str, Any]:
         "high": high,
         "rises": low > 0,
         "gain_on_held_out_tasks": dataclasses.asdict(run.evaluation.summary.gain[-1]),
-        "curve": [[row["env_steps"], round(row["return/after"], 2)] for row in thin(metrics)[::4]],
+        "curve": [[row["env_steps"], round(row["return/after"], 2)] for row in metrics[:: -(-len(metrics) // POINTS)]],
         **provenance(config),
     }
 
