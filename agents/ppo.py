@@ -77,7 +77,7 @@ class Shot:
 
     def __init__(self, samples: RolloutBufferSamples, minibatches: int, generator: torch.Generator) -> None:
         self.samples = samples
-        self.values, self.returns = samples.old_values.numpy(), samples.returns.numpy()
+        self.values, self.returns = samples.old_values.cpu().numpy(), samples.returns.cpu().numpy()
         self._minibatches, self._generator = minibatches, generator
 
     def get(self, batch_size: int | None = None) -> Iterator[RolloutBufferSamples]:
@@ -188,7 +188,7 @@ class Ppo(Sb3Agent):
             }
             for own in belief.tuned
         ]
-        return {"num_tasks": belief.num_tasks, "shots": belief.shots, "tuned": copy.deepcopy(tuned)}
+        return {"num_tasks": belief.num_tasks, "shots": belief.shots, "tuned": on_cpu(tuned)}
 
     def load_belief(self, state: dict[str, Any]) -> PpoBelief:
         """The belief that `belief_state` gave; raises ValueError if the shapes differ."""
@@ -242,7 +242,7 @@ class Ppo(Sb3Agent):
         generator = torch.Generator().manual_seed(shots)
         tuner = copy.copy(self.model)  # of the algorithm, its settings only: shards adapt in threads of their own
         tuner.policy, tuner.n_epochs, tuner._n_updates = tuned.policy, s.adaptation_epochs, 0
-        tuner.rollout_buffer = Shot(self._samples(tuned, rollout), s.adaptation_minibatches, generator)
+        tuner.rollout_buffer = Shot(self._samples(tuned, before, rollout), s.adaptation_minibatches, generator)
         tuner.lr_schedule = FloatSchedule(s.adaptation_lr)
         tuner.set_logger(Logger(folder=None, output_formats=[]))
         tuner.train()
@@ -262,8 +262,11 @@ class Ppo(Sb3Agent):
         return numerics.discounted_returns(rollout.rewards, ended, self.settings.discount)
 
     @torch.no_grad()
-    def _samples(self, tuned: Tuned, rollout: Rollout) -> RolloutBufferSamples:
-        """The steps that were taken, with advantages; the value at a time limit is bootstrapped, as SB3 does."""
+    def _samples(self, tuned: Tuned, before: Tuned, rollout: Rollout) -> RolloutBufferSamples:
+        """The steps that were taken, with advantages; the value at a time limit is bootstrapped, as SB3 does.
+
+        before: what they were taken by.
+        """
         s, policy = self.settings, tuned.policy
         x, final = rollout.observations, rollout.final_observations
         if s.normalise_input:
@@ -281,10 +284,21 @@ class Ppo(Sb3Agent):
         advantages = numerics.gae(rewards, values, following, ended, s.discount, s.gae_lambda)
         chosen = rollout.valid.flatten()
         observations, actions = x.flatten(0, 2)[chosen], rollout.actions.flatten(0, 2)[chosen]
-        _, likelihoods, _ = policy.evaluate_actions(observations.to(self.device), actions.to(self.device))
-        taken, before = advantages.flatten()[chosen], values.flatten()[chosen]
-        samples = (observations, actions, before, likelihoods, taken, before + taken)
+        seen = rollout.observations.flatten(0, 2)[chosen]
+        seen = standardise(seen, before.inputs) if s.normalise_input else seen
+        _, likelihoods, _ = policy.evaluate_actions(seen.to(self.device), actions.to(self.device))
+        taken, expected = advantages.flatten()[chosen], values.flatten()[chosen]
+        samples = (observations, actions, expected, likelihoods, taken, expected + taken)
         return RolloutBufferSamples(*(x.to(self.device) for x in samples))
+
+
+def on_cpu(state: Any) -> Any:
+    """A copy of nested plain types and tensors."""
+    if isinstance(state, dict):
+        return {key: on_cpu(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [on_cpu(value) for value in state]
+    return state.detach().cpu().clone() if isinstance(state, Tensor) else state
 
 
 def actor(policy: Any) -> nn.Sequential:

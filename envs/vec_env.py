@@ -23,10 +23,14 @@ from metarl.envs.family import Array, Task, TaskFamily
 from metarl.envs.gymnasium_adapter import spaces
 from metarl.envs.sharded import ShardedEnv
 
+UNBOUNDED = 1e6
+"""Bound of the actions that are observed: none, but SB3 wants one. The batch clips, and what is read is as it was."""
+
 
 class Episode(NamedTuple):
     """What an env has played."""
 
+    env: int
     task: int
     """Place of its task."""
     shot: int
@@ -64,6 +68,7 @@ class TaskVecEnv(VecEnv):
         if shots:
             size = family.observation_size + family.action_size + 3
             observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+            action_space = gymnasium.spaces.Box(-UNBOUNDED, UNBOUNDED, action_space.shape, np.float32)
         num_envs = num_tasks * envs_per_task
         super().__init__(num_envs, observation_space, action_space)
         self._actions = np.zeros((num_envs, family.action_size), dtype=np.float32)
@@ -168,7 +173,7 @@ class TaskVecEnv(VecEnv):
             total = float("nan") if faulted[i] else float(self._returns[i])
             own = {name: float("nan") if faulted[i] else float(sums[i]) for name, sums in terms.items()}
             task, shot = int(i) // self.envs_per_task, int(self._shot[i])
-            self.episodes.append(Episode(task, shot, int(self._steps[i]), total, own))
+            self.episodes.append(Episode(int(i), task, shot, int(self._steps[i]), total, own))
 
     def _flat(self, array: Array) -> Array:
         """[M, N, ...] -> [S, ...]."""

@@ -92,7 +92,10 @@ def adaptation_table(comparison: Comparison) -> tuple[list[str], list[list[str]]
 
     def recovered(agent: Compared) -> str:
         found = agent.result.recovered
-        return "" if found is None else f"{found[1].estimate:.0f} steps, {100 * found[0].estimate:.0f} %"
+        if found is None:
+            return ""
+        share, steps = found
+        return ("" if steps is None else f"{steps.estimate:.0f} steps, ") + f"{100 * share.estimate:.0f} %"
 
     def gap(agent: Compared) -> str:
         found = agent.result.train_gap

@@ -14,7 +14,7 @@ from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
 from metarl.envs.family import Task, TaskFamily
 from metarl.errors import RunError, usage_errors
-from metarl.outcomes import run_trials
+from metarl.outcomes import exploring, run_trials
 from metarl.provenance import provenance
 from metarl.run import Run, distinct_tasks, load_run
 from metarl.statistics import (
@@ -112,7 +112,9 @@ class EvaluationResult:
     """Mean of each measure over tasks, one a shot; None where fewer than two tasks of a seed have a value."""
     recovery: Array | None = None
     """See `TrialOutcome`."""
-    recovered: tuple[Interval, Interval] | None = None
+    adapts: bool = True
+    """Whether the agent makes anything of a shot."""
+    recovered: tuple[Interval, Interval | None] | None = None
     """Share of the tasks in which the reward was back after every change, and the IQM of the steps that this took."""
     train_gap: TrainGap | None = None
     """None if it was not asked for, or if the tasks are those of training."""
@@ -172,7 +174,7 @@ class EvaluationResult:
     def warnings(self) -> list[str]:
         """Plain sentences about a gain that is not shown, and what to look at."""
         gap = self.train_gap.warnings if self.train_gap else []
-        if self.settings.adaptations == 0:
+        if self.settings.adaptations == 0 or not self.adapts:
             return gap
         return gain_warnings(self.summary.gain[-1], self.settings.adaptations) + gap
 
@@ -189,7 +191,8 @@ class EvaluationResult:
             "measured": {name: plain([i and asdict(i) for i in shots]) for name, shots in self.measured.items()},
             "units": self.family.measure_units,
             "success": self.family.success_text(),
-            "recovered": self.recovered and dict(zip(("share", "steps"), map(asdict, self.recovered), strict=True)),
+            "recovered": self.recovered
+            and {name: i and asdict(i) for name, i in zip(("share", "steps"), self.recovered, strict=True)},
             "train_gap": self.train_gap and self.train_gap.to_dict(),
             "tasks": [[dict(task.values) for task in tasks] for tasks in self.tasks],
             "returns": plain(self.returns),
@@ -229,11 +232,14 @@ def evaluate_agent(
 ) -> EvaluationResult:
     """Run the agent on `settings.tasks` tasks of the split for each evaluation seed.
 
-    The tasks, starts and action noise follow from the evaluation seeds alone: every agent and every checkpoint meets
-    the same ones. threads: of the simulation; 0 takes all cores. progress: called with a line a seed. tasks: other than
-    those drawn from the split, as many. log_rollouts: folder to write the episodes to, as `metarl adapt` reads them.
+    The tasks, and the starts and the noise of all agents that act with noise, follow from the evaluation seeds alone:
+    every agent and every checkpoint meets the same ones. An agent that adapts by a policy gradient acts with its noise
+    whatever the settings say. threads: of the simulation; 0 takes all cores. progress: called with a line a seed.
+    tasks: other than those drawn from the split, as many. log_rollouts: folder to write the episodes to, as `metarl
+    adapt` reads them.
     """
     RunConfig(evaluation=settings).validate()
+    settings = exploring(agent, settings)
     drawn = draw_tasks(family, settings) if tasks is None else tasks
     outcome = run_trials(agent, family, drawn, settings, threads, progress=progress, log_rollouts=log_rollouts)
     samples, first = settings.bootstrap_samples, settings.seeds[0]
@@ -255,6 +261,7 @@ def evaluate_agent(
         measures=outcome.measures,
         measured=measured,
         recovery=outcome.recovery,
+        adapts=agent.adapts_by != "nothing",
         recovered=_recovered(outcome.recovery, samples, stream(first, "evaluation/recovery")),
     )
 
@@ -266,12 +273,14 @@ def draw_tasks(family: TaskFamily, settings: EvaluationSettings) -> list[list[Ta
     return [family.sample(settings.tasks, stream(seed, "evaluation/tasks"), settings.split) for seed in settings.seeds]
 
 
-def _recovered(recovery: Array | None, samples: int, rng: np.random.Generator) -> tuple[Interval, Interval] | None:
+def _recovered(
+    recovery: Array | None, samples: int, rng: np.random.Generator
+) -> tuple[Interval, Interval | None] | None:
     if recovery is None:
         return None
     share = task_interval(np.where(np.isnan(recovery), np.nan, np.isfinite(recovery)), mean, samples, rng)
     steps = task_interval(np.where(np.isfinite(recovery), recovery, np.nan), interquartile_mean, samples, rng)
-    return None if share is None or steps is None else (share, steps)
+    return None if share is None else (share, steps)
 
 
 def training_tasks(run: Run, settings: EvaluationSettings) -> list[list[Task]]:

@@ -28,6 +28,7 @@ SPLIT_COLOURS = {"train": "#0072B2", "held_out": "#D55E00", "ood": "#009E73"}
 
 STYLE: dict[RcKeyType, Any] = {
     "font.size": 9.5,
+    "text.parse_math": False,
     "axes.labelsize": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,

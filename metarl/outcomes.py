@@ -14,7 +14,7 @@ from metarl.config import EvaluationSettings
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.sharded import ShardedEnv
 from metarl.rollouts import save_trial
-from metarl.statistics import Array, steps_to_recover
+from metarl.statistics import RECOVERY_WINDOW, Array, steps_to_recover
 from metarl.trial import UNDISTURBED, Disturbance, TrialResult, run_trial, stream, streams
 
 SPREAD_TASKS, SPREAD_ENVS = 8, 2
@@ -74,6 +74,13 @@ def run_trials(
     )
 
 
+def exploring(agent: Agent, settings: EvaluationSettings) -> EvaluationSettings:
+    """The settings, with the policy's noise where the agent adapts by it: the policy gradient of its mean is 0."""
+    if settings.adaptations and agent.adapts_by == "policy gradient":
+        return replace(settings, explore=True)
+    return settings
+
+
 def disturbance_of(family: TaskFamily, settings: EvaluationSettings, threads: int) -> Disturbance:
     """What the settings put between the world and the agent."""
     if not settings.observation_noise:
@@ -106,12 +113,14 @@ def observation_spread(family: TaskFamily, threads: int = 1) -> Array:
 def recovery_of(result: TrialResult, task: Task, index: int) -> float:
     """Mean control steps until the reward of the task's trial was back after its changes; see `TrialOutcome`.
 
-    The reward of a step is the mean over the task's episodes that run; episodes follow each other at full length.
+    The reward of a step is the mean over the task's episodes that run; episodes follow each other at full length. Their
+    first steps, as many as are averaged over, are left out: the robot starts from rest, change or no change.
     """
     rollouts = result.trial.rollouts
     rewards = np.concatenate([rollout.rewards[:, index].numpy() for rollout in rollouts])  # [K T, N]
     valid = np.concatenate([rollout.valid[:, index].numpy() for rollout in rollouts])
-    running = np.asarray(valid.any(axis=1))
+    horizon = len(rollouts[0].valid)
+    running = np.asarray(valid.any(axis=1)) & (np.arange(len(valid)) % horizon >= RECOVERY_WINDOW)
     means = (rewards * valid).sum(axis=1)[running] / valid.sum(axis=1)[running]
     places = np.cumsum(running) - running  # of each step among those that are left
     starts = [int(places[change.step]) for change in task.changes if change.step < running.size]

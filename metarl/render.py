@@ -9,7 +9,7 @@ import math
 import tempfile
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from metarl.envs.rendering import Renderer, RenderingUnavailable
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError, UsageError, describe, usage_errors
 from metarl.figures import AFTER, BEFORE, INK, QUIET
+from metarl.outcomes import exploring
 from metarl.run import Run
 from metarl.trial import run_trial, stream, streams
 
@@ -122,7 +123,8 @@ def render_run(
         env.set_tasks([shown])
         [shard] = env.shards
         assert isinstance(shard, RecordingEnv)
-        trial = run_trial(env, run.agent, streams(seed, "evaluation/episodes", 0, 1), shot, settings.explore).trial
+        explore = exploring(run.agent, replace(settings, adaptations=shot)).explore
+        trial = run_trial(env, run.agent, streams(seed, "evaluation/episodes", 0, 1), shot, explore).trial
         clips = []
         for k in [0, shot] if shot else [0]:
             returns = trial.rollouts[k].episode_returns()[0].cpu().numpy()  # [N]

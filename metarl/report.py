@@ -141,7 +141,7 @@ def _overview(material: Material) -> Section:
         f"{SPLIT_NAMES[j.split]} tasks of {j.family} by {_signed(gap)}, and the interval excludes 0"
         for j in material.judgements
         for agent in j.agents
-        if (gap := agent.gap) and agent.flagged and gap.low > 0
+        if (gap := agent.gap) and agent.flagged and gap.low > 0 and (agent.data.get("train_gap") or {}).get("own")
     ]
     if warnings or memory:
         blocks.insert(0, Remarks([*memory, *dict.fromkeys(warnings)], "warning"))
@@ -208,7 +208,12 @@ def _return_table(judgement: Judgement) -> Table:
 
     def recovered(agent: Judged) -> str:
         found = agent.recovered
-        return f"{measure_text('success', found[0])} % of tasks, in {interval_text(found[1], 0)} steps" if found else ""
+        if found is None:
+            return ""
+        share, steps = found
+        return f"{measure_text('success', share)} % of tasks" + (
+            f", in {interval_text(steps, 0)} steps" if steps else ""
+        )
 
     columns: dict[str, Callable[[Judged], str]] = {
         "rounds": lambda agent: str(agent.adaptations),

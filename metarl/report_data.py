@@ -84,11 +84,11 @@ class Judged:
         return bool((self.data.get("train_gap") or {}).get("flagged"))
 
     @property
-    def recovered(self) -> tuple[Interval, Interval] | None:
-        """Share of tasks that recover after a change, and the steps it takes."""
+    def recovered(self) -> tuple[Interval, Interval | None] | None:
+        """Share of tasks that recover after a change, and the steps it takes, where enough do."""
         found = self.data.get("recovered") or {}
         share, steps = interval_of(found.get("share")), interval_of(found.get("steps"))
-        return (share, steps) if share and steps else None
+        return (share, steps) if share else None
 
     def measured(self, name: str) -> list[Interval | None]:
         """Mean of a measure after each round."""

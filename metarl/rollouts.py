@@ -356,7 +356,7 @@ def assemble(shot: Sequence[Episode], family: TaskFamily) -> Rollout:
 def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int, k: int) -> None:
     """UsageError unless a shot's actions can be the policy's own.
 
-    Where they were logged, the actions' log-probabilities must be the policy's. Otherwise they must not be clipped, and
+    Where they were logged, the actions' log-probabilities must be the policy's. The actions must not be clipped, and
     with a = mu + sigma z, the sum of z^2 over a shot's n action elements has the chi-square distribution of n degrees
     of freedom; it follows from log pi(a) + H = (d - |z|^2) / 2 for d dimensions.
     """
@@ -372,17 +372,14 @@ def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int,
                 f"{episode.source}: log_probabilities[{worst}] is {episode.log_probabilities[worst]:.4g}, by the "
                 f"policy after {k} adaptation{'s' * (k != 1)} it is {ours[worst, i]:.4g}"
             )
-    unsaid = [i for i, episode in enumerate(shot) if episode.log_probabilities is None]
-    if not unsaid:
-        return
-    _check_clipping([shot[i] for i in unsaid])
-    squares = [action_size - 2 * (ours[: lengths[i], i] + entropies[: lengths[i], i]) for i in unsaid]
+    _check_clipping(shot)
+    squares = [action_size - 2 * (ours[:length, i] + entropies[:length, i]) for i, length in enumerate(lengths)]
     count = action_size * sum(map(len, squares))
     total = max(float(sum(map(np.sum, squares))), 0.0)
     if abs(deviations(total, count)) > MOST_DEVIATIONS:
         less = "less" if total < count else "more"
         raise _off_policy(
-            f"{shot[unsaid[0]].source} and the episodes of its shot: the actions vary {less} about the policy's mean "
+            f"{shot[0].source} and the episodes of its shot: the actions vary {less} about the policy's mean "
             f"after {k} adaptation{'s' * (k != 1)} than its noise does, (action - mean)^2 / std^2 is "
             f"{total / count:.3g} on average, not 1, over {count} numbers"
         )

@@ -67,7 +67,7 @@ class Run:
         belief: what is known of the task, or the file that `metarl adapt` made; None: nothing. adaptations: that are to
         come; None: those of the run's evaluation, or none where a belief is given. episodes_per_shot: None: those of
         evaluation, 1 for an agent that adapts by memory. explore: None: `adapting`, or `never` if evaluation does not
-        explore. rng: of the noise. UsageError if the file cannot be used.
+        explore and the agent does not adapt by its noise. rng: of the noise. UsageError if the file cannot be used.
         """
         settings = self.config.evaluation
         if adaptations is None:
@@ -75,7 +75,7 @@ class Run:
         if episodes_per_shot is None:
             episodes_per_shot = 1 if self.agent.adapts_by == "memory" else settings.envs_per_task
         if explore is None:
-            explore = "adapting" if settings.explore else "never"
+            explore = "adapting" if settings.explore or self.agent.adapts_by == "policy gradient" else "never"
         if isinstance(belief, str | Path):
             belief = load_belief(Path(belief), self)
         return RobotInterface(self.agent, self.family, adaptations, episodes_per_shot, explore, rng, belief)

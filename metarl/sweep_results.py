@@ -7,6 +7,7 @@ import dataclasses
 import io
 import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -231,7 +232,8 @@ def effect_of(name: str, ended: Sequence[Row], study: Study) -> Effect:
 def without_others(name: str, ended: Sequence[Row], objective: Array) -> Array:
     """The objective [n] without what the other factors do to it, where the trials are whole blocks of a grid.
 
-    A block is the trials that are alike but for this factor:  y - mean(y of its block) + mean(y).
+    A block is the trials that are alike but for this factor:  y - mean(y of its block) + mean(y)  (Cousineau 2005),
+    spread about the mean of its level by sqrt(M / (M - 1)) for M levels (Morey 2008): the block's mean is of M values.
     """
     blocks: dict[str, list[int]] = {}
     for i, row in enumerate(ended):
@@ -243,6 +245,12 @@ def without_others(name: str, ended: Sequence[Row], objective: Array) -> Array:
     result = objective.copy()
     for block in blocks.values():
         result[block] += objective.mean() - objective[block].mean()
+    levels = [str(row.params[name]) for row in ended]
+    count = len(set(levels))
+    for level in set(levels):
+        own = np.array([other == level for other in levels])
+        centre = result[own].mean()
+        result[own] = centre + (result[own] - centre) * math.sqrt(count / (count - 1))
     return result
 
 

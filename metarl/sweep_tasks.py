@@ -18,7 +18,7 @@ from metarl.envs.registry import make_family
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.evaluation import EvaluationResult, evaluate_agent
-from metarl.outcomes import mean_of_sound
+from metarl.outcomes import disturbance_of, exploring, mean_of_sound
 from metarl.statistics import Array
 from metarl.sweep_file import Sweep
 from metarl.trial import run_trial, streams
@@ -208,13 +208,15 @@ def returns_on(
 ) -> Array:
     """Returns [2, n] before the first and after the last adaptation on given tasks, starts and noise by the first
     evaluation seed."""
+    settings = exploring(agent, settings)
+    disturbance = disturbance_of(family, settings, threads)
     rngs = streams(settings.seeds[0], "sweep/map", 0, len(tasks))
     parts = []
     for first in range(0, len(tasks), CHUNK):
         chunk = list(tasks[first : first + CHUNK])
         env = ShardedEnv(family, len(chunk), settings.envs_per_task, threads)
         env.set_tasks(chunk)
-        trial = run_trial(env, agent, rngs[first : first + CHUNK], settings.adaptations, settings.explore).trial
-        shots = [trial.rollouts[k].episode_returns().cpu().numpy() for k in (0, -1)]
-        parts.append(np.stack([mean_of_sound(shot) for shot in shots]))
+        own = rngs[first : first + CHUNK]
+        result = run_trial(env, agent, own, settings.adaptations, settings.explore, disturbance)
+        parts.append(np.stack([mean_of_sound(result.returns[k]) for k in (0, -1)]))
     return np.concatenate(parts, axis=1)

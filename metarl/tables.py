@@ -115,10 +115,8 @@ def summary_lines(result: EvaluationResult) -> list[str]:
         lines.append(f"{100 * REACHED:g} % of the way up: {rounds_text(reach, result.settings.envs_per_task)}")
     if result.recovered is not None:
         share, steps = result.recovered
-        lines.append(
-            f"after a change: {measure_text('success', share)} % of the tasks recover, in "
-            f"{interval_text(steps, 0)} control steps"
-        )
+        how_fast = "" if steps is None else f", in {interval_text(steps, 0)} control steps"
+        lines.append(f"after a change: {measure_text('success', share)} % of the tasks recover{how_fast}")
     if gap is not None:
         flag = ": its interval excludes 0" if gap.flagged else ""
         train, after = interval_text(gap.train, places), interval_text(gap.after, places, "+")

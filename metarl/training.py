@@ -156,8 +156,10 @@ class VecEnvSampler:
         self.env.set_tasks(tasks)
         self.env.use(streams(t.seed, "rollouts", key, t.tasks))
         metrics = agent.learn(self.env, self.env.trial_steps, torch_stream(t.seed, "update", key))
-        episodes = self.env.episodes
-        shots = max(self.env.shots, 1)
+        shots, first = max(self.env.shots, 1), {}
+        for episode in self.env.episodes:  # of envs that fall early, the first counts: later ones are a newer policy's
+            first.setdefault((episode.env, episode.shot), episode)
+        episodes = list(first.values())
         totals: list[list[list[float]]] = [[[] for _ in range(t.tasks)] for _ in range(shots)]
         for episode in episodes:
             if not math.isnan(episode.total):

@@ -13,7 +13,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from metarl.agents.agent import Sb3Learner
+from metarl.agents.agent import Rollout, Sb3Learner
 from metarl.agents.ppo import Ppo
 from metarl.agents.recurrent_ppo import RecurrentPpo
 from metarl.agents.rl2 import slots
@@ -107,6 +107,50 @@ class TestBoth:
 def _bounds(agent: Ppo | RecurrentPpo) -> tuple[torch.Tensor, torch.Tensor]:
     space = agent.model.policy.action_space
     return torch.as_tensor(space.low), torch.as_tensor(space.high)
+
+
+def test_recurrent_ppo_reads_in_training_what_it_reads_in_a_trial(monkeypatch):
+    """The slots of training, of actions far beyond the env's bounds, against those that acting and adapting make."""
+    sizes = POINT.observation_size, POINT.action_size
+    agent = RecurrentPpo(dataclasses.replace(RECURRENT, initial_std=3.0), *sizes, torch.Generator(), CPU)
+    env, trained = point_env(2), []
+    forward = agent.model.policy.forward
+
+    def listen(slots_, *arguments, **keywords):
+        results = forward(slots_, *arguments, **keywords)
+        trained.append((agent.model.get_vec_normalize_env().unnormalize_obs(slots_.numpy()), results[0].detach()))
+        return results
+
+    monkeypatch.setattr(agent.model.policy, "forward", listen)
+    agent.settings = dataclasses.replace(agent.settings, normalise_input=False)
+    agent.learn(env, env.trial_steps, torch.Generator().manual_seed(0))
+    assert max(actions.abs().max() for _, actions in trained) > 3
+    belief, read = agent.begin(3, 2), []
+    monkeypatch.setattr(agent, "_standardise", lambda inputs: read.append(inputs.flatten(0, 1)) or inputs)
+    reference = ShardedEnv(POINT, 3, 2, threads=1, at_once=1)
+    reference.set_tasks(env.tasks)
+    rngs = streams(1, "test", 0, 3)
+    for shot in range(2):
+        seen = reference.reset(rngs)
+        for t in range(12):
+            actions = trained[13 * shot + t][1].view(3, 2, -1)
+            _, after = agent.act(belief, torch.from_numpy(seen), None)
+            step = reference.step(actions.numpy())
+            ended = torch.from_numpy(~reference.active)
+            belief = agent.observe(
+                dataclasses.replace(after, previous_action=actions), torch.from_numpy(step.rewards), ended
+            )
+            seen = step.observations
+        blank = torch.zeros(12, 3, 2)
+        final = torch.from_numpy(seen)
+        rollout = Rollout(
+            *(blank[..., None].expand(12, 3, 2, 2), blank[..., None], blank, blank > 1, blank > 1), blank < 1, final
+        )
+        if shot == 0:
+            belief = agent.adapt(belief, rollout)
+    assert len(read) == len(trained) == 25
+    for ours, (theirs, _) in zip(read, trained, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-5)
 
 
 def test_ppo_learns_the_point_task():

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.agent import Rollout, Trial
+from metarl.agents.agent import Adaptation, Rollout, Trial
 from metarl.agents.registry import make_agent
-from metarl.agents.settings import AGENT_SETTINGS, MamlSettings
+from metarl.agents.settings import AGENT_SETTINGS, MamlSettings, PpoSettings
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
 from metarl.envs.family import Change, Task, TaskFamily
 from metarl.envs.registry import make_family
@@ -28,6 +28,7 @@ from metarl.errors import RunError, UsageError
 from metarl.evaluation import (
     EvaluationResult,
     TrainGap,
+    _recovered,
     evaluate,
     evaluate_agent,
     gain_warnings,
@@ -46,6 +47,8 @@ POINT = make_family(PointGoalSettings(horizon=6))
 
 class Scripted:
     """Takes one action a round, for all envs; knows nothing. With spoilt_task, that task's is NaN in round 1."""
+
+    adapts_by: Adaptation = "replay"
 
     def __init__(self, actions: list[list[float]], spoilt_task: int | None = None):
         self.actions, self.spoilt_task = torch.tensor(actions), spoilt_task
@@ -273,13 +276,24 @@ def test_recovery_is_read_from_the_trial_of_a_task_that_changes() -> None:
     rollouts = [Rollout(empty, empty, r, empty, empty, v, empty) for r, v in zip(rewards, valid, strict=True)]
     result = TrialResult(Trial(rollouts, []), None, [], [], [])
     task = Task("any", {}, (Change(60, {}),))
-    assert recovery_of(result, task, 0) == 30 + 18  # 18 of the 20 steps of the window are then good again
+    # Of the 30 bad steps the first 20 are the episode's start; then 18 of the 20 steps of the window are good again.
+    assert recovery_of(result, task, 0) == 10 + 18
     assert math.isnan(recovery_of(result, Task("any", {}, (Change(10, {}),)), 0))  # too early to have a level before
     assert math.isnan(recovery_of(result, Task("any", {}, (Change(200, {}),)), 0))  # after the trial's end
 
 
+@pytest.mark.parametrize("step", [100, 150, 190, 230])
+def test_a_robot_that_gets_going_in_every_episode_has_nothing_to_recover_from(step: int) -> None:
+    rewards = torch.linspace(0, 1, 25).clamp(max=1)
+    episode = torch.cat([rewards, torch.ones(175)])[:, None, None]
+    empty, valid = torch.zeros(0), torch.ones(200, 1, 1, dtype=torch.bool)
+    rollouts = [Rollout(empty, empty, episode, empty, empty, valid, empty)] * 2
+    result = TrialResult(Trial(rollouts, []), None, [], [], [])
+    assert recovery_of(result, Task("any", {}, (Change(step, {}),)), 0) == 0
+
+
 def test_recovery_of_a_family_that_changes_is_summed_up() -> None:
-    family = make_family(HalfCheetahMassSettings(horizon=30, changes=1, change_gap=(25, 35)))
+    family = make_family(HalfCheetahMassSettings(horizon=60, changes=1, change_gap=(50, 58)))
     result = evaluated(Scripted([[0.3] * 6] * 3), family)
     assert result.recovery is not None and result.recovery.shape == (2, 4)
     assert result.recovered is not None and 0 <= result.recovered[0].estimate <= 1
@@ -373,3 +387,30 @@ def test_an_unknown_override_names_the_nearest(run_dir: Path) -> None:
         evaluate(run_dir, adaptation=2)
     with pytest.raises(UsageError, match=r"evaluation\.tasks is 'many'"):
         evaluate(run_dir, tasks="many")
+
+
+@pytest.mark.parametrize("adaptation", ["fine_tune", "scratch"])
+def test_what_adapts_by_a_policy_gradient_acts_with_its_noise_whatever_the_settings_say(adaptation: str) -> None:
+    """At the policy's mean the gradient is 0: a baseline that was evaluated so would learn nothing."""
+    family = make_family(PointGoalSettings(horizon=20))
+    settings = PpoSettings(hidden_sizes=(8,), adaptation=adaptation)  # pyright: ignore[reportArgumentType]
+    agent = make_agent(settings, 2, 2, torch.Generator().manual_seed(0), torch.device("cpu"))
+    silent, noisy = (
+        evaluate_agent(agent, family, replace(SMALL, adaptations=2, explore=explore), threads=1)
+        for explore in (False, True)
+    )
+    np.testing.assert_array_equal(silent.returns, noisy.returns)
+    assert silent.settings.explore
+    still = evaluate_agent(agent, family, replace(SMALL, adaptations=0, explore=False), threads=1)
+    assert not np.array_equal(still.returns[:, 0], noisy.returns[:, 0])
+
+
+def test_domain_randomisation_is_not_told_to_adapt() -> None:
+    family = make_family(PointGoalSettings(horizon=5))
+    agent = make_agent(PpoSettings(hidden_sizes=(8,)), 2, 2, torch.Generator().manual_seed(0), torch.device("cpu"))
+    assert evaluate_agent(agent, family, replace(SMALL, adaptations=1), threads=1).warnings == []
+
+
+def test_that_nothing_recovers_is_said() -> None:
+    share, steps = _recovered(np.full((1, 40), np.inf), 50, np.random.default_rng(0)) or (None, None)
+    assert share is not None and share.estimate == 0 and steps is None
