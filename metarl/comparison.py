@@ -186,7 +186,7 @@ def compare_entries(
         agents,
         improvements_of(agents, config.evaluation),
         _notes(agents, runs, config, taken),
-        _warnings(agents),
+        _warnings(agents, runs),
         provenance(),
     )
     comparison_tables.show(comparison)
@@ -309,11 +309,6 @@ def _notes(agents: Sequence[Compared], runs: Sequence[Run], config: RunConfig, t
             notes.append(f"{agent.label} was trained on another family, {run.config.family_name}")
         elif different := _differences(run.config.family, config.family):
             notes.append(f"{agent.label} was trained with {', '.join(different)}")
-        trained, met = run.family, agent.result.family
-        if (trained.action_scale, *trained.action_low, *trained.action_high, trained.frame_skip) != (
-            *(met.action_scale, *met.action_low, *met.action_high, met.frame_skip),
-        ):
-            notes.append(f"{agent.label} was trained with other action bounds, action scale or control step")
     return notes
 
 
@@ -327,10 +322,19 @@ def _differences(theirs: FamilySettings, ours: FamilySettings) -> list[str]:
     return [f"family.{name}={a} (here {b})" for name, (a, b) in pairs.items() if a != b]
 
 
-def _warnings(agents: Sequence[Compared]) -> list[str]:
-    """What speaks against an agent; a gain of 0 does not, where agents that do not adapt are compared with others."""
+def _warnings(agents: Sequence[Compared], runs: Sequence[Run]) -> list[str]:
+    """What speaks against an agent or the comparison; a gain of 0 does not: some agents do not adapt."""
     found = []
-    for agent in agents:
+    for agent, run in zip(agents, runs, strict=True):
+        trained, met = (
+            (f.action_scale, *f.action_low, *f.action_high, f.frame_skip) for f in (run.family, agent.result.family)
+        )
+        if trained != met:
+            found.append(
+                f"{agent.label} was trained with another action scale, other bounds or another control step than it is "
+                "judged with: what its actions do has changed, and the comparison is unfair to it; train all agents "
+                "with the same family.* settings"
+            )
         gain = agent.result.summary.gain[-1]
         if agent.result.settings.adaptations and gain.high < 0:
             found.append(

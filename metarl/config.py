@@ -223,7 +223,10 @@ def read_yaml(path: Path, what: str, remedy: str) -> Any:
 def read_run_config(directory: Path) -> RunConfig:
     """The configuration of a run; UsageError names the nearest run if there is none of that name."""
     if not directory.is_dir():
-        runs = sorted(p.parent.name for p in directory.parent.glob(f"*/{CONFIG}"))
+        if directory.is_file() and (directory.parent / CONFIG).is_file():
+            raise UsageError(f"{directory} is a file of the run {directory.parent}; give the run's folder")
+        places = (directory.parent, Path("runs"))
+        runs = sorted({p.parent.name for place in places for p in place.glob(f"*/{CONFIG}")})
         hint = nearest(directory.name, runs) if runs else f"; {directory.parent} holds no run"
         raise UsageError(f"no run folder {directory}{hint}")
     if not (directory / CONFIG).is_file():

@@ -146,7 +146,7 @@ class EvaluationResult:
             notes.append(
                 f"the agent was shown {settings.reward_scale:g} times the reward; the returns are the true ones"
             )
-        if self.source and settings.adaptations > self.source.trained_rounds:
+        if self.source and self.adapts and settings.adaptations > self.source.trained_rounds:
             trained = self.source.trained_rounds
             notes.append(
                 f"{settings.adaptations} rounds of adaptation are more than the {trained} that the agent was trained "

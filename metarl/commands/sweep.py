@@ -68,6 +68,8 @@ def run(arguments: list[str], session: Session) -> int:
         return _point(sweep, folder, plain["point"])
     if report:
         return _report(sweep, folder, number.get("threads", 0))
+    if "worker" in plain and plain["worker"] != str(os.getppid()):  # what a worker is started with
+        raise UsageError(f"unknown option --worker{nearest('--worker', ['--workers'])}")
     return _work(sweep, folder, number, int(plain.get("worker", 0)))
 
 

@@ -224,6 +224,16 @@ def test_command_takes_short_options_and_a_family_of_the_same_robot(runs, tmp_pa
     assert any("trained with family.goal_range=0.5 (here 2.0)" in note for note in saved["notes"])
 
 
+def test_an_agent_whose_actions_would_do_something_else_is_warned_of(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [runs["maml"], "--family", "point_goal", "family.action_scale=0.7", "--shots", 0, "--no-train-gap"]
+    status, printed = evaluated(arguments, capsys)
+    assert status == 0 and "was trained with another action scale" in " ".join(printed.split()), printed
+    [folder] = (tmp_path / "comparisons").iterdir()
+    [warning] = json.loads((folder / "comparison.json").read_text())["warnings"]
+    assert "train all agents with the same family.* settings" in warning
+
+
 def test_one_run_is_evaluated_in_its_own_folder(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     status, printed = evaluated([runs["maml"], "--split", "ood", "--threads", 1], capsys)

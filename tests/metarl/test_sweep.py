@@ -121,6 +121,7 @@ COMMANDS = {
     "": "metarl sweep takes one file (metarl sweep sweep.yaml)",
     "absent.yaml": "no sweep file absent.yaml; give a YAML file with `base:` and `factors:`",
     "s.yaml --wrokers 2": "unknown option --wrokers; did you mean '--workers'?",
+    "s.yaml --worker 2": "unknown option --worker; did you mean '--workers'?",
     "s.yaml --workers 0": "--workers is 0; it must be at least 1",
     "s.yaml --report": "no sweep in runs/s; start it by metarl sweep s.yaml",
     "s.yaml --point 3": "--point is '3'; give the factors' values as JSON, such as '{\"family.goal_range\": 0}'",
