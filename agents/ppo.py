@@ -32,7 +32,6 @@ from metarl.agents.sb3 import (
     load_moments,
     moments_state,
     require_same_shapes,
-    standardise,
 )
 from metarl.agents.settings import PpoSettings
 
@@ -134,9 +133,8 @@ class Ppo(Sb3Agent):
         """Means [M, B, act] and log_std [M or 1, 1, act] for observations [M, B, obs]."""
         if (stack := belief.stack) is None:
             first = self._first()
-            mean, var = (torch.as_tensor(x) for x in (first.inputs.mean, first.inputs.var))
-            return actor(first.policy)(self._read(observations, mean, var)), first.policy.log_std[None, None]
-        x, activate = self._read(observations, stack.mean, stack.var), ACTIVATIONS[self.settings.activation]()
+            return actor(first.policy)(self._standardise(observations, first.inputs)), first.policy.log_std[None, None]
+        x, activate = self._standardise(observations, stack), ACTIVATIONS[self.settings.activation]()
         for k, (weights, biases) in enumerate(stack.layers):
             x = torch.baddbmm(biases, activate(x) if k else x, weights)
         return x, stack.log_std
@@ -209,13 +207,6 @@ class Ppo(Sb3Agent):
             return Tuned(self._untrained, RunningMeanStd(shape=self.input_moments.mean.shape), RunningMeanStd(shape=()))
         return Tuned(self.model.policy, self.input_moments, self.return_moments)
 
-    def _read(self, observations: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        observations = observations.to(self.device)
-        if not self.settings.normalise_input:
-            return observations
-        scaled = (observations - mean.to(self.device)) / (var.to(self.device) + EPSILON).sqrt()
-        return scaled.clamp(-INPUT_CLIP, INPUT_CLIP).float()
-
     def _belief(self, tuned: Sequence[Tuned], shots: int) -> PpoBelief:
         linear = zip(*([x for x in actor(own.policy) if isinstance(x, nn.Linear)] for own in tuned), strict=True)
         layers = tuple(
@@ -252,9 +243,8 @@ class Ppo(Sb3Agent):
     def _copy(self, tuned: Tuned) -> Tuned:
         policy = copy.deepcopy(self._untrained)  # a policy that has acted holds a distribution that cannot be copied
         policy.load_state_dict(tuned.policy.state_dict())
-        policy.optimizer.load_state_dict(
-            copy.deepcopy(tuned.policy.optimizer.state_dict())
-        )  # it takes them as they are
+        optimiser = copy.deepcopy(tuned.policy.optimizer.state_dict())  # it is taken as it is, not copied
+        policy.optimizer.load_state_dict(optimiser)
         return Tuned(policy, copy.deepcopy(tuned.inputs), copy.deepcopy(tuned.returns))
 
     def _returns(self, rollout: Rollout) -> Tensor:
@@ -268,25 +258,22 @@ class Ppo(Sb3Agent):
         before: what they were taken by.
         """
         s, policy = self.settings, tuned.policy
-        x, final = rollout.observations, rollout.final_observations
-        if s.normalise_input:
-            x, final = standardise(x, tuned.inputs), standardise(final, tuned.inputs)
+        x, final = (self._standardise(o, tuned.inputs) for o in (rollout.observations, rollout.final_observations))
         rewards = rollout.rewards
         if s.normalise_reward:
             scale = float(np.sqrt(tuned.returns.var + EPSILON))
             rewards = (rewards / scale).clamp(-INPUT_CLIP, INPUT_CLIP)
         shape = rewards.shape
-        values = policy.predict_values(x.flatten(0, 2).to(self.device)).view(shape).cpu()
-        after = policy.predict_values(final.flatten(0, 1).to(self.device)).view(shape[1:]).cpu()
+        values = policy.predict_values(x.flatten(0, 2)).view(shape).cpu()
+        after = policy.predict_values(final.flatten(0, 1)).view(shape[1:]).cpu()
         ended = rollout.terminated | rollout.truncated | ~rollout.valid
         following = torch.cat([values[1:], torch.zeros_like(values[:1])]) * ~ended
         following = torch.where(rollout.truncated, after.expand(shape), following)
         advantages = numerics.gae(rewards, values, following, ended, s.discount, s.gae_lambda)
         chosen = rollout.valid.flatten()
         observations, actions = x.flatten(0, 2)[chosen], rollout.actions.flatten(0, 2)[chosen]
-        seen = rollout.observations.flatten(0, 2)[chosen]
-        seen = standardise(seen, before.inputs) if s.normalise_input else seen
-        _, likelihoods, _ = policy.evaluate_actions(seen.to(self.device), actions.to(self.device))
+        seen = self._standardise(rollout.observations.flatten(0, 2)[chosen], before.inputs)
+        _, likelihoods, _ = policy.evaluate_actions(seen, actions.to(self.device))
         taken, expected = advantages.flatten()[chosen], values.flatten()[chosen]
         samples = (observations, actions, expected, likelihoods, taken, expected + taken)
         return RolloutBufferSamples(*(x.to(self.device) for x in samples))

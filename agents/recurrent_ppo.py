@@ -22,7 +22,7 @@ from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout
 from metarl.agents.numerics import gaussian_entropy, gaussian_log_prob
 from metarl.agents.recurrent import replay
 from metarl.agents.rl2 import slots
-from metarl.agents.sb3 import Sb3Agent, Standardise, standardise
+from metarl.agents.sb3 import Sb3Agent, Standardise
 from metarl.agents.settings import RecurrentPpoSettings
 
 
@@ -180,9 +180,6 @@ class RecurrentPpo(Sb3Agent):
             if state[name].shape[2:] != (size,):
                 raise ValueError(f"the belief's {name} has shape {tuple(state[name].shape)}, here it is [M, N, {size}]")
         return RecurrentPpoBelief(**{f.name: state[f.name].to(self.device) for f in fields(RecurrentPpoBelief)})
-
-    def _standardise(self, inputs: Tensor) -> Tensor:
-        return standardise(inputs, self.input_moments) if self.settings.normalise_input else inputs
 
     def _read(
         self, belief: RecurrentPpoBelief, observations: Tensor, start: Tensor, end: Tensor

@@ -52,8 +52,8 @@ def global_randomness(generator: torch.Generator) -> Iterator[None]:
             np.random.set_state(state)  # noqa: NPY002
 
 
-def standardise(values: Tensor, moments: RunningMeanStd) -> Tensor:
-    """What VecNormalize makes of observations [..., size]."""
+def standardise(values: Tensor, moments: Any) -> Tensor:
+    """What VecNormalize makes of observations [..., size]; moments: anything with `mean` and `var`."""
     mean, variance = (torch.as_tensor(x, device=values.device) for x in (moments.mean, moments.var))
     return ((values - mean) / (variance + EPSILON).sqrt()).clamp(-INPUT_CLIP, INPUT_CLIP).float()
 
@@ -198,6 +198,13 @@ class Sb3Agent:
     def make_buffer(self, steps: int, num_envs: int) -> RolloutBuffer:
         """For so many steps of so many envs."""
         raise NotImplementedError
+
+    def _standardise(self, inputs: Tensor, moments: Any = None) -> Tensor:
+        """What a policy reads of inputs [..., input]; moments: of its own, None for those of training."""
+        inputs = inputs.to(self.device)
+        if not self.settings.normalise_input:
+            return inputs
+        return standardise(inputs, self.input_moments if moments is None else moments)
 
     def observation_moments(self) -> Moments | None:
         """Of the observations of training; None if they are read as they are."""
