@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from metarl import comparison_tables
-from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
+from metarl.comparison_remarks import notes_of, warnings_of
+from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, map_files, read_run_config
 from metarl.entries import Entry, family_settings, labels, read_entry
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
@@ -39,7 +39,11 @@ class Compared:
     result: EvaluationResult
     oracle_share: Interval | None = None
     """Share of the gap between itself before adaptation and the oracle that adaptation recovers; None: no oracle, or
-    one that is not better."""
+    one whose lead is not shown, see `share_interval`."""
+    folder: Path | None = None
+    """Of its run, resolved."""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    """Configuration that the run was trained with, without evaluation and tracking: tells the run apart if it moves."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; what is not finite is None."""
@@ -52,6 +56,9 @@ class Compared:
             "agent": self.agent,
             "oracle": self.oracle,
             "overrides": plain(dict(self.overrides)),
+            "folder": self.folder and str(self.folder),
+            "trained": dict(self.trained),
+            "explore": settings.explore,
             "adaptations": settings.adaptations,
             "envs_per_task": settings.envs_per_task,
             "oracle_share": plain(self.oracle_share and asdict(self.oracle_share)),
@@ -185,8 +192,8 @@ def compare_entries(
         tasks,
         agents,
         improvements_of(agents, config.evaluation),
-        _notes(agents, runs, config, taken),
-        _warnings(agents, runs),
+        notes_of(agents, runs, config, taken),
+        warnings_of(agents, runs),
         provenance(),
     )
     comparison_tables.show(comparison)
@@ -249,7 +256,18 @@ def _compared(
     result = replace(result, source=source_of(run))
     if settings.train_gap:
         result = replace(result, train_gap=train_gap(run, result, threads, progress))
-    return Compared(label, run.config.agent_name, run.config.training.reveal_task, entry.overrides, result)
+    directory = entry.path.resolve()
+    return Compared(
+        *(label, run.config.agent_name, run.config.training.reveal_task, entry.overrides, result),
+        folder=directory,
+        trained=trained_with(read_run_config(directory)),
+    )
+
+
+def trained_with(config: RunConfig) -> dict[str, Any]:
+    """What a run was trained with, as plain types; of files its family is made of the names, wherever they are."""
+    data = plain(config_to_dict(map_files(config, lambda file: Path(file).name)))
+    return {section: data[section] for section in ("agent", "family", "training")}
 
 
 def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Compared]:
@@ -291,58 +309,6 @@ def _of_common_tasks(compute: Callable[[], Any]) -> Any:
         return compute()
     except ValueError as error:
         raise RunError(f"no comparison: two agents have too few tasks without a fault in common ({error})") from error
-
-
-def _notes(agents: Sequence[Compared], runs: Sequence[Run], config: RunConfig, taken: Mapping[str, Any]) -> list[str]:
-    """What a reader must know: first what holds for all, then what is an agent's own."""
-    common = [note for note in agents[0].result.notes if all(note in agent.result.notes for agent in agents)]
-    notes = list(common)
-    if taken:
-        said = ", ".join(f"{name}={plain(value)}" for name, value in taken.items())
-        notes.append(f"the tasks' family has settings of {agents[0].label}'s training: {said}")
-    for agent, run in zip(agents, runs, strict=True):
-        notes += [f"{agent.label}: {note}" for note in agent.result.notes if note not in common]
-        if len({other.result.settings.explore for other in agents}) > 1:
-            how = "with" if agent.result.settings.explore else "without"
-            notes.append(f"{agent.label} acts {how} the noise of exploration, as in its own evaluation")
-        if type(run.config.family) is not type(config.family):
-            notes.append(f"{agent.label} was trained on another family, {run.config.family_name}")
-        elif different := _differences(run.config.family, config.family):
-            notes.append(f"{agent.label} was trained with {', '.join(different)}")
-    return notes
-
-
-def _differences(theirs: FamilySettings, ours: FamilySettings) -> list[str]:
-    """Settings that are other than those of the tasks, as `family.a=b (here c)`."""
-    pairs = {
-        f.name: (getattr(theirs, f.name), getattr(ours, f.name))
-        for f in dataclasses.fields(ours)
-        if not f.metadata.get("file")
-    }
-    return [f"family.{name}={a} (here {b})" for name, (a, b) in pairs.items() if a != b]
-
-
-def _warnings(agents: Sequence[Compared], runs: Sequence[Run]) -> list[str]:
-    """What speaks against an agent or the comparison; a gain of 0 does not: some agents do not adapt."""
-    found = []
-    for agent, run in zip(agents, runs, strict=True):
-        trained, met = (
-            (f.action_scale, *f.action_low, *f.action_high, f.frame_skip) for f in (run.family, agent.result.family)
-        )
-        if trained != met:
-            found.append(
-                f"{agent.label} was trained with another action scale, other bounds or another control step than it is "
-                "judged with: what its actions do has changed, and the comparison is unfair to it; train all agents "
-                "with the same family.* settings"
-            )
-        gain = agent.result.summary.gain[-1]
-        if agent.result.settings.adaptations and gain.high < 0:
-            found.append(
-                f"{agent.label}: adaptation makes it worse, by {-gain.estimate:.4g} [{-gain.high:.4g}, {-gain.low:.4g}]"
-            )
-        gap = agent.result.train_gap
-        found += [f"{agent.label}: {warning}" for warning in (gap.warnings if gap else [])]
-    return found
 
 
 def _new_folder(config: RunConfig) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -15,20 +14,24 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from metarl import comparison_figures
+from metarl.agent_figures import short
 from metarl.checkpoint import write
-from metarl.comparison_figures import short
 from metarl.config import SPLIT_NAMES
-from metarl.statistics import Interval
 from metarl.tables import (
+    ABSENT,
+    NO_GAIN,
+    NO_LEAD,
     SHARES,
     disk_errors,
     interval_text,
     measure_name,
     places_of,
+    share_text,
     show_lines,
     show_table,
     title,
 )
+from metarl.wording import count
 
 if TYPE_CHECKING:
     from metarl.comparison import Compared, Comparison
@@ -59,10 +62,11 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
 
 def heading(comparison: Comparison) -> str:
     """One line: how many agents, on what."""
-    count, settings = len(comparison.agents), comparison.settings
-    tasks = f"{sum(map(len, comparison.tasks))} {SPLIT_NAMES[settings.split]} tasks of {comparison.family.name}"
-    seeds = ", ".join(map(str, settings.seeds))
-    return f"{count} agent{'s' * (count != 1)} on the same {tasks} (seeds {seeds})"
+    settings = comparison.settings
+    tasks = count(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
+    seeds = f"seed{'s' * (len(settings.seeds) != 1)} {', '.join(map(str, settings.seeds))}"
+    same = "the same " * (len(comparison.agents) > 1)
+    return f"{count(len(comparison.agents), 'agent')} on {same}{tasks} of {comparison.family.name} ({seeds})"
 
 
 def return_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -85,17 +89,22 @@ def adaptation_table(comparison: Comparison) -> tuple[list[str], list[list[str]]
 
     def reach(agent: Compared) -> str:
         rounds = agent.result.summary.rounds_to_reach
-        return "" if rounds is None else f"{rounds.estimate * agent.result.settings.envs_per_task:g} episodes"
+        if rounds is None:
+            return ABSENT if agent.result.settings.adaptations else ""
+        return count(rounds.estimate * agent.result.settings.envs_per_task, "episode")
 
     def share(agent: Compared) -> str:
-        return "" if agent.oracle_share is None else ends_text(agent.oracle_share)
+        if agent.oracle_share is None:
+            return ABSENT if lacks_share(comparison, agent) else ""
+        return share_text(agent.oracle_share)
 
     def recovered(agent: Compared) -> str:
         found = agent.result.recovered
         if found is None:
             return ""
         share, steps = found
-        return ("" if steps is None else f"{steps.estimate:.0f} steps, ") + f"{100 * share.estimate:.0f} %"
+        taken = "" if steps is None else f"{count(round(steps.estimate), 'step')}, "
+        return taken + f"{100 * share.estimate:.0f} %"
 
     def gap(agent: Compared) -> str:
         found = agent.result.train_gap
@@ -121,7 +130,7 @@ def measure_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     def cell(agent: Compared, name: str) -> str:
         measured = agent.result.measured[name][-1]
         if measured is None:
-            return "—"
+            return ABSENT
         return f"{100 * measured.estimate:.0f}" if name in SHARES else f"{measured.estimate:.3g}"
 
     return ["after adaptation", *heads], [
@@ -139,27 +148,30 @@ def improvement_table(comparison: Comparison) -> tuple[list[str], list[list[str]
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """The lines below the tables."""
+    """The lines below the tables: what the tables mean, warnings, notes."""
     lines = []
-    if left := len(comparison.improvements) - PAIRS:
-        lines += [f"{left} more pairs are in {JSON}"] if left > 0 else []
+    if (left := len(comparison.improvements) - PAIRS) > 0:
+        lines.append(f"{count(left, 'more pair')} in {JSON}")
+    if any(a.result.settings.adaptations and a.result.summary.rounds_to_reach is None for a in comparison.agents):
+        lines.append(f"90 % after: {ABSENT} where {NO_GAIN}")
+    if any(a.oracle_share is None and lacks_share(comparison, a) for a in comparison.agents):
+        lines.append(f"of the oracle's lead: {ABSENT} where {NO_LEAD}")
     if any(agent.result.train_gap for agent in comparison.agents):
         lines.append("gap: return on tasks of the agent's training - return here, after the last round; !: not 0")
     if text := comparison.family.success_text():
         lines.append(f"success: {text}")
     lines += [f"{short(a.label, LABEL)}: {a.label}" for a in comparison.agents if len(a.label) > LABEL]
-    return lines + [f"note: {n}" for n in comparison.notes] + [f"warning: {w}" for w in comparison.warnings]
+    return lines + [f"warning: {w}" for w in comparison.warnings] + [f"note: {n}" for n in comparison.notes]
+
+
+def lacks_share(comparison: Comparison, agent: Compared) -> bool:
+    """Whether an agent would have a share of an oracle's lead if that were shown."""
+    return bool(agent.result.settings.adaptations) and not agent.oracle and any(a.oracle for a in comparison.agents)
 
 
 def name_of(agent: Compared) -> str:
     """An agent's label as tables have it."""
     return short(agent.label, LABEL)
-
-
-def ends_text(interval: Interval) -> str:
-    """A share with its interval, in per cent."""
-    low, high = (f"{100 * end:.0f}" if math.isfinite(end) else "∞" for end in (interval.low, interval.high))
-    return f"{100 * interval.estimate:.0f} % [{low}, {high}]"
 
 
 def save(comparison: Comparison, folder: Path) -> dict[str, Path]:

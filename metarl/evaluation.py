@@ -29,6 +29,7 @@ from metarl.statistics import (
     task_interval,
 )
 from metarl.trial import stream
+from metarl.wording import count
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class EvaluationResult:
     def notes(self) -> list[str]:
         """What a reader must know to compare the numbers."""
         notes = [
-            f"{self.summary.tasks_counted} tasks, {self.settings.envs_per_task} episodes a task and round; "
+            f"{count(self.summary.tasks_counted, 'task')}, {count(self.settings.envs_per_task, 'episode')} a task and round; "
             "IQM: mean of the middle half of the tasks; ±: standard deviation between tasks; [ ]: 95 % bootstrap "
             "interval over tasks, stratified by seed, of this one trained agent"
         ]
@@ -147,15 +148,15 @@ class EvaluationResult:
                 f"the agent was shown {settings.reward_scale:g} times the reward; the returns are the true ones"
             )
         if self.source and self.adapts and settings.adaptations > self.source.trained_rounds:
-            trained = self.source.trained_rounds
+            trained, rounds = self.source.trained_rounds, settings.adaptations
             notes.append(
-                f"{settings.adaptations} rounds of adaptation are more than the {trained} that the agent was trained "
-                "for"
+                f"{count(rounds, 'round')} of adaptation {'are' if rounds > 1 else 'is'} more than the {trained} that "
+                "the agent was trained for"
             )
         if self.faults:
             notes.append(
-                f"{self.faults} episodes are left out because MuJoCo flagged their simulation; "
-                f"{self.summary.tasks_left_out} tasks are left out because a round had no sound episode"
+                f"left out because MuJoCo flagged their simulation: {count(self.faults, 'episode')}; because a round "
+                f"had no sound episode: {count(self.summary.tasks_left_out, 'task')}"
             )
         return notes
 
@@ -206,7 +207,7 @@ def gain_warnings(gain: Interval, rounds: int) -> list[str]:
     if gain.low > 0:
         return []
     found = (
-        f"the gain after {rounds} round{'s' * (rounds != 1)} of adaptation is {gain.estimate:.4g} "
+        f"the gain after {count(rounds, 'round')} of adaptation is {gain.estimate:.4g} "
         f"[{gain.low:.4g}, {gain.high:.4g}]"
     )
     if gain.high < 0:
@@ -232,8 +233,8 @@ def evaluate_agent(
 ) -> EvaluationResult:
     """Run the agent on `settings.tasks` tasks of the split for each evaluation seed.
 
-    The tasks, and the starts and the noise of all agents that act with noise, follow from the evaluation seeds alone:
-    every agent and every checkpoint meets the same ones. An agent that adapts by a policy gradient acts with its noise
+    The tasks, the starts and the noise follow from the evaluation seeds alone: every agent and every checkpoint meets
+    the same ones, whether it acts with noise or without. An agent that adapts by a policy gradient acts with its noise
     whatever the settings say. threads: of the simulation; 0 takes all cores. progress: called with a line a seed.
     tasks: other than those drawn from the split, as many. log_rollouts: folder to write the episodes to, as `metarl
     adapt` reads them.

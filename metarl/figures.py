@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES
 from metarl.statistics import pool_tasks
+from metarl.wording import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,12 @@ AFTER, BEFORE, QUIET, INK = "#0072B2", "#D55E00", "#9aa0a6", "#333333"
 """Okabe and Ito's blue and vermilion, told apart by every kind of colour vision, and two greys."""
 SPLIT_COLOURS = {"train": "#0072B2", "held_out": "#D55E00", "ood": "#009E73"}
 """Okabe and Ito's blue, vermilion and green."""
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31")
+"""Okabe and Ito's, told apart by every kind of colour vision, yellow left out, and a brown; agent by agent."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[Any, ...] = ((0, (4, 2)), (0, (8, 2)), (0, (6, 2, 1, 2)))
+"""Of oracles."""
 
 STYLE: dict[RcKeyType, Any] = {
     "font.size": 9.5,
@@ -101,13 +108,13 @@ def _draw_curve(axes: Axes, result: EvaluationResult) -> None:
     [line] = axes.plot(rounds, [i.estimate for i in iqm], color=AFTER, linewidth=2, marker="o", markersize=4.5)
     axes.legend([line, single], ["IQM and its 95 % interval", "one task"], **LEGEND)
     axes.set_xticks(rounds)
-    axes.set(xlabel=f"rounds of adaptation ({result.settings.envs_per_task} episodes each)")
+    axes.set(xlabel=f"rounds of adaptation ({count(result.settings.envs_per_task, 'episode')} each)")
 
 
 def _draw_by_parameter(axes: Axes, result: EvaluationResult, parameter: Parameter) -> None:
     x = np.array([[task.values[parameter.name] for task in tasks] for tasks in result.tasks])  # [S, M]
     last = result.settings.adaptations
-    for shot, label, colour in [(last, f"after {_rounds(last)}", AFTER), (0, "before adaptation", BEFORE)]:
+    for shot, label, colour in [(last, f"after {count(last, 'round')}", AFTER), (0, "before adaptation", BEFORE)]:
         axes.scatter(x, result.returns[:, shot], s=11, color=colour, alpha=0.75, linewidths=0, label=label)
     axes.set(xlabel=axis_label(parameter))
     axes.legend(handletextpad=0.2, **LEGEND)
@@ -120,17 +127,34 @@ def _whose(result: EvaluationResult) -> str:
 
 def _what(result: EvaluationResult) -> str:
     family, settings = result.family, result.settings
-    count, seeds = result.summary.tasks_counted, len(settings.seeds)
+    counted, seeds = result.summary.tasks_counted, len(settings.seeds)
     if family.disjoint_splits:
-        tasks = f"{count} {SPLIT_NAMES[settings.split]} tasks"
+        tasks = count(counted, f"{SPLIT_NAMES[settings.split]} task")
     else:
-        tasks = f"{count} draws of {len({task.id for drawn in result.tasks for task in drawn})} tasks"
-    tasks += f" ({seeds} seed{'s' * (seeds != 1)}), {family.horizon} steps an episode"
+        distinct = len({task.id for drawn in result.tasks for task in drawn})
+        tasks = f"{count(counted, 'draw')} of {count(distinct, 'task')}"
+    tasks += f" ({count(seeds, 'seed')}), {count(family.horizon, 'step')} an episode"
     return tasks + (f", trained for {result.source.env_steps / 1e6:.3g}M env steps" if result.source else "")
 
 
-def _rounds(count: int) -> str:
-    return f"{count} round{'s' if count != 1 else ''}"
+def styles(agents: Iterable[tuple[str, bool]]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and line by name, of agents as (name, whether an oracle); an oracle is dark and dashed.
+
+    Made once for all figures of a comparison or a report, so that an agent looks the same in each of them.
+    """
+    looks: dict[str, dict[str, Any]] = {}
+    oracles = 0
+    for name, oracle in agents:
+        if name in looks:
+            continue
+        turn, place = divmod(len(looks) - oracles, len(COLOURS))
+        if oracle:
+            looks[name] = {"color": INK, "marker": "", "linestyle": DASHES[oracles % len(DASHES)]}
+            oracles += 1
+        else:
+            marker = MARKERS[(place + turn) % len(MARKERS)]
+            looks[name] = {"color": COLOURS[place], "marker": marker, "linestyle": "--" if turn % 2 else "-"}
+    return looks
 
 
 def axis_label(parameter: Parameter) -> str:

@@ -28,6 +28,7 @@ from metarl.figures import AFTER, BEFORE, INK, QUIET
 from metarl.outcomes import exploring
 from metarl.run import Run
 from metarl.trial import run_trial, stream, streams
+from metarl.wording import count
 
 PANE = (480, 360)
 """Width and height of one robot's picture, pixels."""
@@ -285,7 +286,7 @@ def _check(seconds: float, seed: int) -> None:
 
 
 def _shot(k: int) -> str:
-    return f"shot {k}, after {k} adaptation{'s' * (k != 1)}" if k else "shot 0, before adaptation"
+    return f"shot {k}, after {count(k, 'adaptation')}" if k else "shot 0, before adaptation"
 
 
 def _return(returns: Array) -> str:

@@ -64,8 +64,9 @@ class Summary:
     worst: list[Interval]
     """Mean return of the worst 5 % of the tasks (`worst_mean`)."""
     rounds_to_reach: Interval | None
-    """Rounds of adaptation after which the IQM of the return has gone 90 % of its way (`shots_to_reach`); None if it
-    does not rise. An end is infinite where a resampled curve does not rise."""
+    """Rounds of adaptation after which the IQM of the return has gone 90 % of its way (`shots_to_reach`); None if the
+    interval of the last gain does not lie above 0, so that there is no way to speak of. An end is infinite where a
+    resampled curve does not rise."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; what is not finite is None."""
@@ -154,6 +155,7 @@ def summarise(returns: Array, num_samples: int, generator: np.random.Generator) 
     values, sizes = pool_tasks(np.asarray(returns, dtype=np.float64))  # [K, n]
     gains = values - values[0]
     resamples = stratified_resamples(sizes, num_samples, generator)
+    gain = [bootstrap_interval(g, resamples, interquartile_mean) for g in gains]
     n = values.shape[1]
     return Summary(
         tasks_counted=n,
@@ -161,12 +163,12 @@ def summarise(returns: Array, num_samples: int, generator: np.random.Generator) 
         iqm=[bootstrap_interval(v, resamples, interquartile_mean) for v in values],
         mean=[bootstrap_interval(v, resamples, mean) for v in values],
         std=[float(np.std(v, ddof=1)) for v in values],
-        gain=[bootstrap_interval(g, resamples, interquartile_mean) for g in gains],
+        gain=gain,
         gain_mean=[bootstrap_interval(g, resamples, mean) for g in gains],
         trial_mean=bootstrap_interval(values.mean(axis=0), resamples, mean),
         worst=[bootstrap_interval(v, resamples, worst_mean) for v in values],
         rounds_to_reach=curve_interval(values, resamples, shots_to_reach, interquartile_mean)
-        if len(values) > 1
+        if gain[-1].low > 0
         else None,
     )
 
@@ -206,9 +208,10 @@ def recovered_share(after: Array, before: Array, oracle: Array) -> Array:
 def share_interval(
     after: Array, before: Array, oracle: Array, num_samples: int, generator: np.random.Generator
 ) -> Interval | None:
-    """`recovered_share` of the IQM over the tasks [S, M] that all three have a value of; None where it is not defined.
+    """`recovered_share` of the IQM over the tasks [S, M] that all three have a value of.
 
-    Raises ValueError if no seed has two such tasks.
+    None where the oracle's lead is not shown: where it is none, or where so many resamples have none that the upper end
+    of the share is infinite, which is where the lower end of the lead's own interval is not above 0. Raises ValueError if no seed has two such tasks.
     """
     counts = ~(np.isnan(after) | np.isnan(before) | np.isnan(oracle))
     resamples = stratified_resamples(counts.sum(axis=1).tolist(), num_samples, generator)
@@ -217,7 +220,8 @@ def share_interval(
     def share(averages: Array) -> Array:
         return recovered_share(averages[..., 0], averages[..., 1], averages[..., 2])
 
-    return curve_interval(curves, resamples, share, interquartile_mean)
+    found = curve_interval(curves, resamples, share, interquartile_mean)
+    return found if found and math.isfinite(found.high) else None
 
 
 def steps_to_recover(

@@ -24,6 +24,7 @@ from metarl.config import SPLIT_NAMES, EvaluationSettings
 from metarl.errors import RunError, describe
 from metarl.statistics import REACHED, WORST, Interval
 from metarl.tracking import METRICS, read_metrics
+from metarl.wording import count
 
 if TYPE_CHECKING:
     from metarl.evaluation import EvaluationResult
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 COLUMNS = ("rounds", "return: IQM [95 %]", "return: mean ± std", "gain: IQM [95 %]")
 SHARES = ("success", "falls", "goal_reached")
 """Measures that are shown in per cent."""
+ABSENT = "—"
+"""What stands where there is no number."""
+NO_GAIN = "the interval of the gain does not lie above 0"
+NO_LEAD = "the interval of the oracle's lead over the agent before adaptation does not lie above 0"
+"""Why there is none."""
 
 
 def heading(result: EvaluationResult) -> str:
@@ -81,7 +87,7 @@ def measure_name(name: str, unit: str) -> str:
 def measure_text(name: str, measured: Interval | None) -> str:
     """A measure's mean with its interval."""
     if measured is None:
-        return "—"
+        return ABSENT
     if name in SHARES:
         return interval_text(Interval(*(100 * x for x in (measured.estimate, measured.low, measured.high))), 0)
     return interval_text(measured, places_of([measured]))
@@ -90,6 +96,11 @@ def measure_text(name: str, measured: Interval | None) -> str:
 def interval_text(i: Interval, places: int, sign: str = "") -> str:
     """An estimate and its interval, such as `-1.5 [-2.0, -1.0]`; what is infinite is said so."""
     return f"{i.estimate:{sign}.{places}f} [{i.low:{sign}.{places}f}, {i.high:{sign}.{places}f}]"
+
+
+def share_text(share: Interval) -> str:
+    """A share with its interval, in per cent."""
+    return f"{100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
 
 
 def places_of(intervals: Iterable[Interval]) -> int:
@@ -113,6 +124,8 @@ def summary_lines(result: EvaluationResult) -> list[str]:
     lines = [f"worst {100 * WORST:g} % of the tasks: " + interval_text(summary.worst[-1], places)]
     if (reach := summary.rounds_to_reach) is not None:
         lines.append(f"{100 * REACHED:g} % of the way up: {rounds_text(reach, result.settings.envs_per_task)}")
+    elif result.settings.adaptations:
+        lines.append(f"{100 * REACHED:g} % of the way up: {ABSENT} ({NO_GAIN})")
     if result.recovered is not None:
         share, steps = result.recovered
         how_fast = "" if steps is None else f", in {interval_text(steps, 0)} control steps"
@@ -130,7 +143,7 @@ def rounds_text(reach: Interval, envs_per_task: int) -> str:
     """Rounds of adaptation, and the episodes that they are."""
     low, high = (f"{end:g}" if math.isfinite(end) else "∞" for end in (reach.low, reach.high))
     episodes = reach.estimate * envs_per_task
-    return f"after {reach.estimate:g} [{low}, {high}] rounds, {episodes:g} episodes a task"
+    return f"after {reach.estimate:g} [{low}, {high}] rounds, {count(episodes, 'episode')} a task"
 
 
 def show(result: EvaluationResult, console: Console | None = None) -> None:

@@ -94,7 +94,7 @@ def collect(
 ) -> Shot:
     """One episode in every env. rngs: one generator a task, for the starts and the action noise.
 
-    Disturbed or not, the starts and the action noise are the same.
+    Disturbed or not, the starts and the action noise are the same; with noise or without, later shots start alike.
 
     stop: ends the shot at the next step once it is set; what comes back is then of no use.
     """
@@ -106,16 +106,14 @@ def collect(
     rewards = np.zeros((horizon, m, n), dtype=np.float32)
     terminated, truncated, valid = (np.zeros((horizon, m, n), dtype=bool) for _ in range(3))
     faulted = np.zeros((m, n), dtype=bool)
-    noise = None
-    if explore:
-        noise = torch.from_numpy(
-            np.stack([rng.standard_normal((horizon, n, env.family.action_size), dtype=np.float32) for rng in rngs], 1)
-        )  # [T, M, N, act]
+    noise = torch.from_numpy(  # drawn even where it is not used: the next shot's starts come after it
+        np.stack([rng.standard_normal((horizon, n, env.family.action_size), dtype=np.float32) for rng in rngs], 1)
+    )  # [T, M, N, act]
     for t in range(horizon):
         active = env.active
         if not active.any() or (stop is not None and stop.is_set()):
             break
-        action, belief = agent.act(belief, torch.from_numpy(observation), None if noise is None else noise[t])
+        action, belief = agent.act(belief, torch.from_numpy(observation), noise[t] if explore else None)
         observations[t] = observation
         actions[t] = action.cpu().numpy()
         step = env.step(actions[t])

@@ -28,7 +28,12 @@ ALIASES = {
 """Short names of settings."""
 TYPES: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int, "output": str}
 TYPES |= {"log_rollouts": str}
-NO_GAP = "--no-train-gap"
+SWITCHES = {
+    "--no-train-gap": "--evaluation.train-gap=false",
+    "--explore": "--evaluation.explore=true",
+    "--no-explore": "--evaluation.explore=false",
+}
+"""Short switches, and the settings that they stand for."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class EvaluateCommand:
 
     One RUN is evaluated by itself. Several, or RUN:SETTING=VALUE,... with agent settings, evaluation.adaptations,
     evaluation.envs-per-task or a label of its own, are compared on the same tasks, as is one with --family.
-    Short: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds, --no-train-gap.
+    Short: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds, --no-train-gap,
+    --explore and --no-explore (with the noise of exploration or without, all agents; not given: each as in its config).
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")] = ()
@@ -133,8 +139,8 @@ def long_names(arguments: Sequence[str]) -> list[str]:
     result = []
     for token in arguments:
         name, equals, value = token.partition("=")
-        if token == NO_GAP:
-            result.append("--evaluation.train-gap=false")
+        if token in SWITCHES:
+            result.append(SWITCHES[token])
         elif name.startswith("--") and name[2:] in ALIASES:
             result.append(flag(ALIASES[name[2:]]) + equals + value)
         else:
