@@ -14,7 +14,7 @@ from metarl.envs.parameters import LogUniform
 from metarl.figures import INK, LEGEND, QUIET
 from metarl.statistics import Array, Interval, bootstrap_interval, interquartile_mean
 from metarl.trial import stream
-from metarl.wording import count
+from metarl.wording import number_of
 
 Indices = NDArray[np.int64]
 
@@ -111,7 +111,7 @@ def draw_adaptation(axes: Axes, agents: Sequence[Shown]) -> None:
         axes.set_xticks(range(most + 1))
     else:
         axes.locator_params(axis="x", integer=True)
-    each = f"rounds of adaptation ({count(agents[0].envs_per_task, 'episode')} each)"
+    each = f"rounds of adaptation ({number_of(agents[0].envs_per_task, 'episode')} each)"
     axes.set(xlabel=each if alike else "episodes of the task before", ylabel="return of an episode")
 
 

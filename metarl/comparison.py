@@ -11,8 +11,8 @@ from typing import Any
 
 from metarl import comparison_tables
 from metarl.comparison_remarks import notes_of, warnings_of
-from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, map_files, read_run_config
-from metarl.entries import Entry, family_settings, labels, read_entry
+from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, read_run_config
+from metarl.entries import Entry, family_settings, labels, read_entry, trained_with
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
@@ -262,12 +262,6 @@ def _compared(
         folder=directory,
         trained=trained_with(read_run_config(directory)),
     )
-
-
-def trained_with(config: RunConfig) -> dict[str, Any]:
-    """What a run was trained with, as plain types; of files its family is made of the names, wherever they are."""
-    data = plain(config_to_dict(map_files(config, lambda file: Path(file).name)))
-    return {section: data[section] for section in ("agent", "family", "training")}
 
 
 def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Compared]:

@@ -21,7 +21,7 @@ from metarl.agent_figures import (
 from metarl.config import SPLIT_NAMES
 from metarl.figures import INK, NARROW, QUIET, STYLE, WIDTH, axis_label, save, styles, title_of
 from metarl.statistics import Array
-from metarl.wording import count
+from metarl.wording import number_of
 
 if TYPE_CHECKING:
     from metarl.comparison import Comparison
@@ -72,8 +72,8 @@ def values_of(comparison: Comparison) -> dict[str, Array]:
 def what(comparison: Comparison) -> str:
     """The tasks, in words."""
     settings = comparison.settings
-    tasks = count(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
-    return f"{comparison.family.name}: {tasks}, {count(len(settings.seeds), 'seed')}"
+    tasks = number_of(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
+    return f"{comparison.family.name}: {tasks}, {number_of(len(settings.seeds), 'seed')}"
 
 
 def adaptation_curves(comparison: Comparison, agents: Sequence[Shown], path: Path) -> None:
@@ -140,6 +140,6 @@ def improvement_bars(comparison: Comparison, agents: Sequence[Shown], path: Path
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x")
     left = len(comparison.improvements) - len(pairs)
-    more = f"; {count(left, 'more pair')} in the file" if left else ""
+    more = f"; {number_of(left, 'more pair')} in the file" if left else ""
     title_of(figure, f"{what(comparison)}, paired by task{more}")
     save(figure, path)

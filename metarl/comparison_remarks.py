@@ -43,34 +43,51 @@ def warnings_of(agents: Sequence[Compared], runs: Sequence[Run]) -> list[str]:
 
 def notes_of(agents: Sequence[Compared], runs: Sequence[Run], config: RunConfig, taken: Mapping[str, Any]) -> list[str]:
     """What a reader must know to compare the numbers."""
-    counted = [(agent.label, agent.result.notes[0]) for agent in agents]
-    further = [agent.result.notes[1:] for agent in agents]
-    common = [note for note in further[0] if all(note in notes for notes in further)]
-    notes = explore_notes([(agent.label, agent.result.settings.explore) for agent in agents]) + common
     trained: list[tuple[str, str]] = []
     for agent, run in zip(agents, runs, strict=True):
         if type(run.config.family) is not type(config.family):
             trained.append((agent.label, f"trained on another family, {run.config.family_name}"))
         elif different := _differences(run.config.family, config.family):
             trained.append((agent.label, f"trained with {', '.join(different)}"))
-    own = [(a.label, note) for a, notes in zip(agents, further, strict=True) for note in notes if note not in common]
-    notes += grouped([*trained, *own], len(agents))
-    if taken:
-        said = ", ".join(f"{name}={plain(value)}" for name, value in taken.items())
-        notes.append(f"the tasks' family has settings of {agents[0].label}'s training: {said}")
+    said = ", ".join(f"{name}={plain(value)}" for name, value in taken.items())
+    of_all = [f"the tasks' family has settings of {agents[0].label}'s training: {said}"] if taken else []
+    by_agent = [(agent.label, agent.result.settings.explore, agent.result.notes) for agent in agents]
+    return joined_notes(by_agent, trained, of_all)
+
+
+def joined_notes(
+    agents: Sequence[tuple[str, bool, Sequence[str]]],
+    own: Sequence[tuple[str, str]] = (),
+    of_all: Sequence[str] = (),
+) -> list[str]:
+    """The notes on evaluations on the same tasks, each (label, whether it acts with noise, notes), as those on all.
+
+    own: further ones (label, note), of_all: further ones on all of them. Last is what an evaluation's first note says:
+    how many tasks there are, and what the numbers are.
+    """
+    counted = [(label, note) for label, _, notes in agents for note in notes[:1]]
+    further = [(label, note) for label, _, notes in agents for note in notes[1:]]
+    common = [note for note in agents[0][2][1:] if all(note in notes for _, _, notes in agents)]
+    apart = [(label, note) for label, note in further if note not in common]
     alike = len({text for _, text in counted}) == 1
-    return notes + ([counted[0][1]] if alike else grouped(counted))
+    return [
+        *explore_notes([(label, explores) for label, explores, _ in agents]),
+        *common,
+        *grouped([*own, *apart], len(agents)),
+        *of_all,
+        *([counted[0][1]] if alike else grouped(counted)),
+    ]
 
 
 def explore_notes(agents: Sequence[tuple[str, bool]]) -> list[str]:
-    """A note if some agents, each (label, whether it acts with noise), act with the noise of exploration, others not."""
+    """A note if some of the agents, each (label, whether it acts with noise), act with it and others without."""
     noisy, still = ([label for label, explores in agents if explores is wanted] for wanted in (True, False))
     if not (noisy and still):
         return []
     return [
         f"acting with the noise of exploration, which costs return: {', '.join(noisy)}; without it, by the mean of the "
-        f"policy: {', '.join(still)}. metarl evaluate --no-explore (evaluation.explore=false) judges all by their mean, "
-        "except where an agent adapts by its noise (policy gradients); --explore judges all with noise"
+        f"policy: {', '.join(still)}. metarl evaluate --no-explore (evaluation.explore=false) judges all by their "
+        "mean, except where an agent adapts by its noise (policy gradients); --explore judges all with noise"
     ]
 
 

@@ -31,7 +31,7 @@ from metarl.tables import (
     show_table,
     title,
 )
-from metarl.wording import count
+from metarl.wording import number_of
 
 if TYPE_CHECKING:
     from metarl.comparison import Compared, Comparison
@@ -63,10 +63,10 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
 def heading(comparison: Comparison) -> str:
     """One line: how many agents, on what."""
     settings = comparison.settings
-    tasks = count(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
+    tasks = number_of(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
     seeds = f"seed{'s' * (len(settings.seeds) != 1)} {', '.join(map(str, settings.seeds))}"
     same = "the same " * (len(comparison.agents) > 1)
-    return f"{count(len(comparison.agents), 'agent')} on {same}{tasks} of {comparison.family.name} ({seeds})"
+    return f"{number_of(len(comparison.agents), 'agent')} on {same}{tasks} of {comparison.family.name} ({seeds})"
 
 
 def return_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -91,7 +91,7 @@ def adaptation_table(comparison: Comparison) -> tuple[list[str], list[list[str]]
         rounds = agent.result.summary.rounds_to_reach
         if rounds is None:
             return ABSENT if agent.result.settings.adaptations else ""
-        return count(rounds.estimate * agent.result.settings.envs_per_task, "episode")
+        return number_of(rounds.estimate * agent.result.settings.envs_per_task, "episode")
 
     def share(agent: Compared) -> str:
         if agent.oracle_share is None:
@@ -103,7 +103,7 @@ def adaptation_table(comparison: Comparison) -> tuple[list[str], list[list[str]]
         if found is None:
             return ""
         share, steps = found
-        taken = "" if steps is None else f"{count(round(steps.estimate), 'step')}, "
+        taken = "" if steps is None else f"{number_of(round(steps.estimate), 'step')}, "
         return taken + f"{100 * share.estimate:.0f} %"
 
     def gap(agent: Compared) -> str:
@@ -151,7 +151,7 @@ def remarks(comparison: Comparison) -> list[str]:
     """The lines below the tables: what the tables mean, warnings, notes."""
     lines = []
     if (left := len(comparison.improvements) - PAIRS) > 0:
-        lines.append(f"{count(left, 'more pair')} in {JSON}")
+        lines.append(f"{number_of(left, 'more pair')} in {JSON}")
     if any(a.result.settings.adaptations and a.result.summary.rounds_to_reach is None for a in comparison.agents):
         lines.append(f"90 % after: {ABSENT} where {NO_GAIN}")
     if any(a.oracle_share is None and lacks_share(comparison, a) for a in comparison.agents):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,43 +28,77 @@ WIDTH = 9.0
 """Inches, at 160 pixels each."""
 TILE = (384, 288)
 """Width and height of a rendered robot, pixels."""
-TILE_HEIGHT, LINE_HEIGHT, PLOT_HEIGHT, SINGLE_HEIGHT = 1.62, 0.135, 1.35, 3.0
-"""Inches, of a robot, of a line of its caption, of a row of plots, and of a robot that is shown alone."""
+PLOT_HEIGHT, SINGLE_HEIGHT = 1.35, 3.0
+"""Inches, of a row of plots, and of a robot that is shown alone."""
+NARROW, NARROW_COLUMNS, FEW = 4.9, 2, 4
+"""Of a sheet that is read on a phone: inches, robots in a row, and parameters whose plots are below each other."""
 CAPTION_LINES = 5
 SAMPLES = 300
 """Tasks of each split in the plots."""
 
 
-def draw(family: TaskFamily, path: Path, seed: int = 1) -> None:
+@dataclass(frozen=True)
+class Layout:
+    """Of a sheet."""
+
+    width: float
+    """Inches."""
+    columns: int
+    """Robots in a row."""
+    plots: int
+    """Plots of parameters in a row."""
+    tile_height: float = 1.62
+    """Inches, of a robot."""
+    line_height: float = 0.135
+    """Inches, of a line of its caption."""
+    text: float = 7.0
+    """Points, of its caption."""
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is read on a phone."""
+        return self.width < WIDTH
+
+
+def layout_of(family: TaskFamily, narrow: bool) -> Layout:
+    """Of a family's sheet."""
+    parameters = len(family.parameters)
+    if narrow:
+        return Layout(NARROW, NARROW_COLUMNS, 1 if parameters <= FEW else 2, 1.72, 0.165, 8.5)
+    return Layout(WIDTH, COLUMNS, min(parameters, 2 if parameters <= 8 else 3))
+
+
+def draw(family: TaskFamily, path: Path, seed: int = 1, narrow: bool = False) -> None:
     """Write the contact sheet of a family as PNG; UsageError if there is no renderer.
 
-    A family that looks the same whatever the task is shown once.
+    A family that looks the same whatever the task is shown once. narrow: for a page that is read on a phone.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
+    layout = layout_of(family, narrow)
     tasks: dict[Split, list[Task]] = {}
     tiles: dict[Split, list[Task]] = {}
     for split in family.splits:
         tasks[split] = family.sample(SAMPLES, stream(seed, f"contact_sheet/{split}"), split)
     if family.edits_model or family.decorate is not None:
         rows = _rows(family)
-        tiles |= {split: _spread(family, tasks[split], COLUMNS * count) for split, count in rows.items()}
-        row_height = TILE_HEIGHT + LINE_HEIGHT * min(len(family.parameters), CAPTION_LINES)
+        tiles |= {split: _spread(family, tasks[split], layout.columns * count) for split, count in rows.items()}
+        row_height = layout.tile_height + layout.line_height * min(len(family.parameters), CAPTION_LINES)
         heights = [count * row_height + 0.3 for count in rows.values()]
     else:
         heights = [SINGLE_HEIGHT]
-    heights.append(-(-len(family.parameters) // _plot_columns(family)) * PLOT_HEIGHT)
+    heights.append(-(-len(family.parameters) // layout.plots) * PLOT_HEIGHT)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, sum(heights) + 0.45), layout="constrained")
-        title_of(figure, f"{family.name}: {family.description}")
+        figure = Figure(figsize=(layout.width, sum(heights) + 0.45), layout="constrained")
+        title_of(figure, family.name if narrow else f"{family.name}: {family.description}")
         grid = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)
         parts: list[SubFigure] = grid[:, 0].tolist()
         for part, (split, chosen) in zip(parts, tiles.items(), strict=False):
-            _draw_robots(part, family, split, chosen)
+            _draw_robots(part, family, split, chosen, layout)
         if not tiles:
-            _draw_one(parts[0], family)
-        _draw_parameters(parts[-1], family, tasks, tiles)
+            _draw_one(parts[0], family, layout)
+        _draw_parameters(parts[-1], family, tasks, tiles, layout)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -90,20 +125,27 @@ def _spread(family: TaskFamily, tasks: list[Task], count: int) -> list[Task]:
     return sorted(tasks[:count], key=lambda task: task.values[shaping[0].name])
 
 
-def _draw_robots(part: SubFigure, family: TaskFamily, split: Split, tasks: list[Task]) -> None:
+def _draw_robots(part: SubFigure, family: TaskFamily, split: Split, tasks: list[Task], layout: Layout) -> None:
     colour = SPLIT_COLOURS[split]
     part.suptitle(f"{SPLIT_NAMES[split]} tasks", x=0.01, ha="left", fontsize=9.5, color=colour, weight="bold")
-    for axes, task in zip(part.subplots(len(tasks) // COLUMNS, COLUMNS, squeeze=False).flat, tasks, strict=True):
+    columns = layout.columns
+    for axes, task in zip(part.subplots(len(tasks) // columns, columns, squeeze=False).flat, tasks, strict=True):
         _show(axes, picture(family, task), colour)
-        axes.set_xlabel("\n".join(_tile_caption(family, task)), fontsize=7, labelpad=3, parse_math=False)
+        axes.set_xlabel("\n".join(_tile_caption(family, task)), fontsize=layout.text, labelpad=3, parse_math=False)
 
 
-def _draw_one(part: SubFigure, family: TaskFamily) -> None:
-    left, right = part.subplots(1, 2, width_ratios=(1, 1))
-    _show(left, picture(family, family.neutral()), QUIET)
-    right.axis("off")
+def _draw_one(part: SubFigure, family: TaskFamily, layout: Layout) -> None:
     names = ", ".join(p.name.replace("_", " ") for p in family.parameters)
     text = f"Every task has this robot:\nonly the reward tells of the {names}."
+    image = picture(family, family.neutral())
+    if layout.narrow:
+        axes = part.subplots()
+        _show(axes, image, QUIET)
+        axes.set_xlabel(text, parse_math=False)
+        return
+    left, right = part.subplots(1, 2, width_ratios=(1, 1))
+    _show(left, image, QUIET)
+    right.axis("off")
     right.text(0, 0.5, text, va="center", fontsize=9.5, parse_math=False)
 
 
@@ -136,20 +178,20 @@ def _deviation(parameter: Parameter, task: Task) -> float:
 
 
 def _draw_parameters(
-    part: SubFigure, family: TaskFamily, tasks: dict[Split, list[Task]], tiles: dict[Split, list[Task]]
+    part: SubFigure,
+    family: TaskFamily,
+    tasks: dict[Split, list[Task]],
+    tiles: dict[Split, list[Task]],
+    layout: Layout,
 ) -> None:
     """Values by split, one plot a parameter: sampled tasks as dots, those pictured as circles, neutral as a line."""
-    columns = _plot_columns(family)
+    columns = layout.plots
     plots = part.subplots(-(-len(family.parameters) // columns), columns, squeeze=False).flat
     for axes in plots[len(family.parameters) :]:
         axes.axis("off")
     for i, (axes, parameter) in enumerate(zip(plots, family.parameters, strict=False)):
         _draw_parameter(axes, parameter, tasks, tiles)
         axes.set_yticks(range(len(tasks)), [SPLIT_NAMES[split] for split in tasks] if i % columns == 0 else [])
-
-
-def _plot_columns(family: TaskFamily) -> int:
-    return min(len(family.parameters), 2 if len(family.parameters) <= 8 else 3)
 
 
 def _draw_parameter(

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from metarl.arguments import value_of
-from metarl.config import RunConfig, options, read_run_config, settings_of
+from metarl.config import RunConfig, config_to_dict, map_files, options, read_run_config, settings_of
 from metarl.envs.settings import FamilySettings
 from metarl.errors import UsageError, nearest
+from metarl.statistics import plain
 
 ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9]+)?=.*))?", re.DOTALL)
 OWN_EVALUATION = ("evaluation.adaptations", "evaluation.envs_per_task", "evaluation.explore")
@@ -69,6 +70,12 @@ def run_dir(name: str, runs_dir: Path = Path("runs")) -> Path:
     return runs_dir / name if not Path(name).exists() and (runs_dir / name).is_dir() else Path(name)
 
 
+def trained_with(config: RunConfig) -> dict[str, Any]:
+    """What a run was trained with, as plain types; of files that its family is made of the names, wherever they are."""
+    data = plain(config_to_dict(map_files(config, lambda file: Path(file).name)))
+    return {section: data[section] for section in ("agent", "family", "training")}
+
+
 def _settings(text: str) -> list[tuple[str, str]]:
     """(name, value) of `a=b,c=d`; what has no `=` goes on with the list before it."""
     pairs: list[tuple[str, str]] = []
@@ -103,11 +110,11 @@ def labels(entries: Sequence[Entry]) -> list[str]:
     for name, count in given.items():
         if count > 1:
             raise UsageError(f"the label {name!r} is given to {count} runs; give each its own")
-    plain = [entry.name or _plain_label(entry) for entry in entries]
-    alike = Counter(plain)
+    short = [entry.name or _plain_label(entry) for entry in entries]
+    alike = Counter(short)
     longer = [
         f"{entry.path.resolve().parent.name}/{name}" if alike[name] > 1 and not entry.name else name
-        for entry, name in zip(entries, plain, strict=True)
+        for entry, name in zip(entries, short, strict=True)
     ]
     seen: Counter[str] = Counter()
     result = []

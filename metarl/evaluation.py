@@ -29,7 +29,7 @@ from metarl.statistics import (
     task_interval,
 )
 from metarl.trial import stream
-from metarl.wording import count
+from metarl.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,9 @@ class EvaluationResult:
     @property
     def notes(self) -> list[str]:
         """What a reader must know to compare the numbers."""
+        tasks, episodes = self.summary.tasks_counted, self.settings.envs_per_task
         notes = [
-            f"{count(self.summary.tasks_counted, 'task')}, {count(self.settings.envs_per_task, 'episode')} a task and round; "
+            f"{number_of(tasks, 'task')}, {number_of(episodes, 'episode')} a task and round; "
             "IQM: mean of the middle half of the tasks; ±: standard deviation between tasks; [ ]: 95 % bootstrap "
             "interval over tasks, stratified by seed, of this one trained agent"
         ]
@@ -150,13 +151,13 @@ class EvaluationResult:
         if self.source and self.adapts and settings.adaptations > self.source.trained_rounds:
             trained, rounds = self.source.trained_rounds, settings.adaptations
             notes.append(
-                f"{count(rounds, 'round')} of adaptation {'are' if rounds > 1 else 'is'} more than the {trained} that "
-                "the agent was trained for"
+                f"{number_of(rounds, 'round')} of adaptation {'are' if rounds > 1 else 'is'} more than the {trained} "
+                "that the agent was trained for"
             )
         if self.faults:
             notes.append(
-                f"left out because MuJoCo flagged their simulation: {count(self.faults, 'episode')}; because a round "
-                f"had no sound episode: {count(self.summary.tasks_left_out, 'task')}"
+                f"left out because MuJoCo flagged their simulation: {number_of(self.faults, 'episode')}; because a "
+                f"round had no sound episode: {number_of(self.summary.tasks_left_out, 'task')}"
             )
         return notes
 
@@ -207,7 +208,7 @@ def gain_warnings(gain: Interval, rounds: int) -> list[str]:
     if gain.low > 0:
         return []
     found = (
-        f"the gain after {count(rounds, 'round')} of adaptation is {gain.estimate:.4g} "
+        f"the gain after {number_of(rounds, 'round')} of adaptation is {gain.estimate:.4g} "
         f"[{gain.low:.4g}, {gain.high:.4g}]"
     )
     if gain.high < 0:

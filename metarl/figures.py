@@ -12,7 +12,7 @@ import numpy as np
 from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES
 from metarl.statistics import pool_tasks
-from metarl.wording import count
+from metarl.wording import number_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,13 +108,13 @@ def _draw_curve(axes: Axes, result: EvaluationResult) -> None:
     [line] = axes.plot(rounds, [i.estimate for i in iqm], color=AFTER, linewidth=2, marker="o", markersize=4.5)
     axes.legend([line, single], ["IQM and its 95 % interval", "one task"], **LEGEND)
     axes.set_xticks(rounds)
-    axes.set(xlabel=f"rounds of adaptation ({count(result.settings.envs_per_task, 'episode')} each)")
+    axes.set(xlabel=f"rounds of adaptation ({number_of(result.settings.envs_per_task, 'episode')} each)")
 
 
 def _draw_by_parameter(axes: Axes, result: EvaluationResult, parameter: Parameter) -> None:
     x = np.array([[task.values[parameter.name] for task in tasks] for tasks in result.tasks])  # [S, M]
     last = result.settings.adaptations
-    for shot, label, colour in [(last, f"after {count(last, 'round')}", AFTER), (0, "before adaptation", BEFORE)]:
+    for shot, label, colour in [(last, f"after {number_of(last, 'round')}", AFTER), (0, "before adaptation", BEFORE)]:
         axes.scatter(x, result.returns[:, shot], s=11, color=colour, alpha=0.75, linewidths=0, label=label)
     axes.set(xlabel=axis_label(parameter))
     axes.legend(handletextpad=0.2, **LEGEND)
@@ -129,11 +129,11 @@ def _what(result: EvaluationResult) -> str:
     family, settings = result.family, result.settings
     counted, seeds = result.summary.tasks_counted, len(settings.seeds)
     if family.disjoint_splits:
-        tasks = count(counted, f"{SPLIT_NAMES[settings.split]} task")
+        tasks = number_of(counted, f"{SPLIT_NAMES[settings.split]} task")
     else:
         distinct = len({task.id for drawn in result.tasks for task in drawn})
-        tasks = f"{count(counted, 'draw')} of {count(distinct, 'task')}"
-    tasks += f" ({count(seeds, 'seed')}), {count(family.horizon, 'step')} an episode"
+        tasks = f"{number_of(counted, 'draw')} of {number_of(distinct, 'task')}"
+    tasks += f" ({number_of(seeds, 'seed')}), {number_of(family.horizon, 'step')} an episode"
     return tasks + (f", trained for {result.source.env_steps / 1e6:.3g}M env steps" if result.source else "")
 
 

@@ -28,7 +28,7 @@ from metarl.figures import AFTER, BEFORE, INK, QUIET
 from metarl.outcomes import exploring
 from metarl.run import Run
 from metarl.trial import run_trial, stream, streams
-from metarl.wording import count
+from metarl.wording import number_of
 
 PANE = (480, 360)
 """Width and height of one robot's picture, pixels."""
@@ -286,7 +286,7 @@ def _check(seconds: float, seed: int) -> None:
 
 
 def _shot(k: int) -> str:
-    return f"shot {k}, after {count(k, 'adaptation')}" if k else "shot 0, before adaptation"
+    return f"shot {k}, after {number_of(k, 'adaptation')}" if k else "shot 0, before adaptation"
 
 
 def _return(returns: Array) -> str:

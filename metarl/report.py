@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl import report_figures
+from metarl.agent_figures import ranked
 from metarl.catalogue import parameter_rows, splits
 from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES, EvaluationSettings, config_to_dict, dump_yaml
@@ -48,9 +49,19 @@ from metarl.report_page import (
     outline,
 )
 from metarl.statistics import REACHED, WORST, Interval, plain
-from metarl.tables import interval_text, measure_name, measure_text, places_of
+from metarl.tables import (
+    ABSENT,
+    NO_GAIN,
+    NO_LEAD,
+    interval_text,
+    measure_name,
+    measure_text,
+    places_of,
+    share_text,
+)
 from metarl.tracking import WandbRun
 from metarl.trial import stream
+from metarl.wording import number_of
 
 FILM_BYTES = 1_000_000
 """Largest film that is embedded."""
@@ -60,7 +71,10 @@ HEAT_MAPS = 6
 """Agents with a heat map at most."""
 PAIRS = 15
 """Pairs of agents in the table of improvements at most."""
-ABSENT = "—"
+WAY, LEAD = f"{100 * REACHED:g} % of the way after", "share of the oracle's lead"
+"""Columns whose numbers may not be there."""
+Looks = Mapping[str, dict[str, Any]]
+"""How agents are drawn, see `report_figures.looks_of`."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +123,10 @@ def compose(
     runs = material.runs
     names = ", ".join(run.label for run in runs)
     families = list(dict.fromkeys(run.family for run in runs))
-    lead = f"{_count(len(runs), 'run')} on {', '.join(families)}: {names}."
+    lead = f"{number_of(len(runs), 'run')} on {', '.join(families)}: {names}."
     say("drawing figures")
-    sections = [_overview(material), *_judged_sections(material), *_learning_sections(runs)]
+    looks = report_figures.looks_of(runs, material.judgements)
+    sections = [_overview(material), *_judged_sections(material, looks), *_learning_sections(runs, looks)]
     filmed = _films(runs, folder, say) if videos else [Text("Films were not asked for (--no-videos).")]
     sections.append(Section("Before and after adaptation", filmed))
     say("drawing the task distributions")
@@ -121,7 +136,13 @@ def compose(
 
 def _overview(material: Material) -> Section:
     """What was run, and what a reader must know first."""
-    warnings = [text for j in material.judgements for text in j.warnings] + material.problems
+    several = len(material.judgements) > 1
+    said = [
+        f"{title}: {text}" if several else text
+        for title, judgement in zip(_titles(material), material.judgements, strict=True)
+        for text in judgement.warnings
+    ]
+    warnings = list(dict.fromkeys([*said, *material.problems]))
     rows = [
         (
             run.label,
@@ -136,15 +157,8 @@ def _overview(material: Material) -> Section:
     ]
     columns = ("run", "agent", "trained on", "seed", "iterations", "env steps", "training time")
     blocks: list[Block] = [Table("Runs", columns, rows)]
-    memory = [
-        f"{agent.label} may have memorised its training tasks: there its return is higher than on "
-        f"{SPLIT_NAMES[j.split]} tasks of {j.family} by {_signed(gap)}, and the interval excludes 0"
-        for j in material.judgements
-        for agent in j.agents
-        if (gap := agent.gap) and agent.flagged and gap.low > 0 and (agent.data.get("train_gap") or {}).get("own")
-    ]
-    if warnings or memory:
-        blocks.insert(0, Remarks([*memory, *dict.fromkeys(warnings)], "warning"))
+    if warnings:
+        blocks.insert(0, Remarks(warnings, "warning"))
     return Section("Overview", blocks)
 
 
@@ -152,41 +166,44 @@ def _hours(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
-
-
-def _signed(interval: Interval) -> str:
-    return interval_text(interval, places_of([interval]), "+")
-
-
-def _judged_sections(material: Material) -> list[Section]:
-    """A section for each set of tasks."""
+def _titles(material: Material) -> list[str]:
+    """Of the sections of each set of tasks."""
     titles = [f"{j.family}, {SPLIT_NAMES[j.split]} tasks" for j in material.judgements]
-    sections = []
-    for i, judgement in enumerate(material.judgements):
-        title = titles[i] + (f" ({titles[: i + 1].count(titles[i])})" if titles.count(titles[i]) > 1 else "")
-        sections.append(Section(title, _judged(judgement, f"{i + 1}", family_of(judgement, material.runs))))
-    return sections
+    return [
+        title + (f" ({titles[: i + 1].count(title)})" if titles.count(title) > 1 else "")
+        for i, title in enumerate(titles)
+    ]
 
 
-def _judged(judgement: Judgement, key: str, family: TaskFamily | None) -> list[Block]:
+def _judged_sections(material: Material, looks: Looks) -> list[Section]:
+    """A section for each set of tasks."""
+    return [
+        Section(title, _judged(judgement, f"{i + 1}", family_of(judgement, material.runs), looks))
+        for i, (title, judgement) in enumerate(zip(_titles(material), material.judgements, strict=True))
+    ]
+
+
+def _judged(judgement: Judgement, key: str, family: TaskFamily | None, looks: Looks) -> list[Block]:
     seeds, tasks = judgement.settings["seeds"], sum(map(len, judgement.tasks))
     where = ", ".join(map(str, judgement.sources))
     blocks: list[Block] = [
         Text(
-            f"{_count(len(judgement.agents), 'agent')} on {'the same ' * (len(judgement.agents) > 1)}{tasks} tasks "
-            f"(seeds {', '.join(map(str, seeds))}). From {where}."
+            f"{number_of(len(judgement.agents), 'agent')} on {'the same ' * (len(judgement.agents) > 1)}"
+            f"{number_of(tasks, 'task')} (seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}). From {where}."
         )
     ]
-    if judgement.warnings:
-        blocks.append(Remarks(judgement.warnings, "warning"))
     blocks.append(_return_table(judgement))
     blocks += _measure_tables(judgement)
     if judgement.improvements:
         blocks.append(_improvement_table(judgement))
-    blocks.append(Gallery(_judged_pictures(judgement, key, family)))
+    blocks.append(Gallery(_judged_pictures(judgement, key, family, looks)))
     notes = list(judgement.notes) + ([f"success: {judgement.success}"] if judgement.success else [])
+    if any(agent.adaptations and agent.rounds_to_reach is None for agent in judgement.agents):
+        notes.append(f"{WAY}: {ABSENT} where {NO_GAIN}")
+    if any(a.oracle for a in judgement.agents) and any(
+        a.adaptations and not a.oracle and a.oracle_share is None for a in judgement.agents
+    ):
+        notes.append(f"{LEAD}: {ABSENT} where {NO_LEAD}")
     left = len(judgement.names) - PARAMETERS
     if left > 0:
         notes.append(f"the {PARAMETERS} parameters on which returns depend most are drawn of {len(judgement.names)}")
@@ -222,8 +239,8 @@ def _return_table(judgement: Judgement) -> Table:
         "gain": lambda agent: interval(agent.gain[-1], "+") if agent.adaptations else "",
         "training tasks − these": gap,  # where a narrow window does not hide it
         f"worst {100 * WORST:g} % of tasks": lambda agent: interval(agent.worst[-1]) if agent.worst else "",
-        f"{100 * REACHED:g} % of the way after": lambda agent: _reach(agent),
-        "share of the oracle's lead": lambda agent: _share(agent.oracle_share),
+        WAY: lambda agent: _reach(agent),
+        LEAD: lambda agent: _share(agent, any(other.oracle for other in agents)),
         "recovery after a change": recovered,
     }
     kept = {head: cell for head, cell in columns.items() if any(cell(agent) for agent in agents)}
@@ -238,17 +255,17 @@ def _whose(agent: Judged) -> str:
 def _reach(agent: Judged) -> str:
     reach = agent.rounds_to_reach
     if reach is None:
-        return ""
+        return ABSENT if agent.adaptations else ""
     low, high = (f"{end:g}" if math.isfinite(end) else "never" for end in (reach.low, reach.high))
     episodes = reach.estimate * agent.envs_per_task
-    return f"{reach.estimate:g} [{low}, {high}] rounds, {episodes:g} episodes"
+    return f"{reach.estimate:g} [{low}, {high}] rounds, {number_of(episodes, 'episode')}"
 
 
-def _share(share: Interval | None) -> str:
-    if share is None:
-        return ""
-    low, high = (f"{100 * end:.0f}" if math.isfinite(end) else "∞" for end in (share.low, share.high))
-    return f"{100 * share.estimate:.0f} % [{low}, {high}]"
+def _share(agent: Judged, there: bool) -> str:
+    """Of the oracle's lead. there: whether there is an oracle."""
+    if agent.oracle_share is None:
+        return ABSENT if there and agent.adaptations and not agent.oracle else ""
+    return share_text(agent.oracle_share)
 
 
 def _measure_tables(judgement: Judgement) -> list[Table]:
@@ -278,7 +295,7 @@ def _improvement_table(judgement: Judgement) -> Table:
         (str(p["a"]), str(p["b"]), interval_text(Interval(p["estimate"], p["low"], p["high"]), 2))
         for p in pairs[:PAIRS]
     ]
-    more = f"; {len(pairs) - PAIRS} more pairs are in report.json" if len(pairs) > PAIRS else ""
+    more = f"; {number_of(len(pairs) - PAIRS, 'more pair')} in report.json" if len(pairs) > PAIRS else ""
     return Table(
         f"Probability of improvement, paired by task [95 % interval]{more}",
         ("agent", "does better than", "probability"),
@@ -286,20 +303,21 @@ def _improvement_table(judgement: Judgement) -> Table:
     )
 
 
-def _judged_pictures(judgement: Judgement, key: str, family: TaskFamily | None) -> list[Picture]:
-    agents = judgement.agents
+def _judged_pictures(judgement: Judgement, key: str, family: TaskFamily | None, looks: Looks) -> list[Picture]:
+    agents = report_figures.shown_of(judgement, looks)
     pictures = []
     if any(agent.adaptations for agent in agents):
-        pictures.append(report_figures.adaptation_curves(f"adaptation_{key}", judgement))
-    names = report_figures.ranked(judgement)
+        pictures.append(report_figures.adaptation_curves(f"adaptation_{key}", judgement, agents))
+    names = ranked({name: judgement.values(name) for name in judgement.names}, agents)
     for name in names[:PARAMETERS]:
-        pictures.append(report_figures.by_parameter(f"parameter_{key}_{_slug(name)}", judgement, name, family))
+        stem = f"parameter_{key}_{_slug(name)}"
+        pictures.append(report_figures.by_parameter(stem, judgement, agents, name, family))
     if len(names) > 1:
         pair = (
             (names[0], names[1]) if judgement.names.index(names[0]) < judgement.names.index(names[1]) else names[1::-1]
         )
         maps = (
-            report_figures.heat_map(f"heat_map_{key}_{i + 1}", judgement, agent, (pair[0], pair[1]), family)
+            report_figures.heat_map(f"heat_map_{key}_{i + 1}", judgement, agents, agent, (pair[0], pair[1]), family)
             for i, agent in enumerate(agents[:HEAT_MAPS])
         )
         pictures += [drawn for drawn in maps if drawn is not None]
@@ -310,7 +328,7 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "x"
 
 
-def _learning_sections(runs: Sequence[ReportedRun]) -> list[Section]:
+def _learning_sections(runs: Sequence[ReportedRun], looks: Looks) -> list[Section]:
     """Learning curves, one pair of figures for each family that was trained on."""
     by_family: dict[str, list[ReportedRun]] = {}
     for run in runs:
@@ -320,7 +338,7 @@ def _learning_sections(runs: Sequence[ReportedRun]) -> list[Section]:
         trained = [run for run in own if run.metrics]
         if trained:
             pictures = [
-                report_figures.learning_curves(f"learning_{i + 1}_{axis}", family, trained, axis == "hours")
+                report_figures.learning_curves(f"learning_{i + 1}_{axis}", family, trained, looks, axis == "hours")
                 for axis in ("env_steps", "hours")
             ]
             blocks += [*([Text(f"{family}:")] if len(by_family) > 1 else []), Gallery(pictures)]
@@ -372,7 +390,9 @@ def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]
         values = ", ".join(render.value_captions(family, task))
         cut = f" The first {video.seconds:.0f} s of an episode." if video.seconds < video.episode_s else ""
         shown = (
-            f"left before adaptation, right after {_count(rounds, 'round')} of it" if rounds else "without adaptation"
+            f"left before adaptation, right after {number_of(rounds, 'round')} of it"
+            if rounds
+            else "without adaptation"
         )
         caption = (
             f"{run.label}, iteration {run.iteration}, on one of the {SPLIT_NAMES[asked.split]} tasks of {family.name} "
@@ -411,7 +431,7 @@ def _distribution_sections(material: Material, folder: Path) -> list[Section]:
         ]
         try:
             path = folder / FIGURES / f"contact_sheet_{i + 1}.png"
-            contact_sheet.draw(family, path)
+            contact_sheet.draw(family, path, narrow=True)
         except (UsageError, RenderingUnavailable) as error:
             blocks.append(Remarks([f"no contact sheet: {describe(error)}"], "warning"))
             continue
@@ -420,7 +440,7 @@ def _distribution_sections(material: Material, folder: Path) -> list[Section]:
         alt = (
             f"Contact sheet of {family.name}: robots of sampled tasks, and dots for the sampled values of {parameters}."
         )
-        blocks.append(Gallery([Picture(path.stem, alt, caption, path.read_bytes(), wide=True)]))
+        blocks.append(Gallery([Picture(path.stem, alt, caption, path.read_bytes())]))
     return [Section("Task distribution", blocks)]
 
 
@@ -498,7 +518,7 @@ def _command(text: str) -> str:
 def _machine(machine: Mapping[str, Any]) -> str:
     kept = [str(machine[key]) for key in ("processor", "platform") if machine.get(key)]
     cores, python = machine.get("cores"), machine.get("python")
-    return ", ".join([*kept, *([_count(cores, "core")] if cores else []), *([f"Python {python}"] if python else [])])
+    return ", ".join([*kept, *([number_of(cores, "core")] if cores else []), *([f"Python {python}"] if python else [])])
 
 
 def _write(page: Page, material: Material, folder: Path) -> Report:

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from metarl.checkpoint import CheckpointStore
-from metarl.config import SPLIT_NAMES, RunConfig, config_from_dict, config_to_dict, read_run_config
+from metarl.comparison_remarks import joined_notes
+from metarl.config import CONFIG, SPLIT_NAMES, RunConfig, config_from_dict, config_to_dict, read_run_config
+from metarl.entries import trained_with
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError, describe
 from metarl.run import CHECKPOINTS
-from metarl.statistics import Array, Interval
+from metarl.statistics import Array, Interval, plain
 from metarl.tracking import METRICS, read_metrics
+from metarl.wording import grouped
 
 COMPARISON = "comparison.json"
 SPLIT_ORDER = ("held_out", "ood", "train")
@@ -37,6 +40,18 @@ class Judged:
     envs_per_task: int
     data: Mapping[str, Any]
     """All of it."""
+    of: str = ""
+    """Label of the run of the report that it is; empty: of none."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the run as it was trained and asks to be evaluated, without settings of its own."""
+        return not self.data.get("overrides")
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other agents of a report; of a run's own agent its label."""
+        return self.of if self.of and self.plain else f"{self.data.get('folder') or self.run}: {self.label}"
 
     @property
     def adaptations(self) -> int:
@@ -65,13 +80,16 @@ class Judged:
 
     @property
     def rounds_to_reach(self) -> Interval | None:
-        """Rounds until most of the way up is gone; an end is infinite where it may never be."""
-        return interval_of(self.data["summary"].get("rounds_to_reach"))
+        """Rounds until most of the way up is gone; an end is infinite where it may never be. None if no gain is shown,
+        which older files do not heed."""
+        return interval_of(self.data["summary"].get("rounds_to_reach")) if self.gain[-1].low > 0 else None
 
     @property
     def oracle_share(self) -> Interval | None:
-        """Share of the gap to the oracle that adaptation recovers."""
-        return interval_of(self.data.get("oracle_share"))
+        """Share of the gap to the oracle that adaptation recovers. None if the oracle's lead is not shown, which older
+        files do not heed: see `share_interval`."""
+        found = interval_of(self.data.get("oracle_share"))
+        return found if found and math.isfinite(found.high) else None
 
     @property
     def gap(self) -> Interval | None:
@@ -136,10 +154,21 @@ class Judgement:
             **{name: getattr(self, name) for name in kept},
             "evaluation": self.settings,
             "probability_of_improvement": self.improvements,
-            "agents": [{**agent.data, "label": agent.label} for agent in self.agents],
+            "agents": [_agent_dict(agent) for agent in self.agents],
             "provenance": self.provenance,
             "files": [str(path) for path in self.sources],
         }
+
+
+def _agent_dict(agent: Judged) -> dict[str, Any]:
+    reach, share = agent.rounds_to_reach, agent.oracle_share
+    return {
+        **agent.data,
+        "label": agent.label,
+        "report_run": agent.of or None,
+        "summary": {**agent.data["summary"], "rounds_to_reach": plain(reach and dataclasses.asdict(reach))},
+        "oracle_share": plain(share and dataclasses.asdict(share)),
+    }
 
 
 @dataclass(frozen=True)
@@ -291,13 +320,13 @@ def evaluation_of(data: Any, path: Path, label: str) -> Judgement:
             _split(data["evaluation"]["split"]),
             data["evaluation"],
             data["tasks"],
-            (agent,),
+            (replace(agent, of=label),),
             config.get("family", {"name": data["family"]}),
             data.get("units") or {},
             data.get("success"),
             [],
             tuple(map(str, data["notes"])),
-            tuple(f"{label}: {text}" for text in data["warnings"]),
+            tuple(map(str, data["warnings"])),
             {"time": "", **data["provenance"]},
             (path,),
         )
@@ -375,13 +404,50 @@ def _given_comparisons(given: Path, runs: Sequence[ReportedRun]) -> list[Judgeme
     if not files:
         what = f"no {COMPARISON} in {given}" if given.is_dir() else f"no comparison {given}"
         raise UsageError(f"{what}; give the folder that metarl evaluate RUN RUN... wrote")
-    judgements = [comparison_of(read_json(path), path) for path in files]
-    ours = {run.name for run in runs}
+    judgements = [assigned(comparison_of(read_json(path), path), runs) for path in files]
+    names = {run.name for run in runs}
     for judgement, path in zip(judgements, files, strict=True):
-        theirs = {agent.run for agent in judgement.agents}
-        if not ours & theirs:
+        if not any(agent.of for agent in judgement.agents):
+            theirs = {str(a.data.get("folder") or a.run) if a.run in names else a.run for a in judgement.agents}
             raise UsageError(f"comparison {path} has none of the runs given; it is of {', '.join(sorted(theirs))}")
     return judgements
+
+
+def assigned(judgement: Judgement, runs: Sequence[ReportedRun]) -> Judgement:
+    """A comparison whose agents know which runs of the report they are."""
+    found = [(agent, _run_of(agent, runs)) for agent in judgement.agents]
+    return replace(judgement, agents=tuple(replace(agent, of=run.label if run else "") for agent, run in found))
+
+
+def _run_of(agent: Judged, runs: Sequence[ReportedRun]) -> ReportedRun | None:
+    """The run that an agent of a comparison is: by its folder, or, where that is gone, by what it was trained with.
+
+    Files of before folders were kept have the name of the folder alone. None if there is no such run, or if it cannot
+    be told which.
+    """
+    if folder := agent.data.get("folder"):
+        here = [run for run in runs if run.directory.resolve() == Path(folder)]
+        if here or (Path(folder) / CONFIG).exists():
+            return here[0] if here else None
+        found = [run for run in runs if _trained_alike(agent, run)]
+        named = [run for run in found if run.name == agent.run]
+    else:
+        found = [run for run in runs if run.name == agent.run]
+        named = [run for run in found if agent.label.startswith(f"{run.directory.resolve().parent.name}/{run.name}")]
+    candidates = found if len(found) == 1 else named
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _trained_alike(agent: Judged, run: ReportedRun) -> bool:
+    """Whether a run has the configuration of an agent, in all settings that both know, and has trained as long."""
+    theirs, ours = agent.data.get("trained") or {}, trained_with(run.config)
+    if not theirs or int(agent.data["iteration"]) > run.iteration:
+        return False
+    return all(
+        ours[section].get(name, value) == value
+        for section, settings in theirs.items()
+        for name, value in settings.items()
+    )
 
 
 def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list[str]) -> list[Judgement]:
@@ -389,13 +455,13 @@ def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list
     newest: dict[tuple[str, str], Judgement] = {}
     for path in _comparison_files(folder) if len(runs) > 1 else []:
         try:
-            judgement = comparison_of(read_json(path), path)
+            judgement = assigned(comparison_of(read_json(path), path), runs)
         except UsageError as error:
             problems.append(f"{error}; it is left out")
             continue
         key = judgement.family, judgement.split
         newer = key not in newest or newest[key].provenance["time"] <= judgement.provenance["time"]
-        own = [run for run in runs if run.name in {agent.run for agent in judgement.agents}]
+        own = [run for run in runs if run.label in {agent.of for agent in judgement.agents}]
         families = {run.family for run in own}
         if newer and len(own) > 1 and own == [run for run in runs if run.family in families]:
             newest[key] = judgement
@@ -404,11 +470,11 @@ def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list
 
 def _add_evaluations(material: Material) -> None:
     """The runs' own evaluations where no comparison has them; those on the same tasks side by side."""
-    covered = {(j.family, j.split, agent.run) for j in material.judgements for agent in j.agents}
+    covered = {(j.family, j.split, agent.of) for j in material.judgements for agent in j.agents}
     alike: dict[str, list[Judgement]] = {}
     for run in material.runs:
         for own in run.evaluations:
-            if (own.family, own.split, run.name) in covered:
+            if (own.family, own.split, run.label) in covered:
                 continue
             disturbed = {k: own.settings.get(k) for k in ("seeds", "observation_noise", "reward_scale")}
             key = json.dumps([own.family, own.split, own.tasks, disturbed], sort_keys=True)
@@ -417,20 +483,13 @@ def _add_evaluations(material: Material) -> None:
 
 
 def _side_by_side(group: Sequence[Judgement]) -> Judgement:
-    first = group[0]
-    if len(group) == 1:
-        return first
-    notes = [note for note in first.notes if all(note in other.notes for other in group)]
-    own = [f"{j.agents[0].label}: {note}" for j in group for note in j.notes if note not in notes]
-    if len({bool(j.settings.get("explore")) for j in group}) > 1:
-        means = ", ".join(j.agents[0].label for j in group if not j.settings.get("explore"))
-        own.append(f"by the mean of the policy acted {means}; the others with its noise")
+    agents = [(j.agents[0].label, bool(j.settings.get("explore")), j.notes) for j in group]
     return replace(
-        first,
+        group[0],
         agents=tuple(j.agents[0] for j in group),
         units={name: unit for j in group for name, unit in j.units.items()},
-        notes=(*notes, *own),
-        warnings=tuple(text for j in group for text in j.warnings),
+        notes=tuple(joined_notes(agents)),
+        warnings=tuple(grouped([(j.agents[0].label, text) for j in group for text in j.warnings], len(group))),
         sources=tuple(path for j in group for path in j.sources),
     )
 
@@ -439,7 +498,7 @@ def _doubts(material: Material) -> Iterator[str]:
     """What a reader would otherwise take for granted."""
     runs, judgements = material.runs, material.judgements
     for run in runs:
-        found = [agent for j in judgements for agent in j.agents if agent.run == run.name]
+        found = [agent for j in judgements for agent in j.agents if agent.of == run.label]
         if not found:
             yield (
                 f"{run.label} has no evaluation, so nothing is said about it on tasks that it never saw; make one: "
@@ -449,11 +508,18 @@ def _doubts(material: Material) -> Iterator[str]:
             meaning = (
                 "the numbers are of the earlier one, the films of the later"
                 if iteration < run.iteration
-                else "it may have been another run of that name"
+                else "the run in this folder is not the one that was evaluated"
             )
             yield (
                 f"{run.label} was evaluated at iteration {iteration}, its last checkpoint is of iteration "
                 f"{run.iteration}: {meaning}"
+            )
+    for judgement in judgements:
+        strangers = [f"{a.label} ({a.data.get('folder') or a.run})" for a in judgement.agents if not a.of]
+        if strangers:
+            yield (
+                f"{', '.join(map(str, judgement.sources))} also has agents whose runs are not in this report; they are "
+                f"in its tables and figures alone: {', '.join(strangers)}"
             )
     families = {run.family for run in runs}
     if len(families) > 1:

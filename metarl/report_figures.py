@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from metarl.comparison_figures import COLOURS, FEW, MARKERS
+from metarl.agent_figures import (
+    Shown,
+    bin_interval,
+    bins_of,
+    draw_adaptation,
+    draw_parameter,
+    legend,
+    short,
+    what_is_drawn,
+)
 from metarl.config import SPLIT_NAMES
 from metarl.envs.parameters import LogUniform
-from metarl.figures import INK, LEGEND, QUIET, STYLE, axis_label
-from metarl.report_data import Judged, Judgement, ReportedRun, seconds_of
-from metarl.statistics import Array, Interval, bootstrap_interval, mean
-from metarl.trial import stream
-
-Indices = NDArray[np.int64]
+from metarl.figures import COLOURS, INK, QUIET, STYLE, axis_label, styles
+from metarl.report_data import Judgement, ReportedRun, seconds_of
+from metarl.statistics import Array, Interval
+from metarl.wording import number_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,14 +35,12 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 4.9, 3.5
 """Inches: at 390 pixels the text is as large as the page's small print."""
+ROOM = 52
+"""Letters that fit beside each other in a legend."""
 PARAMETERS = 8
 """Parameters drawn at most, those first on which the returns depend most."""
-BIN_TASKS, BINS = 6, 8
-"""Tasks of a bin along one parameter at least, and bins at most."""
 CELL_TASKS, CELLS = 4, 6
 """Tasks of a cell of a heat map on average at least, and cells along a side at most."""
-SAMPLES = 1000
-"""Resamples of the bootstrap behind the interval of a bin or a cell."""
 LINES = 200
 """Points of a learning curve at most; each is the mean of the iterations that it stands for."""
 DARK = {
@@ -60,8 +64,6 @@ class Picture:
     png: bytes
     svg: bytes = b""
     """Empty: the PNG is shown."""
-    wide: bool = False
-    """Whether it takes the whole width of the page."""
 
 
 def picture(name: str, alt: str, caption: str, draw: Callable[[Axes], None], height: float = HEIGHT) -> Picture:
@@ -102,52 +104,37 @@ def adaptive(svg: str) -> bytes:
     return re.sub(r"(<svg[^>]*>)", lambda m: m[1] + rules, svg, count=1, flags=re.DOTALL).encode()
 
 
-def look(agents: Sequence[Judged], index: int) -> dict[str, Any]:
-    """Colour, marker and line of an agent; an oracle is grey and dashed."""
-    if agents[index].oracle:
-        return {"color": INK, "marker": "", "linestyle": (0, (4, 2))}
-    place = index - sum(agent.oracle for agent in agents[:index])
-    line = "-" if place < len(COLOURS) else "--"
-    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "linestyle": line}
+def looks_of(runs: Sequence[ReportedRun], judgements: Sequence[Judgement]) -> dict[str, dict[str, Any]]:
+    """How each run and each agent is drawn in all figures, by the label of a run and the key of an agent.
+
+    A run that is judged with settings of its own only lends its look to the first agent that it is.
+    """
+    agents = [agent for judgement in judgements for agent in judgement.agents]
+    own = [(run.label, run.config.training.reveal_task) for run in runs]
+    looks = styles([*own, *((agent.key, agent.oracle) for agent in agents)])
+    lent = {agent.of for agent in agents if agent.plain}
+    for agent in agents:
+        if agent.of and agent.of not in lent:
+            looks[agent.key] = looks[agent.of]
+            lent.add(agent.of)
+    return looks
 
 
-def rounds(agent: Judged) -> str:
-    """How often it adapted, in words."""
-    return f"{agent.adaptations} round{'s' * (agent.adaptations != 1)}"
+def shown_of(judgement: Judgement, looks: Mapping[str, dict[str, Any]]) -> list[Shown]:
+    """The agents as they are drawn in every figure."""
+    return [Shown(a.label, a.returns, a.iqm, a.envs_per_task, looks[a.key]) for a in judgement.agents]
 
 
-def legend(axes: Axes) -> None:
-    """Names above the axes, in as many columns as they fit into."""
-    handles, names = axes.get_legend_handles_labels()
-    longest = max(map(len, names), default=1)
-    axes.legend(handles, [_short(name) for name in names], **{**LEGEND, "ncols": max(1, min(3, 52 // (longest + 6)))})
-
-
-def _short(text: str, length: int = 44) -> str:
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 + 1 :]}"
-
-
-def adaptation_curves(name: str, judgement: Judgement) -> Picture:
+def adaptation_curves(name: str, judgement: Judgement, agents: Sequence[Shown]) -> Picture:
     """IQM of the return after each round with its interval, all agents."""
-    agents = judgement.agents
-    alike = len({agent.envs_per_task for agent in agents}) == 1
 
     def draw(axes: Axes) -> None:
-        for i, agent in enumerate(agents):
-            x = np.arange(len(agent.iqm)) * (1 if alike else agent.envs_per_task)
-            low, middle, high = _ends(agent.iqm)
-            style = look(agents, i)
-            axes.fill_between(x, low, high, color=style["color"], alpha=0.18, linewidth=0)
-            axes.errorbar(x, middle, [middle - low, high - middle], fmt="none", ecolor=style["color"], capsize=2.5)
-            axes.plot(x, middle, label=agent.label, linewidth=1.8, markersize=4.5, **style)
-        axes.locator_params(axis="x", integer=True)
-        each = f"{agents[0].envs_per_task} episode{'s' * (agents[0].envs_per_task != 1)} each"
-        what = f"rounds of adaptation ({each})" if alike else "episodes of the task"
-        axes.set(xlabel=what, ylabel="return of an episode")
-        legend(axes)
+        draw_adaptation(axes, agents)
+        legend(axes, ROOM)
 
     said = "; ".join(
-        f"{a.label} from {a.iqm[0].estimate:.4g} to {a.iqm[-1].estimate:.4g} after {rounds(a)}" for a in agents
+        f"{a.label} from {a.iqm[0].estimate:.4g} to {a.iqm[-1].estimate:.4g} after {number_of(a.adaptations, 'round')}"
+        for a in agents
     )
     split = SPLIT_NAMES[judgement.split]
     return picture(
@@ -159,119 +146,39 @@ def adaptation_curves(name: str, judgement: Judgement) -> Picture:
     )
 
 
-def _ends(intervals: Sequence[Interval]) -> tuple[Array, Array, Array]:
-    low, middle, high = (np.array([getattr(i, end) for i in intervals]) for end in ("low", "estimate", "high"))
-    return low, middle, high
-
-
-def final(agent: Judged, shot: int = -1) -> Array:
-    """Return of each task after a round, [seed x task]."""
-    return agent.returns[:, shot].ravel()
-
-
-def dependence(values: Array, returns: Array) -> float:
-    """Share of the variance of the returns that lies between bins of the values (correlation ratio, eta squared)."""
-    sound = np.isfinite(returns)
-    values, returns = values[sound], returns[sound]
-    if len(returns) < 2 or np.var(returns) == 0:
-        return 0.0
-    own = [returns[chosen] for chosen in bins_of(values)]
-    between = sum(len(part) * (part.mean() - returns.mean()) ** 2 for part in own)
-    return float(between / (len(returns) * np.var(returns)))
-
-
-def ranked(judgement: Judgement) -> list[str]:
-    """Parameters that vary among the tasks, those first on which the returns depend most."""
-    names = [name for name in judgement.names if np.ptp(judgement.values(name)) > 0]
-    total = {
-        name: sum(dependence(judgement.values(name), final(agent)) for agent in judgement.agents) for name in names
-    }
-    return sorted(names, key=lambda name: -total[name])
-
-
-def bins_of(values: Array) -> list[Indices]:
-    """Indices of the values in groups of equally many, or one group a value where there are few."""
-    distinct = np.unique(values)
-    if len(distinct) < FEW and 2 * len(distinct) <= len(values):
-        return [np.flatnonzero(values == value) for value in distinct]
-    return np.array_split(np.argsort(values, kind="stable"), max(1, min(BINS, len(values) // BIN_TASKS)))
-
-
-def sides_of(values: Array, trained: Parameter | None) -> list[list[Indices]]:
-    """`bins_of` the values below, in and above the range of training, each by itself; of all if it is None."""
-    if trained is None:
-        return [bins_of(values)]
-    low, high = trained.distribution.low, trained.distribution.high
-    sides = [np.flatnonzero(side) for side in (values < low, (low <= values) & (values <= high), values > high)]
-    return [[side[group] for group in bins_of(values[side])] for side in sides if len(side)]
-
-
-def bin_interval(returns: Array) -> Interval | None:
-    """Mean over the tasks of a bin with its bootstrap interval; None if fewer than two have a return."""
-    sound = returns[np.isfinite(returns)]
-    if len(sound) < 2:
-        return None
-    resamples = stream(0, "report/bins").integers(0, len(sound), (SAMPLES, len(sound)))
-    return bootstrap_interval(sound, resamples, mean)
-
-
-def by_parameter(name: str, judgement: Judgement, parameter: str, family: TaskFamily | None) -> Picture:
+def by_parameter(
+    name: str, judgement: Judgement, agents: Sequence[Shown], parameter: str, family: TaskFamily | None
+) -> Picture:
     """Return before and after adaptation against a parameter."""
-    agents, values = judgement.agents, judgement.values(parameter)
+    values = judgement.values(parameter)
     known = _parameter(family, parameter)
-    sides = sides_of(values, known if judgement.split == "ood" else None)
-    groups = [group for side in sides for group in side]
 
     def draw(axes: Axes) -> None:
-        _mark_range(axes, judgement, known, "x")
-        for i, agent in enumerate(agents):
-            style = look(agents, i)
-            if agent.adaptations and len(agents) <= 4:
-                quiet = {**style, "marker": "", "linestyle": ":"}
-                _draw_bins(axes, values, final(agent, 0), sides, quiet, 0.08)
-            _draw_bins(axes, values, final(agent), sides, style, 0.18, agent.label)
-        if any(agent.adaptations for agent in agents) and len(agents) <= 4:
-            axes.plot([], [], color=QUIET, linestyle=":", label="before adaptation")
-        if isinstance(known and known.distribution, LogUniform):
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter("{x:g}")
-        axes.set(xlabel=_words(parameter, known), ylabel="return of an episode")
-        legend(axes)
+        draw_parameter(axes, agents, values, known, judgement.split, _words(parameter, known))
+        axes.set_ylabel("return of an episode")
+        legend(axes, ROOM)
 
     ends = []
     for agent in agents:
-        means = [f"{found.estimate:.4g}" for group in groups if (found := bin_interval(final(agent)[group]))]
-        ends.append(f"{agent.label} {', '.join(means)}")
+        found = (bin_interval(agent.after()[group]) for group in bins_of(values))
+        ends.append(f"{agent.label} {', '.join(f'{own.estimate:.4g}' for own in found if own)}")
     words = parameter.replace("_", " ")
     return picture(
         name,
         f"Return after adaptation against {words}, from {values.min():.3g} to {values.max():.3g}: {'; '.join(ends)}.",
-        f"Return against {words} after the last round of adaptation: mean over tasks of like values, with its 95 % "
-        "interval." + _range_note(judgement, known),
+        f"Return against {words} after the last round of adaptation: {what_is_drawn(values)}."
+        + _range_note(judgement, known),
         draw,
     )
 
 
-def _draw_bins(
-    axes: Axes,
-    values: Array,
-    returns: Array,
-    sides: Sequence[Sequence[Indices]],
-    style: dict[str, Any],
-    alpha: float,
-    label: str | None = None,
-) -> None:
-    """A line a side: between two of them nothing was measured."""
-    for i, groups in enumerate(sides):
-        found = [(float(np.mean(values[group])), bin_interval(returns[group])) for group in groups]
-        x = np.array([at for at, interval in found if interval])
-        low, middle, high = _ends([interval for _, interval in found if interval])
-        axes.fill_between(x, low, high, color=style["color"], alpha=alpha, linewidth=0)
-        axes.plot(x, middle, label=None if i else label, linewidth=1.6, markersize=4, **style)
-
-
 def heat_map(
-    name: str, judgement: Judgement, agent: Judged, pair: tuple[str, str], family: TaskFamily | None
+    name: str,
+    judgement: Judgement,
+    agents: Sequence[Shown],
+    agent: Shown,
+    pair: tuple[str, str],
+    family: TaskFamily | None,
 ) -> Picture | None:
     """Return after adaptation against two parameters, of one agent; the scale is the same for all agents.
 
@@ -281,7 +188,7 @@ def heat_map(
     x, y = judgement.values(across), judgement.values(up)
     known = [_parameter(family, parameter) for parameter in pair]
     edges = [_edges(v, parameter) for v, parameter in zip((x, y), known, strict=True)]
-    cells = {id(a): _cells(x, y, final(a), edges) for a in judgement.agents}
+    cells = {id(a): _cells(x, y, a.after(), edges) for a in agents}
     scale = [i.estimate for own in cells.values() for i in own.values()]
     own = cells[id(agent)]
     if not own:
@@ -323,8 +230,9 @@ def heat_map(
         name,
         f"Heat map of {agent.label}'s return after adaptation against {words[0]} and {words[1]}, in {len(own)} cells "
         f"from {worst:.4g} to {best:.4g}.",
-        f"{agent.label} after {rounds(agent)}: mean return of the tasks in a cell, with its 95 % interval; "
-        "empty where there are fewer than two tasks. One scale for all agents." + _range_note(judgement, *known),
+        f"{agent.label} after {number_of(agent.adaptations, 'round')}: IQM of the return over the tasks in a cell, "
+        "with its 95 % interval; empty where there are fewer than two tasks. One scale for all agents."
+        + _range_note(judgement, *known),
         draw,
         HEIGHT + 0.5,
     )
@@ -343,7 +251,7 @@ def _edges(values: Array, parameter: Parameter | None) -> Array:
 
 
 def _cells(x: Array, y: Array, returns: Array, edges: Sequence[Array]) -> dict[tuple[int, int], Interval]:
-    """The return's mean by (row, column) of the cells that have one."""
+    """The return's IQM by (row, column) of the cells that have one."""
     columns, rows = (
         np.clip(np.searchsorted(e, v, side="right") - 1, 0, len(e) - 2) for e, v in zip(edges, (x, y), strict=True)
     )
@@ -397,7 +305,9 @@ def _range_note(judgement: Judgement, *known: Parameter | None) -> str:
     return " Dashed: the ends of the range of training." if marked else ""
 
 
-def learning_curves(name: str, family: str, runs: Sequence[ReportedRun], hours: bool) -> Picture:
+def learning_curves(
+    name: str, family: str, runs: Sequence[ReportedRun], looks: Mapping[str, dict[str, Any]], hours: bool
+) -> Picture:
     """Return before and after adaptation on training tasks against env steps or hours, all runs."""
     most = max(run.metrics[-1]["env_steps"] for run in runs)
     scale, unit = (1e6, "millions") if most >= 1e6 else (1e3, "thousands")
@@ -410,8 +320,8 @@ def learning_curves(name: str, family: str, runs: Sequence[ReportedRun], hours: 
         return np.array([line["env_steps"] for line in run.metrics], dtype=np.float64) / scale
 
     def draw(axes: Axes) -> None:
-        for i, run in enumerate(runs):
-            colour, line = COLOURS[i % len(COLOURS)], "-" if i < len(COLOURS) else "--"
+        for run in runs:
+            colour, line = looks[run.label]["color"], looks[run.label]["linestyle"]
             for key, width, style, label in (
                 ("return/before", 1.1, ":", None),
                 ("return/after", 1.6, line, run.label),
@@ -421,13 +331,14 @@ def learning_curves(name: str, family: str, runs: Sequence[ReportedRun], hours: 
                 dot: dict[str, Any] = (
                     {"marker": "o", "markerfacecolor": colour if label else "none"} if len(x) == 1 else {}
                 )
-                axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=label, **dot)
+                name = label and short(label)
+                axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=name, **dot)
         axes.plot([], [], color=QUIET, linestyle=":", label="before adaptation")
         axes.set(xlabel=f"{clock_unit} of training" if hours else f"env steps of training ({unit})")
         axes.set(ylabel="return, training tasks")
         if hours:
             axes.set_xlim(left=0)
-        legend(axes)
+        legend(axes, ROOM)
 
     against = "time" if hours else "env steps"
     said = "; ".join(

@@ -20,7 +20,7 @@ from metarl.checkpoint import write
 from metarl.envs.family import Array, Task, TaskFamily
 from metarl.errors import RunError, UsageError, describe
 from metarl.run import Run
-from metarl.wording import count
+from metarl.wording import number_of
 
 MINARI = "minari:"
 """Prefix of the name of a Minari dataset."""
@@ -371,7 +371,7 @@ def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int,
         if difference[worst] > LOG_PROBABILITY_TOLERANCE:
             raise _off_policy(
                 f"{episode.source}: log_probabilities[{worst}] is {episode.log_probabilities[worst]:.4g}, by the "
-                f"policy after {count(k, 'adaptation')} it is {ours[worst, i]:.4g}"
+                f"policy after {number_of(k, 'adaptation')} it is {ours[worst, i]:.4g}"
             )
     _check_clipping(shot)
     squares = [action_size - 2 * (ours[:length, i] + entropies[:length, i]) for i, length in enumerate(lengths)]
@@ -381,7 +381,7 @@ def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int,
         less = "less" if total < count else "more"
         raise _off_policy(
             f"{shot[0].source} and the episodes of its shot: the actions vary {less} about the policy's mean "
-            f"after {count(k, 'adaptation')} than its noise does, (action - mean)^2 / std^2 is "
+            f"after {number_of(k, 'adaptation')} than its noise does, (action - mean)^2 / std^2 is "
             f"{total / count:.3g} on average, not 1, over {count} numbers"
         )
 

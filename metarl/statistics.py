@@ -211,7 +211,8 @@ def share_interval(
     """`recovered_share` of the IQM over the tasks [S, M] that all three have a value of.
 
     None where the oracle's lead is not shown: where it is none, or where so many resamples have none that the upper end
-    of the share is infinite, which is where the lower end of the lead's own interval is not above 0. Raises ValueError if no seed has two such tasks.
+    of the share is infinite, which is where the lower end of the lead's own interval is not above 0.
+    Raises ValueError if no seed has two such tasks.
     """
     counts = ~(np.isnan(after) | np.isnan(before) | np.isnan(oracle))
     resamples = stratified_resamples(counts.sum(axis=1).tolist(), num_samples, generator)

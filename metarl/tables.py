@@ -24,7 +24,7 @@ from metarl.config import SPLIT_NAMES, EvaluationSettings
 from metarl.errors import RunError, describe
 from metarl.statistics import REACHED, WORST, Interval
 from metarl.tracking import METRICS, read_metrics
-from metarl.wording import count
+from metarl.wording import number_of
 
 if TYPE_CHECKING:
     from metarl.evaluation import EvaluationResult
@@ -143,7 +143,7 @@ def rounds_text(reach: Interval, envs_per_task: int) -> str:
     """Rounds of adaptation, and the episodes that they are."""
     low, high = (f"{end:g}" if math.isfinite(end) else "∞" for end in (reach.low, reach.high))
     episodes = reach.estimate * envs_per_task
-    return f"after {reach.estimate:g} [{low}, {high}] rounds, {count(episodes, 'episode')} a task"
+    return f"after {reach.estimate:g} [{low}, {high}] rounds, {number_of(episodes, 'episode')} a task"
 
 
 def show(result: EvaluationResult, console: Console | None = None) -> None:

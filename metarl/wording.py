@@ -9,7 +9,7 @@ NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])(?: \[[^
 """A number that is no part of a word, with its interval if it has one."""
 
 
-def count(number: float, thing: str) -> str:
+def number_of(number: float, thing: str) -> str:
     """`1 round`, `2 rounds`."""
     text = f"{number:,}" if isinstance(number, int) else f"{number:g}"
     return f"{text} {thing}" + "s" * (number != 1)

@@ -12,7 +12,7 @@ from metarl.arguments import Arguments
 from metarl.cli import Session
 from metarl.commands import AGENT_OPTIONS, one_run
 from metarl.errors import UsageError
-from metarl.wording import count
+from metarl.wording import number_of
 
 OPTIONS: dict[str, Any] = {
     "rollouts": str,
@@ -67,7 +67,7 @@ def run(arguments: list[str], session: Session) -> int:
     for k, shot in enumerate(adapted.shots):
         total = sum(float(episode.rewards.sum()) for episode in shot) / len(shot)
         steps = sum(len(episode.rewards) for episode in shot)
-        print(f"shot {k}: {count(len(shot), 'episode')}, {count(steps, 'step')}, mean return {total:.1f}")
+        print(f"shot {k}: {number_of(len(shot), 'episode')}, {number_of(steps, 'step')}, mean return {total:.1f}")
     if adapted.left:
         total = len(adapted.shots) + adapted.left
         print(f"{adapted.left} of {total} shots are left; --adaptations {total} adapts from all")

@@ -24,13 +24,13 @@ ALIASES = {
     "shots": "evaluation.adaptations",
     "episodes": "evaluation.envs_per_task",
     "seeds": "evaluation.seeds",
+    "explore": "evaluation.explore",
 }
 """Short names of settings."""
 TYPES: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int, "output": str}
 TYPES |= {"log_rollouts": str}
 SWITCHES = {
     "--no-train-gap": "--evaluation.train-gap=false",
-    "--explore": "--evaluation.explore=true",
     "--no-explore": "--evaluation.explore=false",
 }
 """Short switches, and the settings that they stand for."""
