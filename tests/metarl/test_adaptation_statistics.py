@@ -18,6 +18,7 @@ from metarl.statistics import (
     shots_to_reach,
     steps_to_recover,
     stratified_resamples,
+    summarise,
     task_interval,
     worst_mean,
 )
@@ -85,6 +86,21 @@ def test_share_of_the_gap_to_the_oracle() -> None:
     found = share_interval(after, before, oracle, 500, rng)
     assert found.estimate == pytest.approx(0.7, abs=0.02) and 0.6 < found.low < found.high < 0.8
     assert share_interval(after, oracle, before, 50, rng) is None  # no better than before: of nothing there is no share
+    slight = before + rng.normal(0.3, 3.0, before.shape)  # better on average, by less than can be told from nothing
+    lead = task_interval(slight - before, mean, 500, rng)
+    assert lead is not None and lead.low < 0 < lead.estimate
+    assert share_interval(after, before, slight, 500, rng) is None
+
+
+def test_no_speed_is_given_of_a_gain_that_may_be_nothing() -> None:
+    """100 tasks rise by .3 in two rounds, give or take 2 each: the curve goes up, but the gain is not shown."""
+    rng = np.random.default_rng(3)
+    hard = rng.normal(0, 30, (1, 1, 100))
+    rise = np.array([0.0, 0.2, 0.3])[None, :, None]
+    flat = summarise(hard + rise + rng.normal(0, 2, (1, 3, 100)), 300, np.random.default_rng(0))
+    assert flat.gain[-1].includes(0.0) and flat.rounds_to_reach is None
+    steep = summarise(hard + 30 * rise + rng.normal(0, 2, (1, 3, 100)), 300, np.random.default_rng(0))
+    assert steep.gain[-1].low > 0 and steep.rounds_to_reach is not None and steep.rounds_to_reach.estimate == 2.0
 
 
 def test_steps_to_recover_of_a_dip() -> None:

@@ -114,6 +114,17 @@ class TestWhatIsShown:
         assert share.estimate == pytest.approx(0.57, abs=0.03) and share.low <= share.estimate <= share.high
         assert self.COMPARISON.agents[2].oracle_share is None
 
+    def test_what_is_not_shown_is_a_dash_that_is_explained_once(self):
+        """The oracle's returns do not rise; without its lead there is no share of it either."""
+        agents = list(self.COMPARISON.agents)
+        assert agents[2].result.summary.rounds_to_reach is None
+        agents[0] = replace(agents[0], oracle_share=None)
+        text = shown(replace(self.COMPARISON, agents=agents))
+        assert text.count("90 % after: — where the interval of the gain does not lie above 0") == 1
+        assert text.count("of the oracle's lead: — where the interval of the oracle's lead") == 1
+        table = text[text.index("adaptation  ") :].split("\n\n")[0].splitlines()
+        assert [line.count("—") for line in table[1:4]] == [1, 0, 1], table
+
     def test_pairs_are_compared_once(self):
         pairs = [(pair.a, pair.b, pair.interval.estimate) for pair in self.COMPARISON.improvements]
         assert len(pairs) == 3 and pairs[1][:2] == ("first", "oracle")
@@ -228,10 +239,27 @@ def test_an_agent_whose_actions_would_do_something_else_is_warned_of(runs, tmp_p
     monkeypatch.chdir(tmp_path)
     arguments = [runs["maml"], "--family", "point_goal", "family.action_scale=0.7", "--shots", 0, "--no-train-gap"]
     status, printed = evaluated(arguments, capsys)
-    assert status == 0 and "was trained with another action scale" in " ".join(printed.split()), printed
+    assert status == 0 and "trained with another action scale" in " ".join(printed.split()), printed
     [folder] = (tmp_path / "comparisons").iterdir()
     [warning] = json.loads((folder / "comparison.json").read_text())["warnings"]
     assert "train all agents with the same family.* settings" in warning
+
+
+def test_who_acts_with_noise_is_said_once_with_the_remedy(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own = [f"{runs['ppo']}:evaluation.explore={value},label={value}" for value in ("true", "false")]
+    status, printed = evaluated([runs["ppo"], *own, "--shots", 1, "--no-train-gap", "--output", "a"], capsys)
+    assert status == 0, printed
+    notes = json.loads(Path("a/comparison.json").read_text())["notes"]
+    [noise] = [note for note in notes if "noise" in note]
+    assert notes[0] == noise and "costs return: ppo, true; without it, by the mean of the policy: false." in noise
+    assert "--no-explore (evaluation.explore=false)" in noise
+    status, printed = evaluated(
+        [runs["ppo"], runs["oracle"], "--no-explore", "--no-train-gap", "--output", "b"], capsys
+    )
+    saved = json.loads(Path("b/comparison.json").read_text())
+    assert status == 0 and [agent["explore"] for agent in saved["agents"]] == [False, False]
+    assert not any("noise" in note for note in saved["notes"])
 
 
 def test_one_run_is_evaluated_in_its_own_folder(runs, tmp_path, monkeypatch, capsys):

@@ -159,7 +159,7 @@ def test_a_task_whose_simulations_are_flagged_is_counted_and_left_out() -> None:
     assert np.argwhere(np.isnan(result.returns)).tolist() == [[0, 1, 3], [1, 1, 3]]
     assert result.faults == 4  # 2 seeds x 2 envs
     assert (result.summary.tasks_counted, result.summary.tasks_left_out) == (6, 2)
-    assert "4 episodes are left out" in " ".join(result.notes)
+    assert "flagged their simulation: 4 episodes" in " ".join(result.notes)
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["returns"][0][1][3] is None
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from metarl import checkpoint, cli, contact_sheet, render, report_figures
+from metarl import agent_figures, checkpoint, cli, contact_sheet, render, report_figures
 from metarl.agents.settings import AgentSettings, MamlSettings, Rl2Settings
 from metarl.checkpoint import CheckpointStore
 from metarl.comparison import compare
@@ -31,6 +31,7 @@ from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, Train
 from metarl.envs import rendering
 from metarl.envs.settings import FamilySettings, HalfCheetahMassSettings, PointGoalSettings
 from metarl.errors import UsageError
+from metarl.report_data import Judged, Judgement, ReportedRun
 from metarl.run import start_run
 from metarl.tracking import read_metrics
 from metarl.training import train
@@ -268,9 +269,7 @@ class TestPage:
         files = [e for e in browser.named("Network.requestWillBeSent") if e["request"]["url"].startswith("file:")]
         assert [event["request"]["url"] for event in files] == [page.as_uri()]
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
-        hidden = (
-            "[...document.querySelectorAll('td, h1, h2, p, figcaption')].filter(e => !e.closest('.table, .scroll') "
-        )
+        hidden = "[...document.querySelectorAll('td, h1, h2, p, figcaption')].filter(e => !e.closest('.table') "
         hidden += "&& e.getBoundingClientRect().right > innerWidth + 1).length"
         assert browser.evaluate(hidden) == 0
         assert (
@@ -284,6 +283,8 @@ class TestPage:
             "['color', 'backgroundColor'].map(k => getComputedStyle(document.body)[k].match(/\\d+/g)[0] * 1)"
         )
         assert (ink > 200 and paper < 50) if dark else (ink < 50 and paper > 200)
+        ends = "Math.max(...[...document.querySelectorAll('img, video')].map(i => i.getBoundingClientRect().right))"
+        assert browser.evaluate(ends) <= width and browser.evaluate("document.querySelectorAll('.scroll').length") == 0
         browser.screenshot(tmp_path / "page.png")
         assert matplotlib.image.imread(tmp_path / "page.png").shape[1] == width
 
@@ -349,6 +350,37 @@ class TestPage:
         assert report["made"]["command"] and report["runs"][0]["config"]["training"]["iterations"] == 2
 
 
+def test_a_run_looks_the_same_in_every_figure():
+    """Whatever its place among the agents, and under whatever label it was compared."""
+    runs = [
+        ReportedRun(
+            name,
+            Path(name),
+            RunConfig(training=dataclasses.replace(SIZE, reveal_task=name == "o")),
+            2,
+            9,
+            {},
+            *[()] * 3,
+        )
+        for name in ("a", "o", "b")
+    ]
+
+    def agent(label: str, of: str, **overrides: Any) -> Judged:
+        data = {"overrides": overrides, "oracle": of == "o", "summary": {}}
+        return Judged(label, of or label, np.zeros((1, 2, 2)), 1, data, of)
+
+    def judged(*agents: Judged) -> Judgement:
+        return Judgement("f", "held_out", {}, [], agents, {}, {}, None, [], (), (), {}, ())
+
+    one = judged(agent("b:tuned", "b", x=1), agent("renamed", "b"), agent("a", ""), agent("o", "o"))
+    two = judged(agent("a:tuned", "a", x=1), agent("b:tuned", "b", x=1))
+    looks = report_figures.looks_of(runs, [one, two])
+    first, second = ([shown.style for shown in report_figures.shown_of(j, looks)] for j in (one, two))
+    assert first[1] == looks["b"] and first[3] == looks["o"] and second[0] == looks["a"]
+    assert first[0] == second[1]
+    assert len({style["color"] for style in (looks["a"], looks["b"], looks["o"], first[0], first[2])}) == 5
+
+
 def test_a_cell_of_a_heat_map_is_the_mean_of_its_tasks():
     x, y = np.array([0.1, 0.2, 0.9, 0.8, 0.4]), np.array([0.1, 0.2, 0.9, 0.7, 0.9])
     returns = np.array([1.0, 3.0, 10.0, 20.0, np.nan])
@@ -360,12 +392,12 @@ def test_a_cell_of_a_heat_map_is_the_mean_of_its_tasks():
 
 def test_bins_hold_equally_many_tasks_or_one_value():
     values = np.random.default_rng(0).permutation(48).astype(float)
-    groups = report_figures.bins_of(values)
+    groups = agent_figures.bins_of(values)
     assert [sorted(values[group]) for group in groups] == [list(range(i, i + 6)) for i in range(0, 48, 6)]
     legs = np.array([4.0, 3.0, 4.0, 3.0, 6.0, 4.0])
-    assert [legs[group].tolist() for group in report_figures.bins_of(legs)] == [[3, 3], [4, 4, 4], [6]]
-    assert report_figures.dependence(legs, 2 * legs) == pytest.approx(1)
-    assert report_figures.dependence(np.repeat([1.0, 2.0], 4), np.array([0.0, 1, 0, 1, 0, 1, 0, 1])) == 0
+    assert [legs[group].tolist() for group in agent_figures.bins_of(legs)] == [[3, 3], [4, 4, 4], [6]]
+    assert agent_figures.dependence(legs, 2 * legs) == pytest.approx(1)
+    assert agent_figures.dependence(np.repeat([1.0, 2.0], 4), np.array([0.0, 1, 0, 1, 0, 1, 0, 1])) == 0
 
 
 def text_of(output: Path) -> str:
@@ -387,7 +419,7 @@ def test_without_a_renderer_the_page_says_so_and_goes_on(tmp_path, monkeypatch):
 def blind(monkeypatch):
     """Without contact sheets, and with a dot for each figure: what is said counts."""
 
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise UsageError("none here")
 
     def dot(name, alt, caption, draw, height=0.0):
@@ -432,10 +464,31 @@ class TestWhatTheReaderIsTold:
         warnings = report["sections"][0]["blocks"][0]
         assert warnings["tone"] == "warning"
         said = " ".join(warnings["lines"])
-        assert "first may have memorised its training tasks: there its return is higher" in said
-        assert "+30.00 [+20.00, +40.00]" in said and "second: adaptation makes it worse" in said
+        assert said.count("makes it worse") == text_of(tmp_path / "out").count("makes it worse") == 1
+        assert "+30.00 [+20.00, +40.00]" in text_of(tmp_path / "out")
         assert "second was evaluated at iteration 1, its last checkpoint is of iteration 2" in said
         assert "observed with noise" in text_of(tmp_path / "out") and "⚑ not 0" in text_of(tmp_path / "out")
+
+    def test_runs_of_one_folder_name_are_told_apart_by_where_they_are(self, tmp_path):
+        """A copy elsewhere is another run while the compared one is where it was, and that one once it is gone."""
+        copy = shutil.copytree("runs/first", tmp_path / "elsewhere" / "first")
+        data = json.loads(Path("comparisons/both/comparison.json").read_text())
+        (tmp_path / "comparison.json").write_text(json.dumps(data))
+        arguments = (str(copy), "second", "--no-videos", "--comparison", str(tmp_path))
+        report = made(tmp_path / "there", *arguments)
+        agents = [[(a["label"], a["report_run"]) for a in j["agents"]] for j in report["evaluations"]]
+        assert agents == [[("first", None), ("second", "second")], [("first", "first")]]
+        absent = f"they are in its tables and figures alone: first ({Path('runs/first').resolve()})"
+        assert absent in text_of(tmp_path / "there")
+        data["agents"][0]["folder"] = str(tmp_path / "gone" / "first")
+        (tmp_path / "comparison.json").write_text(json.dumps(data))
+        report = made(tmp_path / "gone_then", *arguments)
+        agents = [[(a["label"], a["report_run"]) for a in j["agents"]] for j in report["evaluations"]]
+        assert agents == [[("first", "first"), ("second", "second")]]
+        data["agents"][0]["trained"]["training"]["seed"] = 9
+        (tmp_path / "comparison.json").write_text(json.dumps(data))
+        report = made(tmp_path / "other_seed", *arguments)
+        assert report["evaluations"][0]["agents"][0]["report_run"] is None
 
     def test_evaluations_on_the_same_tasks_are_side_by_side_others_are_not(self, world, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)  # no comparison is found

@@ -77,6 +77,17 @@ class TestEveryAgent:
         rollout = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=0, explore=False).trial.rollouts[0]
         torch.testing.assert_close(rollout.actions[:, :, 0], rollout.actions[:, :, 1])  # all start at the same place
 
+    def test_with_noise_or_without_every_shot_starts_alike(self, name: str):
+        env, agent = make(make_family(HalfCheetahMassSettings(horizon=4)), name)
+        silent, noisy = (
+            run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2, explore=explore).trial.rollouts
+            for explore in (False, True)
+        )
+        for ours, theirs in zip(silent, noisy, strict=True):
+            torch.testing.assert_close(ours.observations[0], theirs.observations[0], rtol=0, atol=0)
+        assert not torch.equal(silent[0].actions, noisy[0].actions)
+        assert not torch.equal(silent[0].observations[0], silent[1].observations[0])
+
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
     def test_on_cuda_it_acts_adapts_and_learns_as_on_the_cpu(self, name: str):
         family = make_family(PointGoalSettings(horizon=6))

@@ -1,0 +1,67 @@
+"""What figures of several agents share: who looks how, and ticks that can be read."""
+
+import itertools
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from metarl.agent_figures import Shown, draw_parameter, ranked
+from metarl.envs.parameters import Parameter
+from metarl.envs.registry import make_family
+from metarl.envs.settings import HalfCheetahMassSettings
+from metarl.figures import COLOURS, INK, NARROW, STYLE, styles
+from metarl.statistics import Interval
+
+
+def test_agents_are_told_apart_and_an_oracle_takes_no_agents_colour() -> None:
+    names = [(f"agent {i}", i in (1, 9)) for i in range(16)]
+    looks = styles(names)
+    assert [looks[name]["color"] for name, oracle in names if not oracle] == [*COLOURS, *COLOURS]
+    assert len({repr(look) for look in looks.values()}) == 16
+    assert {looks[name]["color"] for name, oracle in names if oracle} == {INK}
+    assert styles([*names, ("agent 3", False)]) == looks
+
+
+def agents_on(tasks: int) -> list[Shown]:
+    returns = np.random.default_rng(0).normal(size=(1, 2, tasks))
+    iqm = [Interval(0.0, -1.0, 1.0)] * 2
+    return [Shown(name, returns, iqm, 1, look) for name, look in styles([("a", False), ("b", True)]).items()]
+
+
+MASS = make_family(HalfCheetahMassSettings()).parameters[0]
+
+
+@pytest.mark.parametrize("parameter", [MASS, None])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.548152, 0.610128, 1.19093, 1.44682],  # each task has its own, two of them close
+        [1.0, 1.01, 1.0, 1.01, 1.5, 1.5],  # three values, two of them close
+        [0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0],
+        [0.7, 0.7, 0.7, 0.7000001],
+        list(np.linspace(0.5, 2.0, 40)),
+    ],
+)
+def test_ticks_do_not_run_into_each_other(values: list[float], parameter: Parameter | None) -> None:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(NARROW / 3, 2.5), layout="constrained")
+        axes = figure.subplots()
+        draw_parameter(axes, agents_on(len(values)), np.array(values), parameter, "held_out", "mass scale")
+        figure.draw_without_rendering()
+        low, high = sorted(axes.get_xlim())
+        shown = [
+            label.get_window_extent()
+            for at, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+            if low <= at <= high and label.get_text()
+        ]
+    assert shown and all(left.x1 < right.x0 for left, right in itertools.pairwise(shown))
+
+
+def test_the_parameter_that_returns_follow_comes_first() -> None:
+    rng = np.random.default_rng(0)
+    values = {"idle": rng.normal(size=40), "constant": np.ones(40), "mass": rng.normal(size=40)}
+    [agent, _] = agents_on(40)
+    moved = Shown(agent.label, values["mass"][None, None] ** 2, agent.iqm[:1], 1, agent.style)
+    assert ranked(values, [moved]) == ["mass", "idle"]
