@@ -326,6 +326,8 @@ def learning_curves(
                 ("return/before", 1.1, ":", None),
                 ("return/after", 1.6, line, run.label),
             ):
+                if key == "return/before" and not run.config.training.adaptations:
+                    continue  # it is the same
                 y = np.array([line.get(key) for line in run.metrics], dtype=np.float64)
                 x, y = _thinned(x_of(run)), _thinned(y)
                 dot: dict[str, Any] = (
@@ -333,7 +335,8 @@ def learning_curves(
                 )
                 name = label and short(label)
                 axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=name, **dot)
-        axes.plot([], [], color=QUIET, linestyle=":", label="before adaptation")
+        if any(run.config.training.adaptations for run in runs):
+            axes.plot([], [], color=QUIET, linestyle=":", label="before adaptation")
         axes.set(xlabel=f"{clock_unit} of training" if hours else f"env steps of training ({unit})")
         axes.set(ylabel="return, training tasks")
         if hours:
