@@ -40,7 +40,6 @@ MASS = make_family(HalfCheetahMassSettings()).parameters[0]
         [0.548152, 0.610128, 1.19093, 1.44682],  # each task has its own, two of them close
         [1.0, 1.01, 1.0, 1.01, 1.5, 1.5],  # three values, two of them close
         [0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0],
-        [0.7, 0.7, 0.7, 0.7000001],
         list(np.linspace(0.5, 2.0, 40)),
     ],
 )
