@@ -221,7 +221,7 @@ def _draw_sides(
 ) -> None:
     """A line a side: between two of them nothing was measured. alpha: of the intervals, 0 for none."""
     each = draws_each(values)
-    look = style | {"linewidth": 1.3 if not alpha else 1.6}
+    look: dict[str, Any] = style | {"linewidth": 1.3 if not alpha else 1.6}
     for i, groups in enumerate(sides):
         if each:
             found = [(float(values[g[0]]), Interval(*[float(returns[g[0]])] * 3)) for g in groups]

@@ -416,17 +416,17 @@ def _distribution_sections(material: Material, folder: Path) -> list[Section]:
     families: dict[str, tuple[TaskFamily, list[str]]] = {}
     for run in material.runs:
         family = make_family(run.config.family)
-        families.setdefault(_distribution(family), (family, []))[1].append(f"{run.label} was trained on it")
+        families.setdefault(_distribution(family), (family, []))[1].append(run.label)
     for judgement in material.judgements:
         family = family_of(judgement, material.runs)
         if family is not None and _distribution(family) not in families:
-            families[_distribution(family)] = (family, ["the tasks of the evaluation"])
+            families[_distribution(family)] = (family, [])
     blocks: list[Block] = []
     columns = ("parameter", "unit", "tasks", "neutral", "law")
     for i, (family, whose) in enumerate(families.values()):
         rows = [tuple(cell.replace("\n", "; ") for cell in row) for row in parameter_rows(family)]
         blocks += [
-            Text(f"{family.name} ({'; '.join(dict.fromkeys(whose))}): {family.description}"),
+            Text(f"{family.name} ({_use(whose)}): {family.description}"),
             Table(f"Parameters of {family.name}; {splits(family)}", columns, rows),
         ]
         try:
@@ -442,6 +442,13 @@ def _distribution_sections(material: Material, folder: Path) -> list[Section]:
         )
         blocks.append(Gallery([Picture(path.stem, alt, caption, path.read_bytes())]))
     return [Section("Task distribution", blocks)]
+
+
+def _use(trained: Sequence[str]) -> str:
+    """What a family is in a report. trained: labels of the runs that were trained on it."""
+    if not trained:
+        return "the tasks of the evaluation"
+    return f"{', '.join(trained)} {'were' if len(trained) > 1 else 'was'} trained on it"
 
 
 def _distribution(family: TaskFamily) -> str:
