@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from metarl.agents.agent import MetaLearner, Sb3Learner
+from metarl.agents.agent import REFUSED, MetaLearner, Sb3Learner
 from metarl.checkpoint import CheckpointStore
 from metarl.config import RunConfig, config_to_dict
 from metarl.envs.family import Task
@@ -39,6 +39,9 @@ class Counters:
     best_return: float = -math.inf
     """Highest mean return after adaptation at a checkpoint."""
 
+
+REFUSALS = 20
+"""Updates in a row that an agent refuses until the user is told."""
 
 OnIteration = Callable[[Run, dict[str, float]], bool]
 """(run, metrics of the iteration) -> whether to end the run here; may add to the metrics before they are recorded."""
@@ -68,7 +71,7 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: 
     sampler = make_sampler(run)
     with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
         with Progress(total=t.iterations, start=counters.iteration) as progress, stop_on_sigterm() as stop:
-            stopping = False
+            stopping, refused = False, 0
             while counters.iteration < t.iterations and not stopping:
                 metrics = iterate(run, sampler, counters)
                 if t.evaluate_every and counters.iteration % t.evaluate_every == 0:
@@ -76,6 +79,12 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: 
                 stopping = on_iteration is not None and on_iteration(run, metrics)
                 tracker.log(metrics)
                 progress.update(metrics)
+                refused = refused + 1 if metrics.get(f"agent/{REFUSED}") else 0
+                if refused == REFUSALS:
+                    progress.line(
+                        f"warning: the last {REFUSALS} updates were refused, as they would have made adapted policies "
+                        "worse: nothing is learned; start a new run with a smaller agent.inner_lr"
+                    )
                 stopping = stopping or stop.requested
                 if counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations or stopping:
                     best = metrics["return/after"] > counters.best_return

@@ -125,7 +125,7 @@ def test_the_file_says_what_a_robots_program_must_know(tmp_path):
     assert (about["agent"], about["family"], about["belief"]) == ("rl2", "half_cheetah_mass", "b.pt")
     moments = run.agent.network.observation_moments
     np.testing.assert_allclose(about["observation"]["mean"], moments.mean)
-    np.testing.assert_allclose(about["states"]["hidden"], belief.hidden[0, 0])
+    np.testing.assert_allclose(about["states"]["hidden"], belief.memory["hidden"][0, 0])
     assert about["versions"]["torch"] == torch.__version__ and about["versions"]["mujoco"]
     sizes = {i.name: i.shape for i in session.get_inputs()}
     scalars = {name: [1, 1] for name in ("previous_reward", "episode_start", "episode_end")}

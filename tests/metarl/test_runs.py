@@ -19,6 +19,7 @@ from metarl.agents.maml import Maml
 from metarl.checkpoint import CheckpointStore
 from metarl.config import load_config
 from metarl.tracking import read_metrics
+from metarl.training import REFUSALS
 
 TIMING = ("env_steps_per_s", "time/collect", "time/update")
 """Metrics that differ from one run to the next."""
@@ -227,6 +228,16 @@ def test_a_policy_that_is_no_longer_finite_ends_the_run_and_keeps_the_checkpoint
         assert train("--resume", run_dir, "training.iterations=9", f"training.checkpoint_every={every}") == 1
         assert f"error: {message}" in capsys.readouterr().err
         assert sorted(p.name for p in (run_dir / "checkpoints").iterdir()) == before
+
+
+def test_updates_that_are_refused_one_after_the_other_are_told_of(tmp_path, monkeypatch, capsys):
+    """Steps that are always too long, for one iteration less than it takes, and for one more."""
+    monkeypatch.chdir(tmp_path)
+    options = "--family point_goal agent.outer=promp agent.promp_lr=1e6"
+    sizes = "family.horizon=5 training.tasks=2 training.envs_per_task=2 evaluation.tasks=2"
+    for iterations, times in ((REFUSALS - 1, 0), (REFUSALS + 1, 1)):
+        assert train(*options.split(), *sizes.split(), f"training.iterations={iterations}") == 0
+        assert capsys.readouterr().out.count(f"the last {REFUSALS} updates were refused") == times
 
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(run_dir, metarl):
