@@ -8,11 +8,11 @@ import itertools
 import math
 import tempfile
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import av
 import numpy as np
@@ -41,28 +41,61 @@ BITRATE = 640_000
 """Bits per second at most: 10 s stay under 1 MB."""
 
 
+class Pose(NamedTuple):
+    """Where a robot is."""
+
+    qpos: Array
+    """[nq]."""
+    stage: int = 0
+    """How often its task has changed in the trial."""
+
+
 class RecordingEnv(BatchedEnv):
-    """A batch that keeps the positions of its first env."""
+    """A batch that keeps the poses of its first env."""
 
     def __init__(self, *arguments: Any, **keywords: Any):
         super().__init__(*arguments, **keywords)
-        self.trajectories: list[list[Array]] = []
-        """[nq] at the start and after each sound step, one list an episode."""
+        self.trajectories: list[list[Pose]] = []
+        """At the start and after each sound step, one list an episode."""
 
     def reset(
         self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
     ) -> Array:
         observations = super().reset(rngs, envs, trials)
         if envs is None or envs[0, 0]:
-            self.trajectories.append([self.batch.qpos[0].copy()])
+            self.trajectories.append([self._pose()])
         return observations
 
     def step(self, actions: Array) -> StepResult:
         running = self.active[0, 0]
         result = super().step(actions)
         if running and not result.faulted[0, 0]:
-            self.trajectories[-1].append(self.batch.qpos[0].copy())
+            self.trajectories[-1].append(self._pose())
         return result
+
+    def _pose(self) -> Pose:
+        return Pose(self.batch.qpos[0].copy(), sum(change.step <= self._clock[0] for change in self.tasks[0].changes))
+
+
+class TaskRenderer:
+    """Pictures of a task's robot, at any stage of the task."""
+
+    def __init__(self, family: TaskFamily, task: Task):
+        self.width, self.height = PANE
+        with contextlib.ExitStack() as opened:
+            stages = family.stages(task)
+            self._stages = [opened.enter_context(Renderer(family.picture(stage), *PANE)) for stage in stages]
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def frame(self, pose: Pose) -> Array:
+        """The picture [height, width, 3] uint8."""
+        return self._stages[pose.stage].frame(pose.qpos)
 
 
 @dataclass(frozen=True)
@@ -70,8 +103,8 @@ class Clip:
     """An episode to be shown."""
 
     title: str
-    qpos: Sequence[Array]
-    """[nq] at the start and after each step."""
+    poses: Sequence[Pose]
+    """At the start and after each step."""
     colour: str = INK
 
 
@@ -163,24 +196,28 @@ def render_family(
 
 def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
     """The lines over the pictures: a heading, and the task's values with their units."""
-    steps = ", ".join(str(change.step) for change in task.changes)
-    return [heading, ",  ".join(value_captions(family, task)) + (f";  changes at step {steps}" if steps else "")]
+    changes = "".join(
+        f";  from step {change.step} of the trial on {',  '.join(value_captions(family, change.values))}"
+        for change in task.changes
+    )
+    return [heading, ",  ".join(value_captions(family, task.values)) + changes]
 
 
-def value_captions(family: TaskFamily, task: Task) -> list[str]:
-    """`target velocity 1.5 m/s`, one a parameter."""
+def value_captions(family: TaskFamily, values: Mapping[str, float]) -> list[str]:
+    """`target velocity 1.5 m/s`, one a parameter that has a value here."""
     return [
-        f"{p.name.replace('_', ' ')} {_number(task.values[p.name], '.3g')}{'' if p.unit == '1' else f' {p.unit}'}"
+        f"{p.name.replace('_', ' ')} {_number(values[p.name], '.3g')}{'' if p.unit == '1' else f' {p.unit}'}"
         for p in family.parameters
+        if p.name in values
     ]
 
 
 def film(
-    renderer: Renderer, step_s: float, clips: Sequence[Clip], lines: Sequence[str], path: Path, seconds: float
+    renderer: TaskRenderer, step_s: float, clips: Sequence[Clip], lines: Sequence[str], path: Path, seconds: float
 ) -> Video:
     """Write the clips, side by side and in step, as an MP4; step_s: between their positions, s."""
     every = math.ceil(1 / step_s / MAX_FPS - 1e-9)
-    count = max(len(clip.qpos) for clip in clips)
+    count = max(len(clip.poses) for clip in clips)
     shown = min(count, 1 + math.floor(seconds / step_s + 1e-9))
     fps = Fraction(1 / (step_s * every)).limit_denominator(1000)
     data = encode(compose(renderer, clips, lines, range(0, shown, every)), fps)
@@ -192,7 +229,7 @@ def film(
     return Video(path, (shown - 1) * step_s, (count - 1) * step_s, len(data))
 
 
-def compose(renderer: Renderer, clips: Sequence[Clip], lines: Sequence[str], steps: range) -> Iterator[Array]:
+def compose(renderer: TaskRenderer, clips: Sequence[Clip], lines: Sequence[str], steps: range) -> Iterator[Array]:
     """Frames [height, width, 3] uint8, both even: captions above, a picture a clip below, which stops at its end."""
     width = renderer.width * len(clips)
     top = caption([wrapped for line in lines for wrapped in _wrap(line, width)], width)
@@ -201,9 +238,9 @@ def compose(renderer: Renderer, clips: Sequence[Clip], lines: Sequence[str], ste
     for t in steps:
         bar = np.full((BAR, width, 3), 255, dtype=np.uint8)
         for i, clip in enumerate(clips):
-            last = len(clip.qpos) - 1
+            last = len(clip.poses) - 1
             if t <= last or not panes[i].size:
-                panes[i] = renderer.frame(clip.qpos[min(t, last)])
+                panes[i] = renderer.frame(clip.poses[min(t, last)])
                 panes[i][:, renderer.width - GAP * (i + 1 < len(clips)) :] = 255
             over = round(renderer.width * min(1.0, t / max(last, 1)))
             bar[:, i * renderer.width : i * renderer.width + over] = _rgb(clip.colour if t < last else QUIET)
@@ -263,9 +300,9 @@ def usable_renderer() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def _renderer(family: TaskFamily, task: Task) -> Renderer:
+def _renderer(family: TaskFamily, task: Task) -> TaskRenderer:
     with usable_renderer():
-        return Renderer(family.picture(task), *PANE)
+        return TaskRenderer(family, task)
 
 
 def _draw(family: TaskFamily, task: Task | None, split: str, seed: int) -> tuple[Task, str]:
