@@ -12,14 +12,21 @@ import tyro
 import yaml
 
 from metarl.agents.settings import AGENT_SETTINGS
-from metarl.config import EvaluationSettings, TrackingSettings, TrainingSettings, coerce
+from metarl.config import EvaluationSettings, TrackingSettings, TrainingSettings, coerce, owners
 from metarl.envs.settings import FAMILY_SETTINGS
-from metarl.errors import UsageError, nearest
+from metarl.errors import FEW, UsageError, nearest
 
 T = TypeVar("T")
 
 OPTION = re.compile(r"(?P<dashes>--)?(?P<name>[A-Za-z][\w.-]*)(=(?P<value>.*))?", re.DOTALL)
 TRUTH = {"true": True, "false": False}
+SHORT = {
+    "split": "evaluation.split",
+    "shots": "evaluation.adaptations",
+    "episodes": "evaluation.envs_per_task",
+    "seeds": "evaluation.seeds",
+}
+"""Short names that settings have as options of `metarl evaluate`."""
 
 
 def _names(kind: Any) -> set[str]:
@@ -83,7 +90,7 @@ class Arguments:
         tokens = ["--help"] if self.help else []
         for name, values in self.options.items():
             if name not in types:
-                raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, [*plain, *types]))}")
+                raise UsageError(f"unknown option {flag(name)}{_meant(name, [*plain, *types], prog)}")
             tokens += _tokens(name, value_of(name, values, types[name]))
         config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
         return tyro.cli(type(command), default=command, prog=prog, args=tokens, config=config)
@@ -99,6 +106,15 @@ def value_of(name: str, values: list[str], annotation: Any) -> Any:
     if annotation is bool:
         return coerce(TRUTH.get(values[0].lower(), values[0]), bool, flag(name))
     return coerce(_scalar(values[0]) if annotation in (int, float) else values[0], annotation, flag(name))
+
+
+def _meant(name: str, valid: Sequence[str], prog: str) -> str:
+    """What to say after an unknown option."""
+    setting = SHORT.get(name, "")
+    if setting in valid:
+        return f"; {setting.partition('.')[0]} has it: {flag(setting)}"
+    otherwise = owners(name) or (f"; {prog} --help lists the options" if len(valid) > FEW else "")
+    return nearest(flag(setting or name), map(flag, valid), otherwise)
 
 
 def flag(name: str) -> str:
