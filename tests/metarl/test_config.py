@@ -7,6 +7,7 @@ import yaml
 
 from metarl.agents.settings import AGENT_SETTINGS
 from metarl.config import (
+    CONFIG,
     PRESETS,
     RunConfig,
     config_from_dict,

@@ -139,8 +139,8 @@ class TestRendering:
         result = evaluate_agent(run.agent, run.family, run.config.evaluation, 1)
         [(clips, lines)] = shown
         assert [clip.title.split(":")[0] for clip in clips] == [
-            "shot 0, before adaptation",
-            "shot 2, after 2 adaptations",
+            "before adaptation",
+            "after 2 adaptations, 4 episodes",
         ]
         for clip, expected in zip(clips, result.returns[0, [0, 2], 0], strict=True):
             said = re.search(r"mean of 2: (\S+)\)", clip.title).group(1).replace("−", "-")
