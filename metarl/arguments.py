@@ -85,6 +85,26 @@ class Arguments:
             taken[name] = values[0]
         return taken
 
+    @staticmethod
+    def plain(
+        tokens: Sequence[str], options: Collection[str], switches: Collection[str] = (), hidden: Collection[str] = ()
+    ) -> tuple[Arguments, dict[str, str], frozenset[str]]:
+        """Sort the tokens of a command without settings: (positionals and help, values of its options, its switches).
+
+        options: take a value each. switches: take none. hidden: options that no message names. UsageError for an
+        option that is neither, unless help is asked for.
+        """
+        names = {flag(name): name for name in switches}
+        given = Arguments.split([token for token in tokens if token not in names])
+        if given.help:
+            return given, {}, frozenset()
+        taken = given.take([*options, *hidden])
+        for name in given.options:
+            if name in switches:
+                raise UsageError(f"{flag(name)} takes no value")
+            raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, [*options, *switches]))}")
+        return given, taken, frozenset(names[token] for token in tokens if token in names)
+
     def parse(self, command: T, types: Mapping[str, Any], plain: Collection[str], prog: str) -> T:
         """The command with the options that are left put in; `types` are the settings that it has, by dotted name."""
         tokens = ["--help"] if self.help else []
