@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from metarl import cli, contact_sheet, render
+from metarl.agents.settings import PpoSettings
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.errors import RunError
 from metarl.evaluation import evaluate_agent
 from metarl.run import Run, build
 
@@ -51,6 +53,10 @@ class TestFilm:
         assert rate == 25 and len(again) == 20
         for frame, was in zip(again, frames, strict=True):
             assert frame.shape == was.shape and abs(frame.astype(int) - was).max() <= 4
+
+    def test_what_the_encoder_refuses_is_one_line(self):
+        with pytest.raises(RunError, match="no film: PyAV cannot encode it .*it needs the encoder libx264"):
+            render.encode([np.zeros((3, 5, 3), dtype=np.uint8)] * 3, Fraction(25))  # odd sizes
 
     def test_10_seconds_are_under_a_megabyte_even_of_a_wild_picture(self):
         """2 s of a texture that rolls by at the size of two robots take less than a fifth of it."""
@@ -146,6 +152,14 @@ class TestRendering:
             said = re.search(r"mean of 2: (\S+)\)", clip.title).group(1).replace("−", "-")
             assert float(said) == pytest.approx(expected, abs=0.06)
         assert lines[1] == f"mass scale {result.tasks[0][0].values['mass_scale']:.3g}"
+
+    def test_of_an_agent_that_does_not_adapt_one_episode_is_shown(self, run, monkeypatch):
+        run.config = dataclasses.replace(run.config, agent=PpoSettings(hidden_sizes=(8,)))
+        run.family, run.agent = build(run.config)
+        titles = []
+        monkeypatch.setattr(render, "film", lambda renderer, s, clips, *rest: titles.extend(c.title for c in clips))
+        render.render_run(run)
+        assert len(titles) == 1 and titles[0].startswith("one policy for all tasks:  return ")
 
     def test_a_task_of_ones_own_and_one_shot_only(self, run, tmp_path):
         task = run.family.task({"mass_scale": 1.5})
