@@ -38,7 +38,6 @@ CAPTION_LINES = 3
 LINE, BAR, GAP = 20, 4, 4
 """Pixels: height of a line of text, of the bar that shows how much of an episode is over; width between pictures."""
 DPI = 100
-BEFORE_WORDS = "before adaptation"
 BITRATE = 640_000
 """Bits per second at most: 10 s stay under 1 MB."""
 
@@ -307,7 +306,7 @@ def _shot(k: int, envs: int, adapts_by: Adaptation) -> str:
     if adapts_by == "nothing":
         return "one policy for all tasks"
     episodes = k if adapts_by == "memory" else k * envs
-    return f"after {k} adaptation{'s' * (k != 1)}, {episodes} episode{'s' * (episodes != 1)}" if k else BEFORE_WORDS
+    return f"after {episodes} episode{'s' * (episodes != 1)}" if k else "before adaptation"
 
 
 def _return(returns: Array) -> str:

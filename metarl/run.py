@@ -231,7 +231,9 @@ def finished_run(directory: Path, config: RunConfig) -> Run | None:
     config: the run's own, with what is asked for now.
     """
     paths = CheckpointStore(directory / CHECKPOINTS).paths()
-    if not paths or not any(directory.glob(f"evaluation/*_{paths[-1].stem.replace('_', '')}*.json")):
+    if not paths or int(paths[-1].stem.split("_")[1]) < config.training.iterations:
+        return None
+    if not any(directory.glob(f"evaluation/*_{paths[-1].stem.replace('_', '')}*.json")):  # it was killed before
         return None
     try:
         run = load_run(directory, paths[-1], config.training.device)

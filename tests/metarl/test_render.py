@@ -146,7 +146,7 @@ class TestRendering:
         [(clips, lines)] = shown
         assert [clip.title.split(":")[0] for clip in clips] == [
             "before adaptation",
-            "after 2 adaptations, 4 episodes",
+            "after 4 episodes",
         ]
         for clip, expected in zip(clips, result.returns[0, [0, 2], 0], strict=True):
             said = re.search(r"mean of 2: (\S+)\)", clip.title).group(1).replace("−", "-")
