@@ -301,6 +301,7 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(run_dir, monkeypatch, capsy
         )
         assert output.endswith("--resume r training.iterations=8\n")
     assert metarl.resume("r").iteration == 4
+    assert "r is finished" in capsys.readouterr().out
     assert contents(run_dir) == before
     shutil.rmtree(run_dir / "evaluation")  # it was killed before the end
     assert train("--resume", "r") == 0
