@@ -130,11 +130,13 @@ def value_of(name: str, values: list[str], annotation: Any) -> Any:
 
 def _meant(name: str, valid: Sequence[str], prog: str) -> str:
     """What to say after an unknown option."""
-    setting = SHORT.get(name, "")
-    if setting in valid:
-        return f"; {setting.partition('.')[0]} has it: {flag(setting)}"
+    setting, flags = SHORT.get(name, ""), [flag(other) for other in valid]
     otherwise = owners(name) or (f"; {prog} --help lists the options" if len(valid) > FEW else "")
-    return nearest(flag(setting or name), map(flag, valid), otherwise)
+    if setting in valid:
+        otherwise = f"; {setting.partition('.')[0]} has it: {flag(setting)}"
+    elif setting:
+        otherwise = nearest(flag(setting), flags, otherwise)
+    return nearest(flag(name), flags, otherwise)
 
 
 def flag(name: str) -> str:

@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from metarl import cli, training
+from metarl.arguments import Arguments
 from metarl.config import RunConfig, preset
 from metarl.envs.settings import FAMILY_SETTINGS
-from metarl.errors import RunError
+from metarl.errors import RunError, UsageError
 
 HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
 
@@ -146,6 +147,19 @@ def test_a_mistake_is_one_line_that_names_thing_and_remedy(line, capsys, tmp_pat
     assert message.startswith("error: ") and message.count("\n") == 1
     assert output == ""
     assert list(tmp_path.iterdir()) == []  # no half-made run is left behind
+
+
+@pytest.mark.parametrize(
+    ("types", "hint"),
+    [
+        ({"shot": int, "seed": int}, "did you mean '--shot'?"),
+        ({"adaptations": int, "seed": int}, "did you mean '--adaptations'?"),
+        ({"seed": int}, "Valid: --seed"),
+    ],
+)
+def test_the_short_names_of_evaluate_are_understood_elsewhere(types, hint):
+    with pytest.raises(UsageError, match=f"unknown option --shots; {re.escape(hint)}"):
+        Arguments.split(["--shots", "3"]).parse(cli.RenderCommand(), types, (), "metarl render")
 
 
 def test_every_family_is_described(capsys):
