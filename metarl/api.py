@@ -16,7 +16,8 @@ from metarl.config import RunConfig, preset, read_run_config
 from metarl.entries import run_dir
 from metarl.run import Run, finished_run, finished_words, start_run
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 AnyRun = Run | Path | str
 
 
@@ -73,7 +74,7 @@ def write_report(
     for what cannot be reported on, RunError if the disk refuses.
     """
     folders = [run.directory if isinstance(run, Run) else run_dir(str(run)) for run in runs]
-    for folder in folders:
-        read_run_config(folder)
-    places = [None if place is None else Path(place) for place in (comparison, output)]
-    return reports.report(folders, *places, videos, title, wandb)
+    for directory in folders:
+        read_run_config(directory)
+    compared, folder = (None if place is None else Path(place) for place in (comparison, output))
+    return reports.report(folders, compared, folder, videos, title, wandb)

@@ -76,8 +76,8 @@ def _closest(name: str, names: Sequence[str]) -> str | None:
 
 def _likeness(name: str, other: str) -> float | None:
     """In [0, 1]; None if the one is not meant by the other. A section that is left out may be any."""
-    (*asked_section, asked), (*section, leaf) = _parts(name), _parts(other)
-    of_section = difflib.SequenceMatcher(None, *asked_section, *section).ratio() if asked_section and section else 1.0
+    (asked_section, asked), (section, leaf) = _parts(name), _parts(other)
+    of_section = difflib.SequenceMatcher(None, asked_section, section).ratio() if asked_section and section else 1.0
     of_leaf = difflib.SequenceMatcher(None, asked, leaf).ratio()
     shortened = (len(asked) > 2 and leaf.startswith(asked)) or set(asked.split("_")) <= set(leaf.split("_"))
     return min(of_section, of_leaf) if of_section >= NEAR and (of_leaf >= NEAR or shortened) else None
@@ -85,15 +85,16 @@ def _likeness(name: str, other: str) -> float | None:
 
 def _places(name: str, names: Sequence[str]) -> list[str]:
     """Names of other sections that are the same but for the section."""
-    return [x for x in names if _section(x) not in ("", _section(name)) and _parts(x)[-1] == _parts(name)[-1]]
+    return [x for x in names if _section(x) not in ("", _section(name)) and _parts(x)[1] == _parts(name)[1]]
 
 
 def _section(name: str) -> str:
-    return ".".join(_parts(name)[:-1])
+    return _parts(name)[0]
 
 
-def _parts(name: str) -> list[str]:
-    """Section and name of a setting; of anything else the name alone."""
+def _parts(name: str) -> tuple[str, str]:
+    """Section and name of a setting; of anything else nothing and the name."""
     plain = name.lstrip("-").replace("-", "_").lower()
     section, _, rest = plain.partition(".")
-    return [section, rest] if rest and difflib.get_close_matches(section, SECTIONS, n=1, cutoff=NEAR) else [plain]
+    known = rest and difflib.get_close_matches(section, SECTIONS, n=1, cutoff=NEAR)
+    return (section, rest) if known else ("", plain)

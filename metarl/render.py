@@ -16,6 +16,8 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec.codec import UnknownCodecError
+from av.error import FFmpegError
 
 from metarl.agents.agent import Adaptation
 from metarl.checkpoint import write
@@ -253,7 +255,7 @@ def encodable() -> Iterator[None]:
     """Turn what the encoder fails of into RunError: it says what it needs."""
     try:
         yield
-    except (av.FFmpegError, av.codec.codec.UnknownCodecError) as error:
+    except (FFmpegError, UnknownCodecError) as error:
         raise RunError(
             f"no film: PyAV cannot encode it ({describe(error)}); it needs the encoder libx264, which the wheels of "
             f"PyAV have, and room in {tempfile.gettempdir()}"
