@@ -198,7 +198,7 @@ def _draw_effect(axes: Axes, effect: Effect, ended: Sequence[Row], dimension: Di
         linewidth=0.9 if ordered else 0,
         marker="o",
         markersize=5,
-        label=f"IQM, 95 % interval{'; without what the other factors do' if effect.others_out else ''}",
+        label=f"IQM, 95 % interval{'; without what the other factors do' if effect.others_out and not say_others else ''}",
     )
     if isinstance(dimension, Interval) and dimension.log:
         _plain_ticks(axes.xaxis)
