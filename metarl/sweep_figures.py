@@ -191,6 +191,7 @@ def _draw_effect(axes: Axes, effect: Effect, ended: Sequence[Row], dimension: Di
         at = [p for p, _ in whiskers]
         axes.vlines(at, [w.low for _, w in whiskers], [w.high for _, w in whiskers], color=AFTER, linewidth=2)
     ordered = isinstance(dimension, Interval) or all(type(v) in (int, float) for v in dimension.values)
+    without = "; without what the other factors do" if effect.others_out and not say_others else ""
     axes.plot(
         places,
         [level.value for level in effect.levels],
@@ -198,7 +199,7 @@ def _draw_effect(axes: Axes, effect: Effect, ended: Sequence[Row], dimension: Di
         linewidth=0.9 if ordered else 0,
         marker="o",
         markersize=5,
-        label=f"IQM, 95 % interval{'; without what the other factors do' if effect.others_out and not say_others else ''}",
+        label=f"IQM, 95 % interval{without}",
     )
     if isinstance(dimension, Interval) and dimension.log:
         _plain_ticks(axes.xaxis)
