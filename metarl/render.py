@@ -16,7 +16,10 @@ from typing import Any, NamedTuple, Self
 
 import av
 import numpy as np
+from av.codec.codec import UnknownCodecError
+from av.error import FFmpegError
 
+from metarl.agents.agent import Adaptation
 from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES
 from metarl.envs.batch import BatchedEnv, StepResult
@@ -137,7 +140,8 @@ def render_run(
     """Film a run's policy on one task: shot 0 beside a later one.
 
     task: None takes the first task that an evaluation with this split and seed meets, and its first episode. shot: the
-    number of adaptations before the later picture; 0 shows shot 0 alone. seconds: of an episode at most. What is None
+    number of adaptations before the later picture; 0 shows shot 0 alone, as does an agent that does not adapt.
+    seconds: of an episode at most. What is None
     is as in the run's evaluation settings. UsageError if there is no renderer.
     """
     settings, family = run.config.evaluation, run.family
@@ -147,6 +151,8 @@ def render_run(
     _check(seconds, seed)
     if shot < 0:
         raise UsageError(f"--shot is {shot}; it must be at least 0")
+    adapts = run.agent.adapts_by != "nothing"
+    shot = shot if adapts else 0
     shown, of_what = _draw(family, task, split, seed)
     if output is None:
         name = shown.id.removeprefix(f"{family.name}-") if task else f"{split}_seed{seed}"
@@ -162,7 +168,8 @@ def render_run(
         for k in [0, shot] if shot else [0]:
             returns = trial.rollouts[k].episode_returns()[0].cpu().numpy()  # [N]
             colour = AFTER if k else BEFORE
-            clips.append(Clip(f"{_shot(k)}:  {_return(returns)}", shard.trajectories[k], colour))
+            title = _shot(k, len(returns), run.agent.adapts_by)
+            clips.append(Clip(f"{title}:  {_return(returns)}", shard.trajectories[k], colour))
         heading = f"{run.directory.resolve().name}, iteration {run.iteration}"
         return film(renderer, shard.dt, clips, captions(family, shown, f"{heading}  |  {of_what}"), output, seconds)
 
@@ -268,7 +275,7 @@ def encode(frames: Iterable[Array], fps: Fraction) -> bytes:
     limits = {"maxrate": str(BITRATE), "bufsize": str(BITRATE)}
     rest = iter(frames)
     first = next(rest)
-    with tempfile.TemporaryDirectory() as folder:
+    with encodable(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "film.mp4")  # on disk: the index is moved to the file's front in a second pass
         with av.open(path, "w", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=fps, options={"crf": "22", "preset": "medium", **limits})
@@ -278,6 +285,18 @@ def encode(frames: Iterable[Array], fps: Fraction) -> bytes:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
         return path.read_bytes()
+
+
+@contextlib.contextmanager
+def encodable() -> Iterator[None]:
+    """Turn what the encoder fails of into RunError: it says what it needs."""
+    try:
+        yield
+    except (FFmpegError, UnknownCodecError) as error:
+        raise RunError(
+            f"no film: PyAV cannot encode it ({describe(error)}); it needs the encoder libx264, which the wheels of "
+            f"PyAV have, and room in {tempfile.gettempdir()}"
+        ) from error
 
 
 def poster(path: Path) -> bytes:
@@ -321,8 +340,12 @@ def _check(seconds: float, seed: int) -> None:
         raise UsageError(f"--seed is {seed}; it must be at least 0")
 
 
-def _shot(k: int) -> str:
-    return f"shot {k}, after {k} adaptation{'s' * (k != 1)}" if k else "shot 0, before adaptation"
+def _shot(k: int, envs: int, adapts_by: Adaptation) -> str:
+    """What an episode of shot k comes after; what an env remembers is of its own episodes alone."""
+    if adapts_by == "nothing":
+        return "one policy for all tasks"
+    episodes = k if adapts_by == "memory" else k * envs
+    return f"after {episodes} episode{'s' * (episodes != 1)}" if k else "before adaptation"
 
 
 def _return(returns: Array) -> str:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from metarl import cli, contact_sheet, render
+from metarl.agents.settings import PpoSettings
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.family import Change, Task
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.errors import RunError
 from metarl.evaluation import evaluate_agent
 from metarl.run import Run, build
 
@@ -52,6 +54,10 @@ class TestFilm:
         assert rate == 25 and len(again) == 20
         for frame, was in zip(again, frames, strict=True):
             assert frame.shape == was.shape and abs(frame.astype(int) - was).max() <= 4
+
+    def test_what_the_encoder_refuses_is_one_line(self):
+        with pytest.raises(RunError, match="no film: PyAV cannot encode it .*it needs the encoder libx264"):
+            render.encode([np.zeros((3, 5, 3), dtype=np.uint8)] * 3, Fraction(25))  # odd sizes
 
     def test_10_seconds_are_under_a_megabyte_even_of_a_wild_picture(self):
         """2 s of a texture that rolls by at the size of two robots take less than a fifth of it."""
@@ -157,8 +163,8 @@ class TestRendering:
         result = evaluate_agent(run.agent, run.family, run.config.evaluation, 1)
         [(clips, lines)] = shown
         assert [clip.title.split(":")[0] for clip in clips] == [
-            "shot 0, before adaptation",
-            "shot 2, after 2 adaptations",
+            "before adaptation",
+            "after 4 episodes",
         ]
         for clip, expected in zip(clips, result.returns[0, [0, 2], 0], strict=True):
             said = re.search(r"mean of 2: (\S+)\)", clip.title).group(1).replace("−", "-")
@@ -175,6 +181,14 @@ class TestRendering:
         for value, frame in ((1.0, before), (2.0, after)):
             with render.TaskRenderer(family, family.task({"mass_scale": value})) as alone:
                 np.testing.assert_array_equal(alone.frame(render.Pose(qpos)), frame)
+
+    def test_of_an_agent_that_does_not_adapt_one_episode_is_shown(self, run, monkeypatch):
+        run.config = dataclasses.replace(run.config, agent=PpoSettings(hidden_sizes=(8,)))
+        run.family, run.agent = build(run.config)
+        titles = []
+        monkeypatch.setattr(render, "film", lambda renderer, s, clips, *rest: titles.extend(c.title for c in clips))
+        render.render_run(run)
+        assert len(titles) == 1 and titles[0].startswith("one policy for all tasks:  return ")
 
     def test_a_task_of_ones_own_and_one_shot_only(self, run, tmp_path):
         task = run.family.task({"mass_scale": 1.5})
