@@ -18,6 +18,9 @@ from metarl.agents.moments import Moments
 Belief = Any
 """What an agent knows about the tasks at hand; only the agent that made it looks inside."""
 
+REFUSED = "refused"
+"""The metric, 1 or 0, of agents that do not take an update which would make the adapted policies worse."""
+
 Adaptation = Literal["policy gradient", "replay", "memory", "nothing"]
 """What an agent adapts by: a gradient from data of its own policy alone; a gradient from anybody's data; what it
 remembers, each env for itself; or it does not."""

@@ -8,6 +8,7 @@ means are summed over tasks before differentiation, so that every task's inner g
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents import baseline, numerics
-from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout, Trial
+from metarl.agents.agent import REFUSED, Adaptation, Deployable, Reading, Rollout, Trial
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.policy import Gaussian, GaussianPolicy, Layers
 from metarl.agents.settings import MamlSettings
@@ -280,6 +281,8 @@ class Maml:
                 total = (surrogate + s.promp_inner_kl * inner_kl) / num_tasks
                 gradient += torch.autograd.grad(total, theta)[0]
             norms.append(float(gradient.norm()))
+            if not math.isfinite(norms[-1]):  # too far already: likelihood ratios overflow
+                break
             self.theta.grad = gradient
             self._optimiser.step()
         group, way = self._optimiser.param_groups[0], self.theta - start
@@ -306,7 +309,7 @@ class Maml:
         theta, taken = numerics.backtracking_line_search(accept, start, step, backtracks, factor)
         if taken == backtracks:
             reached = {"loss_after": loss, "kl": 0.0}
-        return theta, {"loss_before": loss, **reached, "backtracks": float(taken)}
+        return theta, {"loss_before": loss, **reached, "backtracks": float(taken), REFUSED: float(taken == backtracks)}
 
     def promp_losses(self, theta: Tensor, batches: list[Batch]) -> tuple[Tensor, Tensor]:
         """(clipped surrogate loss of the last shot, KL(old || new) of the earlier ones), each summed over tasks."""

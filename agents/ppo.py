@@ -24,11 +24,12 @@ from torch import Tensor, nn
 
 from metarl.agents import numerics
 from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout
-from metarl.agents.moments import INPUT_CLIP
+from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.sb3 import (
     EPSILON,
     Sb3Agent,
     Standardise,
+    as_moments,
     load_moments,
     moments_state,
     require_same_shapes,
@@ -174,6 +175,11 @@ class Ppo(Sb3Agent):
         moments = own.inputs if self.settings.normalise_input else None
         module = nn.Sequential(Standardise(moments), copy.deepcopy(actor(own.policy)).cpu())
         return Deployable(module, {"observation": torch.zeros(1, self.observation_size)}, ("action",))
+
+    def belief_moments(self, belief: PpoBelief) -> Moments | None:
+        """Of the observations that the policy at a belief about one task reads by: trained from scratch, of its own."""
+        own = belief.tuned[0] if belief.tuned else self._first()
+        return as_moments(own.inputs, self.observation_size) if self.settings.normalise_input else None
 
     def belief_state(self, belief: PpoBelief) -> dict[str, Any]:
         """Policies with their optimisers and normalisers."""

@@ -1,17 +1,15 @@
-"""What recurrent agents share: trials as sequences, and the network that reads them."""
+"""What RL2 learns from and with: trials as sequences, and the network that reads them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.agents.agent import Rollout
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import discounted_returns, gae
 from metarl.agents.settings import Rl2Settings
@@ -58,21 +56,6 @@ def discounted_sums(rewards: Tensor, steps: Tensor, discount: float) -> Tensor:
     rewards, steps = (x.take_along_dim(order, dim=0) for x in (rewards * steps, steps))
     backwards = discounted_returns(rewards.flip(0), torch.zeros_like(steps), discount)
     return backwards.flip(0)[steps]
-
-
-def replay(agent: Any, belief: Any, rollout: Rollout) -> tuple[Tensor, Any]:
-    """What a recurrent agent would have done in a shot that was played elsewhere: means [T, M, N, act] and the belief.
-
-    It reads the slots as they were, with the actions that were taken.
-    """
-    means = torch.empty_like(rollout.actions)
-    for t, (observations, actions) in enumerate(zip(rollout.observations, rollout.actions, strict=True)):
-        held = belief.ended.unsqueeze(-1)
-        means[t], after = agent.act(belief, observations, None)
-        after = replace(after, previous_action=torch.where(held, belief.previous_action, actions))
-        ended = rollout.terminated[t] | rollout.truncated[t] | ~rollout.valid[t]
-        belief = agent.observe(after, rollout.rewards[t], ended)
-    return means, belief
 
 
 def head(widths: tuple[int, ...]) -> nn.Sequential:

@@ -1,46 +1,28 @@
 """RL2 (Duan 2016): a GRU that reads whole trials and learns to adapt in its hidden state, trained with PPO.
 
-The network reads one slot a step: observation, previous action, previous reward, and flags for the start and the end
-of an episode (the inputs of VariBAD, Zintgraf 2020). An episode of T steps gives T slots and one more, read in
-`adapt`, with the final observation and the last reward, so that the policy sees how the episode ended.
+What it reads and remembers is in `metarl.agents.slots`.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout, Trial
+from metarl.agents.agent import Rollout, Trial
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian_log_prob
-from metarl.agents.recurrent import Rl2Network, TrialSequence, discounted_sums, front, replay, trial_gae
+from metarl.agents.recurrent import Rl2Network, TrialSequence, discounted_sums, front, trial_gae
 from metarl.agents.settings import Rl2Settings
+from metarl.agents.slots import Memory, SlotReader, slots
 
 ADAM_EPSILON = 1e-5
 """PPO's customary value; Adam's own 1e-8 makes the first steps too long."""
-
-
-@dataclass(frozen=True)
-class Rl2Belief:
-    """What the network has read of the tasks at hand, and what its next slot needs besides the observation."""
-
-    hidden: Tensor
-    """[M, N, H], state of the GRU."""
-    previous_action: Tensor
-    """[M, N, act], zero at the start of an episode."""
-    previous_reward: Tensor
-    """[M, N], zero at the start of an episode."""
-    start: Tensor
-    """[M, N] bool, True until the episode's first action."""
-    ended: Tensor
-    """[M, N] bool, True once the episode is over."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +33,6 @@ class Targets:
     values: Tensor
     advantages: Tensor
     returns: Tensor
-
-
-def slots(observations: Tensor, actions: Tensor, rewards: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """What the network reads [..., input]: observation, previous action and reward, flags of start and end."""
-    scalars = torch.stack([rewards, start.float(), end.float()], dim=-1)
-    return torch.cat([observations, actions, scalars], dim=-1)
 
 
 Columns = TypeVar("Columns", TrialSequence, Targets)
@@ -128,10 +104,10 @@ class SlotPolicy(nn.Module):
         return self.network.means(features)[0], last[0]
 
 
-class Rl2:
+class Rl2(SlotReader):
     """RL2 behind the Agent protocol: see `metarl.agents.agent.Agent`."""
 
-    adapts_by: Adaptation = "memory"
+    memory_names = ("hidden",)
 
     def __init__(
         self,
@@ -143,7 +119,8 @@ class Rl2:
     ) -> None:
         check(settings)
         self.settings = settings
-        self.action_size = action_size
+        self.memory_size = settings.hidden_size
+        self.observation_size, self.action_size = observation_size, action_size
         self.device = device
         with torch.device("meta"):  # default initialisation would draw from the global generator
             network = Rl2Network(settings, observation_size, action_size)
@@ -153,102 +130,30 @@ class Rl2:
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.lr, eps=ADAM_EPSILON)
         self.updates = 0
 
-    def join(self, beliefs: Sequence[Rl2Belief], order: Tensor) -> Rl2Belief:
-        """One belief about all their tasks; order [M]: the place of each task in the sequence of theirs."""
-        order = order.to(self.device)
-        return Rl2Belief(**{f.name: torch.cat([getattr(b, f.name) for b in beliefs])[order] for f in fields(Rl2Belief)})
+    def read_slot(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Action means [M, N, act] and the memory after one slot [M, N, input]."""
+        hidden = memory["hidden"]
+        features, after = self.network(inputs.flatten(0, 1).unsqueeze(0), hidden.flatten(0, 1).unsqueeze(0))
+        means = self.network.means(features).view(*inputs.shape[:2], self.action_size)
+        return means, {"hidden": after.view(hidden.shape)}
 
-    def begin(self, num_tasks: int, envs_per_task: int) -> Rl2Belief:
-        """The belief of a network that has read nothing."""
-        shape = (num_tasks, envs_per_task)
-        return Rl2Belief(
-            hidden=torch.zeros(*shape, self.settings.hidden_size, device=self.device),
-            previous_action=torch.zeros(*shape, self.action_size, device=self.device),
-            previous_reward=torch.zeros(*shape, device=self.device),
-            start=torch.ones(shape, dtype=torch.bool, device=self.device),
-            ended=torch.zeros(shape, dtype=torch.bool, device=self.device),
-        )
+    def log_std(self) -> Tensor:
+        """[act], of the actions."""
+        return self.network.log_std.clamp(min=math.log(self.settings.min_std))
 
-    @torch.no_grad()
-    def act(self, belief: Rl2Belief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, Rl2Belief]:
-        """Read a slot and act; an env whose episode is over reads nothing and keeps its previous action."""
-        means, hidden = self._read(belief, observations, belief.start, torch.zeros_like(belief.ended))
-        actions = means if noise is None else means + self._log_std().exp() * noise.to(self.device)
-        held = belief.ended.unsqueeze(-1)
-        return actions, replace(
-            belief,
-            hidden=torch.where(held, belief.hidden, hidden),
-            previous_action=torch.where(held, belief.previous_action, actions),
-            start=torch.zeros_like(belief.start),
-        )
-
-    @torch.no_grad()
-    def observe(self, belief: Rl2Belief, rewards: Tensor, ended: Tensor) -> Rl2Belief:
-        """Keep the rewards [M, N] of the last action for the next slot, and which episodes are over."""
-        return replace(
-            belief,
-            previous_reward=torch.where(belief.ended, belief.previous_reward, rewards.to(self.device)),
-            ended=belief.ended | ended.to(self.device),
-        )
-
-    @torch.no_grad()
-    def adapt(self, belief: Rl2Belief, rollout: Rollout) -> Rl2Belief:
-        """Read the slot after the episode, with its last reward; the next episode starts from that hidden state."""
-        end = torch.ones_like(belief.ended)
-        _, hidden = self._read(belief, rollout.final_observations, torch.zeros_like(end), end)
-        return replace(self.begin(*belief.ended.shape), hidden=hidden)
-
-    @torch.no_grad()
-    def read(self, belief: Rl2Belief, rollout: Rollout) -> Reading:
-        """Read the slots of a shot, with the actions that were taken."""
-        rollout = rollout.to(self.device)
-        means, belief = replay(self, belief, rollout)
-        log_std = self._log_std()
-        entropies = gaussian_entropy(log_std).expand(rollout.rewards.shape)
-        return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies)
+    def slot_policy(self) -> nn.Module:
+        """On the CPU: (mean action, next hidden state) of a slot's parts and the hidden state, all [1, size]."""
+        return SlotPolicy(copy.deepcopy(self.network).cpu())
 
     def observation_moments(self) -> Moments | None:
         """Of the observations of training; None if they are read as they are."""
         return self.network.observation_moments if self.settings.normalise_input else None
-
-    def deployable(self, belief: Rl2Belief) -> Deployable:
-        """The network with its slot's parts and its hidden state as arguments."""
-        one = torch.zeros(1, 1)
-        inputs = {
-            "observation": torch.zeros(1, self.network.sizes[0]),
-            "previous_action": torch.zeros(1, self.action_size),
-            "previous_reward": one,
-            "episode_start": torch.ones(1, 1),
-            "episode_end": one,
-            "hidden": belief.hidden[0].cpu(),
-        }
-        return Deployable(SlotPolicy(copy.deepcopy(self.network).cpu()), inputs, ("action", "next_hidden"))
-
-    def belief_state(self, belief: Rl2Belief) -> dict[str, Any]:
-        """The fields of a belief."""
-        return {f.name: getattr(belief, f.name).cpu() for f in fields(Rl2Belief)}
-
-    def load_belief(self, state: dict[str, Any]) -> Rl2Belief:
-        """The belief that `belief_state` gave; raises ValueError if the shapes differ."""
-        for name, size in (("hidden", self.settings.hidden_size), ("previous_action", self.action_size)):
-            if state[name].shape[2:] != (size,):
-                raise ValueError(f"the belief's {name} has shape {tuple(state[name].shape)}, here it is [M, N, {size}]")
-        return Rl2Belief(**{f.name: state[f.name].to(self.device) for f in fields(Rl2Belief)})
-
-    def _read(self, belief: Rl2Belief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-        """Action means [M, N, act] and hidden states [M, N, H] after one slot."""
-        inputs = slots(observations.to(self.device), belief.previous_action, belief.previous_reward, start, end)
-        features, hidden = self.network(inputs.flatten(0, 1).unsqueeze(0), belief.hidden.flatten(0, 1).unsqueeze(0))
-        return self.network.means(features).view(belief.previous_action.shape), hidden.view(belief.hidden.shape)
 
     def _lr(self) -> float:
         settings = self.settings
         if settings.lr_decay_updates == 0:
             return settings.lr
         return settings.lr + (settings.lr_end - settings.lr) * min(1.0, self.updates / settings.lr_decay_updates)
-
-    def _log_std(self) -> Tensor:
-        return self.network.log_std.clamp(min=math.log(self.settings.min_std))
 
     def _sequence(self, trial: Trial) -> TrialSequence:
         """The slots of whole trials, without the envs that were flagged in any shot."""
@@ -267,7 +172,7 @@ class Rl2:
             rewards=rewards.take_along_dim(order, dim=0)[:, keep],
             steps=steps.take_along_dim(order, dim=0)[:, keep],
             ending=ending.take_along_dim(order, dim=0)[:, keep],
-            hidden=trial.beliefs[0].hidden.flatten(0, 1)[None, keep],
+            hidden=trial.beliefs[0].memory["hidden"].flatten(0, 1)[None, keep],
         )
 
     def _episode(self, rollout: Rollout) -> tuple[Tensor, ...]:
@@ -305,7 +210,7 @@ class Rl2:
         metrics = {name: sum(row[name] for row in history) / len(history) for name in history[0]}
         return metrics | {
             "trials": float(num_envs),
-            "std": self._log_std().exp().mean().item(),
+            "std": self.log_std().exp().mean().item(),
             "explained_variance": explained_variance(targets, sequence.steps),
             "lr": self.optimiser.param_groups[0]["lr"],
         }
@@ -319,7 +224,7 @@ class Rl2:
         advantages = trial_gae(rewards, values, steps, settings.discount, settings.gae_lambda)
         taken = advantages[steps]
         return Targets(
-            log_likelihoods=gaussian_log_prob(means, self._log_std(), sequence.actions),
+            log_likelihoods=gaussian_log_prob(means, self.log_std(), sequence.actions),
             values=values,
             advantages=(advantages - taken.mean()) / (taken.std(correction=0) + 1e-8),
             returns=advantages + values,
@@ -334,7 +239,7 @@ class Rl2:
         """One gradient step on a minibatch of whole trials."""
         settings, steps = self.settings, sequence.steps
         means, values = self._evaluate(sequence)
-        log_std = self._log_std()
+        log_std = self.log_std()
         log_ratio = (gaussian_log_prob(means, log_std, sequence.actions) - targets.log_likelihoods)[steps]
         ratio = log_ratio.exp()
         policy_loss = -clipped_surrogate(ratio, targets.advantages[steps], settings.clip).mean()
@@ -357,7 +262,7 @@ class Rl2:
     def _update_moments(self, sequence: TrialSequence) -> None:
         """After the update: a trial is learned from with the very inputs that it was collected with."""
         if self.settings.normalise_input:
-            observations = sequence.inputs[..., : self.network.sizes[0]]
+            observations = sequence.inputs[..., : self.observation_size]
             self.network.observation_moments.update(observations[sequence.steps])
             self.network.reward_moments.update(sequence.rewards[sequence.steps].unsqueeze(-1))
         if self.settings.normalise_reward:

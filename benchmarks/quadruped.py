@@ -23,11 +23,10 @@ import torch
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Array, Task, TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.rendering import Renderer
 from metarl.envs.settings import QuadrupedSettings
 from metarl.figures import AFTER
 from metarl.provenance import provenance
-from metarl.render import PANE, Clip, film
+from metarl.render import Clip, Pose, TaskRenderer, film
 from metarl.run import Run, load_run
 from metarl.trial import single_torch_thread, stream, streams
 
@@ -127,10 +126,10 @@ def make_film(run: Run, path: Path) -> None:
     paths, _, dt = walk(run, family, tasks)
     reached = speeds(paths, dt)
     clips = [
-        Clip(f"asked {_say(command)};  did {_say(own)}", list(paths[:, m]), AFTER)
+        Clip(f"asked {_say(command)};  did {_say(own)}", [Pose(qpos) for qpos in paths[:, m]], AFTER)
         for m, (command, own) in enumerate(zip(FILMED, reached, strict=True))
     ]
-    with Renderer(family.picture(tasks[0]), *PANE) as renderer:
+    with TaskRenderer(family, tasks[0]) as renderer:
         print(f"saved {film(renderer, dt, clips, [_heading(run)], path, 8.0)}")
 
 

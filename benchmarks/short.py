@@ -43,14 +43,23 @@ POINTS = 40
 
 
 def shortened(config: RunConfig, env_steps: int) -> RunConfig:
-    """The preset with less data an iteration, ended after so many env steps, on one thread, with a small evaluation."""
+    """The preset with less data an iteration, ended after so many env steps, on one thread, with a small evaluation.
+
+    Every iteration plays the same tasks: on fresh ones the luck of the draw hides what was learned.
+    """
     t = config.training
     if t.tasks * t.envs_per_task > MOST**2:
         t = dataclasses.replace(t, tasks=min(t.tasks, MOST), envs_per_task=min(t.envs_per_task, MOST))
     a_trial = make_family(config.family).horizon * t.tasks * t.envs_per_task * (t.adaptations + 1)
     return dataclasses.replace(
         config,
-        training=dataclasses.replace(t, iterations=max(20, env_steps // a_trial), threads=1, checkpoint_every=10**6),
+        training=dataclasses.replace(
+            t,
+            iterations=max(20, env_steps // a_trial),
+            distinct_tasks=t.tasks,
+            threads=1,
+            checkpoint_every=10**6,
+        ),
         evaluation=dataclasses.replace(config.evaluation, tasks=10, seeds=(1,), bootstrap_samples=200),
         tracking=dataclasses.replace(config.tracking, wandb="disabled"),
     )
@@ -76,6 +85,7 @@ def run_preset(preset: str, env_steps: int) -> dict[str, Any]:
     assert run.evaluation is not None
     return {
         "env_steps": run.env_steps,
+        "distinct_tasks": config.training.distinct_tasks,
         "seconds": round(time.perf_counter() - began, 1),
         "start": start,
         "end": end,

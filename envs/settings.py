@@ -113,7 +113,7 @@ class HalfCheetahDisabledJointSettings:
 
 @dataclass(frozen=True)
 class HalfCheetahBodySettings:
-    """HalfCheetah with body parts of other sizes (after gym-extensions): reward v - control cost."""
+    """HalfCheetah with body parts of other sizes, gym-extensions has .75 and 1.25: reward v - control cost."""
 
     size_range: float = 0.25
     """Radius and length of each part are U(1 - size_range, 1 + size_range) times the neutral ones."""

@@ -1,4 +1,5 @@
-"""Meta-reinforcement learning for robots. `metarl.train`, `load`, `evaluate` and `compare` are the Python API."""
+"""Meta-reinforcement learning for robots. `metarl.train`, `load`, `evaluate`, `compare` and
+`write_report` are the Python API."""
 
 from __future__ import annotations
 
@@ -9,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 from metarl.envs.gymnasium_adapter import register_families
 
 if TYPE_CHECKING:
-    from metarl.api import resume, train
-    from metarl.comparison import compare
+    from metarl.api import compare, resume, train, write_report
     from metarl.config import RunConfig, load_config, preset
     from metarl.evaluation import evaluate
     from metarl.provenance import VERSION as __version__  # noqa: N811
     from metarl.run import load_run as load
 
-__all__ = ["train", "resume", "load", "evaluate", "compare", "preset", "load_config", "RunConfig", "__version__"]
+__all__ = ["train", "resume", "load", "evaluate", "compare", "write_report"]
+__all__ += ["preset", "load_config", "RunConfig", "__version__"]
 
 _HOME = {
     "train": ("metarl.api", "train"),
     "resume": ("metarl.api", "resume"),
     "load": ("metarl.run", "load_run"),
     "evaluate": ("metarl.evaluation", "evaluate"),
-    "compare": ("metarl.comparison", "compare"),
+    "compare": ("metarl.api", "compare"),
+    "write_report": ("metarl.api", "write_report"),
     "preset": ("metarl.config", "preset"),
     "load_config": ("metarl.config", "load_config"),
     "RunConfig": ("metarl.config", "RunConfig"),

@@ -12,14 +12,21 @@ import tyro
 import yaml
 
 from metarl.agents.settings import AGENT_SETTINGS
-from metarl.config import EvaluationSettings, TrackingSettings, TrainingSettings, coerce
+from metarl.config import EvaluationSettings, TrackingSettings, TrainingSettings, coerce, owners
 from metarl.envs.settings import FAMILY_SETTINGS
-from metarl.errors import UsageError, nearest
+from metarl.errors import FEW, UsageError, nearest
 
 T = TypeVar("T")
 
 OPTION = re.compile(r"(?P<dashes>--)?(?P<name>[A-Za-z][\w.-]*)(=(?P<value>.*))?", re.DOTALL)
 TRUTH = {"true": True, "false": False}
+SHORT = {
+    "split": "evaluation.split",
+    "shots": "evaluation.adaptations",
+    "episodes": "evaluation.envs_per_task",
+    "seeds": "evaluation.seeds",
+}
+"""Short names that settings have as options of `metarl evaluate`."""
 
 
 def _names(kind: Any) -> set[str]:
@@ -78,12 +85,32 @@ class Arguments:
             taken[name] = values[0]
         return taken
 
+    @staticmethod
+    def plain(
+        tokens: Sequence[str], options: Collection[str], switches: Collection[str] = (), hidden: Collection[str] = ()
+    ) -> tuple[Arguments, dict[str, str], frozenset[str]]:
+        """Sort the tokens of a command without settings: (positionals and help, values of its options, its switches).
+
+        options: take a value each. switches: take none. hidden: options that no message names. UsageError for an
+        option that is neither, unless help is asked for.
+        """
+        names = {flag(name): name for name in switches}
+        given = Arguments.split([token for token in tokens if token not in names])
+        if given.help:
+            return given, {}, frozenset()
+        taken = given.take([*options, *hidden])
+        for name in given.options:
+            if name in switches:
+                raise UsageError(f"{flag(name)} takes no value")
+            raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, [*options, *switches]))}")
+        return given, taken, frozenset(names[token] for token in tokens if token in names)
+
     def parse(self, command: T, types: Mapping[str, Any], plain: Collection[str], prog: str) -> T:
         """The command with the options that are left put in; `types` are the settings that it has, by dotted name."""
         tokens = ["--help"] if self.help else []
         for name, values in self.options.items():
             if name not in types:
-                raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, [*plain, *types]))}")
+                raise UsageError(f"unknown option {flag(name)}{_meant(name, [*plain, *types], prog)}")
             tokens += _tokens(name, value_of(name, values, types[name]))
         config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
         return tyro.cli(type(command), default=command, prog=prog, args=tokens, config=config)
@@ -99,6 +126,17 @@ def value_of(name: str, values: list[str], annotation: Any) -> Any:
     if annotation is bool:
         return coerce(TRUTH.get(values[0].lower(), values[0]), bool, flag(name))
     return coerce(_scalar(values[0]) if annotation in (int, float) else values[0], annotation, flag(name))
+
+
+def _meant(name: str, valid: Sequence[str], prog: str) -> str:
+    """What to say after an unknown option."""
+    setting, flags = SHORT.get(name, ""), [flag(other) for other in valid]
+    otherwise = owners(name) or (f"; {prog} --help lists the options" if len(valid) > FEW else "")
+    if setting in valid:
+        otherwise = f"; {setting.partition('.')[0]} has it: {flag(setting)}"
+    elif setting:
+        otherwise = nearest(flag(setting), flags, otherwise)
+    return nearest(flag(name), flags, otherwise)
 
 
 def flag(name: str) -> str:

@@ -29,7 +29,7 @@ def save_belief(path: Path, run: Run, belief: Belief, adaptations: int, source: 
         raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
     state = run.agent.belief_state(belief)
     values = (state, run.config.agent_name, run.config.family_name, run.iteration, adaptations)
-    checkpoint.save(path, {**dict(zip(KEYS, values, strict=True)), "source": source})
+    checkpoint.save(path, {**dict(zip(KEYS, values, strict=True)), "source": source}, "--output")
 
 
 def load_belief(path: Path, run: Run) -> Belief:

@@ -53,12 +53,12 @@ def write(path: Path, data: bytes, option: str = "--runs-dir") -> None:
         ) from error
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint; RunError names the path if the disk is full or read-only."""
+def save(path: Path, state: Mapping[str, Any], option: str = "--runs-dir") -> None:
+    """Write a checkpoint; RunError names the path if the disk is full or read-only. option: see `write`."""
     # By way of memory: torch.save hides why a write to disk failed.
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "metarl": VERSION, "state": dict(state)}, buffer)
-    write(path, buffer.getvalue())
+    write(path, buffer.getvalue(), option)
 
 
 def load(path: Path) -> dict[str, Any]:

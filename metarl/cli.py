@@ -140,10 +140,13 @@ class Session:
     """What an error message can point to."""
 
     run_dir: Path | None = None
+    """Of the run that the command is about: where a traceback goes."""
+    trains: bool = False
+    """Whether the command trains the run, so that it can be gone on with."""
 
     def remedy(self) -> str:
         """How to go on, if there is something to go on from."""
-        if self.run_dir is None or not any(self.run_dir.glob("checkpoints/*.pt")):
+        if not self.trains or self.run_dir is None or not any(self.run_dir.glob("checkpoints/*.pt")):
             return ""
         return f"; go on with: metarl train --resume {self.run_dir}"
 
@@ -207,8 +210,12 @@ def train(arguments: list[str], session: Session) -> int:
     resume, runs_dir = plain.get("resume"), Path(plain.get("runs_dir", "runs"))
     if resume:
         session.run_dir = run_dir(resume, runs_dir)
+        if (finished := run.finished_run(session.run_dir, config)) is not None:
+            print(run.finished_words(finished))
+            return 0
     else:
         session.run_dir = run.start_run(config, runs_dir, plain.get("name"))
+    session.trains = True
     trained = training.train(config, session.run_dir, resume=bool(resume))
     print(f"run: {session.run_dir}")
     return 0 if trained.iteration >= config.training.iterations else SIGTERM_STATUS
@@ -275,6 +282,8 @@ def _render_run(given: Arguments, session: Session) -> int:
         loaded, task, command.split, command.seed, command.shot, output, command.seconds, config.training.threads
     )
     print(f"saved {video}")
+    if command.shot and loaded.agent.adapts_by == "nothing":
+        print(f"{directory} does not adapt, so that the film shows one episode")
     return 0
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -200,7 +200,10 @@ def load_config(path: Path) -> RunConfig:
 
     Relative paths in it are relative to its folder.
     """
-    data = read_yaml(path, "config file", "give a YAML file, or choose a preset by --agent and --family")
+    remedy = "give a YAML file, or choose a preset by --agent and --family"
+    if (path / CONFIG).is_file():
+        raise UsageError(f"{path} is the folder of a run; did you mean its configuration, {path / CONFIG}?")
+    data = read_yaml(path, "config file", remedy)
     try:
         config = config_from_dict({} if data is None else data)
     except UsageError as error:
@@ -214,6 +217,8 @@ def read_yaml(path: Path, what: str, remedy: str) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
         raise UsageError(f"no {what} {path}; {remedy}") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder, and no {what}; {remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {what} {path}: {error}") from error
     except yaml.YAMLError as error:
@@ -248,17 +253,19 @@ def config_from_dict(data: Any) -> RunConfig:
     require_mapping(data, "the config")
     for key in data:
         if key not in sections:
-            raise UsageError(f"unknown key {key!r}{nearest(str(key), sections)}")
-    built: dict[str, Any] = {}
+            raise UsageError(f"unknown key {key!r}{nearest(str(key), [*sections, *options(RunConfig())])}")
+    classes: dict[str, type] = {**_section_types(), "agent": MamlSettings, "family": HalfCheetahVelocitySettings}
     for key, value in data.items():
         require_mapping(value, key)
         if key in REGISTRIES:
             if "name" not in value:
                 raise UsageError(f"{key} has no name; add `name:` and one of {', '.join(REGISTRIES[key])}")
-            cls = settings_of(key, value["name"])
-            built[key] = read_settings(cls, {k: v for k, v in value.items() if k != "name"}, key)
-        else:
-            built[key] = read_settings(_section_types()[key], value, key)
+            classes[key] = settings_of(key, value["name"])
+    known = [f"{section}.{name}" for section, cls in classes.items() for name in typing.get_type_hints(cls)]
+    built: dict[str, Any] = {}
+    for key, value in data.items():
+        settings = {k: v for k, v in value.items() if k != "name" or key not in REGISTRIES}
+        built[key] = read_settings(classes[key], settings, key, known)
     config = RunConfig(**built)
     config.validate()
     return config
@@ -326,13 +333,28 @@ def _number(value: Any, annotation: type) -> Any:
     return value
 
 
-def read_settings(cls: type, data: Mapping[str, Any], section: str) -> Any:
-    """A settings class from values by name; UsageError for one that it does not have, or a wrong type."""
+def read_settings(cls: type, data: Mapping[str, Any], section: str, known: Collection[str] = ()) -> Any:
+    """A settings class from values by name; UsageError for one that it does not have, or a wrong type.
+
+    known: dotted names of all settings, those of other sections too, where there are others.
+    """
     hints = typing.get_type_hints(cls)
     for key in data:
         if key not in hints:
-            raise UsageError(f"unknown key '{section}.{key}'{nearest(str(key), hints)}")
+            name = f"{section}.{key}"
+            hint = nearest(name, known, owners(name)) if known else nearest(str(key), hints)
+            raise UsageError(f"unknown key {name!r}{hint}")
     return cls(**{key: coerce(value, hints[key], f"{section}.{key}") for key, value in data.items()})
+
+
+def owners(name: str) -> str:
+    """What to say of a setting, by its dotted name, that other agents or families have; nothing if none has."""
+    section, _, setting = name.partition(".")
+    having = [other for other, cls in REGISTRIES.get(section, {}).items() if setting in typing.get_type_hints(cls)]
+    if not having:
+        return ""
+    more = f" and {len(having) - 3} more" if len(having) > 3 else ""
+    return f"; it is a setting of {section} {', '.join(having[:3])}{more}"
 
 
 def _section_types() -> dict[str, type]:

@@ -158,7 +158,7 @@ def _show(axes: Axes, image: Array, colour: str) -> None:
 
 def _tile_caption(family: TaskFamily, task: Task) -> list[str]:
     """The task's values; where they are too many, those furthest from neutral within their range."""
-    texts = value_captions(family, task)
+    texts = value_captions(family, task.values)
     if len(texts) <= CAPTION_LINES:
         return texts
     furthest = sorted(range(len(texts)), key=lambda i: -_deviation(family.parameters[i], task))[: CAPTION_LINES - 1]

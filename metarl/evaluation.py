@@ -337,6 +337,11 @@ def evaluate(
     config = config_from_dict(data)
     threads = config.training.threads if threads is None else threads
     result = evaluate_agent(loaded.agent, loaded.family, config.evaluation, threads, say, log_rollouts=log_rollouts)
+    return conclude(loaded, config, result, threads)
+
+
+def conclude(loaded: Run, config: RunConfig, result: EvaluationResult, threads: int = 0) -> EvaluationResult:
+    """Say and save what an evaluation of a run, with the settings of a configuration, came to, as `evaluate` does."""
     result = replace(result, source=source_of(loaded, config))
     if config.evaluation.train_gap:
         result = replace(result, train_gap=train_gap(loaded, result, threads, say))

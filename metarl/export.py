@@ -23,7 +23,7 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Array, TaskFamily
 from metarl.errors import RunError, UsageError, describe
 from metarl.provenance import VERSION, commit
-from metarl.robot import OutOfRange
+from metarl.robot import OutOfRange, moments_at
 from metarl.run import Run
 from metarl.trial import stream, streams
 
@@ -77,7 +77,7 @@ def export_run(run: Run, path: Path, belief: Belief | None = None, source: str |
     require_packages()
     belief = run.agent.begin(1, 1) if belief is None else belief
     policy = run.agent.deployable(belief)
-    data = to_onnx(policy, run.family, describe_policy(run, policy, source))
+    data = to_onnx(policy, run.family, describe_policy(run, policy, belief, source))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRange)  # of tasks beyond training, or of a policy that is hardly trained
         steps, error = check(data, run, belief)
@@ -85,7 +85,7 @@ def export_run(run: Run, path: Path, belief: Belief | None = None, source: str |
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise RunError(f"cannot make {path.parent}: {describe(problem)}; choose another --output") from problem
-    write(path, data)
+    write(path, data, "--output")
     return Export(path, len(data), steps, error)
 
 
@@ -127,9 +127,14 @@ def to_onnx(policy: Deployable, family: TaskFamily, about: dict[str, Any]) -> by
     return model.SerializeToString()
 
 
-def describe_policy(run: Run, policy: Deployable, source: str | None) -> dict[str, Any]:
+def told(run: Run) -> list[str]:
+    """Observations of a run's policy that are the task's parameters, with their units: an oracle's."""
+    return list(run.family.observation_names[-len(run.family.parameters) :]) if run.config.training.reveal_task else []
+
+
+def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | None) -> dict[str, Any]:
     """What a robot's program has to know, as plain types."""
-    family, moments = run.family, run.agent.observation_moments()
+    family, moments = run.family, moments_at(run.agent, belief)
     known = moments is not None and float(moments.count) > 0
     named = [re.fullmatch(r"(.*?)(?: \[(.*)\])?", name, re.DOTALL) for name in family.observation_names]
     states = [name for name in policy.inputs if f"next_{name}" in policy.outputs]
@@ -149,6 +154,7 @@ def describe_policy(run: Run, policy: Deployable, source: str | None) -> dict[st
             "mean": moments.mean.tolist() if moments and known else None,
             "std": moments.std.tolist() if moments and known else None,
             "read_within": INPUT_CLIP if known else None,
+            "told": told(run),
         },
         "action": {"names": action_names(family), "scale": family.action_scale, **_bounds(family)},
         "versions": {
@@ -158,7 +164,8 @@ def describe_policy(run: Run, policy: Deployable, source: str | None) -> dict[st
         },
         "notes": {
             "observation": "as sensed, in these units; standardised inside by mean and std, where they are given, and "
-            "held within read_within standard deviations",
+            "held within read_within standard deviations; those of told are no sensor's, but the task's parameters, "
+            "which you supply",
             "action": "what the policy means; command = clip(action * scale, low, high) is MuJoCo's control signal of "
             "each motor",
             "states": "what the policy is given first; then what it returned as next_NAME. dt, s, is the control step",

@@ -8,15 +8,18 @@ import itertools
 import math
 import tempfile
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import av
 import numpy as np
+from av.codec.codec import UnknownCodecError
+from av.error import FFmpegError
 
+from metarl.agents.agent import Adaptation
 from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES
 from metarl.envs.batch import BatchedEnv, StepResult
@@ -42,28 +45,61 @@ BITRATE = 640_000
 """Bits per second at most: 10 s stay under 1 MB."""
 
 
+class Pose(NamedTuple):
+    """Where a robot is."""
+
+    qpos: Array
+    """[nq]."""
+    stage: int = 0
+    """How often its task has changed in the trial."""
+
+
 class RecordingEnv(BatchedEnv):
-    """A batch that keeps the positions of its first env."""
+    """A batch that keeps the poses of its first env."""
 
     def __init__(self, *arguments: Any, **keywords: Any):
         super().__init__(*arguments, **keywords)
-        self.trajectories: list[list[Array]] = []
-        """[nq] at the start and after each sound step, one list an episode."""
+        self.trajectories: list[list[Pose]] = []
+        """At the start and after each sound step, one list an episode."""
 
     def reset(
         self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
     ) -> Array:
         observations = super().reset(rngs, envs, trials)
         if envs is None or envs[0, 0]:
-            self.trajectories.append([self.batch.qpos[0].copy()])
+            self.trajectories.append([self._pose()])
         return observations
 
     def step(self, actions: Array) -> StepResult:
         running = self.active[0, 0]
         result = super().step(actions)
         if running and not result.faulted[0, 0]:
-            self.trajectories[-1].append(self.batch.qpos[0].copy())
+            self.trajectories[-1].append(self._pose())
         return result
+
+    def _pose(self) -> Pose:
+        return Pose(self.batch.qpos[0].copy(), sum(change.step <= self._clock[0] for change in self.tasks[0].changes))
+
+
+class TaskRenderer:
+    """Pictures of a task's robot, at any stage of the task."""
+
+    def __init__(self, family: TaskFamily, task: Task):
+        self.width, self.height = PANE
+        with contextlib.ExitStack() as opened:
+            stages = family.stages(task)
+            self._stages = [opened.enter_context(Renderer(family.picture(stage), *PANE)) for stage in stages]
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def frame(self, pose: Pose) -> Array:
+        """The picture [height, width, 3] uint8."""
+        return self._stages[pose.stage].frame(pose.qpos)
 
 
 @dataclass(frozen=True)
@@ -71,8 +107,8 @@ class Clip:
     """An episode to be shown."""
 
     title: str
-    qpos: Sequence[Array]
-    """[nq] at the start and after each step."""
+    poses: Sequence[Pose]
+    """At the start and after each step."""
     colour: str = INK
 
 
@@ -105,7 +141,8 @@ def render_run(
     """Film a run's policy on one task: shot 0 beside a later one.
 
     task: None takes the first task that an evaluation with this split and seed meets, and its first episode. shot: the
-    number of adaptations before the later picture; 0 shows shot 0 alone. seconds: of an episode at most. What is None
+    number of adaptations before the later picture; 0 shows shot 0 alone, as does an agent that does not adapt.
+    seconds: of an episode at most. What is None
     is as in the run's evaluation settings. UsageError if there is no renderer.
     """
     settings, family = run.config.evaluation, run.family
@@ -115,6 +152,8 @@ def render_run(
     _check(seconds, seed)
     if shot < 0:
         raise UsageError(f"--shot is {shot}; it must be at least 0")
+    adapts = run.agent.adapts_by != "nothing"
+    shot = shot if adapts else 0
     shown, of_what = _draw(family, task, split, seed)
     if output is None:
         name = shown.id.removeprefix(f"{family.name}-") if task else f"{split}_seed{seed}"
@@ -130,7 +169,8 @@ def render_run(
         for k in [0, shot] if shot else [0]:
             returns = trial.rollouts[k].episode_returns()[0].cpu().numpy()  # [N]
             colour = AFTER if k else BEFORE
-            clips.append(Clip(f"{_shot(k)}:  {_return(returns)}", shard.trajectories[k], colour))
+            title = _shot(k, len(returns), run.agent.adapts_by)
+            clips.append(Clip(f"{title}:  {_return(returns)}", shard.trajectories[k], colour))
         heading = f"{run.directory.resolve().name}, iteration {run.iteration}"
         return film(renderer, shard.dt, clips, captions(family, shown, f"{heading}  |  {of_what}"), output, seconds)
 
@@ -164,24 +204,28 @@ def render_family(
 
 def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
     """The lines over the pictures: a heading, and the task's values with their units."""
-    steps = ", ".join(str(change.step) for change in task.changes)
-    return [heading, ",  ".join(value_captions(family, task)) + (f";  changes at step {steps}" if steps else "")]
+    changes = "".join(
+        f";  from step {change.step} of the trial on {',  '.join(value_captions(family, change.values))}"
+        for change in task.changes
+    )
+    return [heading, ",  ".join(value_captions(family, task.values)) + changes]
 
 
-def value_captions(family: TaskFamily, task: Task) -> list[str]:
-    """`target velocity 1.5 m/s`, one a parameter."""
+def value_captions(family: TaskFamily, values: Mapping[str, float]) -> list[str]:
+    """`target velocity 1.5 m/s`, one a parameter that has a value here."""
     return [
-        f"{p.name.replace('_', ' ')} {_number(task.values[p.name], '.3g')}{'' if p.unit == '1' else f' {p.unit}'}"
+        f"{p.name.replace('_', ' ')} {_number(values[p.name], '.3g')}{'' if p.unit == '1' else f' {p.unit}'}"
         for p in family.parameters
+        if p.name in values
     ]
 
 
 def film(
-    renderer: Renderer, step_s: float, clips: Sequence[Clip], lines: Sequence[str], path: Path, seconds: float
+    renderer: TaskRenderer, step_s: float, clips: Sequence[Clip], lines: Sequence[str], path: Path, seconds: float
 ) -> Video:
     """Write the clips, side by side and in step, as an MP4; step_s: between their positions, s."""
     every = math.ceil(1 / step_s / MAX_FPS - 1e-9)
-    count = max(len(clip.qpos) for clip in clips)
+    count = max(len(clip.poses) for clip in clips)
     shown = min(count, 1 + math.floor(seconds / step_s + 1e-9))
     fps = Fraction(1 / (step_s * every)).limit_denominator(1000)
     data = encode(compose(renderer, clips, lines, range(0, shown, every)), fps)
@@ -193,7 +237,7 @@ def film(
     return Video(path, (shown - 1) * step_s, (count - 1) * step_s, len(data))
 
 
-def compose(renderer: Renderer, clips: Sequence[Clip], lines: Sequence[str], steps: range) -> Iterator[Array]:
+def compose(renderer: TaskRenderer, clips: Sequence[Clip], lines: Sequence[str], steps: range) -> Iterator[Array]:
     """Frames [height, width, 3] uint8, both even: captions above, a picture a clip below, which stops at its end."""
     width = renderer.width * len(clips)
     top = caption([wrapped for line in lines for wrapped in _wrap(line, width)], width)
@@ -202,9 +246,9 @@ def compose(renderer: Renderer, clips: Sequence[Clip], lines: Sequence[str], ste
     for t in steps:
         bar = np.full((BAR, width, 3), 255, dtype=np.uint8)
         for i, clip in enumerate(clips):
-            last = len(clip.qpos) - 1
+            last = len(clip.poses) - 1
             if t <= last or not panes[i].size:
-                panes[i] = renderer.frame(clip.qpos[min(t, last)])
+                panes[i] = renderer.frame(clip.poses[min(t, last)])
                 panes[i][:, renderer.width - GAP * (i + 1 < len(clips)) :] = 255
             over = round(renderer.width * min(1.0, t / max(last, 1)))
             bar[:, i * renderer.width : i * renderer.width + over] = _rgb(clip.colour if t < last else QUIET)
@@ -232,7 +276,7 @@ def encode(frames: Iterable[Array], fps: Fraction) -> bytes:
     limits = {"maxrate": str(BITRATE), "bufsize": str(BITRATE)}
     rest = iter(frames)
     first = next(rest)
-    with tempfile.TemporaryDirectory() as folder:
+    with encodable(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "film.mp4")  # on disk: the index is moved to the file's front in a second pass
         with av.open(path, "w", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=fps, options={"crf": "22", "preset": "medium", **limits})
@@ -242,6 +286,18 @@ def encode(frames: Iterable[Array], fps: Fraction) -> bytes:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
         return path.read_bytes()
+
+
+@contextlib.contextmanager
+def encodable() -> Iterator[None]:
+    """Turn what the encoder fails of into RunError: it says what it needs."""
+    try:
+        yield
+    except (FFmpegError, UnknownCodecError) as error:
+        raise RunError(
+            f"no film: PyAV cannot encode it ({describe(error)}); it needs the encoder libx264, which the wheels of "
+            f"PyAV have, and room in {tempfile.gettempdir()}"
+        ) from error
 
 
 def poster(path: Path) -> bytes:
@@ -264,9 +320,9 @@ def usable_renderer() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def _renderer(family: TaskFamily, task: Task) -> Renderer:
+def _renderer(family: TaskFamily, task: Task) -> TaskRenderer:
     with usable_renderer():
-        return Renderer(family.picture(task), *PANE)
+        return TaskRenderer(family, task)
 
 
 def _draw(family: TaskFamily, task: Task | None, split: str, seed: int) -> tuple[Task, str]:
@@ -285,8 +341,12 @@ def _check(seconds: float, seed: int) -> None:
         raise UsageError(f"--seed is {seed}; it must be at least 0")
 
 
-def _shot(k: int) -> str:
-    return f"shot {k}, after {number_of(k, 'adaptation')}" if k else "shot 0, before adaptation"
+def _shot(k: int, envs: int, adapts_by: Adaptation) -> str:
+    """What an episode of shot k comes after; what an env remembers is of its own episodes alone."""
+    if adapts_by == "nothing":
+        return "one policy for all tasks"
+    episodes = k if adapts_by == "memory" else k * envs
+    return f"after {number_of(episodes, 'episode')}" if k else "before adaptation"
 
 
 def _return(returns: Array) -> str:

@@ -387,7 +387,7 @@ def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]
         if video is None or video.size > FILM_BYTES:
             blocks.append(Remarks([f"the film of {run.label} is larger than 1 MB, and is only in {path}"]))
             continue
-        values = ", ".join(render.value_captions(family, task))
+        values = ", ".join(render.value_captions(family, task.values))
         cut = f" The first {video.seconds:.0f} s of an episode." if video.seconds < video.episode_s else ""
         shown = (
             f"left before adaptation, right after {number_of(rounds, 'round')} of it"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from enum import Enum
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from metarl.agents.agent import Agent, Belief, Rollout
-from metarl.agents.moments import INPUT_CLIP
+from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.envs.family import Array, TaskFamily
 
 Explore = Literal["adapting", "always", "never"]
@@ -28,6 +28,20 @@ class _Next(Enum):
     ACT = "act(observation)"
     OBSERVE = "observe(reward, terminated, truncated)"
     END = "end_episode(observation)"
+
+
+@runtime_checkable
+class OwnMoments(Protocol):
+    """An agent whose policy reads by the moments of its belief, not of training, where it learns from scratch."""
+
+    def belief_moments(self, belief: Belief) -> Moments | None:
+        """As `Agent.observation_moments`, at a belief about one task."""
+        ...
+
+
+def moments_at(agent: Agent, belief: Belief) -> Moments | None:
+    """Of the observations that the policy at a belief about one task has learned from; None if none are kept."""
+    return agent.belief_moments(belief) if isinstance(agent, OwnMoments) else agent.observation_moments()
 
 
 class RobotInterface:
@@ -93,11 +107,7 @@ class RobotInterface:
         self._terminated, self._truncated, self._valid = (np.zeros((steps, 1, n), dtype=bool) for _ in range(3))
         self._final = np.zeros((1, n, family.observation_size), dtype=np.float32)
         self._seen = np.zeros(family.observation_size, dtype=np.float32)  # last observation
-        self._mean = np.zeros(family.observation_size, dtype=np.float32)
-        self._std = np.full(family.observation_size, np.inf, dtype=np.float32)
-        moments = agent.observation_moments()
-        if moments is not None and float(moments.count) > 0:
-            self._mean, self._std = moments.mean.cpu().numpy(), moments.std.cpu().numpy()
+        self._know_range()
         self._warned = np.zeros(family.observation_size, dtype=bool)
         with torch.no_grad():  # the first call of everything is slow
             action, after = agent.act(self._belief, torch.zeros(1, 1, family.observation_size), torch.zeros(1, 1, act))
@@ -198,9 +208,18 @@ class RobotInterface:
         kept = (self._observations, self._actions, self._rewards, self._terminated, self._truncated, self._valid)
         rollout = Rollout(*(torch.from_numpy(x.copy()) for x in (*kept, self._final)))
         self.shot_belief = self._agent.adapt(self._belief, rollout)
+        self._know_range()
         self.adapted += 1
         for buffer in kept:
             buffer[:] = 0
+
+    def _know_range(self) -> None:
+        """What observations are expected to be: anything, as long as the policy has learned from none."""
+        size = self.family.observation_size
+        self._mean, self._std = np.zeros(size, dtype=np.float32), np.full(size, np.inf, dtype=np.float32)
+        moments = moments_at(self._agent, self.shot_belief)
+        if moments is not None and float(moments.count) >= 1:
+            self._mean, self._std = moments.mean.cpu().numpy(), moments.std.cpu().numpy()
 
     def _draw(self, step: int, episode: int) -> torch.Tensor | None:
         """Noise [1, 1, act] of a step, or None; a shot's is drawn as evaluation draws it, at its first step."""
@@ -249,8 +268,8 @@ class RobotInterface:
         for i in np.flatnonzero(far):
             warnings.warn(
                 f"observation {i}, {self.family.observation_names[i]!r}, is {seen[i]:.4g}, "
-                f"{abs(seen[i] - self._mean[i]) / self._std[i]:.0f} standard deviations from what training saw "
-                f"({self._mean[i]:.4g} +- {self._std[i]:.2g}); look at the sensor, its unit and its sign. This "
+                f"{abs(seen[i] - self._mean[i]) / self._std[i]:.0f} standard deviations from what the policy learned "
+                f"from ({self._mean[i]:.4g} +- {self._std[i]:.2g}); look at the sensor, its unit and its sign. This "
                 "is said once a channel",
                 OutOfRange,
                 stacklevel=4,

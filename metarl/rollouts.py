@@ -90,8 +90,8 @@ def save_episode(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make {path.parent}: {describe(error)}") from error
-    write(path, buffer.getvalue())
+        raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --log-rollouts") from error
+    write(path, buffer.getvalue(), "--log-rollouts")
 
 
 def save_trial(folder: Path, agent: Agent, family: TaskFamily, trial: Trial, tasks: Sequence[Task], seed: int) -> None:

@@ -18,6 +18,7 @@ from metarl.agents.registry import make_agent
 from metarl.beliefs import load_belief
 from metarl.checkpoint import CheckpointError, CheckpointStore, write
 from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
+from metarl.entries import run_dir
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import keep_files, make_family
@@ -65,13 +66,14 @@ class Run:
         """The policy for a robot on one task: `act`, `observe`, `end_episode`.
 
         belief: what is known of the task, or the file that `metarl adapt` made; None: nothing. adaptations: that are to
-        come; None: those of the run's evaluation, or none where a belief is given. episodes_per_shot: None: those of
-        evaluation, 1 for an agent that adapts by memory. explore: None: `adapting`, or `never` if evaluation does not
-        explore and the agent does not adapt by its noise. rng: of the noise. UsageError if the file cannot be used.
+        come; None: those of the run's evaluation, or none where a belief is given or the agent does not adapt.
+        episodes_per_shot: None: those of evaluation, 1 for an agent that adapts by memory. explore: None: `adapting`,
+        or `never` if evaluation does not explore and the agent does not adapt by its noise. rng: of the noise.
+        UsageError if the file cannot be used.
         """
         settings = self.config.evaluation
         if adaptations is None:
-            adaptations = settings.adaptations if belief is None else 0
+            adaptations = settings.adaptations if belief is None and self.agent.adapts_by != "nothing" else 0
         if episodes_per_shot is None:
             episodes_per_shot = 1 if self.agent.adapts_by == "memory" else settings.envs_per_task
         if explore is None:
@@ -126,6 +128,15 @@ def distinct_tasks(run: Run) -> list[Task]:
     return run.family.sample(t.distinct_tasks, stream(t.seed, "tasks/distinct"), "train")
 
 
+def require_name(name: str) -> None:
+    """UsageError unless a run's name is that of one folder: it is what the run is found by."""
+    if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
+        raise UsageError(
+            f"--name is {name!r}; give one folder's name, without a slash, and the folder that it is to be in by "
+            "--runs-dir"
+        )
+
+
 def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
     """Make the folder of a new run; without a name it is called by agent, family, seed and time."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -151,6 +162,8 @@ def start_run(config: RunConfig, runs_dir: Path, name: str | None = None) -> Pat
     Files that the family is made of, such as your robot, are copied: the run goes on and is evaluated as it began,
     whatever becomes of them, and wherever the folder is moved.
     """
+    if name is not None:
+        require_name(name)
     family, _ = build(config)
     make_curriculum(config, family)
     directory = new_run_dir(config, runs_dir, name)
@@ -192,16 +205,17 @@ def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any
 
 
 def load_run(
-    directory: Path,
+    directory: Path | str,
     checkpoint: str | Path = "last",
     device: str | None = None,
     agent_settings: Mapping[str, Any] | None = None,
 ) -> Run:
     """A run as it was at a checkpoint: `last`, `best` or a file.
 
+    directory: the run's folder, or its bare name where it is in `runs/`; UsageError names the nearest if there is none.
     device: other than the run's own. agent_settings: of the agent, other than the run's own.
     """
-    directory = Path(directory)
+    directory = run_dir(str(directory))
     config = read_run_config(directory)
     if agent_settings:
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, **agent_settings))
@@ -209,3 +223,28 @@ def load_run(
     family, agent = build(config, device)
     restore(agent, config, path, state)
     return Run(directory, config, family, agent, int(state["iteration"]), int(state["env_steps"]))
+
+
+def finished_run(directory: Path, config: RunConfig) -> Run | None:
+    """The run if there is nothing left to train and it was evaluated as it is; None if it is to be gone on with.
+
+    config: the run's own, with what is asked for now.
+    """
+    paths = CheckpointStore(directory / CHECKPOINTS).paths()
+    if not paths or int(paths[-1].stem.split("_")[1]) < config.training.iterations:
+        return None
+    if not any(directory.glob(f"evaluation/*_{paths[-1].stem.replace('_', '')}*.json")):  # it was killed before
+        return None
+    try:
+        run = load_run(directory, paths[-1], config.training.device)
+    except CheckpointError:  # training says what is wrong with it, and may have an older one
+        return None
+    return run if run.iteration >= config.training.iterations else None
+
+
+def finished_words(run: Run) -> str:
+    """That a run is finished, and how to go on."""
+    return (
+        f"{run.directory} is finished, at iteration {run.iteration}, and is left as it is; train it further by: metarl "
+        f"train --resume {run.directory} training.iterations={2 * run.iteration}"
+    )

@@ -395,7 +395,10 @@ class Worker:
                 # A SIGTERM that training saw first is for the whole worker.
                 self.stop.requested |= not (watch.pruned or claim.lost())
                 return Attempt(run, None, watch.pruned)
-            result = watch.last or self.stick.judge(run.agent, run.family, config.evaluation, config.training.threads)
+            result = watch.last
+            if result is None and self.stick.agrees(config.evaluation):  # trained before, by a process that died
+                result = run.evaluation
+            result = result or self.stick.judge(run.agent, run.family, config.evaluation, config.training.threads)
         return Attempt(run, result, pruned=False)
 
     def _threads(self, config: RunConfig) -> RunConfig:
@@ -434,6 +437,8 @@ class Watch:
             result = self.stick.judge(run.agent, run.family, config.evaluation, config.training.threads)
             metrics[OBJECTIVE] = self.stick.value(result)
             self.last = result if ended else None
+            if ended and self.stick.agrees(config.evaluation):
+                run.evaluation = result
         if look and self.trial is not None:
             by_training = metrics["return/after" if self.stick.measure == "return" else "gain"]
             value = metrics.get(OBJECTIVE, by_training)

@@ -137,8 +137,12 @@ def effects(
     measure: str,
     title: str,
     path: Path,
+    say_others: bool = False,
 ) -> None:
-    """The objective by each factor: every trial, and the IQM of each level with its interval."""
+    """The objective by each factor: every trial, and the IQM of each level with its interval.
+
+    say_others: at each factor, whether the others are taken out; otherwise the title says so.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -149,7 +153,7 @@ def effects(
         figure = Figure(figsize=(NARROW if count == 1 else WIDTH, 0.7 + 2.7 * lines), layout="constrained")
         panels = figure.subplots(lines, columns, sharey=True, squeeze=False).reshape(-1)
         for panel, effect in zip(panels, found, strict=False):
-            _draw_effect(panel, effect, ended, dimensions[effect.name])
+            _draw_effect(panel, effect, ended, dimensions[effect.name], say_others)
         for panel in panels[count:]:
             panel.set_visible(False)
         for panel in panels[::columns]:
@@ -160,7 +164,7 @@ def effects(
         save(figure, path)
 
 
-def _draw_effect(axes: Axes, effect: Effect, ended: Sequence[Row], dimension: Dimension) -> None:
+def _draw_effect(axes: Axes, effect: Effect, ended: Sequence[Row], dimension: Dimension, say_others: bool) -> None:
     objective = np.array([row.objective for row in ended], dtype=float)
     if isinstance(dimension, Interval):
         x = np.array([row.params[effect.name] for row in ended], dtype=float)
@@ -181,12 +185,13 @@ def _draw_effect(axes: Axes, effect: Effect, ended: Sequence[Row], dimension: Di
         axes.set_xticks(places, names)
         axes.set_xlim(-0.5, len(places) - 0.5)
     beside = 0.0 if isinstance(dimension, Interval) else 0.12  # so that the whiskers do not hide them
-    axes.scatter(x - beside, objective, s=14, color=QUIET, linewidths=0, label="one trial")
+    axes.scatter(x - beside, objective, s=14, color=QUIET, linewidths=0, label="one trial, as it is")
     whiskers = [(p, level.iqm) for p, level in zip(places, effect.levels, strict=True) if level.iqm is not None]
     if whiskers:
         at = [p for p, _ in whiskers]
         axes.vlines(at, [w.low for _, w in whiskers], [w.high for _, w in whiskers], color=AFTER, linewidth=2)
     ordered = isinstance(dimension, Interval) or all(type(v) in (int, float) for v in dimension.values)
+    without = "; without what the other factors do" if effect.others_out and not say_others else ""
     axes.plot(
         places,
         [level.value for level in effect.levels],
@@ -194,12 +199,13 @@ def _draw_effect(axes: Axes, effect: Effect, ended: Sequence[Row], dimension: Di
         linewidth=0.9 if ordered else 0,
         marker="o",
         markersize=5,
-        label="IQM, 95 % interval; in a whole grid, without what the other factors do",
+        label=f"IQM, 95 % interval{without}",
     )
     if isinstance(dimension, Interval) and dimension.log:
         _plain_ticks(axes.xaxis)
     facts = [f"rank correlation {effect.spearman.estimate:+.2f}"] if effect.spearman else []
     facts += [f"importance {effect.importance:.2f}"] if effect.importance is not None else []
+    facts += [effect.others] if say_others and effect.others else []
     axes.set_xlabel("\n".join([effect.name, *facts]))
 
 

@@ -76,7 +76,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a factor does to the objective, whatever the others are; in a whole grid their own effects are taken out."""
+    """What a factor does to the objective, whatever the others are."""
 
     name: str
     levels: list[Level]
@@ -84,6 +84,13 @@ class Effect:
     """Rank correlation of the factor with the objective, over trials; None where it has no order, or is too short."""
     importance: float | None
     """Share of the variation of the objective among the better trials (PED-ANOVA); None where it cannot be told."""
+    others_out: bool | None
+    """Whether what the other factors do is taken out of the levels, as in a whole grid; None where there are none."""
+
+    @property
+    def others(self) -> str:
+        """What is to be known of the other factors."""
+        return {True: "other factors taken out", False: "other factors vary too", None: ""}[self.others_out]
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,9 @@ def conclude(study: Study, stick: Yardstick, say: Callable[[str], None] = print,
     figures = {"effects": study.folder / "effects.png"}
     measure = "gain" if stick.measure == "gain" else "return"
     title = f"{study.folder.resolve().name}: {measure} after adaptation by factor, {len(ended)} trials"
-    sweep_figures.effects(effects, ended, study.sweep.dimensions, measure, title, figures["effects"])
+    alike = len({effect.others for effect in effects}) == 1 and effects[0].others
+    title += f"; {effects[0].others}" if alike else ""
+    sweep_figures.effects(effects, ended, study.sweep.dimensions, measure, title, figures["effects"], not alike)
     maps, drawn = _maps(study, stick, ended, best, say, threads)
     curves = _generalisation(study, stick, ended, best, maps)
     if curves:
@@ -183,7 +192,8 @@ def summary(ended: Sequence[Row], table: Sequence[Row], effects: Sequence[Effect
             for level in effect.levels
         )
         share = f"  importance {effect.importance:.2f}" if effect.importance is not None else ""
-        lines.append(f"{effect.name}:  {levels}{share}")
+        others = f"  ({effect.others})" if effect.others else ""
+        lines.append(f"{effect.name}:  {levels}{share}{others}")
     return lines
 
 
@@ -210,10 +220,12 @@ def effect_of(name: str, ended: Sequence[Row], study: Study) -> Effect:
     rng = stream(study.sweep.seed, "sweep/bootstrap")
     ordered = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     levels = []
+    others_out = False if len(study.sweep.dimensions) > 1 else None
     if isinstance(dimension, Levels):
-        alone = without_others(name, ended, objective)
+        alone = without_others(name, ended, objective) if others_out is False else None
+        others_out = True if alone is not None else others_out
         for value in dimension.values:
-            chosen = alone[[v == value for v in values]]
+            chosen = (objective if alone is None else alone)[[v == value for v in values]]
             if len(chosen):
                 levels.append(_level(_name(value), chosen, rng))
     else:
@@ -226,11 +238,11 @@ def effect_of(name: str, ended: Sequence[Row], study: Study) -> Effect:
     rho = None
     if ordered and len(set(values)) > 1 and len(values) > 3:
         rho = spearman(np.array(values, dtype=float), objective, rng)
-    return Effect(name, levels, rho, None)
+    return Effect(name, levels, rho, None, others_out)
 
 
-def without_others(name: str, ended: Sequence[Row], objective: Array) -> Array:
-    """The objective [n] without what the other factors do to it, where the trials are whole blocks of a grid.
+def without_others(name: str, ended: Sequence[Row], objective: Array) -> Array | None:
+    """The objective [n] without what the other factors do to it; None unless the trials are whole blocks of a grid.
 
     A block is the trials that are alike but for this factor:  y - mean(y of its block) + mean(y)  (Cousineau 2005),
     spread about the mean of its level by sqrt(M / (M - 1)) for M levels (Morey 2008): the block's mean is of M values.
@@ -241,7 +253,7 @@ def without_others(name: str, ended: Sequence[Row], objective: Array) -> Array:
         blocks.setdefault(json.dumps(others, sort_keys=True), []).append(i)
     held = {json.dumps(sorted(str(ended[i].params[name]) for i in block)) for block in blocks.values()}
     if len(held) > 1 or len(blocks) == len(ended):
-        return objective
+        return None
     result = objective.copy()
     for block in blocks.values():
         result[block] += objective.mean() - objective[block].mean()

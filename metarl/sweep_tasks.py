@@ -41,6 +41,10 @@ class Yardstick:
     varied: tuple[str, ...]
     """Task parameters whose training distribution varies in the sweep."""
 
+    def agrees(self, settings: EvaluationSettings) -> bool:
+        """Whether these settings of a trial's evaluation ask for the same tasks, so that one evaluation serves both."""
+        return self.split == settings.split
+
     def judge(self, agent: Agent, family: TaskFamily, settings: EvaluationSettings, threads: int) -> EvaluationResult:
         """The agent on these tasks. family, settings: the trial's own, of which all but the tasks is kept."""
         if self.split == "wide":

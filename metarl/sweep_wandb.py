@@ -50,4 +50,4 @@ def write_sweep(sweep: Sweep, path: Path) -> None:
     """Write the W&B sweep file."""
     if path.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--wandb-file is {str(path)!r}; name a file that ends with .yaml")
-    write(path, yaml.safe_dump(sweep_config(sweep), sort_keys=False).encode())
+    write(path, yaml.safe_dump(sweep_config(sweep), sort_keys=False).encode(), "--wandb-file")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from metarl.agents.agent import MetaLearner, Sb3Learner
+from metarl.agents.agent import REFUSED, MetaLearner, Sb3Learner
 from metarl.checkpoint import CheckpointStore
 from metarl.config import RunConfig, config_to_dict
 from metarl.envs.family import Task
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError
-from metarl.evaluation import evaluate, evaluate_agent
+from metarl.evaluation import conclude, evaluate, evaluate_agent
 from metarl.interrupt import stop_on_sigterm
 from metarl.outcomes import mean_of_sound
 from metarl.progress import Progress
@@ -40,8 +40,12 @@ class Counters:
     """Highest mean return after adaptation at a checkpoint."""
 
 
+REFUSALS = 20
+"""Updates in a row that an agent refuses until the user is told."""
+
 OnIteration = Callable[[Run, dict[str, float]], bool]
-"""(run, metrics of the iteration) -> whether to end the run here; may add to the metrics before they are recorded."""
+"""(run, metrics of the iteration) -> whether to end the run here; may add to the metrics before they are recorded, and
+set `run.evaluation` after the last iteration, where it has evaluated the run as its settings say."""
 
 
 def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: OnIteration | None = None) -> Run:
@@ -68,7 +72,7 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: 
     sampler = make_sampler(run)
     with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
         with Progress(total=t.iterations, start=counters.iteration) as progress, stop_on_sigterm() as stop:
-            stopping = False
+            stopping, refused = False, 0
             while counters.iteration < t.iterations and not stopping:
                 metrics = iterate(run, sampler, counters)
                 if t.evaluate_every and counters.iteration % t.evaluate_every == 0:
@@ -76,6 +80,12 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: 
                 stopping = on_iteration is not None and on_iteration(run, metrics)
                 tracker.log(metrics)
                 progress.update(metrics)
+                refused = refused + 1 if metrics.get(f"agent/{REFUSED}") else 0
+                if refused == REFUSALS:
+                    progress.line(
+                        f"warning: the last {REFUSALS} updates were refused, as they would have made adapted policies "
+                        "worse: nothing is learned; start a new run with a smaller agent.inner_lr"
+                    )
                 stopping = stopping or stop.requested
                 if counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations or stopping:
                     best = metrics["return/after"] > counters.best_return
@@ -86,8 +96,13 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: 
                     store.save({**state, "config": config_to_dict(config)}, counters.iteration, best=best)
             if stopping and stop.requested:
                 progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run_dir}")
+        found, run.evaluation = run.evaluation, None
         if counters.iteration >= t.iterations and not stopping:
-            run.evaluation = evaluate(run, train_gap=False)
+            if found is None:
+                run.evaluation = evaluate(run, train_gap=False)
+            else:
+                settings = replace(config.evaluation, train_gap=False)
+                run.evaluation = conclude(run, replace(config, evaluation=settings), found, t.threads)
             figures = {f"evaluation/{name}": path for name, path in run.evaluation.figures.items()}
             tracker.conclude({"env_steps": counters.env_steps, **run.evaluation.scalars}, figures)
     return run

@@ -118,12 +118,14 @@ class Scene:
         shot = f", episode {self.episodes % robot.episodes_per_shot + 1} of {robot.episodes_per_shot}"
         outside = [p.name for p in self.run.family.parameters if not _trained(p, self.task.values[p.name])]
         return {
-            "adaptations": f"{robot.adapted} of {robot.adaptations}{shot if robot.learning else ''}",
+            "adaptations": f"{robot.adapted} of {robot.adaptations}{shot if robot.learning else ''}"
+            if robot.adaptations
+            else f"none{', the agent does not adapt' if self.run.agent.adapts_by == 'nothing' else ''}",
             "return": f"{self._return:.1f} after {self._steps * self.dt:.1f} s",
             "last return": "" if np.isnan(self.last_return) else f"{self.last_return:.1f}",
             **({"beyond training": ", ".join(outside)} if outside else {}),
             "task": "sliders under Control, at the right",
-            "Enter": "adapt now",
+            **({"Enter": "adapt now"} if robot.adaptations else {}),
             "Home": "begin anew",
             "Space": "pause",
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,6 +58,13 @@ def run(arguments: list[str], session: Session) -> int:
     name = Path(command.belief).stem if command.belief else "policy"
     output = Path(command.output) if command.output else directory / f"{name}.onnx"
     written = export.export_run(loaded, output, belief, command.belief or None)
+    if told := export.told(loaded):
+        print(
+            f"warning: {directory} is an oracle (training.reveal_task): the last {len(told)} of its "
+            f"{loaded.family.observation_size} observations are the task's parameters, which the robot has to supply: "
+            f"{', '.join(told)}",
+            file=sys.stderr,
+        )
     print(
         f"saved {written.path} ({written.size / 1000:.0f} KB); over {written.steps} recorded observations ONNX Runtime "
         f"gives torch's actions to {written.error:.1g}"

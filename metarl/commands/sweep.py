@@ -34,23 +34,20 @@ machine with the same folder, joins it or goes on with it; Ctrl-C stops it after
   --wandb-file OUT   write the sweep as a W&B sweep file, and start nothing
   --point JSON       train the one variant that the JSON names, as W&B's agents do
 """
-OPTIONS = ("workers", "trials", "threads", "runs_dir", "wandb_file", "point", "worker")
-SWITCHES = ("--report",)
+OPTIONS = ("workers", "trials", "threads", "runs_dir", "wandb_file", "point")
+SWITCHES = ("report",)
+HIDDEN = ("worker",)
+"""What a sweep starts its own workers with."""
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a sweep that was stopped, so that nobody takes it for finished."""
 
 
 def run(arguments: list[str], session: Session) -> int:
     """`metarl sweep`."""
-    report = "--report" in arguments
-    given = Arguments.split([a for a in arguments if a not in SWITCHES])
+    given, plain, switched = Arguments.plain(arguments, OPTIONS, SWITCHES, HIDDEN)
     if given.help:
         print(HELP, end="")
         return 0
-    plain = given.take(OPTIONS)
-    for name in given.options:
-        shown = [flag(option) for option in OPTIONS if option != "worker"]
-        raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), [*shown, *SWITCHES])}")
     if len(given.positionals) != 1:
         got = f", got {' '.join(given.positionals)}" if given.positionals else ""
         raise UsageError(f"metarl sweep takes one file (metarl sweep sweep.yaml){got}")
@@ -66,7 +63,7 @@ def run(arguments: list[str], session: Session) -> int:
         return 0
     if "point" in plain:
         return _point(sweep, folder, plain["point"])
-    if report:
+    if "report" in switched:
         return _report(sweep, folder, number.get("threads", 0))
     if "worker" in plain and plain["worker"] != str(os.getppid()):  # what a worker is started with
         raise UsageError(f"unknown option --worker{nearest('--worker', ['--workers'])}")

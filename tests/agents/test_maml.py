@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from metarl.agents.settings import MamlSettings
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahVelocitySettings, PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
+from metarl.training import require_finite
 from metarl.trial import run_trial, streams, torch_stream
 
 CPU = torch.device("cpu")
@@ -214,7 +216,17 @@ def test_promp_goes_back_from_where_it_went_too_far(change: dict[str, float]):
     before = agent.theta.clone()
     metrics = agent.meta_update(make_trial(agent), torch.Generator().manual_seed(0))
     assert metrics["backtracks"] == 6 and metrics["kl"] == 0 and torch.equal(agent.theta, before)
-    assert metrics["lr"] == pytest.approx(agent.settings.promp_lr / 1.2)
+    assert metrics["refused"] == 1 and metrics["lr"] == pytest.approx(agent.settings.promp_lr / 1.2)
+
+
+def test_likelihood_ratios_that_overflow_leave_no_trace():
+    """So long an inner step that the gradient is not finite: the step is refused, and Adam's moments stay finite."""
+    agent = make_agent(dataclasses.replace(SMALL, inner_lr=1e4))
+    before = agent.theta.clone()
+    metrics = agent.meta_update(make_trial(agent), torch.Generator().manual_seed(0))
+    assert not math.isfinite(metrics["gradient_norm"])
+    assert metrics["refused"] == 1 and torch.equal(agent.theta, before)
+    require_finite(agent.state_dict(), 1)
 
 
 def test_the_policy_reads_standardised_observations_of_the_trials_before():

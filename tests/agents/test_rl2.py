@@ -60,7 +60,7 @@ def play(agent: Rl2, lengths: list[Tensor], seed: int = 1) -> tuple[Trial, list[
         actions = torch.zeros(*shape, ACTION)
         for t in range(HORIZON):
             actions[t], belief = agent.act(belief, observations[t], noise[t])
-            hidden.append(belief.hidden)
+            hidden.append(belief.memory["hidden"])
             belief = agent.observe(belief, rewards[t], t >= length - 1)
         rollout = Rollout(
             observations=observations * valid.unsqueeze(-1),
@@ -73,7 +73,7 @@ def play(agent: Rl2, lengths: list[Tensor], seed: int = 1) -> tuple[Trial, list[
         )
         trial.rollouts.append(rollout)
         belief = agent.adapt(belief, rollout)
-        hidden.append(belief.hidden)
+        hidden.append(belief.memory["hidden"])
     return trial, hidden
 
 
@@ -145,9 +145,10 @@ def test_an_env_that_ended_reads_nothing() -> None:
     before = agent.observe(belief, torch.ones(TASKS, ENVS), ended)
     _, after = agent.act(before, observations, None)
     after = agent.observe(after, torch.zeros(TASKS, ENVS), ended)
+    was, now = agent.belief_state(before), agent.belief_state(after)
     for name in ("hidden", "previous_action", "previous_reward"):
-        torch.testing.assert_close(getattr(after, name)[ended], getattr(before, name)[ended], rtol=0, atol=0)
-        assert not torch.equal(getattr(after, name)[~ended], getattr(before, name)[~ended])
+        torch.testing.assert_close(now[name][ended], was[name][ended], rtol=0, atol=0)
+        assert not torch.equal(now[name][~ended], was[name][~ended])
     torch.testing.assert_close(after.previous_action[ended], actions[ended], rtol=0, atol=0)
 
 

@@ -16,9 +16,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 from metarl.agents.agent import Rollout, Sb3Learner
 from metarl.agents.ppo import Ppo
 from metarl.agents.recurrent_ppo import RecurrentPpo
-from metarl.agents.rl2 import slots
 from metarl.agents.sb3 import global_randomness, standardise
 from metarl.agents.settings import PpoSettings, RecurrentPpoSettings
+from metarl.agents.slots import slots
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
 from metarl.envs.sharded import ShardedEnv

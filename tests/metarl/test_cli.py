@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from metarl import cli, training
+from metarl.arguments import Arguments
 from metarl.config import RunConfig, preset
 from metarl.envs.settings import FAMILY_SETTINGS
-from metarl.errors import RunError
+from metarl.errors import RunError, UsageError
 
 HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
 
@@ -107,6 +108,13 @@ MISTAKES = {
     "train agent.first_order=perhaps": "--agent.first-order is 'perhaps', text; it must be true or false",
     "train agent.outer=prompt": "--agent.outer is 'prompt'; did you mean 'promp'?",
     "train agent.hidden_sizes=64,wide": "--agent.hidden-sizes[1] is 'wide', text",
+    "train --shots 3": "unknown option --shots; evaluation has it: --evaluation.adaptations",
+    "train --itterations 3": "unknown option --itterations; did you mean '--training.iterations'?",
+    "train family.inner_lr=3": "unknown option --family.inner-lr; agent has it: --agent.inner-lr",
+    "train --agent rl2 agent.inner_lr=3": "unknown option --agent.inner-lr; it is a setting of agent maml",
+    "train --verbose yes": "unknown option --verbose; metarl train --help lists the options",
+    "train --name ../x": "--name is '../x'; give one folder's name, without a slash, and the folder that it is to be",
+    "train --config .": ". is a folder, and no config file; give a YAML file",
     "train maml": "metarl train takes options only, got 'maml'; overrides look like a.b=c",
     "train --config absent.yaml": "no config file absent.yaml",
     "train --config a.yaml --agent maml": "--config already says what --agent says; give one of the two",
@@ -139,6 +147,19 @@ def test_a_mistake_is_one_line_that_names_thing_and_remedy(line, capsys, tmp_pat
     assert message.startswith("error: ") and message.count("\n") == 1
     assert output == ""
     assert list(tmp_path.iterdir()) == []  # no half-made run is left behind
+
+
+@pytest.mark.parametrize(
+    ("types", "hint"),
+    [
+        ({"shot": int, "seed": int}, "did you mean '--shot'?"),
+        ({"adaptations": int, "seed": int}, "did you mean '--adaptations'?"),
+        ({"seed": int}, "Valid: --seed"),
+    ],
+)
+def test_the_short_names_of_evaluate_are_understood_elsewhere(types, hint):
+    with pytest.raises(UsageError, match=f"unknown option --shots; {re.escape(hint)}"):
+        Arguments.split(["--shots", "3"]).parse(cli.RenderCommand(), types, (), "metarl render")
 
 
 def test_every_family_is_described(capsys):

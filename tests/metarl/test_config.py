@@ -7,6 +7,7 @@ import yaml
 
 from metarl.agents.settings import AGENT_SETTINGS
 from metarl.config import (
+    CONFIG,
     PRESETS,
     RunConfig,
     config_from_dict,
@@ -80,7 +81,7 @@ MISTAKES = {
     "agent: {inner_lr: 0.1}": "agent has no name; add `name:` and one of maml, rl2",
     "family: {name: half_cheetah_velocty}": "did you mean 'half_cheetah_velocity'?",
     "trainin: {}": "unknown key 'trainin'; did you mean 'training'?",
-    "agent: {name: maml, iner_lr: 0.1}": "unknown key 'agent.iner_lr'; did you mean 'inner_lr'?",
+    "agent: {name: maml, iner_lr: 0.1}": "unknown key 'agent.iner_lr'; did you mean 'agent.inner_lr'?",
     "agent: {name: rl2, inner_lr: 0.1}": "unknown key 'agent.inner_lr'",
     "training: {tasks: many}": "training.tasks is 'many', text; it must be a whole number",
     "training: {tasks: 3.5}": "training.tasks is 3.5, a number; it must be a whole number",
@@ -122,7 +123,10 @@ def test_a_mistake_in_a_file_is_named_with_file_key_and_remedy(text, tmp_path):
 def test_files_that_are_none_are_named(tmp_path):
     with pytest.raises(UsageError, match="no config file"):
         load_config(tmp_path / "absent.yaml")
-    with pytest.raises(UsageError, match="cannot read config file"):
+    with pytest.raises(UsageError, match="is a folder, and no config file; give a YAML file"):
+        load_config(tmp_path)
+    (tmp_path / CONFIG).write_text("")
+    with pytest.raises(UsageError, match=f"is the folder of a run; did you mean its configuration, .*{CONFIG}?"):
         load_config(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(UsageError, match="binary.yaml"):

@@ -383,7 +383,9 @@ def test_evaluation_of_a_run_is_printed_and_saved(run_dir: Path, capsys: pytest.
 
 
 def test_an_unknown_override_names_the_nearest(run_dir: Path) -> None:
-    with pytest.raises(UsageError, match=r"unknown key 'evaluation\.adaptation'; did you mean 'adaptations'"):
+    with pytest.raises(
+        UsageError, match=r"unknown key 'evaluation\.adaptation'; did you mean 'evaluation.adaptations'"
+    ):
         evaluate(run_dir, adaptation=2)
     with pytest.raises(UsageError, match=r"evaluation\.tasks is 'many'"):
         evaluate(run_dir, tasks="many")

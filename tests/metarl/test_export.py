@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -125,12 +126,27 @@ def test_the_file_says_what_a_robots_program_must_know(tmp_path):
     assert (about["agent"], about["family"], about["belief"]) == ("rl2", "half_cheetah_mass", "b.pt")
     moments = run.agent.network.observation_moments
     np.testing.assert_allclose(about["observation"]["mean"], moments.mean)
-    np.testing.assert_allclose(about["states"]["hidden"], belief.hidden[0, 0])
+    np.testing.assert_allclose(about["states"]["hidden"], belief.memory["hidden"][0, 0])
     assert about["versions"]["torch"] == torch.__version__ and about["versions"]["mujoco"]
     sizes = {i.name: i.shape for i in session.get_inputs()}
     scalars = {name: [1, 1] for name in ("previous_reward", "episode_start", "episode_end")}
     assert sizes == {"observation": [1, 20], "previous_action": [1, 6], **scalars, "hidden": [1, 8]}
     assert [o.name for o in session.get_outputs()] == ["action", "command", "next_hidden"]
+
+
+def test_an_oracle_is_told_what_the_robot_has_to_supply(tmp_path, tiny, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "--family", "half_cheetah_mass", "--name", "r", *tiny, "training.iterations=1"]
+    assert cli.main([*train, "training.reveal_task=true", "tracking.wandb=disabled"]) == 0
+    capsys.readouterr()
+    assert cli.main(["export", "r"]) == 0
+    assert re.fullmatch(
+        r"warning: runs/r is an oracle \(training.reveal_task\): the last 1 of its \d+ observations are the task's "
+        r"parameters, which the robot has to supply: task_mass_scale \[1\]\n",
+        capsys.readouterr().err,
+    )
+    about = export.Session(Path("runs/r/policy.onnx").read_bytes()).about
+    assert about["observation"]["told"] == ["task_mass_scale [1]"]
 
 
 def test_units_and_names_where_the_model_does_not_say():

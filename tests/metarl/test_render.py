@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from metarl import cli, contact_sheet, render
+from metarl.agents.settings import PpoSettings
 from metarl.config import EvaluationSettings, RunConfig
+from metarl.envs.family import Change, Task
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.errors import RunError
 from metarl.evaluation import evaluate_agent
 from metarl.run import Run, build
 
@@ -39,8 +42,8 @@ class Still:
 
     width, height = 30, 21
 
-    def frame(self, qpos):
-        return np.full((self.height, self.width, 3), int(qpos[0]), dtype=np.uint8)
+    def frame(self, pose):
+        return np.full((self.height, self.width, 3), int(pose.qpos[0]), dtype=np.uint8)
 
 
 class TestFilm:
@@ -51,6 +54,10 @@ class TestFilm:
         assert rate == 25 and len(again) == 20
         for frame, was in zip(again, frames, strict=True):
             assert frame.shape == was.shape and abs(frame.astype(int) - was).max() <= 4
+
+    def test_what_the_encoder_refuses_is_one_line(self):
+        with pytest.raises(RunError, match="no film: PyAV cannot encode it .*it needs the encoder libx264"):
+            render.encode([np.zeros((3, 5, 3), dtype=np.uint8)] * 3, Fraction(25))  # odd sizes
 
     def test_10_seconds_are_under_a_megabyte_even_of_a_wild_picture(self):
         """2 s of a texture that rolls by at the size of two robots take less than a fifth of it."""
@@ -66,7 +73,7 @@ class TestFilm:
     def test_at_most_30_frames_per_second_and_no_longer_than_asked(
         self, step_s, steps, seconds, frames, rate, tmp_path
     ):
-        clip = render.Clip("title", [np.array([3.0 * t]) for t in range(steps + 1)])
+        clip = render.Clip("title", [render.Pose(np.array([3.0 * t])) for t in range(steps + 1)])
         video = render.film(Still(), step_s, [clip], ["a heading"], tmp_path / "new" / "a.mp4", seconds)
         again, fps = read(video.path)
         assert (len(again), fps) == (frames, rate)
@@ -75,7 +82,7 @@ class TestFilm:
         assert ("the first 1.0 s of 4.0 s" in str(video)) == (seconds == 1.0)
 
     def test_clips_are_side_by_side_in_step_and_the_shorter_one_stops(self):
-        clips = [render.Clip("a", [np.array([t]) for t in range(count)]) for count in (3, 6)]
+        clips = [render.Clip("a", [render.Pose(np.array([t])) for t in range(count)]) for count in (3, 6)]
         frames = list(render.compose(Still(), clips, ["one", "two"], range(6)))
         top = render.LINE * 3 + render.BAR
         assert {f.shape for f in frames} == {(top + 21 + (top + 21) % 2, 60, 3)}
@@ -92,9 +99,9 @@ class TestFilm:
 
 def test_values_are_said_with_their_units():
     family = make_family(HalfCheetahVelocitySettings())
-    assert render.value_captions(family, family.task({"target_velocity": -1.5})) == ["target velocity −1.5 m/s"]
+    assert render.value_captions(family, {"target_velocity": -1.5}) == ["target velocity −1.5 m/s"]
     family = make_family(HalfCheetahMassSettings())
-    assert render.value_captions(family, family.task({"mass_scale": 1.23456})) == ["mass scale 1.23"]
+    assert render.value_captions(family, {"mass_scale": 1.23456}) == ["mass scale 1.23"]
 
 
 def test_the_recorded_positions_are_the_simulations():
@@ -107,7 +114,24 @@ def test_the_recorded_positions_are_the_simulations():
             env.step(np.array([[[0.1, 0.0], [0.0, 0.1]]]))
     assert len(env.trajectories) == 2
     for trajectory in env.trajectories:  # the first env reaches its goal after two steps, and stays there
-        np.testing.assert_allclose(trajectory, [[0, 0], [0.1, 0], [0.2, 0]], atol=1e-12)
+        qpos, stages = zip(*trajectory, strict=True)
+        np.testing.assert_allclose(qpos, [[0, 0], [0.1, 0], [0.2, 0]], atol=1e-12)
+        assert set(stages) == {0}
+
+
+def test_poses_know_how_often_their_task_has_changed_in_the_trial():
+    """Two episodes of four steps: the start, and where each step led; a change holds once so many steps are over."""
+    family = make_family(HalfCheetahMassSettings(horizon=4))
+    env = render.RecordingEnv(family, 1, 1, 1)
+    task = Task(family.name, {"mass_scale": 1.0}, (Change(3, {"mass_scale": 1.5}), Change(6, {"mass_scale": 2.0})))
+    env.set_tasks([task])
+    for _ in range(2):
+        env.reset([np.random.default_rng(0)])
+        for _ in range(4):
+            env.step(np.zeros((1, 1, 6)))
+    assert [[pose.stage for pose in poses] for poses in env.trajectories] == [[0, 0, 0, 0, 1], [1, 1, 1, 2, 2]]
+    said = "mass scale 1;  from step 3 of the trial on mass scale 1.5;  from step 6 of the trial on mass scale 2"
+    assert render.captions(family, task, "x") == ["x", said]
 
 
 @pytest.mark.usefixtures("graphics", "small")
@@ -139,13 +163,32 @@ class TestRendering:
         result = evaluate_agent(run.agent, run.family, run.config.evaluation, 1)
         [(clips, lines)] = shown
         assert [clip.title.split(":")[0] for clip in clips] == [
-            "shot 0, before adaptation",
-            "shot 2, after 2 adaptations",
+            "before adaptation",
+            "after 4 episodes",
         ]
         for clip, expected in zip(clips, result.returns[0, [0, 2], 0], strict=True):
             said = re.search(r"mean of 2: (\S+)\)", clip.title).group(1).replace("−", "-")
             assert float(said) == pytest.approx(expected, abs=0.06)
         assert lines[1] == f"mass scale {result.tasks[0][0].values['mass_scale']:.3g}"
+
+    def test_each_stage_of_a_task_has_its_own_picture(self):
+        family = make_family(HalfCheetahMassSettings())
+        task = Task(family.name, {"mass_scale": 1.0}, (Change(3, {"mass_scale": 2.0}),))
+        qpos = family.compile(task).qpos0
+        with render.TaskRenderer(family, task) as both:
+            before, after = both.frame(render.Pose(qpos)), both.frame(render.Pose(qpos, 1))
+        assert (before != after).any()
+        for value, frame in ((1.0, before), (2.0, after)):
+            with render.TaskRenderer(family, family.task({"mass_scale": value})) as alone:
+                np.testing.assert_array_equal(alone.frame(render.Pose(qpos)), frame)
+
+    def test_of_an_agent_that_does_not_adapt_one_episode_is_shown(self, run, monkeypatch):
+        run.config = dataclasses.replace(run.config, agent=PpoSettings(hidden_sizes=(8,)))
+        run.family, run.agent = build(run.config)
+        titles = []
+        monkeypatch.setattr(render, "film", lambda renderer, s, clips, *rest: titles.extend(c.title for c in clips))
+        render.render_run(run)
+        assert len(titles) == 1 and titles[0].startswith("one policy for all tasks:  return ")
 
     def test_a_task_of_ones_own_and_one_shot_only(self, run, tmp_path):
         task = run.family.task({"mass_scale": 1.5})

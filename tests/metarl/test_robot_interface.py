@@ -1,5 +1,6 @@
 """A policy on a robot: the same actions as in evaluation, and every wrong call named."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl import export
 from metarl.agents.settings import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.family import Task
@@ -179,7 +181,7 @@ def test_a_channel_that_training_never_came_near_is_warned_of_once(name, monkeyp
         pytest.skip("this agent keeps no moments")
     seen = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.1])
     moments.update(seen)
-    monkeypatch.setattr(run.agent, "observation_moments", lambda: moments)
+    monkeypatch.setattr("metarl.robot.moments_at", lambda agent, belief: moments)
     robot = run.start(explore="never")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -194,10 +196,45 @@ def test_a_channel_that_training_never_came_near_is_warned_of_once(name, monkeyp
         robot.act([0.0, 3.0])
 
 
-def test_an_agent_that_has_seen_nothing_warns_of_nothing():
+def test_a_policy_from_scratch_is_checked_by_what_it_has_seen_itself():
+    """Training saw observations about (100, 100), the robot's are about (5, 5)."""
+    run = make_run("ppo", POINT, adaptations=1)
+    run.config = dataclasses.replace(run.config, agent=dataclasses.replace(run.config.agent, adaptation="scratch"))
+    run.family, run.agent = build(run.config, "cpu")
+    run.agent.input_moments.update(np.full((1000, 2), 100.0) + np.random.default_rng(0).normal(size=(1000, 2)))
+    robot, seen = run.start(explore="never"), np.random.default_rng(1).normal(5.0, 0.1, size=(8, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is known yet
+        for t, observation in enumerate(seen):
+            robot.act(observation)
+            robot.observe(-1.0, t == 7, False)
+    assert robot.end_episode()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        make_run().start().act([1e6, 0.0])
+        robot.act([5.0, 5.0])
+    robot.observe(0.0, False, False)
+    with pytest.warns(OutOfRange, match=r"from what the policy learned from \([45]"):
+        robot.act([100.0, 5.0])
+    about = export.describe_policy(run, run.agent.deployable(robot.shot_belief), robot.shot_belief, None)["observation"]
+    np.testing.assert_allclose(about["mean"], seen.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(about["std"], seen.std(axis=0), rtol=0.5)
+
+
+def test_a_robot_whose_agent_does_not_adapt_acts_by_the_mean_at_once():
+    run = make_run("ppo", POINT, adaptations=3)
+    run.config = dataclasses.replace(run.config, agent=dataclasses.replace(run.config.agent, adaptation="none"))
+    run.family, run.agent = build(run.config, "cpu")
+    robot = run.start(rng=1)
+    assert robot.adaptations == 0
+    mean, _ = run.agent.act(robot.belief, torch.zeros(1, 1, 2), None)
+    np.testing.assert_array_equal(robot.act([0.0, 0.0]), mean[0, 0].numpy())
+
+
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_an_agent_that_has_seen_nothing_warns_of_nothing(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_run(name).start().act([1e6, 0.0])
 
 
 def test_settings_that_cannot_be_are_refused():

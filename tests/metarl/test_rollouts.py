@@ -342,7 +342,7 @@ def test_logs_of_a_memory_are_read_with_whatever_actions_they_hold():
     for t in range(4):
         slot = [*observations[t], *before[t], rewards[t - 1] if t else 0.0, float(t == 0), float(t == 3)]
         _, hidden = network(torch.tensor(slot, dtype=torch.float32)[None, None], hidden)
-    torch.testing.assert_close(belief.hidden, hidden.detach())
+    torch.testing.assert_close(belief.memory["hidden"], hidden.detach())
 
 
 def test_a_log_in_which_shots_are_not_said_is_one_shot_or_one_an_episode():

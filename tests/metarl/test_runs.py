@@ -18,7 +18,9 @@ from metarl import cli
 from metarl.agents.maml import Maml
 from metarl.checkpoint import CheckpointStore
 from metarl.config import load_config
+from metarl.errors import UsageError
 from metarl.tracking import read_metrics
+from metarl.training import REFUSALS
 
 TIMING = ("env_steps_per_s", "time/collect", "time/update")
 """Metrics that differ from one run to the next."""
@@ -229,6 +231,16 @@ def test_a_policy_that_is_no_longer_finite_ends_the_run_and_keeps_the_checkpoint
         assert sorted(p.name for p in (run_dir / "checkpoints").iterdir()) == before
 
 
+def test_updates_that_are_refused_one_after_the_other_are_told_of(tmp_path, monkeypatch, capsys):
+    """Steps that are always too long, for one iteration less than it takes, and for one more."""
+    monkeypatch.chdir(tmp_path)
+    options = "--family point_goal agent.outer=promp agent.promp_lr=1e6"
+    sizes = "family.horizon=5 training.tasks=2 training.envs_per_task=2 evaluation.tasks=2"
+    for iterations, times in ((REFUSALS - 1, 0), (REFUSALS + 1, 1)):
+        assert train(*options.split(), *sizes.split(), f"training.iterations={iterations}") == 0
+        assert capsys.readouterr().out.count(f"the last {REFUSALS} updates were refused") == times
+
+
 def test_a_full_disk_ends_the_run_and_loses_nothing(run_dir, metarl):
     """The limit on a file's size is what a process sees of a disk with so much room left."""
     size = 8000
@@ -282,3 +294,62 @@ def test_the_python_api_trains(tmp_path, tiny):
     run = metarl.train(config, name="api", runs_dir=tmp_path)
     assert (run.directory, run.iteration) == (tmp_path / "api", 1)
     assert metarl.resume(run.directory).iteration == 1
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_finished_run_says_so_and_is_left_as_it_is(run_dir, monkeypatch, capsys):
+    monkeypatch.chdir(run_dir.parent)
+    before = contents(run_dir)
+    for extra in ([], ["training.iterations=3"], ["evaluation.tasks=3"]):
+        assert train("--resume", "r", *extra) == 0
+        output = capsys.readouterr().out
+        assert output.startswith(
+            "r is finished, at iteration 4, and is left as it is; train it further by: metarl train"
+        )
+        assert output.endswith("--resume r training.iterations=8\n")
+    assert metarl.resume("r").iteration == 4
+    assert "r is finished" in capsys.readouterr().out
+    assert contents(run_dir) == before
+    shutil.rmtree(run_dir / "evaluation")  # it was killed before the end
+    assert train("--resume", "r") == 0
+    assert any((run_dir / "evaluation").glob("*.json")) and "is finished" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "function"),
+    [("render", "render", "render_run"), ("export", "export", "to_onnx"), ("evaluate", "evaluation", "evaluate_agent")],
+)
+def test_only_what_trains_is_gone_on_with(command, module, function, run_dir, monkeypatch, capsys):
+    pytest.importorskip("onnx")
+
+    failures = [KeyboardInterrupt(), KeyError("x"), OSError(5, "Input/output error")]
+
+    def fail(*arguments, **keywords):
+        raise failures.pop()
+
+    monkeypatch.setattr(f"metarl.{module}.{function}", fail)
+    for status in (1, 1, 130):
+        assert cli.main([command, str(run_dir)]) == status
+        message = capsys.readouterr().err
+        assert "go on with" not in message and message.count("\n") == 1
+
+
+def test_the_python_api_takes_runs_as_the_command_line_does(run_dir, tmp_path, monkeypatch, capsys):
+    (tmp_path / "runs").mkdir()
+    run_dir.rename(tmp_path / "runs/first")
+    monkeypatch.chdir(tmp_path)
+    for given in ("first", "runs/first", Path("runs/first"), tmp_path / "runs/first"):
+        assert metarl.load(given).directory.resolve() == tmp_path / "runs/first"
+    assert metarl.evaluate("first", bootstrap_samples=5).returns.shape == (1, 2, 2)
+    assert [agent.label for agent in metarl.compare("first", train_gap=False, output="c").agents] == ["first"]
+    assert metarl.write_report("first", output="page", videos=False).html.is_file()
+    for function in (metarl.load, metarl.evaluate, metarl.compare, metarl.write_report, metarl.resume):
+        with pytest.raises(UsageError, match="no run folder frist; did you mean 'first'"):
+            function("frist")
+    with pytest.raises(UsageError, match="did you mean 'first'"):
+        metarl.compare(["first", Path("runs/frist")])
+    with pytest.raises(UsageError, match="--name is 'a/b'; give one folder's name"):
+        metarl.train(load_config(Path("runs/first/config.yaml")), name="a/b")

@@ -121,6 +121,7 @@ COMMANDS = {
     "": "metarl sweep takes one file (metarl sweep sweep.yaml)",
     "absent.yaml": "no sweep file absent.yaml; give a YAML file with `base:` and `factors:`",
     "s.yaml --wrokers 2": "unknown option --wrokers; did you mean '--workers'?",
+    "s.yaml --report=yes": "--report takes no value",
     "s.yaml --worker 2": "unknown option --worker; did you mean '--workers'?",
     "s.yaml --workers 0": "--workers is 0; it must be at least 1",
     "s.yaml --report": "no sweep in runs/s; start it by metarl sweep s.yaml",
@@ -280,7 +281,9 @@ def test_a_sweep_trains_every_point_once_and_says_what_it_came_to(sweep_file, tm
     assert [t.number for t in again.trials()] == [0, 1, 2, 3]
     assert journal in (folder / "journal.log").read_bytes()
 
-    conclude(study, stick, lambda line: None)
+    said = []
+    conclude(study, stick, said.append)
+    assert sum(line.endswith("  (other factors taken out)") for line in said) == 2
     report = json.loads((folder / "report.json").read_text())
     for name in report["figures"].values():
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
@@ -294,6 +297,7 @@ def test_a_sweep_trains_every_point_once_and_says_what_it_came_to(sweep_file, tm
     }
     effect = next(e for e in report["effects"] if e["name"] == "agent.inner_lr")
     assert {level["name"]: level["value"] for level in effect["levels"]} == pytest.approx(means)  # IQM of two
+    assert [e["others_out"] for e in report["effects"]] == [True, True]
     best = max(table, key=lambda row: row.objective or -np.inf)
     config = load_config(folder / "best.yaml")
     assert config == study.sweep.config(best.params)
@@ -395,6 +399,26 @@ def test_a_trial_that_cannot_be_is_recorded_and_the_sweep_goes_on(sweep_file, tm
     assert '"failed"' in (tmp_path / "runs/s/report.json").read_text()
 
 
+def test_a_trial_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once(sweep_file, tmp_path, monkeypatch):
+    from metarl import evaluation
+
+    calls = []
+    run_trials = evaluation.run_trials
+
+    def counted(*arguments, **keywords):
+        calls.append(arguments)
+        return run_trials(*arguments, **keywords)
+
+    monkeypatch.setattr(evaluation, "run_trials", counted)
+    study, _ = work(sweep_file(PAIR), tmp_path / "runs/s")
+    assert len(calls) == 2  # of two trials
+    for row in rows(study):
+        [saved] = (study.directory(row.number) / "evaluation").glob("*.json")
+        returns = np.array(json.loads(saved.read_text())["returns"])
+        assert returns[:, -1].mean() == pytest.approx(row.objective)
+        assert read_metrics(study.directory(row.number))[-1]["sweep/objective"] == row.objective
+
+
 def test_a_fault_of_the_machine_is_no_fault_of_the_trial(sweep_file, tmp_path, monkeypatch):
     from metarl import sweep as module
 
@@ -491,7 +515,7 @@ def test_a_whole_grid_takes_the_other_factors_out():
     y = np.array([row.objective for row in table])
     assert without_others("lr", table, y) == pytest.approx([31.0] * 3 + [34.0] * 3)
     assert without_others("seed", table, y) == pytest.approx([2.5, 32.5, 62.5] * 2)
-    assert (without_others("lr", table[1:], y[1:]) == y[1:]).all()  # not whole
+    assert without_others("lr", table[1:], y[1:]) is None  # not whole
 
 
 def test_the_file_for_wandb_is_understood_by_wandb_and_by_us(sweep_file, tmp_path, monkeypatch):

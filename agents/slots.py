@@ -1,0 +1,162 @@
+"""Agents that remember: they read a trial slot by slot, and what they have learned of the task is in their memory.
+
+A slot is what a network reads at one step: observation, previous action, previous reward, and flags for the start and
+the end of an episode (the inputs of VariBAD, Zintgraf 2020). An episode of T steps gives T slots and one more, read in
+`adapt`, with the final observation and the last reward, so that the policy sees how the episode ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout
+from metarl.agents.numerics import gaussian_entropy, gaussian_log_prob
+
+Memory = dict[str, Tensor]
+"""The states of a recurrent network by name, each [M, N, H]."""
+REMEMBERED = ("previous_action", "previous_reward", "start", "ended")
+"""The other fields of a belief."""
+
+
+@dataclass(frozen=True)
+class SlotBelief:
+    """What a network has read of the tasks at hand, and what its next slot needs besides the observation."""
+
+    memory: Memory
+    previous_action: Tensor
+    """[M, N, act], zero at the start of an episode."""
+    previous_reward: Tensor
+    """[M, N], zero at the start of an episode."""
+    start: Tensor
+    """[M, N] bool, True until the episode's first action."""
+    ended: Tensor
+    """[M, N] bool, True once the episode is over."""
+
+
+def slots(observations: Tensor, actions: Tensor, rewards: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """What a network reads [..., input]: observation, previous action and reward, flags of start and end."""
+    scalars = torch.stack([rewards, start.float(), end.float()], dim=-1)
+    return torch.cat([observations, actions, scalars], dim=-1)
+
+
+class SlotReader:
+    """The half of the Agent protocol that is about acting and remembering, for any network that reads slots."""
+
+    adapts_by: Adaptation = "memory"
+    memory_names: tuple[str, ...]
+    """What the network calls its states."""
+    memory_size: int
+    """H, of each of them."""
+    observation_size: int
+    action_size: int
+    device: torch.device
+
+    def read_slot(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Action means [M, N, act] and the memory after one slot [M, N, input]."""
+        raise NotImplementedError
+
+    def log_std(self) -> Tensor:
+        """[act], of the actions."""
+        raise NotImplementedError
+
+    def slot_policy(self) -> nn.Module:
+        """On the CPU: (mean action, next states) of a slot's parts and the states, all [1, size]."""
+        raise NotImplementedError
+
+    def begin(self, num_tasks: int, envs_per_task: int) -> SlotBelief:
+        """The belief of a network that has read nothing."""
+        shape = (num_tasks, envs_per_task)
+        state = torch.zeros(*shape, self.memory_size, device=self.device)
+        return SlotBelief(
+            memory=dict.fromkeys(self.memory_names, state),
+            previous_action=torch.zeros(*shape, self.action_size, device=self.device),
+            previous_reward=torch.zeros(*shape, device=self.device),
+            start=torch.ones(shape, dtype=torch.bool, device=self.device),
+            ended=torch.zeros(shape, dtype=torch.bool, device=self.device),
+        )
+
+    def join(self, beliefs: Sequence[SlotBelief], order: Tensor) -> SlotBelief:
+        """One belief about all their tasks; order [M]: the place of each task in the sequence of theirs."""
+        states = [self.belief_state(belief) for belief in beliefs]
+        return self.load_belief({name: torch.cat([s[name] for s in states])[order.cpu()] for name in states[0]})
+
+    @torch.no_grad()
+    def act(self, belief: SlotBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, SlotBelief]:
+        """Read a slot and act; an env whose episode is over reads nothing and keeps its previous action."""
+        means, memory = self._read(belief, observations, belief.start, torch.zeros_like(belief.ended))
+        actions = means if noise is None else means + self.log_std().exp() * noise.to(self.device)
+        held = belief.ended.unsqueeze(-1)
+        return actions, replace(
+            belief,
+            memory={name: torch.where(held, belief.memory[name], state) for name, state in memory.items()},
+            previous_action=torch.where(held, belief.previous_action, actions),
+            start=torch.zeros_like(belief.start),
+        )
+
+    @torch.no_grad()
+    def observe(self, belief: SlotBelief, rewards: Tensor, ended: Tensor) -> SlotBelief:
+        """Keep the rewards [M, N] of the last action for the next slot, and which episodes are over."""
+        return replace(
+            belief,
+            previous_reward=torch.where(belief.ended, belief.previous_reward, rewards.to(self.device)),
+            ended=belief.ended | ended.to(self.device),
+        )
+
+    @torch.no_grad()
+    def adapt(self, belief: SlotBelief, rollout: Rollout) -> SlotBelief:
+        """Read the slot after the episode, with its last reward; the next episode starts from that memory."""
+        end = torch.ones_like(belief.ended)
+        _, memory = self._read(belief, rollout.final_observations, torch.zeros_like(end), end)
+        return replace(self.begin(*belief.ended.shape), memory=memory)
+
+    @torch.no_grad()
+    def read(self, belief: SlotBelief, rollout: Rollout) -> Reading:
+        """Read the slots of a shot that was played elsewhere, with the actions that were taken."""
+        rollout = rollout.to(self.device)
+        means = torch.empty_like(rollout.actions)
+        for t, (observations, actions) in enumerate(zip(rollout.observations, rollout.actions, strict=True)):
+            held = belief.ended.unsqueeze(-1)
+            means[t], after = self.act(belief, observations, None)
+            after = replace(after, previous_action=torch.where(held, belief.previous_action, actions))
+            ended = rollout.terminated[t] | rollout.truncated[t] | ~rollout.valid[t]
+            belief = self.observe(after, rollout.rewards[t], ended)
+        log_std = self.log_std().detach()
+        entropies = gaussian_entropy(log_std).expand(rollout.rewards.shape)
+        return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies)
+
+    def deployable(self, belief: SlotBelief) -> Deployable:
+        """The network with its slot's parts and its states as arguments."""
+        one = torch.zeros(1, 1)
+        inputs = {
+            "observation": torch.zeros(1, self.observation_size),
+            "previous_action": torch.zeros(1, self.action_size),
+            "previous_reward": one,
+            "episode_start": torch.ones(1, 1),
+            "episode_end": one,
+            **{name: belief.memory[name][0].cpu() for name in self.memory_names},
+        }
+        return Deployable(self.slot_policy(), inputs, ("action", *(f"next_{name}" for name in self.memory_names)))
+
+    def belief_state(self, belief: SlotBelief) -> dict[str, Any]:
+        """The states and the other fields of a belief, side by side."""
+        state = belief.memory | {name: getattr(belief, name) for name in REMEMBERED}
+        return {name: value.cpu() for name, value in state.items()}
+
+    def load_belief(self, state: dict[str, Any]) -> SlotBelief:
+        """The belief that `belief_state` gave; raises ValueError if the shapes differ."""
+        sizes = dict.fromkeys(self.memory_names, self.memory_size) | {"previous_action": self.action_size}
+        for name, size in sizes.items():
+            if state[name].shape[2:] != (size,):
+                raise ValueError(f"the belief's {name} has shape {tuple(state[name].shape)}, here it is [M, N, {size}]")
+        here = {name: state[name].to(self.device) for name in (*self.memory_names, *REMEMBERED)}
+        memory = {name: here.pop(name) for name in self.memory_names}
+        return SlotBelief(memory=memory, **here)
+
+    def _read(self, belief: SlotBelief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Memory]:
+        inputs = slots(observations.to(self.device), belief.previous_action, belief.previous_reward, start, end)
+        return self.read_slot(inputs, belief.memory)
