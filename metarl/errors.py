@@ -65,7 +65,7 @@ def nearest(name: str, valid: Iterable[str], otherwise: str = "") -> str:
         return hint
     listed = [other for other in names if _section(other) == _section(name)] or names
     more = f" and {len(listed) - MANY} more" if len(listed) > MANY else ""
-    return f"{hint or ';'} Valid: {', '.join(listed[:MANY])}{more}"
+    return f"{hint} Valid: {', '.join(listed[:MANY])}{more}" if hint else f"; valid: {', '.join(listed[:MANY])}{more}"
 
 
 def _closest(name: str, names: Sequence[str]) -> str | None:

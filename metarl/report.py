@@ -369,11 +369,12 @@ def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]
         draws_it = asked.split in own.splits and _first_task(own, asked) == task
         say(f"filming {run.label}")
         path = folder / VIDEOS / f"{_slug(run.label)}.mp4"
-        rounds = run.config.evaluation.adaptations
+        loaded = load_run(run.directory)
+        rounds = run.config.evaluation.adaptations if loaded.agent.adapts_by != "nothing" else 0
         video, seconds = None, FILM_S
         for _ in range(2):
             video = render.render_run(
-                load_run(run.directory),
+                loaded,
                 None if draws_it else task,
                 asked.split,
                 asked.seeds[0],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from metarl.arguments import Arguments, flag
+from metarl.arguments import SHORT, Arguments, flag
 from metarl.config import EvaluationSettings, RunConfig, options
 from metarl.entries import Entry, family_settings, read_entry
 from metarl.envs.settings import FamilySettings, HalfCheetahVelocitySettings
@@ -19,14 +19,6 @@ from metarl.errors import UsageError
 if TYPE_CHECKING:
     from metarl.cli import Session
 
-ALIASES = {
-    "split": "evaluation.split",
-    "shots": "evaluation.adaptations",
-    "episodes": "evaluation.envs_per_task",
-    "seeds": "evaluation.seeds",
-    "explore": "evaluation.explore",
-}
-"""Short names of settings."""
 TYPES: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int, "output": str}
 TYPES |= {"log_rollouts": str}
 SWITCHES = {
@@ -92,7 +84,7 @@ def run(arguments: list[str], session: Session) -> int:
     types = TYPES | {k: t for k, t in known.items() if k.startswith(("evaluation.", "family."))}
     explicit_device = "device" in given.options
     try:
-        command = given.parse(command, types, ("family", *ALIASES), "metarl evaluate")
+        command = given.parse(command, types, ("family", *SHORT), "metarl evaluate")
         training = dataclasses.replace(first.training, threads=command.threads)
         config = dataclasses.replace(first, evaluation=command.evaluation, family=command.family, training=training)
         config.validate()
@@ -135,22 +127,25 @@ def _compare(
 
 
 def long_names(arguments: Sequence[str]) -> list[str]:
-    """The arguments with short options spelled out."""
-    result = []
+    """The arguments with short options spelled out; UsageError if one is given under its long name too."""
+    result, spelled = [], {}
     for token in arguments:
         name, equals, value = token.partition("=")
         if token in SWITCHES:
             result.append(SWITCHES[token])
-        elif name.startswith("--") and name[2:] in ALIASES:
-            result.append(flag(ALIASES[name[2:]]) + equals + value)
+        elif name.startswith("--") and name[2:] in SHORT:
+            result.append(flag(SHORT[name[2:]]) + equals + value)
         else:
             result.append(token)
+        setting = result[-1].partition("=")[0].removeprefix("--").replace("-", "_")
+        if spelled.setdefault(setting, name) != name:
+            raise UsageError(f"{spelled[setting]} and {name} are the same setting; give one of them")
     return result
 
 
 def by_short_names(message: str, arguments: Sequence[str]) -> str:
     """An error message with the settings called as the caller did."""
-    for short, setting in ALIASES.items():
+    for short, setting in SHORT.items():
         if any(token.partition("=")[0] == f"--{short}" for token in arguments):
             message = message.replace(flag(setting), f"--{short}").replace(setting, f"--{short}")
     return message

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarl.arguments import Arguments, flag
+from metarl.arguments import Arguments
 from metarl.config import read_run_config
 from metarl.entries import run_dir
-from metarl.errors import UsageError, nearest
+from metarl.errors import UsageError
 
 if TYPE_CHECKING:
     from metarl.cli import Session
@@ -28,20 +28,15 @@ that differ, commands, versions, seeds.
   --wandb            send the page, its figures and films to the W&B run of each run, too
 """
 OPTIONS = ("comparison", "output", "title")
-SWITCHES = ("--no-videos", "--wandb")
+SWITCHES = ("no_videos", "wandb")
 
 
 def run(arguments: list[str], session: Session) -> int:
     """`metarl report`."""
-    switched = [token for token in arguments if token in SWITCHES]
-    given = Arguments.split([token for token in arguments if token not in SWITCHES])
+    given, plain, switched = Arguments.plain(arguments, OPTIONS, SWITCHES)
     if given.help:
         print(HELP, end="")
         return 0
-    plain = given.take(OPTIONS)
-    for name in given.options:
-        valid = [*map(flag, OPTIONS), *SWITCHES]
-        raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), valid)}")
     if not given.positionals:
         raise UsageError("metarl report takes the folders of one run or more (metarl report runs/NAME runs/OTHER)")
     directories = [run_dir(name) for name in given.positionals]
@@ -58,9 +53,9 @@ def run(arguments: list[str], session: Session) -> int:
         directories,
         comparison,
         output,
-        "--no-videos" not in switched,
+        "no_videos" not in switched,
         plain.get("title", ""),
-        "--wandb" in switched,
+        "wandb" in switched,
         lambda line: print(line, flush=True),
     )
     for name in ("report.html", "report.md", "report.json"):

@@ -56,7 +56,7 @@ def test_a_typo_is_understood(name, valid):
 @pytest.mark.parametrize(("name", "valid"), UNRELATED, ids=str)
 def test_of_an_unrelated_word_nothing_is_guessed(name, valid):
     hint = nearest(name, valid)
-    assert hint.startswith("; Valid: ") and len(hint) < 1000
+    assert hint.startswith("; valid: ") and len(hint) < 1000
     assert nearest(name, valid, "; so it is") == "; so it is"
 
 

@@ -199,7 +199,7 @@ def test_finitely_many_tasks_are_said_to_be_those_of_training() -> None:
         ({"seeds": ()}, r"evaluation\.seeds"),
         ({"seeds": (1, 1)}, r"evaluation\.seeds"),
         ({"adaptations": -1}, r"evaluation\.adaptations"),
-        ({"split": "test"}, r"evaluation\.split is 'test'; Valid: train, held_out"),
+        ({"split": "test"}, r"evaluation\.split is 'test'; valid: train, held_out"),
     ],
 )
 def test_settings_that_give_no_number_are_refused(change: dict[str, object], message: str) -> None:
