@@ -130,7 +130,7 @@ MISTAKES = {
     "evaluate": "metarl evaluate takes the folder of a run",
     "evaluate a b": "no run folder a;",
     "evaluate absent": "no run folder absent",
-    "evaluate a --shots 3 evaluation.adaptations=2": "--shots and evaluation.adaptations are the same setting; give one",
+    "evaluate a --shots 3 evaluation.adaptations=2": "--shots and evaluation.adaptations are the same setting",
     "families half_cheetah": "unknown family 'half_cheetah'; did you mean 'half_cheetah_mass'?",
     "families --agent maml": "unknown option --agent; metarl families takes names only",
 }
