@@ -155,7 +155,7 @@ def test_a_mistake_is_one_line_that_names_thing_and_remedy(line, capsys, tmp_pat
     [
         ({"shot": int, "seed": int}, "did you mean '--shot'?"),
         ({"adaptations": int, "seed": int}, "did you mean '--adaptations'?"),
-        ({"seed": int}, "Valid: --seed"),
+        ({"seed": int}, "valid: --seed"),
     ],
 )
 def test_the_short_names_of_evaluate_are_understood_elsewhere(types, hint):
