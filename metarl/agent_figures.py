@@ -3,6 +3,7 @@ the return against a parameter of the tasks."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.config import config_from_dict
 from metarl.envs.parameters import LogUniform
+from metarl.envs.registry import make_family
+from metarl.errors import UsageError
 from metarl.figures import INK, LEGEND, QUIET
 from metarl.statistics import Array, Interval, bootstrap_interval, interquartile_mean
 from metarl.trial import stream
@@ -21,7 +25,7 @@ Indices = NDArray[np.int64]
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from metarl.envs.family import Parameter
+    from metarl.envs.family import Parameter, TaskFamily
 
 LABEL = 40
 """Longest names of agents in figures."""
@@ -175,18 +179,48 @@ def what_is_drawn(values: Array) -> str:
     return "IQM over tasks of like values, with its 95 % interval"
 
 
+def ranges_to_mark(
+    trained: Sequence[Mapping[str, Any]], judged: Mapping[str, Any], family: TaskFamily | None, split: str
+) -> dict[str, Parameter]:
+    """The parameters with the ranges that all agents were trained in, by name, if they are judged outside of them.
+
+    trained: an agent's training configuration each, empty if it is not known: then it is taken to be as judged. judged:
+    settings of the family of the tasks. None are marked where the agents' differ.
+    """
+    texts = [json.dumps(own["family"], sort_keys=True) for own in trained if own.get("family")]
+    own_robot = judged["name"] == "robot"  # its files are named otherwise where it was trained
+    if own_robot or not texts or set(texts) == {json.dumps(judged, sort_keys=True)}:
+        return {p.name: p for p in family.parameters} if family is not None and split == "ood" else {}
+    if len(set(texts)) > 1:
+        return {}
+    try:
+        settings = config_from_dict({"family": json.loads(texts[0])}).family
+    except UsageError:  # of another version
+        return {}
+    return {p.name: p for p in make_family(settings).parameters}
+
+
+def mark_range(axes: Axes, trained: Parameter | None, side: str = "x") -> None:
+    """Where training ended along an axis; None: nowhere."""
+    if trained is not None:
+        for end in (trained.distribution.low, trained.distribution.high):
+            (axes.axvline if side == "x" else axes.axhline)(end, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
+
+
 def draw_parameter(
-    axes: Axes, agents: Sequence[Shown], values: Array, parameter: Parameter | None, split: str, name: str
+    axes: Axes,
+    agents: Sequence[Shown],
+    values: Array,
+    parameter: Parameter | None,
+    trained: Parameter | None,
+    name: str,
 ) -> None:
     """Return before and after adaptation against a parameter; values [seed x task].
 
-    parameter: None if it is not known. On tasks beyond the range of training that range is marked, and lines end at it.
+    parameter: None if it is not known. trained: with its range of training, which is marked, and at which lines end.
     """
-    beyond = split == "ood" and parameter is not None
-    sides = _sides(values, parameter if beyond else None)
-    if beyond and parameter is not None:
-        for end in (parameter.distribution.low, parameter.distribution.high):
-            axes.axvline(end, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
+    sides = _sides(values, trained)
+    mark_range(axes, trained)
     early = len(agents) <= BEFORE
     for agent in agents:
         if agent.adaptations and early:

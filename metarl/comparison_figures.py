@@ -14,13 +14,14 @@ from metarl.agent_figures import (
     draw_parameter,
     legend,
     legend_columns,
+    ranges_to_mark,
     ranked,
     short,
     what_is_drawn,
 )
-from metarl.config import SPLIT_NAMES
+from metarl.config import SPLIT_NAMES, config_to_dict
 from metarl.figures import INK, NARROW, QUIET, STYLE, WIDTH, axis_label, save, styles, title_of
-from metarl.statistics import Array
+from metarl.statistics import Array, plain
 from metarl.wording import number_of
 
 if TYPE_CHECKING:
@@ -104,15 +105,18 @@ def by_parameter(comparison: Comparison, agents: Sequence[Shown], names: Sequenc
     size = (WIDTH if wide else NARROW, 2.5 * rows + 0.9 + 0.2 * -(-len(labels) // across))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    split = comparison.settings.split
+    judged = plain(config_to_dict(comparison.config)["family"])
+    trained = ranges_to_mark(
+        [agent.trained for agent in comparison.agents], judged, comparison.family, comparison.settings.split
+    )
     for panel, name in zip(panels.flat, names, strict=False):
-        draw_parameter(panel, agents, values[name], parameters[name], split, axis_label(parameters[name]))
+        draw_parameter(panel, agents, values[name], parameters[name], trained.get(name), axis_label(parameters[name]))
     for panel in panels.flat[len(names) :]:
         panel.set_axis_off()
     for row in panels:
         row[0].set_ylabel("return of an episode")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=across)
-    marked = "; dashed: the ends of the range of training" if split == "ood" else ""
+    marked = "\nDashed: the ends of the range of training" if any(name in trained for name in names) else ""
     drawn = what_is_drawn(values[names[0]])
     title_of(figure, f"{what(comparison)}\nAfter the last round of adaptation: {drawn}{marked}")
     save(figure, path)

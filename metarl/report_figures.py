@@ -17,6 +17,8 @@ from metarl.agent_figures import (
     draw_adaptation,
     draw_parameter,
     legend,
+    mark_range,
+    ranges_to_mark,
     short,
     what_is_drawn,
 )
@@ -152,9 +154,10 @@ def by_parameter(
     """Return before and after adaptation against a parameter."""
     values = judgement.values(parameter)
     known = _parameter(family, parameter)
+    trained = _trained(judgement, family).get(parameter)
 
     def draw(axes: Axes) -> None:
-        draw_parameter(axes, agents, values, known, judgement.split, _words(parameter, known))
+        draw_parameter(axes, agents, values, known, trained, _words(parameter, known))
         axes.set_ylabel("return of an episode")
         legend(axes, ROOM)
 
@@ -166,8 +169,7 @@ def by_parameter(
     return picture(
         name,
         f"Return after adaptation against {words}, from {values.min():.3g} to {values.max():.3g}: {'; '.join(ends)}.",
-        f"Return against {words} after the last round of adaptation: {what_is_drawn(values)}."
-        + _range_note(judgement, known),
+        f"Return against {words} after the last round of adaptation: {what_is_drawn(values)}." + _range_note(trained),
         draw,
     )
 
@@ -187,6 +189,7 @@ def heat_map(
     across, up = pair
     x, y = judgement.values(across), judgement.values(up)
     known = [_parameter(family, parameter) for parameter in pair]
+    trained = [_trained(judgement, family).get(parameter) for parameter in pair]
     edges = [_edges(v, parameter) for v, parameter in zip((x, y), known, strict=True)]
     cells = {id(a): _cells(x, y, a.after(), edges) for a in agents}
     scale = [i.estimate for own in cells.values() for i in own.values()]
@@ -215,7 +218,8 @@ def heat_map(
         bar = figure_of(axes).colorbar(mesh, ax=axes, label="return of an episode", aspect=30, pad=0.02)
         bar.outline.set(visible=False)
         axes.grid(visible=False)
-        _mark_box(axes, judgement, known)
+        for side, parameter in zip("xy", trained, strict=True):
+            mark_range(axes, parameter, side)
         for parameter, set_scale in zip(known, (axes.set_xscale, axes.set_yscale), strict=True):
             if isinstance(parameter and parameter.distribution, LogUniform):
                 set_scale("log", base=2)
@@ -232,7 +236,7 @@ def heat_map(
         f"from {worst:.4g} to {best:.4g}.",
         f"{agent.label} after {number_of(agent.adaptations, 'round')}: IQM of the return over the tasks in a cell, "
         "with its 95 % interval; empty where there are fewer than two tasks. One scale for all agents."
-        + _range_note(judgement, *known),
+        + _range_note(*trained),
         draw,
         HEIGHT + 0.5,
     )
@@ -287,22 +291,13 @@ def _words(name: str, parameter: Parameter | None) -> str:
     return axis_label(parameter) if parameter else name.replace("_", " ")
 
 
-def _mark_range(axes: Axes, judgement: Judgement, parameter: Parameter | None, side: str) -> None:
-    """Where training ended, on tasks beyond it."""
-    if judgement.split == "ood" and parameter is not None:
-        for end in (parameter.distribution.low, parameter.distribution.high):
-            line = axes.axvline if side == "x" else axes.axhline
-            line(end, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
+def _trained(judgement: Judgement, family: TaskFamily | None) -> dict[str, Parameter]:
+    trained = [agent.data.get("trained") or {} for agent in judgement.agents]
+    return ranges_to_mark(trained, judgement.family_settings, family, judgement.split)
 
 
-def _mark_box(axes: Axes, judgement: Judgement, known: Sequence[Parameter | None]) -> None:
-    for side, parameter in zip("xy", known, strict=True):
-        _mark_range(axes, judgement, parameter, side)
-
-
-def _range_note(judgement: Judgement, *known: Parameter | None) -> str:
-    marked = judgement.split == "ood" and any(known)
-    return " Dashed: the ends of the range of training." if marked else ""
+def _range_note(*trained: Parameter | None) -> str:
+    return " Dashed: the ends of the range of training." if any(trained) else ""
 
 
 def learning_curves(

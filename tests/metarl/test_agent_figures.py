@@ -1,18 +1,20 @@
 """What figures of several agents share: who looks how, and ticks that can be read."""
 
 import itertools
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from metarl.agent_figures import Shown, draw_parameter, ranked
+from metarl.agent_figures import Shown, draw_parameter, ranges_to_mark, ranked
+from metarl.config import RunConfig, config_to_dict
 from metarl.envs.parameters import Parameter
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahMassSettings
+from metarl.envs.settings import HalfCheetahMassSettings, QuadrupedSettings
 from metarl.figures import COLOURS, INK, NARROW, STYLE, styles
-from metarl.statistics import Interval
+from metarl.statistics import Interval, plain
 
 
 def test_agents_are_told_apart_and_an_oracle_takes_no_agents_colour() -> None:
@@ -47,7 +49,7 @@ def test_ticks_do_not_run_into_each_other(values: list[float], parameter: Parame
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(NARROW / 3, 2.5), layout="constrained")
         axes = figure.subplots()
-        draw_parameter(axes, agents_on(len(values)), np.array(values), parameter, "held_out", "mass scale")
+        draw_parameter(axes, agents_on(len(values)), np.array(values), parameter, None, "mass scale")
         figure.draw_without_rendering()
         low, high = sorted(axes.get_xlim())
         shown = [
@@ -64,3 +66,20 @@ def test_the_parameter_that_returns_follow_comes_first() -> None:
     [agent, _] = agents_on(40)
     moved = Shown(agent.label, values["mass"][None, None] ** 2, agent.iqm[:1], 1, agent.style)
     assert ranked(values, [moved]) == ["mass", "idle"]
+
+
+def test_ranges_are_marked_that_all_agents_were_trained_in_and_are_judged_outside_of() -> None:
+    def settings(low: float, high: float) -> dict[str, Any]:
+        return plain(config_to_dict(RunConfig(family=QuadrupedSettings(payload_mass=(low, high))))["family"])
+
+    light, heavy = settings(0.0, 3.0), settings(4.0, 6.0)
+    family = make_family(QuadrupedSettings(payload_mass=(4.0, 6.0)))
+    cases = (
+        (({"family": light}, {"family": light}), "held_out", (0.0, 3.0)),  # judged under other loads
+        (({"family": heavy}, {"family": heavy}), "held_out", None),  # judged where they were trained
+        (({"family": heavy}, {}), "ood", (4.0, 6.0)),
+        (({"family": light}, {"family": heavy}), "ood", None),  # of two ranges none is all agents'
+    )
+    for trained, split, expected in cases:
+        payload = ranges_to_mark(trained, heavy, family, split).get("payload_mass")
+        assert (payload and (payload.distribution.low, payload.distribution.high)) == expected
