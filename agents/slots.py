@@ -44,6 +44,11 @@ def slots(observations: Tensor, actions: Tensor, rewards: Tensor, start: Tensor,
     return torch.cat([observations, actions, scalars], dim=-1)
 
 
+def _flat(belief: SlotBelief) -> dict[str, Tensor]:
+    """The states and the other fields of a belief, side by side."""
+    return belief.memory | {name: getattr(belief, name) for name in REMEMBERED}
+
+
 class SlotReader:
     """The half of the Agent protocol that is about acting and remembering, for any network that reads slots."""
 
@@ -82,8 +87,8 @@ class SlotReader:
 
     def join(self, beliefs: Sequence[SlotBelief], order: Tensor) -> SlotBelief:
         """One belief about all their tasks; order [M]: the place of each task in the sequence of theirs."""
-        states = [self.belief_state(belief) for belief in beliefs]
-        return self.load_belief({name: torch.cat([s[name] for s in states])[order.cpu()] for name in states[0]})
+        parts, order = [_flat(belief) for belief in beliefs], order.to(self.device)
+        return self._belief({name: torch.cat([part[name] for part in parts])[order] for name in parts[0]})
 
     @torch.no_grad()
     def act(self, belief: SlotBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, SlotBelief]:
@@ -144,8 +149,7 @@ class SlotReader:
 
     def belief_state(self, belief: SlotBelief) -> dict[str, Any]:
         """The states and the other fields of a belief, side by side."""
-        state = belief.memory | {name: getattr(belief, name) for name in REMEMBERED}
-        return {name: value.cpu() for name, value in state.items()}
+        return {name: value.cpu() for name, value in _flat(belief).items()}
 
     def load_belief(self, state: dict[str, Any]) -> SlotBelief:
         """The belief that `belief_state` gave; raises ValueError if the shapes differ."""
@@ -153,9 +157,11 @@ class SlotReader:
         for name, size in sizes.items():
             if state[name].shape[2:] != (size,):
                 raise ValueError(f"the belief's {name} has shape {tuple(state[name].shape)}, here it is [M, N, {size}]")
-        here = {name: state[name].to(self.device) for name in (*self.memory_names, *REMEMBERED)}
-        memory = {name: here.pop(name) for name in self.memory_names}
-        return SlotBelief(memory=memory, **here)
+        return self._belief({name: state[name].to(self.device) for name in (*self.memory_names, *REMEMBERED)})
+
+    def _belief(self, flat: dict[str, Tensor]) -> SlotBelief:
+        memory = {name: flat[name] for name in self.memory_names}
+        return SlotBelief(memory, **{name: flat[name] for name in REMEMBERED})
 
     def _read(self, belief: SlotBelief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Memory]:
         inputs = slots(observations.to(self.device), belief.previous_action, belief.previous_reward, start, end)
