@@ -157,8 +157,9 @@ class Agent(Protocol):
         """Take in a shot that was played elsewhere, as `act` and `observe` would have."""
         ...
 
-    def observation_moments(self) -> Moments | None:
-        """Of the observations of training; None if the agent does not keep them."""
+    def observation_moments(self, belief: Belief) -> Moments | None:
+        """Of the observations that the policy at a belief about one task has learned from, which are those of training
+        unless it was trained from scratch; None if the agent does not keep them."""
         ...
 
     def deployable(self, belief: Belief) -> Deployable:

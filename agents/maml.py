@@ -151,11 +151,11 @@ class Maml:
         entropies = numerics.gaussian_entropy(policy.log_std).expand(m, steps * n)
         return Reading(belief, *(x.view(m, steps, n).transpose(0, 1) for x in (log_probs, entropies.contiguous())))
 
-    def observation_moments(self) -> Moments | None:
+    def observation_moments(self, belief: MamlBelief) -> Moments | None:
         return self._moments if self.settings.normalise_input else None
 
     def deployable(self, belief: MamlBelief) -> Deployable:
-        moments = copy.deepcopy(self.observation_moments())
+        moments = copy.deepcopy(self.observation_moments(belief))
         layers = self.policy.layers(belief.parameters.cpu())
         module = MeanPolicy(self.policy, None if moments is None else moments.cpu(), layers)
         return Deployable(module, {"observation": torch.zeros(1, self.policy.observation_size)}, ("action",))

@@ -176,7 +176,7 @@ class Ppo(Sb3Agent):
         module = nn.Sequential(Standardise(moments), copy.deepcopy(actor(own.policy)).cpu())
         return Deployable(module, {"observation": torch.zeros(1, self.observation_size)}, ("action",))
 
-    def belief_moments(self, belief: PpoBelief) -> Moments | None:
+    def observation_moments(self, belief: PpoBelief) -> Moments | None:
         """Of the observations that the policy at a belief about one task reads by: trained from scratch, of its own."""
         own = belief.tuned[0] if belief.tuned else self._first()
         return as_moments(own.inputs, self.observation_size) if self.settings.normalise_input else None

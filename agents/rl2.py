@@ -19,7 +19,7 @@ from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian_log_prob
 from metarl.agents.recurrent import Rl2Network, TrialSequence, discounted_sums, front, trial_gae
 from metarl.agents.settings import Rl2Settings
-from metarl.agents.slots import Memory, SlotReader, slots
+from metarl.agents.slots import Memory, SlotBelief, SlotReader, slots
 
 ADAM_EPSILON = 1e-5
 """PPO's customary value; Adam's own 1e-8 makes the first steps too long."""
@@ -145,7 +145,7 @@ class Rl2(SlotReader):
         """On the CPU: (mean action, next hidden state) of a slot's parts and the hidden state, all [1, size]."""
         return SlotPolicy(copy.deepcopy(self.network).cpu())
 
-    def observation_moments(self) -> Moments | None:
+    def observation_moments(self, belief: SlotBelief) -> Moments | None:
         """Of the observations of training; None if they are read as they are."""
         return self.network.observation_moments if self.settings.normalise_input else None
 

@@ -23,6 +23,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor, nn
 
+from metarl.agents.agent import Belief
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.settings import Sb3Settings
 
@@ -206,7 +207,7 @@ class Sb3Agent:
             return inputs
         return standardise(inputs, self.input_moments if moments is None else moments)
 
-    def observation_moments(self) -> Moments | None:
+    def observation_moments(self, belief: Belief) -> Moments | None:
         """Of the observations of training; None if they are read as they are."""
         return as_moments(self.input_moments, self.observation_size) if self.settings.normalise_input else None
 

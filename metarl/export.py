@@ -23,7 +23,7 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Array, TaskFamily
 from metarl.errors import RunError, UsageError, describe
 from metarl.provenance import VERSION, commit
-from metarl.robot import OutOfRange, moments_at
+from metarl.robot import OutOfRange
 from metarl.run import Run
 from metarl.trial import stream, streams
 
@@ -134,7 +134,7 @@ def told(run: Run) -> list[str]:
 
 def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | None) -> dict[str, Any]:
     """What a robot's program has to know, as plain types."""
-    family, moments = run.family, moments_at(run.agent, belief)
+    family, moments = run.family, run.agent.observation_moments(belief)
     known = moments is not None and float(moments.count) > 0
     named = [re.fullmatch(r"(.*?)(?: \[(.*)\])?", name, re.DOTALL) for name in family.observation_names]
     states = [name for name in policy.inputs if f"next_{name}" in policy.outputs]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from enum import Enum
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from metarl.agents.agent import Agent, Belief, Rollout
-from metarl.agents.moments import INPUT_CLIP, Moments
+from metarl.agents.moments import INPUT_CLIP
 from metarl.envs.family import Array, TaskFamily
 
 Explore = Literal["adapting", "always", "never"]
@@ -28,20 +28,6 @@ class _Next(Enum):
     ACT = "act(observation)"
     OBSERVE = "observe(reward, terminated, truncated)"
     END = "end_episode(observation)"
-
-
-@runtime_checkable
-class OwnMoments(Protocol):
-    """An agent whose policy reads by the moments of its belief, not of training, where it learns from scratch."""
-
-    def belief_moments(self, belief: Belief) -> Moments | None:
-        """As `Agent.observation_moments`, at a belief about one task."""
-        ...
-
-
-def moments_at(agent: Agent, belief: Belief) -> Moments | None:
-    """Of the observations that the policy at a belief about one task has learned from; None if none are kept."""
-    return agent.belief_moments(belief) if isinstance(agent, OwnMoments) else agent.observation_moments()
 
 
 class RobotInterface:
@@ -217,7 +203,7 @@ class RobotInterface:
         """What observations are expected to be: anything, as long as the policy has learned from none."""
         size = self.family.observation_size
         self._mean, self._std = np.zeros(size, dtype=np.float32), np.full(size, np.inf, dtype=np.float32)
-        moments = moments_at(self._agent, self.shot_belief)
+        moments = self._agent.observation_moments(self.shot_belief)
         if moments is not None and float(moments.count) >= 1:
             self._mean, self._std = moments.mean.cpu().numpy(), moments.std.cpu().numpy()
 
