@@ -21,6 +21,24 @@ from metarl.agents.settings import RecurrentPpoSettings
 from metarl.agents.slots import Memory, SlotReader
 
 
+class TrialsPolicy(RecurrentActorCriticPolicy):
+    """sb3-contrib's, which walks through a minibatch step by step, in Python, if a trial begins anywhere in it.
+
+    Sequences are cut where trials begin: with their first memory cleared here, nothing is left to clear on the way, and
+    the LSTM reads them in one call.
+    """
+
+    @staticmethod
+    def _process_sequence(
+        features: Tensor, lstm_states: tuple[Tensor, Tensor], episode_starts: Tensor, lstm: nn.LSTM
+    ) -> tuple[Tensor, Any]:
+        starts = episode_starts.view(lstm_states[0].shape[1], -1).clone()
+        kept = (1.0 - starts[:, 0]).view(1, -1, 1)
+        starts[:, 0] = 0.0
+        states = (kept * lstm_states[0], kept * lstm_states[1])
+        return RecurrentActorCriticPolicy._process_sequence(features, states, starts.flatten(), lstm)
+
+
 class LstmPolicy(nn.Module):
     """The actor on one slot of one env, every argument [1, size]: (mean action, next hidden state, next cell state)."""
 
@@ -58,7 +76,7 @@ class RecurrentPpo(SlotReader, Sb3Agent):
             "lstm_hidden_size": settings.hidden_size,
         }
         size = observation_size + action_size + 3
-        policy = RecurrentActorCriticPolicy
+        policy = TrialsPolicy
         sizes = observation_size, size, action_size
         self.memory_size = settings.hidden_size
         super().__init__(RecurrentPPO, policy, settings, *sizes, options, generator, device)

@@ -9,13 +9,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3 import PPO
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from metarl.agents.agent import Rollout, Sb3Learner
 from metarl.agents.ppo import Ppo
-from metarl.agents.recurrent_ppo import RecurrentPpo
+from metarl.agents.recurrent_ppo import RecurrentPpo, TrialsPolicy
 from metarl.agents.sb3 import global_randomness, standardise
 from metarl.agents.settings import PpoSettings, RecurrentPpoSettings
 from metarl.agents.slots import slots
@@ -151,6 +152,33 @@ def test_recurrent_ppo_reads_in_training_what_it_reads_in_a_trial(monkeypatch):
     assert len(read) == len(trained) == 25
     for ours, (theirs, _) in zip(read, trained, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-5)
+
+
+def test_recurrent_ppo_reads_sequences_at_once_as_sb3_does_step_by_step():
+    """Where trials begin at their start, in some of them; and in the middle, which sb3-contrib allows."""
+    generator = torch.Generator().manual_seed(0)
+    lstm = torch.nn.LSTM(5, 4)
+    features, states = torch.randn(3 * 7, 5, generator=generator), torch.randn(2, 1, 3, 4, generator=generator)
+    for begins in ([(0, 0), (2, 0)], [(0, 0), (1, 4)], []):
+        starts = torch.zeros(3, 7)
+        for sequence, step in begins:
+            starts[sequence, step] = 1.0
+        given = (features, (states[0], states[1]), starts.flatten(), lstm)
+        theirs, (hidden, cell) = RecurrentActorCriticPolicy._process_sequence(*given)
+        ours, after = TrialsPolicy._process_sequence(*given)
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(after, (hidden, cell))
+
+
+def test_recurrent_ppo_learns_from_whole_sequences():
+    """One call of each LSTM for a minibatch, however many trials begin in it."""
+    agent, calls = recurrent(), []
+    for lstm in (agent.model.policy.lstm_actor, agent.model.policy.lstm_critic):
+        lstm.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    learned(agent)
+    updates = [length for length in calls if length > 1]
+    assert len(updates) == 2 * RECURRENT.epochs * RECURRENT.minibatches
+    assert max(updates) == 25
 
 
 def test_ppo_learns_the_point_task():
