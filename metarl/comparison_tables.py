@@ -77,7 +77,7 @@ def return_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         summary, rounds = agent.result.summary, agent.result.settings.adaptations
         before, after = summary.iqm[0].estimate, interval_text(summary.iqm[-1], places)
         gain = interval_text(summary.gain[-1], places, "+") if rounds else ""
-        cells.append([name_of(agent), str(rounds), f"{before:.{places}f}", after, gain])
+        cells.append([name_of(agent), str(rounds), f"{before:z.{places}f}", after, gain])
     return ["return (IQM [95 %])", "rounds", "before", "after", "gain"], cells
 
 
@@ -104,14 +104,14 @@ def adaptation_table(comparison: Comparison) -> tuple[list[str], list[list[str]]
             return ""
         share, steps = found
         taken = "" if steps is None else f"{number_of(round(steps.estimate), 'step')}, "
-        return taken + f"{100 * share.estimate:.0f} %"
+        return taken + f"{100 * share.estimate:z.0f} %"
 
     def gap(agent: Compared) -> str:
         found = agent.result.train_gap
         return "" if found is None else interval_text(found.after, places, "+") + " !" * found.flagged
 
     columns = {
-        "worst 5 %": lambda agent: f"{agent.result.summary.worst[-1].estimate:.{places}f}",
+        "worst 5 %": lambda agent: f"{agent.result.summary.worst[-1].estimate:z.{places}f}",
         "90 % after": reach,
         "of the oracle's lead": share,
         "recovers in": recovered,

@@ -72,7 +72,7 @@ class Progress:
         if "env_steps_per_s" in metrics:
             parts.append(f"{_thousands(metrics['env_steps_per_s'])}/s")
         if "return/before" in metrics and "return/after" in metrics:
-            parts.append(f"return {metrics['return/before']:.1f} -> {metrics['return/after']:.1f}")
+            parts.append(f"return {metrics['return/before']:z.1f} -> {metrics['return/after']:z.1f}")
         if metrics.get("faults"):
             parts.append(f"{metrics['faults']:.0f} simulations flagged by MuJoCo")
         parts.append(f"{duration(left)} left")

@@ -357,7 +357,7 @@ def _return(returns: Array) -> str:
 
 
 def _number(value: float, form: str) -> str:
-    return f"{value:{form}}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:z{form}}".replace("-", "\N{MINUS SIGN}")
 
 
 def _wrap(line: str, width: int) -> list[str]:

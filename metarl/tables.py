@@ -55,7 +55,7 @@ def rows(result: EvaluationResult) -> list[tuple[str, ...]]:
         (
             str(k),
             interval_text(summary.iqm[k], places),
-            f"{summary.mean[k].estimate:.{places}f} ± {summary.std[k]:.{places}f}",
+            f"{summary.mean[k].estimate:z.{places}f} ± {summary.std[k]:.{places}f}",
             interval_text(summary.gain[k], places, "+") if k else "",
         )
         for k in range(len(summary.iqm))
@@ -95,12 +95,12 @@ def measure_text(name: str, measured: Interval | None) -> str:
 
 def interval_text(i: Interval, places: int, sign: str = "") -> str:
     """An estimate and its interval, such as `-1.5 [-2.0, -1.0]`; what is infinite is said so."""
-    return f"{i.estimate:{sign}.{places}f} [{i.low:{sign}.{places}f}, {i.high:{sign}.{places}f}]"
+    return f"{i.estimate:{sign}z.{places}f} [{i.low:{sign}z.{places}f}, {i.high:{sign}z.{places}f}]"
 
 
 def share_text(share: Interval) -> str:
     """A share with its interval, in per cent."""
-    return f"{100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
+    return f"{100 * share.estimate:z.0f} % [{100 * share.low:z.0f}, {100 * share.high:z.0f}]"
 
 
 def places_of(intervals: Iterable[Interval]) -> int:
@@ -113,7 +113,7 @@ def remarks(result: EvaluationResult) -> list[str]:
     lines = summary_lines(result)
     if result.settings.adaptations:
         trial = result.summary.trial_mean
-        lines.insert(0, f"mean over all rounds: {trial.estimate:.1f} [{trial.low:.1f}, {trial.high:.1f}]")
+        lines.insert(0, f"mean over all rounds: {trial.estimate:z.1f} [{trial.low:z.1f}, {trial.high:z.1f}]")
     return lines + [f"note: {note}" for note in result.notes] + [f"warning: {text}" for text in result.warnings]
 
 

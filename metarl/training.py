@@ -144,7 +144,7 @@ class TrialSampler:
         ended = time.perf_counter()
         rollouts = result.trial.rollouts
         returns = np.stack([rollout.episode_returns().nanmean(1).numpy() for rollout in rollouts])
-        terms = {name: float(np.nanmean(sums)) for name, sums in result.reward_terms[-1].items()}
+        terms = {name: float(mean_of_sound(sums.ravel())) for name, sums in result.reward_terms[-1].items()}
         steps = sum(int(rollout.valid.sum()) for rollout in rollouts)
         return Outcome(returns, terms, steps, collected - began, ended - collected, metrics)
 

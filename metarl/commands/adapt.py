@@ -67,7 +67,7 @@ def run(arguments: list[str], session: Session) -> int:
     for k, shot in enumerate(adapted.shots):
         total = sum(float(episode.rewards.sum()) for episode in shot) / len(shot)
         steps = sum(len(episode.rewards) for episode in shot)
-        print(f"shot {k}: {number_of(len(shot), 'episode')}, {number_of(steps, 'step')}, mean return {total:.1f}")
+        print(f"shot {k}: {number_of(len(shot), 'episode')}, {number_of(steps, 'step')}, mean return {total:z.1f}")
     if adapted.left:
         total = len(adapted.shots) + adapted.left
         print(f"{adapted.left} of {total} shots are left; --adaptations {total} adapts from all")

@@ -51,6 +51,13 @@ def shown(result: EvaluationResult, **console: object) -> str:
     return file.getvalue()
 
 
+def test_what_rounds_to_zero_has_no_minus_sign() -> None:
+    nearly = Interval(-0.004, -0.04, 0.04)
+    assert tables.interval_text(nearly, 1) == "0.0 [0.0, 0.0]"
+    assert tables.interval_text(nearly, 1, "+") == "+0.0 [+0.0, +0.0]"
+    assert tables.share_text(nearly) == "0 % [-4, 4]"
+
+
 def test_plain_table_has_columns_that_line_up() -> None:
     summary = Summary(
         tasks_counted=20,
