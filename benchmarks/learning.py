@@ -86,10 +86,10 @@ def train_seed(config: RunConfig, preset: str, seed: int, runs: Path, threads: i
     name = f"{preset}_seed{seed}"
     # A run that is there already goes on from its checkpoint; one that ended is only evaluated.
     run = metarl.resume(runs / name) if (runs / name).exists() else metarl.train(config, name=name, runs_dir=runs)
-    assert run.evaluation is not None  # a run that ends is evaluated
+    evaluation = run.evaluation or metarl.evaluate(run, threads=threads)
     metrics = read_metrics(run.directory)
     took = sum(line["time/collect"] + line["time/update"] for line in metrics)
-    return SeedResult(seed, took, run.env_steps, run.evaluation, thin(metrics))
+    return SeedResult(seed, took, run.env_steps, evaluation, thin(metrics))
 
 
 def thin(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
@@ -103,8 +103,8 @@ def thin(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
 
 
 def pooled(results: Sequence[SeedResult], samples: int) -> Summary:
-    """The summary over all seeds of training, the strata; its intervals tell of the variation over tasks alone."""
-    returns = np.stack([np.concatenate(list(r.evaluation.returns), axis=1) for r in results])  # [seed, shot, task]
+    """The mean over the training seeds, with intervals over tasks and training seeds."""
+    returns = np.stack([result.evaluation.returns for result in results])
     return summarise(returns, samples, stream(0, "learning/bootstrap"))
 
 

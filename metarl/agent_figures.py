@@ -16,7 +16,7 @@ from metarl.envs.parameters import LogUniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
 from metarl.figures import INK, LEGEND, QUIET
-from metarl.statistics import Array, Interval, bootstrap_interval, interquartile_mean
+from metarl.statistics import Array, Interval, bootstrap_interval, by_run, interquartile_mean, seed_deviations
 from metarl.trial import stream
 from metarl.wording import number_of
 
@@ -51,7 +51,7 @@ class Shown:
 
     label: str
     returns: Array
-    """[seed, shot, task]; NaN where a task has no sound episode."""
+    """[training seed, seed, shot, task], or [seed, shot, task] of one; NaN where a task has no sound episode."""
     iqm: Sequence[Interval]
     """IQM of the return after each round."""
     envs_per_task: int
@@ -61,11 +61,12 @@ class Shown:
     @property
     def adaptations(self) -> int:
         """Rounds of adaptation."""
-        return self.returns.shape[1] - 1
+        return self.returns.shape[-2] - 1
 
     def after(self, shot: int = -1) -> Array:
-        """Return of each task after a round, [seed x task]."""
-        return self.returns[:, shot].ravel()
+        """Return of each task after a round, [training seed, seed x task]."""
+        returns = by_run(self.returns, 3)[:, :, shot]
+        return returns.reshape(len(returns), -1)
 
 
 def short(label: str, length: int = LABEL) -> str:
@@ -154,17 +155,20 @@ def dependence(values: Array, returns: Array) -> float:
 def ranked(values: Mapping[str, Array], agents: Sequence[Shown]) -> list[str]:
     """Parameters whose values [seed x task] differ, those first on which the return of some agent depends most."""
     varied = {name: own for name, own in values.items() if np.ptp(own) > 0}
-    most = {name: max(dependence(own, agent.after()) for agent in agents) for name, own in varied.items()}
+    most = {name: max(dependence(own, agent.after().mean(axis=0)) for agent in agents) for name, own in varied.items()}
     return sorted(varied, key=lambda name: -most[name])
 
 
 def bin_interval(returns: Array) -> Interval | None:
-    """IQM over the tasks of a bin with its bootstrap interval; None if fewer than two have a return."""
-    sound = returns[np.isfinite(returns)]
-    if len(sound) < 2:
+    """IQM over the tasks of a bin [training seed, task], with its bootstrap interval over both; None if fewer than two
+    tasks have a return."""
+    sound = returns[:, np.isfinite(returns).all(axis=0)]
+    runs, tasks = sound.shape
+    if tasks < 2:
         return None
-    resamples = stream(0, "figures/bins").integers(0, len(sound), (SAMPLES, len(sound)))
-    return bootstrap_interval(sound, resamples, interquartile_mean)
+    rng = stream(0, "figures/bins")
+    resamples = rng.integers(0, tasks, (SAMPLES, tasks))
+    return bootstrap_interval(sound, resamples, interquartile_mean, seed_deviations(runs, SAMPLES, rng))
 
 
 def draws_each(values: Array) -> bool:
@@ -253,14 +257,15 @@ def _draw_sides(
     alpha: float,
     label: str | None = None,
 ) -> None:
-    """A line a side: between two of them nothing was measured. alpha: of the intervals, 0 for none."""
+    """A line a side: between two of them nothing was measured. returns: [training seed, seed x task]. alpha: of the
+    intervals, 0 for none."""
     each = draws_each(values)
     look: dict[str, Any] = style | {"linewidth": 1.3 if not alpha else 1.6}
     for i, groups in enumerate(sides):
         if each:
-            found = [(float(values[g[0]]), Interval(*[float(returns[g[0]])] * 3)) for g in groups]
+            found = [(float(values[g[0]]), Interval(*[float(returns[:, g[0]].mean())] * 3)) for g in groups]
         else:
-            found = [(float(np.mean(values[g])), own) for g in groups if (own := bin_interval(returns[g]))]
+            found = [(float(np.mean(values[g])), own) for g in groups if (own := bin_interval(returns[:, g]))]
         x = np.array([at for at, _ in found])
         low, middle, high = ends_of([interval for _, interval in found])
         if alpha and not each and agents <= BANDS:

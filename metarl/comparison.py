@@ -9,20 +9,39 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from metarl import comparison_tables
 from metarl.comparison_remarks import notes_of, warnings_of
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, read_run_config
-from metarl.entries import Entry, family_settings, labels, read_entry, trained_with
+from metarl.entries import Entry, by_agent, family_settings, labels, read_entry, trained_with
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.settings import FamilySettings
 from metarl.errors import RunError, UsageError, usage_errors
-from metarl.evaluation import EvaluationResult, draw_tasks, evaluate_agent, say, source_of, train_gap
+from metarl.evaluation import EvaluationResult, draw_tasks, evaluate_agent, pooled, say, source_of, train_gap
 from metarl.provenance import provenance
 from metarl.run import Run, load_run
-from metarl.statistics import Interval, plain, probability_of_improvement, share_interval
+from metarl.statistics import Array, Interval, plain, probability_of_improvement, share_interval
 from metarl.trial import stream
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One of the runs of an agent that was trained with several seeds."""
+
+    seed: int
+    """Of the training."""
+    folder: Path
+    """Of the run, resolved."""
+    result: EvaluationResult
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON; what is not finite is None."""
+        result = self.result.to_dict()
+        kept = ("run", "iteration", "env_steps", "faults", "summary", "returns", "measures", "recovery")
+        return {"seed": self.seed, "folder": str(self.folder), **{name: result[name] for name in kept}}
 
 
 @dataclass(frozen=True)
@@ -37,13 +56,21 @@ class Compared:
     overrides: Mapping[str, Any]
     """Settings of its own, by dotted name."""
     result: EvaluationResult
+    """Of several training seeds: `pooled`."""
     oracle_share: Interval | None = None
     """Share of the gap between itself before adaptation and the oracle that adaptation recovers; None: no oracle, or
     one whose lead is not shown, see `share_interval`."""
     folder: Path | None = None
-    """Of its run, resolved."""
+    """Of its run, resolved; of several the first's."""
     trained: Mapping[str, Any] = field(default_factory=dict)
     """Configuration that the run was trained with, without evaluation and tracking: tells the run apart if it moves."""
+    seeds: tuple[Trained, ...] = ()
+    """Its runs, if they are several that differ in the seed of their training alone."""
+
+    @property
+    def returns(self) -> Array:
+        """[run, seed, shot, task]"""
+        return np.stack([run.result.returns for run in self.seeds] or [self.result.returns])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; what is not finite is None."""
@@ -62,6 +89,7 @@ class Compared:
             "adaptations": settings.adaptations,
             "envs_per_task": settings.envs_per_task,
             "oracle_share": plain(self.oracle_share and asdict(self.oracle_share)),
+            "training_seeds": [run.to_dict() for run in self.seeds],
             **{name: result[name] for name in kept},
         }
 
@@ -137,6 +165,8 @@ def compare(
     """Evaluate several agents on the same tasks, print tables, and save JSON, CSV and figures.
 
     runs: what `metarl.load` returned, folders, or texts as `metarl evaluate` takes them: `PATH:agent.SETTING=VALUE`.
+    Runs that differ in `training.seed` alone are one agent: its numbers are means over them, its intervals are over
+    training seeds too; labels of their own keep them apart.
     family: whose tasks all meet, by its settings or its name; None: the runs' own, in the settings of the first.
     settings, threads: None takes the first run's own. checkpoint, device: as `metarl.load` takes them. output: folder;
     None: a new one in `comparisons/`. overrides: single fields of the settings. UsageError if the runs do not belong
@@ -170,7 +200,8 @@ def compare_entries(
 ) -> Comparison:
     """`compare`, of entries. config: family and evaluation count. taken: settings that the family has from the first
     run. loaded: runs that need not be read, by their place among the entries."""
-    names = labels(entries)
+    together = by_agent(entries)
+    names = labels(together)
     threads = entries[0].config.training.threads if threads is None else threads
     family = checked_family(config)
     tasks = draw_tasks(family, config.evaluation)
@@ -179,12 +210,14 @@ def compare_entries(
         ready[i] if i in ready else load_run(entry.path, checkpoint, device, entry.agent_overrides)
         for i, entry in enumerate(entries)
     ]
-    for name, run in zip(names, runs, strict=True):
-        require_fit(name, run, family_for(run.config, family))
+    run_of = {id(entry): run for entry, run in zip(entries, runs, strict=True)}
+    trained = [[run_of[id(entry)] for entry in own] for own in together]
+    for name, own in zip(names, trained, strict=True):
+        require_fit(name, own[0], family_for(own[0].config, family))
     agents = []
-    for name, entry, run in zip(names, entries, runs, strict=True):
-        settings = replace(config.evaluation, **entry.own_evaluation)
-        agents.append(_compared(name, entry, run, family, settings, tasks, threads))
+    for name, own, their_runs in zip(names, together, trained, strict=True):
+        settings = replace(config.evaluation, **own[0].own_evaluation)
+        agents.append(_compared(name, own, their_runs, family, settings, tasks, threads))
     agents = with_oracle_shares(agents, config.evaluation)
     comparison = Comparison(
         family,
@@ -192,8 +225,8 @@ def compare_entries(
         tasks,
         agents,
         improvements_of(agents, config.evaluation),
-        notes_of(agents, runs, config, taken),
-        warnings_of(agents, runs),
+        notes_of(agents, [own[0] for own in trained], config, taken),
+        warnings_of(agents, [own[0] for own in trained]),
         provenance(),
     )
     comparison_tables.show(comparison)
@@ -241,26 +274,33 @@ def _some(names: Sequence[str]) -> str:
 
 def _compared(
     label: str,
-    entry: Entry,
-    run: Run,
+    entries: Sequence[Entry],
+    runs: Sequence[Run],
     family: TaskFamily,
     settings: EvaluationSettings,
     tasks: list[list[Task]],
     threads: int,
 ) -> Compared:
-    def progress(line: str) -> None:
-        say(f"{label}: {line}")
+    """An agent, of one run or of several."""
+    seeds = []
+    for entry, run in zip(entries, runs, strict=True):
+        name = label if len(runs) == 1 else f"{label}, training seed {run.config.training.seed}"
 
-    met = family_for(run.config, family)
-    result = evaluate_agent(run.agent, met, settings, threads, progress, tasks)
-    result = replace(result, source=source_of(run))
-    if settings.train_gap:
-        result = replace(result, train_gap=train_gap(run, result, threads, progress))
-    directory = entry.path.resolve()
+        def progress(line: str, name: str = name) -> None:
+            say(f"{name}: {line}")
+
+        result = evaluate_agent(run.agent, family_for(run.config, family), settings, threads, progress, tasks)
+        result = replace(result, source=source_of(run))
+        if settings.train_gap:
+            result = replace(result, train_gap=train_gap(run, result, threads, progress))
+        seeds.append(Trained(run.config.training.seed, entry.path.resolve(), result))
+    first = runs[0].config
     return Compared(
-        *(label, run.config.agent_name, run.config.training.reveal_task, entry.overrides, result),
-        folder=directory,
-        trained=trained_with(read_run_config(directory)),
+        *(label, first.agent_name, first.training.reveal_task, entries[0].overrides),
+        seeds[0].result if len(seeds) == 1 else pooled([run.result for run in seeds]),
+        folder=seeds[0].folder,
+        trained=trained_with(read_run_config(seeds[0].folder)),
+        seeds=tuple(seeds) if len(seeds) > 1 else (),
     )
 
 
@@ -269,15 +309,15 @@ def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings)
     oracles = [agent for agent in agents if agent.oracle]
     if not oracles:
         return list(agents)
-    best = max(oracles, key=lambda agent: agent.result.summary.iqm[-1].estimate).result.returns[:, -1]
+    best = max(oracles, key=lambda agent: agent.result.summary.iqm[-1].estimate).returns[:, :, -1]
 
     def share(agent: Compared) -> Interval | None:
-        returns = agent.result.returns
-        if agent.oracle or returns.shape[1] < 2:
+        returns = agent.returns
+        if agent.oracle or not agent.result.settings.adaptations:
             return None
         rng = stream(settings.seeds[0], "comparison/oracle")
         return _of_common_tasks(
-            lambda: share_interval(returns[:, -1], returns[:, 0], best, settings.bootstrap_samples, rng)
+            lambda: share_interval(returns[:, :, -1], returns[:, :, 0], best, settings.bootstrap_samples, rng)
         )
 
     return [replace(agent, oracle_share=share(agent)) for agent in agents]
@@ -287,7 +327,7 @@ def improvements_of(agents: Sequence[Compared], settings: EvaluationSettings) ->
     """Of each pair of agents, by their returns after their last rounds."""
 
     def improvement(a: Compared, b: Compared) -> Improvement:
-        first, second = a.result.returns[:, -1], b.result.returns[:, -1]
+        first, second = a.returns[:, :, -1], b.returns[:, :, -1]
         rng = stream(settings.seeds[0], "comparison/improvement")
         return Improvement(
             a.label,

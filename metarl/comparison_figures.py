@@ -59,7 +59,7 @@ def shown_of(comparison: Comparison) -> list[Shown]:
     """The agents as they are drawn in every figure."""
     looks = styles((agent.label, agent.oracle) for agent in comparison.agents)
     return [
-        Shown(a.label, a.result.returns, a.result.summary.iqm, a.result.settings.envs_per_task, looks[a.label])
+        Shown(a.label, a.returns, a.result.summary.iqm, a.result.settings.envs_per_task, looks[a.label])
         for a in comparison.agents
     ]
 
@@ -74,7 +74,9 @@ def what(comparison: Comparison) -> str:
     """The tasks, in words."""
     settings = comparison.settings
     tasks = number_of(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
-    return f"{comparison.family.name}: {tasks}, {number_of(len(settings.seeds), 'seed')}"
+    trained = {agent.result.trained_agents for agent in comparison.agents} - {1}
+    seeds = f", up to {number_of(max(trained), 'training seed')} an agent" if trained else ""
+    return f"{comparison.family.name}: {tasks}, {number_of(len(settings.seeds), 'seed')}{seeds}"
 
 
 def adaptation_curves(comparison: Comparison, agents: Sequence[Shown], path: Path) -> None:

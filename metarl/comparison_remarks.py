@@ -30,6 +30,15 @@ def warnings_of(agents: Sequence[Compared], runs: Sequence[Run]) -> list[str]:
                 "settings"
             )
             said.append((agent.label, text))
+    for agent in agents:
+        iterations = sorted({run.result.source.iteration for run in agent.seeds if run.result.source})
+        if len(iterations) > 1:
+            text = (
+                f"its runs were trained for different numbers of iterations ({', '.join(map(str, iterations))}), so "
+                "the intervals over training seeds are of different agents; go on with the shorter ones (metarl train "
+                "--resume RUN)"
+            )
+            said.append((agent.label, text))
     gaps = [(agent, agent.result.train_gap) for agent in agents]
     said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low > 0 for text in gap.warnings]
     for agent in agents:

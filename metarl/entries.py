@@ -6,6 +6,7 @@ Nothing here imports torch or MuJoCo: mistakes are told at once.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ from metarl.errors import UsageError, nearest
 from metarl.statistics import plain
 
 ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9]+)?=.*))?", re.DOTALL)
+SEED_ENDING = re.compile(r"([\W_]+(seed|s)?\d*)?[\W_]*$")
+"""How the common beginning of folders ends that a seed tells apart."""
+OF_THE_MACHINE = ("seed", "threads", "device", "checkpoint_every", "keep_checkpoints", "evaluate_every")
+"""Settings of the training that may differ between runs of one agent: its random numbers, and how it was run."""
 OWN_EVALUATION = ("evaluation.adaptations", "evaluation.envs_per_task", "evaluation.explore")
 """Settings of the evaluation that may differ from agent to agent: each still meets the same tasks."""
 
@@ -103,18 +108,46 @@ def _override(entry: Entry, name: str, text: str) -> Entry:
     return dataclasses.replace(entry, config=config, overrides={**entry.overrides, name: value})
 
 
-def labels(entries: Sequence[Entry]) -> list[str]:
-    """A name for each entry, no two alike: the run's folder, with what was overridden; its parent where that is not
-    enough, and a number where it is the same run once more. UsageError for a given label that comes twice."""
-    given = Counter(entry.name for entry in entries if entry.name)
+def by_agent(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """The entries, those together that differ in nothing but the seed of their training: they are one agent.
+
+    Different labels keep them apart, and so does the same seed: trained twice it tells nothing more.
+    """
+    groups: list[list[Entry]] = []
+    for entry in entries:
+        for group in groups:
+            if _alike(entry, group[0]) and entry.config.training.seed not in {e.config.training.seed for e in group}:
+                group.append(entry)
+                break
+        else:
+            groups.append([entry])
+    return groups
+
+
+def _alike(one: Entry, other: Entry) -> bool:
+    """Whether two entries are of one agent, but for the seed."""
+    trained, theirs = (dataclasses.asdict(entry.config.training) for entry in (one, other))
+    training = all(trained[name] == theirs[name] for name in trained if name not in OF_THE_MACHINE)
+    own = [(e.config.agent, e.config.family, e.overrides, e.explore, e.name) for e in (one, other)]
+    return training and own[0] == own[1]
+
+
+def labels(agents: Sequence[Sequence[Entry]]) -> list[str]:
+    """A name for each agent, no two alike: the folder of its run, with what was overridden; its parent where that is
+    not enough, and a number where it is the same run once more. Of several runs what their folders' names begin with.
+    UsageError for a label that is given to different ones."""
+    given = Counter(entries[0].name for entries in agents if entries[0].name)
     for name, count in given.items():
         if count > 1:
-            raise UsageError(f"the label {name!r} is given to {count} runs; give each its own")
-    short = [entry.name or _plain_label(entry) for entry in entries]
+            raise UsageError(
+                f"the label {name!r} is given to {count} runs that differ in more than the seed of their training "
+                "(training.seed), or have the same; give each its own"
+            )
+    short = [entries[0].name or _plain_label(entries) for entries in agents]
     alike = Counter(short)
     longer = [
-        f"{entry.path.resolve().parent.name}/{name}" if alike[name] > 1 and not entry.name else name
-        for entry, name in zip(entries, short, strict=True)
+        f"{entries[0].path.resolve().parent.name}/{name}" if alike[name] > 1 and not entries[0].name else name
+        for entries, name in zip(agents, short, strict=True)
     ]
     seen: Counter[str] = Counter()
     result = []
@@ -124,9 +157,12 @@ def labels(entries: Sequence[Entry]) -> list[str]:
     return result
 
 
-def _plain_label(entry: Entry) -> str:
-    changed = ",".join(f"{k.split('.')[1]}={_word(v)}" for k, v in entry.overrides.items())
-    return entry.path.resolve().name + (f":{changed}" if changed else "")
+def _plain_label(entries: Sequence[Entry]) -> str:
+    changed = ",".join(f"{k.split('.')[1]}={_word(v)}" for k, v in entries[0].overrides.items())
+    names = [entry.path.resolve().name for entry in entries]
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(min(names), max(names), strict=False))
+    common = names[0] if len(names) == 1 else SEED_ENDING.sub("", "".join(letter for letter, _ in alike))
+    return (common or names[0]) + (f":{changed}" if changed else "")
 
 
 def _word(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
 from metarl.envs.family import Task, TaskFamily
 from metarl.errors import RunError, usage_errors
-from metarl.outcomes import exploring, run_trials
+from metarl.outcomes import TrialOutcome, exploring, run_trials
 from metarl.provenance import provenance
 from metarl.run import Run, distinct_tasks, load_run
 from metarl.statistics import (
+    UNBOUNDED,
     Array,
     Interval,
     Summary,
@@ -92,7 +93,10 @@ class TrainGap:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Returns of an agent on tasks of a family, and what is said about them."""
+    """Returns of an agent on tasks of a family, and what is said about them.
+
+    Arrays are means over the agents where several were trained alike with different seeds: see `pooled`.
+    """
 
     family: TaskFamily
     settings: EvaluationSettings
@@ -119,15 +123,23 @@ class EvaluationResult:
     """Share of the tasks in which the reward was back after every change, and the IQM of the steps that this took."""
     train_gap: TrainGap | None = None
     """None if it was not asked for, or if the tasks are those of training."""
+    trained_agents: int = 1
+    """How many agents it is of, which were trained alike with different seeds."""
 
     @property
     def notes(self) -> list[str]:
         """What a reader must know to compare the numbers."""
         tasks, episodes = self.summary.tasks_counted, self.settings.envs_per_task
+        agents = self.trained_agents
+        whose = (
+            "of this one trained agent"
+            if agents == 1
+            else f"and over {agents} training seeds (Student's t), of the mean over the agents trained with them"
+        )
         notes = [
             f"{number_of(tasks, 'task')}, {number_of(episodes, 'episode')} a task and round; "
             "IQM: mean of the middle half of the tasks; ±: standard deviation between tasks; [ ]: 95 % bootstrap "
-            "interval over tasks, stratified by seed, of this one trained agent"
+            f"interval over tasks, stratified by seed, {whose}"
         ]
         if self.settings.split == "ood":
             notes.append("these are tasks outside the range of training")
@@ -244,27 +256,63 @@ def evaluate_agent(
     settings = exploring(agent, settings)
     drawn = draw_tasks(family, settings) if tasks is None else tasks
     outcome = run_trials(agent, family, drawn, settings, threads, progress=progress, log_rollouts=log_rollouts)
+    return _result(family, settings, drawn, [outcome], agent.adapts_by != "nothing")
+
+
+def pooled(results: Sequence[EvaluationResult]) -> EvaluationResult:
+    """The result of agents that were trained alike with different seeds, of their results on the same tasks.
+
+    Every number is the mean over the agents, every interval is over tasks and training seeds (`seed_deviations`). The
+    source is the first one's.
+    """
+    first = results[0]
+    whole = _result(first.family, first.settings, first.tasks, results, first.adapts)
+    gaps = [result.train_gap for result in results]
+    found = [gap for gap in gaps if gap is not None]
+    if len(found) == len(gaps):
+        trained, here = np.stack([gap.returns for gap in found]), np.stack([result.returns for result in results])
+        whole = replace(whole, train_gap=_train_gap(trained, here, first.settings, found[0].own))
+    return replace(whole, source=first.source)
+
+
+def _result(
+    family: TaskFamily,
+    settings: EvaluationSettings,
+    tasks: list[list[Task]],
+    outcomes: Sequence[TrialOutcome | EvaluationResult],
+    adapts: bool,
+) -> EvaluationResult:
+    """What is said of what one agent, or several that were trained alike, did on the tasks."""
     samples, first = settings.bootstrap_samples, settings.seeds[0]
+    returns = np.stack([outcome.returns for outcome in outcomes])  # [R, S, K, M]
+    measures = {name: np.stack([outcome.measures[name] for outcome in outcomes]) for name in outcomes[0].measures}
+    found = [outcome.recovery for outcome in outcomes if outcome.recovery is not None]
+    recovery = np.stack(found) if found else None  # [R, S, M]
     try:
-        summary = summarise(outcome.returns, samples, stream(first, "evaluation/bootstrap"))
-    except ValueError as error:  # too few tasks without a fault: the settings were checked above
+        summary = summarise(returns, samples, stream(first, "evaluation/bootstrap"))
+    except ValueError as error:  # too few tasks without a fault: the settings were checked before
         raise RunError(f"no evaluation: {error}") from error
     measured = {
-        name: [task_interval(shot, mean, samples, stream(first, f"evaluation/{name}")) for shot in np.moveaxis(v, 1, 0)]
-        for name, v in outcome.measures.items()
+        name: [
+            task_interval(shot, mean, samples, stream(first, f"evaluation/{name}"), bounds)
+            for shot in np.moveaxis(v, 2, 0)
+        ]
+        for name, v in measures.items()
+        for bounds in ((0.0, 1.0) if name in tables.SHARES else UNBOUNDED,)
     }
     return EvaluationResult(
         family,
         settings,
-        drawn,
-        outcome.returns,
-        outcome.faults,
+        tasks,
+        returns.mean(axis=0),
+        sum(outcome.faults for outcome in outcomes),
         summary,
-        measures=outcome.measures,
+        measures={name: v.mean(axis=0) for name, v in measures.items()},
         measured=measured,
-        recovery=outcome.recovery,
-        adapts=agent.adapts_by != "nothing",
-        recovered=_recovered(outcome.recovery, samples, stream(first, "evaluation/recovery")),
+        recovery=None if recovery is None else recovery.mean(axis=0),
+        adapts=adapts,
+        recovered=_recovered(recovery, samples, stream(first, "evaluation/recovery")),
+        trained_agents=len(outcomes),
     )
 
 
@@ -280,7 +328,7 @@ def _recovered(
 ) -> tuple[Interval, Interval | None] | None:
     if recovery is None:
         return None
-    share = task_interval(np.where(np.isnan(recovery), np.nan, np.isfinite(recovery)), mean, samples, rng)
+    share = task_interval(np.where(np.isnan(recovery), np.nan, np.isfinite(recovery)), mean, samples, rng, (0.0, 1.0))
     steps = task_interval(np.where(np.isfinite(recovery), recovery, np.nan), interquartile_mean, samples, rng)
     return None if share is None else (share, steps)
 
@@ -306,14 +354,19 @@ def train_gap(
         progress("evaluating on training tasks, for the gap")
     tasks = training_tasks(run, settings)
     returns = run_trials(run.agent, trained_on, tasks, settings, threads, "train_gap").returns
+    return _train_gap(returns[None], result.returns[None], settings, own and settings.split == "held_out")
+
+
+def _train_gap(trained: Array, here: Array, settings: EvaluationSettings, own: bool) -> TrainGap | None:
+    """Of returns [R, S, K, M] on tasks of training and on those evaluated; None if hardly a simulation was sound."""
     samples, rng = settings.bootstrap_samples, stream(settings.seeds[0], "train_gap/bootstrap")
-    train = task_interval(returns[:, -1], interquartile_mean, samples, rng)
-    if train is None or task_interval(returns[:, 0], interquartile_mean, samples, rng) is None:
-        return None  # hardly a simulation was sound
+    train = task_interval(trained[:, :, -1], interquartile_mean, samples, rng)
     before, after = (
-        difference_interval(returns[:, k], result.returns[:, k], interquartile_mean, samples, rng) for k in (0, -1)
+        difference_interval(trained[:, :, k], here[:, :, k], interquartile_mean, samples, rng) for k in (0, -1)
     )
-    return TrainGap(returns, train, before, after, own and settings.split == "held_out")
+    if train is None or before is None or after is None:
+        return None
+    return TrainGap(trained.mean(axis=0), train, before, after, own)
 
 
 def evaluate(

@@ -99,7 +99,7 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], path: Path, title: str)
 
 
 def _draw_curve(axes: Axes, result: EvaluationResult) -> None:
-    values, _ = pool_tasks(result.returns)  # [K, n]
+    values = pool_tasks(result.returns)[0].mean(axis=1)  # [K, n]
     rounds = np.arange(len(values))
     iqm = result.summary.iqm
     axes.plot(rounds, values, color=QUIET, linewidth=0.6, alpha=min(0.6, 12.0 / values.shape[1] + 0.15))

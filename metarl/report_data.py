@@ -36,12 +36,18 @@ class Judged:
     run: str
     """Name of the run's folder."""
     returns: Array
-    """[seed, shot, task]; NaN where a task has no sound episode."""
+    """[seed, shot, task], of several training seeds their mean; NaN where a task has no sound episode."""
     envs_per_task: int
     data: Mapping[str, Any]
     """All of it."""
-    of: str = ""
-    """Label of the run of the report that it is; empty: of none."""
+    runs: Mapping[str, int] = field(default_factory=dict)
+    """Labels of the runs of the report that it is, several if they differ in the training's seed alone, and the
+    iteration at which each was evaluated."""
+
+    @property
+    def of(self) -> str:
+        """The label of the first of these runs; empty: there is none."""
+        return next(iter(self.runs), "")
 
     @property
     def plain(self) -> bool:
@@ -52,6 +58,23 @@ class Judged:
     def key(self) -> str:
         """What tells it from all other agents of a report; of a run's own agent its label."""
         return self.of if self.of and self.plain else f"{self.data.get('folder') or self.run}: {self.label}"
+
+    @property
+    def members(self) -> list[Judged]:
+        """It as its runs of several training seeds were judged; itself if there is one."""
+        trained = self.data.get("trained") or {}
+
+        def member(own: Mapping[str, Any]) -> Judged:
+            config = {**trained, "training": {**trained["training"], "seed": own["seed"]}} if trained else {}
+            returns = np.array(own["returns"], dtype=np.float64)
+            return replace(self, run=own["run"], returns=returns, data={**self.data, **own, "trained": config})
+
+        return [member(own) for own in self.data.get("training_seeds") or ()] or [self]
+
+    @property
+    def by_seed(self) -> Array:
+        """Returns [training seed, seed, shot, task]."""
+        return np.stack([member.returns for member in self.members])
 
     @property
     def adaptations(self) -> int:
@@ -320,7 +343,7 @@ def evaluation_of(data: Any, path: Path, label: str) -> Judgement:
             _split(data["evaluation"]["split"]),
             data["evaluation"],
             data["tasks"],
-            (replace(agent, of=label),),
+            (replace(agent, runs={label: int(data["iteration"])}),),
             config.get("family", {"name": data["family"]}),
             data.get("units") or {},
             data.get("success"),
@@ -370,6 +393,8 @@ def judged_of(data: Mapping[str, Any], envs_per_task: int, tasks: Sequence[Seque
     judged = Judged(str(data["label"]), str(data["run"]), returns, int(envs_per_task), data)
     if len(judged.iqm) != returns.shape[1] or len(judged.gain) != returns.shape[1]:
         raise ValueError("a summary of another number of rounds")
+    if judged.by_seed.shape[1:] != returns.shape:
+        raise ValueError("returns by training seed of another shape than their mean")
     for key in ("iteration", "env_steps"):
         int(data[key])
     return judged
@@ -407,7 +432,7 @@ def _given_comparisons(given: Path, runs: Sequence[ReportedRun]) -> list[Judgeme
     judgements = [assigned(comparison_of(read_json(path), path), runs) for path in files]
     names = {run.name for run in runs}
     for judgement, path in zip(judgements, files, strict=True):
-        if not any(agent.of for agent in judgement.agents):
+        if not any(agent.runs for agent in judgement.agents):
             theirs = {str(a.data.get("folder") or a.run) if a.run in names else a.run for a in judgement.agents}
             raise UsageError(f"comparison {path} has none of the runs given; it is of {', '.join(sorted(theirs))}")
     return judgements
@@ -415,8 +440,12 @@ def _given_comparisons(given: Path, runs: Sequence[ReportedRun]) -> list[Judgeme
 
 def assigned(judgement: Judgement, runs: Sequence[ReportedRun]) -> Judgement:
     """A comparison whose agents know which runs of the report they are."""
-    found = [(agent, _run_of(agent, runs)) for agent in judgement.agents]
-    return replace(judgement, agents=tuple(replace(agent, of=run.label if run else "") for agent, run in found))
+
+    def found(agent: Judged) -> dict[str, int]:
+        own = [(_run_of(member, runs), int(member.data["iteration"])) for member in agent.members]
+        return {run.label: iteration for run, iteration in own if run is not None}
+
+    return replace(judgement, agents=tuple(replace(agent, runs=found(agent)) for agent in judgement.agents))
 
 
 def _run_of(agent: Judged, runs: Sequence[ReportedRun]) -> ReportedRun | None:
@@ -461,7 +490,7 @@ def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list
             continue
         key = judgement.family, judgement.split
         newer = key not in newest or newest[key].provenance["time"] <= judgement.provenance["time"]
-        own = [run for run in runs if run.label in {agent.of for agent in judgement.agents}]
+        own = [run for run in runs if any(run.label in agent.runs for agent in judgement.agents)]
         families = {run.family for run in own}
         if newer and len(own) > 1 and own == [run for run in runs if run.family in families]:
             newest[key] = judgement
@@ -470,7 +499,7 @@ def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list
 
 def _add_evaluations(material: Material) -> None:
     """The runs' own evaluations where no comparison has them; those on the same tasks side by side."""
-    covered = {(j.family, j.split, agent.of) for j in material.judgements for agent in j.agents}
+    covered = {(j.family, j.split, label) for j in material.judgements for agent in j.agents for label in agent.runs}
     alike: dict[str, list[Judgement]] = {}
     for run in material.runs:
         for own in run.evaluations:
@@ -498,13 +527,13 @@ def _doubts(material: Material) -> Iterator[str]:
     """What a reader would otherwise take for granted."""
     runs, judgements = material.runs, material.judgements
     for run in runs:
-        found = [agent for j in judgements for agent in j.agents if agent.of == run.label]
+        found = [agent.runs[run.label] for j in judgements for agent in j.agents if run.label in agent.runs]
         if not found:
             yield (
                 f"{run.label} has no evaluation, so nothing is said about it on tasks that it never saw; make one: "
                 f"metarl evaluate {run.directory}"
             )
-        for iteration in sorted({int(agent.data["iteration"]) for agent in found} - {run.iteration}):
+        for iteration in sorted({*found} - {run.iteration}):
             meaning = (
                 "the numbers are of the earlier one, the films of the later"
                 if iteration < run.iteration
@@ -515,7 +544,7 @@ def _doubts(material: Material) -> Iterator[str]:
                 f"{run.iteration}: {meaning}"
             )
     for judgement in judgements:
-        strangers = [f"{a.label} ({a.data.get('folder') or a.run})" for a in judgement.agents if not a.of]
+        strangers = [f"{a.label} ({a.data.get('folder') or a.run})" for a in judgement.agents if not a.runs]
         if strangers:
             yield (
                 f"{', '.join(map(str, judgement.sources))} also has agents whose runs are not in this report; they are "

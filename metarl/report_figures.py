@@ -124,7 +124,7 @@ def looks_of(runs: Sequence[ReportedRun], judgements: Sequence[Judgement]) -> di
 
 def shown_of(judgement: Judgement, looks: Mapping[str, dict[str, Any]]) -> list[Shown]:
     """The agents as they are drawn in every figure."""
-    return [Shown(a.label, a.returns, a.iqm, a.envs_per_task, looks[a.key]) for a in judgement.agents]
+    return [Shown(a.label, a.by_seed, a.iqm, a.envs_per_task, looks[a.key]) for a in judgement.agents]
 
 
 def adaptation_curves(name: str, judgement: Judgement, agents: Sequence[Shown]) -> Picture:
@@ -163,7 +163,7 @@ def by_parameter(
 
     ends = []
     for agent in agents:
-        found = (bin_interval(agent.after()[group]) for group in bins_of(values))
+        found = (bin_interval(agent.after()[:, group]) for group in bins_of(values))
         ends.append(f"{agent.label} {', '.join(f'{own.estimate:.4g}' for own in found if own)}")
     words = parameter.replace("_", " ")
     return picture(
@@ -255,13 +255,13 @@ def _edges(values: Array, parameter: Parameter | None) -> Array:
 
 
 def _cells(x: Array, y: Array, returns: Array, edges: Sequence[Array]) -> dict[tuple[int, int], Interval]:
-    """The return's IQM by (row, column) of the cells that have one."""
+    """The IQM of returns [training seed, task] by (row, column) of the cells that have one."""
     columns, rows = (
         np.clip(np.searchsorted(e, v, side="right") - 1, 0, len(e) - 2) for e, v in zip(edges, (x, y), strict=True)
     )
     found = {}
     for row, column in sorted(set(zip(rows.tolist(), columns.tolist(), strict=True))):
-        interval = bin_interval(returns[(rows == row) & (columns == column)])
+        interval = bin_interval(returns[:, (rows == row) & (columns == column)])
         if interval is not None:
             found[row, column] = interval
     return found

@@ -1,14 +1,18 @@
 """Statistics of returns and of adaptation: interquartile mean, stratified bootstrap intervals (Agarwal 2021), worst
 tasks, speed of adaptation, recovery after changes, one agent against another.
 
-Pure functions of arrays. Axes: S evaluation seeds, K shots, M tasks of a seed; n the tasks of all seeds that count;
-B bootstrap samples.
+Pure functions of arrays. Axes: R agents that were trained alike with different training seeds, S evaluation seeds, K
+shots, M tasks of a seed; n the tasks of all seeds that count; B bootstrap samples. Where R comes first it may be left
+out for a single agent.
+
+Of several agents every number is the mean over them, and its interval is over tasks and training seeds: see
+`seed_deviations`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +27,7 @@ WORST = 0.05
 """Share of the tasks that counts as the worst ones."""
 REACHED = 0.9
 """Share of the way at which a level counts as reached."""
+UNBOUNDED = (-math.inf, math.inf)
 RECOVERY_WINDOW = 20
 """Control steps over which the reward around a change is averaged."""
 
@@ -42,12 +47,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is said about returns [S, K, M]; every list has one entry a shot."""
+    """What is said about returns [R, S, K, M]; every list has one entry a shot."""
 
     tasks_counted: int
     """Tasks of all seeds that the numbers stand on."""
     tasks_left_out: int
-    """Tasks left out because MuJoCo flagged every one of their simulations in some shot."""
+    """Tasks left out because MuJoCo flagged every one of their simulations in some shot, of some agent."""
     iqm: list[Interval]
     """Interquartile mean of the return, over tasks."""
     mean: list[Interval]
@@ -105,20 +110,42 @@ def interquartile_mean(values: Array) -> Array:
 
 
 def pool_tasks(returns: Array) -> tuple[Array, list[int]]:
-    """Returns [S, K, M] as [K, n], seed after seed, and how many tasks each seed has in it.
+    """Returns [R, S, K, M] as [K, R, n], seed after seed, and how many tasks each seed has in it.
 
-    A task with a NaN in any shot is left out of all shots, so that differences between shots stay paired by task.
+    A task with a NaN in any shot of any agent is left out of all, so that differences stay paired by task.
     Raises ValueError if no task is left.
     """
-    if returns.ndim != 3:
+    if returns.ndim not in (3, 4):
         raise ValueError(f"returns have the shape {returns.shape}: expected [seed, shot, task]")
-    counts = ~np.isnan(returns).any(axis=1)  # [S, M]
+    stacked = by_run(returns, 3)
+    counts = ~np.isnan(stacked).any(axis=(0, 2))  # [S, M]
     if not counts.any():
         raise ValueError(
             f"all {counts.size} tasks have a return of NaN: MuJoCo flagged every simulation; "
             "look at the family's parameter ranges and at the size of the actions"
         )
-    return np.moveaxis(returns, 1, 0)[:, counts], counts.sum(axis=1).tolist()
+    return np.moveaxis(stacked, 2, 0)[:, :, counts], counts.sum(axis=1).tolist()
+
+
+def by_run(values: Array, axes: int) -> Array:
+    """Values with the axis R before their other `axes`, as it is left out for a single agent."""
+    return values if values.ndim > axes else values[None]
+
+
+def seed_deviations(runs: int, num_samples: int, generator: np.random.Generator) -> Array:
+    """Weights [B, R], which sum to 0, of agents trained with different seeds, in bootstrap samples of their mean.
+
+    d = (z - mean z) / sqrt(R (R - 1)) / sqrt(c / (R - 1)),  z_r ~ N(0, 1),  c ~ chi^2_{R - 1}
+
+    With these, mean x + sum_r d_r x_r is distributed as mean x + s / sqrt(R) t_{R - 1}, s the standard deviation of x
+    over the agents: Student's interval, which is as wide as three training seeds deserve. Drawing agents with
+    replacement makes it less than half as wide. A single agent has 0: its intervals are over tasks alone.
+    """
+    if runs == 1:
+        return np.zeros((num_samples, 1))
+    normal = generator.standard_normal((num_samples, runs))
+    spread = np.sqrt(generator.chisquare(runs - 1, (num_samples, 1)) / (runs - 1))
+    return (normal - normal.mean(axis=1, keepdims=True)) / spread / math.sqrt(runs * (runs - 1))
 
 
 def stratified_resamples(sizes: list[int], num_samples: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -137,37 +164,62 @@ def stratified_resamples(sizes: list[int], num_samples: int, generator: np.rando
     )
 
 
-def bootstrap_interval(values: Array, resamples: NDArray[np.int64], statistic: Callable[[Array], Array]) -> Interval:
-    """Percentile bootstrap (Efron 1979) of a statistic of values [n], given resampled indices [B, n].
+def bootstrap_interval(
+    values: Array,
+    resamples: NDArray[np.int64],
+    statistic: Callable[[Array], Array],
+    deviations: Array | None = None,
+    bounds: tuple[float, float] = UNBOUNDED,
+) -> Interval:
+    """Percentile bootstrap (Efron 1979) of a statistic of values [R, n], given resampled tasks [B, n].
 
-    theta_b = statistic(x[resamples_b]);  interval = [q_{0.025}(theta_1..B), q_{0.975}(theta_1..B)]
+    theta_b = mean_r statistic(x_r[resamples_b]) + sum_r d_br statistic(x_r)
+    interval = [q_{0.025}(theta_1..B), q_{0.975}(theta_1..B)]
+
+    deviations: d [B, R] of `seed_deviations`; None for a single agent. statistic: of the last axis. bounds: of what the
+    statistic can be.
     """
+    levels = np.atleast_1d(statistic(values))  # [R]
+    draws = statistic(values[..., resamples]).reshape(len(levels), -1).mean(axis=0)
+    if deviations is not None:
+        draws = np.clip(draws + deviations @ levels, *bounds)
+    return _percentiles(float(levels.mean()), draws)
+
+
+def _percentiles(estimate: float, draws: Array) -> Interval:
     tail = (1.0 - CONFIDENCE) / 2.0
-    low, high = np.quantile(statistic(values[resamples]), [tail, 1.0 - tail])
-    return Interval(estimate=float(statistic(values)), low=float(low), high=float(high))
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    return Interval(estimate, float(low), float(high))
 
 
 def summarise(returns: Array, num_samples: int, generator: np.random.Generator) -> Summary:
-    """The summary of returns [S, K, M]; strata are the seeds.
+    """The summary of returns [R, S, K, M]; strata are the seeds S.
 
     Every number uses the same resampled tasks. Raises ValueError if no task counts, or if there is one task a seed.
     """
-    values, sizes = pool_tasks(np.asarray(returns, dtype=np.float64))  # [K, n]
+    values, sizes = pool_tasks(np.asarray(returns, dtype=np.float64))  # [K, R, n]
     gains = values - values[0]
     resamples = stratified_resamples(sizes, num_samples, generator)
-    gain = [bootstrap_interval(g, resamples, interquartile_mean) for g in gains]
-    n = values.shape[1]
+    deviations = seed_deviations(values.shape[1], num_samples, generator)
+
+    def interval(values: Array, statistic: Callable[[Array], Array]) -> Interval:
+        return bootstrap_interval(values, resamples, statistic, deviations)
+
+    gain = [interval(g, interquartile_mean) for g in gains]
+    n = values.shape[-1]
     return Summary(
         tasks_counted=n,
-        tasks_left_out=returns.shape[0] * returns.shape[2] - n,
-        iqm=[bootstrap_interval(v, resamples, interquartile_mean) for v in values],
-        mean=[bootstrap_interval(v, resamples, mean) for v in values],
-        std=[float(np.std(v, ddof=1)) for v in values],
+        tasks_left_out=returns.shape[-3] * returns.shape[-1] - n,
+        iqm=[interval(v, interquartile_mean) for v in values],
+        mean=[interval(v, mean) for v in values],
+        std=[float(np.std(v, axis=-1, ddof=1).mean()) for v in values],
         gain=gain,
-        gain_mean=[bootstrap_interval(g, resamples, mean) for g in gains],
-        trial_mean=bootstrap_interval(values.mean(axis=0), resamples, mean),
-        worst=[bootstrap_interval(v, resamples, worst_mean) for v in values],
-        rounds_to_reach=curve_interval(values, resamples, shots_to_reach, interquartile_mean)
+        gain_mean=[interval(g, mean) for g in gains],
+        trial_mean=interval(values.mean(axis=0), mean),
+        worst=[interval(v, worst_mean) for v in values],
+        rounds_to_reach=curve_interval(
+            values, resamples, shots_to_reach, interquartile_mean, [deviations] * len(values)
+        )
         if gain[-1].low > 0
         else None,
     )
@@ -208,20 +260,22 @@ def recovered_share(after: Array, before: Array, oracle: Array) -> Array:
 def share_interval(
     after: Array, before: Array, oracle: Array, num_samples: int, generator: np.random.Generator
 ) -> Interval | None:
-    """`recovered_share` of the IQM over the tasks [S, M] that all three have a value of.
+    """`recovered_share` of the IQM over the tasks [R, S, M] that all three have a value of; the oracle has its own R.
 
     None where the oracle's lead is not shown: where it is none, or where so many resamples have none that the upper end
     of the share is infinite, which is where the lower end of the lead's own interval is not above 0.
     Raises ValueError if no seed has two such tasks.
     """
-    counts = ~(np.isnan(after) | np.isnan(before) | np.isnan(oracle))
+    levels = [by_run(values, 2) for values in (after, before, oracle)]
+    counts = ~np.any([np.isnan(values).any(axis=0) for values in levels], axis=0)
     resamples = stratified_resamples(counts.sum(axis=1).tolist(), num_samples, generator)
-    curves = np.stack([values[counts] for values in (after, before, oracle)])
+    own, theirs = (seed_deviations(len(levels[i]), num_samples, generator) for i in (0, 2))
+    curves = [values[:, counts] for values in levels]
 
     def share(averages: Array) -> Array:
         return recovered_share(averages[..., 0], averages[..., 1], averages[..., 2])
 
-    found = curve_interval(curves, resamples, share, interquartile_mean)
+    found = curve_interval(curves, resamples, share, interquartile_mean, [own, own, theirs])
     return found if found and math.isfinite(found.high) else None
 
 
@@ -248,48 +302,74 @@ def steps_to_recover(
 
 
 def task_interval(
-    values: Array, statistic: Callable[[Array], Array], num_samples: int, generator: np.random.Generator
+    values: Array,
+    statistic: Callable[[Array], Array],
+    num_samples: int,
+    generator: np.random.Generator,
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> Interval | None:
-    """A statistic of values [S, M] over the tasks that have one, with its interval, stratified by seed.
+    """A statistic of values [R, S, M] over the tasks that have one of every agent, with its interval, by strata S.
 
     None if fewer than two tasks of a seed have a value.
     """
-    counts = ~np.isnan(values)
-    sizes = counts.sum(axis=1).tolist()
-    if max(sizes) < 2:
+    found = _counted(by_run(values, 2))
+    if found is None:
         return None
-    return bootstrap_interval(values[counts], stratified_resamples(sizes, num_samples, generator), statistic)
+    chosen, sizes = found
+    resamples = stratified_resamples(sizes, num_samples, generator)
+    deviations = seed_deviations(len(chosen), num_samples, generator)
+    return bootstrap_interval(chosen, resamples, statistic, deviations, bounds)
+
+
+def _counted(values: Array) -> tuple[Array, list[int]] | None:
+    """The tasks [R, n] that have a value of every agent, and how many each seed has; None if no seed has two."""
+    counts = ~np.isnan(values).any(axis=0)
+    sizes = counts.sum(axis=1).tolist()
+    return (values[:, counts], sizes) if max(sizes) >= 2 else None
 
 
 def curve_interval(
-    curves: Array, resamples: NDArray[np.int64], statistic: Callable[[Array], Array], average: Callable[[Array], Array]
+    curves: Sequence[Array] | Array,
+    resamples: NDArray[np.int64],
+    statistic: Callable[[Array], Array],
+    average: Callable[[Array], Array],
+    deviations: Sequence[Array] | None = None,
 ) -> Interval | None:
-    """Bootstrap interval of a statistic of average curves; curves [C, n], resampled tasks [B, n].
+    """Bootstrap interval of a statistic of average curves; C curves [R, n], resampled tasks [B, n].
 
     statistic: of average curves [..., C], such as `shots_to_reach`. Where it is NaN, not defined, it counts as
-    infinite, and the ends are values that came up. None if it is not defined of the curves themselves.
+    infinite, and the ends are values that came up. deviations: of each curve, as in `bootstrap_interval`. None if it is
+    not defined of the curves themselves.
     """
     tail = (1.0 - CONFIDENCE) / 2.0
-    averages = np.stack([average(curve[resamples]) for curve in curves], axis=-1)  # [B, C]
+    of_runs = [by_run(np.asarray(curve), 1) for curve in curves]
+    levels = [average(curve) for curve in of_runs]  # C times [R]
+    draws = [average(curve[:, resamples]).mean(axis=0) for curve in of_runs]  # C times [B]
+    if deviations is not None:
+        draws = [draw + d @ level for draw, d, level in zip(draws, deviations, levels, strict=True)]
+    averages = np.stack(draws, axis=-1)  # [B, C]
     drawn = np.nan_to_num(statistic(averages), nan=math.inf)
     low, high = np.quantile(drawn, tail, method="lower"), np.quantile(drawn, 1.0 - tail, method="higher")
-    estimate = float(statistic(np.stack([average(curve) for curve in curves], axis=-1)))
+    estimate = float(statistic(np.stack([level.mean() for level in levels], axis=-1)))
     return None if math.isnan(estimate) else Interval(estimate, float(low), float(high))
 
 
 def probability_of_improvement(
     first: Array, second: Array, num_samples: int, generator: np.random.Generator
 ) -> tuple[Interval, int]:
-    """P(X > Y) + P(X = Y) / 2 over the tasks [S, M] that both agents have a value of, and how many these are.
+    """P(X > Y) + P(X = Y) / 2 over the tasks [R, S, M] that both have a value of, and how many these are.
 
-    Paired by task: both met the same ones. Agarwal 2021 compares every run of one agent with every run of the other.
-    Raises ValueError if no seed has two such tasks.
+    Each has its own R: every agent of the one against every agent of the other (Agarwal 2021), here paired by task, as
+    all met the same ones. Raises ValueError if no seed has two such tasks.
     """
-    both = ~(np.isnan(first) | np.isnan(second))
-    x, y = first[both], second[both]
-    wins = (x > y) + 0.5 * (x == y)
+    x, y = by_run(first, 2), by_run(second, 2)
+    both = ~(np.isnan(x).any(axis=0) | np.isnan(y).any(axis=0))
+    x, y = x[:, None, both], y[None, :, both]
+    wins = ((x > y) + 0.5 * (x == y)).reshape(-1, x.shape[-1])  # [R R, n]
     resamples = stratified_resamples(both.sum(axis=1).tolist(), num_samples, generator)
-    return bootstrap_interval(wins, resamples, mean), int(both.sum())
+    own, theirs = (1.0 / n + seed_deviations(n, num_samples, generator) for n in (x.shape[0], y.shape[1]))
+    deviations = (own[:, :, None] * theirs[:, None, :]).reshape(num_samples, -1) - 1.0 / len(wins)
+    return bootstrap_interval(wins, resamples, mean, deviations, (0.0, 1.0)), int(both.sum())
 
 
 def difference_interval(
@@ -298,18 +378,20 @@ def difference_interval(
     statistic: Callable[[Array], Array],
     num_samples: int,
     generator: np.random.Generator,
-) -> Interval:
-    """statistic(first) - statistic(second) of two independent sets of tasks, [S, M] each, resampled apart.
+) -> Interval | None:
+    """statistic(first) - statistic(second) of the same agents on two independent sets of tasks, [R, S, M] each.
 
-    Raises ValueError if a set has no seed with two tasks that have a value.
+    The sets are resampled apart. None if one has no seed with two tasks that have a value.
     """
-    draws, estimates = [], []
+    draws, levels = [], []
     for values in (first, second):
-        counts = ~np.isnan(values)
-        chosen = values[counts]
-        resamples = stratified_resamples(counts.sum(axis=1).tolist(), num_samples, generator)
-        draws.append(statistic(chosen[resamples]))
-        estimates.append(statistic(chosen))
-    tail = (1.0 - CONFIDENCE) / 2.0
-    low, high = np.quantile(draws[0] - draws[1], [tail, 1.0 - tail])
-    return Interval(float(estimates[0] - estimates[1]), float(low), float(high))
+        found = _counted(by_run(values, 2))
+        if found is None:
+            return None
+        chosen, sizes = found
+        draws.append(statistic(chosen[:, stratified_resamples(sizes, num_samples, generator)]).mean(axis=0))
+        levels.append(statistic(chosen))  # [R]
+    apart = levels[0] - levels[1]
+    return _percentiles(
+        float(apart.mean()), draws[0] - draws[1] + seed_deviations(len(apart), num_samples, generator) @ apart
+    )

@@ -33,7 +33,8 @@ class EvaluateCommand:
     """Adapt trained agents to tasks that training never saw; print and save returns, gain, measures and intervals.
 
     One RUN is evaluated by itself. Several, or RUN:SETTING=VALUE,... with agent settings, evaluation.adaptations,
-    evaluation.envs-per-task or a label of its own, are compared on the same tasks, as is one with --family.
+    evaluation.envs-per-task or a label of its own, are compared on the same tasks, as is one with --family. Runs that
+    differ in training.seed alone are one agent, with intervals over tasks and training seeds; labels keep them apart.
     Short: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds, --no-train-gap,
     --explore and --no-explore (with the noise of exploration or without, all agents; not given: each as in its config).
     """

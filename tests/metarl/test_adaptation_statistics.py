@@ -14,6 +14,7 @@ from metarl.statistics import (
     plain,
     probability_of_improvement,
     recovered_share,
+    seed_deviations,
     share_interval,
     shots_to_reach,
     steps_to_recover,
@@ -168,7 +169,9 @@ def test_gap_of_two_sets_of_tasks_covers_at_the_stated_rate() -> None:
 
     def draw(rng: np.random.Generator) -> Interval:
         first, second = rng.normal(2, 3, (3, 20)), rng.normal(0, 1, (2, 20))
-        return difference_interval(first, second, interquartile_mean, 200, rng)
+        interval = difference_interval(first, second, interquartile_mean, 200, rng)
+        assert interval is not None
+        return interval
 
     assert 0.93 - SPREAD < coverage(2.0, draw) < 0.95 + SPREAD
 
@@ -182,3 +185,71 @@ def test_worst_mean_does_not_cover_less_than_it_must_of_many_tasks() -> None:
         return interval
 
     assert 0.92 - SPREAD < coverage(-0.79788, draw) < 0.95 + SPREAD
+
+
+@pytest.mark.parametrize(("runs", "quantile"), [(2, 12.706), (3, 4.3027), (5, 2.7764), (30, 2.0452)])
+def test_training_seeds_vary_by_students_t(runs: int, quantile: float) -> None:
+    """97.5 % quantile of t with R - 1 degrees of freedom, times s / sqrt(R), whatever the agents' levels are."""
+    levels = np.random.default_rng(1).normal(5, 3, runs)
+    deviations = seed_deviations(runs, 400_000, np.random.default_rng(0))
+    np.testing.assert_allclose(deviations.sum(axis=1), 0.0, atol=1e-9)
+    found = np.quantile(deviations @ levels, 0.975)
+    assert found == pytest.approx(quantile * levels.std(ddof=1) / math.sqrt(runs), rel=0.03)
+
+
+def agents_of(rng: np.random.Generator, runs: int, between: float) -> np.ndarray:
+    """[R, S, M] of mean 0: tasks that differ by 1, agents that differ by `between`, and by .3 on each task."""
+    tasks, agents = rng.normal(0, 1, (1, 2, 20)), rng.normal(0, between, (runs, 1, 1))
+    return tasks + agents + rng.normal(0, 0.3, (runs, 2, 20))
+
+
+@pytest.mark.parametrize(("runs", "between"), [(2, 1.0), (3, 0.2), (3, 1.0), (5, 0.5)])
+def test_intervals_over_training_seeds_cover_at_the_stated_rate(runs: int, between: float) -> None:
+    """What an agent does on one task only counts with the tasks and with the agents, so a little more are right."""
+
+    def draw(rng: np.random.Generator) -> Interval:
+        interval = task_interval(agents_of(rng, runs, between), interquartile_mean, 300, rng)
+        assert interval is not None
+        return interval
+
+    assert 0.93 - SPREAD < coverage(0.0, draw) < 0.975 + SPREAD
+
+
+def test_gap_and_improvement_of_several_training_seeds_cover_at_least_at_the_stated_rate() -> None:
+    """X - Y is N(.5, 2 (.2^2 + .3^2)) on a task: P(X > Y) = Phi(.9806) = .83659. The gap of 1 is by tasks."""
+
+    def better(rng: np.random.Generator) -> Interval:
+        hard = 10 * rng.normal(0, 1, (1, 2, 20))
+        x, y = (rng.normal(0, 0.2, (4, 1, 1)) + rng.normal(0, 0.3, (4, 2, 20)) + hard for _ in range(2))
+        return probability_of_improvement(x + 0.5, y, 200, rng)[0]
+
+    def gap(rng: np.random.Generator) -> Interval:
+        agents = rng.normal(0, 1, (3, 1, 1)) + rng.normal(0, 0.3, (3, 1, 1))
+        first, second = (agents + rng.normal(level, 1, (1, 2, 20)) for level in (1.0, 0.0))
+        interval = difference_interval(first, second, mean, 200, rng)
+        assert interval is not None
+        return interval
+
+    assert coverage(0.83659, better) > 0.93 - SPREAD
+    assert 0.93 - SPREAD < coverage(1.0, gap) < 0.95 + SPREAD
+
+
+def test_several_agents_have_the_mean_of_their_numbers_and_the_curve_of_their_mean() -> None:
+    rng = np.random.default_rng(0)
+    rise = np.array([0.0, 5.0, 9.0, 10.0])[:, None]
+    of_runs = rng.normal(0, 2, (3, 2, 1, 30)) + rise + rng.normal(0, 0.5, (3, 1, 1, 1))
+    together = summarise(of_runs, 500, rng)
+    alone = [summarise(returns, 500, rng) for returns in of_runs]
+    for name in ("iqm", "mean", "gain", "worst"):
+        for shot in range(4):
+            levels = [getattr(summary, name)[shot].estimate for summary in alone]
+            assert getattr(together, name)[shot].estimate == pytest.approx(np.mean(levels))
+    assert together.tasks_counted == 60 and together.rounds_to_reach.estimate == 2.0
+    widths = [interval.high - interval.low for interval in (together.iqm[-1], alone[0].iqm[-1])]
+    assert widths[0] > 0.5  # three agents that differ by .5 are not known better than one is on 60 tasks
+    before, after, oracle = of_runs[:, :, 0], of_runs[:, :, 2], of_runs[:1, :, 3]
+    share = share_interval(after, before, oracle, 500, rng)
+    curve = [np.mean([interquartile_mean(v.ravel()) for v in level]) for level in (after, before, oracle)]
+    assert share.estimate == pytest.approx((curve[0] - curve[1]) / (curve[2] - curve[1]))
+    of_runs[1, 0, 2, 7] = NAN
+    assert summarise(of_runs, 50, rng).tasks_counted == 59

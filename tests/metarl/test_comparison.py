@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,8 @@ import metarl
 from metarl import cli, comparison_tables
 from metarl.agents.settings import MamlSettings, PpoSettings
 from metarl.comparison import Compared, Comparison, improvements_of, with_oracle_shares
-from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
-from metarl.entries import Entry, family_settings, labels, read_entry
+from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings, read_run_config
+from metarl.entries import Entry, by_agent, family_settings, labels, read_entry
 from metarl.envs.registry import make_family
 from metarl.envs.settings import (
     AntGoalSettings,
@@ -29,6 +30,8 @@ from metarl.envs.settings import (
 )
 from metarl.errors import UsageError
 from metarl.evaluation import EvaluationResult, Source, TrainGap, evaluate
+from metarl.report import _return_table
+from metarl.report_data import gather
 from metarl.run import load_run, save_config, start_run
 from metarl.statistics import Interval, difference_interval, interquartile_mean, mean, summarise, task_interval
 from metarl.training import train
@@ -144,13 +147,40 @@ def test_labels_tell_runs_apart():
     config = RunConfig()
     one, two = Entry(Path("/x/seed1/run"), config), Entry(Path("/x/seed2/run"), config)
     tuned = Entry(Path("/x/seed1/run"), config, {"agent.first_order": True, "evaluation.adaptations": 9})
-    assert labels([one]) == ["run"]
-    assert labels([one, two, tuned]) == ["seed1/run", "seed2/run", "run:first_order=true,adaptations=9"]
-    assert labels([one, one]) == ["seed1/run", "seed1/run (2)"]
+    assert labels([[one]]) == ["run"]
+    assert labels([[one], [two], [tuned]]) == ["seed1/run", "seed2/run", "run:first_order=true,adaptations=9"]
+    assert labels([[one], [one]]) == ["seed1/run", "seed1/run (2)"]
     named = replace(one, name="mine")
-    assert labels([named, two]) == ["mine", "run"]
+    assert labels([[named], [two]]) == ["mine", "run"]
     with pytest.raises(UsageError, match="the label 'mine' is given to 2 runs"):
-        labels([named, replace(two, name="mine")])
+        labels([[named], [replace(two, name="mine")]])
+
+
+@pytest.mark.parametrize(
+    ("folders", "label"),
+    [
+        (("rl2_seed1", "rl2_seed2", "rl2_seed3"), "rl2"),
+        (("rl2", "rl2_2", "rl2_3"), "rl2"),
+        (("s1", "s2"), "s"),
+        (("glass_9", "glass_10"), "glass"),
+        (("maml_ant-s10", "maml_ant-s11"), "maml_ant"),
+        (("one", "two"), "one"),
+    ],
+)
+def test_an_agent_of_several_runs_is_called_by_what_their_names_begin_with(folders, label):
+    assert labels([[Entry(Path("/x") / folder, RunConfig()) for folder in folders]]) == [label]
+
+
+def test_runs_that_differ_in_the_seed_of_training_alone_are_one_agent():
+    def entry(seed: int, name: str = "", **training: object) -> Entry:
+        config = RunConfig(training=TrainingSettings(seed=seed, **training))
+        return Entry(Path(f"/x/{seed}"), config, name=name)
+
+    first, second, longer = entry(1), entry(2, threads=3, checkpoint_every=7), entry(3, iterations=999)
+    tuned = replace(entry(2), overrides={"evaluation.adaptations": 9})
+    again, apart = entry(1), entry(4, name="mine")
+    entries = [first, longer, second, tuned, again, apart]
+    assert by_agent(entries) == [[first, second], [longer], [tuned], [again], [apart]]
 
 
 def small_run(folder: Path, config: RunConfig) -> Path:
@@ -173,6 +203,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "oracle": replace(ppo, training=replace(training, reveal_task=True)),
     }
     return {name: small_run(folder / name, config) for name, config in configs.items()}
+
+
+@pytest.fixture(scope="module")
+def seeds(runs: dict[str, Path]) -> list[Path]:
+    """Folders of the PPO run and two with other training seeds."""
+    config = read_run_config(runs["ppo"])
+    others = [
+        small_run(runs["ppo"].with_name(f"ppo_{seed}"), replace(config, training=replace(config.training, seed=seed)))
+        for seed in (5, 6)
+    ]
+    return [runs["ppo"], *others]
 
 
 def test_agents_meet_the_same_tasks_and_get_the_numbers_of_their_own_evaluation(runs, tmp_path, capsys):
@@ -213,6 +254,64 @@ def test_a_run_given_twice_does_as_well_as_itself(runs, tmp_path):
     [pair] = twice.improvements
     assert (pair.interval.estimate, pair.interval.low, pair.interval.high) == (0.5, 0.5, 0.5)
     assert twice.agents[0].result.train_gap is None
+
+
+def test_several_training_seeds_are_one_agent_with_the_mean_of_their_numbers(
+    runs, seeds, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    status, printed = evaluated([*seeds, runs["oracle"], "--threads", 1, "--output", "out"], capsys)
+    assert status == 0, printed
+    saved = json.loads(Path("out/comparison.json").read_text())
+    pooled, oracle = saved["agents"]
+    assert (pooled["label"], oracle["label"], oracle["training_seeds"]) == ("ppo", "oracle", [])
+    assert [run["seed"] for run in pooled["training_seeds"]] == [1, 5, 6]
+    assert [run["folder"] for run in pooled["training_seeds"]] == [str(path) for path in seeds]
+    alone = [evaluate(path, threads=1) for path in seeds]
+    for result, run in zip(alone, pooled["training_seeds"], strict=True):
+        assert run["returns"] == result.returns.tolist()
+    np.testing.assert_allclose(pooled["returns"], np.mean([result.returns for result in alone], axis=0))
+    level = np.mean([result.summary.iqm[-1].estimate for result in alone])
+    assert pooled["summary"]["iqm"][-1]["estimate"] == pytest.approx(level)
+    gap = np.mean([result.train_gap.after.estimate for result in alone])
+    assert pooled["train_gap"]["after"]["estimate"] == pytest.approx(gap)
+    lead = [np.sign(result.returns[:, -1] - np.array(oracle["returns"])[:, -1]) for result in alone]
+    [pair] = saved["probability_of_improvement"]
+    assert (pair["a"], pair["estimate"]) == ("ppo", pytest.approx(0.5 + 0.5 * np.mean(lead)))
+    shown = " ".join(printed.split())
+    assert "2 agents on the same 6 held-out tasks" in shown and "ppo, training seed 5: evaluating seed 1" in shown
+    by_seed = ", ".join(f"{s}: {r.summary.iqm[-1].estimate:.2f}" for s, r in zip((1, 5, 6), alone, strict=True))
+    assert f"ppo by training seed, after: {by_seed}" in shown
+    assert "and over 3 training seeds (Student's t)" in shown
+    rows = list(csv.DictReader(io.StringIO(Path("out/comparison.csv").read_text())))
+    assert [(row["run"], row["training_seeds"]) for row in rows] == [("ppo+ppo_5+ppo_6", "3"), ("oracle", "1")]
+
+
+def test_a_report_knows_the_runs_of_several_training_seeds(runs, seeds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    metarl.compare([*seeds, runs["oracle"]], threads=1, train_gap=False, output="comparisons/new")
+    for comparison in (None, Path("comparisons")):
+        material = gather([*seeds, runs["oracle"]], comparison)
+        [judgement] = material.judgements
+        iterations = [dict(agent.runs) for agent in judgement.agents]
+        assert iterations == [{"ppo": 1, "ppo_5": 1, "ppo_6": 1}, {"oracle": 1}]
+        assert material.problems == []
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(runs["ppo"].parent, moved)
+    data = json.loads(Path("comparisons/new/comparison.json").read_text().replace(str(runs["ppo"].parent), "/gone"))
+    Path("comparisons/new/comparison.json").write_text(json.dumps(data))
+    material = gather([moved / path.name for path in seeds], Path("comparisons"))
+    assert list(material.judgements[0].agents[0].runs) == ["ppo", "ppo_5", "ppo_6"]
+    table = _return_table(material.judgements[0])
+    column = table.columns.index("training seeds")
+    assert [row[column] for row in table.rows] == ["3", "1"]
+
+
+def test_labels_keep_training_seeds_apart(seeds, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    named = [f"{path}:label={path.name}" for path in seeds]
+    status, printed = evaluated([*named, "--threads", 1, "--no-train-gap", "--output", "out"], capsys)
+    assert status == 0 and "3 agents on the same" in printed and "training seed" not in printed, printed
 
 
 def evaluated(arguments: Sequence[object], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

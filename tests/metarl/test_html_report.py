@@ -367,7 +367,7 @@ def test_a_run_looks_the_same_in_every_figure():
 
     def agent(label: str, of: str, **overrides: Any) -> Judged:
         data = {"overrides": overrides, "oracle": of == "o", "summary": {}}
-        return Judged(label, of or label, np.zeros((1, 2, 2)), 1, data, of)
+        return Judged(label, of or label, np.zeros((1, 2, 2)), 1, data, {of: 2} if of else {})
 
     def judged(*agents: Judged) -> Judgement:
         return Judgement("f", "held_out", {}, [], agents, {}, {}, None, [], (), (), {}, ())
@@ -383,7 +383,7 @@ def test_a_run_looks_the_same_in_every_figure():
 
 def test_a_cell_of_a_heat_map_is_the_mean_of_its_tasks():
     x, y = np.array([0.1, 0.2, 0.9, 0.8, 0.4]), np.array([0.1, 0.2, 0.9, 0.7, 0.9])
-    returns = np.array([1.0, 3.0, 10.0, 20.0, np.nan])
+    returns = np.array([[1.0, 3.0, 10.0, 20.0, np.nan]])
     edges = [np.array([0.0, 0.5, 1.0])] * 2
     cells = report_figures._cells(x, y, returns, edges)
     assert {place: interval.estimate for place, interval in cells.items()} == {(0, 0): 2.0, (1, 1): 15.0}

@@ -55,7 +55,7 @@ def test_a_task_with_nan_in_one_shot_is_left_out_of_all() -> None:
     returns[1, 0, 2] = np.nan
     values, sizes = pool_tasks(returns)
     assert sizes == [3, 2]
-    np.testing.assert_array_equal(values, [[0, 1, 2, 6, 7], [3, 4, 5, 9, 10]])
+    np.testing.assert_array_equal(values, [[[0, 1, 2, 6, 7]], [[3, 4, 5, 9, 10]]])
 
 
 def test_returns_of_nan_alone_and_of_a_wrong_shape_are_refused() -> None:
