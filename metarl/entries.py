@@ -126,10 +126,15 @@ def by_agent(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 def _alike(one: Entry, other: Entry) -> bool:
     """Whether two entries are of one agent, but for the seed."""
-    trained, theirs = (dataclasses.asdict(entry.config.training) for entry in (one, other))
+    own = [(e.overrides, e.explore, e.name) for e in (one, other)]
+    return alike_but_for_the_seed(one.config, other.config) and own[0] == own[1]
+
+
+def alike_but_for_the_seed(one: RunConfig, other: RunConfig) -> bool:
+    """Whether two configurations train the same agent, apart from the seed and from `OF_THE_MACHINE`."""
+    trained, theirs = (dataclasses.asdict(config.training) for config in (one, other))
     training = all(trained[name] == theirs[name] for name in trained if name not in OF_THE_MACHINE)
-    own = [(e.config.agent, e.config.family, e.overrides, e.explore, e.name) for e in (one, other)]
-    return training and own[0] == own[1]
+    return training and (one.agent, one.family) == (other.agent, other.family)
 
 
 def labels(agents: Sequence[Sequence[Entry]]) -> list[str]:

@@ -30,6 +30,7 @@ from metarl.report_data import (
     config_differences,
     family_of,
     gather,
+    one_agent,
 )
 from metarl.report_figures import PARAMETERS, Picture
 from metarl.report_page import (
@@ -127,7 +128,7 @@ def compose(
     say("drawing figures")
     looks = report_figures.looks_of(runs, material.judgements)
     sections = [_overview(material), *_judged_sections(material, looks), *_learning_sections(runs, looks)]
-    filmed = _films(runs, folder, say) if videos else [Text("Films were not asked for (--no-videos).")]
+    filmed = _films(material, folder, say) if videos else [Text("Films were not asked for (--no-videos).")]
     sections.append(Section("Before and after adaptation", filmed))
     say("drawing the task distributions")
     sections += [*_distribution_sections(material, folder), _settings_section(runs), _provenance_section(runs, made)]
@@ -358,8 +359,9 @@ def _learning_sections(runs: Sequence[ReportedRun], looks: Looks) -> list[Sectio
     return [Section("Learning curves", blocks)]
 
 
-def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]) -> list[Block]:
-    """A film a run: the same task for all runs of a family; a sentence instead where nothing renders."""
+def _films(material: Material, folder: Path, say: Callable[[str], None]) -> list[Block]:
+    """A film a run, of several training seeds of the first: the same task for all runs of a family; a sentence instead
+    where nothing renders."""
     from metarl import render
     from metarl.envs.rendering import RenderingUnavailable, open_context
     from metarl.run import load_run
@@ -368,7 +370,11 @@ def _films(runs: Sequence[ReportedRun], folder: Path, say: Callable[[str], None]
         open_context(16, 16).free()
     except RenderingUnavailable as error:
         return [Remarks([f"no films: {error}"], "warning")]
+    leader = one_agent(material.judgements)
+    runs = [run for run in material.runs if leader.get(run.label, run.label) == run.label]
     blocks: list[Block] = []
+    if len(runs) < len(material.runs):
+        blocks.append(Text("Of runs that differ in the training seed alone the first is filmed."))
     first: dict[str, ReportedRun] = {}
     for run in runs:
         settings = first.setdefault(run.family, run)

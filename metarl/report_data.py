@@ -15,7 +15,7 @@ import numpy as np
 from metarl.checkpoint import CheckpointStore
 from metarl.comparison_remarks import joined_notes
 from metarl.config import CONFIG, SPLIT_NAMES, RunConfig, config_from_dict, config_to_dict, read_run_config
-from metarl.entries import trained_with
+from metarl.entries import alike_but_for_the_seed, trained_with
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError, describe
@@ -241,6 +241,14 @@ class Material:
     judgements: list[Judgement]
     problems: list[str] = field(default_factory=list)
     """What is missing or not as a reader would expect."""
+
+
+def one_agent(judgements: Sequence[Judgement]) -> dict[str, str]:
+    """Label of the first run of each run that was judged as one agent with it, in all that it was judged in."""
+    agents = [agent for judgement in judgements for agent in judgement.agents]
+    apart = {label for agent in agents if len(agent.runs) == 1 for label in agent.runs}
+    together = [agent for agent in agents if len(agent.runs) > 1 and not apart & agent.runs.keys()]
+    return {label: agent.of for agent in together for label in agent.runs}
 
 
 def interval_of(data: Any) -> Interval | None:
@@ -574,11 +582,7 @@ def _doubts(material: Material) -> Iterator[str]:
 
 def _seeds_alike(run: ReportedRun, runs: Sequence[ReportedRun]) -> set[int]:
     """Training seeds of the runs that differ from a run in the seed alone."""
-
-    def rest(config: RunConfig) -> Any:
-        return replace(config.training, seed=0), config.agent, config.family
-
-    return {other.config.training.seed for other in runs if rest(other.config) == rest(run.config)}
+    return {other.config.training.seed for other in runs if alike_but_for_the_seed(other.config, run.config)}
 
 
 def family_of(judgement: Judgement, runs: Sequence[ReportedRun]) -> TaskFamily | None:

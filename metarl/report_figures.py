@@ -25,7 +25,7 @@ from metarl.agent_figures import (
 from metarl.config import SPLIT_NAMES
 from metarl.envs.parameters import LogUniform
 from metarl.figures import COLOURS, INK, QUIET, STYLE, axis_label, styles
-from metarl.report_data import Judgement, ReportedRun, seconds_of
+from metarl.report_data import Judgement, ReportedRun, one_agent, seconds_of
 from metarl.statistics import Array, Interval
 from metarl.wording import number_of
 
@@ -109,11 +109,14 @@ def adaptive(svg: str) -> bytes:
 def looks_of(runs: Sequence[ReportedRun], judgements: Sequence[Judgement]) -> dict[str, dict[str, Any]]:
     """How each run and each agent is drawn in all figures, by the label of a run and the key of an agent.
 
-    A run that is judged with settings of its own only lends its look to the first agent that it is.
+    A run that is judged with settings of its own only lends its look to the first agent that it is. Runs of one agent
+    look alike.
     """
     agents = [agent for judgement in judgements for agent in judgement.agents]
-    own = [(run.label, run.config.training.reveal_task) for run in runs]
+    first = one_agent(judgements)
+    own = [(run.label, run.config.training.reveal_task) for run in runs if first.get(run.label, run.label) == run.label]
     looks = styles([*own, *((agent.key, agent.oracle) for agent in agents)])
+    looks |= {label: looks[leader] for label, leader in first.items()}
     lent = {agent.of for agent in agents if agent.plain}
     for agent in agents:
         if agent.of and agent.of not in lent:
@@ -315,21 +318,22 @@ def learning_curves(
         return np.array([line["env_steps"] for line in run.metrics], dtype=np.float64) / scale
 
     def draw(axes: Axes) -> None:
-        for run in runs:
+        alike = [id(looks[run.label]) for run in runs]
+        for i, run in enumerate(runs):
             colour, line = looks[run.label]["color"], looks[run.label]["linestyle"]
+            more = alike.count(alike[i]) - 1
+            named = short(run.label) + (f" and {number_of(more, 'more seed')}" if more else "")
             for key, width, style, label in (
                 ("return/before", 1.1, ":", None),
-                ("return/after", 1.6, line, run.label),
+                ("return/after", 1.6, line, None if alike[i] in alike[:i] else named),
             ):
                 if key == "return/before" and not run.config.training.adaptations:
                     continue  # it is the same
                 y = np.array([line.get(key) for line in run.metrics], dtype=np.float64)
                 x, y = _thinned(x_of(run)), _thinned(y)
-                dot: dict[str, Any] = (
-                    {"marker": "o", "markerfacecolor": colour if label else "none"} if len(x) == 1 else {}
-                )
-                name = label and short(label)
-                axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=name, **dot)
+                face = "none" if key == "return/before" else colour
+                dot: dict[str, Any] = {"marker": "o", "markerfacecolor": face} if len(x) == 1 else {}
+                axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=label, **dot)
         if any(run.config.training.adaptations for run in runs):
             axes.plot([], [], color=QUIET, linestyle=":", label="before adaptation")
         axes.set(xlabel=f"{clock_unit} of training" if hours else f"env steps of training ({unit})")
@@ -349,7 +353,11 @@ def learning_curves(
         f"Learning curves against {against}: mean return of an iteration's training tasks after (lines) and before "
         "(dots) adaptation. "
         + ("Time of collection and updates, without evaluations. " if hours else "")
-        + "One line is one training run: no interval can be given.",
+        + (
+            "Lines alike are training seeds of one agent."
+            if len({id(looks[run.label]) for run in runs}) < len(runs)
+            else "One line is one training run: no interval can be given."
+        ),
         draw,
     )
 

@@ -31,7 +31,7 @@ from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, Train
 from metarl.envs import rendering
 from metarl.envs.settings import FamilySettings, HalfCheetahMassSettings, PointGoalSettings
 from metarl.errors import UsageError
-from metarl.report_data import Judged, Judgement, ReportedRun
+from metarl.report_data import Judged, Judgement, ReportedRun, one_agent
 from metarl.run import start_run
 from metarl.tracking import read_metrics
 from metarl.training import train
@@ -379,6 +379,23 @@ def test_a_run_looks_the_same_in_every_figure():
     assert first[1] == looks["b"] and first[3] == looks["o"] and second[0] == looks["a"]
     assert first[0] == second[1]
     assert len({style["color"] for style in (looks["a"], looks["b"], looks["o"], first[0], first[2])}) == 5
+
+
+def test_runs_of_one_agent_look_alike_unless_they_are_judged_apart():
+    runs = [ReportedRun(name, Path(name), RunConfig(), 2, 9, {}, *[()] * 3) for name in ("p1", "p2", "q")]
+
+    def judged(*of: tuple[str, ...]) -> Judgement:
+        agents = [Judged(o[0][0], o[0], np.zeros((1, 2, 2)), 1, {}, dict.fromkeys(o, 2)) for o in of]
+        return Judgement("f", "held_out", {}, [], tuple(agents), {}, {}, None, [], (), (), {}, ())
+
+    together = [judged(("p1", "p2"), ("q",))]
+    assert one_agent(together) == {"p1": "p1", "p2": "p1"}
+    looks = report_figures.looks_of(runs, together)
+    assert looks["p1"] is looks["p2"] and looks["q"]["color"] != looks["p1"]["color"]
+    apart = [*together, judged(("p1",), ("p2",))]
+    assert one_agent(apart) == {}
+    colours = {look["color"] for look in report_figures.looks_of(runs, apart).values()}
+    assert len(colours) == 3
 
 
 def test_a_cell_of_a_heat_map_is_the_mean_of_its_tasks():
