@@ -14,7 +14,7 @@ import numpy as np
 from metarl import comparison_tables
 from metarl.comparison_remarks import notes_of, warnings_of
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, read_run_config
-from metarl.entries import Entry, by_agent, family_settings, labels, read_entry, trained_with
+from metarl.entries import Entry, by_agent, family_settings, labels, read_entries, trained_with
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
@@ -164,7 +164,8 @@ def compare(
 ) -> Comparison:
     """Evaluate several agents on the same tasks, print tables, and save JSON, CSV and figures.
 
-    runs: what `metarl.load` returned, folders, or texts as `metarl evaluate` takes them: `PATH:agent.SETTING=VALUE`.
+    runs: what `metarl.load` returned, folders, or texts as `metarl evaluate` takes them: `PATH:agent.SETTING=VALUE`,
+    `runs/ppo_*`.
     Runs that differ in `training.seed` alone are one agent: its numbers are means over them, its intervals are over
     training seeds too; labels of their own keep them apart.
     family: whose tasks all meet, by its settings or its name; None: the runs' own, in the settings of the first.
@@ -172,8 +173,10 @@ def compare(
     None: a new one in `comparisons/`. overrides: single fields of the settings. UsageError if the runs do not belong
     together, or for a value that is none.
     """
-    loaded = {i: run for i, run in enumerate(runs) if isinstance(run, Run)}
-    entries = [Entry(r.directory, r.config) if isinstance(r, Run) else read_entry(str(r)) for r in runs]
+    given = [[Entry(r.directory, r.config)] if isinstance(r, Run) else read_entries(str(r)) for r in runs]
+    entries = list(itertools.chain.from_iterable(given))
+    whole = [r if isinstance(r, Run) else None for r, own in zip(runs, given, strict=True) for _ in own]
+    loaded = {i: run for i, run in enumerate(whole) if run is not None}
     if not entries:
         raise UsageError("nothing to compare; give at least one run")
     taken: dict[str, Any] = {}

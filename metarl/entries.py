@@ -6,6 +6,7 @@ Nothing here imports torch or MuJoCo: mistakes are told at once.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import itertools
 import re
 from collections import Counter
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.arguments import value_of
-from metarl.config import RunConfig, config_to_dict, map_files, options, read_run_config, settings_of
+from metarl.config import CONFIG, RunConfig, config_to_dict, map_files, options, read_run_config, settings_of
 from metarl.envs.settings import FamilySettings
 from metarl.errors import UsageError, nearest
 from metarl.statistics import plain
@@ -59,15 +60,27 @@ class Entry:
         return dataclasses.replace(self, explore=self.config.evaluation.explore)
 
 
-def read_entry(text: str, runs_dir: Path = Path("runs")) -> Entry:
-    """`PATH[:setting=value[,setting=value...]]`, the path of a run or its bare name; UsageError for what is neither."""
+def read_entries(text: str, runs_dir: Path = Path("runs")) -> list[Entry]:
+    """`PATH[:setting=value[,setting=value...]]`, the path of a run or its bare name, or a pattern of several, which all
+    get the settings. UsageError for what is neither, and for a pattern that no run fits."""
     match = None if Path(text).exists() else ENTRY.fullmatch(text)
-    path = run_dir(match["path"] if match else text, runs_dir)
-    config = read_run_config(path)
-    entry = Entry(path, config)
-    for name, value in _settings(match["settings"] if match and match["settings"] else ""):
-        entry = _override(entry, name, value)
-    return entry
+    name, settings = (match["path"], _settings(match["settings"] or "")) if match else (text, [])
+    entries = []
+    for path in _fitting(name, runs_dir) if match and glob.has_magic(name) else [run_dir(name, runs_dir)]:
+        entry = Entry(path, read_run_config(path))
+        for setting, value in settings:
+            entry = _override(entry, setting, value)
+        entries.append(entry)
+    return entries
+
+
+def _fitting(pattern: str, runs_dir: Path) -> list[Path]:
+    """The folders of runs that fit a pattern, by name, 2 before 10."""
+    found = [path for path in map(Path, glob.glob(pattern)) if (path / CONFIG).exists()]
+    found = found or [path for path in map(Path, glob.glob(str(runs_dir / pattern))) if (path / CONFIG).exists()]
+    if not found:
+        raise UsageError(f"no run's folder fits {pattern!r}")
+    return sorted(found, key=lambda path: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", str(path))])
 
 
 def run_dir(name: str, runs_dir: Path = Path("runs")) -> Path:

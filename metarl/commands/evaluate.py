@@ -12,7 +12,7 @@ import tyro
 
 from metarl.arguments import SHORT, Arguments, flag
 from metarl.config import EvaluationSettings, RunConfig, options
-from metarl.entries import Entry, family_settings, read_entry
+from metarl.entries import Entry, family_settings, read_entries
 from metarl.envs.settings import FamilySettings, HalfCheetahVelocitySettings
 from metarl.errors import UsageError
 
@@ -35,6 +35,7 @@ class EvaluateCommand:
     One RUN is evaluated by itself. Several, or RUN:SETTING=VALUE,... with agent settings, evaluation.adaptations,
     evaluation.envs-per-task or a label of its own, are compared on the same tasks, as is one with --family. Runs that
     differ in training.seed alone are one agent, with intervals over tasks and training seeds; labels keep them apart.
+    'runs/ppo_*:agent.adaptation=fine_tune' stands for all runs whose folders fit the pattern.
     Short: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds, --no-train-gap,
     --explore and --no-explore (with the noise of exploration or without, all agents; not given: each as in its config).
     """
@@ -71,7 +72,7 @@ def run(arguments: list[str], session: Session) -> int:
         )
     if "evaluation.split" in given.options:
         given.options["evaluation.split"] = [v.replace("-", "_") for v in given.options["evaluation.split"]]
-    entries = [read_entry(text) for text in given.positionals]
+    entries = [entry for text in given.positionals for entry in read_entries(text)]
     if "evaluation.explore" not in given.options:
         entries = [entry.exploring_as_trained() for entry in entries]
     first = entries[0].config

@@ -19,7 +19,7 @@ from metarl import cli, comparison_tables
 from metarl.agents.settings import MamlSettings, PpoSettings
 from metarl.comparison import Compared, Comparison, improvements_of, with_oracle_shares
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings, read_run_config
-from metarl.entries import Entry, by_agent, family_settings, labels, read_entry
+from metarl.entries import Entry, by_agent, family_settings, labels, read_entries
 from metarl.envs.registry import make_family
 from metarl.envs.settings import (
     AntGoalSettings,
@@ -307,6 +307,19 @@ def test_a_report_knows_the_runs_of_several_training_seeds(runs, seeds, tmp_path
     assert [row[column] for row in table.rows] == ["3", "1"]
 
 
+def test_a_pattern_stands_for_the_runs_that_fit_it(seeds, tmp_path, monkeypatch):
+    monkeypatch.chdir(seeds[0].parent.parent)
+    folder = seeds[0].parent.name
+    for text, root in ((f"{folder}/ppo_*", folder), ("ppo_[0-9]", folder)):
+        entries = read_entries(f"{text}:label=tuned,agent.adaptation=fine_tune", Path(folder))
+        assert [entry.path for entry in entries] == [Path(root) / "ppo_5", Path(root) / "ppo_6"]
+        assert {(entry.name, entry.overrides["agent.adaptation"]) for entry in entries} == {("tuned", "fine_tune")}
+    for number in ("10", "9"):
+        (tmp_path / f"s{number}").mkdir()
+        save_config(RunConfig(), tmp_path / f"s{number}")
+    assert [entry.path.name for entry in read_entries(f"{tmp_path}/s*")] == ["s9", "s10"]
+
+
 def test_labels_keep_training_seeds_apart(seeds, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     named = [f"{path}:label={path.name}" for path in seeds]
@@ -381,6 +394,7 @@ def other_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 MISTAKES = {
     "{maml} absent": "no run folder absent",
+    "{maml} absent_*:label=x": r"no run's folder fits 'absent_\*'",
     "{maml} {ant}": r"maml was trained on point_goal, .*ant on ant_goal; say whose tasks .* --family point_goal",
     "{maml} --family ant_velocity": r"maml was trained on point_goal and cannot act in ant_velocity: it observes 2 "
     r"elements, there are 27 there \(no x \[m\], y \[m\], besides torso_z \[m\]",
@@ -412,6 +426,6 @@ def test_mistakes_are_told_in_one_line(arguments, runs, other_runs, tmp_path, mo
 
 
 def test_another_family_has_the_settings_that_the_run_chose(other_runs):
-    entry = read_entry(str(other_runs["quadruped"]))
+    [entry] = read_entries(str(other_runs["quadruped"]))
     settings, taken = family_settings([entry], "quadruped_terrain")
     assert (settings.horizon, taken) == (5, {"horizon": 5})
