@@ -25,8 +25,8 @@ def without_bulk(comparison: dict[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in agent.items() if name not in BULK}
         if gap := kept.get("train_gap"):
             kept["train_gap"] = {name: value for name, value in gap.items() if name not in BULK}
-        if "training_seeds" in agent:
-            kept["training_seeds"] = [slim(run) for run in agent["training_seeds"]]
+        if "runs" in agent:
+            kept["runs"] = [slim(run) for run in agent["runs"]]
         return kept
 
     kept = {name: value for name, value in comparison.items() if name != "tasks"}

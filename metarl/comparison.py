@@ -64,13 +64,13 @@ class Compared:
     """Of its run, resolved; of several the first's."""
     trained: Mapping[str, Any] = field(default_factory=dict)
     """Configuration that the run was trained with, without evaluation and tracking: tells the run apart if it moves."""
-    seeds: tuple[Trained, ...] = ()
+    runs: tuple[Trained, ...] = ()
     """Its runs, if they are several that differ in the seed of their training alone."""
 
     @property
     def returns(self) -> Array:
         """[run, seed, shot, task]"""
-        return np.stack([run.result.returns for run in self.seeds] or [self.result.returns])
+        return np.stack([run.result.returns for run in self.runs] or [self.result.returns])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; what is not finite is None."""
@@ -89,7 +89,7 @@ class Compared:
             "adaptations": settings.adaptations,
             "envs_per_task": settings.envs_per_task,
             "oracle_share": plain(self.oracle_share and asdict(self.oracle_share)),
-            "training_seeds": [run.to_dict() for run in self.seeds],
+            "runs": [run.to_dict() for run in self.runs],
             **{name: result[name] for name in kept},
         }
 
@@ -229,7 +229,7 @@ def compare_entries(
         agents,
         improvements_of(agents, config.evaluation),
         notes_of(agents, [own[0] for own in trained], config, taken),
-        warnings_of(agents, [own[0] for own in trained]),
+        warnings_of(agents, [own[0] for own in trained], checkpoint),
         provenance(),
     )
     comparison_tables.show(comparison)
@@ -285,9 +285,9 @@ def _compared(
     threads: int,
 ) -> Compared:
     """An agent, of one run or of several."""
-    seeds = []
+    trained = []
     for entry, run in zip(entries, runs, strict=True):
-        name = label if len(runs) == 1 else f"{label}, training seed {run.config.training.seed}"
+        name = label if len(runs) == 1 else f"{label} ({entry.path.resolve().name})"
 
         def progress(line: str, name: str = name) -> None:
             say(f"{name}: {line}")
@@ -296,14 +296,14 @@ def _compared(
         result = replace(result, source=source_of(run))
         if settings.train_gap:
             result = replace(result, train_gap=train_gap(run, result, threads, progress))
-        seeds.append(Trained(run.config.training.seed, entry.path.resolve(), result))
+        trained.append(Trained(run.config.training.seed, entry.path.resolve(), result))
     first = runs[0].config
     return Compared(
         *(label, first.agent_name, first.training.reveal_task, entries[0].overrides),
-        seeds[0].result if len(seeds) == 1 else pooled([run.result for run in seeds]),
-        folder=seeds[0].folder,
-        trained=trained_with(read_run_config(seeds[0].folder)),
-        seeds=tuple(seeds) if len(seeds) > 1 else (),
+        trained[0].result if len(trained) == 1 else pooled([run.result for run in trained]),
+        folder=trained[0].folder,
+        trained=trained_with(read_run_config(trained[0].folder)),
+        runs=tuple(trained) if len(trained) > 1 else (),
     )
 
 
@@ -332,10 +332,12 @@ def improvements_of(agents: Sequence[Compared], settings: EvaluationSettings) ->
     def improvement(a: Compared, b: Compared) -> Improvement:
         first, second = a.returns[:, :, -1], b.returns[:, :, -1]
         rng = stream(settings.seeds[0], "comparison/improvement")
+        same = bool(a.runs) and [run.folder for run in a.runs] == [run.folder for run in b.runs]
+        samples = settings.bootstrap_samples
         return Improvement(
             a.label,
             b.label,
-            *_of_common_tasks(lambda: probability_of_improvement(first, second, settings.bootstrap_samples, rng)),
+            *_of_common_tasks(lambda: probability_of_improvement(first, second, samples, rng, same)),
         )
 
     return [improvement(a, b) for a, b in itertools.combinations(agents, 2)]

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from metarl.comparison import Compared
 
 
-def warnings_of(agents: Sequence[Compared], runs: Sequence[Run]) -> list[str]:
-    """What speaks against an agent or the comparison; a gain of 0 does not: some agents do not adapt."""
+def warnings_of(agents: Sequence[Compared], runs: Sequence[Run], checkpoint: str = "last") -> list[str]:
+    """What speaks against an agent or the comparison; a gain of 0 does not: some agents do not adapt.
+
+    runs: the first of each agent. checkpoint: which of theirs; the last ones of an agent are to be of one iteration.
+    """
     said: list[tuple[str, str]] = []
     for agent, run in zip(agents, runs, strict=True):
         trained, met = (
@@ -31,8 +34,8 @@ def warnings_of(agents: Sequence[Compared], runs: Sequence[Run]) -> list[str]:
             )
             said.append((agent.label, text))
     for agent in agents:
-        iterations = sorted({run.result.source.iteration for run in agent.seeds if run.result.source})
-        if len(iterations) > 1:
+        iterations = sorted({run.result.source.iteration for run in agent.runs if run.result.source})
+        if len(iterations) > 1 and checkpoint == "last":
             text = (
                 f"its runs were trained for different numbers of iterations ({', '.join(map(str, iterations))}), so "
                 "the intervals over training seeds are of different agents; go on with the shorter ones (metarl train "

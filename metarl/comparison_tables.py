@@ -72,14 +72,14 @@ def heading(comparison: Comparison) -> str:
 def return_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return before and after adaptation, and the gain."""
     places = places_of(agent.result.summary.iqm[-1] for agent in comparison.agents)
-    cells, several = [], any(agent.seeds for agent in comparison.agents)
+    cells, several = [], any(agent.runs for agent in comparison.agents)
     for agent in comparison.agents:
         summary, rounds = agent.result.summary, agent.result.settings.adaptations
         before, after = summary.iqm[0].estimate, interval_text(summary.iqm[-1], places)
         gain = interval_text(summary.gain[-1], places, "+") if rounds else ""
-        seeds = [str(agent.result.trained_agents)] if several else []
-        cells.append([name_of(agent), *seeds, str(rounds), f"{before:z.{places}f}", after, gain])
-    return ["return (IQM [95 %])", *(["seeds"] if several else []), "rounds", "before", "after", "gain"], cells
+        runs = [str(agent.result.trained_agents)] if several else []
+        cells.append([name_of(agent), *runs, str(rounds), f"{before:z.{places}f}", after, gain])
+    return ["return (IQM [95 %])", *(["runs"] if several else []), "rounds", "before", "after", "gain"], cells
 
 
 def adaptation_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -153,7 +153,7 @@ def remarks(comparison: Comparison) -> list[str]:
     lines = []
     if (left := len(comparison.improvements) - PAIRS) > 0:
         lines.append(f"{number_of(left, 'more pair')} in {JSON}")
-    lines += [f"{short(a.label, LABEL)} by training seed, after: {by_seed(a)}" for a in comparison.agents if a.seeds]
+    lines += [f"{short(a.label, LABEL)} by training seed, after: {by_seed(a)}" for a in comparison.agents if a.runs]
     if any(a.result.settings.adaptations and a.result.summary.rounds_to_reach is None for a in comparison.agents):
         lines.append(f"90 % after: {ABSENT} where {NO_GAIN}")
     if any(a.oracle_share is None and lacks_share(comparison, a) for a in comparison.agents):
@@ -168,11 +168,9 @@ def remarks(comparison: Comparison) -> list[str]:
 
 def by_seed(agent: Compared) -> str:
     """The return after the last round of each of an agent's runs."""
-    levels = [run.result.summary.iqm[-1] for run in agent.seeds]
+    levels = [run.result.summary.iqm[-1] for run in agent.runs]
     places = places_of(levels)
-    return ", ".join(
-        f"{run.seed}: {level.estimate:z.{places}f}" for run, level in zip(agent.seeds, levels, strict=True)
-    )
+    return ", ".join(f"{run.seed}: {level.estimate:z.{places}f}" for run, level in zip(agent.runs, levels, strict=True))
 
 
 def lacks_share(comparison: Comparison, agent: Compared) -> bool:
@@ -217,8 +215,9 @@ def csv_row(agent: Compared) -> dict[str, Any]:
         "label": agent.label,
         "agent": agent.agent,
         "oracle": agent.oracle,
-        "run": "+".join(run.folder.name for run in agent.seeds) or (source.run if source else ""),
-        "training_seeds": result.trained_agents,
+        "run": "+".join(run.folder.name for run in agent.runs) or (source.run if source else ""),
+        "training_seed": "+".join(str(run.seed) for run in agent.runs)
+        or agent.trained.get("training", {}).get("seed", ""),
         "iteration": source.iteration if source else "",
         "env_steps": source.env_steps if source else "",
         "rounds": settings.adaptations,

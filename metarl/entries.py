@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import hashlib
 import itertools
 import re
 from collections import Counter
@@ -22,8 +23,6 @@ from metarl.errors import UsageError, nearest
 from metarl.statistics import plain
 
 ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9]+)?=.*))?", re.DOTALL)
-SEED_ENDING = re.compile(r"([\W_]+(seed|s)?\d*)?[\W_]*$")
-"""How the common beginning of folders ends that a seed tells apart."""
 OF_THE_MACHINE = ("seed", "threads", "device", "checkpoint_every", "keep_checkpoints", "evaluate_every")
 """Settings of the training that may differ between runs of one agent: its random numbers, and how it was run."""
 OWN_EVALUATION = ("evaluation.adaptations", "evaluation.envs_per_task", "evaluation.explore")
@@ -66,7 +65,8 @@ def read_entries(text: str, runs_dir: Path = Path("runs")) -> list[Entry]:
     match = None if Path(text).exists() else ENTRY.fullmatch(text)
     name, settings = (match["path"], _settings(match["settings"] or "")) if match else (text, [])
     entries = []
-    for path in _fitting(name, runs_dir) if match and glob.has_magic(name) else [run_dir(name, runs_dir)]:
+    own = run_dir(name, runs_dir)
+    for path in _fitting(name, runs_dir) if glob.has_magic(name) and not own.exists() else [own]:
         entry = Entry(path, read_run_config(path))
         for setting, value in settings:
             entry = _override(entry, setting, value)
@@ -76,6 +76,7 @@ def read_entries(text: str, runs_dir: Path = Path("runs")) -> list[Entry]:
 
 def _fitting(pattern: str, runs_dir: Path) -> list[Path]:
     """The folders of runs that fit a pattern, by name, 2 before 10."""
+    pattern = str(Path(pattern).expanduser())
     found = [path for path in map(Path, glob.glob(pattern)) if (path / CONFIG).exists()]
     found = found or [path for path in map(Path, glob.glob(str(runs_dir / pattern))) if (path / CONFIG).exists()]
     if not found:
@@ -145,23 +146,38 @@ def _alike(one: Entry, other: Entry) -> bool:
 
 def alike_but_for_the_seed(one: RunConfig, other: RunConfig) -> bool:
     """Whether two configurations train the same agent, apart from the seed and from `OF_THE_MACHINE`."""
-    trained, theirs = (dataclasses.asdict(config.training) for config in (one, other))
-    training = all(trained[name] == theirs[name] for name in trained if name not in OF_THE_MACHINE)
-    return training and (one.agent, one.family) == (other.agent, other.family)
+
+    def kept(config: RunConfig) -> tuple[Any, ...]:
+        config = map_files(config, _content)
+        training = {k: v for k, v in dataclasses.asdict(config.training).items() if k not in OF_THE_MACHINE}
+        return training, config.agent, config.family
+
+    return kept(one) == kept(other)
+
+
+def _content(file: str) -> str:
+    """What a file holds, which runs have copies of; its name if it is gone."""
+    path = Path(file)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else path.name
 
 
 def labels(agents: Sequence[Sequence[Entry]]) -> list[str]:
     """A name for each agent, no two alike: the folder of its run, with what was overridden; its parent where that is
-    not enough, and a number where it is the same run once more. Of several runs what their folders' names begin with.
-    UsageError for a label that is given to different ones."""
+    not enough, and a number where it is the same run once more. Of several runs what their folders' names begin with,
+    or the first one where that is not enough. UsageError for a label that is given to different ones."""
     given = Counter(entries[0].name for entries in agents if entries[0].name)
     for name, count in given.items():
         if count > 1:
             raise UsageError(
-                f"the label {name!r} is given to {count} runs that differ in more than the seed of their training "
-                "(training.seed), or have the same; give each its own"
+                f"the label {name!r} is given to {count} agents: their runs differ in more than the seed of their "
+                "training (training.seed), or have the same; give each its own"
             )
     short = [entries[0].name or _plain_label(entries) for entries in agents]
+    alike = Counter(short)
+    short = [
+        _plain_label(entries[:1]) if alike[name] > 1 and not entries[0].name else name
+        for entries, name in zip(agents, short, strict=True)
+    ]
     alike = Counter(short)
     longer = [
         f"{entries[0].path.resolve().parent.name}/{name}" if alike[name] > 1 and not entries[0].name else name
@@ -177,10 +193,14 @@ def labels(agents: Sequence[Sequence[Entry]]) -> list[str]:
 
 def _plain_label(entries: Sequence[Entry]) -> str:
     changed = ",".join(f"{k.split('.')[1]}={_word(v)}" for k, v in entries[0].overrides.items())
-    names = [entry.path.resolve().name for entry in entries]
-    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(min(names), max(names), strict=False))
-    common = names[0] if len(names) == 1 else SEED_ENDING.sub("", "".join(letter for letter, _ in alike))
-    return (common or names[0]) + (f":{changed}" if changed else "")
+    return _common([entry.path.resolve().name for entry in entries]) + (f":{changed}" if changed else "")
+
+
+def _common(names: Sequence[str]) -> str:
+    """The words that all names begin with, parted by what is no letter and no digit; the first name if that is none."""
+    words = [re.split(r"([\W_]+)", name) for name in names]
+    pairs = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+    return re.sub(r"([\W_]+seed)?[\W_]+$", "", "".join(column[0] for column in pairs)) or names[0]
 
 
 def _word(value: Any) -> str:

@@ -134,7 +134,8 @@ class EvaluationResult:
         whose = (
             "of this one trained agent"
             if agents == 1
-            else f"and over {agents} training seeds (Student's t), of the mean over the agents trained with them"
+            else f"and over {agents} training seeds (Student's t), of the mean of the agents trained with them; "
+            "probabilities and shares on which few training seeds agree are less certain than their intervals say"
         )
         notes = [
             f"{number_of(tasks, 'task')}, {number_of(episodes, 'episode')} a task and round; "
@@ -262,8 +263,9 @@ def evaluate_agent(
 def pooled(results: Sequence[EvaluationResult]) -> EvaluationResult:
     """The result of agents that were trained alike with different seeds, of their results on the same tasks.
 
-    Every number is the mean over the agents, every interval is over tasks and training seeds (`seed_deviations`). The
-    source is the first one's.
+    A number is the mean over the agents, its interval is over tasks and training seeds (`seed_deviations`); the rounds
+    to reach a level are those of the mean curve, the steps to recover are of the tasks on which all agents do. Faults
+    are added up, the source is the first one's.
     """
     first = results[0]
     whole = _result(first.family, first.settings, first.tasks, results, first.adapts)
@@ -329,7 +331,9 @@ def _recovered(
     if recovery is None:
         return None
     share = task_interval(np.where(np.isnan(recovery), np.nan, np.isfinite(recovery)), mean, samples, rng, (0.0, 1.0))
-    steps = task_interval(np.where(np.isfinite(recovery), recovery, np.nan), interquartile_mean, samples, rng)
+    steps = task_interval(
+        np.where(np.isfinite(recovery), recovery, np.nan), interquartile_mean, samples, rng, (0.0, np.inf)
+    )
     return None if share is None else (share, steps)
 
 

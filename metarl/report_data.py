@@ -15,7 +15,7 @@ import numpy as np
 from metarl.checkpoint import CheckpointStore
 from metarl.comparison_remarks import joined_notes
 from metarl.config import CONFIG, SPLIT_NAMES, RunConfig, config_from_dict, config_to_dict, read_run_config
-from metarl.entries import alike_but_for_the_seed, trained_with
+from metarl.entries import OF_THE_MACHINE, alike_but_for_the_seed, trained_with
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError, describe
@@ -69,7 +69,7 @@ class Judged:
             returns = np.array(own["returns"], dtype=np.float64)
             return replace(self, run=own["run"], returns=returns, data={**self.data, **own, "trained": config})
 
-        return [member(own) for own in self.data.get("training_seeds") or ()] or [self]
+        return [member(own) for own in self.data.get("runs") or ()] or [self]
 
     @property
     def by_seed(self) -> Array:
@@ -188,7 +188,7 @@ def _agent_dict(agent: Judged) -> dict[str, Any]:
     return {
         **agent.data,
         "label": agent.label,
-        "report_run": agent.of or None,
+        "report_runs": list(agent.runs),
         "summary": {**agent.data["summary"], "rounds_to_reach": plain(reach and dataclasses.asdict(reach))},
         "oracle_share": plain(share and dataclasses.asdict(share)),
     }
@@ -244,10 +244,18 @@ class Material:
 
 
 def one_agent(judgements: Sequence[Judgement]) -> dict[str, str]:
-    """Label of the first run of each run that was judged as one agent with it, in all that it was judged in."""
+    """Label of the first run of each run that was judged as one agent with it, if the same ones were wherever they
+    were judged."""
     agents = [agent for judgement in judgements for agent in judgement.agents]
     apart = {label for agent in agents if len(agent.runs) == 1 for label in agent.runs}
-    together = [agent for agent in agents if len(agent.runs) > 1 and not apart & agent.runs.keys()]
+    groups = {frozenset(agent.runs) for agent in agents}
+    together = [
+        agent
+        for agent in agents
+        if len(agent.runs) > 1
+        and not apart & agent.runs.keys()
+        and not any(agent.runs.keys() & group for group in groups - {frozenset(agent.runs)})
+    ]
     return {label: agent.of for agent in together for label in agent.runs}
 
 
@@ -401,10 +409,11 @@ def judged_of(data: Mapping[str, Any], envs_per_task: int, tasks: Sequence[Seque
     judged = Judged(str(data["label"]), str(data["run"]), returns, int(envs_per_task), data)
     if len(judged.iqm) != returns.shape[1] or len(judged.gain) != returns.shape[1]:
         raise ValueError("a summary of another number of rounds")
-    if judged.by_seed.shape[1:] != returns.shape:
-        raise ValueError("returns by training seed of another shape than their mean")
-    for key in ("iteration", "env_steps"):
-        int(data[key])
+    for member in judged.members:
+        if member.returns.shape != returns.shape or len(member.iqm) != returns.shape[1]:
+            raise ValueError("a run of an agent with other rounds or tasks than the agent")
+        for key in ("iteration", "env_steps"):
+            int(member.data[key])
     return judged
 
 
@@ -484,6 +493,7 @@ def _trained_alike(agent: Judged, run: ReportedRun) -> bool:
         ours[section].get(name, value) == value
         for section, settings in theirs.items()
         for name, value in settings.items()
+        if name == "seed" or name not in OF_THE_MACHINE
     )
 
 
@@ -498,7 +508,10 @@ def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list
             continue
         key = judgement.family, judgement.split
         newer = key not in newest or newest[key].provenance["time"] <= judgement.provenance["time"]
-        own = [run for run in runs if any(run.label in agent.runs for agent in judgement.agents)]
+        ours = [agent for agent in judgement.agents if agent.runs]
+        own = [run for run in runs if any(run.label in agent.runs for agent in ours)]
+        if any(len(agent.runs) < len(agent.members) for agent in ours):
+            continue  # its numbers are of further runs
         families = {run.family for run in own}
         if newer and len(own) > 1 and own == [run for run in runs if run.family in families]:
             newest[key] = judgement
@@ -553,6 +566,11 @@ def _doubts(material: Material) -> Iterator[str]:
             )
     for judgement in judgements:
         strangers = [f"{a.label} ({a.data.get('folder') or a.run})" for a in judgement.agents if not a.runs]
+        strangers += [
+            f"{len(a.members) - len(a.runs)} of the {len(a.members)} runs of {a.label}"
+            for a in judgement.agents
+            if 0 < len(a.runs) < len(a.members)
+        ]
         if strangers:
             yield (
                 f"{', '.join(map(str, judgement.sources))} also has agents whose runs are not in this report; they are "
@@ -573,7 +591,14 @@ def _doubts(material: Material) -> Iterator[str]:
                 f"agents met different {SPLIT_NAMES[split]} tasks of {family}, or were disturbed in other ways "
                 f"({whose}): they are in tables of their own; metarl evaluate RUN RUN... puts them on the same tasks"
             )
-    if all(len(_seeds_alike(run, runs)) == 1 for run in runs):
+    if any(len(agent.members) > 1 for judgement in judgements for agent in judgement.agents):
+        return
+    if one_by_one := [run.label for run in runs if len(_seeds_alike(run, runs)) > 1]:
+        yield (
+            f"{', '.join(one_by_one)}: training seeds of the same agent are shown one by one, each with intervals over "
+            "tasks alone; metarl evaluate RUN RUN... puts them together"
+        )
+    else:
         yield (
             "one training seed an agent: intervals are over tasks, and do not say how much another training seed would "
             "change"

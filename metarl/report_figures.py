@@ -322,7 +322,7 @@ def learning_curves(
         for i, run in enumerate(runs):
             colour, line = looks[run.label]["color"], looks[run.label]["linestyle"]
             more = alike.count(alike[i]) - 1
-            named = short(run.label) + (f" and {number_of(more, 'more seed')}" if more else "")
+            named = short(run.label) + (f" and {number_of(more, 'more training seed')}" if more else "")
             for key, width, style, label in (
                 ("return/before", 1.1, ":", None),
                 ("return/after", 1.6, line, None if alike[i] in alike[:i] else named),

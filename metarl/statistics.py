@@ -28,6 +28,8 @@ WORST = 0.05
 REACHED = 0.9
 """Share of the way at which a level counts as reached."""
 UNBOUNDED = (-math.inf, math.inf)
+SEED_DRAWS = 50
+"""Draws of Student's t for each bootstrap sample: its quantiles for two or three agents are far out."""
 RECOVERY_WINDOW = 20
 """Control steps over which the reward around a change is averaged."""
 
@@ -133,18 +135,22 @@ def by_run(values: Array, axes: int) -> Array:
 
 
 def seed_deviations(runs: int, num_samples: int, generator: np.random.Generator) -> Array:
-    """Weights [B, R], which sum to 0, of agents trained with different seeds, in bootstrap samples of their mean.
+    """Weights [D, R], which sum to 0, of agents trained with different seeds, in bootstrap samples of their mean.
 
     d = (z - mean z) / sqrt(R (R - 1)) / sqrt(c / (R - 1)),  z_r ~ N(0, 1),  c ~ chi^2_{R - 1}
 
     With these, mean x + sum_r d_r x_r is distributed as mean x + s / sqrt(R) t_{R - 1}, s the standard deviation of x
     over the agents: Student's interval, which is as wide as three training seeds deserve. Drawing agents with
     replacement makes it less than half as wide. A single agent has 0: its intervals are over tasks alone.
+
+    D = B for a single agent, and `SEED_DRAWS` B otherwise. What does not differ between the agents at hand, such as
+    wins on all tasks, does not vary: shares and probabilities of few agents are narrower than they should be.
     """
     if runs == 1:
         return np.zeros((num_samples, 1))
-    normal = generator.standard_normal((num_samples, runs))
-    spread = np.sqrt(generator.chisquare(runs - 1, (num_samples, 1)) / (runs - 1))
+    draws = SEED_DRAWS * num_samples
+    normal = generator.standard_normal((draws, runs))
+    spread = np.sqrt(generator.chisquare(runs - 1, (draws, 1)) / (runs - 1))
     return (normal - normal.mean(axis=1, keepdims=True)) / spread / math.sqrt(runs * (runs - 1))
 
 
@@ -173,17 +179,22 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap (Efron 1979) of a statistic of values [R, n], given resampled tasks [B, n].
 
-    theta_b = mean_r statistic(x_r[resamples_b]) + sum_r d_br statistic(x_r)
-    interval = [q_{0.025}(theta_1..B), q_{0.975}(theta_1..B)]
+    theta_i = mean_r statistic(x_r[resamples_b]) + sum_r d_ir statistic(x_r),  b = i mod B
+    interval = [q_{0.025}(theta_1..D), q_{0.975}(theta_1..D)]
 
-    deviations: d [B, R] of `seed_deviations`; None for a single agent. statistic: of the last axis. bounds: of what the
+    deviations: d [D, R] of `seed_deviations`; None for a single agent. statistic: of the last axis. bounds: of what the
     statistic can be.
     """
     levels = np.atleast_1d(statistic(values))  # [R]
     draws = statistic(values[..., resamples]).reshape(len(levels), -1).mean(axis=0)
     if deviations is not None:
-        draws = np.clip(draws + deviations @ levels, *bounds)
+        draws = np.clip(_over_seeds(draws, deviations, levels), *bounds)
     return _percentiles(float(levels.mean()), draws)
+
+
+def _over_seeds(draws: Array, deviations: Array, levels: Array) -> Array:
+    """Draws [B] over tasks of the mean of agents at levels [R], as draws [D] over training seeds too."""
+    return np.resize(draws, len(deviations)) + deviations @ levels
 
 
 def _percentiles(estimate: float, draws: Array) -> Interval:
@@ -346,8 +357,10 @@ def curve_interval(
     levels = [average(curve) for curve in of_runs]  # C times [R]
     draws = [average(curve[:, resamples]).mean(axis=0) for curve in of_runs]  # C times [B]
     if deviations is not None:
-        draws = [draw + d @ level for draw, d, level in zip(draws, deviations, levels, strict=True)]
-    averages = np.stack(draws, axis=-1)  # [B, C]
+        most = max(len(d) for d in deviations)
+        joined = zip(draws, deviations, levels, strict=True)
+        draws = [np.resize(_over_seeds(draw, d, level), most) for draw, d, level in joined]
+    averages = np.stack(draws, axis=-1)  # [B or D, C]
     drawn = np.nan_to_num(statistic(averages), nan=math.inf)
     low, high = np.quantile(drawn, tail, method="lower"), np.quantile(drawn, 1.0 - tail, method="higher")
     estimate = float(statistic(np.stack([level.mean() for level in levels], axis=-1)))
@@ -355,21 +368,31 @@ def curve_interval(
 
 
 def probability_of_improvement(
-    first: Array, second: Array, num_samples: int, generator: np.random.Generator
+    first: Array, second: Array, num_samples: int, generator: np.random.Generator, same_runs: bool = False
 ) -> tuple[Interval, int]:
     """P(X > Y) + P(X = Y) / 2 over the tasks [R, S, M] that both have a value of, and how many these are.
 
     Each has its own R: every agent of the one against every agent of the other (Agarwal 2021), here paired by task, as
-    all met the same ones. Raises ValueError if no seed has two such tasks.
+    all met the same ones. same_runs: the agents are two ways to use the same R trained ones, and paired by these too.
+    Raises ValueError if no seed has two such tasks.
     """
     x, y = by_run(first, 2), by_run(second, 2)
     both = ~(np.isnan(x).any(axis=0) | np.isnan(y).any(axis=0))
-    x, y = x[:, None, both], y[None, :, both]
-    wins = ((x > y) + 0.5 * (x == y)).reshape(-1, x.shape[-1])  # [R R, n]
     resamples = stratified_resamples(both.sum(axis=1).tolist(), num_samples, generator)
-    own, theirs = (1.0 / n + seed_deviations(n, num_samples, generator) for n in (x.shape[0], y.shape[1]))
-    deviations = (own[:, :, None] * theirs[:, None, :]).reshape(num_samples, -1) - 1.0 / len(wins)
-    return bootstrap_interval(wins, resamples, mean, deviations, (0.0, 1.0)), int(both.sum())
+    own = seed_deviations(len(x), num_samples, generator)
+    if same_runs:
+        x, y, deviations = x[:, both], y[:, both], own
+    else:
+        theirs = seed_deviations(len(y), num_samples, generator)
+        draws = max(len(own), len(theirs))
+        own, theirs = (1.0 / d.shape[1] + np.resize(d, (draws, d.shape[1])) for d in (own, theirs))
+        deviations = (own[:, :, None] * theirs[:, None, :]).reshape(draws, -1) - 1.0 / (len(x) * len(y))
+        x, y = x[:, None, both], y[None, :, both]
+    wins = (x > y) + 0.5 * (x == y)
+    wins = wins.reshape(-1, wins.shape[-1])  # [R or R R, n]
+    over_tasks = mean(wins.mean(axis=0)[resamples])
+    draws = np.clip(_over_seeds(over_tasks, deviations, mean(wins)), 0.0, 1.0)
+    return _percentiles(float(wins.mean()), draws), int(both.sum())
 
 
 def difference_interval(
@@ -392,6 +415,5 @@ def difference_interval(
         draws.append(statistic(chosen[:, stratified_resamples(sizes, num_samples, generator)]).mean(axis=0))
         levels.append(statistic(chosen))  # [R]
     apart = levels[0] - levels[1]
-    return _percentiles(
-        float(apart.mean()), draws[0] - draws[1] + seed_deviations(len(apart), num_samples, generator) @ apart
-    )
+    deviations = seed_deviations(len(apart), num_samples, generator)
+    return _percentiles(float(apart.mean()), _over_seeds(draws[0] - draws[1], deviations, apart))

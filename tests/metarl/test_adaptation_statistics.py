@@ -191,7 +191,7 @@ def test_worst_mean_does_not_cover_less_than_it_must_of_many_tasks() -> None:
 def test_training_seeds_vary_by_students_t(runs: int, quantile: float) -> None:
     """97.5 % quantile of t with R - 1 degrees of freedom, times s / sqrt(R), whatever the agents' levels are."""
     levels = np.random.default_rng(1).normal(5, 3, runs)
-    deviations = seed_deviations(runs, 400_000, np.random.default_rng(0))
+    deviations = seed_deviations(runs, 8_000, np.random.default_rng(0))
     np.testing.assert_allclose(deviations.sum(axis=1), 0.0, atol=1e-9)
     found = np.quantile(deviations @ levels, 0.975)
     assert found == pytest.approx(quantile * levels.std(ddof=1) / math.sqrt(runs), rel=0.03)
@@ -232,6 +232,16 @@ def test_gap_and_improvement_of_several_training_seeds_cover_at_least_at_the_sta
 
     assert coverage(0.83659, better) > 0.93 - SPREAD
     assert 0.93 - SPREAD < coverage(1.0, gap) < 0.95 + SPREAD
+
+
+def test_two_ways_to_use_the_same_agents_are_paired_by_agent() -> None:
+    """One is better by .1 with every agent on every task, while the agents differ by 5."""
+    rng = np.random.default_rng(0)
+    plain_ones = rng.normal(0, 1, (1, 2, 20)) + 5 * np.arange(3.0)[:, None, None]
+    paired, _ = probability_of_improvement(plain_ones + 0.1, plain_ones, 200, rng, same_runs=True)
+    assert (paired.estimate, paired.low, paired.high) == (1.0, pytest.approx(1.0), 1.0)
+    unpaired, _ = probability_of_improvement(plain_ones + 0.1, plain_ones, 200, rng)
+    assert unpaired.estimate == pytest.approx(2 / 3) and unpaired.low < 0.5
 
 
 def test_several_agents_have_the_mean_of_their_numbers_and_the_curve_of_their_mean() -> None:

@@ -27,6 +27,7 @@ from metarl.envs.settings import (
     HalfCheetahMassSettings,
     PointGoalSettings,
     QuadrupedSettings,
+    RobotSettings,
 )
 from metarl.errors import UsageError
 from metarl.evaluation import EvaluationResult, Source, TrainGap, evaluate
@@ -152,7 +153,7 @@ def test_labels_tell_runs_apart():
     assert labels([[one], [one]]) == ["seed1/run", "seed1/run (2)"]
     named = replace(one, name="mine")
     assert labels([[named], [two]]) == ["mine", "run"]
-    with pytest.raises(UsageError, match="the label 'mine' is given to 2 runs"):
+    with pytest.raises(UsageError, match="the label 'mine' is given to 2 agents"):
         labels([[named], [replace(two, name="mine")]])
 
 
@@ -160,15 +161,21 @@ def test_labels_tell_runs_apart():
     ("folders", "label"),
     [
         (("rl2_seed1", "rl2_seed2", "rl2_seed3"), "rl2"),
+        (("rl2_seed_1", "rl2_seed_2"), "rl2"),
         (("rl2", "rl2_2", "rl2_3"), "rl2"),
-        (("s1", "s2"), "s"),
+        (("rl2_64_1", "rl2_64_2"), "rl2_64"),
+        (("s1", "s2"), "s1"),
+        (("seed1_rl2", "seed2_rl2"), "seed1_rl2"),
         (("glass_9", "glass_10"), "glass"),
         (("maml_ant-s10", "maml_ant-s11"), "maml_ant"),
         (("one", "two"), "one"),
     ],
 )
 def test_an_agent_of_several_runs_is_called_by_what_their_names_begin_with(folders, label):
-    assert labels([[Entry(Path("/x") / folder, RunConfig()) for folder in folders]]) == [label]
+    entries = [Entry(Path("/x") / folder, RunConfig()) for folder in folders]
+    assert labels([entries]) == [label]
+    again = [Entry(Path("/x") / f"{folder}_again", RunConfig()) for folder in folders]
+    assert len(set(labels([entries, again]))) == 2
 
 
 def test_runs_that_differ_in_the_seed_of_training_alone_are_one_agent():
@@ -181,6 +188,18 @@ def test_runs_that_differ_in_the_seed_of_training_alone_are_one_agent():
     again, apart = entry(1), entry(4, name="mine")
     entries = [first, longer, second, tuned, again, apart]
     assert by_agent(entries) == [[first, second], [longer], [tuned], [again], [apart]]
+
+
+def test_runs_of_ones_own_robot_are_one_agent_if_their_copies_of_it_are_alike(tmp_path):
+    def entry(seed: int, text: str) -> Entry:
+        folder = tmp_path / f"run_{seed}"
+        folder.mkdir(exist_ok=True)
+        (folder / "walker.xml").write_text(text)
+        robot = RobotSettings(model=str(folder / "walker.xml"), file=str(folder / "walker.yaml"))
+        return Entry(folder, RunConfig(family=robot, training=TrainingSettings(seed=seed)))
+
+    one, two, other = entry(1, "<mujoco/>"), entry(2, "<mujoco/>"), entry(3, "<mujoco> </mujoco>")
+    assert by_agent([one, two, other]) == [[one, two], [other]]
 
 
 def small_run(folder: Path, config: RunConfig) -> Path:
@@ -264,11 +283,11 @@ def test_several_training_seeds_are_one_agent_with_the_mean_of_their_numbers(
     assert status == 0, printed
     saved = json.loads(Path("out/comparison.json").read_text())
     pooled, oracle = saved["agents"]
-    assert (pooled["label"], oracle["label"], oracle["training_seeds"]) == ("ppo", "oracle", [])
-    assert [run["seed"] for run in pooled["training_seeds"]] == [1, 5, 6]
-    assert [run["folder"] for run in pooled["training_seeds"]] == [str(path) for path in seeds]
+    assert (pooled["label"], oracle["label"], oracle["runs"]) == ("ppo", "oracle", [])
+    assert [run["seed"] for run in pooled["runs"]] == [1, 5, 6]
+    assert [run["folder"] for run in pooled["runs"]] == [str(path) for path in seeds]
     alone = [evaluate(path, threads=1) for path in seeds]
-    for result, run in zip(alone, pooled["training_seeds"], strict=True):
+    for result, run in zip(alone, pooled["runs"], strict=True):
         assert run["returns"] == result.returns.tolist()
     np.testing.assert_allclose(pooled["returns"], np.mean([result.returns for result in alone], axis=0))
     level = np.mean([result.summary.iqm[-1].estimate for result in alone])
@@ -279,12 +298,12 @@ def test_several_training_seeds_are_one_agent_with_the_mean_of_their_numbers(
     [pair] = saved["probability_of_improvement"]
     assert (pair["a"], pair["estimate"]) == ("ppo", pytest.approx(0.5 + 0.5 * np.mean(lead)))
     shown = " ".join(printed.split())
-    assert "2 agents on the same 6 held-out tasks" in shown and "ppo, training seed 5: evaluating seed 1" in shown
+    assert "2 agents on the same 6 held-out tasks" in shown and "ppo (ppo_5): evaluating seed 1" in shown
     by_seed = ", ".join(f"{s}: {r.summary.iqm[-1].estimate:.2f}" for s, r in zip((1, 5, 6), alone, strict=True))
     assert f"ppo by training seed, after: {by_seed}" in shown
     assert "and over 3 training seeds (Student's t)" in shown
     rows = list(csv.DictReader(io.StringIO(Path("out/comparison.csv").read_text())))
-    assert [(row["run"], row["training_seeds"]) for row in rows] == [("ppo+ppo_5+ppo_6", "3"), ("oracle", "1")]
+    assert [(row["run"], row["training_seed"]) for row in rows] == [("ppo+ppo_5+ppo_6", "1+5+6"), ("oracle", "1")]
 
 
 def test_a_report_knows_the_runs_of_several_training_seeds(runs, seeds, tmp_path, monkeypatch):
@@ -296,6 +315,11 @@ def test_a_report_knows_the_runs_of_several_training_seeds(runs, seeds, tmp_path
         iterations = [dict(agent.runs) for agent in judgement.agents]
         assert iterations == [{"ppo": 1, "ppo_5": 1, "ppo_6": 1}, {"oracle": 1}]
         assert material.problems == []
+    material = gather([seeds[1], runs["oracle"]])
+    assert all(len(agent.members) == 1 for judgement in material.judgements for agent in judgement.agents)
+    material = gather([seeds[1], runs["oracle"]], Path("comparisons"))
+    assert any("2 of the 3 runs of ppo" in problem for problem in material.problems)
+    assert any("shown one by one" in problem for problem in gather(seeds[1:]).problems)
     moved = tmp_path / "elsewhere"
     shutil.copytree(runs["ppo"].parent, moved)
     data = json.loads(Path("comparisons/new/comparison.json").read_text().replace(str(runs["ppo"].parent), "/gone"))
@@ -314,6 +338,10 @@ def test_a_pattern_stands_for_the_runs_that_fit_it(seeds, tmp_path, monkeypatch)
         entries = read_entries(f"{text}:label=tuned,agent.adaptation=fine_tune", Path(folder))
         assert [entry.path for entry in entries] == [Path(root) / "ppo_5", Path(root) / "ppo_6"]
         assert {(entry.name, entry.overrides["agent.adaptation"]) for entry in entries} == {("tuned", "fine_tune")}
+    bracketed = tmp_path / "a[2]"
+    bracketed.mkdir()
+    save_config(RunConfig(), bracketed)
+    assert [entry.path for entry in read_entries(f"{bracketed}:label=x")] == [bracketed]
     for number in ("10", "9"):
         (tmp_path / f"s{number}").mkdir()
         save_config(RunConfig(), tmp_path / f"s{number}")
@@ -324,7 +352,7 @@ def test_labels_keep_training_seeds_apart(seeds, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     named = [f"{path}:label={path.name}" for path in seeds]
     status, printed = evaluated([*named, "--threads", 1, "--no-train-gap", "--output", "out"], capsys)
-    assert status == 0 and "3 agents on the same" in printed and "training seed" not in printed, printed
+    assert status == 0 and "3 agents on the same" in printed and "training seeds" not in printed, printed
 
 
 def evaluated(arguments: Sequence[object], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -406,7 +434,7 @@ MISTAKES = {
     "{maml}:agent.inner_lrr=1": "'agent.inner_lrr' cannot be set for one run; did you mean 'agent.inner_lr'",
     "{maml}:agent.first_order=perhaps": "--agent.first-order is 'perhaps'",
     "{maml}:agent.inner_lr=-1 {ppo}": "inner_lr must",
-    "{maml}:label=x {ppo}:label=x": "the label 'x' is given to 2 runs",
+    "{maml}:label=x {ppo}:label=x": "the label 'x' is given to 2 agents",
     "{maml} {ppo} --checkpoint file.pt": "a file of one run",
     "{maml} {ppo} evaluation.reward_scale=0": "evaluation.reward_scale is 0; it must be greater than 0",
     "{maml} {ppo} evaluation.observation_noise=-1": "evaluation.observation_noise is -1",

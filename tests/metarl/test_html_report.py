@@ -493,19 +493,19 @@ class TestWhatTheReaderIsTold:
         (tmp_path / "comparison.json").write_text(json.dumps(data))
         arguments = (str(copy), "second", "--no-videos", "--comparison", str(tmp_path))
         report = made(tmp_path / "there", *arguments)
-        agents = [[(a["label"], a["report_run"]) for a in j["agents"]] for j in report["evaluations"]]
-        assert agents == [[("first", None), ("second", "second")], [("first", "first")]]
+        agents = [[(a["label"], *a["report_runs"]) for a in j["agents"]] for j in report["evaluations"]]
+        assert agents == [[("first",), ("second", "second")], [("first", "first")]]
         absent = f"they are in its tables and figures alone: first ({Path('runs/first').resolve()})"
         assert absent in text_of(tmp_path / "there")
         data["agents"][0]["folder"] = str(tmp_path / "gone" / "first")
         (tmp_path / "comparison.json").write_text(json.dumps(data))
         report = made(tmp_path / "gone_then", *arguments)
-        agents = [[(a["label"], a["report_run"]) for a in j["agents"]] for j in report["evaluations"]]
+        agents = [[(a["label"], *a["report_runs"]) for a in j["agents"]] for j in report["evaluations"]]
         assert agents == [[("first", "first"), ("second", "second")]]
         data["agents"][0]["trained"]["training"]["seed"] = 9
         (tmp_path / "comparison.json").write_text(json.dumps(data))
         report = made(tmp_path / "other_seed", *arguments)
-        assert report["evaluations"][0]["agents"][0]["report_run"] is None
+        assert report["evaluations"][0]["agents"][0]["report_runs"] == []
 
     def test_evaluations_on_the_same_tasks_are_side_by_side_others_are_not(self, world, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)  # no comparison is found
