@@ -35,9 +35,11 @@ class EvaluateCommand:
     One RUN is evaluated by itself. Several, or RUN:SETTING=VALUE,... with agent settings, evaluation.adaptations,
     evaluation.envs-per-task or a label of its own, are compared on the same tasks, as is one with --family. Runs that
     differ in training.seed alone are one agent, with intervals over tasks and training seeds; labels keep them apart.
-    'runs/ppo_*:agent.adaptation=fine_tune' stands for all runs whose folders fit the pattern.
-    Short: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds, --no-train-gap,
-    --explore and --no-explore (with the noise of exploration or without, all agents; not given: each as in its config).
+    Patterns stand for all runs whose folders fit: 'runs/ppo_*:agent.adaptation=fine_tune'.
+
+    Short: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds, --no-train-gap;
+    also --explore and --no-explore (with the noise of exploration or without, all agents; not given: each as in its
+    config).
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")] = ()
