@@ -213,6 +213,7 @@ def parameters(settings: TerrainSettings) -> tuple[Parameter, ...]:
             law=Law(f"kind of ground: {names}", joint=True),
             neutral=terrain.number("flat"),
             ood=TerrainMix(settings.ood_kinds).distribution if settings.ood_kinds else None,
+            names=tuple(terrain.KINDS),
         ),
         Parameter(
             name="terrain_difficulty",

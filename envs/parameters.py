@@ -228,6 +228,8 @@ class Parameter:
     """Of held-out tasks, none of whose values is a training value; None: the training distribution's odd cells."""
     ood: Distribution | None = None
     """Of out-of-distribution tasks, outside the training range; None: there this parameter is drawn as held out."""
+    names: tuple[str, ...] = ()
+    """What its values 0, 1, 2, ... stand for, which have no order; empty: it is a quantity."""
 
     def __post_init__(self) -> None:
         self.check(self.neutral)
@@ -250,6 +252,12 @@ class Parameter:
             bound = f"greater than {self.above:g}" if math.isfinite(self.above) else "finite"
             raise ValueError(f"parameter {self.name!r} must be {bound} ({self.unit}), got {value:g}")
         return float(value)
+
+    def words(self, value: float) -> str:
+        """A value as people read it, with its unit."""
+        if self.names:
+            return self.names[round(value)].replace("_", " ")
+        return f"{value:z.3g}".replace("-", "\N{MINUS SIGN}") + ("" if self.unit == "1" else f" {self.unit}")
 
     @property
     def continuous(self) -> bool:

@@ -15,7 +15,7 @@ from metarl.config import config_from_dict
 from metarl.envs.parameters import LogUniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
-from metarl.figures import INK, LEGEND, QUIET
+from metarl.figures import INK, LEGEND, QUIET, name_ticks
 from metarl.statistics import Array, Interval, bootstrap_interval, by_run, interquartile_mean, seed_deviations
 from metarl.trial import stream
 from metarl.wording import number_of
@@ -194,14 +194,18 @@ def ranges_to_mark(
     texts = [json.dumps(own["family"], sort_keys=True) for own in trained if own.get("family")]
     own_robot = judged["name"] == "robot"  # its files are named otherwise where it was trained
     if own_robot or not texts or set(texts) == {json.dumps(judged, sort_keys=True)}:
-        return {p.name: p for p in family.parameters} if family is not None and split == "ood" else {}
+        return _ranges(family.parameters) if family is not None and split == "ood" else {}
     if len(set(texts)) > 1:
         return {}
     try:
         settings = config_from_dict({"family": json.loads(texts[0])}).family
     except UsageError:  # of another version
         return {}
-    return {p.name: p for p in make_family(settings).parameters}
+    return _ranges(make_family(settings).parameters)
+
+
+def _ranges(parameters: Iterable[Parameter]) -> dict[str, Parameter]:
+    return {p.name: p for p in parameters if not p.names}  # what has no order has no range
 
 
 def mark_range(axes: Axes, trained: Parameter | None, side: str = "x") -> None:
@@ -295,3 +299,4 @@ def _scale(axes: Axes, values: Array, parameter: Parameter | None) -> None:
         axes.xaxis.set_major_formatter("{x:g}")
     if log:
         axes.xaxis.set_minor_locator(NullLocator())
+    name_ticks(axes.xaxis, values, parameter)

@@ -13,7 +13,7 @@ from metarl.envs.family import Array, Task, TaskFamily
 from metarl.envs.parameters import LogUniform, Parameter, Split
 from metarl.envs.rendering import Renderer
 from metarl.errors import RunError, describe
-from metarl.figures import INK, QUIET, SPLIT_COLOURS, STYLE, axis_label, save, title_of
+from metarl.figures import INK, QUIET, SPLIT_COLOURS, STYLE, axis_label, name_ticks, save, title_of
 from metarl.render import usable_renderer, value_captions
 from metarl.trial import stream
 
@@ -208,6 +208,7 @@ def _draw_parameter(
     if isinstance(parameter.distribution, LogUniform):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
+    name_ticks(axes.xaxis, np.array([t.values[parameter.name] for own in tasks.values() for t in own]), parameter)
     axes.set(xlabel=axis_label(parameter), ylim=(len(tasks) - 0.5, -0.5))
     axes.grid(visible=False)
     axes.tick_params(axis="y", length=0)

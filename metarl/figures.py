@@ -11,11 +11,12 @@ import numpy as np
 
 from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES
-from metarl.statistics import pool_tasks
+from metarl.statistics import Array, pool_tasks
 from metarl.wording import number_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.typing import RcKeyType
 
@@ -157,10 +158,25 @@ def styles(agents: Iterable[tuple[str, bool]]) -> dict[str, dict[str, Any]]:
     return looks
 
 
+ROW = 22
+"""Letters of names that fit beside each other under a narrow panel."""
+
+
 def axis_label(parameter: Parameter) -> str:
     """A parameter's name as words, with its unit."""
     name = parameter.name.replace("_", " ")
     return name if parameter.unit == "1" else f"{name} ({parameter.unit})"
+
+
+def name_ticks(axis: Axis, values: Array, parameter: Parameter | None) -> None:
+    """Call the values on an axis by their names, if they have some, with room beside them."""
+    if parameter is None or not parameter.names:
+        return
+    distinct = np.unique(values)
+    names = [parameter.words(value) for value in distinct]
+    slanted = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > ROW else {}
+    axis.set_ticks(distinct, names, **slanted)
+    axis.set_view_interval(distinct[0] - 0.5, distinct[-1] + 0.5, ignore=True)
 
 
 def title_of(figure: Figure, title: str) -> None:

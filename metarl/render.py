@@ -213,11 +213,7 @@ def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
 
 def value_captions(family: TaskFamily, values: Mapping[str, float]) -> list[str]:
     """`target velocity 1.5 m/s`, one a parameter that has a value here."""
-    return [
-        f"{p.name.replace('_', ' ')} {_number(values[p.name], '.3g')}{'' if p.unit == '1' else f' {p.unit}'}"
-        for p in family.parameters
-        if p.name in values
-    ]
+    return [f"{p.name.replace('_', ' ')} {p.words(values[p.name])}" for p in family.parameters if p.name in values]
 
 
 def film(

@@ -24,7 +24,7 @@ from metarl.agent_figures import (
 )
 from metarl.config import SPLIT_NAMES
 from metarl.envs.parameters import LogUniform
-from metarl.figures import COLOURS, INK, QUIET, STYLE, axis_label, styles
+from metarl.figures import COLOURS, INK, QUIET, STYLE, axis_label, name_ticks, styles
 from metarl.report_data import Judgement, ReportedRun, one_agent, seconds_of
 from metarl.statistics import Array, Interval
 from metarl.wording import number_of
@@ -169,9 +169,10 @@ def by_parameter(
         found = (bin_interval(agent.after()[:, group]) for group in bins_of(values))
         ends.append(f"{agent.label} {', '.join(f'{own.estimate:.4g}' for own in found if own)}")
     words = parameter.replace("_", " ")
+    low, high = (known.words(end) if known else f"{end:.3g}" for end in (values.min(), values.max()))
     return picture(
         name,
-        f"Return after adaptation against {words}, from {values.min():.3g} to {values.max():.3g}: {'; '.join(ends)}.",
+        f"Return after adaptation against {words}, from {low} to {high}: {'; '.join(ends)}.",
         f"Return against {words} after the last round of adaptation: {what_is_drawn(values)}." + _range_note(trained),
         draw,
     )
@@ -229,6 +230,8 @@ def heat_map(
         for axis, parameter in zip((axes.xaxis, axes.yaxis), known, strict=True):
             if isinstance(parameter and parameter.distribution, LogUniform):
                 axis.set_major_formatter("{x:g}")
+        for axis, values, parameter in zip((axes.xaxis, axes.yaxis), (x, y), known, strict=True):
+            name_ticks(axis, values, parameter)
         axes.set(xlabel=_words(across, known[0]), ylabel=_words(up, known[1]))
 
     words = [parameter.replace("_", " ") for parameter in pair]

@@ -12,8 +12,9 @@ from metarl.agent_figures import Shown, draw_parameter, ranges_to_mark, ranked
 from metarl.config import RunConfig, config_to_dict
 from metarl.envs.parameters import Parameter
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahMassSettings, QuadrupedSettings
+from metarl.envs.settings import HalfCheetahMassSettings, QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.figures import COLOURS, INK, NARROW, STYLE, styles
+from metarl.render import value_captions
 from metarl.statistics import Interval, plain
 
 
@@ -58,6 +59,28 @@ def test_ticks_do_not_run_into_each_other(values: list[float], parameter: Parame
             if low <= at <= high and label.get_text()
         ]
     assert shown and all(left.x1 < right.x0 for left, right in itertools.pairwise(shown))
+
+
+def test_kinds_have_names_and_no_range() -> None:
+    """Stairs lie between flat and rough ground by number, and are not in the range of a training on these."""
+    settings = QuadrupedTerrainSettings(kinds=("flat", "rough"), ood_kinds=("stairs_up", "stairs_down"))
+    family = make_family(settings)
+    kind = next(p for p in family.parameters if p.name == "terrain_kind")
+    assert value_captions(family, {"terrain_kind": 2.0, "payload_x": -0.1}) == [
+        "payload x \N{MINUS SIGN}0.1 m",
+        "terrain kind stairs up",
+    ]
+    judged = plain(config_to_dict(RunConfig(family=settings))["family"])
+    marked = ranges_to_mark([{"family": judged}], judged, family, "ood")
+    assert "terrain_kind" not in marked and "terrain_difficulty" in marked
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(NARROW / 3, 2.5), layout="constrained")
+        axes = figure.subplots()
+        draw_parameter(axes, agents_on(8), np.array([2.0, 3.0] * 4), kind, None, "terrain kind")
+        figure.draw_without_rendering()
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["stairs up", "stairs down"]
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert boxes[0].x1 < boxes[1].x0 and axes.get_xlim() == (1.5, 3.5)
 
 
 def test_the_parameter_that_returns_follow_comes_first() -> None:
