@@ -173,10 +173,14 @@ def compare(
     None: a new one in `comparisons/`. overrides: single fields of the settings. UsageError if the runs do not belong
     together, or for a value that is none.
     """
-    given = [[Entry(r.directory, r.config)] if isinstance(r, Run) else read_entries(str(r)) for r in runs]
-    entries = list(itertools.chain.from_iterable(given))
-    whole = [r if isinstance(r, Run) else None for r, own in zip(runs, given, strict=True) for _ in own]
-    loaded = {i: run for i, run in enumerate(whole) if run is not None}
+    entries: list[Entry] = []
+    loaded: dict[int, Run] = {}
+    for run in runs:
+        if isinstance(run, Run):
+            loaded[len(entries)] = run
+            entries.append(Entry(run.directory, run.config))
+        else:
+            entries += read_entries(str(run))
     if not entries:
         raise UsageError("nothing to compare; give at least one run")
     taken: dict[str, Any] = {}

@@ -22,6 +22,7 @@ from metarl.tables import (
     NO_GAIN,
     NO_LEAD,
     SHARES,
+    by_seed_text,
     disk_errors,
     interval_text,
     measure_name,
@@ -153,7 +154,10 @@ def remarks(comparison: Comparison) -> list[str]:
     lines = []
     if (left := len(comparison.improvements) - PAIRS) > 0:
         lines.append(f"{number_of(left, 'more pair')} in {JSON}")
-    lines += [f"{short(a.label, LABEL)} by training seed, after: {by_seed(a)}" for a in comparison.agents if a.runs]
+    for agent in comparison.agents:
+        if agent.runs:
+            levels = by_seed_text([(run.seed, run.result.summary.iqm[-1]) for run in agent.runs])
+            lines.append(f"{name_of(agent)} by training seed, after: {levels}")
     if any(a.result.settings.adaptations and a.result.summary.rounds_to_reach is None for a in comparison.agents):
         lines.append(f"90 % after: {ABSENT} where {NO_GAIN}")
     if any(a.oracle_share is None and lacks_share(comparison, a) for a in comparison.agents):
@@ -164,13 +168,6 @@ def remarks(comparison: Comparison) -> list[str]:
         lines.append(f"success: {text}")
     lines += [f"{short(a.label, LABEL)}: {a.label}" for a in comparison.agents if len(a.label) > LABEL]
     return lines + [f"warning: {w}" for w in comparison.warnings] + [f"note: {n}" for n in comparison.notes]
-
-
-def by_seed(agent: Compared) -> str:
-    """The return after the last round of each of an agent's runs."""
-    levels = [run.result.summary.iqm[-1] for run in agent.runs]
-    places = places_of(levels)
-    return ", ".join(f"{run.seed}: {level.estimate:z.{places}f}" for run, level in zip(agent.runs, levels, strict=True))
 
 
 def lacks_share(comparison: Comparison, agent: Compared) -> bool:

@@ -127,32 +127,23 @@ def by_agent(entries: Sequence[Entry]) -> list[list[Entry]]:
 
     Different labels keep them apart, and so does the same seed: trained twice it tells nothing more.
     """
-    groups: list[list[Entry]] = []
-    for entry in entries:
-        for group in groups:
-            if _alike(entry, group[0]) and entry.config.training.seed not in {e.config.training.seed for e in group}:
+    keys = [(but_for_the_seed(e.config), e.overrides, e.explore, e.name) for e in entries]
+    groups: list[tuple[Any, list[Entry]]] = []
+    for key, entry in zip(keys, entries, strict=True):
+        for known, group in groups:
+            if key == known and entry.config.training.seed not in {e.config.training.seed for e in group}:
                 group.append(entry)
                 break
         else:
-            groups.append([entry])
-    return groups
+            groups.append((key, [entry]))
+    return [group for _, group in groups]
 
 
-def _alike(one: Entry, other: Entry) -> bool:
-    """Whether two entries are of one agent, but for the seed."""
-    own = [(e.overrides, e.explore, e.name) for e in (one, other)]
-    return alike_but_for_the_seed(one.config, other.config) and own[0] == own[1]
-
-
-def alike_but_for_the_seed(one: RunConfig, other: RunConfig) -> bool:
-    """Whether two configurations train the same agent, apart from the seed and from `OF_THE_MACHINE`."""
-
-    def kept(config: RunConfig) -> tuple[Any, ...]:
-        config = map_files(config, _content)
-        training = {k: v for k, v in dataclasses.asdict(config.training).items() if k not in OF_THE_MACHINE}
-        return training, config.agent, config.family
-
-    return kept(one) == kept(other)
+def but_for_the_seed(config: RunConfig) -> tuple[Any, ...]:
+    """What an agent is trained with, apart from the seed and the rest of `OF_THE_MACHINE`, to be compared."""
+    config = map_files(config, _content)
+    training = {k: v for k, v in dataclasses.asdict(config.training).items() if k not in OF_THE_MACHINE}
+    return training, config.agent, config.family
 
 
 def _content(file: str) -> str:

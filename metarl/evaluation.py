@@ -18,6 +18,7 @@ from metarl.outcomes import TrialOutcome, exploring, run_trials
 from metarl.provenance import provenance
 from metarl.run import Run, distinct_tasks, load_run
 from metarl.statistics import (
+    SHARE,
     UNBOUNDED,
     Array,
     Interval,
@@ -296,11 +297,13 @@ def _result(
         raise RunError(f"no evaluation: {error}") from error
     measured = {
         name: [
-            task_interval(shot, mean, samples, stream(first, f"evaluation/{name}"), bounds)
+            task_interval(
+                *(shot, mean, samples, stream(first, f"evaluation/{name}")),
+                SHARE if name in tables.SHARES else UNBOUNDED,
+            )
             for shot in np.moveaxis(v, 2, 0)
         ]
         for name, v in measures.items()
-        for bounds in ((0.0, 1.0) if name in tables.SHARES else UNBOUNDED,)
     }
     return EvaluationResult(
         family,
@@ -330,7 +333,7 @@ def _recovered(
 ) -> tuple[Interval, Interval | None] | None:
     if recovery is None:
         return None
-    share = task_interval(np.where(np.isnan(recovery), np.nan, np.isfinite(recovery)), mean, samples, rng, (0.0, 1.0))
+    share = task_interval(np.where(np.isnan(recovery), np.nan, np.isfinite(recovery)), mean, samples, rng, SHARE)
     steps = task_interval(
         np.where(np.isfinite(recovery), recovery, np.nan), interquartile_mean, samples, rng, (0.0, np.inf)
     )

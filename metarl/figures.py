@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 AFTER, BEFORE, QUIET, INK = "#0072B2", "#D55E00", "#9aa0a6", "#333333"
 """Okabe and Ito's blue and vermilion, told apart by every kind of colour vision, and two greys."""
+ROW = 22
+"""Letters of names that fit beside each other under a narrow panel."""
 SPLIT_COLOURS = {"train": "#0072B2", "held_out": "#D55E00", "ood": "#009E73"}
 """Okabe and Ito's blue, vermilion and green."""
 
@@ -156,10 +158,6 @@ def styles(agents: Iterable[tuple[str, bool]]) -> dict[str, dict[str, Any]]:
             marker = MARKERS[(place + turn) % len(MARKERS)]
             looks[name] = {"color": COLOURS[place], "marker": marker, "linestyle": "--" if turn % 2 else "-"}
     return looks
-
-
-ROW = 22
-"""Letters of names that fit beside each other under a narrow panel."""
 
 
 def axis_label(parameter: Parameter) -> str:

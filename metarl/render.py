@@ -348,12 +348,12 @@ def _shot(k: int, envs: int, adapts_by: Adaptation) -> str:
 def _return(returns: Array) -> str:
     if np.isnan(returns[0]):
         return "stopped, MuJoCo flagged the simulation"
-    mean = f" (mean of {len(returns)}: {_number(float(np.nanmean(returns)), '.1f')})" if len(returns) > 1 else ""
-    return f"return {_number(float(returns[0]), '.1f')}{mean}"
+    mean = f" (mean of {len(returns)}: {_number(float(np.nanmean(returns)))})" if len(returns) > 1 else ""
+    return f"return {_number(float(returns[0]))}{mean}"
 
 
-def _number(value: float, form: str) -> str:
-    return f"{value:z{form}}".replace("-", "\N{MINUS SIGN}")
+def _number(value: float) -> str:
+    return f"{value:z.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _wrap(line: str, width: int) -> list[str]:

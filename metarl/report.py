@@ -54,6 +54,7 @@ from metarl.tables import (
     ABSENT,
     NO_GAIN,
     NO_LEAD,
+    by_seed_text,
     interval_text,
     measure_name,
     measure_text,
@@ -198,8 +199,11 @@ def _judged(judgement: Judgement, key: str, family: TaskFamily | None, looks: Lo
     if judgement.improvements:
         blocks.append(_improvement_table(judgement))
     blocks.append(Gallery(_judged_pictures(judgement, key, family, looks)))
-    by_seed = [f"{agent.label} by training seed, after adaptation: {_by_seed(agent)}" for agent in judgement.agents]
-    notes = [note for note, agent in zip(by_seed, judgement.agents, strict=True) if len(agent.members) > 1]
+    notes = []
+    for agent in judgement.agents:
+        if len(agent.members) > 1:
+            levels = by_seed_text([(member.data.get("seed"), member.iqm[-1]) for member in agent.members])
+            notes.append(f"{agent.label} by training seed, after adaptation: {levels}")
     notes += list(judgement.notes) + ([f"success: {judgement.success}"] if judgement.success else [])
     if any(agent.adaptations and agent.rounds_to_reach is None for agent in judgement.agents):
         notes.append(f"{WAY}: {ABSENT} where {NO_GAIN}")
@@ -251,12 +255,6 @@ def _return_table(judgement: Judgement) -> Table:
     kept = {head: cell for head, cell in columns.items() if any(cell(agent) for agent in agents)}
     rows = [(_whose(agent), *(cell(agent) or ABSENT for cell in kept.values())) for agent in agents]
     return Table("Return of an episode: IQM over tasks [95 % interval]", ("agent", *kept), rows)
-
-
-def _by_seed(agent: Judged) -> str:
-    levels = [(member.data.get("seed"), member.iqm[-1]) for member in agent.members]
-    places = places_of(level for _, level in levels)
-    return ", ".join(f"{seed}: {level.estimate:z.{places}f}" for seed, level in levels)
 
 
 def _whose(agent: Judged) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from metarl.checkpoint import CheckpointStore
 from metarl.comparison_remarks import joined_notes
 from metarl.config import CONFIG, SPLIT_NAMES, RunConfig, config_from_dict, config_to_dict, read_run_config
-from metarl.entries import OF_THE_MACHINE, alike_but_for_the_seed, trained_with
+from metarl.entries import OF_THE_MACHINE, but_for_the_seed, trained_with
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError, describe
@@ -59,7 +60,7 @@ class Judged:
         """What tells it from all other agents of a report; of a run's own agent its label."""
         return self.of if self.of and self.plain else f"{self.data.get('folder') or self.run}: {self.label}"
 
-    @property
+    @functools.cached_property
     def members(self) -> list[Judged]:
         """It as its runs of several training seeds were judged; itself if there is one."""
         trained = self.data.get("trained") or {}
@@ -607,7 +608,8 @@ def _doubts(material: Material) -> Iterator[str]:
 
 def _seeds_alike(run: ReportedRun, runs: Sequence[ReportedRun]) -> set[int]:
     """Training seeds of the runs that differ from a run in the seed alone."""
-    return {other.config.training.seed for other in runs if alike_but_for_the_seed(other.config, run.config)}
+    own = but_for_the_seed(run.config)
+    return {other.config.training.seed for other in runs if but_for_the_seed(other.config) == own}
 
 
 def family_of(judgement: Judgement, runs: Sequence[ReportedRun]) -> TaskFamily | None:

@@ -27,7 +27,8 @@ WORST = 0.05
 """Share of the tasks that counts as the worst ones."""
 REACHED = 0.9
 """Share of the way at which a level counts as reached."""
-UNBOUNDED = (-math.inf, math.inf)
+UNBOUNDED, SHARE = (-math.inf, math.inf), (0.0, 1.0)
+"""Bounds of a statistic."""
 SEED_DRAWS = 50
 """Draws of Student's t for each bootstrap sample: its quantiles for two or three agents are far out."""
 RECOVERY_WINDOW = 20
@@ -391,7 +392,7 @@ def probability_of_improvement(
     wins = (x > y) + 0.5 * (x == y)
     wins = wins.reshape(-1, wins.shape[-1])  # [R or R R, n]
     over_tasks = mean(wins.mean(axis=0)[resamples])
-    draws = np.clip(_over_seeds(over_tasks, deviations, mean(wins)), 0.0, 1.0)
+    draws = np.clip(_over_seeds(over_tasks, deviations, mean(wins)), *SHARE)
     return _percentiles(float(wins.mean()), draws), int(both.sum())
 
 

@@ -103,6 +103,12 @@ def share_text(share: Interval) -> str:
     return f"{100 * share.estimate:z.0f} % [{100 * share.low:z.0f}, {100 * share.high:z.0f}]"
 
 
+def by_seed_text(levels: Sequence[tuple[Any, Interval]]) -> str:
+    """The estimate of each training seed, such as `1: 12.3, 2: 12.9`."""
+    places = places_of(level for _, level in levels)
+    return ", ".join(f"{seed}: {level.estimate:z.{places}f}" for seed, level in levels)
+
+
 def places_of(intervals: Iterable[Interval]) -> int:
     """Decimal places at which numbers of that size are read."""
     return 1 if max(abs(i.estimate) for i in intervals) >= 100 else 2
