@@ -196,6 +196,8 @@ class BatchedEnv:
             if sims.size:
                 model = self._models[self._state.task_index[sims[0]]]
                 self._state.qpos[sims], self._state.qvel[sims] = self.family.reset(model, rng, sims.size)
+                for name, value in self.family.initial.items():
+                    getattr(self._state, name)[sims] = value
                 if self.family.noisy:
                     self._state.keys[sims] = rng.integers(2**64, size=sims.size, dtype=np.uint64)
         self.batch.forward(ids)  # derived fields, and the solver's warm start as mj_forward leaves it

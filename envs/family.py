@@ -236,6 +236,8 @@ class TaskFamily:
     """Simulation steps a control step."""
     action_scale: float = 1.0
     """Factor on the policy's action before it is clipped."""
+    initial: Mapping[str, Array] = field(default_factory=dict)
+    """MjData fields, besides qpos and qvel, that an episode starts with: activations that hold the start, for one."""
     terminate: StateFunction | None = None
     """[S] bool, True where the episode ends for good; None: never."""
     truncate: StateFunction | None = None

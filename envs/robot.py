@@ -11,10 +11,12 @@ import numpy as np
 
 from metarl.envs.family import Array, State, TaskFamily
 from metarl.envs.parameters import Choice, Distribution, Parameter
-from metarl.envs.robot_file import Declaration, Episode, Hints, read_declaration
-from metarl.envs.robot_model import GROUND, Robot, inspect_robot, penetrations, tolerance
+from metarl.envs.robot_file import Declaration, Hints, read_declaration
+from metarl.envs.robot_freeze import GROUND
+from metarl.envs.robot_model import Robot, inspect_robot, penetrations, tolerance
 from metarl.envs.robot_quantities import QUANTITIES, parameters
 from metarl.envs.robot_source import copy_model
+from metarl.envs.robot_start import start_near
 from metarl.envs.robot_terms import judged, motion, observation, rewards, termination
 from metarl.envs.settings import RobotSettings
 
@@ -83,7 +85,8 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
             observe=observe,
             observation_names=names,
             rewards=rewards(robot, said.reward, commands),
-            reset=_reset(robot, said.episode, start),
+            reset=start_near(robot, said.episode, start),
+            initial=robot.initial,
             action_low=robot.low,
             action_high=robot.high,
             horizon=said.episode.horizon if settings.horizon == -1 else settings.horizon,
@@ -146,22 +149,6 @@ def _start(robot: Robot, sloped: bool) -> Start:
         return home
 
     return start
-
-
-def _reset(robot: Robot, episode: Episode, start: Start) -> Callable[..., tuple[Array, Array]]:
-    joints = [robot.model.joint(name) for name in robot.joints]
-    positions, velocities = [int(j.qposadr[0]) for j in joints], [int(j.dofadr[0]) for j in joints]
-    if episode.position_noise < 0 or episode.velocity_noise < 0:
-        raise ValueError("episode: position_noise and velocity_noise must not be negative")
-
-    def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-        qpos, qvel = np.tile(start(model), (n, 1)), np.zeros((n, model.nv))
-        noise = episode.position_noise
-        qpos[:, positions] += rng.uniform(-noise, noise, (n, len(joints)))
-        qvel[:, velocities] = episode.velocity_noise * rng.standard_normal((n, len(joints)))
-        return qpos, qvel
-
-    return reset
 
 
 def _extremes(p: Parameter) -> list[float]:

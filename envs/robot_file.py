@@ -30,8 +30,10 @@ class Actuators:
     """Stiffness of a position servo, N m/rad (N/m)."""
     kd: float = 0.0
     """Damping of a position servo, N m s/rad (N s/m)."""
+    gains: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """[kp, kd] by regular expression over joint names, where they are others than kp and kd; the first match counts."""
     force: float | None = None
-    """Largest torque (force), N m (N); not given: the model's limit of the joint."""
+    """Largest torque (force), N m (N), at most the model's limit of the joint; not given: that limit."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ class Episode:
     horizon: int = 200
     """Control steps."""
     position_noise: float = 0.02
-    """Joints start at the home pose ± U(this), rad (m)."""
+    """Joints start at the home pose ± U(this), rad, within limits; of a limited slide: share of half its range."""
     velocity_noise: float = 0.05
-    """Standard deviation of the joints' velocities at the start, rad/s (m/s)."""
+    """Standard deviation of the joints' velocities at the start, rad/s; of a limited slide: half ranges a second."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,13 @@ def near(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"; did you mean {' or '.join(map(repr, close))}?"
     return f"; there are {', '.join(names)}" if names else "; there are none"
+
+
+def one_of(name: str, valid: list[str], what: str) -> str:
+    """The name, if it is valid; otherwise ValueError names the nearest."""
+    if name not in valid:
+        raise ValueError(f"{what} {name!r} is not in the model{near(name, valid)}")
+    return name
 
 
 def _read(value: Any, annotation: Any, where: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,15 +11,26 @@ import mujoco
 import numpy as np
 
 from metarl.envs.family import Array
-from metarl.envs.robot_file import Actuators, Control, Hints, near
+from metarl.envs.robot_actuators import (
+    MEANINGS,
+    SCALAR,
+    Kind,
+    add_actuators,
+    driven_joints,
+    find_drive,
+    question,
+    require_single_inputs,
+    started,
+)
+from metarl.envs.robot_file import Control, Hints, near, one_of
+from metarl.envs.robot_freeze import GROUND, compile_model, for_simulation
 from metarl.envs.robot_source import read_model
+from metarl.envs.robot_structure import couplings, find_roots, follow, refit_keyframes, subtree
 
 FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
 """What feet are called, likeliest first."""
 FOOT_HEIGHT = 0.1
 """Leaf bodies whose lowest point is within this share of the robot's height of the ground count as feet."""
-SCALAR = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
-GROUND = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
 Source = Literal["model", "inferred", "file"]
 Mobility = Literal["floating", "guided", "fixed"]
 
@@ -64,8 +74,10 @@ class Robot:
     """[nu] lowest action."""
     high: Array = field(default_factory=lambda: np.zeros(0))
     """[nu] highest action."""
-    kinds: tuple[str, ...] = ()
-    """[nu] position, velocity or force."""
+    kinds: tuple[Kind, ...] = ()
+    """[nu] what each control signal is."""
+    initial: dict[str, Array] = field(default_factory=dict)
+    """MjData fields, besides positions and velocities, that an episode starts with."""
     geom_masses: dict[str, float] = field(default_factory=dict)
     """kg, of geoms whose density makes their body's mass."""
     findings: list[Finding] = field(default_factory=list)
@@ -85,24 +97,24 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     """Read, complete and understand a robot. ValueError if it is none; what must be asked is in `questions`."""
     visual = read_model(model)
     _name_all(visual)
-    root = _root_body(visual, hints)
-    added = _complete(visual, root, hints)
-    spec, masses = _for_simulation(visual, model)
+    plain = compile_model(visual, model)
+    require_single_inputs(plain)
+    roots = find_roots(visual, plain, hints)
+    added = _complete(visual, plain, roots[0], hints)
+    spec, masses = for_simulation(visual, model)
     robot = Robot(visual.modelname, spec, visual, spec.compile(), geom_masses=masses)
-    robot.bodies = tuple(b.name for b in _subtree(spec.body(root)))
-    robot.base = hints.base or root
+    robot.bodies = tuple(b.name for root in roots for b in subtree(spec.body(root)))
+    robot.base = hints.base or roots[0]
     for subject, value, source in added:
         robot.note(subject, value, source)
-    if hints.base:
-        robot.note("base", hints.base, "file")
-    else:
-        robot.note("base", root, "inferred")
+    others = f"; of the same robot: {', '.join(roots[1:])}" if roots[1:] else ""
+    robot.note("base", f"{robot.base}{others}", "file" if hints.base else "inferred")
     decoration = len(visual.geoms) - len(spec.geoms)
     if decoration:
         robot.note("decoration", f"{decoration} geoms that touch nothing: kept for pictures only", "inferred")
     _find_joints(robot)
-    _find_home(robot, hints)
-    _find_control(robot, control)
+    key = _find_home(robot, hints)
+    _find_control(robot, control, key)
     _find_feet(robot, hints)
     _check_home(robot)
     return robot
@@ -133,11 +145,10 @@ def tolerance(robot: Robot) -> float:
     return max(1e-3, 0.02 * float(np.max((reach + radius).max(axis=0) - (reach - radius).min(axis=0))))
 
 
-def one_of(name: str, valid: list[str], what: str) -> str:
-    """The name, if it is valid; otherwise ValueError names the nearest."""
-    if name not in valid:
-        raise ValueError(f"{what} {name!r} is not in the model{near(name, valid)}")
-    return name
+def unused(wanted: str, taken: set[str]) -> str:
+    """The wanted name, or the first of wanted_2, wanted_3, ... that nothing has."""
+    candidates = (wanted, *(f"{wanted}_{i}" for i in range(2, len(taken) + 3)))
+    return next(c for c in candidates if c not in taken)
 
 
 def _name_all(spec: mujoco.MjSpec) -> None:
@@ -146,12 +157,11 @@ def _name_all(spec: mujoco.MjSpec) -> None:
     def name(element: mujoco.MjsElement, taken: set[str], wanted: str) -> None:
         if element.name:
             return
-        candidates = (wanted, *(f"{wanted}_{i}" for i in range(2, 10_000)))
-        element.name = next(c for c in candidates if c not in taken)
+        element.name = unused(wanted, taken)
         taken.add(element.name)
 
     bodies, geoms, joints = ({e.name for e in kind} for kind in (spec.bodies, spec.geoms, spec.joints))
-    actuators = {a.name for a in spec.actuators}
+    actuators, tendons = {a.name for a in spec.actuators}, {t.name for t in spec.tendons}
     for i, body in enumerate(spec.bodies[1:], start=1):
         name(body, bodies, f"body{i}")
     for body in spec.bodies:
@@ -162,34 +172,15 @@ def _name_all(spec: mujoco.MjSpec) -> None:
             name(joint, joints, f"{body.name}_joint")
     for actuator in spec.actuators:
         name(actuator, actuators, actuator.target or "actuator")
+    for tendon in spec.tendons:
+        name(tendon, tendons, "tendon")
 
 
-def _subtree(body: mujoco.MjsBody) -> Iterator[mujoco.MjsBody]:
-    yield body
-    for child in body.bodies:
-        yield from _subtree(child)
+def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hints) -> list[tuple[str, str, Source]]:
+    """Add what the robot lacks and the file or the world gives: free joint, floor, actuators.
 
-
-def _root_body(spec: mujoco.MjSpec, hints: Hints) -> str:
-    """The body on the world that carries the robot: the one of the hinted base, or that with the most joints."""
-    roots = list(spec.worldbody.bodies)
-    trees = {root.name: list(_subtree(root)) for root in roots}
-    if hints.base is not None:
-        one_of(hints.base, [b.name for tree in trees.values() for b in tree], "robot.base: body")
-        return next(root for root, tree in trees.items() if any(b.name == hints.base for b in tree))
-    sizes = {r: sum(j.type != mujoco.mjtJoint.mjJNT_FREE for b in t for j in b.joints) for r, t in trees.items()}
-    if max(sizes.values(), default=0) == 0:
-        raise ValueError("the model has no joints: there is nothing to control")
-    largest = [root for root, size in sizes.items() if size == max(sizes.values())]
-    if len(largest) > 1:
-        raise ValueError(
-            f"{', '.join(largest)} could each be the robot's base; write robot: {{base: {largest[0]}}} (or another)"
-        )
-    return largest[0]
-
-
-def _complete(spec: mujoco.MjSpec, root: str, hints: Hints) -> list[tuple[str, str, Source]]:
-    """Add what the robot lacks and the file or the world gives: free joint, floor, actuators."""
+    plain: compiled as the model is.
+    """
     added: list[tuple[str, str, Source]] = []
     body = spec.body(root)
     free = any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in body.joints)
@@ -197,7 +188,8 @@ def _complete(spec: mujoco.MjSpec, root: str, hints: Hints) -> list[tuple[str, s
         if not hints.floating or body.joints:
             has = "a free joint" if free else f"the joint {body.joints[0].name!r}"
             raise ValueError(f"robot.floating is {str(hints.floating).lower()}, but base {root!r} has {has}")
-        body.add_freejoint(name=f"{root}_free")
+        body.add_freejoint(name=unused(f"{root}_free", {j.name for j in spec.joints}))
+        refit_keyframes(spec, plain)
         added.append(("free joint", f"added to {root}", "file"))
         free = True
     grounds = [g.name for g in spec.worldbody.geoms if g.contype or g.conaffinity]
@@ -210,138 +202,17 @@ def _complete(spec: mujoco.MjSpec, root: str, hints: Hints) -> list[tuple[str, s
     if hints.actuators is not None:
         if spec.actuators:
             raise ValueError(f"robot.actuators is given, but the model has {len(spec.actuators)}; leave it out")
-        names = _add_actuators(spec, body, hints.actuators)
+        followers = {plain.joint(c.follower).name for c in couplings(plain)}
+        joints = [j for b in subtree(body) for j in b.joints if j.type in SCALAR and j.name not in followers]
+        names = add_actuators(spec, plain, joints, hints.actuators)
         added.append(("actuators", f"{hints.actuators.kind} on {', '.join(names)}, added", "file"))
     return added
-
-
-def _add_actuators(spec: mujoco.MjSpec, root: mujoco.MjsBody, wanted: Actuators) -> list[str]:
-    guides = {j.name for j in root.joints if j.type == mujoco.mjtJoint.mjJNT_FREE}
-    joints = [j for b in _subtree(root) for j in b.joints if j.type in SCALAR and j.name not in guides]
-    chosen = [j for j in joints if re.fullmatch(wanted.joints, j.name)]
-    if not chosen:
-        raise ValueError(
-            f"robot.actuators.joints {wanted.joints!r} matches no joint{near(wanted.joints, [j.name for j in joints])}"
-        )
-    if wanted.kind == "position" and (wanted.kp is None or wanted.kp <= 0):
-        raise ValueError("robot.actuators: a position servo needs kp > 0, its stiffness in N m/rad")
-    for joint in chosen:
-        actuator = spec.add_actuator(
-            name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT, ctrllimited=True
-        )
-        force = wanted.force or float(joint.actfrcrange[1])
-        if wanted.kind == "position":
-            actuator.set_to_position(kp=wanted.kp, kv=wanted.kd)
-            limited = joint.range[0] < joint.range[1]
-            low, high = joint.range if limited else (-np.pi, np.pi)
-            if spec.compiler.degree and limited and joint.type == mujoco.mjtJoint.mjJNT_HINGE:
-                low, high = np.radians((low, high))
-            actuator.ctrlrange = (low, high)
-            if force > 0:
-                actuator.forcelimited, actuator.forcerange = True, (-force, force)
-        elif force > 0:
-            actuator.set_to_motor()
-            actuator.ctrlrange = (-force, force)
-        else:
-            raise ValueError(
-                f"robot.actuators: the model has no force limit for joint {joint.name!r}; write "
-                "actuators: {kind: motor, force: NEWTON_METRES}"
-            )
-    return [j.name for j in chosen]
-
-
-def _compile(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
-            return spec.compile()
-    except ValueError as error:
-        raise ValueError(f"{what} does not compile: {' '.join(str(error).split())}") from error
-
-
-def _for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, dict[str, float]]:
-    """The robot without decoration, and the mass of each geom whose density makes its body's mass.
-
-    Masses are where an edit can reach them, and nothing scales them back (`settotalmass`), overwrites them
-    (`inertiafromgeom`) or mends them in silence (`balanceinertia`, `boundmass`): a body's inertia is explicit if the
-    model gives it, and otherwise follows from its geoms, each by a density.
-    """
-    neutral = _compile(visual, what)
-    spec = visual.copy()
-    if spec.compiler.inertiafromgeom == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_TRUE:
-        spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
-        for body in spec.bodies[1:]:
-            body.explicitinertial = False
-    spec.discard_visual()
-    volumes = _volumes(spec)
-    masses: dict[str, float] = {}
-    for body in spec.bodies[1:]:
-        compiled = neutral.body(body.name)
-        if not _explicit(spec, body):
-            raw = {g.name: volumes[g.name] * g.density if np.isnan(g.mass) else float(g.mass) for g in body.geoms}
-            raw = {name: mass for name, mass in raw.items() if mass > 0 and volumes[name] > 0}
-            for geom in body.geoms:
-                geom.mass = np.nan
-                mass = raw.get(geom.name, 0.0) * float(compiled.mass[0]) / (sum(raw.values()) or 1.0)
-                geom.density = mass / volumes[geom.name] if mass else 0.0
-                if mass:
-                    masses[geom.name] = mass
-            body.explicitinertial = False
-            continue
-        make_explicit(body, neutral)
-    compiler = spec.compiler
-    compiler.settotalmass, compiler.boundmass, compiler.boundinertia, compiler.balanceinertia = -1, 0, 0, False
-    compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
-    model = _compile(spec, what)
-    for name in ("body_mass", "body_inertia", "body_ipos"):
-        if not np.allclose(getattr(model, name), getattr(neutral, name), rtol=1e-6, atol=1e-9):
-            body = int(np.argmax(np.abs(getattr(model, name) - getattr(neutral, name)).reshape(model.nbody, -1).max(1)))
-            raise ValueError(
-                f"the inertia of body {model.body(body).name!r} in {what} cannot be taken apart into its geoms; give "
-                "the body an <inertial>"
-            )
-    return spec, masses
-
-
-def make_explicit(body: mujoco.MjsBody, model: mujoco.MjModel) -> None:
-    """Write a body's compiled mass and inertia into its specification."""
-    compiled = model.body(body.name)
-    body.explicitinertial = True
-    body.mass, body.ipos, body.iquat, body.inertia = compiled.mass[0], compiled.ipos, compiled.iquat, compiled.inertia
-    body.fullinertia = np.full(6, np.nan)
-    body.ialt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
-
-
-def _explicit(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> bool:
-    given = spec.compiler.inertiafromgeom == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
-    return given or bool(body.explicitinertial) or not body.geoms
-
-
-def _volumes(spec: mujoco.MjSpec) -> dict[str, float]:
-    """What MuJoCo makes of each geom at density 1, kg: it alone knows of meshes and shells."""
-    volumes = {g.name: 0.0 for g in spec.geoms}
-    low, high = spec.compiler.inertiagrouprange
-    for k in range(max((len(b.geoms) for b in spec.bodies[1:]), default=0)):
-        alone = spec.copy()
-        compiler = alone.compiler
-        compiler.settotalmass, compiler.boundmass, compiler.boundinertia, compiler.balanceinertia = -1, 1e-14, 1e-14, 1
-        compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_TRUE
-        chosen = {}
-        for body in alone.bodies[1:]:
-            for i, geom in enumerate(body.geoms):
-                geom.density, geom.mass = 1.0, np.nan if i == k else 0.0
-                if i == k and low <= geom.group <= high and geom.type not in GROUND:
-                    chosen[body.name] = geom.name
-        model = alone.compile()
-        for body, geom in chosen.items():
-            volumes[geom] = float(model.body(body).mass[0])
-    return volumes
 
 
 def _find_joints(robot: Robot) -> None:
     model = robot.model
     root = robot.spec.body(robot.bodies[0])
-    driven = {model.joint(i).name for i in model.actuator_trnid[model.actuator_trntype == 0, 0]}
+    driven = driven_joints(model)
     every = [j for name in robot.bodies for j in robot.spec.body(name).joints]
     if any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in root.joints):
         robot.mobility, guides, how = "floating", set(), "free joint"
@@ -363,7 +234,10 @@ def _find_joints(robot: Robot) -> None:
     robot.note("joint limits, rad (m)", "; ".join(limits), "model")
     if balls := [j.name for j in every if j.type == mujoco.mjtJoint.mjJNT_BALL]:
         robot.note("ball joints", f"{', '.join(balls)}: simulated, not observed", "model")
-    passive = [n for n in robot.joints if n not in driven]
+    followers = {model.joint(c.follower).name: c.words(model) for c in couplings(model)}
+    if coupled := [f"{n} {followers[n]}" for n in robot.joints if n in followers]:
+        robot.note("coupled joints", "; ".join(coupled), "model")
+    passive = [n for n in robot.joints if n not in driven and n not in followers]
     if passive and model.nu:
         robot.note("passive joints", ", ".join(passive), "model")
     if not model.nu:
@@ -374,7 +248,8 @@ def _find_joints(robot: Robot) -> None:
         )
 
 
-def _find_home(robot: Robot, hints: Hints) -> None:
+def _find_home(robot: Robot, hints: Hints) -> int:
+    """Set the home pose; returns the keyframe that it is of, or -1."""
     model = robot.model
     keys = [model.key(i).name for i in range(model.nkey)]
     if hints.keyframe is not None:
@@ -390,34 +265,67 @@ def _find_home(robot: Robot, hints: Hints) -> None:
         for name in names:
             robot.home[model.joint(name).qposadr[0]] = value
     posed = {name for pattern in hints.pose for name in robot.joints if re.fullmatch(pattern, name)}
-    moved = []
-    for name in robot.joints:
-        joint = model.joint(name)
-        value = robot.home[joint.qposadr[0]]
-        if joint.limited[0] and not joint.range[0] - 1e-6 <= value <= joint.range[1] + 1e-6:
-            if at < 0 and name not in posed:
-                robot.home[joint.qposadr[0]] = np.clip(value, *joint.range)
-                moved.append(name)
-                continue
-            robot.questions.append(
-                f"home has joint {name!r} at {value:.4g}, outside of its range [{joint.range[0]:.4g}, "
-                f"{joint.range[1]:.4g}]; write robot: {{pose: {{{name}: {np.clip(0.0, *joint.range):.4g}}}}}"
-            )
+    moved = _move_into_range(robot, set(robot.joints) - posed if at < 0 else set())
     if moved:
         said = f"{said}, with {', '.join(moved)} moved into range"
     if posed:
         said, source = f"{said}, with the file's {', '.join(n for n in robot.joints if n in posed)}", "file"
+    led = _follow_at_home(robot, posed)
+    if led:
+        said = f"{said}, with {', '.join(led)} where couplings hold them"
     if robot.mobility == "floating":
         z = int(model.jnt_qposadr[model.body_jntadr[model.body(robot.bodies[0]).id]]) + 2
         if hints.height is not None:
             robot.home[z] = hints.height
-        elif at < 0 and (depth := -_clearance(robot)) > 1e-3:
+        elif (at < 0 or hints.floating) and (depth := -_clearance(robot)) > 1e-3:
             robot.home[z] += depth
             said, source = f"{said}, lifted by {depth:.3g} m onto the ground", "inferred"
         said = f"{said}; base at {robot.home[z]:.4g} m"
     elif hints.height is not None:
         raise ValueError(f"robot.height is given, but base {robot.base!r} has no free joint to lift")
     robot.note("home pose", said, source)
+    others = [repr(name) if name else "one without a name" for name in keys if name != chosen]
+    if others:
+        robot.note("other keyframes", f"{', '.join(others)}: not used; robot: {{keyframe: NAME}} takes one", "model")
+    return at
+
+
+def _move_into_range(robot: Robot, movable: set[str]) -> list[str]:
+    """Clip the home of joints that may be moved to their ranges, ask about the others; returns what was moved."""
+    moved = []
+    for name in robot.joints:
+        joint = robot.model.joint(name)
+        value, (low, high) = robot.home[joint.qposadr[0]], joint.range
+        if not joint.limited[0] or low - 1e-6 <= value <= high + 1e-6:
+            continue
+        if name in movable:
+            robot.home[joint.qposadr[0]] = np.clip(value, low, high)
+            moved.append(name)
+            continue
+        robot.questions.append(
+            f"home has joint {name!r} at {value:.4g}, outside of its range [{low:.4g}, {high:.4g}]; write robot: "
+            f"{{pose: {{{name}: {np.clip(0.0, low, high):.4g}}}}}"
+        )
+    return moved
+
+
+def _follow_at_home(robot: Robot, posed: set[str]) -> list[str]:
+    """Put joints that follow others where these take them at home; returns which were elsewhere."""
+    model, before = robot.model, robot.home.copy()
+    chain = couplings(model)
+    follow(model, chain, robot.home)
+    led = [
+        model.joint(c.follower).name
+        for c in chain
+        if not np.isclose(*(q[model.jnt_qposadr[c.follower]] for q in (before, robot.home)), atol=1e-6)
+    ]
+    for name in led:
+        if name in posed:
+            robot.questions.append(
+                f"robot.pose puts joint {name!r} elsewhere than its coupling holds it; leave it out, and pose the "
+                "joint that it follows"
+            )
+    return led
 
 
 def matching(pattern: str, names: list[str], what: str) -> list[str]:
@@ -443,50 +351,24 @@ def _clearance(robot: Robot) -> float:
     return min(found, default=0.0)
 
 
-def _find_control(robot: Robot, control: Control) -> None:
+def _find_control(robot: Robot, control: Control, key: int) -> None:
     """A position servo's action is an offset from the home pose, any other's a share of its control range."""
     model = robot.model
     data = mujoco.MjData(model)
     data.qpos = robot.home
     mujoco.mj_fwdPosition(model, data)
-    offset, gain, low, high, kinds = ([] for _ in range(5))
-    for i in range(model.nu):
-        actuator = model.actuator(i)
-        stiffness, bias = float(actuator.gainprm[0]), actuator.biasprm
-        kind = (
-            "position" if bias[1] < 0 and np.isclose(bias[1], -stiffness)
-            else "velocity" if bias[2] < 0 and np.isclose(bias[2], -stiffness)
-            else "force"
-        )  # fmt: skip
-        rest = float(data.actuator_length[i]) if kind == "position" else 0.0
-        bottom, top = actuator.ctrlrange if actuator.ctrllimited[0] else (np.nan, np.nan)
-        if np.isnan(bottom) and control.limit is not None:
-            bottom, top = -control.limit, control.limit
-        if np.isnan(bottom) and kind == "position":
-            bottom, top = rest - np.pi, rest + np.pi
-        if np.isnan(bottom):
-            robot.questions.append(
-                f"actuator {actuator.name!r} has no control range; give it a ctrlrange in the model, or write "
-                "control: {limit: 1.0} in the YAML"
-            )
-            bottom, top = -1.0, 1.0
-        unit = 1.0 if kind == "position" else max(abs(bottom), abs(top))
-        for values, value in zip(
-            (offset, gain, low, high, kinds),
-            (rest, unit, (bottom - rest) / unit, (top - rest) / unit, kind),
-            strict=True,
-        ):
-            values.append(value)
-    robot.offset, robot.gain, robot.low, robot.high = map(np.array, (offset, gain, low, high))
-    robot.kinds = tuple(kinds)
-    meanings = {
-        "position": "action = offset from the home pose, rad (m)",
-        "velocity": "action = share of the largest speed",
-        "force": "action = share of the largest force",
-    }
-    for kind in dict.fromkeys(kinds):
-        names = [model.actuator(i).name for i in range(model.nu) if kinds[i] == kind]
-        robot.note(f"{kind} control", f"{len(names)}: {', '.join(names)}; {meanings[kind]}", "inferred")
+    drives = [find_drive(model, i, float(data.actuator_length[i]), control.limit) for i in range(model.nu)]
+    robot.questions += [q for i, drive in enumerate(drives) if (q := question(model, i, drive, robot.home))]
+    robot.offset, robot.gain = (np.array([getattr(d, name) for d in drives]) for name in ("rest", "gain"))
+    ends = [((d.bottom - d.rest) / d.gain, (d.top - d.rest) / d.gain) for d in drives]
+    robot.low, robot.high = np.array([min(e) for e in ends]), np.array([max(e) for e in ends])
+    robot.kinds = tuple(d.kind for d in drives)
+    robot.initial = started(model, drives, key)
+    for kind in dict.fromkeys(robot.kinds):
+        names = [d.name for d in drives if d.kind == kind]
+        robot.note(f"{kind} control", f"{len(names)}: {', '.join(names)}; {MEANINGS[kind]}", "inferred")
+    if held := [d.name for d in drives if d.activation is not None]:
+        robot.note("activations", f"{', '.join(held)} start with what holds home", "inferred")
 
 
 def _find_feet(robot: Robot, hints: Hints) -> None:
@@ -499,7 +381,7 @@ def _find_feet(robot: Robot, hints: Hints) -> None:
         return
     bodies = [robot.spec.body(name) for name in robot.bodies]
     touching = {b.name: [g.name for g in b.geoms if g.contype or g.conaffinity] for b in bodies}
-    leaves = [b for b in bodies if touching[b.name] and not any(touching[c.name] for c in list(_subtree(b))[1:])]
+    leaves = [b for b in bodies if touching[b.name] and not any(touching[c.name] for c in list(subtree(b))[1:])]
     for pattern in FOOT_NAMES:
         named = [b.name for b in leaves if re.search(pattern, " ".join([b.name, *touching[b.name]]), re.IGNORECASE)]
         if named:

@@ -5,30 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import mujoco
 import numpy as np
 
 from metarl.envs.parameters import Law, Parameter
 from metarl.envs.robot_file import Entry, near
-from metarl.envs.robot_model import GROUND, Robot, make_explicit, matching
+from metarl.envs.robot_freeze import GROUND, make_explicit
+from metarl.envs.robot_laws import force_limit, gear, servo, strength
+from metarl.envs.robot_model import Robot, matching
+from metarl.envs.robot_sites import Site, Write, attribute
 
 Kind = Literal["body", "geom", "joint", "actuator", "model", "command"]
-Write = Callable[[mujoco.MjSpec, float], None]
 PAYLOAD_RADIUS = 0.05  # m, of the solid sphere that a payload is
 ROUND = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
 LONG = ROUND[1:]
-
-
-@dataclass(frozen=True)
-class Site:
-    """One place where a quantity is varied."""
-
-    default: float
-    write: Write
-    slots: tuple[str, ...]
-    """What the write takes hold of: no two parameters may share one."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +203,7 @@ def _density(robot: Robot, name: str, _: Entry) -> Site:
         raise ValueError(
             f"geom {name!r} has no density: the inertia of its body {geom.parent.name!r} is given; vary mass instead"
         )
-    return _attribute(float(geom.density), "geom", name, "density")
+    return attribute(float(geom.density), "geom", name, "density")
 
 
 def _inertia(axis: int) -> Callable[[Robot, str, Entry], Site]:
@@ -293,7 +285,7 @@ def _radius(robot: Robot, name: str, _: Entry) -> Site:
     geom = robot.spec.geom(name)
     if geom.type not in ROUND:
         raise ValueError(f"geom {name!r} is no sphere, capsule or cylinder: it has no radius; vary size")
-    return _attribute(float(geom.size[0]), "geom", name, "size", 0)
+    return attribute(float(geom.size[0]), "geom", name, "size", 0)
 
 
 def _friction(index: int) -> Callable[[Robot, str, Entry], Site]:
@@ -303,15 +295,23 @@ def _friction(index: int) -> Callable[[Robot, str, Entry], Site]:
             raise ValueError(f"geom {name!r} collides with nothing: it has no friction")
         # MuJoCo takes the larger friction of two geoms of one priority: the other one would hide what is varied here.
         geom.priority = 1 + max(g.priority for g in robot.spec.geoms if g.name != name)
-        return _attribute(float(geom.friction[index]), "geom", name, "friction", index)
+        return attribute(float(geom.friction[index]), "geom", name, "friction", index)
 
     return find
 
 
 def _joint(name_of: str, scalar: bool = False) -> Callable[[Robot, str, Entry], Site]:
     def find(robot: Robot, name: str, _: Entry) -> Site:
-        default = getattr(robot.spec.joint(name), name_of)
-        return _attribute(float(default if scalar else default[0]), "joint", name, name_of, None if scalar else 0)
+        if scalar:
+            return attribute(float(getattr(robot.spec.joint(name), name_of)), "joint", name, name_of)
+        default = float(getattr(robot.spec.joint(name), name_of)[0])
+
+        def write(spec: mujoco.MjSpec, value: float) -> None:
+            terms = getattr(spec.joint(name), name_of)  # a polynomial: the linear term, then higher ones
+            terms[1:] = np.array(terms[1:]) * (value / default if default else 1.0)
+            terms[0] = value
+
+        return Site(default, write, (f"{name_of} of {name}",))
 
     return find
 
@@ -327,48 +327,6 @@ def _range(robot: Robot, name: str, _: Entry) -> Site:
         spec.joint(name).range = ends.mean() + (ends - ends.mean()) * value / default
 
     return Site(default, write, (f"range of {name}",))
-
-
-def _servo(which: str) -> Callable[[Robot, str, Entry], Site]:
-    def find(robot: Robot, name: str, _: Entry) -> Site:
-        actuator = robot.model.actuator(name)
-        if robot.kinds[actuator.id] != "position":
-            raise ValueError(f"actuator {name!r} is no position servo: it has no {which}")
-        index = {"kp": 1, "kd": 2}[which]
-
-        def write(spec: mujoco.MjSpec, value: float) -> None:
-            spec.actuator(name).biasprm[index] = -value
-            if which == "kp":
-                spec.actuator(name).gainprm[0] = value
-
-        return Site(-float(actuator.biasprm[index]), write, (f"{which} of {name}",))
-
-    return find
-
-
-def _strength(robot: Robot, name: str, _: Entry) -> Site:
-    def write(spec: mujoco.MjSpec, value: float) -> None:
-        actuator = spec.actuator(name)
-        for values in (actuator.gainprm, actuator.biasprm):
-            values[:3] = np.array(values[:3]) * value
-        actuator.forcerange = np.array(actuator.forcerange) * value
-
-    return Site(1.0, write, tuple(f"{what} of {name}" for what in ("strength", "kp", "kd", "force_limit")))
-
-
-def _gear(robot: Robot, name: str, _: Entry) -> Site:
-    return _attribute(float(robot.spec.actuator(name).gear[0]), "actuator", name, "gear", 0)
-
-
-def _force_limit(robot: Robot, name: str, _: Entry) -> Site:
-    actuator = robot.model.actuator(name)
-    if not actuator.forcelimited[0]:
-        raise ValueError(f"actuator {name!r} has no force limit")
-
-    def write(spec: mujoco.MjSpec, value: float) -> None:
-        spec.actuator(name).forcerange = (-value, value)
-
-    return Site(float(actuator.forcerange[1]), write, (f"force_limit of {name}",))
 
 
 def _gravity(robot: Robot, _: str, entry: Entry) -> Site:
@@ -394,18 +352,6 @@ def _slope(robot: Robot, _: str, entry: Entry) -> Site:
     return Site(0.0, write, ("slope",))
 
 
-def _attribute(default: float, kind: str, name: str, attribute: str, index: int | None = None) -> Site:
-    def write(spec: mujoco.MjSpec, value: float) -> None:
-        element: Any = getattr(spec, kind)(name)
-        if index is None:
-            setattr(element, attribute, value)
-        else:
-            getattr(element, attribute)[index] = value
-
-    slot = attribute if index is None or attribute == "size" else f"{attribute}[{index}]"
-    return Site(default, write, (f"{slot} of {name}",))
-
-
 QUANTITIES: dict[str, Quantity] = {
     "mass": Quantity("body", "kg", _mass, 0.0, positive=True),
     "density": Quantity("geom", "kg/m^3", _density, 0.0, positive=True),
@@ -429,11 +375,11 @@ QUANTITIES: dict[str, Quantity] = {
     "armature": Quantity("joint", "kg m^2", _joint("armature", scalar=True), 0.0),
     "friction_loss": Quantity("joint", "N m", _joint("frictionloss", scalar=True), 0.0),
     "range": Quantity("joint", "rad", _range, 0.0, positive=True),
-    "kp": Quantity("actuator", "N m/rad", _servo("kp"), 0.0, positive=True),
-    "kd": Quantity("actuator", "N m s/rad", _servo("kd"), 0.0),
-    "strength": Quantity("actuator", "1", _strength, 0.0, operations=("scale",)),
-    "gear": Quantity("actuator", "1", _gear),
-    "force_limit": Quantity("actuator", "N m", _force_limit, 0.0, positive=True),
+    "kp": Quantity("actuator", "N m/rad", servo("kp"), 0.0, positive=True),
+    "kd": Quantity("actuator", "N m s/rad", servo("kd"), 0.0),
+    "strength": Quantity("actuator", "1", strength, 0.0, operations=("scale",)),
+    "gear": Quantity("actuator", "1", gear),
+    "force_limit": Quantity("actuator", "N m", force_limit, 0.0, positive=True),
     "gravity": Quantity("model", "m/s^2", _gravity, 0.0),
     "slope": Quantity("model", "rad", _slope, operations=("set", "add")),
     "command_x": Quantity("command", "m/s"),
