@@ -86,15 +86,13 @@ def require_single_inputs(model: mujoco.MjModel) -> None:
             )
 
 
-def driven_joints(model: mujoco.MjModel) -> set[str]:
-    """Names of the joints that some actuator moves: by itself, a tendon or a slider-crank, at any of ten poses."""
+def moved_joints(model: mujoco.MjModel) -> tuple[frozenset[str], ...]:
+    """Names of the joints that each actuator moves: by itself, a tendon or a slider-crank, at any of ten poses.
+
+    An actuator that pushes on a body (a thruster at a site, adhesion) moves no joint in this sense.
+    """
     data, rng = mujoco.MjData(model), np.random.default_rng(0)
-    moved = np.zeros(model.nv, dtype=bool)
-    inner = [
-        i
-        for i in range(model.nactuator)
-        if int(model.actuator_trntype[i]) in INTERNAL or model.actuator_trnid[i, 1] >= 0
-    ]
+    moved = np.zeros((model.nactuator, model.nv), dtype=bool)
     for pose in range(10):
         data.qpos = model.qpos0
         for j in range(model.njnt) if pose else ():
@@ -106,13 +104,14 @@ def driven_joints(model: mujoco.MjModel) -> set[str]:
         mujoco.mju_sparse2dense(
             moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind
         )
-        rows = [
-            r
-            for i in inner
-            for r in range(model.actuator_outadr[i], model.actuator_outadr[i] + model.actuator_outnum[i])
-        ]
-        moved |= np.any(np.abs(moment[rows]) > 1e-9, axis=0)
-    return {model.joint(int(j)).name for j in model.dof_jntid[moved]}
+        for i in range(model.nactuator):
+            rows = slice(model.actuator_outadr[i], model.actuator_outadr[i] + model.actuator_outnum[i])
+            moved[i] |= np.any(np.abs(moment[rows]) > 1e-9, axis=0)
+    for i in range(model.nactuator):
+        relative = model.actuator_trntype[i] == Transmission.mjTRN_SITE and model.actuator_trnid[i, 1] >= 0
+        if int(model.actuator_trntype[i]) not in INTERNAL and not relative:
+            moved[i] = False
+    return tuple(frozenset(model.joint(int(j)).name for j in model.dof_jntid[row]) for row in moved)
 
 
 def actuated_bodies(model: mujoco.MjModel) -> set[int]:
@@ -170,6 +169,8 @@ def find_drive(model: mujoco.MjModel, i: int, length: float, limit: float | None
     """
     name, kind = model.actuator(i).name, kind_of(model, i)
     bottom, top = map(float, model.actuator_ctrlrange[i]) if model.actuator_ctrllimited[i] else (math.nan, math.nan)
+    if math.isnan(bottom) and kind == "muscle":
+        bottom, top = 0.0, 1.0  # its dynamics take no other excitation
     if math.isnan(bottom) and limit is not None:
         bottom, top = -limit, limit
     gain, bias = float(model.actuator_gainprm[i, 0]), model.actuator_biasprm[i]

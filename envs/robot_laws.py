@@ -10,7 +10,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.robot_actuators import JOINT, joint_of
+from metarl.envs.robot_actuators import JOINT
 from metarl.envs.robot_file import Entry
 from metarl.envs.robot_model import Robot
 from metarl.envs.robot_sites import Site, attribute
@@ -62,13 +62,13 @@ def servo(which: str) -> Callable[[Robot, str, Entry], Site]:
 def strength(robot: Robot, name: str, entry: Entry) -> Site:
     """All that an actuator's force comes from, and every limit on it, by one factor."""
     model = robot.model
-    scale, limit = _force_law(model, model.actuator(name).id), _shared_limit(robot, name, entry)
+    scale, limits = _force_law(model, model.actuator(name).id), _own(_limits_on(robot, name, entry), name)
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
         actuator = spec.actuator(name)
         scale(actuator, value)
         actuator.forcerange = np.array(actuator.forcerange) * value
-        if limit is not None:
+        for limit in limits:
             limit.scale(spec, value)
 
     return Site(1.0, write, tuple(f"{what} of {name}" for what in ("strength", "kp", "kd", "force_limit")))
@@ -78,19 +78,19 @@ def force_limit(robot: Robot, name: str, entry: Entry) -> Site:
     """The lowest limit on an actuator's force: its own, or that of its joint or tendon; all of them go along."""
     model = robot.model
     i = model.actuator(name).id
-    limit = _shared_limit(robot, name, entry, writer_only=False)
+    acts_on = {"joint": JOINT, "tendon": (mujoco.mjtTrn.mjTRN_TENDON,)}
+    limits = [x for x in _limits_on(robot, name, entry) if int(model.actuator_trntype[i]) in acts_on[x.kind]]
     tops = [float(np.abs(model.actuator_forcerange[i]).max())] if model.actuator_forcelimited[i] else []
-    if limit is not None:
-        tops.append(max(map(abs, limit.range)) / abs(float(model.actuator_gear[i, 0])))
+    tops += [max(map(abs, limit.range)) / abs(float(model.actuator_gear[i, 0])) for limit in limits]
     if not tops:
         raise ValueError(f"actuator {name!r} has no force limit")
-    default, owned = min(tops), _shared_limit(robot, name, entry)
+    default, owned = min(tops), _own(limits, name)
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
         actuator = spec.actuator(name)
         actuator.forcerange = np.array(actuator.forcerange) * (value / default)
-        if owned is not None:
-            owned.scale(spec, value / default)
+        for limit in owned:
+            limit.scale(spec, value / default)
 
     return Site(default, write, (f"force_limit of {name}",))
 
@@ -139,37 +139,35 @@ def _scaled(start: int, end: int) -> Callable[[Any, float], None]:
     return scale
 
 
-def _shared_limit(robot: Robot, name: str, entry: Entry, writer_only: bool = True) -> Limit | None:
-    """The limit of the actuator's joint or tendon; None if there is none, or if an earlier target of the entry has it.
+def _limits_on(robot: Robot, name: str, entry: Entry) -> list[Limit]:
+    """Limits of the joints and tendons that an actuator acts on.
 
-    writer_only: whether only one of several actuators that share a limit gets it. ValueError if one of them is not
-    varied, since its limit would change too.
+    ValueError if another actuator shares one and is not varied with it, since its limit would change too.
     """
-    limit = next((limit for limit in _limits(robot.model) if name in limit.sharers), None)
-    if limit is None:
-        return None
-    outside = [s for s in limit.sharers if entry.target is None or not re.fullmatch(entry.target, s)]
-    if outside:
-        raise ValueError(
-            f"the force on {limit.kind} {limit.name!r} is limited to [{limit.range[0]:g}, {limit.range[1]:g}] for "
-            f"{', '.join(map(repr, limit.sharers))} together; let target match {', '.join(map(repr, outside))} too"
-        )
-    return limit if not writer_only or limit.sharers[0] == name else None
+    limits = [limit for limit in _limits(robot) if name in limit.sharers]
+    for limit in limits:
+        outside = [s for s in limit.sharers if entry.target is None or not re.fullmatch(entry.target, s)]
+        if outside:
+            raise ValueError(
+                f"the force on {limit.kind} {limit.name!r} is limited to [{limit.range[0]:g}, {limit.range[1]:g}] for "
+                f"{', '.join(map(repr, limit.sharers))} together; let target match {', '.join(map(repr, outside))} too"
+            )
+    return limits
 
 
-def _limits(model: mujoco.MjModel) -> Iterator[Limit]:
-    for j in range(model.njnt):
-        if model.jnt_actfrclimited[j]:
-            sharers = [
-                i for i in range(model.nu) if int(model.actuator_trntype[i]) in JOINT and joint_of(model, i) == j
-            ]
-            yield Limit("joint", model.joint(j).name, tuple(model.jnt_actfrcrange[j]), _names(model, sharers))
-    for t in range(model.ntendon):
-        if model.tendon_actfrclimited[t]:
-            acting = model.actuator_trntype == int(mujoco.mjtTrn.mjTRN_TENDON)
-            sharers = np.flatnonzero(acting & (model.actuator_trnid[:, 0] == t)).tolist()
-            yield Limit("tendon", model.tendon(t).name, tuple(model.tendon_actfrcrange[t]), _names(model, sharers))
+def _own(limits: list[Limit], name: str) -> list[Limit]:
+    """Those that the actuator is to scale: a limit that several share is scaled once, by the first of them."""
+    return [limit for limit in limits if limit.sharers[0] == name]
 
 
-def _names(model: mujoco.MjModel, actuators: list[int]) -> tuple[str, ...]:
-    return tuple(model.actuator(i).name for i in actuators)
+def _limits(robot: Robot) -> Iterator[Limit]:
+    model = robot.model
+    names = [model.actuator(i).name for i in range(model.nu)]
+    for j in np.flatnonzero(model.jnt_actfrclimited):
+        joint = model.joint(int(j)).name
+        sharers = tuple(n for n, moved in zip(names, robot.moves, strict=True) if joint in moved)
+        yield Limit("joint", joint, tuple(model.jnt_actfrcrange[j]), sharers)
+    for t in np.flatnonzero(model.tendon_actfrclimited):
+        pulls = (model.actuator_trntype == int(mujoco.mjtTrn.mjTRN_TENDON)) & (model.actuator_trnid[:, 0] == t)
+        sharers = tuple(n for n, pull in zip(names, pulls, strict=True) if pull)
+        yield Limit("tendon", model.tendon(int(t)).name, tuple(model.tendon_actfrcrange[t]), sharers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ from metarl.envs.robot_actuators import (
     SCALAR,
     Kind,
     add_actuators,
-    driven_joints,
     find_drive,
+    moved_joints,
     question,
     require_single_inputs,
     started,
@@ -25,10 +26,13 @@ from metarl.envs.robot_actuators import (
 from metarl.envs.robot_file import Control, Hints, near, one_of
 from metarl.envs.robot_freeze import GROUND, compile_model, for_simulation
 from metarl.envs.robot_source import read_model
+from metarl.envs.robot_stance import actuators_text, suggested_gains
 from metarl.envs.robot_structure import couplings, find_roots, follow, refit_keyframes, subtree
 
 FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
 """What feet are called, likeliest first."""
+STANDS_ON = rf"wheel|{'|'.join(FOOT_NAMES)}"
+"""What bodies are called that a robot fixed to the world would not have."""
 FOOT_HEIGHT = 0.1
 """Leaf bodies whose lowest point is within this share of the robot's height of the ground count as feet."""
 Source = Literal["model", "inferred", "file"]
@@ -76,6 +80,8 @@ class Robot:
     """[nu] highest action."""
     kinds: tuple[Kind, ...] = ()
     """[nu] what each control signal is."""
+    moves: tuple[frozenset[str], ...] = ()
+    """[nu] names of the joints that each actuator moves."""
     initial: dict[str, Array] = field(default_factory=dict)
     """MjData fields, besides positions and velocities, that an episode starts with."""
     geom_masses: dict[str, float] = field(default_factory=dict)
@@ -116,6 +122,8 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     key = _find_home(robot, hints)
     _find_control(robot, control, key)
     _find_feet(robot, hints)
+    _ask_for_actuators(robot)
+    _ask_whether_it_walks(robot, model, hints, control)
     _check_home(robot)
     return robot
 
@@ -212,7 +220,8 @@ def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hint
 def _find_joints(robot: Robot) -> None:
     model = robot.model
     root = robot.spec.body(robot.bodies[0])
-    driven = driven_joints(model)
+    robot.moves = moved_joints(model)
+    driven = frozenset().union(*robot.moves)
     every = [j for name in robot.bodies for j in robot.spec.body(name).joints]
     if any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in root.joints):
         robot.mobility, guides, how = "floating", set(), "free joint"
@@ -240,12 +249,6 @@ def _find_joints(robot: Robot) -> None:
     passive = [n for n in robot.joints if n not in driven and n not in followers]
     if passive and model.nu:
         robot.note("passive joints", ", ".join(passive), "model")
-    if not model.nu:
-        robot.questions.append(
-            "the model has no actuators; write in the YAML\n"
-            "  robot: {actuators: {kind: position, kp: 40, kd: 1}}    # N m/rad, N m s/rad\n"
-            "or {kind: motor, force: 20} for torques, or add <actuator> to the model"
-        )
 
 
 def _find_home(robot: Robot, hints: Hints) -> int:
@@ -379,25 +382,94 @@ def _find_feet(robot: Robot, hints: Hints) -> None:
     if robot.mobility == "fixed":
         robot.note("feet", "none, the base is fixed", "inferred")
         return
-    bodies = [robot.spec.body(name) for name in robot.bodies]
-    touching = {b.name: [g.name for g in b.geoms if g.contype or g.conaffinity] for b in bodies}
-    leaves = [b for b in bodies if touching[b.name] and not any(touching[c.name] for c in list(subtree(b))[1:])]
+    robot.feet, how = _likely_feet(robot)
+    robot.note("feet", f"{', '.join(robot.feet) or 'none'} ({how})", "inferred")
+
+
+def _likely_feet(robot: Robot) -> tuple[tuple[str, ...], str]:
+    """Bodies that the robot may stand on, and how they were told."""
+    touching, leaves = _leaves(robot)
     for pattern in FOOT_NAMES:
-        named = [b.name for b in leaves if re.search(pattern, " ".join([b.name, *touching[b.name]]), re.IGNORECASE)]
+        named = [name for name in leaves if re.search(pattern, " ".join([name, *touching[name]]), re.IGNORECASE)]
         if named:
-            robot.feet = tuple(named)
-            robot.note("feet", f"{', '.join(named)} (leaf bodies, by name)", "inferred")
-            return
+            return tuple(named), "leaf bodies, by name"
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
     mujoco.mj_kinematics(robot.model, data)
     bottom = {
-        b.name: min(data.geom(g).xpos[2] - robot.model.geom(g).rbound[0] for g in touching[b.name]) for b in leaves
+        name: min(data.geom(g).xpos[2] - robot.model.geom(g).rbound[0] for g in touching[name]) for name in leaves
     }
     lowest = min(bottom.values(), default=0.0)
     reach = FOOT_HEIGHT * max(float(data.body(robot.base).xpos[2]) - lowest, 0.0)
-    robot.feet = tuple(name for name, z in bottom.items() if z <= lowest + reach)
-    robot.note("feet", f"{', '.join(robot.feet) or 'none'} (lowest leaf bodies at home)", "inferred")
+    return tuple(name for name, z in bottom.items() if z <= lowest + reach), "lowest leaf bodies at home"
+
+
+def _leaves(robot: Robot) -> tuple[dict[str, list[str]], list[str]]:
+    """(geoms that touch something, by body; bodies that have some and carry none that has)."""
+    bodies = [robot.spec.body(name) for name in robot.bodies]
+    touching = {b.name: [g.name for g in b.geoms if g.contype or g.conaffinity] for b in bodies}
+    ends = [b.name for b in bodies if touching[b.name] and not any(touching[c.name] for c in list(subtree(b))[1:])]
+    return touching, ends
+
+
+def _ask_for_actuators(robot: Robot) -> None:
+    if robot.model.nu:
+        return
+    servos = "{kind: position, kp: 40, kd: 1}"
+    if robot.feet:
+        servos = actuators_text(suggested_gains(robot.model, robot.home, _leading(robot), robot.feet))
+    robot.questions.append(
+        f"the model has no actuators; write in the YAML robot: {{actuators: {servos}}} (N m/rad, N m s/rad) or "
+        "{kind: motor, force: 20} for torques, or add <actuator> to the model"
+    )
+
+
+def _leading(robot: Robot) -> tuple[str, ...]:
+    """The robot's joints that follow no other."""
+    followers = {robot.model.joint(c.follower).name for c in couplings(robot.model)}
+    return tuple(name for name in robot.joints if name not in followers)
+
+
+def _ask_whether_it_walks(robot: Robot, model: str, hints: Hints, control: Control) -> None:
+    """A legged or wheeled robot that is fixed to the world: URDF cannot say that it is not."""
+    if robot.mobility != "fixed" or hints.floating is not None or robot.spec.body(robot.bodies[0]).joints:
+        return
+    _, leaves = _leaves(robot)
+    named = [name for name in leaves if re.search(STANDS_ON, name, re.IGNORECASE)]
+    feet = named if len(named) > 1 else _standing_leaves(robot, leaves)
+    if len(feet) < 2:
+        return
+    floating = inspect_robot(model, dataclasses.replace(hints, floating=True), control)
+    z = int(floating.model.jnt_qposadr[floating.model.body_jntadr[floating.model.body(floating.bodies[0]).id]]) + 2
+    proposal = f"floating: true, height: {floating.home[z]:.3g}"
+    if not robot.model.nu:
+        gains = suggested_gains(floating.model, floating.home, _leading(floating), floating.feet)
+        proposal = f"{proposal}, actuators: {actuators_text(gains)}"
+    robot.questions.insert(
+        0,
+        f"base {robot.base!r} is fixed to the world, but {', '.join(feet)} look like what it stands on; if it moves "
+        f"about, write robot: {{{proposal}}}, and if it is mounted, robot: {{floating: false}}",
+    )
+
+
+def _standing_leaves(robot: Robot, leaves: list[str]) -> list[str]:
+    """Ends of limbs of two joints or more that are lowest at home, below the base by half of the robot's height."""
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_kinematics(robot.model, data)
+    heights = {name: float(data.body(name).xipos[2]) for name in robot.bodies}
+    lowest, height = min(heights.values()), float(np.ptp(list(heights.values())))
+    if heights[robot.bodies[0]] < lowest + height / 2:
+        return []
+    return [name for name in leaves if heights[name] <= lowest + FOOT_HEIGHT * height and _depth(robot, name) > 1]
+
+
+def _depth(robot: Robot, name: str) -> int:
+    """Joints between a body and the world."""
+    body, joints = robot.model.body(name).id, 0
+    while body:
+        joints, body = joints + int(robot.model.body_jntnum[body]), int(robot.model.body_parentid[body])
+    return joints
 
 
 def _check_home(robot: Robot) -> None:

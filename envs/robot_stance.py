@@ -1,0 +1,71 @@
+"""What a robot on legs needs that its model does not say: gains that carry it, and whether it is mounted or walks."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from metarl.envs.family import Array
+
+SAG = 0.1
+"""rad (m) by which a joint may give way under the robot's weight."""
+NEAR, POSES = 0.5, 50
+"""rad (m) from home, and how many poses within: straight legs carry any load without a torque."""
+LEAST = 0.1
+"""Share of the largest stiffness that every joint has at least."""
+
+
+def suggested_gains(
+    model: mujoco.MjModel, home: Array, joints: tuple[str, ...], feet: tuple[str, ...]
+) -> dict[str, tuple[float, float]]:
+    """kp, N m/rad (N/m), and kd, N m s/rad (N s/m), by joint: each carries its load with a sag of 0.1 rad (m).
+
+    The load is the largest over poses near home: gravity's torque less that of the ground, whose reaction to the
+    robot's weight all feet share. Damping is critical for what the joint moves.
+    """
+    data, rng = mujoco.MjData(model), np.random.default_rng(0)
+    places, dofs = (np.array([int(getattr(model.joint(n), a)[0]) for n in joints]) for a in ("qposadr", "dofadr"))
+    low, high = np.array([model.joint(n).range if model.joint(n).limited[0] else (-np.inf, np.inf) for n in joints]).T
+    loads, inertias = [], []
+    for pose in range(POSES):
+        data.qpos = home
+        noise = rng.uniform(-NEAR, NEAR, len(joints)) if pose else 0.0
+        data.qpos[places] = np.clip(home[places] + noise, low, high)
+        mujoco.mj_forward(model, data)
+        inertia = np.zeros((model.nv, model.nv))
+        mujoco.mj_fullM(model, data, inertia)
+        loads.append(np.abs(_carried(model, data, feet))[dofs])
+        inertias.append(np.diag(inertia)[dofs])
+    stiffness = np.max(loads, axis=0) / SAG
+    stiffness = np.maximum(stiffness, LEAST * stiffness.max(initial=0.0))
+    damping = 2 * np.sqrt(stiffness * np.max(inertias, axis=0))
+    return {name: (_two_digits(k), _two_digits(d)) for name, k, d in zip(joints, stiffness, damping, strict=True)}
+
+
+def _carried(model: mujoco.MjModel, data: mujoco.MjData, feet: tuple[str, ...]) -> Array:
+    """[nv] force of every degree of freedom that holds the robot on its feet at rest."""
+    load, robot = data.qfrc_bias.copy(), model.body_rootid[model.body(feet[0]).id]
+    weight = -float(model.body_subtreemass[robot]) * model.opt.gravity
+    for name in feet:
+        jacobian = np.zeros((3, model.nv))
+        mujoco.mj_jacBodyCom(model, data, jacobian, None, model.body(name).id)
+        load -= jacobian.T @ weight / len(feet)
+    return load
+
+
+def actuators_text(gains: dict[str, tuple[float, float]]) -> str:
+    """The entry of a robot's file that asks for position servos of these gains."""
+    groups: dict[tuple[float, float], list[str]] = {}
+    for name, gain in gains.items():
+        groups.setdefault(gain, []).append(name)
+    kp, kd = max(groups, key=lambda gain: len(groups[gain]))
+    others = ", ".join(
+        f"{'|'.join(names)!r}: [{k:g}, {d:g}]".replace("'", '"')
+        for (k, d), names in groups.items()
+        if (k, d) != (kp, kd)
+    )
+    return f"{{kind: position, kp: {kp:g}, kd: {kd:g}{f', gains: {{{others}}}' if others else ''}}}"
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.2g}")
