@@ -12,7 +12,7 @@ import numpy as np
 from metarl.envs.family import Array, State, TaskFamily
 from metarl.envs.parameters import Choice, Distribution, Parameter
 from metarl.envs.robot_file import Declaration, Hints, read_declaration
-from metarl.envs.robot_freeze import GROUND
+from metarl.envs.robot_freeze import GROUND, compensation
 from metarl.envs.robot_model import Robot, inspect_robot, penetrations, tolerance
 from metarl.envs.robot_quantities import QUANTITIES, parameters
 from metarl.envs.robot_source import copy_model
@@ -95,6 +95,7 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
             terminate=fallen,
             **judged(robot, commands, fallen),
             actuate=_actuate(robot),
+            settle=compensation(robot.model),
             visual=robot.visual.copy,
             settings=settings,
         )

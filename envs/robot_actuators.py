@@ -197,29 +197,29 @@ def question(model: mujoco.MjModel, i: int, drive: Drive, home: Array) -> str | 
             f"actuator {drive.name!r} has no control range; give it a ctrlrange in the model, or write "
             "control: {limit: 1.0} in the YAML"
         )
-    needed, (low, high), what = drive.rest, (drive.bottom, drive.top), "control signals"
-    if drive.kind == "velocity" and drive.activation is not None and model.actuator_actlimited[i]:
-        needed, (low, high), what = drive.activation, model.actuator_actrange[i], "activations"
-    elif drive.kind != "position":
-        return None
-    slack = 1e-6 * max(1.0, high - low)
-    if low - slack <= needed <= high + slack:
-        return None
-    joint = joint_of(model, i)
-    if joint < 0:
-        remedy = f"write another robot: {{pose: ...}}, or widen the range of {drive.name!r} in the model"
-    else:
-        unit = drive.gain if drive.kind == "position" else drive.activation_unit
-        at = float(home[model.jnt_qposadr[joint]])
-        reached = at + (np.clip(needed, low, high) - needed) / unit
-        name = model.joint(joint).name
-        remedy = (
-            f"write robot: {{pose: {{{name}: {reached:.4g}}}}} instead of {at:.4g}, or widen the range in the model"
-        )
-    return (
-        f"action 0 cannot hold home: {drive.kind} actuator {drive.name!r} needs {needed:.4g} there, and takes {what} "
-        f"in [{low:.4g}, {high:.4g}]; {remedy}"
+    bounds = (
+        [(drive.rest, drive.gain, "control signals", (drive.bottom, drive.top))] if drive.kind == "position" else []
     )
+    if drive.activation is not None and model.actuator_actlimited[i]:
+        bounds.append((drive.activation, drive.activation_unit, "activations", tuple(model.actuator_actrange[i])))
+    for needed, unit, what, (low, high) in bounds:
+        slack = 1e-6 * max(1.0, high - low)
+        if low - slack <= needed <= high + slack:
+            continue
+        joint = joint_of(model, i)
+        if joint < 0:
+            remedy = f"write another robot: {{pose: ...}}, or widen the range of {drive.name!r} in the model"
+        else:
+            at, name = float(home[model.jnt_qposadr[joint]]), model.joint(joint).name
+            reached = at + (np.clip(needed, low, high) - needed) / unit
+            remedy = (
+                f"write robot: {{pose: {{{name}: {reached:.4g}}}}} instead of {at:.4g}, or widen the range in the model"
+            )
+        return (
+            f"action 0 cannot hold home: {drive.kind} actuator {drive.name!r} needs {needed:.4g} there, and takes "
+            f"{what} in [{low:.4g}, {high:.4g}]; {remedy}"
+        )
+    return None
 
 
 def started(model: mujoco.MjModel, drives: Sequence[Drive], key: int) -> dict[str, Array]:

@@ -7,6 +7,7 @@ moves. Derived anew for each task, such values would change with whatever else t
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import mujoco
 import numpy as np
@@ -97,6 +98,23 @@ def freeze_derived(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
             joint.springdamper = (0.0, 0.0)
     for tendon in spec.tendons:
         tendon.springlength = model.tendon_lengthspring[model.tendon(tendon.name).id]
+
+
+def compensation(model: mujoco.MjModel) -> Callable[[mujoco.MjSpec], None] | None:
+    """An edit that keeps every body's gravity compensation at the force of the neutral robot; None where there is none.
+
+    MuJoCo gives it as a share of the body's weight, whatever that is: a heavier body would be carried as well.
+    """
+    carried = {model.body(b).name: float(model.body_mass[b]) for b in np.flatnonzero(model.body_gravcomp)}
+    if not carried:
+        return None
+
+    def keep(spec: mujoco.MjSpec) -> None:
+        compiled = spec.compile()
+        for name, mass in carried.items():
+            spec.body(name).gravcomp *= mass / float(compiled.body(name).mass[0])
+
+    return keep
 
 
 def make_explicit(body: mujoco.MjsBody, model: mujoco.MjModel) -> None:

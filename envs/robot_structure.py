@@ -49,7 +49,7 @@ def find_roots(spec: mujoco.MjSpec, model: mujoco.MjModel, hints: Hints) -> list
     sizes = {root: sum(j.type != FREE for j in joints) for root, joints in trees.items()}
     if max(sizes.values(), default=0) == 0 and hints.base is None:
         raise ValueError("the model has no joints: there is nothing to control")
-    moved = {model.body(model.body_rootid[b]).name for b in actuated_bodies(model)}
+    moved = {model.body(r).name for r in _moved_roots(model)}
     actuated = [root for root, size in sizes.items() if root in moved and size]
     root = _base_root(spec, actuated or [r for r, size in sizes.items() if size], sizes, hints)
     others = [r for r in actuated if r != root]
@@ -60,6 +60,23 @@ def find_roots(spec: mujoco.MjSpec, model: mujoco.MjModel, hints: Hints) -> list
                 f"of them out of the model, or write robot: {{base: {other}}} if {root!r} is fixed to the world"
             )
     return [root, *others]
+
+
+def _moved_roots(model: mujoco.MjModel) -> set[int]:
+    """Roots of the trees that actuators take hold of, themselves or by way of an equality (a loop, a coupled joint)."""
+    roots = {int(model.body_rootid[b]) for b in actuated_bodies(model)}
+    of = {mujoco.mjtObj.mjOBJ_BODY: np.arange(model.nbody), mujoco.mjtObj.mjOBJ_SITE: model.site_bodyid}
+    ties = []
+    for e in np.flatnonzero(model.eq_active0):
+        kind, ends = int(model.eq_type[e]), [int(i) for i in (model.eq_obj1id[e], model.eq_obj2id[e]) if i >= 0]
+        if kind == mujoco.mjtEq.mjEQ_JOINT:
+            ties.append({int(model.body_rootid[model.jnt_bodyid[i]]) for i in ends})
+        elif kind in (mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD):
+            bodies = of[mujoco.mjtObj(int(model.eq_objtype[e]))]
+            ties.append({int(model.body_rootid[bodies[i]]) for i in ends} - {0})
+    for _ in ties:
+        roots = roots.union(*(tie for tie in ties if tie & roots))
+    return roots
 
 
 def _base_root(spec: mujoco.MjSpec, candidates: list[str], sizes: dict[str, int], hints: Hints) -> str:

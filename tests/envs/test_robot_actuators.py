@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -30,6 +31,10 @@ HOLDING = {
     ),
     "integrated": (
         '<intvelocity name="a" joint="lift" kp="200" kv="10" ctrlrange="-2 2" actrange="-2 2"/>', "velocity", 0.0, HOME,
+    ),
+    "narrow": (
+        '<general name="a" joint="lift" ctrlrange="-2 2" dyntype="filterexact" dynprm=".05" gainprm="200"'
+        ' biastype="affine" biasprm="0 -200 -10" actrange="-2 2"/>', "position", HOME, HOME,
     ),
     "delayed": (SERVO.replace("kp", 'delay=".03" nsample="20" kp'), "position", HOME, None),
 }  # fmt: skip
@@ -206,6 +211,7 @@ def test_a_limit_that_actuators_share_is_varied_for_all_of_them(tmp_path):
         (HOLDING["geared"][0].replace("-6 6", "-1.5 1.5"), "needs 2.1 there, .*write robot: {pose: {lift: 0.5}}"),
         (HOLDING["rescaled"][0].replace("0 255", "0 200"), "needs 216.8 there, .*write robot: {pose: {lift: 0.5686}}"),
         (HOLDING["integrated"][0].replace('actrange="-2 2', 'actrange="-1 .5'), "activations in .*{pose: {lift: 0.5}}"),
+        (HOLDING["narrow"][0].replace('actrange="-2 2', 'actrange="-1 .5'), "activations in .*{pose: {lift: 0.5}}"),
     ],
 )  # fmt: skip
 def test_a_servo_that_cannot_hold_home_is_asked_about(actuator, message, tmp_path):
@@ -249,6 +255,20 @@ def test_what_the_compiler_derives_is_that_of_the_neutral_robot(name, varied, tm
     ends = [at(family, value) for value in varied["range"]]
     for field in FIELDS:
         np.testing.assert_array_equal(*(getattr(model, field) for model in ends))
+
+
+@pytest.mark.parametrize("gravcomp", [1.0, 0.6])
+def test_gravity_compensation_is_that_of_the_neutral_robot(gravcomp, tmp_path):
+    model_file = arm(tmp_path, SERVO)
+    text = Path(model_file).read_text().replace('<body name="boom"', f'<body name="boom" gravcomp="{gravcomp}"')
+    family = family_of(tmp_path, written(tmp_path, text), entry("mass", "boom", "scale", [0.5, 2]))
+    for value in (0.5, 1.0, 2.0):
+        model = at(family, value)
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        torque = 0.4 * 9.81 * 0.25  # of the neutral boom's weight about its hinge
+        np.testing.assert_allclose(data.qfrc_gravcomp, gravcomp * torque, rtol=1e-9)
+        np.testing.assert_allclose(data.qfrc_bias, value * torque, rtol=1e-9)
 
 
 def test_kd_that_a_damping_ratio_gave_is_varied_alone(tmp_path):

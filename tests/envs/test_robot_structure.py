@@ -54,6 +54,18 @@ class TestTrees:
         robot, _ = check_robot(written(tmp_path, scene(LEFT, RIGHT, actuators=SERVO.format("right"))))
         assert robot.base == "right_base" and robot.joints == ("right_shoulder",)
 
+    @pytest.mark.parametrize(
+        "equality",
+        [
+            '<joint joint1="right_shoulder" joint2="left_shoulder" polycoef="0 1 0 0 0"/>',
+            '<connect body1="left_upper" body2="right_upper" anchor="0 0 0"/>',
+        ],
+    )
+    def test_a_tree_that_goes_with_a_driven_one_is_the_robot_too(self, equality, tmp_path):
+        text = scene(LEFT, RIGHT, actuators=SERVO.format("left"), more=f"<equality>{equality}</equality>")
+        robot, _ = check_robot(written(tmp_path, text))
+        assert robot.joints == ("left_shoulder", "right_shoulder")
+
     def test_two_floating_robots_are_refused(self, tmp_path):
         floating = (
             ARM.format(s, y).replace("<geom name", "<freejoint/><geom name", 1) for s, y in (("left", 1), ("right", 2))
