@@ -31,7 +31,7 @@ from metarl.envs.robot_structure import couplings, find_roots, follow, refit_key
 
 FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
 """What feet are called, likeliest first."""
-STANDS_ON = rf"wheel|{'|'.join(FOOT_NAMES)}"
+STANDS_ON = rf"wheel|rotor|propeller|{'|'.join(FOOT_NAMES)}"
 """What bodies are called that a robot fixed to the world would not have."""
 FOOT_HEIGHT = 0.1
 """Leaf bodies whose lowest point is within this share of the robot's height of the ground count as feet."""
@@ -122,8 +122,8 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     key = _find_home(robot, hints)
     _find_control(robot, control, key)
     _find_feet(robot, hints)
-    _ask_for_actuators(robot)
-    _ask_whether_it_walks(robot, model, hints, control)
+    if not _ask_whether_it_walks(robot, model, hints, control):
+        _ask_for_actuators(robot)
     _check_home(robot)
     return robot
 
@@ -415,13 +415,19 @@ def _leaves(robot: Robot) -> tuple[dict[str, list[str]], list[str]]:
 def _ask_for_actuators(robot: Robot) -> None:
     if robot.model.nu:
         return
-    servos = "{kind: position, kp: 40, kd: 1}"
-    if robot.feet:
-        servos = actuators_text(suggested_gains(robot.model, robot.home, _leading(robot), robot.feet))
+    servos = _servos_for(robot) or "{kind: position, kp: 40, kd: 1}"
     robot.questions.append(
         f"the model has no actuators; write in the YAML robot: {{actuators: {servos}}} (N m/rad, N m s/rad) or "
         "{kind: motor, force: 20} for torques, or add <actuator> to the model"
     )
+
+
+def _servos_for(robot: Robot) -> str:
+    """Position servos that carry the robot on its feet, as its file asks for them; empty if none are needed."""
+    if robot.model.nu or not robot.feet or not robot.joints:
+        return ""
+    gains = suggested_gains(robot.model, robot.home, _leading(robot), robot.feet)
+    return actuators_text(gains) if all(kp > 0 and kd > 0 for kp, kd in gains.values()) else ""
 
 
 def _leading(robot: Robot) -> tuple[str, ...]:
@@ -430,30 +436,40 @@ def _leading(robot: Robot) -> tuple[str, ...]:
     return tuple(name for name in robot.joints if name not in followers)
 
 
-def _ask_whether_it_walks(robot: Robot, model: str, hints: Hints, control: Control) -> None:
-    """A legged or wheeled robot that is fixed to the world: URDF cannot say that it is not."""
+def _ask_whether_it_walks(robot: Robot, model: str, hints: Hints, control: Control) -> bool:
+    """Ask about a legged or wheeled robot that is fixed to the world: URDF cannot say that it is not.
+
+    Returns whether it was asked; what such a robot lacks besides is part of the question.
+    """
     if robot.mobility != "fixed" or hints.floating is not None or robot.spec.body(robot.bodies[0]).joints:
-        return
-    _, leaves = _leaves(robot)
-    named = [name for name in leaves if re.search(STANDS_ON, name, re.IGNORECASE)]
-    feet = named if len(named) > 1 else _standing_leaves(robot, leaves)
+        return False
+    ends = [list(subtree(robot.spec.body(name))) for name in robot.bodies if _limb(robot, name)]
+    ends = [end for end in ends if end[0].joints and not any(body.joints for body in end[1:])]
+    feet = [b for end in ends if (b := next((b.name for b in end if re.search(STANDS_ON, b.name, re.I)), None))]
     if len(feet) < 2:
-        return
-    floating = inspect_robot(model, dataclasses.replace(hints, floating=True), control)
-    z = int(floating.model.jnt_qposadr[floating.model.body_jntadr[floating.model.body(floating.bodies[0]).id]]) + 2
-    proposal = f"floating: true, height: {floating.home[z]:.3g}"
-    if not robot.model.nu:
-        gains = suggested_gains(floating.model, floating.home, _leading(floating), floating.feet)
-        proposal = f"{proposal}, actuators: {actuators_text(gains)}"
+        feet = _standing_ends(robot, [end[0].name for end in ends])
+    if len(feet) < 2:
+        return False
+    proposal = "floating: true"
+    try:
+        floating = inspect_robot(model, dataclasses.replace(hints, floating=True), control)
+        z = int(floating.model.jnt_qposadr[floating.model.body_jntadr[floating.model.body(floating.bodies[0]).id]]) + 2
+        if floating.feet:
+            proposal = f"{proposal}, height: {floating.home[z]:.3g}"
+        if servos := _servos_for(floating):
+            proposal = f"{proposal}, actuators: {servos}"
+    except ValueError:  # it has something else to ask, once it floats
+        pass
     robot.questions.insert(
         0,
         f"base {robot.base!r} is fixed to the world, but {', '.join(feet)} look like what it stands on; if it moves "
         f"about, write robot: {{{proposal}}}, and if it is mounted, robot: {{floating: false}}",
     )
+    return True
 
 
-def _standing_leaves(robot: Robot, leaves: list[str]) -> list[str]:
-    """Ends of limbs of two joints or more that are lowest at home, below the base by half of the robot's height."""
+def _standing_ends(robot: Robot, ends: list[str]) -> list[str]:
+    """Ends of limbs of two joints or more, apart from each other, that are lowest, below the base by half of all."""
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
     mujoco.mj_kinematics(robot.model, data)
@@ -461,14 +477,18 @@ def _standing_leaves(robot: Robot, leaves: list[str]) -> list[str]:
     lowest, height = min(heights.values()), float(np.ptp(list(heights.values())))
     if heights[robot.bodies[0]] < lowest + height / 2:
         return []
-    return [name for name in leaves if heights[name] <= lowest + FOOT_HEIGHT * height and _depth(robot, name) > 1]
+    low = [name for name in ends if heights[name] <= lowest + FOOT_HEIGHT * height]
+    limbs = {name: _limb(robot, name) for name in low}
+    return [n for n in low if len(limbs[n]) > 1 and all(limbs[n].isdisjoint(limbs[m]) for m in low if m != n)]
 
 
-def _depth(robot: Robot, name: str) -> int:
+def _limb(robot: Robot, name: str) -> set[int]:
     """Joints between a body and the world."""
-    body, joints = robot.model.body(name).id, 0
+    model, body, joints = robot.model, robot.model.body(name).id, set()
     while body:
-        joints, body = joints + int(robot.model.body_jntnum[body]), int(robot.model.body_parentid[body])
+        first = int(model.body_jntadr[body])
+        joints |= set(range(first, first + int(model.body_jntnum[body])))
+        body = int(model.body_parentid[body])
     return joints
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import mujoco
 import numpy as np
 
@@ -9,8 +11,8 @@ from metarl.envs.family import Array
 
 SAG = 0.1
 """rad (m) by which a joint may give way under the robot's weight."""
-NEAR, POSES = 0.5, 50
-"""rad (m) from home, and how many poses within: straight legs carry any load without a torque."""
+NEAR = 0.5
+"""rad (m) by which each joint is bent from home in turn: straight legs carry any load without a torque."""
 LEAST = 0.1
 """Share of the largest stiffness that every joint has at least."""
 
@@ -20,17 +22,17 @@ def suggested_gains(
 ) -> dict[str, tuple[float, float]]:
     """kp, N m/rad (N/m), and kd, N m s/rad (N s/m), by joint: each carries its load with a sag of 0.1 rad (m).
 
-    The load is the largest over poses near home: gravity's torque less that of the ground, whose reaction to the
-    robot's weight all feet share. Damping is critical for what the joint moves.
+    The load is the largest over home and poses with one joint bent: gravity's torque less that of the ground, whose
+    reaction to the robot's weight all feet share. Damping is critical for what the joint moves.
     """
-    data, rng = mujoco.MjData(model), np.random.default_rng(0)
+    data = mujoco.MjData(model)
     places, dofs = (np.array([int(getattr(model.joint(n), a)[0]) for n in joints]) for a in ("qposadr", "dofadr"))
     low, high = np.array([model.joint(n).range if model.joint(n).limited[0] else (-np.inf, np.inf) for n in joints]).T
+    bent = NEAR * np.concatenate([np.zeros((1, len(joints))), np.eye(len(joints)), -np.eye(len(joints))])
     loads, inertias = [], []
-    for pose in range(POSES):
+    for offsets in bent:
         data.qpos = home
-        noise = rng.uniform(-NEAR, NEAR, len(joints)) if pose else 0.0
-        data.qpos[places] = np.clip(home[places] + noise, low, high)
+        data.qpos[places] = np.clip(home[places] + offsets, low, high)
         mujoco.mj_forward(model, data)
         inertia = np.zeros((model.nv, model.nv))
         mujoco.mj_fullM(model, data, inertia)
@@ -47,10 +49,22 @@ def _carried(model: mujoco.MjModel, data: mujoco.MjData, feet: tuple[str, ...]) 
     load, robot = data.qfrc_bias.copy(), model.body_rootid[model.body(feet[0]).id]
     weight = -float(model.body_subtreemass[robot]) * model.opt.gravity
     for name in feet:
-        jacobian = np.zeros((3, model.nv))
-        mujoco.mj_jacBodyCom(model, data, jacobian, None, model.body(name).id)
+        jacobian, body = np.zeros((3, model.nv)), model.body(name).id
+        mujoco.mj_jac(model, data, jacobian, None, _lowest_point(model, data, body), body)
         load -= jacobian.T @ weight / len(feet)
     return load
+
+
+def _lowest_point(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> Array:
+    """[3] the lowest corner of the boxes around a body's geoms; its centre of mass where it has none."""
+    corners = [data.xipos[body][None]]
+    for g in range(model.body_geomadr[body], model.body_geomadr[body] + model.body_geomnum[body]):
+        centre, half = model.geom_aabb[g, :3], model.geom_aabb[g, 3:]
+        at = centre + half * np.array(list(itertools.product((-1, 1), repeat=3)))
+        corners.append(data.geom_xpos[g] + at @ data.geom_xmat[g].reshape(3, 3).T)
+    points = np.concatenate(corners)
+    lowest = points[:, 2] <= points[:, 2].min() + 1e-6
+    return points[lowest].mean(axis=0)
 
 
 def actuators_text(gains: dict[str, tuple[float, float]]) -> str:
