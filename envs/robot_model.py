@@ -33,6 +33,8 @@ FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
 """What feet are called, likeliest first."""
 STANDS_ON = rf"wheel|rotor|propeller|{'|'.join(FOOT_NAMES)}"
 """What bodies are called that a robot fixed to the world would not have."""
+GRASPS_WITH = r"finger|thumb|distal|grip|hand|palm"
+"""What the ends of a robot's limbs are called that are no feet though they are lowest."""
 FOOT_HEIGHT = 0.1
 """Leaf bodies whose lowest point is within this share of the robot's height of the ground count as feet."""
 Source = Literal["model", "inferred", "file"]
@@ -227,6 +229,8 @@ def _find_joints(robot: Robot) -> None:
         robot.mobility, guides, how = "floating", set(), "free joint"
     else:
         guides = {j.name for j in root.joints if j.name not in driven} if model.nu else set()
+        if not any(_carries(j) for j in root.joints if j.name in guides):
+            guides = set()  # a pendulum's pivot
         robot.mobility = "guided" if guides else "fixed"
         how = (
             f"guided by {', '.join(j.name for j in root.joints if j.name in guides)}"
@@ -291,6 +295,11 @@ def _find_home(robot: Robot, hints: Hints) -> int:
     if others:
         robot.note("other keyframes", f"{', '.join(others)}: not used; robot: {{keyframe: NAME}} takes one", "model")
     return at
+
+
+def _carries(joint: mujoco.MjsJoint) -> bool:
+    """Whether a joint of the root moves the robot about: a slide, or the upright hinge of a boom."""
+    return joint.type == mujoco.mjtJoint.mjJNT_SLIDE or abs(joint.axis[2]) > 0.5
 
 
 def _move_into_range(robot: Robot, movable: set[str]) -> list[str]:
@@ -478,6 +487,8 @@ def _standing_ends(robot: Robot, ends: list[str]) -> list[str]:
     if heights[robot.bodies[0]] < lowest + height / 2:
         return []
     low = [name for name in ends if heights[name] <= lowest + FOOT_HEIGHT * height]
+    if any(re.search(GRASPS_WITH, name, re.IGNORECASE) for name in low):
+        return []
     limbs = {name: _limb(robot, name) for name in low}
     return [n for n in low if len(limbs[n]) > 1 and all(limbs[n].isdisjoint(limbs[m]) for m in low if m != n)]
 

@@ -27,6 +27,7 @@ def scene(*bodies: str, actuators: str = "", more: str = "") -> str:
     )
 
 
+PIVOT, BOOM = 'axis="0 1 0"', 'axis="0 0 1"'
 FIXED_TENDON = '<tendon><fixed name="t"><joint joint="rail" coef="1"/></fixed></tendon>'
 SPATIAL_TENDON = '<tendon><spatial name="t"><site site="post"/><site site="cart"/></spatial></tendon>'
 LEFT, RIGHT = ARM.format("left", 0.3), ARM.format("right", -0.3)
@@ -88,6 +89,8 @@ class TestTrees:
             ('<general name="m" cranksite="cart" slidersite="post" cranklength="3" ctrlrange="-1 1"/>', "", "fixed"),
             ('<motor name="m" site="cart" refsite="post" gear="0 0 1 0 0 0" ctrlrange="-1 1"/>', "", "fixed"),
             ('<motor name="m" joint="pole" ctrlrange="-1 1"/>', "", "guided"),
+            ('<motor name="m" joint="pole" ctrlrange="-1 1"/>', PIVOT, "fixed"),
+            ('<motor name="m" joint="pole" ctrlrange="-1 1"/>', BOOM, "guided"),
             ('<motor name="m" site="cart" gear="1 0 0 0 0 0" ctrlrange="-1 1"/>', "", "guided"),  # a thruster
         ],
     )  # fmt: skip
@@ -96,6 +99,8 @@ class TestTrees:
           <body name="cart" pos="0 0 .5"><joint name="rail" type="slide" axis="1 0 0" range="-1 1"/><geom size=".1"/>
           <site name="cart"/><body name="pole"><joint name="pole" axis="0 1 0"/><geom size=".02" pos="0 0 .3"/></body>
           </body>"""
+        if more in (PIVOT, BOOM):
+            cart, more = cart.replace('type="slide" axis="1 0 0"', more), ""
         robot, _ = check_robot(written(tmp_path, scene(cart, actuators=actuator, more=more)))
         assert robot.mobility == mobility
         assert ("rail" in robot.joints) == (mobility == "fixed")
@@ -290,6 +295,11 @@ class TestLegs:
         servos = {"kind": "position", "kp": 40}
         robot, family = check_robot(model, declared(tmp_path, robot={"floating": False, "actuators": servos}))
         assert family is not None and not robot.questions and robot.mobility == "fixed"
+
+    def test_a_hand_that_points_down_is_not_asked(self, tmp_path):
+        model = written(tmp_path, legged("distal"), "hand.urdf")
+        robot, _ = check_robot(model)
+        assert len(robot.questions) == 1 and "no actuators" in robot.questions[0]
 
     def test_an_arm_is_not_asked(self, tmp_path):
         for text in (scene(LEFT, actuators=SERVO.format("left")), scene(LEFT, RIGHT, actuators=BOTH)):
