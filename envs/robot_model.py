@@ -11,8 +11,11 @@ from typing import Literal
 import mujoco
 import numpy as np
 
+from metarl.envs import robot_contacts
 from metarl.envs.family import Array
+from metarl.envs.robot_contacts import GROUND
 from metarl.envs.robot_file import Actuators, Control, Hints, near
+from metarl.envs.robot_ground import Ground, find_ground
 from metarl.envs.robot_source import read_model
 
 FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
@@ -20,7 +23,6 @@ FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
 FOOT_HEIGHT = 0.1
 """Leaf bodies whose lowest point is within this share of the robot's height of the ground count as feet."""
 SCALAR = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
-GROUND = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
 Source = Literal["model", "inferred", "file"]
 Mobility = Literal["floating", "guided", "fixed"]
 
@@ -52,6 +54,10 @@ class Robot:
     bodies: tuple[str, ...] = ()
     """Of the robot, without those of its scene."""
     feet: tuple[str, ...] = ()
+    ground: Ground = field(default_factory=Ground)
+    """What the robot stands on."""
+    axes: Array = field(default_factory=lambda: np.eye(3))
+    """[3, 3] columns: what is forwards, left and up for the base, in the frame of its body."""
     joints: tuple[str, ...] = ()
     """Hinges and slides of the robot, without those that guide its base."""
     home: Array = field(default_factory=lambda: np.zeros(0))
@@ -101,7 +107,9 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     if decoration:
         robot.note("decoration", f"{decoration} geoms that touch nothing: kept for pictures only", "inferred")
     _find_joints(robot)
+    _find_floor(robot, hints)
     _find_home(robot, hints)
+    _find_frame(robot, hints)
     _find_control(robot, control)
     _find_feet(robot, hints)
     _check_home(robot)
@@ -162,6 +170,9 @@ def _name_all(spec: mujoco.MjSpec) -> None:
             name(joint, joints, f"{body.name}_joint")
     for actuator in spec.actuators:
         name(actuator, actuators, actuator.target or "actuator")
+    pairs = {p.name for p in spec.pairs}
+    for pair in spec.pairs:
+        name(pair, pairs, robot_contacts.pair_name(pair.geomname1, pair.geomname2))
 
 
 def _subtree(body: mujoco.MjsBody) -> Iterator[mujoco.MjsBody]:
@@ -189,7 +200,7 @@ def _root_body(spec: mujoco.MjSpec, hints: Hints) -> str:
 
 
 def _complete(spec: mujoco.MjSpec, root: str, hints: Hints) -> list[tuple[str, str, Source]]:
-    """Add what the robot lacks and the file or the world gives: free joint, floor, actuators."""
+    """Add what the robot lacks and the file or the world gives: free joint, actuators."""
     added: list[tuple[str, str, Source]] = []
     body = spec.body(root)
     free = any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in body.joints)
@@ -199,14 +210,6 @@ def _complete(spec: mujoco.MjSpec, root: str, hints: Hints) -> list[tuple[str, s
             raise ValueError(f"robot.floating is {str(hints.floating).lower()}, but base {root!r} has {has}")
         body.add_freejoint(name=f"{root}_free")
         added.append(("free joint", f"added to {root}", "file"))
-        free = True
-    grounds = [g.name for g in spec.worldbody.geoms if g.contype or g.conaffinity]
-    if not grounds and (free or body.joints):
-        name = "floor" if all(g.name != "floor" for g in spec.geoms) else "metarl_floor"
-        spec.worldbody.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1), rgba=(0.8, 0.85, 0.9, 1))
-        added.append(("floor", f"{name}, a plane at height 0, added", "inferred"))
-    else:
-        added.append(("floor", ", ".join(grounds) or "none, the base is fixed", "model"))
     if hints.actuators is not None:
         if spec.actuators:
             raise ValueError(f"robot.actuators is given, but the model has {len(spec.actuators)}; leave it out")
@@ -374,6 +377,103 @@ def _find_joints(robot: Robot) -> None:
         )
 
 
+def _find_floor(robot: Robot, hints: Hints) -> None:
+    """Find what the robot can stand on. A level floor is added if it could fall, and there is nothing to fall on."""
+    model, falls = robot.model, _falls(robot)
+    masks = [(g.contype, g.conaffinity) for g in robot.geoms() if g.contype or g.conaffinity]
+    fixed = (model.body_weldid[model.geom_bodyid] == 0) & ~robot_contacts.own_geoms(model, robot.bodies)
+    solid = [model.geom(i).name for i in np.flatnonzero(fixed)]
+    simulated = {g.name for g in robot.spec.geoms}
+    drawn = [g.name for g in robot.visual.worldbody.geoms if g.type in GROUND and g.name not in simulated]
+    if hints.floor or (hints.floor is None and falls and masks and not solid and not drawn):
+        taken = {g.name for g in robot.visual.geoms}
+        names = ("floor", "metarl_floor", *(f"metarl_floor_{i}" for i in range(2, 1000)))
+        name = next(n for n in names if n not in taken)
+        for spec in (robot.visual, robot.spec):
+            robot_contacts.add_floor(spec, name, masks)
+        robot.model = model = robot.spec.compile()
+        robot.note("floor", f"{name}, a plane at height 0, added", "inferred" if hints.floor is None else "file")
+        solid.append(name)
+    touched = robot_contacts.standing_on(model, robot.bodies).any(axis=0)
+    if not robot.findings or robot.findings[-1].subject != "floor":
+        names = ", ".join(model.geom(i).name for i in np.flatnonzero(touched))
+        robot.note("floor", names or ("none, the base is fixed" if robot.mobility == "fixed" else "none"), "model")
+    robot.ground = find_ground(model, robot.bodies)
+    if touched.any() and not robot.ground.names:
+        robot.note("heights", "over z = 0: the floor is no plane, heightfield or box", "inferred")
+    if robot.mobility != "floating" or not falls or touched.any() or hints.floor is False:
+        return
+    ways = "or write robot: {floor: true} for a level floor at height 0, or {floor: false} if it is to fly or to swim"
+    if not masks:
+        robot.questions.append(
+            "no geom of the robot collides: all have contype 0 and conaffinity 0, and no <pair> names one with a "
+            "ground, so it falls for ever; give its geoms contype 1 and conaffinity 1 in the model, or write robot: "
+            "{floor: false} if it is to fly or to swim"
+        )
+    elif solid:
+        robot.questions.append(
+            f"no geom of the robot can touch {', '.join(solid)}: contype and conaffinity do not meet, or an <exclude> "
+            f"keeps them apart, so it falls for ever; mend that in the model, {ways}"
+        )
+    else:
+        robot.questions.append(
+            f"{', '.join(drawn)} is drawn but touches nothing (contype 0, conaffinity 0), so the robot falls for ever; "
+            f"give it contype 1 and conaffinity 1 in the model, {ways}"
+        )
+
+
+def _falls(robot: Robot) -> bool:
+    """Whether the base is free to move down, and gravity pulls."""
+    model, root = robot.model, robot.spec.body(robot.bodies[0])
+    if not np.linalg.norm(model.opt.gravity):
+        return False
+    if robot.mobility != "guided":
+        return robot.mobility == "floating"
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    slides = [j.name for j in root.joints if j.type == mujoco.mjtJoint.mjJNT_SLIDE and j.name not in robot.joints]
+    return any(abs(data.joint(name).xaxis[2]) > 0.1 for name in slides)
+
+
+AXES = {sign + axis: (-1.0 if sign else 1.0) * np.eye(3)[i] for i, axis in enumerate("xyz") for sign in ("", "-")}
+"""By the names that a file gives them."""
+UPRIGHT = np.cos(np.pi / 4)
+"""Cosine of the angle from the vertical at which the base's axis still points up at home."""
+
+
+def _find_frame(robot: Robot, hints: Hints) -> None:
+    """Which axes of the base point forwards and up: x and z, unless the file says otherwise."""
+    if robot.mobility == "fixed":
+        if hints.up or hints.forward:
+            raise ValueError(
+                "robot.up and robot.forward are of a base that moves, but the base is fixed; leave them out"
+            )
+        return
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_kinematics(robot.model, data)
+    turn = data.body(robot.base).xmat.reshape(3, 3)
+
+    def ahead(up: str) -> str:
+        """The axis across `up` that points most along the world's x at home."""
+        return max((a for a in AXES if not AXES[a] @ AXES[up]), key=lambda a: float((turn @ AXES[a])[0]))
+
+    up = hints.up or "z"
+    if (turn @ AXES[up])[2] < UPRIGHT:
+        upmost = max(AXES, key=lambda a: float((turn @ AXES[a])[2]))
+        robot.questions.append(
+            f"the {up} axis of base {robot.base!r} does not point up at home, where heights, tilt and velocities are "
+            f"measured by it; write robot: {{up: {upmost}, forward: {ahead(upmost)}}} (which of its axes points up, "
+            "and which forwards), or choose another home pose"
+        )
+    forward = hints.forward or ("x" if hints.up in (None, "z") else ahead(up))
+    if AXES[forward] @ AXES[up]:
+        raise ValueError(f"robot.forward is {forward}, and {up} points up; give an axis across it, such as {ahead(up)}")
+    robot.axes = np.stack([AXES[forward], np.cross(AXES[up], AXES[forward]), AXES[up]], axis=1)
+    if hints.up or hints.forward:
+        robot.note("base frame", f"{forward} forwards, {up} up", "file")
+
+
 def _find_home(robot: Robot, hints: Hints) -> None:
     model = robot.model
     keys = [model.key(i).name for i in range(model.nkey)]
@@ -410,11 +510,10 @@ def _find_home(robot: Robot, hints: Hints) -> None:
     if robot.mobility == "floating":
         z = int(model.jnt_qposadr[model.body_jntadr[model.body(robot.bodies[0]).id]]) + 2
         if hints.height is not None:
-            robot.home[z] = hints.height
-        elif at < 0 and (depth := -_clearance(robot)) > 1e-3:
-            robot.home[z] += depth
-            said, source = f"{said}, lifted by {depth:.3g} m onto the ground", "inferred"
-        said = f"{said}; base at {robot.home[z]:.4g} m"
+            _raise_to(robot, z, hints.height)
+        elif at < 0 and (lifted := _lift(robot, z)):
+            said, source = f"{said}, lifted by {lifted:.3g} m onto the ground", "inferred"
+        said = f"{said}; base at {robot.ground.height_in(model, robot.home[z - 2 : z + 1]):.4g} m"
     elif hints.height is not None:
         raise ValueError(f"robot.height is given, but base {robot.base!r} has no free joint to lift")
     robot.note("home pose", said, source)
@@ -431,15 +530,37 @@ def matching(pattern: str, names: list[str], what: str) -> list[str]:
     return found
 
 
+def _raise_to(robot: Robot, z: int, height: float) -> None:
+    """Move the root up or down until it is as high over the ground, m."""
+    if robot.ground.level is not None:
+        robot.home[z] = robot.ground.level + height
+        return
+    for _ in range(100):
+        robot.home[z] += height - robot.ground.height_in(robot.model, robot.home[z - 2 : z + 1])
+
+
+def _lift(robot: Robot, z: int) -> float:
+    """Raise the root until the robot is not in the ground, if it is by more than 1 mm; by how much, m."""
+    before = float(robot.home[z])
+    if _clearance(robot) < -1e-3:
+        for _ in range(100):
+            if (depth := -_clearance(robot)) < 1e-9:
+                break
+            robot.home[z] += depth
+    return float(robot.home[z]) - before
+
+
 def _clearance(robot: Robot) -> float:
-    """Smallest distance between the robot at home and a floor that is a plane, m; 0 where there is none."""
+    """Smallest distance between the robot at home and the ground, m; 0 where there is none."""
     model = robot.model
     data = mujoco.MjData(model)
     data.qpos = robot.home
     mujoco.mj_kinematics(model, data)
-    planes = [i for i in range(model.ngeom) if model.geom_bodyid[i] == 0 and model.geom_type[i] == GROUND[0]]
-    own = [model.geom(g.name).id for g in robot.geoms() if g.contype or g.conaffinity]
-    found = [mujoco.mj_geomDistance(model, data, p, g, 100.0, None) for p in planes for g in own]
+    meet = robot_contacts.standing_on(model, robot.bodies)
+    grounds = [model.geom(name).id for name in robot.ground.names]
+    found = [
+        mujoco.mj_geomDistance(model, data, p, g, 100.0, None) for p in grounds for g in np.flatnonzero(meet[:, p])
+    ]
     return min(found, default=0.0)
 
 
@@ -498,7 +619,8 @@ def _find_feet(robot: Robot, hints: Hints) -> None:
         robot.note("feet", "none, the base is fixed", "inferred")
         return
     bodies = [robot.spec.body(name) for name in robot.bodies]
-    touching = {b.name: [g.name for g in b.geoms if g.contype or g.conaffinity] for b in bodies}
+    ground = robot_contacts.touching(robot.model, robot.bodies)
+    touching = {b.name: [g.name for g in b.geoms if g.name in ground] for b in bodies}
     leaves = [b for b in bodies if touching[b.name] and not any(touching[c.name] for c in list(_subtree(b))[1:])]
     for pattern in FOOT_NAMES:
         named = [b.name for b in leaves if re.search(pattern, " ".join([b.name, *touching[b.name]]), re.IGNORECASE)]
@@ -509,11 +631,15 @@ def _find_feet(robot: Robot, hints: Hints) -> None:
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
     mujoco.mj_kinematics(robot.model, data)
+
+    def height(place: Array) -> float:
+        return robot.ground.height_in(robot.model, place)
+
     bottom = {
-        b.name: min(data.geom(g).xpos[2] - robot.model.geom(g).rbound[0] for g in touching[b.name]) for b in leaves
+        b.name: min(height(data.geom(g).xpos) - robot.model.geom(g).rbound[0] for g in touching[b.name]) for b in leaves
     }
     lowest = min(bottom.values(), default=0.0)
-    reach = FOOT_HEIGHT * max(float(data.body(robot.base).xpos[2]) - lowest, 0.0)
+    reach = FOOT_HEIGHT * max(height(data.body(robot.base).xpos) - lowest, 0.0)
     robot.feet = tuple(name for name, z in bottom.items() if z <= lowest + reach)
     robot.note("feet", f"{', '.join(robot.feet) or 'none'} (lowest leaf bodies at home)", "inferred")
 

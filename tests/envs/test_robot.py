@@ -288,8 +288,6 @@ class TestQuantities:
             ("kd", "l", lambda m: -m.actuator("l").biasprm[2], 1.0),
             ("force_limit", "l", lambda m: m.actuator("l").forcerange[1], 9.0),
             ("gear", "r", lambda m: m.actuator("r").gear[0], 5.0),
-            ("torsional_friction", "l_foot", lambda m: m.geom("l_foot").friction[1], 0.01),
-            ("rolling_friction", "l_foot", lambda m: m.geom("l_foot").friction[2], 0.001),
             ("gravity", None, lambda m: -m.opt.gravity[2], 9.81),
             ("inertia_y", "hull", lambda m: m.body("hull").inertia[1], 3 / 12 * 2 * 0.2**2),
         ],
@@ -454,8 +452,8 @@ ENTRY_MISTAKES = {
     "negative mass by add": ({"operation": "add", "range": [-4, 2]}, "'m' must be greater than -3 .kg., got -4"),
     "negative mass ood": ({"operation": "add", "splits": {"ood": [-4, -3.5]}}, "'m' must be greater than -3"),
     "negative friction": (
-        {"quantity": "friction", "target": "l_foot", "operation": "add", "range": [-1, 1]},
-        "m = -1 gives l_foot the friction -0.3 1; it must be at least 0",
+        {"quantity": "friction", "target": "l_foot", "operation": "add", "range": [-2, 1]},
+        "m = -2 gives l_foot on floor the friction -1 1; it must be at least 0",
     ),
     "triangle": (
         {"quantity": "inertia_x", "operation": "scale", "range": [0.5, 9]},
