@@ -148,6 +148,8 @@ def _normal(model: mujoco.MjModel, geom: int) -> Array:
 def _reach(model: mujoco.MjModel, bodies: Collection[str]) -> float:
     """Half of what the robot's geoms span on the plane in the model's own pose, m."""
     own = robot_contacts.own_geoms(model, bodies)
+    if not own.any():
+        return 0.0
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     centre, radius = data.geom_xpos[own, :2], model.geom_rbound[own, None]
