@@ -247,15 +247,16 @@ def _over_field(field: Field, index: Array, points: Array, footprint: float) -> 
     rows, columns = field.shape
     index = index[:, None]
     local = np.einsum("sij,sni->snj", field.turn[index[:, 0]], points - field.place[index])
-    x, y, z = local[..., 0], local[..., 1], local[..., 2]
     half_x, half_y = field.half[index, 0], field.half[index, 1]
+    x, y = np.clip(local[..., 0], -half_x, half_x), np.clip(local[..., 1], -half_y, half_y)
 
     def ground(x: Array, y: Array) -> Array:
-        u = (np.clip(x, -half_x, half_x) + half_x) * ((columns - 1) / (2 * half_x))
-        v = (np.clip(y, -half_y, half_y) + half_y) * ((rows - 1) / (2 * half_y))
+        u, v = (x + half_x) * ((columns - 1) / (2 * half_x)), (y + half_y) * ((rows - 1) / (2 * half_y))
         return terrain.interpolate(field.heights, index, u, v, field.shape)
 
-    rise_x = (ground(x + footprint, y) - ground(x - footprint, y)) / (2 * footprint)
-    rise_y = (ground(x, y + footprint) - ground(x, y - footprint)) / (2 * footprint)
-    gap = (z - ground(x, y)) / np.sqrt(1 + rise_x**2 + rise_y**2)
-    return gap, (np.abs(x) <= half_x) & (np.abs(y) <= half_y)
+    back, front = np.maximum(x - footprint, -half_x), np.minimum(x + footprint, half_x)
+    right, left = np.maximum(y - footprint, -half_y), np.minimum(y + footprint, half_y)
+    rise_x = (ground(front, y) - ground(back, y)) / (front - back)
+    rise_y = (ground(x, left) - ground(x, right)) / (left - right)
+    gap = (local[..., 2] - ground(x, y)) / np.sqrt(1 + rise_x**2 + rise_y**2)
+    return gap, (x == local[..., 0]) & (y == local[..., 1])

@@ -280,7 +280,8 @@ def _for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, di
     masses: dict[str, float] = {}
     for body in spec.bodies[1:]:
         compiled = neutral.body(body.name)
-        if not _explicit(spec, body):
+        moves = neutral.body_weldid[compiled.id] != 0  # what a heightfield weighs, nothing feels
+        if moves and not _explicit(spec, body):
             raw = {g.name: volumes[g.name] * g.density if np.isnan(g.mass) else float(g.mass) for g in body.geoms}
             raw = {name: mass for name, mass in raw.items() if mass > 0 and volumes[name] > 0}
             for geom in body.geoms:
@@ -449,6 +450,12 @@ def _find_frame(robot: Robot, hints: Hints) -> None:
                 "robot.up and robot.forward are of a base that moves, but the base is fixed; leave them out"
             )
         return
+    gravity = np.array(robot.model.opt.gravity)
+    if -gravity[2] < UPRIGHT * np.linalg.norm(gravity):
+        robot.questions.append(
+            f"gravity is {gravity.round(3).tolist()} m/s^2, but heights, tilt and velocities take the world's z for "
+            "up; turn the model in its world until gravity points down z"
+        )
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
     mujoco.mj_kinematics(robot.model, data)
@@ -547,21 +554,43 @@ def _lift(robot: Robot, z: int) -> float:
             if (depth := -_clearance(robot)) < 1e-9:
                 break
             robot.home[z] += depth
+    if _sunk(robot, robot.home, 1e-3):
+        low, high = robot.home.copy(), robot.home.copy()
+        step = tolerance(robot)
+        while _sunk(robot, high, 0.0):
+            high[z], step = high[z] + step, 2 * step
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _sunk(robot, middle, 0.0) else (low, middle)
+        robot.home = high
     return float(robot.home[z]) - before
 
 
 def _clearance(robot: Robot) -> float:
-    """Smallest distance between the robot at home and the ground, m; 0 where there is none."""
+    """Smallest distance between the robot at home and the planes that are its ground, m; 0 where there are none."""
     model = robot.model
     data = mujoco.MjData(model)
     data.qpos = robot.home
     mujoco.mj_kinematics(model, data)
     meet = robot_contacts.standing_on(model, robot.bodies)
-    grounds = [model.geom(name).id for name in robot.ground.names]
-    found = [
-        mujoco.mj_geomDistance(model, data, p, g, 100.0, None) for p in grounds for g in np.flatnonzero(meet[:, p])
-    ]
+    planes = [model.geom(name).id for name in robot.ground.planes]
+    found = [mujoco.mj_geomDistance(model, data, p, g, 100.0, None) for p in planes for g in np.flatnonzero(meet[:, p])]
     return min(found, default=0.0)
+
+
+def _sunk(robot: Robot, qpos: Array, depth: float) -> bool:
+    """Whether a geom is deeper than that in a heightfield or a box of the ground, or its middle below it."""
+    model, ground = robot.model, robot.ground
+    solid = [model.geom(name).id for name in ground.fields + ground.boxes]
+    if not solid:
+        return False
+    data = mujoco.MjData(model)
+    data.qpos = qpos
+    mujoco.mj_fwdPosition(model, data)
+    if any(contact.dist < -depth and set(contact.geom) & set(solid) for contact in data.contact):
+        return True
+    own = np.flatnonzero(robot_contacts.standing_on(model, robot.bodies)[:, solid].any(axis=1))
+    return any(ground.height_in(model, data.geom_xpos[g]) < 0 for g in own)
 
 
 def _find_control(robot: Robot, control: Control) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -141,7 +141,7 @@ def robot_of(folder: Path, text: str, **hints: object) -> Robot:
     return check_robot(*write(folder, text, robot=hints))[0]
 
 
-def touch(compiled: mujoco.MjModel, steps: int = 0) -> tuple[mujoco.MjData, list[dict[str, object]]]:
+def touch(compiled: mujoco.MjModel, steps: int = 0) -> tuple[mujoco.MjData, list[dict[str, Any]]]:
     """All that acts in each contact, by name, where the model starts or some steps later."""
     data = mujoco.MjData(compiled)
     data.qvel[0] = 1.0
