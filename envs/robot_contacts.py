@@ -1,20 +1,19 @@
 """What touches what, with which friction, and the floors and loads that are added to a robot.
 
 A contact's friction, dimension and softness are those of a `<pair>` if the model has one for the two geoms, and
-otherwise MuJoCo's mix of both geoms' own. Whatever is added here takes nothing of the model's default classes.
+otherwise MuJoCo's mix of both geoms' own.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import mujoco
 import numpy as np
 
+from metarl.envs.added import plain
 from metarl.envs.family import Array
 
 GROUND = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
@@ -23,50 +22,14 @@ LEAST_DIMENSION = (3, 3, 4, 6, 6)
 """Of a contact in which sliding (twice), torsional and rolling (twice) friction act; less `condim` leaves it out."""
 
 
-def add_geom(body: mujoco.MjsBody, **given: object) -> mujoco.MjsGeom:
-    """A geom with MuJoCo's own defaults and what is given, whatever the model's default classes say."""
-    geom = body.add_geom()
-    _set(geom, {**_made("geom"), **given})
-    return geom
-
-
-def add_pair(spec: mujoco.MjSpec, **given: object) -> mujoco.MjsPair:
-    """A pair of geoms, likewise."""
-    pair = spec.add_pair()
-    _set(pair, {**_made("pair"), **given})
-    return pair
-
-
-def _set(element: mujoco.MjsElement, values: dict[str, object]) -> None:
-    for name, value in values.items():
-        setattr(element, name, value)
-
-
-@functools.cache
-def _empty() -> mujoco.MjSpec:
-    """Kept, as its elements' attributes are views of it."""
-    return mujoco.MjSpec()
-
-
-@functools.cache
-def _made(kind: Literal["geom", "pair"]) -> dict[str, object]:
-    """Every attribute of an element as MuJoCo makes it where no default class is."""
-    spec = _empty()
-    element = spec.worldbody.add_geom() if kind == "geom" else spec.add_pair()
-    fixed = {"compiler", "frame", "id", "parent", "signature", "classname", "name"}
-    names = [name for name in dir(element) if not name.startswith("_") and name not in fixed]
-    values = {name: value for name in names if not callable(value := getattr(element, name))}
-    return {name: np.copy(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
-
-
 def add_floor(spec: mujoco.MjSpec, name: str, masks: Sequence[tuple[int, int]]) -> None:
     """Add a plane at height 0 that meets every geom of those (contype, conaffinity)."""
     contype = conaffinity = 1
     for kind, affinity in masks:
         if not (kind & conaffinity or affinity & contype):
             conaffinity, contype = conaffinity | kind, contype | (0 if kind else affinity)
-    add_geom(
-        spec.worldbody,
+    plain(
+        spec.worldbody.add_geom(),
         name=name,
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         size=(0, 0, 1),
@@ -80,8 +43,8 @@ def add_payload(spec: mujoco.MjSpec, carrier: str, name: str, position: Sequence
     """Add a solid sphere without mass that touches nothing, in a body of its own on the carrier."""
     body = spec.body(carrier).add_body(name=name, pos=position)
     low, high = spec.compiler.inertiagrouprange  # a geom outside of these groups has no mass
-    add_geom(
-        body,
+    plain(
+        body.add_geom(),
         name=name,
         size=(radius, 0, 0),
         mass=0,
@@ -172,7 +135,7 @@ class Contact:
                 return
             given = dataclasses.asdict(self)
             first, second = given.pop("geoms")
-            pair = add_pair(spec, geomname1=first, geomname2=second, **given)
+            pair = plain(spec.add_pair(), geomname1=first, geomname2=second, **given)
         for i in elements:
             pair.friction[i] = value
 
