@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures
+from metarl.envs.added import plain
 from metarl.envs.family import (
     Array,
     Changes,
@@ -251,7 +252,8 @@ def ant_direction(settings: AntDirectionSettings) -> TaskFamily:
 def mark_goal(spec: mujoco.MjSpec, values: Mapping[str, float], *, distance: float) -> None:
     """A post at the goal, and a camera that sees the disc of goals from that distance, m."""
     x, y = (values["goal_radius"] * f(values["goal_angle"]) for f in (math.cos, math.sin))
-    spec.worldbody.add_geom(
+    plain(
+        spec.worldbody.add_geom(),
         name="goal",
         type=mujoco.mjtGeom.mjGEOM_CYLINDER,
         pos=(x, y, 0.4),

@@ -14,6 +14,7 @@ from typing import Any, Self
 import mujoco
 import numpy as np
 
+from metarl.envs.added import plain
 from metarl.envs.family import Array
 
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
@@ -190,7 +191,8 @@ def follow(spec: mujoco.MjSpec, distance: float, azimuth: float, elevation: floa
     a, e = np.radians([azimuth, elevation])
     sight = np.array([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)])
     (cz, cx), (sz, sx) = (f([a / 2 - np.pi / 4, e / 2 + np.pi / 4]) for f in (np.cos, np.sin))  # turns about z, x
-    spec.worldbody.bodies[0].add_camera(
+    plain(
+        spec.worldbody.bodies[0].add_camera(),
         name="metarl_view",
         mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
         pos=np.array([ahead, 0.0, 0.0]) - distance * sight,
@@ -212,7 +214,8 @@ def _light(spec: mujoco.MjSpec, root: str, size: float) -> None:
     for light in spec.lights:
         light.active = False
     sun = np.array(SUN) / np.linalg.norm(SUN)
-    spec.body(root).add_light(
+    plain(
+        spec.body(root).add_light(),
         name="metarl_sun",
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
         mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
@@ -253,11 +256,13 @@ def _ground(spec: mujoco.MjSpec, size: float, lowest: float) -> None:
         height=256,
     )
     squares = 10 ** round(float(np.log10(size)))  # m
-    material = spec.add_material(name="metarl_ground", texuniform=True, texrepeat=[0.5 / squares] * 2, specular=0.1)
+    material = plain(
+        spec.add_material(), name="metarl_ground", texuniform=True, texrepeat=[0.5 / squares] * 2, specular=0.1
+    )
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "metarl_ground"
     plane, terrain = mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD
-    grounds = [geom for geom in spec.worldbody.geoms if geom.type in (plane, terrain)]
-    for geom in grounds or [spec.worldbody.add_geom(type=plane, pos=(0, 0, lowest), contype=0, conaffinity=0)]:
+    grounds = [geom for geom in spec.geoms if geom.type in (plane, terrain)]
+    for geom in grounds or [plain(spec.worldbody.add_geom(), type=plane, pos=(0, 0, lowest), contype=0, conaffinity=0)]:
         geom.material, geom.rgba = "metarl_ground", (1, 1, 1, 1)
         if geom.type == plane:
             geom.size = (0, 0, 1)  # drawn without end, as MuJoCo collides with it

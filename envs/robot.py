@@ -11,9 +11,11 @@ import numpy as np
 
 from metarl.envs.family import Array, State, TaskFamily
 from metarl.envs.parameters import Choice, Distribution, Parameter
+from metarl.envs.robot_description import Robot, penetrations, tolerance
 from metarl.envs.robot_file import Declaration, Hints, read_declaration
-from metarl.envs.robot_freeze import GROUND, compensation
-from metarl.envs.robot_model import Robot, inspect_robot, penetrations, tolerance
+from metarl.envs.robot_freeze import compensation
+from metarl.envs.robot_ground import compose, geom_pose
+from metarl.envs.robot_model import inspect_robot
 from metarl.envs.robot_quantities import QUANTITIES, parameters
 from metarl.envs.robot_source import copy_model
 from metarl.envs.robot_start import start_near
@@ -133,20 +135,20 @@ def _actuate(robot: Robot) -> Callable[[State], None]:
 
 def _start(robot: Robot, sloped: bool) -> Start:
     """The home pose on a task's model: [nq]; on a slope it is turned with the ground, about the floor's origin."""
-    floor = next((g.name for g in robot.spec.worldbody.geoms if g.type == GROUND[0]), None)
     at = motion(dataclasses.replace(robot, base=robot.bodies[0])).qpos
-    if not sloped or floor is None or at < 0:
+    if not sloped or not robot.ground.planes or at < 0:
         return lambda model: robot.home
-    flat = robot.model.geom(floor)
+    floor = robot.ground.planes[0]
+    origin, flat = geom_pose(robot.model, robot.model.geom(floor).id)
     back = np.zeros(4)
-    mujoco.mju_negQuat(back, flat.quat)
+    mujoco.mju_negQuat(back, flat)
 
     def start(model: mujoco.MjModel) -> Array:
-        turn, position, quat, home = np.zeros(4), np.zeros(3), np.zeros(4), robot.home.copy()
-        mujoco.mju_mulQuat(turn, model.geom(floor).quat, back)
-        mujoco.mju_rotVecQuat(position, home[at : at + 3] - flat.pos, turn)
-        mujoco.mju_mulQuat(quat, turn, home[at + 3 : at + 7])
-        home[at : at + 3], home[at + 3 : at + 7] = position + flat.pos, quat
+        turn, home = np.zeros(4), robot.home.copy()
+        mujoco.mju_mulQuat(turn, geom_pose(model, model.geom(floor).id)[1], back)
+        home[at : at + 3], home[at + 3 : at + 7] = compose(
+            origin, turn, home[at : at + 3] - origin, home[at + 3 : at + 7]
+        )
         return home
 
     return start
@@ -169,6 +171,8 @@ def _check_start(family: TaskFamily, robot: Robot) -> None:
     data.qpos = robot.home
     mujoco.mj_forward(robot.model, data)
     state = State(lambda name: np.array(getattr(data, name))[None])
+    state.take([robot.model])
+    state.task_index = np.zeros(1, dtype=np.int64)
     if family.terminate(state)[0]:
         base = motion(robot)
         raise ValueError(

@@ -11,6 +11,7 @@ from typing import Literal
 import mujoco
 import numpy as np
 
+from metarl.envs.added import plain
 from metarl.envs.family import Array
 from metarl.envs.robot_file import Actuators, near
 
@@ -30,8 +31,6 @@ MEANINGS: dict[Kind, str] = {
     "adhesion": "action = share of the largest adhesion",
 }
 """What an action asks of an actuator of each kind."""
-IDENTITY = ("classname", "compiler", "frame", "id", "info", "name", "parent", "plugin", "signature", "userdata")
-"""Attributes of an element of a specification that are not settings of its class."""
 
 
 @dataclass(frozen=True)
@@ -268,9 +267,8 @@ def add_actuators(
 
 
 def _add_actuator(spec: mujoco.MjSpec, model: mujoco.MjModel, name: str, wanted: Actuators) -> None:
-    joint, actuator = model.joint(name), spec.add_actuator(name=name)
-    as_built_in(actuator, mujoco.MjSpec().add_actuator())
-    actuator.target, actuator.trntype, actuator.ctrllimited = name, Transmission.mjTRN_JOINT, True
+    joint = model.joint(name)
+    actuator = plain(spec.add_actuator(), name=name, target=name, trntype=Transmission.mjTRN_JOINT, ctrllimited=True)
     effort = tuple(map(float, model.jnt_actfrcrange[joint.id])) if model.jnt_actfrclimited[joint.id] else None
     if effort is not None and wanted.force is not None and wanted.force > min(-effort[0], effort[1]) * (1 + 1e-9):
         raise ValueError(
@@ -295,11 +293,3 @@ def _add_actuator(spec: mujoco.MjSpec, model: mujoco.MjModel, name: str, wanted:
         )
     actuator.set_to_motor()
     actuator.ctrlrange = limit
-
-
-def as_built_in(element: mujoco.MjsElement, untouched: mujoco.MjsElement) -> None:
-    """Give an added element MuJoCo's own defaults, those of `untouched`, in place of the model's default class."""
-    for name in dir(untouched):
-        if name.startswith("_") or name in IDENTITY or callable(value := getattr(untouched, name)):
-            continue
-        setattr(element, name, value)

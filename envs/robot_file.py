@@ -17,6 +17,8 @@ import yaml
 
 from metarl.envs.parameters import Choice, Distribution, LogUniform, Uniform
 
+Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
+
 
 @dataclass(frozen=True)
 class Actuators:
@@ -51,9 +53,15 @@ class Hints:
     pose: dict[str, float] = field(default_factory=dict)
     """Home position by regular expression over joint names, rad (m), on top of the keyframe or the model's."""
     height: float | None = None
-    """Height of the base at home, m."""
+    """Height of the base over the ground at home, m."""
     actuators: Actuators | None = None
     """Actuators to add to a robot that has none."""
+    floor: bool | None = None
+    """true: add a level floor at height 0; false: add none; not given: add one if the robot would fall without."""
+    up: Axis | None = None
+    """Axis of the base that points up at home, where it is not z."""
+    forward: Axis | None = None
+    """Axis of the base that points forwards; not given: x, or that along the world's x at home if up is not z."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class Termination:
     """When an episode ends for good; without any bound: never."""
 
     height: tuple[float, float] | None = None
-    """The base must stay within these heights, m."""
+    """The base must stay within these heights over the ground, m."""
     tilt: float | None = None
     """Largest angle between the base's up and the world's, rad."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-GROUND = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
+from metarl.envs.robot_contacts import GROUND
 
 
 def compile_model(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
@@ -43,7 +43,8 @@ def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, dic
     masses: dict[str, float] = {}
     for body in spec.bodies[1:]:
         compiled = neutral.body(body.name)
-        if not _explicit(spec, body):
+        moves = neutral.body_weldid[compiled.id] != 0  # what a heightfield weighs, nothing feels
+        if moves and not _explicit(spec, body):
             raw = {g.name: volumes[g.name] * g.density if np.isnan(g.mass) else float(g.mass) for g in body.geoms}
             raw = {name: mass for name, mass in raw.items() if mass > 0 and volumes[name] > 0}
             for geom in body.geoms:

@@ -11,8 +11,8 @@ import mujoco
 import numpy as np
 
 from metarl.envs.robot_actuators import JOINT
+from metarl.envs.robot_description import Robot
 from metarl.envs.robot_file import Entry
-from metarl.envs.robot_model import Robot
 from metarl.envs.robot_sites import Site, attribute
 
 Gain, Bias = mujoco.mjtGain, mujoco.mjtBias

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
 
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs import robot_contacts
 from metarl.envs.robot_actuators import (
     MEANINGS,
     SCALAR,
-    Kind,
     add_actuators,
     find_drive,
     moved_joints,
@@ -23,82 +19,20 @@ from metarl.envs.robot_actuators import (
     require_single_inputs,
     started,
 )
-from metarl.envs.robot_file import Control, Hints, near, one_of
-from metarl.envs.robot_freeze import GROUND, compile_model, for_simulation
+from metarl.envs.robot_contacts import GROUND
+from metarl.envs.robot_description import Robot, Source, penetrations, tolerance, unused
+from metarl.envs.robot_file import Control, Hints
+from metarl.envs.robot_footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame
+from metarl.envs.robot_freeze import compile_model, for_simulation
+from metarl.envs.robot_pose import find_home
 from metarl.envs.robot_source import read_model
 from metarl.envs.robot_stance import actuators_text, suggested_gains
-from metarl.envs.robot_structure import couplings, find_roots, follow, refit_keyframes, subtree
+from metarl.envs.robot_structure import couplings, find_roots, refit_keyframes, subtree
 
-FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
-"""What feet are called, likeliest first."""
 STANDS_ON = rf"wheel|rotor|propeller|{'|'.join(FOOT_NAMES)}"
 """What bodies are called that a robot fixed to the world would not have."""
 GRASPS_WITH = r"finger|thumb|distal|grip|hand|palm"
 """What the ends of a robot's limbs are called that are no feet though they are lowest."""
-FOOT_HEIGHT = 0.1
-"""Leaf bodies whose lowest point is within this share of the robot's height of the ground count as feet."""
-Source = Literal["model", "inferred", "file"]
-Mobility = Literal["floating", "guided", "fixed"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is known about the robot, and whence."""
-
-    subject: str
-    value: str
-    source: Source
-
-
-@dataclass
-class Robot:
-    """A robot ready to simulate, if `questions` is empty."""
-
-    name: str
-    spec: mujoco.MjSpec
-    """For simulation: without decoration, each mass where an edit can reach it."""
-    visual: mujoco.MjSpec
-    """With decoration."""
-    model: mujoco.MjModel
-    """Of `spec`."""
-    base: str = ""
-    """Body whose motion is the robot's."""
-    mobility: Mobility = "fixed"
-    """floating: by a free joint; guided: by joints that nothing drives (planar robots); fixed to the world."""
-    bodies: tuple[str, ...] = ()
-    """Of the robot, without those of its scene."""
-    feet: tuple[str, ...] = ()
-    joints: tuple[str, ...] = ()
-    """Hinges and slides of the robot, without those that guide its base."""
-    home: Array = field(default_factory=lambda: np.zeros(0))
-    """[nq] home pose."""
-    offset: Array = field(default_factory=lambda: np.zeros(0))
-    """[nu] control signal of action 0."""
-    gain: Array = field(default_factory=lambda: np.zeros(0))
-    """[nu] change of the control signal that an action of 1 makes."""
-    low: Array = field(default_factory=lambda: np.zeros(0))
-    """[nu] lowest action."""
-    high: Array = field(default_factory=lambda: np.zeros(0))
-    """[nu] highest action."""
-    kinds: tuple[Kind, ...] = ()
-    """[nu] what each control signal is."""
-    moves: tuple[frozenset[str], ...] = ()
-    """[nu] names of the joints that each actuator moves."""
-    initial: dict[str, Array] = field(default_factory=dict)
-    """MjData fields, besides positions and velocities, that an episode starts with."""
-    geom_masses: dict[str, float] = field(default_factory=dict)
-    """kg, of geoms whose density makes their body's mass."""
-    findings: list[Finding] = field(default_factory=list)
-    questions: list[str] = field(default_factory=list)
-    """What could not be inferred, each with what to write."""
-
-    def geoms(self) -> Iterator[mujoco.MjsGeom]:
-        """Of the robot, for simulation."""
-        for name in self.bodies:
-            yield from self.spec.body(name).geoms
-
-    def note(self, subject: str, value: str, source: Source) -> None:
-        self.findings.append(Finding(subject, value, source))
 
 
 def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
@@ -121,44 +55,15 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     if decoration:
         robot.note("decoration", f"{decoration} geoms that touch nothing: kept for pictures only", "inferred")
     _find_joints(robot)
-    key = _find_home(robot, hints)
+    find_floor(robot, hints)
+    key = find_home(robot, hints)
+    find_frame(robot, hints)
     _find_control(robot, control, key)
-    _find_feet(robot, hints)
+    find_feet(robot, hints)
     if not _ask_whether_it_walks(robot, model, hints, control):
         _ask_for_actuators(robot)
     _check_home(robot)
     return robot
-
-
-def penetrations(model: mujoco.MjModel, qpos: Array) -> dict[tuple[str, str], float]:
-    """Depth of each contact by the names of its geoms, m."""
-    data = mujoco.MjData(model)
-    data.qpos = qpos
-    mujoco.mj_fwdPosition(model, data)
-    depths: dict[tuple[str, str], float] = {}
-    for contact in data.contact:
-        pair = (model.geom(contact.geom[0]).name, model.geom(contact.geom[1]).name)
-        if contact.dist < 0:
-            depths[pair] = max(depths.get(pair, 0.0), -float(contact.dist))
-    return depths
-
-
-def tolerance(robot: Robot) -> float:
-    """Depth that the contact solver forgives, m: 2 % of the robot's size."""
-    ids = [robot.model.geom(g.name).id for g in robot.geoms()]
-    data = mujoco.MjData(robot.model)
-    data.qpos = robot.home
-    mujoco.mj_kinematics(robot.model, data)
-    if not ids:
-        return 1e-3
-    reach, radius = data.geom_xpos[ids], robot.model.geom_rbound[ids, None]
-    return max(1e-3, 0.02 * float(np.max((reach + radius).max(axis=0) - (reach - radius).min(axis=0))))
-
-
-def unused(wanted: str, taken: set[str]) -> str:
-    """The wanted name, or the first of wanted_2, wanted_3, ... that nothing has."""
-    candidates = (wanted, *(f"{wanted}_{i}" for i in range(2, len(taken) + 3)))
-    return next(c for c in candidates if c not in taken)
 
 
 def _name_all(spec: mujoco.MjSpec) -> None:
@@ -184,10 +89,13 @@ def _name_all(spec: mujoco.MjSpec) -> None:
         name(actuator, actuators, actuator.target or "actuator")
     for tendon in spec.tendons:
         name(tendon, tendons, "tendon")
+    pairs = {p.name for p in spec.pairs}
+    for pair in spec.pairs:
+        name(pair, pairs, robot_contacts.pair_name(pair.geomname1, pair.geomname2))
 
 
 def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hints) -> list[tuple[str, str, Source]]:
-    """Add what the robot lacks and the file or the world gives: free joint, floor, actuators.
+    """Add what the robot lacks and the file or the world gives: free joint, actuators.
 
     plain: compiled as the model is.
     """
@@ -201,14 +109,6 @@ def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hint
         body.add_freejoint(name=unused(f"{root}_free", {j.name for j in spec.joints}))
         refit_keyframes(spec, plain)
         added.append(("free joint", f"added to {root}", "file"))
-        free = True
-    grounds = [g.name for g in spec.worldbody.geoms if g.contype or g.conaffinity]
-    if not grounds and (free or body.joints):
-        name = "floor" if all(g.name != "floor" for g in spec.geoms) else "metarl_floor"
-        spec.worldbody.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1), rgba=(0.8, 0.85, 0.9, 1))
-        added.append(("floor", f"{name}, a plane at height 0, added", "inferred"))
-    else:
-        added.append(("floor", ", ".join(grounds) or "none, the base is fixed", "model"))
     if hints.actuators is not None:
         if spec.actuators:
             raise ValueError(f"robot.actuators is given, but the model has {len(spec.actuators)}; leave it out")
@@ -255,112 +155,9 @@ def _find_joints(robot: Robot) -> None:
         robot.note("passive joints", ", ".join(passive), "model")
 
 
-def _find_home(robot: Robot, hints: Hints) -> int:
-    """Set the home pose; returns the keyframe that it is of, or -1."""
-    model = robot.model
-    keys = [model.key(i).name for i in range(model.nkey)]
-    if hints.keyframe is not None:
-        chosen, source = one_of(hints.keyframe, keys, "robot.keyframe: keyframe"), "file"
-    else:
-        chosen = "home" if "home" in keys else keys[0] if len(keys) == 1 else None
-        source = "model" if chosen is not None else "inferred"
-    at = keys.index(chosen) if chosen is not None else -1
-    robot.home = (model.qpos0 if at < 0 else model.key_qpos[at]).copy()
-    said = "the model's default pose" if chosen is None else f"keyframe {chosen!r}" if chosen else "the keyframe"
-    for pattern, value in hints.pose.items():
-        names = matching(pattern, list(robot.joints), "robot.pose: joints")
-        for name in names:
-            robot.home[model.joint(name).qposadr[0]] = value
-    posed = {name for pattern in hints.pose for name in robot.joints if re.fullmatch(pattern, name)}
-    moved = _move_into_range(robot, set(robot.joints) - posed if at < 0 else set())
-    if moved:
-        said = f"{said}, with {', '.join(moved)} moved into range"
-    if posed:
-        said, source = f"{said}, with the file's {', '.join(n for n in robot.joints if n in posed)}", "file"
-    led = _follow_at_home(robot, posed)
-    if led:
-        said = f"{said}, with {', '.join(led)} where couplings hold them"
-    if robot.mobility == "floating":
-        z = int(model.jnt_qposadr[model.body_jntadr[model.body(robot.bodies[0]).id]]) + 2
-        if hints.height is not None:
-            robot.home[z] = hints.height
-        elif (at < 0 or hints.floating) and (depth := -_clearance(robot)) > 1e-3:
-            robot.home[z] += depth
-            said, source = f"{said}, lifted by {depth:.3g} m onto the ground", "inferred"
-        said = f"{said}; base at {robot.home[z]:.4g} m"
-    elif hints.height is not None:
-        raise ValueError(f"robot.height is given, but base {robot.base!r} has no free joint to lift")
-    robot.note("home pose", said, source)
-    others = [repr(name) if name else "one without a name" for name in keys if name != chosen]
-    if others:
-        robot.note("other keyframes", f"{', '.join(others)}: not used; robot: {{keyframe: NAME}} takes one", "model")
-    return at
-
-
 def _carries(joint: mujoco.MjsJoint) -> bool:
     """Whether a joint of the root moves the robot about: a slide, or the upright hinge of a boom."""
     return joint.type == mujoco.mjtJoint.mjJNT_SLIDE or abs(joint.axis[2]) > 0.5
-
-
-def _move_into_range(robot: Robot, movable: set[str]) -> list[str]:
-    """Clip the home of joints that may be moved to their ranges, ask about the others; returns what was moved."""
-    moved = []
-    for name in robot.joints:
-        joint = robot.model.joint(name)
-        value, (low, high) = robot.home[joint.qposadr[0]], joint.range
-        if not joint.limited[0] or low - 1e-6 <= value <= high + 1e-6:
-            continue
-        if name in movable:
-            robot.home[joint.qposadr[0]] = np.clip(value, low, high)
-            moved.append(name)
-            continue
-        robot.questions.append(
-            f"home has joint {name!r} at {value:.4g}, outside of its range [{low:.4g}, {high:.4g}]; write robot: "
-            f"{{pose: {{{name}: {np.clip(0.0, low, high):.4g}}}}}"
-        )
-    return moved
-
-
-def _follow_at_home(robot: Robot, posed: set[str]) -> list[str]:
-    """Put joints that follow others where these take them at home; returns which were elsewhere."""
-    model, before = robot.model, robot.home.copy()
-    chain = couplings(model)
-    follow(model, chain, robot.home)
-    led = [
-        model.joint(c.follower).name
-        for c in chain
-        if not np.isclose(*(q[model.jnt_qposadr[c.follower]] for q in (before, robot.home)), atol=1e-6)
-    ]
-    for name in led:
-        if name in posed:
-            robot.questions.append(
-                f"robot.pose puts joint {name!r} elsewhere than its coupling holds it; leave it out, and pose the "
-                "joint that it follows"
-            )
-    return led
-
-
-def matching(pattern: str, names: list[str], what: str) -> list[str]:
-    """The names that a regular expression matches as a whole; ValueError with the nearest if there are none."""
-    try:
-        found = [name for name in names if re.fullmatch(pattern, name)]
-    except re.error as error:
-        raise ValueError(f"{what} {pattern!r} is no regular expression: {error}") from None
-    if not found:
-        raise ValueError(f"{what} {pattern!r} matches nothing in the model{near(pattern, names)}")
-    return found
-
-
-def _clearance(robot: Robot) -> float:
-    """Smallest distance between the robot at home and a floor that is a plane, m; 0 where there is none."""
-    model = robot.model
-    data = mujoco.MjData(model)
-    data.qpos = robot.home
-    mujoco.mj_kinematics(model, data)
-    planes = [i for i in range(model.ngeom) if model.geom_bodyid[i] == 0 and model.geom_type[i] == GROUND[0]]
-    own = [model.geom(g.name).id for g in robot.geoms() if g.contype or g.conaffinity]
-    found = [mujoco.mj_geomDistance(model, data, p, g, 100.0, None) for p in planes for g in own]
-    return min(found, default=0.0)
 
 
 def _find_control(robot: Robot, control: Control, key: int) -> None:
@@ -381,44 +178,6 @@ def _find_control(robot: Robot, control: Control, key: int) -> None:
         robot.note(f"{kind} control", f"{len(names)}: {', '.join(names)}; {MEANINGS[kind]}", "inferred")
     if held := [d.name for d in drives if d.activation is not None]:
         robot.note("activations", f"{', '.join(held)} start with what holds home", "inferred")
-
-
-def _find_feet(robot: Robot, hints: Hints) -> None:
-    if hints.feet is not None:
-        robot.feet = tuple(one_of(name, list(robot.bodies), "robot.feet: body") for name in hints.feet)
-        robot.note("feet", ", ".join(robot.feet) or "none", "file")
-        return
-    if robot.mobility == "fixed":
-        robot.note("feet", "none, the base is fixed", "inferred")
-        return
-    robot.feet, how = _likely_feet(robot)
-    robot.note("feet", f"{', '.join(robot.feet) or 'none'} ({how})", "inferred")
-
-
-def _likely_feet(robot: Robot) -> tuple[tuple[str, ...], str]:
-    """Bodies that the robot may stand on, and how they were told."""
-    touching, leaves = _leaves(robot)
-    for pattern in FOOT_NAMES:
-        named = [name for name in leaves if re.search(pattern, " ".join([name, *touching[name]]), re.IGNORECASE)]
-        if named:
-            return tuple(named), "leaf bodies, by name"
-    data = mujoco.MjData(robot.model)
-    data.qpos = robot.home
-    mujoco.mj_kinematics(robot.model, data)
-    bottom = {
-        name: min(data.geom(g).xpos[2] - robot.model.geom(g).rbound[0] for g in touching[name]) for name in leaves
-    }
-    lowest = min(bottom.values(), default=0.0)
-    reach = FOOT_HEIGHT * max(float(data.body(robot.base).xpos[2]) - lowest, 0.0)
-    return tuple(name for name, z in bottom.items() if z <= lowest + reach), "lowest leaf bodies at home"
-
-
-def _leaves(robot: Robot) -> tuple[dict[str, list[str]], list[str]]:
-    """(geoms that touch something, by body; bodies that have some and carry none that has)."""
-    bodies = [robot.spec.body(name) for name in robot.bodies]
-    touching = {b.name: [g.name for g in b.geoms if g.contype or g.conaffinity] for b in bodies}
-    ends = [b.name for b in bodies if touching[b.name] and not any(touching[c.name] for c in list(subtree(b))[1:])]
-    return touching, ends
 
 
 def _ask_for_actuators(robot: Robot) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +12,13 @@ from typing import Literal
 import mujoco
 import numpy as np
 
+from metarl.envs import robot_contacts, robot_ground
 from metarl.envs.parameters import Law, Parameter
+from metarl.envs.robot_contacts import GROUND
+from metarl.envs.robot_description import Robot, matching
 from metarl.envs.robot_file import Entry, near
-from metarl.envs.robot_freeze import GROUND, make_explicit
+from metarl.envs.robot_freeze import make_explicit
 from metarl.envs.robot_laws import force_limit, gear, servo, strength
-from metarl.envs.robot_model import Robot, matching
 from metarl.envs.robot_sites import Site, Write, attribute
 
 Kind = Literal["body", "geom", "joint", "actuator", "model", "command"]
@@ -29,8 +33,9 @@ class Quantity:
 
     kind: Kind
     unit: str
-    find: Callable[[Robot, str, Entry], Site] = lambda *_: Site(0.0, lambda *_: None, ())
-    """(robot, target, entry); ValueError if the target lacks it. May add to `robot.spec` what the edits need."""
+    find: Callable[[Robot, str, Entry], Site | dict[str, Site]] = lambda *_: Site(0.0, lambda *_: None, ())
+    """(robot, target, entry): where it is, or several places by name; ValueError if the target lacks it. May add to
+    `robot.spec` what the edits need."""
     low: float = -math.inf
     """Values below this are impossible, and so is this one if `positive`."""
     positive: bool = False
@@ -83,7 +88,10 @@ def _parameter(robot: Robot, entry: Entry, taken: dict[str, str]) -> Parameter:
             f"it takes {', '.join(quantity.operations)}"
         )
     targets = _targets(robot, entry, quantity.kind)
-    sites = {target: quantity.find(robot, target, entry) for target in targets}
+    sites: dict[str, Site] = {}
+    for target in targets:
+        found = quantity.find(robot, target, entry)
+        sites |= {target: found} if isinstance(found, Site) else found
     for site in sites.values():
         _hold(entry, site.slots, taken)
     defaults = [site.default for site in sites.values()]
@@ -156,9 +164,15 @@ def _neutral(entry: Entry, sites: dict[str, Site]) -> float:
 
 
 def _edit(entry: Entry, quantity: Quantity, sites: dict[str, Site]) -> Write:
-    """Writes operation(default, value) on every target; ValueError names the target that would be impossible."""
+    """Writes operation(default, value) on every target; ValueError names the target that would be impossible.
+
+    A neutral value that the file chose among targets whose defaults differ leaves each its own.
+    """
+    differ = len({site.default for site in sites.values()}) > 1
 
     def edit(spec: mujoco.MjSpec, value: float) -> None:
+        if differ and value == entry.neutral:
+            return
         for target, site in sites.items():
             new = {"set": value, "scale": site.default * value, "add": site.default + value}[entry.operation or "set"]
             if new < quantity.low or (quantity.positive and new <= quantity.low):
@@ -231,10 +245,7 @@ def _com(axis: int) -> Callable[[Robot, str, Entry], Site]:
 def _payload(robot: Robot, name: str, entry: Entry) -> Site:
     carried = f"payload of {name}"
     for spec in (robot.spec, robot.visual):
-        body = spec.body(name).add_body(name=carried, pos=entry.position)
-        body.add_geom(
-            name=carried, size=(PAYLOAD_RADIUS, 0, 0), mass=0, contype=0, conaffinity=0, rgba=(0.9, 0.1, 0.1, 1)
-        )
+        robot_contacts.add_payload(spec, name, carried, entry.position, PAYLOAD_RADIUS)
 
     return Site(0.0, lambda spec, value: setattr(spec.geom(carried), "mass", value), (carried,))
 
@@ -288,16 +299,48 @@ def _radius(robot: Robot, name: str, _: Entry) -> Site:
     return attribute(float(geom.size[0]), "geom", name, "size", 0)
 
 
-def _friction(index: int) -> Callable[[Robot, str, Entry], Site]:
-    def find(robot: Robot, name: str, _: Entry) -> Site:
-        geom = robot.spec.geom(name)
-        if not (geom.contype or geom.conaffinity):
-            raise ValueError(f"geom {name!r} collides with nothing: it has no friction")
-        # MuJoCo takes the larger friction of two geoms of one priority: the other one would hide what is varied here.
-        geom.priority = 1 + max(g.priority for g in robot.spec.geoms if g.name != name)
-        return attribute(float(geom.friction[index]), "geom", name, "friction", index)
+FRICTIONS = {"friction": (0, 1), "torsional_friction": (2,), "rolling_friction": (3, 4)}
+"""Elements of a contact's friction."""
+
+
+def _friction(quantity: str) -> Callable[[Robot, str, Entry], dict[str, Site]]:
+    elements = FRICTIONS[quantity]
+    least = robot_contacts.LEAST_DIMENSION[elements[0]]
+
+    def find(robot: Robot, name: str, _: Entry) -> dict[str, Site]:
+        """Of each contact of a geom with the scene: what acts there, not what the geom has."""
+        if robot.model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_OVERRIDE:
+            raise ValueError(
+                "the model overrides the friction of all contacts (option flag override): nothing varies it"
+            )
+        contacts = robot_contacts.contacts_of(robot.model, robot.bodies, name)
+        if not contacts:
+            what = "nothing but the robot itself" if robot_contacts.collides(robot.model, name) else "nothing"
+            raise ValueError(f"geom {name!r} collides with {what}: it has no friction with the ground or the scene")
+        acting = [c for c in contacts if c.condim >= least]
+        if not acting:
+            other = next(g for g in contacts[0].geoms if g != name)
+            raise ValueError(
+                f"geom {name!r} has no {quantity}: its contact with {other!r} has condim {contacts[0].condim}, and "
+                f"{quantity} acts from condim {least} on"
+            )
+        return {key: site for contact in acting for key, site in _of_contact(contact, elements).items()}
 
     return find
+
+
+def _of_contact(contact: robot_contacts.Contact, elements: tuple[int, ...]) -> dict[str, Site]:
+    """One place, or one for each direction of a pair whose frictions differ."""
+    alike = len({contact.friction[i] for i in elements}) == 1
+    groups = {contact.name: elements} if alike else {f"{contact.name}, element {i}": (i,) for i in elements}
+    return {
+        key: Site(
+            contact.friction[group[0]],
+            functools.partial(contact.set_friction, elements=group),
+            tuple(f"friction {i} of {contact.name}" for i in group),
+        )
+        for key, group in groups.items()
+    }
 
 
 def _joint(name_of: str, scalar: bool = False) -> Callable[[Robot, str, Entry], Site]:
@@ -338,16 +381,26 @@ def _gravity(robot: Robot, _: str, entry: Entry) -> Site:
 
 
 def _slope(robot: Robot, _: str, entry: Entry) -> Site:
-    planes = [g.name for g in robot.spec.worldbody.geoms if g.type == mujoco.mjtGeom.mjGEOM_PLANE]
+    """The ground is turned as a whole, about the origin of its first plane."""
+    planes, model = robot.ground.planes, robot.model
     if robot.mobility != "floating" or not planes:
         raise ValueError("a slope needs a floating base, which starts upright on it, and a plane for a floor")
+    if others := robot.ground.fields + robot.ground.boxes:
+        raise ValueError(
+            f"a slope turns planes, and {', '.join(others)} would stay behind; vary no slope of this ground"
+        )
+    pivot = robot_ground.geom_pose(model, model.geom(planes[0]).id)[0]
+    frames = {plane: robot_ground.frame_of(robot.spec, model, plane) for plane in planes}
+    robot.ground = dataclasses.replace(robot.ground, level=None)
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
         turn = np.array([math.cos(value / 2), 0.0, -math.sin(value / 2), 0.0])
-        for plane in planes:
-            quat = np.zeros(4)
-            mujoco.mju_mulQuat(quat, turn, spec.geom(plane).quat)
-            spec.geom(plane).quat = quat
+        for plane, frame in frames.items():
+            place, quat = robot_ground.geom_pose(model, model.geom(plane).id)
+            place, quat = robot_ground.compose(pivot, turn, place - pivot, quat)
+            geom = spec.geom(plane)
+            geom.pos, geom.quat = robot_ground.compose(*robot_ground.inverse(*frame), place, quat)
+            geom.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
 
     return Site(0.0, write, ("slope",))
 
@@ -367,9 +420,9 @@ QUANTITIES: dict[str, Quantity] = {
     "link_length": Quantity("body", "1", _link_length, 0.0, positive=True, operations=("scale",)),
     "size": Quantity("geom", "m", _size, 0.0, positive=True),
     "radius": Quantity("geom", "m", _radius, 0.0, positive=True),
-    "friction": Quantity("geom", "1", _friction(0), 0.0),
-    "torsional_friction": Quantity("geom", "m", _friction(1), 0.0),
-    "rolling_friction": Quantity("geom", "m", _friction(2), 0.0),
+    "friction": Quantity("geom", "1", _friction("friction"), 0.0),
+    "torsional_friction": Quantity("geom", "m", _friction("torsional_friction"), 0.0),
+    "rolling_friction": Quantity("geom", "m", _friction("rolling_friction"), 0.0),
     "damping": Quantity("joint", "N m s/rad", _joint("damping"), 0.0),
     "stiffness": Quantity("joint", "N m/rad", _joint("stiffness"), 0.0),
     "armature": Quantity("joint", "kg m^2", _joint("armature", scalar=True), 0.0),

@@ -9,8 +9,8 @@ import mujoco
 import numpy as np
 
 from metarl.envs.family import Array
+from metarl.envs.robot_description import Robot
 from metarl.envs.robot_file import Episode
-from metarl.envs.robot_model import Robot
 from metarl.envs.robot_structure import Coupling, couplings, follow, held_joints
 
 HALVINGS = 10

@@ -10,8 +10,9 @@ import numpy as np
 
 from metarl.envs import measures
 from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, StateFunction
+from metarl.envs.robot_description import Robot
 from metarl.envs.robot_file import Termination, near
-from metarl.envs.robot_model import Robot
+from metarl.envs.robot_ground import Ground
 
 TRACKING = 0.25
 """(m/s)^2, (rad/s)^2: squared error at which a tracking term falls to 1/e."""
@@ -28,9 +29,13 @@ class Part:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Motion:
-    """How the base moves: from qpos and qvel if it floats, and otherwise from what MuJoCo derives of them."""
+    """How the base moves: from qpos and qvel if it floats, and otherwise from what MuJoCo derives of them.
+
+    The base's frame has x forwards and z up. What a command speaks of is its velocity along its heading and to its
+    left, on the level: that of a guided base along the world's x and y, as its guides are.
+    """
 
     body: int
     root: int
@@ -38,9 +43,18 @@ class Motion:
     qpos: int
     """Address of the free joint in qpos; -1: none."""
     qvel: int
+    ground: Ground
+    axes: Array | None
+    """[3, 3] from the base's frame to its body's; None: they are one."""
+    turns: bool
+    """Whether commands turn with the base."""
 
     def rotation(self, state: State) -> Array:
         """[S, 3, 3] from the base to the world."""
+        turn = self._body_rotation(state)
+        return turn if self.axes is None else turn @ self.axes
+
+    def _body_rotation(self, state: State) -> Array:
         if self.qpos < 0:
             return state.xmat[:, self.body].reshape(-1, 3, 3)
         w, x, y, z = state.qpos[:, self.qpos + 3 : self.qpos + 7].T
@@ -53,8 +67,9 @@ class Motion:
         ).transpose(2, 0, 1)
 
     def height(self, state: State) -> Array:
-        """[S] m."""
-        return state.xpos[:, self.body, 2] if self.qpos < 0 else state.qpos[:, self.qpos + 2]
+        """[S] m over the ground, along its normal."""
+        place = state.xpos[:, self.body] if self.qpos < 0 else state.qpos[:, self.qpos : self.qpos + 3]
+        return self.ground.height(state, place)
 
     def up(self, state: State) -> Array:
         """[S, 3] the world's vertical, seen from the base."""
@@ -67,6 +82,15 @@ class Motion:
         arm = state.xpos[:, self.body] - state.subtree_com[:, self.root]
         return state.cvel[:, self.body, 3:] + np.cross(state.cvel[:, self.body, :3], arm)
 
+    def course(self, state: State) -> Array:
+        """[S, 2] m/s on the level: forwards and to the left by the base's heading, along x and y for a guided base."""
+        velocity = self.world_velocity(state)[:, :2]
+        if not self.turns:
+            return velocity
+        forward = self.rotation(state)[:, :2, 0]
+        c, s = (forward / np.maximum(np.linalg.norm(forward, axis=1), 1e-9)[:, None]).T
+        return np.stack([c * velocity[:, 0] + s * velocity[:, 1], c * velocity[:, 1] - s * velocity[:, 0]], axis=1)
+
     def velocity(self, state: State) -> Array:
         """[S, 3] m/s, in the base's frame."""
         return np.einsum("sij,si->sj", self.rotation(state), self.world_velocity(state))
@@ -74,18 +98,19 @@ class Motion:
     def angular_velocity(self, state: State) -> Array:
         """[S, 3] rad/s, in the base's frame."""
         if self.qpos >= 0:
-            return state.qvel[:, self.qvel + 3 : self.qvel + 6]
+            local = state.qvel[:, self.qvel + 3 : self.qvel + 6]
+            return local if self.axes is None else local @ self.axes
         return np.einsum("sij,si->sj", self.rotation(state), state.cvel[:, self.body, :3])
 
 
 def motion(robot: Robot) -> Motion:
     """Of the robot's base."""
     model, root = robot.model, robot.model.body(robot.bodies[0]).id
-    body = model.body(robot.base).id
-    if robot.mobility != "floating" or body != root:
-        return Motion(body, root, -1, -1)
-    joint = model.body_jntadr[root]
-    return Motion(body, root, int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint]))
+    body, floats = model.body(robot.base).id, robot.mobility == "floating"
+    axes = None if np.array_equal(robot.axes, np.eye(3)) else robot.axes
+    joint, free = model.body_jntadr[root], floats and body == root
+    qpos, qvel = (int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint])) if free else (-1, -1)
+    return Motion(body, root, qpos, qvel, robot.ground, axes, turns=floats)
 
 
 def parts(robot: Robot, commands: Mapping[str, str]) -> dict[str, Part]:
@@ -123,7 +148,9 @@ def parts(robot: Robot, commands: Mapping[str, str]) -> dict[str, Part]:
         )
     if robot.feet:
         feet = [model.body(name).id for name in robot.feet]
-        result["foot_heights"] = Part(lambda s: s.xipos[:, feet, 2], tuple(f"{n} height [m]" for n in robot.feet))
+        result["foot_heights"] = Part(
+            lambda s: robot.ground.height(s, s.xipos[:, feet]), tuple(f"{n} height [m]" for n in robot.feet)
+        )
     if commands:
         units = {"command_yaw": "rad/s"}
         result["command"] = Part(
@@ -166,14 +193,14 @@ def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, s
         return state.task[commands[kind]] if kind in commands else 0.0
 
     def velocity_gap(state: State) -> Array:
-        velocity = base.world_velocity(state)
-        return (velocity[:, 0] - command(state, "command_x")) ** 2 + (velocity[:, 1] - command(state, "command_y")) ** 2
+        course = base.course(state)
+        return (course[:, 0] - command(state, "command_x")) ** 2 + (course[:, 1] - command(state, "command_y")) ** 2
 
     def yaw_gap(state: State) -> Array:
         return (base.angular_velocity(state)[:, 2] - command(state, "command_yaw")) ** 2
 
     mobile: dict[str, tuple[Callable[[State], Array], int]] = {
-        "forward_velocity": (lambda s: base.world_velocity(s)[:, 0].copy(), 1),
+        "forward_velocity": (lambda s: base.course(s)[:, 0].copy(), 1),
         "height": (lambda s: base.height(s).copy(), 1),
         "upright": (lambda s: base.up(s)[:, 2].copy(), 1),
         "track_velocity": (lambda s: np.exp(-velocity_gap(s) / TRACKING), 1),
@@ -213,14 +240,11 @@ def judged(robot: Robot, commands: Mapping[str, str], fallen: StateFunction | No
     if robot.mobility == "fixed":
         return {"measures": {"energy": Measure(measures.work, "J", "sum")}}
 
-    def velocity(state: State) -> Array:
-        return base.world_velocity(state)[:, :2]
-
     def asked(state: State, kind: str) -> Array | float:
         return state.task[commands[kind]] if kind in commands else 0.0
 
     def velocity_error(state: State) -> Array:
-        v = velocity(state)
+        v = base.course(state)
         return np.hypot(v[:, 0] - asked(state, "command_x"), v[:, 1] - asked(state, "command_y"))
 
     def yaw_rate_error(state: State) -> Array:
@@ -232,14 +256,14 @@ def judged(robot: Robot, commands: Mapping[str, str], fallen: StateFunction | No
         found["velocity_error"] = Measure(velocity_error, "m/s", "mean")
         success.append(Criterion("velocity_error", high=VELOCITY_TOLERANCE))
     else:
-        found |= measures.progress(lambda state: velocity(state)[:, 0])
+        found |= measures.progress(lambda state: base.course(state)[:, 0])
     if "command_yaw" in commands:
         found["yaw_rate_error"] = Measure(yaw_rate_error, "rad/s", "mean")
     if fallen is not None:
         found |= measures.falls(fallen)
         success.append(Criterion("falls", high=0))
     return {
-        "measures": found | measures.energy(measures.path_of(velocity), root),
+        "measures": found | measures.energy(measures.path_of(lambda state: base.world_velocity(state)[:, :2]), root),
         "success": tuple(success),
     }
 

@@ -276,6 +276,15 @@ def height_at(grounds: Array, index: Array, x: Array, y: Array, field: Field) ->
     rows, columns = field.shape
     u = (x + field.behind) * ((columns - 1) / (field.ahead + field.behind))
     v = (y + field.half_width) * ((rows - 1) / (2 * field.half_width))
+    return interpolate(grounds, index, u, v, (rows, columns))
+
+
+def interpolate(grounds: Array, index: Array | int, u: Array, v: Array, shape: tuple[int, int]) -> Array:
+    """Height on MuJoCo's triangles at column u and row v, fractions of cells included; [...] as u and v.
+
+    grounds: [M, rows * columns]. index: which of them. shape: (rows, columns).
+    """
+    rows, columns = shape
     column = np.clip(u.astype(np.int64), 0, columns - 2)
     row = np.clip(v.astype(np.int64), 0, rows - 2)
     u, v = u - column, v - row

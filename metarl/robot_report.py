@@ -9,7 +9,7 @@ from rich.console import Console
 from metarl.catalogue import parameter_rows, splits, table
 from metarl.envs.family import TaskFamily
 from metarl.envs.robot import check_robot
-from metarl.envs.robot_model import Robot
+from metarl.envs.robot_description import Robot
 
 STARTER = """\
 Nothing speaks against it. Declare what it is to do and what varies, for instance

@@ -16,7 +16,7 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import State, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robot import check_robot, copy_robot
-from metarl.envs.robot_model import Robot
+from metarl.envs.robot_description import Robot
 from metarl.envs.robot_quantities import QUANTITIES
 from metarl.envs.settings import RobotSettings
 
@@ -288,8 +288,6 @@ class TestQuantities:
             ("kd", "l", lambda m: -m.actuator("l").biasprm[2], 1.0),
             ("force_limit", "l", lambda m: m.actuator("l").forcerange[1], 9.0),
             ("gear", "r", lambda m: m.actuator("r").gear[0], 5.0),
-            ("torsional_friction", "l_foot", lambda m: m.geom("l_foot").friction[1], 0.01),
-            ("rolling_friction", "l_foot", lambda m: m.geom("l_foot").friction[2], 0.001),
             ("gravity", None, lambda m: -m.opt.gravity[2], 9.81),
             ("inertia_y", "hull", lambda m: m.body("hull").inertia[1], 3 / 12 * 2 * 0.2**2),
         ],
@@ -339,7 +337,7 @@ class TestQuantities:
             assert model.body("hull").ipos[2] == pytest.approx(0.01)
 
     def test_every_quantity_is_tested_or_named_here(self):
-        source = Path(__file__).read_text()
+        source = "".join(p.read_text() for p in Path(__file__).parent.glob("test_robot*.py"))
         others = {"inertia_z", "com_y", "command_y", "command_yaw"}  # as their siblings, or by an f-string
         assert [q for q in QUANTITIES if q not in others and f'"{q}"' not in source.replace(str(others), "")] == []
 
@@ -454,8 +452,8 @@ ENTRY_MISTAKES = {
     "negative mass by add": ({"operation": "add", "range": [-4, 2]}, "'m' must be greater than -3 .kg., got -4"),
     "negative mass ood": ({"operation": "add", "splits": {"ood": [-4, -3.5]}}, "'m' must be greater than -3"),
     "negative friction": (
-        {"quantity": "friction", "target": "l_foot", "operation": "add", "range": [-1, 1]},
-        "m = -1 gives l_foot the friction -0.3 1; it must be at least 0",
+        {"quantity": "friction", "target": "l_foot", "operation": "add", "range": [-2, 1]},
+        "m = -2 gives l_foot on floor the friction -1 1; it must be at least 0",
     ),
     "triangle": (
         {"quantity": "inertia_x", "operation": "scale", "range": [0.5, 9]},
