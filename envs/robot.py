@@ -103,8 +103,8 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
         )
         _check_start(family, robot)
         for p in family.parameters:
-            for value in _extremes(p):
-                _check_value(family, robot, start, p, value)
+            if p.law.edit is not None:
+                _require_effect(family, p, [_check_value(family, robot, start, p, value) for value in _extremes(p)])
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     return family
@@ -181,10 +181,21 @@ def _check_start(family: TaskFamily, robot: Robot) -> None:
         )
 
 
-def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, value: float) -> None:
-    """ValueError if a parameter's value makes a robot that cannot be, or that starts inside something."""
-    if p.law.edit is None:
-        return
+def _require_effect(family: TaskFamily, p: Parameter, models: list[mujoco.MjModel]) -> None:
+    """ValueError if none of a parameter's values changes anything in the neutral model."""
+    neutral = _bytes(family.compile(family.neutral()))
+    if all(_bytes(model) == neutral for model in models):
+        raise ValueError(f"{p.name} ({p.law.description}) changes nothing in this robot; leave it out")
+
+
+def _bytes(model: mujoco.MjModel) -> bytes:
+    buffer = np.empty(mujoco.mj_sizeModel(model), dtype=np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    return buffer.tobytes()
+
+
+def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, value: float) -> mujoco.MjModel:
+    """The neutral robot's model with the value; ValueError if it cannot be, or starts inside something."""
     try:
         model = family.compile(family.task({p.name: value}))
     except ValueError as error:
@@ -207,3 +218,4 @@ def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, v
                 f"{p.name} = {value:g} ({p.law.description}): joint {joint!r} starts at {position:.3g}, outside of its "
                 f"range [{bounds[0]:.3g}, {bounds[1]:.3g}]"
             )
+    return model

@@ -42,6 +42,8 @@ class Quantity:
     operations: tuple[str, ...] = ("set", "scale", "add")
     explicit: bool = False
     """Its body's inertia is given, not inferred from geoms."""
+    inertial: bool = False
+    """It acts on bodies that move alone."""
 
 
 def parameters(robot: Robot, entries: tuple[Entry, ...]) -> tuple[Parameter, ...]:
@@ -88,6 +90,8 @@ def _parameter(robot: Robot, entry: Entry, taken: dict[str, str]) -> Parameter:
             f"it takes {', '.join(quantity.operations)}"
         )
     targets = _targets(robot, entry, quantity.kind)
+    if quantity.inertial:
+        _require_moving(robot, entry, targets)
     sites: dict[str, Site] = {}
     for target in targets:
         found = quantity.find(robot, target, entry)
@@ -128,6 +132,18 @@ def _targets(robot: Robot, entry: Entry, kind: Kind) -> list[str]:
     if entry.target is None:
         raise ValueError(f"target is missing; {entry.quantity} needs a regular expression over {kind} names")
     return matching(entry.target, names, f"target: {kind} names")
+
+
+def _require_moving(robot: Robot, entry: Entry, targets: list[str]) -> None:
+    """ValueError if inertia is varied where nothing feels it: in bodies that are fixed to the world, all of them."""
+    model = robot.model
+    geoms = QUANTITIES[entry.quantity].kind == "geom"
+    bodies = [int(model.geom(t).bodyid[0]) if geoms else model.body(t).id for t in targets]
+    if not any(model.body_weldid[b] for b in bodies):
+        fixed = ", ".join(dict.fromkeys(model.body(b).name for b in bodies))
+        raise ValueError(
+            f"{fixed} is fixed to the world: {entry.quantity} acts on nothing there; name a body that moves"
+        )
 
 
 def _no_target(entry: Entry) -> None:
@@ -406,15 +422,15 @@ def _slope(robot: Robot, _: str, entry: Entry) -> Site:
 
 
 QUANTITIES: dict[str, Quantity] = {
-    "mass": Quantity("body", "kg", _mass, 0.0, positive=True),
-    "density": Quantity("geom", "kg/m^3", _density, 0.0, positive=True),
-    "payload": Quantity("body", "kg", _payload, 0.0, operations=("set",)),
+    "mass": Quantity("body", "kg", _mass, 0.0, positive=True, inertial=True),
+    "density": Quantity("geom", "kg/m^3", _density, 0.0, positive=True, inertial=True),
+    "payload": Quantity("body", "kg", _payload, 0.0, operations=("set",), inertial=True),
     **{
-        f"inertia_{a}": Quantity("body", "kg m^2", _inertia(i), 0.0, positive=True, explicit=True)
+        f"inertia_{a}": Quantity("body", "kg m^2", _inertia(i), 0.0, positive=True, explicit=True, inertial=True)
         for i, a in enumerate("xyz")
     },
     **{
-        f"com_{a}": Quantity("body", "m", _com(i), operations=("set", "add"), explicit=True)
+        f"com_{a}": Quantity("body", "m", _com(i), operations=("set", "add"), explicit=True, inertial=True)
         for i, a in enumerate("xyz")
     },
     "link_length": Quantity("body", "1", _link_length, 0.0, positive=True, operations=("scale",)),

@@ -15,7 +15,7 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robot import check_robot
 from metarl.envs.robot_contacts import contacts_of
-from metarl.envs.robot_model import Robot
+from metarl.envs.robot_description import Robot
 from metarl.envs.settings import RobotSettings
 
 ROBOT = """<mujoco model="sled">
@@ -127,7 +127,7 @@ def entry(
 
 def write(folder: Path, text: str, *entries: dict, **keys: object) -> tuple[str, str]:
     (folder / "sled.xml").write_text(text)
-    mass = entry("mass", "scale", [0.9, 1.1])
+    mass = entry("mass", "scale", [0.9, 1.1], "arm")
     declared = {"reward": {"alive": 1}, "distribution": list(entries) or [mass], **keys}
     (folder / "sled.yaml").write_text(yaml.safe_dump(declared))
     return str(folder / "sled.xml"), str(folder / "sled.yaml")

@@ -11,7 +11,7 @@ import yaml
 from metarl.envs.robot import check_robot
 from metarl.envs.robot_file import Episode
 from metarl.envs.robot_start import start_near
-from tests.envs.own_robots import STILL, declared, family_of, played, written
+from tests.envs.own_robots import STILL, declared, entry, family_of, played, written
 
 ARM = """<body name="{0}_base" pos="0 {1} .5"><geom name="{0}_foot" size=".05" contype="0" conaffinity="0"/>
   <body name="{0}_upper"><joint name="{0}_shoulder" axis="0 1 0" range="-2 2" damping=".5"/>
@@ -316,3 +316,32 @@ class TestLegs:
         # A quarter of the weight above the knees acts at each foot, .1 sin(.5) m from where it stands.
         weight = 9.81 * (6 + 4 * 1.0) / 4
         assert 0.2 * weight * np.sin(0.5) / 0.1 / 3 < kp < 3 * 0.2 * weight * np.sin(0.5) / 0.1
+
+
+@pytest.mark.parametrize(
+    ("quantity", "target", "operation", "message"),
+    [
+        ("mass", "left_base", "scale", "left_base is fixed to the world: mass acts on nothing there"),
+        ("payload", "left_base", "set", "left_base is fixed to the world: payload acts on nothing there"),
+        ("com_x", "left_base", "add", "left_base is fixed to the world: com_x acts on nothing there"),
+        ("density", "left_foot", "scale", "left_foot|left_base is fixed to the world"),
+        (
+            "link_length",
+            "ball",
+            "scale",
+            r"p \(scale link_length of ball\) changes nothing in this robot; leave it out",
+        ),
+    ],
+)
+def test_a_parameter_without_effect_is_refused_by_name(quantity, target, operation, message, tmp_path):
+    ball = '<body name="ball" pos="0 0 .25"><geom name="ball" size=".02"/></body>'
+    text = scene(LEFT.replace("</body></body>", f"{ball}</body></body>"), actuators=SERVO.format("left"))
+    with pytest.raises(ValueError, match=message):
+        family_of(tmp_path, written(tmp_path, text), entry(quantity, target, operation, [0.5, 0.9]))
+
+
+def test_a_target_may_match_what_is_fixed_besides_what_moves(tmp_path):
+    model = written(tmp_path, scene(LEFT, actuators=SERVO.format("left")))
+    family = family_of(tmp_path, model, entry("mass", "left_.*", "scale", [0.5, 2]))
+    heavy, neutral = family.compile(family.task({"p": 2.0})), family.compile(family.neutral())
+    assert heavy.body("left_upper").mass[0] == pytest.approx(2 * neutral.body("left_upper").mass[0])
