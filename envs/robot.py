@@ -101,7 +101,7 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
             visual=robot.visual.copy,
             settings=settings,
         )
-        _check_start(family, robot)
+        _check_start(family, robot, robot.model, robot.home)
         for p in family.parameters:
             if p.law.edit is not None:
                 _require_effect(family, p, [_check_value(family, robot, start, p, value) for value in _extremes(p)])
@@ -163,21 +163,21 @@ def _extremes(p: Parameter) -> list[float]:
     return sorted({v for d in (p.distribution, p.held_out, p.ood) if d is not None for v in ends(d)})
 
 
-def _check_start(family: TaskFamily, robot: Robot) -> None:
+def _check_start(family: TaskFamily, robot: Robot, model: mujoco.MjModel, qpos: Array, where: str = "") -> None:
     """ValueError if an episode would end as it begins."""
     if family.terminate is None:
         return
-    data = mujoco.MjData(robot.model)
-    data.qpos = robot.home
-    mujoco.mj_forward(robot.model, data)
+    data = mujoco.MjData(model)
+    data.qpos = qpos
+    mujoco.mj_forward(model, data)
     state = State(lambda name: np.array(getattr(data, name))[None])
-    state.take([robot.model])
+    state.take([model])
     state.task_index = np.zeros(1, dtype=np.int64)
     if family.terminate(state)[0]:
         base = motion(robot)
         raise ValueError(
-            f"termination ends every episode at the home pose: the base is at {base.height(state)[0]:.3g} m, tilted by "
-            f"{np.arccos(np.clip(base.up(state)[0, 2], -1, 1)):.3g} rad; widen the bounds"
+            f"{where}termination ends every episode at the home pose: the base is at {base.height(state)[0]:.3g} m, "
+            f"tilted by {np.arccos(np.clip(base.up(state)[0, 2], -1, 1)):.3g} rad; widen the bounds"
         )
 
 
@@ -211,6 +211,7 @@ def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, v
             f"{p.name} = {value:g} ({p.law.description}): {b!r} starts {depth:.3g} m inside {a!r}; narrow the range, "
             "or raise the home pose by robot: {height: METRES}"
         )
+    _check_start(family, robot, model, qpos, f"{p.name} = {value:g} ({p.law.description}): ")
     for joint in robot.joints:
         position, bounds = qpos[model.joint(joint).qposadr[0]], model.joint(joint).range
         if model.joint(joint).limited[0] and not bounds[0] - 1e-6 <= position <= bounds[1] + 1e-6:

@@ -46,9 +46,10 @@ def find_floor(robot: Robot, hints: Hints) -> None:
         names = ", ".join(model.geom(i).name for i in np.flatnonzero(touched))
         robot.note("floor", names or ("none, the base is fixed" if robot.mobility == "fixed" else "none"), "model")
     robot.ground = find_ground(model, robot.bodies)
-    if touched.any() and not robot.ground.names:
-        robot.note("heights", "over z = 0: the floor is no plane, heightfield or box", "inferred")
-    if robot.mobility != "floating" or not falls or touched.any() or hints.floor is False:
+    around = [n for n in robot.ground.boxes if model.geom(n).type != mujoco.mjtGeom.mjGEOM_BOX]
+    if around and robot.mobility != "fixed":
+        robot.note("heights", f"over the boxes around {', '.join(around)}", "inferred")
+    if robot.mobility != "floating" or not falls or robot.ground.names or hints.floor is False:
         return
     ways = "or write robot: {floor: true} for a level floor at height 0, or {floor: false} if it is to fly or to swim"
     if not masks:
@@ -56,6 +57,11 @@ def find_floor(robot: Robot, hints: Hints) -> None:
             "no geom of the robot collides: all have contype 0 and conaffinity 0, and no <pair> names one with a "
             "ground, so it falls for ever; give its geoms contype 1 and conaffinity 1 in the model, or write robot: "
             "{floor: false} if it is to fly or to swim"
+        )
+    elif touched.any():
+        robot.questions.append(
+            f"{', '.join(model.geom(i).name for i in np.flatnonzero(touched))} can be touched but are walls, so the "
+            f"robot falls for ever; add a floor to the model, {ways}"
         )
     elif solid:
         robot.questions.append(

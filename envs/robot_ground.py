@@ -1,8 +1,8 @@
-"""The ground under anyone's robot, and heights over it along its normal: planes, heightfields and boxes of the scene.
+"""The ground under anyone's robot, and heights over it along its normal: planes, heightfields and solids of the scene.
 
-A plane and a box are measured from along their normal. A heightfield is measured from at the point below, along the
-normal of its mean slope over the robot's footprint: the ground's roughness does not turn what is up. Shapes that are
-none of these (meshes, cylinders) can be walked on, but heights do not know of them.
+A plane is measured from along its normal, and so is the upper face of a box, below the point. A solid of another shape
+(mesh, cylinder) counts as the box around it. A heightfield is measured from at the point below, along the normal of its
+mean slope over the robot's footprint: the ground's roughness does not turn what is up.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Ground:
     planes: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     boxes: tuple[str, ...] = ()
+    """And solids of other shapes."""
     level: float | None = 0.0
     """Height of the ground where it is the same everywhere and in all tasks, m; None where it is not."""
     footprint: float = 0.0
@@ -87,7 +88,8 @@ def find_ground(model: mujoco.MjModel, bodies: Collection[str]) -> Ground:
         return [int(i) for i in np.flatnonzero(on & (model.geom_type == kind))]
 
     planes = [i for i in of_type(mujoco.mjtGeom.mjGEOM_PLANE) if _normal(model, i)[2] > STEEPEST]
-    fields, boxes = of_type(mujoco.mjtGeom.mjGEOM_HFIELD), of_type(mujoco.mjtGeom.mjGEOM_BOX)
+    fields = of_type(mujoco.mjtGeom.mjGEOM_HFIELD)
+    boxes = [int(i) for i in np.flatnonzero(on & ~np.isin(model.geom_type, robot_contacts.GROUND))]
     names = [tuple(model.geom(i).name for i in chosen) for chosen in (planes, fields, boxes)]
     level = None
     if not fields and not boxes and all((_normal(model, i) == (0, 0, 1)).all() for i in planes):
@@ -156,7 +158,7 @@ def _reach(model: mujoco.MjModel, bodies: Collection[str]) -> float:
     return float(np.ptp([(centre - radius).min(axis=0), (centre + radius).max(axis=0)], axis=0).max()) / 2
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _shaper(ground: Ground) -> Callable[[Sequence[mujoco.MjModel]], Shapes]:
     """One function a ground, so that `State.once` keeps what it makes."""
 
@@ -177,8 +179,11 @@ def _plane(model: mujoco.MjModel, name: str) -> Array:
 
 def _box(model: mujoco.MjModel, name: str) -> Array:
     """By the face that looks up most."""
-    place, turn = geom_pose(model, model.geom(name).id)
-    axes, half = _matrix(turn).T, model.geom(name).size
+    geom = model.geom(name).id
+    place, turn = geom_pose(model, geom)
+    middle, half = np.split(model.geom_aabb[geom], 2)
+    axes = _matrix(turn).T
+    place = place + middle @ axes
     up = int(np.argmax(np.abs(axes[:, 2])))
     first, second = (i for i in range(3) if i != up)
     normal = axes[up] * np.sign(axes[up, 2])

@@ -199,6 +199,27 @@ def test_a_robot_without_ground_is_given_one_below_it():
     assert seen.geom_pos[planes[0], 2] == pytest.approx(-0.02) and not seen.geom_contype[planes[0]]
 
 
+def test_what_a_picture_adds_takes_nothing_of_default_classes():
+    wild = """<default>
+        <geom type="box" contype="1" group="5" euler="1 2 3" condim="6" margin=".1" mass="3" priority="2"/>
+        <light active="false" castshadow="false" ambient="1 1 1" attenuation="9 9 9" pos="1 2 3"/>
+        <material specular="1" reflectance="1" emission="1" shininess="0" rgba="1 0 0 .1"/></default>"""
+    models = []
+    for default in ("", wild):
+        spec = mujoco.MjSpec.from_string(
+            f"<mujoco>{default}<worldbody><body name='b' pos='0 0 1'><geom name='g' type='sphere' euler='0 0 0' "
+            "size='.1'/></body></worldbody></mujoco>"
+        )
+        models.append(rendering.furnish(spec, 64, 64))
+    ours, theirs = models
+    for prefix, kind in (("light_", "metarl_sun"), ("mat_", "metarl_ground"), ("geom_", None)):
+        row = 0 if kind is None else getattr(ours, {"light_": "light", "mat_": "mat"}[prefix])(kind).id
+        names = [n for n in dir(ours) if n.startswith(prefix) and isinstance(getattr(ours, n), np.ndarray)]
+        assert len(names) > 8
+        for name in names:
+            np.testing.assert_array_equal(getattr(ours, name)[row], getattr(theirs, name)[row], err_msg=name)
+
+
 def test_nothing_to_look_at_is_refused():
     with pytest.raises(ValueError, match="no body but the world"):
         rendering.root_body(mujoco.MjModel.from_xml_string("<mujoco/>"))

@@ -452,6 +452,7 @@ class TestFloor:
                 "no geom of the robot can touch ground",
             ),
             ({"tail": '<contact><exclude body1="world" body2="hull"/></contact>'}, "no geom .* can touch floor"),
+            ({"scene": PLANE.format('zaxis="1 0 0" pos="-9 0 0"')}, "ground can be touched but are walls"),
             ({"scene": PLANE.format(""), "head": '<option><flag contact="disable"/></option>'}, "can touch ground"),
         ],
     )

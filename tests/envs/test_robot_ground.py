@@ -143,6 +143,18 @@ GROUNDS: dict[str, tuple[dict[str, str], Callable[[float, float], float]]] = {
         lambda x, z: z,
     ),
     "a table": ({"scene": PLANE.format("") + TABLE}, lambda x, z: z - 0.2 * (0.5 <= x <= 1.5)),
+    "a disc": (
+        {"scene": '<geom name="disc" type="cylinder" size="9 .2" pos="0 0 .1"/>'},
+        lambda x, z: z - 0.3,
+    ),
+    "a mesh": (
+        {
+            "head": '<asset><mesh name="m" vertex="-3 -2 0 3 -2 0 -3 2 0 3 2 0 -3 -2 .1 3 -2 .1 -3 2 .1 3 2 .1"/>'
+            "</asset>",
+            "scene": '<geom name="ground" type="mesh" mesh="m" pos="0 0 -.4"/>',
+        },
+        lambda x, z: z + 0.3,
+    ),
     "a ramp": (
         {"scene": f'<geom name="ramp" type="box" size="30 1 .1" {tilt(0.2)}/>'},
         lambda x, z: along(0.2, x, z) - 0.1,
@@ -252,6 +264,12 @@ def test_a_slope_tilts_ground_that_is_given_in_any_way_by_its_angle(angle, tmp_p
             data.geom("ground").xmat[[2, 5, 8]], [-math.sin(angle), 0, math.cos(angle)], atol=1e-12
         )
         np.testing.assert_allclose(data.geom("ground").xpos, 0, atol=1e-12)
+
+
+def test_a_slope_on_which_every_episode_would_end_at_once_is_refused(tmp_path):
+    text, distribution = model(scene=PLANE.format("")), [*COMMANDS, SLOPE]
+    with pytest.raises(ValueError, match="hill = -0.3 .*: termination ends every episode .* tilted by 0.3 rad"):
+        family_of(tmp_path, text, distribution=distribution, termination={"tilt": 0.25})
 
 
 def test_a_slope_of_ground_that_it_cannot_turn_is_refused(tmp_path):
