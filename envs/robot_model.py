@@ -146,7 +146,7 @@ def _name_all(spec: mujoco.MjSpec) -> None:
     def name(element: mujoco.MjsElement, taken: set[str], wanted: str) -> None:
         if element.name:
             return
-        candidates = (wanted, *(f"{wanted}_{i}" for i in range(2, 10_000)))
+        candidates = (f"{wanted}_{i}" if i > 1 else wanted for i in range(1, 10_000))
         element.name = next(c for c in candidates if c not in taken)
         taken.add(element.name)
 
