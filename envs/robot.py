@@ -182,9 +182,10 @@ def _check_start(family: TaskFamily, robot: Robot, model: mujoco.MjModel, qpos: 
 
 
 def _require_effect(family: TaskFamily, p: Parameter, models: list[mujoco.MjModel]) -> None:
-    """ValueError if none of a parameter's values changes anything in the neutral model."""
+    """ValueError if none of a parameter's values changes anything in the neutral model. models: of `_extremes`."""
     neutral = _bytes(family.compile(family.neutral()))
-    if all(_bytes(model) == neutral for model in models):
+    changed = [model for value, model in zip(_extremes(p), models, strict=True) if value != p.neutral]
+    if changed and all(_bytes(model) == neutral for model in changed):
         raise ValueError(f"{p.name} ({p.law.description}) changes nothing in this robot; leave it out")
 
 

@@ -103,7 +103,7 @@ def robot_bodies(model: mujoco.MjModel) -> list[int]:
 
 def heaviest(model: mujoco.MjModel) -> int:
     """Of the robot's bodies."""
-    return max(robot_bodies(model), key=lambda b: model.body_mass[b])
+    return max(robot_bodies(model), key=lambda b: (model.body_weldid[b] != 0) * model.body_mass[b])
 
 
 def moments(model: mujoco.MjModel) -> Array:
