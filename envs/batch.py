@@ -219,11 +219,12 @@ class BatchedEnv:
         if self._changes:
             self._change()
         flat = actions.reshape(self.batch.nsim, family.action_size)
-        np.multiply(flat, family.action_scale, out=state.action)
-        np.clip(state.action, family.action_low, family.action_high, out=state.action)
+        state.action[:] = family.applied(flat)
         for name, before in state.previous.items():
             np.copyto(before, getattr(state, name))
-        family.actuate(state)
+        state.ctrl[:] = family.control.of(state.action)[:, : state.ctrl.shape[1]]
+        if family.actuate is not None:
+            family.actuate(state)
         all_active = was_active.all()
         self.batch.step(None if all_active else np.flatnonzero(was_active), nstep=family.frame_skip)
         state.steps += was_active

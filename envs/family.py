@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import mujoco
 import numpy as np
 
+from metarl.envs.control import Signals
 from metarl.envs.parameters import SPLITS, Parameter, Split
 
 Array = np.ndarray
@@ -119,11 +120,6 @@ class State:
 
 
 StateFunction = Callable[[State], Array]
-
-
-def drive_controls(state: State) -> None:
-    """The default law of actuation: the action is MuJoCo's control signal."""
-    state.ctrl[:] = state.action
 
 
 @dataclass(frozen=True)
@@ -234,14 +230,16 @@ class TaskFamily:
     """Control steps an episode."""
     frame_skip: int
     """Simulation steps a control step."""
+    control: Signals
+    """[act] control signals that the applied action becomes; a model with fewer motors takes the first of them."""
     action_scale: float = 1.0
     """Factor on the policy's action before it is clipped."""
     terminate: StateFunction | None = None
     """[S] bool, True where the episode ends for good; None: never."""
     truncate: StateFunction | None = None
     """[S] bool, True where the episode is cut short of its horizon, at the end of the ground for one; None: never."""
-    actuate: Callable[[State], None] = drive_controls
-    """Writes the action into the simulation, before each control step."""
+    actuate: Callable[[State], None] | None = None
+    """What an action does besides its control signals, which are written already, before each control step."""
     layout: tuple[str, ...] = ()
     """Parameters that decide the model's layout (how many bodies, joints, motors); tasks of one share a batch."""
     changes: Changes | None = None
@@ -280,6 +278,11 @@ class TaskFamily:
             raise ValueError(f"family {self.name!r}: frame_skip must be at least 1, got {self.frame_skip}")
         if not self.action_scale > 0:
             raise ValueError(f"family {self.name!r}: action_scale must be greater than 0, got {self.action_scale}")
+        if len(self.control.names) != self.action_size:
+            raise ValueError(
+                f"family {self.name!r}: {self.action_size} actions, but control signals of {len(self.control.names)} "
+                f"motors: {', '.join(self.control.names)}"
+            )
         for criterion in self.success:
             if criterion.measure not in self.measures:
                 raise ValueError(f"family {self.name!r}: success asks for {criterion.measure!r}, which is not measured")
@@ -296,6 +299,14 @@ class TaskFamily:
     @property
     def action_size(self) -> int:
         return len(self.action_low)
+
+    def applied(self, action: Array) -> Array:
+        """[..., act] what the env applies of a policy's action: scaled, then clipped."""
+        return np.clip(action * self.action_scale, self.action_low, self.action_high)
+
+    def command(self, action: Array) -> Array:
+        """[..., act] MuJoCo's control signals of a policy's action."""
+        return self.control.of(self.applied(action))
 
     @property
     def dt(self) -> float:
