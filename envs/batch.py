@@ -9,6 +9,7 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
+from metarl.envs import mujoco_log
 from metarl.envs.family import Array, State, Task, TaskFamily
 
 
@@ -198,7 +199,8 @@ class BatchedEnv:
                 self._state.qpos[sims], self._state.qvel[sims] = self.family.reset(model, rng, sims.size)
                 if self.family.noisy:
                     self._state.keys[sims] = rng.integers(2**64, size=sims.size, dtype=np.uint64)
-        self.batch.forward(ids)  # derived fields, and the solver's warm start as mj_forward leaves it
+        with mujoco_log.silent():
+            self.batch.forward(ids)  # derived fields, and the solver's warm start as mj_forward leaves it
         self._warnings = self._count_warnings()
         self._active[chosen] = True
         for name, before in self._state.previous.items():
@@ -226,7 +228,8 @@ class BatchedEnv:
         if family.actuate is not None:
             family.actuate(state)
         all_active = was_active.all()
-        self.batch.step(None if all_active else np.flatnonzero(was_active), nstep=family.frame_skip)
+        with mujoco_log.silent():  # of a simulation that is unstable; it is counted below
+            self.batch.step(None if all_active else np.flatnonzero(was_active), nstep=family.frame_skip)
         state.steps += was_active
         if family.update is not None:
             family.update(state)

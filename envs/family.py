@@ -6,7 +6,6 @@ import difflib
 import hashlib
 import json
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -451,6 +450,19 @@ def read_spec(path: str) -> mujoco.MjSpec:
     return spec
 
 
+def compile_neutral(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    """Compile a robot that no task has edited yet, and clear `settotalmass`, by which its masses are scaled here.
+
+    The compiler would scale every edited robot back to that mass, and MuJoCo warns of it at every compilation.
+    """
+    total, spec.compiler.settotalmass = spec.compiler.settotalmass, -1
+    model = spec.compile()
+    if total > 0:
+        mujoco.mj_setTotalmass(model, total)
+        mujoco.mj_setConst(model, mujoco.MjData(model))
+    return model
+
+
 def load_spec(path: str) -> mujoco.MjSpec:
     """An MJCF file as a specification whose masses and inertias are set body by body.
 
@@ -458,10 +470,7 @@ def load_spec(path: str) -> mujoco.MjSpec:
     inertias set by hand: the neutral values are compiled once, written into the bodies, and both are cleared.
     """
     spec = read_spec(path)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
-        neutral = spec.compile()
-    spec.compiler.settotalmass = -1
+    neutral = compile_neutral(spec)
     spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
     for body in spec.bodies[1:]:
         compiled = neutral.body(body.id)

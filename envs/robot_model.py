@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,7 +10,7 @@ from typing import Literal
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.family import Array, compile_neutral
 from metarl.envs.robot_file import Actuators, Control, Hints, near
 from metarl.envs.robot_source import read_model
 
@@ -252,9 +251,7 @@ def _add_actuators(spec: mujoco.MjSpec, root: mujoco.MjsBody, wanted: Actuators)
 
 def _compile(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
-            return spec.compile()
+        return compile_neutral(spec)
     except ValueError as error:
         raise ValueError(f"{what} does not compile: {' '.join(str(error).split())}") from error
 

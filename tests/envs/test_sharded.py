@@ -123,8 +123,7 @@ def test_a_trial_over_layouts_is_in_the_order_of_its_tasks(name: str):
         assert all(np.isfinite(v) for v in metrics.values())
 
 
-def test_layouts_are_regrouped_when_other_tasks_come_and_faults_stay_counted(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # for MUJOCO_LOG.TXT
+def test_layouts_are_regrouped_when_other_tasks_come_and_faults_stay_counted():
     env = ShardedEnv(CHAINS, 3, 1, threads=1)
     env.set_tasks([CHAINS.task({"links": links}) for links in (1, 2, 2)])
     shards = env.shards
