@@ -29,6 +29,7 @@ from benchmarks.robot_loop import measure_all
 from metarl.agents.registry import make_agent
 from metarl.agents.settings import MamlSettings
 from metarl.config import RunConfig, TrainingSettings
+from metarl.envs import mujoco_log
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
 from metarl.envs.settings import (
@@ -159,7 +160,7 @@ def on_other_robots() -> list[Figure]:
 
 def against_gymnasium(mode: str, run: Run, env: ShardedEnv) -> list[float]:
     """Our collection rate over that of Gymnasium's own HalfCheetah-v5 without a policy, timed in turn."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), mujoco_log.silent():  # of the mass that their model says
         warnings.simplefilter("ignore")
         envs = gymnasium.make_vec("HalfCheetah-v5", num_envs=GYMNASIUM_ENVS, vectorization_mode=mode)
     envs.reset(seed=0)
@@ -252,6 +253,17 @@ def memory() -> Figure:
     return Figure("peak memory of 40 x 20 x 200 HalfCheetah", float(out.stdout.split()[-1]), 2.0, "GB", at_most=True)
 
 
+def help_text() -> Figure:
+    """What `metarl --help` takes of a core, as a process of its own."""
+    taken = []
+    for _ in range(ROUNDS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "metarl", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return Figure("metarl --help, seconds of a core", median(taken), 0.5, "s", at_most=True, rounds=taken)
+
+
 def one_iteration() -> None:
     run, _ = make_run(HalfCheetahVelocitySettings(), MamlSettings(outer="trpo"))
     iterate(run, TrialSampler(run), Counters())
@@ -264,7 +276,7 @@ def main() -> None:
         one_iteration()
         return
     began = time.perf_counter()
-    figures = [*collection(), *iterations(), *on_other_robots(), *families(), *robot_loops(), memory()]
+    figures = [*collection(), *iterations(), *on_other_robots(), *families(), *robot_loops(), memory(), help_text()]
     for figure in figures:
         print(figure.line())
     print(f"took {time.perf_counter() - began:.0f} s; written to {RESULT}")

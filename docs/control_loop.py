@@ -6,19 +6,26 @@ import time
 import numpy as np
 import onnxruntime
 
+FORMAT = 2  # of the file, in which a command is MuJoCo's control signal
+
 
 class Policy:
-    """The policy; `about` has names, units, ranges and the control step dt, s."""
+    """The policy; `about` has names, units, ranges, the home pose and the control step dt, s."""
 
     def __init__(self, path):
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         self.about = json.loads(self.session.get_modelmeta().custom_metadata_map["metarl"])
+        if self.about["format"] != FORMAT:
+            raise ValueError(f"{path} has format {self.about['format']}, this loop reads {FORMAT}: export it anew")
         self.inputs = {i.name: np.zeros(i.shape, np.float32) for i in self.session.get_inputs()}
         self.inputs |= {name: np.array([start], np.float32) for name, start in self.about["states"].items()}
         self.outputs = [o.name for o in self.session.get_outputs()]
 
     def act(self, observation, reward=0.0, start=False, end=False):
-        """The command [act] of the motors; after an episode once more, with end=True, for a policy that remembers."""
+        """The command [act], MuJoCo's control signals: `data.ctrl[:] = command`. For a real motor see `targets`.
+
+        After an episode it is called once more, with end=True, for a policy that remembers.
+        """
         given = {"observation": observation, "previous_reward": reward, "episode_start": start, "episode_end": end}
         for name in given.keys() & self.inputs.keys():
             self.inputs[name][:] = given[name]
@@ -28,6 +35,10 @@ class Policy:
         self.inputs |= {name: result["next_" + name] for name in self.about["states"]}
         self.inputs |= {name: result["action"] for name in ["previous_action"] if name in self.inputs}
         return result["command"][0]
+
+    def targets(self, command):
+        """What a command asks of each joint, [act], in the units of `about["command"]`: an angle, a speed, a torque."""
+        return np.array(self.about["command"]["zero"]) + np.array(self.about["command"]["size"]) * command
 
 
 def episode(policy, robot):

@@ -12,6 +12,7 @@ import numpy as np
 
 from metarl.envs import measures
 from metarl.envs.added import plain
+from metarl.envs.control import read_signals
 from metarl.envs.family import (
     Array,
     Changes,
@@ -217,6 +218,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         action_high=np.full(8, 1.0),
         horizon=settings.horizon,
         frame_skip=FRAME_SKIP,
+        control=read_signals(base().compile(), "force"),
         action_scale=settings.action_scale,
         settings=settings,
         previous=("xpos",),

@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import ant
+from metarl.envs.control import read_signals
 from metarl.envs.family import Array, RewardTerm, State, TaskFamily
 from metarl.envs.locomotion import require_not_negative, survive
 from metarl.envs.morphology import lengthen, lowest, stand
@@ -108,11 +109,6 @@ def observe(state: State) -> Array:
     return np.concatenate([state.qpos[:, 2:], padding, state.qvel, padding, mask], axis=1)
 
 
-def actuate(state: State) -> None:
-    """The actions of the legs that are there are the motors' control signals."""
-    state.ctrl[:] = state.action[:, : state.ctrl.shape[1]]
-
-
 def control_cost(state: State) -> Array:
     """Squared norm of the control signals, [S]."""
     return np.einsum("sa,sa->s", state.ctrl, state.ctrl)
@@ -178,9 +174,9 @@ def ant_legs(settings: AntLegsSettings) -> TaskFamily:
         action_high=np.full(len(JOINTS), 1.0),
         horizon=settings.horizon,
         frame_skip=ant.FRAME_SKIP,
+        control=read_signals(base(MOST).compile(), "force"),
         action_scale=settings.action_scale,
         terminate=ant.fallen,
-        actuate=actuate,
         previous=("xpos",),
         decorate=look_down,
         settings=settings,

@@ -9,6 +9,7 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
+from metarl.envs import mujoco_log
 from metarl.envs.family import Array, State, Task, TaskFamily
 
 
@@ -200,7 +201,8 @@ class BatchedEnv:
                     getattr(self._state, name)[sims] = value
                 if self.family.noisy:
                     self._state.keys[sims] = rng.integers(2**64, size=sims.size, dtype=np.uint64)
-        self.batch.forward(ids)  # derived fields, and the solver's warm start as mj_forward leaves it
+        with mujoco_log.silent():
+            self.batch.forward(ids)  # derived fields, and the solver's warm start as mj_forward leaves it
         self._warnings = self._count_warnings()
         self._active[chosen] = True
         for name, before in self._state.previous.items():
@@ -221,13 +223,15 @@ class BatchedEnv:
         if self._changes:
             self._change()
         flat = actions.reshape(self.batch.nsim, family.action_size)
-        np.multiply(flat, family.action_scale, out=state.action)
-        np.clip(state.action, family.action_low, family.action_high, out=state.action)
+        state.action[:] = family.applied(flat)
         for name, before in state.previous.items():
             np.copyto(before, getattr(state, name))
-        family.actuate(state)
+        state.ctrl[:] = family.control.of(state.action)[:, : state.ctrl.shape[1]]
+        if family.actuate is not None:
+            family.actuate(state)
         all_active = was_active.all()
-        self.batch.step(None if all_active else np.flatnonzero(was_active), nstep=family.frame_skip)
+        with mujoco_log.silent():  # of a simulation that is unstable; it is counted below
+            self.batch.step(None if all_active else np.flatnonzero(was_active), nstep=family.frame_skip)
         state.steps += was_active
         if family.update is not None:
             family.update(state)

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import mujoco
 import numpy as np
 
+from metarl.envs.control import Signals
 from metarl.envs.parameters import SPLITS, Parameter, Split
 
 Array = np.ndarray
@@ -119,11 +120,6 @@ class State:
 
 
 StateFunction = Callable[[State], Array]
-
-
-def drive_controls(state: State) -> None:
-    """The default law of actuation: the action is MuJoCo's control signal."""
-    state.ctrl[:] = state.action
 
 
 @dataclass(frozen=True)
@@ -234,6 +230,8 @@ class TaskFamily:
     """Control steps an episode."""
     frame_skip: int
     """Simulation steps a control step."""
+    control: Signals
+    """[act] control signals that the applied action becomes; a model with fewer motors takes the first of them."""
     action_scale: float = 1.0
     """Factor on the policy's action before it is clipped."""
     initial: Mapping[str, Array] = field(default_factory=dict)
@@ -242,8 +240,8 @@ class TaskFamily:
     """[S] bool, True where the episode ends for good; None: never."""
     truncate: StateFunction | None = None
     """[S] bool, True where the episode is cut short of its horizon, at the end of the ground for one; None: never."""
-    actuate: Callable[[State], None] = drive_controls
-    """Writes the action into the simulation, before each control step."""
+    actuate: Callable[[State], None] | None = None
+    """What an action does besides its control signals, which are written already, before each control step."""
     layout: tuple[str, ...] = ()
     """Parameters that decide the model's layout (how many bodies, joints, motors); tasks of one share a batch."""
     changes: Changes | None = None
@@ -282,6 +280,11 @@ class TaskFamily:
             raise ValueError(f"family {self.name!r}: frame_skip must be at least 1, got {self.frame_skip}")
         if not self.action_scale > 0:
             raise ValueError(f"family {self.name!r}: action_scale must be greater than 0, got {self.action_scale}")
+        if len(self.control.names) != self.action_size:
+            raise ValueError(
+                f"family {self.name!r}: {self.action_size} actions, but control signals of {len(self.control.names)} "
+                f"motors: {', '.join(self.control.names)}"
+            )
         for criterion in self.success:
             if criterion.measure not in self.measures:
                 raise ValueError(f"family {self.name!r}: success asks for {criterion.measure!r}, which is not measured")
@@ -298,6 +301,14 @@ class TaskFamily:
     @property
     def action_size(self) -> int:
         return len(self.action_low)
+
+    def applied(self, action: Array) -> Array:
+        """[..., act] what the env applies of a policy's action: scaled, then clipped."""
+        return np.clip(action * self.action_scale, self.action_low, self.action_high)
+
+    def command(self, action: Array) -> Array:
+        """[..., act] MuJoCo's control signals of a policy's action."""
+        return self.control.of(self.applied(action))
 
     @property
     def dt(self) -> float:
@@ -442,6 +453,24 @@ def read_spec(path: str) -> mujoco.MjSpec:
     return spec
 
 
+def compile_quietly(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    """The compiled specification, without MuJoCo's warning of a `settotalmass` that its author gave it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
+        return spec.compile()
+
+
+def compile_neutral(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    """Compile a robot that no task has edited yet, and clear `settotalmass`, by which its masses are scaled here.
+
+    The compiler would scale every edited robot back to that mass. It scales before it derives dampings from ratios, so
+    that scaling the compiled model is not the same.
+    """
+    model = compile_quietly(spec)
+    spec.compiler.settotalmass = -1
+    return model
+
+
 def load_spec(path: str) -> mujoco.MjSpec:
     """An MJCF file as a specification whose masses and inertias are set body by body.
 
@@ -449,10 +478,7 @@ def load_spec(path: str) -> mujoco.MjSpec:
     inertias set by hand: the neutral values are compiled once, written into the bodies, and both are cleared.
     """
     spec = read_spec(path)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
-        neutral = spec.compile()
-    spec.compiler.settotalmass = -1
+    neutral = compile_neutral(spec)
     spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
     for body in spec.bodies[1:]:
         compiled = neutral.body(body.id)

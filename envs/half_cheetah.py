@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures
+from metarl.envs.control import read_signals
 from metarl.envs.family import (
     Array,
     Changes,
@@ -159,6 +160,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         action_high=np.full(6, 1.0),
         horizon=settings.horizon,
         frame_skip=FRAME_SKIP,
+        control=read_signals(base().compile(), "force"),
         previous=("qpos",),
         action_scale=settings.action_scale,
         settings=settings,

@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures
+from metarl.envs.control import read_signals
 from metarl.envs.family import Array, Criterion, RewardTerm, State, TaskFamily, load_spec
 from metarl.envs.locomotion import (
     force_names,
@@ -173,6 +174,7 @@ def humanoid_direction(settings: HumanoidDirectionSettings) -> TaskFamily:
         action_high=np.full(len(JOINTS), TORQUE_LIMIT),
         horizon=settings.horizon,
         frame_skip=FRAME_SKIP,
+        control=read_signals(base().compile(), "force"),
         action_scale=settings.action_scale,
         terminate=fallen,
         previous=("subtree_com",),

@@ -6,14 +6,13 @@ A limb is the body that a joint moves: capsules between the joint and those of t
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, read_spec
+from metarl.envs.family import Array, compile_neutral, read_spec
 from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 
 
@@ -24,10 +23,7 @@ def geometric_spec(path: str) -> mujoco.MjSpec:
     densities: it would scale every edited robot back to its neutral mass.
     """
     spec = read_spec(path)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
-        neutral = spec.compile()
-    spec.compiler.settotalmass = -1
+    neutral = compile_neutral(spec)
     factor = neutral.body_subtreemass[0] / spec.compile().body_subtreemass[0]
     for geom in spec.geoms:
         compiled = neutral.geom(geom.id)

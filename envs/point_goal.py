@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 
+from metarl.envs.control import Signals
 from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform, outside
 from metarl.envs.settings import PointGoalSettings
@@ -14,6 +15,19 @@ from metarl.envs.settings import PointGoalSettings
 STEP = 0.1  # m, largest displacement on an axis in one step
 REACHED = 0.01  # m, distance on each axis at which the goal counts as reached
 DT = 0.1  # s, one simulation step a control step
+DISPLACEMENT = Signals(
+    names=("x", "y"),
+    joints=("x", "y"),
+    kinds=("displacement",) * 2,
+    units=("m",) * 2,
+    offset=np.zeros(2),
+    gain=np.ones(2),
+    zero=np.zeros(2),
+    size=np.ones(2),
+    ranges=np.tile((-np.inf, np.inf), (2, 1)),
+    home={"x": 0.0, "y": 0.0},
+)
+"""Of a step. The model has no motors: `displace` is what moves the point."""
 
 
 def base() -> mujoco.MjSpec:
@@ -98,6 +112,7 @@ def point_goal(settings: PointGoalSettings) -> TaskFamily:
         action_high=np.full(2, STEP),
         horizon=settings.horizon,
         frame_skip=1,
+        control=DISPLACEMENT,
         action_scale=settings.action_scale,
         terminate=reached,
         measures={

@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures, noise
+from metarl.envs.control import read_signals
 from metarl.envs.family import Array, Changes, Criterion, Measure, RewardTerm, State, TaskFamily
 from metarl.envs.on_terrain import FREE, on_terrain
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
@@ -208,12 +209,11 @@ def begin(state: State, ids: Array, low: Array, high: Array, drawn: bool) -> Non
 
 
 def actuate(state: State, push_every: int) -> None:
-    """The actions are joint targets; every push_every control steps (0: never) the trunk gets a push."""
+    """Remember the joint targets; every push_every control steps (0: never) the trunk gets a push."""
     memory = state.memory
     np.subtract(state.action, memory["action"], out=memory["action_change"])
     memory["action"][:] = state.action
     memory["joint_velocity"][:] = state.qvel[:, 6:]
-    state.ctrl[:] = state.action
     if push_every:
         due = np.flatnonzero((state.steps % push_every == 0) & (state.steps > 0))
         angle = 2 * np.pi * noise.uniform(state.keys[due], state.steps[due], PUSH_STREAM, 1)
@@ -496,6 +496,7 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
     if push_every < 1:
         raise ValueError(f"push_interval must be at least {DT:g} s, got {settings.push_interval:g}")
     command = np.array([getattr(settings, name) for name in COMMAND])
+    robot = build(GO1, TIMESTEP).compile()
     return TaskFamily(
         name="quadruped",
         description="quadruped (Go1) that follows velocity commands, whatever its load, motors and ground",
@@ -510,6 +511,7 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
         action_high=np.full(len(JOINTS), ACTION_LIMIT),
         horizon=settings.horizon,
         frame_skip=FRAME_SKIP,
+        control=read_signals(robot, "position from home", home=robot.key("home").qpos),
         action_scale=settings.action_scale,
         terminate=fallen,
         measures={

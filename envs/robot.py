@@ -9,6 +9,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from metarl.envs.control import read_signals
 from metarl.envs.family import Array, State, TaskFamily
 from metarl.envs.parameters import Choice, Distribution, Parameter
 from metarl.envs.robot_description import Robot, penetrations, tolerance
@@ -93,10 +94,10 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
             action_high=robot.high,
             horizon=said.episode.horizon if settings.horizon == -1 else settings.horizon,
             frame_skip=_frame_skip(robot, said),
+            control=read_signals(robot.model, robot.kinds, robot.offset, robot.gain, robot.home),
             action_scale=said.control.action_scale,
             terminate=fallen,
             **judged(robot, commands, fallen),
-            actuate=_actuate(robot),
             settle=compensation(robot.model),
             visual=robot.visual.copy,
             settings=settings,
@@ -121,16 +122,6 @@ def _frame_skip(robot: Robot, said: Declaration) -> int:
             f"write {max(1, skip) * timestep:g}"
         )
     return skip
-
-
-def _actuate(robot: Robot) -> Callable[[State], None]:
-    offset, gain = robot.offset, robot.gain
-
-    def actuate(state: State) -> None:
-        np.multiply(state.action, gain, out=state.ctrl)
-        np.add(state.ctrl, offset, out=state.ctrl)
-
-    return actuate
 
 
 def _start(robot: Robot, sloped: bool) -> Start:

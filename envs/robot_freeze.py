@@ -6,21 +6,19 @@ moves. Derived anew for each task, such values would change with whatever else t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import mujoco
 import numpy as np
 
+from metarl.envs.family import compile_quietly
 from metarl.envs.robot_contacts import GROUND
 
 
 def compile_model(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
     """The compiled specification; ValueError in one line, with `what` it is of."""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
-            return spec.compile()
+        return compile_quietly(spec)
     except ValueError as error:
         raise ValueError(f"{what} does not compile: {' '.join(str(error).split())}") from error
 
@@ -60,6 +58,7 @@ def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, dic
     compiler.settotalmass, compiler.boundmass, compiler.boundinertia, compiler.balanceinertia = -1, 0, 0, False
     compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
     for edited in (spec, visual):
+        edited.compiler.settotalmass = -1
         freeze_derived(edited, neutral)
     _require_same(compile_model(spec, what), neutral, what)
     return spec, masses

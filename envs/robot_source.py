@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +87,7 @@ def _call(model: str) -> tuple[str, dict[Path, bytes]]:
     if not isinstance(spec, mujoco.MjSpec):
         raise ValueError(f"{model} returned {type(spec).__name__}; it must return a mujoco.MjSpec")
     try:
-        spec.compile()
+        text = _written(spec)
     except ValueError as error:
         raise ValueError(f"the MjSpec that {model} returned does not compile: {_one_line(error)}") from error
     assets = {}
@@ -94,7 +95,15 @@ def _call(model: str) -> tuple[str, dict[Path, bytes]]:
         relative = Path(subfolder, file)
         source = Path(spec.modelfiledir, relative)
         assets[relative] = spec.assets[file] if file in spec.assets else source.read_bytes()
-    return spec.to_xml(), assets
+    return text, assets
+
+
+def _written(spec: mujoco.MjSpec) -> str:
+    """As MJCF, with a `settotalmass` that it has: MuJoCo warns of it, but who reads the text takes care of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
+        spec.compile()
+        return spec.to_xml()
 
 
 def _module(where: str) -> Any:

@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures
+from metarl.envs.control import read_signals
 from metarl.envs.family import Array, Criterion, RewardTerm, State, StateFunction, TaskFamily, load_spec
 from metarl.envs.locomotion import (
     control_cost,
@@ -167,6 +168,7 @@ def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **
         action_high=np.full(len(joints), 1.0),
         horizon=settings.horizon,
         frame_skip=FRAME_SKIP,
+        control=read_signals(rest["base"]().compile(), "force"),
         previous=("qpos",),
         terminate=terminate,
         measures={

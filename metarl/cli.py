@@ -52,9 +52,10 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl export RUN [--belief FILE]                   the policy as ONNX, for a robot without metarl
   metarl watch RUN [--belief FILE]                    the policy live in MuJoCo's viewer, parameters on sliders
   metarl render RUN [--task JSON] [--shot K]          film the policy before and after adaptation (MP4)
-  metarl render --family F [overrides]                film a task without a policy
+  metarl render --family F [overrides]                film a task without a policy (--robot MODEL: of your own robot)
   metarl families [NAME]                              task families: parameters, units, ranges, settings
   metarl families show NAME [overrides]               a picture of sampled robots and of the parameters' ranges (PNG)
+  metarl families show --robot MODEL --family FILE.yaml                                      the same of your own robot
   metarl sweep FILE.yaml [--workers N]                train variants: task distributions, hyperparameters; what helps
   metarl robot check MODEL [--family FILE.yaml]       what is inferred about your robot, and what is amiss
 
@@ -65,6 +66,7 @@ Overrides are dotted: --agent.inner-lr 0.05, --agent.inner_lr=0.05 and agent.inn
 FAMILIES_HELP = """usage: metarl families [NAME]
        metarl families --robot MODEL --family FILE.yaml
        metarl families show NAME [--output FILE.png] [--seed S] [--family.SETTING VALUE]
+       metarl families show --robot MODEL --family FILE.yaml [--output FILE.png] [--seed S]
 
 Task families: parameters, units, ranges, splits, settings. `show` renders a contact sheet: sampled robots of every
 split, and what their parameters range over; without --output it is NAME.png.
@@ -75,6 +77,7 @@ RENDER_OPTIONS: dict[str, Any] = {"task": str, "seed": int, "output": str, "seco
 RENDER_RUN_OPTIONS: dict[str, Any] = {"shot": int, "checkpoint": str, "device": Literal["auto", "cpu", "cuda"]}
 RENDER_FAMILY_OPTIONS: dict[str, Any] = {"actions": Literal["random", "zero"]}
 SHOW_OPTIONS = ("output", "seed")
+FAMILY_OPTIONS = ("robot", "family")
 
 SIGTERM_STATUS = 128 + signal.SIGTERM
 """Exit status of a run that a SIGTERM ended: the shell's for that signal, so that nobody takes it for finished."""
@@ -128,7 +131,9 @@ class RenderCommand:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Of RUN: torch device of the agent; not given: the run's."""
     family_name_: Annotated[str, tyro.conf.arg(name="family", metavar="NAME")] = ""
-    """The family, where no run is given."""
+    """The family, where no run is given. With --robot: the YAML file that declares it."""
+    robot: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
+    """Your own robot, where no run is given: MJCF, URDF, or file.py:function that returns an MjSpec."""
     actions: Literal["random", "zero"] = "random"
     """Of --family: what is done instead of a policy."""
     family: FamilySettings = dataclasses.field(default_factory=HalfCheetahVelocitySettings)
@@ -242,18 +247,18 @@ def parse_train(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
 def render(arguments: list[str], session: Session) -> int:
     """`metarl render`."""
     given = Arguments.split(arguments)
-    name = given.take(("family",)).get("family")
-    if given.help and not name and not given.positionals:
+    chosen = given.take(FAMILY_OPTIONS)
+    if given.help and not chosen and not given.positionals:
         Arguments([], {}, help=True).parse(RenderCommand(), {}, (), "metarl render")
-    if len(given.positionals) != (0 if name else 1):
-        got = f", got {' '.join([*given.positionals, *([f'--family {name}'] if name else [])])}"
+    if len(given.positionals) != (0 if chosen else 1):
+        got = f", got {' '.join([*given.positionals, *(f'{flag(name)} {value}' for name, value in chosen.items())])}"
         raise UsageError(
             "metarl render takes the folder of one run (metarl render runs/NAME) or --family NAME"
             f"{got if given.positionals else ''}"
         )
     for option in given.options.keys() & {"split"} if "task" in given.options else ():
         raise UsageError(f"--task already says what {flag(option)} says; give one of the two")
-    return _render_family(given, name) if name else _render_run(given, session)
+    return _render_family(given, chosen) if chosen else _render_run(given, session)
 
 
 def _render_run(given: Arguments, session: Session) -> int:
@@ -287,13 +292,13 @@ def _render_run(given: Arguments, session: Session) -> int:
     return 0
 
 
-def _render_family(given: Arguments, name: str) -> int:
-    config = RunConfig(family=settings_of("family", name)())
+def _render_family(given: Arguments, chosen: Mapping[str, str]) -> int:
+    config = RunConfig(family=_chosen_family(chosen))
     known = options(config)
     types = RENDER_OPTIONS | RENDER_FAMILY_OPTIONS | {"split": known["evaluation.split"]}
     types |= {k: t for k, t in known.items() if k.startswith("family.")}
-    command = RenderCommand(family_name_=name, family=config.family)
-    command = given.parse(command, types, ("family",), "metarl render")
+    command = RenderCommand(family_name_=config.family_name, family=config.family)
+    command = given.parse(command, types, FAMILY_OPTIONS, "metarl render")
     output = _file(command.output, ".mp4")
     _require_graphics()
 
@@ -331,7 +336,7 @@ def families(arguments: list[str], session: Session) -> int:
         return 0
     if given.positionals[:1] == ["show"]:
         return _show_family(given)
-    own = given.take(("robot", "family"))
+    own = given.take(FAMILY_OPTIONS)
     for name in given.options:
         raise UsageError(f"unknown option {flag(name)}; metarl families takes names only")
     names = given.positionals or ([] if own else list(FAMILY_SETTINGS))
@@ -345,15 +350,20 @@ def families(arguments: list[str], session: Session) -> int:
 
 
 def _show_family(given: Arguments) -> int:
-    names = given.positionals[1:]
-    if len(names) != 1:
-        got = f", got {' '.join(names)}" if names else ""
-        raise UsageError(f"metarl families show takes the name of one family{got}")
+    names, chosen = given.positionals[1:], given.take(FAMILY_OPTIONS)
+    if len(names) != (0 if chosen else 1):
+        got = f", got {' '.join([*names, *(f'{flag(name)} {value}' for name, value in chosen.items())])}"
+        raise UsageError(
+            f"metarl families show takes the name of one family{got if names else ''}; of your own robot it takes "
+            "--robot MODEL --family FILE.yaml"
+        )
     plain = given.take(SHOW_OPTIONS)
-    config = RunConfig(family=settings_of("family", names[0])())
+    config = RunConfig(family=_chosen_family(chosen or {"family": names[0]}))
     types = {name: kind for name, kind in options(config).items() if name.startswith("family.")}
-    command = given.parse(TrainCommand(family=config.family), types, SHOW_OPTIONS, "metarl families show")
-    output = _file(plain.get("output", ""), ".png") or Path(f"{names[0]}.png")
+    command = given.parse(
+        TrainCommand(family=config.family), types, (*SHOW_OPTIONS, *FAMILY_OPTIONS), "metarl families show"
+    )
+    output = _file(plain.get("output", ""), ".png") or Path(f"{config.family_name}.png")
     seed = coerce(plain.get("seed", 1), int, "--seed")
     if seed < 0:
         raise UsageError(f"--seed is {seed}; it must be at least 0")
@@ -422,10 +432,19 @@ def _starting_config(plain: Mapping[str, str]) -> RunConfig:
         return read_run_config(run_dir(plain["resume"], Path(plain.get("runs_dir", "runs"))))
     if "config" in plain:
         return load_config(Path(plain["config"]))
-    if "robot" in plain or plain.get("family", "").endswith((".yaml", ".yml")):
+    if _names_robot(plain):
         agent = {name: plain[name] for name in named if name == "agent"}
         return dataclasses.replace(preset(**agent, family="robot"), family=_own_robot(plain))
     return preset(**{name: plain[name] for name in named})
+
+
+def _chosen_family(plain: Mapping[str, str]) -> FamilySettings:
+    """The settings that --family names, with --robot those of one's own robot."""
+    return _own_robot(plain) if _names_robot(plain) else settings_of("family", plain["family"])()
+
+
+def _names_robot(plain: Mapping[str, str]) -> bool:
+    return "robot" in plain or plain.get("family", "").endswith((".yaml", ".yml"))
 
 
 def _own_robot(plain: Mapping[str, str]) -> RobotSettings:

@@ -24,13 +24,14 @@ def warnings_of(agents: Sequence[Compared], runs: Sequence[Run], checkpoint: str
     said: list[tuple[str, str]] = []
     for agent, run in zip(agents, runs, strict=True):
         trained, met = (
-            (f.action_scale, *f.action_low, *f.action_high, f.frame_skip) for f in (run.family, agent.result.family)
+            (f.action_scale, *f.action_low, *f.action_high, *f.control.offset, *f.control.gain, f.frame_skip)
+            for f in (run.family, agent.result.family)
         )
         if trained != met:
             text = (
-                "trained with another action scale, other bounds or another control step than judged with: what its "
-                "actions do has changed, and the comparison is unfair to it; train all agents with the same family.* "
-                "settings"
+                "trained with another action scale, other bounds, other control signals of an action or another "
+                "control step than judged with: what its actions do has changed, and the comparison is unfair to it; "
+                "train all agents with the same family.* settings"
             )
             said.append((agent.label, text))
     for agent in agents:

@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mujoco
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from metarl.agents.agent import Belief, Deployable
 from metarl.agents.moments import INPUT_CLIP
 from metarl.checkpoint import write
 from metarl.envs.batch import BatchedEnv
+from metarl.envs.control import Signals
 from metarl.envs.family import Array, TaskFamily
 from metarl.errors import RunError, UsageError, describe
 from metarl.provenance import VERSION, commit
@@ -27,7 +27,7 @@ from metarl.robot import OutOfRange
 from metarl.run import Run
 from metarl.trial import stream, streams
 
-FORMAT = 1
+FORMAT = 2
 """Of the metadata, raised whenever a loop that reads it would have to change."""
 KEY = "metarl"
 """Of the metadata in the file, JSON."""
@@ -53,19 +53,26 @@ class Export:
 
 
 class Commanded(nn.Module):
-    """A deployable policy that also returns the command: the action scaled and clipped, as the env applies it."""
+    """A deployable policy that also returns the command: MuJoCo's control signals, as the env writes them."""
+
+    low: Tensor
+    high: Tensor
+    offset: Tensor
+    gain: Tensor
 
     def __init__(self, policy: nn.Module, family: TaskFamily):
         super().__init__()
         self.policy, self.scale = policy, family.action_scale
-        self.register_buffer("low", torch.tensor(family.action_low, dtype=torch.float32))
-        self.register_buffer("high", torch.tensor(family.action_high, dtype=torch.float32))
+        control = {"low": family.action_low, "high": family.action_high}
+        control |= {"offset": family.control.offset, "gain": family.control.gain}
+        for name, values in control.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         returned = self.policy(*inputs)
         action, *states = (returned,) if isinstance(returned, Tensor) else returned
-        command = torch.minimum(torch.maximum(action * self.scale, self.low), self.high)  # pyright: ignore[reportArgumentType]
-        return action, command, *states
+        applied = torch.minimum(torch.maximum(action * self.scale, self.low), self.high)
+        return action, applied * self.gain + self.offset, *states
 
 
 def export_run(run: Run, path: Path, belief: Belief | None = None, source: str | None = None) -> Export:
@@ -156,7 +163,14 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
             "read_within": INPUT_CLIP if known else None,
             "told": told(run),
         },
-        "action": {"names": action_names(family), "scale": family.action_scale, **_bounds(family)},
+        "action": {
+            "names": list(family.control.names),
+            "scale": family.action_scale,
+            "low": family.action_low.tolist(),
+            "high": family.action_high.tolist(),
+        },
+        "command": describe_signals(family.control),
+        "home": dict(family.control.home),
         "versions": {
             "metarl": VERSION,
             "commit": commit(),
@@ -166,27 +180,26 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
             "observation": "as sensed, in these units; standardised inside by mean and std, where they are given, and "
             "held within read_within standard deviations; those of told are no sensor's, but the task's parameters, "
             "which you supply",
-            "action": "what the policy means; command = clip(action * scale, low, high) is MuJoCo's control signal of "
-            "each motor",
+            "action": "what the policy means, one for each motor, of the motor's name",
+            "command": "MuJoCo's control signal of each motor: offset + gain * clip(action * scale, low, high), within "
+            "ctrl_range where the model has one. What it asks of the motor's joint is zero + size * command, in the "
+            "unit given: of kind 'position from home' the command itself is no angle of the joint",
+            "home": "position of each hinge (rad) and slide (m) at the home pose",
             "states": "what the policy is given first; then what it returned as next_NAME. dt, s, is the control step",
         },
     }
 
 
-def action_names(family: TaskFamily) -> list[str]:
-    """The motors' names, or those of their joints; numbers where an action is no motor of the neutral robot."""
-    model = family.compile(family.neutral())
-    if model.nu != family.action_size:
-        return [f"action_{i}" for i in range(family.action_size)]
-    names = []
-    for i in range(model.nu):
-        joint = int(model.actuator_trnid[i, 0]) if model.actuator_trntype[i] == mujoco.mjtTrn.mjTRN_JOINT else -1
-        names.append(model.actuator(i).name or (model.joint(joint).name if joint >= 0 else "") or f"action_{i}")
-    return names
-
-
-def _bounds(family: TaskFamily) -> dict[str, list[float]]:
-    return {name: [float(x) for x in getattr(family, f"action_{name}")] for name in ("low", "high")}
+def describe_signals(control: Signals) -> dict[str, Any]:
+    """Control signals as plain types; null where there is no joint and no control range."""
+    return {
+        "names": list(control.names),
+        "joints": [joint or None for joint in control.joints],
+        "kinds": list(control.kinds),
+        "units": list(control.units),
+        **{name: getattr(control, name).tolist() for name in ("offset", "gain", "zero", "size")},
+        "ctrl_range": [pair if np.isfinite(pair).all() else None for pair in control.ranges.tolist()],
+    }
 
 
 class Session:

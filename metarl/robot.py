@@ -116,7 +116,7 @@ class RobotInterface:
         return self._next is _Next.END
 
     def act(self, observation: ArrayLike) -> Array:
-        """The action [act] float32 for an observation [obs], as the family's env takes it.
+        """The action [act] float32 for an observation [obs], as the family's env takes it; motors take `command` of it.
 
         ValueError names the channel of an observation that is no number; a channel beyond the range of training is
         warned of once. RuntimeError if another call is due.
@@ -135,8 +135,11 @@ class RobotInterface:
         return action
 
     def command(self, action: Array) -> Array:
-        """What the env applies of an action [act]: scaled, then clipped to the range of each motor's command."""
-        return np.clip(action * self.family.action_scale, self.family.action_low, self.family.action_high)
+        """What the motors are told for an action [act]: MuJoCo's control signals, as the env writes them.
+
+        `family.control` says what they ask of which joint, in which unit: zero + size x command.
+        """
+        return self.family.command(action)
 
     def observe(self, reward: float, terminated: bool, truncated: bool) -> None:
         """What the last action led to, as Gymnasium's `step` returns it."""

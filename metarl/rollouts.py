@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Episode:
     observations: Array
     """[T + 1, obs] float32."""
     actions: Array
-    """[T, act] float32, as the policy gave them, before they are scaled and clipped."""
+    """[T, act] float32, as the policy gave them, before they are scaled and clipped: no commands of motors."""
     rewards: Array
     """[T] float32."""
     terminated: bool
@@ -296,7 +296,7 @@ def _check_names(names: Array, source: str, expected: Sequence[str]) -> None:
 
 
 def adapt(run: Run, episodes: Sequence[Episode], adaptations: int, off_policy: bool = False) -> Adapted:
-    """The belief after at most so many shots; off_policy: whether a gradient is taken from anybody's actions.
+    """The belief after at most so many shots; off_policy: whether anybody's actions are taken as they are.
 
     UsageError for episodes that make no shots, and for actions that are not the policy's own where that matters.
     """
@@ -309,6 +309,8 @@ def adapt(run: Run, episodes: Sequence[Episode], adaptations: int, off_policy: b
     for k, shot in enumerate(used):
         rollout = assemble(shot, run.family)
         reading = agent.read(belief, rollout)
+        if not off_policy:
+            _check_commands(shot, reading, agent, belief, run.family)
         if agent.adapts_by == "policy gradient" and not off_policy:
             check_on_policy(shot, reading, run.family.action_size, k)
         belief = agent.adapt(reading.belief, rollout)
@@ -358,15 +360,13 @@ def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int,
     """UsageError unless a shot's actions can be the policy's own.
 
     Where they were logged, the actions' log-probabilities must be the policy's. The actions must not be clipped, and
-    with a = mu + sigma z, the sum of z^2 over a shot's n action elements has the chi-square distribution of n degrees
-    of freedom; it follows from log pi(a) + H = (d - |z|^2) / 2 for d dimensions.
+    vary as its noise does.
     """
-    ours, entropies = (x[:, 0].cpu().double().numpy() for x in (reading.log_probabilities, reading.entropies))
-    lengths = [len(episode.rewards) for episode in shot]
-    for i, (episode, length) in enumerate(zip(shot, lengths, strict=True)):
+    ours = reading.log_probabilities[:, 0].cpu().double().numpy()
+    for i, episode in enumerate(shot):
         if episode.log_probabilities is None:
             continue
-        difference = np.abs(episode.log_probabilities - ours[:length, i])
+        difference = np.abs(episode.log_probabilities - ours[: len(episode.rewards), i])
         worst = int(difference.argmax())
         if difference[worst] > LOG_PROBABILITY_TOLERANCE:
             raise _off_policy(
@@ -374,9 +374,7 @@ def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int,
                 f"policy after {number_of(k, 'adaptation')} it is {ours[worst, i]:.4g}"
             )
     _check_clipping(shot)
-    squares = [action_size - 2 * (ours[:length, i] + entropies[:length, i]) for i, length in enumerate(lengths)]
-    count = action_size * sum(map(len, squares))
-    total = max(float(sum(map(np.sum, squares))), 0.0)
+    total, count = _chi_square(shot, reading, action_size)
     if abs(deviations(total, count)) > MOST_DEVIATIONS:
         less = "less" if total < count else "more"
         raise _off_policy(
@@ -384,6 +382,40 @@ def check_on_policy(shot: Sequence[Episode], reading: Reading, action_size: int,
             f"after {number_of(k, 'adaptation')} than its noise does, (action - mean)^2 / std^2 is "
             f"{total / count:.3g} on average, not 1, over {count} numbers"
         )
+
+
+def _chi_square(shot: Sequence[Episode], reading: Reading, action_size: int) -> tuple[float, int]:
+    """(sum of z^2, count n) over a shot's action elements a = mu + sigma z: of n degrees of freedom if they are the
+    policy's own. It follows from log pi(a) + H = (d - |z|^2) / 2 for d dimensions.
+    """
+    ours, entropies = (x[:, 0].cpu().double().numpy() for x in (reading.log_probabilities, reading.entropies))
+    squares = [
+        action_size - 2 * (ours[:length, i] + entropies[:length, i])
+        for i, length in enumerate(len(episode.rewards) for episode in shot)
+    ]
+    return max(float(sum(map(np.sum, squares))), 0.0), action_size * sum(map(len, squares))
+
+
+def _check_commands(
+    shot: Sequence[Episode], reading: Reading, agent: Agent, belief: Belief, family: TaskFamily
+) -> None:
+    """UsageError if the actions are none of the policy's, but are if they were commands, or are cut as commands are."""
+    control, scale, size = family.control, family.action_scale, family.action_size
+    meant = [replace(e, actions=(e.actions - control.offset) / control.gain / scale) for e in shot]
+    actions = np.concatenate([episode.actions for episode in shot])
+    ends = [(bound / scale, control.of(bound)) for bound in (family.action_low, family.action_high)]
+    cut = any(((actions == c.astype(np.float32)).sum(axis=0)[~np.isclose(c, a)] > 2).any() for a, c in ends)
+    if cut or (
+        _deviates(shot, reading, size) and not _deviates(shot, agent.read(belief, assemble(meant, family)), size)
+    ):
+        raise UsageError(
+            f"{shot[0].source} and the episodes of its shot: the actions are commands, control signals of the motors; "
+            "log what act() returned, not what command() made of it, or insist by --off-policy"
+        )
+
+
+def _deviates(shot: Sequence[Episode], reading: Reading, action_size: int) -> bool:
+    return abs(deviations(*_chi_square(shot, reading, action_size))) > MOST_DEVIATIONS
 
 
 def _check_clipping(shot: Sequence[Episode]) -> None:

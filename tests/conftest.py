@@ -1,5 +1,14 @@
 import pytest
 
+from metarl.envs import mujoco_log
+
+
+@pytest.fixture(scope="session", autouse=True)
+def silence():
+    """Simulations of the tests' own may be unstable too: MuJoCo writes no MUJOCO_LOG.TXT into the repository."""
+    with mujoco_log.silent():
+        yield
+
 
 @pytest.fixture(scope="session")
 def graphics() -> None:

@@ -15,12 +15,7 @@ from metarl.envs.settings import HalfCheetahVelocitySettings, PointGoalSettings
 CHEETAH = make_family(HalfCheetahVelocitySettings())
 
 
-@pytest.fixture
-def in_tmp(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # MuJoCo writes MUJOCO_LOG.TXT where it stands when it warns
-
-
-def test_a_simulation_that_mujoco_flags_ends_alone_and_is_counted(in_tmp):
+def test_a_simulation_that_mujoco_flags_ends_alone_and_is_counted():
     env = BatchedEnv(CHEETAH, 2, 2, 2)
     env.reset([np.random.default_rng(i) for i in range(2)])
     env.step(np.zeros((2, 2, 6)))
@@ -36,7 +31,7 @@ def test_a_simulation_that_mujoco_flags_ends_alone_and_is_counted(in_tmp):
     assert env.num_faults == 1
 
 
-def test_an_action_that_is_nan_is_a_fault_of_its_env_alone(in_tmp):
+def test_an_action_that_is_nan_is_a_fault_of_its_env_alone():
     env = BatchedEnv(CHEETAH, 1, 2, 1)
     env.reset([np.random.default_rng(0)])
     action = np.zeros((1, 2, 6))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metarl.envs.batch import BatchedEnv
+from metarl.envs.control import read_signals
 from metarl.envs.family import Criterion, Measure, RewardTerm, TaskFamily
 from metarl.envs.measures import energy, falls, path_of, progress
 from metarl.envs.registry import make_family
@@ -92,6 +93,7 @@ def sled(horizon: int = 50, fall_at: float = np.inf) -> TaskFamily:
         action_high=np.full(1, 10.0),
         horizon=horizon,
         frame_skip=2,
+        control=read_signals(base().compile(), "force"),
         terminate=fallen,
         measures={
             **progress(velocity),

@@ -270,6 +270,7 @@ def test_a_push_adds_its_velocity_in_a_direction_of_its_own():
         act(env, np.zeros((1, 12)))
         np.testing.assert_array_equal(velocity[0], velocity[1])
     before = velocity.copy()
+    assert family.actuate is not None
     family.actuate(env._state)
     kick = velocity[0, :, :2] - before[0, :, :2]
     np.testing.assert_allclose(np.linalg.norm(kick, axis=1), 0.7)

@@ -11,6 +11,7 @@ import pytest
 
 from metarl.envs import terrain
 from metarl.envs.batch import BatchedEnv
+from metarl.envs.control import read_signals
 from metarl.envs.family import RewardTerm, TaskFamily
 from metarl.envs.on_terrain import EDGE, FREE, SCAN_X, SCAN_Y, on_terrain
 from metarl.envs.registry import make_family
@@ -325,6 +326,7 @@ def box_family(settings: TerrainSettings) -> TaskFamily:
         action_high=np.zeros(0),
         horizon=10,
         frame_skip=1,
+        control=read_signals(box_spec().compile(), "force"),
         terminate=lambda state: state.qpos[:, 2] < 0.51,
     )
     return on_terrain(robot, settings, field=SQUARE, root=FREE, lift=0.2)

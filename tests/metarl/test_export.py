@@ -121,8 +121,20 @@ def test_the_file_says_what_a_robots_program_must_know(tmp_path):
     names = dict(zip(about["observation"]["names"], about["observation"]["units"], strict=True))
     assert (names["root_pitch"], names["root_x_velocity"], len(names)) == ("rad", "m/s", 20)
     assert about["dt"] == pytest.approx(0.05) and about["horizon"] == 15
-    action = {"names": ["bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"], "scale": 1.0}
-    assert about["action"] == action | {"low": [-1.0] * 6, "high": [1.0] * 6}
+    motors = ["bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"]
+    assert about["action"] == {"names": motors, "scale": 1.0, "low": [-1.0] * 6, "high": [1.0] * 6}
+    assert about["command"] == {
+        "names": motors,
+        "joints": motors,
+        "kinds": ["force"] * 6,
+        "units": ["N m"] * 6,
+        "offset": [0.0] * 6,
+        "gain": [1.0] * 6,
+        "zero": [0.0] * 6,
+        "size": [120.0, 90.0, 60.0, 120.0, 60.0, 30.0],  # the gears of Gymnasium's model
+        "ctrl_range": [[-1.0, 1.0]] * 6,
+    }
+    assert about["home"] == dict.fromkeys(["rootx", "rootz", "rooty", *motors], 0.0)
     assert (about["agent"], about["family"], about["belief"]) == ("rl2", "half_cheetah_mass", "b.pt")
     moments = run.agent.network.observation_moments
     np.testing.assert_allclose(about["observation"]["mean"], moments.mean)
@@ -147,11 +159,6 @@ def test_an_oracle_is_told_what_the_robot_has_to_supply(tmp_path, tiny, monkeypa
     )
     about = export.Session(Path("runs/r/policy.onnx").read_bytes()).about
     assert about["observation"]["told"] == ["task_mass_scale [1]"]
-
-
-def test_units_and_names_where_the_model_does_not_say():
-    assert export.action_names(make_run("maml").family) == ["action_0", "action_1"]
-    assert export.action_names(make_run("maml", HOPPER).family) == ["thigh_joint", "leg_joint", "foot_joint"]
 
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))

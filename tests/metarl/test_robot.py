@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from metarl import cli
+from metarl import cli, contact_sheet
 from metarl.config import load_config, preset, read_run_config
 from metarl.envs.settings import RobotSettings
 
@@ -110,6 +111,20 @@ def test_families_shows_ones_own(own, capsys):
     assert "link_length" in output and "point_goal" not in output
 
 
+@pytest.mark.usefixtures("graphics")
+def test_ones_own_is_filmed_and_pictured_by_the_files_that_train_takes(own, monkeypatch, capsys):
+    for name, value in {"TILE": (96, 72), "COLUMNS": 2, "ROWS": 2}.items():
+        monkeypatch.setattr(contact_sheet, name, value)
+    files = ["--robot", "robot.xml", "--family", "family.yaml"]
+    assert cli.main(["families", "show", *files]) == 0
+    assert cli.main(["families", "show", *files, "--seed=2", "--output", "b.png", "family.horizon=5"]) == 0
+    assert capsys.readouterr().out == "saved robot.png\nsaved b.png\n"
+    assert (own / "robot.png").read_bytes()[:4] == b"\x89PNG" and (own / "b.png").is_file()
+    assert cli.main(["render", *files, "family.horizon=4", "--task", '{"leg": 0.9}']) == 0
+    assert cli.main(["render", *files, "family.horizon=4", "--split=ood", "--actions=zero", "--output", "z.mp4"]) == 0
+    assert re.fullmatch(r"saved robot_random.mp4 \(.*\nsaved z.mp4 \(.*\n", capsys.readouterr().out)
+
+
 MISTAKES = {
     "train --robot robot.xml": "--robot needs --family FILE.yaml, which declares what varies; metarl robot check",
     "train --robot robot.xml --family point_goal": "--family FILE.yaml, which declares what varies, not 'point_goal'",
@@ -121,6 +136,18 @@ MISTAKES = {
     "train --robot robot.xml --config family.yaml": "--config already says what --robot says",
     "families --robot robot.xml": "--robot needs --family FILE.yaml",
     "families --robot robot.xml --family wrong.yaml": "matches nothing",
+    "families show --robot robot.xml": "--robot needs --family FILE.yaml, which declares what varies",
+    "families show --family family.yaml": "declares the tasks of a robot; name its model by --robot MODEL",
+    "families show robot --robot robot.xml --family family.yaml": "takes the name of one family, got robot --robot",
+    "families show --robot robot.xml --family wrong.yaml": "family: wrong.yaml: distribution (leg): target: body names",
+    "families show --robot robot.xml --family family.yaml --outptu a.png": "did you mean '--output'?",
+    "render --robot robot.xml": "--robot needs --family FILE.yaml, which declares what varies",
+    "render --robot robot.xml --family point_goal": "--family FILE.yaml, which declares what varies, not 'point_goal'",
+    "render --family family.yaml": "declares the tasks of a robot; name its model by --robot MODEL",
+    "render runs/a --robot robot.xml --family family.yaml": "got runs/a --robot robot.xml --family family.yaml",
+    "render --robot absent.xml --family family.yaml": "family: no robot absent.xml; give an MJCF or URDF file",
+    "render --robot robot.xml --family deep.yaml": "deep.yaml: leg = 2 (scale link_length of l, r): ",
+    'render --robot robot.xml --family family.yaml --task {"arm":1}': "family 'robot' has no parameter 'arm'",
     "robot": "metarl robot takes: check MODEL [--family FILE.yaml]",
     "robot chekc robot.xml": "metarl robot takes: check MODEL",
     "robot check robot.xml --famly family.yaml": "unknown option --famly; did you mean '--family'?",

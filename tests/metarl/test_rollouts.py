@@ -18,6 +18,7 @@ from metarl.errors import UsageError
 from metarl.rollouts import Episode, adapt, check_episode, deviations, group, load_episodes, save_trial
 from metarl.run import Run, load_run
 from metarl.trial import stream, streams
+from tests.metarl.test_control import arm
 from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
 
 SMALL = {
@@ -318,6 +319,25 @@ def test_actions_that_are_not_the_policys_own_are_found_without_log_probabilitie
         with pytest.raises(UsageError, match=f"(?s){found}.* it is biased.*insist by --off-policy"):
             adapt(run, episodes, 2)
         assert len(adapt(run, episodes, 2, off_policy=True).shots) == 2
+
+
+@pytest.mark.parametrize("motor", ["position", "position without a range", "velocity", "motor"])
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_commands_are_not_taken_for_actions(name, motor, tmp_path):
+    """Whether the agent takes a gradient or remembers, and whether the motors' ranges cut the commands or not."""
+    run = make_run(name, arm(tmp_path, motor), envs=12 if name in ("maml", "ppo") else 1, adaptations=1)
+    if run.agent.adapts_by == "nothing":
+        pytest.skip("this agent does not adapt")
+    on_policy_log(run, tmp_path / "logs")
+    (robot,) = (tmp_path / "logs").iterdir()
+    assert adapt(run, load_episodes(str(robot), run.family), 1).shots
+    for file in robot.glob("*.npz"):
+        fields = dict(np.load(file))
+        del fields["log_probabilities"]
+        np.savez(file, **fields | {"actions": run.family.command(fields["actions"])})
+    with pytest.raises(UsageError, match=r"the actions are commands, .* log what act\(\) returned, not what command\("):
+        adapt(run, load_episodes(str(robot), run.family), 1)
+    assert adapt(run, load_episodes(str(robot), run.family), 1, off_policy=True).shots
 
 
 def test_the_chi_square_statistic_is_as_far_off_as_its_tail_says():

@@ -148,8 +148,7 @@ def test_steps_after_the_end_of_an_episode_are_not_valid():
         assert not rollout.rewards[end + 1 :, m, n].any()
 
 
-def test_a_flagged_episode_is_kept_out(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # for MUJOCO_LOG.TXT
+def test_a_flagged_episode_is_kept_out(monkeypatch):
     env, agent = make(make_family(HalfCheetahVelocitySettings(horizon=6)))
     shard = env.shards[1]
     step, calls = shard.step, []

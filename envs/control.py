@@ -1,0 +1,119 @@
+"""What a robot's motors are told: how an action becomes the model's control signals, and what these ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+UNITS = {"position": ("rad", "m"), "velocity": ("rad/s", "m/s"), "force": ("N m", "N")}
+"""Of what a motor asks of a hinge, and of a slide, by the first word of its kind."""
+SLIDE = int(mujoco.mjtJoint.mjJNT_SLIDE)
+SCALAR = (int(mujoco.mjtJoint.mjJNT_HINGE), SLIDE)
+AFFINE = (int(mujoco.mjtBias.mjBIAS_NONE), int(mujoco.mjtBias.mjBIAS_AFFINE))
+ON_JOINT = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Control signals in the model's order: offset + gain x the applied action. One action moves one motor.
+
+    What a signal asks of its joint, in the unit: zero + size x signal.
+    """
+
+    names: tuple[str, ...]
+    """[act] of the motors."""
+    joints: tuple[str, ...]
+    """[act] that they drive; empty where it is no single joint."""
+    kinds: tuple[str, ...]
+    """[act] position, velocity, force, ...: what is asked of the joint."""
+    units: tuple[str, ...]
+    """[act] of what is asked."""
+    offset: np.ndarray
+    """[act] control signal of action 0."""
+    gain: np.ndarray
+    """[act] change of the control signal that an action of 1 makes."""
+    zero: np.ndarray
+    """[act] what signal 0 asks of the neutral robot."""
+    size: np.ndarray
+    """[act] how much more a signal of 1 asks."""
+    ranges: np.ndarray
+    """[act, 2] the model's control range; infinite where it gives none."""
+    home: Mapping[str, float]
+    """Position of each hinge and slide at the home pose by name, rad (m)."""
+
+    def of(self, applied: np.ndarray) -> np.ndarray:
+        """[..., act] control signals of actions that are scaled and clipped already."""
+        return applied * self.gain + self.offset
+
+    def targets(self, signals: np.ndarray) -> np.ndarray:
+        """[..., act] what control signals ask of the joints, in the units."""
+        return self.zero + self.size * signals
+
+
+def read_signals(
+    model: mujoco.MjModel,
+    kinds: str | Sequence[str],
+    offset: np.ndarray | float = 0.0,
+    gain: np.ndarray | float = 1.0,
+    home: np.ndarray | None = None,
+) -> Signals:
+    """The signals of a model's actuators, of one kind or one each.
+
+    home: [nq]; None: the model's default pose.
+    """
+    each = (kinds,) * model.nu if isinstance(kinds, str) else tuple(kinds)
+    joints = [_joint(model, i) for i in range(model.nu)]
+    asked = [_asked(model, i, kind, joint) for i, (kind, joint) in enumerate(zip(each, joints, strict=True))]
+    limited = model.actuator_ctrllimited.astype(bool)[:, None]
+    pose = model.qpos0 if home is None else home
+    return Signals(
+        names=tuple(
+            model.actuator(i).name or (model.joint(joint).name if joint is not None else "") or f"motor_{i}"
+            for i, joint in enumerate(joints)
+        ),
+        joints=tuple("" if joint is None else model.joint(joint).name for joint in joints),
+        kinds=each,
+        units=tuple(unit for unit, _, _ in asked),
+        offset=np.zeros(model.nu) + offset,
+        gain=np.zeros(model.nu) + gain,
+        zero=np.array([zero for _, zero, _ in asked]),
+        size=np.array([size for _, _, size in asked]),
+        ranges=np.where(limited, model.actuator_ctrlrange, (-np.inf, np.inf)),
+        home={
+            model.joint(j).name: float(pose[model.jnt_qposadr[j]])
+            for j in range(model.njnt)
+            if model.jnt_type[j] in SCALAR
+        },
+    )
+
+
+def _joint(model: mujoco.MjModel, actuator: int) -> int | None:
+    """The hinge or slide that an actuator drives by itself."""
+    if model.actuator_trntype[actuator] not in ON_JOINT:
+        return None
+    joint = int(model.actuator_trnid[actuator, 0])
+    return joint if model.jnt_type[joint] in SCALAR else None
+
+
+def _asked(model: mujoco.MjModel, i: int, kind: str, joint: int | None) -> tuple[str, float, float]:
+    """(unit, zero, size) of what an actuator's signal asks of its joint: that at which its force is 0, or its force.
+
+    force = gain u + b0 + b1 length + b2 velocity, and length = gear q. An integrator's signal is a target's rate.
+    Anything else asks for the signal itself, in a unit that the model does not tell.
+    """
+    gain, (b0, b1, b2), gear = model.actuator_gainprm[i, 0], model.actuator_biasprm[i, :3], model.actuator_gear[i, 0]
+    affine = model.actuator_gaintype[i] == mujoco.mjtGain.mjGAIN_FIXED and model.actuator_biastype[i] in AFFINE
+    quantity = kind.split(" ")[0]
+    if joint is None or not affine or gear == 0 or quantity not in UNITS:
+        return "1", 0.0, 1.0
+    unit = UNITS[quantity][int(model.jnt_type[joint] == SLIDE)]
+    if quantity == "force":
+        return unit, float(gear * b0), float(gear * gain)
+    integrates = model.actuator_dyntype[i] == mujoco.mjtDyn.mjDYN_INTEGRATOR
+    stiffness = -gear * (b1 if quantity == "position" or integrates else b2)
+    if stiffness == 0:
+        return "1", 0.0, 1.0
+    return unit, 0.0 if integrates else float(b0 / stiffness), float(gain / stiffness)
