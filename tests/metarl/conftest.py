@@ -44,7 +44,7 @@ def metarl(environment, tmp_path):
     def run(*arguments: str | Path, **keywords) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "metarl", *map(str, arguments)]
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment, **keywords
+            command, capture_output=True, text=True, timeout=600, cwd=tmp_path, env=environment, **keywords
         )
 
     return run

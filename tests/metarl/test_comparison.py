@@ -36,6 +36,7 @@ from metarl.report_data import gather
 from metarl.run import load_run, save_config, start_run
 from metarl.statistics import Interval, difference_interval, interquartile_mean, mean, summarise, task_interval
 from metarl.training import train
+from tests.metarl.test_control import arm
 
 SMALL = EvaluationSettings(tasks=3, envs_per_task=2, adaptations=1, seeds=(1, 2), bootstrap_samples=50)
 QUIET = TrackingSettings(wandb="disabled")
@@ -383,6 +384,23 @@ def test_an_agent_whose_actions_would_do_something_else_is_warned_of(runs, tmp_p
     [folder] = (tmp_path / "comparisons").iterdir()
     [warning] = json.loads((folder / "comparison.json").read_text())["warnings"]
     assert "train all agents with the same family.* settings" in warning
+
+
+def test_an_own_robot_with_stronger_motors_than_it_was_trained_with_is_warned_of(tmp_path, monkeypatch, capsys):
+    """An action of 1 is 4 N m to one and 8 N m to the other, in the same bounds of actions."""
+    monkeypatch.chdir(tmp_path)
+    training = TrainingSettings(iterations=1, tasks=2, envs_per_task=2, threads=1, checkpoint_every=1, device="cpu")
+    robot = arm(tmp_path, "added motor", horizon=5)
+    run = small_run(tmp_path / "runs" / "weak", RunConfig(MamlSettings(hidden_sizes=(8,)), robot, training))
+    stronger = Path(robot.file).read_text().replace("force: 4", "force: 8")
+    (tmp_path / "strong.yaml").write_text(stronger)
+    warnings = []
+    for file in (robot.file, "strong.yaml"):
+        arguments = [run, f"family.file={file}", f"family.model={robot.model}", "--shots", 0, "--no-train-gap"]
+        status, printed = evaluated([*arguments, "--output", f"compared_{Path(file).stem}"], capsys)
+        assert status == 0, printed
+        warnings.append(json.loads(Path(f"compared_{Path(file).stem}/comparison.json").read_text())["warnings"])
+    assert warnings[0] == [] and "other control signals of an action" in warnings[1][0]
 
 
 def test_who_acts_with_noise_is_said_once_with_the_remedy(runs, tmp_path, monkeypatch, capsys):

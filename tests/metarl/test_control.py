@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -255,6 +256,12 @@ def test_the_quadrupeds_command_is_said_to_be_an_offset_from_home():
     np.testing.assert_allclose(control.targets(np.zeros(12)), home)
     np.testing.assert_allclose(control.targets(np.full(12, 0.1)), home + 0.1)
     assert [control.home[joint] for joint in control.joints] == home.tolist()
+
+
+def test_signals_of_another_number_than_actions_are_refused():
+    family = make_family(QuadrupedSettings())
+    with pytest.raises(ValueError, match="'quadruped': 3 actions, but control signals of 12 motors: FR_hip, FR_thigh"):
+        dataclasses.replace(family, action_low=np.zeros(3), action_high=np.ones(3))
 
 
 def test_a_file_of_another_format_is_refused_by_the_loop(tmp_path, monkeypatch):

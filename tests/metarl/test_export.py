@@ -107,7 +107,7 @@ assert not {"torch", "metarl", "mujoco", "onnx"} & set(sys.modules)
 np.save("commands.npy", robot.commands)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, str(ROOT / "docs")], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, str(ROOT / "docs")], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "commands.npy"), commands, rtol=1e-5, atol=1e-5)

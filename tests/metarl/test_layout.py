@@ -57,7 +57,7 @@ def test_the_folders_are_one_package_under_one_name(name):
     link = ROOT / "metarl" / name
     assert link.is_symlink() and os.readlink(link) == f"../{name}"
     command = [sys.executable, "-c", f"import {name}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert f"ImportError: import metarl.{name}, not {name}" in done.stderr
 
 

@@ -56,10 +56,10 @@ def start(environment, tmp_path, tiny):
         )
         processes.append(process)
         record = tmp_path / "runs" / name / "metrics.jsonl"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not record.exists() or record.read_text().count("\n") < iterations:
             assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, "no iteration after a minute"
+            assert time.monotonic() < deadline, "no iteration after ten minutes"
             time.sleep(0.01)
         return process
 
@@ -116,7 +116,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint_of_its_last_iteration(start, tmp_p
         "ended", 2, "--family", "point_goal", "training.iterations=100000", "training.checkpoint_every=100000"
     )
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert "go on with metarl train --resume runs/ended" in output
     assert errors == ""
@@ -127,7 +127,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint_of_its_last_iteration(start, tmp_p
 def test_ctrl_c_is_one_line(start):
     process = start("stopped", 2, "--family", "point_goal", "training.iterations=100000", "training.checkpoint_every=1")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert errors == "interrupted; go on with: metarl train --resume runs/stopped\n"
 

@@ -137,7 +137,7 @@ def test_wandb_that_cannot_start_or_log_stops_nothing(tmp_path, monkeypatch, cap
 def records(folder):
     (path,) = folder.glob("*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -166,7 +166,7 @@ def test_a_display_that_cannot_be_reached_is_one_line_too(run_dir, metarl, envir
     environment = {k: v for k, v in environment.items() if k != "WAYLAND_DISPLAY"} | {"DISPLAY": ":4321"}
     command = [sys.executable, "-m", "metarl", "watch", str(run_dir)]
     done = subprocess.run(
-        command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
+        command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "error: metarl watch opens a window, and none can be opened here (" in done.stderr
@@ -216,7 +216,7 @@ print("closed")
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
     finally:
         server.terminate()
