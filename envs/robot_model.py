@@ -13,7 +13,7 @@ import numpy as np
 
 from metarl.envs.family import Array
 from metarl.envs.robot_file import Actuators, Control, Hints, near
-from metarl.envs.robot_source import read_model
+from metarl.envs.robot_source import open_model
 
 FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
 """What feet are called, likeliest first."""
@@ -83,7 +83,8 @@ class Robot:
 
 def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     """Read, complete and understand a robot. ValueError if it is none; what must be asked is in `questions`."""
-    visual = read_model(model)
+    source = open_model(model)
+    visual = source.spec
     _name_all(visual)
     root = _root_body(visual, hints)
     added = _complete(visual, root, hints)
@@ -91,8 +92,10 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     robot = Robot(visual.modelname, spec, visual, spec.compile(), geom_masses=masses)
     robot.bodies = tuple(b.name for b in _subtree(spec.body(root)))
     robot.base = hints.base or root
-    for subject, value, source in added:
-        robot.note(subject, value, source)
+    for subject, value in source.remarks:
+        robot.note(subject, value, "model")
+    for subject, value, whence in added:
+        robot.note(subject, value, whence)
     if hints.base:
         robot.note("base", hints.base, "file")
     else:
@@ -234,7 +237,7 @@ def _add_actuators(spec: mujoco.MjSpec, root: mujoco.MjsBody, wanted: Actuators)
             actuator.set_to_position(kp=wanted.kp, kv=wanted.kd)
             limited = joint.range[0] < joint.range[1]
             low, high = joint.range if limited else (-np.pi, np.pi)
-            if spec.compiler.degree and limited and joint.type == mujoco.mjtJoint.mjJNT_HINGE:
+            if joint.compiler.degree and limited and joint.type == mujoco.mjtJoint.mjJNT_HINGE:
                 low, high = np.radians((low, high))
             actuator.ctrlrange = (low, high)
             if force > 0:
