@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mujoco
+import numpy as np
 
 from metarl.envs.model_difference import difference
 from metarl.envs.robot_urdf import read_urdf
@@ -71,9 +72,29 @@ def open_model(model: str) -> Source:
             urdf = read_urdf(path, root)
             return Source(urdf.spec(), urdf.root, dict(urdf.meshes), urdf.remarks)
         spec, files = mujoco.MjSpec.from_file(str(path)), {}
+        _require_one_inertia(spec)
         return Source(spec, _flat(path, spec, spec.strippath, files), files)
     except (OSError, ValueError) as error:
         raise ValueError(f"{model}: {_one_line(error)}") from error
+
+
+def _require_one_inertia(spec: mujoco.MjSpec) -> None:
+    """ValueError if an attached part has inertias by settings of its own file, which would undo what varies in them."""
+    for body in spec.bodies[1:]:
+        own, whole = body.compiler, spec.compiler
+        explicit = bool(body.explicitinertial)
+        for name, matters in (
+            ("boundmass", own.boundmass > 0),
+            ("boundinertia", own.boundinertia > 0),
+            ("balanceinertia", bool(own.balanceinertia)),
+            ("inertiafromgeom", explicit and own.inertiafromgeom == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_TRUE),
+            ("inertiagrouprange", not explicit),
+        ):
+            if matters and not np.array_equal(getattr(own, name), getattr(whole, name)):
+                raise ValueError(
+                    f"body {body.name!r} is attached from a model whose compiler sets {name} otherwise than the whole "
+                    "model's does; set it in both, or in none and give the body the <inertial> that follows from it"
+                )
 
 
 def copy_model(model: str, folder: Path) -> Path:

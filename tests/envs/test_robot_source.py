@@ -350,6 +350,24 @@ def test_what_mjcf_cannot_say_of_an_attached_part_is_refused_by_name(home):
         open_model(f"{home}/make.py:robot")
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ['inertiafromgeom="true"', 'boundmass="9"', 'boundinertia="9"', 'balanceinertia="true"', 'inertiagrouprange="1 2"'],
+)
+def test_inertias_by_an_attached_file_s_own_settings_are_refused(setting, home):
+    """They would be made anew, by its compiler, after every edit."""
+    inertial = "" if "group" in setting else '<inertial pos="0 0 0" mass="7" diaginertia="1 1 1"/>'
+    body = f'<body name="a"><joint/>{inertial}<geom size=".1" group="1"/></body>'
+    put(home / "c.xml", f"<mujoco><compiler {setting}/><worldbody>{body}</worldbody></mujoco>")
+    model = put(home / "robot.xml", f"<mujoco>{ATTACH.format('c.xml')}</mujoco>")
+    with pytest.raises(
+        ValueError, match=f"body 'p_a' is attached from a model whose compiler sets {setting.split('=')[0]} "
+    ):
+        open_model(str(model))
+    put(model, f"<mujoco><compiler {setting}/>{ATTACH.format('c.xml')}</mujoco>")
+    same(mujoco.MjModel.from_xml_path(str(model)), open_model(str(model)).spec.compile())
+
+
 LINK = """<link name="{name}"><inertial><mass value="1"/>
 <inertia ixx="{ixx}" iyy=".01" izz=".01" ixy="0" ixz="0" iyz="0"/></inertial>{parts}</link>"""
 JOINT = """<joint name="{child}_joint" type="{kind}"><parent link="{parent}"/><child link="{child}"/><axis xyz="0 1 0"/>
