@@ -70,10 +70,10 @@ def open_model(model: str) -> Source:
         root = _parse(path)
         if root.tag == "robot":
             urdf = read_urdf(path, root)
-            return Source(urdf.spec(), urdf.root, dict(urdf.meshes), urdf.remarks)
+            return Source(_oriented(urdf.spec()), urdf.root, dict(urdf.meshes), urdf.remarks)
         spec, files = mujoco.MjSpec.from_file(str(path)), {}
         _require_one_inertia(spec)
-        return Source(spec, _flat(path, spec, spec.strippath, files), files)
+        return Source(_oriented(spec), _flat(path, spec, spec.strippath, files), files)
     except (OSError, ValueError) as error:
         raise ValueError(f"{model}: {_one_line(error)}") from error
 
@@ -95,6 +95,22 @@ def _require_one_inertia(spec: mujoco.MjSpec) -> None:
                     f"body {body.name!r} is attached from a model whose compiler sets {name} otherwise than the whole "
                     "model's does; set it in both, or in none and give the body the <inertial> that follows from it"
                 )
+
+
+def _oriented(spec: mujoco.MjSpec) -> mujoco.MjSpec:
+    """The specification with every orientation as a quaternion: another notation would hide an edit of `quat`.
+
+    Angles are in the unit and order of the file that an element is from.
+    """
+    turned = mujoco.mjtOrientation.mjORIENTATION_QUAT
+    for element in (*spec.bodies[1:], *spec.frames, *spec.geoms, *spec.sites, *spec.cameras):
+        for notation, quat in (("alt", "quat"), ("ialt", "iquat")):
+            given = getattr(element, notation, None)
+            if given is not None and given.type != turned:
+                degree, order = bool(element.compiler.degree), element.compiler.eulerseq
+                setattr(element, quat, mujoco.MjSpec.resolve_orientation(degree, order, given))
+                given.type = turned
+    return spec
 
 
 def copy_model(model: str, folder: Path) -> Path:

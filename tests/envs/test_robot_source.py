@@ -368,6 +368,28 @@ def test_inertias_by_an_attached_file_s_own_settings_are_refused(setting, home):
     same(mujoco.MjModel.from_xml_path(str(model)), open_model(str(model)).spec.compile())
 
 
+@pytest.mark.parametrize("angle", ["degree", "radian"])
+@pytest.mark.parametrize("order", ["xyz", "ZYX"])
+def test_an_orientation_can_be_edited_in_whatever_notation_it_is(angle, order, home):
+    """Of a model, of a part attached from one in other units, in a frame."""
+    turned = ("euler", "1 .5 .2"), ("axisangle", "1 2 3 .4"), ("zaxis", "1 2 3"), ("xyaxes", "1 0 0 0 1 1")
+    geoms = "".join(f'<geom name="{kind}" size=".1 .2 .3" type="box" {kind}="{value}"/>' for kind, value in turned)
+    inertial = '<inertial pos="0 0 0" mass="1" diaginertia="2 2.1 2.2" euler="1 .5 .2"/>'
+    framed = '<frame euler="1 .5 .2"><site axisangle="1 2 3 .4"/></frame>'
+    body = f'<body name="a" euler="1 .5 .2"><joint/>{inertial}{geoms}{framed}</body>'
+    other = "radian" if angle == "degree" else "degree"
+    put(home / "c.xml", f'<mujoco><compiler angle="{other}"/><worldbody>{body}</worldbody></mujoco>')
+    compiler = f'<compiler angle="{angle}" eulerseq="{order}"/>'
+    model = put(home / "robot.xml", f"<mujoco>{compiler}<worldbody>{body}</worldbody>{ATTACH.format('c.xml')}</mujoco>")
+    spec = open_model(str(model)).spec
+    same(mujoco.MjModel.from_xml_path(str(model)), spec.compile())
+    for element in (*spec.geoms, *spec.bodies[1:]):
+        element.quat = (0.6, 0.0, 0.8, 0.0)
+        compiled = spec.compile()
+        view = compiled.geom(element.name) if isinstance(element, mujoco.MjsGeom) else compiled.body(element.name)
+        np.testing.assert_allclose(view.quat, (0.6, 0.0, 0.8, 0.0))
+
+
 LINK = """<link name="{name}"><inertial><mass value="1"/>
 <inertia ixx="{ixx}" iyy=".01" izz=".01" ixy="0" ixz="0" iyz="0"/></inertial>{parts}</link>"""
 JOINT = """<joint name="{child}_joint" type="{kind}"><parent link="{parent}"/><child link="{child}"/><axis xyz="0 1 0"/>
