@@ -249,7 +249,7 @@ def _call(model: str) -> Source:
             f"{model} returned a robot that cannot be written out as MJCF: there {differs}; set it on the "
             "specification that is returned, not on one that is attached to it, or write the model as a file"
         )
-    made = ("model", f"made by running {model}, and written out as MJCF, to 6 digits")
+    made = ("model", f"what the code of {name} returned when it was run, written out as MJCF to 6 digits")
     return Source(written, ElementTree.fromstring(text), files, [made])
 
 

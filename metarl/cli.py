@@ -97,7 +97,7 @@ class TrainCommand(RunConfig):
     robot: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
     """Your own robot: MJCF, URDF, or file.py:function that returns an MjSpec, whose code is run."""
     config: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """YAML file with the configuration, instead of --agent and --family. A function that it names is run as Python."""
+    """YAML file with the configuration, instead of --agent and --family. A function that it names is run."""
     name: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     """Name of the run's folder. Empty: agent, family, seed and time."""
     runs_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs"
