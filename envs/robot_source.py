@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.model_difference import difference
-from metarl.envs.robot_urdf import read_urdf
+from metarl.envs.robot_urdf import placed, read_urdf
 
 FOLDERS = {"mesh": "meshdir", "hfield": "meshdir", "skin": "meshdir", "flexcomp": "meshdir", "texture": "texturedir"}
 """Folder of the compiler that the files of an element are in."""
@@ -28,6 +28,7 @@ CUBE = ("fileright", "fileleft", "fileup", "filedown", "filefront", "fileback")
 ASSETS = "assets"
 """Folder of a copy's files, each in one by its content."""
 XACRO = re.compile(rb"<xacro:|\sxacro:\w+\s*=")
+COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 WRITTEN = 1e-4
 """Relative difference that writing a specification out, to 6 digits, may make."""
 
@@ -71,9 +72,16 @@ def open_model(model: str) -> Source:
         if root.tag == "robot":
             urdf = read_urdf(path, root)
             return Source(_oriented(urdf.spec()), urdf.root, dict(urdf.meshes), urdf.remarks)
-        spec, files = mujoco.MjSpec.from_file(str(path)), {}
+        models: dict[str, ElementTree.Element] = {}
+        root = _gathered(path, models)  # before MuJoCo, which waits for pipes and crashes of a model within itself
+        spec = mujoco.MjSpec.from_file(str(path))
+        _settle(root, path, spec, spec.strippath)
+        for name, part in models.items():
+            _settle(part, Path(name), mujoco.MjSpec.from_file(name), spec.strippath)
         _require_one_inertia(spec)
-        return Source(_oriented(spec), _flat(path, spec, spec.strippath, files), files)
+        return Source(_oriented(spec), root, {**models})
+    except RecursionError:
+        raise ValueError(f"{model}: its elements are nested too deep") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{model}: {_one_line(error)}") from error
 
@@ -151,9 +159,16 @@ def _parse(path: Path) -> ElementTree.Element:
     if b"\0" in data:
         raise ValueError(f"{path.name} has a NUL byte in line {data[: data.index(0)].count(10) + 1}: it is no text")
     try:
-        return ElementTree.fromstring(data, ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True)))
+        return _xml(data)
     except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise ValueError(f"{path.name} is not valid XML: {error}") from None
+        try:
+            return _xml(COMMENT.sub(b"", data))  # MuJoCo takes comments that XML does not, with -- in them
+        except (ElementTree.ParseError, LookupError, ValueError):
+            raise ValueError(f"{path.name} is not valid XML: {error}") from None
+
+
+def _xml(data: bytes) -> ElementTree.Element:
+    return ElementTree.fromstring(data, ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True)))
 
 
 def _is_whole(path: Path, root: ElementTree.Element) -> bool:
@@ -172,45 +187,66 @@ def _named(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str
             yield from ((element, key) for key in ("file", *CUBE) if element.get(key))
 
 
-def _flat(path: Path, spec: mujoco.MjSpec, stripped: bool, files: dict[str, File]) -> ElementTree.Element:
-    """An MJCF file as one, each of its files by absolute path, as MuJoCo finds them.
+def _gathered(path: Path, models: dict[str, ElementTree.Element], within: tuple[Path, ...] = ()) -> ElementTree.Element:
+    """An MJCF file with what it includes in place, and `<model>` elements by absolute path.
 
-    spec: what MuJoCo made of it. stripped: whether the whole model strips paths of files. files: gets the models that
-    parts are taken from.
+    models: gets the models that parts are taken from, by that path. within: the files that take parts from this one.
     """
-    root = _included(path, path.parent)
+    if path in within:
+        raise ValueError(f"{path.name} takes parts of itself, by way of <model>")
+    root = _included(path, path.parent, set())
     for element, attribute in _named(root):
         name = element.get(attribute, "")
-        if element.tag == "model":
-            if name not in files:
-                files[name] = _flat(Path(name), mujoco.MjSpec.from_file(name), stripped, files)
-            continue
-        file = Path(name.replace("\\", "/"))
-        folder = getattr(spec, FOLDERS[str(element.tag)])
-        element.set(attribute, str(path.parent / folder / (file.name if stripped else file)))
-    for compiler in root.iter("compiler"):
-        for key in ("meshdir", "texturedir", "assetdir", "strippath"):
-            compiler.attrib.pop(key, None)
+        if element.tag == "model" and name not in models:
+            if not Path(name).is_file():
+                raise ValueError(f"the file of <model> {element.get('name')!r} is not to be found ({name})")
+            models[name] = _gathered(Path(name), models, (*within, path))
     return root
 
 
-def _included(path: Path, main: Path) -> ElementTree.Element:
-    """The XML of a file with what it includes in place; `<model>` elements by absolute path.
+def _included(path: Path, main: Path, seen: set[Path]) -> ElementTree.Element:
+    """The XML of a file with what it includes in place.
 
     main: folder of the model that it is part of, where MuJoCo looks for files to include before it does beside the
-    file that includes them.
+    file that includes them. seen: the files of the model so far.
     """
+    if path in seen:
+        raise ValueError(f"{path.name} is included twice")
+    seen.add(path)
     root = _parse(path)
     for element, attribute in _named(root):
         if element.tag == "model":
-            element.set(attribute, str(path.parent / element.get(attribute, "").replace("\\", "/")))
+            element.set(attribute, str(placed(path.parent, element.get(attribute, "").replace("\\", "/"))))
     for parent in list(root.iter()):
         for child in [c for c in parent if c.tag == "include"]:
             name = child.get("file", "").replace("\\", "/")
-            file = next((f for f in (main / name, path.parent / name) if f.is_file()), main / name)
+            places = [placed(folder, name) for folder in (main, path.parent)]
+            file = next((place for place in places if place.is_file()), None)
+            if file is None:
+                raise ValueError(f"the file {name!r} that {path.name} includes is not to be found ({places[0]})")
             at = list(parent).index(child)
-            parent[at : at + 1] = list(_included(file, main))
+            parent[at : at + 1] = list(_included(file, main, seen))
     return root
+
+
+def _settle(root: ElementTree.Element, path: Path, spec: mujoco.MjSpec, stripped: bool) -> None:
+    """Name each file of a model by its absolute path, as MuJoCo finds it; ValueError names what is not there.
+
+    spec: what MuJoCo made of the model. stripped: whether the model that it is a part of strips paths of files.
+    """
+    for element, attribute in _named(root):
+        if element.tag != "model":
+            name = Path(element.get(attribute, "").replace("\\", "/"))
+            folder = getattr(spec, FOLDERS[str(element.tag)])
+            place = placed(path.parent, folder, name.name if stripped else name)
+            if not place.is_file():
+                raise ValueError(
+                    f"the file of {element.tag} {element.get('name') or name.stem!r} is not to be found ({place})"
+                )
+            element.set(attribute, str(place))
+    for compiler in root.iter("compiler"):
+        for key in ("meshdir", "texturedir", "assetdir", "strippath"):
+            compiler.attrib.pop(key, None)
 
 
 def _pack(root: ElementTree.Element, files: dict[str, File], folder: Path, here: Path) -> bytes:

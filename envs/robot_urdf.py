@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -56,24 +57,21 @@ class Places:
         """
         bare = name.replace("\\", "/").removeprefix("file://")
         scheme, _, rest = bare.rpartition("://")
-        if self.stripped and (self.folder / Path(bare).name).is_file():
-            return self.folder / Path(bare).name, ""
+        places, why = [placed(self.folder, Path(bare).name if self.stripped else bare)], ""
         if not scheme:
-            for place in (self.folder, *self._within_package()):
-                if (place / bare).is_file():
-                    return place / bare, ""
-            return None, f"is not to be found ({self.folder / (Path(bare).name if self.stripped else bare)})"
-        package, _, inside = rest.partition("/")
-        packages = list(self._packages(package))
-        for place in packages or self._own_package(package):
-            if (place / inside).is_file():
-                return place / inside, ""
-        if packages:
-            return None, f"is not to be found ({packages[0] / inside})"
-        return None, (
-            f"is not to be found: no folder above {self.urdf.name}, or beside one of them, is called {package!r} or "
-            "has a package.xml with that <name>"
-        )
+            places += [placed(place, bare) for place in self._within_package()]
+        else:
+            places = places if self.stripped else []
+            package, _, inside = rest.partition("/")
+            packages = list(self._packages(package))
+            places += [placed(place, inside) for place in packages or self._own_package(package)]
+            if not packages:
+                why = (
+                    f": no folder above {self.urdf.name}, or beside one of them, is called {package!r} or has a "
+                    "package.xml with that <name>"
+                )
+        found = next((place for place in places if place.is_file()), None)
+        return found, f"is not to be found{why or f' ({places[0]})'}"
 
     @property
     def _above(self) -> list[Path]:
@@ -103,6 +101,11 @@ class Places:
         own = any(name and (package == name or package.startswith(f"{name}_")) for name in (self.robot, self.urdf.stem))
         known = any((place / "package.xml").is_file() for place in self._above)
         return self._above if own and not known else []
+
+
+def placed(*parts: str | Path) -> Path:
+    """The path that parts make, `..` taken out of it as MuJoCo does, by the letter."""
+    return Path(os.path.normpath(Path(*parts)))
 
 
 def read_urdf(path: Path, root: ElementTree.Element) -> Urdf:

@@ -593,6 +593,60 @@ def test_what_is_no_model_is_named_with_what_to_do(name, text, message, home):
     assert "\n" not in str(caught.value)
 
 
+UNFIT = {
+    "a model within itself": ('<asset><model name="c" file="robot.xml"/></asset>', "robot.xml takes parts of itself"),
+    "two models within each other": (
+        '<asset><model name="c" file="other.xml"/></asset>',
+        "robot.xml takes parts of itself, by way of <model>",
+    ),
+    "a file that includes itself": ('<include file="robot.xml"/>', "robot.xml is included twice"),
+    "a file that is included twice": ('<include file="i.xml"/><include file="./i.xml"/>', "i.xml is included twice"),
+    "no file to include": ('<include file="no.xml"/>', "the file 'no.xml' that robot.xml includes is not to be found"),
+    "a pipe to include": ('<include file="pipe"/>', "the file 'pipe' that robot.xml includes is not to be found"),
+    "no model": ('<asset><model name="c" file="no.xml"/></asset>', "the file of <model> 'c' is not to be found"),
+    "no mesh": ('<asset><mesh file="no.stl"/></asset>', "the file of mesh 'no' is not to be found (.*/mine/no.stl)"),
+    "a pipe for a mesh": ('<asset><mesh name="m" file="pipe"/></asset>', "the file of mesh 'm' is not to be found"),
+    "no texture": ('<asset><texture type="2d" file="no.png"/></asset>', "the file of texture 'no' is not to be found"),
+    "elements in elements": ("<worldbody>" + "<body>" * 9000 + "</body>" * 9000 + "</worldbody>", "robot.xml: "),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_files_of_a_model_that_cannot_be_are_named(case, home):
+    """MuJoCo would wait for some, and crash of others."""
+    os.mkfifo(home / "pipe")
+    put(home / "i.xml", "<mujoco><worldbody/></mujoco>")
+    put(home / "other.xml", '<mujoco><asset><model name="d" file="robot.xml"/></asset></mujoco>')
+    text, message = UNFIT[case]
+    model = put(home / "robot.xml", f"<mujoco>{text}</mujoco>")
+    with pytest.raises(ValueError, match=message) as caught:
+        open_model(str(model))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_comments_are_what_mujoco_takes_for_them(home, tmp_path):
+    stl(home / "box.stl")
+    model = put(home / "robot.xml", f"<mujoco><!-- one -- and two ---->{MESH}<!-- kept -->{BODY}</mujoco>")
+    same(mujoco.MjModel.from_xml_path(str(model)), copied_alone(str(model), home, tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["mjcf", "urdf"])
+def test_a_folder_above_is_the_one_above_by_the_letter(kind, home, tmp_path):
+    """As MuJoCo takes it, where the folder is a link to another place."""
+    stl(home / "meshes/box.stl", 0.1)
+    stl(tmp_path / "home/far/meshes/box.stl", 0.2)
+    texts = {
+        "mjcf": f'<mujoco><compiler meshdir="../meshes"/>{MESH}{BODY}</mujoco>',
+        "urdf": urdf(part("../meshes/box.stl")),
+    }
+    put(tmp_path / "home/far/place/robot.xml", texts[kind])
+    (home / "link").symlink_to(tmp_path / "home/far/place")
+    model = home / "link/robot.xml"
+    reference = mujoco.MjModel.from_xml_path(str(model))
+    assert edges(reference) == edges(open_model(str(model)).spec.compile()) == [0.1]
+    assert edges(copied_alone(str(model), home, tmp_path)) == [0.1]
+
+
 def test_a_urdf_that_xacro_wrote_is_a_urdf(home):
     text = urdf(shape('<box size=".1 .1 .1"/>', "collision")).replace("<robot ", "<robot xmlns:xacro='http://x' ")
     assert open_model(str(put(home / "bot.urdf", text))).spec.compile().nbody == 3

@@ -1,4 +1,4 @@
-"""A run that somebody else made is data: no code of it is run, no link in it is followed; and one's own run is its own."""
+"""A run that somebody else made is data: no code of it is run, no link in it is followed; one's own run is its own."""
 
 from __future__ import annotations
 
