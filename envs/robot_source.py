@@ -128,7 +128,7 @@ def copy_model(model: str, folder: Path) -> Path:
     """
     source = open_model(model)
     target = folder / ("robot.xml" if is_function(model) else Path(model).name)
-    whole = not is_function(model) and _is_whole(Path(model), source.root)
+    whole = not is_function(model) and _is_whole(Path(model))
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(Path(model).read_bytes() if whole else _pack(source.root, source.files, folder, folder))
     differs = difference(_compiled(source.spec, model), _compiled(open_model(str(target)).spec, str(target)))
@@ -171,10 +171,10 @@ def _xml(data: bytes) -> ElementTree.Element:
     return ElementTree.fromstring(data, ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True)))
 
 
-def _is_whole(path: Path, root: ElementTree.Element) -> bool:
-    """Whether a model is made of its own file alone, so that it can be copied byte by byte."""
-    own = _parse(path)
-    return own.find(".//include") is None and next(_named(root), None) is None
+def _is_whole(path: Path) -> bool:
+    """Whether a model names no other file, so that it can be copied byte by byte."""
+    root = _parse(path)
+    return root.find(".//include") is None and next(_named(root), None) is None
 
 
 def _named(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str]]:

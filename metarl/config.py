@@ -248,7 +248,7 @@ def require_data(config: RunConfig, where: str, folder: Path | None = None) -> N
     for name, value in code_of(config).items():
         raise UsageError(
             f"{where}: family.{name} is the function {value}; a run's robot is data, and no code that a run names is "
-            "run. If you trust it, train it anew: metarl train --config"
+            f"run. If you trust it, train it anew: metarl train --config {where}"
         )
     for name, value in files_of(config).items():
         if folder is not None and not os.path.abspath(value).startswith(os.path.abspath(folder) + os.sep):

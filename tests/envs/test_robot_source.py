@@ -529,6 +529,15 @@ class TestUrdf:
             else 0,
         )
 
+    def test_a_copy_looks_for_nothing_where_it_is(self, home, tmp_path):
+        """A picture that was left out stays so, whatever package is beside the run."""
+        visual = part("package://pkg_b/meshes/box.stl", "visual")
+        model = put(home / "bot.urdf", urdf(visual, shape('<box size=".1 .1 .1"/>', "collision")))
+        copied = copy_model(str(model), tmp_path / "run" / "robot")
+        stl(tmp_path / "run" / "pkg_b" / "meshes" / "box.stl")
+        source = open_model(str(copied))
+        assert source.spec.compile().nmesh == 0 and not source.remarks
+
     def test_what_touches_is_not_left_out(self, home):
         for text, why in (("no_such.stl", "is not to be found"), ("shell.dae", "is none of")):
             put(home / "shell.dae", "<COLLADA/>")
