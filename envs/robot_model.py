@@ -25,7 +25,7 @@ from metarl.envs.robot_file import Control, Hints
 from metarl.envs.robot_footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame
 from metarl.envs.robot_freeze import compile_model, for_simulation
 from metarl.envs.robot_pose import find_home
-from metarl.envs.robot_source import read_model
+from metarl.envs.robot_source import open_model
 from metarl.envs.robot_stance import actuators_text, suggested_gains
 from metarl.envs.robot_structure import couplings, find_roots, refit_keyframes, subtree
 
@@ -37,7 +37,8 @@ GRASPS_WITH = r"finger|thumb|distal|grip|hand|palm"
 
 def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     """Read, complete and understand a robot. ValueError if it is none; what must be asked is in `questions`."""
-    visual = read_model(model)
+    source = open_model(model)
+    visual = source.spec
     _name_all(visual)
     plain = compile_model(visual, model)
     require_single_inputs(plain)
@@ -47,8 +48,10 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     robot = Robot(visual.modelname, spec, visual, spec.compile(), geom_masses=masses)
     robot.bodies = tuple(b.name for root in roots for b in subtree(spec.body(root)))
     robot.base = hints.base or roots[0]
-    for subject, value, source in added:
-        robot.note(subject, value, source)
+    for subject, value in source.remarks:
+        robot.note(subject, value, "model")
+    for subject, value, whence in added:
+        robot.note(subject, value, whence)
     others = f"; of the same robot: {', '.join(roots[1:])}" if roots[1:] else ""
     robot.note("base", f"{robot.base}{others}", "file" if hints.base else "inferred")
     decoration = len(visual.geoms) - len(spec.geoms)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.config import config_from_dict
+from metarl.config import recorded_config
 from metarl.envs.parameters import LogUniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
@@ -198,7 +198,7 @@ def ranges_to_mark(
     if len(set(texts)) > 1:
         return {}
     try:
-        settings = config_from_dict({"family": json.loads(texts[0])}).family
+        settings = recorded_config({"family": json.loads(texts[0])}).family
     except UsageError:  # of another version
         return {}
     return _ranges(make_family(settings).parameters)

@@ -27,7 +27,8 @@ def train(config: RunConfig | None = None, name: str | None = None, runs_dir: st
     UsageError (a ValueError) for values out of range; RunError if the disk refuses.
     """
     config = config or preset()
-    return training.train(config, start_run(config, Path(runs_dir), name))
+    directory = start_run(config, Path(runs_dir), name)
+    return training.train(read_run_config(directory), directory)
 
 
 def resume(directory: str | Path) -> Run:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import pickle
 import sys
 import zipfile
@@ -15,6 +13,7 @@ from typing import Any
 import torch
 
 from metarl.errors import RunError, UsageError, describe
+from metarl.files import write
 from metarl.provenance import VERSION
 
 FORMAT = 2
@@ -25,32 +24,6 @@ BEST = "best.pt"
 
 class CheckpointError(UsageError):
     """A file that is no checkpoint that this metarl can read."""
-
-
-def write(path: Path, data: bytes, option: str = "--runs-dir") -> None:
-    """Replace a file by `data` so that after a crash it holds either the old bytes or the new ones.
-
-    RunError if the disk refuses; it names the option that chooses another place.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise RunError(
-            f"cannot write {path}: {reason}; what was saved before is untouched, make room or choose another {option}"
-        ) from error
 
 
 def save(path: Path, state: Mapping[str, Any], option: str = "--runs-dir") -> None:
@@ -75,6 +48,11 @@ def load(path: Path) -> dict[str, Any]:
     except zipfile.BadZipFile:
         raise CheckpointError(f"checkpoint {path} is cut short, or no checkpoint") from None
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+            raise CheckpointError(
+                f"checkpoint {path} cannot be read: it is damaged, or holds more than tensors and plain values, which "
+                "could run code and is never loaded"
+            ) from error
         raise CheckpointError(f"checkpoint {path} cannot be read: {describe(error)[:200]}") from error
     if not isinstance(content, dict) or "format" not in content or "state" not in content:
         raise CheckpointError(f"checkpoint {path} was not written by metarl")

@@ -25,6 +25,7 @@ import tyro
 from metarl.arguments import Arguments, flag
 from metarl.config import (
     RunConfig,
+    code_of,
     coerce,
     load_config,
     options,
@@ -97,9 +98,9 @@ class TrainCommand(RunConfig):
     family_name_: Annotated[str, tyro.conf.arg(name="family", metavar="NAME")] = ""
     """The tasks; `metarl families` describes them. With --robot: the YAML file that declares them."""
     robot: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
-    """Your own robot: MJCF, URDF, or file.py:function that returns an MjSpec."""
+    """Your own robot: MJCF, URDF, or file.py:function that returns an MjSpec, whose code is run."""
     config: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """YAML file with the configuration, instead of --agent and --family."""
+    """YAML file with the configuration, instead of --agent and --family. A function that it names is run."""
     name: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     """Name of the run's folder. Empty: agent, family, seed and time."""
     runs_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs"
@@ -219,7 +220,10 @@ def train(arguments: list[str], session: Session) -> int:
             print(run.finished_words(finished))
             return 0
     else:
+        for function in code_of(config).values():
+            print(f"{function} is run, as Python, to make the robot", flush=True)
         session.run_dir = run.start_run(config, runs_dir, plain.get("name"))
+        config = read_run_config(session.run_dir)  # of its own copy of the robot
     session.trains = True
     trained = training.train(config, session.run_dir, resume=bool(resume))
     print(f"run: {session.run_dir}")
@@ -406,6 +410,7 @@ def robot(arguments: list[str], session: Session) -> int:
     if given.help:
         print("usage: metarl robot check MODEL [--family FILE.yaml]\n\nWhat is inferred about a robot (MJCF, URDF or")
         print("file.py:function that returns an MjSpec), and what its YAML file makes of it. 2 if it cannot be used.")
+        print("A function's code is run; an MJCF or URDF file is read as data.")
         return 0
     declaration = given.take(("family",)).get("family", "")
     for name in given.options:
@@ -475,9 +480,11 @@ def _fault(error: Exception, session: Session) -> str:
         "".join(traceback.format_exception(error)),
         f"unexpected {type(error).__name__}: {describe(error)[:200]}",
     )
+    from metarl.files import write
+
     for folder in filter(None, (session.run_dir, Path(tempfile.gettempdir()))):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(RunError):
             path = folder / "error.log"
-            path.write_text(text, encoding="utf-8")
+            write(path, text.encode("utf-8", "replace"))
             return f"{said}; the traceback is in {path}{session.remedy()}"
     return said + session.remedy()

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from metarl import comparison_figures
 from metarl.agent_figures import short
-from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES
+from metarl.files import write
 from metarl.tables import (
     ABSENT,
     NO_GAIN,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Collection, Hashable, Mapping
@@ -236,15 +237,42 @@ def read_run_config(directory: Path) -> RunConfig:
         raise UsageError(f"no run folder {directory}{hint}")
     if not (directory / CONFIG).is_file():
         raise UsageError(f"{directory} is no run folder: it has no {CONFIG}")
-    return load_config(directory / CONFIG)
+    config = load_config(directory / CONFIG)
+    require_data(config, str(directory / CONFIG), directory)
+    return config
+
+
+def require_data(config: RunConfig, where: str, folder: Path | None = None) -> None:
+    """UsageError if the family is made by somebody's code, or of files outside of the folder: nothing that a run or a
+    record of results holds is run, and a run's robot is its own copy."""
+    for name, value in code_of(config).items():
+        raise UsageError(
+            f"{where}: family.{name} is the function {value}; a run's robot is data, and no code that a run names is "
+            f"run. If you trust it, train it anew: metarl train --config {where}"
+        )
+    for name, value in files_of(config).items():
+        if folder is not None and not os.path.abspath(value).startswith(os.path.abspath(folder) + os.sep):
+            raise UsageError(
+                f"{where}: family.{name} is {value}, outside of the run; a run's robot is its own copy, in {folder}"
+            )
 
 
 def map_files(config: RunConfig, change: Callable[[str], str]) -> RunConfig:
     """The configuration with every path of a file that its family is made of changed; `module:function` is none."""
+    paths = {k: change(v) for k, v in files_of(config).items() if ":" not in v or ".py:" in v}
+    return dataclasses.replace(config, family=dataclasses.replace(config.family, **paths)) if paths else config
+
+
+def files_of(config: RunConfig) -> dict[str, str]:
+    """The files and functions that the family is made of, by the setting that names each."""
     family = config.family
     named = {f.name: getattr(family, f.name) for f in dataclasses.fields(family) if f.metadata.get("file")}
-    paths = {k: change(v) for k, v in named.items() if v and (":" not in v or ".py:" in v)}
-    return dataclasses.replace(config, family=dataclasses.replace(family, **paths)) if paths else config
+    return {name: value for name, value in named.items() if value}
+
+
+def code_of(config: RunConfig) -> dict[str, str]:
+    """The functions that make the family, whose code is run, by the setting that names each."""
+    return {name: value for name, value in files_of(config).items() if ":" in value and not Path(value).is_file()}
 
 
 def config_from_dict(data: Any) -> RunConfig:
@@ -268,6 +296,13 @@ def config_from_dict(data: Any) -> RunConfig:
         built[key] = read_settings(classes[key], settings, key, known)
     config = RunConfig(**built)
     config.validate()
+    return config
+
+
+def recorded_config(data: Any) -> RunConfig:
+    """The configuration that a record of results describes; UsageError for a family that somebody's code makes."""
+    config = config_from_dict(data)
+    require_data(config, "the record")
     return config
 
 

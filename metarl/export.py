@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from metarl.agents.agent import Belief, Deployable
 from metarl.agents.moments import INPUT_CLIP
-from metarl.checkpoint import write
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import Signals
 from metarl.envs.family import Array, TaskFamily
 from metarl.errors import RunError, UsageError, describe
+from metarl.files import write
 from metarl.provenance import VERSION, commit
 from metarl.robot import OutOfRange
 from metarl.run import Run

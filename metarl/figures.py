@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES
+from metarl.files import write
 from metarl.statistics import Array, pool_tasks
 from metarl.wording import number_of
 
@@ -183,7 +183,7 @@ def title_of(figure: Figure, title: str) -> None:
 
 
 def save(figure: Figure, path: Path, option: str = "--runs-dir") -> None:
-    """Write a figure as PNG, whole or not at all. option: see `checkpoint.write`."""
+    """Write a figure as PNG, whole or not at all. option: see `files.write`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write(path, buffer.getvalue(), option)

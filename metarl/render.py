@@ -20,7 +20,6 @@ from av.codec.codec import UnknownCodecError
 from av.error import FFmpegError
 
 from metarl.agents.agent import Adaptation
-from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES
 from metarl.envs.batch import BatchedEnv, StepResult
 from metarl.envs.family import Array, Task, TaskFamily
@@ -28,6 +27,7 @@ from metarl.envs.rendering import Renderer, RenderingUnavailable
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError, UsageError, describe, usage_errors
 from metarl.figures import AFTER, BEFORE, INK, QUIET
+from metarl.files import write
 from metarl.outcomes import exploring
 from metarl.run import Run
 from metarl.trial import run_trial, stream, streams

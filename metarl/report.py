@@ -16,11 +16,11 @@ from typing import Any
 from metarl import report_figures
 from metarl.agent_figures import ranked
 from metarl.catalogue import parameter_rows, splits
-from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES, EvaluationSettings, config_to_dict, dump_yaml
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import RunError, UsageError, describe
+from metarl.files import write
 from metarl.provenance import provenance
 from metarl.report_data import (
     Judged,

@@ -15,7 +15,7 @@ import numpy as np
 
 from metarl.checkpoint import CheckpointStore
 from metarl.comparison_remarks import joined_notes
-from metarl.config import CONFIG, SPLIT_NAMES, RunConfig, config_from_dict, config_to_dict, read_run_config
+from metarl.config import CONFIG, SPLIT_NAMES, RunConfig, config_to_dict, read_run_config, recorded_config
 from metarl.entries import OF_THE_MACHINE, but_for_the_seed, trained_with
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
@@ -618,7 +618,7 @@ def family_of(judgement: Judgement, runs: Sequence[ReportedRun]) -> TaskFamily |
         if config_to_dict(run.config)["family"] == judgement.family_settings:
             return _made(run.config)
     try:
-        return _made(config_from_dict({"family": dict(judgement.family_settings)}))
+        return _made(recorded_config({"family": dict(judgement.family_settings)}))
     except UsageError:
         return None
 

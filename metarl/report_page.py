@@ -148,7 +148,7 @@ def _environment(autoescape: bool) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"base64": _base64, "escaped": escaped, "fence": _fence, "image": _image}
+    environment.filters |= {"base64": _base64, "escaped": escaped, "code": _code, "fence": _fence, "image": _image}
     environment.globals |= {"FIGURES": FIGURES, "VIDEOS": VIDEOS}
     return environment
 
@@ -163,9 +163,28 @@ def _image(picture: Picture) -> str:
     return f"data:image/{kind};base64,{_base64(data)}"
 
 
+MARKUP = re.compile(r"[\\`*\[\]|<>#~&$@]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)|(?<=www)\.")
+"""What Markdown takes for markup, or for a link, anywhere in a line; a _ within a word is none."""
+START = re.compile(r"^([-+=]|\d+(?=[.)]))")
+"""What it takes for a list or a heading where a line starts."""
+
+
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, in a cell of a table too."""
-    return re.sub(r"([\\`*\[\]|<>#~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(str(text).split()))
+    line = MARKUP.sub(lambda found: f"\\{found[0]}", _line(text))
+    return START.sub(lambda start: f"\\{start[0]}" if start[0] in "-+=" else f"{start[0]}\\", line)
+
+
+def _line(text: str) -> str:
+    """One line, with a mark in place of what cannot be printed."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(text).split()))
+
+
+def _code(text: str) -> str:
+    """One line as Markdown shows code, whatever backticks are in it."""
+    line = _line(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", line)), default=0))
+    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
 
 
 def _fence(text: str) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Belief, Reading, Rollout, Trial
-from metarl.checkpoint import write
 from metarl.envs.family import Array, Task, TaskFamily
 from metarl.errors import RunError, UsageError, describe
+from metarl.files import write
 from metarl.run import Run
 from metarl.wording import number_of
 

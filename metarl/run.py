@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 from metarl.agents.agent import Agent, Belief
 from metarl.agents.registry import make_agent
 from metarl.beliefs import load_belief
-from metarl.checkpoint import CheckpointError, CheckpointStore, write
+from metarl.checkpoint import CheckpointError, CheckpointStore
 from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.entries import run_dir
 from metarl.envs.curriculum import Curriculum
@@ -24,6 +26,7 @@ from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
+from metarl.files import write
 from metarl.robot import Explore, RobotInterface
 from metarl.trial import stream, torch_stream
 
@@ -159,19 +162,29 @@ def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> P
 def start_run(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
     """Make the folder of a new run with its config.yaml, after the family and the agent have taken their settings.
 
-    Files that the family is made of, such as your robot, are copied: the run goes on and is evaluated as it began,
-    whatever becomes of them, and wherever the folder is moved.
+    Files that the family is made of, such as your robot, are copied: the run is trained on its own copy, which
+    `read_run_config` names, whatever becomes of them, and wherever the folder is moved. A start that fails leaves
+    nothing behind.
     """
     if name is not None:
         require_name(name)
     family, _ = build(config)
     make_curriculum(config, family)
+    first = not runs_dir.exists()
     directory = new_run_dir(config, runs_dir, name)
     try:
-        kept = keep_files(config.family, directory / FILES)
-    except OSError as error:
-        raise RunError(f"cannot copy the robot into {directory}: {describe(error)}") from error
-    save_config(dataclasses.replace(config, family=kept), directory)
+        try:
+            with usage_errors("family"):
+                kept = keep_files(config.family, directory / FILES)
+        except OSError as error:
+            raise RunError(f"cannot copy the robot into {directory}: {describe(error)}") from error
+        save_config(dataclasses.replace(config, family=kept), directory)
+    except BaseException:  # the name is free again
+        shutil.rmtree(directory, ignore_errors=True)
+        if first:
+            with contextlib.suppress(OSError):
+                runs_dir.rmdir()
+        raise
     return directory
 
 

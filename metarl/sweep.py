@@ -30,10 +30,11 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 from optuna.trial import FrozenTrial, TrialState
 
 from metarl import sweep_claims
-from metarl.checkpoint import CheckpointStore, write
+from metarl.checkpoint import CheckpointStore
 from metarl.config import CONFIG, RunConfig, config_from_dict, read_run_config
 from metarl.errors import RunError, UsageError, describe
 from metarl.evaluation import EvaluationResult
+from metarl.files import append, write
 from metarl.progress import duration
 from metarl.run import CHECKPOINTS, Run, start_run
 from metarl.sweep_file import Levels, Sweep, essentials
@@ -221,7 +222,7 @@ class Study:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """No other process of this machine is in here; the kernel ends it with the process."""
-        with open(self.folder / ".lock", "w", encoding="utf-8") as file:
+        with append(self.folder / ".lock") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -338,9 +339,8 @@ class Worker:
             if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
                 raise  # the next trial would fail of it too; this one is gone on with
             if not isinstance(error, UsageError | RunError):
-                with contextlib.suppress(OSError):
-                    text = "".join(traceback.format_exception(error))
-                    (directory / "error.log").write_text(text, encoding="utf-8")
+                with contextlib.suppress(RunError):
+                    write(directory / "error.log", "".join(traceback.format_exception(error)).encode())
             self._failed(trial, describe(error))
             return
         took = duration(time.monotonic() - began)
@@ -384,9 +384,10 @@ class Worker:
                 tracking = dataclasses.replace(config.tracking, group=self.study.folder.resolve().name)
                 config = dataclasses.replace(config, tracking=tracking)
             start_run(config, self.study.folder, directory.name)
+            config = read_run_config(directory)
         watch = Watch(self.sweep, self.stick, trial, lambda: self.stop.now() or claim.lost())
         with contextlib.ExitStack() as stack:
-            log = stack.enter_context(open(directory / LOG, "a", encoding="utf-8"))
+            log = stack.enter_context(append(directory / LOG))
             stack.enter_context(contextlib.redirect_stdout(log))
             stack.enter_context(contextlib.redirect_stderr(log))
             run = train(config, directory, resume, watch)
@@ -468,5 +469,5 @@ def run_point(sweep: Sweep, folder: Path, values: Mapping[str, Any]) -> Path:
     stick = yardstick(sweep)
     config = sweep.config(sweep.point(values))
     directory = start_run(config, folder)
-    train(config, directory, on_iteration=Watch(sweep, stick, None, lambda: False))
+    train(read_run_config(directory), directory, on_iteration=Watch(sweep, stick, None, lambda: False))
     return directory

@@ -18,12 +18,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from metarl import sweep_figures
-from metarl.checkpoint import write
 from metarl.config import dump_yaml, read_run_config
 from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Distribution, Parameter
 from metarl.envs.registry import make_family
 from metarl.errors import RunError
+from metarl.files import write
 from metarl.provenance import provenance
 from metarl.run import load_run
 from metarl.statistics import Array, Interval, bootstrap_interval, interquartile_mean, mean, stratified_resamples

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from metarl.checkpoint import write
 from metarl.errors import UsageError
+from metarl.files import write
 from metarl.sweep_file import Dimension, Levels, Sweep
 
 METHODS = {"grid": "grid", "random": "random", "tpe": "bayes"}

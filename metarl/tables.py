@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from metarl import figures
-from metarl.checkpoint import write
 from metarl.config import SPLIT_NAMES, EvaluationSettings
 from metarl.errors import RunError, describe
+from metarl.files import write
 from metarl.statistics import REACHED, WORST, Interval
 from metarl.tracking import METRICS, read_metrics
 from metarl.wording import number_of

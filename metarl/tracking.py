@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from metarl.checkpoint import write
 from metarl.config import RunConfig, config_to_dict
 from metarl.errors import RunError, describe
+from metarl.files import append, write
 
 METRICS = "metrics.jsonl"
 STEPS = 10
@@ -37,7 +37,7 @@ class Tracker:
         run_dir.mkdir(parents=True, exist_ok=True)
         self._path = run_dir / METRICS
         truncate_metrics(self._path, iteration)
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+        self._file = append(self._path)
         self._wandb = WandbRun(config, run_dir, dict(state or {}).get("wandb_id"))
 
     def __enter__(self) -> Self:
