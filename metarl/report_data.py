@@ -19,6 +19,7 @@ from metarl.config import CONFIG, SPLIT_NAMES, RunConfig, config_from_dict, conf
 from metarl.entries import OF_THE_MACHINE, but_for_the_seed, trained_with
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
+from metarl.envs.strict_yaml import read_file
 from metarl.errors import UsageError, describe
 from metarl.run import CHECKPOINTS
 from metarl.statistics import Array, Interval, plain
@@ -26,6 +27,8 @@ from metarl.tracking import METRICS, read_metrics
 from metarl.wording import grouped
 
 COMPARISON = "comparison.json"
+MOST_BYTES = 2**28
+"""Of a comparison or an evaluation that is read."""
 SPLIT_ORDER = ("held_out", "ood", "train")
 
 
@@ -337,10 +340,10 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
 def read_json(path: Path) -> Any:
     """A JSON file; UsageError if it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_file(path, MOST_BYTES))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {describe(_unnamed(error))}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"cannot read {path}: it is no valid JSON ({describe(error)[:80]})") from error
 
 
