@@ -40,11 +40,13 @@ def read_file(path: Path, most_bytes: int) -> bytes:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise ValueError("is a pipe or a device, no file")
+    parts, size = [], 0
     with open(descriptor, "rb") as file:
-        data = file.read(most_bytes + 1)
-    if len(data) > most_bytes:
-        raise ValueError(f"has more than {most_bytes:,} bytes, which are not read")
-    return data
+        while part := file.read(2**20):
+            parts.append(part)
+            if (size := size + len(part)) > most_bytes:
+                raise ValueError(f"has more than {most_bytes:,} bytes, which are not read")
+    return b"".join(parts)
 
 
 def read_yaml(path: Path) -> Any:

@@ -23,7 +23,7 @@ from metarl.envs.strict_yaml import read_file
 from metarl.errors import UsageError, describe
 from metarl.run import CHECKPOINTS
 from metarl.statistics import Array, Interval, plain
-from metarl.tracking import METRICS, read_metrics
+from metarl.tracking import METRICS, read_record
 from metarl.wording import grouped
 
 COMPARISON = "comparison.json"
@@ -310,8 +310,9 @@ def gather(
 def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
     """A run's folder; UsageError if it has no checkpoint."""
     _, state = CheckpointStore(directory / CHECKPOINTS).load("last")
-    metrics = read_metrics(directory) if (directory / METRICS).exists() else []
-    problems, history, newest = [], [], {}
+    record = read_record(directory / METRICS, int(state["iteration"])) if (directory / METRICS).exists() else None
+    metrics = [line for _, line in sorted(record.lines.items())] if record else []
+    problems, history, newest = [record.amiss] if record and record.amiss else [], [], {}
     for path in sorted((directory / "evaluation").glob("*.json")):
         try:
             judgement = evaluation_of(read_json(path), path, label)

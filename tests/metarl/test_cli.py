@@ -222,6 +222,9 @@ def test_an_existing_name_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/r").mkdir(parents=True)
     assert cli.main(["train", "--name", "r"]) == 2
+    assert "runs/r exists and holds no run: remove it, or choose another --name" in capsys.readouterr().err
+    (tmp_path / "runs/r/config.yaml").touch()
+    assert cli.main(["train", "--name", "r"]) == 2
     assert "runs/r exists; go on with it by metarl train --resume runs/r, or" in capsys.readouterr().err
 
 
