@@ -72,5 +72,8 @@ class Curriculum:
         return {"levels": dict(self.levels)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self.levels = {float(group): int(level) for group, level in state["levels"].items()}
+        """Go on from what `state_dict` gave; ValueError for levels that there are not."""
+        levels = {float(group): int(level) for group, level in state["levels"].items()}
+        if not all(0 <= level < self.rule.levels for level in levels.values()):
+            raise ValueError(f"its levels are not all from 0 to {self.rule.levels - 1}")
+        self.levels = levels

@@ -8,14 +8,14 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from metarl.envs.parameters import Choice, Distribution, LogUniform, Uniform
+from metarl.envs.strict_yaml import read_yaml
+from metarl.envs.text import WHOLE, one_line, shown
 
 Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
 
@@ -170,11 +170,11 @@ class Declaration:
 def read_declaration(path: str | Path) -> Declaration:
     """The file's content; ValueError names file, key and value of whatever is wrong."""
     try:
-        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        data = read_yaml(Path(path))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
     try:
         declaration = _read({} if data is None else data, Declaration, "")
         if not declaration.distribution:
@@ -182,7 +182,7 @@ def read_declaration(path: str | Path) -> Declaration:
         names = [entry.name for entry in declaration.distribution]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"distribution: two parameters are named {name!r}")
+                raise ValueError(f"distribution: two parameters are named {shown(name)}")
         return declaration
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -191,7 +191,7 @@ def read_declaration(path: str | Path) -> Declaration:
 def near(name: str, valid: Iterable[str]) -> str:
     """What to say after a name that is none of the valid ones."""
     names = list(valid)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name[:80], names, n=3, cutoff=0.5)
     if close:
         return f"; did you mean {' or '.join(map(repr, close))}?"
     return f"; there are {', '.join(names)}" if names else "; there are none"
@@ -213,13 +213,13 @@ def _read(value: Any, annotation: Any, where: str) -> Any:
         return _build(typing.cast(type, annotation), value, where)
     if origin is Literal:
         if value not in arguments:
-            raise ValueError(f"{where} is {value!r}{near(str(value), arguments)}")
+            raise ValueError(f"{where} is {shown(value)}{near(str(value), arguments)}")
         return value
     if origin is tuple:
         if not isinstance(value, list):
-            raise ValueError(f"{where} is {value!r}; it must be a list")
+            raise ValueError(f"{where} is {shown(value)}; it must be a list")
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise ValueError(f"{where} is {value!r}; it must have {len(arguments)} entries")
+            raise ValueError(f"{where} is {shown(value)}; it must have {len(arguments)} entries")
         return tuple(_read(entry, arguments[0], f"{where}[{i}]") for i, entry in enumerate(value))
     if origin is dict:
         _require_mapping(value, where)
@@ -232,8 +232,8 @@ def _build(cls: type, value: Any, where: str) -> Any:
     kinds = typing.get_type_hints(cls)
     for key in value:
         if key not in kinds:
-            raise ValueError(f"unknown key {f'{where}.{key}'.lstrip('.')!r}{near(str(key), kinds)}")
-    label = f"{where} ({value['name']})" if "name" in value and "name" in kinds else where
+            raise ValueError(f"unknown key {shown(f'{where}.{key}'.lstrip('.'))}{near(str(key), kinds)}")
+    label = f"{where} ({one_line(str(value['name']), 60)})" if "name" in value and "name" in kinds else where
     missing = [
         f.name
         for f in dataclasses.fields(cls)
@@ -252,25 +252,14 @@ def _scalar(value: Any, kind: type, where: str) -> Any:
         value = float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         value = int(value)
+    if kind is int and type(value) is int and not -WHOLE <= value < WHOLE:
+        raise ValueError(f"{where} is {shown(value)}; it must fit in 64 bits")
     if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
         expected = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}[kind]
-        raise ValueError(f"{where} is {value!r}; it must be {expected}")
+        raise ValueError(f"{where} is {shown(value)}; it must be {expected}")
     return value
 
 
 def _require_mapping(value: Any, where: str) -> None:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} is {value!r}; it must be a mapping of names to values")
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key if isinstance(key, Hashable) else None)
-        return super().construct_mapping(node, deep)
+        raise ValueError(f"{where} is {shown(value)}; it must be a mapping of names to values")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import tyro
-import yaml
 
 from metarl.agents.settings import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, TrackingSettings, TrainingSettings, coerce, owners
 from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.strict_yaml import parse_yaml
 from metarl.errors import FEW, UsageError, nearest
 
 T = TypeVar("T")
@@ -161,8 +161,8 @@ def _values(name: str, rest: list[str]) -> list[str]:
 
 def _scalar(text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except ValueError:
         return text
     return value if isinstance(value, bool | int | float) else text
 

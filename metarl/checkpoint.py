@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
+import shlex
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -12,7 +14,9 @@ from typing import Any
 
 import torch
 
-from metarl.errors import RunError, UsageError, describe
+from metarl.envs.strict_yaml import read_file
+from metarl.envs.text import one_line, shown
+from metarl.errors import LONGEST, RunError, UsageError, describe
 from metarl.files import write
 from metarl.provenance import VERSION
 
@@ -20,6 +24,14 @@ FORMAT = 2
 """Raised whenever what a checkpoint holds changes its meaning: a checkpoint of another format is refused."""
 
 BEST = "best.pt"
+MOST_BYTES = 2**32
+"""Of a checkpoint that is read."""
+MOST_VALUES = 1_000_000
+"""In a checkpoint, a tensor counted as one."""
+MOST_LEVELS = 30
+"""Of lists and mappings within each other in a checkpoint."""
+SHARED = 8
+"""Tensors at most that are on average one in the file: networks share layers."""
 
 
 class CheckpointError(UsageError):
@@ -35,33 +47,95 @@ def save(path: Path, state: Mapping[str, Any], option: str = "--runs-dir") -> No
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state that `save` wrote; CheckpointError names the file and the reason if it cannot be used."""
-    if not path.exists():
-        raise CheckpointError(f"no checkpoint {path}")
+    """The state that `save` wrote; CheckpointError names the file and the reason if it cannot be used.
+
+    A stranger's file runs no code, and takes no more memory than its own size, a few times over.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise CheckpointError(f"checkpoint {path} is damaged: the checksum of {damaged} is wrong")
+        data = read_file(path, MOST_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"no checkpoint {path}") from None
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint {path} {error}") from error
+    _require_whole(path, data)
+    try:
         # weights_only: a checkpoint from a stranger runs no code.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except zipfile.BadZipFile:
-        raise CheckpointError(f"checkpoint {path} is cut short, or no checkpoint") from None
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # of a damaged pickle anything
         if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
             raise CheckpointError(
                 f"checkpoint {path} cannot be read: it is damaged, or holds more than tensors and plain values, which "
                 "could run code and is never loaded"
             ) from error
         raise CheckpointError(f"checkpoint {path} cannot be read: {describe(error)[:200]}") from error
-    if not isinstance(content, dict) or "format" not in content or "state" not in content:
+    _require_plain(path, content, len(data))
+    if not isinstance(content, dict) or "format" not in content or not isinstance(content.get("state"), dict):
         raise CheckpointError(f"checkpoint {path} was not written by metarl")
     if content["format"] != FORMAT:
         raise CheckpointError(
-            f"checkpoint {path} has format {content['format']} (metarl {content.get('metarl')}); "
+            f"checkpoint {path} has format {shown(content['format'])} (metarl {shown(content.get('metarl'))}); "
             f"metarl {VERSION} reads format {FORMAT}, use the version that wrote it"
         )
     return content["state"]
+
+
+def _require_whole(path: Path, data: bytes) -> None:
+    """CheckpointError unless the bytes are an archive as torch writes it: checksums right, nothing compressed.
+
+    So what is read from it is no larger than the file: no few bytes that unpack to more than there is memory.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            packed = any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members)
+            if packed or sum(m.file_size for m in members) > len(data):
+                raise CheckpointError(f"checkpoint {path} is packed as torch packs none; it is not read")
+            damaged = archive.testzip()  # torch.load does not compare the checksums
+    except CheckpointError:
+        raise
+    except Exception as error:  # of a damaged archive anything
+        raise CheckpointError(f"checkpoint {path} is cut short, or no checkpoint") from error
+    if damaged is not None:
+        raise CheckpointError(f"checkpoint {path} is damaged: the checksum of {shown(damaged)} is wrong")
+
+
+def _require_plain(path: Path, content: Any, size: int) -> None:
+    """CheckpointError unless it is a tree no larger than its file: what few bytes name again and again never ends.
+
+    size: of the file, bytes.
+    """
+    values, numbers, level = 0, 0, [content]
+    for _ in range(MOST_LEVELS):
+        tensors = [value for value in level if isinstance(value, torch.Tensor)]
+        if any(tensor.layout != torch.strided or tensor.is_meta for tensor in tensors):
+            raise CheckpointError(f"checkpoint {path} holds a tensor of a kind that metarl does not write")
+        values, numbers = values + len(level), numbers + sum(tensor.nbytes for tensor in tensors)
+        boxes = [value for value in level if isinstance(value, dict | list | tuple | set)]
+        if values + sum(map(len, boxes)) > MOST_VALUES or numbers > SHARED * size:
+            break
+        level = [part for box in boxes for part in ([*box, *box.values()] if isinstance(box, dict) else box)]
+        if not level:
+            return
+    raise CheckpointError(f"checkpoint {path} says that it holds more than its bytes can; metarl writes none such")
+
+
+def is_finite(state: Any) -> bool:
+    """Whether every number in plain types and tensors is finite."""
+    if isinstance(state, torch.Tensor):
+        return bool(state.isfinite().all())
+    if isinstance(state, float):
+        return math.isfinite(state)
+    return all(
+        map(is_finite, state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ())
+    )
+
+
+def iteration_of(path: Path) -> int:
+    """The iteration that a checkpoint's name says; 0 if it says none."""
+    digits = path.stem.removeprefix("iteration_")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else 0
 
 
 class CheckpointStore:
@@ -77,7 +151,7 @@ class CheckpointStore:
 
     def paths(self) -> list[Path]:
         """The checkpoints by iteration, oldest first, without the best."""
-        return sorted(self.folder.glob("iteration_*.pt"))
+        return sorted(filter(iteration_of, self.folder.glob("iteration_*.pt")), key=iteration_of)
 
     def save(self, state: Mapping[str, Any], iteration: int, best: bool = False) -> Path:
         """Write the checkpoint after an iteration, and only then remove what is too old."""
@@ -86,13 +160,33 @@ class CheckpointStore:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make {self.folder}: {describe(error)}; choose another --runs-dir") from error
-        save(path, state)
-        if best:
+        if best:  # first: a kill between the two leaves a best one that is ahead, and none that is stale
             save(self.folder / BEST, state)
+        save(path, state)
         # A later checkpoint was refused, or it would have been gone on from: it counts for nothing here.
-        for old in [p for p in self.paths() if p <= path][: -self.keep]:
+        for old in [p for p in self.paths() if iteration_of(p) <= iteration][: -self.keep]:
             old.unlink(missing_ok=True)
         return path
+
+    def best_return(self, said: float) -> float:
+        """The return that the best checkpoint has; said: by the checkpoint that a run goes on from.
+
+        It is ahead of that where a kill came between the two. Where the best one is gone, damaged or another, there is
+        none, which is said on stderr: the next checkpoint becomes it.
+        """
+        try:
+            found = load(self.folder / BEST).get("best_return") if said > -math.inf or self.has_best() else said
+            if isinstance(found, float) and found >= said:
+                return found
+            reason = f"{self.folder / BEST} is not the best that there was"
+        except CheckpointError as error:
+            reason = str(error)
+        print(f"warning: {one_line(reason, LONGEST)}; the next checkpoint becomes the best", file=sys.stderr)
+        return -math.inf
+
+    def has_best(self) -> bool:
+        """Whether there is a best checkpoint."""
+        return (self.folder / BEST).exists()
 
     def load(self, which: str | Path = "last") -> tuple[Path, dict[str, Any]]:
         """`last`, `best` or a file, as (path, state).
@@ -108,10 +202,13 @@ class CheckpointStore:
             try:
                 state = load(path)
             except CheckpointError as error:
-                print(f"warning: {error}; trying the one before it", file=sys.stderr)
+                print(f"warning: {one_line(str(error), LONGEST)}; trying the one before it", file=sys.stderr)
                 reasons.append(str(error))
                 continue
             return path, state
         if reasons:
             raise CheckpointError(f"no checkpoint in {self.folder} can be used: {'; '.join(reasons)}")
-        raise CheckpointError(f"no checkpoint in {self.folder}; the run ended before its first one, start it anew")
+        raise CheckpointError(
+            f"no checkpoint in {self.folder}; the run ended before its first one, start it anew by: metarl train "
+            f"--resume {shlex.quote(str(self.folder.parent))}"
+        )

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import importlib
+import io
 import json
 import os
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -35,7 +37,8 @@ from metarl.config import (
 )
 from metarl.entries import run_dir
 from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings, RobotSettings
-from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
+from metarl.envs.text import CONTROL, one_line, shown
+from metarl.errors import LONGEST, RunError, UsageError, describe, nearest, out_of_memory, usage_errors
 
 if TYPE_CHECKING:
     from metarl.envs.family import Task, TaskFamily
@@ -79,6 +82,9 @@ RENDER_RUN_OPTIONS: dict[str, Any] = {"shot": int, "checkpoint": str, "device": 
 RENDER_FAMILY_OPTIONS: dict[str, Any] = {"actions": Literal["random", "zero"]}
 SHOW_OPTIONS = ("output", "seed")
 FAMILY_OPTIONS = ("robot", "family")
+
+NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says of names that no file can have: the caller's mistake wherever it comes up."""
 
 SIGTERM_STATUS = 128 + signal.SIGTERM
 """Exit status of a run that a SIGTERM ended: the shell's for that signal, so that nobody takes it for finished."""
@@ -161,7 +167,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 for a fault at run time, 2 for the caller's mistake."""
     arguments = sys.argv[1:] if arguments is None else arguments
     session = Session()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that it cannot write ends nothing
+            stream.reconfigure(errors="backslashreplace")
     try:
+        require_plain(arguments)
         return dispatch(arguments, session)
     except SystemExit as stop:  # tyro, after --help
         return stop.code if isinstance(stop.code, int) else 0
@@ -173,7 +183,19 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # no traceback on the terminal, whatever it is
+        if isinstance(error, OSError) and error.errno in NO_NAMES:
+            return _fail(2, f"error: {describe(error)}")
+        if out_of_memory(error):
+            return _fail(1, f"error: not enough memory ({describe(error)[:200]}); ask for less")
         return _fail(1, f"error: {_fault(error, session)}")
+
+
+def require_plain(arguments: Sequence[str]) -> None:
+    """UsageError for an argument that cannot be shown, nor be a name: not UTF-8, or with a control character."""
+    for number, argument in enumerate(arguments, 1):
+        if (found := CONTROL.search(argument)) is not None:
+            what = "is not valid UTF-8" if "\ud800" <= found[0] <= "\udfff" else f"has {found[0]!a}"
+            raise UsageError(f"argument {number}, {shown(argument)}, {what}; give it without control characters")
 
 
 def dispatch(arguments: list[str], session: Session) -> int:
@@ -324,10 +346,10 @@ def parse_task(family: TaskFamily, text: str) -> Task | None:
     example = json.dumps({p.name: p.neutral for p in family.parameters[:1]})
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise UsageError(f"--task is {text!r}; give the parameter values as JSON, such as '{example}'")
+        raise UsageError(f"--task is {shown(text)}; give the parameter values as JSON, such as '{example}'")
     with usage_errors("--task"):
         return family.task(values)
 
@@ -466,7 +488,8 @@ def _own_robot(plain: Mapping[str, str]) -> RobotSettings:
 
 
 def _fail(status: int, message: str) -> int:
-    print(message, file=sys.stderr, flush=True)
+    """Say a message, one line of bounded length whatever it is about."""
+    print(one_line(message, LONGEST), file=sys.stderr, flush=True)
     return status
 
 

@@ -10,7 +10,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,9 @@ from typing import Any, Literal
 import yaml
 
 from metarl.agents.settings import AGENT_SETTINGS, AgentSettings, MamlSettings
+from metarl.envs import strict_yaml
 from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings
+from metarl.envs.text import WHOLE, shown
 from metarl.errors import UsageError, nearest
 
 PRESETS = Path(__file__).parent / "configs"
@@ -134,12 +136,18 @@ class RunConfig:
             section, setting = name.split(".")
             value = getattr(getattr(self, section), setting)
             if (meant := coerce(value, annotation, name)) != value:
-                raise UsageError(f"{name} is {value!r}; write {meant!r}")
+                raise UsageError(f"{name} is {shown(value)}; write {shown(meant)}")
         for section, minima in MINIMA.items():
             for name, minimum in minima.items():
                 value = getattr(getattr(self, section), name)
                 if value < minimum:
                     raise UsageError(f"{section}.{name} is {value}; it must be at least {minimum}")
+        for name, annotation in options(self).items():
+            section, setting = name.split(".")
+            value, most = getattr(getattr(self, section), setting), MAXIMA.get(name, MOST)
+            counts = value if annotation == tuple[int, ...] else (value,) if annotation is int else ()
+            if name not in SEEDS and any(count > most for count in counts):
+                raise UsageError(f"{name} is {shown(value)}; it must be at most {most}")
         if self.training.distinct_tasks and self.training.curriculum:
             raise UsageError(
                 f"training.distinct_tasks is {self.training.distinct_tasks}, but training.curriculum draws tasks "
@@ -147,7 +155,9 @@ class RunConfig:
             )
         seeds = self.evaluation.seeds
         if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-            raise UsageError(f"evaluation.seeds is {list(seeds)}; give at least one seed, none negative, none twice")
+            raise UsageError(
+                f"evaluation.seeds is {shown(list(seeds))}; give at least one seed, none negative, none twice"
+            )
         if not self.evaluation.reward_scale > 0:
             raise UsageError(f"evaluation.reward_scale is {self.evaluation.reward_scale:g}; it must be greater than 0")
         if not self.tracking.project:
@@ -171,6 +181,15 @@ MINIMA: dict[str, dict[str, float]] = {
 }
 """Smallest value of each number, by section. An interval needs two tasks."""
 
+MOST = 10**9
+"""Largest value of a whole number of which nothing else is said: more is a slip, and no memory would hold it."""
+MAXIMA = {"training.threads": 1024} | dict.fromkeys(
+    [f"{section}.{name}" for section in ("training", "evaluation") for name in ("tasks", "envs_per_task")], 10**6
+)
+"""Largest value of those of which there is something to say."""
+SEEDS = ("training.seed", "evaluation.seeds")
+"""Whole numbers that count nothing: any of 64 bits."""
+
 REGISTRIES: dict[str, Mapping[str, type]] = {"agent": AGENT_SETTINGS, "family": FAMILY_SETTINGS}
 """Sections whose settings depend on a name."""
 
@@ -179,7 +198,7 @@ def settings_of(section: str, name: str) -> type:
     """The settings class of the agent or family of that name."""
     registry = REGISTRIES[section]
     if name not in list(registry):  # whatever YAML made of it, hashable or not
-        raise UsageError(f"unknown {section} {name!r}{nearest(str(name), registry)}")
+        raise UsageError(f"unknown {section} {shown(name)}{nearest(str(name), registry)}")
     return registry[name]
 
 
@@ -215,15 +234,15 @@ def load_config(path: Path) -> RunConfig:
 def read_yaml(path: Path, what: str, remedy: str) -> Any:
     """What a YAML file holds, no key of it twice; UsageError names the file, and the remedy if there is none."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        return strict_yaml.read_yaml(path)
     except FileNotFoundError:
         raise UsageError(f"no {what} {path}; {remedy}") from None
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder, and no {what}; {remedy}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {what} {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {what} {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} {error}") from error
 
 
 def read_run_config(directory: Path) -> RunConfig:
@@ -281,7 +300,7 @@ def config_from_dict(data: Any) -> RunConfig:
     require_mapping(data, "the config")
     for key in data:
         if key not in sections:
-            raise UsageError(f"unknown key {key!r}{nearest(str(key), [*sections, *options(RunConfig())])}")
+            raise UsageError(f"unknown key {shown(key)}{nearest(str(key), [*sections, *options(RunConfig())])}")
     classes: dict[str, type] = {**_section_types(), "agent": MamlSettings, "family": HalfCheetahVelocitySettings}
     for key, value in data.items():
         require_mapping(value, key)
@@ -336,19 +355,21 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         if value not in arguments:
-            raise UsageError(f"{key} is {value!r}{nearest(str(value), map(str, arguments))}")
+            raise UsageError(f"{key} is {shown(value)}{nearest(str(value), map(str, arguments))}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise UsageError(
-                f"{key} is {value!r}, {_kind(value)}; it must be a list, each entry {_expected(arguments[0])}"
+                f"{key} is {shown(value)}, {_kind(value)}; it must be a list, each entry {_expected(arguments[0])}"
             )
         if ... not in arguments and len(value) != len(arguments):
-            raise UsageError(f"{key} is {list(value)}; it must be a list of {len(arguments)} numbers")
+            raise UsageError(f"{key} is {shown(list(value))}; it must be a list of {len(arguments)} numbers")
         return tuple(coerce(entry, arguments[0], f"{key}[{i}]") for i, entry in enumerate(value))
     converted = _number(value, annotation) if annotation in (int, float) else value
+    if isinstance(converted, int) and not -WHOLE <= converted < WHOLE:
+        raise UsageError(f"{key} is {shown(value)}; it must fit in 64 bits")
     if type(converted) is not annotation or (annotation is float and not math.isfinite(converted)):
-        raise UsageError(f"{key} is {value!r}, {_kind(value)}; it must be {_expected(annotation)}")
+        raise UsageError(f"{key} is {shown(value)}, {_kind(value)}; it must be {_expected(annotation)}")
     return converted
 
 
@@ -362,7 +383,7 @@ def _number(value: Any, annotation: type) -> Any:
         except ValueError:
             return value
     if annotation is float and isinstance(value, int):
-        return float(value)
+        return float(value) if -WHOLE <= value < WHOLE else value
     if annotation is int and isinstance(value, float) and value.is_integer():
         return int(value)
     return value
@@ -378,7 +399,7 @@ def read_settings(cls: type, data: Mapping[str, Any], section: str, known: Colle
         if key not in hints:
             name = f"{section}.{key}"
             hint = nearest(name, known, owners(name)) if known else nearest(str(key), hints)
-            raise UsageError(f"unknown key {name!r}{hint}")
+            raise UsageError(f"unknown key {shown(name)}{hint}")
     return cls(**{key: coerce(value, hints[key], f"{section}.{key}") for key, value in data.items()})
 
 
@@ -399,7 +420,7 @@ def _section_types() -> dict[str, type]:
 def require_mapping(value: Any, key: str) -> None:
     """UsageError unless the value is a mapping."""
     if not isinstance(value, Mapping):
-        raise UsageError(f"{key} is {value!r}, {_kind(value)}; it must be a mapping of names to values")
+        raise UsageError(f"{key} is {shown(value)}, {_kind(value)}; it must be a mapping of names to values")
 
 
 def _name_of(settings: Any, registry: Mapping[str, type]) -> str:
@@ -430,18 +451,3 @@ def _expected(annotation: Any) -> str:
     if typing.get_origin(annotation) is Literal:
         return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
     return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}[annotation]
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML would keep the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                continue  # the base class reports it
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)

@@ -6,6 +6,8 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 
+from metarl.envs.text import one_line
+
 NEAR, SURE = 0.66, 0.8
 """Least ratio (difflib's) of a name to what it is taken for: `pop` is `ppo`, `walk` is no `watch`; and to what it is
 taken for although another section has the very name."""
@@ -13,6 +15,10 @@ SECTIONS = ("agent", "family", "training", "evaluation", "tracking")
 """Of the configuration, which stand in front of a setting's name."""
 FEW, MANY = 8, 30
 """Names that are listed although the one that was meant is known; and at most."""
+LONG = 80
+"""Letters of a name beyond which it is no name, and what is near to its beginning is near to it."""
+LONGEST = 500
+"""Letters of a message: whatever it is about, it is read on a terminal."""
 
 
 class UsageError(ValueError):
@@ -34,17 +40,30 @@ def usage_errors(what: str) -> Iterator[None]:
         yield
     except UsageError:
         raise
-    except (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        message = describe(error)
+    except (ValueError, OverflowError, MemoryError, RuntimeError, OSError) as error:
+        files = FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError
+        if isinstance(error, OSError | RuntimeError) and not isinstance(error, files) and not out_of_memory(error):
+            raise
+        message = f"{NO_MEMORY} ({describe(error)[:200]})" if out_of_memory(error) else describe(error)
         raise UsageError(message if message.startswith(what) else f"{what}: {message}") from error
 
 
+NO_MEMORY = "it asks for more memory than there is"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether NumPy or torch could not allocate what was asked for."""
+    words = ("not enough memory", "out of memory", "allocate memory")
+    torchs = isinstance(error, RuntimeError) and any(said in str(error) for said in words)
+    return torchs or isinstance(error, MemoryError)
+
+
 def describe(error: BaseException) -> str:
-    """An exception as one line of words."""
+    """An exception as one line of words, of bounded length, without anything that a terminal obeys."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return one_line(f"{where}{error.strerror}", LONGEST)
+    return one_line(str(error), LONGEST) or type(error).__name__
 
 
 def nearest(name: str, valid: Iterable[str], otherwise: str = "") -> str:
@@ -53,7 +72,7 @@ def nearest(name: str, valid: Iterable[str], otherwise: str = "") -> str:
 
     A name may have a section (`agent.inner_lr`) and dashes. otherwise: what to say instead of the list if none is near.
     """
-    names = list(valid)
+    name, names = name[:LONG], list(valid)
     close, places = _closest(name, names), _places(name, names)
     if places and not (_section(name) and close and (_likeness(name, close) or 0) >= SURE):
         sections = list(dict.fromkeys(map(_section, places)))

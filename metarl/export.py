@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from metarl.agents.agent import Belief, Deployable
 from metarl.agents.moments import INPUT_CLIP
+from metarl.checkpoint import is_finite
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import Signals
 from metarl.envs.family import Array, TaskFamily
@@ -84,6 +85,10 @@ def export_run(run: Run, path: Path, belief: Belief | None = None, source: str |
     require_packages()
     belief = run.agent.begin(1, 1) if belief is None else belief
     policy = run.agent.deployable(belief)
+    if not is_finite([run.agent.belief_state(belief), dict(policy.module.state_dict())]):
+        raise UsageError(
+            f"the policy{f' at {source}' if source else ''} is not finite, and is not exported; adapt again"
+        )
     data = to_onnx(policy, run.family, describe_policy(run, policy, belief, source))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRange)  # of tasks beyond training, or of a policy that is hardly trained

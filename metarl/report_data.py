@@ -19,13 +19,16 @@ from metarl.config import CONFIG, SPLIT_NAMES, RunConfig, config_to_dict, read_r
 from metarl.entries import OF_THE_MACHINE, but_for_the_seed, trained_with
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
+from metarl.envs.strict_yaml import read_file
 from metarl.errors import UsageError, describe
 from metarl.run import CHECKPOINTS
 from metarl.statistics import Array, Interval, plain
-from metarl.tracking import METRICS, read_metrics
+from metarl.tracking import METRICS, read_record
 from metarl.wording import grouped
 
 COMPARISON = "comparison.json"
+MOST_BYTES = 2**28
+"""Of a comparison or an evaluation that is read."""
 SPLIT_ORDER = ("held_out", "ood", "train")
 
 
@@ -307,8 +310,9 @@ def gather(
 def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
     """A run's folder; UsageError if it has no checkpoint."""
     _, state = CheckpointStore(directory / CHECKPOINTS).load("last")
-    metrics = read_metrics(directory) if (directory / METRICS).exists() else []
-    problems, history, newest = [], [], {}
+    record = read_record(directory / METRICS, int(state["iteration"])) if (directory / METRICS).exists() else None
+    metrics = [line for _, line in sorted(record.lines.items())] if record else []
+    problems, history, newest = [record.amiss] if record and record.amiss else [], [], {}
     for path in sorted((directory / "evaluation").glob("*.json")):
         try:
             judgement = evaluation_of(read_json(path), path, label)
@@ -337,10 +341,10 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
 def read_json(path: Path) -> Any:
     """A JSON file; UsageError if it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_file(path, MOST_BYTES))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {describe(_unnamed(error))}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"cannot read {path}: it is no valid JSON ({describe(error)[:80]})") from error
 
 

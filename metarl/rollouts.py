@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,8 @@ import torch
 
 from metarl.agents.agent import Agent, Belief, Reading, Rollout, Trial
 from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.strict_yaml import read_file
+from metarl.envs.text import shown
 from metarl.errors import RunError, UsageError, describe
 from metarl.files import write
 from metarl.run import Run
@@ -24,8 +24,15 @@ from metarl.wording import number_of
 
 MINARI = "minari:"
 """Prefix of the name of a Minari dataset."""
+NEEDED = ("observations", "actions", "rewards", "terminations", "truncations")
+FIELDS = (*NEEDED, "dt", "names", "log_probabilities", "shot")
+"""Of an episode, which are read; a file may hold others."""
+MOST_BYTES = 2**27
+"""Of a file, and of a field of it, unpacked: a thousand times an episode's."""
 LOG_PROBABILITY_TOLERANCE = 1e-2
 """Between a log-probability in a file and the policy's own: a ratio of 1 %, far above float32's rounding."""
+MOST_SHOTS = 10**6
+"""Numbers of shots are below this."""
 MOST_DEVIATIONS = 5.0
 """Of the actions' chi-square statistic before they are taken for another policy's: one log in a million is wronged."""
 
@@ -43,7 +50,9 @@ class Episode:
     rewards: Array
     """[T] float32."""
     terminated: bool
-    """Whether the last step ended the episode for good; otherwise it was cut."""
+    """Whether the last step ended the episode for good, in which case nothing is expected of what would have come;
+    otherwise it was cut. Where a log says both of its last step, as Gymnasium's time limit does if it meets the end, it
+    ended."""
     log_probabilities: Array | None = None
     """[T] float32 of the actions, by the policy that acted; None: not logged."""
     shot: int | None = None
@@ -142,33 +151,61 @@ def load_episodes(source: str, family: TaskFamily) -> list[Episode]:
 
 
 def _read(file: Path) -> dict[str, Array]:
-    """The arrays of an .npz file; no pickle is ever loaded."""
+    """The arrays of an .npz file that are fields of an episode; no pickle is ever loaded.
+
+    What a stranger's file says of itself is compared with what is there before anything is made of it.
+    """
     try:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise UsageError(f"{file} is a single array, no .npz archive of fields; write it by numpy.savez")
-        with archive:
-            return {name: _field(archive, name, file) for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError) as error:
+        data = read_file(file, MOST_BYTES)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{file} {error}") from error
+    if data.startswith(np.lib.format.MAGIC_PREFIX):
+        raise UsageError(f"{file} is a single array, no .npz archive of fields; write it by numpy.savez")
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+    except Exception as error:  # of a damaged archive anything
+        if data and not data.startswith(b"PK"):
+            said = "no .npz file, or a pickle, which is not read; write it by numpy.savez"
+        else:
+            said = f"cut short, damaged, or no .npz file ({describe(error)[:100]}); log it anew"
+        raise UsageError(f"{file} is {said}") from error
+    return {name: _field(archive, member, name, file) for name, member in members.items() if name in FIELDS}
+
+
+def _field(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, file: Path) -> Array:
+    """An array of an archive, of at most `MOST_BYTES`, and of as many numbers as its header says."""
+    if member.flag_bits & 1:
+        raise UsageError(f"{file}: {name} is encrypted; write it by numpy.savez")
+    if member.file_size > MOST_BYTES:
         raise UsageError(
-            f"{file} is cut short, damaged, or no .npz file ({describe(error)[:100]}); log it anew"
-        ) from error
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"{file} is no .npz file, or a pickle, which is not read; write it by numpy.savez") from error
-
-
-def _field(archive: Any, name: str, file: Path) -> Array:
+            f"{file}: {name} has {member.file_size:,} bytes unpacked; an episode has at most {MOST_BYTES:,}"
+        )
     try:
-        return archive[name]
-    except ValueError as error:
-        if "allow_pickle" not in str(error) and "Object arrays" not in str(error):
-            raise UsageError(f"{file}: {name} is damaged ({describe(error)[:100]}); log it anew") from error
+        with archive.open(member) as stream:
+            data = stream.read(MOST_BYTES + 1)
+        stream = io.BytesIO(data)
+        version = np.lib.format.read_magic(stream)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = reader(stream)
+    except Exception as error:  # of a damaged member anything
+        raise UsageError(f"{file}: {name} is damaged ({describe(error)[:100]}); log it anew") from error
+    if dtype.hasobject:
         raise UsageError(
             f"{file}: {name} is an array of Python objects, which only a pickle can hold, and a pickle can run code: "
             "save plain numbers of one shape"
-        ) from error
+        )
+    count, room = math.prod(shape), len(data) - stream.tell()
+    fits = dtype.itemsize and count * dtype.itemsize == room and all(0 <= size <= MOST_BYTES for size in shape)
+    if not fits:
+        raise UsageError(
+            f"{file}: {name} is damaged: its header says shape {shown(shape)} of {shown(str(dtype))}, it holds {room} "
+            "bytes; log it anew"
+        )
+    values = np.frombuffer(data, dtype, count, stream.tell())
+    return values.reshape(shape, order="F" if fortran else "C")
 
 
 def _load_minari(name: str, family: TaskFamily) -> list[Episode]:
@@ -192,15 +229,7 @@ def check_episode(fields: Mapping[str, Any], source: str, family: TaskFamily, un
 
     unnamed: whether `dt` and `names` may be missing, as in a Minari dataset.
     """
-    needed = [
-        "observations",
-        "actions",
-        "rewards",
-        "terminations",
-        "truncations",
-        *([] if unnamed else ["dt", "names"]),
-    ]
-    for name in needed:
+    for name in NEEDED if unnamed else (*NEEDED, "dt", "names"):
         if name not in fields:
             raise UsageError(f"{source} lacks the field {name}; it has {', '.join(fields) or 'none'}")
     observation_names = family.observation_names
@@ -229,7 +258,7 @@ def check_episode(fields: Mapping[str, Any], source: str, family: TaskFamily, un
     if "dt" in fields:
         _check_dt(_numbers(fields, "dt", source, ()), source, family)
     if "names" in fields:
-        _check_names(np.atleast_1d(fields["names"]), source, observation_names)
+        _check_names(_texts(fields["names"], source), source, observation_names)
     given = "log_probabilities" in fields
     return Episode(
         source,
@@ -238,8 +267,26 @@ def check_episode(fields: Mapping[str, Any], source: str, family: TaskFamily, un
         rewards,
         bool(ends["terminations"][-1]),
         _numbers(fields, "log_probabilities", source, (steps,)) if given else None,
-        int(_numbers(fields, "shot", source, ())) if "shot" in fields else None,
+        _shot(_numbers(fields, "shot", source, ()), source) if "shot" in fields else None,
     )
+
+
+def _shot(number: Array, source: str) -> int:
+    """The number of a shot; UsageError if it is none."""
+    if not float(number).is_integer() or not 0 <= number < MOST_SHOTS:
+        raise UsageError(f"{source}: shot is {float(number):g}; it must be a whole number from 0 on")
+    return int(number)
+
+
+def _texts(names: Any, source: str) -> list[str]:
+    """The field `names` as text: also as bytes, as HDF5 and older NumPy write it."""
+    values = np.atleast_1d(names)
+    if values.ndim != 1 or values.dtype.kind not in "US":
+        raise UsageError(f"{source}: names is {values.dtype} of shape {values.shape}; it must be a list of text")
+    try:
+        return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in values.tolist()]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source}: names holds bytes that are no UTF-8 ({error.reason}); write it as text") from error
 
 
 def _numbers(
@@ -283,15 +330,15 @@ def _check_dt(dt: Array, source: str, family: TaskFamily) -> None:
         )
 
 
-def _check_names(names: Array, source: str, expected: Sequence[str]) -> None:
+def _check_names(names: Sequence[str], source: str, expected: Sequence[str]) -> None:
     if len(names) != len(expected):
         raise UsageError(
-            f"{source}: names has {len(names)} entries; the policy reads {len(expected)}: {list(expected)}"
+            f"{source}: names has {len(names)} entries; the policy reads {len(expected)}: {shown(list(expected), 200)}"
         )
     for i, (name, ours) in enumerate(zip(names, expected, strict=True)):
-        if str(name) != ours:
+        if name != ours:
             raise UsageError(
-                f"{source}: names[{i}] is {str(name)!r}, the policy reads {ours!r} there: log the channels in its order"
+                f"{source}: names[{i}] is {shown(name)}, the policy reads {ours!r} there: log the channels in its order"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,16 +19,18 @@ import torch
 from metarl.agents.agent import Agent, Belief
 from metarl.agents.registry import make_agent
 from metarl.beliefs import load_belief
-from metarl.checkpoint import CheckpointError, CheckpointStore
-from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
+from metarl.checkpoint import CheckpointError, CheckpointStore, is_finite, iteration_of
+from metarl.config import CONFIG, MOST, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.entries import run_dir
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
+from metarl.envs.text import CONTROL, WHOLE, shown
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 from metarl.files import write
 from metarl.robot import Explore, RobotInterface
+from metarl.tables import has_pictures
 from metarl.trial import stream, torch_stream
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ CHECKPOINTS = "checkpoints"
 FILES = "robot"
 """Copies of the files that the family is made of, in a run's folder."""
 DEVICES = ("auto", "cpu", "cuda")
+MISFITS = (ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError, OverflowError)
+"""What an agent raises that is given the state of something else."""
 CHECKPOINT_KEYS = ("agent", "config", "iteration", "env_steps", "best_return", "tracking")
 """What the checkpoint of a run holds."""
 
@@ -133,9 +138,9 @@ def distinct_tasks(run: Run) -> list[Task]:
 
 def require_name(name: str) -> None:
     """UsageError unless a run's name is that of one folder: it is what the run is found by."""
-    if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
+    if name in ("", ".", "..") or set(name) & {"/", "\\"} or CONTROL.search(name):
         raise UsageError(
-            f"--name is {name!r}; give one folder's name, without a slash, and the folder that it is to be in by "
+            f"--name is {shown(name)}; give one folder's name, without a slash, and the folder that it is to be in by "
             "--runs-dir"
         )
 
@@ -154,6 +159,8 @@ def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> P
         except OSError as error:
             raise RunError(f"cannot make {directory}: {describe(error)}; choose another --runs-dir") from error
         return directory
+    if not (runs_dir / base / CONFIG).exists():
+        raise UsageError(f"{runs_dir / base} exists and holds no run: remove it, or choose another --name")
     raise UsageError(
         f"{runs_dir / base} exists; go on with it by metarl train --resume {runs_dir / base}, or choose another --name"
     )
@@ -204,17 +211,48 @@ def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any
     missing = [key for key in CHECKPOINT_KEYS if key not in state]
     if missing:
         raise CheckpointError(f"checkpoint {path} lacks {', '.join(missing)}: it is no checkpoint of a run")
+    require_state(path, state)
     ours = config_to_dict(config)
     for section in ("agent", "family"):
         theirs = state["config"][section]["name"]
         if theirs != ours[section]["name"]:
             raise CheckpointError(
-                f"checkpoint {path} is of the {section} {theirs!r}, this run of {ours[section]['name']!r}"
+                f"checkpoint {path} is of the {section} {shown(theirs)}, this run of {ours[section]['name']!r}"
             )
     try:
         agent.load_state_dict(state["agent"])
-    except (ValueError, KeyError, RuntimeError) as error:
+    except MISFITS as error:
         raise CheckpointError(f"checkpoint {path} does not fit the agent of this run: {describe(error)}") from error
+
+
+def require_state(path: Path, state: Mapping[str, Any]) -> None:
+    """CheckpointError unless what a run goes on from is of the types that it writes, and finite."""
+    fits = {
+        "config": all(isinstance(_at(state["config"], section, "name"), str) for section in ("agent", "family")),
+        "iteration": type(state["iteration"]) is int and 0 < state["iteration"] <= MOST,
+        "env_steps": type(state["env_steps"]) is int and 0 <= state["env_steps"] < WHOLE,
+        "best_return": type(state["best_return"]) is float and state["best_return"] < math.inf,
+        "tracking": isinstance(_at(state["tracking"], "wandb_id"), str | None),
+        "agent": isinstance(state["agent"], dict) and is_finite(state["agent"]),
+    }
+    for key, fit in fits.items():
+        if not fit:
+            raise CheckpointError(f"checkpoint {path} is damaged: its {key} is not what metarl writes there")
+
+
+def restore_curriculum(curriculum: Curriculum, path: Path, state: Mapping[str, Any]) -> None:
+    """Load a curriculum's state from a checkpoint; CheckpointError if it is none."""
+    try:
+        curriculum.load_state_dict(state["curriculum"])
+    except MISFITS as error:
+        raise CheckpointError(f"checkpoint {path} holds no curriculum of this run: {describe(error)}") from error
+
+
+def _at(data: Any, *keys: str) -> Any:
+    """What is in mappings within mappings; None where there is none."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
 
 
 def load_run(
@@ -239,14 +277,17 @@ def load_run(
 
 
 def finished_run(directory: Path, config: RunConfig) -> Run | None:
-    """The run if there is nothing left to train and it was evaluated as it is; None if it is to be gone on with.
+    """The run if there is nothing left to train and it was evaluated as it is, with the pictures that belong to it;
+    None if it is to be gone on with.
 
     config: the run's own, with what is asked for now.
     """
     paths = CheckpointStore(directory / CHECKPOINTS).paths()
-    if not paths or int(paths[-1].stem.split("_")[1]) < config.training.iterations:
+    if not paths or (iteration := iteration_of(paths[-1])) < config.training.iterations:
         return None
     if not any(directory.glob(f"evaluation/*_{paths[-1].stem.replace('_', '')}*.json")):  # it was killed before
+        return None
+    if not has_pictures(directory, read_run_config(directory).evaluation, iteration):
         return None
     try:
         run = load_run(directory, paths[-1], config.training.device)

@@ -30,13 +30,14 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 from optuna.trial import FrozenTrial, TrialState
 
 from metarl import sweep_claims
-from metarl.checkpoint import CheckpointStore
+from metarl.checkpoint import CheckpointStore, iteration_of
 from metarl.config import CONFIG, RunConfig, config_from_dict, read_run_config
 from metarl.errors import RunError, UsageError, describe
 from metarl.evaluation import EvaluationResult
 from metarl.files import append, write
 from metarl.progress import duration
 from metarl.run import CHECKPOINTS, Run, start_run
+from metarl.run_lock import RunBusy
 from metarl.sweep_file import Levels, Sweep, essentials
 from metarl.sweep_tasks import Yardstick, training_ranges, yardstick
 from metarl.training import train
@@ -207,7 +208,7 @@ class Study:
     def iteration(self, number: int) -> int:
         """Iteration of a trial's last checkpoint; 0 without one."""
         paths = CheckpointStore(self.directory(number) / CHECKPOINTS).paths()
-        return int(paths[-1].stem.split("_")[1]) if paths else 0
+        return iteration_of(paths[-1]) if paths else 0
 
     def holder(self, number: int) -> dict[str, Any] | None:
         """The record of the living process that runs a trial; None if there is none."""
@@ -336,7 +337,7 @@ class Worker:
         except KeyboardInterrupt:
             raise
         except Exception as error:
-            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+            if isinstance(error, OSError | RunBusy) or isinstance(error.__cause__, OSError):
                 raise  # the next trial would fail of it too; this one is gone on with
             if not isinstance(error, UsageError | RunError):
                 with contextlib.suppress(RunError):

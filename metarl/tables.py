@@ -23,7 +23,7 @@ from metarl.config import SPLIT_NAMES, EvaluationSettings
 from metarl.errors import RunError, describe
 from metarl.files import write
 from metarl.statistics import REACHED, WORST, Interval
-from metarl.tracking import METRICS, read_metrics
+from metarl.tracking import METRICS, read_metrics, read_record
 from metarl.wording import number_of
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def save(result: EvaluationResult, folder: Path) -> Path:
     text = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        path = _free_path(folder, _name(result), json.loads(text))
+        path = _free_path(folder, name_of(result.settings, result.source and result.source.iteration), json.loads(text))
         write(path, text.encode())
         figures.adaptation_curve(result, path.with_suffix(".png"))
     return path
@@ -217,7 +217,7 @@ def save_learning_curve(directory: Path, family: str) -> Path | None:
     """Draw evaluation/learning.png from a run's metrics.jsonl; None if there is no iteration in it yet."""
     if not (directory / METRICS).exists() or not (metrics := read_metrics(directory)):
         return None
-    path = directory / "evaluation" / "learning.png"
+    path = learning_path(directory)
     with disk_errors(path.parent):
         path.parent.mkdir(exist_ok=True)
         figures.learning_curve(metrics, path, f"{family}, run {directory.name}: meta-training")
@@ -233,16 +233,30 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise RunError(f"cannot save in {folder}: {describe(error)}; make room, or allow writing there") from error
 
 
-def _name(result: EvaluationResult) -> str:
-    seeds = result.settings.seeds
+def name_of(settings: EvaluationSettings, iteration: int | None) -> str:
+    """What the files of an evaluation are called. iteration: of the checkpoint; None: the agent is of no run."""
+    seeds = settings.seeds
     if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         named = f"{seeds[0]}to{seeds[-1]}"
     elif len(seeds) <= 4:
         named = "_".join(map(str, seeds))
     else:
         named = hashlib.sha256(repr(seeds).encode()).hexdigest()[:8]
-    iteration = f"_iteration{result.source.iteration:06d}" if result.source else ""
-    return f"{result.settings.split}_seeds{named}{iteration}"
+    at = "" if iteration is None else f"_iteration{iteration:06d}"
+    return f"{settings.split}_seeds{named}{at}"
+
+
+def has_pictures(directory: Path, settings: EvaluationSettings, iteration: int) -> bool:
+    """Whether a run's folder has the pictures that `save_all` makes of its evaluation with these settings, if any."""
+    saved = list((directory / "evaluation").glob(f"{name_of(settings, iteration)}*.json"))
+    drawn = any(path.with_suffix(".png").is_file() for path in saved) or not saved
+    metrics = directory / METRICS
+    return drawn and (learning_path(directory).is_file() or not (metrics.exists() and read_record(metrics).lines))
+
+
+def learning_path(directory: Path) -> Path:
+    """Where the learning curve of a run is."""
+    return directory / "evaluation" / "learning.png"
 
 
 def _free_path(folder: Path, name: str, content: dict[str, Any]) -> Path:

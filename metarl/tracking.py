@@ -7,16 +7,25 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from metarl.config import RunConfig, config_to_dict
-from metarl.errors import RunError, describe
+from metarl.envs.strict_yaml import read_file
+from metarl.envs.text import one_line
+from metarl.errors import LONGEST, RunError, UsageError, describe
 from metarl.files import append, write
 
 METRICS = "metrics.jsonl"
+MOST_BYTES = 2**30
+"""Of a metrics.jsonl that is read."""
+MOST_LINES = 10**9
+"""Iterations are fewer."""
+SPANS = 4
+"""Gaps in the iterations that are named."""
 STEPS = 10
 """W&B steps from one iteration to the next: those between are the evaluation's and the reports'."""
 REPORT_STEP = 2
@@ -52,15 +61,25 @@ class Tracker:
         """Append one line to metrics.jsonl and send the same to W&B. RunError if the line cannot be written."""
         # JSON has no NaN: a return of which no episode was sound is null.
         line = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
-        try:
+        with self._disk_errors():
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
+        self._wandb.log(metrics)
+
+    def sync(self) -> None:
+        """Bring the lines to the disk, before a checkpoint that counts on them. RunError if the disk refuses."""
+        with self._disk_errors():
+            os.fsync(self._file.fileno())
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise RunError(
                 f"cannot write {self._path}: {error.strerror}; make room, then go on with metarl train --resume "
                 f"{self._path.parent}"
             ) from error
-        self._wandb.log(metrics)
 
     def conclude(self, summary: Mapping[str, float], figures: Mapping[str, Path]) -> None:
         """What a run came to, for W&B: numbers, `env_steps` among them, and PNG files by name."""
@@ -78,25 +97,99 @@ class Tracker:
 
 
 def truncate_metrics(path: Path, iteration: int) -> None:
-    """Keep the lines up to an iteration: those of a killed run that went on after its last checkpoint come again."""
+    """Keep the lines up to an iteration: those of a killed run that went on after its last checkpoint come again.
+
+    What is missing of them is said on stderr.
+    """
     if not path.exists():
+        if iteration:
+            print(f"warning: {path} is gone, and with it the metrics of {iteration} iterations", file=sys.stderr)
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if 0 < _iteration(line) <= iteration]
-    write(path, "".join(line + "\n" for line in kept).encode())
+    record = read_record(path, iteration)
+    if record.missing:
+        warn_of(record)
+    kept = [line for number, line in sorted(record.lines.items()) if number <= iteration]
+    write(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, one dict an iteration."""
-    lines = (run_dir / METRICS).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if _iteration(line) > 0]
+    """The metrics of a run, one dict an iteration; what is missing or cannot be read is said on stderr."""
+    record = read_record(run_dir / METRICS)
+    warn_of(record)
+    return [line for _, line in sorted(record.lines.items())]
 
 
-def _iteration(line: str) -> int:
-    """The iteration of a line of metrics; 0 for a line that a kill cut short."""
+@dataclass(frozen=True)
+class Record:
+    """What a metrics.jsonl holds."""
+
+    path: Path
+    lines: dict[int, dict[str, Any]]
+    """By iteration; of several of one iteration the last."""
+    missing: tuple[int, ...]
+    """Iterations that have no line."""
+    unread: tuple[int, ...]
+    """Numbers of the lines that cannot be read."""
+    cut: bool
+    """Whether the last line, which has no end, is among these, as a kill leaves it."""
+
+    @property
+    def amiss(self) -> str:
+        """What is missing and what cannot be read, in words; empty if nothing."""
+        whole = self.unread[:-1] if self.cut else self.unread
+        said = [f"no iteration {spans(self.missing)}"] if self.missing else []
+        said += [f"no line that can be read at {spans(whole)}"] if whole else []
+        said += ["a last line that is cut short"] if self.cut else []
+        return f"{self.path} has {', and '.join(said)}" if said else ""
+
+
+def read_record(path: Path, iterations: int = 0) -> Record:
+    """Read a metrics.jsonl as far as it can be read; iterations: that it must have, if it has no later ones.
+
+    UsageError if the file cannot be read at all.
+    """
     try:
-        return int(json.loads(line)["iteration"])
-    except (ValueError, KeyError, TypeError):
-        return 0
+        data = read_file(path, MOST_BYTES)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} {error}") from error
+    rows = data.split(b"\n")
+    parsed = [(number, _line(row)) for number, row in enumerate(rows, 1) if row.strip()]
+    lines = {int(line["iteration"]): line for _, line in parsed if line is not None}
+    unread = tuple(number for number, line in parsed if line is None)
+    last = iterations or max(lines, default=0)
+    missing = tuple(number for number in range(1, last + 1) if number not in lines) if last < MOST_LINES else ()
+    return Record(path, lines, missing, unread, bool(unread) and unread[-1] == len(rows))
+
+
+def warn_of(record: Record) -> None:
+    """Say on stderr what is missing of a run's metrics."""
+    if record.amiss:
+        print(f"warning: {one_line(record.amiss, LONGEST)}; what is there is used", file=sys.stderr, flush=True)
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Ascending whole numbers in words: `3, 7 to 9`; of many gaps the first."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    words = [str(group[0]) if len(group) == 1 else f"{group[0]} to {group[-1]}" for group in groups]
+    return ", ".join(words[:SPANS]) + (f" and {len(words) - SPANS} more" if len(words) > SPANS else "")
+
+
+def _line(row: bytes) -> dict[str, Any] | None:
+    """A line of metrics; None for one that a kill cut short, or that is none."""
+    try:
+        line = json.loads(row.decode("utf-8"))
+        iteration = line["iteration"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    numbers = all(v is None or (isinstance(v, int | float) and abs(v) < math.inf) for v in line.values())
+    return line if numbers and type(iteration) is int and 0 < iteration < MOST_LINES else None
 
 
 def wandb_mode(setting: Literal["auto", "online", "offline", "disabled"]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,8 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import REFUSED, MetaLearner, Sb3Learner
-from metarl.checkpoint import CheckpointStore
-from metarl.config import RunConfig, config_to_dict
+from metarl.checkpoint import CheckpointError, CheckpointStore, is_finite
+from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
 from metarl.envs.family import Task
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError
@@ -23,8 +24,18 @@ from metarl.interrupt import stop_on_sigterm
 from metarl.outcomes import mean_of_sound
 from metarl.progress import Progress
 from metarl.provenance import cores
-from metarl.run import CHECKPOINTS, Run, build, distinct_tasks, make_curriculum, restore, save_config
-from metarl.tracking import Tracker
+from metarl.run import (
+    CHECKPOINTS,
+    Run,
+    build,
+    distinct_tasks,
+    make_curriculum,
+    restore,
+    restore_curriculum,
+    save_config,
+)
+from metarl.run_lock import hold
+from metarl.tracking import METRICS, Tracker, read_record
 from metarl.trial import run_trial, stream, streams, torch_stream
 
 
@@ -53,21 +64,28 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: 
 
     All randomness of an iteration follows from (seed, iteration), so what a resumed run computes is what an
     uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint and no evaluation; so
-    does `on_iteration` when it says so.
+    does `on_iteration` when it says so. RunBusy (a UsageError) while another process trains in the folder.
     """
+    with hold(run_dir):
+        return _train(config, run_dir, resume, on_iteration)
+
+
+def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnIteration | None) -> Run:
     family, agent = build(config)
     t = config.training
     torch.set_num_threads(t.threads or cores())
     store = CheckpointStore(run_dir / CHECKPOINTS, keep=t.keep_checkpoints)
     counters, tracking_state, curriculum = Counters(), None, make_curriculum(config, family)
-    if resume:
+    if resume and not begins_anew(store, run_dir):
         path, state = store.load("last")
         restore(agent, config, path, state)
-        save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
         counters = Counters(state["iteration"], state["env_steps"], state["best_return"])
         tracking_state = state["tracking"]
         if curriculum is not None and state.get("curriculum"):  # it may have been asked for at the resumption only
-            curriculum.load_state_dict(state["curriculum"])
+            restore_curriculum(curriculum, path, state)
+    if resume:
+        save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
+        counters.best_return = store.best_return(counters.best_return)
     run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps, curriculum)
     sampler = make_sampler(run)
     with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
@@ -93,6 +111,7 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: 
                     state = {**vars(counters), "agent": agent.state_dict(), "tracking": tracker.state()}
                     state["curriculum"] = curriculum and curriculum.state_dict()
                     require_finite(state["agent"], counters.iteration)
+                    tracker.sync()
                     store.save({**state, "config": config_to_dict(config)}, counters.iteration, best=best)
             if stopping and stop.requested:
                 progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run_dir}")
@@ -106,6 +125,24 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: 
             figures = {f"evaluation/{name}": path for name, path in run.evaluation.figures.items()}
             tracker.conclude({"env_steps": counters.env_steps, **run.evaluation.scalars}, figures)
     return run
+
+
+def begins_anew(store: CheckpointStore, run_dir: Path) -> bool:
+    """Whether a run was ended before its first checkpoint, so that it is gone on with from its first iteration.
+
+    CheckpointError if it had checkpoints, and they are gone.
+    """
+    if store.paths():
+        return False
+    path = run_dir / METRICS
+    reached = max(read_record(path).lines, default=0) if path.exists() else 0
+    if reached > read_run_config(run_dir).training.checkpoint_every or any(run_dir.glob("evaluation/*.json")):
+        raise CheckpointError(
+            f"no checkpoint in {store.folder}, though the run got to iteration {reached}; train it anew, in a folder "
+            f"of its own, by: metarl train --config {shlex.quote(str(run_dir / CONFIG))}"
+        )
+    print(f"{run_dir} has no checkpoint yet: it begins with its first iteration", flush=True)
+    return True
 
 
 class Outcome(NamedTuple):
@@ -239,11 +276,9 @@ def draw_tasks(run: Run, rng: np.random.Generator) -> list[Task]:
 
 
 def require_finite(state: Any, iteration: int) -> None:
-    """RunError if a tensor of an agent's state is not finite, so that good checkpoints are not rotated out for it."""
-    if isinstance(state, torch.Tensor) and not state.isfinite().all():
+    """RunError if an agent's state is not finite, so that good checkpoints are not rotated out for it."""
+    if not is_finite(state):
         raise RunError(
             f"iteration {iteration}: the agent's parameters are no longer finite, and are not saved; start a new run "
             "with smaller step sizes"
         )
-    for part in state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ():
-        require_finite(part, iteration)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from metarl.arguments import Arguments, flag
 from metarl.config import coerce
+from metarl.envs.text import shown
 from metarl.errors import RunError, UsageError, nearest
 from metarl.sweep_file import Sweep, load_sweep
 
@@ -165,11 +166,11 @@ def _report(sweep: Sweep, folder: Path, threads: int) -> int:
 def _point(sweep: Sweep, folder: Path, text: str) -> int:
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         example = json.dumps(dict.fromkeys(list(sweep.dimensions)[:1], 0))
-        raise UsageError(f"--point is {text!r}; give the factors' values as JSON, such as '{example}'")
+        raise UsageError(f"--point is {shown(text)}; give the factors' values as JSON, such as '{example}'")
     from metarl.sweep import run_point
 
     directory = run_point(sweep, folder, values)

@@ -1,8 +1,12 @@
 """Checkpoints: whole or refused, and what was saved before stays."""
 
 import errno
+import functools
+import io
 import os
 import pickle
+import random
+import resource
 import zipfile
 
 import pytest
@@ -136,3 +140,90 @@ def test_a_full_or_read_only_disk_is_named_and_nothing_is_lost(tmp_path, monkeyp
     monkeypatch.undo()
     assert same(store.load("last")[1], STATE)
     assert os.listdir(tmp_path) == ["iteration_000001.pt"]
+
+
+def packed(data: bytes) -> bytes:
+    """The archive, compressed, which torch would read too."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    return buffer.getvalue()
+
+
+def of(content) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"format": checkpoint.FORMAT, "metarl": "0", "state": content}, buffer)
+    return buffer.getvalue()
+
+
+def laughs(depth: int):
+    value = ["x"]
+    for _ in range(depth):
+        value = [value] * 9
+    return value
+
+
+def endless():
+    value = {}
+    value["again"] = value
+    return value
+
+
+BOMBS = {
+    "zeros that are packed": lambda: packed(of({"a": torch.zeros(2**22)})),
+    "a tensor larger than its numbers": lambda: of({"a": torch.zeros(1).expand(10**12)}),
+    "a sparse tensor": lambda: of({"a": torch.zeros(10**6, 10**6, layout=torch.sparse_coo)}),
+    "lists within lists": lambda: of({"a": laughs(15)}),
+    "levels": lambda: of(functools.reduce(lambda value, _: {"a": value}, range(200), {})),
+    "a circle": lambda: of(endless()),
+    "a pickle without end": lambda: of({"a": 1}).replace(b"data.pkl", b"dat4.pkl"),
+    "random": lambda: random.Random(1).randbytes(5000),
+}
+
+
+@pytest.mark.parametrize("what", list(BOMBS))
+def test_a_checkpoint_takes_no_more_memory_than_its_file(what, tmp_path):
+    path = tmp_path / "a.pt"
+    path.write_bytes(BOMBS[what]())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=r"a\.pt") as caught:
+        load(path)
+    assert len(str(caught.value)) < 400 and "weights_only" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+
+
+def test_what_networks_share_is_no_bomb(tmp_path):
+    shared = torch.randn(1000)
+    save(tmp_path / "a.pt", {"a": shared, "b": shared, "c": [shared, shared]})
+    assert torch.equal(load(tmp_path / "a.pt")["c"][1], shared)
+
+
+def test_a_pipe_is_no_checkpoint_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"a\.pt is a pipe or a device, no file"):
+        load(tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+def test_files_that_are_called_like_checkpoints_are_none(tmp_path):
+    for name in ("iteration_x.pt", "iteration_.pt", "iteration_000000.pt", f"iteration_{'9' * 100}.pt"):
+        (tmp_path / name).touch()
+    store = CheckpointStore(tmp_path)
+    store.save({**STATE, "iteration": 999_999}, 999_999)
+    store.save({**STATE, "iteration": 1_000_000}, 1_000_000)
+    assert [p.name for p in store.paths()] == ["iteration_999999.pt", "iteration_1000000.pt"]
+
+
+@pytest.mark.parametrize(
+    ("state", "finite"),
+    [
+        ({"a": [torch.ones(2), 1.0, None, "x"]}, True),
+        ({"a": [torch.tensor([1.0, torch.nan])]}, False),
+        ((1, {"b": torch.inf}), False),
+        ({"n": torch.arange(3)}, True),
+    ],
+)
+def test_what_is_finite(state, finite):
+    assert checkpoint.is_finite(state) == finite

@@ -11,7 +11,7 @@ from metarl import cli, training
 from metarl.arguments import Arguments
 from metarl.config import RunConfig, preset
 from metarl.envs.settings import FAMILY_SETTINGS
-from metarl.errors import RunError, UsageError
+from metarl.errors import LONGEST, RunError, UsageError
 
 HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
 
@@ -215,6 +215,9 @@ def test_an_existing_name_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/r").mkdir(parents=True)
     assert cli.main(["train", "--name", "r"]) == 2
+    assert "runs/r exists and holds no run: remove it, or choose another --name" in capsys.readouterr().err
+    (tmp_path / "runs/r/config.yaml").touch()
+    assert cli.main(["train", "--name", "r"]) == 2
     assert "runs/r exists; go on with it by metarl train --resume runs/r, or" in capsys.readouterr().err
 
 
@@ -240,3 +243,47 @@ def test_the_python_api_is_lazy_and_complete():
         assert getattr(metarl, name) is not None
     with pytest.raises(AttributeError, match="module 'metarl' has no attribute 'trian'"):
         metarl.trian  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [("\x1b[2Jx", r"'\x1b[2Jx', has '\x1b'"), ("a\0b", r"'a\x00b', has '\x00'"), ("\udcff", "is not valid UTF-8")],
+)
+@pytest.mark.parametrize("command", [["train", "--name"], ["evaluate"], ["render", "--family"], []])
+def test_an_argument_that_a_terminal_would_obey_is_refused(command, argument, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*command, argument]) == 2
+    error = capsys.readouterr().err
+    assert f"error: argument {len(command) + 1}, " in error and said in error and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--config", "x" * 5000],
+        ["x" * 100_000],
+        ["train", "--" + "x" * 5000],
+        ["train", "agent.inner_lr=" + "9" * 100_000],
+        ["train", "training.seed=" + "[" * 100_000],
+        ["train", "agent.hidden_sizes=" + "1," * 100_000 + "x"],
+        ["train", "--family", "y" * 5000],
+        ["render", "--family", "point_goal", "--task", "[" * 100_000],
+        ["evaluate", *["z"] * 1000],
+        ["sweep", "s" * 5000],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:40],
+)
+def test_a_message_is_one_line_of_bounded_length(arguments, capsys):
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and len(error) <= LONGEST + 1 and error.startswith("error: ")
+
+
+def test_more_memory_than_there_is_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    big = "train --family point_goal agent.hidden_sizes=1000000000,1000000000 tracking.wandb=disabled"
+    assert cli.main(big.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: agent: it asks for more memory than there is (") and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())

@@ -22,6 +22,7 @@ from metarl.envs.settings import FAMILY_SETTINGS
 from metarl.errors import UsageError
 
 PAIRS = [(agent, family) for agent in AGENT_SETTINGS for family in FAMILY_SETTINGS]
+NAMES = {"agent": "name: maml, ", "family": "name: half_cheetah_velocity, "}
 PRESET_FILES = sorted(PRESETS.glob("*.yaml"))
 
 
@@ -159,3 +160,34 @@ def test_a_wrong_type_given_in_python_is_named(section, change, message):
     with pytest.raises(UsageError) as caught:
         config.validate()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["training.seed", "training.tasks", "agent.promp_epochs", "family.horizon"])
+@pytest.mark.parametrize("value", ["1" + "0" * 30, "1e30", "'1e300'", "9223372036854775808", "-1" + "0" * 5000])
+def test_whole_numbers_beyond_64_bits_are_refused(name, value, tmp_path):
+    section, setting = name.split(".")
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{section}: {{{NAMES.get(section, '')}{setting}: {value}}}")
+    with pytest.raises(UsageError, match="64 bits|no int") as caught:
+        load_config(path)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training: {threads: 100000}", "training.threads is 100000; it must be at most 1024"),
+        ("evaluation: {tasks: 4000000000000000000}", "evaluation.tasks is .*; it must be at most 1000000"),
+        ("training: {iterations: 4000000000000000000}", "training.iterations is .*; it must be at most 1000000000"),
+        ("agent: {name: maml, hidden_sizes: [4000000000000000000]}", "agent.hidden_sizes .* at most 1000000000"),
+    ],
+)
+def test_counts_that_no_machine_holds_are_refused(text, message, tmp_path):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_a_seed_may_be_any_of_64_bits(tmp_path):
+    (tmp_path / "a.yaml").write_text(f"training: {{seed: {2**63 - 1}}}\nevaluation: {{seeds: [{2**63 - 1}]}}")
+    assert load_config(tmp_path / "a.yaml").training.seed == 2**63 - 1

@@ -2,8 +2,10 @@
 
 import dataclasses
 import io
+import os
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from metarl import cli
+import metarl
+from metarl import checkpoint, cli
 from metarl.agents.settings import AGENT_SETTINGS
-from metarl.beliefs import load_belief
+from metarl.beliefs import load_belief, save_belief
 from metarl.errors import UsageError
-from metarl.rollouts import Episode, adapt, check_episode, deviations, group, load_episodes, save_trial
+from metarl.export import export_run
+from metarl.rollouts import Episode, adapt, assemble, check_episode, deviations, group, load_episodes, save_trial
 from metarl.run import Run, load_run
 from metarl.trial import stream, streams
 from tests.metarl.test_control import arm
@@ -171,6 +175,47 @@ def pickled() -> bytes:
     return pickle.dumps(Bomb())
 
 
+def npz(edit=lambda info: None, method=zipfile.ZIP_STORED, **members: bytes) -> bytes:
+    """An archive of these members and nothing else."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+        for info in archive.infolist():
+            edit(info)
+    return buffer.getvalue()
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    """An array of which the header says so."""
+    padded = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + data
+
+
+def encrypt(info: zipfile.ZipInfo) -> None:
+    info.flag_bits |= 1
+
+
+def lie(info: zipfile.ZipInfo) -> None:
+    info.file_size = 2**31 - 1
+
+
+def zeros() -> bytes:
+    """Half a gigabyte of zeros that is half a megabyte packed."""
+    return npz(rewards=b"\0" * 2**29, method=zipfile.ZIP_DEFLATED)
+
+
+HEADERS = {
+    "a shape of 10^12": "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }",
+    "a shape of nothing": "{'descr': '|V0', 'fortran_order': False, 'shape': (1000000000000,), }",
+    "a negative shape": "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -1), }",
+    "a shape beyond 64 bits": f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**40}, 0), }}",
+    "a shape of text": "{'descr': '<f4', 'fortran_order': False, 'shape': ('a',), }",
+    "a type that is none": "{'descr': 'nonsense', 'fortran_order': False, 'shape': (1,), }",
+    "no dictionary": "[1, 2",
+    "brackets": "(" * 9000,
+    "a call": "__import__('os').system('true')",
+}
 FILE = "shot00_episode001.npz"
 BROKEN = {
     "wrong width": (
@@ -240,6 +285,35 @@ BROKEN = {
     "one array": (lambda f: write(f, single()), f"{FILE} is a single array, no .npz archive"),
     "a pickle": (lambda f: write(f, pickled()), f"{FILE} is no .npz file, or a pickle, which is not read"),
     "noise": (lambda f: write(f, b"\x00\x01" * 200), f"{FILE} is no .npz file"),
+    "encrypted": (lambda f: write(f, npz(encrypt, rewards=single())), f"{FILE}: rewards is encrypted"),
+    "a size that is none": (lambda f: write(f, npz(lie, rewards=single())), f"{FILE}: rewards has 2,147,483,647 bytes"),
+    "a bomb": (lambda f: write(f, zeros()), f"{FILE}: rewards has 536,870,912 bytes unpacked; an episode has at most"),
+    "unpacked by nothing": (
+        lambda f: write(f, npz(lambda info: setattr(info, "compress_type", 77), rewards=single())),
+        f"{FILE}: rewards is damaged (That compression method is not supported",
+    ),
+    **{
+        what: (lambda f, header=header: write(f, npz(rewards=npy(header))), f"{FILE}: rewards is damaged")
+        for what, header in HEADERS.items()
+    },
+    "names that are no UTF-8": (
+        lambda f: rewrite(f, names=np.array([b"\xff", b"y [m]"])),
+        "names holds bytes that are no",
+    ),
+    "names that a terminal obeys": (
+        lambda f: rewrite(f, names=np.array(["\x1b[2J", "y [m]"])),
+        r"names[0] is '\x1b[2J'",
+    ),
+    "names in a table": (
+        lambda f: rewrite(f, names=np.array([["a", "b"]])),
+        "names is <U1 of shape (1, 2); it must be",
+    ),
+    "names that are numbers": (
+        lambda f: rewrite(f, names=np.array([1, 2])),
+        "names is int64 of shape (2,); it must be",
+    ),
+    "half a shot": (lambda f: rewrite(f, shot=0.5), "shot is 0.5; it must be a whole number from 0 on"),
+    "a shot far off": (lambda f: rewrite(f, shot=2**63 - 1), "shot is 9.22337e+18; it must be a whole number"),
     "other log-probabilities": (
         lambda f: rewrite(f, log_probabilities=put(3, -9.0)),
         f"{FILE}: log_probabilities[3] is -9, by the policy after 0 adaptations it is ",
@@ -444,3 +518,60 @@ class TestBeliefFiles:
         belief.write_bytes(belief.read_bytes()[:100])
         with pytest.raises(UsageError, match="cut short"):
             run.start(belief=belief)
+
+
+def test_a_pipe_among_the_logs_is_not_waited_for(trained, log, capsys):
+    os.mkfifo(log / "a.npz")
+    assert cli.main(["adapt", str(trained("maml")), "--rollouts", str(log)]) == 2
+    assert f"{log}/a.npz is a pipe or a device, no file" in capsys.readouterr().err
+
+
+def test_names_may_be_bytes(trained, log):
+    family = metarl.load(trained("maml")).family
+    rewrite(log, names=np.array([name.encode() for name in family.observation_names]))
+    assert load_episodes(str(log), family)
+
+
+@pytest.mark.parametrize(("terminated", "truncated"), [(True, True), (True, False), (False, True)])
+def test_an_episode_that_ends_and_is_cut_at_one_step_has_ended(terminated, truncated, trained, log):
+    """As in Gymnasium, whose time limit cuts an episode also at the step that ends it: nothing is bootstrapped."""
+    rewrite(log, terminations=put(-1, terminated), truncations=put(-1, truncated))
+    family = metarl.load(trained("maml")).family
+    episode = load_episodes(str(log), family)[1]
+    assert episode.terminated == terminated
+    rollout = assemble([episode], family)
+    assert bool(rollout.terminated[-1, 0, 0]) == terminated and bool(rollout.truncated[-1, 0, 0]) != terminated
+
+
+@pytest.mark.parametrize("name", ["maml", "ppo", "rl2"])
+def test_a_belief_that_is_not_finite_is_neither_saved_nor_used_nor_exported(name, trained, log, tmp_path, capsys):
+    run, output = metarl.load(trained(name)), tmp_path / "belief.pt"
+    for file in log.glob("*.npz"):
+        if name == "rl2" and "episode000" not in file.name:  # each episode is a shot of its own
+            file.unlink()
+    assert cli.main(["adapt", str(run.directory), "--rollouts", str(log), "--output", str(output), "--off-policy"]) == 0
+    state = checkpoint.load(output)
+    output.unlink()
+
+    def spoil(part):
+        """The first tensor of numbers with one that is none."""
+        for value in part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else ():
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel():
+                value.view(-1)[0] = torch.nan
+                return True
+            if spoil(value):
+                return True
+        return False
+
+    assert spoil(state["belief"])
+    spoilt = tmp_path / "spoilt.pt"
+    checkpoint.save(spoilt, state)
+    capsys.readouterr()
+    assert cli.main(["export", str(run.directory), "--belief", str(spoilt)]) == 2
+    assert f"the belief {spoilt} is not finite, and is not used" in capsys.readouterr().err
+    belief = run.agent.load_belief(state["belief"])
+    with pytest.raises(UsageError, match="what the logs leads to is not finite, and is not saved"):
+        save_belief(output, run, belief, 1, "the logs")
+    with pytest.raises(UsageError, match="the policy is not finite, and is not exported"):
+        export_run(run, output, belief)
+    assert not output.exists()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from metarl import tracking
 from metarl.config import preset
-from metarl.errors import RunError
+from metarl.errors import RunError, UsageError
 from metarl.tracking import Tracker, read_metrics, truncate_metrics, wandb_mode
 
 
@@ -183,3 +184,45 @@ def test_the_folder_of_wandb_is_in_the_run_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_DATA_DIR", "")
     tracking.WandbRun(config("offline"), tmp_path)
     assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "wandb")
+
+
+LINES = [json.dumps(metrics(i)).encode() + b"\n" for i in range(1, 7)]
+DAMAGED = {
+    "whole": (LINES, [1, 2, 3, 4, 5, 6], ""),
+    "a gap": (LINES[:2] + LINES[4:], [1, 2, 5, 6], "has no iteration 3 to 4"),
+    "gaps": (LINES[1:2] + LINES[3:4] + LINES[5:], [2, 4, 6], "has no iteration 1, 3, 5"),
+    "cut": ([*LINES[:3], LINES[3][:-9]], [1, 2, 3], "has a last line that is cut short"),
+    "a byte": ([*LINES[:2], b'{"iteration": 3, "\xff": 1}\n', *LINES[3:]], [1, 2, 4, 5, 6], "read at 3"),
+    "no number": ([b'{"iteration": 1, "gain": "x"}\n', *LINES[1:]], [2, 3, 4, 5, 6], "read at 1"),
+    "infinite": ([b'{"iteration": 1, "gain": 1e999}\n', *LINES[1:]], [2, 3, 4, 5, 6], "read at 1"),
+    "deep": ([LINES[0], b"[" * 100_000 + b"\n", *LINES[2:]], [1, 3, 4, 5, 6], "no iteration 2, and no line"),
+    "long": ([LINES[0], b'{"iteration": ' + b"9" * 5000 + b"}\n", LINES[1]], [1, 2], "read at 2"),
+    "far": ([LINES[0], b'{"iteration": 99999999999}\n', LINES[1]], [1, 2], "read at 2"),
+    "a list": ([b"[1]\n", *LINES[1:]], [2, 3, 4, 5, 6], "read at 1"),
+    "twice": ([*LINES[:2], LINES[1]], [1, 2], ""),
+    "nothing": ([], [], ""),
+}
+
+
+@pytest.mark.parametrize("what", list(DAMAGED))
+def test_what_is_missing_of_the_metrics_is_said_and_the_rest_is_read(what, tmp_path, capsys):
+    lines, iterations, said = DAMAGED[what]
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"".join(lines))
+    assert [line["iteration"] for line in read_metrics(tmp_path)] == iterations
+    error = capsys.readouterr().err
+    assert error.count("\n") == bool(said) and said in error and len(error) < 600
+    truncate_metrics(path, 3)  # a resumed run keeps what is good, and says what is missing up to its checkpoint
+    assert [line["iteration"] for line in read_metrics(tmp_path)] == [i for i in iterations if i <= 3]
+    missing = [i for i in (1, 2, 3) if i not in iterations]
+    assert ("warning: " in capsys.readouterr().err) == bool(missing)
+
+
+def test_metrics_that_are_gone_or_no_file_are_said(tmp_path, capsys):
+    truncate_metrics(tmp_path / "metrics.jsonl", 3)
+    assert "metrics.jsonl is gone, and with it the metrics of 3 iterations" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"cannot read .*metrics.jsonl: No such file"):
+        read_metrics(tmp_path)
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(UsageError, match="metrics.jsonl is a pipe"):
+        Tracker(config("disabled"), tmp_path)

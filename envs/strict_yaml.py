@@ -1,0 +1,150 @@
+"""YAML read strictly, for every file that is written by hand: plain types only, and nothing that grows beyond the text.
+
+A stranger's file costs no more than a long one of one's own: what YAML would make of few bytes (aliases within aliases,
+thousands of levels, numbers of thousands of digits, tags) is refused with the place where it stands.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from metarl.envs.text import CONTROL, WHOLE, shown
+
+MOST_BYTES = 200_000
+"""Of a file, which is read in about two seconds."""
+MOST_VALUES = 20_000
+"""In a file, each counted as often as aliases repeat it."""
+MOST_LEVELS = 30
+"""Of lists and mappings within each other."""
+READ = ("null", "bool", "int", "float", "str", "seq", "map")
+"""Types that are read. A date is text; other tags are refused."""
+TAG = "tag:yaml.org,2002:"
+
+
+def read_file(path: Path, most_bytes: int) -> bytes:
+    """What a regular file holds; ValueError says what else it is, a pipe for one, or that it has too many bytes.
+
+    The message goes on after the file's name. OSError as `open` raises it. A pipe without a writer is not waited for.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise ValueError("is a pipe or a device, no file")
+    parts, size = [], 0
+    with open(descriptor, "rb") as file:
+        while part := file.read(2**20):
+            parts.append(part)
+            if (size := size + len(part)) > most_bytes:
+                raise ValueError(f"has more than {most_bytes:,} bytes, which are not read")
+    return b"".join(parts)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds; ValueError, which goes on after its name, says what is wrong and where.
+
+    OSError as `open` raises it.
+    """
+    data = read_file(path, MOST_BYTES)
+    try:
+        return parse_yaml(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not valid UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """What a text in YAML says, as plain types; ValueError says what is wrong, and where."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"is not valid YAML: {where}{error.problem or error.context}") from error
+    except yaml.YAMLError as error:  # a character that YAML does not know
+        raise ValueError(f"is not valid YAML: {str(error).splitlines()[0]}") from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader without what no configuration needs, and whose errors are all YAMLErrors that say where."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._levels = 0
+        self._sizes: dict[int, int] = {}
+        """Values in each composed node, by its id; 0 while the node is being composed."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark
+        self._levels += 1
+        if self._levels > MOST_LEVELS:
+            raise _refused(f"more than {MOST_LEVELS} levels of lists and mappings", mark)
+        alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if alias and id(node) not in self._sizes:
+            raise _refused("an alias within what it stands for", mark)
+        if not alias and node is not None:
+            self._sizes[id(node)] = size = 1 + sum(self._sizes[id(part)] for part in _parts(node))
+            if size > MOST_VALUES:
+                raise _refused(f"more than {MOST_VALUES:,} values, aliases counted as what they stand for", mark)
+        self._levels -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        kind = node.tag.removeprefix(TAG)
+        if kind not in READ or not node.tag.startswith(TAG):
+            meant = "a merge key (<<)" if kind == "merge" else f"the tag {shown(node.tag)}"
+            raise _refused(f"{meant}, which is not read; write the values out", node.start_mark)
+        try:
+            value = super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except (ValueError, OverflowError, KeyError, IndexError, AttributeError, TypeError):
+            raise _refused(f"no {kind}: {_short(node)}", node.start_mark) from None
+        if isinstance(value, int) and not -WHOLE <= value < WHOLE:
+            raise _refused(f"a whole number that does not fit in 64 bits: {_short(node)}", node.start_mark)
+        if isinstance(value, str) and CONTROL.search(value):
+            raise _refused(f"text with a control character: {_short(node)}", node.start_mark)
+        return value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise _refused("a list or a mapping as a key", key_node.start_mark)
+            if key in seen:
+                raise _refused(f"key {shown(key)} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes what looks like a date for one; nothing here is a date.
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{TAG}timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    """The nodes that a node is made of."""
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
+def _short(node: yaml.Node) -> str:
+    """What stands at a node, cut."""
+    return shown(node.value, 60) if isinstance(node, yaml.ScalarNode) else "a list or a mapping"
+
+
+def _refused(what: str, mark: Any) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, what, mark)
