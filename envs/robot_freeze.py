@@ -35,7 +35,8 @@ def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, dic
     if spec.compiler.inertiafromgeom == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_TRUE:
         spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
         for body in spec.bodies[1:]:
-            body.explicitinertial = False
+            body.explicitinertial, body.mass, body.inertia = False, 0.0, np.zeros(3)
+            body.ipos, body.fullinertia = np.full(3, np.nan), np.full(6, np.nan)
     spec.discard_visual()
     volumes = _volumes(spec)
     masses: dict[str, float] = {}

@@ -96,15 +96,17 @@ def force_limit(robot: Robot, name: str, entry: Entry) -> Site:
 
 
 def gear(robot: Robot, name: str, _: Entry) -> Site:
-    """The first gear of an actuator whose force it multiplies."""
-    i = robot.model.actuator(name).id
-    if robot.kinds[i] in ("position", "velocity") or robot.model.actuator_biastype[i] != Bias.mjBIAS_NONE:
-        raise ValueError(
-            f"actuator {name!r} is a {robot.kinds[i]} actuator whose force depends on the joint's motion: another gear "
-            "would give it another home, stiffness and damping; vary strength, kp or kd"
-        )
-    if robot.model.actuator_trntype[i] == mujoco.mjtTrn.mjTRN_BODY:
+    """The first gear of an actuator: of a motor's gearbox, by which its force is multiplied and its speed divided."""
+    model = robot.model
+    i = model.actuator(name).id
+    if int(model.actuator_trntype[i]) == mujoco.mjtTrn.mjTRN_BODY:
         raise ValueError(f"actuator {name!r} acts by adhesion: it has no gear; vary strength")
+    holds = int(model.actuator_biastype[i]) == Bias.mjBIAS_AFFINE and model.actuator_biasprm[i, 1] != 0
+    if holds or int(model.actuator_gaintype[i]) == Gain.mjGAIN_MUSCLE:
+        raise ValueError(
+            f"the force of actuator {name!r} ({robot.kinds[i]}) depends on its length, which another gear would "
+            "change: it would hold another home; vary strength or kp"
+        )
     return attribute(float(robot.spec.actuator(name).gear[0]), "actuator", name, "gear", 0)
 
 
