@@ -16,7 +16,7 @@ import torch
 
 from metarl.agents.registry import make_agent
 from metarl.agents.settings import PpoSettings
-from metarl.envs.family import TaskFamily
+from metarl.envs.family import Array, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robot import check_robot
 from metarl.envs.robot_quantities import QUANTITIES
@@ -27,6 +27,7 @@ from tests.envs.robot_probes import (
     BALL,
     EQUALITY,
     FREE,
+    MUSCLE,
     PROBES,
     SCALAR,
     TOGETHER,
@@ -69,17 +70,31 @@ FIELDS = {
 }
 
 
-def assert_same_robot(model: mujoco.MjModel, reference: mujoco.MjModel, fields=FIELDS) -> None:
-    """What the model files say is what is simulated: by kind in the order of the file, bodies by name."""
-    for kind, attributes in fields.items():
+def assert_same_robot(model: mujoco.MjModel, reference: mujoco.MjModel) -> None:
+    """What the model file says is what is simulated: by kind in the order of the file, bodies by name."""
+    for kind, attributes in FIELDS.items():
         for attribute in attributes:
-            ours, theirs = (getattr(m, f"{kind}_{attribute}") for m in (model, reference))
+            ours, theirs = (acting(m, f"{kind}_{attribute}") for m in (model, reference))
             assert ours.shape == theirs.shape, f"{kind}_{attribute}: {ours.shape}, in the model file {theirs.shape}"
             np.testing.assert_allclose(ours, theirs, SAME, SAME, err_msg=f"{kind}_{attribute}")
     for attribute in ("timestep", "gravity", "integrator", "cone", "impratio", "density", "viscosity", "wind"):
         np.testing.assert_array_equal(getattr(model.opt, attribute), getattr(reference.opt, attribute), attribute)
     assert model.opt.disableflags == reference.opt.disableflags
     assert_same_bodies(model, reference)
+
+
+def acting(model: mujoco.MjModel, name: str) -> Array:
+    """An array of the model, with what does not act or is derived while it is simulated as numbers that mean the same.
+
+    A range without a limit is none. A muscle whose peak force is -1 has scale / acc0.
+    """
+    values = np.array(getattr(model, name), dtype=float)
+    if name.endswith("range") and hasattr(model, name.replace("range", "limited")):
+        values[getattr(model, name.replace("range", "limited")) == 0] = 0
+    if name in ("actuator_gainprm", "actuator_biasprm"):
+        auto = (model.actuator_gaintype == MUSCLE) & (values[:, 2] < 0)
+        values[auto, 2] = values[auto, 3] / model.actuator_acc0[auto]
+    return values
 
 
 def assert_same_bodies(model: mujoco.MjModel, reference: mujoco.MjModel) -> None:
