@@ -6,7 +6,7 @@ asked to add to a model: so there is always a model to compare with that metarl 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,17 +115,17 @@ def motors(**torques: float) -> Complete:
     return complete
 
 
-def servos(kp: float, kd: float, **limits: tuple[float, float, float]) -> Complete:
-    """A position servo on each joint: its range, rad (m), and its largest force, 0 for none."""
+def servos(kp: float, kd: float, force: float = 0.0, **ranges: Sequence[float]) -> Complete:
+    """A position servo on each joint, its range in rad (m); force: its largest, 0 for the joint's own limit alone."""
 
     def complete(spec: mujoco.MjSpec) -> None:
-        for joint, (low, high, force) in limits.items():
+        for joint, ends in ranges.items():
             servo = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
             servo.gaintype, servo.biastype = mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtBias.mjBIAS_AFFINE
             servo.dyntype = mujoco.mjtDyn.mjDYN_NONE
             servo.gear = (1, 0, 0, 0, 0, 0)
             servo.gainprm, servo.biasprm = (kp, *[0] * 9), (0, -kp, -kd, *[0] * 7)
-            servo.ctrllimited, servo.ctrlrange = 1, (low, high)
+            servo.ctrllimited, servo.ctrlrange = 1, ends
             servo.forcelimited, servo.forcerange = int(force > 0), (-force, force)
 
     return complete
@@ -278,10 +278,11 @@ URDF_GRIPPER = urdf(
 )
 LEGGED_URDF = urdf(
     "".join(
-        hinge(f"{n}_hip", "trunk", f"{n}_leg", 'lower="-1" upper="1" effort="20"', f"{x} {y} -.2")
+        hinge(f"{n}_hip", "trunk", f"{n}_thigh", 'lower="-1" upper="1" effort="20"', f"{x} {y} -.2")
+        + hinge(f"{n}_knee", f"{n}_thigh", f"{n}_calf", 'lower="-2" upper="0" effort="20"', "0 0 -.22")
         for n, x, y in (("fl", 0.2, 0.15), ("fr", 0.2, -0.15), ("rl", -0.2, 0.15), ("rr", -0.2, -0.15))
     ),
-    ("trunk", "fl_leg", "fr_leg", "rl_leg", "rr_leg"),
+    ("trunk", *(f"{n}_{part}" for n in ("fl", "fr", "rl", "rr") for part in ("thigh", "calf"))),
 )
 LEG = """<mujoco model="leg"><compiler angle="degree"/><worldbody><body name="leg">
   <joint name="hip" axis="0 1 0" range="-40 40" damping=".5"/>
@@ -324,7 +325,7 @@ LIFTED = {"lift": 1.0}
 
 CASES: dict[str, Case] = {
     # built in, the example, and Gymnasium's
-    "quadruped": Case(builtin(QuadrupedSettings()), holds=0.15),
+    "quadruped": Case(builtin(QuadrupedSettings()), holds=0.3),
     "ant_legs": Case(builtin(AntLegsSettings())),
     "point_goal": Case(
         builtin(PointGoalSettings()), {"actuators": {"kind": "motor", "force": 0.1}}, motors(x=0.1, y=0.1)
@@ -377,7 +378,7 @@ CASES: dict[str, Case] = {
             rest="",
         ),
         {"actuators": {"kind": "position", "kp": 60, "kd": 2, "force": 12}},
-        all_of(floor, servos(60, 2, hip1=(-1, 1, 12), hip2=(-1, 1, 12))),
+        all_of(floor, servos(60, 2, 12, hip1=(-1, 1), hip2=(-1, 1))),
         holds=0.05,
     ),
     "default_class_free": Case(
@@ -473,7 +474,7 @@ CASES: dict[str, Case] = {
     "urdf_servo": Case(
         URDF_ARM,
         {"actuators": {"kind": "position", "kp": 400, "kd": 4}},
-        servos(400, 4, shoulder=(-1, 1, 8), elbow=(-2, 2, 5)),
+        servos(400, 4, shoulder=(-1, 1), elbow=(-2, 2)),
         holds=0.05,
     ),
     # coupled joints
@@ -482,7 +483,7 @@ CASES: dict[str, Case] = {
     "urdf_mimic": Case(
         URDF_GRIPPER,
         {"actuators": {"kind": "position", "kp": 400, "kd": 5}},
-        servos(400, 5, left=(0, 0.04, 20)),
+        servos(400, 5, left=(0, 0.04)),
         holds=0.03,
     ),
     # keyframes and poses
@@ -510,13 +511,13 @@ CASES: dict[str, Case] = {
     "degree_added": Case(
         dog(compiler='angle="degree"', joint='range="-57 57" damping=".5"', rest=""),
         {"actuators": {"kind": "position", "kp": 60, "kd": 2}},
-        servos(60, 2, hip1=(*np.radians((-57, 57)), 0), hip2=(*np.radians((-57, 57)), 0)),
+        servos(60, 2, hip1=np.radians((-57, 57)), hip2=np.radians((-57, 57))),
         holds=0.05,
     ),
     "attached": Case(
         ATTACHED,
         {"actuators": {"kind": "position", "kp": 60, "kd": 2}},
-        servos(60, 2, f_hip=(*np.radians((-40, 40)), 0), r_hip=(*np.radians((-40, 40)), 0)),
+        servos(60, 2, f_hip=np.radians((-40, 40)), r_hip=np.radians((-40, 40))),
         files={"leg.xml": LEG},
     ),
     "settotalmass": Case(dog(compiler='angle="radian" settotalmass="7"'), holds=0.05),

@@ -31,7 +31,9 @@ PLANE, SPHERE, CAPSULE, CYLINDER, BOX, MESH = (
     int(getattr(mujoco.mjtGeom, f"mjGEOM_{n}")) for n in ("PLANE", "SPHERE", "CAPSULE", "CYLINDER", "BOX", "MESH")
 )
 ROUND = (SPHERE, CAPSULE, CYLINDER)
-AFFINE, INTEGRATOR = int(mujoco.mjtBias.mjBIAS_AFFINE), int(mujoco.mjtDyn.mjDYN_INTEGRATOR)
+AFFINE, NO_BIAS = int(mujoco.mjtBias.mjBIAS_AFFINE), int(mujoco.mjtBias.mjBIAS_NONE)
+FIXED, MUSCLE = int(mujoco.mjtGain.mjGAIN_FIXED), int(mujoco.mjtGain.mjGAIN_MUSCLE)
+INTEGRATOR = int(mujoco.mjtDyn.mjDYN_INTEGRATOR)
 LIMIT, DRY = int(mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT), int(mujoco.mjtConstraint.mjCNSTR_FRICTION_DOF)
 EQUALITY, COUPLED = int(mujoco.mjtConstraint.mjCNSTR_EQUALITY), int(mujoco.mjtEq.mjEQ_JOINT)
 FROM_GEOMS = mujoco.mjtInertiaFromGeom
@@ -224,14 +226,14 @@ def _mass(name: str) -> Probe:
 
 
 def _from_geoms(name: str) -> Iterator[mujoco.MjsBody]:
-    """Bodies of the robot whose inertia follows from their geoms, all of which have names and touch what they meet.
+    """Bodies of the robot that can move, whose inertia follows from their geoms, if these have names and touch things.
 
     Geoms that touch nothing only decorate: they are not simulated.
     """
     model, spec = reference_of(name), mujoco.MjSpec.from_file(str(path_of(name)))
     rule = spec.compiler.inertiafromgeom
     for b in robot_bodies(model):
-        body = spec.body(model.body(b).name)
+        body = spec.body(model.body(b).name) if model.body_weldid[b] else None
         if body is None or not body.geoms or not all(g.name and (g.contype or g.conaffinity) for g in body.geoms):
             continue
         explicit = body.explicitinertial and rule != FROM_GEOMS.mjINERTIAFROMGEOM_TRUE
@@ -571,12 +573,14 @@ def _strength(name: str) -> Probe | None:
 
 
 def _gear(name: str) -> Probe | None:
-    """Of an actuator whose home does not move with its gear."""
+    """What an actuator gathers of velocities. Where its force is one of the motion, it may be refused."""
     model = reference_of(name)
     actuator = actuator_name(model, 0)
     if actuator is None or is_affine(model, 0):
         return None
-    return Probe(entry("gear", actuator, "scale", 0.7, 1.3), lambda m: np.array([_gathered(name, m)]))
+    plain = model.actuator_gaintype[0] == FIXED and model.actuator_biastype[0] == NO_BIAS
+    said = entry("gear", actuator, "scale", 0.7, 1.3)
+    return Probe(said, lambda m: np.array([_gathered(name, m)]), refusable=not plain)
 
 
 def _force_limit(name: str) -> Probe | None:

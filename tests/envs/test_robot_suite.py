@@ -6,7 +6,8 @@ The reference is MuJoCo itself: the model file as MuJoCo reads it, stepped by `m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 
 from metarl.agents.registry import make_agent
 from metarl.agents.settings import PpoSettings
-from metarl.envs.family import TaskFamily
+from metarl.envs.family import Array, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robot import check_robot
 from metarl.envs.robot_quantities import QUANTITIES
@@ -26,6 +27,7 @@ from tests.envs.robot_probes import (
     BALL,
     EQUALITY,
     FREE,
+    MUSCLE,
     PROBES,
     SCALAR,
     TOGETHER,
@@ -68,17 +70,31 @@ FIELDS = {
 }
 
 
-def assert_same_robot(model: mujoco.MjModel, reference: mujoco.MjModel, fields=FIELDS) -> None:
-    """What the model files say is what is simulated: by kind in the order of the file, bodies by name."""
-    for kind, attributes in fields.items():
+def assert_same_robot(model: mujoco.MjModel, reference: mujoco.MjModel) -> None:
+    """What the model file says is what is simulated: by kind in the order of the file, bodies by name."""
+    for kind, attributes in FIELDS.items():
         for attribute in attributes:
-            ours, theirs = (getattr(m, f"{kind}_{attribute}") for m in (model, reference))
+            ours, theirs = (acting(m, f"{kind}_{attribute}") for m in (model, reference))
             assert ours.shape == theirs.shape, f"{kind}_{attribute}: {ours.shape}, in the model file {theirs.shape}"
             np.testing.assert_allclose(ours, theirs, SAME, SAME, err_msg=f"{kind}_{attribute}")
     for attribute in ("timestep", "gravity", "integrator", "cone", "impratio", "density", "viscosity", "wind"):
         np.testing.assert_array_equal(getattr(model.opt, attribute), getattr(reference.opt, attribute), attribute)
     assert model.opt.disableflags == reference.opt.disableflags
     assert_same_bodies(model, reference)
+
+
+def acting(model: mujoco.MjModel, name: str) -> Array:
+    """An array of the model, with what does not act or is derived while it is simulated as numbers that mean the same.
+
+    A range without a limit is none. A muscle whose peak force is -1 has scale / acc0.
+    """
+    values = np.array(getattr(model, name), dtype=float)
+    if name.endswith("range") and hasattr(model, name.replace("range", "limited")):
+        values[getattr(model, name.replace("range", "limited")) == 0] = 0
+    if name in ("actuator_gainprm", "actuator_biasprm"):
+        auto = (model.actuator_gaintype == MUSCLE) & (values[:, 2] < 0)
+        values[auto, 2] = values[auto, 3] / model.actuator_acc0[auto]
+    return values
 
 
 def assert_same_bodies(model: mujoco.MjModel, reference: mujoco.MjModel) -> None:
@@ -144,7 +160,7 @@ def test_a_second_is_plain_mujocos(name):
 @pytest.mark.parametrize("name", CASES)
 def test_command_is_what_the_simulation_is_told(name, scale):
     actions = 1.5 * run_of(name).actions[:5]  # beyond the range, too
-    run = play(family_of(name, control={"action_scale": scale}), actions)
+    run = play(run_of(name).family if scale == 1 else family_of(name, control={"action_scale": scale}), actions)
     sizes = run.family.observation_size, run.family.action_size
     agent = make_agent(PpoSettings(hidden_sizes=(4,)), *sizes, torch.Generator(), torch.device("cpu"))
     interface = RobotInterface(agent, run.family, 0, 1)
@@ -273,57 +289,71 @@ def test_every_quantity_does_what_it_says(name):
     """At its neutral value the robot is the file's; at both ends of a range what acts differs as the value says."""
     run_of(name)
     probes = {quantity: probe for quantity in PROBES if (probe := PROBES[quantity](name))}
-    faults = [f"{q}: is not refused" for q, p in probes.items() if p.effect is None and not refusal(name, p)]
-    acting = [[probes[q] for q in group if q in probes and probes[q].effect] for group in TOGETHER]
-    for group in acting:
-        for family, members in families(name, group, faults):
-            faults += [text for probe in members if (text := fault(name, family, probe))]
+    faults = []
+    for quantity, probe in probes.items():
+        if probe.effect is None and not isinstance(family_or_refusal(name, probe), str):
+            faults.append(f"{quantity}: is not refused")
+    for group in TOGETHER:
+        acting = [probes[quantity] for quantity in group if quantity in probes and probes[quantity].effect]
+        for family, members in families(name, acting, faults):
+            faults += [said for check in checks(name, family, members) if (said := fault(*check))]
     assert not faults, "\n".join(faults)
 
 
-def refusal(name: str, *probes: Probe) -> str:
-    """Why a file that varies all of them is refused; empty if it is not."""
+def family_or_refusal(name: str, *probes: Probe) -> TaskFamily | str:
+    """The family that varies all of them, or why it is refused."""
     try:
-        family_of(name, *(probe.entry for probe in probes))
+        return family_of(name, *(probe.entry for probe in probes))
     except ValueError as error:
         return str(error)
-    return ""
 
 
 def families(name: str, group: list[Probe], faults: list[str]) -> Iterator[tuple[TaskFamily, list[Probe]]]:
     """One family that varies all; or one for each that can be varied, and what is said of the others."""
     if not group:
         return
-    if not refusal(name, *group):
-        yield family_of(name, *(probe.entry for probe in group)), group
+    together = family_or_refusal(name, *group)
+    if not isinstance(together, str):
+        yield together, group
         return
     for probe in group:
-        said, quantity = refusal(name, probe), probe.entry["quantity"]
-        if not said:
-            yield family_of(name, probe.entry), [probe]
-        elif probe.entry["name"] not in said or not (probe.refusable or quantity in CASES[name].refused):
-            faults.append(f"{quantity}: refused: {said}")
+        alone, quantity = family_or_refusal(name, probe), probe.entry["quantity"]
+        if not isinstance(alone, str):
+            yield alone, [probe]
+        elif probe.entry["name"] not in alone or not (probe.refusable or quantity in CASES[name].refused):
+            faults.append(f"{quantity}: refused: {alone}")
 
 
-def fault(name: str, family: TaskFamily, probe: Probe) -> str:
-    """What is wrong about a parameter; empty if nothing is."""
+Check = tuple[str, Callable[..., None], tuple[Any, ...]]
+
+
+def checks(name: str, family: TaskFamily, probes: list[Probe]) -> Iterator[Check]:
+    """What is said of a check that fails, the check and what it takes."""
+    neutral = family.compile(family.neutral())
+    yield "at neutral values", assert_edits_nothing, (run_of(name), neutral)
+    for probe in probes:
+        yield probe.entry["quantity"], assert_acts, (name, family, probe)
+
+
+def fault(what: str, check: Callable[..., None], given: tuple[Any, ...]) -> str:
+    """What is wrong; empty if nothing is."""
     try:
-        assert_acts(name, family, probe)
+        check(*given)
     except AssertionError as error:
-        return f"{probe.entry['quantity']}: {' '.join(str(error).split())[:300]}"
+        return f"{what}: {' '.join(str(error).split())[:300]}"
     return ""
 
 
 def assert_acts(name: str, family: TaskFamily, probe: Probe) -> None:
     assert probe.effect is not None
-    assert_edits_nothing(run_of(name), family.compile(family.neutral()))
+    parameter = probe.entry["name"]
     now = probe.effect(family.compile(family.neutral()))
     np.testing.assert_allclose(now, probe.effect(reference_copy(name)), SAME, SAME, err_msg="at the neutral value")
     for value in probe.entry["range"]:
-        seen = probe.effect(family.compile(family.task({probe.entry["name"]: value})))
+        seen = probe.effect(family.compile(family.task({parameter: value})))
         wanted = probe.expected(now, value)
         np.testing.assert_allclose(seen, wanted, rtol=1e-6, atol=1e-9, err_msg=f"at {value:g}, neutral {now}")
-        if value != family.neutral().values[probe.entry["name"]]:
+        if value != family.neutral().values[parameter]:
             assert not np.allclose(seen, now, rtol=1e-9, atol=1e-12), f"{value:g} changes nothing"
 
 
