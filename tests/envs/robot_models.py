@@ -295,7 +295,8 @@ ATTACHED = """<mujoco model="attached"><compiler angle="radian"/><asset><model n
   </worldbody></mujoco>"""
 CRANK = '<motor name="crank" cranksite="middle" slidersite="rail" cranklength=".7" ctrlrange="-5 5"/>'
 TENDON = '<tendon><fixed name="belt"><joint joint="lift" coef="2"/></fixed></tendon>'
-HFIELD = '<asset><hfield name="h" nrow="3" ncol="3" size="3 3 .4 .1" elevation="1 1 1 1 1 1 1 1 1"/></asset>'
+HFIELD = f'<asset><hfield name="h" nrow="7" ncol="7" size="3 3 .4 .1" elevation="{"1 " * 48}0"/></asset>'
+"""Flat at 0.4 m but for a corner: MuJoCo makes the lowest of the heights 0."""
 DRONE = """<mujoco model="drone"><compiler angle="radian"/><worldbody><geom name="floor" type="plane" size="0 0 1"/>
   <body name="hull" pos="0 0 1"><freejoint/><geom name="hull" type="box" size=".1 .1 .03" mass="1"/>
     <site name="a" pos=".1 .1 0"/><site name="b" pos="-.1 -.1 0"/>

@@ -1,0 +1,139 @@
+"""What `metarl robot check` says of a robot that was simulated: what is amiss is named, with what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import pytest
+import yaml
+from rich.console import Console
+
+from metarl.envs.robot import check_robot
+from metarl.envs.robot_trial import Base, Second, Trial
+from metarl.robot_remarks import remarks, some, start_text, trial_rows
+from metarl.robot_report import show_robot
+from tests.envs.robot_models import CASES, POSITION, arm, dog
+
+CALM = Second(Base(0.37, 0.369, 0.01), 0.0004, {"hip1": 0.01, "hip2": 0.02}, (), (), {}, None)
+TRIAL = Trial(9.81, 0.0, 0.01, (), CALM, dataclasses.replace(CALM, moved={"hip1": 0.5, "hip2": 0.4}))
+
+
+@pytest.fixture(scope="module")
+def robot(tmp_path_factory):
+    path = tmp_path_factory.mktemp("robot") / "dog.xml"
+    path.write_text(dog())
+    return check_robot(str(path))[0]
+
+
+def changed(**zero) -> Trial:
+    return dataclasses.replace(TRIAL, zero=dataclasses.replace(CALM, **zero))
+
+
+def at_random(**random) -> Trial:
+    return dataclasses.replace(TRIAL, random=dataclasses.replace(TRIAL.random, **random))
+
+
+def test_nothing_is_said_of_a_robot_that_stands(robot):
+    assert remarks(robot, TRIAL) == []
+    assert start_text(TRIAL) == "At home: on the ground, gravity 9.81 m/s^2."
+
+
+SAID = {
+    "falls": (changed(base=Base(0.37, 0.1, 0.2)), "at action 0 it falls: it comes down from 0.37 m to 0.1 m"),
+    "tilts": (changed(base=Base(0.37, 0.3, 1.4)), "at action 0 it falls: it tilts by 1.4 rad"),
+    "limp": (changed(moved={"hip1": 1.2, "hip2": 0.3}), "joints leave home, hip1 by 1.2 rad, hip2 by 0.3 rad; servos"),
+    "saturated": (changed(saturated=("s1", "s2")), "at action 0 s1, s2 are at the limit of force already: raise it"),
+    "sinks": (changed(sunk=0.3), "at action 0 it is 0.3 m in the ground"),
+    "sinks at random": (at_random(sunk=0.05), "at random actions it is 0.05 m in the ground"),
+    "breaks": (changed(broken=0.31, warnings={"BADQACC": 1}), "breaks after 0.31 s (an acceleration that is no number"),
+    "warned": (at_random(warnings={"CONTACTFULL": 9}), "at random actions MuJoCo warns of too many contacts"),
+    "stuck": (at_random(moved={"hip1": 0.0, "hip2": 1e-6}), "random actions move no joint: look at control ranges"),
+    "idle": (dataclasses.replace(TRIAL, idle=("s2",)), "s2 moves nothing from home: look at gear"),
+    "hovers": (
+        dataclasses.replace(TRIAL, gap=0.12),
+        "0.12 m above the ground: an episode begins with a fall; robot: {h",
+    ),
+    "weightless": (dataclasses.replace(TRIAL, gravity=0.0), 'there is no gravity: write <option gravity="0 0 -9.81"/>'),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_is_amiss_is_said_with_what_to_do(case, robot):
+    trial, words = SAID[case]
+    said = remarks(robot, trial)
+    assert len(said) == 1
+    assert words in said[0]
+
+
+def test_the_height_that_is_proposed_stands_on_the_ground(tmp_path):
+    path = tmp_path / "dog.xml"
+    path.write_text(dog(base='pos="0 0 .6"'))
+    output = shown(str(path))
+    assert "At home: 0.23 m above the ground" in output
+    assert "robot: {height: 0.37}" in output
+
+
+@pytest.mark.parametrize(
+    ("gap", "text"),
+    [
+        (0.0004, "0.4 mm above the ground"),
+        (-0.003, "3 mm in the ground"),
+        (0.25, "0.25 m above the ground"),
+        (None, "At home: gravity"),
+    ],
+)
+def test_where_it_starts(gap, text):
+    assert text in start_text(dataclasses.replace(TRIAL, gap=gap))
+
+
+def test_rows_say_what_applies(robot):
+    assert [row[0] for row in trial_rows(robot, TRIAL)] == [
+        "base over the ground",
+        "base tilts by",
+        "deepest in the ground",
+        "furthest from home",
+        "held by joint limits",
+        "at the limit of force",
+        "MuJoCo's warnings",
+    ]
+    assert trial_rows(robot, TRIAL)[3] == ("furthest from home", "hip2 by 0.02 rad", "hip1 by 0.5 rad")
+
+
+def test_some_of_many_names():
+    assert some([]) == "none"
+    assert some(list("abcde")) == "a, b, c, d, e"
+    assert some(list("abcdef")) == "a, b, c, d and 2 more"
+
+
+def shown(model: str, width: int = 120) -> str:
+    text = io.StringIO()
+    show_robot(model, console=Console(file=text, width=width))
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("name", ["crawler", "humanoid", "pusher_v5", "muscle", "position", "mocap"])
+def test_the_report_fits_its_width_and_its_starter_is_yaml(name, width, tmp_path):
+    path = CASES[name].write(tmp_path)
+    output = shown(str(path), width)
+    starter = output[output.index("  reward:") : output.index("in my_family.yaml")]
+    assert yaml.safe_load(starter)["distribution"][0]["range"] == [0.5, 1.5]
+    report = output[output.index("At home") : output.index("It can be used")]
+    assert max(map(len, report.splitlines())) <= width
+    assert "of action 0" in report and "of random actions" in report
+
+
+def test_a_robot_with_questions_is_not_simulated(tmp_path):
+    path = tmp_path / "dog.xml"
+    path.write_text(dog(rest=""))
+    output = shown(str(path))
+    assert "to do:" in output and "a second from home" not in output
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    path = tmp_path / "arm.xml"
+    path.write_text(arm(POSITION.format('forcerange="-.1 .1"')).replace('"lift"', '"[red]lift[/red]"'))
+    output = shown(str(path))
+    report = output[output.index("At home") :]
+    assert "[red]lift[/red] by" in report and "[red]lift[/red] is at the limit of force" in report
