@@ -431,7 +431,10 @@ def robot(arguments: list[str], session: Session) -> int:
     given = Arguments.split(arguments)
     if given.help:
         print("usage: metarl robot check MODEL [--family FILE.yaml]\n\nWhat is inferred about a robot (MJCF, URDF or")
-        print("file.py:function that returns an MjSpec), and what its YAML file makes of it. 2 if it cannot be used.")
+        print(
+            "file.py:function that returns an MjSpec), what its YAML file makes of it, and what it does in a second of"
+        )
+        print("action 0 and in one of random actions. 2 if it cannot be used.")
         print("A function's code is run; an MJCF or URDF file is read as data.")
         return 0
     declaration = given.take(("family",)).get("family", "")
