@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CLEAN := build/clean
 
-.PHONY: setup train test test-slow check benchmark results wheel clean
+.PHONY: setup train test test-slow fuzz check benchmark results wheel clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,9 @@ test: setup
 
 test-slow: setup  ## the learning runs
 	$(BIN)/pytest -q -m slow
+
+fuzz: setup  ## 1,000 broken configurations, command lines, logs, checkpoints and robots: none may surprise
+	$(BIN)/python -m benchmarks.fuzz --inputs 1000 --seed 1
 
 check: setup
 	$(BIN)/ruff format --check .

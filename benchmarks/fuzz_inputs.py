@@ -86,7 +86,7 @@ TREES: tuple[Any, ...] = (
     [1, "a", None],
     [[1.0, 2.0]] * 3,
 )
-WORDS = (
+WORDS: tuple[str, ...] = (
     "!!int abc",
     "!!float x",
     "!!bool x",
@@ -409,7 +409,8 @@ def robot(valid: Valid, rng: random.Random) -> Case:
     )
     name, data = ("r.xml", mjcf) if which % 2 else ("r.urdf", urdf)
     files = {name: data.encode("utf-8", "surrogateescape"), "f.yaml": text}
-    return Case("robots", ["robot", "check", name, "--family", "f.yaml"], files)
+    own = ["--robot", name, "--family", "f.yaml", *TINY, "family.horizon=5"]
+    return Case("robots", ["robot", "check", name, *own[2:4]] if rng.random() < 0.7 else ["train", *own], files)
 
 
 MUTATIONS = (config, config, sweep, line, line, rollout, checkpoint, belief, folder, robot, robot)

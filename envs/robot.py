@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from metarl.envs.robot_source import copy_model
 from metarl.envs.robot_start import start_near
 from metarl.envs.robot_terms import judged, motion, observation, rewards, termination
 from metarl.envs.settings import RobotSettings
+from metarl.envs.text import shown
 
 EXAMPLE = Path(__file__).parent / "robots" / "crawler"
 """What empty settings stand for."""
@@ -65,7 +67,23 @@ def robot(settings: RobotSettings) -> TaskFamily:
     return _family(settings, inspected, said)
 
 
+def _require_numbers(model: str) -> None:
+    """ValueError if a model's file has an attribute that is not a number where others are: MuJoCo reads on with it."""
+    path = Path(model)
+    try:
+        root = ElementTree.fromstring(path.read_bytes()) if path.is_file() else None
+    except (OSError, ElementTree.ParseError):  # whoever reads it says so
+        return
+    for element in root.iter() if root is not None else ():
+        for key, value in element.attrib.items():
+            if key != "name" and any(word.strip("+-").lower() == "nan" for word in value.split()):
+                raise ValueError(
+                    f"{model}: {key} of a <{element.tag}> is {shown(value)}, which is no number; write one"
+                )
+
+
 def _inspect(model: str, said: Declaration | None, file: str) -> Robot:
+    _require_numbers(model)
     try:
         return inspect_robot(model, said.robot if said else Hints(), said.control if said else Declaration(()).control)
     except ValueError as error:
@@ -113,6 +131,8 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
 
 def _frame_skip(robot: Robot, said: Declaration) -> int:
     timestep, dt = robot.model.opt.timestep, said.control.dt
+    if not timestep > 0:
+        raise ValueError(f"the model's timestep is {timestep:g} s; give one greater than 0 by <option timestep>")
     if dt is None:
         return max(1, round(CONTROL_DT / timestep))
     skip = round(dt / timestep)

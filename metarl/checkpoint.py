@@ -91,7 +91,7 @@ def _require_whole(path: Path, data: bytes) -> None:
             members = archive.infolist()
             packed = any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members)
             if packed or sum(m.file_size for m in members) > len(data):
-                raise CheckpointError(f"checkpoint {path} is packed as torch packs none; it is not read")
+                raise CheckpointError(f"checkpoint {path} is packed as no checkpoint is; it is not read")
             damaged = archive.testzip()  # torch.load does not compare the checksums
     except CheckpointError:
         raise

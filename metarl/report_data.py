@@ -20,6 +20,7 @@ from metarl.entries import OF_THE_MACHINE, but_for_the_seed, trained_with
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.strict_yaml import read_file
+from metarl.envs.text import shown
 from metarl.errors import UsageError, describe
 from metarl.run import CHECKPOINTS
 from metarl.statistics import Array, Interval, plain
@@ -408,6 +409,7 @@ def _split(name: str) -> str:
 
 def judged_of(data: Mapping[str, Any], envs_per_task: int, tasks: Sequence[Sequence[Any]]) -> Judged:
     """An agent of an evaluation or a comparison; KeyError, TypeError or ValueError if it is none."""
+    _require_intervals(data)
     returns = np.array(data["returns"], dtype=np.float64)
     if returns.ndim != 3 or (returns.shape[0], returns.shape[2]) != (len(tasks), len(tasks[0])):
         raise ValueError(f"returns of shape {returns.shape} for {len(tasks)} x {len(tasks[0])} tasks")
@@ -422,6 +424,16 @@ def judged_of(data: Mapping[str, Any], envs_per_task: int, tasks: Sequence[Seque
     return judged
 
 
+def _require_intervals(data: Any) -> None:
+    """TypeError unless what an interval is made of are numbers, wherever one is in the data."""
+    if isinstance(data, dict) and "estimate" in data:
+        numbers = [data["estimate"], data.get("low"), data.get("high")]
+        if not all(number is None or type(number) in (int, float) for number in numbers):
+            raise TypeError(f"an interval of {shown(numbers)}")
+    for part in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        _require_intervals(part)
+
+
 class _checked:  # noqa: N801 (used like contextlib's)
     """Turns what a file of another content raises into UsageError."""
 
@@ -434,7 +446,7 @@ class _checked:  # noqa: N801 (used like contextlib's)
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, KeyError):
             raise UsageError(f"{self.path} is not {self.kind} of metarl: it has no {error.args[0]!r}") from error
-        if isinstance(error, TypeError | ValueError | IndexError | AttributeError) and not isinstance(
+        if isinstance(error, TypeError | ValueError | IndexError | AttributeError | OverflowError) and not isinstance(
             error, UsageError
         ):
             raise UsageError(f"{self.path} is not {self.kind} of metarl: {describe(error)[:100]}") from error

@@ -15,8 +15,13 @@ import yaml
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import State, TaskFamily
 from metarl.envs.registry import make_family
+<<<<<<< HEAD
 from metarl.envs.robot import check_robot, copy_robot
 from metarl.envs.robot_description import Robot
+=======
+from metarl.envs.robot import EXAMPLE, check_robot, copy_robot
+from metarl.envs.robot_model import Robot
+>>>>>>> files
 from metarl.envs.robot_quantities import QUANTITIES
 from metarl.envs.settings import RobotSettings
 
@@ -631,3 +636,21 @@ def test_a_copy_is_the_same_robot_without_the_originals(kind, tmp_path):
     assert_same(models[1], again.visual().compile())
     assert models[1].nmesh == 1
     assert family.observation_names == again.observation_names
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('timestep="0.005"', 'timestep="0"', "timestep is 0 s; give one greater than 0"),
+        ('damping="0.3"', 'damping="nan"', "damping of a <joint> is 'nan', which is no number"),
+        ('damping="0.3"', 'damping="-NaN"', "damping of a <joint> is '-NaN', which is no number"),
+    ],
+)
+def test_a_model_of_no_numbers_is_refused_without_a_word_of_mujocos(old, new, said, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = Path(f"{EXAMPLE}.xml").read_text()
+    assert old in text
+    Path("robot.xml").write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=said):
+        check_robot("robot.xml", f"{EXAMPLE}.yaml")
+    assert capfd.readouterr() == ("", "") and not Path("MUJOCO_LOG.TXT").exists()
