@@ -15,13 +15,8 @@ import yaml
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import State, TaskFamily
 from metarl.envs.registry import make_family
-<<<<<<< HEAD
-from metarl.envs.robot import check_robot, copy_robot
-from metarl.envs.robot_description import Robot
-=======
 from metarl.envs.robot import EXAMPLE, check_robot, copy_robot
-from metarl.envs.robot_model import Robot
->>>>>>> files
+from metarl.envs.robot_description import Robot
 from metarl.envs.robot_quantities import QUANTITIES
 from metarl.envs.settings import RobotSettings
 

@@ -282,7 +282,7 @@ def test_a_message_is_one_line_of_bounded_length(arguments, capsys):
 
 def test_more_memory_than_there_is_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    big = "train --family point_goal agent.hidden_sizes=1000000000,1000000000 tracking.wandb=disabled"
+    big = "train --family point_goal agent.hidden_sizes=1000000000000000,64 tracking.wandb=disabled"
     assert cli.main(big.split()) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: agent: it asks for more memory than there is (") and error.count("\n") == 1
