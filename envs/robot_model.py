@@ -29,8 +29,8 @@ from metarl.envs.robot_source import open_model
 from metarl.envs.robot_stance import actuators_text, suggested_gains
 from metarl.envs.robot_structure import couplings, find_roots, refit_keyframes, subtree
 
-STANDS_ON = rf"wheel|rotor|propeller|{'|'.join(FOOT_NAMES)}"
-"""What bodies are called that a robot fixed to the world would not have."""
+STANDS_ON = ("wheel|rotor|propeller", *FOOT_NAMES)
+"""What bodies are called that a robot fixed to the world would not have, likeliest first."""
 GRASPS_WITH = r"finger|thumb|distal|grip|hand|palm"
 """What the ends of a robot's limbs are called that are no feet though they are lowest."""
 
@@ -216,7 +216,10 @@ def _ask_whether_it_walks(robot: Robot, model: str, hints: Hints, control: Contr
         return False
     ends = [list(subtree(robot.spec.body(name))) for name in robot.bodies if _limb(robot, name)]
     ends = [end for end in ends if end[0].joints and not any(body.joints for body in end[1:])]
-    feet = [b for end in ends if (b := next((b.name for b in end if re.search(STANDS_ON, b.name, re.I)), None))]
+    named = (
+        [b.name for pattern in STANDS_ON for b in end if re.search(pattern, b.name, re.IGNORECASE)] for end in ends
+    )
+    feet = [names[0] for names in named if names]
     if len(feet) < 2:
         feet = _standing_ends(robot, [end[0].name for end in ends])
     if len(feet) < 2:

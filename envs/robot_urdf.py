@@ -103,9 +103,18 @@ class Places:
         return self._above if own and not known else []
 
 
+FEW = 4
+"""Names in a remark at most."""
+
+
 def placed(*parts: str | Path) -> Path:
     """The path that parts make, `..` taken out of it as MuJoCo does, by the letter."""
     return Path(os.path.normpath(Path(*parts)))
+
+
+def _few(names: list[str]) -> str:
+    """The first of the names, and how many more there are."""
+    return ", ".join(names if len(names) <= FEW else [*names[: FEW - 1], f"and {len(names) - FEW + 1} more"])
 
 
 def read_urdf(path: Path, root: ElementTree.Element) -> Urdf:
@@ -138,7 +147,7 @@ def read_urdf(path: Path, root: ElementTree.Element) -> Urdf:
     for problem, name in _unreadable(urdf):
         dropped.setdefault(problem, []).append(name)
     if dropped:
-        named = "; ".join(f"{', '.join(names)}: {problem}" for problem, names in dropped.items())
+        named = "; ".join(f"{_few(names)}: {problem}" for problem, names in dropped.items())
         urdf.remarks.append(("left out", f"{sum(map(len, dropped.values()))} visuals: {named}"))
     fixed = [joint.find("child") for joint in root.iter("joint") if joint.get("type") == "fixed"]
     if fixed:
