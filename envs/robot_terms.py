@@ -33,8 +33,8 @@ class Part:
 class Motion:
     """How the base moves: from qpos and qvel if it floats, and otherwise from what MuJoCo derives of them.
 
-    The base's frame has x forwards and z up. What a command speaks of is its velocity along its heading and to its
-    left, on the level: that of a guided base along the world's x and y, as its guides are.
+    The base's frame has x forwards and z up. Commands are of the velocity in it; those of a guided base along the
+    world's x and y, as its guides are.
     """
 
     body: int
@@ -83,13 +83,8 @@ class Motion:
         return state.cvel[:, self.body, 3:] + np.cross(state.cvel[:, self.body, :3], arm)
 
     def course(self, state: State) -> Array:
-        """[S, 2] m/s on the level: forwards and to the left by the base's heading, along x and y for a guided base."""
-        velocity = self.world_velocity(state)[:, :2]
-        if not self.turns:
-            return velocity
-        forward = self.rotation(state)[:, :2, 0]
-        c, s = (forward / np.maximum(np.linalg.norm(forward, axis=1), 1e-9)[:, None]).T
-        return np.stack([c * velocity[:, 0] + s * velocity[:, 1], c * velocity[:, 1] - s * velocity[:, 0]], axis=1)
+        """[S, 2] m/s forwards and to the left, in the base's frame; of a guided base, along the world's x and y."""
+        return (self.velocity(state) if self.turns else self.world_velocity(state))[:, :2]
 
     def velocity(self, state: State) -> Array:
         """[S, 3] m/s, in the base's frame."""

@@ -382,7 +382,7 @@ class TestTask:
         state.qvel = np.tile([0.7, 0.4, 0.0, 0.0, 0.0, 0.5, 1.0, 2.0], (3, 1))
         state.action = np.tile([0.5, -1.0], (3, 1))
         state.task = {"x": np.full(3, 1.0), "yaw": np.full(3, 0.2)}
-        gap = 0.3**2 + 0.4**2
+        gap = 0.3**2 + (0.4 * np.cos(angle)) ** 2  # sideways in the base's frame
         expected = {
             "forward_velocity": 0.7,
             "track_velocity": np.exp(-gap / 0.25),
