@@ -189,13 +189,20 @@ def find_drive(model: mujoco.MjModel, i: int, length: float, limit: float | None
     return Drive(name, kind, rest, share, bottom, top, *((hold, unit) if holds else ()))
 
 
+def unlimited(drives: Sequence[Drive]) -> str | None:
+    """What must be asked about actuators without a control range; None if all have one."""
+    names = [drive.name for drive in drives if math.isnan(drive.bottom)]
+    if not names:
+        return None
+    which = f"actuator {names[0]!r} has" if len(names) == 1 else f"actuators {', '.join(map(repr, names))} have"
+    return (
+        f"{which} no control range; give a ctrlrange in the model, or write control: {{limit: 1.0}} in the YAML, the "
+        "largest control signal"
+    )
+
+
 def question(model: mujoco.MjModel, i: int, drive: Drive, home: Array) -> str | None:
-    """What must be asked about actuator i: it has no control range, or action 0 cannot hold home."""
-    if math.isnan(drive.bottom):
-        return (
-            f"actuator {drive.name!r} has no control range; give it a ctrlrange in the model, or write "
-            "control: {limit: 1.0} in the YAML"
-        )
+    """What must be asked about actuator i if action 0 cannot hold home; None if it can."""
     bounds = (
         [(drive.rest, drive.gain, "control signals", (drive.bottom, drive.top))] if drive.kind == "position" else []
     )

@@ -18,6 +18,7 @@ from metarl.envs.robot_actuators import (
     question,
     require_single_inputs,
     started,
+    unlimited,
 )
 from metarl.envs.robot_contacts import GROUND
 from metarl.envs.robot_description import Robot, Source, penetrations, tolerance, unused
@@ -170,7 +171,8 @@ def _find_control(robot: Robot, control: Control, key: int) -> None:
     data.qpos = robot.home
     mujoco.mj_fwdPosition(model, data)
     drives = [find_drive(model, i, float(data.actuator_length[i]), control.limit) for i in range(model.nu)]
-    robot.questions += [q for i, drive in enumerate(drives) if (q := question(model, i, drive, robot.home))]
+    asked = [unlimited(drives), *(question(model, i, drive, robot.home) for i, drive in enumerate(drives))]
+    robot.questions += [text for text in asked if text is not None]
     robot.offset, robot.gain = (np.array([getattr(d, name) for d in drives]) for name in ("rest", "gain"))
     ends = [((d.bottom - d.rest) / d.gain, (d.top - d.rest) / d.gain) for d in drives]
     robot.low, robot.high = np.array([min(e) for e in ends]), np.array([max(e) for e in ends])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
@@ -74,12 +75,16 @@ def body_rows(robot: Robot) -> list[tuple[str, ...]]:
 
 def actuator_rows(robot: Robot) -> list[tuple[str, ...]]:
     """A row an actuator, with the control signals and the actions that it takes."""
-    rows = []
-    for i, kind in enumerate(robot.kinds):
-        ends = robot.offset[i] + robot.gain[i] * robot.low[i], robot.offset[i] + robot.gain[i] * robot.high[i]
-        low, high = robot.low[i], robot.high[i]
-        rows.append((robot.model.actuator(i).name, kind, f"{ends[0]:.4g} .. {ends[1]:.4g}", f"{low:.4g} .. {high:.4g}"))
-    return rows
+
+    def span(low: float, high: float) -> str:
+        return "not given" if np.isnan(low) else f"{low:.4g} .. {high:.4g}"
+
+    ends = (robot.offset + robot.gain * bound for bound in (robot.low, robot.high))
+    rows = zip(robot.kinds, *ends, robot.low, robot.high, strict=True)
+    return [
+        (robot.model.actuator(i).name, kind, span(bottom, top), span(low, high))
+        for i, (kind, bottom, top, low, high) in enumerate(rows)
+    ]
 
 
 def show_family(family: TaskFamily, console: Console) -> None:
