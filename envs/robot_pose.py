@@ -49,7 +49,9 @@ def find_home(robot: Robot, hints: Hints) -> int:
     elif hints.height is not None:
         raise ValueError(f"robot.height is given, but base {robot.base!r} has no free joint to lift")
     robot.note("home pose", said, source)
-    others = [repr(name) if name else "one without a name" for name in keys if name != chosen]
+    others = [repr(name) for name in keys if name and name != chosen]
+    if nameless := sum(not name for name in keys) - (chosen == ""):
+        others.append(f"{nameless} without a name")
     if others:
         robot.note("other keyframes", f"{', '.join(others)}: not used; robot: {{keyframe: NAME}} takes one", "model")
     return at

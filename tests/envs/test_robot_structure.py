@@ -142,11 +142,14 @@ class TestKeyframes:
         assert other.startswith("'home': not used")
 
     def test_keyframes_that_are_not_called_home_are_mentioned(self, tmp_path):
-        keys = '<key name="stand" qpos=".3 -.2"/><key name="sit" qpos=".5 -.4"/>'
+        keys = '<key name="stand" qpos=".3 -.2"/><key name="sit" qpos=".5 -.4"/><key qpos="0 0"/><key qpos=".1 0"/>'
         model = written(tmp_path, QUAD.format(unit="radian", range="-1 1", before="", keys=keys))
         robot, _ = check_robot(model, declared(tmp_path, robot={"floating": False}))
         assert findings(robot)["home pose"] == "the model's default pose"
-        assert "'stand', 'sit': not used; robot: {keyframe: NAME} takes one" in findings(robot)["other keyframes"]
+        assert (
+            "'stand', 'sit', 2 without a name: not used; robot: {keyframe: NAME} takes one"
+            in findings(robot)["other keyframes"]
+        )
 
 
 HAND = """<mujoco><compiler angle="radian"/><default><geom size=".01" contype="0" conaffinity="0"/></default><worldbody>
