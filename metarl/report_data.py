@@ -409,7 +409,7 @@ def _split(name: str) -> str:
 
 def judged_of(data: Mapping[str, Any], envs_per_task: int, tasks: Sequence[Sequence[Any]]) -> Judged:
     """An agent of an evaluation or a comparison; KeyError, TypeError or ValueError if it is none."""
-    _require_intervals(data)
+    _require_shapes(data)
     returns = np.array(data["returns"], dtype=np.float64)
     if returns.ndim != 3 or (returns.shape[0], returns.shape[2]) != (len(tasks), len(tasks[0])):
         raise ValueError(f"returns of shape {returns.shape} for {len(tasks)} x {len(tasks[0])} tasks")
@@ -424,14 +424,50 @@ def judged_of(data: Mapping[str, Any], envs_per_task: int, tasks: Sequence[Seque
     return judged
 
 
-def _require_intervals(data: Any) -> None:
+MAPPINGS = (
+    "summary",
+    "measured",
+    "units",
+    "train_gap",
+    "recovered",
+    "evaluation",
+    "provenance",
+    "trained",
+    "oracle_share",
+)
+LISTS = ("tasks", "notes", "warnings", "runs")
+"""What is a mapping, and what a list, in an evaluation and in an agent of a comparison, where it is there."""
+
+
+def _require_shapes(data: Mapping[str, Any]) -> None:
+    """TypeError unless what is read later from an evaluation, or an agent of a comparison, is what it is taken for."""
+    for names, kind in ((MAPPINGS, dict), (LISTS, list)):
+        for name in names:
+            if not isinstance(data.get(name), kind | None):
+                raise TypeError(f"{name} is {shown(data[name])}")
+    recovered, gap = data.get("recovered") or {}, data.get("train_gap") or {}
+    found = [
+        *recovered.values(),
+        data.get("oracle_share"),
+        gap.get("after"),
+        (data.get("summary") or {}).get("rounds_to_reach"),
+    ]
+    for shots in (data.get("measured") or {}).values():
+        found += shots if isinstance(shots, list) else [shots]
+    for interval in found:
+        if interval is not None and "estimate" not in interval:
+            raise TypeError(f"an interval is {shown(interval)}")
+    _require_numbers(data)
+
+
+def _require_numbers(data: Any) -> None:
     """TypeError unless what an interval is made of are numbers, wherever one is in the data."""
     if isinstance(data, dict) and "estimate" in data:
         numbers = [data["estimate"], data.get("low"), data.get("high")]
         if not all(number is None or type(number) in (int, float) for number in numbers):
             raise TypeError(f"an interval of {shown(numbers)}")
     for part in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
-        _require_intervals(part)
+        _require_numbers(part)
 
 
 class _checked:  # noqa: N801 (used like contextlib's)

@@ -185,11 +185,12 @@ def _line(row: bytes) -> dict[str, Any] | None:
     """A line of metrics; None for one that a kill cut short, or that is none."""
     try:
         line = json.loads(row.decode("utf-8"))
-        iteration = line["iteration"]
+        iteration, env_steps = line["iteration"], line["env_steps"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     numbers = all(v is None or (isinstance(v, int | float) and abs(v) < math.inf) for v in line.values())
-    return line if numbers and type(iteration) is int and 0 < iteration < MOST_LINES else None
+    counted = type(iteration) is type(env_steps) is int and 0 < iteration < MOST_LINES
+    return line if numbers and counted else None
 
 
 def wandb_mode(setting: Literal["auto", "online", "offline", "disabled"]) -> str:

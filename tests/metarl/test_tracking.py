@@ -198,6 +198,7 @@ DAMAGED = {
     "deep": ([LINES[0], b"[" * 100_000 + b"\n", *LINES[2:]], [1, 3, 4, 5, 6], "no iteration 2, and no line"),
     "long": ([LINES[0], b'{"iteration": ' + b"9" * 5000 + b"}\n", LINES[1]], [1, 2], "read at 2"),
     "far": ([LINES[0], b'{"iteration": 99999999999}\n', LINES[1]], [1, 2], "read at 2"),
+    "no steps": ([b'{"iteration": 1, "env_stepz": 5}\n', *LINES[1:]], [2, 3, 4, 5, 6], "read at 1"),
     "a list": ([b"[1]\n", *LINES[1:]], [2, 3, 4, 5, 6], "read at 1"),
     "twice": ([*LINES[:2], LINES[1]], [1, 2], ""),
     "nothing": ([], [], ""),
