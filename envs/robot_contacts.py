@@ -15,6 +15,7 @@ import numpy as np
 
 from metarl.envs.added import plain
 from metarl.envs.family import Array
+from metarl.envs.robot_options import switched_off
 
 GROUND = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
 """Shapes that nothing but a ground has."""
@@ -61,7 +62,7 @@ def meetings(model: mujoco.MjModel) -> Array:
     welded = model.body_weldid[model.geom_bodyid]
     for a, b in zip(model.pair_geom1, model.pair_geom2, strict=True):
         meet[a, b] = meet[b, a] = welded[a] != 0 or welded[b] != 0
-    if model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CONTACT:
+    if switched_off(model, "contact"):
         meet[:] = False
     return meet
 

@@ -13,6 +13,7 @@ from metarl.envs.robot_contacts import GROUND
 from metarl.envs.robot_description import Robot, unused
 from metarl.envs.robot_file import Hints, one_of
 from metarl.envs.robot_ground import find_ground
+from metarl.envs.robot_options import switched_off
 from metarl.envs.robot_structure import subtree
 
 FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
@@ -51,6 +52,12 @@ def find_floor(robot: Robot, hints: Hints) -> None:
         robot.note("heights", f"over the boxes around {', '.join(around)}", "inferred")
     if robot.mobility != "floating" or not falls or robot.ground.names or hints.floor is False:
         return
+    if flag := switched_off(model, "contact"):
+        robot.questions.append(
+            f'the model switches contacts off (<flag {flag}="disable"/>), so the robot falls for ever; take that out '
+            "of the model, or write robot: {floor: false} if it is to fly or to swim"
+        )
+        return
     ways = "or write robot: {floor: true} for a level floor at height 0, or {floor: false} if it is to fly or to swim"
     if not masks:
         robot.questions.append(
@@ -78,7 +85,7 @@ def find_floor(robot: Robot, hints: Hints) -> None:
 def _falls(robot: Robot) -> bool:
     """Whether the base is free to move down, and gravity pulls."""
     model, root = robot.model, robot.spec.body(robot.bodies[0])
-    if not np.linalg.norm(model.opt.gravity):
+    if switched_off(model, "gravity") or not np.linalg.norm(model.opt.gravity):
         return False
     if robot.mobility != "guided":
         return robot.mobility == "floating"

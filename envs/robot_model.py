@@ -30,7 +30,9 @@ from metarl.envs.robot_source import open_model
 from metarl.envs.robot_stance import actuators_text, suggested_gains
 from metarl.envs.robot_structure import couplings, find_roots, refit_keyframes, subtree
 
-STANDS_ON = ("wheel|rotor|propeller", *FOOT_NAMES)
+ROLLS_ON = "wheel|rotor|propeller"
+"""What such bodies, or the joints that they turn on, are called."""
+STANDS_ON = (ROLLS_ON, *FOOT_NAMES)
 """What bodies are called that a robot fixed to the world would not have, likeliest first."""
 GRASPS_WITH = r"finger|thumb|distal|grip|hand|palm"
 """What the ends of a robot's limbs are called that are no feet though they are lowest."""
@@ -219,7 +221,9 @@ def _ask_whether_it_walks(robot: Robot, model: str, hints: Hints, control: Contr
     ends = [list(subtree(robot.spec.body(name))) for name in robot.bodies if _limb(robot, name)]
     ends = [end for end in ends if end[0].joints and not any(body.joints for body in end[1:])]
     named = (
-        [b.name for pattern in STANDS_ON for b in end if re.search(pattern, b.name, re.IGNORECASE)] for end in ends
+        [b.name for pattern in STANDS_ON for b in end if re.search(pattern, b.name, re.IGNORECASE)]
+        or [end[0].name for joint in end[0].joints if re.search(ROLLS_ON, joint.name, re.IGNORECASE)]
+        for end in ends
     )
     feet = [names[0] for names in named if names]
     if len(feet) < 2:
@@ -276,7 +280,9 @@ def _check_home(robot: Robot) -> None:
     deep = sorted(((pair, depth) for pair, depth in depths.items() if depth > limit), key=lambda d: -d[1])
     if deep:
         pairs = ", ".join(f"{b!r} is {depth:.3g} m inside {a!r}" for (a, b), depth in deep)
-        robot.questions.append(
-            f"at the home pose {pairs}; write robot: {{height: METRES}} to raise the base, robot: {{pose: {{JOINT: "
-            "RADIANS}} for another pose, or <exclude> the pair in the model"
-        )
+        own = {g.name for g in robot.geoms()}
+        alone = robot.mobility == "floating" and any(len(own & set(pair)) == 1 for pair, _ in deep)
+        lift = "robot: {height: METRES} to raise the base, " if alone else ""
+        pose = "robot: {pose: {JOINT: RADIANS}} for another pose, " if robot.joints else ""
+        way = f"write {lift}{pose}or " if lift or pose else ""
+        robot.questions.append(f"at the home pose {pairs}; {way}<exclude> the pair of bodies in the model")

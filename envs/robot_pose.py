@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 
 import mujoco
 import numpy as np
@@ -12,6 +13,9 @@ from metarl.envs.family import Array
 from metarl.envs.robot_description import Robot, matching, tolerance
 from metarl.envs.robot_file import Hints, one_of
 from metarl.envs.robot_structure import couplings, follow
+
+POSES = 201
+"""Positions of a joint that are tried for one that suits all that follow it."""
 
 
 def find_home(robot: Robot, hints: Hints) -> int:
@@ -37,6 +41,7 @@ def find_home(robot: Robot, hints: Hints) -> int:
     if posed:
         said, source = f"{said}, with the file's {', '.join(n for n in robot.joints if n in posed)}", "file"
     led = _follow_at_home(robot, posed)
+    _ask_about_followers(robot)
     if led:
         said = f"{said}, with {', '.join(led)} where couplings hold them"
     if robot.mobility == "floating":
@@ -93,6 +98,46 @@ def _follow_at_home(robot: Robot, posed: set[str]) -> list[str]:
                 "joint that it follows"
             )
     return led
+
+
+def _ask_about_followers(robot: Robot) -> None:
+    """Ask about joints that their couplings take out of their ranges at home, with a pose that has none there."""
+    model, chain = robot.model, couplings(robot.model)
+    leaders = {c.follower: c.leader for c in chain if model.joint(c.follower).name in robot.joints}
+    for joint in _out_of_range(model, robot.home, leaders):
+        lead = joint
+        for _ in leaders:  # a circle has no first
+            lead = leaders.get(lead, lead)
+        low, high = model.jnt_range[joint]
+        robot.questions.append(
+            f"home has joint {model.joint(joint).name!r} at {robot.home[model.jnt_qposadr[joint]]:.4g}, where its "
+            f"coupling takes it, outside of its range [{low:.4g}, {high:.4g}]; {_leading_pose(robot, lead, leaders)}"
+            "change the coupling or the range in the model"
+        )
+
+
+def _leading_pose(robot: Robot, lead: int, leaders: Mapping[int, int]) -> str:
+    """The answer that moves a joint as little as brings all that follow it into their ranges; empty if none does."""
+    model, chain = robot.model, couplings(robot.model)
+    if lead < 0 or lead in leaders or model.joint(lead).name not in robot.joints:
+        return ""
+    place = int(model.jnt_qposadr[lead])
+    home = float(robot.home[place])
+    low, high = map(float, model.jnt_range[lead]) if model.jnt_limited[lead] else (home - np.pi, home + np.pi)
+    written = [float(f"{value:.4g}") for value in np.linspace(low, high, POSES).tolist()]
+    for value in sorted(written, key=lambda v: abs(v - home)):
+        trial = robot.home.copy()
+        trial[place] = value
+        follow(model, chain, trial)
+        if low <= value <= high and not _out_of_range(model, trial, leaders):
+            return f"write robot: {{pose: {{{model.joint(lead).name}: {value:.4g}}}}}, or "
+    return ""
+
+
+def _out_of_range(model: mujoco.MjModel, qpos: Array, joints: Iterable[int]) -> list[int]:
+    """Those hinges and slides that are outside of their ranges."""
+    limited = {j: float(qpos[model.jnt_qposadr[j]]) for j in joints if model.jnt_limited[j]}
+    return [j for j, q in limited.items() if not model.jnt_range[j, 0] - 1e-6 <= q <= model.jnt_range[j, 1] + 1e-6]
 
 
 def _raise_to(robot: Robot, z: int, height: float) -> None:

@@ -19,6 +19,7 @@ from metarl.envs.robot_description import Robot, matching
 from metarl.envs.robot_file import Entry, near
 from metarl.envs.robot_freeze import make_explicit
 from metarl.envs.robot_laws import force_limit, gear, servo, strength
+from metarl.envs.robot_options import group_off, switched_off
 from metarl.envs.robot_sites import Site, Write, attribute
 
 Kind = Literal["body", "geom", "joint", "actuator", "model", "command"]
@@ -44,6 +45,8 @@ class Quantity:
     """Its body's inertia is given, not inferred from geoms."""
     inertial: bool = False
     """It acts on bodies that move alone."""
+    needs: str = ""
+    """What an option of the model must not switch off, of `robot_options.FLAGS`."""
 
 
 def parameters(robot: Robot, entries: tuple[Entry, ...]) -> tuple[Parameter, ...]:
@@ -90,6 +93,7 @@ def _parameter(robot: Robot, entry: Entry, taken: dict[str, str]) -> Parameter:
             f"it takes {', '.join(quantity.operations)}"
         )
     targets = _targets(robot, entry, quantity.kind)
+    _require_on(robot.model, quantity, entry, targets)
     if quantity.inertial:
         _require_moving(robot, entry, targets)
     sites: dict[str, Site] = {}
@@ -143,6 +147,21 @@ def _require_moving(robot: Robot, entry: Entry, targets: list[str]) -> None:
         fixed = ", ".join(dict.fromkeys(model.body(b).name for b in bodies))
         raise ValueError(
             f"{fixed} is fixed to the world: {entry.quantity} acts on nothing there; name a body that moves"
+        )
+
+
+def _require_on(model: mujoco.MjModel, quantity: Quantity, entry: Entry, targets: list[str]) -> None:
+    """ValueError if an option of the model switches off what is varied, in all targets: nothing would feel it."""
+    if quantity.needs and (flag := switched_off(model, quantity.needs)):
+        raise ValueError(
+            f"the model's options disable {flag}: {entry.quantity} acts on nothing; enable it in the model, or leave "
+            "the entry out"
+        )
+    groups = [group_off(model, model.actuator(t).id) for t in targets] if quantity.kind == "actuator" else [None]
+    if None not in groups:
+        raise ValueError(
+            f"the model's options disable actuators of group {groups[0]}: {entry.quantity} of {_some(targets)} acts on "
+            "nothing; enable them in the model, or leave the entry out"
         )
 
 
@@ -379,6 +398,13 @@ def _range(robot: Robot, name: str, _: Entry) -> Site:
     joint = robot.model.joint(name)
     if not joint.limited[0]:
         raise ValueError(f"joint {name!r} has no range")
+    if robot.spec.joint(name).type == mujoco.mjtJoint.mjJNT_BALL:  # [0, largest angle], in the unit of its file
+        unit = robot.spec.joint(name).range[1] / joint.range[1]
+
+        def widen(spec: mujoco.MjSpec, value: float) -> None:
+            spec.joint(name).range[1] = value * unit
+
+        return Site(float(joint.range[1]), widen, (f"range of {name}",))
     default = float(np.ptp(joint.range)) / 2
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
@@ -436,23 +462,23 @@ QUANTITIES: dict[str, Quantity] = {
     "link_length": Quantity("body", "1", _link_length, 0.0, positive=True, operations=("scale",)),
     "size": Quantity("geom", "m", _size, 0.0, positive=True),
     "radius": Quantity("geom", "m", _radius, 0.0, positive=True),
-    "friction": Quantity("geom", "1", _friction("friction"), 0.0),
-    "torsional_friction": Quantity("geom", "m", _friction("torsional_friction"), 0.0),
-    "rolling_friction": Quantity("geom", "m", _friction("rolling_friction"), 0.0),
-    "damping": Quantity("joint", "N m s/rad", _joint("damping"), 0.0),
-    "stiffness": Quantity("joint", "N m/rad", _joint("stiffness"), 0.0),
+    "friction": Quantity("geom", "1", _friction("friction"), 0.0, needs="contact"),
+    "torsional_friction": Quantity("geom", "m", _friction("torsional_friction"), 0.0, needs="contact"),
+    "rolling_friction": Quantity("geom", "m", _friction("rolling_friction"), 0.0, needs="contact"),
+    "damping": Quantity("joint", "N m s/rad", _joint("damping"), 0.0, needs="damper"),
+    "stiffness": Quantity("joint", "N m/rad", _joint("stiffness"), 0.0, needs="spring"),
     "armature": Quantity("joint", "kg m^2", _joint("armature", scalar=True), 0.0),
-    "friction_loss": Quantity("joint", "N m", _joint("frictionloss", scalar=True), 0.0),
-    "range": Quantity("joint", "rad", _range, 0.0, positive=True),
-    "kp": Quantity("actuator", "N m/rad", servo("kp"), 0.0, positive=True),
-    "kd": Quantity("actuator", "N m s/rad", servo("kd"), 0.0),
-    "strength": Quantity("actuator", "1", strength, 0.0, operations=("scale",)),
-    "gear": Quantity("actuator", "1", gear),
-    "force_limit": Quantity("actuator", "N m", force_limit, 0.0, positive=True),
-    "gravity": Quantity("model", "m/s^2", _gravity, 0.0),
+    "friction_loss": Quantity("joint", "N m", _joint("frictionloss", scalar=True), 0.0, needs="frictionloss"),
+    "range": Quantity("joint", "rad", _range, 0.0, positive=True, needs="limit"),
+    "kp": Quantity("actuator", "N m/rad", servo("kp"), 0.0, positive=True, needs="actuation"),
+    "kd": Quantity("actuator", "N m s/rad", servo("kd"), 0.0, needs="actuation"),
+    "strength": Quantity("actuator", "1", strength, 0.0, operations=("scale",), needs="actuation"),
+    "gear": Quantity("actuator", "1", gear, needs="actuation"),
+    "force_limit": Quantity("actuator", "N m", force_limit, 0.0, positive=True, needs="actuation"),
+    "gravity": Quantity("model", "m/s^2", _gravity, 0.0, needs="gravity"),
     "slope": Quantity("model", "rad", _slope, operations=("set", "add")),
     "command_x": Quantity("command", "m/s"),
     "command_y": Quantity("command", "m/s"),
     "command_yaw": Quantity("command", "rad/s"),
 }
-"""By name. A range is half of its width, about its middle; a slope rises along x."""
+"""By name. A range is half of its width, about its middle, of a ball joint its largest angle; a slope rises along x."""

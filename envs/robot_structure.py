@@ -11,6 +11,7 @@ import numpy as np
 from metarl.envs.family import Array
 from metarl.envs.robot_actuators import SCALAR, actuated_bodies
 from metarl.envs.robot_file import Hints, one_of
+from metarl.envs.robot_options import switched_off
 
 FREE = mujoco.mjtJoint.mjJNT_FREE
 
@@ -47,10 +48,12 @@ def find_roots(spec: mujoco.MjSpec, model: mujoco.MjModel, hints: Hints) -> list
     """
     trees = {root.name: [j for b in subtree(root) for j in b.joints] for root in spec.worldbody.bodies}
     sizes = {root: sum(j.type != FREE for j in joints) for root, joints in trees.items()}
-    if max(sizes.values(), default=0) == 0 and hints.base is None:
-        raise ValueError("the model has no joints: there is nothing to control")
     moved = {model.body(r).name for r in _moved_roots(model)}
     actuated = [root for root, size in sizes.items() if root in moved and size]
+    if max(sizes.values(), default=0) == 0 and hints.base is None:
+        actuated = [root for root, joints in trees.items() if root in moved and joints]  # thrusters on a free body
+        if not actuated:
+            raise ValueError("the model has no joints: there is nothing to control")
     root = _base_root(spec, actuated or [r for r, size in sizes.items() if size], sizes, hints)
     others = [r for r in actuated if r != root]
     for other in others:
@@ -96,6 +99,8 @@ def _base_root(spec: mujoco.MjSpec, candidates: list[str], sizes: dict[str, int]
 
 def couplings(model: mujoco.MjModel) -> list[Coupling]:
     """Of hinges and slides, those that act at the start; a follower comes after what it follows."""
+    if switched_off(model, "equality"):
+        return []
     found = [
         Coupling(int(model.eq_obj1id[e]), int(model.eq_obj2id[e]), model.eq_data[e, :5].copy())
         for e in range(model.neq)

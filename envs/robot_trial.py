@@ -11,6 +11,7 @@ import numpy as np
 from metarl.envs import mujoco_log, robot_contacts
 from metarl.envs.family import Array, State
 from metarl.envs.robot_description import Robot, tolerance
+from metarl.envs.robot_options import switched_off
 from metarl.envs.robot_terms import motion
 
 SECONDS = 1.0
@@ -104,8 +105,7 @@ def at_home(robot: Robot) -> mujoco.MjData:
 
 
 def _gravity(model: mujoco.MjModel) -> float:
-    off = model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_GRAVITY
-    return 0.0 if off else float(np.linalg.norm(model.opt.gravity))
+    return 0.0 if switched_off(model, "gravity") else float(np.linalg.norm(model.opt.gravity))
 
 
 def _gap(robot: Robot) -> float | None:

@@ -453,7 +453,10 @@ class TestFloor:
             ),
             ({"tail": '<contact><exclude body1="world" body2="hull"/></contact>'}, "no geom .* can touch floor"),
             ({"scene": PLANE.format('zaxis="1 0 0" pos="-9 0 0"')}, "ground can be touched but are walls"),
-            ({"scene": PLANE.format(""), "head": '<option><flag contact="disable"/></option>'}, "can touch ground"),
+            (
+                {"scene": PLANE.format(""), "head": '<option><flag contact="disable"/></option>'},
+                "switches contacts off",
+            ),
         ],
     )
     def test_a_robot_that_would_fall_for_ever_is_refused(self, parts, message, tmp_path):

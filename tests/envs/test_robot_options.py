@@ -1,0 +1,223 @@
+"""What a model's options switch off is not varied, met or followed; and remedies that work as they are written."""
+
+from __future__ import annotations
+
+import re
+
+import mujoco
+import numpy as np
+import pytest
+import yaml
+
+from metarl.envs.robot import check_robot
+from metarl.envs.robot_trial import try_robot
+from tests.envs.own_robots import at, declared, entry, family_of, played, written
+
+CRAB = """<mujoco model="crab"><compiler angle="{angle}"/><option {option}>{flag}</option>
+  <worldbody><geom name="floor" type="plane" size="0 0 1"/><body name="hull" pos="0 0 .3"><freejoint/>
+    <geom name="hull" type="box" size=".15 .1 .04" mass="2"/>{more}
+    <body name="l" pos=".1 0 -.04"><joint name="l" axis="0 1 0" range="-.9 .9" damping=".5" stiffness="3"
+      frictionloss=".2"/><geom name="l" type="capsule" size=".03" fromto="0 0 -.04 0 0 -.15" mass=".4"/></body>
+    <body name="r" pos="-.1 0 -.04"><joint name="r" axis="0 1 0" range="-.9 .9" damping=".5"/>
+      <geom name="r" type="capsule" size=".03" fromto="0 0 -.04 0 0 -.15" mass=".4"/></body></body></worldbody>
+  <equality>{equality}</equality><actuator><position name="l" joint="l" kp="20" kv="1" ctrlrange="-.9 .9"
+    forcerange="-5 5" group="3"/><motor name="r" joint="r" ctrlrange="-1 1"/></actuator></mujoco>"""
+FOLLOWS = '<joint joint1="r" joint2="l" polycoef="0 1 0 0 0"/>'
+MASS = entry("mass", "hull", "scale", [0.9, 1.1])
+
+
+def crab(flag: str = "", option: str = "", equality: str = "", more: str = "", angle: str = "radian") -> str:
+    disabled = f'<flag {flag}="disable"/>' if flag else ""
+    return CRAB.format(flag=disabled, option=option, equality=equality, more=more, angle=angle)
+
+
+@pytest.mark.parametrize(
+    ("flag", "quantity", "target"),
+    [
+        ("damper", "damping", "l"),
+        ("spring", "stiffness", "l"),
+        ("frictionloss", "friction_loss", "l"),
+        ("constraint", "friction_loss", "l"),
+        ("limit", "range", "l"),
+        ("constraint", "range", "l"),
+        ("contact", "friction", "l"),
+        ("constraint", "friction", "floor"),
+        ("gravity", "gravity", None),
+        *(("actuation", quantity, "l") for quantity in ("kp", "kd", "strength", "force_limit")),
+        ("actuation", "gear", "r"),
+    ],
+)
+def test_what_an_option_switches_off_is_not_varied(flag, quantity, target, tmp_path):
+    said, hints = entry(quantity, target, "scale", [0.5, 0.9]), {"robot": {"floor": False}}
+    family_of(tmp_path, written(tmp_path, crab()), said)
+    with pytest.raises(ValueError, match=f"the model's options disable {flag}: {quantity} acts on nothing; enable it"):
+        family_of(tmp_path, written(tmp_path, crab(flag)), said, **hints)
+
+
+def test_actuators_of_a_group_that_is_switched_off_are_not_varied(tmp_path):
+    model = written(tmp_path, crab(option='actuatorgroupdisable="3"'))
+    with pytest.raises(ValueError, match="disable actuators of group 3: strength of l acts on nothing"):
+        family_of(tmp_path, model, entry("strength", "l", "scale", [0.5, 0.9]))
+    family_of(tmp_path, model, entry("strength", "r", "scale", [0.5, 0.9]))
+    family_of(tmp_path, model, entry("strength", "l|r", "scale", [0.5, 0.9]))  # r feels it
+
+
+@pytest.mark.parametrize("flag", ["contact", "constraint"])
+def test_who_falls_for_want_of_contacts_is_asked_for_what_helps(flag, tmp_path):
+    model = written(tmp_path, crab(flag))
+    robot, _ = check_robot(model)
+    assert any(f'switches contacts off (<flag {flag}="disable"/>)' in q for q in robot.questions)
+    assert not any("floor: true" in q for q in robot.questions)  # a floor could not be touched either
+    robot, family = check_robot(model, declared(tmp_path, MASS, robot={"floor": False}))
+    assert family is not None and not robot.questions
+
+
+def test_who_is_not_pulled_down_is_not_asked_for_a_ground(tmp_path):
+    text = crab("gravity").replace('<geom name="floor" type="plane" size="0 0 1"/>', "")
+    robot, family = check_robot(written(tmp_path, text), declared(tmp_path, MASS))
+    assert family is not None and not robot.ground.names
+    assert try_robot(robot, 0.02).gravity == 0
+
+
+@pytest.mark.parametrize(("flag", "follows"), [("", True), ("equality", False), ("constraint", False)])
+def test_a_coupling_that_is_switched_off_couples_nothing(flag, follows, tmp_path):
+    model = written(tmp_path, crab(flag, equality=FOLLOWS))
+    robot, family = check_robot(model, declared(tmp_path, MASS, robot={"floor": None if follows else False}))
+    assert any(f.subject == "coupled joints" for f in robot.findings) is follows
+    assert family is not None
+    starts, _ = check_robot(model)[0], family
+    model_, far = family.compile(family.neutral()), {"position_noise": 0.4, "velocity_noise": 0}
+    again = family_of(tmp_path, model, MASS, episode=far, robot={"floor": None if follows else False})
+    qpos, _ = again.reset(model_, np.random.default_rng(0), 20)
+    left, right = (qpos[:, starts.model.joint(n).qposadr[0]] for n in ("l", "r"))
+    assert np.allclose(left, right) is follows
+
+
+@pytest.mark.parametrize("angle", ["radian", "degree"])
+def test_the_range_of_a_ball_joint_is_its_largest_angle(angle, tmp_path):
+    widest = np.rad2deg(0.8) if angle == "degree" else 0.8
+    ball = (
+        f'<body name="ball" pos="0 0 .06"><joint name="ball" type="ball" damping=".1" range="0 {widest}"/>'
+        '<geom size=".03" mass=".1"/></body>'
+    )
+    model = written(tmp_path, crab(more=ball, angle=angle))
+    for operation, value, expected in (("scale", 0.5, 0.4), ("set", 0.6, 0.6), ("add", 0.2, 1.0)):
+        low = {"scale": 0.4, "set": 0.5, "add": -0.1}[operation]
+        family = family_of(tmp_path, model, entry("range", "ball", operation, [low, value]))
+        joint = at(family, value).joint("ball")
+        np.testing.assert_allclose(joint.range, (0, expected), rtol=1e-12)
+        assert joint.limited[0]
+
+
+PAIRED = """<mujoco model="paired"><compiler angle="radian"/><worldbody>{ground}<body name="palm" pos="0 0 1">{root}
+  <geom name="palm" type="box" size=".05 .05 .02" mass="1"/><body name="mid">
+  <joint name="mid" axis="0 1 0" range="-1 1"/><geom name="mid" size=".01" pos="0 0 .2" mass=".1"/>
+  <body name="tip"><joint name="tip" axis="0 1 0" range="-1 1"/>
+  <geom name="tip" type="box" size=".04 .04 .04" mass=".1"/></body></body></body></worldbody>
+  <actuator><motor joint="mid" ctrlrange="-1 1"/></actuator></mujoco>"""
+
+
+@pytest.mark.parametrize("root", ["", "<freejoint/>"])
+def test_what_is_inside_itself_at_home_is_not_told_to_be_raised(root, tmp_path):
+    ground = '<geom name="floor" type="plane" size="0 0 1"/>'
+    robot, _ = check_robot(written(tmp_path, PAIRED.format(root=root, ground=ground)))
+    asked = next(q for q in robot.questions if "inside" in q)
+    assert "height" not in asked and "robot: {pose: {JOINT: RADIANS}}" in asked
+    low = PAIRED.format(root=root, ground=ground.replace("/>", ' pos="0 0 1"/>'))
+    keyframe = '<keyframe><key name="home" qpos="0 0 1 1 0 0 0 0 0"/></keyframe></mujoco>' if root else "</mujoco>"
+    robot, _ = check_robot(written(tmp_path, low.replace("</mujoco>", keyframe)))
+    asked = next(q for q in robot.questions if "inside 'floor'" in q)
+    assert ("height: METRES" in asked) is bool(root)  # a base that is fixed cannot be raised
+
+
+CHAIN = """<mujoco model="chain"><compiler angle="radian"/><worldbody><body name="base" pos="0 0 1">
+  <geom name="base" size=".02" mass="1"/>{bodies}</body></worldbody><equality>{ties}</equality>
+  <actuator><motor joint="a" ctrlrange="-1 1"/></actuator></mujoco>"""
+
+
+def chain(first: str, second: str, lead: str = 'range="0 1"') -> str:
+    bodies = "".join(
+        f'<body name="{n}" pos="0 {y} 0"><joint name="{n}" axis="0 1 0" {limit}/>'
+        '<geom type="capsule" size=".01" fromto="0 0 -.05 0 0 -.2" mass=".1"/></body>'
+        for n, y, limit in (("a", 0.1, lead), ("b", 0.2, 'range="0 1"'), ("c", 0.3, 'range="-1 1"'))
+    )
+    ties = f'<joint joint1="b" joint2="a" polycoef="{first}"/><joint joint1="c" joint2="b" polycoef="{second}"/>'
+    return CHAIN.format(bodies=bodies, ties=ties)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        chain("-.5 2 0 0 0", "0 1 0 0 0"),
+        chain("-.5 2 0 0 0", "0 -1 0 0 0", lead=""),
+        chain("0 1 0 0 0", "1.2 -1 0 0 0"),
+        chain(".3 1 .5 0 0", "1.5 -1 0 0 0"),
+        chain("-.2 .6 0 0 0", "0 1 0 0 0"),
+    ],
+)
+def test_a_follower_that_home_takes_out_of_its_range_is_asked_about_and_the_answer_helps(text, tmp_path):
+    model = written(tmp_path, text)
+    robot, family = check_robot(model, declared(tmp_path))
+    assert family is None and "where its coupling takes it, outside of its range" in robot.questions[0]
+    answer = yaml.safe_load(re.search(r"robot: (\{pose: \{.*?\}\})", robot.questions[0]).group(1))  # pyright: ignore[reportOptionalMemberAccess]
+    robot, family = check_robot(model, declared(tmp_path, robot=answer))
+    assert family is not None and not robot.questions
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_fwdPosition(robot.model, data)
+    kinds = data.efc_type.tolist()
+    assert int(mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT) not in kinds
+    assert np.abs(data.efc_pos[: data.ne]).max() < 1e-9
+
+
+@pytest.mark.parametrize("first", ["5 1 0 0 0", '5 1 0 0 0"/><joint joint1="a" joint2="b" polycoef="5 1 0 0 0'])
+def test_a_follower_that_nothing_brings_into_its_range_is_asked_about(first, tmp_path):
+    robot, _ = check_robot(written(tmp_path, chain(first, "0 0 0 0 0")))
+    assert "; change the coupling or the range in the model" in robot.questions[0]
+
+
+THRUSTERS = """<mujoco model="copter"><worldbody><geom name="floor" type="plane" size="0 0 1"/>{crate}
+  <body name="hull" pos="0 0 .5"><freejoint/><geom name="hull" type="box" size=".1 .1 .03" mass="1"/>
+    <site name="a" pos=".1 .1 0"/><site name="b" pos="-.1 -.1 0"/></body></worldbody>
+  <actuator><motor name="a" site="a" gear="0 0 1 0 0 .1" ctrlrange="0 9"/>
+  <motor name="b" site="b" gear="0 0 1 0 0 -.1" ctrlrange="0 9"/></actuator></mujoco>"""
+
+
+@pytest.mark.parametrize("crate", ["", '<body name="crate" pos="1 0 .1"><freejoint/><geom size=".1" mass="1"/></body>'])
+def test_a_body_that_thrusters_carry_is_a_robot_without_any_other_joint(crate, tmp_path):
+    model = written(tmp_path, THRUSTERS.format(crate=crate))
+    family = family_of(tmp_path, model, MASS, reward={"height": 1})
+    plain = mujoco.MjModel.from_xml_path(model)
+    data = mujoco.MjData(plain)
+    path, _ = played(family, np.full((30, 2), 0.7))
+    data.ctrl[:] = 0.7 * 9
+    mujoco.mj_step(plain, data, nstep=30 * family.frame_skip)
+    np.testing.assert_allclose(path[-1, 0], data.qpos, atol=1e-9)
+    assert data.body("hull").xpos[2] > 0.7
+
+
+def test_what_nothing_moves_is_no_robot(tmp_path):
+    still = re.sub(r"<actuator>.*</actuator>", "", THRUSTERS.format(crate=""), flags=re.DOTALL)
+    with pytest.raises(ValueError, match="the model has no joints: there is nothing to control"):
+        check_robot(written(tmp_path, still))
+
+
+@pytest.mark.parametrize(("link", "joint"), [("left_wheel", "j{}"), ("w{}", "wheel_{}_joint")])
+def test_wheels_are_known_by_their_names_or_their_joints(link, joint, tmp_path):
+    def part(name: str, shape: str) -> str:
+        return (
+            f'<link name="{name}"><inertial><mass value="1"/><inertia ixx=".01" iyy=".01" izz=".01" ixy="0" ixz="0" '
+            f'iyz="0"/></inertial><collision><geometry>{shape}</geometry></collision></link>'
+        )
+
+    names = ["left_wheel", "right_wheel"] if "wheel" in link else [link.format(i) for i in (1, 2)]
+    joints = "".join(
+        f'<joint name="{joint.format(i)}" type="continuous"><parent link="base"/><child link="{name}"/>'
+        f'<origin xyz="0 {y} 0"/><axis xyz="0 1 0"/></joint>'
+        for i, (name, y) in enumerate(zip(names, (0.2, -0.2), strict=True))
+    )
+    wheels = "".join(part(name, '<sphere radius=".06"/>') for name in names)
+    hull = part("base", '<box size=".2 .1 .04"/>')
+    text = f'<robot name="cart">{hull}{wheels}{joints}</robot>'
+    robot, _ = check_robot(written(tmp_path, text, "cart.urdf"))
+    assert f"{', '.join(names)} look like what it stands on" in robot.questions[0]
