@@ -47,6 +47,8 @@ MEMORY = 3 * 2**30
 """Bytes that an input may take beyond what the fuzzer takes."""
 LINE = 2000
 """Letters of a line of what is printed where nothing is refused: a table's row is the longest."""
+FAULT = re.compile(r"\bunexpected \w+: ")
+"""How the command line begins to speak of a fault; YAML says `found unexpected end of stream` of a file that is cut."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 DEVICES = ("/dev/null", "/dev/shm", "/proc/self")
 CHANGES = {
@@ -210,7 +212,7 @@ def judge(case: Case, outcome: Outcome) -> str:
         return f"died of {signal.Signals(-outcome.status).name} after {outcome.seconds:.1f} s"
     if outcome.status not in (0, 1, 2):
         return f"exit code {outcome.status}"
-    if "Traceback (most" in both or "unexpected " in outcome.errors:
+    if "Traceback (most" in both or FAULT.search(outcome.errors):
         return "a fault that was not expected"
     if outcome.outside:
         return f"reached beyond its folder: {outcome.outside.splitlines()[0]}"

@@ -133,8 +133,8 @@ class Entry:
 
     def distributions(self) -> tuple[Distribution, Distribution | None, Distribution | None]:
         """Of training, held-out and out-of-distribution tasks."""
-        own = (self.splits.held_out, self.splits.ood)
-        return (self._of(self.range, "range"), *(r and self._of(r, "splits") for r in own))  # pyright: ignore[reportReturnType]
+        held_out, ood = (None if r is None else self._of(r, "splits") for r in (self.splits.held_out, self.splits.ood))
+        return self._of(self.range, "range"), held_out, ood
 
     def _of(self, values: tuple[float, ...], key: str) -> Distribution:
         try:

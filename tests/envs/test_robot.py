@@ -448,6 +448,8 @@ ENTRY_MISTAKES = {
     "no number": ({"range": [1, "two"]}, r"distribution\[0\] \(m\).range\[1\] is 'two'; it must be a finite number"),
     "overlap": ({"splits": {"ood": [1, 3]}}, r"ood values U\(1, 3\) overlap the training values"),
     "ood upside down": ({"splits": {"ood": [3, 2.5]}}, r"\(3, 2.5\) is upside down"),
+    "ood empty": ({"splits": {"ood": []}}, r"'m', splits: uniform takes two ends, got \[\]"),
+    "held out empty": ({"splits": {"held_out": []}}, "splits: uniform takes two ends"),
     "negative mass": ({"operation": "set", "range": [-1, 2]}, "'m' must be greater than 0 .kg., got -1"),
     "negative mass by add": ({"operation": "add", "range": [-4, 2]}, "'m' must be greater than -3 .kg., got -4"),
     "negative mass ood": ({"operation": "add", "splits": {"ood": [-4, -3.5]}}, "'m' must be greater than -3"),

@@ -38,6 +38,8 @@ def say(text, status):
 
 deeds = {
     "traceback": lambda: say("Traceback (most recent call last):", 1),
+    "fault": lambda: say("error: unexpected KeyError: 'a'", 1),
+    "cut YAML": lambda: say("error: a is not valid YAML: line 1, column 1: found unexpected end of stream", 2),
     "two lines": lambda: say("error: a\\nb", 2),
     "long": lambda: say("error: " + "x" * 1000, 2),
     "no error": lambda: 2,
@@ -55,6 +57,8 @@ for name, deed in deeds.items():
 """
 FOUND = {
     "traceback": "a fault that was not expected",
+    "fault": "a fault that was not expected",
+    "cut YAML": "",
     "two lines": "2 lines in place of one error",
     "long": "a line without bound on stderr",
     "no error": "0 lines in place of one error",
