@@ -359,14 +359,14 @@ def evaluation_of(data: Any, path: Path, label: str) -> Judgement:
     """The evaluation of a run, as metarl/tables.py saves it; UsageError if the file holds something else."""
     with _checked(path, "an evaluation"):
         agent = judged_of({**data, "label": label}, data["evaluation"]["envs_per_task"], data["tasks"])
-        config = data["provenance"].get("config", {})
+        config = _mapping(data["provenance"].get("config", {}))
         return Judgement(
             data["family"],
             _split(data["evaluation"]["split"]),
             data["evaluation"],
             data["tasks"],
             (replace(agent, runs={label: int(data["iteration"])}),),
-            config.get("family", {"name": data["family"]}),
+            _mapping(config.get("family", {"name": str(data["family"])})),
             data.get("units") or {},
             data.get("success"),
             [],
@@ -390,7 +390,7 @@ def comparison_of(data: Any, path: Path) -> Judgement:
             settings,
             tasks,
             agents,
-            data["family_settings"],
+            _mapping(data["family_settings"]),
             data.get("units") or {},
             data.get("success"),
             data.get("probability_of_improvement") or [],
@@ -458,6 +458,13 @@ def _require_shapes(data: Mapping[str, Any]) -> None:
         if interval is not None and "estimate" not in interval:
             raise TypeError(f"an interval is {shown(interval)}")
     _require_numbers(data)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """The value, which is a mapping; TypeError if it is none."""
+    if not isinstance(value, dict):
+        raise TypeError(f"settings are {shown(value)}")
+    return value
 
 
 def _require_numbers(data: Any) -> None:

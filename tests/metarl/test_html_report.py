@@ -31,7 +31,7 @@ from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, Train
 from metarl.envs import rendering
 from metarl.envs.settings import FamilySettings, HalfCheetahMassSettings, PointGoalSettings
 from metarl.errors import UsageError
-from metarl.report_data import Judged, Judgement, ReportedRun, one_agent
+from metarl.report_data import Judged, Judgement, ReportedRun, evaluation_of, one_agent
 from metarl.run import start_run
 from metarl.tracking import read_metrics
 from metarl.training import train
@@ -599,3 +599,39 @@ def test_wandb_gets_page_and_figures_in_the_run_of_the_run(tmp_path, capsys):
     assert names == {"report/page", *(f"report/{Path(f['file']).stem}" for f in report["figures"])}
     pages = list((record / "files" / "media" / "html").rglob("*.html"))
     assert [page.read_text() for page in pages] == [(tmp_path / "out" / "report.html").read_text()]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("measured", "success"), [1.0, 2.0]),
+        (("measured",), [1]),
+        (("summary", "iqm", 0, "estimate"), "x"),
+        (("train_gap",), "x"),
+        (("provenance", "config", "family"), 1.5),
+        (("provenance", "config"), [1]),
+        (("returns",), "x"),
+        (("tasks",), 10**400),
+    ],
+)
+def test_an_evaluation_of_another_shape_is_left_out_by_name(place, value, tmp_path):
+    result = evaluation_of_a_run(tmp_path)
+    data = json.loads(result.read_text())
+    box = data
+    for key in place[:-1]:
+        box = box[key]
+    assert place[-1] in box or isinstance(box, list)
+    box[place[-1]] = value
+    with pytest.raises(UsageError, match=rf"{result.name} is not an evaluation of metarl: ") as caught:
+        evaluation_of(data, result, "r")
+    assert len(str(caught.value)) < 500
+
+
+def evaluation_of_a_run(folder: Path) -> Path:
+    """What a run of two tasks saves."""
+    tiny = "training.tasks=2 training.envs_per_task=2 evaluation.tasks=2 evaluation.envs_per_task=2 family.horizon=5"
+    options = f"--family point_goal --name r {tiny} training.iterations=1 evaluation.seeds=1 tracking.wandb=disabled"
+    assert cli.main(["train", "--runs-dir", str(folder), *options.split()]) == 0
+    (saved,) = folder.glob("r/evaluation/*.json")
+    assert evaluation_of(json.loads(saved.read_text()), saved, "r")
+    return saved
