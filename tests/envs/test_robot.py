@@ -688,7 +688,7 @@ def test_numbers_are_looked_at_wherever_they_are(how, tmp_path):
     (tmp_path / "urdf.urdf").write_text(
         '<robot name="r"><link name="a"/><link name="b"><inertial><mass value="1"/><inertia ixx="1" iyy="1" izz="1" '
         'ixy="0" ixz="0" iyz="0"/></inertial></link><joint name="j" type="revolute"><parent link="a"/>'
-        '<child link="b"/><axis xyz="0 1 0"/><limit lower="-inf" upper="inf" effort="inf" velocity="9"/></joint></robot>'
+        '<child link="b"/><axis xyz="0 1 0"/><limit lower="-inf" upper="9" effort="inf" velocity="9"/></joint></robot>'
     )
     name = {"function": "function.py:function", "urdf": "urdf.urdf"}.get(how, f"{how}.xml")
     said = {"function": "frictionloss of a <joint> is 'inf'", "urdf": "lower of a <limit> is '-inf'"}
