@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import getpass
 import os
 import random
 import re
@@ -233,6 +234,7 @@ def fuzz(first: int, count: int, seed: int, keep: Path | None = None, say: Calla
     """Run inputs by number; returns how many were unexpected. keep: folder for what belongs to these."""
     statuses: collections.Counter[tuple[str, int]] = collections.Counter()
     unexpected, slowest = 0, (0.0, "")
+    Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}").mkdir(exist_ok=True)  # torch makes it otherwise
     with tempfile.TemporaryDirectory() as home:
         base = Path(home, "base", "in")
         (base.parent / "tmp").mkdir(parents=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from metarl.envs.control import read_signals
 from metarl.envs.family import Array, State, TaskFamily
 from metarl.envs.parameters import Choice, Distribution, Parameter
 from metarl.envs.robot_description import Robot, penetrations, tolerance
-from metarl.envs.robot_file import Declaration, Hints, read_declaration
+from metarl.envs.robot_file import Control, Declaration, Hints, read_declaration
 from metarl.envs.robot_freeze import compensation
 from metarl.envs.robot_ground import compose, geom_pose
 from metarl.envs.robot_model import inspect_robot
@@ -23,12 +22,12 @@ from metarl.envs.robot_source import copy_model
 from metarl.envs.robot_start import start_near
 from metarl.envs.robot_terms import judged, motion, observation, rewards, termination
 from metarl.envs.settings import RobotSettings
-from metarl.envs.text import shown
 
 EXAMPLE = Path(__file__).parent / "robots" / "crawler"
 """What empty settings stand for."""
 Start = Callable[[mujoco.MjModel], Array]
 CONTROL_DT = 0.02  # s, of a control step where the file does not say
+MOST_STEPS = 10_000  # of the simulation in a control step
 
 
 def files(settings: RobotSettings) -> tuple[str, str]:
@@ -67,25 +66,12 @@ def robot(settings: RobotSettings) -> TaskFamily:
     return _family(settings, inspected, said)
 
 
-def _require_numbers(model: str) -> None:
-    """ValueError if a model's file has an attribute that is not a number where others are: MuJoCo reads on with it."""
-    path = Path(model)
-    try:
-        root = ElementTree.fromstring(path.read_bytes()) if path.is_file() else None
-    except (OSError, ElementTree.ParseError):  # whoever reads it says so
-        return
-    for element in root.iter() if root is not None else ():
-        for key, value in element.attrib.items():
-            if key != "name" and any(word.strip("+-").lower() == "nan" for word in value.split()):
-                raise ValueError(
-                    f"{model}: {key} of a <{element.tag}> is {shown(value)}, which is no number; write one"
-                )
-
-
 def _inspect(model: str, said: Declaration | None, file: str) -> Robot:
-    _require_numbers(model)
+    control = said.control if said else Control()
     try:
-        return inspect_robot(model, said.robot if said else Hints(), said.control if said else Declaration(()).control)
+        robot = inspect_robot(model, said.robot if said else Hints(), control)
+        _require_steps(robot.model.opt.timestep, CONTROL_DT if control.dt is None else control.dt)
+        return robot
     except ValueError as error:
         raise ValueError(f"{file}: {error}" if str(error).startswith(("robot.", "control.")) else f"{error}") from error
 
@@ -129,10 +115,19 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
     return family
 
 
-def _frame_skip(robot: Robot, said: Declaration) -> int:
-    timestep, dt = robot.model.opt.timestep, said.control.dt
+def _require_steps(timestep: float, dt: float) -> None:
+    """ValueError unless a control step is a number of simulation steps that comes to an end."""
     if not timestep > 0:
         raise ValueError(f"the model's timestep is {timestep:g} s; give one greater than 0 by <option timestep>")
+    if dt / timestep > MOST_STEPS:
+        raise ValueError(
+            f"control.dt is {dt:g} s, which is more than {MOST_STEPS:,} of the model's timestep of {timestep:g} s; "
+            "write less in the YAML, or more in <option timestep>"
+        )
+
+
+def _frame_skip(robot: Robot, said: Declaration) -> int:
+    timestep, dt = robot.model.opt.timestep, said.control.dt
     if dt is None:
         return max(1, round(CONTROL_DT / timestep))
     skip = round(dt / timestep)

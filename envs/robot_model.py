@@ -169,10 +169,18 @@ def _carries(joint: mujoco.MjsJoint) -> bool:
 def _find_control(robot: Robot, control: Control, key: int) -> None:
     """A position servo's action is an offset from the home pose, any other's a share of its control range."""
     model = robot.model
+    if control.limit is not None and control.limit <= 0:
+        raise ValueError(f"control.limit is {control.limit:g}; it must be greater than 0")
     data = mujoco.MjData(model)
     data.qpos = robot.home
     mujoco.mj_fwdPosition(model, data)
     drives = [find_drive(model, i, float(data.actuator_length[i]), control.limit) for i in range(model.nu)]
+    for drive in drives:
+        if drive.gain == 0:
+            raise ValueError(
+                f"no action moves actuator {drive.name!r}: its gear or its largest control signal is 0; give it "
+                "another, or take it out"
+            )
     asked = [unlimited(drives), *(question(model, i, drive, robot.home) for i, drive in enumerate(drives))]
     robot.questions += [text for text in asked if text is not None]
     robot.offset, robot.gain = (np.array([getattr(d, name) for d in drives]) for name in ("rest", "gain"))

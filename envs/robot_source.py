@@ -19,6 +19,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.model_difference import difference
+from metarl.envs.robot_numbers import require_numbers
 from metarl.envs.robot_urdf import placed, read_urdf
 
 FOLDERS = {"mesh": "meshdir", "hfield": "meshdir", "skin": "meshdir", "flexcomp": "meshdir", "texture": "texturedir"}
@@ -70,10 +71,14 @@ def open_model(model: str) -> Source:
     try:
         root = _parse(path)
         if root.tag == "robot":
+            require_numbers(root)
             urdf = read_urdf(path, root)
             return Source(_oriented(urdf.spec()), urdf.root, dict(urdf.meshes), urdf.remarks)
         models: dict[str, ElementTree.Element] = {}
         root = _gathered(path, models)  # before MuJoCo, which waits for pipes and crashes of a model within itself
+        require_numbers(root)
+        for name, part in models.items():
+            require_numbers(part, f"{Path(name).name}: ")
         spec = mujoco.MjSpec.from_file(str(path))
         _settle(root, path, spec, spec.strippath)
         for name, part in models.items():
@@ -271,7 +276,7 @@ def _call(model: str) -> Source:
     try:
         function = getattr(_module(where), name)
         spec = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{model} failed: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(spec, mujoco.MjSpec):
         raise ValueError(f"{model} returned {type(spec).__name__}; it must return a mujoco.MjSpec")
@@ -287,6 +292,7 @@ def _call(model: str) -> Source:
             f"{model} returned a robot that cannot be written out as MJCF: there {differs}; set it on the "
             "specification that is returned, not on one that is attached to it, or write the model as a file"
         )
+    require_numbers(ElementTree.fromstring(text), f"{model}: ")
     made = ("model", f"what the code of {name} returned when it was run, written out as MJCF to 6 digits")
     return Source(written, ElementTree.fromstring(text), files, [made])
 

@@ -210,9 +210,8 @@ def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, s
         **(mobile if robot.mobility != "fixed" else {}),
     }
     if not weights:
-        raise ValueError(
-            f"reward is missing; write reward: {{forward_velocity: 1, control_cost: 0.05}}, of {', '.join(terms)}"
-        )
+        wanted = "home_cost" if robot.mobility == "fixed" else "forward_velocity"
+        raise ValueError(f"reward is missing; write reward: {{{wanted}: 1, control_cost: 0.05}}, of {', '.join(terms)}")
     for name, weight in weights.items():
         if name not in terms:
             raise ValueError(f"reward: this robot has no term {name!r}{near(name, terms)}")

@@ -197,8 +197,9 @@ def _field(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, file: P
             f"{file}: {name} is an array of Python objects, which only a pickle can hold, and a pickle can run code: "
             "save plain numbers of one shape"
         )
+    sizes = all(type(size) is int and 0 <= size <= MOST_BYTES for size in shape)  # True is an int, and no size
     count, room = math.prod(shape), len(data) - stream.tell()
-    fits = dtype.itemsize and count * dtype.itemsize == room and all(0 <= size <= MOST_BYTES for size in shape)
+    fits = sizes and dtype.itemsize and count * dtype.itemsize == room
     if not fits:
         raise UsageError(
             f"{file}: {name} is damaged: its header says shape {shown(shape)} of {shown(str(dtype))}, it holds {room} "

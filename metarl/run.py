@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 CHECKPOINTS = "checkpoints"
 FILES = "robot"
 """Copies of the files that the family is made of, in a run's folder."""
+MOST_NAME = 200
+"""Bytes of a run's name: file systems take 255, and what is made of a run has longer names."""
 DEVICES = ("auto", "cpu", "cuda")
 MISFITS = (ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError, OverflowError)
 """What an agent raises that is given the state of something else."""
@@ -138,6 +140,8 @@ def distinct_tasks(run: Run) -> list[Task]:
 
 def require_name(name: str) -> None:
     """UsageError unless a run's name is that of one folder: it is what the run is found by."""
+    if len(os.fsencode(name)) > MOST_NAME:
+        raise UsageError(f"--name has {len(os.fsencode(name))} bytes; give one of at most {MOST_NAME}")
     if name in ("", ".", "..") or set(name) & {"/", "\\"} or CONTROL.search(name):
         raise UsageError(
             f"--name is {shown(name)}; give one folder's name, without a slash, and the folder that it is to be in by "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from metarl.checkpoint import CheckpointError, CheckpointStore, is_finite
 from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
 from metarl.envs.family import Task
 from metarl.envs.sharded import ShardedEnv
-from metarl.errors import RunError
+from metarl.errors import RunError, out_of_memory
 from metarl.evaluation import conclude, evaluate, evaluate_agent
 from metarl.interrupt import stop_on_sigterm
 from metarl.outcomes import mean_of_sound
@@ -64,10 +65,22 @@ def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: 
 
     All randomness of an iteration follows from (seed, iteration), so what a resumed run computes is what an
     uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint and no evaluation; so
-    does `on_iteration` when it says so. RunBusy (a UsageError) while another process trains in the folder.
+    does `on_iteration` when it says so. RunBusy (a UsageError) while another process trains in the folder. A new run
+    that is too large for the memory leaves no folder: nothing could be gone on with, and the name is free again.
     """
     with hold(run_dir):
-        return _train(config, run_dir, resume, on_iteration)
+        try:
+            return _train(config, run_dir, resume, on_iteration)
+        except (MemoryError, RuntimeError) as error:
+            if not resume and out_of_memory(error) and not _reached(run_dir):
+                shutil.rmtree(run_dir, ignore_errors=True)
+            raise
+
+
+def _reached(run_dir: Path) -> int:
+    """The last iteration in a run's record; 0 without one."""
+    path = run_dir / METRICS
+    return max(read_record(path).lines, default=0) if path.exists() else 0
 
 
 def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnIteration | None) -> Run:
@@ -134,8 +147,7 @@ def begins_anew(store: CheckpointStore, run_dir: Path) -> bool:
     """
     if store.paths():
         return False
-    path = run_dir / METRICS
-    reached = max(read_record(path).lines, default=0) if path.exists() else 0
+    reached = _reached(run_dir)
     if reached > read_run_config(run_dir).training.checkpoint_every or any(run_dir.glob("evaluation/*.json")):
         raise CheckpointError(
             f"no checkpoint in {store.folder}, though the run got to iteration {reached}; train it anew, in a folder "

@@ -65,7 +65,7 @@ def run(arguments: list[str], session: Session) -> int:
     output = Path(command.output) if command.output else directory / beliefs.FOLDER / f"{name}.pt"
     beliefs.save_belief(output, loaded, adapted.belief, len(adapted.shots), command.rollouts)
     for k, shot in enumerate(adapted.shots):
-        total = sum(float(episode.rewards.sum()) for episode in shot) / len(shot)
+        total = sum(float(episode.rewards.sum(dtype=float)) for episode in shot) / len(shot)
         steps = sum(len(episode.rewards) for episode in shot)
         print(f"shot {k}: {number_of(len(shot), 'episode')}, {number_of(steps, 'step')}, mean return {total:z.1f}")
     if adapted.left:

@@ -489,6 +489,8 @@ ENTRY_MISTAKES = {
 FILE_MISTAKES = {
     "unknown section": ({"rewards": {}}, "unknown key 'rewards'; did you mean 'reward'"),
     "unknown term": ({"reward": {"forward_velocty": 1}}, "no term 'forward_velocty'; did you mean 'forward_velocity'"),
+    "too slow": ({"control": {"dt": 1e9}}, "control.dt is 1e.09 s, which is more than 10,000 of the model's timestep"),
+    "limit of nothing": ({"control": {"limit": 0}}, "control.limit is 0; it must be greater than 0"),
     "no reward": ({"reward": {}}, "reward is missing; write reward: {forward_velocity: 1, control_cost: 0.05}"),
     "negative weight": ({"reward": {"control_cost": -1}}, "reward.control_cost is -1; a weight must be positive"),
     "no parameter": ({"distribution": []}, "distribution is empty"),
@@ -641,6 +643,21 @@ def test_a_copy_is_the_same_robot_without_the_originals(kind, tmp_path):
         ('timestep="0.005"', 'timestep="0"', "timestep is 0 s; give one greater than 0"),
         ('damping="0.3"', 'damping="nan"', "damping of a <joint> is 'nan', which is no number"),
         ('damping="0.3"', 'damping="-NaN"', "damping of a <joint> is '-NaN', which is no number"),
+        ('damping="0.3"', 'damping="inf"', "damping of a <joint> is 'inf', which is no number; write one, or leave"),
+        ('pos="0 0 0.26"', 'pos="0 0 -inf"', "pos of a <body> is '0 0 -inf', which is no number"),
+        ('ctrlrange="-1 1"', 'ctrlrange="-inf inf"', "ctrlrange of a <motor> is '-inf inf', which is no number"),
+        (
+            "<actuator>",
+            '<actuator><position name="p" joint="fl_hip" gear="0"/>',
+            "no action moves actuator 'p': its gear",
+        ),
+        ('timestep="0.005"', 'timestep="1e-300"', "more than 10,000 of the model's timestep of 1e-300 s"),
+        ("<worldbody>", '<size nuserdata="2000000000"/><worldbody>', "nuserdata of <size> is '2000000000'; it must be"),
+        (
+            "<worldbody>",
+            '<worldbody><replicate count="9999"><replicate count="9999"><site/></replicate></replicate>',
+            "count of a <replicate> is '9999', which makes more than 100,000 parts with those around it",
+        ),
     ],
 )
 def test_a_model_of_no_numbers_is_refused_without_a_word_of_mujocos(old, new, said, tmp_path, capfd, monkeypatch):
@@ -651,3 +668,35 @@ def test_a_model_of_no_numbers_is_refused_without_a_word_of_mujocos(old, new, sa
     with pytest.raises(ValueError, match=said):
         check_robot("robot.xml", f"{EXAMPLE}.yaml")
     assert capfd.readouterr() == ("", "") and not Path("MUJOCO_LOG.TXT").exists()
+
+
+@pytest.mark.parametrize("how", ["include", "model", "function", "urdf"])
+def test_numbers_are_looked_at_wherever_they_are(how, tmp_path):
+    part = '<joint name="j" axis="0 1 0" damping="{}"/><geom name="g" size="0.1"/>'
+    (tmp_path / "part.xml").write_text(
+        f'<mujoco><worldbody><body name="b">{part.format("nan")}</body></worldbody></mujoco>'
+    )
+    (tmp_path / "include.xml").write_text('<mujoco><include file="part.xml"/></mujoco>')
+    (tmp_path / "model.xml").write_text(
+        '<mujoco><asset><model name="m" file="part.xml"/></asset><worldbody><body><geom size="0.1"/>'
+        '<attach model="m" body="b" prefix="p"/></body></worldbody></mujoco>'
+    )
+    (tmp_path / "function.py").write_text(
+        "import mujoco\n\n\ndef function():\n    spec = mujoco.MjSpec()\n    body = spec.worldbody.add_body(name='b')\n"
+        "    body.add_geom(size=[0.1, 0, 0])\n    body.add_joint(frictionloss=float('inf'))\n    return spec\n"
+    )
+    (tmp_path / "urdf.urdf").write_text(
+        '<robot name="r"><link name="a"/><link name="b"><inertial><mass value="1"/><inertia ixx="1" iyy="1" izz="1" '
+        'ixy="0" ixz="0" iyz="0"/></inertial></link><joint name="j" type="revolute"><parent link="a"/>'
+        '<child link="b"/><axis xyz="0 1 0"/><limit lower="-inf" upper="9" effort="inf" velocity="9"/></joint></robot>'
+    )
+    name = {"function": "function.py:function", "urdf": "urdf.urdf"}.get(how, f"{how}.xml")
+    said = {"function": "frictionloss of a <joint> is 'inf'", "urdf": "lower of a <limit> is '-inf'"}
+    with pytest.raises(ValueError, match=f"{said.get(how, 'damping of a <joint> is .nan.')}, which is no number"):
+        check_robot(str(tmp_path / name))
+
+
+def test_a_function_that_ends_the_program_is_said_to_have_failed(tmp_path):
+    (tmp_path / "robot.py").write_text("import sys\n\n\ndef make():\n    sys.exit(7)\n")
+    with pytest.raises(ValueError, match="robot.py:make failed: SystemExit: 7"):
+        check_robot(f"{tmp_path}/robot.py:make")

@@ -107,6 +107,7 @@ MISTAKES = {
     "train family.inner_lr=3": "unknown option --family.inner-lr; agent has it: --agent.inner-lr",
     "train --agent rl2 agent.inner_lr=3": "unknown option --agent.inner-lr; it is a setting of agent maml",
     "train --verbose yes": "unknown option --verbose; metarl train --help lists the options",
+    f"train --name {'x' * 300}": "--name has 300 bytes; give one of at most 200",
     "train --name ../x": "--name is '../x'; give one folder's name, without a slash, and the folder that it is to be",
     "train --config .": ". is a folder, and no config file; give a YAML file",
     "train maml": "metarl train takes options only, got 'maml'; overrides look like a.b=c",

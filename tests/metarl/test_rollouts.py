@@ -210,6 +210,7 @@ HEADERS = {
     "a shape of nothing": "{'descr': '|V0', 'fortran_order': False, 'shape': (1000000000000,), }",
     "a negative shape": "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -1), }",
     "a shape beyond 64 bits": f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**40}, 0), }}",
+    "a shape of truth": "{'descr': '<f4', 'fortran_order': False, 'shape': (True,), }",
     "a shape of text": "{'descr': '<f4', 'fortran_order': False, 'shape': ('a',), }",
     "a type that is none": "{'descr': 'nonsense', 'fortran_order': False, 'shape': (1,), }",
     "no dictionary": "[1, 2",

@@ -257,6 +257,13 @@ def robot():
         self.code(own, 2)  # once to see whether it can be trained on, once to be copied: training reads the copy
         assert cli.main(arguments) == 0
 
+    def test_a_run_too_large_for_the_memory_leaves_its_name_free(self, own, capsys):
+        arguments = ["train", "--robot", "arm.xml", "--family", "arm.yaml", "--name", "a", "tracking.wandb=disabled"]
+        large = ["training.tasks=1", "training.envs_per_task=1000", f"family.horizon={10**9}"]
+        assert cli.main([*arguments, *large]) == 1
+        assert "error: not enough memory" in capsys.readouterr().err
+        assert not (own / "runs/a").exists()
+
     def test_a_run_is_trained_on_its_own_copy(self, own, tiny):
         arguments = ["train", "--robot", self.code(own, 2), "--family", "arm.yaml", "--name", "a"]
         assert cli.main([*arguments, "training.iterations=1", "tracking.wandb=disabled", *tiny]) == 0
