@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 import xml.etree.ElementTree as ElementTree
@@ -223,7 +224,8 @@ def _own_name(file: Path, meshes: dict[str, Path]) -> str:
     if known is not None:
         return known
     taken = {Path(name).stem for name in meshes}
-    stem = next(s for s in (file.stem, *(f"{file.stem}_{i}" for i in range(2, 10_000))) if s not in taken)
+    others = (f"{file.stem}_{i}" for i in itertools.count(2))
+    stem = next(s for s in itertools.chain([file.stem], others) if s not in taken)
     meshes[stem + file.suffix] = file
     return stem + file.suffix
 

@@ -130,6 +130,51 @@ def test_what_is_inside_itself_at_home_is_not_told_to_be_raised(root, tmp_path):
     assert ("height: METRES" in asked) is bool(root)  # a base that is fixed cannot be raised
 
 
+def inside(pairs: str = "", root: str = "") -> str:
+    """A tip in its palm, which it is no child of, and one in the mast."""
+    mast = '<geom name="mast" type="box" size=".01 .01 .05" pos="0 0 .06"/>'
+    text = PAIRED.format(root=root, ground='<geom name="floor" type="plane" size="0 0 1"/>')
+    return text.replace('mass="1"/><body name="mid">', f'mass="1"/>{mast}<body name="mid">').replace(
+        "</mujoco>", f"{pairs}</mujoco>"
+    )
+
+
+@pytest.mark.parametrize("root", ["", "<freejoint/>"])
+def test_bodies_that_are_not_to_touch_do_not_and_the_question_says_how(root, tmp_path):
+    model = written(tmp_path, inside(root=root))
+    robot, _ = check_robot(model)
+    asked = next(q for q in robot.questions if "inside" in q)
+    answer = yaml.safe_load(re.search(r"robot: (\{exclude: .*?\]\]\})", asked).group(1))  # pyright: ignore[reportOptionalMemberAccess]
+    assert answer == {"exclude": [["palm", "tip"]]}  # once, though two geoms of the palm are in it
+    robot, family = check_robot(model, declared(tmp_path, entry("mass", "tip", "scale", [0.9, 1.1]), robot=answer))
+    assert family is not None and ("excluded", "palm and tip do not touch each other", "file") in [
+        (f.subject, f.value, f.source) for f in robot.findings
+    ]
+    plain = mujoco.MjSpec.from_file(model)
+    plain.add_exclude(bodyname1="tip", bodyname2="palm")
+    reference = plain.compile()
+    data = mujoco.MjData(reference)
+    data.qpos = robot.home
+    path, env = played(family, np.full((25, 1), 0.3))
+    data.ctrl[:] = env.batch.bind("ctrl")[0]
+    mujoco.mj_step(reference, data, nstep=25 * family.frame_skip)
+    np.testing.assert_allclose(path[-1, 0], data.qpos, atol=1e-9)
+
+
+def test_what_a_pair_names_no_exclusion_keeps_apart(tmp_path):
+    pairs = "<contact>" + "".join(f'<pair geom1="{g}" geom2="tip"/>' for g in ("palm", "mast")) + "</contact>"
+    asked = next(q for q in check_robot(written(tmp_path, inside(pairs)))[0].questions if "inside" in q)
+    assert "exclude" not in asked and "robot: {pose: " in asked
+
+
+def test_bodies_to_keep_apart_are_bodies_of_the_model(tmp_path):
+    model = written(tmp_path, inside())
+    with pytest.raises(ValueError, match=r"robot.exclude: body 'pelm' is not in the model; did you mean 'palm'\?"):
+        family_of(tmp_path, model, robot={"exclude": [["pelm", "tip"]]})
+    with pytest.raises(ValueError, match=r"robot.exclude\[0\] is .*; it must have 2 entries"):
+        family_of(tmp_path, model, robot={"exclude": [["palm"]]})
+
+
 CHAIN = """<mujoco model="chain"><compiler angle="radian"/><worldbody><body name="base" pos="0 0 1">
   <geom name="base" size=".02" mass="1"/>{bodies}</body></worldbody><equality>{ties}</equality>
   <actuator><motor joint="a" ctrlrange="-1 1"/></actuator></mujoco>"""
