@@ -25,6 +25,7 @@ from metarl.envs.robot_description import Robot, Source, penetrations, tolerance
 from metarl.envs.robot_file import Control, Hints, one_of
 from metarl.envs.robot_footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame
 from metarl.envs.robot_freeze import compile_model, for_simulation
+from metarl.envs.robot_options import require_batchable
 from metarl.envs.robot_pose import find_home
 from metarl.envs.robot_source import open_model
 from metarl.envs.robot_stance import actuators_text, suggested_gains
@@ -45,6 +46,7 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     _name_all(visual)
     plain = compile_model(visual, model)
     require_single_inputs(plain)
+    require_batchable(plain)
     roots = find_roots(visual, plain, hints)
     added = _complete(visual, plain, roots[0], hints)
     spec, masses = for_simulation(visual, model)

@@ -56,7 +56,9 @@ def find_home(robot: Robot, hints: Hints) -> int:
     robot.note("home pose", said, source)
     others = [repr(name) if name else "one without a name" for name in keys if name != chosen]
     if others:
-        robot.note("other keyframes", f"{', '.join(others)}: not used; robot: {{keyframe: NAME}} takes one", "model")
+        unnamed = " that has a name" if "" in keys else ""
+        takes = f"robot: {{keyframe: NAME}} takes one{unnamed}"
+        robot.note("other keyframes", f"{', '.join(others)}: not used; {takes}", "model")
     return at
 
 

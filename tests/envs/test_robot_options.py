@@ -221,6 +221,24 @@ def test_a_follower_that_nothing_brings_into_its_range_is_asked_about(first, tmp
     assert "; change the coupling or the range in the model" in robot.questions[0]
 
 
+@pytest.mark.parametrize(("flag", "option"), [("sleep", ""), ("ipc", 'integrator="discrete" solver="CG"')])
+def test_what_needs_more_than_the_state_is_refused_when_the_robot_is_read(flag, option, tmp_path):
+    option = crab("x", option).replace('<flag x="disable"/>', f'<flag {flag}="enable"/>')
+    with pytest.raises(ValueError, match=rf'the model enables {flag} \(<option><flag {flag}="enable"/>\)'):
+        check_robot(written(tmp_path, option))
+
+
+def test_a_keyframe_without_a_name_is_not_to_be_taken_by_its_name(tmp_path):
+    keys = '<keyframe><key qpos="0 0 .3 1 0 0 0 0 0"/><key {} qpos="0 0 .3 1 0 0 0 .1 0"/></keyframe></mujoco>'
+    for second, words in (
+        ("", "takes one that has a name"),
+        ('name="a"', "'a': not used; .* takes one that has a name"),
+    ):
+        robot, _ = check_robot(written(tmp_path, crab().replace("</mujoco>", keys.format(second))))
+        note = next(f.value for f in robot.findings if f.subject == "other keyframes")
+        assert "one without a name" in note and re.search(words, note)
+
+
 THRUSTERS = """<mujoco model="copter"><worldbody><geom name="floor" type="plane" size="0 0 1"/>{crate}
   <body name="hull" pos="0 0 .5"><freejoint/><geom name="hull" type="box" size=".1 .1 .03" mass="1"/>
     <site name="a" pos=".1 .1 0"/><site name="b" pos="-.1 -.1 0"/></body></worldbody>
@@ -266,3 +284,14 @@ def test_wheels_are_known_by_their_names_or_their_joints(link, joint, tmp_path):
     text = f'<robot name="cart">{hull}{wheels}{joints}</robot>'
     robot, _ = check_robot(written(tmp_path, text, "cart.urdf"))
     assert f"{', '.join(names)} look like what it stands on" in robot.questions[0]
+
+
+@pytest.mark.parametrize(("ends", "reach"), [("-1e16 1e16", np.pi), ("-900 900", np.pi), ("-20 20", 20.0)])
+def test_a_servo_of_a_joint_that_turns_without_end_reaches_half_a_turn(ends, reach, tmp_path):
+    text = PAIRED.format(root="", ground="").replace("<actuator>", "<!--").replace("</actuator>", "-->")
+    text = text.replace('<joint name="tip" axis="0 1 0" range="-1 1"/>', "").replace("-1 1", ends)
+    text = text.replace(".04 .04 .04", ".001 .001 .001").replace('pos="0 0 .2"', 'pos="0 0 .3"')
+    text = text.replace('<body name="tip">', '<body name="tip" pos="0 0 .2">')
+    servos = {"actuators": {"kind": "position", "kp": 5, "kd": 0.1}}
+    family = family_of(tmp_path, written(tmp_path, text), robot=servos)
+    np.testing.assert_allclose((family.action_low[0], family.action_high[0]), (-reach, reach))
