@@ -158,7 +158,7 @@ def _find_joints(robot: Robot) -> None:
     robot.note("joints", f"{len(robot.joints)}: {', '.join(robot.joints)}", "model")
     limits = [text for text in (ranges, f"none: {', '.join(free)}" if free else "") if text]
     robot.note("joint limits, rad (m)", "; ".join(limits), "model")
-    if balls := [j.name for j in every if j.type == mujoco.mjtJoint.mjJNT_BALL]:
+    if balls := [j.name for j in every if j.type == mujoco.mjtJoint.mjJNT_BALL and j.name not in guides]:
         robot.note("ball joints", f"{', '.join(balls)}: simulated, not observed", "model")
     followers = {model.joint(c.follower).name: c.words(model) for c in couplings(model)}
     if coupled := [f"{n} {followers[n]}" for n in robot.joints if n in followers]:

@@ -295,3 +295,21 @@ def test_a_servo_of_a_joint_that_turns_without_end_reaches_half_a_turn(ends, rea
     servos = {"actuators": {"kind": "position", "kp": 5, "kd": 0.1}}
     family = family_of(tmp_path, written(tmp_path, text), robot=servos)
     np.testing.assert_allclose((family.action_low[0], family.action_high[0]), (-reach, reach))
+
+
+def test_a_ball_joint_that_guides_the_base_is_observed_as_a_whole(tmp_path):
+    guides = "".join(f'<joint name="t{a}" type="slide" axis="{v}"/>' for a, v in (("x", "1 0 0"), ("z", "0 0 1")))
+    model = written(tmp_path, crab().replace("<freejoint/>", f'{guides}<joint name="turn" type="ball"/>'))
+    robot, _ = check_robot(model)
+    assert robot.mobility == "guided" and "ball joints" not in {f.subject for f in robot.findings}
+    family = family_of(tmp_path, model, MASS, observation=["guide_positions", "guide_velocities"])
+    turns = [f"turn_{a}" for a in "wxyz"]
+    assert family.observation_names[:5] == ("tz [rad or m]", *(f"{n} [rad or m]" for n in turns))
+    assert family.observation_names[5:] == tuple(
+        f"{n}_velocity [rad/s or m/s]" for n in ("tx", "tz", "turn_x", "turn_y", "turn_z")
+    )
+    path, env = played(family, np.full((20, 2), 0.5))
+    seen = env.step(np.full((1, 1, 2), 0.5)).observations[0, 0]
+    qpos, qvel = (np.array(env.batch.bind(n)[0]) for n in ("qpos", "qvel"))
+    np.testing.assert_allclose(seen, [*qpos[1:6], *qvel[:5]], rtol=1e-5, atol=1e-6)
+    assert np.abs(qpos[3:6]).max() > 1e-3 and len(path) == 21
