@@ -20,6 +20,8 @@ SCALAR = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
 JOINT = (Transmission.mjTRN_JOINT, Transmission.mjTRN_JOINTINPARENT)
 INTERNAL = (*JOINT, Transmission.mjTRN_TENDON, Transmission.mjTRN_SLIDERCRANK)
 """Transmissions that act between bodies: a joint that one of them moves is driven. Others push on a body."""
+ENDLESS = 1e3
+"""rad (m): a URDF writes a range as wide as that for a joint that turns without end."""
 Kind = Literal["position", "velocity", "force", "damping", "voltage", "muscle", "adhesion"]
 MEANINGS: dict[Kind, str] = {
     "position": "action = offset from the home pose, rad (m)",
@@ -288,7 +290,8 @@ def _add_actuator(spec: mujoco.MjSpec, model: mujoco.MjModel, name: str, wanted:
         if kp is None or kp <= 0:
             raise ValueError("robot.actuators: a position servo needs kp > 0, its stiffness in N m/rad")
         actuator.set_to_position(kp=kp, kv=kd)
-        actuator.ctrlrange = joint.range if joint.limited[0] else (-np.pi, np.pi)
+        ends = joint.limited[0] and np.ptp(joint.range) < ENDLESS
+        actuator.ctrlrange = joint.range if ends else (-np.pi, np.pi)
         if wanted.force:
             actuator.forcelimited, actuator.forcerange = True, (-wanted.force, wanted.force)
         return

@@ -58,6 +58,8 @@ class Hints:
     """Actuators to add to a robot that has none."""
     floor: bool | None = None
     """true: add a level floor at height 0; false: add none; not given: add one if the robot would fall without."""
+    exclude: tuple[tuple[str, str], ...] = ()
+    """Pairs of bodies that do not touch each other, besides those that the model excludes: a URDF cannot say so."""
     up: Axis | None = None
     """Axis of the base that points up at home, where it is not z."""
     forward: Axis | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 
 import mujoco
@@ -22,9 +23,10 @@ from metarl.envs.robot_actuators import (
 )
 from metarl.envs.robot_contacts import GROUND
 from metarl.envs.robot_description import Robot, Source, penetrations, tolerance, unused
-from metarl.envs.robot_file import Control, Hints
+from metarl.envs.robot_file import Control, Hints, one_of
 from metarl.envs.robot_footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame
 from metarl.envs.robot_freeze import compile_model, for_simulation
+from metarl.envs.robot_options import require_batchable
 from metarl.envs.robot_pose import find_home
 from metarl.envs.robot_source import open_model
 from metarl.envs.robot_stance import actuators_text, suggested_gains
@@ -45,6 +47,7 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     _name_all(visual)
     plain = compile_model(visual, model)
     require_single_inputs(plain)
+    require_batchable(plain)
     roots = find_roots(visual, plain, hints)
     added = _complete(visual, plain, roots[0], hints)
     spec, masses = for_simulation(visual, model)
@@ -115,6 +118,11 @@ def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hint
         body.add_freejoint(name=unused(f"{root}_free", {j.name for j in spec.joints}))
         refit_keyframes(spec, plain)
         added.append(("free joint", f"added to {root}", "file"))
+    for pair in hints.exclude:
+        names = [b.name for b in spec.bodies]
+        first, second = (one_of(name, names, "robot.exclude: body") for name in pair)
+        spec.add_exclude(bodyname1=first, bodyname2=second)
+        added.append(("excluded", f"{first} and {second} do not touch each other", "file"))
     if hints.actuators is not None:
         if spec.actuators:
             raise ValueError(f"robot.actuators is given, but the model has {len(spec.actuators)}; leave it out")
@@ -151,7 +159,7 @@ def _find_joints(robot: Robot) -> None:
     robot.note("joints", f"{len(robot.joints)}: {', '.join(robot.joints)}", "model")
     limits = [text for text in (ranges, f"none: {', '.join(free)}" if free else "") if text]
     robot.note("joint limits, rad (m)", "; ".join(limits), "model")
-    if balls := [j.name for j in every if j.type == mujoco.mjtJoint.mjJNT_BALL]:
+    if balls := [j.name for j in every if j.type == mujoco.mjtJoint.mjJNT_BALL and j.name not in guides]:
         robot.note("ball joints", f"{', '.join(balls)}: simulated, not observed", "model")
     followers = {model.joint(c.follower).name: c.words(model) for c in couplings(model)}
     if coupled := [f"{n} {followers[n]}" for n in robot.joints if n in followers]:
@@ -289,8 +297,22 @@ def _check_home(robot: Robot) -> None:
     if deep:
         pairs = ", ".join(f"{b!r} is {depth:.3g} m inside {a!r}" for (a, b), depth in deep)
         own = {g.name for g in robot.geoms()}
-        alone = robot.mobility == "floating" and any(len(own & set(pair)) == 1 for pair, _ in deep)
-        lift = "robot: {height: METRES} to raise the base, " if alone else ""
-        pose = "robot: {pose: {JOINT: RADIANS}} for another pose, " if robot.joints else ""
-        way = f"write {lift}{pose}or " if lift or pose else ""
-        robot.questions.append(f"at the home pose {pairs}; {way}<exclude> the pair of bodies in the model")
+        of_scene = [pair for pair, _ in deep if not own.issuperset(pair)]
+        apart = [pair for pair, _ in deep if robot.mobility == "fixed" or own.issuperset(pair)]
+        ways = [
+            *(["robot: {height: METRES} to raise the base"] if of_scene and robot.mobility == "floating" else []),
+            *(["robot: {pose: {JOINT: RADIANS}} for another pose"] if robot.joints else []),
+            *_ways_apart(robot, apart),
+        ]
+        robot.questions.append(f"at the home pose {pairs}; write {', or '.join(ways)}")
+
+
+def _ways_apart(robot: Robot, pairs: list[tuple[str, str]]) -> list[str]:
+    """How to say that geoms are not to touch. No exclusion keeps apart what a `<pair>` of the model names."""
+    model = robot.model
+    named = [{model.geom(a).name, model.geom(b).name} for a, b in zip(model.pair_geom1, model.pair_geom2, strict=True)]
+    bodies = [tuple(model.body(int(model.geom(g).bodyid[0])).name for g in p) for p in pairs if set(p) not in named]
+    if not bodies:
+        return []
+    each = ", ".join(f"[{', '.join(map(json.dumps, both))}]" for both in dict.fromkeys(bodies))
+    return [f"robot: {{exclude: [{each}]}} if they are not to touch"]

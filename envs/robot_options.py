@@ -30,3 +30,13 @@ def group_off(model: mujoco.MjModel, actuator: int) -> int | None:
     """The group of an actuator that `<option>` switches off; None if it acts."""
     group = int(model.actuator_group[actuator])
     return group if 0 <= group < 31 and model.opt.disableactuator & (1 << group) else None
+
+
+def require_batchable(model: mujoco.MjModel) -> None:
+    """ValueError if an option keeps more than a simulation's state, which no batch of simulations has."""
+    for name, bit in (("sleep", mujoco.mjtEnableBit.mjENBL_SLEEP), ("ipc", mujoco.mjtEnableBit.mjENBL_IPC)):
+        if model.opt.enableflags & bit:
+            raise ValueError(
+                f'the model enables {name} (<option><flag {name}="enable"/>), by which a simulation depends on more '
+                "than its state: many of them in a batch cannot have it; take it out of the model"
+            )

@@ -58,7 +58,9 @@ def find_home(robot: Robot, hints: Hints) -> int:
     if nameless := sum(not name for name in keys) - (chosen == ""):
         others.append(f"{nameless} without a name")
     if others:
-        robot.note("other keyframes", f"{', '.join(others)}: not used; robot: {{keyframe: NAME}} takes one", "model")
+        unnamed = " that has a name" if "" in keys else ""
+        takes = f"robot: {{keyframe: NAME}} takes one{unnamed}"
+        robot.note("other keyframes", f"{', '.join(others)}: not used; {takes}", "model")
     return at
 
 

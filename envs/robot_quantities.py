@@ -7,12 +7,13 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
 
 from metarl.envs import robot_contacts, robot_ground
+from metarl.envs.family import Array
 from metarl.envs.parameters import Law, Parameter
 from metarl.envs.robot_contacts import GROUND
 from metarl.envs.robot_description import Robot, matching
@@ -21,6 +22,7 @@ from metarl.envs.robot_freeze import make_explicit
 from metarl.envs.robot_laws import force_limit, gear, servo, strength
 from metarl.envs.robot_options import group_off, switched_off
 from metarl.envs.robot_sites import Site, Write, attribute
+from metarl.envs.robot_structure import loop_through
 
 Kind = Literal["body", "geom", "joint", "actuator", "model", "command"]
 PAYLOAD_RADIUS = 0.05  # m, of the solid sphere that a payload is
@@ -295,18 +297,31 @@ def _link_length(robot: Robot, name: str, _: Entry) -> Site:
     for geom in body.geoms:
         if geom.type not in ROUND:
             raise ValueError(f"geom {geom.name!r} of body {name!r} is no sphere, capsule or cylinder: it has no length")
+    if loop := loop_through(robot.model, robot.model.body(name).id):
+        raise ValueError(
+            f"body {name!r} is part of a loop ({loop}), which another length of it would tear; vary no length there"
+        )
+    pivots = np.array([robot.model.joint(j.name).pos for j in body.joints]).reshape(-1, 3)
+    if len(pivots) and np.ptp(pivots, axis=0).any():
+        raise ValueError(f"the joints of body {name!r} are at different places: its length from them is no one number")
+    pivot = pivots[0] if len(pivots) else np.zeros(3)
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
-        link = spec.body(name)
+        link, kept = spec.body(name), (1 - value) * pivot
+
+        def moved(part: Any, place: Array) -> Array:
+            """What is in a frame of the link moves with the frame."""
+            return np.array(place) * value + (kept if part.frame is None else 0.0)
+
         for geom in link.geoms:
             if np.isfinite(geom.fromto[0]):
-                geom.fromto = np.array(geom.fromto) * value
+                geom.fromto = moved(geom, np.array(geom.fromto).reshape(2, 3)).ravel()
             else:
-                geom.pos = np.array(geom.pos) * value
+                geom.pos = moved(geom, geom.pos)
                 if geom.type in LONG:
                     geom.size[1] *= value
-        for part in (*link.bodies, *link.sites):
-            part.pos = np.array(part.pos) * value
+        for part in (*link.bodies, *link.sites, *link.frames):
+            part.pos = moved(part, part.pos)
 
     return Site(1.0, write, (f"link_length of {name}", *(f"size of {g.name}" for g in body.geoms)))
 

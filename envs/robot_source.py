@@ -158,7 +158,7 @@ def _one_line(error: BaseException) -> str:
 def _parse(path: Path) -> ElementTree.Element:
     """A model file as XML, with its comments; MuJoCo takes NUL bytes at its end for nothing."""
     data = path.read_bytes().rstrip(b"\0 \r\n\t")
-    if path.suffix == ".xacro" or XACRO.search(data):
+    if path.suffix == ".xacro" or XACRO.search(COMMENT.sub(b"", data)):  # what xacro wrote keeps its comments
         plain = f"{path.stem.removesuffix('.urdf')}_plain.urdf"
         raise ValueError(f"{path.name} is written in xacro; run xacro first: xacro {path.name} > {plain}")
     if b"\0" in data:

@@ -154,6 +154,36 @@ def held_joints(model: mujoco.MjModel, qpos: Array) -> set[int]:
     return {int(j) for j in model.dof_jntid[np.any(np.abs(jacobian[rows]) > 1e-9, axis=0)]}
 
 
+def loop_through(model: mujoco.MjModel, body: int) -> str | None:
+    """A connect or weld that closes a loop through a body, in words; None if no loop goes through it."""
+
+    def above(end: int) -> list[int]:
+        """From a body up to the world."""
+        line = [end]
+        while line[-1]:
+            line.append(int(model.body_parentid[line[-1]]))
+        return line
+
+    for e in np.flatnonzero(model.eq_active0):
+        kind = int(model.eq_type[e])
+        if kind not in (mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD) or switched_off(model, "equality"):
+            continue
+        first, second = (above(end) for end in _bodies_of(model, int(e)))
+        ring = set(first) ^ set(second) | {next(b for b in first if b in second)}
+        if body in ring:
+            ends = " and ".join(model.body(line[0]).name for line in (first, second))
+            return f"a {mujoco.mjtEq(kind).name.removeprefix('mjEQ_').lower()} of {ends}"
+    return None
+
+
+def _bodies_of(model: mujoco.MjModel, equality: int) -> tuple[int, int]:
+    """The bodies that a connect or weld is between."""
+    ends = int(model.eq_obj1id[equality]), int(model.eq_obj2id[equality])
+    if int(model.eq_objtype[equality]) == mujoco.mjtObj.mjOBJ_SITE:
+        return int(model.site_bodyid[ends[0]]), int(model.site_bodyid[ends[1]])
+    return max(ends[0], 0), max(ends[1], 0)
+
+
 def refit_keyframes(spec: mujoco.MjSpec, before: mujoco.MjModel) -> None:
     """Give every keyframe the places that joints have now; a joint that is new is at its default.
 

@@ -135,11 +135,11 @@ def parts(robot: Robot, commands: Mapping[str, str]) -> dict[str, Part]:
         guides = [j for j in robot.spec.body(robot.bodies[0]).joints if j.name not in robot.joints]
         # Where it is on the plane would tell what to do by heart.
         kept = [j.name for j in guides if not (j.type == 2 and abs(j.axis[2]) < 0.5)]
-        where = [int(model.joint(n).qposadr[0]) for n in kept]
-        speeds = [int(model.joint(j.name).dofadr[0]) for j in guides]
-        result["guide_positions"] = Part(lambda s: s.qpos[:, where], tuple(f"{n} [rad or m]" for n in kept))
+        where, placed = _elements([model.joint(n) for n in kept], "qposadr", "qpos0", "wxyz")
+        speeds, moving = _elements([model.joint(j.name) for j in guides], "dofadr", "damping", "xyz")
+        result["guide_positions"] = Part(lambda s: s.qpos[:, where], tuple(f"{n} [rad or m]" for n in placed))
         result["guide_velocities"] = Part(
-            lambda s: s.qvel[:, speeds], tuple(f"{j.name}_velocity [rad/s or m/s]" for j in guides)
+            lambda s: s.qvel[:, speeds], tuple(f"{n}_velocity [rad/s or m/s]" for n in moving)
         )
     if robot.feet:
         feet = [model.body(name).id for name in robot.feet]
@@ -153,6 +153,16 @@ def parts(robot: Robot, commands: Mapping[str, str]) -> dict[str, Part]:
             tuple(f"{name} [{units.get(kind, 'm/s')}]" for kind, name in commands.items()),
         )
     return result
+
+
+def _elements(joints: list[Any], address: str, values: str, axes: str) -> tuple[list[int], list[str]]:
+    """(places in qpos or qvel, names) of all that joints have there: one number of a hinge or slide, more of a ball."""
+    places, names = [], []
+    for joint in joints:
+        first, count = int(getattr(joint, address)[0]), len(getattr(joint, values))
+        places += range(first, first + count)
+        names += [joint.name] if count == 1 else [f"{joint.name}_{a}" for a in axes]
+    return places, names
 
 
 DEFAULT_OBSERVATION = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 import xml.etree.ElementTree as ElementTree
@@ -15,6 +16,9 @@ MESHES = (".stl", ".obj", ".msh")
 """Mesh files that MuJoCo reads."""
 SIZES = {"box": ("size",), "cylinder": ("radius", "length"), "sphere": ("radius",), "capsule": ("radius", "length")}
 """What gives a shape its size."""
+NO_SIZE = "has no size"
+WRONG_TYPE = f"is none of {', '.join(MESHES)}"
+"""What is wrong with a visual or a collision."""
 ABOVE = 6
 """Folders that are searched for packages: the URDF's own, and those above it."""
 
@@ -63,7 +67,7 @@ class Places:
         else:
             places = places if self.stripped else []
             package, _, inside = rest.partition("/")
-            packages = list(self._packages(package))
+            packages = self._packages(package)
             places += [placed(place, inside) for place in packages or self._own_package(package)]
             if not packages:
                 why = (
@@ -84,16 +88,19 @@ class Places:
             if (place / "package.xml").is_file():
                 return
 
-    def _packages(self, name: str) -> Iterator[Path]:
-        """Folders of the package of a name: above the URDF, and beside those that are above it; nearest first."""
+    def _packages(self, name: str) -> list[Path]:
+        """Folders of the package of a name: above the URDF, and beside those that are above it; nearest first.
+
+        What package.xml says counts; a folder that has another name there is taken where nothing else is.
+        """
+        near: list[Path] = []
         for place in self._above:
-            if _package_name(place) == name:
-                yield place
+            near.append(place)
             try:
-                beside = sorted(other for other in place.iterdir() if other.is_dir())
+                near += sorted(other for other in place.iterdir() if other.is_dir())
             except OSError:  # not to be read by this user
                 continue
-            yield from (other for other in beside if _package_name(other) == name)
+        return [place for place in near if _package_name(place) == name] or [p for p in near if p.name == name]
 
     def _own_package(self, package: str) -> list[Path]:
         """Where the robot's own package may be by another name, as no package.xml tells; nowhere if the package is not
@@ -135,7 +142,9 @@ def read_urdf(path: Path, root: ElementTree.Element) -> Urdf:
             dropped.setdefault(problem, []).append(f"{_shape(part)} of {link.get('name')}")
         elif problem:
             remedy = "give the link a box, cylinder or sphere to collide with"
-            if part.find("geometry/mesh") is not None:
+            if problem == WRONG_TYPE:
+                remedy = f"convert it to one of these, or {remedy}"
+            elif problem != NO_SIZE and part.find("geometry/mesh") is not None:
                 remedy = f"put it where it is looked for, or {remedy}"
             raise ValueError(f"collision {_shape(part)} of link {link.get('name')!r} {problem}; {remedy}")
     for key in ("meshdir", "assetdir"):
@@ -187,17 +196,17 @@ def _complete(part: ElementTree.Element, places: Places, meshes: dict[str, Path]
     for shape in part.iterfind("geometry/*"):
         given = [text for name in SIZES.get(shape.tag, ()) for text in shape.get(name, "").split()]
         if any(_number(text) == 0 for text in given):
-            return "has no size"
+            return NO_SIZE
     mesh = part.find("geometry/mesh")
     if mesh is None:
         return None
     if any(_number(text) == 0 for text in mesh.get("scale", "1").split()):
-        return "has no size"
+        return NO_SIZE
     found, problem = places.find(mesh.get("filename", ""))
     if found is None:
         return problem
     if found.suffix.lower() not in MESHES:
-        return f"is none of {', '.join(MESHES)}"
+        return WRONG_TYPE
     mesh.set("filename", _own_name(found, meshes))
     return None
 
@@ -215,7 +224,8 @@ def _own_name(file: Path, meshes: dict[str, Path]) -> str:
     if known is not None:
         return known
     taken = {Path(name).stem for name in meshes}
-    stem = next(s for s in (file.stem, *(f"{file.stem}_{i}" for i in range(2, 10_000))) if s not in taken)
+    others = (f"{file.stem}_{i}" for i in itertools.count(2))
+    stem = next(s for s in itertools.chain([file.stem], others) if s not in taken)
     meshes[stem + file.suffix] = file
     return stem + file.suffix
 

@@ -130,6 +130,51 @@ def test_what_is_inside_itself_at_home_is_not_told_to_be_raised(root, tmp_path):
     assert ("height: METRES" in asked) is bool(root)  # a base that is fixed cannot be raised
 
 
+def inside(pairs: str = "", root: str = "") -> str:
+    """A tip in its palm, which it is no child of, and one in the mast."""
+    mast = '<geom name="mast" type="box" size=".01 .01 .05" pos="0 0 .06"/>'
+    text = PAIRED.format(root=root, ground='<geom name="floor" type="plane" size="0 0 1"/>')
+    return text.replace('mass="1"/><body name="mid">', f'mass="1"/>{mast}<body name="mid">').replace(
+        "</mujoco>", f"{pairs}</mujoco>"
+    )
+
+
+@pytest.mark.parametrize("root", ["", "<freejoint/>"])
+def test_bodies_that_are_not_to_touch_do_not_and_the_question_says_how(root, tmp_path):
+    model = written(tmp_path, inside(root=root))
+    robot, _ = check_robot(model)
+    asked = next(q for q in robot.questions if "inside" in q)
+    answer = yaml.safe_load(re.search(r"robot: (\{exclude: .*?\]\]\})", asked).group(1))  # pyright: ignore[reportOptionalMemberAccess]
+    assert answer == {"exclude": [["palm", "tip"]]}  # once, though two geoms of the palm are in it
+    robot, family = check_robot(model, declared(tmp_path, entry("mass", "tip", "scale", [0.9, 1.1]), robot=answer))
+    assert family is not None and ("excluded", "palm and tip do not touch each other", "file") in [
+        (f.subject, f.value, f.source) for f in robot.findings
+    ]
+    plain = mujoco.MjSpec.from_file(model)
+    plain.add_exclude(bodyname1="tip", bodyname2="palm")
+    reference = plain.compile()
+    data = mujoco.MjData(reference)
+    data.qpos = robot.home
+    path, env = played(family, np.full((25, 1), 0.3))
+    data.ctrl[:] = env.batch.bind("ctrl")[0]
+    mujoco.mj_step(reference, data, nstep=25 * family.frame_skip)
+    np.testing.assert_allclose(path[-1, 0], data.qpos, atol=1e-9)
+
+
+def test_what_a_pair_names_no_exclusion_keeps_apart(tmp_path):
+    pairs = "<contact>" + "".join(f'<pair geom1="{g}" geom2="tip"/>' for g in ("palm", "mast")) + "</contact>"
+    asked = next(q for q in check_robot(written(tmp_path, inside(pairs)))[0].questions if "inside" in q)
+    assert "exclude" not in asked and "robot: {pose: " in asked
+
+
+def test_bodies_to_keep_apart_are_bodies_of_the_model(tmp_path):
+    model = written(tmp_path, inside())
+    with pytest.raises(ValueError, match=r"robot.exclude: body 'pelm' is not in the model; did you mean 'palm'\?"):
+        family_of(tmp_path, model, robot={"exclude": [["pelm", "tip"]]})
+    with pytest.raises(ValueError, match=r"robot.exclude\[0\] is .*; it must have 2 entries"):
+        family_of(tmp_path, model, robot={"exclude": [["palm"]]})
+
+
 CHAIN = """<mujoco model="chain"><compiler angle="radian"/><worldbody><body name="base" pos="0 0 1">
   <geom name="base" size=".02" mass="1"/>{bodies}</body></worldbody><equality>{ties}</equality>
   <actuator><motor joint="a" ctrlrange="-1 1"/></actuator></mujoco>"""
@@ -174,6 +219,24 @@ def test_a_follower_that_home_takes_out_of_its_range_is_asked_about_and_the_answ
 def test_a_follower_that_nothing_brings_into_its_range_is_asked_about(first, tmp_path):
     robot, _ = check_robot(written(tmp_path, chain(first, "0 0 0 0 0")))
     assert "; change the coupling or the range in the model" in robot.questions[0]
+
+
+@pytest.mark.parametrize(("flag", "option"), [("sleep", ""), ("ipc", 'integrator="discrete" solver="CG"')])
+def test_what_needs_more_than_the_state_is_refused_when_the_robot_is_read(flag, option, tmp_path):
+    option = crab("x", option).replace('<flag x="disable"/>', f'<flag {flag}="enable"/>')
+    with pytest.raises(ValueError, match=rf'the model enables {flag} \(<option><flag {flag}="enable"/>\)'):
+        check_robot(written(tmp_path, option))
+
+
+def test_a_keyframe_without_a_name_is_not_to_be_taken_by_its_name(tmp_path):
+    keys = '<keyframe><key qpos="0 0 .3 1 0 0 0 0 0"/><key {} qpos="0 0 .3 1 0 0 0 .1 0"/></keyframe></mujoco>'
+    for second, words in (
+        ("", "takes one that has a name"),
+        ('name="a"', "'a': not used; .* takes one that has a name"),
+    ):
+        robot, _ = check_robot(written(tmp_path, crab().replace("</mujoco>", keys.format(second))))
+        note = next(f.value for f in robot.findings if f.subject == "other keyframes")
+        assert "one without a name" in note and re.search(words, note)
 
 
 THRUSTERS = """<mujoco model="copter"><worldbody><geom name="floor" type="plane" size="0 0 1"/>{crate}
@@ -221,3 +284,32 @@ def test_wheels_are_known_by_their_names_or_their_joints(link, joint, tmp_path):
     text = f'<robot name="cart">{hull}{wheels}{joints}</robot>'
     robot, _ = check_robot(written(tmp_path, text, "cart.urdf"))
     assert f"{', '.join(names)} look like what it stands on" in robot.questions[0]
+
+
+@pytest.mark.parametrize(("ends", "reach"), [("-1e16 1e16", np.pi), ("-900 900", np.pi), ("-20 20", 20.0)])
+def test_a_servo_of_a_joint_that_turns_without_end_reaches_half_a_turn(ends, reach, tmp_path):
+    text = PAIRED.format(root="", ground="").replace("<actuator>", "<!--").replace("</actuator>", "-->")
+    text = text.replace('<joint name="tip" axis="0 1 0" range="-1 1"/>', "").replace("-1 1", ends)
+    text = text.replace(".04 .04 .04", ".001 .001 .001").replace('pos="0 0 .2"', 'pos="0 0 .3"')
+    text = text.replace('<body name="tip">', '<body name="tip" pos="0 0 .2">')
+    servos = {"actuators": {"kind": "position", "kp": 5, "kd": 0.1}}
+    family = family_of(tmp_path, written(tmp_path, text), robot=servos)
+    np.testing.assert_allclose((family.action_low[0], family.action_high[0]), (-reach, reach))
+
+
+def test_a_ball_joint_that_guides_the_base_is_observed_as_a_whole(tmp_path):
+    guides = "".join(f'<joint name="t{a}" type="slide" axis="{v}"/>' for a, v in (("x", "1 0 0"), ("z", "0 0 1")))
+    model = written(tmp_path, crab().replace("<freejoint/>", f'{guides}<joint name="turn" type="ball"/>'))
+    robot, _ = check_robot(model)
+    assert robot.mobility == "guided" and "ball joints" not in {f.subject for f in robot.findings}
+    family = family_of(tmp_path, model, MASS, observation=["guide_positions", "guide_velocities"])
+    turns = [f"turn_{a}" for a in "wxyz"]
+    assert family.observation_names[:5] == ("tz [rad or m]", *(f"{n} [rad or m]" for n in turns))
+    assert family.observation_names[5:] == tuple(
+        f"{n}_velocity [rad/s or m/s]" for n in ("tx", "tz", "turn_x", "turn_y", "turn_z")
+    )
+    path, env = played(family, np.full((20, 2), 0.5))
+    seen = env.step(np.full((1, 1, 2), 0.5)).observations[0, 0]
+    qpos, qvel = (np.array(env.batch.bind(n)[0]) for n in ("qpos", "qvel"))
+    np.testing.assert_allclose(seen, [*qpos[1:6], *qvel[:5]], rtol=1e-5, atol=1e-6)
+    assert np.abs(qpos[3:6]).max() > 1e-3 and len(path) == 21

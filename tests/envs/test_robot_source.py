@@ -470,6 +470,15 @@ class TestUrdf:
             assert edges(open_model(str(folder / "urdf/bot.urdf")).spec.compile()) == expected
         assert edges(copied_alone(str(max(home.iterdir()) / "urdf/bot.urdf"), home, tmp_path)) == expected
 
+    def test_a_folder_of_the_package_s_name_is_taken_where_no_package_xml_has_it(self, home):
+        stl(home / "pkg-data/meshes/box.stl", 0.1)
+        put(home / "pkg-data/package.xml", "<package><name>pkg_descriptions</name></package>")
+        model = put(home / "pkg-data/robots/bot/urdf/bot.urdf", urdf(part("package://pkg-data/meshes/box.stl")))
+        assert edges(open_model(str(model)).spec.compile()) == [0.1]
+        stl(home / "other/meshes/box.stl", 0.2)
+        put(home / "other/package.xml", "<package><name>pkg-data</name></package>")
+        assert edges(open_model(str(model)).spec.compile()) == [0.2]
+
     @pytest.mark.parametrize("told", [False, True])
     def test_a_package_that_is_not_there_is_no_other_one(self, told, home):
         stl(home / "pkg_a/meshes/box.stl")
@@ -656,9 +665,32 @@ def test_a_folder_above_is_the_one_above_by_the_letter(kind, home, tmp_path):
     assert edges(copied_alone(str(model), home, tmp_path)) == [0.1]
 
 
-def test_a_urdf_that_xacro_wrote_is_a_urdf(home):
+@pytest.mark.parametrize(
+    "comment",
+    ["", "<!-- <xacro:leg/> -->", "<!-- once:\n <xacro:if value='${a}'>\n  <link xacro:x='1'/> </xacro:if> -->"],
+)
+def test_a_urdf_that_xacro_wrote_is_a_urdf(comment, home):
     text = urdf(shape('<box size=".1 .1 .1"/>', "collision")).replace("<robot ", "<robot xmlns:xacro='http://x' ")
+    text = text.replace("</robot>", f"{comment}</robot>")
     assert open_model(str(put(home / "bot.urdf", text))).spec.compile().nbody == 3
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        (
+            '<mesh filename="shell.dae"/>',
+            "is none of .stl, .obj, .msh; convert it to one of these, or give the link a box",
+        ),
+        ('<mesh filename="no.stl"/>', "is not to be found .*; put it where it is looked for, or give the link a box"),
+        ('<mesh filename="shell.dae" scale="1 0 1"/>', "has no size; give the link a box"),
+        ('<box size="0 1 1"/>', "has no size; give the link a box"),
+    ],
+)
+def test_what_touches_and_cannot_be_read_is_named_with_a_remedy_that_helps(geometry, message, home):
+    put(home / "shell.dae", "<COLLADA/>")
+    with pytest.raises(ValueError, match=message):
+        open_model(str(put(home / "bot.urdf", urdf(shape(geometry, "collision")))))
 
 
 def test_two_copies_do_not_change_each_other(home, tmp_path):

@@ -1,0 +1,91 @@
+"""A link's length: all that it carries moves away from its joint, wherever that is and whatever frames are between."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+
+from tests.envs.own_robots import at, entry, family_of, written
+
+LIMB = """<mujoco model="limb"><compiler angle="radian"/><worldbody><body name="base" pos="0 0 1">
+  <geom name="base" size=".02" mass="1"/><body name="upper" pos="0 0 -.05">{joint}
+    {parts}</body></body>{more}</worldbody>{tail}
+  <actuator><motor joint="swing" ctrlrange="-1 1"/></actuator></mujoco>"""
+SWING = '<joint name="swing" axis="0 1 0" pos="{}" damping=".1"/>'
+CHILD = (
+    '<body name="fore" pos=".1 0 -.3"><joint name="elbow" axis="0 1 0"/>'
+    '<geom name="fore" type="capsule" size=".01" fromto="0 0 0 0 0 -.1" mass=".1"/></body>'
+)
+PLAIN = (
+    '<geom name="rod" type="capsule" size=".02" fromto="0 0 0 .1 0 -.3"/><geom name="cuff" type="cylinder" '
+    'size=".03 .02" pos="0 .1 -.1" euler=".3 0 .2"/><site name="grip" pos="0 .02 -.3"/>' + CHILD
+)
+FRAMED = (
+    '<frame pos="0 .05 -.1" euler=".4 0 0"><geom name="rod" type="capsule" size=".02" fromto="0 0 0 .1 0 -.3"/>'
+    '<frame pos=".02 0 0" euler="0 .7 0"><geom name="cuff" type="cylinder" size=".03 .02" pos="0 .1 -.1"/>'
+    f'<site name="grip" pos="0 .02 -.3"/></frame>{CHILD}</frame>'
+)
+
+
+def limb(parts: str = PLAIN, pivot: str = "0 0 0", more: str = "", tail: str = "", joint: str = "") -> str:
+    return LIMB.format(parts=parts, joint=SWING.format(pivot) + joint, more=more, tail=tail)
+
+
+@pytest.mark.parametrize("parts", [PLAIN, FRAMED])
+@pytest.mark.parametrize("pivot", ["0 0 0", "0 0 .04", ".1 -.02 -.05"])
+def test_everything_moves_away_from_the_joint_by_the_factor(parts, pivot, tmp_path):
+    model = written(tmp_path, limb(parts, pivot))
+    plain = mujoco.MjModel.from_xml_path(model)
+    longer = at(family_of(tmp_path, model, entry("link_length", "upper", "scale", [0.8, 1.5])), 1.5)
+    joint = np.array([float(x) for x in pivot.split()])
+    places = [("geom", "rod"), ("geom", "cuff"), ("site", "grip"), ("body", "fore")]
+    for kind, name in places:
+        before, after = (getattr(m, kind)(name).pos for m in (plain, longer))
+        np.testing.assert_allclose(after - joint, 1.5 * (before - joint), atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(*(getattr(m, kind)(name).quat for m in (plain, longer)), atol=1e-9)
+    for name in ("rod", "cuff"):
+        np.testing.assert_allclose(longer.geom(name).size[:2], plain.geom(name).size[:2] * (1, 1.5))
+    np.testing.assert_array_equal(longer.joint("swing").pos, plain.joint("swing").pos)
+    for name in ("fore", "elbow"):
+        kind = "geom" if name == "fore" else "joint"
+        np.testing.assert_allclose(*(getattr(m, kind)(name).pos for m in (plain, longer)), atol=1e-9)
+
+
+def test_a_link_whose_joints_are_apart_has_no_length(tmp_path):
+    model = written(tmp_path, limb(joint='<joint name="tilt" axis="1 0 0" pos="0 0 .1"/>'))
+    with pytest.raises(ValueError, match="the joints of body 'upper' are at different places"):
+        family_of(tmp_path, model, entry("link_length", "upper", "scale", [0.8, 1.5]))
+
+
+PIN = '<equality><connect body1="{}" body2="{}" anchor="0 0 -.1" {}/></equality>'
+POST = (
+    '<body name="post" pos=".1 0 .55"><joint name="post" axis="0 1 0"/>'
+    '<geom size=".01" mass=".1" contype="0" conaffinity="0"/></body>'
+)
+SITES = '<equality><{} site1="grip" site2="end" {}/></equality>'
+END = '<site name="end" pos="0 .02 .65"/>'
+
+
+@pytest.mark.parametrize(
+    ("more", "tail", "words"),
+    [
+        (POST, PIN.format("fore", "post", ""), "a connect of fore and post"),
+        (POST, PIN.format("upper", "post", ""), "a connect of upper and post"),
+        ("", PIN.format("fore", "world", ""), "a connect of fore and world"),
+        ("", PIN.format("fore", "base", ""), "a connect of fore and base"),
+        (END, SITES.format("weld", ""), "a weld of upper and world"),
+        (END, SITES.format("connect", ""), "a connect of upper and world"),
+        (POST, PIN.format("fore", "post", 'active="false"'), None),
+        (POST, PIN.format("post", "base", ""), None),
+        (POST, PIN.format("post", "world", ""), None),
+    ],
+)
+def test_a_link_of_a_loop_keeps_its_length(more, tail, words, tmp_path):
+    model, longer = written(tmp_path, limb(more=more, tail=tail)), entry("link_length", "upper", "scale", [0.8, 1.1])
+    if words is None:
+        family_of(tmp_path, model, longer)
+        return
+    with pytest.raises(ValueError, match=rf"body 'upper' is part of a loop \({words}\)"):
+        family_of(tmp_path, model, longer)
+    family_of(tmp_path, model, entry("mass", "upper", "scale", [0.8, 1.1]))
