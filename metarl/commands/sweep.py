@@ -25,7 +25,8 @@ HELP = """usage: metarl sweep FILE.yaml [--workers N] [--trials N] [--threads N]
        metarl sweep FILE.yaml --wandb-file OUT.yaml
 
 Train many variants of a configuration, every one a run folder in runs/FILE/. The same command again, here or on another
-machine with the same folder, joins it or goes on with it; Ctrl-C stops it after the iteration at hand.
+machine with the same folder, joins it or goes on with it; Ctrl-C stops it after the iteration at hand. Where its base
+names a function as the robot, its code is run.
 
   --workers N        processes on this machine (1)
   --trials N         trials in all, instead of the file's; more of them later go on with the same sweep

@@ -126,7 +126,7 @@ def test_what_runs_code_says_so(run, tmp_path, capsys):
     change(run, model=f"{tmp_path}/mine.py:robot")
     config = (run / "config.yaml").read_text().replace("robot/arm.yaml", f"{run}/robot/arm.yaml")
     (tmp_path / "mine.yaml").write_text(config)
-    for help_of in (["train", "--help"], ["robot", "check", "--help"]):
+    for help_of in (["train", "--help"], ["robot", "check", "--help"], ["sweep", "--help"]):
         assert cli.main(help_of) == 0
         assert "code is run" in " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert cli.main(["robot", "check", f"{tmp_path}/mine.py:robot"]) == 0
