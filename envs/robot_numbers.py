@@ -19,7 +19,7 @@ MEMORY = ("memory", "njmax", "nconmax", "nstack")
 """Attributes of `<size>` that MuJoCo itself judges, or ignores."""
 
 
-def require_numbers(root: ElementTree.Element, where: str = "", parts: int = 1) -> None:
+def require_numbers(root: ElementTree.Element, where: str = "", parts: float = 1) -> None:
     """ValueError if an attribute of an element, or of one within it, is no number where others are, or asks for more
     than any robot has.
 
