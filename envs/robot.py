@@ -62,7 +62,10 @@ def robot(settings: RobotSettings) -> TaskFamily:
     said = read_declaration(file)
     inspected = _inspect(model, said, file)
     if inspected.questions:
-        raise ValueError(f"{model}: {'; '.join(inspected.questions)}")
+        number = len(inspected.questions)
+        see = f"metarl robot check {model} --family {file} {'shows them all' if number > 1 else 'shows it'}"
+        which = f"the first of {number} questions" if number > 1 else "a question"
+        raise ValueError(f"{model}: {see}; {which}: {inspected.questions[0]}")
     return _family(settings, inspected, said)
 
 
