@@ -141,12 +141,12 @@ def by_agent(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 def but_for_the_seed(config: RunConfig) -> tuple[Any, ...]:
     """What an agent is trained with, apart from the seed and the rest of `OF_THE_MACHINE`, to be compared."""
-    config = map_files(config, _content)
+    config = map_files(config, content)
     training = {k: v for k, v in dataclasses.asdict(config.training).items() if k not in OF_THE_MACHINE}
     return training, config.agent, config.family
 
 
-def _content(file: str) -> str:
+def content(file: str) -> str:
     """What a file holds, which runs have copies of; its name if it is gone."""
     path = Path(file)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else path.name

@@ -244,6 +244,7 @@ def _agree(sweep: Sweep, folder: Path) -> None:
         theirs["base"] = json.loads(
             json.dumps(essentials(config_from_dict(theirs["base"])))
         )  # newer settings at defaults
+        theirs.setdefault("files", spec["files"])  # of an older metarl
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be read ({describe(error)}); move the folder away") from error
     changed = list(_differences(theirs, spec))

@@ -20,6 +20,7 @@ from metarl.config import (
     coerce,
     config_from_dict,
     config_to_dict,
+    files_of,
     load_config,
     map_files,
     options,
@@ -28,6 +29,7 @@ from metarl.config import (
     read_yaml,
     require_mapping,
 )
+from metarl.entries import content
 from metarl.errors import UsageError, nearest
 
 KEYS = ("base", "factors", "method", "trials", "seed", "objective", "pruner", "report")
@@ -211,6 +213,7 @@ class Sweep:
         """All that decides what the trials are, as plain types: two sweeps that differ in it cannot share a journal."""
         return {
             "base": essentials(self.base),
+            "files": {name: content(file) for name, file in files_of(self.base).items()},
             "method": self.method,
             "seed": self.seed,
             "objective": {**vars(self.objective), "ranges": {k: list(v) for k, v in self.ranges.items()}},

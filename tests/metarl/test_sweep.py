@@ -570,3 +570,18 @@ def test_the_example_of_the_documentation_is_a_sweep():
     sweep = load_sweep(Path(__file__).parents[2] / "docs/sweep_example.yaml")
     assert yardstick(sweep).split == "wide"
     assert yaml.safe_dump(config_to_dict(sweep.base))
+
+
+@pytest.mark.parametrize("changed", ["arm.xml", "arm.yaml"])
+def test_a_robot_that_has_changed_makes_another_sweep(changed, tmp_path):
+    from metarl.sweep import Study
+
+    for name in ("arm.xml", "arm.yaml"):
+        (tmp_path / name).write_text("one")
+    (tmp_path / "base.yaml").write_text("family: {name: robot, model: arm.xml, file: arm.yaml}")
+    (tmp_path / "s.yaml").write_text("base: {config: base.yaml}\nfactors: {training.seed: [1, 2]}")
+    for _ in range(2):
+        Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")
+    (tmp_path / changed).write_text("another")
+    with pytest.raises(UsageError, match="holds trials of another sweep: files.(model|file) was .*Put that back"):
+        Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")
