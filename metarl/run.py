@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import math
 import os
 import shutil
@@ -121,9 +122,22 @@ def build(config: RunConfig, device: str | None = None) -> tuple[TaskFamily, Age
         family.require_split(config.evaluation.split)
     torch_device = resolve_device(device or config.training.device)
     generator = torch_stream(config.training.seed, "initialisation")
+    _require_weights(config, family)
     with usage_errors("agent"):
         agent = make_agent(config.agent, family.observation_size, family.action_size, generator, torch_device)
     return family, agent
+
+
+def _require_weights(config: RunConfig, family: TaskFamily) -> None:
+    """UsageError for layers whose weights no memory would hold: the machine would end the process without a word."""
+    for name in ("hidden_sizes", "hidden_size"):
+        given = getattr(config.agent, name, ())
+        layers = (family.observation_size, *(given if isinstance(given, tuple) else (given, given)), family.action_size)
+        weights = sum(a * b for a, b in itertools.pairwise(layers))
+        if weights > MOST:
+            raise UsageError(
+                f"agent.{name} is {given}, which makes {weights:.2g} weights; it must make at most {MOST:.0g}"
+            )
 
 
 def make_curriculum(config: RunConfig, family: TaskFamily) -> Curriculum | None:
