@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import getpass
 import os
 import random
 import re
@@ -108,7 +107,9 @@ def _child(work: Callable[[], int], folder: Path, logs: Path, limited: bool) -> 
         os.dup2(os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    tempfile.tempdir = str(logs / "tmp")
+    tempfile.tempdir = os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(
+        logs / "tmp"
+    )  # torch may make it when it is imported
     os.environ.update(HOME=str(logs / "tmp"), TMPDIR=str(logs / "tmp"))
     if limited:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -234,7 +235,6 @@ def fuzz(first: int, count: int, seed: int, keep: Path | None = None, say: Calla
     """Run inputs by number; returns how many were unexpected. keep: folder for what belongs to these."""
     statuses: collections.Counter[tuple[str, int]] = collections.Counter()
     unexpected, slowest = 0, (0.0, "")
-    Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}").mkdir(exist_ok=True)  # torch makes it otherwise
     with tempfile.TemporaryDirectory() as home:
         base = Path(home, "base", "in")
         (base.parent / "tmp").mkdir(parents=True)
