@@ -111,6 +111,7 @@ def _child(work: Callable[[], int], folder: Path, logs: Path, limited: bool) -> 
         logs / "tmp"
     )  # torch may make it when it is imported
     os.environ.update(HOME=str(logs / "tmp"), TMPDIR=str(logs / "tmp"))
+    sys.dont_write_bytecode = True  # of what is imported here first
     if limited:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
