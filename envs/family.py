@@ -14,8 +14,12 @@ from typing import Any, Literal, TypeVar
 import mujoco
 import numpy as np
 
+from metarl.envs import mujoco_log
 from metarl.envs.control import Signals
 from metarl.envs.parameters import SPLITS, Parameter, Split
+
+# What MuJoCo warns of when a task's model is compiled: said once, by the check of a robot, and counted in simulation.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"metarl\.envs\.")
 
 Array = np.ndarray
 T = TypeVar("T")
@@ -433,7 +437,8 @@ class TaskFamily:
 
     def compile(self, task: Task) -> mujoco.MjModel:
         """The model that the task starts with, every derived constant made by MuJoCo's compiler."""
-        return self.spec(task).compile()
+        with mujoco_log.silent():
+            return self.spec(task).compile()
 
     def picture(self, task: Task) -> mujoco.MjSpec:
         """The specification of a picture of the task: `spec`, decorated. Its qpos means what the model's does."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from metarl.envs import mujoco_log
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, State, TaskFamily
 from metarl.envs.parameters import Choice, Distribution, Parameter
@@ -44,6 +45,7 @@ def copy_robot(settings: RobotSettings, folder: Path) -> RobotSettings:
     return dataclasses.replace(settings, model=str(copied), file=str(target))
 
 
+@mujoco_log.silent()
 def check_robot(model: str, declaration: str = "") -> tuple[Robot, TaskFamily | None]:
     """What is inferred about a robot, and its family if its questions are answered and a file declares one.
 
@@ -56,6 +58,7 @@ def check_robot(model: str, declaration: str = "") -> tuple[Robot, TaskFamily | 
     return robot, _family(RobotSettings(model, declaration), robot, said)
 
 
+@mujoco_log.silent()
 def robot(settings: RobotSettings) -> TaskFamily:
     """The family that a model and its declaration make."""
     model, file = files(settings)

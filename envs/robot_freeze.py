@@ -6,6 +6,7 @@ moves. Derived anew for each task, such values would change with whatever else t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import mujoco
@@ -21,6 +22,15 @@ def compile_model(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
         return compile_quietly(spec)
     except ValueError as error:
         raise ValueError(f"{what} does not compile: {' '.join(str(error).split())}") from error
+
+
+def warnings_of(spec: mujoco.MjSpec) -> list[str]:
+    """What MuJoCo warns of when it compiles a specification, each a line."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        spec.compile()
+    said = (" ".join(str(warning.message).split()) for warning in caught)
+    return list(dict.fromkeys(text for text in said if "settotalmass" not in text))
 
 
 def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, dict[str, float]]:

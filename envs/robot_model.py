@@ -25,7 +25,7 @@ from metarl.envs.robot_contacts import GROUND
 from metarl.envs.robot_description import Robot, Source, penetrations, tolerance, unused
 from metarl.envs.robot_file import Control, Hints, one_of
 from metarl.envs.robot_footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame
-from metarl.envs.robot_freeze import compile_model, for_simulation
+from metarl.envs.robot_freeze import compile_model, for_simulation, warnings_of
 from metarl.envs.robot_options import require_batchable
 from metarl.envs.robot_pose import find_home
 from metarl.envs.robot_source import open_model
@@ -58,6 +58,8 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
         robot.note(subject, value, "model")
     for subject, value, whence in added:
         robot.note(subject, value, whence)
+    for text in warnings_of(visual):
+        robot.note("MuJoCo warns", text, "model")
     others = f"; of the same robot: {', '.join(roots[1:])}" if roots[1:] else ""
     robot.note("base", f"{robot.base}{others}", "file" if hints.base else "inferred")
     decoration = len(visual.geoms) - len(spec.geoms)

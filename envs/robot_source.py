@@ -298,6 +298,15 @@ def _call(model: str) -> Source:
 
 
 def _module(where: str) -> Any:
+    """The imported module of a name or file; nothing is written beside it, not even its bytecode."""
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        return _imported(where)
+    finally:
+        sys.dont_write_bytecode = writes
+
+
+def _imported(where: str) -> Any:
     if not where.endswith(".py"):
         sys.path.insert(0, os.getcwd())
         try:

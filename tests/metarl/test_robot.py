@@ -165,3 +165,21 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(line, own, capsys):
     assert MISTAKES[line] in message
     assert message.startswith("error: ") and message.count("\n") == 1
     assert not (own / "runs").exists()
+
+
+def test_what_mujoco_warns_of_is_said_once_and_not_printed(tmp_path, monkeypatch, capfd):
+    """Two hinges of one axis: the inertia that they share is singular."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "twin.xml").write_text(
+        '<mujoco><worldbody><body name="a"><joint name="j" axis="0 1 0"/><joint name="k" axis="0 1 0"/>'
+        '<geom size=".1" pos="0 0 .2"/></body></worldbody><actuator><motor name="m" joint="j" ctrlrange="-1 1"/>'
+        "</actuator></mujoco>"
+    )
+    (tmp_path / "twin.yaml").write_text(
+        "reward: {home_cost: 1}\ndistribution: [{name: m, target: a, quantity: mass, operation: scale, "
+        "distribution: uniform, range: [0.5, 2]}]\n"
+    )
+    assert cli.main(["robot", "check", "twin.xml", "--family", "twin.yaml"]) == 0
+    output, error = capfd.readouterr()
+    assert error == "" and output.count("Inertia matrix is too close to singular") == 1
+    assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
