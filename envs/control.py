@@ -65,7 +65,7 @@ def read_signals(
     home: [nq]; None: the model's default pose.
     """
     each = (kinds,) * model.nu if isinstance(kinds, str) else tuple(kinds)
-    joints = [_joint(model, i) for i in range(model.nu)]
+    joints = [joint_of(model, i) for i in range(model.nu)]
     asked = [_asked(model, i, kind, joint) for i, (kind, joint) in enumerate(zip(each, joints, strict=True))]
     limited = model.actuator_ctrllimited.astype(bool)[:, None]
     pose = model.qpos0 if home is None else home
@@ -90,7 +90,7 @@ def read_signals(
     )
 
 
-def _joint(model: mujoco.MjModel, actuator: int) -> int | None:
+def joint_of(model: mujoco.MjModel, actuator: int) -> int | None:
     """The hinge or slide that an actuator drives by itself."""
     if model.actuator_trntype[actuator] not in ON_JOINT:
         return None

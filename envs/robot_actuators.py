@@ -12,13 +12,12 @@ import mujoco
 import numpy as np
 
 from metarl.envs.added import plain
+from metarl.envs.control import ON_JOINT, SCALAR, joint_of
 from metarl.envs.family import Array
 from metarl.envs.robot_file import Actuators, near
 
 Gain, Bias, Dynamics, Transmission = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn, mujoco.mjtTrn
-SCALAR = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
-JOINT = (Transmission.mjTRN_JOINT, Transmission.mjTRN_JOINTINPARENT)
-INTERNAL = (*JOINT, Transmission.mjTRN_TENDON, Transmission.mjTRN_SLIDERCRANK)
+INTERNAL = (*ON_JOINT, Transmission.mjTRN_TENDON, Transmission.mjTRN_SLIDERCRANK)
 """Transmissions that act between bodies: a joint that one of them moves is driven. Others push on a body."""
 ENDLESS = 1e3
 """rad (m): a URDF writes a range as wide as that for a joint that turns without end."""
@@ -53,14 +52,6 @@ class Drive:
     """That holds home; None: what the keyframe says, or 0."""
     activation_unit: float = math.nan
     """Change of that activation by which the joint that it holds moves 1 rad (m)."""
-
-
-def joint_of(model: mujoco.MjModel, i: int) -> int:
-    """The hinge or slide that actuator i acts on, by its own transmission; -1: none."""
-    if int(model.actuator_trntype[i]) not in JOINT:
-        return -1
-    joint = int(model.actuator_trnid[i, 0])
-    return joint if int(model.jnt_type[joint]) in SCALAR else -1
 
 
 def require_single_inputs(model: mujoco.MjModel) -> None:
@@ -120,7 +111,7 @@ def actuated_bodies(model: mujoco.MjModel) -> set[int]:
     bodies: set[int] = set()
     for i in range(model.nactuator):
         kind, (first, second) = int(model.actuator_trntype[i]), map(int, model.actuator_trnid[i])
-        if kind in JOINT:
+        if kind in ON_JOINT:
             bodies.add(int(model.jnt_bodyid[first]))
         elif kind == Transmission.mjTRN_TENDON:
             start = model.tendon_adr[first]
@@ -178,7 +169,8 @@ def find_drive(model: mujoco.MjModel, i: int, length: float, limit: float | None
     holds = model.actuator_biastype[i] == Bias.mjBIAS_AFFINE and gain != 0 and bias[1] < 0
     scale = float(-bias[1] / gain) if holds else 0.0  # control signal a metre or radian of the transmission
     hold = scale * length - float(bias[0]) / gain if holds else 0.0
-    unit = scale * (float(model.actuator_gear[i, 0]) if joint_of(model, i) >= 0 else 1.0)  # a joint's radian or metre
+    on_joint = joint_of(model, i) is not None
+    unit = scale * (float(model.actuator_gear[i, 0]) if on_joint else 1.0)  # a joint's radian or metre
     if kind == "position":
         if math.isnan(bottom):
             bottom, top = hold - np.pi * abs(unit), hold + np.pi * abs(unit)
@@ -215,7 +207,7 @@ def question(model: mujoco.MjModel, i: int, drive: Drive, home: Array) -> str | 
         if low - slack <= needed <= high + slack:
             continue
         joint = joint_of(model, i)
-        if joint < 0:
+        if joint is None:
             remedy = f"write another robot: {{pose: ...}}, or widen the range of {drive.name!r} in the model"
         else:
             at, name = float(home[model.jnt_qposadr[joint]]), model.joint(joint).name

@@ -10,7 +10,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.robot_actuators import JOINT
+from metarl.envs.control import ON_JOINT
 from metarl.envs.robot_description import Robot
 from metarl.envs.robot_file import Entry
 from metarl.envs.robot_sites import Site, attribute
@@ -78,7 +78,7 @@ def force_limit(robot: Robot, name: str, entry: Entry) -> Site:
     """The lowest limit on an actuator's force: its own, or that of its joint or tendon; all of them go along."""
     model = robot.model
     i = model.actuator(name).id
-    acts_on = {"joint": JOINT, "tendon": (mujoco.mjtTrn.mjTRN_TENDON,)}
+    acts_on = {"joint": ON_JOINT, "tendon": (mujoco.mjtTrn.mjTRN_TENDON,)}
     limits = [x for x in _limits_on(robot, name, entry) if int(model.actuator_trntype[i]) in acts_on[x.kind]]
     tops = [float(np.abs(model.actuator_forcerange[i]).max())] if model.actuator_forcelimited[i] else []
     tops += [max(map(abs, limit.range)) / abs(float(model.actuator_gear[i, 0])) for limit in limits]

@@ -10,9 +10,9 @@ import mujoco
 import numpy as np
 
 from metarl.envs import robot_contacts
+from metarl.envs.control import SCALAR
 from metarl.envs.robot_actuators import (
     MEANINGS,
-    SCALAR,
     add_actuators,
     find_drive,
     moved_joints,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from metarl.envs.control import SCALAR
 from metarl.envs.family import Array
-from metarl.envs.robot_actuators import SCALAR, actuated_bodies
+from metarl.envs.robot_actuators import actuated_bodies
 from metarl.envs.robot_file import Hints, one_of
 from metarl.envs.robot_options import switched_off
 
