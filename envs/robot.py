@@ -113,9 +113,11 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
             settings=settings,
         )
         _check_start(family, robot, robot.model, robot.home)
+        neutral = _bytes(family.compile(family.neutral()))
         for p in family.parameters:
             if p.law.edit is not None:
-                _require_effect(family, p, [_check_value(family, robot, start, p, value) for value in _extremes(p)])
+                models = {value: _check_value(family, robot, start, p, value) for value in _extremes(p)}
+                _require_effect(p, models, neutral)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     return family
@@ -193,10 +195,9 @@ def _check_start(family: TaskFamily, robot: Robot, model: mujoco.MjModel, qpos: 
         )
 
 
-def _require_effect(family: TaskFamily, p: Parameter, models: list[mujoco.MjModel]) -> None:
-    """ValueError if none of a parameter's values changes anything in the neutral model. models: of `_extremes`."""
-    neutral = _bytes(family.compile(family.neutral()))
-    changed = [model for value, model in zip(_extremes(p), models, strict=True) if value != p.neutral]
+def _require_effect(p: Parameter, models: dict[float, mujoco.MjModel], neutral: bytes) -> None:
+    """ValueError if none of a parameter's values changes anything. models: by value. neutral: the model without it."""
+    changed = [model for value, model in models.items() if value != p.neutral]
     if changed and all(_bytes(model) == neutral for model in changed):
         raise ValueError(f"{p.name} ({p.law.description}) changes nothing in this robot; leave it out")
 

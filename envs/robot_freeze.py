@@ -24,17 +24,16 @@ def compile_model(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
         raise ValueError(f"{what} does not compile: {' '.join(str(error).split())}") from error
 
 
-def warnings_of(spec: mujoco.MjSpec) -> list[str]:
-    """What MuJoCo warns of when it compiles a specification, each a line."""
+def compile_heard(spec: mujoco.MjSpec, what: str) -> tuple[mujoco.MjModel, list[str]]:
+    """The compiled specification, as by `compile_model`, and what MuJoCo warned of meanwhile, each a line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        spec.compile()
-    said = (" ".join(str(warning.message).split()) for warning in caught)
-    return list(dict.fromkeys(text for text in said if "settotalmass" not in text))
+        model = compile_model(spec, what)
+    return model, list(dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught))
 
 
-def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, dict[str, float]]:
-    """The robot without decoration, and the mass of each geom whose density makes its body's mass.
+def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, mujoco.MjModel, dict[str, float]]:
+    """The robot without decoration, compiled, and the mass of each geom whose density makes its body's mass.
 
     Masses are where an edit can reach them, and nothing scales them back (`settotalmass`), overwrites them
     (`inertiafromgeom`) or mends them in silence (`balanceinertia`, `boundmass`): a body's inertia is explicit if the
@@ -71,8 +70,9 @@ def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, dic
     for edited in (spec, visual):
         edited.compiler.settotalmass = -1
         freeze_derived(edited, neutral)
-    _require_same(compile_model(spec, what), neutral, what)
-    return spec, masses
+    model = compile_model(spec, what)
+    _require_same(model, neutral, what)
+    return spec, model, masses
 
 
 def _require_same(model: mujoco.MjModel, neutral: mujoco.MjModel, what: str) -> None:

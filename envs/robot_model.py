@@ -25,7 +25,7 @@ from metarl.envs.robot_contacts import GROUND
 from metarl.envs.robot_description import Robot, Source, penetrations, tolerance, unused
 from metarl.envs.robot_file import Control, Hints, one_of
 from metarl.envs.robot_footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame
-from metarl.envs.robot_freeze import compile_model, for_simulation, warnings_of
+from metarl.envs.robot_freeze import compile_heard, for_simulation
 from metarl.envs.robot_options import require_batchable
 from metarl.envs.robot_pose import find_home
 from metarl.envs.robot_source import open_model
@@ -45,20 +45,20 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     source = open_model(model)
     visual = source.spec
     _name_all(visual)
-    plain = compile_model(visual, model)
+    plain, heard = compile_heard(visual, model)
     require_single_inputs(plain)
     require_batchable(plain)
     roots = find_roots(visual, plain, hints)
     added = _complete(visual, plain, roots[0], hints)
-    spec, masses = for_simulation(visual, model)
-    robot = Robot(visual.modelname, spec, visual, spec.compile(), geom_masses=masses)
+    spec, compiled, masses = for_simulation(visual, model)
+    robot = Robot(visual.modelname, spec, visual, compiled, geom_masses=masses)
     robot.bodies = tuple(b.name for root in roots for b in subtree(spec.body(root)))
     robot.base = hints.base or roots[0]
     for subject, value in source.remarks:
         robot.note(subject, value, "model")
     for subject, value, whence in added:
         robot.note(subject, value, whence)
-    for text in warnings_of(visual):
+    for text in heard:
         robot.note("MuJoCo warns", text, "model")
     others = f"; of the same robot: {', '.join(roots[1:])}" if roots[1:] else ""
     robot.note("base", f"{robot.base}{others}", "file" if hints.base else "inferred")
