@@ -100,7 +100,7 @@ class Physics:
 
     def __init__(self, env: BatchedEnv, actions: np.ndarray):
         self._env, self._signals = env, []
-        self._ctrl = env.batch.bind("ctrl")
+        self._ctrl = env.simulation.bind("ctrl")
         env.reset(streams(1, "benchmark", 0, TASKS))
         for action in actions:
             env.step(action)
@@ -109,12 +109,12 @@ class Physics:
     def rate(self) -> float:
         """Env steps/s."""
         self._env.reset(streams(1, "benchmark", 0, TASKS))
-        return len(self._signals) * self._env.batch.nsim / seconds(self._replay)
+        return len(self._signals) * self._env.simulation.num_sims / seconds(self._replay)
 
     def _replay(self) -> None:
         for signal in self._signals:
             self._ctrl[:] = signal
-            self._env.batch.step(nstep=self._env.family.frame_skip)
+            self._env.simulation.batch.step(nstep=self._env.family.frame_skip)
 
 
 def record_shot(run: Run, env: ShardedEnv) -> tuple[float, np.ndarray]:

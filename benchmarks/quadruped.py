@@ -54,7 +54,7 @@ def walk(run: Run, family: TaskFamily, tasks: Sequence[Task]) -> tuple[Array, Ar
     env = BatchedEnv(family, len(tasks), 1)
     env.set_tasks(tasks)
     observation, belief = env.reset(streams(1, "quadruped", 0, len(tasks))), run.agent.begin(len(tasks), 1)
-    path, fell = [env.batch.qpos.copy()], np.full(len(tasks), math.inf)
+    path, fell = [env.poses.copy()], np.full(len(tasks), math.inf)
     with torch.no_grad(), single_torch_thread():
         for t in range(family.horizon):
             action, belief = run.agent.act(belief, torch.from_numpy(observation), None)
@@ -63,7 +63,7 @@ def walk(run: Run, family: TaskFamily, tasks: Sequence[Task]) -> tuple[Array, Ar
             belief = run.agent.observe(belief, torch.from_numpy(step.rewards), ended)
             observation = step.observations
             fell[step.terminated[:, 0]] = (t + 1) * env.dt
-            path.append(env.batch.qpos.copy())
+            path.append(env.poses.copy())
     return np.stack(path), fell, env.dt
 
 

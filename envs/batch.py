@@ -1,16 +1,17 @@
-"""M tasks x N envs as simulations of one `mujoco.batch.Batch`, each on its task's own compiled model."""
+"""M tasks x N envs as simulations side by side, each on its task's own compiled model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import mujoco
-import mujoco.batch
 import numpy as np
 
-from metarl.envs import mujoco_log
-from metarl.envs.family import Array, State, Task, TaskFamily
+from metarl.envs.arrays import Array, none, write
+from metarl.envs.family import State, Task, TaskFamily
+from metarl.envs.simulation import CPU, Simulator
+
+NEVER = np.iinfo(np.int64).max
 
 
 class SimulationFault(RuntimeError):
@@ -18,7 +19,10 @@ class SimulationFault(RuntimeError):
 
 
 class StepResult(NamedTuple):
-    """What a control step led to. Envs that had ended take no step: observation held, reward 0, flags False."""
+    """What a control step led to. Envs that had ended take no step: observation held, reward 0, flags False.
+
+    On a device the arrays are the env's own, and hold until its next step or reset.
+    """
 
     observations: Array
     """[M, N, obs] float32."""
@@ -29,23 +33,14 @@ class StepResult(NamedTuple):
     truncated: Array
     """[M, N] bool, the time limit cut the episode at this step."""
     faulted: Array
-    """[M, N] bool, MuJoCo flagged the simulation at this step: its episode ended and must not be learned from."""
-
-
-class _Stage(NamedTuple):
-    """What a task is from a step of its trial on."""
-
-    start: int
-    sims: Array
-    """Of the task."""
-    task: Task
-    model: mujoco.MjModel
+    """[M, N] bool, the simulation was flagged at this step: its episode ended and must not be learned from."""
 
 
 class BatchedEnv:
     """Episodes of M tasks x N envs in step.
 
-    An env whose episode ended stays as it is until `reset`: its last observation is never overwritten.
+    An env whose episode ended stays as it is until `reset`: its last observation is never overwritten. What it returns
+    is NumPy's where its simulations are on the CPU, and torch's on their device.
     """
 
     def __init__(
@@ -56,6 +51,7 @@ class BatchedEnv:
         threads: int = 0,
         like: Task | None = None,
         measuring: bool = False,
+        simulator: Simulator = CPU,
     ):
         """threads: of the simulation; 0 takes all cores. like: a task of the layout that all have; None: neutral.
         measuring: whether the family's measures are taken, see `measures`."""
@@ -66,31 +62,33 @@ class BatchedEnv:
         self.envs_per_task = envs_per_task
         self._like = family.own(like or family.neutral())
         self._base = family.compile(self._like)
-        self.batch = mujoco.batch.Batch(self._base, num_tasks * envs_per_task, threads)
-        num_sims = self.batch.nsim
-        self._state = State(self.batch.bind)
+        self.simulation = simulator.make(self._base, num_tasks * envs_per_task, threads)
+        self._state = State(self.simulation.bind, self.simulation.xp, self.simulation.array)
         self._state.dt = family.frame_skip * self._base.opt.timestep
-        self._state.previous = {name: np.copy(getattr(self._state, name)) for name in family.previous}
-        self._state.action = np.zeros((num_sims, family.action_size))
-        self._episodes = np.zeros(num_sims, dtype=np.int64)
-        self._clock = np.zeros(num_sims, dtype=np.int64)
-        self._starts: list[tuple[int, _Stage]] = []
-        self._changes: list[tuple[int, _Stage]] = []
-        self._state.steps = np.zeros(num_sims, dtype=np.int64)
-        self._state.task_index = np.zeros(num_sims, dtype=np.int64)
-        self._state.keys = np.zeros(num_sims, dtype=np.uint64)
-        self._state.memory = {name: np.zeros((num_sims, *shape)) for name, shape in family.memory.items()}
-        self._warnings = np.zeros(num_sims, dtype=np.int64)
-        self._active = np.zeros(num_sims, dtype=bool)
-        self._observations = np.zeros((num_sims, family.observation_size), dtype=np.float32)
-        self.num_faults = 0
-        """Simulations that MuJoCo flagged since this env was made."""
-        self.term_sums = {name: np.zeros(num_sims) for name in family.rewards}
-        """[S] each weighted reward term summed over the running episode, by name."""
+        self._state.previous = {name: self._zeros(getattr(self._state, name)) for name in family.previous}
+        self._state.action = self._zeros((family.action_size,))
+        self._episodes, self._clock = self._zeros((), np.int64), self._zeros((), np.int64)
+        self._state.steps, self._state.task_index = self._zeros((), np.int64), self._zeros((), np.int64)
+        self._state.keys = self._zeros((), np.uint64)
+        self._state.memory = {name: self._zeros(shape) for name, shape in family.memory.items()}
+        self._state.task = {p.name: self._zeros(()) for p in family.parameters}
+        self._observations = self._zeros((family.observation_size,), np.float32)
+        self._rewards = self._zeros((), np.float32)
+        self._active, self._terminated, self._truncated, self._faulted, self._unsound = (
+            self._zeros((), bool) for _ in range(5)
+        )
+        self._faults = self._zeros((), np.int64)
+        self._term_sums = {name: self._zeros(()) for name in family.rewards}
         self._measured = dict(family.measures) if measuring else {}
-        self._measure_sums = {name: np.zeros((2, num_sims)) for name in self._measured}  # and of what they are per
+        self._sums = {name: (self._zeros(()), self._zeros(())) for name in self._measured}  # and of what they are per
         self.set_tasks([self._like] * num_tasks)
         self._bind_fields()
+        self._control = self.simulation.repeat(self._control_step)
+
+    def _zeros(self, shape: tuple[int, ...] | Array, dtype: type = np.float64) -> Array:
+        """[S, ...] of the simulations; the shape is without the S, or that of another array."""
+        whole = (self.simulation.num_sims, *shape) if isinstance(shape, tuple) else tuple(shape.shape)
+        return self.simulation.array(np.zeros(whole, dtype))
 
     def _bind_fields(self) -> None:
         """Ask for every field that the family reads: a call fills only the derived fields that were bound before it."""
@@ -114,55 +112,43 @@ class BatchedEnv:
                     f"{self.family.layout_of(task)}; make one env a layout, as ShardedEnv does"
                 )
         self.tasks = tasks
-        stages = [stage for m in range(self.num_tasks) for stage in self._stages(m)]
-        self._models = [stage.model for stage in stages]
-        self._state.take(self._models)
-        self._state.task = {p.name: np.zeros(self.batch.nsim) for p in self.family.parameters}
-        self._starts = [(place, stage) for place, stage in enumerate(stages) if stage.start == 0]
-        self._changes = [(place, stage) for place, stage in enumerate(stages) if stage.start > 0]
-        self._begin_trials(np.ones(self.batch.nsim, dtype=bool))
-        self._state.steps[:] = 0
-        self._active[:] = False
-
-    def _stages(self, m: int) -> list[_Stage]:
-        """A task's models and values, from the start and from each change on."""
-        sims = np.arange(m * self.envs_per_task, (m + 1) * self.envs_per_task)
-        starts = (0, *(change.step for change in self.tasks[m].changes))
-        tasks = self.family.stages(self.tasks[m])
+        stages = [self.family.stages(task) for task in tasks]
+        flat = [stage for of_task in stages for stage in of_task]
         compiled = self.family.edits_model
-        return [
-            _Stage(start, sims, task, self.family.compile(task) if compiled else self._base)
-            for start, task in zip(starts, tasks, strict=True)
-        ]
+        self._models = [self.family.compile(stage) if compiled else self._base for stage in flat]
+        put, each = self.simulation.array, self.envs_per_task
+        counts = [len(of_task) for of_task in stages]
+        begin = np.full((self.num_tasks, max(counts)), NEVER, dtype=np.int64)
+        for m, task in enumerate(tasks):
+            begin[m, : counts[m]] = (0, *(change.step for change in task.changes))
+        self._changing = max(counts) > 1
+        self._change_steps = put(np.repeat(begin[:, 1:], each, axis=0))
+        """[S, changes] steps of a trial before each change."""
+        self._first = put(np.repeat(np.cumsum([0, *counts[:-1]]), each))
+        """[S] place of each simulation's task as it is at first among all stages."""
+        self._values = {p.name: put(np.array([stage.values[p.name] for stage in flat])) for p in self.family.parameters}
+        self._state.take(self._models)
+        if compiled:
+            self.simulation.take(self._models)
+        self._episodes[...] = self._clock[...] = self._state.steps[...] = 0
+        self._active[...] = False
+        self._enter(self._first)
 
-    def _begin_trials(self, chosen: Array) -> None:
-        """Let the tasks of the chosen simulations [S] bool be what they are at first."""
-        for place, stage in self._starts:
-            self._enter(place, stage, stage.sims[chosen[stage.sims]])
-        self._episodes[chosen] = self._clock[chosen] = 0
-        self._use_models()
-
-    def _enter(self, place: int, stage: _Stage, sims: Array) -> None:
-        for name, value in stage.task.values.items():
-            self._state.task[name][sims] = value
-        self._state.task_index[sims] = place
-
-    def _use_models(self) -> None:
+    def _enter(self, index: Array) -> None:
+        """Let the simulations be of these stages [S]."""
+        self._state.task_index[...] = index
+        for name, values in self._values.items():
+            self._state.task[name][...] = values[index]
         if self.family.edits_model:
-            self.batch.set_models([self._models[place] for place in self._state.task_index])
+            self.simulation.assign(self._state.task_index)
 
     def _change(self) -> None:
         """Let the tasks be what they have changed into, for every env by the steps of its own trial."""
-        clock = (self._episodes - 1) * self.family.horizon + self._state.steps
-        changed = False
-        for place, stage in self._changes:
-            due = (self._clock[stage.sims] < stage.start) & (stage.start <= clock[stage.sims])
-            if due.any():
-                self._enter(place, stage, stage.sims[due])
-                changed = True
-        self._clock = clock
-        if changed:
-            self._use_models()
+        self._clock[...] = (self._episodes - 1) * self.family.horizon + self._state.steps
+        passed = self.simulation.xp.sum(self._change_steps <= self._clock[:, None], axis=1)
+        index = self._first + passed
+        if not none(index != self._state.task_index):
+            self._enter(index)
 
     @property
     def dt(self) -> float:
@@ -174,141 +160,173 @@ class BatchedEnv:
         """[M, N] bool, True where an episode is running."""
         return self._shape(self._active)
 
+    @property
+    def over(self) -> bool:
+        """Whether no episode is running, where that is known without waiting for a device."""
+        return none(self._active)
+
+    @property
+    def poses(self) -> np.ndarray:
+        """[S, nq] qpos on the host; on the CPU it is live."""
+        return self.simulation.host(self._state.qpos)
+
+    @property
+    def num_faults(self) -> int:
+        """Simulations that were flagged since this env was made."""
+        return int(self.simulation.host(self._faults).sum())
+
+    @property
+    def term_sums(self) -> dict[str, np.ndarray]:
+        """[S] each weighted reward term summed over the running episode, by name; on the host."""
+        return {name: self.simulation.host(sums) for name, sums in self._term_sums.items()}
+
     def reset(
-        self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
+        self, rngs: Sequence[np.random.Generator], envs: np.ndarray | None = None, trials: np.ndarray | None = None
     ) -> Array:
         """Start an episode in all envs, or in those of `envs` [M, N] bool; one generator a task.
 
-        trials: [M, N] bool, True where a new trial begins: the task there is again what it was at first.
+        trials: [M, N] bool, True where a new trial begins: the task there is again what it was at first. Both are the
+        host's.
 
         Returns the observations, [M, N, obs] float32.
         """
-        chosen = np.ones(self.batch.nsim, dtype=bool) if envs is None else envs.reshape(-1)
-        ids = np.flatnonzero(chosen)
-        if trials is not None and self._changes:
-            self._begin_trials(trials.reshape(-1))
-        self._episodes[ids] += 1
-        self._state.steps[ids] = 0
-        if self._changes:
+        simulation, state = self.simulation, self._state
+        here = np.ones(simulation.num_sims, dtype=bool) if envs is None else envs.reshape(-1)
+        chosen = simulation.array(here)
+        if trials is not None and self._changing:
+            anew = simulation.array(trials.reshape(-1))
+            for counter in (self._episodes, self._clock):
+                write(counter, 0, where=anew)
+        write(self._episodes, self._episodes + 1, where=chosen)
+        write(state.steps, 0, where=chosen)
+        if self._changing:
             self._change()
-        self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
-        for m, rng in enumerate(rngs):
-            sims = ids[(ids >= m * self.envs_per_task) & (ids < (m + 1) * self.envs_per_task)]
-            if sims.size:
-                model = self._models[self._state.task_index[sims[0]]]
-                self._state.qpos[sims], self._state.qvel[sims] = self.family.reset(model, rng, sims.size)
-                for name, value in self.family.initial.items():
-                    getattr(self._state, name)[sims] = value
-                if self.family.noisy:
-                    self._state.keys[sims] = rng.integers(2**64, size=sims.size, dtype=np.uint64)
-        with mujoco_log.silent():
-            self.batch.forward(ids)  # derived fields, and the solver's warm start as mj_forward leaves it
-        self._warnings = self._count_warnings()
-        self._active[chosen] = True
-        for name, before in self._state.previous.items():
-            before[ids] = getattr(self._state, name)[ids]
-        self._state.action[ids] = 0.0
-        for zeroed in (*self._state.memory.values(), *self.term_sums.values()):
-            zeroed[ids] = 0.0
-        for sums in self._measure_sums.values():
-            sums[:, ids] = 0.0
+        simulation.reset(chosen)
+        self._place(rngs, here, chosen)
+        simulation.forward(chosen)
+        write(self._active, chosen, where=chosen)
+        for name, before in state.previous.items():
+            write(before, getattr(state, name), where=chosen)
+        sums = (kept for pair in self._sums.values() for kept in pair)
+        for zeroed in (state.action, *state.memory.values(), *self._term_sums.values(), *sums):
+            write(zeroed, 0, where=chosen)
         if self.family.begin is not None:
-            self.family.begin(self._state, ids)
-        self._observations[ids] = self.family.observe(self._state)[ids]
-        return self._shape(self._observations).copy()
+            self.family.begin(state, chosen)
+        write(self._observations, self.family.observe(state), where=chosen)
+        return self._shape(simulation.xp.asarray(self._observations, copy=True))
+
+    def _place(self, rngs: Sequence[np.random.Generator], here: np.ndarray, chosen: Array) -> None:
+        """Where the episodes of the simulations `here` [S] bool start, and what they make their noise from."""
+        simulation, state = self.simulation, self._state
+        index = simulation.host(state.task_index)
+        qpos, qvel = (np.zeros(tuple(field.shape)) for field in (state.qpos, state.qvel))
+        keys = np.zeros(simulation.num_sims, dtype=np.uint64)
+        for m, rng in enumerate(rngs):
+            sims = m * self.envs_per_task + np.flatnonzero(here[m * self.envs_per_task : (m + 1) * self.envs_per_task])
+            if sims.size:
+                qpos[sims], qvel[sims] = self.family.reset(self._models[index[sims[0]]], rng, sims.size)
+                if self.family.noisy:
+                    keys[sims] = rng.integers(2**64, size=sims.size, dtype=np.uint64)
+        write(state.qpos, simulation.array(qpos), where=chosen)
+        write(state.qvel, simulation.array(qvel), where=chosen)
+        if self.family.noisy:
+            write(state.keys, simulation.array(keys), where=chosen)
+        for name, value in self.family.initial.items():
+            field = getattr(state, name)
+            write(field, simulation.array(np.array(np.broadcast_to(value, tuple(field.shape)))), where=chosen)
 
     def step(self, actions: Array) -> StepResult:
         """Advance every running episode by one control step; actions [M, N, act], scaled and clipped here."""
-        family, state, was_active = self.family, self._state, self._active
-        if self._changes:
+        self._control(actions.reshape(self.simulation.num_sims, self.family.action_size))
+        results = (self._observations, self._rewards, self._terminated, self._truncated, self._faulted)
+        if self.simulation.xp is np:
+            results = (result.copy() for result in results)
+        return StepResult(*map(self._shape, results))
+
+    def _control_step(self, actions: Array) -> None:
+        """A control step of actions [S, act], the same sequence of operations whatever the values."""
+        family, state, simulation, xp = self.family, self._state, self.simulation, self.simulation.xp
+        if self._changing:
             self._change()
-        flat = actions.reshape(self.batch.nsim, family.action_size)
-        state.action[:] = family.applied(flat)
+        state.action[...] = family.applied(actions)
         for name, before in state.previous.items():
-            np.copyto(before, getattr(state, name))
-        state.ctrl[:] = family.control.of(state.action)[:, : state.ctrl.shape[1]]
+            before[...] = getattr(state, name)
+        state.ctrl[...] = family.control.of(state.action)[:, : state.ctrl.shape[1]]
         if family.actuate is not None:
             family.actuate(state)
-        all_active = was_active.all()
-        with mujoco_log.silent():  # of a simulation that is unstable; it is counted below
-            self.batch.step(None if all_active else np.flatnonzero(was_active), nstep=family.frame_skip)
-        state.steps += was_active
+        simulation.step(self._active, family.frame_skip)
+        state.steps += self._active
         if family.update is not None:
             family.update(state)
-        faulted = self._faults(was_active)
-        sound = was_active & ~faulted
-        rewards = self._reward(sound)
+        self._faulted[...] = simulation.faulted() & self._active
+        self._faults += self._faulted
+        sound = self._active & ~self._faulted
+        self._reward(sound)
         self._measure(sound)
-        terminated = np.zeros_like(sound) if family.terminate is None else family.terminate(state) & sound
+        self._terminated[...] = sound & family.terminate(state) if family.terminate is not None else False
         truncated = state.steps >= family.horizon
         if family.truncate is not None:
-            truncated |= family.truncate(state)
-        truncated &= sound & ~terminated
-        observations = family.observe(state)
-        np.copyto(self._observations, observations, where=sound[:, None], casting="same_kind")
-        self._active = sound & ~terminated & ~truncated
-        return StepResult(
-            self._shape(self._observations).copy(),
-            self._shape(rewards),
-            self._shape(terminated),
-            self._shape(truncated),
-            self._shape(faulted),
-        )
+            truncated = truncated | family.truncate(state)
+        self._truncated[...] = truncated & sound & ~self._terminated
+        write(self._observations, xp.astype(family.observe(state), self._observations.dtype), where=sound)
+        self._active[...] = sound & ~self._terminated & ~self._truncated
 
-    def _reward(self, sound: Array) -> Array:
-        total = np.zeros(self.batch.nsim)
+    def _reward(self, sound: Array) -> None:
+        """The weighted sum of the terms, 0 where the simulation is not sound."""
+        xp, total = self.simulation.xp, 0.0
         for name, term in self.family.rewards.items():
-            value = term.weight * term.function(self._state)
-            value[~sound] = 0.0
-            if not np.isfinite(value).all():
-                bad = int(np.flatnonzero(~np.isfinite(value))[0])
-                task = self.tasks[bad // self.envs_per_task]
-                raise SimulationFault(
-                    f"reward term {name!r} of family {self.family.name!r} is {value[bad]} "
-                    f"at step {self._state.steps[bad]} of task {dict(task.values)}, "
-                    "and MuJoCo reports no fault: mend the term's function"
-                )
-            self.term_sums[name] += value
-            total += value
-        return total.astype(np.float32)
+            value = xp.where(sound, term.weight * term.function(self._state), 0.0)
+            bad = ~xp.isfinite(value)
+            if self.simulation.xp is not np:
+                self._unsound |= bad
+            elif bad.any():
+                self._blame(name, value, int(np.flatnonzero(bad)[0]))
+            self._term_sums[name] += value
+            total = total + value
+        self._rewards[...] = total
+
+    def verify(self) -> None:
+        """SimulationFault if a reward was not a number since the last reset: on a device nobody looked meanwhile."""
+        bad = np.flatnonzero(self.simulation.host(self._unsound))
+        if bad.size:
+            sums = self.term_sums
+            name = next((name for name in sums if not np.isfinite(sums[name][bad[0]])), next(iter(sums)))
+            self._unsound[...] = False
+            self._blame(name, sums[name], int(bad[0]))
+
+    def _blame(self, name: str, values: np.ndarray, bad: int) -> None:
+        raise SimulationFault(
+            f"reward term {name!r} of family {self.family.name!r} is {values[bad]} at step "
+            f"{int(self._state.steps[bad])} of task {dict(self.tasks[bad // self.envs_per_task].values)}, "
+            "and MuJoCo reports no fault: mend the term's function"
+        )
 
     def _measure(self, sound: Array) -> None:
         for name, measure in self._measured.items():
-            total, divisor = self._measure_sums[name]
+            total, divisor = self._sums[name]
             values = measure.function(self._state)
-            if measure.reduce == "last":
-                np.copyto(total, values, where=sound)
-            else:
-                np.add(total, values, out=total, where=sound)
+            write(total, values if measure.reduce == "last" else total + values, where=sound)
             if measure.per is not None:
-                np.add(divisor, measure.per(self._state), out=divisor, where=sound)
+                write(divisor, divisor + measure.per(self._state), where=sound)
 
     @property
-    def measures(self) -> dict[str, Array]:
+    def measures(self) -> dict[str, np.ndarray]:
         """[M, N] each measure of the running episode and, where the family defines it, `success` (1 or 0), by name.
 
-        Empty unless this env is measuring. NaN before the first step, and where what a measure is divided by is 0.
+        Empty unless this env is measuring. NaN before the first step, and where what a measure is divided by is 0. They
+        are the host's.
         """
-        values = {}
-        steps = np.where(self._state.steps > 0, self._state.steps, np.nan)
+        values, host = {}, self.simulation.host
+        taken = host(self._state.steps)
+        steps = np.where(taken > 0, taken, np.nan)
         for name, measure in self._measured.items():
-            total, divisor = self._measure_sums[name]
+            total, divisor = map(host, self._sums[name])
             by = steps if measure.reduce == "mean" else np.where(divisor > 0, divisor, np.nan) if measure.per else 1.0
             values[name] = np.where(np.isnan(steps), np.nan, total / by)
         if values and self.family.success:
             kept = [(c.low <= values[c.measure]) & (values[c.measure] <= c.high) for c in self.family.success]
             values["success"] = np.where(np.isnan(steps), np.nan, np.all(kept, axis=0))
         return {name: self._shape(value) for name, value in values.items()}
-
-    def _faults(self, was_active: Array) -> Array:
-        counts = self._count_warnings()
-        faulted = (counts > self._warnings) & was_active
-        self._warnings = counts
-        self.num_faults += int(faulted.sum())
-        return faulted
-
-    def _count_warnings(self) -> Array:
-        return self.batch.warning[:, :, 1].sum(axis=1)
 
     def _shape(self, flat: Array) -> Array:
         return flat.reshape(self.num_tasks, self.envs_per_task, *flat.shape[1:])

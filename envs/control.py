@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from metarl.envs.arrays import Array, like
+
 UNITS = {"position": ("rad", "m"), "velocity": ("rad/s", "m/s"), "force": ("N m", "N")}
 """Of what a motor asks of a hinge, and of a slide, by the first word of its kind."""
 SLIDE = int(mujoco.mjtJoint.mjJNT_SLIDE)
@@ -44,9 +46,9 @@ class Signals:
     home: Mapping[str, float]
     """Position of each hinge and slide at the home pose by name, rad (m)."""
 
-    def of(self, applied: np.ndarray) -> np.ndarray:
+    def of(self, applied: Array) -> Array:
         """[..., act] control signals of actions that are scaled and clipped already."""
-        return applied * self.gain + self.offset
+        return applied * like(self.gain, applied) + like(self.offset, applied)
 
     def targets(self, signals: np.ndarray) -> np.ndarray:
         """[..., act] what control signals ask of the joints, in the units."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import json
@@ -15,13 +16,13 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
+from metarl.envs.arrays import Array, like, namespace
 from metarl.envs.control import Signals
 from metarl.envs.parameters import SPLITS, Parameter, Split
 
 # What MuJoCo warns of when a task's model is compiled: said once, by the check of a robot, and counted in simulation.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"metarl\.envs\.")
 
-Array = np.ndarray
 T = TypeVar("T")
 
 
@@ -77,6 +78,8 @@ def _floats(values: Mapping[str, Any]) -> dict[str, float]:
 class State:
     """What observation and reward functions read: live arrays over all S = M x N simulations.
 
+    They are NumPy's on the CPU and torch's on a device; `xp` has the functions for them (`metarl.envs.arrays`).
+
     Any MjData field is an attribute (`state.qpos` is [S, nq]). Derived fields (`state.xpos`) are those of the last
     substep's start, as after `mj_step`; they are filled from the first call after they were first asked for.
     """
@@ -90,7 +93,8 @@ class State:
     steps: Array
     """[S] int64, control steps taken in the running episode."""
     keys: Array
-    """[S] uint64, what `metarl.envs.noise` makes an episode's randomness from; zero unless the family is `noisy`."""
+    """[S] uint64 (on a device int64 of the same bits), what `metarl.envs.noise` makes an episode's randomness from;
+    zero unless the family is `noisy`."""
     memory: dict[str, Array]
     """[S, ...] what the family declares as its memory, by name; zero when an episode starts."""
     models: Sequence[mujoco.MjModel]
@@ -100,20 +104,31 @@ class State:
     dt: float
     """Control step, s."""
 
-    def __init__(self, bind: Callable[[str], Array]):
-        self._bind = bind
+    def __init__(
+        self, bind: Callable[[str], Array], xp: Any = np, array: Callable[[np.ndarray], Array] = lambda values: values
+    ):
+        """bind: a field by name. xp: the functions for the fields. array: host values where the fields are."""
+        self.xp = xp
+        self._bind, self._array = bind, array
         self._kept: dict[Callable[..., Any], Any] = {}
 
     def take(self, models: Sequence[mujoco.MjModel]) -> None:
-        """Hold new tasks' models, and forget what was made of the old ones."""
+        """Hold new tasks' models, and make anew what was made of the old ones."""
         self.models = models
-        self._kept.clear()
+        if self.xp is np:
+            self._kept.clear()  # it is made when it is asked for
+        for make, kept in self._kept.items():
+            self._kept[make] = _renewed(kept, self._placed(make(models)))
 
     def once(self, make: Callable[[Sequence[mujoco.MjModel]], T]) -> T:
-        """`make(models)`, made once a set of tasks."""
+        """`make(models)`, made once a set of tasks: an array, or a (named) tuple or dataclass of arrays."""
         if make not in self._kept:
-            self._kept[make] = make(self.models)
+            self._kept[make] = self._placed(make(self.models))
         return self._kept[make]
+
+    def _placed(self, made: Any) -> Any:
+        """What was made of the models where the fields are."""
+        return made if self.xp is np else _mapped(self._array, made)
 
     def __getattr__(self, name: str) -> Array:
         if name.startswith("_"):
@@ -121,6 +136,32 @@ class State:
         view = self._bind(name)
         setattr(self, name, view)
         return view
+
+
+def _mapped(change: Callable[..., Any], made: Any, *others: Any) -> Any:
+    """The same structure with its arrays changed; others: structures of the same kind, whose arrays are handed on."""
+    if dataclasses.is_dataclass(made) and not isinstance(made, type):
+        parts = {
+            f.name: _mapped(change, getattr(made, f.name), *(getattr(o, f.name) for o in others))
+            for f in dataclasses.fields(made)
+        }
+        return dataclasses.replace(made, **parts)
+    if isinstance(made, tuple):
+        parts = [_mapped(change, *each) for each in zip(made, *others, strict=True)]
+        return type(made)(*parts) if hasattr(made, "_fields") else tuple(parts)
+    return change(made, *others) if hasattr(made, "shape") else made
+
+
+def _renewed(kept: Any, made: Any) -> Any:
+    """New values in the old arrays, which a device's recording refers to; new arrays where a shape differs."""
+
+    def renew(old: Array, new: Array) -> Array:
+        if old.shape != new.shape:
+            return new
+        old[...] = new
+        return old
+
+    return _mapped(renew, kept, made)
 
 
 StateFunction = Callable[[State], Array]
@@ -265,7 +306,7 @@ class TaskFamily:
     memory: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes, without the S in front, of what is remembered over an episode, by name: `State.memory`."""
     begin: Callable[[State, Array], None] | None = None
-    """(state, ids) -> None; fills the memory of the simulations `ids` when their episode starts, before observation."""
+    """(state, chosen [S] bool) -> None; fills the memory of those whose episode starts, before observation."""
     update: Callable[[State], None] | None = None
     """Brings the memory up to date after each control step, before rewards, termination and observation."""
     noisy: bool = False
@@ -308,7 +349,8 @@ class TaskFamily:
 
     def applied(self, action: Array) -> Array:
         """[..., act] what the env applies of a policy's action: scaled, then clipped."""
-        return np.clip(action * self.action_scale, self.action_low, self.action_high)
+        low, high = like(self.action_low, action), like(self.action_high, action)
+        return namespace(action).clip(action * self.action_scale, low, high)
 
     def command(self, action: Array) -> Array:
         """[..., act] MuJoCo's control signals of a policy's action."""

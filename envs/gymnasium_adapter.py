@@ -148,7 +148,7 @@ class FamilyEnv(gymnasium.Env):
             self.close()
             self._renderer = Renderer(self.family.picture(self.task), *self._picture_size)
             self._pictured = self.task
-        return self._renderer.frame(self._env.shards[0].batch.qpos[0])
+        return self._renderer.frame(self._env.shards[0].poses[0])
 
     def close(self) -> None:
         if self._renderer is not None:

@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures, noise
+from metarl.envs.arrays import like, write
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, Changes, Criterion, Measure, RewardTerm, State, TaskFamily
 from metarl.envs.on_terrain import FREE, on_terrain
@@ -198,14 +199,15 @@ def observe(state: State, sensors: tuple[str, ...], deviations: Array | None) ->
     return observation
 
 
-def begin(state: State, ids: Array, low: Array, high: Array, drawn: bool) -> None:
+def begin(state: State, chosen: Array, low: Array, high: Array, drawn: bool) -> None:
     """Command of the episode: U(low, high), [3] each, or the task's."""
     command = state.memory["command"]
     if drawn:
-        command[ids] = low + (high - low) * noise.uniform(state.keys[ids], 0, COMMAND_STREAM, len(COMMAND))
+        low, high = like(low, command), like(high, command)
+        write(command, low + (high - low) * noise.uniform(state.keys, 0, COMMAND_STREAM, len(COMMAND)), where=chosen)
     else:
         for i, name in enumerate(COMMAND):
-            command[ids, i] = state.task[name][ids] if name in state.task else low[i]
+            write(command[:, i], state.task[name] if name in state.task else low[i], where=chosen)
 
 
 def actuate(state: State, push_every: int) -> None:

@@ -8,11 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from metarl.envs.arrays import Array, namespace
 from metarl.envs.batch import BatchedEnv, StepResult
-from metarl.envs.family import Array, Task, TaskFamily
-
-SHARDS = 2
-"""While one shard's policy and rewards are computed, another's physics runs; the same on every machine."""
+from metarl.envs.family import Task, TaskFamily
+from metarl.envs.simulation import CPU, Simulator
 
 Thing = TypeVar("Thing")
 
@@ -26,15 +25,17 @@ class ShardedEnv:
         num_tasks: int,
         envs_per_task: int,
         threads: int = 0,
-        at_once: int = SHARDS,
+        at_once: int | None = None,
         batch: type[BatchedEnv] = BatchedEnv,
         measuring: bool = False,
+        simulator: Simulator = CPU,
     ):
-        """threads: of the simulation; 0 takes all cores. at_once: shards that share them; tasks of one layout make so
-        many shards. batch: what a shard is. measuring: see `BatchedEnv`."""
+        """threads: of the simulation; 0 takes all cores. at_once: shards that share them, None for those of the
+        simulator; tasks of one layout make so many shards. batch: what a shard is. measuring: see `BatchedEnv`."""
         if num_tasks < 1:
             raise ValueError(f"need at least 1 task, got {num_tasks}")
         threads = threads or len(os.sched_getaffinity(0))
+        at_once = simulator.shards if at_once is None else at_once
         self.family = family
         self.num_tasks = num_tasks
         self.envs_per_task = envs_per_task
@@ -43,6 +44,7 @@ class ShardedEnv:
         self._at_once = at_once
         self._batch = batch
         self._measuring = measuring
+        self._simulator = simulator
         self._threads = -(-threads // at_once)
         self._layouts: list[tuple[dict[str, float], int]] = []
         self._past_faults = 0
@@ -73,6 +75,7 @@ class ShardedEnv:
                     self._threads,
                     like=self.tasks[index[0]],
                     measuring=self._measuring,
+                    simulator=self._simulator,
                 )
                 for index in self.indices
             ]
@@ -124,4 +127,4 @@ class ShardedEnv:
         return StepResult(*(self._gather(parts) for parts in zip(*results, strict=True)))
 
     def _gather(self, parts: Sequence[Array]) -> Array:
-        return np.concatenate(parts)[self.order]
+        return namespace(parts[0]).concat(parts)[self.order]

@@ -78,7 +78,7 @@ class RecordingEnv(BatchedEnv):
         return result
 
     def _pose(self) -> Pose:
-        return Pose(self.batch.qpos[0].copy(), sum(change.step <= self._clock[0] for change in self.tasks[0].changes))
+        return Pose(self.poses[0].copy(), sum(change.step <= self._clock[0] for change in self.tasks[0].changes))
 
 
 class TaskRenderer:

@@ -86,7 +86,7 @@ class Scene:
     @property
     def qpos(self) -> Array:
         """Generalised positions [nq]."""
-        return self.env.shards[0].batch.qpos[0]
+        return self.env.shards[0].poses[0]
 
     def step(self) -> None:
         """A control step; after an episode's last one the next episode begins."""

@@ -62,10 +62,10 @@ def played(family: TaskFamily, actions: Array, n: int = 1, seed: int = 0) -> tup
     env = BatchedEnv(family, 1, n, threads=1)
     env.set_tasks([family.neutral()])
     env.reset([np.random.default_rng(seed)])
-    path = [env.batch.bind("qpos").copy()]
+    path = [env.simulation.batch.bind("qpos").copy()]
     for action in actions:
         env.step(np.tile(action, (1, n, 1)))
-        path.append(env.batch.bind("qpos").copy())
+        path.append(env.simulation.batch.bind("qpos").copy())
     return np.array(path), env
 
 

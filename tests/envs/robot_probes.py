@@ -161,7 +161,7 @@ class Run:
 def play(family: TaskFamily, actions: Array) -> Run:
     """Actions [T, act] as a policy gives them, from the start."""
     env = BatchedEnv(family, 1, 1, 1)
-    batch, model = env.batch, family.compile(family.neutral())
+    batch, model = env.simulation.batch, family.compile(family.neutral())
     fields = [batch.qpos, batch.qvel, *([batch.act] if model.na else [])]
     env.reset([np.random.default_rng(0)])
     seen, ctrl = [[np.array(x[0]) for x in fields]], []

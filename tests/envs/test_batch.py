@@ -19,7 +19,7 @@ def test_a_simulation_that_mujoco_flags_ends_alone_and_is_counted():
     env = BatchedEnv(CHEETAH, 2, 2, 2)
     env.reset([np.random.default_rng(i) for i in range(2)])
     env.step(np.zeros((2, 2, 6)))
-    env.batch.qvel[2, 3] = np.inf
+    env.simulation.batch.qvel[2, 3] = np.inf
     step = env.step(np.zeros((2, 2, 6)))
     assert step.faulted.tolist() == [[False, False], [True, False]]
     assert env.active.tolist() == [[True, True], [False, True]]

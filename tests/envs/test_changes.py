@@ -34,7 +34,7 @@ def test_a_changing_task_equals_models_swapped_in_mj_step():
         env.reset(rngs)
         copies = [mujoco.MjData(models[0]) for _ in range(2)]
         for n, data in enumerate(copies):
-            data.qpos[:], data.qvel[:] = env.batch.qpos[n], env.batch.qvel[n]
+            data.qpos[:], data.qvel[:] = env.simulation.batch.qpos[n], env.simulation.batch.qvel[n]
             mujoco.mj_forward(models[2 * episode], data)
         for t in range(HORIZON):
             model = models[2] if episode else models[int(t >= 4)]
@@ -42,7 +42,7 @@ def test_a_changing_task_equals_models_swapped_in_mj_step():
             for n, data in enumerate(copies):
                 data.ctrl[:] = actions[episode * HORIZON + t, 0, n]
                 mujoco.mj_step(model, data, nstep=MASS.frame_skip)
-                np.testing.assert_array_equal(env.batch.qpos[n], data.qpos)
+                np.testing.assert_array_equal(env.simulation.batch.qpos[n], data.qpos)
             expected = 0.6 if episode else (0.8, 1.5)[t >= 4]
             np.testing.assert_array_equal(env._state.task["mass_scale"], [expected, expected, 1.1, 1.1])
     env.set_tasks(env.tasks)
@@ -115,7 +115,7 @@ def test_a_dropped_payload_lightens_the_quadruped_in_the_middle_of_an_episode():
     masses = []
     for _ in range(40):
         env.step(np.zeros((1, 1, family.action_size)))
-        masses.append(env.batch.get_model(0).body_subtreemass[1])
+        masses.append(env.simulation.batch.get_model(0).body_subtreemass[1])
     assert masses[19] - masses[20] == pytest.approx(5.0) and len(set(masses)) == 2
 
 

@@ -46,7 +46,7 @@ def rollout(
     env.set_tasks(tasks)
     observations, rewards = [env.reset([np.random.default_rng(seed) for _ in tasks])], []
     for shard in env.shards:
-        shard.batch.qvel[:, 0] += push
+        shard.simulation.batch.qvel[:, 0] += push
     rng = np.random.default_rng(seed + 1)
     for _ in range(steps):
         action = rng.uniform(family.action_low, family.action_high)
@@ -222,9 +222,9 @@ class TestEveryFamily:
         env = ShardedEnv(family, 3, 2, threads, at_once=1)
         env.set_tasks(tasks)
         for shard in env.shards:
-            shard.batch.bind("xpos")  # a derived field is current only if it was bound before the call
+            shard.simulation.batch.bind("xpos")  # a derived field is current only if it was bound before the call
         env.reset([np.random.default_rng(i) for i in range(3)])
-        sims = [(shard.batch, sim) for shard in env.shards for sim in range(shard.batch.nsim)]
+        sims = [(shard.batch, sim) for shard in env.shards for sim in range(shard.simulation.batch.nsim)]
         singles = []
         for (batch, sim), task in zip(
             sims, [env.tasks[m] for m in np.concatenate(env.indices) for _ in range(2)], strict=True

@@ -38,8 +38,8 @@ def test_vector_env_is_the_batch_and_equals_single_envs(name: str):
     for shard, indices in zip(vector.shards, vector.indices, strict=True):
         for sim, i in enumerate(indices):
             singles[i].reset(options={"task": envs.unwrapped.tasks[i]})
-            batch = singles[i]._env.shards[0].batch
-            batch.qpos[0], batch.qvel[0] = shard.batch.qpos[sim], shard.batch.qvel[sim]
+            batch = singles[i]._env.shards[0].simulation.batch
+            batch.qpos[0], batch.qvel[0] = shard.simulation.batch.qpos[sim], shard.simulation.batch.qvel[sim]
             state = singles[i]._env.shards[0]._state
             state.keys[0] = shard._state.keys[sim]
             for memory, values in shard._state.memory.items():

@@ -33,7 +33,7 @@ def test_neutral_task_equals_gymnasium_step_by_step(settings):
     first = env.reset([np.random.default_rng(0)])
     reference = gymnasium_cheetah()
     reference.reset(seed=0)
-    reference.set_state(env.batch.qpos[0].copy(), env.batch.qvel[0].copy())
+    reference.set_state(env.simulation.batch.qpos[0].copy(), env.simulation.batch.qvel[0].copy())
     np.testing.assert_array_equal(first[0, 0, :17], reference._get_obs().astype(np.float32))
     np.testing.assert_array_equal(
         first[0, 0, 17:], reference.data.body("torso").xpos.astype(np.float32)[: first.shape[-1] - 17]
@@ -46,8 +46,8 @@ def test_neutral_task_equals_gymnasium_step_by_step(settings):
         observation, _, terminated, _, info = reference.step(action)
         terms = {k: v[0] - sums[k] for k, v in env.term_sums.items()}
         np.testing.assert_array_equal(step.observations[0, 0, :17], observation.astype(np.float32))
-        np.testing.assert_array_equal(env.batch.qpos[0], reference.data.qpos)
-        np.testing.assert_array_equal(env.batch.qvel[0], reference.data.qvel)
+        np.testing.assert_array_equal(env.simulation.batch.qpos[0], reference.data.qpos)
+        np.testing.assert_array_equal(env.simulation.batch.qvel[0], reference.data.qvel)
         assert terms["control"] == pytest.approx(info["reward_ctrl"], abs=1e-9)
         forward = -abs(info["x_velocity"]) if family.name == "half_cheetah_velocity" else info["x_velocity"]
         assert terms["velocity"] == pytest.approx(forward, abs=1e-9)
@@ -65,7 +65,7 @@ def test_reset_noise_is_gymnasiums():
     env = BatchedEnv(family, 1, 4000, 1)
     env.reset([np.random.default_rng(0)])
     neutral = family.compile(family.neutral())
-    offset, velocity = env.batch.qpos - neutral.qpos0, env.batch.qvel
+    offset, velocity = env.simulation.batch.qpos - neutral.qpos0, env.simulation.batch.qvel
     assert np.abs(offset).max() <= 0.1
     np.testing.assert_allclose(offset.std(0), 0.1 / np.sqrt(3), rtol=0.06)
     np.testing.assert_allclose(velocity.std(0), 0.1, rtol=0.06)
@@ -100,7 +100,7 @@ def test_action_is_scaled_then_clipped_and_the_cost_is_on_what_was_applied():
     env = BatchedEnv(family, 1, 1, 1)
     env.reset([np.random.default_rng(0)])
     env.step(np.array([[[1.0, -1.0, 5.0, 50.0, -50.0, 0.0]]]))
-    np.testing.assert_allclose(env.batch.ctrl[0], [0.1, -0.1, 0.5, 1.0, -1.0, 0.0])
+    np.testing.assert_allclose(env.simulation.batch.ctrl[0], [0.1, -0.1, 0.5, 1.0, -1.0, 0.0])
     assert env.term_sums["control"][0] == pytest.approx(-(0.01 + 0.01 + 0.25 + 1 + 1))
 
 

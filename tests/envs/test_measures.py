@@ -158,9 +158,9 @@ def test_weight_follows_the_tasks_masses():
     env.reset([np.random.default_rng(0)] * 2)
     path = np.zeros(2)
     for _ in range(5):
-        before = env.batch.qpos[:, 0].copy()
+        before = env.simulation.batch.qpos[:, 0].copy()
         env.step(np.full((2, 1, 6), 0.3))
-        path += np.abs(env.batch.qpos[:, 0] - before)
+        path += np.abs(env.simulation.batch.qpos[:, 0] - before)
     got = {name: values[:, 0] for name, values in env.measures.items()}
     masses = np.array([14.0, 28.0])  # kg, Gymnasium's settotalmass
     np.testing.assert_allclose(got["cost_of_transport"], got["energy"] / (masses * 9.81 * path), rtol=1e-6)

@@ -40,7 +40,7 @@ from metarl.envs.settings import HopperParametersSettings
 env = BatchedEnv(make_family(HopperParametersSettings()), 2, 2, threads=2)
 for field, value in (("qvel", np.inf), ("qpos", np.nan), ("qvel", 1e12)):
     env.reset([np.random.default_rng(0)] * 2)
-    getattr(env.batch, field)[1:3, 3] = value
+    getattr(env.simulation.batch, field)[1:3, 3] = value
     env.step(np.zeros((2, 2, 3)))
 print(env.num_faults)
 model = env.family.compile(env.family.neutral())

@@ -67,12 +67,12 @@ def test_neutral_task_equals_gymnasium_step_by_step(settings: Any, name: str, op
     family, reference = make_family(settings), gymnasium_env(name, **options)
     reference.model.opt.timestep = getattr(settings, "timestep", reference.model.opt.timestep)
     env = BatchedEnv(family, 1, 1, 1)
-    env.batch.bind("cfrc_ext")
+    env.simulation.batch.bind("cfrc_ext")
     rng, ended = np.random.default_rng(1), 0
     for seed in range(3):
         first = env.reset([np.random.default_rng(seed)])
         reference.reset(seed=seed)
-        reference.set_state(env.batch.qpos[0].copy(), env.batch.qvel[0].copy())
+        reference.set_state(env.simulation.batch.qpos[0].copy(), env.simulation.batch.qvel[0].copy())
         compared = 270 if name == "Humanoid-v5" else family.observation_size  # contact forces: see the next test
         np.testing.assert_array_equal(first[0, 0, :compared], reference._get_obs()[:compared].astype(np.float32))
         for _ in range(60):
@@ -100,7 +100,7 @@ def test_ant_goal_is_the_distance_over_both_axes_and_observes_the_place():
     env = BatchedEnv(family, 1, 1, 1)
     env.reset([np.random.default_rng(0)])
     reference.reset(seed=0)
-    reference.set_state(env.batch.qpos[0].copy(), env.batch.qvel[0].copy())
+    reference.set_state(env.simulation.batch.qpos[0].copy(), env.simulation.batch.qvel[0].copy())
     rng = np.random.default_rng(1)
     for _ in range(30):
         sums = {k: v[0] for k, v in env.term_sums.items()}
@@ -123,7 +123,7 @@ def test_contact_forces_are_those_of_the_last_substeps_start(settings: Any):
     model = family.compile(family.neutral())
     data, probe = mujoco.MjData(model), mujoco.MjData(model)
     env.reset([np.random.default_rng(0)])
-    data.qpos, data.qvel = env.batch.qpos[0], env.batch.qvel[0]
+    data.qpos, data.qvel = env.simulation.batch.qpos[0], env.simulation.batch.qvel[0]
     mujoco.mj_forward(model, data)
     rng, touched = np.random.default_rng(1), 0.0
     is_ant = family.name == "ant_goal"

@@ -50,7 +50,7 @@ def start(family: TaskFamily, *values: dict[str, float], envs: int = 1, seed: in
     """An env of one task for each of the values, every task from the same start."""
     env = BatchedEnv(family, max(len(values), 1), envs, 1)
     env.set_tasks([family.task(v) for v in values] or [family.neutral()])
-    env.batch.bind("actuator_force")
+    env.simulation.batch.bind("actuator_force")
     env.reset([np.random.default_rng(seed) for _ in env.tasks])
     return env
 
@@ -110,15 +110,15 @@ def test_it_stands_for_five_seconds_within_its_torque_limits():
     env = start(varying(), envs=8)
     for step in range(250):
         result = env.step(np.zeros((1, 8, 12)))
-        assert (np.abs(env.batch.actuator_force) <= np.tile((23.7, 23.7, 35.55), 4)).all()
+        assert (np.abs(env.simulation.batch.actuator_force) <= np.tile((23.7, 23.7, 35.55), 4)).all()
         assert not result.terminated.any()
         if step > 100:
-            assert np.abs(env.batch.qvel).max() < 0.1
-    assert (np.abs(env.batch.qpos[:, 2] - 0.245) < 0.02).all()
-    assert env.batch.sensordata.tolist() == [[1, 1, 1, 1, 0]] * 8
-    weight = 9.81 * env.batch.get_model(0).body_mass.sum()
-    data = env.batch.get_data(0)
-    mujoco.mj_forward(env.batch.get_model(0), data)
+            assert np.abs(env.simulation.batch.qvel).max() < 0.1
+    assert (np.abs(env.simulation.batch.qpos[:, 2] - 0.245) < 0.02).all()
+    assert env.simulation.batch.sensordata.tolist() == [[1, 1, 1, 1, 0]] * 8
+    weight = 9.81 * env.simulation.batch.get_model(0).body_mass.sum()
+    data = env.simulation.batch.get_data(0)
+    mujoco.mj_forward(env.simulation.batch.get_model(0), data)
     assert data.qfrc_constraint[2] == pytest.approx(weight, rel=0.02)
 
 
@@ -152,9 +152,9 @@ def test_it_slides_where_the_slope_is_steeper_than_friction_holds():
     stiff = {"slope": angle, "kp": 100.0, "kd": 3.0}
     env = start(family, *({**stiff, "friction": f * math.tan(angle)} for f in (0.9, 1.15)))
     act(env, np.zeros((75, 12)))
-    before = env.batch.qpos[:, :3].copy()
+    before = env.simulation.batch.qpos[:, :3].copy()
     assert not act(env, np.zeros((50, 12))).terminated.any()
-    slid = np.linalg.norm(env.batch.qpos[:, :3] - before, axis=1)  # in 1 s
+    slid = np.linalg.norm(env.simulation.batch.qpos[:, :3] - before, axis=1)  # in 1 s
     assert slid[0] > 0.3 and slid[1] < 0.03
 
 
@@ -193,8 +193,8 @@ def test_a_locked_joint_does_not_move():
     locked, free = [], []
     for action in random_actions(60, 2.0):
         act(env, action[None])
-        locked.append(abs(env.batch.qpos[0, 7 + joint] - GO1.home[1]))
-        free.append(abs(env.batch.qpos[1, 7 + joint] - GO1.home[1]))
+        locked.append(abs(env.simulation.batch.qpos[0, 7 + joint] - GO1.home[1]))
+        free.append(abs(env.simulation.batch.qpos[1, 7 + joint] - GO1.home[1]))
     assert max(locked) < 0.005 and max(free) > 0.2
 
 
@@ -245,8 +245,8 @@ def test_delay_shifts_the_effect_of_actions_by_exactly_its_steps(control_steps: 
         late = np.concatenate([np.zeros((control_steps, 12)), actions])
         for now, before in zip(actions, late, strict=False):
             env.step(np.stack([before, now])[:, None])
-            np.testing.assert_array_equal(env.batch.qpos[0], env.batch.qpos[1])
-        assert np.abs(env.batch.qvel).max() > 0.1
+            np.testing.assert_array_equal(env.simulation.batch.qpos[0], env.simulation.batch.qpos[1])
+        assert np.abs(env.simulation.batch.qvel).max() > 0.1
 
 
 def test_sensor_noise_has_its_standard_deviation_and_spares_command_and_action():
@@ -265,7 +265,7 @@ def test_sensor_noise_has_its_standard_deviation_and_spares_command_and_action()
 def test_a_push_adds_its_velocity_in_a_direction_of_its_own():
     family = varying(push_velocity=(0.0, 1.0), push_interval=0.1)
     env = start(family, {"push_velocity": 0.7}, {}, envs=30)
-    velocity = env.batch.qvel.reshape(2, 30, -1)
+    velocity = env.simulation.batch.qvel.reshape(2, 30, -1)
     for _ in range(5):
         act(env, np.zeros((1, 12)))
         np.testing.assert_array_equal(velocity[0], velocity[1])
@@ -304,7 +304,7 @@ def test_everything_equals_one_model_and_mj_step_a_task():
     models = [family.compile(task) for task in tasks]
     singles = [mujoco.MjData(model) for model in models]
     for i, (model, data) in enumerate(zip(models, singles, strict=True)):
-        data.qpos, data.qvel = env.batch.qpos[i], env.batch.qvel[i]
+        data.qpos, data.qvel = env.simulation.batch.qpos[i], env.simulation.batch.qvel[i]
         data.eq_active = model.eq_active0
         mujoco.mj_forward(model, data)
     for action in random_actions(20):
@@ -313,7 +313,7 @@ def test_everything_equals_one_model_and_mj_step_a_task():
         for i in np.flatnonzero(running):
             singles[i].ctrl[:] = 0.25 * action
             mujoco.mj_step(models[i], singles[i], 4)
-            np.testing.assert_array_equal(env.batch.qpos[i], singles[i].qpos)
+            np.testing.assert_array_equal(env.simulation.batch.qpos[i], singles[i].qpos)
     assert env.active.sum() >= 4
 
 
@@ -357,15 +357,15 @@ def test_commands_of_episodes_fill_their_ranges_and_commands_of_tasks_are_the_ta
 def test_velocity_and_gravity_are_in_the_bases_frame():
     env = start(varying(observe_velocity=True), envs=20)
     rng = np.random.default_rng(0)
-    env.batch.qpos[:, 3:7] = rng.standard_normal((20, 4))
-    env.batch.qpos[:, 3:7] /= np.linalg.norm(env.batch.qpos[:, 3:7], axis=1, keepdims=True)
-    env.batch.qvel[:] = rng.standard_normal((20, 18))
+    env.simulation.batch.qpos[:, 3:7] = rng.standard_normal((20, 4))
+    env.simulation.batch.qpos[:, 3:7] /= np.linalg.norm(env.simulation.batch.qpos[:, 3:7], axis=1, keepdims=True)
+    env.simulation.batch.qvel[:] = rng.standard_normal((20, 18))
     observation = env.family.observe(env._state)
     for i in range(20):
         inverse, expected = np.zeros(4), np.zeros((3, 3))
-        mujoco.mju_negQuat(inverse, env.batch.qpos[i, 3:7])
-        mujoco.mju_rotVecQuat(expected[0], env.batch.qvel[i, :3].copy(), inverse)
-        expected[1] = env.batch.qvel[i, 3:6]  # of a free joint, in its own frame
+        mujoco.mju_negQuat(inverse, env.simulation.batch.qpos[i, 3:7])
+        mujoco.mju_rotVecQuat(expected[0], env.simulation.batch.qvel[i, :3].copy(), inverse)
+        expected[1] = env.simulation.batch.qvel[i, 3:6]  # of a free joint, in its own frame
         mujoco.mju_rotVecQuat(expected[2], np.array([0.0, 0, -1]), inverse)
         np.testing.assert_allclose(observation[i, :9], expected.ravel(), atol=1e-12)
 
@@ -374,10 +374,10 @@ def test_tracking_is_one_at_the_command_and_falls_as_the_kernel_says():
     env = start(varying())
     state, command = env._state, np.array([0.6, -0.2, 0.4])
     state.memory["command"][:] = command
-    env.batch.qpos[:, 3:7] = (1, 0, 0, 0)
-    env.batch.qvel[0, [0, 1, 5]] = command
+    env.simulation.batch.qpos[:, 3:7] = (1, 0, 0, 0)
+    env.simulation.batch.qvel[0, [0, 1, 5]] = command
     assert quadruped.velocity_tracking(state) == 1 and quadruped.yaw_tracking(state) == 1
-    env.batch.qvel[0, [0, 1, 5]] += (0.3, -0.4, 0.5)
+    env.simulation.batch.qvel[0, [0, 1, 5]] += (0.3, -0.4, 0.5)
     assert quadruped.velocity_tracking(state) == pytest.approx(math.exp(-1))
     assert quadruped.yaw_tracking(state) == pytest.approx(math.exp(-1))
 
@@ -401,7 +401,7 @@ def test_air_time_pays_at_the_landing_for_the_time_beyond_a_fifth_of_a_second():
 @pytest.mark.parametrize("quat", [(0.5, 0.866, 0, 0), (0.0, 1.0, 0, 0)])
 def test_a_robot_on_its_side_or_back_has_fallen(quat):
     env = start(varying(), {}, {})
-    env.batch.qpos[0, 3:7] = quat
+    env.simulation.batch.qpos[0, 3:7] = quat
     result = act(env, np.zeros((1, 12)))
     assert result.terminated[:, 0].tolist() == [True, False]
     assert env.term_sums["fall"].tolist() == [-1.0, 0.0]
@@ -409,8 +409,8 @@ def test_a_robot_on_its_side_or_back_has_fallen(quat):
 
 def test_a_trunk_on_the_ground_has_fallen():
     env = start(varying())
-    env.batch.qpos[0, 2] = 0.05
-    env.batch.qpos[0, 7:] = np.tile((0, 2.4, -2.7), 4)
+    env.simulation.batch.qpos[0, 2] = 0.05
+    env.simulation.batch.qpos[0, 7:] = np.tile((0, 2.4, -2.7), 4)
     assert act(env, np.zeros((1, 12))).terminated[0, 0]
 
 

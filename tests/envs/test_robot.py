@@ -407,10 +407,10 @@ class TestTask:
         env = BatchedEnv(family, 1, 1, 1)
         env.reset([np.random.default_rng(0)])
         env.step(np.array([[[0.4, 1.0]]]))
-        np.testing.assert_allclose(env.batch.ctrl[0], [0.2 + 0.2, 2 * 0.5])
+        np.testing.assert_allclose(env.simulation.batch.ctrl[0], [0.2 + 0.2, 2 * 0.5])
         env.reset([np.random.default_rng(0)])
         env.step(np.array([[[9.0, -9.0]]]))
-        np.testing.assert_allclose(env.batch.ctrl[0], [1.0, -2.0])  # the control ranges
+        np.testing.assert_allclose(env.simulation.batch.ctrl[0], [1.0, -2.0])  # the control ranges
 
     def test_control_step_and_horizon(self, tmp_path):
         family = family_of(tmp_path, control={"dt": 0.01}, episode={"horizon": 7})

@@ -379,19 +379,22 @@ def test_after_any_turn_about_the_vertical_the_same_actions_earn_the_same(name, 
     env = BatchedEnv(family, 1, len(yaws), 1, measuring=True)
     env.set_tasks([family.task({"command_x": 0.5, "command_y": 0.2, "command_yaw": 0.3})])
     env.reset([np.random.default_rng(0)])
-    qpos, qvel = env.batch.qpos[0].copy(), env.batch.qvel[0].copy()
+    qpos, qvel = env.simulation.batch.qpos[0].copy(), env.simulation.batch.qvel[0].copy()
     qvel[:6] = np.random.default_rng(5).uniform(-0.5, 0.5, 6)
     for i, yaw in enumerate(yaws):
         turn = turned(yaw, (0, 0, 1))
-        env.batch.qpos[i], env.batch.qvel[i] = qpos, qvel
-        for place, whole in ((env.batch.qpos[i, :3], qpos[:3]), (env.batch.qvel[i, :3], qvel[:3])):
+        env.simulation.batch.qpos[i], env.simulation.batch.qvel[i] = qpos, qvel
+        for place, whole in (
+            (env.simulation.batch.qpos[i, :3], qpos[:3]),
+            (env.simulation.batch.qvel[i, :3], qvel[:3]),
+        ):
             moved = np.zeros(3)
             mujoco.mju_rotVecQuat(moved, whole, turn)
             place[:] = moved
         quat = np.zeros(4)
         mujoco.mju_mulQuat(quat, turn, qpos[3:7])
-        env.batch.qpos[i, 3:7] = quat
-    env.batch.forward(np.arange(len(yaws)))
+        env.simulation.batch.qpos[i, 3:7] = quat
+    env.simulation.batch.forward(np.arange(len(yaws)))
     rng = np.random.default_rng(6)
     for _ in range(15):  # before rounding grows in contacts
         step = env.step(np.tile(rng.uniform(-1, 1, (1, 1, 2)), (1, len(yaws), 1)))

@@ -156,7 +156,7 @@ def test_bodies_that_are_not_to_touch_do_not_and_the_question_says_how(root, tmp
     data = mujoco.MjData(reference)
     data.qpos = robot.home
     path, env = played(family, np.full((25, 1), 0.3))
-    data.ctrl[:] = env.batch.bind("ctrl")[0]
+    data.ctrl[:] = env.simulation.batch.bind("ctrl")[0]
     mujoco.mj_step(reference, data, nstep=25 * family.frame_skip)
     np.testing.assert_allclose(path[-1, 0], data.qpos, atol=1e-9)
 
@@ -310,6 +310,6 @@ def test_a_ball_joint_that_guides_the_base_is_observed_as_a_whole(tmp_path):
     )
     path, env = played(family, np.full((20, 2), 0.5))
     seen = env.step(np.full((1, 1, 2), 0.5)).observations[0, 0]
-    qpos, qvel = (np.array(env.batch.bind(n)[0]) for n in ("qpos", "qvel"))
+    qpos, qvel = (np.array(env.simulation.batch.bind(n)[0]) for n in ("qpos", "qvel"))
     np.testing.assert_allclose(seen, [*qpos[1:6], *qvel[:5]], rtol=1e-5, atol=1e-6)
     assert np.abs(qpos[3:6]).max() > 1e-3 and len(path) == 21

@@ -130,7 +130,7 @@ def test_layouts_are_regrouped_when_other_tasks_come_and_faults_stay_counted():
     env.set_tasks([CHAINS.task({"links": links}) for links in (1, 2, 2)])
     assert env.shards is shards
     env.reset(streams(1, "test", 0, 3))
-    env.shards[0].batch.qvel[0] = np.inf
+    env.shards[0].simulation.batch.qvel[0] = np.inf
     assert env.step(np.zeros((3, 1, LONGEST))).faulted.ravel().tolist() == [True, False, False]
     env.set_tasks(CHAINS.sample(3, stream(1, "test")))
     assert env.num_faults == 1

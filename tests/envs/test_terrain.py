@@ -288,21 +288,23 @@ def test_height_is_observed_over_the_ground_and_the_place_is_not():
     env = BatchedEnv(CHEETAH, 2, 3, 1)
     env.set_tasks([CHEETAH.neutral(), stairs_task()])
     env.reset([np.random.default_rng(i) for i in range(2)])
-    env.batch.qpos[:, 0] = np.tile([0.0, 2.0, 4.3], 2)
-    env.batch.qpos[:, 1] = np.tile([2.0, 2.0, 4.5], 2)
-    env.batch.forward()
+    env.simulation.batch.qpos[:, 0] = np.tile([0.0, 2.0, 4.3], 2)
+    env.simulation.batch.qpos[:, 1] = np.tile([2.0, 2.0, 4.5], 2)
+    env.simulation.batch.forward()
     observed = CHEETAH.observe(env._state)
     # Stairs of .23 m, .3 m deep, from 1.5 m on: the fifth at 2.0 is the second, 4.3 lies on the tenth.
     np.testing.assert_allclose(observed[:, 0], [2, 2, 4.5, 2, 2 - 2 * 0.23, 4.5 - 10 * 0.23], atol=2e-4)
-    np.testing.assert_array_equal(observed[:, 1:], np.concatenate([env.batch.qpos[:, 2:], env.batch.qvel], axis=1))
+    np.testing.assert_array_equal(
+        observed[:, 1:], np.concatenate([env.simulation.batch.qpos[:, 2:], env.simulation.batch.qvel], axis=1)
+    )
 
 
 @pytest.mark.parametrize(("x", "cut"), [(80 - EDGE - 0.2, False), (80 - EDGE + 0.2, True), (EDGE - 20.2, True)])
 def test_an_episode_is_cut_before_the_ground_ends(x: float, cut: bool):
     env = BatchedEnv(CHEETAH, 1, 1, 1)
     env.reset([np.random.default_rng(0)])
-    env.batch.qpos[0, 0] = x
-    env.batch.qvel[:] = 0
+    env.simulation.batch.qpos[0, 0] = x
+    env.simulation.batch.qvel[:] = 0
     step = env.step(np.zeros((1, 1, 6)))
     assert step.truncated[0, 0] == cut and not step.terminated[0, 0]
 
@@ -340,21 +342,21 @@ def test_a_free_robots_scan_turns_with_it_and_is_what_rays_meet():
     env.reset([np.random.default_rng(i) for i in range(2)])
     rng = np.random.default_rng(1)
     yaw, tilt = rng.uniform(-3, 3, 8), 0.2
-    env.batch.qpos[:, :2] = rng.uniform(-2.5, 2.5, (8, 2))
-    for qpos, angle in zip(env.batch.qpos, yaw, strict=True):
+    env.simulation.batch.qpos[:, :2] = rng.uniform(-2.5, 2.5, (8, 2))
+    for qpos, angle in zip(env.simulation.batch.qpos, yaw, strict=True):
         mujoco.mju_mulQuat(
             qpos[3:7], [math.cos(angle / 2), 0, 0, math.sin(angle / 2)], [math.cos(tilt / 2), 0, math.sin(tilt / 2), 0]
         )
-    env.batch.forward()
+    env.simulation.batch.forward()
     observed = family.observe(env._state)
     assert observed.shape == (8, 1 + len(SCAN_X) * len(SCAN_Y)) and len(family.observation_names) == observed.shape[1]
     for s in range(8):
         model, data = family.compile(env.tasks[s // 4]), mujoco.MjData(family.compile(env.tasks[s // 4]))
         mujoco.mj_forward(model, data)
         ahead, left = (c.ravel() for c in np.meshgrid(SCAN_X, SCAN_Y, indexing="ij"))
-        x = env.batch.qpos[s, 0] + math.cos(yaw[s]) * ahead - math.sin(yaw[s]) * left
-        y = env.batch.qpos[s, 1] + math.sin(yaw[s]) * ahead + math.cos(yaw[s]) * left
-        under = by_ray(model, data, env.batch.qpos[s, :1], env.batch.qpos[s, 1:2])[0]
+        x = env.simulation.batch.qpos[s, 0] + math.cos(yaw[s]) * ahead - math.sin(yaw[s]) * left
+        y = env.simulation.batch.qpos[s, 1] + math.sin(yaw[s]) * ahead + math.cos(yaw[s]) * left
+        under = by_ray(model, data, env.simulation.batch.qpos[s, :1], env.simulation.batch.qpos[s, 1:2])[0]
         np.testing.assert_allclose(observed[s, 1:], by_ray(model, data, x, y) - under, atol=5e-4)
 
 
@@ -363,8 +365,8 @@ def test_termination_and_rewards_of_a_free_robot_see_its_height_over_the_ground(
     env = BatchedEnv(family, 1, 2, 1)
     env.set_tasks([family.task({"terrain_kind": terrain.number("stairs_up"), "terrain_difficulty": 1.0})])
     env.reset([np.random.default_rng(0)])
-    env.batch.qpos[:, 0] = 1.0 + 0.3 * 4 - 0.1  # on the fourth stair, .92 m up
-    env.batch.qpos[:, 2] = 0.5 + 0.92 + np.array([0.5, -0.1])
+    env.simulation.batch.qpos[:, 0] = 1.0 + 0.3 * 4 - 0.1  # on the fourth stair, .92 m up
+    env.simulation.batch.qpos[:, 2] = 0.5 + 0.92 + np.array([0.5, -0.1])
     step = env.step(np.zeros((1, 2, 0)))
     np.testing.assert_array_equal(step.terminated[0], [False, True])
     assert step.rewards[0, 0] == pytest.approx(0.5, abs=1e-3)
@@ -375,8 +377,8 @@ def test_the_scan_of_a_planar_robot_sees_the_stairs_ahead():
     env = BatchedEnv(family, 1, 1, 1)
     env.set_tasks([family.task(stairs_task().values)])
     env.reset([np.random.default_rng(0)])
-    env.batch.qpos[0, 0] = 1.4
-    env.batch.forward()
+    env.simulation.batch.qpos[0, 0] = 1.4
+    env.simulation.batch.forward()
     expected = 0.23 * np.ceil(np.maximum(1.4 + SCAN_X - 1.5, 0) / 0.3 - 1e-6)
     np.testing.assert_allclose(family.observe(env._state)[0, 17:], expected, atol=5e-4)
 

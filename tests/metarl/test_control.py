@@ -90,7 +90,7 @@ def written(family, tasks, actions) -> list[np.ndarray]:
     signals = {}
     for shard, index in zip(env.shards, env.indices, strict=True):
         displaced = family.name == "point_goal"  # it has no motors, and moves by qvel dt
-        rows = shard.batch.qvel * shard.dt if displaced else shard.batch.ctrl
+        rows = shard.simulation.batch.qvel * shard.dt if displaced else shard.simulation.batch.ctrl
         signals |= dict(zip(index.tolist(), rows.copy(), strict=True))
     return [signals[m] for m in range(len(tasks))]
 
@@ -173,8 +173,8 @@ def test_an_arm_that_is_driven_in_plain_mujoco_goes_where_it_goes_in_metarl(agen
         step = env.step(action[None, None])
         observation, reward = step.observations[0, 0], float(step.rewards[0, 0])
         robot.observe(reward, False, bool(step.truncated[0, 0]))
-    np.testing.assert_allclose(data.qpos, env.batch.qpos[0], atol=1e-4)
-    np.testing.assert_allclose(data.qvel, env.batch.qvel[0], atol=1e-3)
+    np.testing.assert_allclose(data.qpos, env.simulation.batch.qpos[0], atol=1e-4)
+    np.testing.assert_allclose(data.qvel, env.simulation.batch.qvel[0], atol=1e-3)
     asked = policy.targets(data.ctrl)
     np.testing.assert_allclose(asked, run.family.control.targets(data.ctrl))
     if motor == "position":

@@ -63,7 +63,7 @@ class TestEveryAgent:
 
     def test_the_model_is_the_same_for_the_whole_trial(self, name: str):
         env, agent = make(make_family(HalfCheetahMassSettings(horizon=5)), name)
-        batches = [shard.batch for shard in env.shards]
+        batches = [shard.simulation.batch for shard in env.shards]
         masses = [[batch.get_model(i).body_mass.copy() for i in range(batch.nsim)] for batch in batches]
         tasks = env.tasks
         run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2)
@@ -156,7 +156,7 @@ def test_a_flagged_episode_is_kept_out(monkeypatch):
     def sabotage(actions):
         calls.append(1)
         if len(calls) == 3:
-            shard.batch.qvel[0, 0] = np.inf  # task 2, env 0
+            shard.simulation.batch.qvel[0, 0] = np.inf  # task 2, env 0
         return step(actions)
 
     monkeypatch.setattr(shard, "step", sabotage)

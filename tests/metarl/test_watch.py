@@ -104,7 +104,10 @@ def test_a_slider_that_has_come_to_rest_chooses_the_task():
     assert window.loaded == []  # 0.25 s
     scene, window, _ = watched(run, 18, happens, task)
     assert window.loaded == [run.family.task({"mass_scale": 1.3})] and scene.task == window.loaded[0]
-    masses = [scene.env.shards[0].batch.get_model(0).body_mass.sum(), run.family.compile(task).body_mass.sum()]
+    masses = [
+        scene.env.shards[0].simulation.batch.get_model(0).body_mass.sum(),
+        run.family.compile(task).body_mass.sum(),
+    ]
     assert masses[0] == pytest.approx(1.3 * masses[1])
     _, window, _ = watched(run, 30, {}, run.family.task({"mass_scale": 9.0}))  # given by --task, beyond the slider
     assert window.loaded == [] and window.shown[-1][1]["beyond training"] == "mass_scale"

@@ -1,0 +1,58 @@
+"""Arrays of either library: state functions are written once, for NumPy on the CPU and for torch on a device.
+
+They use the functions of the array API standard (`state.xp`: NumPy itself, or torch by array-api-compat), and nothing
+whose shape depends on values, so that a device can replay them without asking the host.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import Any
+
+import numpy as np
+
+Array = Any
+"""np.ndarray, or torch.Tensor where the simulations are on a device."""
+
+_kept: dict[tuple[int, Any, Any], tuple[weakref.ref[np.ndarray], Any]] = {}
+
+
+@functools.cache
+def torch_namespace() -> Any:
+    """torch with the names and arguments of the array API standard."""
+    import array_api_compat.torch as namespace
+
+    return namespace
+
+
+def namespace(array: Array) -> Any:
+    """The functions for an array of its library."""
+    return np if isinstance(array, np.ndarray) else torch_namespace()
+
+
+def like(values: np.ndarray, array: Array) -> Array:
+    """Constant values where `array` is, floats in its precision. They are copied once, and must not change."""
+    if isinstance(array, np.ndarray):
+        return values
+    key = id(values), array.device, array.dtype
+    if key not in _kept:
+        here = torch_namespace().asarray(values, device=array.device)
+        if here.dtype.is_floating_point and array.dtype.is_floating_point:
+            here = here.to(array.dtype)
+        _kept[key] = weakref.ref(values, lambda _: _kept.pop(key, None)), here
+    return _kept[key][1]
+
+
+def none(mask: Array) -> bool:
+    """Whether no element is True, where that is known without waiting: of a device's array it is not."""
+    return isinstance(mask, np.ndarray) and not mask.any()
+
+
+def write(target: Array, values: Array, where: Array) -> None:
+    """Let target be the values where the mask says so; it is broadcast over the last axes of target."""
+    where = where.reshape(*where.shape, *(1,) * (target.ndim - where.ndim))
+    if isinstance(target, np.ndarray):
+        np.copyto(target, values, where=where, casting="same_kind")
+    else:
+        target.copy_(torch_namespace().where(where, values, target))
