@@ -1,0 +1,250 @@
+"""Which models one mujoco-warp model stands for: what varies from world to world, by which values, and what cannot.
+
+mujoco-warp holds one model whose arrays may have a row a world. A field of `PER_WORLD` varies; what else it reads must
+be equal in all tasks, except what is listed here with the reason. Heightfields are joined: each world has its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import mujoco_warp
+import numpy as np
+
+PLANE, HFIELD = int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIELD)
+
+
+def _fields(kind: Any, per_world: bool) -> tuple[str, ...]:
+    """Names of a mujoco-warp class, those that can have a row a world or the others."""
+    rows = {f.name: getattr(f.type, "shape", None) or ("",) for f in dataclasses.fields(kind)}
+    return tuple(name for name, shape in rows.items() if (shape[0] == "*") == per_world)
+
+
+PER_WORLD = (*_fields(mujoco_warp.Model, True), *(f"opt.{name}" for name in _fields(mujoco_warp.Option, True)))
+GROUND = ("hfield_size", "hfield_nrow", "hfield_ncol", "hfield_adr", "hfield_data")
+STRUCTURE = ("body_simple", "M_rownnz", "M_rowadr", "M_colind", "mapM2M", "D_rownnz", "D_rowadr", "D_diag", "D_colind")
+"""Sparsity of inertia, which follows from inertias that are aligned with joints; the fullest one holds for all."""
+WITHOUT_CONSEQUENCE = (
+    *("nhfield", "nhfielddata", *GROUND),  # joined
+    *("nC", "nD", "nM", "mapM2D", "mapD2M", *STRUCTURE),  # the base's, see `_fullest`
+    "eq_active0",  # each world's data say what is active
+    *("nkey", "key_time", "key_qpos", "key_qvel", "key_act", "key_mpos", "key_mquat", "key_ctrl"),  # nobody reads them
+    "dof_length",  # only islands that sleep, which are refused, read it
+)
+READ_BESIDES = (
+    *("actuator_plugin", "body_plugin", "geom_plugin", "sensor_plugin", "plugin_attradr", "sensor_needstage"),
+    "opt.jacobian",
+)
+"""What `put_model` derives its own fields from, which has none there."""
+SHARED = (
+    *(name for name in _fields(mujoco_warp.Model, False) if name not in WITHOUT_CONSEQUENCE),
+    *(f"opt.{name}" for name in _fields(mujoco_warp.Option, False)),
+    *READ_BESIDES,
+)
+FLAGS = {
+    "has_tendon_stiffness": ("tendon_stiffness", "tendon_stiffnesspoly"),
+    "has_tendon_damping": ("tendon_damping", "tendon_dampingpoly"),
+    "has_fluid": ("opt.wind", "opt.density", "opt.viscosity"),
+    "has_efm_actuator": ("actuator_gainprm", "actuator_biasprm"),
+    "flg_adhesion": ("geom_adhesion", "pair_adhesion"),
+    "flg_surfacevel": ("geom_surfacevel",),
+}
+"""What mujoco-warp leaves out of a step where these are zero: it must be left in where they are not in some task."""
+OWNERS = {
+    **{"body": "BODY", "jnt": "JOINT", "geom": "GEOM", "site": "SITE", "pair": "PAIR", "eq": "EQUALITY"},
+    **{"tendon": "TENDON", "actuator": "ACTUATOR", "sensor": "SENSOR"},
+}
+"""What the rows of an array are of, by the array's prefix."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Models of one layout."""
+
+    models: tuple[mujoco.MjModel, ...]
+    """[K] as mujoco-warp has them: a flat ground among others is a heightfield too."""
+    base: mujoco.MjModel
+    """What all of them share is its."""
+    varying: frozenset[str]
+    """Fields of `PER_WORLD` in which they differ."""
+    grounds: bool
+    """Whether each world has a heightfield of its own."""
+
+    def table(self, name: str) -> np.ndarray:
+        """[K, ...] the models' values of a field, as `put_model` would make them of each."""
+        rows = np.stack([value(model, name) for model in self.models])
+        if name == "geom_dataid" and self.grounds:
+            rows[:, self.base.geom_type == HFIELD] = np.arange(len(rows))[:, None]
+        return rows
+
+    def holds(self, other: Mix) -> bool:
+        """Whether arrays made for this mix have room for another's values."""
+        return (
+            len(other.models) == len(self.models)
+            and other.varying <= self.varying
+            and other.base.nC <= self.base.nC
+            and self.grounds >= other.grounds
+            and (not self.grounds or [m.nhfielddata for m in other.models] == [m.nhfielddata for m in self.models])
+            and set(other.flags()) <= set(self.flags())
+        )
+
+    def flags(self) -> tuple[str, ...]:
+        """Flags of mujoco-warp's model that some model asks for."""
+        return tuple(flag for flag, names in FLAGS.items() if any(self.table(n).any() for n in names))
+
+    def ground(self, name: str) -> np.ndarray:
+        """[K, ...] one of `GROUND`, of the heightfields one after the other."""
+        rows = [getattr(model, name) for model in self.models]
+        if name == "hfield_adr":
+            sizes = [model.nhfielddata for model in self.models]
+            rows = [row + offset for row, offset in zip(rows, np.cumsum([0, *sizes[:-1]]), strict=True)]
+        return np.concatenate(rows)
+
+
+def mixed(models: Sequence[mujoco.MjModel], like: mujoco.MjModel | None = None) -> Mix:
+    """The models as worlds of one model, and of one with `like`; ValueError that names what cannot vary.
+
+    like: a model whose shared values are asked for, of which no world need be.
+    """
+    every = [*models, *([like] if like is not None else [])]
+    every = _with_grounds(every)
+    base = _fullest(every)
+    names = SHARED if any(model.nsensor for model in every) else [name for name in SHARED if name != "site_size"]
+    _require_equal(every, base, names)
+    for model in every:
+        _require_supported(model)
+    varying = frozenset(name for name in PER_WORLD if _differ(value(model, name) for model in every))
+    if {"body_mass", "opt.density", "opt.viscosity", "opt.wind"} & varying and _has_fluid(every):
+        _require_equal_arrays("body_mass, between none and some,", [model.body_mass >= 1e-15 for model in every], base)
+    ours = tuple(every[: len(models)])
+    grounds = any(model.nhfield for model in ours) and any(_differ(getattr(m, n) for m in every) for n in GROUND)
+    return Mix(ours, base, varying | ({"geom_dataid"} if grounds else set()), grounds)
+
+
+def value(model: mujoco.MjModel, name: str) -> np.ndarray:
+    """A field of `PER_WORLD` as `put_model` makes it of the model."""
+    if name == "opt.tolerance":
+        return np.array(max(model.opt.tolerance, 1e-6))
+    if name == "opt.impratio_invsqrt":
+        return np.array(1 / np.sqrt(max(model.opt.impratio, mujoco.mjMINVAL)))
+    if name in ("dof_damping", "dof_dampingpoly", "tendon_damping", "tendon_dampingpoly"):
+        return _with_actuators_damping(model, name)
+    return np.asarray(raw(model, name))
+
+
+def raw(model: mujoco.MjModel, name: str) -> Any:
+    """A field of the model, or of its options."""
+    return getattr(model.opt, name[4:], 0) if name.startswith("opt.") else getattr(model, name, 0)
+
+
+def _with_actuators_damping(model: mujoco.MjModel, name: str) -> np.ndarray:
+    """Damping of joints or tendons with that of their actuators, as MuJoCo adds it at each step."""
+    kind, what = name.split("_")
+    total, added = getattr(model, name).copy(), getattr(model, f"actuator_{what}")
+    joints = (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
+    for k in np.flatnonzero(added.reshape(model.nactuator, -1).any(axis=1)):
+        of, target = int(model.actuator_trntype[k]), int(model.actuator_trnid[k, 0])
+        factor = model.actuator_gear[k, 0] ** 2
+        if kind == "dof" and of in joints:
+            total[model.dof_jntid == target] += added[k] * factor
+        elif kind == "tendon" and of == mujoco.mjtTrn.mjTRN_TENDON:
+            total[target] += added[k] * factor
+    return total
+
+
+def _differ(values: Iterable[Any]) -> bool:
+    values = iter(values)
+    first = np.asarray(next(values))
+    return any(not np.array_equal(first, other, equal_nan=first.dtype.kind == "f") for other in values)
+
+
+def _fullest(models: Sequence[mujoco.MjModel]) -> mujoco.MjModel:
+    """The model whose inertia is the fullest: zeros of the others are values of it."""
+    return max(models, key=lambda model: model.nC)
+
+
+def _has_fluid(models: Sequence[mujoco.MjModel]) -> bool:
+    return any(m.opt.density > 0 or m.opt.viscosity > 0 or m.opt.wind.any() for m in models)
+
+
+def _require_supported(model: mujoco.MjModel) -> None:
+    """ValueError for what mujoco-warp would leave out without a word."""
+    if model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP:
+        raise ValueError("the gpu simulator cannot let islands sleep; use simulator cpu, or clear the option's flag")
+    if model.opt.disableactuator:
+        raise ValueError("the gpu simulator cannot disable groups of actuators; use simulator cpu, or remove them")
+
+
+def _require_equal(models: Sequence[mujoco.MjModel], base: mujoco.MjModel, names: Iterable[str]) -> None:
+    for name in names:
+        _require_equal_arrays(name, [np.asarray(raw(model, name)) for model in models], base)
+    if any((model.body_simple < base.body_simple).any() for model in models):
+        raise ValueError(_refusal("which bodies' inertias are aligned with their joints", "body_simple"))
+
+
+def _require_equal_arrays(name: str, values: Sequence[np.ndarray], base: mujoco.MjModel) -> None:
+    """ValueError unless all are the same."""
+    first = values[0]
+    for k, other in enumerate(values):
+        if not np.array_equal(first, other):
+            place = f"task {k}"
+            if first.shape == other.shape and first.ndim:
+                row = int(np.argwhere(first != other)[0][0])
+                place += f" differs in {_element(base, name, row)}"
+            else:
+                place += f" has {_told(other)}, task 0 has {_told(first)}"
+            raise ValueError(_refusal(name, place))
+
+
+def _refusal(name: str, place: str) -> str:
+    return (
+        f"the gpu simulator cannot vary {name} from task to task ({place}); use simulator cpu, or a family or settings "
+        "in which all tasks agree in it"
+    )
+
+
+def _told(values: np.ndarray) -> str:
+    return f"{values.item():g}" if values.size == 1 else f"one of shape {list(values.shape)}"
+
+
+def _element(model: mujoco.MjModel, name: str, row: int) -> str:
+    kind = OWNERS.get(name.partition("_")[0])
+    named = kind and mujoco.mj_id2name(model, mujoco.mjtObj[f"mjOBJ_{kind}"], row)
+    return f"{kind.lower()} {named!r}" if kind and named else f"row {row}"
+
+
+def _with_grounds(models: Sequence[mujoco.MjModel]) -> list[mujoco.MjModel]:
+    """The models, with heightfields in place of planes where others have them."""
+    donor = next((model for model in models if model.nhfield), None)
+    if donor is None:
+        return list(models)
+    if donor.nhfield > 1 and any(_differ(getattr(model, name) for model in models) for name in GROUND):
+        raise ValueError(_refusal("heightfields", f"the robot has {donor.nhfield} of them, and one can vary"))
+    return [model if model.nhfield else _flat_field(model, donor) for model in models]
+
+
+def _flat_field(model: mujoco.MjModel, donor: mujoco.MjModel) -> mujoco.MjModel:
+    """The model with a flat heightfield, of the donor's extent, where it has a plane and the donor a heightfield."""
+    made = copy.copy(donor)
+    for source, target in ((model, made), (model.opt, made.opt)):
+        for name in dir(source):
+            values = getattr(source, name)
+            if isinstance(values, np.ndarray) and values.shape == getattr(target, name).shape:
+                getattr(target, name)[...] = values
+            elif source is model.opt and isinstance(values, int | float) and not name.startswith("_"):
+                setattr(target, name, values)
+    made.hfield_data[:] = 0
+    for g in np.flatnonzero((donor.geom_type == HFIELD) & (model.geom_type == PLANE)):
+        for name in ("geom_type", "geom_dataid", "geom_size", "geom_aabb", "geom_rbound"):
+            getattr(made, name)[g] = getattr(donor, name)[g]
+        turn = np.zeros(9)
+        mujoco.mju_quat2Mat(turn, model.geom_quat[g])
+        turn = turn.reshape(3, 3)
+        aside = turn.T @ (donor.geom_pos[g] - model.geom_pos[g])
+        made.geom_pos[g] = model.geom_pos[g] + turn @ (aside * (1, 1, 0))  # height 0 lies in the plane
+    return made
