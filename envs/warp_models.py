@@ -56,8 +56,8 @@ FLAGS = {
 }
 """What mujoco-warp leaves out of a step where these are zero: it must be left in where they are not in some task."""
 OWNERS = {
-    **{"body": "BODY", "jnt": "JOINT", "geom": "GEOM", "site": "SITE", "pair": "PAIR", "eq": "EQUALITY"},
-    **{"tendon": "TENDON", "actuator": "ACTUATOR", "sensor": "SENSOR"},
+    "body": "BODY", "jnt": "JOINT", "geom": "GEOM", "site": "SITE", "pair": "PAIR", "eq": "EQUALITY",
+    "tendon": "TENDON", "actuator": "ACTUATOR", "sensor": "SENSOR",
 }
 """What the rows of an array are of, by the array's prefix."""
 

@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arrays import torch_namespace
-from metarl.envs.simulation import Simulator
+from metarl.envs.simulation import STATE, Simulator
 
 try:
     import mujoco_warp
@@ -63,7 +63,7 @@ def _watch(
 ):
     """Flag worlds whose state MuJoCo calls bad (mj_checkPos, mj_checkVel, mj_checkAcc); count overflows by kind."""
     w = wp.tid()
-    sound = bool(True)
+    sound = True
     for i in range(qpos.shape[1]):
         sound = sound and wp.abs(qpos[w, i]) <= wp.static(mujoco.mjMAXVAL)
     for i in range(qvel.shape[1]):
@@ -130,6 +130,13 @@ class WarpSimulation:
                 self._use_options()
             self._bound[name] = self._view(name)
         return self._bound[name]
+
+    def live(self) -> list[torch.Tensor]:
+        views = [
+            self._bound[name] if name in self._bound else self._view(name)
+            for name in {**dict.fromkeys(STATE), **self._bound}
+        ]
+        return [view for view in views if view.numel()]
 
     def _view(self, name: str) -> torch.Tensor:
         """A field of the data as torch's, with MuJoCo's shape."""
