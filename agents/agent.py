@@ -59,7 +59,8 @@ class Rollout:
 
         def joined(name: str) -> Tensor:
             dim = int(name != "final_observations")
-            return torch.cat([getattr(rollout, name) for rollout in rollouts], dim).index_select(dim, order)
+            whole = torch.cat([getattr(rollout, name) for rollout in rollouts], dim)
+            return whole.index_select(dim, order.to(whole.device))
 
         return Rollout(**{f.name: joined(f.name) for f in fields(Rollout)})
 

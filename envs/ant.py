@@ -104,28 +104,29 @@ def geometric_base() -> mujoco.MjSpec:
 
 def observe(state: State) -> Array:
     """qpos[2:], qvel: without the place on the plane."""
-    return np.concatenate([state.qpos[:, 2:], state.qvel], axis=1)
+    return state.xp.concat([state.qpos[:, 2:], state.qvel], axis=1)
 
 
 def observe_place(state: State) -> Array:
     """qpos, qvel."""
-    return np.concatenate([state.qpos, state.qvel], axis=1)
+    return state.xp.concat([state.qpos, state.qvel], axis=1)
 
 
 def observe_place_and_contact(state: State) -> Array:
     """qpos, qvel, clipped contact forces of every body, the world first (always 0), as ProMP and PEARL publish it."""
-    return np.concatenate([state.qpos, state.qvel, contact_forces(state).reshape(len(state.qpos), -1)], axis=1)
+    forces = contact_forces(state)
+    return state.xp.concat([state.qpos, state.qvel, forces.reshape(len(forces), -1)], axis=1)
 
 
 def contact_forces(state: State) -> Array:
     """Torque and force on each body from contacts, clipped element by element, [S, body, 6] N m and N."""
-    return np.clip(state.cfrc_ext, -CONTACT_LIMIT, CONTACT_LIMIT)
+    return state.xp.clip(state.cfrc_ext, -CONTACT_LIMIT, CONTACT_LIMIT)
 
 
 def contact_cost(state: State) -> Array:
     """Squared norm of the clipped contact forces, [S]."""
     forces = contact_forces(state)
-    return np.einsum("sbi,sbi->s", forces, forces)
+    return state.xp.einsum("sbi,sbi->s", forces, forces)
 
 
 def velocity(state: State) -> Array:
@@ -145,13 +146,13 @@ def signed_velocity(state: State) -> Array:
 
 def velocity_along_heading(state: State) -> Array:
     """v (cos g, sin g), [S] m/s."""
-    heading = state.task["heading"]
-    return np.einsum("si,is->s", velocity(state), np.stack([np.cos(heading), np.sin(heading)]))
+    xp, heading = state.xp, state.task["heading"]
+    return xp.einsum("si,is->s", velocity(state), xp.stack([xp.cos(heading), xp.sin(heading)]))
 
 
 def velocity_error(state: State) -> Array:
     """|v - v*| along x, [S] m/s."""
-    return np.abs(forward_velocity(state) - state.task["target_velocity"])
+    return state.xp.abs(forward_velocity(state) - state.task["target_velocity"])
 
 
 def velocity_match(state: State) -> Array:
@@ -161,18 +162,18 @@ def velocity_match(state: State) -> Array:
 
 def from_goal(state: State) -> Array:
     """The torso's place seen from the goal, [S, 2] m."""
-    angle, radius = state.task["goal_angle"], state.task["goal_radius"]
-    return state.xpos[:, TORSO, :2] - np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    xp, angle, radius = state.xp, state.task["goal_angle"], state.task["goal_radius"]
+    return state.xpos[:, TORSO, :2] - xp.stack([radius * xp.cos(angle), radius * xp.sin(angle)], axis=1)
 
 
 def goal_distance(state: State) -> Array:
     """Sum over both axes of the torso's distance from the goal, [S] m."""
-    return np.abs(from_goal(state)).sum(axis=1)
+    return state.xp.sum(state.xp.abs(from_goal(state)), axis=1)
 
 
 def goal_gap(state: State) -> Array:
     """The torso's distance from the goal, [S] m."""
-    return np.linalg.norm(from_goal(state), axis=1)
+    return state.xp.linalg.vector_norm(from_goal(state), axis=1)
 
 
 def fallen(state: State) -> Array:

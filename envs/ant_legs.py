@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import ant
+from metarl.envs.arrays import like
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, RewardTerm, State, TaskFamily
 from metarl.envs.locomotion import require_not_negative, survive
@@ -102,16 +103,22 @@ def lengthen_legs(spec: mujoco.MjSpec, factor: float) -> None:
 
 def observe(state: State) -> Array:
     """qpos[2:], qvel, each padded to six legs with zeros, and which legs are there, [S, 41]."""
-    sims, joints = len(state.qpos), state.ctrl.shape[1]
-    padding = np.zeros((sims, len(JOINTS) - joints))
-    mask = np.zeros((sims, MOST))
-    mask[:, : joints // JOINTS_PER_LEG] = 1
-    return np.concatenate([state.qpos[:, 2:], padding, state.qvel, padding, mask], axis=1)
+    xp, sims = state.xp, len(state.qpos)
+    padding, mask = (
+        xp.broadcast_to(like(row, state.qpos), (sims, len(row))) for row in _padding_and_mask(state.ctrl.shape[1])
+    )
+    return xp.concat([state.qpos[:, 2:], padding, state.qvel, padding, mask], axis=1)
+
+
+@functools.cache
+def _padding_and_mask(joints: int) -> tuple[np.ndarray, np.ndarray]:
+    """Zeros for each joint that an ant of so many joints lacks, and 1 for each leg that it has, of six."""
+    return np.zeros(len(JOINTS) - joints), (np.arange(MOST) < joints // JOINTS_PER_LEG).astype(np.float64)
 
 
 def control_cost(state: State) -> Array:
     """Squared norm of the control signals, [S]."""
-    return np.einsum("sa,sa->s", state.ctrl, state.ctrl)
+    return state.xp.einsum("sa,sa->s", state.ctrl, state.ctrl)
 
 
 def look_down(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:

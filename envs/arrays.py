@@ -44,6 +44,11 @@ def like(values: np.ndarray, array: Array) -> Array:
     return _kept[key][1]
 
 
+def rows(array: Array) -> Array:
+    """[n, S] of [S, n], to be computed with row by row: on the CPU each is in one piece of memory."""
+    return np.ascontiguousarray(array.T) if isinstance(array, np.ndarray) else array.T
+
+
 def none(mask: Array) -> bool:
     """Whether no element is True, where that is known without waiting: of a device's array it is not."""
     return isinstance(mask, np.ndarray) and not mask.any()

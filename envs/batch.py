@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metarl.envs.arrays import Array, none, write
-from metarl.envs.family import State, Task, TaskFamily
+from metarl.envs.family import State, Task, TaskFamily, renewed
 from metarl.envs.simulation import CPU, Simulator
 
 NEVER = np.iinfo(np.int64).max
@@ -34,6 +34,17 @@ class StepResult(NamedTuple):
     """[M, N] bool, the time limit cut the episode at this step."""
     faulted: Array
     """[M, N] bool, the simulation was flagged at this step: its episode ended and must not be learned from."""
+
+
+class Stages(NamedTuple):
+    """What the tasks of a batch are in turn, K stages in all."""
+
+    changes: Array
+    """[S, changes] steps of a trial before each change."""
+    first: Array
+    """[S] place of each simulation's task as it is at first among all stages."""
+    values: tuple[Array, ...]
+    """[K] of each parameter of the family."""
 
 
 class BatchedEnv:
@@ -81,9 +92,9 @@ class BatchedEnv:
         self._term_sums = {name: self._zeros(()) for name in family.rewards}
         self._measured = dict(family.measures) if measuring else {}
         self._sums = {name: (self._zeros(()), self._zeros(())) for name in self._measured}  # and of what they are per
+        self._sizes: tuple[int, int] | None = None  # stages of all tasks, and the most of one
         self.set_tasks([self._like] * num_tasks)
         self._bind_fields()
-        self._control = self.simulation.repeat(self._control_step)
 
     def _zeros(self, shape: tuple[int, ...] | Array, dtype: type = np.float64) -> Array:
         """[S, ...] of the simulations; the shape is without the S, or that of another array."""
@@ -122,31 +133,36 @@ class BatchedEnv:
         for m, task in enumerate(tasks):
             begin[m, : counts[m]] = (0, *(change.step for change in task.changes))
         self._changing = max(counts) > 1
-        self._change_steps = put(np.repeat(begin[:, 1:], each, axis=0))
-        """[S, changes] steps of a trial before each change."""
-        self._first = put(np.repeat(np.cumsum([0, *counts[:-1]]), each))
-        """[S] place of each simulation's task as it is at first among all stages."""
-        self._values = {p.name: put(np.array([stage.values[p.name] for stage in flat])) for p in self.family.parameters}
+        made = Stages(
+            changes=put(np.repeat(begin[:, 1:], each, axis=0)),
+            first=put(np.repeat(np.cumsum([0, *counts[:-1]]), each)),
+            values=tuple(put(np.array([stage.values[p.name] for stage in flat])) for p in self.family.parameters),
+        )
         self._state.take(self._models)
         if compiled:
             self.simulation.take(self._models)
         self._episodes[...] = self._clock[...] = self._state.steps[...] = 0
         self._active[...] = False
-        self._enter(self._first)
+        if self._sizes != (len(flat), max(counts)):  # what was recorded reads arrays of other shapes
+            self._sizes, self._stages = (len(flat), max(counts)), made
+            self._control = self.simulation.repeat(self._control_step)
+        else:
+            renewed(self._stages, made)
+        self._enter(self._stages.first)
 
     def _enter(self, index: Array) -> None:
         """Let the simulations be of these stages [S]."""
         self._state.task_index[...] = index
-        for name, values in self._values.items():
-            self._state.task[name][...] = values[index]
+        for parameter, values in zip(self.family.parameters, self._stages.values, strict=True):
+            self._state.task[parameter.name][...] = values[index]
         if self.family.edits_model:
             self.simulation.assign(self._state.task_index)
 
     def _change(self) -> None:
         """Let the tasks be what they have changed into, for every env by the steps of its own trial."""
         self._clock[...] = (self._episodes - 1) * self.family.horizon + self._state.steps
-        passed = self.simulation.xp.sum(self._change_steps <= self._clock[:, None], axis=1)
-        index = self._first + passed
+        passed = self.simulation.xp.sum(self._stages.changes <= self._clock[:, None], axis=1)
+        index = self._stages.first + passed
         if not none(index != self._state.task_index):
             self._enter(index)
 
@@ -157,8 +173,8 @@ class BatchedEnv:
 
     @property
     def active(self) -> Array:
-        """[M, N] bool, True where an episode is running."""
-        return self._shape(self._active)
+        """[M, N] bool, True where an episode is running: a copy."""
+        return self._shape(self.simulation.xp.asarray(self._active, copy=True))
 
     @property
     def over(self) -> bool:
@@ -263,7 +279,8 @@ class BatchedEnv:
         sound = self._active & ~self._faulted
         self._reward(sound)
         self._measure(sound)
-        self._terminated[...] = sound & family.terminate(state) if family.terminate is not None else False
+        if family.terminate is not None:
+            self._terminated[...] = sound & family.terminate(state)
         truncated = state.steps >= family.horizon
         if family.truncate is not None:
             truncated = truncated | family.truncate(state)
@@ -275,7 +292,10 @@ class BatchedEnv:
         """The weighted sum of the terms, 0 where the simulation is not sound."""
         xp, total = self.simulation.xp, 0.0
         for name, term in self.family.rewards.items():
-            value = xp.where(sound, term.weight * term.function(self._state), 0.0)
+            value = term.function(self._state)
+            if value.dtype in (xp.bool, xp.int64):  # which torch would weigh in single precision
+                value = xp.astype(value, self._term_sums[name].dtype)
+            value = xp.where(sound, term.weight * value, 0.0)
             bad = ~xp.isfinite(value)
             if self.simulation.xp is not np:
                 self._unsound |= bad

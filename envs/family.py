@@ -118,7 +118,7 @@ class State:
         if self.xp is np:
             self._kept.clear()  # it is made when it is asked for
         for make, kept in self._kept.items():
-            self._kept[make] = _renewed(kept, self._placed(make(models)))
+            self._kept[make] = renewed(kept, self._placed(make(models)))
 
     def once(self, make: Callable[[Sequence[mujoco.MjModel]], T]) -> T:
         """`make(models)`, made once a set of tasks: an array, or a (named) tuple or dataclass of arrays."""
@@ -152,7 +152,7 @@ def _mapped(change: Callable[..., Any], made: Any, *others: Any) -> Any:
     return change(made, *others) if hasattr(made, "shape") else made
 
 
-def _renewed(kept: Any, made: Any) -> Any:
+def renewed(kept: Any, made: Any) -> Any:
     """New values in the old arrays, which a device's recording refers to; new arrays where a shape differs."""
 
     def renew(old: Array, new: Array) -> Array:

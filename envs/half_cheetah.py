@@ -91,17 +91,17 @@ def geometric_base() -> mujoco.MjSpec:
 
 def observe(state: State) -> Array:
     """qpos[1:], qvel: without the place on the track."""
-    return np.concatenate([state.qpos[:, 1:], state.qvel], axis=1)
+    return state.xp.concat([state.qpos[:, 1:], state.qvel], axis=1)
 
 
 def observe_with_torso(state: State) -> Array:
     """qpos[1:], qvel, torso position, as RoML publishes it."""
-    return np.concatenate([state.qpos[:, 1:], state.qvel, state.xpos[:, 1]], axis=1)
+    return state.xp.concat([state.qpos[:, 1:], state.qvel, state.xpos[:, 1]], axis=1)
 
 
 def velocity_error(state: State) -> Array:
     """|v - v*|, [S] m/s."""
-    return np.abs(root_velocity(state) - state.task["target_velocity"])
+    return state.xp.abs(root_velocity(state) - state.task["target_velocity"])
 
 
 def directed_velocity(state: State) -> Array:

@@ -76,13 +76,13 @@ def base() -> mujoco.MjSpec:
 
 def observe_posture(state: State) -> Array:
     """qpos[2:], qvel."""
-    return np.concatenate([state.qpos[:, 2:], state.qvel], axis=1)
+    return state.xp.concat([state.qpos[:, 2:], state.qvel], axis=1)
 
 
 def _observe_bodies(state: State, first_body: int, first_dof: int) -> Array:
     """qpos[2:], qvel, then inertia and velocity of each body, actuator torques and contact forces of each body."""
     s = len(state.qpos)
-    return np.concatenate(
+    return state.xp.concat(
         [
             state.qpos[:, 2:],
             state.qvel,
@@ -132,17 +132,18 @@ def velocity_along_heading(state: State) -> Array:
     """v (cos g, sin g) of the whole robot's centre of mass, [S] m/s."""
     moved = velocity(state)
     heading = state.task["heading"]
-    return moved[:, 0] * np.cos(heading) + moved[:, 1] * np.sin(heading)
+    return moved[:, 0] * state.xp.cos(heading) + moved[:, 1] * state.xp.sin(heading)
 
 
 def control_cost(state: State) -> Array:
     """Squared norm of the controls, [S]."""
-    return np.einsum("sa,sa->s", state.ctrl, state.ctrl)
+    return state.xp.einsum("sa,sa->s", state.ctrl, state.ctrl)
 
 
 def contact_cost(state: State) -> Array:
     """Weighted squared norm of all contact forces, at most CONTACT_LIMIT, [S]."""
-    return np.minimum(CONTACT_WEIGHT * np.einsum("sbi,sbi->s", state.cfrc_ext, state.cfrc_ext), CONTACT_LIMIT)
+    squared = state.xp.einsum("sbi,sbi->s", state.cfrc_ext, state.cfrc_ext)
+    return state.xp.clip(CONTACT_WEIGHT * squared, None, CONTACT_LIMIT)
 
 
 def fallen(state: State) -> Array:

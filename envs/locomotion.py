@@ -24,12 +24,12 @@ def root_velocity(state: State) -> Array:
 
 def control_cost(state: State) -> Array:
     """Squared norm of the applied action, [S]."""
-    return np.einsum("sa,sa->s", state.action, state.action)
+    return state.xp.einsum("sa,sa->s", state.action, state.action)
 
 
 def survive(state: State) -> Array:
     """1 at every step, the last one too, as published; Gymnasium's v5 gives 0 at the step that ends the episode."""
-    return np.ones(len(state.qpos))
+    return state.xp.ones_like(state.qpos[:, 0])
 
 
 def require_not_negative(**weights: float) -> None:

@@ -20,7 +20,7 @@ def work(state: State) -> Array:
     Force and velocity of each actuator are MuJoCo's own, gears included; those of the step's last substep stand for
     the whole step.
     """
-    return np.abs(state.actuator_force * state.actuator_velocity).sum(axis=1) * state.dt
+    return state.xp.sum(state.xp.abs(state.actuator_force * state.actuator_velocity), axis=1) * state.dt
 
 
 def weight(state: State, root: int = 0) -> Array:
@@ -47,7 +47,7 @@ def path_of(velocity: StateFunction) -> StateFunction:
 
     def path(state: State) -> Array:
         v = velocity(state)
-        return (np.abs(v) if v.ndim == 1 else np.linalg.norm(v, axis=1)) * state.dt
+        return (state.xp.abs(v) if v.ndim == 1 else state.xp.linalg.vector_norm(v, axis=1)) * state.dt
 
     return path
 

@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import terrain
+from metarl.envs.arrays import like
 from metarl.envs.family import Array, CurriculumRule, State, StateFunction, TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform
 from metarl.envs.rendering import AZIMUTH, follow
@@ -58,7 +59,7 @@ class Ground:
     def place(self, state: State) -> tuple[Array, Array]:
         """x and y of the roots, [S] m."""
         x = state.qpos[:, self.root.x]
-        return x, np.zeros_like(x) if self.root.y is None else state.qpos[:, self.root.y]
+        return x, state.xp.zeros_like(x) if self.root.y is None else state.qpos[:, self.root.y]
 
     def under_root(self, state: State) -> Array:
         """[S] m."""
@@ -68,7 +69,7 @@ class Ground:
         """Heights of the scan's points over the ground under the root, [S, P] m; the points turn with the root."""
         x, y = self.place(state)
         c, s = self._heading(state)
-        ahead, left = self.scan.T
+        ahead, left = like(self.scan, x).T
         points_x = x[:, None] + c * ahead - s * left  # [S, P]
         points_y = y[:, None] + s * ahead + c * left
         index = state.task_index[:, None]
@@ -81,25 +82,25 @@ class Ground:
             return 1.0, 0.0
         w, x, y, z = state.qpos[:, self.root.quaternion : self.root.quaternion + 4].T[:, :, None]
         c, s = w * w + x * x - y * y - z * z, 2 * (w * z + x * y)
-        length = np.maximum(np.hypot(c, s), 1e-9)
+        length = state.xp.clip(state.xp.hypot(c, s), 1e-9, None)
         return c / length, s / length
 
     def off(self, state: State) -> Array:
         """Whether the root is about to leave the ground, [S] bool."""
         x, y = self.place(state)
         over = (x > self.field.ahead - EDGE) | (x < EDGE - self.field.behind)
-        return over if self.field.strip else over | (np.abs(y) > self.field.half_width - EDGE)
+        return over if self.field.strip else over | (state.xp.abs(y) > self.field.half_width - EDGE)
 
     def level(self, state: State) -> State:
         """The state with the root's height over the ground below it, as if the ground there were at 0."""
-        qpos = state.qpos.copy()
+        qpos = state.xp.asarray(state.qpos, copy=True)
         qpos[:, self.root.z] -= self.under_root(state)
         return _Levelled(state, qpos)
 
     def observe(self, state: State, function: StateFunction) -> Array:
         """The levelled observation and the height scan, [S, obs]."""
         observation = function(self.level(state))
-        return np.concatenate([observation, self.relative(state)], axis=1) if len(self.scan) else observation
+        return state.xp.concat([observation, self.relative(state)], axis=1) if len(self.scan) else observation
 
     def levelled(self, state: State, function: StateFunction) -> Array:
         """The function of the levelled state."""
@@ -110,7 +111,7 @@ class _Levelled(State):
     """Every field but qpos is the state's own."""
 
     def __init__(self, state: State, qpos: Array):
-        super().__init__(lambda name: qpos if name == "qpos" else getattr(state, name))
+        super().__init__(lambda name: qpos if name == "qpos" else getattr(state, name), state.xp)
         self.once = state.once
 
 

@@ -69,17 +69,17 @@ def observe(state: State) -> Array:
 
 def to_goal(state: State) -> Array:
     """goal - position, [S, 2] m."""
-    return np.stack([state.task["goal_x"], state.task["goal_y"]], axis=1) - state.qpos
+    return state.xp.stack([state.task["goal_x"], state.task["goal_y"]], axis=1) - state.qpos
 
 
 def distance(state: State) -> Array:
     """[S] m, to the goal."""
-    return np.linalg.norm(to_goal(state), axis=1)
+    return state.xp.linalg.vector_norm(to_goal(state), axis=1)
 
 
 def reached(state: State) -> Array:
     """Within a centimetre on both axes, [S] bool."""
-    return np.all(np.abs(to_goal(state)) < REACHED, axis=1)
+    return state.xp.all(state.xp.abs(to_goal(state)) < REACHED, axis=1)
 
 
 def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures, noise
-from metarl.envs.arrays import like, write
+from metarl.envs.arrays import like, namespace, none, rows, write
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, Changes, Criterion, Measure, RewardTerm, State, TaskFamily
 from metarl.envs.on_terrain import FREE, on_terrain
@@ -63,17 +63,17 @@ NOISE = {"velocity": 0.1, "rate": 0.2, "gravity": 0.05, "joints": 0.01, "joint_v
 
 def projected_gravity(state: State) -> Array:
     """The direction of gravity in the base's frame, [S, 3]."""
-    w, x, y, z = state.qpos[:, 3:7].T.copy()
-    return np.stack([2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1], axis=1)
+    w, x, y, z = rows(state.qpos[:, 3:7])
+    return state.xp.stack([2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1], axis=1)
 
 
 def base_velocity(state: State) -> Array:
     """Linear velocity in the base's frame, [S, 3] m/s."""
-    w, *axis = state.qpos[:, 3:7].T.copy()
-    v = state.qvel[:, :3].T.copy()
+    w, *axis = rows(state.qpos[:, 3:7])
+    v = rows(state.qvel[:, :3])
     twist = _cross(axis, v)  # R^T v = v - 2 w (u x v) + 2 u x (u x v)
     turned = _cross(axis, twist)
-    return np.stack([v[i] + 2 * (turned[i] - w * twist[i]) for i in range(3)], axis=1)
+    return state.xp.stack([v[i] + 2 * (turned[i] - w * twist[i]) for i in range(3)], axis=1)
 
 
 def _cross(a: Any, b: Any) -> list[Array]:
@@ -85,6 +85,11 @@ def foot_contacts(state: State) -> Array:
     return state.sensordata[:, :NUM_FEET] > 0
 
 
+def from_home(state: State) -> Array:
+    """Joint angles relative to home, [S, 12] rad."""
+    return state.qpos[:, 7:] - like(HOME_POSE, state.qpos)
+
+
 def velocity_gap(state: State) -> Array:
     """v_xy - v_xy* in the base's frame, [S, 2] m/s."""
     return base_velocity(state)[:, :2] - state.memory["command"][:, :2]
@@ -92,27 +97,27 @@ def velocity_gap(state: State) -> Array:
 
 def velocity_error(state: State) -> Array:
     """|v_xy - v_xy*|, [S] m/s."""
-    return np.linalg.norm(velocity_gap(state), axis=1)
+    return state.xp.linalg.vector_norm(velocity_gap(state), axis=1)
 
 
 def yaw_rate_error(state: State) -> Array:
     """|w_z - w_z*|, [S] rad/s."""
-    return np.abs(state.qvel[:, 5] - state.memory["command"][:, 2])
+    return state.xp.abs(state.qvel[:, 5] - state.memory["command"][:, 2])
 
 
 def velocity_tracking(state: State) -> Array:
     """exp(-|v_xy - v_xy*|^2 / .25), [S]."""
-    return np.exp(_square(velocity_gap(state)) / -TRACKING)
+    return state.xp.exp(_square(velocity_gap(state)) / -TRACKING)
 
 
 def yaw_tracking(state: State) -> Array:
     """exp(-(w_z - w_z*)^2 / .25), [S]."""
-    return np.exp((state.qvel[:, 5] - state.memory["command"][:, 2]) ** 2 / -TRACKING)
+    return state.xp.exp((state.qvel[:, 5] - state.memory["command"][:, 2]) ** 2 / -TRACKING)
 
 
 def path(state: State) -> Array:
     """Length of the trunk's way on the plane over the control step, by its velocity at the end, [S] m."""
-    return np.linalg.norm(state.qvel[:, :2], axis=1) * DT
+    return state.xp.linalg.vector_norm(state.qvel[:, :2], axis=1) * DT
 
 
 def vertical_velocity(state: State) -> Array:
@@ -147,7 +152,7 @@ def action_rate(state: State) -> Array:
 
 def pose(state: State) -> Array:
     """Sum of squared joint angles relative to home, [S] rad^2."""
-    return _square(state.qpos[:, 7:] - HOME_POSE)
+    return _square(from_home(state))
 
 
 def air_time(state: State) -> Array:
@@ -161,7 +166,7 @@ def fallen(state: State) -> Array:
 
 
 def _square(x: Array) -> Array:
-    return np.einsum("si,si->s", x, x)
+    return namespace(x).einsum("si,si->s", x, x)
 
 
 SENSORS: dict[str, Callable[[State], Array]] = {
@@ -169,7 +174,7 @@ SENSORS: dict[str, Callable[[State], Array]] = {
     "rate": lambda state: state.qvel[:, 3:6],
     "gravity": projected_gravity,
     "command": lambda state: state.memory["command"],
-    "joints": lambda state: state.qpos[:, 7:] - HOME_POSE,
+    "joints": from_home,
     "joint_velocities": lambda state: state.qvel[:, 6:],
     "action": lambda state: state.action,
 }
@@ -192,9 +197,9 @@ REWARDS: dict[str, tuple[Callable[[State], Array], float]] = {
 
 def observe(state: State, sensors: tuple[str, ...], deviations: Array | None) -> Array:
     """The sensors in that order, [S, obs]; deviations [obs]: of each element's noise, before the task's factor."""
-    observation = np.concatenate([SENSORS[sensor](state) for sensor in sensors], axis=1)
+    observation = state.xp.concat([SENSORS[sensor](state) for sensor in sensors], axis=1)
     if deviations is not None:
-        scale = state.task["sensor_noise"][:, None] * deviations
+        scale = state.task["sensor_noise"][:, None] * like(deviations, observation)
         observation += scale * noise.normal(state.keys, state.steps, SENSOR_STREAM, len(deviations))
     return observation
 
@@ -212,23 +217,25 @@ def begin(state: State, chosen: Array, low: Array, high: Array, drawn: bool) -> 
 
 def actuate(state: State, push_every: int) -> None:
     """Remember the joint targets; every push_every control steps (0: never) the trunk gets a push."""
-    memory = state.memory
-    np.subtract(state.action, memory["action"], out=memory["action_change"])
-    memory["action"][:] = state.action
-    memory["joint_velocity"][:] = state.qvel[:, 6:]
+    xp, memory = state.xp, state.memory
+    memory["action_change"][...] = state.action - memory["action"]
+    memory["action"][...] = state.action
+    memory["joint_velocity"][...] = state.qvel[:, 6:]
     if push_every:
-        due = np.flatnonzero((state.steps % push_every == 0) & (state.steps > 0))
-        angle = 2 * np.pi * noise.uniform(state.keys[due], state.steps[due], PUSH_STREAM, 1)
-        direction = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
-        state.qvel[due, :2] += state.task["push_velocity"][due, None] * direction
+        due = (state.steps % push_every == 0) & (state.steps > 0)
+        if not none(due):
+            angle = 2 * np.pi * noise.uniform(state.keys, state.steps, PUSH_STREAM, 1)
+            push = state.task["push_velocity"][:, None] * xp.concat([xp.cos(angle), xp.sin(angle)], axis=1)
+            write(state.qvel[:, :2], state.qvel[:, :2] + push, where=due)
 
 
 def update(state: State) -> None:
     """How long each foot has been in the air, and what the landings of this step earn."""
     air, contacts = state.memory["air_time"], foot_contacts(state)
+    xp = namespace(air)
     landed = contacts & (air > 0)
-    asked = np.abs(state.memory["command"]).max(axis=1) > STANDING
-    state.memory["landing"][:] = ((air - AIR_TIME) * landed).sum(axis=1) * asked
+    asked = xp.max(xp.abs(state.memory["command"]), axis=1) > STANDING
+    state.memory["landing"][...] = xp.sum((air - AIR_TIME) * landed, axis=1) * asked
     air += DT
     air *= ~contacts
 

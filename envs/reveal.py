@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from metarl.envs.family import Array, State, TaskFamily
 
 
@@ -17,8 +15,8 @@ def reveal(family: TaskFamily) -> TaskFamily:
     names = tuple(p.name for p in family.parameters)
 
     def observe(state: State) -> Array:
-        values = np.stack([state.task[name] for name in names], axis=1)
-        return np.concatenate([family.observe(state), values], axis=1)
+        values = state.xp.stack([state.task[name] for name in names], axis=1)
+        return state.xp.concat([family.observe(state), values], axis=1)
 
     shown = tuple(f"task_{p.name} [{p.unit}]" for p in family.parameters)
     return dataclasses.replace(family, observe=observe, observation_names=family.observation_names + shown)

@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import robot_contacts, terrain
+from metarl.envs.arrays import namespace
 from metarl.envs.family import Array, State
 
 STEEPEST = 0.5
@@ -213,20 +214,20 @@ def over(shapes: Shapes, index: Array, points: Array, footprint: float) -> Array
 
     Points beside all grounds are measured from the ground's edge, as if it went on.
     """
-    below, beside = [], []
+    xp, below, beside = namespace(points), [], []
     for p in range(shapes.planes.shape[1]):
-        place, normal = shapes.planes[index, p, :, None].transpose(1, 0, 2, 3)
+        place, normal = xp.permute_dims(shapes.planes[:, p][index][:, :, None], (1, 0, 2, 3))
         below.append(_along(points - place, normal))
     for b in range(shapes.boxes.shape[1]):
-        gap, on = _over_box(shapes.boxes[index, b], points)
-        below.append(np.where(on, gap, np.inf))
+        gap, on = _over_box(shapes.boxes[:, b][index], points)
+        below.append(xp.where(on, gap, xp.inf))
         beside.append(gap)
     for field in shapes.fields:
         gap, on = _over_field(field, index, points, footprint)
-        below.append(np.where(on, gap, np.inf))
+        below.append(xp.where(on, gap, xp.inf))
         beside.append(gap)
-    nearest = np.min(below, axis=0)
-    return np.where(np.isinf(nearest), np.max(beside, axis=0), nearest) if beside else nearest
+    nearest = xp.min(xp.stack(below), axis=0)
+    return xp.where(xp.isinf(nearest), xp.max(xp.stack(beside), axis=0), nearest) if beside else nearest
 
 
 def _along(vectors: Array, direction: Array) -> Array:
@@ -238,30 +239,31 @@ def _along(vectors: Array, direction: Array) -> Array:
 
 def _over_box(box: Array, points: Array) -> tuple[Array, Array]:
     """Height over the upper face [S, N], and whether the face is below the point; box [S, 5, 3]."""
-    place, first, second, normal, half = box[:, :, None].transpose(1, 0, 2, 3)
+    xp = namespace(points)
+    place, first, second, normal, half = xp.permute_dims(box[:, :, None], (1, 0, 2, 3))
     gap = _along(points - place, normal)
     down = points - place
     down[..., 2] -= gap / normal[..., 2]  # straight down to the face
-    on = np.abs(_along(down, first)) <= half[..., 0]
-    on &= (np.abs(_along(down, second)) <= half[..., 1]) & (gap > -half[..., 2])
+    on = xp.abs(_along(down, first)) <= half[..., 0]
+    on &= (xp.abs(_along(down, second)) <= half[..., 1]) & (gap > -half[..., 2])
     return gap, on
 
 
 def _over_field(field: Field, index: Array, points: Array, footprint: float) -> tuple[Array, Array]:
     """Height over the heightfield [S, N], and whether it is below the point."""
-    rows, columns = field.shape
+    xp, (rows, columns) = namespace(points), field.shape
     index = index[:, None]
-    local = np.einsum("sij,sni->snj", field.turn[index[:, 0]], points - field.place[index])
+    local = xp.einsum("sij,sni->snj", field.turn[index[:, 0]], points - field.place[index])
     half_x, half_y = field.half[index, 0], field.half[index, 1]
-    x, y = np.clip(local[..., 0], -half_x, half_x), np.clip(local[..., 1], -half_y, half_y)
+    x, y = xp.clip(local[..., 0], -half_x, half_x), xp.clip(local[..., 1], -half_y, half_y)
 
     def ground(x: Array, y: Array) -> Array:
         u, v = (x + half_x) * ((columns - 1) / (2 * half_x)), (y + half_y) * ((rows - 1) / (2 * half_y))
         return terrain.interpolate(field.heights, index, u, v, field.shape)
 
-    back, front = np.maximum(x - footprint, -half_x), np.minimum(x + footprint, half_x)
-    right, left = np.maximum(y - footprint, -half_y), np.minimum(y + footprint, half_y)
+    back, front = xp.maximum(x - footprint, -half_x), xp.minimum(x + footprint, half_x)
+    right, left = xp.maximum(y - footprint, -half_y), xp.minimum(y + footprint, half_y)
     rise_x = (ground(front, y) - ground(back, y)) / (front - back)
     rise_y = (ground(x, left) - ground(x, right)) / (left - right)
-    gap = (local[..., 2] - ground(x, y)) / np.sqrt(1 + rise_x**2 + rise_y**2)
+    gap = (local[..., 2] - ground(x, y)) / xp.sqrt(1 + rise_x**2 + rise_y**2)
     return gap, (x == local[..., 0]) & (y == local[..., 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from metarl.envs import measures
+from metarl.envs.arrays import like, rows
 from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, StateFunction
+from metarl.envs.locomotion import control_cost, survive
 from metarl.envs.robot_description import Robot
 from metarl.envs.robot_file import Termination, near
 from metarl.envs.robot_ground import Ground
@@ -52,19 +55,18 @@ class Motion:
     def rotation(self, state: State) -> Array:
         """[S, 3, 3] from the base to the world."""
         turn = self._body_rotation(state)
-        return turn if self.axes is None else turn @ self.axes
+        return turn if self.axes is None else turn @ like(self.axes, turn)
 
     def _body_rotation(self, state: State) -> Array:
         if self.qpos < 0:
             return state.xmat[:, self.body].reshape(-1, 3, 3)
-        w, x, y, z = state.qpos[:, self.qpos + 3 : self.qpos + 7].T
-        return np.array(
-            [
-                [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-                [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-                [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-            ]
-        ).transpose(2, 0, 1)
+        w, x, y, z = rows(state.qpos[:, self.qpos + 3 : self.qpos + 7])
+        elements = (
+            *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+            *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+            *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+        )
+        return state.xp.permute_dims(state.xp.stack(elements).reshape(3, 3, -1), (2, 0, 1))
 
     def height(self, state: State) -> Array:
         """[S] m over the ground, along its normal."""
@@ -80,7 +82,7 @@ class Motion:
         if self.qpos >= 0:
             return state.qvel[:, self.qvel : self.qvel + 3]
         arm = state.xpos[:, self.body] - state.subtree_com[:, self.root]
-        return state.cvel[:, self.body, 3:] + np.cross(state.cvel[:, self.body, :3], arm)
+        return state.cvel[:, self.body, 3:] + state.xp.linalg.cross(state.cvel[:, self.body, :3], arm)
 
     def course(self, state: State) -> Array:
         """[S, 2] m/s forwards and to the left, in the base's frame; of a guided base, along the world's x and y."""
@@ -88,14 +90,14 @@ class Motion:
 
     def velocity(self, state: State) -> Array:
         """[S, 3] m/s, in the base's frame."""
-        return np.einsum("sij,si->sj", self.rotation(state), self.world_velocity(state))
+        return state.xp.einsum("sij,si->sj", self.rotation(state), self.world_velocity(state))
 
     def angular_velocity(self, state: State) -> Array:
         """[S, 3] rad/s, in the base's frame."""
         if self.qpos >= 0:
             local = state.qvel[:, self.qvel + 3 : self.qvel + 6]
-            return local if self.axes is None else local @ self.axes
-        return np.einsum("sij,si->sj", self.rotation(state), state.cvel[:, self.body, :3])
+            return local if self.axes is None else local @ like(self.axes, local)
+        return state.xp.einsum("sij,si->sj", self.rotation(state), state.cvel[:, self.body, :3])
 
 
 def motion(robot: Robot) -> Motion:
@@ -112,14 +114,16 @@ def parts(robot: Robot, commands: Mapping[str, str]) -> dict[str, Part]:
     """All that this robot can observe. commands: parameter names by their quantity."""
     model, base = robot.model, motion(robot)
     joints = [model.joint(name) for name in robot.joints]
-    positions, velocities = ([int(j[0]) for j in a] for a in ([j.qposadr for j in joints], [j.dofadr for j in joints]))
+    positions, velocities = _addresses(joints, "qposadr"), _addresses(joints, "dofadr")
     home = robot.home[positions]
     axes = ("x", "y", "z")
     result = {
         "joint_positions": Part(
-            lambda s: s.qpos[:, positions] - home, tuple(f"{n} - home [rad]" for n in robot.joints)
+            lambda s: _columns(s.qpos, positions) - like(home, s.qpos), tuple(f"{n} - home [rad]" for n in robot.joints)
         ),
-        "joint_velocities": Part(lambda s: s.qvel[:, velocities], tuple(f"{n}_velocity [rad/s]" for n in robot.joints)),
+        "joint_velocities": Part(
+            lambda s: _columns(s.qvel, velocities), tuple(f"{n}_velocity [rad/s]" for n in robot.joints)
+        ),
         "last_action": Part(lambda s: s.action, tuple(f"action {model.actuator(i).name}" for i in range(model.nu))),
     }
     if robot.mobility != "fixed":
@@ -137,32 +141,42 @@ def parts(robot: Robot, commands: Mapping[str, str]) -> dict[str, Part]:
         kept = [j.name for j in guides if not (j.type == 2 and abs(j.axis[2]) < 0.5)]
         where, placed = _elements([model.joint(n) for n in kept], "qposadr", "qpos0", "wxyz")
         speeds, moving = _elements([model.joint(j.name) for j in guides], "dofadr", "damping", "xyz")
-        result["guide_positions"] = Part(lambda s: s.qpos[:, where], tuple(f"{n} [rad or m]" for n in placed))
+        result["guide_positions"] = Part(lambda s: _columns(s.qpos, where), tuple(f"{n} [rad or m]" for n in placed))
         result["guide_velocities"] = Part(
-            lambda s: s.qvel[:, speeds], tuple(f"{n}_velocity [rad/s or m/s]" for n in moving)
+            lambda s: _columns(s.qvel, speeds), tuple(f"{n}_velocity [rad/s or m/s]" for n in moving)
         )
     if robot.feet:
-        feet = [model.body(name).id for name in robot.feet]
+        feet = np.array([model.body(name).id for name in robot.feet])
         result["foot_heights"] = Part(
-            lambda s: robot.ground.height(s, s.xipos[:, feet]), tuple(f"{n} height [m]" for n in robot.feet)
+            lambda s: robot.ground.height(s, _columns(s.xipos, feet)), tuple(f"{n} height [m]" for n in robot.feet)
         )
     if commands:
         units = {"command_yaw": "rad/s"}
         result["command"] = Part(
-            lambda s: np.stack([s.task[name] for name in commands.values()], axis=1),
+            lambda s: s.xp.stack([s.task[name] for name in commands.values()], axis=1),
             tuple(f"{name} [{units.get(kind, 'm/s')}]" for kind, name in commands.items()),
         )
     return result
 
 
-def _elements(joints: list[Any], address: str, values: str, axes: str) -> tuple[list[int], list[str]]:
+def _columns(values: Array, places: np.ndarray) -> Array:
+    """[S, n, ...] of values [S, ...]."""
+    return values[:, like(places, values)]
+
+
+def _addresses(joints: list[Any], kind: str) -> np.ndarray:
+    """[n] where each joint begins in qpos or qvel."""
+    return np.array([int(getattr(joint, kind)[0]) for joint in joints], dtype=np.int64)
+
+
+def _elements(joints: list[Any], address: str, values: str, axes: str) -> tuple[np.ndarray, list[str]]:
     """(places in qpos or qvel, names) of all that joints have there: one number of a hinge or slide, more of a ball."""
     places, names = [], []
     for joint in joints:
         first, count = int(getattr(joint, address)[0]), len(getattr(joint, values))
         places += range(first, first + count)
         names += [joint.name] if count == 1 else [f"{joint.name}_{a}" for a in axes]
-    return places, names
+    return np.array(places, dtype=np.int64), names
 
 
 DEFAULT_OBSERVATION = {
@@ -184,14 +198,14 @@ def observation(
     if not wanted:
         raise ValueError(f"observation is empty; choose from {', '.join(available)}")
     chosen = [available[name] for name in wanted]
-    return lambda state: np.concatenate([p.read(state) for p in chosen], axis=1), sum((p.names for p in chosen), ())
+    return lambda state: state.xp.concat([p.read(state) for p in chosen], axis=1), sum((p.names for p in chosen), ())
 
 
 def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, str]) -> dict[str, RewardTerm]:
     """The chosen terms; costs are subtracted. ValueError for a term that this robot or the distribution lacks."""
     base, model = motion(robot), robot.model
     joints = [model.joint(name) for name in robot.joints]
-    positions, velocities = [int(j.qposadr[0]) for j in joints], [int(j.dofadr[0]) for j in joints]
+    positions, velocities = _addresses(joints, "qposadr"), _addresses(joints, "dofadr")
     home = robot.home[positions]
 
     def command(state: State, kind: str) -> Array | float:
@@ -205,18 +219,18 @@ def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, s
         return (base.angular_velocity(state)[:, 2] - command(state, "command_yaw")) ** 2
 
     mobile: dict[str, tuple[Callable[[State], Array], int]] = {
-        "forward_velocity": (lambda s: base.course(s)[:, 0].copy(), 1),
-        "height": (lambda s: base.height(s).copy(), 1),
-        "upright": (lambda s: base.up(s)[:, 2].copy(), 1),
-        "track_velocity": (lambda s: np.exp(-velocity_gap(s) / TRACKING), 1),
-        "track_yaw": (lambda s: np.exp(-yaw_gap(s) / TRACKING), 1),
-        "velocity_error": (lambda s: np.sqrt(velocity_gap(s)), -1),
+        "forward_velocity": (lambda s: base.course(s)[:, 0], 1),
+        "height": (base.height, 1),
+        "upright": (lambda s: base.up(s)[:, 2], 1),
+        "track_velocity": (lambda s: s.xp.exp(-velocity_gap(s) / TRACKING), 1),
+        "track_yaw": (lambda s: s.xp.exp(-yaw_gap(s) / TRACKING), 1),
+        "velocity_error": (lambda s: s.xp.sqrt(velocity_gap(s)), -1),
     }
     terms: dict[str, tuple[Callable[[State], Array], int]] = {
-        "alive": (lambda s: np.ones(len(s.qpos)), 1),
-        "control_cost": (lambda s: np.einsum("sa,sa->s", s.action, s.action), -1),
-        "joint_velocity_cost": (lambda s: np.square(s.qvel[:, velocities]).sum(axis=1), -1),
-        "home_cost": (lambda s: np.square(s.qpos[:, positions] - home).sum(axis=1), -1),
+        "alive": (survive, 1),
+        "control_cost": (control_cost, -1),
+        "joint_velocity_cost": (lambda s: s.xp.sum(s.xp.square(_columns(s.qvel, velocities)), axis=1), -1),
+        "home_cost": (lambda s: s.xp.sum(s.xp.square(_columns(s.qpos, positions) - like(home, s.qpos)), axis=1), -1),
         **(mobile if robot.mobility != "fixed" else {}),
     }
     if not weights:
@@ -249,10 +263,10 @@ def judged(robot: Robot, commands: Mapping[str, str], fallen: StateFunction | No
 
     def velocity_error(state: State) -> Array:
         v = base.course(state)
-        return np.hypot(v[:, 0] - asked(state, "command_x"), v[:, 1] - asked(state, "command_y"))
+        return state.xp.hypot(v[:, 0] - asked(state, "command_x"), v[:, 1] - asked(state, "command_y"))
 
     def yaw_rate_error(state: State) -> Array:
-        return np.abs(base.angular_velocity(state)[:, 2] - asked(state, "command_yaw"))
+        return state.xp.abs(base.angular_velocity(state)[:, 2] - asked(state, "command_yaw"))
 
     found: dict[str, Measure] = {}
     success: list[Criterion] = []
@@ -279,12 +293,12 @@ def termination(robot: Robot, wanted: Termination) -> StateFunction | None:
     if robot.mobility == "fixed":
         raise ValueError("termination: the base is fixed, it neither falls nor tilts; leave it out")
     base = motion(robot)
-    low, high = wanted.height or (-np.inf, np.inf)
+    low, high = wanted.height or (-math.inf, math.inf)
     if low >= high:
         raise ValueError(f"termination.height [{low:g}, {high:g}] is upside down or empty; give low < high")
-    if wanted.tilt is not None and not 0 < wanted.tilt <= np.pi:
+    if wanted.tilt is not None and not 0 < wanted.tilt <= math.pi:
         raise ValueError(f"termination.tilt is {wanted.tilt:g} rad; it must be above 0 and at most pi")
-    least = -np.inf if wanted.tilt is None else np.cos(wanted.tilt)
+    least = -math.inf if wanted.tilt is None else float(np.cos(wanted.tilt))
 
     def terminate(state: State) -> Array:
         height = base.height(state)

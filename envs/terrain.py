@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array, namespace
 from metarl.envs.parameters import Choice
 
 SLOPE = 0.4  # rad at difficulty 1
@@ -284,9 +284,9 @@ def interpolate(grounds: Array, index: Array | int, u: Array, v: Array, shape: t
 
     grounds: [M, rows * columns]. index: which of them. shape: (rows, columns).
     """
-    rows, columns = shape
-    column = np.clip(u.astype(np.int64), 0, columns - 2)
-    row = np.clip(v.astype(np.int64), 0, rows - 2)
+    xp, (rows, columns) = namespace(u), shape
+    column = xp.clip(xp.astype(u, xp.int64), 0, columns - 2)
+    row = xp.clip(xp.astype(v, xp.int64), 0, rows - 2)
     u, v = u - column, v - row
     at = index * (rows * columns) + row * columns + column
     flat_grounds = grounds.reshape(-1)
@@ -294,7 +294,7 @@ def interpolate(grounds: Array, index: Array | int, u: Array, v: Array, shape: t
     far, across = flat_grounds[at + columns], flat_grounds[at + columns + 1]
     lower = near + u * (right - near) + v * (across - right)
     upper = near + v * (far - near) + u * (across - far)
-    return np.where(u > v, lower, upper)
+    return xp.where(u > v, lower, upper)
 
 
 def _fraction(position: Array) -> tuple[Array, Array]:

@@ -81,20 +81,21 @@ def geometric_base(path: str, timestep: float) -> mujoco.MjSpec:
 
 def observe(state: State) -> Array:
     """qpos[1:], clipped qvel: without the place on the track."""
-    return np.concatenate([state.qpos[:, 1:], np.clip(state.qvel, -VELOCITY_LIMIT, VELOCITY_LIMIT)], axis=1)
+    velocities = state.xp.clip(state.qvel, -VELOCITY_LIMIT, VELOCITY_LIMIT)
+    return state.xp.concat([state.qpos[:, 1:], velocities], axis=1)
 
 
 def hopper_fallen(state: State) -> Array:
     """Too low, tilted, or any other element of the state out of bounds, [S] bool."""
-    z, pitch = state.qpos[:, 1], state.qpos[:, 2]
-    rest = np.concatenate([state.qpos[:, 2:], state.qvel], axis=1)
-    return (z <= 0.7) | (np.abs(pitch) >= 0.2) | (np.abs(rest) >= 100).any(axis=1)
+    xp, z, pitch = state.xp, state.qpos[:, 1], state.qpos[:, 2]
+    rest = xp.concat([state.qpos[:, 2:], state.qvel], axis=1)
+    return (z <= 0.7) | (xp.abs(pitch) >= 0.2) | xp.any(xp.abs(rest) >= 100, axis=1)
 
 
 def walker2d_fallen(state: State) -> Array:
     """Too low, too high or tilted, [S] bool."""
     z, pitch = state.qpos[:, 1], state.qpos[:, 2]
-    return (z <= 0.8) | (z >= 2.0) | (np.abs(pitch) >= 1.0)
+    return (z <= 0.8) | (z >= 2.0) | (state.xp.abs(pitch) >= 1.0)
 
 
 def scale_mass(spec: mujoco.MjSpec, factor: float, *, body: str) -> None:

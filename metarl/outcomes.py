@@ -117,8 +117,8 @@ def recovery_of(result: TrialResult, task: Task, index: int) -> float:
     first steps, as many as are averaged over, are left out: the robot starts from rest, change or no change.
     """
     rollouts = result.trial.rollouts
-    rewards = np.concatenate([rollout.rewards[:, index].numpy() for rollout in rollouts])  # [K T, N]
-    valid = np.concatenate([rollout.valid[:, index].numpy() for rollout in rollouts])
+    rewards = np.concatenate([rollout.rewards[:, index].cpu().numpy() for rollout in rollouts])  # [K T, N]
+    valid = np.concatenate([rollout.valid[:, index].cpu().numpy() for rollout in rollouts])
     horizon = len(rollouts[0].valid)
     running = np.asarray(valid.any(axis=1)) & (np.arange(len(valid)) % horizon >= RECOVERY_WINDOW)
     means = (rewards * valid).sum(axis=1)[running] / valid.sum(axis=1)[running]

@@ -192,7 +192,7 @@ class TrialSampler:
         metrics = agent.meta_update(result.trial, torch_stream(t.seed, "update", key))
         ended = time.perf_counter()
         rollouts = result.trial.rollouts
-        returns = np.stack([rollout.episode_returns().nanmean(1).numpy() for rollout in rollouts])
+        returns = np.stack([rollout.episode_returns().nanmean(1).cpu().numpy() for rollout in rollouts])
         terms = {name: float(mean_of_sound(sums.ravel())) for name, sums in result.reward_terms[-1].items()}
         steps = sum(int(rollout.valid.sum()) for rollout in rollouts)
         return Outcome(returns, terms, steps, collected - began, ended - collected, metrics)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Belief, Rollout, Trial
+from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
+from metarl.envs.noise import normal
 from metarl.envs.sharded import ShardedEnv
 
 
@@ -56,15 +58,17 @@ class Disturbance:
     reward_scale: float = 1.0
     """Factor on the rewards that the agent is shown."""
 
-    def observe(self, observation: np.ndarray, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    def observe(self, env: BatchedEnv, observation: Array, rngs: Sequence[np.random.Generator]) -> Array:
         """Observations [M, N, obs] as the agent sees them. rngs: one generator a task."""
         if self.observation_std is None:
             return observation
         noise = np.stack([rng.standard_normal(observation.shape[1:], dtype=np.float32) for rng in rngs])
-        return observation + (noise * self.observation_std).astype(np.float32)
+        return observation + env.simulation.array((noise * self.observation_std).astype(np.float32))
 
 
 UNDISTURBED = Disturbance()
+NOISE_AHEAD = 32
+"""Steps whose noise a device draws at once."""
 
 
 class Shot(NamedTuple):
@@ -99,40 +103,70 @@ def collect(
     stop: ends the shot at the next step once it is set; what comes back is then of no use.
     """
     horizon, m, n = env.family.horizon, env.num_tasks, env.envs_per_task
+    xp, host = env.simulation.xp, env.simulation.host
     noise_rngs = [] if disturbance.observation_std is None else [rng.spawn(1)[0] for rng in rngs]
-    observation = disturbance.observe(env.reset(rngs), noise_rngs)
-    observations = np.zeros((horizon, m, n, env.family.observation_size), dtype=np.float32)
-    actions = np.zeros((horizon, m, n, env.family.action_size), dtype=np.float32)
-    rewards = np.zeros((horizon, m, n), dtype=np.float32)
-    terminated, truncated, valid = (np.zeros((horizon, m, n), dtype=bool) for _ in range(3))
-    faulted = np.zeros((m, n), dtype=bool)
-    noise = torch.from_numpy(  # drawn even where it is not used: the next shot's starts come after it
-        np.stack([rng.standard_normal((horizon, n, env.family.action_size), dtype=np.float32) for rng in rngs], 1)
-    )  # [T, M, N, act]
+    observation = disturbance.observe(env, env.reset(rngs), noise_rngs)
+
+    def room(dtype: Any, *size: int) -> Array:
+        return xp.zeros((horizon, m, n, *size), dtype=dtype, device=observation.device)
+
+    observations, actions = (room(xp.float32, size) for size in (env.family.observation_size, env.family.action_size))
+    rewards, terminated, truncated, valid = room(xp.float32), room(xp.bool), room(xp.bool), room(xp.bool)
+    faulted = xp.zeros_like(valid[0])
+    noise = exploration(env, rngs)  # drawn even where it is not used: the next shot's starts come after it
     for t in range(horizon):
-        active = env.active
-        if not active.any() or (stop is not None and stop.is_set()):
+        if env.over or (stop is not None and stop.is_set()):
             break
-        action, belief = agent.act(belief, torch.from_numpy(observation), noise[t] if explore else None)
+        valid[t] = env.active
+        action, belief = agent.act(belief, tensor(observation), noise(t) if explore else None)
         observations[t] = observation
-        actions[t] = action.cpu().numpy()
+        actions[t] = action.cpu().numpy() if xp is np else action
         step = env.step(actions[t])
         rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
-        valid[t] = active
         faulted |= step.faulted
-        observation = disturbance.observe(step.observations, noise_rngs)
+        observation = disturbance.observe(env, step.observations, noise_rngs)
         shown = step.rewards * np.float32(disturbance.reward_scale)
-        belief = agent.observe(belief, torch.from_numpy(shown), torch.from_numpy(~env.active))
+        belief = agent.observe(belief, tensor(shown), tensor(~env.active))
+    env.verify()
     for data in (valid, observations, actions, rewards):  # a weight of 0 would not stop an infinity
         data[:, faulted] = 0
-    rollout = Rollout(
-        *map(torch.from_numpy, (observations, actions, rewards, terminated, truncated, valid, observation))
-    )
-    returns = rollout.episode_returns().numpy()
+    parts = (observations, actions, rewards, terminated, truncated, valid, xp.asarray(observation, copy=True))
+    rollout = Rollout(*map(tensor, parts))
+    returns = rollout.episode_returns().cpu().numpy()
     rollout.rewards *= disturbance.reward_scale
-    terms = {name: np.where(faulted, np.nan, sums.reshape(m, n)) for name, sums in env.term_sums.items()}
-    measures = {name: np.where(faulted, np.nan, values) for name, values in env.measures.items()}
+    flagged = host(faulted)
+    terms = {name: np.where(flagged, np.nan, sums.reshape(m, n)) for name, sums in env.term_sums.items()}
+    measures = {name: np.where(flagged, np.nan, values) for name, values in env.measures.items()}
     return Shot(rollout, belief, terms, measures, returns)
+
+
+def tensor(array: Array) -> torch.Tensor:
+    """An array of an env as a tensor that shares its memory."""
+    return torch.from_numpy(array) if isinstance(array, np.ndarray) else array
+
+
+def exploration(env: BatchedEnv, rngs: Sequence[np.random.Generator]) -> Callable[[int], torch.Tensor]:
+    """The standard normal noise [M, N, act] of each step of a shot. rngs: one generator a task.
+
+    On the CPU the generators draw it; on a device each draws keys, and the noise follows from key and step.
+    """
+    horizon, n, size = env.family.horizon, env.envs_per_task, env.family.action_size
+    if env.simulation.xp is np:
+        drawn = torch.from_numpy(
+            np.stack([rng.standard_normal((horizon, n, size), dtype=np.float32) for rng in rngs], 1)
+        )  # [T, M, N, act]
+        return lambda t: drawn[t]
+    keys = env.simulation.array(np.concatenate([rng.integers(2**64, size=n, dtype=np.uint64) for rng in rngs]))
+    ahead: list[torch.Tensor] = []
+
+    def at(t: int) -> torch.Tensor:
+        if t % NOISE_AHEAD == 0:
+            steps = env.simulation.array(np.repeat(np.arange(t, t + NOISE_AHEAD), len(keys)))
+            drawn = normal(keys.repeat(NOISE_AHEAD), steps, 0, size)
+            ahead[:] = drawn.reshape(NOISE_AHEAD, env.num_tasks, n, size)
+        return ahead[t % NOISE_AHEAD]
+
+    return at
 
 
 class TrialResult(NamedTuple):
@@ -156,20 +190,16 @@ def run_trial(
 ) -> TrialResult:
     """adaptations + 1 shots on the env's tasks, the belief adapted between them. rngs: one generator a task.
 
-    Each shard runs its whole trial in a thread of its own, with torch on one thread.
+    Shards run their whole trials at once, where the simulator says so, each in a thread of its own; torch is on one.
     """
     stop = threading.Event()
 
     def work(shard: BatchedEnv, own: Sequence[np.random.Generator]) -> TrialResult:
         return _shard_trial(shard, agent, own, adaptations, explore, stop, disturbance)
 
-    with single_torch_thread(), ThreadPoolExecutor(env.workers) as pool:
-        futures = [pool.submit(work, *job) for job in zip(env.shards, env.deal(rngs), strict=True)]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:  # a fault or an interrupt ends the other shards too
-            stop.set()
-        parts = [future.result() for future in futures]
+    jobs = list(zip(env.shards, env.deal(rngs), strict=True))
+    with single_torch_thread():
+        parts = [work(*job) for job in jobs] if env.workers == 1 else _at_once(work, jobs, env.workers, stop)
     if len(parts) == 1:
         return parts[0]
     trials, order = [part.trial for part in parts], torch.from_numpy(env.order)
@@ -189,6 +219,19 @@ def run_trial(
         joined(part.measures for part in parts),
         [np.concatenate(shards)[env.order] for shards in zip(*(part.returns for part in parts), strict=True)],
     )
+
+
+def _at_once(
+    work: Callable[..., TrialResult], jobs: Sequence[tuple[Any, ...]], workers: int, stop: threading.Event
+) -> list[TrialResult]:
+    """What the work makes of each job, in threads; stop is set when one has failed, or at an interrupt."""
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, *job) for job in jobs]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+        return [future.result() for future in futures]
 
 
 def _shard_trial(

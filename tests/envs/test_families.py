@@ -224,7 +224,7 @@ class TestEveryFamily:
         for shard in env.shards:
             shard.simulation.batch.bind("xpos")  # a derived field is current only if it was bound before the call
         env.reset([np.random.default_rng(i) for i in range(3)])
-        sims = [(shard.batch, sim) for shard in env.shards for sim in range(shard.simulation.batch.nsim)]
+        sims = [(shard.simulation.batch, sim) for shard in env.shards for sim in range(shard.simulation.batch.nsim)]
         singles = []
         for (batch, sim), task in zip(
             sims, [env.tasks[m] for m in np.concatenate(env.indices) for _ in range(2)], strict=True

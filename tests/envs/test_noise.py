@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from metarl.envs import noise
 
@@ -48,3 +49,27 @@ def test_a_value_follows_from_its_own_key_and_step_alone(draw):
     np.testing.assert_array_equal(draw(KEYS[order], steps[order], 2, 5), together[order])
     np.testing.assert_array_equal(draw(KEYS[4:5], 4, 2, 5)[0], together[4])
     np.testing.assert_array_equal(draw(KEYS, steps, 2, 2), together[:, :2])
+
+
+SIZES = [(0, 0, 1), (7, 1, 5), (np.arange(2000), 2, 48), (np.arange(2000) + 2**40, 2, 3)]
+
+
+def in_torch(keys: np.ndarray, step: np.ndarray | int) -> tuple[torch.Tensor, torch.Tensor | int]:
+    return torch.from_numpy(keys.view(np.int64)), step if isinstance(step, int) else torch.from_numpy(step)
+
+
+@pytest.mark.parametrize(("step", "stream", "size"), SIZES)
+def test_torch_draws_the_same_bits(step, stream: int, size: int):
+    expected = noise.words(KEYS, step, stream, size)
+    drawn = noise.words(*in_torch(KEYS, step), stream, size)
+    assert drawn.dtype == torch.int64 and expected.dtype == np.uint64
+    np.testing.assert_array_equal(drawn.numpy().view(np.uint64), expected)
+
+
+@pytest.mark.parametrize(("step", "stream", "size"), SIZES)
+def test_torch_makes_the_same_numbers_of_them(step, stream: int, size: int):
+    uniform, normal = (draw(*in_torch(KEYS, step), stream, size) for draw in (noise.uniform, noise.normal))
+    assert (uniform.dtype, normal.dtype) == (torch.float64, torch.float32)
+    np.testing.assert_array_equal(uniform.numpy(), noise.uniform(KEYS, step, stream, size))
+    # cosines, sines and logarithms in single precision: each is rounded, and an angle's rounding grows with its size
+    np.testing.assert_allclose(normal.numpy(), noise.normal(KEYS, step, stream, size), rtol=1e-5, atol=2e-6)
