@@ -243,9 +243,9 @@ def _flat_field(model: mujoco.MjModel, donor: mujoco.MjModel) -> mujoco.MjModel:
     made = copy.copy(donor)
     for source, target in ((model, made), (model.opt, made.opt)):
         for name in dir(source):
-            values = getattr(source, name)
-            if isinstance(values, np.ndarray) and values.shape == getattr(target, name).shape:
-                getattr(target, name)[...] = values
+            values, there = getattr(source, name), getattr(target, name)
+            if isinstance(values, np.ndarray) and values.shape == there.shape and there.flags.writeable:
+                there[...] = values
             elif source is model.opt and isinstance(values, int | float) and not name.startswith("_"):
                 setattr(target, name, values)
     made.hfield_data[:] = 0
