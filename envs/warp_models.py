@@ -56,8 +56,15 @@ FLAGS = {
 }
 """What mujoco-warp leaves out of a step where these are zero: it must be left in where they are not in some task."""
 OWNERS = {
-    "body": "BODY", "jnt": "JOINT", "geom": "GEOM", "site": "SITE", "pair": "PAIR", "eq": "EQUALITY",
-    "tendon": "TENDON", "actuator": "ACTUATOR", "sensor": "SENSOR",
+    "body": mujoco.mjtObj.mjOBJ_BODY,
+    "jnt": mujoco.mjtObj.mjOBJ_JOINT,
+    "geom": mujoco.mjtObj.mjOBJ_GEOM,
+    "site": mujoco.mjtObj.mjOBJ_SITE,
+    "pair": mujoco.mjtObj.mjOBJ_PAIR,
+    "eq": mujoco.mjtObj.mjOBJ_EQUALITY,
+    "tendon": mujoco.mjtObj.mjOBJ_TENDON,
+    "actuator": mujoco.mjtObj.mjOBJ_ACTUATOR,
+    "sensor": mujoco.mjtObj.mjOBJ_SENSOR,
 }
 """What the rows of an array are of, by the array's prefix."""
 
@@ -114,6 +121,9 @@ def mixed(models: Sequence[mujoco.MjModel], like: mujoco.MjModel | None = None) 
     every = [*models, *([like] if like is not None else [])]
     every = _with_grounds(every)
     base = _fullest(every)
+    if base.opt.solver == mujoco.mjtSolver.mjSOL_PGS:  # of the same problem, which Newton solves to the end
+        base = copy.copy(base)
+        base.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
     names = SHARED if any(model.nsensor for model in every) else [name for name in SHARED if name != "site_size"]
     _require_equal(every, base, names)
     for model in every:
@@ -147,7 +157,7 @@ def _with_actuators_damping(model: mujoco.MjModel, name: str) -> np.ndarray:
     kind, what = name.split("_")
     total, added = getattr(model, name).copy(), getattr(model, f"actuator_{what}")
     joints = (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
-    for k in np.flatnonzero(added.reshape(model.nactuator, -1).any(axis=1)):
+    for k in range(model.nactuator):
         of, target = int(model.actuator_trntype[k]), int(model.actuator_trnid[k, 0])
         factor = model.actuator_gear[k, 0] ** 2
         if kind == "dof" and of in joints:
@@ -213,9 +223,9 @@ def _told(values: np.ndarray) -> str:
 
 
 def _element(model: mujoco.MjModel, name: str, row: int) -> str:
-    kind = OWNERS.get(name.partition("_")[0])
-    named = kind and mujoco.mj_id2name(model, mujoco.mjtObj[f"mjOBJ_{kind}"], row)
-    return f"{kind.lower()} {named!r}" if kind and named else f"row {row}"
+    prefix = name.partition("_")[0]
+    named = prefix in OWNERS and mujoco.mj_id2name(model, OWNERS[prefix], row)
+    return f"{prefix} {named!r}" if named else f"row {row}"
 
 
 def _with_grounds(models: Sequence[mujoco.MjModel]) -> list[mujoco.MjModel]:
@@ -233,9 +243,9 @@ def _flat_field(model: mujoco.MjModel, donor: mujoco.MjModel) -> mujoco.MjModel:
     made = copy.copy(donor)
     for source, target in ((model, made), (model.opt, made.opt)):
         for name in dir(source):
-            values = getattr(source, name)
-            if isinstance(values, np.ndarray) and values.shape == getattr(target, name).shape:
-                getattr(target, name)[...] = values
+            values, there = getattr(source, name), getattr(target, name)
+            if isinstance(values, np.ndarray) and values.shape == there.shape and there.flags.writeable:
+                there[...] = values
             elif source is model.opt and isinstance(values, int | float) and not name.startswith("_"):
                 setattr(target, name, values)
     made.hfield_data[:] = 0

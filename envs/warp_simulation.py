@@ -1,7 +1,7 @@
 """Simulations by mujoco-warp: one model whose fields have a row a world, arrays that are torch's without a copy.
 
-It computes in single precision. On CUDA what always does the same is recorded once as a graph; on Warp's CPU device, for
-tests, the same kernels run one after the other.
+It computes in single precision. On CUDA what always does the same is recorded once as a graph; on Warp's CPU device,
+for tests, the same kernels run one after the other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ try:
     import torch
     import warp as wp
 
-    from metarl.envs.warp_models import GROUND, Mix, mixed
+    from metarl.envs.warp_models import GROUND, PLANE, Mix, mixed
 
     torch_namespace()
 except ImportError as error:
@@ -34,7 +34,7 @@ except ImportError as error:
         f"the gpu simulator needs a package that is not installed ({error}): pip install metarl-robotics[gpu]"
     ) from error
 
-wp.config.quiet = True
+wp.config.log_level = wp.LOG_WARNING  # compiling a kernel is not worth a line
 
 CCD_ITERATIONS = 50
 """Most iterations of a convex collision: the memory of one grows with them (500 take 70 kB)."""
@@ -49,7 +49,17 @@ INITIAL = (
 """The state but for `eq_active`: what a reset sets."""
 CONTACT_FORCES = ("cacc", "cfrc_ext", "cfrc_int")
 """What a step computes only for a sensor, or where it is asked for."""
+CAPSULE = int(mujoco.mjtGeom.mjGEOM_CAPSULE)
 KINDS = int(math.log2(max(mujoco_warp.OverflowType))) + 1
+
+
+@wp.func
+def _sound(values: wp.array2d[float], w: int) -> bool:
+    """Whether MuJoCo calls no number of the row bad."""
+    for i in range(values.shape[1]):  # noqa: SIM110 (Warp knows loops alone)
+        if not wp.abs(values[w, i]) <= wp.static(mujoco.mjMAXVAL):
+            return False
+    return True
 
 
 @wp.kernel(enable_backward=False)
@@ -63,13 +73,7 @@ def _watch(
 ):
     """Flag worlds whose state MuJoCo calls bad (mj_checkPos, mj_checkVel, mj_checkAcc); count overflows by kind."""
     w = wp.tid()
-    sound = True
-    for i in range(qpos.shape[1]):
-        sound = sound and wp.abs(qpos[w, i]) <= wp.static(mujoco.mjMAXVAL)
-    for i in range(qvel.shape[1]):
-        sound = sound and wp.abs(qvel[w, i]) <= wp.static(mujoco.mjMAXVAL)
-        sound = sound and wp.abs(qacc[w, i]) <= wp.static(mujoco.mjMAXVAL)
-    if not sound:
+    if not (_sound(qpos, w) and _sound(qvel, w) and _sound(qacc, w)):
         faulted[w] = True
     bits = overflow[w]
     if bits != 0:
@@ -85,6 +89,42 @@ def _restore(mask: wp.array[bool], index: wp.array[wp.int64], table: wp.array2d[
     w, i = wp.tid()
     if mask[w]:
         state[w, i] = table[int(index[w]), i]
+
+
+@wp.kernel(enable_backward=False)
+def _align(
+    geom_type: wp.array[int],
+    geom_xmat: wp.array2d[wp.mat33],
+    count: wp.array[int],
+    world: wp.array[int],
+    geom: wp.array[wp.vec2i],
+    frame: wp.array[wp.mat33],
+):
+    """Lay the tangents of a plane's contact with a capsule along the capsule, however steep it is, as MuJoCo does.
+
+    mujoco-warp lays them along fixed axes from 60 degrees on: a pyramid of friction turns with them.
+    """
+    c = wp.tid()
+    if c >= count[0]:
+        return
+    if geom_type[geom[c][0]] != wp.static(PLANE) or geom_type[geom[c][1]] != wp.static(CAPSULE):
+        return
+    normal = frame[c][0]
+    turn = geom_xmat[world[c], geom[c][1]]
+    axis = wp.vec3(turn[0, 2], turn[1, 2], turn[2, 2])
+    along = axis - normal * wp.dot(normal, axis)
+    length = wp.length(along)
+    if length > 1e-6:
+        along = along / length
+        across = wp.cross(normal, along)
+        frame[c] = wp.matrix_from_rows(normal, along, across)
+
+
+def _contacts(model: Any, data: Any) -> None:
+    """What is done to the contacts that mujoco-warp found."""
+    contact = data.contact
+    inputs = [model.geom_type, data.geom_xmat, data.nacon, contact.worldid, contact.geom, contact.frame]
+    wp.launch(_align, dim=data.naconmax, inputs=inputs)
 
 
 class WarpSimulation:
@@ -132,10 +172,7 @@ class WarpSimulation:
         return self._bound[name]
 
     def live(self) -> list[torch.Tensor]:
-        views = [
-            self._bound[name] if name in self._bound else self._view(name)
-            for name in {**dict.fromkeys(STATE), **self._bound}
-        ]
+        views = [self._bound.get(name, self._view(name)) for name in {**dict.fromkeys(STATE), **self._bound}]
         return [view for view in views if view.numel()]
 
     def _view(self, name: str) -> torch.Tensor:
@@ -265,6 +302,7 @@ class WarpSimulation:
 
     def _use_options(self) -> None:
         """How mujoco-warp computes; what was recorded before would compute otherwise."""
+        self._model.callback.contactfilter = _contacts
         options = self._model.opt
         options.warn_overflow = 0  # counted instead
         options.deterministic = self._deterministic
