@@ -123,6 +123,9 @@ class Deployable:
 class Agent(Protocol):
     """What acts and adapts. Nothing outside `agents/` asks which one it is."""
 
+    device: torch.device
+    """Where its tensors are."""
+
     @property
     def adapts_by(self) -> Adaptation:
         """What it adapts by. Unless it is memory, beliefs hold for any number of envs of a task."""
@@ -203,5 +206,17 @@ class Sb3Learner(Agent, Protocol):
         """Step every env at least so often, from a reset on, and update; returns scalar metrics by name.
 
         `time/collect` and `time/update` among them are the seconds that went into stepping and into updating.
+        """
+        ...
+
+
+@runtime_checkable
+class DeviceLearner(Agent, Protocol):
+    """An agent that can step envs on its own device, which start anew by themselves."""
+
+    def learn_on_device(self, env: Any, first: Tensor, steps: int, generator: torch.Generator) -> dict[str, float]:
+        """Step every env of a `RestartingEnv` at least so often and update; returns what `Sb3Learner.learn` does.
+
+        first: [S, obs] what the envs observe after a reset.
         """
         ...

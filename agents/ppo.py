@@ -24,12 +24,14 @@ from torch import Tensor, nn
 
 from metarl.agents import numerics
 from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout
+from metarl.agents.device_ppo import DeviceEnv, DevicePpo
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.sb3 import (
     EPSILON,
     Sb3Agent,
     Standardise,
     as_moments,
+    global_randomness,
     load_moments,
     moments_state,
     require_same_shapes,
@@ -111,9 +113,28 @@ class Ppo(Sb3Agent):
         sizes = observation_size, observation_size, action_size
         super().__init__(PPO, ActorCriticPolicy, settings, *sizes, options, generator, device)
         self._untrained = copy.deepcopy(self.model.policy)
+        self._on_device: DevicePpo | None = None
 
     def steps_between(self, steps: int) -> int:
         return min(self.settings.steps, steps)
+
+    def learn_on_device(
+        self, env: DeviceEnv, first: Tensor, steps: int, generator: torch.Generator
+    ) -> dict[str, float]:
+        """`learn` with envs that start anew by themselves, on this agent's device.
+
+        first: [S, obs] what the envs observe after a reset.
+        """
+        between = self.steps_between(steps)
+        if self._on_device is None or self._on_device.env is not env or self._on_device.between != between:
+            moments, sizes = (self.input_moments, self.return_moments), (self.observation_size, self.action_size)
+            self._on_device = DevicePpo(self.model.policy, self.settings, *moments, env, sizes, between, self.device)
+        updates, lr = -(-steps // between), self._lr()
+        with global_randomness(generator):
+            metrics = self._on_device.learn(first, updates, lr)
+        self.updates += 1
+        self.model.num_timesteps += updates * between * env.num_envs
+        return metrics | {"lr": lr}
 
     def make_buffer(self, steps: int, num_envs: int) -> RolloutBuffer:
         model, s = self.model, self.settings

@@ -164,12 +164,11 @@ class Sb3Agent:
 
     def learn(self, env: VecEnv, steps: int, generator: torch.Generator) -> dict[str, float]:
         """Step every env at least `steps` times, from a reset on, with an update every so often."""
-        model, settings, watch = self.model, self.settings, Stopwatch()
+        model, watch = self.model, Stopwatch()
         between = self.steps_between(steps)
         if model.env is None or model.env.unwrapped is not env or model.n_steps != between:
             self.take_up(env, between)
-        share = min(1.0, self.updates / settings.lr_decay_updates) if settings.lr_decay_updates else 0.0
-        lr = settings.lr + share * (settings.lr_end - settings.lr)
+        lr = self._lr()
         model.lr_schedule = FloatSchedule(lr)
         model._last_obs = None  # it resets the env: what an iteration computes follows from its tasks and its generator
         total = -(-steps // between) * between * env.num_envs
@@ -181,6 +180,12 @@ class Sb3Agent:
         logged = {k.removeprefix("train/"): v for k, v in model.logger.name_to_value.items() if k.startswith("train/")}
         metrics = {name: float(logged[name]) for name in LOGGED if name in logged}
         return metrics | {"lr": lr, "time/collect": watch.seconds, "time/update": took - watch.seconds}
+
+    def _lr(self) -> float:
+        """Adam's step size in the iteration at hand."""
+        s = self.settings
+        share = min(1.0, self.updates / s.lr_decay_updates) if s.lr_decay_updates else 0.0
+        return s.lr + share * (s.lr_end - s.lr)
 
     def steps_between(self, steps: int) -> int:
         """Steps of every env between two updates, of so many in an iteration."""

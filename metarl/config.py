@@ -50,6 +50,9 @@ class TrainingSettings:
     """Threads of the simulation and of torch. 0: all cores."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Torch device of the agent. auto: cuda if there is one."""
+    simulator: Literal["cpu", "gpu", "auto"] = "cpu"
+    """What simulates: MuJoCo on the CPU, or mujoco-warp on the agent's device (pip install metarl-robotics[gpu]), in
+    single precision. auto: gpu if the agent's device is a GPU and mujoco-warp is installed."""
     checkpoint_every: int = 10
     """Iterations between checkpoints."""
     keep_checkpoints: int = 3
@@ -86,6 +89,8 @@ class EvaluationSettings:
     """Normal noise on what the agent observes; in units of each element's standard deviation under random actions."""
     reward_scale: float = 1.0
     """Factor on the rewards that the agent is shown; the returns reported are those of the true ones."""
+    simulator: Literal["cpu", "gpu", "auto"] = "cpu"
+    """What simulates, see `training.simulator`. Returns of the two differ where contacts are many: on uneven ground."""
 
 
 @dataclass(frozen=True)

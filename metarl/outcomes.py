@@ -14,6 +14,7 @@ from metarl.config import EvaluationSettings
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.sharded import ShardedEnv
 from metarl.rollouts import save_trial
+from metarl.simulators import simulator_for
 from metarl.statistics import RECOVERY_WINDOW, Array, steps_to_recover
 from metarl.trial import UNDISTURBED, Disturbance, TrialResult, run_trial, stream, streams
 
@@ -49,7 +50,8 @@ def run_trials(
 
     log_rollouts: folder to write the episodes to.
     """
-    env = ShardedEnv(family, settings.tasks, settings.envs_per_task, threads, measuring=True)
+    simulator = simulator_for(settings.simulator, agent, "evaluation.simulator")
+    env = ShardedEnv(family, settings.tasks, settings.envs_per_task, threads, measuring=True, simulator=simulator)
     disturbance = disturbance_of(family, settings, threads)
     returns, measures, recovery, faults = [], [], [], 0
     for done, (seed, drawn) in enumerate(zip(settings.seeds, tasks, strict=True)):

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from metarl.agents.agent import REFUSED, MetaLearner, Sb3Learner
+from metarl.agents.agent import REFUSED, DeviceLearner, MetaLearner, Sb3Learner
 from metarl.checkpoint import CheckpointError, CheckpointStore, is_finite
 from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
 from metarl.envs.family import Task
+from metarl.envs.restarting import RestartingEnv
 from metarl.envs.sharded import ShardedEnv
-from metarl.errors import RunError, out_of_memory
+from metarl.envs.simulation import CPU, Simulator
+from metarl.errors import RunError, UsageError, out_of_memory, usage_errors
 from metarl.evaluation import conclude, evaluate, evaluate_agent
 from metarl.interrupt import stop_on_sigterm
 from metarl.outcomes import mean_of_sound
@@ -36,6 +38,7 @@ from metarl.run import (
     save_config,
 )
 from metarl.run_lock import hold
+from metarl.simulators import simulator_for
 from metarl.tracking import METRICS, Tracker, read_record
 from metarl.trial import run_trial, stream, streams, torch_stream
 
@@ -176,7 +179,8 @@ class TrialSampler:
 
     def __init__(self, run: Run) -> None:
         t = run.config.training
-        self.run, self.env = run, ShardedEnv(run.family, t.tasks, t.envs_per_task, t.threads)
+        simulator = simulator_for(t.simulator, run.agent)
+        self.run, self.env = run, ShardedEnv(run.family, t.tasks, t.envs_per_task, t.threads, simulator=simulator)
 
     @property
     def num_faults(self) -> int:
@@ -237,9 +241,47 @@ class VecEnvSampler:
         return Outcome(returns, terms, self.env.num_steps, collect_s, update_s, metrics)
 
 
-def make_sampler(run: Run) -> TrialSampler | VecEnvSampler:
-    """What plays for the run's agent."""
-    return VecEnvSampler(run, run.agent.reads_trials) if isinstance(run.agent, Sb3Learner) else TrialSampler(run)
+class DeviceSampler:
+    """Lends envs on the agent's device, which start anew by themselves, to an agent that steps them itself."""
+
+    def __init__(self, run: Run, simulator: Simulator) -> None:
+        t = run.config.training
+        with usage_errors("training.simulator"):
+            self.env = RestartingEnv(run.family, t.tasks, t.envs_per_task, simulator, t.threads)
+        self.run = run
+
+    @property
+    def num_faults(self) -> int:
+        return self.env.num_faults
+
+    def iterate(self, agent: DeviceLearner, tasks: Sequence[Task], key: int) -> Outcome:
+        """An episode in every env, with the agent's updates meanwhile."""
+        t, env = self.run.config.training, self.env
+        began = time.perf_counter()
+        env.set_tasks(tasks)
+        first = env.reset(streams(t.seed, "rollouts", key, t.tasks))
+        started = time.perf_counter() - began
+        metrics = agent.learn_on_device(env, first, self.run.family.horizon, torch_stream(t.seed, "update", key))
+        env.batch.verify()
+        returns, sums = env.first_episodes()
+        terms = {name: float(mean_of_sound(values.ravel())) for name, values in sums.items()}
+        collect_s, update_s = metrics.pop("time/collect"), metrics.pop("time/update")
+        return Outcome(mean_of_sound(returns)[None], terms, env.num_steps, started + collect_s, update_s, metrics)
+
+
+def make_sampler(run: Run) -> TrialSampler | VecEnvSampler | DeviceSampler:
+    """What plays for the run's agent; UsageError if the simulator is none for it."""
+    if not isinstance(run.agent, Sb3Learner):
+        return TrialSampler(run)
+    simulator = simulator_for(run.config.training.simulator, run.agent)
+    if simulator is CPU:
+        return VecEnvSampler(run, run.agent.reads_trials)
+    if isinstance(run.agent, DeviceLearner):
+        return DeviceSampler(run, simulator)
+    raise UsageError(
+        f"training.simulator: {run.config.agent_name} steps its envs on the host, through Stable-Baselines3; use "
+        "training.simulator=cpu, or rl2, which learns from the same trials"
+    )
 
 
 def iterate(run: Run, sampler: Any, counters: Counters) -> dict[str, float]:

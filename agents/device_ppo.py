@@ -1,0 +1,294 @@
+"""PPO where the envs are: what Stable-Baselines3's PPO computes, with rollouts and updates that never leave the device.
+
+It trains the policy, the optimiser and the normalisers of `metarl.agents.ppo.Ppo`; its steps are those of
+Stable-Baselines3 2.9 (OnPolicyAlgorithm.collect_rollouts, VecNormalize, PPO.train).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from torch import Tensor, nn
+
+from metarl.agents import numerics
+from metarl.agents.moments import INPUT_CLIP
+from metarl.agents.settings import PpoSettings
+
+EPSILON = 1e-8
+"""VecNormalize's own."""
+
+
+class Step(Protocol):
+    """See `metarl.envs.restarting.Step`."""
+
+    observations: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    cut: Tensor
+    last_observations: Tensor
+
+
+class DeviceEnv(Protocol):
+    """Envs that start anew by themselves: see `metarl.envs.restarting.RestartingEnv`."""
+
+    num_envs: int
+
+    def step(self, actions: Tensor) -> Any: ...
+
+    def repeat(self, function: Callable[[Tensor], None]) -> Callable[[Tensor], None]: ...
+
+
+class RunningMoments:
+    """Stable-Baselines3's RunningMeanStd on a device, in double precision."""
+
+    def __init__(self, like: RunningMeanStd, device: torch.device) -> None:
+        self.mean, self.var = (
+            torch.as_tensor(x, dtype=torch.float64).to(device).clone() for x in (like.mean, like.var)
+        )
+        self.count = torch.tensor(float(like.count), dtype=torch.float64, device=device)
+
+    def take(self, moments: RunningMeanStd) -> None:
+        """Go on from these."""
+        for here, there in ((self.mean, moments.mean), (self.var, moments.var), (self.count, moments.count)):
+            here.copy_(torch.as_tensor(there, dtype=torch.float64))
+
+    def give(self, moments: RunningMeanStd) -> None:
+        """Let these be as they are here."""
+        moments.mean, moments.var = self.mean.cpu().numpy().copy(), self.var.cpu().numpy().copy()
+        moments.count = float(self.count)
+
+    def update(self, values: Tensor) -> None:
+        """Take in [S, size] or [S] (Chan 1979)."""
+        values = values.double()
+        delta = values.mean(0) - self.mean
+        total = self.count + len(values)
+        squares = self.var * self.count + values.var(0, correction=0) * len(values)
+        self.var.copy_((squares + delta.square() * self.count * len(values) / total) / total)
+        self.mean.add_(delta * len(values) / total)
+        self.count.copy_(total)
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """(values - mean) / std, clipped."""
+        return ((values - self.mean) / (self.var + EPSILON).sqrt()).clamp(-INPUT_CLIP, INPUT_CLIP).float()
+
+
+class Minibatch(NamedTuple):
+    """B steps, as PPO learns from them."""
+
+    observations: Tensor
+    """[B, obs] standardised."""
+    actions: Tensor
+    """[B, act]."""
+    values: Tensor
+    """[B] of the critic that collected."""
+    log_likelihoods: Tensor
+    """[B] of the actions under the policy that collected."""
+    advantages: Tensor
+    """[B]."""
+    returns: Tensor
+    """[B] what the critic is to give."""
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """K steps of S envs."""
+
+    observations: Tensor
+    """[K, S, obs] standardised."""
+    actions: Tensor
+    """[K, S, act]."""
+    log_likelihoods: Tensor
+    """[K, S], so are the rest."""
+    values: Tensor
+    rewards: Tensor
+    """Scaled; at a time limit with the discounted value of what was seen last."""
+    ended: Tensor
+    """bool, the episode was over after the step."""
+
+    @staticmethod
+    def empty(steps: int, num_envs: int, observation_size: int, action_size: int, device: torch.device) -> Buffers:
+        """Room for so many steps."""
+
+        def room(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(steps, num_envs, *size, dtype=dtype, device=device)
+
+        return Buffers(room(observation_size), room(action_size), room(), room(), room(), room(dtype=torch.bool))
+
+
+class DevicePpo:
+    """Collects from envs on a device and updates there.
+
+    policy: Stable-Baselines3's ActorCriticPolicy with its optimiser.
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        settings: PpoSettings,
+        inputs: RunningMeanStd,
+        returns: RunningMeanStd,
+        env: DeviceEnv,
+        sizes: tuple[int, int],
+        between: int,
+        device: torch.device,
+    ) -> None:
+        """inputs, returns: the normalisers of the agent. sizes: of observation and action. between: steps of every env
+        between two updates."""
+        self.env, self.between = env, between
+        self._policy, self._settings, self._device = policy, settings, device
+        self._own = inputs, returns
+        self._inputs, self._returns = RunningMoments(inputs, device), RunningMoments(returns, device)
+        self._buffers = Buffers.empty(between, env.num_envs, *sizes, device)
+        self._observations = torch.zeros(env.num_envs, sizes[0], device=device)
+        """[S, obs] what the policy acts on next, standardised."""
+        self._discounted = torch.zeros(env.num_envs, dtype=torch.float64, device=device)
+        """[S] the discounted reward so far, by whose spread rewards are scaled."""
+        self._noise = torch.zeros(between, env.num_envs, sizes[1], device=device)
+        """[K, S, act] standard normal, drawn before it is needed: what is recorded draws nothing."""
+        self._collect = env.repeat(self._collect_step)
+        self._steps = torch.arange(between, device=device)
+
+    def learn(self, first: Tensor, updates: int, lr: float) -> dict[str, float]:
+        """So many times K steps of every env and an update; first: [S, obs] observations after a reset.
+
+        Returns scalar metrics by name, `time/collect` and `time/update` in seconds among them.
+        """
+        for ours, theirs in zip((self._inputs, self._returns), self._own, strict=True):
+            ours.take(theirs)
+        for group in self._policy.optimizer.param_groups:
+            group["lr"] = lr
+        self._discounted.zero_()
+        with torch.no_grad():
+            self._see(first)
+        seconds, metrics = {"collect": 0.0, "update": 0.0}, {}
+        for _ in range(updates):
+            began = time.perf_counter()
+            with torch.no_grad():
+                self._noise.normal_()
+                for t in self._steps.split(1):
+                    self._collect(t)
+                data = self._data()
+            self._wait()
+            collected = time.perf_counter()
+            metrics = self._update(data)
+            self._wait()
+            seconds["collect"] += collected - began
+            seconds["update"] += time.perf_counter() - collected
+        for ours, theirs in zip((self._inputs, self._returns), self._own, strict=True):
+            ours.give(theirs)
+        metrics = {name: float(value) for name, value in metrics.items()}
+        return metrics | {f"time/{name}": value for name, value in seconds.items()}
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def _see(self, observations: Tensor) -> None:
+        """Standardise what is acted on next, after it has been learned from."""
+        if self._settings.normalise_input:
+            self._inputs.update(observations)
+        self._observations.copy_(self._standardised(observations))
+
+    def _standardised(self, observations: Tensor) -> Tensor:
+        return self._inputs.scaled(observations) if self._settings.normalise_input else observations
+
+    def _collect_step(self, step: Tensor) -> None:
+        """One step of every env, written to the buffers at `step` [1]; always the same operations."""
+        s, policy, buffers = self._settings, self._policy, self._buffers
+        seen = self._observations.clone()
+        means, values = evaluate(policy, seen)
+        actions = means + policy.log_std.exp() * self._noise.index_select(0, step).squeeze(0)
+        likelihoods = numerics.gaussian_log_prob(means, policy.log_std, actions)
+        after = self.env.step(actions)
+        ended = after.terminated | after.cut
+        rewards = after.rewards
+        if s.normalise_reward:
+            self._discounted.mul_(s.discount).add_(rewards)
+            self._returns.update(self._discounted)
+            scaled = rewards / (self._returns.var + EPSILON).sqrt()
+            rewards = scaled.clamp(-INPUT_CLIP, INPUT_CLIP).float()
+            self._discounted.mul_(~ended)
+        if s.normalise_input:
+            self._inputs.update(after.observations)
+        _, last = evaluate(policy, self._standardised(after.last_observations))
+        rewards = rewards + s.discount * torch.where(after.cut, last, 0.0)
+        self._observations.copy_(self._standardised(after.observations))
+        for buffer, value in (
+            (buffers.observations, seen),
+            (buffers.actions, actions),
+            (buffers.log_likelihoods, likelihoods),
+            (buffers.values, values),
+            (buffers.rewards, rewards),
+            (buffers.ended, ended),
+        ):
+            buffer.index_copy_(0, step, value.unsqueeze(0))
+
+    def _data(self) -> Minibatch:
+        """What was collected, with advantages, as one batch."""
+        s, b = self._settings, self._buffers
+        _, after = evaluate(self._policy, self._observations)
+        following = torch.cat([b.values[1:], after.unsqueeze(0)]) * ~b.ended
+        advantages = numerics.gae(b.rewards, b.values, following, b.ended, s.discount, s.gae_lambda)
+        whole = (b.observations, b.actions, b.values, b.log_likelihoods, advantages, advantages + b.values)
+        return Minibatch(*(x.flatten(0, 1) for x in whole))
+
+    def _minibatches(self, data: Minibatch) -> Iterator[Minibatch]:
+        """A pass over the data in random order."""
+        order = torch.randperm(len(data.values), device=self._device)
+        for chosen in order.split(max(2, -(-len(order) // self._settings.minibatches))):
+            yield Minibatch(*(x[chosen] for x in data))
+
+    def _update(self, data: Minibatch) -> dict[str, Any]:
+        """PPO's passes; returns metrics, tensors where nobody has waited for them."""
+        s, policy, history, going = self._settings, self._policy, [], True
+        for _ in range(s.epochs):
+            for minibatch in self._minibatches(data):
+                loss, metrics = ppo_loss(policy, minibatch, s)
+                history.append(metrics)
+                if s.target_kl and float(metrics["approx_kl"]) > 1.5 * s.target_kl:
+                    going = False
+                    break
+                policy.optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(policy.parameters(), s.max_gradient_norm)
+                policy.optimizer.step()
+            if not going:
+                break
+        means = {name: torch.stack([row[name] for row in history]).mean() for name in history[0]}
+        residual = (data.returns - data.values).var(correction=0)
+        return means | {
+            "explained_variance": 1 - residual / data.returns.var(correction=0),
+            "std": policy.log_std.detach().exp().mean(),
+        }
+
+
+def evaluate(policy: Any, observations: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of the actions [B, act] and values [B] of standardised observations [B, obs]."""
+    latent_actor, latent_critic = policy.mlp_extractor(observations)
+    return policy.action_net(latent_actor), policy.value_net(latent_critic).squeeze(-1)
+
+
+def ppo_loss(policy: Any, minibatch: Minibatch, s: PpoSettings) -> tuple[Tensor, dict[str, Tensor]]:
+    """PPO's loss (Schulman 2017) as Stable-Baselines3 forms it, and what it logs of it."""
+    advantages = (minibatch.advantages - minibatch.advantages.mean()) / (minibatch.advantages.std() + 1e-8)
+    means, values = evaluate(policy, minibatch.observations)
+    log_ratio = numerics.gaussian_log_prob(means, policy.log_std, minibatch.actions) - minibatch.log_likelihoods
+    ratio = log_ratio.exp()
+    policy_loss = -numerics.clipped_surrogate(ratio, advantages, s.clip).mean()
+    value_loss = nn.functional.mse_loss(minibatch.returns, values)
+    entropy_loss = -numerics.gaussian_entropy(policy.log_std)
+    loss = policy_loss + s.entropy_weight * entropy_loss + s.value_weight * value_loss
+    metrics = {
+        "approx_kl": ((ratio - 1) - log_ratio).mean(),
+        "clip_fraction": ((ratio - 1).abs() > s.clip).float().mean(),
+        "entropy_loss": entropy_loss,
+        "loss": loss,
+        "policy_gradient_loss": policy_loss,
+        "value_loss": value_loss,
+    }
+    return loss, {name: value.detach() for name, value in metrics.items()}
