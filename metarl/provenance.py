@@ -14,12 +14,19 @@ from typing import Any
 from metarl.config import RunConfig, config_to_dict
 
 PACKAGES = ("mujoco", "torch", "numpy", "gymnasium", "stable-baselines3", "sb3-contrib", "wandb")
+PACKAGES += ("mujoco-warp", "warp-lang")  # of the gpu simulator
 
 
-try:
-    VERSION = metadata.version("metarl-robotics")
-except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-    VERSION = "0+unknown"
+def _version(package: str) -> str | None:
+    """Of an installed package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+VERSION = _version("metarl-robotics") or "0+unknown"
+"""Unknown in a checkout that is not installed."""
 
 
 def provenance(config: RunConfig | None = None) -> dict[str, Any]:
@@ -28,7 +35,7 @@ def provenance(config: RunConfig | None = None) -> dict[str, Any]:
         "metarl": VERSION,
         "commit": commit(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "machine": {
             "python": platform.python_version(),
             "platform": platform.platform(),
