@@ -18,6 +18,7 @@ constexpr int LANES = 32;
     }
 #define NEWTON_ROW(own, row) __shfl_sync(0xffffffffu, own[0], row)
 #define NEWTON_RSQRT(x) rsqrtf(x)
+#define NEWTON_UNROLL _Pragma("unroll")
 #else
 constexpr int LANES = 1;
 #define NEWTON_SHARED
@@ -25,6 +26,7 @@ constexpr int LANES = 1;
 #define NEWTON_SUM(x)
 #define NEWTON_ROW(own, row) own[row]
 #define NEWTON_RSQRT(x) (1.0f / wp::sqrt(x))
+#define NEWTON_UNROLL
 #endif
 
 // The Hessian's lower triangle as blocks of BLOCK x BLOCK, at most 28 of them: one a lane.
@@ -264,19 +266,19 @@ struct Solver {
     CUDA_CALLABLE float factor(float& search_square)
     {
         float own[NV][PER_LANE];
-#pragma unroll
+NEWTON_UNROLL
         for (int j = 0; j < NV; ++j) {
             for (int p = 0; p < PER_LANE; ++p) {
                 const int i = p * LANES + lane;
                 own[j][p] = i <= NV ? w.L[i * STRIDE + j] : 0.0f;
             }
         }
-#pragma unroll
+NEWTON_UNROLL
         for (int j = 0; j < NV; ++j) {
             const float diagonal = w.L[j * STRIDE + j];
             for (int p = 0; p < PER_LANE; ++p) {
                 float even = own[j][p], odd = 0.0f;
-#pragma unroll
+NEWTON_UNROLL
                 for (int k = 0; k + 1 < j; k += 2) {
                     even -= own[k][p] * w.L[j * STRIDE + k];
                     odd -= own[k + 1][p] * w.L[j * STRIDE + k + 1];
@@ -300,7 +302,7 @@ struct Solver {
             x[p] = i < NV ? w.L[NV * STRIDE + i] : 0.0f;
             decrement += x[p] * x[p];
         }
-#pragma unroll
+NEWTON_UNROLL
         for (int j = NV - 1; j >= 0; --j) {
             const float solved = NEWTON_ROW(x, j) * w.inverse[j];
             for (int p = 0; p < PER_LANE; ++p) {
@@ -441,10 +443,10 @@ struct Solver {
     // All rows at COUNT values of alpha, reduced over the lanes.
     CUDA_CALLABLE void evaluate(const float* alpha, Point* point, int count, bool absolute)
     {
-#pragma unroll
+NEWTON_UNROLL
         for (int c = 0; c < count; ++c) point[c] = { 0.0f, 0.0f, 0.0f };
         for (int r = ne + lane; r < nefc; r += LANES) {
-#pragma unroll
+NEWTON_UNROLL
             for (int c = 0; c < count; ++c) {
                 const Point row = row_point(r, alpha[c], absolute);
                 point[c].cost += row.cost;
@@ -452,7 +454,7 @@ struct Solver {
                 point[c].curve += row.curve;
             }
         }
-#pragma unroll
+NEWTON_UNROLL
         for (int c = 0; c < count; ++c) {
             NEWTON_SUM(point[c].cost);
             NEWTON_SUM(point[c].slope);
@@ -498,7 +500,7 @@ struct Solver {
             const float at[3] = { lo_alpha - divide(lo.slope, lo.curve), hi_alpha - divide(hi.slope, hi.curve), 0.5f * (lo_alpha + hi_alpha) };
             Point next[3];
             evaluate(at, next, 3, false);
-#pragma unroll
+NEWTON_UNROLL
             for (int c = 0; c < 3; ++c) {
                 const Point smooth = smooth_point(at[c]);
                 next[c] = { next[c].cost + smooth.cost, next[c].slope + smooth.slope, next[c].curve + smooth.curve };
@@ -506,7 +508,7 @@ struct Solver {
             bool converged = false, moved = false;
             Point accepted = { 1e10f, 0.0f, 0.0f };
             float accepted_alpha = 0.0f;
-#pragma unroll
+NEWTON_UNROLL
             for (int c = 0; c < 3; ++c) {
                 const bool fine = wp::abs(next[c].slope) < accept && next[c].cost < 0.0f;
                 converged = converged || fine;
@@ -671,24 +673,24 @@ struct Solver {
     }
 };
 
-const int rows = wp::min(nefc.data[world], ROWS);
-Solver solver { shared_workspace, lane, wp::min(ne.data[world], rows), rows };
-const int* row_type = &wp::index(efc_type, world, 0);
-solver.load_rows(&wp::index(efc_J, world, 0, 0), &wp::index(efc_D, world, 0), &wp::index(efc_frictionloss, world, 0), row_type, &wp::index(efc_id, world, 0), nf.data[world]);
-if (ELLIPTIC) solver.load_cones(row_type, contact_dim.data, contact_efc_address.data, contact_efc_address.shape[1], reinterpret_cast<const float*>(contact_friction.data), impratio_invsqrt.data[world % impratio_invsqrt.shape[0]]);
-const float trace = solver.load_M(&wp::index(M, world, 0), M_row.data, M_column.data, M_column.shape[0]);
-solver.copy(&wp::index(qfrc_smooth, world, 0), shared_workspace.smooth, NV);
-solver.start(&wp::index(qacc_smooth, world, 0), &wp::index(qacc_warmstart, world, 0), &wp::index(efc_aref, world, 0));
+const int rows = wp::min(problem.nefc.data[world], ROWS);
+Solver solver { shared_workspace, lane, wp::min(problem.ne.data[world], rows), rows };
+const int* row_type = &wp::index(problem.efc_type, world, 0);
+solver.load_rows(&wp::index(problem.efc_J, world, 0, 0), &wp::index(problem.efc_D, world, 0), &wp::index(problem.efc_frictionloss, world, 0), row_type, &wp::index(problem.efc_id, world, 0), problem.nf.data[world]);
+if (ELLIPTIC) solver.load_cones(row_type, problem.contact_dim.data, problem.contact_efc_address.data, problem.contact_efc_address.shape[1], reinterpret_cast<const float*>(problem.contact_friction.data), wp::index(problem.impratio_invsqrt, world % problem.impratio_invsqrt.shape[0]));
+const float trace = solver.load_M(&wp::index(problem.M, world, 0), problem.M_row.data, problem.M_column.data, problem.M_column.shape[0]);
+solver.copy(&wp::index(problem.qfrc_smooth, world, 0), shared_workspace.smooth, NV);
+solver.start(&wp::index(problem.qacc_smooth, world, 0), &wp::index(problem.qacc_warmstart, world, 0), &wp::index(problem.efc_aref, world, 0));
 int overflowed = 0;
-const int niter = solver.iterate(tolerance.data[world % tolerance.shape[0]], ls_tolerance.data[world % ls_tolerance.shape[0]], trace, overflowed);
-solver.copy(shared_workspace.qacc, &wp::index(qacc, world, 0), NV);
-solver.copy(shared_workspace.Ma, &wp::index(efc_Ma, world, 0), NV);
-solver.copy(shared_workspace.qfrc, &wp::index(qfrc_constraint, world, 0), NV);
-solver.copy(shared_workspace.force, &wp::index(efc_force, world, 0), rows);
-for (int r = lane; r < rows; r += LANES) wp::index(efc_state, world, r) = shared_workspace.state[r];
+const int niter = solver.iterate(wp::index(problem.tolerance, world % problem.tolerance.shape[0]), wp::index(problem.ls_tolerance, world % problem.ls_tolerance.shape[0]), trace, overflowed);
+solver.copy(shared_workspace.qacc, &wp::index(problem.qacc, world, 0), NV);
+solver.copy(shared_workspace.Ma, &wp::index(problem.efc_Ma, world, 0), NV);
+solver.copy(shared_workspace.qfrc, &wp::index(problem.qfrc_constraint, world, 0), NV);
+solver.copy(shared_workspace.force, &wp::index(problem.efc_force, world, 0), rows);
+for (int r = lane; r < rows; r += LANES) wp::index(problem.efc_state, world, r) = shared_workspace.state[r];
 if (lane == 0) {
-    solver_niter.data[world] = niter;
-    overflow.data[world] |= overflowed;
+    problem.solver_niter.data[world] = niter;
+    problem.overflow.data[world] |= overflowed;
 }
 NEWTON_SYNC();
 #undef NEWTON_SHARED
@@ -696,3 +698,4 @@ NEWTON_SYNC();
 #undef NEWTON_SUM
 #undef NEWTON_ROW
 #undef NEWTON_RSQRT
+#undef NEWTON_UNROLL

@@ -14,7 +14,8 @@ import mujoco_warp as mjw
 import warp as wp
 from mujoco_warp import DisableBit, EnableBit, IntegratorType, OverflowType
 
-_SOURCE = Path(__file__).with_name("newton.cuh")
+_PATH = Path(__file__).with_name("newton.cuh")
+_CONSTANTS = ("NV", "NV_PAD", "ROWS", "ELLIPTIC", "WARMSTART", "ITERATIONS", "LS_ITERATIONS")
 _MAX_DOFS = 32  # a lane factors a row of the Hessian
 _MAX_SHARED = 48 * 1024  # bytes of static shared memory a CUDA block may have
 _LANES = 32
@@ -43,24 +44,61 @@ def fits(m: mjw.Model, d: mjw.Data) -> str:
     return ""
 
 
+@wp.struct
+class Problem:
+    """The arrays of `mujoco_warp.Model` and `Data` that newton.cuh reads and, from `qacc` on, writes."""
+
+    M_row: wp.array[int]
+    M_column: wp.array[int]
+    tolerance: wp.array[float]
+    ls_tolerance: wp.array[float]
+    impratio_invsqrt: wp.array[float]
+    ne: wp.array[int]
+    nf: wp.array[int]
+    nefc: wp.array[int]
+    M: wp.array2d[float]
+    qfrc_smooth: wp.array2d[float]
+    qacc_smooth: wp.array2d[float]
+    qacc_warmstart: wp.array2d[float]
+    contact_dim: wp.array[int]
+    contact_efc_address: wp.array2d[int]
+    contact_friction: wp.array[_Vec5]
+    efc_type: wp.array2d[int]
+    efc_id: wp.array2d[int]
+    efc_J: wp.array3d[float]  # noqa: N815
+    efc_D: wp.array2d[float]  # noqa: N815
+    efc_aref: wp.array2d[float]
+    efc_frictionloss: wp.array2d[float]
+    qacc: wp.array2d[float]
+    qfrc_constraint: wp.array2d[float]
+    efc_Ma: wp.array2d[float]  # noqa: N815
+    efc_force: wp.array2d[float]
+    efc_state: wp.array2d[int]
+    solver_niter: wp.array[int]
+    overflow: wp.array[int]
+
+
 def solve(m: mjw.Model, d: mjw.Data) -> None:
     """Find the constraint forces and accelerations as `mujoco_warp.solve` does; call it where `fits` returns ""."""
-    opt = m.opt
-    kernel = _kernel(
-        m.nv,
-        d.efc.J.shape[2],
-        d.njmax,
-        opt.cone == mjw.ConeType.ELLIPTIC,
-        not opt.disableflags & DisableBit.WARMSTART,
-        opt.iterations,
-        opt.ls_iterations,
-    )
-    model = [m.M_hinit_i, m.M_colind, opt.tolerance, opt.ls_tolerance, opt.impratio_invsqrt]
-    contact = [d.contact.dim, d.contact.efc_address, d.contact.friction]
-    rows = [d.efc.type, d.efc.id, d.efc.J, d.efc.D, d.efc.aref, d.efc.frictionloss]
-    motion = [d.ne, d.nf, d.nefc, d.M, d.qfrc_smooth, d.qacc_smooth, d.qacc_warmstart]
-    out = [d.qacc, d.qfrc_constraint, d.efc.Ma, d.efc.force, d.efc.state, d.solver_niter, d.overflow]
-    wp.launch_tiled(kernel, dim=d.nworld, inputs=[*model, *motion, *contact, *rows], outputs=out, block_dim=_LANES)
+    wp.launch_tiled(_kernel(*_sizes(m, d)), dim=d.nworld, inputs=[_problem(m, d)], block_dim=_LANES)
+
+
+def _problem(m: mjw.Model, d: mjw.Data) -> Any:
+    problem: Any = Problem()
+    problem.M_row, problem.M_column = m.M_hinit_i, m.M_colind
+    for name in problem._cls.vars:
+        for source, prefix in ((m.opt, ""), (d, ""), (d.contact, "contact_"), (d.efc, "efc_")):
+            field = name.removeprefix(prefix)
+            if name.startswith(prefix) and hasattr(source, field):
+                setattr(problem, name, getattr(source, field))
+    return problem
+
+
+def _sizes(m: mjw.Model, d: mjw.Data) -> tuple[int, ...]:
+    """Return what the kernel is compiled for, in the order of `_CONSTANTS`."""
+    elliptic = m.opt.cone == mjw.ConeType.ELLIPTIC
+    warmstart = not m.opt.disableflags & DisableBit.WARMSTART
+    return m.nv, d.efc.J.shape[2], d.njmax, int(elliptic), int(warmstart), m.opt.iterations, m.opt.ls_iterations
 
 
 def _layout(nv: int) -> tuple[int, int]:
@@ -78,121 +116,26 @@ def _shared_bytes(nv: int, rows: int, elliptic: bool) -> int:
 
 
 @functools.cache
-def _kernel(
-    nv: int, nv_pad: int, rows: int, elliptic: bool, warmstart: bool, iterations: int, ls_iterations: int
-) -> Any:
-    """Return the kernel for these sizes; Warp compiles it at its first launch."""
-    constants = {
-        "NV": nv,
-        "NV_PAD": nv_pad,
-        "ROWS": rows,
-        "ELLIPTIC": int(elliptic),
-        "WARMSTART": int(warmstart),
-        "ITERATIONS": iterations,
-        "LS_ITERATIONS": ls_iterations,
+def _kernel(*sizes: int) -> Any:
+    """Return the kernel for these `_sizes`; Warp compiles it at its first launch."""
+
+    @wp.func_native(_source(*sizes))
+    def newton(world: int, lane: int, problem: Problem): ...
+
+    @wp.kernel(module="unique", enable_backward=False)
+    def solve_newton(problem: Problem):
+        world, lane = wp.tid()
+        newton(world, lane, problem)
+
+    return solve_newton
+
+
+def _source(*sizes: int) -> str:
+    """Return the solver's source with its constants."""
+    known = {
         "CONTACT_ELLIPTIC": int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC),
         "OVERFLOW_ITERATIONS": int(OverflowType.ITERATIONS),
         "OVERFLOW_LS_ITERATIONS": int(OverflowType.LS_ITERATIONS),
     }
-    head = "".join(f"constexpr int {name} = {value};\n" for name, value in constants.items())
-
-    @wp.func_native(head + _SOURCE.read_text())
-    def newton(
-        world: int,
-        lane: int,
-        M_row: wp.array[int],
-        M_column: wp.array[int],
-        tolerance: wp.array[float],
-        ls_tolerance: wp.array[float],
-        impratio_invsqrt: wp.array[float],
-        ne: wp.array[int],
-        nf: wp.array[int],
-        nefc: wp.array[int],
-        M: wp.array2d[float],
-        qfrc_smooth: wp.array2d[float],
-        qacc_smooth: wp.array2d[float],
-        qacc_warmstart: wp.array2d[float],
-        contact_dim: wp.array[int],
-        contact_efc_address: wp.array2d[int],
-        contact_friction: wp.array[_Vec5],
-        efc_type: wp.array2d[int],
-        efc_id: wp.array2d[int],
-        efc_J: wp.array3d[float],
-        efc_D: wp.array2d[float],
-        efc_aref: wp.array2d[float],
-        efc_frictionloss: wp.array2d[float],
-        qacc: wp.array2d[float],
-        qfrc_constraint: wp.array2d[float],
-        efc_Ma: wp.array2d[float],
-        efc_force: wp.array2d[float],
-        efc_state: wp.array2d[int],
-        solver_niter: wp.array[int],
-        overflow: wp.array[int],
-    ): ...
-
-    @wp.kernel(module="unique", enable_backward=False)
-    def solve_newton(
-        M_row: wp.array[int],
-        M_column: wp.array[int],
-        tolerance: wp.array[float],
-        ls_tolerance: wp.array[float],
-        impratio_invsqrt: wp.array[float],
-        ne: wp.array[int],
-        nf: wp.array[int],
-        nefc: wp.array[int],
-        M: wp.array2d[float],
-        qfrc_smooth: wp.array2d[float],
-        qacc_smooth: wp.array2d[float],
-        qacc_warmstart: wp.array2d[float],
-        contact_dim: wp.array[int],
-        contact_efc_address: wp.array2d[int],
-        contact_friction: wp.array[_Vec5],
-        efc_type: wp.array2d[int],
-        efc_id: wp.array2d[int],
-        efc_J: wp.array3d[float],
-        efc_D: wp.array2d[float],
-        efc_aref: wp.array2d[float],
-        efc_frictionloss: wp.array2d[float],
-        qacc: wp.array2d[float],
-        qfrc_constraint: wp.array2d[float],
-        efc_Ma: wp.array2d[float],
-        efc_force: wp.array2d[float],
-        efc_state: wp.array2d[int],
-        solver_niter: wp.array[int],
-        overflow: wp.array[int],
-    ):
-        world, lane = wp.tid()
-        newton(
-            world,
-            lane,
-            M_row,
-            M_column,
-            tolerance,
-            ls_tolerance,
-            impratio_invsqrt,
-            ne,
-            nf,
-            nefc,
-            M,
-            qfrc_smooth,
-            qacc_smooth,
-            qacc_warmstart,
-            contact_dim,
-            contact_efc_address,
-            contact_friction,
-            efc_type,
-            efc_id,
-            efc_J,
-            efc_D,
-            efc_aref,
-            efc_frictionloss,
-            qacc,
-            qfrc_constraint,
-            efc_Ma,
-            efc_force,
-            efc_state,
-            solver_niter,
-            overflow,
-        )
-
-    return solve_newton
+    constants = dict(zip(_CONSTANTS, sizes, strict=True)) | known
+    return "".join(f"constexpr int {name} = {value};\n" for name, value in constants.items()) + _PATH.read_text()
