@@ -26,6 +26,7 @@ try:
     import torch
     import warp as wp
 
+    from metarl.envs import warp_step
     from metarl.envs.warp_models import GROUND, PLANE, Mix, mixed
 
     torch_namespace()
@@ -38,7 +39,7 @@ wp.config.log_level = wp.LOG_WARNING  # compiling a kernel is not worth a line
 
 CCD_ITERATIONS = 50
 """Most iterations of a convex collision: the memory of one grows with them (500 take 70 kB)."""
-TRIES, TRIED_MODELS, TRIED_STEPS = 3, 16, 150
+TRIES, TRIED_MODELS, TRIED_STEPS, OFF, MARGIN = 3, 16, 150, 0.1, 1.25
 """Falls a model, models and simulation steps by which the number of contacts is judged."""
 LOSSES = ("NEFC", "NJMAX_NNZ", "BROADPHASE", "NARROWPHASE", "CCD", "HFIELD", "CONTACT_MATCH", "EPA_HORIZON", "TACTILE")
 """Overflows by which contacts or constraints are lost; the rest are iterations that came to their end."""
@@ -218,7 +219,7 @@ class WarpSimulation:
         derived = [view for name, view in self._bound.items() if name not in (*INITIAL, "eq_active")]
         before = [view.clone() for view in derived]
         with self._warp():
-            mujoco_warp.forward(self._model, self._data)
+            warp_step.forward(self._model, self._data)
         for view, old in zip(derived, before, strict=True):  # those not chosen keep what their last step left
             view.copy_(torch.where(chosen.reshape(-1, *(1,) * (view.ndim - 1)), view, old))
         self._faulted.zero_()
@@ -249,9 +250,9 @@ class WarpSimulation:
     def _advance(self, model: Any, data: Any) -> None:
         """One simulation step."""
         if model.opt.integrator != mujoco_warp.IntegratorType.RK4:
-            mujoco_warp.step(model, data)
+            warp_step.step(model, data)
             return
-        mujoco_warp.forward(model, data)
+        warp_step.forward(model, data)
         sensors = wp.clone(data.sensordata)
         mujoco_warp.rungekutta4(self._without_sensors, data)  # MuJoCo evaluates them at the step's start alone
         wp.copy(data.sensordata, sensors)
@@ -415,7 +416,11 @@ class _Recording:
 
 
 def most_contacts(models: Sequence[mujoco.MjModel]) -> tuple[int, int]:
-    """(contacts, constraint rows) of a world that there is room for: twice what falls from random poses come to."""
+    """(contacts, constraint rows) of a world that there is room for: what thrashing and falling come to, and a margin.
+
+    Each model starts at its keyframe, or its default pose, and a little off it; its motors get random signals. Room
+    costs time: the solver keeps a world's rows in a GPU core's own memory.
+    """
     chosen = [models[i] for i in np.unique(np.linspace(0, len(models) - 1, TRIED_MODELS).astype(int))]
     rng, contacts, rows = np.random.default_rng(0), 0, 0
     for model in chosen:
@@ -423,14 +428,13 @@ def most_contacts(models: Sequence[mujoco.MjModel]) -> tuple[int, int]:
         limited = model.actuator_ctrllimited[:, None].astype(bool)
         low, high = np.where(limited, model.actuator_ctrlrange, (-1.0, 1.0)).T
         for attempt in range(TRIES):
-            mujoco.mj_resetData(model, data)
-            if attempt:
-                mujoco.mj_integratePos(model, data.qpos, rng.normal(0, 0.5 * attempt, model.nv), 1.0)
+            mujoco.mj_resetDataKeyframe(model, data, 0) if model.nkey else mujoco.mj_resetData(model, data)
+            mujoco.mj_integratePos(model, data.qpos, rng.normal(0, OFF * attempt, model.nv), 1.0)
             for _ in range(TRIED_STEPS):
                 data.ctrl[:] = rng.uniform(low, high)
                 mujoco.mj_step(model, data)
                 contacts, rows = max(contacts, data.ncon), max(rows, data.nefc)
-    return 2 * contacts + 8, 16 * math.ceil((2 * rows + 16) / 16)
+    return math.ceil(MARGIN * contacts) + 4, 8 * math.ceil((MARGIN * rows + 8) / 8)
 
 
 def _convex_pairs(model: Any) -> int:
