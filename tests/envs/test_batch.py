@@ -31,6 +31,14 @@ def test_a_simulation_that_mujoco_flags_ends_alone_and_is_counted():
     assert env.num_faults == 1
 
 
+def test_who_was_active_before_a_step_stays_so():
+    env = BatchedEnv(dataclasses.replace(CHEETAH, horizon=1), 1, 2, 1)
+    env.reset([np.random.default_rng(0)])
+    before = env.active
+    env.step(np.zeros((1, 2, 6)))
+    assert before.all() and not env.active.any()
+
+
 def test_an_action_that_is_nan_is_a_fault_of_its_env_alone():
     env = BatchedEnv(CHEETAH, 1, 2, 1)
     env.reset([np.random.default_rng(0)])
