@@ -7,7 +7,7 @@ Stable-Baselines3 2.9 (OnPolicyAlgorithm.collect_rollouts, VecNormalize, PPO.tra
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -17,10 +17,13 @@ from torch import Tensor, nn
 
 from metarl.agents import numerics
 from metarl.agents.moments import INPUT_CLIP
+from metarl.agents.recording import Recorded
 from metarl.agents.settings import PpoSettings
 
 EPSILON = 1e-8
 """VecNormalize's own."""
+METRICS = ("approx_kl", "clip_fraction", "entropy_loss", "loss", "policy_gradient_loss", "value_loss")
+"""Of a minibatch."""
 
 
 class Step(Protocol):
@@ -152,6 +155,12 @@ class DevicePpo:
         """[K, S, act] standard normal, drawn before it is needed: what is recorded draws nothing."""
         self._collect = env.repeat(self._collect_step)
         self._steps = torch.arange(between, device=device)
+        self._whole = Minibatch(*self._data())
+        self._share = min(-(-len(self._whole.values) // settings.minibatches), len(self._whole.values))
+        self._gradients = [torch.zeros_like(parameter) for parameter in policy.parameters()]
+        self._metrics = torch.zeros(len(METRICS), device=device)
+        """Of the minibatch at hand, in the order of METRICS."""
+        self._learn = Recorded(self._learn_from, device)
 
     def learn(self, first: Tensor, updates: int, lr: float) -> dict[str, float]:
         """So many times K steps of every env and an update; first: [S, obs] observations after a reset.
@@ -172,10 +181,9 @@ class DevicePpo:
                 self._noise.normal_()
                 for t in self._steps.split(1):
                     self._collect(t)
-                data = self._data()
             self._wait()
             collected = time.perf_counter()
-            metrics = self._update(data)
+            metrics = self._update()
             self._wait()
             seconds["collect"] += collected - began
             seconds["update"] += time.perf_counter() - collected
@@ -228,6 +236,7 @@ class DevicePpo:
         ):
             buffer.index_copy_(0, step, value.unsqueeze(0))
 
+    @torch.no_grad()
     def _data(self) -> Minibatch:
         """What was collected, with advantages, as one batch."""
         s, b = self._settings, self._buffers
@@ -237,34 +246,42 @@ class DevicePpo:
         whole = (b.observations, b.actions, b.values, b.log_likelihoods, advantages, advantages + b.values)
         return Minibatch(*(x.flatten(0, 1) for x in whole))
 
-    def _minibatches(self, data: Minibatch) -> Iterator[Minibatch]:
-        """A pass over the data in random order."""
-        order = torch.randperm(len(data.values), device=self._device)
-        for chosen in order.split(max(2, -(-len(order) // self._settings.minibatches))):
-            yield Minibatch(*(x[chosen] for x in data))
-
-    def _update(self, data: Minibatch) -> dict[str, Any]:
-        """PPO's passes; returns metrics, tensors where nobody has waited for them."""
-        s, policy, history, going = self._settings, self._policy, [], True
+    def _update(self) -> dict[str, Any]:
+        """PPO's passes over the data; returns metrics, tensors where nobody has waited for them."""
+        s, policy, data = self._settings, self._policy, self._whole
+        for kept, value in zip(data, self._data(), strict=True):
+            kept.copy_(value)
+        for parameter, gradient in zip(policy.parameters(), self._gradients, strict=True):
+            parameter.grad = gradient
+        history = []
         for _ in range(s.epochs):
-            for minibatch in self._minibatches(data):
-                loss, metrics = ppo_loss(policy, minibatch, s)
-                history.append(metrics)
-                if s.target_kl and float(metrics["approx_kl"]) > 1.5 * s.target_kl:
-                    going = False
+            order = torch.randperm(len(data.values), device=self._device)
+            for start in range(0, len(order), self._share):
+                self._learn(order[max(0, min(start, len(order) - self._share)) :][: self._share])
+                history.append(self._metrics.clone())
+                if s.target_kl and float(self._metrics[0]) > 1.5 * s.target_kl:
                     break
-                policy.optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(policy.parameters(), s.max_gradient_norm)
                 policy.optimizer.step()
-            if not going:
-                break
-        means = {name: torch.stack([row[name] for row in history]).mean() for name in history[0]}
+            else:
+                continue
+            break
+        means = dict(zip(METRICS, torch.stack(history).mean(0), strict=True))
         residual = (data.returns - data.values).var(correction=0)
         return means | {
             "explained_variance": 1 - residual / data.returns.var(correction=0),
             "std": policy.log_std.detach().exp().mean(),
         }
+
+    def _learn_from(self, chosen: Tensor) -> None:
+        """The clipped gradient of PPO's loss on the steps `chosen` [B], and its metrics; always the same operations."""
+        loss, metrics = ppo_loss(self._policy, Minibatch(*(x[chosen] for x in self._whole)), self._settings)
+        for kept, gradient in zip(self._gradients, torch.autograd.grad(loss, self._policy.parameters()), strict=True):
+            kept.copy_(gradient)
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(x) for x in self._gradients]))
+        scale = (self._settings.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in self._gradients:
+            gradient.mul_(scale)
+        self._metrics.copy_(torch.stack([metrics[name] for name in METRICS]))
 
 
 def evaluate(policy: Any, observations: Tensor) -> tuple[Tensor, Tensor]:

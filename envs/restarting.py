@@ -45,7 +45,7 @@ class RestartingEnv:
         self.num_envs = num_tasks * envs_per_task
         array = self.batch.simulation.array
         self._last = array(np.zeros((self.num_envs, family.observation_size), dtype=np.float32))
-        self._cut, self._over = (array(np.zeros(self.num_envs, dtype=bool)) for _ in range(2))
+        self._cut, self._over, self._flagged = (array(np.zeros(self.num_envs, dtype=bool)) for _ in range(3))
         self._total, self._first_total = (array(np.zeros(self.num_envs)) for _ in range(2))
         self._first_terms = {name: array(np.zeros(self.num_envs)) for name in family.rewards}
         self._sound_steps = array(np.zeros(self.num_envs, dtype=np.int64))
@@ -67,8 +67,9 @@ class RestartingEnv:
     def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
         """Start an episode in all envs; rngs: one a task. Returns the observations, [S, obs] float32, live."""
         self.batch.keep_starts(rngs, STARTS)
-        for counter in (self._over, self._total, self._first_total, *self._first_terms.values(), self._sound_steps):
-            counter[...] = 0
+        for kept in (self._over, self._flagged, self._total, self._first_total, *self._first_terms.values()):
+            kept[...] = 0
+        self._sound_steps[...] = 0
         return self.batch.results.observations
 
     def repeat(self, function: Callable[[Array], None]) -> Callable[[Array], None]:
@@ -86,9 +87,10 @@ class RestartingEnv:
         self._total += done.rewards
         self._sound_steps += 1 - xp.where(done.faulted, batch.steps, 0)
         first = ended & ~self._over
-        write(self._first_total, xp.where(done.faulted, xp.nan, self._total), where=first)
+        write(self._flagged, done.faulted, where=first)
+        write(self._first_total, self._total, where=first)
         for name, sums in self._first_terms.items():
-            write(sums, xp.where(done.faulted, xp.nan, batch.terms[name]), where=first)
+            write(sums, batch.terms[name], where=first)
         self._over |= ended
         write(self._total, 0, where=ended)
         batch.restart()
@@ -101,9 +103,9 @@ class RestartingEnv:
         """
         batch, host = self.batch, self.batch.simulation.host
         shape = (batch.num_tasks, batch.envs_per_task)
-        over = host(self._over)
+        sound = host(self._over & ~self._flagged)
 
         def of(values: Array) -> np.ndarray:
-            return np.where(over, host(values), np.nan).reshape(shape)
+            return np.where(sound, host(values), np.nan).reshape(shape)
 
         return of(self._first_total), {name: of(sums) for name, sums in self._first_terms.items()}

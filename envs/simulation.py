@@ -44,7 +44,7 @@ class Simulation(Protocol):
         ...
 
     def live(self) -> list[Array]:
-        """`STATE`, and what was bound: written back, the simulations are as they were."""
+        """A device's: `STATE`, and what was bound; written back, the simulations are as they were."""
         ...
 
     def take(self, models: Sequence[mujoco.MjModel]) -> None:
@@ -95,7 +95,6 @@ class CpuSimulation:
         self.batch = mujoco.batch.Batch(model, num_sims, threads)
         self.num_sims = num_sims
         self._models: Sequence[mujoco.MjModel] = [model]
-        self._bound: dict[str, np.ndarray] = {}
         self._warnings = np.zeros(num_sims, dtype=np.int64)
 
     def array(self, values: np.ndarray) -> np.ndarray:
@@ -105,11 +104,10 @@ class CpuSimulation:
         return array
 
     def bind(self, name: str) -> np.ndarray:
-        self._bound[name] = self.batch.bind(name)
-        return self._bound[name]
+        return self.batch.bind(name)
 
     def live(self) -> list[np.ndarray]:
-        return [self.batch.bind(name) for name in {**dict.fromkeys(STATE), **self._bound}]
+        raise NotImplementedError("mujoco.batch's derived fields cannot be written: on the CPU, reset what is to restart")
 
     def take(self, models: Sequence[mujoco.MjModel]) -> None:
         self._models = models

@@ -219,10 +219,10 @@ class TorchSimulation:
             for sim in np.flatnonzero(chosen.numpy()):
                 model, data = self._models[self._index[sim]], self._data[sim]
                 for name, values in self._fields.items():
-                    getattr(data, name)[...] = values[sim].numpy()
+                    setattr(data, name, values[sim].numpy() if values.ndim > 1 else values[sim].item())
                 act(model, data)
                 for name, values in self._fields.items():
-                    values[sim] = torch.from_numpy(getattr(data, name))
+                    values[sim] = torch.as_tensor(getattr(data, name))
 
     def _count_warnings(self) -> np.ndarray:
         return np.array([data.warning.number.sum() for data in self._data])

@@ -1,0 +1,124 @@
+"""Envs that start anew by themselves play what envs that are reset by hand play from the same starts."""
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.registry import make_family
+from metarl.envs.restarting import STARTS, RestartingEnv
+from metarl.envs.settings import (
+    AntLegsSettings,
+    HalfCheetahMassSettings,
+    HopperParametersSettings,
+    PointGoalSettings,
+    QuadrupedSettings,
+)
+from tests.envs.torch_simulation import TORCH
+
+M, N = 3, 2
+FAMILIES = {
+    "half_cheetah_mass": HalfCheetahMassSettings(horizon=7),
+    "hopper_parameters": HopperParametersSettings(horizon=60),  # it falls before
+    "point_goal": PointGoalSettings(horizon=9, goal_range=0.05),  # it is reached before
+    "quadruped": QuadrupedSettings(horizon=12, push_velocity=(0.5, 0.5), push_interval=0.1),
+    "changes": HalfCheetahMassSettings(horizon=10, changes=1, change_gap=(3, 6)),
+}
+
+
+def tasks_of(family):
+    return family.sample(M, np.random.default_rng(5))
+
+
+def rngs():
+    return [np.random.default_rng([7, m]) for m in range(M)]
+
+
+def policy(observations):
+    """Actions [..., act] that follow from what is observed."""
+    drive = np.cos(3 * np.asarray(observations, dtype=np.float64).sum(axis=-1, keepdims=True) + np.arange(12))
+    return drive.astype(np.float32)
+
+
+def episodes_by_hand(family, size):
+    """Of each start in turn, [rewards of each env's episode]; all its returns."""
+    env = BatchedEnv(family, M, N, threads=1)
+    env.set_tasks(tasks_of(family))
+    generators, everything, played = rngs(), np.ones((M, N), dtype=bool), []
+    for _ in range(STARTS):
+        observations, rewards = env.reset(generators, everything, everything), [[] for _ in range(M * N)]
+        while env.active.any():
+            active = env.active.reshape(-1)
+            step = env.step(policy(observations)[..., :size])
+            observations = step.observations
+            for i in np.flatnonzero(active):
+                rewards[i].append(step.rewards.reshape(-1)[i])
+        played.append(rewards)
+    return played
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_episode_is_the_one_that_is_played_by_hand(name):
+    family = make_family(FAMILIES[name])
+    by_hand = episodes_by_hand(family, family.action_size)
+    env = RestartingEnv(family, M, N, TORCH)
+    env.set_tasks(tasks_of(family))
+    simulation = env.batch.simulation
+    observations = simulation.host(env.reset(rngs()))
+    running, played = [[] for _ in range(M * N)], [[] for _ in range(M * N)]
+    for _ in range(2 * family.horizon + 3):
+        actions = simulation.array(policy(observations)[..., : family.action_size])
+        step = env.step(actions)
+        rewards, ended = simulation.host(step.rewards), simulation.host(step.terminated | step.cut)
+        observations = simulation.host(step.observations).copy()
+        for i in range(M * N):
+            running[i].append(rewards[i])
+            if ended[i]:
+                played[i].append(running[i])
+                running[i] = []
+    assert min(map(len, played)) >= 2
+    for i in range(M * N):
+        for k, episode in enumerate(played[i]):
+            expected = by_hand[(STARTS - 1 + k) % STARTS][i]
+            np.testing.assert_allclose(episode, expected, rtol=2e-5, atol=2e-6)
+    returns, terms = env.first_episodes()
+    first = np.array([np.sum(episodes[0], dtype=np.float64) for episodes in played]).reshape(M, N)
+    np.testing.assert_allclose(returns, first, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sum(terms.values()), first, rtol=1e-4, atol=1e-5)
+    assert env.num_steps == M * N * (2 * family.horizon + 3)
+
+
+def test_what_was_seen_last_is_kept_and_the_next_episode_is_seen():
+    family = make_family(HalfCheetahMassSettings(horizon=3))
+    env = RestartingEnv(family, M, N, TORCH)
+    first = env.reset(rngs()).clone()
+    for _ in range(3):
+        step = env.step(torch.zeros(M * N, 6))
+    assert step.cut.all()
+    assert not step.terminated.any()
+    assert (step.last_observations - step.observations).abs().max() > 0.1
+    assert (step.observations[:, 1:] - first[:, 1:]).abs().max() < 1.5  # at rest but for the noise of the start
+    assert not torch.equal(step.observations, first)
+
+
+def test_a_flagged_simulation_counts_for_nothing():
+    family = make_family(HalfCheetahMassSettings(horizon=5))
+    env = RestartingEnv(family, M, N, TORCH)
+    env.reset(rngs())
+    actions = torch.zeros(M * N, 6)
+    env.step(actions)
+    env.batch.simulation.bind("qpos")[2, 3] = torch.nan
+    step = env.step(actions)
+    assert step.cut.tolist() == [False, False, True, False, False, False]
+    assert step.observations.isfinite().all()
+    for _ in range(5):
+        env.step(actions)
+    returns, _ = env.first_episodes()
+    assert np.isnan(returns).reshape(-1).tolist() == [False, False, True, False, False, False]
+    assert env.num_steps == 7 * M * N - 2
+    assert env.num_faults == 1
+
+
+def test_tasks_of_several_layouts_are_refused():
+    with pytest.raises(ValueError, match="several layouts.*simulator cpu"):
+        RestartingEnv(make_family(AntLegsSettings()), M, N, TORCH)
