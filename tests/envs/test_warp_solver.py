@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import mujoco
+import mujoco_warp as mjw
 import numpy as np
 import pytest
+import warp as wp
 
-mjw = pytest.importorskip("mujoco_warp")
-wp = pytest.importorskip("warp")
-
-from metarl.envs import settings, warp_solver, warp_step  # noqa: E402
-from tests.envs.solver_problems import (  # noqa: E402
+from metarl.envs import settings, warp_solver, warp_step
+from tests.envs.solver_problems import (
     MORE_ROBOTS,
     NJMAX,
     NUM_WORLDS,
     ROBOTS,
+    SCENE,
     SCENES,
     Exact,
     States,
@@ -254,6 +254,22 @@ def test_steps_on_the_path_of_mujoco(name):
 @pytest.mark.parametrize("name", ["ant", "hopper"])
 def test_steps_by_runge_kutta_on_the_path_of_mujoco(name):
     assert_follows(MORE_ROBOTS[name]())
+
+
+def test_runge_kutta_advances_activations():
+    xml = SCENE.format(cone="pyramidal", condim=1)
+    activated = '<general joint="hip" dyntype="filter" dynprm=".05" gainprm="2"/></actuator>'
+    model = mujoco.MjModel.from_xml_string(xml.replace("</actuator>", activated))
+    model.opt.integrator = mujoco.mjtIntegrator.mjINT_RK4
+    ends = []
+    for step in (mjw.step, warp_step.step):
+        m, d = on_warp(model, visited(model))
+        for _ in range(5):
+            step(m, d)
+        ends.append((d.act.numpy().copy(), d.qpos.numpy().copy(), d.qvel.numpy().copy(), d.time.numpy().copy()))
+    assert np.abs(ends[0][0]).min() > 1e-3
+    for theirs, ours in zip(*ends, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
 def test_forward_fills_sensors_and_energy():
