@@ -62,7 +62,7 @@ class Problem:
     qacc_warmstart: wp.array2d[float]
     contact_dim: wp.array[int]
     contact_efc_address: wp.array2d[int]
-    contact_friction: wp.array[_Vec5]
+    contact_friction: wp.array[_Vec5]  # pyright: ignore[reportInvalidTypeForm]
     efc_type: wp.array2d[int]
     efc_id: wp.array2d[int]
     efc_J: wp.array3d[float]  # noqa: N815
@@ -120,11 +120,11 @@ def _kernel(*sizes: int) -> Any:
     """Return the kernel for these `_sizes`; Warp compiles it at its first launch."""
 
     @wp.func_native(_source(*sizes))
-    def newton(world: int, lane: int, problem: Problem): ...
+    def newton(world: int, lane: int, problem: Problem): ...  # pyright: ignore[reportGeneralTypeIssues]
 
     @wp.kernel(module="unique", enable_backward=False)
-    def solve_newton(problem: Problem):
-        world, lane = wp.tid()
+    def solve_newton(problem: Problem):  # pyright: ignore[reportGeneralTypeIssues]
+        world, lane = wp.tid()  # pyright: ignore
         newton(world, lane, problem)
 
     return solve_newton

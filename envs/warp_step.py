@@ -4,7 +4,10 @@ The order is that of mujoco_warp 3.17's forward.py. A model that the solver does
 Both can be recorded as a CUDA graph: nothing is read on the host.
 """
 
+from typing import Any
+
 import mujoco_warp as mjw
+import warp as wp
 from mujoco_warp import DisableBit, EnableBit, IntegratorType
 
 from metarl.envs import warp_solver
@@ -42,7 +45,7 @@ def forward(m: mjw.Model, d: mjw.Data) -> None:
 
 
 def step(m: mjw.Model, d: mjw.Data) -> None:
-    """Advance by one time step: `mujoco_warp.step`. RK4 solves its three further stages by mujoco_warp's own solver."""
+    """Advance by one time step: `mujoco_warp.step`."""
     if warp_solver.fits(m, d):
         mjw.step(m, d)
         return
@@ -50,6 +53,26 @@ def step(m: mjw.Model, d: mjw.Data) -> None:
     if m.opt.integrator == IntegratorType.EULER:
         mjw.euler(m, d)
     elif m.opt.integrator == IntegratorType.RK4:
-        mjw.rungekutta4(m, d)
+        rungekutta4(m, d)
     else:
         mjw.implicit(m, d)
+
+
+def rungekutta4(m: mjw.Model, d: mjw.Data) -> None:
+    """Advance from the `forward` that came before by Runge-Kutta's three further stages: `mujoco_warp.rungekutta4`."""
+    # Its stages are mujoco_warp's own; only the forward between them is exchanged, which no public function allows.
+    from mujoco_warp._src.forward import _advance, _rk_accumulate, _rk_perturb_state
+
+    start: list[Any] = [wp.clone(state) for state in (d.qpos, d.qvel, d.act)]
+    sums: list[Any] = [wp.zeros_like(rate) for rate in (d.qvel, d.qacc, d.act_dot)]
+    _rk_accumulate(m, d, 1 / 6, *sums)
+    for time, weight in ((0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6)):
+        _rk_perturb_state(m, d, time, *start)
+        forward(m, d)
+        _rk_accumulate(m, d, weight, *sums)
+    wp.copy(d.qpos, start[0])
+    wp.copy(d.qvel, start[1])
+    if m.na:
+        wp.copy(d.act, start[2])
+        wp.copy(d.act_dot, sums[2])
+    _advance(m, d, sums[1], sums[0])
