@@ -89,7 +89,12 @@ class BatchedEnv:
             self._zeros((), bool) for _ in range(5)
         )
         self._faults = self._zeros((), np.int64)
-        self._term_sums = {name: self._zeros(()) for name in family.rewards}
+        self._starts: tuple[Array, ...] = ()
+        """[count S, ...] of each array of `_start`, of the starts that are kept."""
+        self._next = self._zeros((), np.int64)
+        """[S] place of the one that comes next."""
+        self.terms = {name: self._zeros(()) for name in family.rewards}
+        """[S] each weighted reward term summed over the running episode, by name; live, where the simulations are."""
         self._measured = dict(family.measures) if measuring else {}
         self._sums = {name: (self._zeros(()), self._zeros(())) for name in self._measured}  # and of what they are per
         self._sizes: tuple[int, int] | None = None  # stages of all tasks, and the most of one
@@ -145,7 +150,7 @@ class BatchedEnv:
         self._active[...] = False
         if self._sizes != (len(flat), max(counts)):  # what was recorded reads arrays of other shapes
             self._sizes, self._stages = (len(flat), max(counts)), made
-            self._control = self.simulation.repeat(self._control_step)
+            self._control = self.simulation.repeat(self.advance)
         else:
             renewed(self._stages, made)
         self._enter(self._stages.first)
@@ -193,8 +198,8 @@ class BatchedEnv:
 
     @property
     def term_sums(self) -> dict[str, np.ndarray]:
-        """[S] each weighted reward term summed over the running episode, by name; on the host."""
-        return {name: self.simulation.host(sums) for name, sums in self._term_sums.items()}
+        """`terms` on the host."""
+        return {name: self.simulation.host(sums) for name, sums in self.terms.items()}
 
     def reset(
         self, rngs: Sequence[np.random.Generator], envs: np.ndarray | None = None, trials: np.ndarray | None = None
@@ -224,7 +229,7 @@ class BatchedEnv:
         for name, before in state.previous.items():
             write(before, getattr(state, name), where=chosen)
         sums = (kept for pair in self._sums.values() for kept in pair)
-        for zeroed in (state.action, *state.memory.values(), *self._term_sums.values(), *sums):
+        for zeroed in (state.action, *state.memory.values(), *self.terms.values(), *sums):
             write(zeroed, 0, where=chosen)
         if self.family.begin is not None:
             self.family.begin(state, chosen)
@@ -254,13 +259,11 @@ class BatchedEnv:
     def step(self, actions: Array) -> StepResult:
         """Advance every running episode by one control step; actions [M, N, act], scaled and clipped here."""
         self._control(actions.reshape(self.simulation.num_sims, self.family.action_size))
-        results = (self._observations, self._rewards, self._terminated, self._truncated, self._faulted)
-        if self.simulation.xp is np:
-            results = (result.copy() for result in results)
+        results = (result.copy() for result in self.results) if self.simulation.xp is np else self.results
         return StepResult(*map(self._shape, results))
 
-    def _control_step(self, actions: Array) -> None:
-        """A control step of actions [S, act], the same sequence of operations whatever the values."""
+    def advance(self, actions: Array) -> None:
+        """A control step of actions [S, act], the same sequence of operations whatever the values; see `results`."""
         family, state, simulation, xp = self.family, self._state, self.simulation, self.simulation.xp
         if self._changing:
             self._change()
@@ -288,20 +291,62 @@ class BatchedEnv:
         write(self._observations, xp.astype(family.observe(state), self._observations.dtype), where=sound)
         self._active[...] = sound & ~self._terminated & ~self._truncated
 
+    def keep_starts(self, rngs: Sequence[np.random.Generator], count: int) -> None:
+        """Start an episode in all envs, from the last of `count` starts of each, which `restart` goes through."""
+        everything = np.ones((self.num_tasks, self.envs_per_task), dtype=bool)
+        kept = []
+        for _ in range(count):
+            self.reset(rngs, everything, everything)
+            kept.append([self.simulation.xp.asarray(live, copy=True) for live in self._start()])
+        starts = tuple(self.simulation.xp.concat(each) for each in zip(*kept, strict=True))
+        self._starts = renewed(self._starts, starts) if len(self._starts) == len(starts) else starts
+        self._next[...] = self.simulation.array(np.arange(self.simulation.num_sims, dtype=np.int64))
+
+    def restart(self) -> None:
+        """Start an episode of a new trial where none is running, the same sequence of operations whatever the values.
+
+        Its start is one of those kept, which are gone through one after another, again and again.
+        """
+        ended, num_sims = ~self._active, self.simulation.num_sims
+        for live, kept in zip(self._start(), self._starts, strict=True):
+            write(live, kept[self._next], where=ended)
+        self._next[...] = (self._next + num_sims * ended) % len(self._starts[0])
+        write(self._episodes, 1, where=ended)
+        sums = (kept for pair in self._sums.values() for kept in pair)
+        for zeroed in (self._state.steps, self._state.action, *self.terms.values(), *sums):
+            write(zeroed, 0, where=ended)
+        write(self._active, True, where=ended)
+
+    def _start(self) -> list[Array]:
+        """Live arrays that differ from one start of an episode to another."""
+        state = self._state
+        own = [*state.memory.values(), *state.previous.values(), state.keys, self._observations]
+        return [*self.simulation.live(), *own]
+
+    @property
+    def results(self) -> StepResult:
+        """What the last control step led to, live: [S, ...] of each."""
+        return StepResult(self._observations, self._rewards, self._terminated, self._truncated, self._faulted)
+
+    @property
+    def steps(self) -> Array:
+        """[S] int64 control steps taken in the running episode, live."""
+        return self._state.steps
+
     def _reward(self, sound: Array) -> None:
         """The weighted sum of the terms, 0 where the simulation is not sound."""
         xp, total = self.simulation.xp, 0.0
         for name, term in self.family.rewards.items():
             value = term.function(self._state)
             if value.dtype in (xp.bool, xp.int64):  # which torch would weigh in single precision
-                value = xp.astype(value, self._term_sums[name].dtype)
+                value = xp.astype(value, self.terms[name].dtype)
             value = xp.where(sound, term.weight * value, 0.0)
             bad = ~xp.isfinite(value)
             if self.simulation.xp is not np:
                 self._unsound |= bad
             elif bad.any():
                 self._blame(name, value, int(np.flatnonzero(bad)[0]))
-            self._term_sums[name] += value
+            self.terms[name] += value
             total = total + value
         self._rewards[...] = total
 

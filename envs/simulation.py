@@ -17,6 +17,10 @@ SHARDS = 2
 """While one shard's policy and rewards are computed, another's physics runs; the same on every machine."""
 
 
+STATE = ("qpos", "qvel", "act", "history", "qacc_warmstart", "ctrl", "time")
+"""MjData fields that a simulation goes on from, of one that nothing else is done to than to control it."""
+
+
 class Simulation(Protocol):
     """S simulations, whose arrays are NumPy's on the CPU and torch's on a device.
 
@@ -37,6 +41,10 @@ class Simulation(Protocol):
 
     def bind(self, name: str) -> Array:
         """[S, ...] an MjData field, live: what is written to it is simulated."""
+        ...
+
+    def live(self) -> list[Array]:
+        """`STATE`, and what was bound: written back, the simulations are as they were."""
         ...
 
     def take(self, models: Sequence[mujoco.MjModel]) -> None:
@@ -87,6 +95,7 @@ class CpuSimulation:
         self.batch = mujoco.batch.Batch(model, num_sims, threads)
         self.num_sims = num_sims
         self._models: Sequence[mujoco.MjModel] = [model]
+        self._bound: dict[str, np.ndarray] = {}
         self._warnings = np.zeros(num_sims, dtype=np.int64)
 
     def array(self, values: np.ndarray) -> np.ndarray:
@@ -96,7 +105,11 @@ class CpuSimulation:
         return array
 
     def bind(self, name: str) -> np.ndarray:
-        return self.batch.bind(name)
+        self._bound[name] = self.batch.bind(name)
+        return self._bound[name]
+
+    def live(self) -> list[np.ndarray]:
+        return [self.batch.bind(name) for name in {**dict.fromkeys(STATE), **self._bound}]
 
     def take(self, models: Sequence[mujoco.MjModel]) -> None:
         self._models = models

@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arrays import torch_namespace
-from metarl.envs.simulation import Simulator
+from metarl.envs.simulation import STATE, Simulator
 
 try:
     import mujoco_warp
@@ -170,6 +170,10 @@ class WarpSimulation:
                 self._use_options()
             self._bound[name] = self._view(name)
         return self._bound[name]
+
+    def live(self) -> list[torch.Tensor]:
+        views = (self._bound.get(name, self._view(name)) for name in {**dict.fromkeys(STATE), **self._bound})
+        return [view for view in views if view.numel()]
 
     def _view(self, name: str) -> torch.Tensor:
         """A field of the data as torch's, with MuJoCo's shape."""

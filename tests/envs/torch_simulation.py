@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from metarl.envs import mujoco_log
-from metarl.envs.simulation import Simulator
+from metarl.envs.simulation import STATE, Simulator
 
 HOST = {"numpy", "item", "tolist", "cpu", "__array__", "__bool__", "__int__", "__float__", "__index__", "__contains__"}
 """Methods of a tensor that bring its values to the host, or another's from there."""
@@ -155,6 +155,9 @@ class TorchSimulation:
         if name not in self._fields:
             self._fields[name] = torch.tensor(np.array([getattr(data, name) for data in self._data]))
         return self._fields[name]
+
+    def live(self) -> list[torch.Tensor]:
+        return [self.bind(name) for name in {**dict.fromkeys(STATE), **self._fields}]
 
     def take(self, models: Sequence[mujoco.MjModel]) -> None:
         self._models = models

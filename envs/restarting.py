@@ -1,0 +1,109 @@
+"""Envs that start anew as soon as their episode is over, for learners that step them without waiting for a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from metarl.envs.arrays import Array, write
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.family import Task, TaskFamily
+from metarl.envs.simulation import Simulator
+
+STARTS = 8
+"""Starts of each env that are drawn ahead: an env that has used them up goes through them again."""
+
+
+class Step(NamedTuple):
+    """What a control step led to, live: the next step overwrites it. S envs."""
+
+    observations: Array
+    """[S, obs] float32, of the episode that goes on or has just begun."""
+    rewards: Array
+    """[S] float32."""
+    terminated: Array
+    """[S] bool, the episode ended for good."""
+    cut: Array
+    """[S] bool, the time limit or a fault of the simulation ended the episode."""
+    last_observations: Array
+    """[S, obs] float32, as the step led to it: the episode's last where it is over."""
+
+
+class RestartingEnv:
+    """Env m N + n is the n-th of task m. An env whose episode is over starts another at once, on its task."""
+
+    def __init__(self, family: TaskFamily, num_tasks: int, envs_per_task: int, simulator: Simulator, threads: int = 0):
+        if family.layout:
+            raise ValueError(
+                f"tasks of family {family.name!r} have several layouts, which cannot be simulated as one batch that "
+                "never stops; use simulator cpu, or an agent that learns from trials, such as rl2"
+            )
+        self.family = family
+        self.batch = BatchedEnv(family, num_tasks, envs_per_task, threads, simulator=simulator)
+        self.num_envs = num_tasks * envs_per_task
+        array = self.batch.simulation.array
+        self._last = array(np.zeros((self.num_envs, family.observation_size), dtype=np.float32))
+        self._cut, self._over = (array(np.zeros(self.num_envs, dtype=bool)) for _ in range(2))
+        self._total, self._first_total = (array(np.zeros(self.num_envs)) for _ in range(2))
+        self._first_terms = {name: array(np.zeros(self.num_envs)) for name in family.rewards}
+        self._sound_steps = array(np.zeros(self.num_envs, dtype=np.int64))
+
+    @property
+    def num_faults(self) -> int:
+        """Simulations that were flagged since this env was made."""
+        return self.batch.num_faults
+
+    @property
+    def num_steps(self) -> int:
+        """Env steps since the last reset, those of a flagged simulation's episode not counted."""
+        return int(self.batch.simulation.host(self._sound_steps).sum())
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Take up one task for each N envs. All envs must be reset before they are stepped."""
+        self.batch.set_tasks(tasks)
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
+        """Start an episode in all envs; rngs: one a task. Returns the observations, [S, obs] float32, live."""
+        self.batch.keep_starts(rngs, STARTS)
+        for counter in (self._over, self._total, self._first_total, *self._first_terms.values(), self._sound_steps):
+            counter[...] = 0
+        return self.batch.results.observations
+
+    def repeat(self, function: Callable[[Array], None]) -> Callable[[Array], None]:
+        """See `Simulation.repeat`; the function may call `step`."""
+        return self.batch.simulation.repeat(function)
+
+    def step(self, actions: Array) -> Step:
+        """A control step of actions [S, act], and new episodes where one is over; always the same operations."""
+        batch, xp = self.batch, self.batch.simulation.xp
+        batch.advance(actions)
+        done = batch.results
+        self._cut[...] = done.truncated | done.faulted
+        ended = done.terminated | self._cut
+        self._last[...] = done.observations
+        self._total += done.rewards
+        self._sound_steps += 1 - xp.where(done.faulted, batch.steps, 0)
+        first = ended & ~self._over
+        write(self._first_total, xp.where(done.faulted, xp.nan, self._total), where=first)
+        for name, sums in self._first_terms.items():
+            write(sums, xp.where(done.faulted, xp.nan, batch.terms[name]), where=first)
+        self._over |= ended
+        write(self._total, 0, where=ended)
+        batch.restart()
+        return Step(done.observations, done.rewards, done.terminated, self._cut, self._last)
+
+    def first_episodes(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Returns, and each weighted reward term's sum by name, of each env's first episode, [M, N] on the host.
+
+        NaN where it is not over yet, or the simulation was flagged.
+        """
+        batch, host = self.batch, self.batch.simulation.host
+        shape = (batch.num_tasks, batch.envs_per_task)
+        over = host(self._over)
+
+        def of(values: Array) -> np.ndarray:
+            return np.where(over, host(values), np.nan).reshape(shape)
+
+        return of(self._first_total), {name: of(sums) for name, sums in self._first_terms.items()}
