@@ -42,7 +42,7 @@ READ_BESIDES = (
 )
 """What `put_model` derives its own fields from, which has none there."""
 SHARED = (
-    *(name for name in _fields(mujoco_warp.Model, False) if name not in WITHOUT_CONSEQUENCE),
+    *(name for name in _fields(mujoco_warp.Model, False) if name not in (*WITHOUT_CONSEQUENCE, "opt")),
     *(f"opt.{name}" for name in _fields(mujoco_warp.Option, False)),
     *READ_BESIDES,
 )
@@ -121,9 +121,9 @@ def mixed(models: Sequence[mujoco.MjModel], like: mujoco.MjModel | None = None) 
     every = [*models, *([like] if like is not None else [])]
     every = _with_grounds(every)
     base = _fullest(every)
-    if base.opt.solver == mujoco.mjtSolver.mjSOL_PGS:  # of the same problem, which Newton solves to the end
+    if base.opt.solver != raw(base, "opt.solver"):
         base = copy.copy(base)
-        base.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
+        base.opt.solver = raw(base, "opt.solver")
     names = SHARED if any(model.nsensor for model in every) else [name for name in SHARED if name != "site_size"]
     _require_equal(every, base, names)
     for model in every:
@@ -148,7 +148,9 @@ def value(model: mujoco.MjModel, name: str) -> np.ndarray:
 
 
 def raw(model: mujoco.MjModel, name: str) -> Any:
-    """A field of the model, or of its options."""
+    """A field of the model, or of its options; Newton's method in place of PGS, which would come to the same result."""
+    if name == "opt.solver" and model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
+        return int(mujoco.mjtSolver.mjSOL_NEWTON)
     return getattr(model.opt, name[4:], 0) if name.startswith("opt.") else getattr(model, name, 0)
 
 

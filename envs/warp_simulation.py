@@ -27,7 +27,9 @@ try:
     import warp as wp
 
     from metarl.envs import warp_step
-    from metarl.envs.warp_models import GROUND, PLANE, Mix, mixed
+    from metarl.envs.warp_capacity import convex_pairs, most_contacts
+    from metarl.envs.warp_kernels import KINDS, align, restore, watch
+    from metarl.envs.warp_models import GROUND, Mix, mixed
 
     torch_namespace()
 except ImportError as error:
@@ -39,8 +41,6 @@ wp.config.log_level = wp.LOG_WARNING  # compiling a kernel is not worth a line
 
 CCD_ITERATIONS = 50
 """Most iterations of a convex collision: the memory of one grows with them (500 take 70 kB)."""
-TRIES, TRIED_MODELS, TRIED_STEPS, OFF, MARGIN = 3, 16, 150, 0.1, 1.25
-"""Falls a model, models and simulation steps by which the number of contacts is judged."""
 LOSSES = ("NEFC", "NJMAX_NNZ", "BROADPHASE", "NARROWPHASE", "CCD", "HFIELD", "CONTACT_MATCH", "EPA_HORIZON", "TACTILE")
 """Overflows by which contacts or constraints are lost; the rest are iterations that came to their end."""
 INITIAL = (
@@ -50,82 +50,13 @@ INITIAL = (
 """The state but for `eq_active`: what a reset sets."""
 CONTACT_FORCES = ("cacc", "cfrc_ext", "cfrc_int")
 """What a step computes only for a sensor, or where it is asked for."""
-CAPSULE = int(mujoco.mjtGeom.mjGEOM_CAPSULE)
-KINDS = int(math.log2(max(mujoco_warp.OverflowType))) + 1
-
-
-@wp.func
-def _sound(values: wp.array2d[float], w: int) -> bool:
-    """Whether MuJoCo calls no number of the row bad."""
-    for i in range(values.shape[1]):  # noqa: SIM110 (Warp knows loops alone)
-        if not wp.abs(values[w, i]) <= wp.static(mujoco.mjMAXVAL):
-            return False
-    return True
-
-
-@wp.kernel(enable_backward=False)
-def _watch(
-    qpos: wp.array2d[float],
-    qvel: wp.array2d[float],
-    qacc: wp.array2d[float],
-    faulted: wp.array[bool],
-    overflow: wp.array[int],
-    counts: wp.array[wp.int64],
-):
-    """Flag worlds whose state MuJoCo calls bad (mj_checkPos, mj_checkVel, mj_checkAcc); count overflows by kind."""
-    w = wp.tid()
-    if not (_sound(qpos, w) and _sound(qvel, w) and _sound(qacc, w)):
-        faulted[w] = True
-    bits = overflow[w]
-    if bits != 0:
-        for kind in range(wp.static(KINDS)):
-            if (bits >> kind) & 1 == 1:
-                wp.atomic_add(counts, kind, wp.int64(1))
-        overflow[w] = 0
-
-
-@wp.kernel(enable_backward=False)
-def _restore(mask: wp.array[bool], index: wp.array[wp.int64], table: wp.array2d[float], state: wp.array2d[float]):
-    """Let the rows of the state that the mask names be their model's own."""
-    w, i = wp.tid()
-    if mask[w]:
-        state[w, i] = table[int(index[w]), i]
-
-
-@wp.kernel(enable_backward=False)
-def _align(
-    geom_type: wp.array[int],
-    geom_xmat: wp.array2d[wp.mat33],
-    count: wp.array[int],
-    world: wp.array[int],
-    geom: wp.array[wp.vec2i],
-    frame: wp.array[wp.mat33],
-):
-    """Lay the tangents of a plane's contact with a capsule along the capsule, however steep it is, as MuJoCo does.
-
-    mujoco-warp lays them along fixed axes from 60 degrees on: a pyramid of friction turns with them.
-    """
-    c = wp.tid()
-    if c >= count[0]:
-        return
-    if geom_type[geom[c][0]] != wp.static(PLANE) or geom_type[geom[c][1]] != wp.static(CAPSULE):
-        return
-    normal = frame[c][0]
-    turn = geom_xmat[world[c], geom[c][1]]
-    axis = wp.vec3(turn[0, 2], turn[1, 2], turn[2, 2])
-    along = axis - normal * wp.dot(normal, axis)
-    length = wp.length(along)
-    if length > 1e-6:
-        along = along / length
-        across = wp.cross(normal, along)
-        frame[c] = wp.matrix_from_rows(normal, along, across)
 
 
 def _contacts(model: Any, data: Any) -> None:
     """What is done to the contacts that mujoco-warp found."""
     contact = data.contact
     inputs = [model.geom_type, data.geom_xmat, data.nacon, contact.worldid, contact.geom, contact.frame]
-    wp.launch(_align, dim=data.naconmax, inputs=inputs)
+    wp.launch(align, dim=data.naconmax, inputs=inputs)
 
 
 class WarpSimulation:
@@ -173,7 +104,7 @@ class WarpSimulation:
         return self._bound[name]
 
     def live(self) -> list[torch.Tensor]:
-        views = [self._bound.get(name, self._view(name)) for name in {**dict.fromkeys(STATE), **self._bound}]
+        views = (self._bound.get(name, self._view(name)) for name in {**dict.fromkeys(STATE), **self._bound})
         return [view for view in views if view.numel()]
 
     def _view(self, name: str) -> torch.Tensor:
@@ -254,19 +185,19 @@ class WarpSimulation:
             return
         warp_step.forward(model, data)
         sensors = wp.clone(data.sensordata)
-        mujoco_warp.rungekutta4(self._without_sensors, data)  # MuJoCo evaluates them at the step's start alone
+        warp_step.rungekutta4(self._without_sensors, data)  # MuJoCo evaluates them at the step's start alone
         wp.copy(data.sensordata, sensors)
 
     def _look(self, faulted: torch.Tensor) -> None:
         d = self._data
         inputs = [d.qpos, d.qvel, d.qacc, wp.from_torch(faulted), d.overflow, wp.from_torch(self._counts)]
-        wp.launch(_watch, dim=self.num_sims, inputs=inputs)
+        wp.launch(watch, dim=self.num_sims, inputs=inputs)
 
     def _set_initial(self, chosen: torch.Tensor) -> None:
         with self._warp():
             mask, index = wp.from_torch(chosen), wp.from_torch(self._index)
             for table, state in self._initial.values():
-                wp.launch(_restore, dim=state.shape, inputs=[mask, index, wp.from_torch(table), wp.from_torch(state)])
+                wp.launch(restore, dim=state.shape, inputs=[mask, index, wp.from_torch(table), wp.from_torch(state)])
 
     def _build(self, mix: Mix, models: Sequence[mujoco.MjModel]) -> None:
         """New arrays of mujoco-warp for the mix; the state's own go on to be used."""
@@ -282,7 +213,7 @@ class WarpSimulation:
                     mix.base,
                     self.num_sims,
                     nconmax=self._nconmax,
-                    nccdmax=min(self._nconmax, _convex_pairs(m)),
+                    nccdmax=min(self._nconmax, convex_pairs(m)),
                     njmax=self._njmax,
                 )
             except (NotImplementedError, ValueError) as error:
@@ -394,11 +325,11 @@ class _Recording:
             self._function(values)
             return
         if self._graph is None:
-            self._record(values)
+            self._graph = self._record(values)
         self._input.copy_(values)
         wp.capture_launch(self._graph, stream=wp.stream_from_torch(torch.cuda.current_stream(simulation.device)))
 
-    def _record(self, values: torch.Tensor) -> None:
+    def _record(self, values: torch.Tensor) -> Any:
         """Warp records, as it makes loops that end by themselves; torch's memory meanwhile is the recording's own."""
         device = self._simulation.device
         self._input = values.detach().clone()
@@ -411,40 +342,9 @@ class _Recording:
             try:
                 self._function(self._input)
             finally:
-                self._graph = wp.capture_end(stream=stream)
+                graph = wp.capture_end(stream=stream)
         here.wait_stream(side)
-
-
-def most_contacts(models: Sequence[mujoco.MjModel]) -> tuple[int, int]:
-    """(contacts, constraint rows) of a world that there is room for: what thrashing and falling come to, and a margin.
-
-    Each model starts at its keyframe, or its default pose, and a little off it; its motors get random signals. Room
-    costs time: the solver keeps a world's rows in a GPU core's own memory.
-    """
-    chosen = [models[i] for i in np.unique(np.linspace(0, len(models) - 1, TRIED_MODELS).astype(int))]
-    rng, contacts, rows = np.random.default_rng(0), 0, 0
-    for model in chosen:
-        data = mujoco.MjData(model)
-        limited = model.actuator_ctrllimited[:, None].astype(bool)
-        low, high = np.where(limited, model.actuator_ctrlrange, (-1.0, 1.0)).T
-        for attempt in range(TRIES):
-            mujoco.mj_resetDataKeyframe(model, data, 0) if model.nkey else mujoco.mj_resetData(model, data)
-            mujoco.mj_integratePos(model, data.qpos, rng.normal(0, OFF * attempt, model.nv), 1.0)
-            for _ in range(TRIED_STEPS):
-                data.ctrl[:] = rng.uniform(low, high)
-                mujoco.mj_step(model, data)
-                contacts, rows = max(contacts, data.ncon), max(rows, data.nefc)
-    return math.ceil(MARGIN * contacts) + 4, 8 * math.ceil((MARGIN * rows + 8) / 8)
-
-
-def _convex_pairs(model: Any) -> int:
-    """Most pairs of geoms of two types that mujoco-warp collides by iteration: each type has memory of its own."""
-    kinds = mujoco.mjtGeom
-    closed = {kinds.mjGEOM_SPHERE: {kinds.mjGEOM_SPHERE, kinds.mjGEOM_CAPSULE, kinds.mjGEOM_CYLINDER, kinds.mjGEOM_BOX}}
-    closed[kinds.mjGEOM_CAPSULE] = {kinds.mjGEOM_CAPSULE, kinds.mjGEOM_BOX}
-    types = np.sort(model.geom_type.numpy()[model.nxn_geom_pair_filtered.numpy().reshape(-1, 2)], axis=1)
-    iterated = [tuple(t) for t in types.tolist() if t[0] != kinds.mjGEOM_PLANE and t[1] not in closed.get(t[0], ())]
-    return max((iterated.count(pair) for pair in set(iterated)), default=0)
+        return graph
 
 
 def _keep_arrays(old: Any, new: Any) -> None:

@@ -118,7 +118,7 @@ def trained(iterations):
     family = make_family(PointGoalSettings(horizon=20))
     settings = PpoSettings(hidden_sizes=(32,), steps=10, lr=3e-3, minibatches=2, discount=0.9)
     ours = Ppo(settings, family.observation_size, family.action_size, torch.Generator().manual_seed(0), CPU)
-    env, returns = RestartingEnv(family, 4, 8, TORCH), []
+    env, returns = RestartingEnv(family, 4, 4, TORCH), []
     env.set_tasks([family.task({"goal_x": 0.3, "goal_y": -0.2})] * 4)
     for k in range(iterations):
         first = env.reset([np.random.default_rng([k, m]) for m in range(4)])
@@ -128,12 +128,10 @@ def trained(iterations):
 
 
 def test_it_learns_and_is_the_same_again():
-    ours, returns, metrics = trained(25)
-    assert np.mean(returns[-5:]) > np.mean(returns[:5]) + 1
+    ours, returns, metrics = trained(16)
+    assert np.mean(returns[-4:]) > np.mean(returns[:4]) + 1
     assert {"approx_kl", "value_loss", "lr", "time/collect", "time/update"} <= metrics.keys()
-    again, same, _ = trained(25)
-    assert returns == same
-    for mine, theirs in zip(ours.model.policy.parameters(), again.model.policy.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
-    assert ours.updates == 25
-    assert ours.input_moments.count == pytest.approx(1e-4 + 25 * 32 * 21)
+    again, same, _ = trained(3)
+    assert returns[:3] == same
+    assert again.updates == 3
+    assert again.input_moments.count == pytest.approx(1e-4 + 3 * 16 * 21)

@@ -1,0 +1,45 @@
+"""How much room mujoco-warp needs for the contacts of the tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import mujoco
+import numpy as np
+
+TRIES, TRIED_MODELS, TRIED_STEPS, OFF, MARGIN = 3, 16, 150, 0.1, 1.25
+"""Falls a model, models and simulation steps by which the number of contacts is judged."""
+
+
+def most_contacts(models: Sequence[mujoco.MjModel]) -> tuple[int, int]:
+    """(contacts, constraint rows) of a world that there is room for: what thrashing and falling come to, and a margin.
+
+    Each model starts at its keyframe, or its default pose, and a little off it; its motors get random signals. Room
+    costs time: the solver keeps a world's rows in a GPU core's own memory.
+    """
+    chosen = [models[i] for i in np.unique(np.linspace(0, len(models) - 1, TRIED_MODELS).astype(int))]
+    rng, contacts, rows = np.random.default_rng(0), 0, 0
+    for model in chosen:
+        data = mujoco.MjData(model)
+        limited = model.actuator_ctrllimited[:, None].astype(bool)
+        low, high = np.where(limited, model.actuator_ctrlrange, (-1.0, 1.0)).T
+        for attempt in range(TRIES):
+            mujoco.mj_resetDataKeyframe(model, data, 0) if model.nkey else mujoco.mj_resetData(model, data)
+            mujoco.mj_integratePos(model, data.qpos, rng.normal(0, OFF * attempt, model.nv), 1.0)
+            for _ in range(TRIED_STEPS):
+                data.ctrl[:] = rng.uniform(low, high)
+                mujoco.mj_step(model, data)
+                contacts, rows = max(contacts, data.ncon), max(rows, data.nefc)
+    return math.ceil(MARGIN * contacts) + 4, 8 * math.ceil((MARGIN * rows + 8) / 8)
+
+
+def convex_pairs(model: Any) -> int:
+    """Most pairs of geoms of two types that mujoco-warp collides by iteration: each type has memory of its own."""
+    kinds = mujoco.mjtGeom
+    closed = {kinds.mjGEOM_SPHERE: {kinds.mjGEOM_SPHERE, kinds.mjGEOM_CAPSULE, kinds.mjGEOM_CYLINDER, kinds.mjGEOM_BOX}}
+    closed[kinds.mjGEOM_CAPSULE] = {kinds.mjGEOM_CAPSULE, kinds.mjGEOM_BOX}
+    types = np.sort(model.geom_type.numpy()[model.nxn_geom_pair_filtered.numpy().reshape(-1, 2)], axis=1)
+    iterated = [tuple(t) for t in types.tolist() if t[0] != kinds.mjGEOM_PLANE and t[1] not in closed.get(t[0], ())]
+    return max((iterated.count(pair) for pair in set(iterated)), default=0)

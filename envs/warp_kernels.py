@@ -1,0 +1,83 @@
+"""What is done on the device besides mujoco-warp's own steps."""
+# Warp compiles these functions from their text, and says what the types in it mean.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import math
+
+import mujoco
+import mujoco_warp
+import warp as wp
+
+PLANE, CAPSULE = int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_CAPSULE)
+KINDS = int(math.log2(max(mujoco_warp.OverflowType))) + 1
+"""Bits of an overflow."""
+
+
+@wp.func
+def _sound(values: wp.array2d[float], w: int) -> bool:
+    """Whether MuJoCo calls no number of the row bad."""
+    for i in range(values.shape[1]):  # noqa: SIM110 (Warp knows loops alone)
+        if not wp.abs(values[w, i]) <= wp.static(mujoco.mjMAXVAL):
+            return False
+    return True
+
+
+@wp.kernel(enable_backward=False)
+def watch(
+    qpos: wp.array2d[float],
+    qvel: wp.array2d[float],
+    qacc: wp.array2d[float],
+    faulted: wp.array[bool],
+    overflow: wp.array[int],
+    counts: wp.array[wp.int64],
+):
+    """Flag worlds whose state MuJoCo calls bad (mj_checkPos, mj_checkVel, mj_checkAcc); count overflows by kind."""
+    w = wp.tid()
+    if not (_sound(qpos, w) and _sound(qvel, w) and _sound(qacc, w)):
+        faulted[w] = True
+    bits = overflow[w]
+    if bits != 0:
+        for kind in range(wp.static(KINDS)):
+            if (bits >> kind) & 1 == 1:
+                wp.atomic_add(counts, kind, wp.int64(1))
+        overflow[w] = 0
+
+
+@wp.kernel(enable_backward=False)
+def restore(mask: wp.array[bool], index: wp.array[wp.int64], table: wp.array2d[float], state: wp.array2d[float]):
+    """Let the rows of the state that the mask names be their model's own."""
+    w, i = wp.tid()
+    if mask[w]:
+        state[w, i] = table[int(index[w]), i]
+
+
+@wp.kernel(enable_backward=False)
+def align(
+    geom_type: wp.array[int],
+    geom_xmat: wp.array2d[wp.mat33],
+    count: wp.array[int],
+    world: wp.array[int],
+    geom: wp.array[wp.vec2i],
+    frame: wp.array[wp.mat33],
+):
+    """Lay the tangents of a plane's contact with a capsule along the capsule, however steep it is, as MuJoCo does.
+
+    mujoco-warp lays them along fixed axes from 60 degrees on: a pyramid of friction turns with them.
+    """
+    c = wp.tid()
+    if c >= count[0]:
+        return
+    if geom_type[geom[c][0]] != wp.static(PLANE) or geom_type[geom[c][1]] != wp.static(CAPSULE):
+        return
+    normal = frame[c][0]
+    turn = geom_xmat[world[c], geom[c][1]]
+    axis = wp.vec3(turn[0, 2], turn[1, 2], turn[2, 2])
+    along = axis - normal * wp.dot(normal, axis)
+    length = wp.length(along)
+    if length > 1e-6:
+        along = along / length
+        across = wp.cross(normal, along)
+        frame[c] = wp.matrix_from_rows(normal, along, across)

@@ -1,0 +1,401 @@
+"""mujoco-warp on Warp's CPU device against C MuJoCo. Errors are the largest of any element of qpos, m or rad.
+
+They are those of single precision, and grow with what a robot does: with controls in their whole range HalfCheetah is
+4e-5 apart after 100 steps and 1e-3 at worst, where C MuJoCo itself departs by 2e-5 from a start 6e-8 aside. A contact
+that begins within rounding of a step's end, 2e-7 m, is found a step apart by the two: 1e-4 to 3e-3 then, in about one
+world of thirty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import mujoco
+import mujoco_warp
+import numpy as np
+import pytest
+import torch
+
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.family import Task, TaskFamily
+from metarl.envs.registry import make_family
+from metarl.envs.settings import (
+    AntCrippledSettings,
+    AntLegsSettings,
+    AntLimbsSettings,
+    FamilySettings,
+    HalfCheetahBodySettings,
+    HalfCheetahDisabledJointSettings,
+    HalfCheetahLimbsSettings,
+    HalfCheetahMassSettings,
+    HalfCheetahTerrainSettings,
+    HopperParametersSettings,
+    HumanoidDirectionSettings,
+    PointGoalSettings,
+    QuadrupedSettings,
+    QuadrupedTerrainSettings,
+    RobotSettings,
+    Walker2dLimbsSettings,
+    Walker2dParametersSettings,
+)
+from metarl.envs.simulation import CPU, Simulation
+from metarl.envs.warp_models import FLAGS, PER_WORLD, mixed, raw
+from metarl.envs.warp_simulation import WarpSimulation, simulator
+
+WARP = simulator("cpu")
+STEPS = 100
+SHARE, STARTS, KEPT = 0.1, 3, 0.8
+"""Of the controls' range; starts that a task is tried from until no contact begins in rounding; tasks that need one."""
+AGREEMENT = 1e-5
+QUADRUPED = QuadrupedSettings(
+    kp=(20.0, 50.0),
+    kd=(0.3, 1.0),
+    joint_damping=(0.01, 0.1),
+    joint_friction=(0.0, 0.5),
+    armature=(0.8, 1.2),
+    com_x=(-0.05, 0.05),
+    com_y=(-0.05, 0.05),
+    com_z=(-0.05, 0.05),
+    weak_joints=("FR_calf",),
+    locked_joints=("FL_thigh",),
+    slope=(0.0, 0.3),
+)
+FLAT: tuple[FamilySettings, ...] = (
+    PointGoalSettings(),
+    HalfCheetahMassSettings(),
+    HalfCheetahDisabledJointSettings(),
+    HalfCheetahBodySettings(),
+    HalfCheetahLimbsSettings(),
+    AntCrippledSettings(),
+    AntLimbsSettings(),
+    AntLegsSettings(),
+    HumanoidDirectionSettings(),
+    HopperParametersSettings(),
+    Walker2dParametersSettings(),
+    Walker2dLimbsSettings(),
+    QUADRUPED,
+    RobotSettings(),
+)
+"""One of every robot and every parameter that edits a model; the other families differ from these in the reward."""
+TERRAIN = (HalfCheetahTerrainSettings(), QuadrupedTerrainSettings())
+
+
+def name_of(settings: FamilySettings) -> str:
+    return type(settings).__name__.removesuffix("Settings")
+
+
+def one_each(family: TaskFamily) -> dict[str, Task]:
+    """Tasks of one layout, each with one parameter away from neutral, by its name; and one with all of them away."""
+    rng, neutral = np.random.default_rng(3), family.neutral()
+    tasks = {"neutral": neutral}
+    away = {}
+    for parameter in family.parameters:
+        if parameter.name in family.layout or (parameter.law.edit is None and family.edit is None):
+            continue
+        drawn = (parameter.sample(rng, "train") for _ in range(100))
+        away[parameter.name] = next(value for value in drawn if value != parameter.neutral)
+        tasks[parameter.name] = family.task({parameter.name: away[parameter.name]})
+    return {**tasks, "all": family.task(away)}
+
+
+def alike(family: TaskFamily, tasks: dict[str, Task]) -> list[list[str]]:
+    """Names of tasks whose models have as many pairs: a robot of one's own gets them with another friction."""
+    pairs = {name: family.compile(task).npair for name, task in tasks.items()}
+    return [[name for name in tasks if pairs[name] == count] for count in sorted(set(pairs.values()))]
+
+
+def both(models: Sequence[mujoco.MjModel]) -> tuple[WarpSimulation, Simulation]:
+    """One simulation of each model, by mujoco-warp and by C MuJoCo."""
+    pair = []
+    for make in (WARP.make, CPU.make):
+        simulation = make(models[0], len(models), 1)
+        simulation.take(models)
+        simulation.assign(simulation.array(np.arange(len(models))))
+        simulation.reset(simulation.array(np.ones(len(models), dtype=bool)))
+        pair.append(simulation)
+    return pair[0], pair[1]
+
+
+def start(family: TaskFamily, models: Sequence[mujoco.MjModel], *simulations: Simulation, seed: int = 1) -> None:
+    """The same start of an episode in all of them, of numbers that single precision has."""
+    rng = np.random.default_rng(seed)
+    starts = [family.reset(model, rng, 1) for model in models]
+    for field, values in zip(("qpos", "qvel"), zip(*starts, strict=True), strict=True):
+        for simulation in simulations:
+            simulation.bind(field)[...] = simulation.array(np.concatenate(values).astype(np.float32).astype(float))
+    for simulation in simulations:
+        simulation.forward(simulation.array(np.ones(len(models), dtype=bool)))
+
+
+def controls(model: mujoco.MjModel, worlds: int) -> Callable[[int], np.ndarray]:
+    """Random control signals within a share of their range, held for 5 simulation steps."""
+    rng = np.random.default_rng(2)
+    low, high = np.where(model.actuator_ctrllimited[:, None], model.actuator_ctrlrange, (-1.0, 1.0)).T
+    held = [rng.uniform(low, high, (worlds, model.nu)) for _ in range(STEPS // 5)]
+    return lambda i: ((low + high) / 2 + SHARE * (held[i // 5] - (low + high) / 2)).astype(np.float32).astype(float)
+
+
+def departures(family: TaskFamily, tasks: Sequence[Task], steps: int = STEPS, seed: int = 1) -> np.ndarray:
+    """[steps, worlds] errors of qpos."""
+    models = [family.compile(task) for task in tasks]
+    warp, c = both(models)
+    start(family, models, warp, c, seed=seed)
+    every, signals = np.ones(len(models), dtype=bool), controls(models[0], len(models))
+    errors = np.zeros((steps, len(models)))
+    for i in range(steps):
+        for simulation in (warp, c):
+            simulation.bind("ctrl")[...] = simulation.array(signals(i))
+            simulation.step(simulation.array(every), 1)
+        errors[i] = np.abs(warp.host(warp.bind("qpos")) - c.bind("qpos")).max(axis=1)
+    assert not warp.overflows()
+    return errors
+
+
+@pytest.mark.parametrize("settings", FLAT, ids=name_of)
+def test_every_parameter_of_every_flat_family_agrees_with_mujoco_over_a_hundred_steps(settings: FamilySettings):
+    family = make_family(settings)
+    tasks = one_each(family)
+    for names in alike(family, tasks):
+        left, apart, found = names, 0, {}
+        for seed in range(STARTS):
+            errors = departures(family, [tasks[name] for name in left], seed=seed).max(axis=0)
+            found = dict(zip(left, errors.tolist(), strict=True))
+            left = [name for name, error in found.items() if error >= AGREEMENT]
+            apart = apart or len(left)
+            if not left:
+                break
+        assert not left, found
+        assert apart <= max(1, (1 - KEPT) * len(names)), found
+
+
+@pytest.mark.parametrize("settings", [*FLAT, *TERRAIN], ids=name_of)
+def test_the_rows_of_the_worlds_are_what_put_model_makes_of_each_model(settings: FamilySettings):
+    family = make_family(settings)
+    tasks = one_each(family)
+    models = [family.compile(tasks[name]) for name in alike(family, tasks)[-1]]
+    mix = mixed(models)
+    simulation = WARP.make(models[0], len(models), 1)
+    simulation.take(models)
+    simulation.assign(simulation.array(np.arange(len(models))[::-1].copy()))
+    for world, model in enumerate(mix.models[::-1]):
+        model.opt.solver = raw(model, "opt.solver")
+        made = mujoco_warp.put_model(model)
+        for name in PER_WORLD:
+            row, own = row_of(simulation._model, name, world), row_of(made, name, 0)
+            if name == "geom_dataid" and mix.grounds:
+                ground = model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD
+                assert (row[ground] == len(models) - 1 - world).all()
+                row[ground] = own[ground]
+            assert np.array_equal(row, own), (name, world)
+        for flag in FLAGS:
+            assert getattr(simulation._model, flag) >= getattr(made, flag), flag
+
+
+def row_of(model: mujoco_warp.Model, name: str, world: int) -> np.ndarray:
+    """A world's values of a field, as kernels read them."""
+    values = (getattr(model.opt, name[4:]) if name.startswith("opt.") else getattr(model, name)).numpy()
+    return values[world % len(values)]
+
+
+def test_grounds_are_each_worlds_own_and_hold_robots_up_as_mujocos_do():
+    family = make_family(QuadrupedTerrainSettings())
+    tasks = [terrain(family, kind, 0.6, seed) for seed, kind in enumerate((0, 1, 2, 4, 5))]  # the first is a plane
+    errors = departures(family, tasks)
+    assert errors[:5].max() < AGREEMENT  # in the air
+    assert errors[-1].max() < 0.05  # m or rad, half a second later, on ground that is felt as other prisms
+
+
+def terrain(family: TaskFamily, kind: float, difficulty: float, seed: float) -> Task:
+    return family.task({"terrain_kind": kind, "terrain_difficulty": difficulty, "terrain_seed": seed})
+
+
+FIELDS = (
+    *("xpos", "xquat", "xmat", "xipos", "geom_xpos", "geom_xmat", "subtree_com", "cinert", "cvel", "qacc"),
+    *("sensordata", "actuator_force", "actuator_velocity", "qfrc_actuator", "time"),
+)
+
+
+@pytest.mark.parametrize("settings", [AntLimbsSettings(), QUADRUPED], ids=name_of)
+def test_fields_have_mujocos_shapes_and_are_those_of_the_last_steps_start(settings: FamilySettings):
+    family = make_family(settings)
+    models = [family.compile(task) for task in family.sample(3, np.random.default_rng(0))]
+    warp, c = both(models)
+    fields = (*FIELDS, "cfrc_ext") if warp._model.sensor_rne_postconstraint else FIELDS
+    for simulation in (warp, c):
+        for name in fields:
+            simulation.bind(name)
+    start(family, models, warp, c)
+    signals = controls(models[0], len(models))
+    for i in range(0, 40, 4):
+        for simulation in (warp, c):
+            simulation.bind("ctrl")[...] = simulation.array(signals(i))
+            simulation.step(simulation.array(np.ones(len(models), dtype=bool)), 4)
+    for name in fields:
+        ours, theirs = warp.host(warp.bind(name)), c.bind(name)
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max(initial=0) < 1e-3 * max(1, np.abs(theirs).max(initial=0)), name
+
+
+def test_contact_forces_are_computed_where_they_are_asked_for_without_a_sensor():
+    family = make_family(QUADRUPED)
+    model = family.compile(family.neutral())
+    warp, data = both([model])[0], mujoco.MjData(model)
+    forces = warp.bind("cfrc_ext")
+    data.qpos[2] -= 0.03
+    mujoco.mj_forward(model, data)
+    mujoco.mj_rnePostConstraint(model, data)
+    warp.bind("qpos")[0, 2] -= 0.03
+    warp.forward(chosen(warp, 0))
+    assert np.abs(data.cfrc_ext).max() > 10
+    assert np.allclose(forces[0].numpy(), data.cfrc_ext, atol=1e-3 * np.abs(data.cfrc_ext).max())
+
+
+def cheetahs(worlds: int = 3) -> tuple[TaskFamily, list[mujoco.MjModel]]:
+    family = make_family(HalfCheetahMassSettings())
+    return family, [family.compile(family.task({"mass_scale": 0.8 + 0.2 * k})) for k in range(worlds)]
+
+
+def chosen(simulation: Simulation, *worlds: int) -> torch.Tensor:
+    mask = np.zeros(simulation.num_sims, dtype=bool)
+    mask[list(worlds)] = True
+    return simulation.array(mask)
+
+
+def run(simulation: Simulation, steps: int) -> np.ndarray:
+    """qpos after steps without control."""
+    simulation.step(chosen(simulation, *range(simulation.num_sims)), steps)
+    return simulation.host(simulation.bind("qpos")).copy()
+
+
+def test_arrays_are_shared_with_warp_in_single_precision_and_keys_keep_their_bits():
+    _, models = cheetahs()
+    simulation = both(models)[0]
+    qpos = simulation.bind("qpos")
+    qpos[1, 2] = 0.25
+    assert simulation._data.qpos.numpy()[1, 2] == 0.25
+    assert simulation.bind("qpos") is qpos
+    keys = np.array([2**64 - 1, 5], dtype=np.uint64)
+    assert np.array_equal(simulation.host(simulation.array(keys)).view(np.uint64), keys)
+    assert simulation.array(np.zeros(2)).dtype == torch.float32
+    assert simulation.array(np.zeros(2, dtype=bool)).dtype == torch.bool
+
+
+def test_a_field_that_mujoco_warp_lacks_is_refused_by_name():
+    simulation = both(cheetahs()[1])[0]
+    for name in ("ncon", "contact", "qM", "naconmax"):
+        with pytest.raises(ValueError, match=f"no field '{name}' .* use simulator cpu"):
+            simulation.bind(name)
+
+
+def test_a_faulted_world_is_flagged_harms_no_other_and_is_as_new_after_a_reset():
+    family, models = cheetahs()
+    sound, broken = both(models)[0], both(models)[0]
+    for simulation in (sound, broken):
+        start(family, models, simulation)
+    broken.bind("qvel")[1, 4] = float("nan")
+    broken.bind("qfrc_applied")[1, 4] = float("inf")
+    before = run(sound, 20), run(broken, 20)
+    assert broken.host(broken.faulted()).tolist() == [False, True, False]
+    assert not broken.faulted().any()
+    assert np.array_equal(before[0][[0, 2]], before[1][[0, 2]])
+    assert np.isfinite(before[1]).all()
+    broken.bind("qpos")[2, 0] = 1e11
+    run(broken, 1)
+    assert broken.host(broken.faulted()).tolist() == [False, False, True]
+    for simulation in (sound, broken):
+        simulation.reset(chosen(simulation, 0, 1, 2))
+        start(family, models, simulation)
+    assert np.array_equal(run(sound, 20), run(broken, 20))
+
+
+def test_reset_and_forward_of_some_worlds_leave_the_others_as_they_were():
+    family = make_family(dataclasses.replace(QUADRUPED, action_delay=(0.01, 0.02)))
+    models = [family.compile(task) for task in family.sample(3, np.random.default_rng(0))]
+    once, again = both(models)[0], both(models)[0]
+    for simulation in (once, again):
+        for name in ("xpos", "qfrc_actuator"):
+            simulation.bind(name)
+        start(family, models, simulation)
+        simulation.bind("ctrl")[...] = 0.3
+        run(simulation, 10)
+    seen = [again.host(again.bind(name)).copy() for name in ("xpos", "qfrc_actuator", "qacc_warmstart", "history")]
+    again.reset(chosen(again, 1))
+    again.forward(chosen(again, 1))
+    for name, before in zip(("xpos", "qfrc_actuator", "qacc_warmstart", "history"), seen, strict=True):
+        assert np.array_equal(again.host(again.bind(name))[[0, 2]], before[[0, 2]]), name
+    fresh = mujoco.MjData(models[1])
+    assert np.allclose(again.host(again.bind("history"))[1], fresh.history, atol=1e-6)
+    assert np.allclose(again.host(again.bind("qpos"))[1], models[1].qpos0, atol=1e-6)
+    assert again.host(again.bind("time"))[1] == 0
+    assert np.array_equal(run(once, 10)[[0, 2]], run(again, 10)[[0, 2]])
+
+
+def test_new_tasks_are_written_where_the_old_ones_were_and_bound_fields_stay():
+    family, models = cheetahs()
+    simulation = WARP.make(family.compile(family.neutral()), 3, 1)
+    qpos = simulation.bind("qpos")
+    simulation.take(models)
+    recorded, rows = simulation._recorded, simulation._model.body_mass
+    simulation.take(models[::-1])
+    simulation.assign(simulation.array(np.array([2, 2, 0])))
+    assert (simulation._recorded, simulation._model.body_mass) == (recorded, rows)
+    assert np.allclose(rows.numpy(), [models[0].body_mass, models[0].body_mass, models[2].body_mass])
+    simulation.take([family.compile(family.neutral())] * 3)  # of which none differs
+    assert simulation._recorded == recorded
+    simulation.take(models[:2])
+    assert simulation._recorded > recorded
+    qpos[:] = 7
+    assert (simulation._data.qpos.numpy() == 7).all()
+
+
+def test_what_cannot_vary_is_refused_by_name_with_what_to_do():
+    models = cheetahs()[1]
+    models[1].geom_contype[2] = 2
+    message = "cannot vary geom_contype from task to task .task 1 differs in geom 'head'.*; use simulator cpu, or"
+    with pytest.raises(ValueError, match=message):
+        mixed(models)
+    models = cheetahs()[1]
+    models[2].opt.integrator = mujoco.mjtIntegrator.mjINT_RK4
+    with pytest.raises(ValueError, match=r"cannot vary opt.integrator .*task 2 has 1, task 0 has 0"):
+        mixed(models)
+    legs = make_family(AntLegsSettings())
+    others = [legs.compile(legs.task({"legs": count})) for count in (4.0, 6.0)]
+    with pytest.raises(ValueError, match=r"cannot vary \w+ from task to task"):
+        mixed(others)
+
+
+def test_lost_contacts_are_counted_by_reason():
+    family, models = cheetahs(2)
+    simulation = both(models)[0]
+    simulation._data.njmax = 3  # as if there were room for less than a robot that lies
+    start(family, models, simulation)
+    run(simulation, 60)
+    assert 0 < simulation.overflows()["NEFC"] <= 120
+    assert set(simulation.overflows()) == {"NEFC"}
+
+
+def test_episodes_of_a_batched_env_are_those_of_the_cpu():
+    family = make_family(HalfCheetahMassSettings())
+    tasks = family.sample(3, np.random.default_rng(4))
+    envs = [BatchedEnv(family, 3, 2, 1, simulator=each) for each in (WARP, CPU)]
+    rng, worst = np.random.default_rng(5), 0.0
+    for env in envs:
+        env.set_tasks(tasks)
+    first = [env.reset([np.random.default_rng(m) for m in range(3)]) for env in envs]
+    assert np.allclose(envs[0].simulation.host(first[0]), first[1], atol=1e-5)
+    for _ in range(20):
+        actions = 0.1 * rng.uniform(-1, 1, (3, 2, family.action_size))
+        ours, theirs = (env.step(env.simulation.array(actions)) for env in envs)
+        for name in ("observations", "rewards"):
+            worst = max(worst, np.abs(getattr(ours, name).numpy() - getattr(theirs, name)).max())
+        assert np.array_equal(ours.terminated.numpy(), theirs.terminated)
+    assert worst < 1e-3  # observations hold rad/s, rewards the change of a place over 0.05 s
+
+
+def test_without_its_packages_the_error_says_what_to_install():
+    code = "import sys; sys.modules['mujoco_warp'] = None; import metarl.envs.warp_simulation"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip().splitlines()[-1].endswith("pip install metarl-robotics[gpu]")
