@@ -56,6 +56,11 @@ class RestartingEnv:
         return self.batch.num_faults
 
     @property
+    def overflows(self) -> dict[str, int]:
+        """See `Simulation.overflows`."""
+        return self.batch.simulation.overflows()
+
+    @property
     def num_steps(self) -> int:
         """Env steps since the last reset, those of a flagged simulation's episode not counted."""
         return int(self.batch.simulation.host(self._sound_steps).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -97,6 +98,11 @@ class ShardedEnv:
     def num_faults(self) -> int:
         """Simulations that MuJoCo flagged since this env was made."""
         return self._past_faults + sum(shard.num_faults for shard in self.shards)
+
+    @property
+    def overflows(self) -> dict[str, int]:
+        """See `Simulation.overflows`: of all shards as they are."""
+        return dict(sum((Counter(shard.simulation.overflows()) for shard in self.shards), Counter()))
 
     @property
     def active(self) -> Array:

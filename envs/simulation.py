@@ -71,6 +71,10 @@ class Simulation(Protocol):
         """[S] bool, simulations that were flagged as unsound since `forward` or since this was asked."""
         ...
 
+    def overflows(self) -> dict[str, int]:
+        """Simulation steps of single simulations in which contacts were left out for want of room, by reason."""
+        ...
+
     def repeat(self, function: Callable[[Array], None]) -> Callable[[Array], None]:
         """The function of one array, for calls that always do the same with other values: a device records it once."""
         ...
@@ -107,7 +111,9 @@ class CpuSimulation:
         return self.batch.bind(name)
 
     def live(self) -> list[np.ndarray]:
-        raise NotImplementedError("mujoco.batch's derived fields cannot be written: on the CPU, reset what is to restart")
+        raise NotImplementedError(
+            "mujoco.batch's derived fields cannot be written: on the CPU, reset what is to restart"
+        )
 
     def take(self, models: Sequence[mujoco.MjModel]) -> None:
         self._models = models
@@ -130,6 +136,9 @@ class CpuSimulation:
     def faulted(self) -> np.ndarray:
         before, self._warnings = self._warnings, self._count_warnings()
         return self._warnings > before
+
+    def overflows(self) -> dict[str, int]:
+        return {}  # MuJoCo's own warnings, which count as faults
 
     def repeat(self, function: Callable[[np.ndarray], None]) -> Callable[[np.ndarray], None]:
         return function

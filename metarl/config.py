@@ -91,6 +91,8 @@ class EvaluationSettings:
     """Factor on the rewards that the agent is shown; the returns reported are those of the true ones."""
     simulator: Literal["cpu", "gpu", "auto"] = "cpu"
     """What simulates, see `training.simulator`. Returns of the two differ where contacts are many: on uneven ground."""
+    simulator_shift: bool = False
+    """Where it is not the simulator of training: also run the tasks on that, and report how far the returns differ."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from metarl.errors import RunError, usage_errors
 from metarl.outcomes import TrialOutcome, exploring, run_trials
 from metarl.provenance import provenance
 from metarl.run import Run, distinct_tasks, load_run
+from metarl.simulator_shift import SimulatorShift, simulator_shift
 from metarl.statistics import (
     SHARE,
     UNBOUNDED,
@@ -124,6 +125,10 @@ class EvaluationResult:
     """Share of the tasks in which the reward was back after every change, and the IQM of the steps that this took."""
     train_gap: TrainGap | None = None
     """None if it was not asked for, or if the tasks are those of training."""
+    shift: SimulatorShift | None = None
+    """Of the simulator, from that of training; None where it is the same."""
+    overflows: int = 0
+    """Simulation steps of single robots in which contacts were left out for want of room."""
     trained_agents: int = 1
     """How many agents it is of, which were trained alike with different seeds."""
 
@@ -168,6 +173,13 @@ class EvaluationResult:
                 f"{number_of(rounds, 'round')} of adaptation {'are' if rounds > 1 else 'is'} more than the {trained} "
                 "that the agent was trained for"
             )
+        if self.shift:
+            notes.append(self.shift.note)
+        if self.overflows:
+            notes.append(
+                f"in {number_of(self.overflows, 'simulation step')} of single robots the gpu simulator had no room for "
+                "a contact and left it out"
+            )
         if self.faults:
             notes.append(
                 f"left out because MuJoCo flagged their simulation: {number_of(self.faults, 'episode')}; because a "
@@ -210,6 +222,8 @@ class EvaluationResult:
             "recovered": self.recovered
             and {name: i and asdict(i) for name, i in zip(("share", "steps"), self.recovered, strict=True)},
             "train_gap": self.train_gap and self.train_gap.to_dict(),
+            "simulator_shift": self.shift and self.shift.to_dict(),
+            "overflows": self.overflows,
             "tasks": [[dict(task.values) for task in tasks] for tasks in self.tasks],
             "returns": plain(self.returns),
             "measures": plain(dict(self.measures)),
@@ -317,6 +331,7 @@ def _result(
         recovery=None if recovery is None else recovery.mean(axis=0),
         adapts=adapts,
         recovered=_recovered(recovery, samples, stream(first, "evaluation/recovery")),
+        overflows=sum(outcome.overflows for outcome in outcomes),
         trained_agents=len(outcomes),
     )
 
@@ -405,6 +420,9 @@ def conclude(loaded: Run, config: RunConfig, result: EvaluationResult, threads: 
     result = replace(result, source=source_of(loaded, config))
     if config.evaluation.train_gap:
         result = replace(result, train_gap=train_gap(loaded, result, threads, say))
+    trained = loaded.config.training.simulator
+    parts = (config.evaluation, result.tasks, result.returns, threads, say)
+    result = replace(result, shift=simulator_shift(loaded.agent, loaded.family, trained, *parts))
     tables.show(result)
     return replace(result, figures=tables.save_all(result, loaded.directory.resolve()))
 

@@ -34,6 +34,8 @@ class TrialOutcome:
     infinite if after one it was not, NaN if it cannot be told. None if the tasks do not change."""
     faults: int
     """Episodes left out because MuJoCo flagged the simulation."""
+    overflows: int
+    """Simulation steps of single robots in which contacts were left out for want of room."""
 
 
 def run_trials(
@@ -73,6 +75,7 @@ def run_trials(
         {k: np.stack([of_seed[k] for of_seed in measures]) for k in family.measure_units},
         np.array(recovery) if recovery else None,
         faults,
+        sum(env.overflows.values()),
     )
 
 

@@ -73,6 +73,8 @@ class Progress:
             parts.append(f"{_thousands(metrics['env_steps_per_s'])}/s")
         if "return/before" in metrics and "return/after" in metrics:
             parts.append(f"return {metrics['return/before']:z.1f} -> {metrics['return/after']:z.1f}")
+        if metrics.get("overflows"):
+            parts.append(f"no room for a contact in {metrics['overflows']:.0f} simulation steps")
         if metrics.get("faults"):
             parts.append(f"{metrics['faults']:.0f} simulations flagged by MuJoCo")
         parts.append(f"{duration(left)} left")

@@ -20,13 +20,18 @@ def simulator_for(name: str, agent: Agent, setting: str = "training.simulator") 
 
     setting: what asks for it; UsageError if it cannot be had here.
     """
-    if name == "cpu" or (name == "auto" and not _worth_it(agent)):
+    if simulator_name(name, agent) == "cpu":
         return CPU
     device = torch.device(agent.device)
     with usage_errors(setting):
         from metarl.envs.warp_simulation import simulator
 
         return simulator("cpu" if device.type == "cpu" else f"cuda:{device.index or 0}")
+
+
+def simulator_name(name: str, agent: Agent) -> str:
+    """`cpu` or `gpu`, whichever the name stands for with this agent."""
+    return "cpu" if name == "cpu" or (name == "auto" and not _worth_it(agent)) else "gpu"
 
 
 def _worth_it(agent: Agent) -> bool:

@@ -186,6 +186,10 @@ class TrialSampler:
     def num_faults(self) -> int:
         return self.env.num_faults
 
+    @property
+    def num_overflows(self) -> int:
+        return sum(self.env.overflows.values())
+
     def iterate(self, agent: MetaLearner, tasks: Sequence[Task], key: int) -> Outcome:
         """A trial on the tasks, and an outer step on it."""
         t = self.run.config.training
@@ -217,6 +221,10 @@ class VecEnvSampler:
     @property
     def num_faults(self) -> int:
         return self.env.num_faults
+
+    @property
+    def num_overflows(self) -> int:
+        return 0  # on the CPU they are faults
 
     def iterate(self, agent: Sb3Learner, tasks: Sequence[Task], key: int) -> Outcome:
         """An episode, or a trial, in every env, with the agent's updates meanwhile."""
@@ -254,6 +262,10 @@ class DeviceSampler:
     def num_faults(self) -> int:
         return self.env.num_faults
 
+    @property
+    def num_overflows(self) -> int:
+        return sum(self.env.overflows.values())
+
     def iterate(self, agent: DeviceLearner, tasks: Sequence[Task], key: int) -> Outcome:
         """An episode in every env, with the agent's updates meanwhile."""
         t, env = self.run.config.training, self.env
@@ -286,7 +298,8 @@ def make_sampler(run: Run) -> TrialSampler | VecEnvSampler | DeviceSampler:
 
 def iterate(run: Run, sampler: Any, counters: Counters) -> dict[str, float]:
     """One iteration on fresh tasks; advances the counters and returns the iteration's metrics."""
-    t, key, faults_before = run.config.training, counters.iteration, sampler.num_faults
+    t, key = run.config.training, counters.iteration
+    faults_before, overflows_before = sampler.num_faults, sampler.num_overflows
     rng = stream(t.seed, "tasks", key)
     began = time.perf_counter()
     tasks = run.curriculum.sample(t.tasks, rng) if run.curriculum else draw_tasks(run, rng)
@@ -312,6 +325,7 @@ def iterate(run: Run, sampler: Any, counters: Counters) -> dict[str, float]:
         "return/after": after,
         "gain": after - before,
         "faults": sampler.num_faults - faults_before,
+        **({"overflows": overflows} if (overflows := sampler.num_overflows - overflows_before) > 0 else {}),
         **{f"reward/{name}": value for name, value in outcome.terms.items()},
         "time/collect": outcome.collect_s,
         "time/update": outcome.update_s,

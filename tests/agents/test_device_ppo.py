@@ -128,7 +128,7 @@ def trained(iterations):
 
 
 def test_it_learns_and_is_the_same_again():
-    ours, returns, metrics = trained(16)
+    _, returns, metrics = trained(16)
     assert np.mean(returns[-4:]) > np.mean(returns[:4]) + 1
     assert {"approx_kl", "value_loss", "lr", "time/collect", "time/update"} <= metrics.keys()
     again, same, _ = trained(3)

@@ -185,6 +185,9 @@ class TorchSimulation:
         self._faulted.copy_(torch.from_numpy(self._warnings > before))
         return self._faulted
 
+    def overflows(self) -> dict[str, int]:
+        return {}
+
     def repeat(self, function: Callable[[torch.Tensor], None]) -> Callable[[torch.Tensor], None]:
         recording: list[tuple[Any, ...]] = []
         given: list[torch.Tensor] = []
