@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import DeviceType
 
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.registry import make_agent
@@ -56,6 +57,16 @@ FAMILIES = {
     "quadruped": QuadrupedSettings(),
     "quadruped_terrain": QuadrupedTerrainSettings(),
 }
+QUADRUPED_PPO = PpoSettings(
+    hidden_sizes=(256, 128),
+    activation="elu",
+    steps=25,
+    lr=5e-4,
+    entropy_weight=0.003,
+    value_weight=1.0,
+    max_gradient_norm=1.0,
+)
+"""As the preset, with updates that never end early: 5 passes of 4 minibatches."""
 WORLDS = (1024, 4096, 16384, 32768, 65536, 131072)
 TASKS = 64
 """Tasks of a batch, of one heightfield each on terrain."""
@@ -106,7 +117,12 @@ def physics(name: str, worlds: int) -> dict[str, Any]:
     simulation, family = env.simulation, env.family
     ctrl, chosen = simulation.bind("ctrl"), simulation.array(np.ones(worlds, dtype=bool))
     spread = SPREAD.get(name, 1.0)
-    step = simulation.repeat(lambda signals: (ctrl.copy_(signals), simulation.step(chosen, family.frame_skip)))
+
+    def control(signals: torch.Tensor) -> None:
+        ctrl.copy_(signals)
+        simulation.step(chosen, family.frame_skip)
+
+    step = simulation.repeat(control)
     draws = [_controls(env, spread) for _ in range(4)]
 
     def run(steps: int) -> None:
@@ -170,8 +186,8 @@ def kernel_share(function: Callable[[], Any]) -> float:
         wait()
     spans = sorted(
         (event.time_range.start, event.time_range.end)
-        for event in record.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA
+        for event in record.events() or ()
+        if event.device_type == DeviceType.CUDA
     )
     busy, end = 0.0, spans[0][0]
     for start, stop in spans:
@@ -188,7 +204,7 @@ def make_run(agent: Any, family: Any, small: bool, **training: Any) -> Run:
     config = RunConfig(
         agent,
         family,
-        TrainingSettings(device=device().type, **training),
+        TrainingSettings(device="cuda" if device().type == "cuda" else "cpu", **training),
         EvaluationSettings(),
         TrackingSettings(wandb="disabled"),
     )
@@ -240,34 +256,25 @@ def iterations(run: Run, count: int) -> dict[str, Any]:
 def learners(small: bool, name: str = "gpu") -> dict[str, Callable[[], dict[str, Any]]]:
     """The iterations that are timed, by name; name: of the simulator."""
     cheetah = dataclasses.replace(HalfCheetahVelocitySettings(), horizon=200)
-    promp, trpo = MamlSettings(outer="promp", tasks_per_chunk=0), MamlSettings(outer="trpo", tasks_per_chunk=0)
-    ppo = PpoSettings(
-        hidden_sizes=(256, 128), activation="elu", steps=25, lr=5e-4, entropy_weight=0.003, value_weight=1.0,
-        max_gradient_norm=1.0, epochs=5, minibatches=4,
-    )  # fmt: skip
-    many = {"tasks": 64, "envs_per_task": 128, "adaptations": 0, "distinct_tasks": 64, "simulator": name}
-    return {
-        "maml_promp": lambda: iterations(make_run(promp, cheetah, small, simulator=name), 3),
-        "maml_trpo": lambda: iterations(make_run(trpo, cheetah, small, simulator=name), 3),
-        "rl2": lambda: iterations(
-            make_run(
-                Rl2Settings(),
-                dataclasses.replace(FAMILIES["quadruped"], horizon=250),
-                small,
-                tasks=64,
-                envs_per_task=32,
-                distinct_tasks=64,
-                simulator=name,
-            ),
-            2,
-        ),  # fmt: skip
-        "ppo_quadruped": lambda: iterations(
-            make_run(ppo, dataclasses.replace(FAMILIES["quadruped"], horizon=250), small, **many), 2
-        ),
-        "ppo_quadruped_terrain": lambda: iterations(
-            make_run(ppo, dataclasses.replace(FAMILIES["quadruped_terrain"], horizon=250), small, **many), 2
-        ),
+    flat, rough = (dataclasses.replace(FAMILIES[family], horizon=250) for family in ("quadruped", "quadruped_terrain"))
+    rl2 = {"tasks": 64, "envs_per_task": 64, "distinct_tasks": 64}
+    ppo = {"tasks": 64, "envs_per_task": 256, "distinct_tasks": 64, "adaptations": 0}
+    asked = {
+        "maml_promp": (MamlSettings(outer="promp", tasks_per_chunk=0), cheetah, {}, 3),
+        "maml_trpo": (MamlSettings(outer="trpo", tasks_per_chunk=0), cheetah, {}, 3),
+        "rl2": (Rl2Settings(minibatches=4), flat, rl2, 2),
+        "ppo_quadruped": (QUADRUPED_PPO, flat, ppo, 2),
+        "ppo_quadruped_terrain": (QUADRUPED_PPO, rough, ppo, 2),
     }
+    return {
+        key: functools.partial(timed_run, agent, family, small, count, {**training, "simulator": name})
+        for key, (agent, family, training, count) in asked.items()
+    }
+
+
+def timed_run(agent: Any, family: Any, small: bool, count: int, training: dict[str, Any]) -> dict[str, Any]:
+    """`iterations` of a run that is made when it is asked for."""
+    return iterations(make_run(agent, family, small, **training), count)
 
 
 def inner_loop(num_tasks: int) -> dict[str, Any]:
@@ -311,9 +318,7 @@ def inner_loop(num_tasks: int) -> dict[str, Any]:
         with profile(activities=[ProfilerActivity.CUDA]) as record:
             gradient()
             wait()
-        found["kernels_of_the_gradient"] = sum(
-            event.device_type == torch.autograd.DeviceType.CUDA for event in record.events()
-        )
+        found["kernels_of_the_gradient"] = sum(event.device_type == DeviceType.CUDA for event in record.events() or ())
     return found | {"memory_gib": used_memory()}
 
 

@@ -40,8 +40,8 @@ def agent(**settings):
 
 def filled(ours):
     """A learner on the device whose buffers hold random steps."""
-    moments = (ours.input_moments, ours.return_moments)
-    learner = DevicePpo(ours.model.policy, ours.settings, *moments, Still(), (OBS, ACT), K, CPU)
+    policy, inputs, returns = ours.model.policy, ours.input_moments, ours.return_moments
+    learner = DevicePpo(policy, ours.settings, inputs, returns, Still(), (OBS, ACT), K, CPU)
     generator, b = torch.Generator().manual_seed(1), learner._buffers
     for buffer in (b.observations, b.actions, b.rewards):
         buffer.copy_(torch.randn(buffer.shape, generator=generator))
@@ -60,8 +60,8 @@ def sb3_buffer(policy, learner, settings):
     buffer, b = RolloutBuffer(K, *box, CPU, settings.gae_lambda, settings.discount, S), learner._buffers
     starts = np.ones(S)
     for t in range(K):
-        parts = (b.observations[t].numpy(), b.actions[t].numpy(), b.rewards[t].numpy(), starts)
-        buffer.add(*parts, b.values[t], b.log_likelihoods[t])
+        seen, taken, earned = (x[t].numpy() for x in (b.observations, b.actions, b.rewards))
+        buffer.add(seen, taken, earned, starts, b.values[t], b.log_likelihoods[t])
         starts = b.ended[t].numpy().astype(float)
     with torch.no_grad():
         buffer.compute_returns_and_advantage(policy.predict_values(learner._observations), starts)
@@ -89,7 +89,7 @@ def test_an_update_is_that_of_sb3(settings):
     pairs = list(zip(ours.model.policy.parameters(), theirs.policy.parameters(), strict=True))
     for mine, yours in pairs:
         torch.testing.assert_close(mine, yours, rtol=2e-4, atol=2e-6)
-    assert max(float((mine - was).abs().max()) for (mine, _), was in zip(pairs, before, strict=True)) > 5e-3
+    assert max((mine - was).detach().abs().max().item() for (mine, _), was in zip(pairs, before, strict=True)) > 5e-3
     logged = theirs.logger.name_to_value
     for name in ("clip_fraction", "entropy_loss", "policy_gradient_loss", "value_loss", "explained_variance", "std"):
         assert float(metrics[name]) == pytest.approx(float(logged[f"train/{name}"]), rel=1e-3, abs=1e-5), name
