@@ -63,48 +63,46 @@ QUADRUPED = QuadrupedSettings(
     locked_joints=("FL_thigh",),
     slope=(0.0, 0.3),
 )
-FLAT: tuple[FamilySettings, ...] = (
-    PointGoalSettings(),
-    HalfCheetahMassSettings(),
-    HalfCheetahDisabledJointSettings(),
-    HalfCheetahBodySettings(),
-    HalfCheetahLimbsSettings(),
-    AntCrippledSettings(),
-    AntLimbsSettings(),
-    AntLegsSettings(),
-    HumanoidDirectionSettings(),
-    HopperParametersSettings(),
-    Walker2dParametersSettings(),
-    Walker2dLimbsSettings(),
-    QUADRUPED,
-    RobotSettings(),
-)
-"""One of every robot and every parameter that edits a model; the other families differ from these in the reward."""
-TERRAIN = (HalfCheetahTerrainSettings(), QuadrupedTerrainSettings())
+FLAT: dict[str, tuple[FamilySettings, ...]] = {
+    "point": (PointGoalSettings(),),
+    "cheetah": (HalfCheetahMassSettings(), HalfCheetahDisabledJointSettings()),
+    "cheetah by its shape": (HalfCheetahBodySettings(), HalfCheetahLimbsSettings()),
+    "ant": (AntCrippledSettings(), AntLimbsSettings()),
+    "ant with other legs": (AntLegsSettings(),),
+    "humanoid": (HumanoidDirectionSettings(),),
+    "hopper": (HopperParametersSettings(),),
+    "walker": (Walker2dParametersSettings(), Walker2dLimbsSettings()),
+    "quadruped": (QUADRUPED,),
+    "own robot": (RobotSettings(),),
+}
+"""Every parameter that edits a model, those of one robot in one simulation; other families differ in the reward."""
+TERRAIN = {"cheetah on terrain": (HalfCheetahTerrainSettings(),), "quadruped on terrain": (QuadrupedTerrainSettings(),)}
+Case = tuple[TaskFamily, Task]
 
 
 def name_of(settings: FamilySettings) -> str:
     return type(settings).__name__.removesuffix("Settings")
 
 
-def one_each(family: TaskFamily) -> dict[str, Task]:
-    """Tasks of one layout, each with one parameter away from neutral, by its name; and one with all of them away."""
-    rng, neutral = np.random.default_rng(3), family.neutral()
-    tasks = {"neutral": neutral}
-    away = {}
-    for parameter in family.parameters:
-        if parameter.name in family.layout or (parameter.law.edit is None and family.edit is None):
-            continue
-        drawn = (parameter.sample(rng, "train") for _ in range(100))
-        away[parameter.name] = next(value for value in drawn if value != parameter.neutral)
-        tasks[parameter.name] = family.task({parameter.name: away[parameter.name]})
-    return {**tasks, "all": family.task(away)}
+def one_each(settings: Sequence[FamilySettings]) -> dict[str, Case]:
+    """Tasks of one layout, each with one parameter away from neutral; and by family one of none and one of all away."""
+    rng, cases = np.random.default_rng(3), {}
+    for family in map(make_family, settings):
+        away = {}
+        for parameter in family.parameters:
+            if parameter.name in family.layout or (parameter.law.edit is None and family.edit is None):
+                continue
+            drawn = (parameter.sample(rng, "train") for _ in range(100))
+            away[parameter.name] = next(value for value in drawn if value != parameter.neutral)
+        values = {"none": {}, **{name: {name: value} for name, value in away.items()}, "all": away}
+        cases |= {f"{family.name}: {name}": (family, family.task(of)) for name, of in values.items()}
+    return cases
 
 
-def alike(family: TaskFamily, tasks: dict[str, Task]) -> list[list[str]]:
+def alike(cases: dict[str, Case]) -> list[list[str]]:
     """Names of tasks whose models have as many pairs: a robot of one's own gets them with another friction."""
-    pairs = {name: family.compile(task).npair for name, task in tasks.items()}
-    return [[name for name in tasks if pairs[name] == count] for count in sorted(set(pairs.values()))]
+    pairs = {name: family.compile(task).npair for name, (family, task) in cases.items()}
+    return [[name for name in cases if pairs[name] == count] for count in sorted(set(pairs.values()))]
 
 
 def both(models: Sequence[mujoco.MjModel]) -> tuple[WarpSimulation, Simulation]:
@@ -119,10 +117,10 @@ def both(models: Sequence[mujoco.MjModel]) -> tuple[WarpSimulation, Simulation]:
     return pair[0], pair[1]
 
 
-def start(family: TaskFamily, models: Sequence[mujoco.MjModel], *simulations: Simulation, seed: int = 1) -> None:
+def start(families: Sequence[TaskFamily], models: Sequence[mujoco.MjModel], *simulations: Simulation, seed: int = 1):
     """The same start of an episode in all of them, of numbers that single precision has."""
     rng = np.random.default_rng(seed)
-    starts = [family.reset(model, rng, 1) for model in models]
+    starts = [family.reset(model, rng, 1) for family, model in zip(families, models, strict=True)]
     for field, values in zip(("qpos", "qvel"), zip(*starts, strict=True), strict=True):
         for simulation in simulations:
             simulation.bind(field)[...] = simulation.array(np.concatenate(values).astype(np.float32).astype(float))
@@ -138,14 +136,14 @@ def controls(model: mujoco.MjModel, worlds: int) -> Callable[[int], np.ndarray]:
     return lambda i: ((low + high) / 2 + SHARE * (held[i // 5] - (low + high) / 2)).astype(np.float32).astype(float)
 
 
-def departures(family: TaskFamily, tasks: Sequence[Task], steps: int = STEPS, seed: int = 1) -> np.ndarray:
-    """[steps, worlds] errors of qpos."""
-    models = [family.compile(task) for task in tasks]
+def departures(cases: Sequence[Case], seed: int = 1) -> np.ndarray:
+    """[STEPS, worlds] errors of qpos."""
+    models = [family.compile(task) for family, task in cases]
     warp, c = both(models)
-    start(family, models, warp, c, seed=seed)
+    start([family for family, _ in cases], models, warp, c, seed=seed)
     every, signals = np.ones(len(models), dtype=bool), controls(models[0], len(models))
-    errors = np.zeros((steps, len(models)))
-    for i in range(steps):
+    errors = np.zeros((STEPS, len(models)))
+    for i in range(STEPS):
         for simulation in (warp, c):
             simulation.bind("ctrl")[...] = simulation.array(signals(i))
             simulation.step(simulation.array(every), 1)
@@ -154,14 +152,13 @@ def departures(family: TaskFamily, tasks: Sequence[Task], steps: int = STEPS, se
     return errors
 
 
-@pytest.mark.parametrize("settings", FLAT, ids=name_of)
-def test_every_parameter_of_every_flat_family_agrees_with_mujoco_over_a_hundred_steps(settings: FamilySettings):
-    family = make_family(settings)
-    tasks = one_each(family)
-    for names in alike(family, tasks):
+@pytest.mark.parametrize("robot", FLAT)
+def test_every_parameter_of_every_flat_family_agrees_with_mujoco_over_a_hundred_steps(robot: str):
+    cases = one_each(FLAT[robot])
+    for names in alike(cases):
         left, apart, found = names, 0, {}
         for seed in range(STARTS):
-            errors = departures(family, [tasks[name] for name in left], seed=seed).max(axis=0)
+            errors = departures([cases[name] for name in left], seed=seed).max(axis=0)
             found = dict(zip(left, errors.tolist(), strict=True))
             left = [name for name, error in found.items() if error >= AGREEMENT]
             apart = apart or len(left)
@@ -171,14 +168,12 @@ def test_every_parameter_of_every_flat_family_agrees_with_mujoco_over_a_hundred_
         assert apart <= max(1, (1 - KEPT) * len(names)), found
 
 
-@pytest.mark.parametrize("settings", [*FLAT, *TERRAIN], ids=name_of)
-def test_the_rows_of_the_worlds_are_what_put_model_makes_of_each_model(settings: FamilySettings):
-    family = make_family(settings)
-    tasks = one_each(family)
-    models = [family.compile(tasks[name]) for name in alike(family, tasks)[-1]]
+@pytest.mark.parametrize("robot", [*FLAT, *TERRAIN])
+def test_the_rows_of_the_worlds_are_what_put_model_makes_of_each_model(robot: str):
+    cases = one_each({**FLAT, **TERRAIN}[robot])
+    models = [family.compile(task) for family, task in (cases[name] for name in alike(cases)[-1])]
     mix = mixed(models)
-    simulation = WARP.make(models[0], len(models), 1)
-    simulation.take(models)
+    simulation = both(models)[0]
     simulation.assign(simulation.array(np.arange(len(models))[::-1].copy()))
     for world, model in enumerate(mix.models[::-1]):
         model.opt.solver = raw(model, "opt.solver")
@@ -203,7 +198,7 @@ def row_of(model: mujoco_warp.Model, name: str, world: int) -> np.ndarray:
 def test_grounds_are_each_worlds_own_and_hold_robots_up_as_mujocos_do():
     family = make_family(QuadrupedTerrainSettings())
     tasks = [terrain(family, kind, 0.6, seed) for seed, kind in enumerate((0, 1, 2, 4, 5))]  # the first is a plane
-    errors = departures(family, tasks)
+    errors = departures([(family, task) for task in tasks])
     assert errors[:5].max() < AGREEMENT  # in the air
     assert errors[-1].max() < 0.05  # m or rad, half a second later, on ground that is felt as other prisms
 
@@ -227,7 +222,7 @@ def test_fields_have_mujocos_shapes_and_are_those_of_the_last_steps_start(settin
     for simulation in (warp, c):
         for name in fields:
             simulation.bind(name)
-    start(family, models, warp, c)
+    start([family] * len(models), models, warp, c)
     signals = controls(models[0], len(models))
     for i in range(0, 40, 4):
         for simulation in (warp, c):
@@ -294,7 +289,7 @@ def test_a_faulted_world_is_flagged_harms_no_other_and_is_as_new_after_a_reset()
     family, models = cheetahs()
     sound, broken = both(models)[0], both(models)[0]
     for simulation in (sound, broken):
-        start(family, models, simulation)
+        start([family] * len(models), models, simulation)
     broken.bind("qvel")[1, 4] = float("nan")
     broken.bind("qfrc_applied")[1, 4] = float("inf")
     before = run(sound, 20), run(broken, 20)
@@ -307,7 +302,7 @@ def test_a_faulted_world_is_flagged_harms_no_other_and_is_as_new_after_a_reset()
     assert broken.host(broken.faulted()).tolist() == [False, False, True]
     for simulation in (sound, broken):
         simulation.reset(chosen(simulation, 0, 1, 2))
-        start(family, models, simulation)
+        start([family] * len(models), models, simulation)
     assert np.array_equal(run(sound, 20), run(broken, 20))
 
 
@@ -318,7 +313,7 @@ def test_reset_and_forward_of_some_worlds_leave_the_others_as_they_were():
     for simulation in (once, again):
         for name in ("xpos", "qfrc_actuator"):
             simulation.bind(name)
-        start(family, models, simulation)
+        start([family] * len(models), models, simulation)
         simulation.bind("ctrl")[...] = 0.3
         run(simulation, 10)
     seen = [again.host(again.bind(name)).copy() for name in ("xpos", "qfrc_actuator", "qacc_warmstart", "history")]
@@ -371,7 +366,7 @@ def test_lost_contacts_are_counted_by_reason():
     family, models = cheetahs(2)
     simulation = both(models)[0]
     simulation._data.njmax = 3  # as if there were room for less than a robot that lies
-    start(family, models, simulation)
+    start([family] * len(models), models, simulation)
     run(simulation, 60)
     assert 0 < simulation.overflows()["NEFC"] <= 120
     assert set(simulation.overflows()) == {"NEFC"}
