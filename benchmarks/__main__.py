@@ -100,6 +100,7 @@ class Physics:
 
     def __init__(self, env: BatchedEnv, actions: np.ndarray):
         self._env, self._signals = env, []
+        self._batch: mujoco.batch.Batch = env.simulation.batch  # pyright: ignore[reportAttributeAccessIssue]
         self._ctrl = env.simulation.bind("ctrl")
         env.reset(streams(1, "benchmark", 0, TASKS))
         for action in actions:
@@ -114,7 +115,7 @@ class Physics:
     def _replay(self) -> None:
         for signal in self._signals:
             self._ctrl[:] = signal
-            self._env.simulation.batch.step(nstep=self._env.family.frame_skip)
+            self._batch.step(nstep=self._env.family.frame_skip)
 
 
 def record_shot(run: Run, env: ShardedEnv) -> tuple[float, np.ndarray]:

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd import DeviceType
 
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.registry import make_agent
@@ -187,7 +186,7 @@ def kernel_share(function: Callable[[], Any]) -> float:
     spans = sorted(
         (event.time_range.start, event.time_range.end)
         for event in record.events() or ()
-        if event.device_type == DeviceType.CUDA
+        if str(event.device_type) == "DeviceType.CUDA"
     )
     busy, end = 0.0, spans[0][0]
     for start, stop in spans:
@@ -318,7 +317,9 @@ def inner_loop(num_tasks: int) -> dict[str, Any]:
         with profile(activities=[ProfilerActivity.CUDA]) as record:
             gradient()
             wait()
-        found["kernels_of_the_gradient"] = sum(event.device_type == DeviceType.CUDA for event in record.events() or ())
+        found["kernels_of_the_gradient"] = sum(
+            str(event.device_type) == "DeviceType.CUDA" for event in record.events() or ()
+        )
     return found | {"memory_gib": used_memory()}
 
 

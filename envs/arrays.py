@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import weakref
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-Array = Any
+Array: TypeAlias = Any
 """np.ndarray, or torch.Tensor where the simulations are on a device."""
 
 _kept: dict[tuple[int, Any, Any], tuple[weakref.ref[np.ndarray], Any]] = {}

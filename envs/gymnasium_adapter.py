@@ -206,9 +206,9 @@ class FamilyVectorEnv(VectorEnv):
             raise gymnasium.error.ResetNeeded("no episode was started; call reset() before step()")
         step = self._env.step(np.asarray(actions, dtype=np.float64)[:, None])
         observations, faulted = step.observations[:, 0], step.faulted[:, 0]
-        terminated, truncated = step.terminated[:, 0], step.truncated[:, 0] | faulted
+        terminated, truncated = step.terminated[:, 0], np.logical_or(step.truncated[:, 0], faulted)
         infos: dict[str, Any] = {"fault": faulted, "_fault": np.ones(self.num_envs, dtype=bool)}
-        ended = terminated | truncated
+        ended = np.logical_or(terminated, truncated)
         if ended.any():
             final = np.full(self.num_envs, None, dtype=object)
             for i in np.flatnonzero(ended):

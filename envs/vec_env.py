@@ -121,7 +121,7 @@ class TaskVecEnv(VecEnv):
         between, m, n = self._between.copy(), self._env.num_tasks, self.envs_per_task
         result = StepResult(*map(self._flat, self._env.step(self._actions.reshape(m, n, -1))))
         observations, rewards = result.observations, result.rewards
-        ended = result.terminated | result.truncated | result.faulted
+        ended = np.logical_or.reduce((result.terminated, result.truncated, result.faulted))
         self._steps += ~between
         self.num_steps += int(np.count_nonzero(~between))
         self._trial_steps += 1
@@ -162,9 +162,9 @@ class TaskVecEnv(VecEnv):
         if not self.shots:
             return observations
         none = np.zeros(self.num_envs, dtype=bool)
-        start, end, rewards = (none if x is None else x for x in (start, end, rewards))
-        actions = np.where(start[:, None], 0.0, self._actions)
-        return np.concatenate([observations, actions, np.stack([rewards, start, end], 1)], axis=1, dtype=np.float32)
+        started, over, earned = (none if x is None else x for x in (start, end, rewards))
+        actions = np.where(started[:, None], 0.0, self._actions)
+        return np.concatenate([observations, actions, np.stack([earned, started, over], 1)], axis=1, dtype=np.float32)
 
     def _record(self, ids: Array, faulted: Array) -> None:
         terms = {name: self._flat(sums) for name, sums in self._env.term_sums.items()}

@@ -29,6 +29,9 @@ class Still:
 
     num_envs = S
 
+    def step(self, actions):
+        raise AssertionError("nobody steps them")
+
     def repeat(self, function):
         return function
 
@@ -56,8 +59,8 @@ def filled(ours):
 
 def sb3_buffer(policy, learner, settings):
     """The same steps in Stable-Baselines3's buffer, with its advantages."""
-    box = [spaces.Box(-np.inf, np.inf, (size,), np.float32) for size in (OBS, ACT)]
-    buffer, b = RolloutBuffer(K, *box, CPU, settings.gae_lambda, settings.discount, S), learner._buffers
+    seen, taken = (spaces.Box(-np.inf, np.inf, (size,), np.float32) for size in (OBS, ACT))
+    buffer, b = RolloutBuffer(K, seen, taken, CPU, settings.gae_lambda, settings.discount, S), learner._buffers
     starts = np.ones(S)
     for t in range(K):
         seen, taken, earned = (x[t].numpy() for x in (b.observations, b.actions, b.rewards))
@@ -115,7 +118,7 @@ def test_the_normaliser_is_that_of_sb3():
 
 
 def trained(iterations):
-    family = make_family(PointGoalSettings(horizon=20))
+    metrics, family = {}, make_family(PointGoalSettings(horizon=20))
     settings = PpoSettings(hidden_sizes=(32,), steps=10, lr=3e-3, minibatches=2, discount=0.9)
     ours = Ppo(settings, family.observation_size, family.action_size, torch.Generator().manual_seed(0), CPU)
     env, returns = RestartingEnv(family, 4, 4, TORCH), []
