@@ -48,8 +48,8 @@ struct Point {  // along the search direction: cost (against alpha = 0), slope, 
 struct Workspace {
     float J[ROWS * STRIDE], M[BLOCKS * BLOCK * STRIDE], L[(BLOCKS * BLOCK + 1) * STRIDE];
     float qacc[NV], Ma[NV], smooth[NV], qfrc[NV], search[NV], Mv[NV], inverse[NV];
-    float D[ROWS], loss[ROWS], jar[ROWS], jv[ROWS], force[ROWS];
-    float scale[CONE_ROWS], quad[CONE_ROWS][3];  // friction coefficients, see prepare_cones
+    float D[ROWS], loss[ROWS], width[ROWS], jar[ROWS], jv[ROWS], force[ROWS];  // width: half of friction's quadratic zone
+    float scale[CONE_ROWS], quad[CONE_ROWS][3];  // friction coefficients; what update_cone and prepare_cones leave
     int kind[ROWS], link[ROWS], state[ROWS];  // link: dim of CONE_FIRST, first row of CONE_NEXT, dof of FRICTION_DOF
 };
 
@@ -97,11 +97,9 @@ struct Solver {
         return CONE;
     }
 
-    CUDA_CALLABLE static float friction_cost(float x, float f, float D)
+    static CUDA_CALLABLE float friction_cost(float x, float loss, float width, float D)
     {
-        const float rf = divide(f, D);
-        if (-rf < x && x < rf) return 0.5f * D * x * x;
-        return f * (-0.5f * rf + wp::abs(x));
+        return -width < x && x < width ? 0.5f * D * x * x : loss * (wp::abs(x) - 0.5f * width);
     }
 
     // Cost of all rows at x = J a - aref.
@@ -114,7 +112,7 @@ struct Solver {
             if (kind == EQUALITY || (kind == INEQUALITY && x[r] < 0.0f)) {
                 sum += 0.5f * D * x[r] * x[r];
             } else if (kind == FRICTION_DOF || kind == FRICTION_TENDON) {
-                sum += friction_cost(x[r], w.loss[r], D);
+                sum += friction_cost(x[r], w.loss[r], w.width[r], D);
             } else if (ELLIPTIC && kind == CONE_FIRST) {
                 float N, T;
                 const int zone = cone_zone(r, x, N, T);
@@ -130,16 +128,20 @@ struct Solver {
         return sum;
     }
 
+    // Force and state of a contact; quad[r] = (stiffness of the normal, of the tangents, 1 / T) of its middle zone.
     CUDA_CALLABLE void update_cone(int r)
     {
         float N, T;
         const int zone = cone_zone(r, w.jar, N, T);
-        const float mu = w.scale[r];
-        const float normal = -cone_stiffness(w.D[r], mu) * (N - mu * T) * mu;
+        const float mu = w.scale[r], stiffness = cone_stiffness(w.D[r], mu), inverse_T = 1.0f / wp::max(T, MINVAL);
+        const float normal = -stiffness * (N - mu * T) * mu;
+        w.quad[r][0] = stiffness * mu * mu;
+        w.quad[r][1] = stiffness * mu * (mu - N * inverse_T);
+        w.quad[r][2] = inverse_T;
         for (int k = r; k < r + w.link[r]; ++k) {
             float force = 0.0f;
             if (zone == QUADRATIC) force = -w.D[k] * w.jar[k];
-            else if (zone == CONE) force = k == r ? normal : -divide(normal, T) * w.jar[k] * w.scale[k] * w.scale[k];
+            else if (zone == CONE) force = k == r ? normal : -normal * inverse_T * w.jar[k] * w.scale[k] * w.scale[k];
             w.force[k] = force;
             w.state[k] = zone;
         }
@@ -159,11 +161,10 @@ struct Solver {
             float force = -w.D[r] * x;
             int state = QUADRATIC;
             if (kind == FRICTION_DOF || kind == FRICTION_TENDON) {
-                const float rf = divide(w.loss[r], w.D[r]);
-                if (x <= -rf) {
+                if (x <= -w.width[r]) {
                     force = w.loss[r];
                     state = LINEARNEG;
-                } else if (x >= rf) {
+                } else if (x >= w.width[r]) {
                     force = -w.loss[r];
                     state = LINEARPOS;
                 }
@@ -197,29 +198,23 @@ struct Solver {
     // dm [(Z_0 - mu p)' (Z_0 - mu p) + mu (mu - N / T) (sum_k Z_k' Z_k - p' p)].
     CUDA_CALLABLE void add_cone(int r, int i, int k, float sum[][BLOCK])
     {
-        float N, T;
-        cone_zone(r, w.jar, N, T);
-        const float mu = w.scale[r];
-        const float stiffness = cone_stiffness(w.D[r], mu);
-        const float inverse_T = 1.0f / wp::max(T, MINVAL);
-        const float tangent = stiffness * mu * (mu - N * inverse_T);
+        const float normal = w.quad[r][0], tangent = w.quad[r][1], inverse_T = w.quad[r][2];
         float left[BLOCK] = {}, right[BLOCK] = {};
         for (int t = r + 1; t < r + w.link[r]; ++t) {
             const float* row = w.J + t * STRIDE;
-            const float scale = w.scale[t];
-            const float unit = w.jar[t] * scale * scale * inverse_T;
-            const float weight = tangent * scale * scale;
+            const float square = w.scale[t] * w.scale[t];
+            const float unit = w.jar[t] * square * inverse_T;
             for (int a = 0; a < BLOCK; ++a) {
                 left[a] += unit * row[i + a];
                 right[a] += unit * row[k + a];
-                for (int b = 0; b < BLOCK; ++b) sum[a][b] += weight * row[i + a] * row[k + b];
+                for (int b = 0; b < BLOCK; ++b) sum[a][b] += tangent * square * row[i + a] * row[k + b];
             }
         }
         const float* row = w.J + r * STRIDE;
         for (int a = 0; a < BLOCK; ++a) {
             for (int b = 0; b < BLOCK; ++b) {
                 sum[a][b] -= tangent * left[a] * right[b];
-                sum[a][b] += stiffness * mu * mu * (row[i + a] - left[a]) * (row[k + b] - right[b]);
+                sum[a][b] += normal * (row[i + a] - left[a]) * (row[k + b] - right[b]);
             }
         }
     }
@@ -429,10 +424,10 @@ NEWTON_UNROLL
             if (x >= 0.0f) return { -cost0, 0.0f, 0.0f };
             return { alpha * (Dv * x0 + 0.5f * alpha * v * Dv) + (quadratic - cost0), Dv * x0 + alpha * v * Dv, v * Dv };
         }
-        const float f = w.loss[r], rf = divide(f, D);
-        const float cost = friction_cost(x, f, D) - (absolute ? 0.0f : friction_cost(x0, f, D));
-        if (-rf < x && x < rf) return { cost, Dv * x, v * Dv };
-        return { cost, x <= -rf ? -f * v : f * v, 0.0f };
+        const float loss = w.loss[r], width = w.width[r];
+        const float cost = friction_cost(x, loss, width, D) - (absolute ? 0.0f : friction_cost(x0, loss, width, D));
+        if (-width < x && x < width) return { cost, Dv * x, v * Dv };
+        return { cost, x <= -width ? -loss * v : loss * v, 0.0f };
     }
 
     CUDA_CALLABLE Point smooth_point(float alpha)
@@ -576,6 +571,7 @@ NEWTON_UNROLL
         for (int r = lane; r < nefc; r += LANES) {
             w.D[r] = D[r];
             w.loss[r] = loss[r];
+            w.width[r] = divide(loss[r], D[r]);
             w.link[r] = id[r];
             w.kind[r] = r < ne ? EQUALITY : r >= ne + nf ? INEQUALITY : type[r] == 1 ? FRICTION_DOF : FRICTION_TENDON;
             if (ELLIPTIC) w.scale[r] = 0.0f;

@@ -112,7 +112,7 @@ def _shared_bytes(nv: int, rows: int, elliptic: bool) -> int:
     columns, stride = _layout(nv)
     matrices = (rows + 2 * columns + 1) * stride
     cones = 4 * (rows if elliptic else 1)
-    return 4 * (matrices + 7 * nv + 8 * rows + cones)
+    return 4 * (matrices + 7 * nv + 9 * rows + cones)
 
 
 @functools.cache
