@@ -6,7 +6,8 @@
 //   minimise over a:  1/2 (a - a_smooth)' M (a - a_smooth) + sum_r s_r(J a - aref)
 //
 // as MuJoCo's engine_solver.c and mujoco_warp's solver.py do (cone zones, line search, tolerances). Constants from Python:
-// NV, NV_PAD (dofs, columns of J in memory), ROWS (capacity), ELLIPTIC, WARMSTART, ITERATIONS, LS_ITERATIONS.
+// NV, NV_PAD (dofs, columns of J in memory), NJMAX, ELLIPTIC, WARMSTART, ITERATIONS, LS_ITERATIONS. It solves the worlds of
+// more than MORE_THAN and at most ROWS constraint rows; J_SHARED: J is held in shared memory, not read from efc.J.
 
 #if defined(__CUDA_ARCH__)
 constexpr int LANES = 32;
@@ -50,7 +51,7 @@ struct Point {  // along the search direction: cost (against alpha = 0), slope, 
 };
 
 struct Workspace {
-    float J[ROWS * STRIDE], M[BLOCKS * BLOCK * STRIDE], L[(BLOCKS * BLOCK + 1) * STRIDE];
+    float J[J_SHARED ? ROWS * STRIDE : 1], M[BLOCKS * BLOCK * STRIDE], L[(BLOCKS * BLOCK + 1) * STRIDE];
     float qacc[NV], Ma[NV], smooth[NV], qfrc[NV], search[NV], Mv[NV], inverse[NV];
     float D[ROWS], loss[ROWS], width[ROWS], jar[ROWS], jv[ROWS], force[ROWS];  // width: half of friction's quadratic zone
     float scale[CONE_ROWS], quad[CONE_ROWS][3];  // friction coefficients; what update_cone and prepare_cones leave
@@ -61,12 +62,18 @@ NEWTON_SHARED Workspace shared_workspace;
 
 struct Solver {
     Workspace& w;
+    const float* J;
     int lane, ne, nefc;
     float gauss1, gauss2;  // smooth part of the line search: slope and half curvature at alpha = 0
 
     static CUDA_CALLABLE float divide(float x, float y) { return NEWTON_DIVIDE(x, y != 0.0f ? y : MINVAL); }
     static CUDA_CALLABLE float root(float x) { return x > 0.0f ? x * NEWTON_RSQRT(x) : 0.0f; }
     static CUDA_CALLABLE float cone_stiffness(float D, float mu) { return divide(D, mu * mu * (1.0f + mu * mu)); }
+
+    CUDA_CALLABLE float jacobian(int r, int i) const
+    {
+        return J_SHARED ? w.J[r * STRIDE + i] : J[r * NV_PAD + wp::min(i, NV_PAD - 1)];
+    }
 
     CUDA_CALLABLE void multiply_M(const float* x, float* y)
     {
@@ -81,7 +88,7 @@ struct Solver {
     {
         NEWTON_LOOP (int r = lane; r < nefc; r += LANES) {
             float sum = 0.0f;
-            for (int k = 0; k < NV; ++k) sum += w.J[r * STRIDE + k] * x[k];
+            for (int k = 0; k < NV; ++k) sum += jacobian(r, k) * x[k];
             y[r] = sum;
         }
     }
@@ -189,7 +196,7 @@ struct Solver {
         float square = 0.0f;
         NEWTON_LOOP (int i = lane; i < NV; i += LANES) {
             float sum = 0.0f;
-            for (int r = 0; r < nefc; ++r) sum += w.J[r * STRIDE + i] * w.force[r];
+            for (int r = 0; r < nefc; ++r) sum += jacobian(r, i) * w.force[r];
             const float grad = w.Ma[i] - w.smooth[i] - sum;
             w.qfrc[i] = sum;
             w.L[NV * STRIDE + i] = grad;
@@ -206,20 +213,18 @@ struct Solver {
         const float normal = w.quad[r][0], tangent = w.quad[r][1], inverse_T = w.quad[r][2];
         float left[BLOCK] = {}, right[BLOCK] = {};
         NEWTON_LOOP (int t = r + 1; t < r + w.link[r]; ++t) {
-            const float* row = w.J + t * STRIDE;
             const float square = w.scale[t] * w.scale[t];
             const float unit = w.jar[t] * square * inverse_T;
             for (int a = 0; a < BLOCK; ++a) {
-                left[a] += unit * row[i + a];
-                right[a] += unit * row[k + a];
-                for (int b = 0; b < BLOCK; ++b) sum[a][b] += tangent * square * row[i + a] * row[k + b];
+                left[a] += unit * jacobian(t, i + a);
+                right[a] += unit * jacobian(t, k + a);
+                for (int b = 0; b < BLOCK; ++b) sum[a][b] += tangent * square * jacobian(t, i + a) * jacobian(t, k + b);
             }
         }
-        const float* row = w.J + r * STRIDE;
         for (int a = 0; a < BLOCK; ++a) {
             for (int b = 0; b < BLOCK; ++b) {
                 sum[a][b] -= tangent * left[a] * right[b];
-                sum[a][b] += normal * (row[i + a] - left[a]) * (row[k + b] - right[b]);
+                sum[a][b] += normal * (jacobian(r, i + a) - left[a]) * (jacobian(r, k + b) - right[b]);
             }
         }
     }
@@ -239,10 +244,9 @@ struct Solver {
             NEWTON_LOOP (int r = 0; r < nefc; ++r) {
                 const int state = w.state[r];
                 if (state == QUADRATIC && w.kind[r] != FRICTION_DOF) {
-                    const float* row = w.J + r * STRIDE;
                     for (int a = 0; a < BLOCK; ++a) {
-                        const float weighted = w.D[r] * row[i + a];
-                        for (int b = 0; b < BLOCK; ++b) sum[a][b] += weighted * row[k + b];
+                        const float weighted = w.D[r] * jacobian(r, i + a);
+                        for (int b = 0; b < BLOCK; ++b) sum[a][b] += weighted * jacobian(r, k + b);
                     }
                 } else if (ELLIPTIC && state == CONE && w.kind[r] == CONE_FIRST) {
                     add_cone(r, i, k, sum);
@@ -562,9 +566,9 @@ NEWTON_UNROLL
         return false;
     }
 
-    CUDA_CALLABLE void load_rows(const float* J, const float* D, const float* loss, const int* type, const int* id, int nf)
+    CUDA_CALLABLE void load_rows(const float* D, const float* loss, const int* type, const int* id, int nf)
     {
-        for (int e = lane; e < nefc * STRIDE; e += LANES) {
+        for (int e = lane; J_SHARED && e < nefc * STRIDE; e += LANES) {
             const int r = e / STRIDE, i = e % STRIDE;
             w.J[e] = i < NV ? J[r * NV_PAD + i] : 0.0f;
         }
@@ -674,10 +678,11 @@ NEWTON_UNROLL
     }
 };
 
-const int rows = wp::min(problem.nefc.data[world], ROWS);
-Solver solver { shared_workspace, lane, wp::min(problem.ne.data[world], rows), rows };
+const int rows = wp::min(problem.nefc.data[world], NJMAX);
+if (rows <= MORE_THAN || rows > ROWS) return;
+Solver solver { shared_workspace, &wp::index(problem.efc_J, world, 0, 0), lane, wp::min(problem.ne.data[world], rows), rows };
 const int* row_type = &wp::index(problem.efc_type, world, 0);
-solver.load_rows(&wp::index(problem.efc_J, world, 0, 0), &wp::index(problem.efc_D, world, 0), &wp::index(problem.efc_frictionloss, world, 0), row_type, &wp::index(problem.efc_id, world, 0), problem.nf.data[world]);
+solver.load_rows(&wp::index(problem.efc_D, world, 0), &wp::index(problem.efc_frictionloss, world, 0), row_type, &wp::index(problem.efc_id, world, 0), problem.nf.data[world]);
 if (ELLIPTIC) solver.load_cones(row_type, problem.contact_dim.data, problem.contact_efc_address.data, problem.contact_efc_address.shape[1], reinterpret_cast<const float*>(problem.contact_friction.data), wp::index(problem.impratio_invsqrt, world % problem.impratio_invsqrt.shape[0]));
 const float trace = solver.load_M(&wp::index(problem.M, world, 0), problem.M_row.data, problem.M_column.data, problem.M_column.shape[0]);
 solver.copy(&wp::index(problem.qfrc_smooth, world, 0), shared_workspace.smooth, NV);
