@@ -6,7 +6,8 @@
 //   minimise over a:  1/2 (a - a_smooth)' M (a - a_smooth) + sum_r s_r(J a - aref)
 //
 // as MuJoCo's engine_solver.c and mujoco_warp's solver.py do (cone zones, line search, tolerances). Constants from Python:
-// NV, NV_PAD (dofs, columns of J in memory), ROWS (capacity), ELLIPTIC, WARMSTART, ITERATIONS, LS_ITERATIONS.
+// NV, NV_PAD (dofs, columns of J in memory), NJMAX, ELLIPTIC, WARMSTART, ITERATIONS, LS_ITERATIONS. It solves the worlds of
+// more than MORE_THAN and at most ROWS constraint rows; J_SHARED: J is held in shared memory, not read from efc.J.
 
 #if defined(__CUDA_ARCH__)
 constexpr int LANES = 32;
@@ -18,7 +19,9 @@ constexpr int LANES = 32;
     }
 #define NEWTON_ROW(own, row) __shfl_sync(0xffffffffu, own[0], row)
 #define NEWTON_RSQRT(x) rsqrtf(x)
+#define NEWTON_DIVIDE(x, y) __fdividef(x, y)  // two units in the last place, a tenth of the exact one's code
 #define NEWTON_UNROLL _Pragma("unroll")
+#define NEWTON_LOOP _Pragma("unroll 1") for  // not unrolled: the kernel is to fit an instruction cache
 #else
 constexpr int LANES = 1;
 #define NEWTON_SHARED
@@ -26,7 +29,9 @@ constexpr int LANES = 1;
 #define NEWTON_SUM(x)
 #define NEWTON_ROW(own, row) own[row]
 #define NEWTON_RSQRT(x) (1.0f / wp::sqrt(x))
+#define NEWTON_DIVIDE(x, y) ((x) / (y))
 #define NEWTON_UNROLL
+#define NEWTON_LOOP for
 #endif
 
 // The Hessian's lower triangle as blocks of BLOCK x BLOCK, at most 28 of them: one a lane.
@@ -46,10 +51,10 @@ struct Point {  // along the search direction: cost (against alpha = 0), slope, 
 };
 
 struct Workspace {
-    float J[ROWS * STRIDE], M[BLOCKS * BLOCK * STRIDE], L[(BLOCKS * BLOCK + 1) * STRIDE];
+    float J[J_SHARED ? ROWS * STRIDE : 1], M[BLOCKS * BLOCK * STRIDE], L[(BLOCKS * BLOCK + 1) * STRIDE];
     float qacc[NV], Ma[NV], smooth[NV], qfrc[NV], search[NV], Mv[NV], inverse[NV];
-    float D[ROWS], loss[ROWS], jar[ROWS], jv[ROWS], force[ROWS];
-    float scale[CONE_ROWS], quad[CONE_ROWS][3];  // friction coefficients, see prepare_cones
+    float D[ROWS], loss[ROWS], width[ROWS], jar[ROWS], jv[ROWS], force[ROWS];  // width: half of friction's quadratic zone
+    float scale[CONE_ROWS], quad[CONE_ROWS][3];  // friction coefficients; what update_cone and prepare_cones leave
     int kind[ROWS], link[ROWS], state[ROWS];  // link: dim of CONE_FIRST, first row of CONE_NEXT, dof of FRICTION_DOF
 };
 
@@ -57,15 +62,22 @@ NEWTON_SHARED Workspace shared_workspace;
 
 struct Solver {
     Workspace& w;
+    const float* J;
     int lane, ne, nefc;
-    float gauss1, gauss2, slope_noise;  // smooth part of the line search: slope and half curvature at alpha = 0
+    float gauss1, gauss2;  // smooth part of the line search: slope and half curvature at alpha = 0
 
-    static CUDA_CALLABLE float divide(float x, float y) { return x / (y != 0.0f ? y : MINVAL); }
+    static CUDA_CALLABLE float divide(float x, float y) { return NEWTON_DIVIDE(x, y != 0.0f ? y : MINVAL); }
+    static CUDA_CALLABLE float root(float x) { return x > 0.0f ? x * NEWTON_RSQRT(x) : 0.0f; }
     static CUDA_CALLABLE float cone_stiffness(float D, float mu) { return divide(D, mu * mu * (1.0f + mu * mu)); }
+
+    CUDA_CALLABLE float jacobian(int r, int i) const
+    {
+        return J_SHARED ? w.J[r * STRIDE + i] : J[r * NV_PAD + wp::min(i, NV_PAD - 1)];
+    }
 
     CUDA_CALLABLE void multiply_M(const float* x, float* y)
     {
-        for (int i = lane; i < NV; i += LANES) {
+        NEWTON_LOOP (int i = lane; i < NV; i += LANES) {
             float sum = 0.0f;
             for (int k = 0; k < NV; ++k) sum += w.M[i * STRIDE + k] * x[k];
             y[i] = sum;
@@ -74,9 +86,9 @@ struct Solver {
 
     CUDA_CALLABLE void multiply_J(const float* x, float* y)
     {
-        for (int r = lane; r < nefc; r += LANES) {
+        NEWTON_LOOP (int r = lane; r < nefc; r += LANES) {
             float sum = 0.0f;
-            for (int k = 0; k < NV; ++k) sum += w.J[r * STRIDE + k] * x[k];
+            for (int k = 0; k < NV; ++k) sum += jacobian(r, k) * x[k];
             y[r] = sum;
         }
     }
@@ -86,35 +98,33 @@ struct Solver {
     {
         const float mu = w.scale[r];
         float TT = 0.0f;
-        for (int k = r + 1; k < r + w.link[r]; ++k) {
+        NEWTON_LOOP (int k = r + 1; k < r + w.link[r]; ++k) {
             const float u = x[k] * w.scale[k];
             TT += u * u;
         }
         N = x[r] * mu;
-        T = wp::sqrt(TT);
+        T = root(TT);
         if (N >= mu * T || (T <= 0.0f && N >= 0.0f)) return SATISFIED;
         if (mu * N + T <= 0.0f || (T <= 0.0f && N < 0.0f)) return QUADRATIC;
         return CONE;
     }
 
-    CUDA_CALLABLE static float friction_cost(float x, float f, float D)
+    static CUDA_CALLABLE float friction_cost(float x, float loss, float width, float D)
     {
-        const float rf = divide(f, D);
-        if (-rf < x && x < rf) return 0.5f * D * x * x;
-        return f * (-0.5f * rf + wp::abs(x));
+        return -width < x && x < width ? 0.5f * D * x * x : loss * (wp::abs(x) - 0.5f * width);
     }
 
     // Cost of all rows at x = J a - aref.
     CUDA_CALLABLE float cost(const float* x)
     {
         float sum = 0.0f;
-        for (int r = lane; r < nefc; r += LANES) {
+        NEWTON_LOOP (int r = lane; r < nefc; r += LANES) {
             const int kind = w.kind[r];
             const float D = w.D[r];
             if (kind == EQUALITY || (kind == INEQUALITY && x[r] < 0.0f)) {
                 sum += 0.5f * D * x[r] * x[r];
             } else if (kind == FRICTION_DOF || kind == FRICTION_TENDON) {
-                sum += friction_cost(x[r], w.loss[r], D);
+                sum += friction_cost(x[r], w.loss[r], w.width[r], D);
             } else if (ELLIPTIC && kind == CONE_FIRST) {
                 float N, T;
                 const int zone = cone_zone(r, x, N, T);
@@ -122,7 +132,7 @@ struct Solver {
                     const float gap = N - w.scale[r] * T;
                     sum += 0.5f * cone_stiffness(D, w.scale[r]) * gap * gap;
                 } else if (zone == QUADRATIC) {
-                    for (int k = r; k < r + w.link[r]; ++k) sum += 0.5f * w.D[k] * x[k] * x[k];
+                    NEWTON_LOOP (int k = r; k < r + w.link[r]; ++k) sum += 0.5f * w.D[k] * x[k] * x[k];
                 }
             }
         }
@@ -130,16 +140,20 @@ struct Solver {
         return sum;
     }
 
+    // Force and state of a contact; quad[r] = (stiffness of the normal, of the tangents, 1 / T) of its middle zone.
     CUDA_CALLABLE void update_cone(int r)
     {
         float N, T;
         const int zone = cone_zone(r, w.jar, N, T);
-        const float mu = w.scale[r];
-        const float normal = -cone_stiffness(w.D[r], mu) * (N - mu * T) * mu;
-        for (int k = r; k < r + w.link[r]; ++k) {
+        const float mu = w.scale[r], stiffness = cone_stiffness(w.D[r], mu), inverse_T = divide(1.0f, T);
+        const float normal = -stiffness * (N - mu * T) * mu;
+        w.quad[r][0] = stiffness * mu * mu;
+        w.quad[r][1] = stiffness * mu * (mu - N * inverse_T);
+        w.quad[r][2] = inverse_T;
+        NEWTON_LOOP (int k = r; k < r + w.link[r]; ++k) {
             float force = 0.0f;
             if (zone == QUADRATIC) force = -w.D[k] * w.jar[k];
-            else if (zone == CONE) force = k == r ? normal : -divide(normal, T) * w.jar[k] * w.scale[k] * w.scale[k];
+            else if (zone == CONE) force = k == r ? normal : -normal * inverse_T * w.jar[k] * w.scale[k] * w.scale[k];
             w.force[k] = force;
             w.state[k] = zone;
         }
@@ -148,7 +162,7 @@ struct Solver {
     // Force and state of each row at jar.
     CUDA_CALLABLE void update()
     {
-        for (int r = lane; r < nefc; r += LANES) {
+        NEWTON_LOOP (int r = lane; r < nefc; r += LANES) {
             const int kind = w.kind[r];
             if (ELLIPTIC && kind == CONE_NEXT) continue;
             if (ELLIPTIC && kind == CONE_FIRST) {
@@ -159,11 +173,10 @@ struct Solver {
             float force = -w.D[r] * x;
             int state = QUADRATIC;
             if (kind == FRICTION_DOF || kind == FRICTION_TENDON) {
-                const float rf = divide(w.loss[r], w.D[r]);
-                if (x <= -rf) {
+                if (x <= -w.width[r]) {
                     force = w.loss[r];
                     state = LINEARNEG;
-                } else if (x >= rf) {
+                } else if (x >= w.width[r]) {
                     force = -w.loss[r];
                     state = LINEARPOS;
                 }
@@ -181,9 +194,9 @@ struct Solver {
     CUDA_CALLABLE float gradient()
     {
         float square = 0.0f;
-        for (int i = lane; i < NV; i += LANES) {
+        NEWTON_LOOP (int i = lane; i < NV; i += LANES) {
             float sum = 0.0f;
-            for (int r = 0; r < nefc; ++r) sum += w.J[r * STRIDE + i] * w.force[r];
+            for (int r = 0; r < nefc; ++r) sum += jacobian(r, i) * w.force[r];
             const float grad = w.Ma[i] - w.smooth[i] - sum;
             w.qfrc[i] = sum;
             w.L[NV * STRIDE + i] = grad;
@@ -197,29 +210,21 @@ struct Solver {
     // dm [(Z_0 - mu p)' (Z_0 - mu p) + mu (mu - N / T) (sum_k Z_k' Z_k - p' p)].
     CUDA_CALLABLE void add_cone(int r, int i, int k, float sum[][BLOCK])
     {
-        float N, T;
-        cone_zone(r, w.jar, N, T);
-        const float mu = w.scale[r];
-        const float stiffness = cone_stiffness(w.D[r], mu);
-        const float inverse_T = 1.0f / wp::max(T, MINVAL);
-        const float tangent = stiffness * mu * (mu - N * inverse_T);
+        const float normal = w.quad[r][0], tangent = w.quad[r][1], inverse_T = w.quad[r][2];
         float left[BLOCK] = {}, right[BLOCK] = {};
-        for (int t = r + 1; t < r + w.link[r]; ++t) {
-            const float* row = w.J + t * STRIDE;
-            const float scale = w.scale[t];
-            const float unit = w.jar[t] * scale * scale * inverse_T;
-            const float weight = tangent * scale * scale;
+        NEWTON_LOOP (int t = r + 1; t < r + w.link[r]; ++t) {
+            const float square = w.scale[t] * w.scale[t];
+            const float unit = w.jar[t] * square * inverse_T;
             for (int a = 0; a < BLOCK; ++a) {
-                left[a] += unit * row[i + a];
-                right[a] += unit * row[k + a];
-                for (int b = 0; b < BLOCK; ++b) sum[a][b] += weight * row[i + a] * row[k + b];
+                left[a] += unit * jacobian(t, i + a);
+                right[a] += unit * jacobian(t, k + a);
+                for (int b = 0; b < BLOCK; ++b) sum[a][b] += tangent * square * jacobian(t, i + a) * jacobian(t, k + b);
             }
         }
-        const float* row = w.J + r * STRIDE;
         for (int a = 0; a < BLOCK; ++a) {
             for (int b = 0; b < BLOCK; ++b) {
                 sum[a][b] -= tangent * left[a] * right[b];
-                sum[a][b] += stiffness * mu * mu * (row[i + a] - left[a]) * (row[k + b] - right[b]);
+                sum[a][b] += normal * (jacobian(r, i + a) - left[a]) * (jacobian(r, k + b) - right[b]);
             }
         }
     }
@@ -227,7 +232,7 @@ struct Solver {
     // H = M + J' D J over quadratic rows + cones: the lower triangle of L.
     CUDA_CALLABLE void hessian()
     {
-        for (int block = lane; block < BLOCKS * (BLOCKS + 1) / 2; block += LANES) {
+        NEWTON_LOOP (int block = lane; block < BLOCKS * (BLOCKS + 1) / 2; block += LANES) {
             int i = 0, k = block;
             while (k > i) k -= ++i;
             i *= BLOCK;
@@ -236,13 +241,12 @@ struct Solver {
             for (int a = 0; a < BLOCK; ++a) {
                 for (int b = 0; b < BLOCK; ++b) sum[a][b] = w.M[(i + a) * STRIDE + k + b];
             }
-            for (int r = 0; r < nefc; ++r) {
+            NEWTON_LOOP (int r = 0; r < nefc; ++r) {
                 const int state = w.state[r];
                 if (state == QUADRATIC && w.kind[r] != FRICTION_DOF) {
-                    const float* row = w.J + r * STRIDE;
                     for (int a = 0; a < BLOCK; ++a) {
-                        const float weighted = w.D[r] * row[i + a];
-                        for (int b = 0; b < BLOCK; ++b) sum[a][b] += weighted * row[k + b];
+                        const float weighted = w.D[r] * jacobian(r, i + a);
+                        for (int b = 0; b < BLOCK; ++b) sum[a][b] += weighted * jacobian(r, k + b);
                     }
                 } else if (ELLIPTIC && state == CONE && w.kind[r] == CONE_FIRST) {
                     add_cone(r, i, k, sum);
@@ -255,7 +259,7 @@ struct Solver {
             }
         }
         NEWTON_SYNC();
-        for (int r = lane; r < nefc; r += LANES) {
+        NEWTON_LOOP (int r = lane; r < nefc; r += LANES) {
             if (w.kind[r] == FRICTION_DOF && w.state[r] == QUADRATIC) w.L[w.link[r] * (STRIDE + 1)] += w.D[r];
         }
         NEWTON_SYNC();
@@ -329,10 +333,10 @@ NEWTON_UNROLL
     // quad[r + 1] = (N, dN / dalpha, T^2), quad[r + 2] = (half of dT^2 / dalpha, its rate, stiffness of the cone).
     CUDA_CALLABLE void prepare_cones()
     {
-        for (int r = lane; r < nefc; r += LANES) {
+        NEWTON_LOOP (int r = lane; r < nefc; r += LANES) {
             if (w.kind[r] != CONE_FIRST) continue;
             float q0 = 0.0f, q1 = 0.0f, q2 = 0.0f, uu = 0.0f, uv = 0.0f, vv = 0.0f;
-            for (int k = r; k < r + w.link[r]; ++k) {
+            NEWTON_LOOP (int k = r; k < r + w.link[r]; ++k) {
                 const float x = w.jar[k], v = w.jv[k], Dx = w.D[k] * x;
                 q0 += 0.5f * x * Dx;
                 q1 += v * Dx;
@@ -367,7 +371,7 @@ NEWTON_UNROLL
     {
         const float mu = w.scale[r], N = w.quad[r + 1][0], TT = w.quad[r + 1][2];
         if (TT <= 0.0f) return N < 0.0f ? Reference { w.quad[r][0], 0.0f, 0.0f, QUADRATIC } : Reference { 0.0f, 0.0f, 0.0f, SATISFIED };
-        const float T = wp::sqrt(TT);
+        const float T = root(TT);
         if (N >= mu * T) return { 0.0f, T, 0.0f, SATISFIED };
         if (mu * N + T <= 0.0f) return { w.quad[r][0], T, 0.0f, QUADRATIC };
         const float gap = N - mu * T;
@@ -383,7 +387,7 @@ NEWTON_UNROLL
         const float N = u0 + alpha * v0;
         const float TT_change = alpha * (2.0f * uv + alpha * vv);
         const float TT = uu + TT_change;
-        const float T = wp::sqrt(wp::max(TT, 0.0f));
+        const float T = root(TT);
         if (TT <= 0.0f ? N >= 0.0f : N >= mu * T) return { -at.cost, 0.0f, 0.0f };
         const float aq2 = alpha * w.quad[r][2];
         const float quadratic = alpha * (aq2 + w.quad[r][1]);  // against its own value at alpha = 0
@@ -397,13 +401,13 @@ NEWTON_UNROLL
             }
             return { cost, 2.0f * aq2 + w.quad[r][1], 2.0f * w.quad[r][2] };
         }
-        const float inverse_T = 1.0f / T;
+        const float inverse_T = divide(1.0f, T);
         const float T1 = (uv + alpha * vv) * inverse_T;
         const float T2 = (vv - T1 * T1) * inverse_T;
         const float gap = N - mu * T, gap1 = v0 - mu * T1;
         float cost = 0.5f * stiffness * gap * gap;
         if (at.zone == CONE) {
-            const float change = alpha * v0 - mu * TT_change / (T + at.T);
+            const float change = alpha * v0 - mu * divide(TT_change, T + at.T);
             cost = 0.5f * stiffness * change * (2.0f * at.gap + change);
         } else if (at.zone == QUADRATIC) {
             const float boundary = mu * N + T;
@@ -429,62 +433,36 @@ NEWTON_UNROLL
             if (x >= 0.0f) return { -cost0, 0.0f, 0.0f };
             return { alpha * (Dv * x0 + 0.5f * alpha * v * Dv) + (quadratic - cost0), Dv * x0 + alpha * v * Dv, v * Dv };
         }
-        const float f = w.loss[r], rf = divide(f, D);
-        const float cost = friction_cost(x, f, D) - (absolute ? 0.0f : friction_cost(x0, f, D));
-        if (-rf < x && x < rf) return { cost, Dv * x, v * Dv };
-        return { cost, x <= -rf ? -f * v : f * v, 0.0f };
+        const float loss = w.loss[r], width = w.width[r];
+        const float cost = friction_cost(x, loss, width, D) - (absolute ? 0.0f : friction_cost(x0, loss, width, D));
+        if (-width < x && x < width) return { cost, Dv * x, v * Dv };
+        return { cost, x <= -width ? -loss * v : loss * v, 0.0f };
     }
 
-    CUDA_CALLABLE Point smooth_point(float alpha)
+    // All of the cost along the search at alpha, against alpha = 0; absolute: the rows alone, and their cost itself.
+    CUDA_CALLABLE Point evaluate(float alpha, bool absolute)
     {
-        return { alpha * (alpha * gauss2 + gauss1), 2.0f * alpha * gauss2 + gauss1, 2.0f * gauss2 };
-    }
-
-    // All rows at COUNT values of alpha, reduced over the lanes.
-    CUDA_CALLABLE void evaluate(const float* alpha, Point* point, int count, bool absolute)
-    {
-NEWTON_UNROLL
-        for (int c = 0; c < count; ++c) point[c] = { 0.0f, 0.0f, 0.0f };
-        for (int r = ne + lane; r < nefc; r += LANES) {
-NEWTON_UNROLL
-            for (int c = 0; c < count; ++c) {
-                const Point row = row_point(r, alpha[c], absolute);
-                point[c].cost += row.cost;
-                point[c].slope += row.slope;
-                point[c].curve += row.curve;
-            }
+        Point sum = { 0.0f, 0.0f, 0.0f };
+        NEWTON_LOOP (int r = ne + lane; r < nefc; r += LANES) {
+            const Point row = row_point(r, alpha, absolute);
+            sum = { sum.cost + row.cost, sum.slope + row.slope, sum.curve + row.curve };
         }
-NEWTON_UNROLL
-        for (int c = 0; c < count; ++c) {
-            NEWTON_SUM(point[c].cost);
-            NEWTON_SUM(point[c].slope);
-            NEWTON_SUM(point[c].curve);
-        }
-    }
-
-    static CUDA_CALLABLE bool nearer(const Point& x, const Point& y)
-    {
-        return (x.slope < y.slope && y.slope < 0.0f) || (x.slope > y.slope && y.slope > 0.0f);
-    }
-
-    static CUDA_CALLABLE bool replace(Point& point, float& alpha, const Point& by, float by_alpha, bool better)
-    {
-        if (better) {
-            point = by;
-            alpha = by_alpha;
-        }
-        return better;
+        NEWTON_SUM(sum.cost);
+        NEWTON_SUM(sum.slope);
+        NEWTON_SUM(sum.curve);
+        if (absolute) return sum;
+        return { sum.cost + alpha * (alpha * gauss2 + gauss1), sum.slope + (2.0f * alpha * gauss2 + gauss1), sum.curve + 2.0f * gauss2 };
     }
 
     // Smooth part along the search: slope and half curvature at alpha = 0, with the equalities.
     CUDA_CALLABLE void prepare_smooth()
     {
         gauss1 = gauss2 = 0.0f;
-        for (int i = lane; i < NV; i += LANES) {
+        NEWTON_LOOP (int i = lane; i < NV; i += LANES) {
             gauss1 += w.search[i] * (w.Ma[i] - w.smooth[i]);
             gauss2 += 0.5f * w.search[i] * w.Mv[i];
         }
-        for (int r = lane; r < ne; r += LANES) {
+        NEWTON_LOOP (int r = lane; r < ne; r += LANES) {
             const float Dv = w.jv[r] * w.D[r];
             gauss1 += Dv * w.jar[r];
             gauss2 += 0.5f * w.jv[r] * Dv;
@@ -493,89 +471,111 @@ NEWTON_UNROLL
         NEWTON_SUM(gauss2);
     }
 
-    // Narrow the bracket [lo, hi] from lo's and hi's Newton points and the middle. Returns false if the limit was met.
-    CUDA_CALLABLE bool bracket(Point lo, float lo_alpha, Point hi, float hi_alpha, float gtol, float accept, float& alpha, float& gain)
+    struct Trial {
+        float alpha;
+        Point at;
+    };
+
+    static CUDA_CALLABLE bool nearer(const Trial& x, const Trial& y)
     {
-        for (int iteration = 0; iteration < LS_ITERATIONS; ++iteration) {
-            const float at[3] = { lo_alpha - divide(lo.slope, lo.curve), hi_alpha - divide(hi.slope, hi.curve), 0.5f * (lo_alpha + hi_alpha) };
-            Point next[3];
-            evaluate(at, next, 3, false);
-NEWTON_UNROLL
-            for (int c = 0; c < 3; ++c) {
-                const Point smooth = smooth_point(at[c]);
-                next[c] = { next[c].cost + smooth.cost, next[c].slope + smooth.slope, next[c].curve + smooth.curve };
-            }
-            bool converged = false, moved = false;
-            Point accepted = { 1e10f, 0.0f, 0.0f };
-            float accepted_alpha = 0.0f;
-NEWTON_UNROLL
-            for (int c = 0; c < 3; ++c) {
-                const bool fine = wp::abs(next[c].slope) < accept && next[c].cost < 0.0f;
-                converged = converged || fine;
-                replace(accepted, accepted_alpha, next[c], at[c], fine && next[c].cost < accepted.cost);
-            }
-            if (converged) {
-                alpha = accepted_alpha;
-                gain = -accepted.cost;
-                return true;
-            }
-            moved |= replace(lo, lo_alpha, next[0], at[0], nearer(lo, next[0]));
-            moved |= replace(lo, lo_alpha, next[2], at[2], nearer(lo, next[2]));
-            moved |= replace(lo, lo_alpha, next[1], at[1], nearer(lo, next[1]));
-            moved |= replace(hi, hi_alpha, next[1], at[1], nearer(hi, next[1]) || (hi.slope < 0.0f && next[1].slope > 0.0f));
-            moved |= replace(hi, hi_alpha, next[2], at[2], nearer(hi, next[2]));
-            moved |= replace(hi, hi_alpha, next[0], at[0], nearer(hi, next[0]));
-            if (lo.cost < 0.0f || hi.cost < 0.0f) {
-                alpha = lo.cost < hi.cost ? lo_alpha : hi_alpha;
-                gain = -wp::min(lo.cost, hi.cost);
-            }
-            if (!moved || (lo.cost < 0.0f && lo.slope < 0.0f && lo.slope > -gtol) || (hi.cost < 0.0f && hi.slope > 0.0f && hi.slope < gtol)) {
-                return true;
-            }
-        }
-        return false;
+        return (x.at.slope < y.at.slope && y.at.slope < 0.0f) || (x.at.slope > y.at.slope && y.at.slope > 0.0f);
     }
 
-    // Exact line search: the step alpha (0: none is better) and the cost it gains. Returns false if the limit was met.
-    CUDA_CALLABLE bool line_search(float gtol, float& alpha, float& gain)
+    static CUDA_CALLABLE bool replace(Trial& trial, const Trial& by, bool better)
+    {
+        if (better) trial = by;
+        return better;
+    }
+
+    static CUDA_CALLABLE float newton(const Trial& trial) { return trial.alpha - divide(trial.at.slope, trial.at.curve); }
+
+    static CUDA_CALLABLE bool accepted(const Trial& trial, float tolerance) { return wp::abs(trial.at.slope) < tolerance && trial.at.cost < 0.0f; }
+
+    // Narrow the bracket by its ends' Newton steps and its middle. Returns whether `best` is final.
+    static CUDA_CALLABLE bool narrow(Trial& lo, Trial& hi, const Trial (&next)[3], float gtol, float accept, Trial& best)
+    {
+        bool final = false;
+        Trial found = { 0.0f, { 1e10f, 0.0f, 0.0f } };
+        for (int c = 0; c < 3; ++c) {
+            const bool fine = accepted(next[c], accept);
+            final = final || fine;
+            replace(found, next[c], fine && next[c].at.cost < found.at.cost);
+        }
+        if (final) {
+            best = found;
+            return true;
+        }
+        bool moved = replace(lo, next[0], nearer(lo, next[0]));
+        moved |= replace(lo, next[2], nearer(lo, next[2]));
+        moved |= replace(lo, next[1], nearer(lo, next[1]));
+        moved |= replace(hi, next[1], nearer(hi, next[1]) || (hi.at.slope < 0.0f && next[1].at.slope > 0.0f));
+        moved |= replace(hi, next[2], nearer(hi, next[2]));
+        moved |= replace(hi, next[0], nearer(hi, next[0]));
+        if (lo.at.cost < 0.0f || hi.at.cost < 0.0f) best = lo.at.cost < hi.at.cost ? lo : hi;
+        return !moved || (lo.at.slope < 0.0f && accepted(lo, gtol)) || (hi.at.slope > 0.0f && accepted(hi, gtol));
+    }
+
+    // Exact line search; best: the step (0: none is better) and the cost it gains. Returns false if the limit was met.
+    // One loop evaluates every trial, as its code is long: alpha = 0, then the Newton step, then three a round.
+    CUDA_CALLABLE bool line_search(float gtol, Trial& best)
     {
         multiply_M(w.search, w.Mv);
         multiply_J(w.search, w.jv);
         NEWTON_SYNC();
         if (ELLIPTIC) prepare_cones();
         prepare_smooth();
-        alpha = gain = 0.0f;
-        const float zero = 0.0f;
-        Point start;
-        evaluate(&zero, &start, 1, true);
-        const float gross = wp::sqrt(2.0f * wp::max(start.cost, 0.0f) * wp::max(start.curve, 0.0f)) + wp::abs(gauss1);
-        const float accept = wp::max(gtol, NOISE * gross);
-        start = { 0.0f, start.slope + gauss1, start.curve + 2.0f * gauss2 };
-        if (wp::abs(start.slope) < NOISE * gross) return true;
-        const float newton = -divide(start.slope, start.curve);
-        Point first;
-        evaluate(&newton, &first, 1, false);
-        const Point smooth = smooth_point(newton);
-        first = { first.cost + smooth.cost, first.slope + smooth.slope, first.curve + smooth.curve };
-        if (wp::abs(first.slope) < accept && first.cost < 0.0f) {
-            alpha = newton;
-            gain = -first.cost;
-            return true;
+        best = { 0.0f, { 0.0f, 0.0f, 0.0f } };
+        Trial lo = best, hi = best, next[3] = { best, best, best };
+        float accept = gtol;
+        int c = -2;
+        NEWTON_LOOP (int round = 0; round < LS_ITERATIONS || c < 0;) {
+            const float alpha = c == 1 ? next[1].alpha : c == 2 ? next[2].alpha : next[0].alpha;
+            const Trial trial = { alpha, evaluate(alpha, c == -2) };
+            if (c == -2) {
+                const float gross = root(2.0f * wp::max(trial.at.cost, 0.0f) * wp::max(trial.at.curve, 0.0f)) + wp::abs(gauss1);
+                lo.at = { 0.0f, trial.at.slope + gauss1, trial.at.curve + 2.0f * gauss2 };
+                if (wp::abs(lo.at.slope) < NOISE * gross) return true;
+                accept = wp::max(gtol, NOISE * gross);
+                next[0].alpha = newton(lo);
+            } else if (c == -1) {
+                hi = trial;
+                if (accepted(hi, accept)) {
+                    best = hi;
+                    return true;
+                }
+                if (hi.at.slope < lo.at.slope) {
+                    hi = lo;
+                    lo = trial;
+                }
+            } else if (c == 0) {
+                next[0] = trial;
+            } else if (c == 1) {
+                next[1] = trial;
+            } else {
+                next[2] = trial;
+                if (narrow(lo, hi, next, gtol, accept, best)) return true;
+                ++round;
+            }
+            c = c == 2 ? 0 : c + 1;
+            if (c == 0) {
+                next[0].alpha = newton(lo);
+                next[1].alpha = newton(hi);
+                next[2].alpha = 0.5f * (lo.alpha + hi.alpha);
+            }
         }
-        const bool below = first.slope < start.slope;
-        const Point lo = below ? first : start, hi = below ? start : first;
-        return bracket(lo, below ? newton : 0.0f, hi, below ? 0.0f : newton, gtol, accept, alpha, gain);
+        return false;
     }
 
-    CUDA_CALLABLE void load_rows(const float* J, const float* D, const float* loss, const int* type, const int* id, int nf)
+    CUDA_CALLABLE void load_rows(const float* D, const float* loss, const int* type, const int* id, int nf)
     {
-        for (int e = lane; e < nefc * STRIDE; e += LANES) {
+        for (int e = lane; J_SHARED && e < nefc * STRIDE; e += LANES) {
             const int r = e / STRIDE, i = e % STRIDE;
             w.J[e] = i < NV ? J[r * NV_PAD + i] : 0.0f;
         }
-        for (int r = lane; r < nefc; r += LANES) {
+        NEWTON_LOOP (int r = lane; r < nefc; r += LANES) {
             w.D[r] = D[r];
             w.loss[r] = loss[r];
+            w.width[r] = divide(loss[r], D[r]);
             w.link[r] = id[r];
             w.kind[r] = r < ne ? EQUALITY : r >= ne + nf ? INEQUALITY : type[r] == 1 ? FRICTION_DOF : FRICTION_TENDON;
             if (ELLIPTIC) w.scale[r] = 0.0f;
@@ -586,7 +586,7 @@ NEWTON_UNROLL
     // Rows of elliptic contacts; a contact that was cut at njmax takes no part.
     CUDA_CALLABLE void load_cones(const int* type, const int* dims, const int* address, int address_stride, const float* friction, float impratio_invsqrt)
     {
-        for (int r = lane; r < nefc; r += LANES) {
+        NEWTON_LOOP (int r = lane; r < nefc; r += LANES) {
             if (w.kind[r] != INEQUALITY || type[r] != CONTACT_ELLIPTIC) continue;
             const int contact = w.link[r], dim = dims[contact], first = address[contact * address_stride], k = r - first;
             w.kind[r] = first + dim > nefc ? CUT : k == 0 ? CONE_FIRST : CONE_NEXT;
@@ -599,10 +599,10 @@ NEWTON_UNROLL
     // M as a full symmetric matrix, zero beyond NV; returns its trace.
     CUDA_CALLABLE float load_M(const float* M, const int* row, const int* column, int nonzeros)
     {
-        for (int e = lane; e < BLOCKS * BLOCK * STRIDE; e += LANES) w.M[e] = 0.0f;
+        NEWTON_LOOP (int e = lane; e < BLOCKS * BLOCK * STRIDE; e += LANES) w.M[e] = 0.0f;
         NEWTON_SYNC();
         float trace = 0.0f;
-        for (int e = lane; e < nonzeros; e += LANES) {
+        NEWTON_LOOP (int e = lane; e < nonzeros; e += LANES) {
             const int i = row[e], k = column[e];
             w.M[i * STRIDE + k] = w.M[k * STRIDE + i] = M[e];
             if (i == k) trace += M[e];
@@ -614,7 +614,7 @@ NEWTON_UNROLL
 
     CUDA_CALLABLE void copy(const float* from, float* to, int n)
     {
-        for (int i = lane; i < n; i += LANES) to[i] = from[i];
+        NEWTON_LOOP (int i = lane; i < n; i += LANES) to[i] = from[i];
     }
 
     // qacc, Ma and jar at the warm start, or at qacc_smooth where that costs less.
@@ -624,18 +624,22 @@ NEWTON_UNROLL
         copy(WARMSTART && nefc > 0 ? qacc_warmstart : qacc_smooth, w.qacc, NV);
         NEWTON_SYNC();
         multiply_M(w.qacc, w.Ma);
-        multiply_J(w.qacc, w.jar);
-        if (WARMSTART) multiply_J(w.search, w.jv);
-        for (int r = lane; r < nefc; r += LANES) {
-            w.jar[r] -= aref[r];
-            if (WARMSTART) w.jv[r] -= aref[r];
+        NEWTON_LOOP (int smooth = 0; smooth < (WARMSTART ? 2 : 1); ++smooth) {
+            float* x = smooth ? w.jv : w.jar;
+            multiply_J(smooth ? w.search : w.qacc, x);
+            NEWTON_LOOP (int r = lane; r < nefc; r += LANES) x[r] -= aref[r];
         }
         NEWTON_SYNC();
         if (!WARMSTART || nefc == 0) return;
         float motion = 0.0f;
-        for (int i = lane; i < NV; i += LANES) motion += 0.5f * (w.Ma[i] - w.smooth[i]) * (w.qacc[i] - w.search[i]);
+        NEWTON_LOOP (int i = lane; i < NV; i += LANES) motion += 0.5f * (w.Ma[i] - w.smooth[i]) * (w.qacc[i] - w.search[i]);
         NEWTON_SUM(motion);
-        if (motion + cost(w.jar) <= cost(w.jv)) return;
+        float excess = motion;
+        NEWTON_LOOP (int smooth = 0; smooth < 2; ++smooth) {
+            const float rows = cost(smooth ? w.jv : w.jar);
+            excess += smooth ? -rows : rows;
+        }
+        if (excess <= 0.0f) return;
         copy(w.search, w.qacc, NV);
         copy(w.jv, w.jar, nefc);
         multiply_M(w.search, w.Ma);
@@ -645,13 +649,14 @@ NEWTON_UNROLL
     // Newton iterations until the world has converged; returns their number, and ORs what ran out into overflow.
     CUDA_CALLABLE int iterate(float tolerance, float ls_tolerance, float trace, int& overflow)
     {
-        const float scale = 1.0f / wp::max(MINVAL, trace);
-        float alpha = 0.0f, gain = 0.0f;
-        for (int iteration = 0;; ++iteration) {
+        const float scale = divide(1.0f, trace);
+        Trial step = { 0.0f, { 0.0f, 0.0f, 0.0f } };
+        NEWTON_LOOP (int iteration = 0;; ++iteration) {
             update();
-            const float gradient_norm = scale * wp::sqrt(gradient());
+            const float gradient_norm = scale * root(gradient());
             if (nefc == 0) return 0;
-            bool done = iteration > 0 && (alpha == 0.0f || gradient_norm < tolerance || (gain > 0.0f && scale * gain < tolerance));
+            const float gain = -scale * step.at.cost;
+            bool done = iteration > 0 && (step.alpha == 0.0f || gradient_norm < tolerance || (gain > 0.0f && gain < tolerance));
             if (done || ITERATIONS == 0) return iteration;
             float search_square;
             hessian();
@@ -661,22 +666,23 @@ NEWTON_UNROLL
                 overflow |= OVERFLOW_ITERATIONS;
                 return iteration;
             }
-            const float gtol = wp::max(tolerance * ls_tolerance * wp::sqrt(search_square) / scale, 1e-6f);
-            if (!line_search(gtol, alpha, gain)) overflow |= OVERFLOW_LS_ITERATIONS;
-            for (int i = lane; i < NV; i += LANES) {
-                w.qacc[i] += alpha * w.search[i];
-                w.Ma[i] += alpha * w.Mv[i];
+            const float gtol = wp::max(tolerance * ls_tolerance * root(search_square) * trace, 1e-6f);
+            if (!line_search(gtol, step)) overflow |= OVERFLOW_LS_ITERATIONS;
+            NEWTON_LOOP (int i = lane; i < NV; i += LANES) {
+                w.qacc[i] += step.alpha * w.search[i];
+                w.Ma[i] += step.alpha * w.Mv[i];
             }
-            for (int r = lane; r < nefc; r += LANES) w.jar[r] += alpha * w.jv[r];
+            NEWTON_LOOP (int r = lane; r < nefc; r += LANES) w.jar[r] += step.alpha * w.jv[r];
             NEWTON_SYNC();
         }
     }
 };
 
-const int rows = wp::min(problem.nefc.data[world], ROWS);
-Solver solver { shared_workspace, lane, wp::min(problem.ne.data[world], rows), rows };
+const int rows = wp::min(problem.nefc.data[world], NJMAX);
+if (rows <= MORE_THAN || rows > ROWS) return;
+Solver solver { shared_workspace, &wp::index(problem.efc_J, world, 0, 0), lane, wp::min(problem.ne.data[world], rows), rows };
 const int* row_type = &wp::index(problem.efc_type, world, 0);
-solver.load_rows(&wp::index(problem.efc_J, world, 0, 0), &wp::index(problem.efc_D, world, 0), &wp::index(problem.efc_frictionloss, world, 0), row_type, &wp::index(problem.efc_id, world, 0), problem.nf.data[world]);
+solver.load_rows(&wp::index(problem.efc_D, world, 0), &wp::index(problem.efc_frictionloss, world, 0), row_type, &wp::index(problem.efc_id, world, 0), problem.nf.data[world]);
 if (ELLIPTIC) solver.load_cones(row_type, problem.contact_dim.data, problem.contact_efc_address.data, problem.contact_efc_address.shape[1], reinterpret_cast<const float*>(problem.contact_friction.data), wp::index(problem.impratio_invsqrt, world % problem.impratio_invsqrt.shape[0]));
 const float trace = solver.load_M(&wp::index(problem.M, world, 0), problem.M_row.data, problem.M_column.data, problem.M_column.shape[0]);
 solver.copy(&wp::index(problem.qfrc_smooth, world, 0), shared_workspace.smooth, NV);
@@ -687,7 +693,7 @@ solver.copy(shared_workspace.qacc, &wp::index(problem.qacc, world, 0), NV);
 solver.copy(shared_workspace.Ma, &wp::index(problem.efc_Ma, world, 0), NV);
 solver.copy(shared_workspace.qfrc, &wp::index(problem.qfrc_constraint, world, 0), NV);
 solver.copy(shared_workspace.force, &wp::index(problem.efc_force, world, 0), rows);
-for (int r = lane; r < rows; r += LANES) wp::index(problem.efc_state, world, r) = shared_workspace.state[r];
+NEWTON_LOOP (int r = lane; r < rows; r += LANES) wp::index(problem.efc_state, world, r) = shared_workspace.state[r];
 if (lane == 0) {
     problem.solver_niter.data[world] = niter;
     problem.overflow.data[world] |= overflowed;
@@ -698,4 +704,6 @@ NEWTON_SYNC();
 #undef NEWTON_SUM
 #undef NEWTON_ROW
 #undef NEWTON_RSQRT
+#undef NEWTON_DIVIDE
 #undef NEWTON_UNROLL
+#undef NEWTON_LOOP

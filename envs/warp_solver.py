@@ -15,9 +15,13 @@ import warp as wp
 from mujoco_warp import DisableBit, EnableBit, IntegratorType, OverflowType
 
 _PATH = Path(__file__).with_name("newton.cuh")
-_CONSTANTS = ("NV", "NV_PAD", "ROWS", "ELLIPTIC", "WARMSTART", "ITERATIONS", "LS_ITERATIONS")
+_CONSTANTS = (
+    *("NV", "NV_PAD", "NJMAX", "ELLIPTIC", "WARMSTART", "ITERATIONS", "LS_ITERATIONS"),
+    *("ROWS", "MORE_THAN", "J_SHARED"),
+)
 _MAX_DOFS = 32  # a lane factors a row of the Hessian
 _MAX_SHARED = 48 * 1024  # bytes of static shared memory a CUDA block may have
+_USUAL_SHARED = 9 * 1024  # bytes a world, so that more than twenty find room on a multiprocessor of an H100
 _LANES = 32
 _Vec5 = wp.types.vector(length=5, dtype=wp.float32)
 
@@ -38,10 +42,9 @@ def fits(m: mjw.Model, d: mjw.Data) -> str:
     for reason, holds in reasons.items():
         if holds:
             return reason
-    needed = _shared_bytes(m.nv, d.njmax, m.opt.cone == mjw.ConeType.ELLIPTIC)
-    if needed > _MAX_SHARED:
-        return f"{d.njmax} constraint rows (njmax) of {m.nv} dofs need {needed} bytes of shared memory of {_MAX_SHARED}"
-    return ""
+    fixed, row = _shared_bytes(m.nv, int(m.opt.cone == mjw.ConeType.ELLIPTIC), False)
+    most = (_MAX_SHARED - fixed) // row
+    return f"njmax is {d.njmax}, more than {most}" if d.njmax > most else ""
 
 
 @wp.struct
@@ -80,7 +83,8 @@ class Problem:
 
 def solve(m: mjw.Model, d: mjw.Data) -> None:
     """Find the constraint forces and accelerations as `mujoco_warp.solve` does; call it where `fits` returns ""."""
-    wp.launch_tiled(_kernel(*_sizes(m, d)), dim=d.nworld, inputs=[_problem(m, d)], block_dim=_LANES)
+    for sizes in _sizes(m, d):
+        wp.launch_tiled(_kernel(*sizes), dim=d.nworld, inputs=[_problem(m, d)], block_dim=_LANES)
 
 
 def _problem(m: mjw.Model, d: mjw.Data) -> Any:
@@ -94,25 +98,26 @@ def _problem(m: mjw.Model, d: mjw.Data) -> Any:
     return problem
 
 
-def _sizes(m: mjw.Model, d: mjw.Data) -> tuple[int, ...]:
-    """Return what the kernel is compiled for, in the order of `_CONSTANTS`."""
-    elliptic = m.opt.cone == mjw.ConeType.ELLIPTIC
-    warmstart = not m.opt.disableflags & DisableBit.WARMSTART
-    return m.nv, d.efc.J.shape[2], d.njmax, int(elliptic), int(warmstart), m.opt.iterations, m.opt.ls_iterations
+def _sizes(m: mjw.Model, d: mjw.Data) -> list[tuple[int, ...]]:
+    """Return what each kernel is compiled for, in the order of `_CONSTANTS`.
+
+    One keeps J in shared memory and solves the worlds with few rows, so that many worlds find room on a
+    multiprocessor; where njmax allows more rows, another reads J from global memory and solves the rest.
+    """
+    elliptic = int(m.opt.cone == mjw.ConeType.ELLIPTIC)
+    warmstart = int(not m.opt.disableflags & DisableBit.WARMSTART)
+    common = m.nv, d.efc.J.shape[2], d.njmax, elliptic, warmstart, m.opt.iterations, m.opt.ls_iterations
+    fixed, row = _shared_bytes(m.nv, elliptic, True)
+    few = min(d.njmax, max(_LANES, (_USUAL_SHARED - fixed) // row // 8 * 8))
+    return [(*common, few, -1, 1)] + ([(*common, d.njmax, few, 0)] if few < d.njmax else [])
 
 
-def _layout(nv: int) -> tuple[int, int]:
-    """Return columns of the padded Hessian and the stride of a row, as newton.cuh derives them."""
+def _shared_bytes(nv: int, elliptic: int, holds_jacobian: bool) -> tuple[int, int]:
+    """Return the bytes of newton.cuh's workspace without rows, and those of each row."""
     block = (nv + 6) // 7
     columns = -(-nv // block) * block
-    return columns, columns | 1
-
-
-def _shared_bytes(nv: int, rows: int, elliptic: bool) -> int:
-    columns, stride = _layout(nv)
-    matrices = (rows + 2 * columns + 1) * stride
-    cones = 4 * (rows if elliptic else 1)
-    return 4 * (matrices + 7 * nv + 8 * rows + cones)
+    stride = columns | 1
+    return 4 * ((2 * columns + 1) * stride + 7 * nv + 4), 4 * (9 + 4 * elliptic + stride * holds_jacobian)
 
 
 @functools.cache
