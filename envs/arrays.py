@@ -40,7 +40,7 @@ def like(values: np.ndarray, array: Array) -> Array:
         here = torch_namespace().asarray(values, device=array.device)
         if here.dtype.is_floating_point and array.dtype.is_floating_point:
             here = here.to(array.dtype)
-        _kept[key] = weakref.ref(values, lambda _: _kept.pop(key, None)), here
+        _kept[key] = weakref.ref(values, lambda _, kept=_kept: kept.pop(key, None)), here
     return _kept[key][1]
 
 
