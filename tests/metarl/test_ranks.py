@@ -158,7 +158,7 @@ def test_processes_together_compute_what_one_does(computed, size, name):
 def test_killed_without_a_word_a_rank_is_started_again_and_the_run_goes_on(started, tmp_path, tiny):
     """The command of a restart is the same: the run is found again without a name."""
     options = ["training.checkpoint_every=4", QUIET, "training.seed=3"]
-    process = started(*command(2, "--max-restarts=1"), *train(tiny, *options, "training.iterations=60"))
+    process = started(*command(2, "--max-restarts=1"), *train(tiny, *options, "training.iterations=40"))
     deadline = time.monotonic() + LIMIT_S
     while not (folders := list(tmp_path.glob("runs/*"))):
         assert process.poll() is None and time.monotonic() < deadline
@@ -168,14 +168,14 @@ def test_killed_without_a_word_a_rank_is_started_again_and_the_run_goes_on(start
     text = ended(process)
     assert process.returncode == 0, text
     assert list(tmp_path.glob("runs/*")) == folders
-    assert [line["iteration"] for line in read_metrics(folders[0])] == list(range(1, 61))
-    whole = started(*command(2), *train(tiny, *options, "training.iterations=60", "--name", "whole"))
+    assert [line["iteration"] for line in read_metrics(folders[0])] == list(range(1, 41))
+    whole = started(*command(2), *train(tiny, *options, "training.iterations=40", "--name", "whole"))
     text = ended(whole)
     assert whole.returncode == 0, text
     assert numbers(folders[0]) == numbers(tmp_path / "runs" / "whole")
     found = [CheckpointStore(run / "checkpoints").load("last")[1] for run in (folders[0], tmp_path / "runs" / "whole")]
     torch.testing.assert_close(found[0]["agent"], found[1]["agent"], rtol=0, atol=0)
-    assert text.count("iteration 60/60") == 1 and text.count("run: runs/whole") == 1  # one process speaks
+    assert text.count("iteration 40/40") == 1 and text.count("run: runs/whole") == 1  # one process speaks
 
 
 FAILS = """
@@ -274,7 +274,7 @@ def hosts() -> Iterator[list[str]]:
 
 @pytest.mark.slow
 def test_two_machines_train_one_run_and_go_on_after_a_kill(hosts, started, tmp_path, tiny):
-    options = train(tiny, "training.iterations=60", "training.checkpoint_every=4", QUIET)
+    options = train(tiny, "training.iterations=40", "training.checkpoint_every=4", QUIET)
     where = ["--nnodes=2", "--max-restarts=1", "--master-addr=10.77.0.1", "--master-port=29517"]
     processes = [
         started("ip", "netns", "exec", name, *command(1, *where, f"--node-rank={number}"), *options, "--name", "far")
@@ -288,4 +288,4 @@ def test_two_machines_train_one_run_and_go_on_after_a_kill(hosts, started, tmp_p
     text = ended(near)
     assert near.returncode == 0, text
     assert numbers(tmp_path / "runs" / "far") == numbers(tmp_path / "runs" / "near")
-    assert "iteration 60/60" in texts[0] and "iteration" not in texts[1].split("metarl FAILED")[0]
+    assert "iteration 40/40" in texts[0] and "iteration" not in texts[1].split("metarl FAILED")[0]
