@@ -33,8 +33,8 @@ def command(processes: int, *options: str) -> list[str]:
 
 def launch(environment, folder: Path, words: list[str]) -> subprocess.Popen[str]:
     env = {**environment, "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(words, cwd=folder, env=env, text=True, start_new_session=True, **pipes)
+    pipe, out = subprocess.PIPE, subprocess.STDOUT
+    return subprocess.Popen(words, cwd=folder, env=env, text=True, start_new_session=True, stdout=pipe, stderr=out)
 
 
 @pytest.fixture
