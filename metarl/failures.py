@@ -23,6 +23,7 @@ HEARD_S = 2.0
 """Longest wait until the others have heard of a failure: its process, and the store with it, may be gone after that."""
 MISSES = 3
 """Looks in vain, after which the store is gone."""
+REMEDY = "go on from its last checkpoint with metarl train --resume"
 FAILED = 1
 """Exit status where nothing else is said."""
 
@@ -108,7 +109,7 @@ class Failures:
             except RuntimeError:
                 misses += 1
             if misses == MISSES:
-                self.known = Failure(self._rank, FAILED, "error: the torchrun that keeps this run together has ended")
+                self.known = Failure(self._rank, FAILED, f"error: the torchrun of this run has ended; {REMEDY}")
         if not self._ended.wait(GRACE_S) and self.known is not None:
             if self._says(self.known):
                 print(self.known.message, file=sys.stderr, flush=True)
@@ -122,7 +123,7 @@ class Failures:
         if self._store.check(["failure"]):
             note = Failure(**json.loads(self._store.get("failure")))
         elif (silent := self._silent()) is not None:
-            message = f"error: process {silent} of this run has given no sign of life for {SILENT_S:.0f} s"
+            message = f"error: process {silent} of this run has given no sign of life for {SILENT_S:.0f} s; {REMEDY}"
             note = self._leave_note(Failure(self._rank, FAILED, message))
         else:
             return

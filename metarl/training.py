@@ -272,7 +272,7 @@ class TrialSampler:
         own = torch.stack([rollout.episode_returns().nanmean(1) for rollout in rollouts])
         returns = own.new_zeros(len(own), self.run.config.training.tasks)
         returns[:, self.own.start : self.own.stop] = own
-        return self.ranks.sum(returns).numpy()
+        return self.ranks.sum(returns).cpu().numpy()
 
     def _summed(self, terms: dict[str, np.ndarray], steps: int, faults: int) -> tuple[dict[str, float], int, int]:
         """Means of the reward terms over the sound episodes, env steps and faults, of all processes."""

@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarl import cli
+from metarl import cli, failures
 from metarl.agents.moments import Moments
 from metarl.agents.ranks import ALONE, Ranks, mean_and_std
 from metarl.checkpoint import CheckpointStore
+from metarl.errors import UsageError
+from metarl.launched import Launched, Member
+from metarl.network import interface_towards
 from metarl.tracking import read_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +128,61 @@ def test_mean_and_deviation_of_two_processes_are_those_of_all_values():
     for found, expected in zip(mean_and_std(values[15:], Part(0, 2, sums), 1), (mean, values.std()), strict=True):
         torch.testing.assert_close(found, expected)
     assert mean_and_std(values, ALONE)[1] == values.std(correction=0)
+
+
+def together(*members: Member) -> list[Launched]:
+    """Processes that have met, without a network between them."""
+    made = [Launched.__new__(Launched) for _ in members]
+    for rank, one in enumerate(made):
+        one.rank, one.size, one.members = rank, len(members), list(members)
+    return made
+
+
+def member(rank: int, host: str, cores: set[int], torch: str = "2") -> Member:
+    return Member(rank, host, "boot", host, frozenset(cores), "", (("torch", torch),))
+
+
+@pytest.mark.parametrize(
+    ("hosts_and_cores", "shares"),
+    [
+        ([("a", {0, 1, 2, 3}), ("a", {0, 1, 2, 3})], [2, 2]),
+        ([("a", {0, 1}), ("a", {2, 3})], [2, 2]),
+        ([("a", {0, 1, 2, 3}), ("b", {0, 1, 2, 3})], [4, 4]),
+        ([("a", {0, 1})] * 3, [1, 1, 1]),
+        ([("a", {0, 1, 2, 3, 4, 5}), ("a", {0, 1})], [5, 1]),
+    ],
+)
+def test_processes_of_one_machine_share_the_cores_that_both_may_use(hosts_and_cores, shares):
+    all_of_them = together(*(member(rank, *own) for rank, own in enumerate(hosts_and_cores)))
+    found = [one.share_of_cores(len(cores)) for one, (_, cores) in zip(all_of_them, hosts_and_cores, strict=True)]
+    assert found == shares
+
+
+def test_other_versions_on_another_machine_are_refused():
+    one, _ = together(member(0, "a", {0}, "2.13"), member(1, "b", {0}, "2.12"))
+    with pytest.raises(UsageError, match="process 1 on b has torch 2.12, process 0 on a has 2.13; install the same"):
+        one.require_alike()
+
+
+def test_the_network_towards_a_machine():
+    assert interface_towards("127.0.0.1") == "lo"
+    assert interface_towards("no such host") is None
+
+
+def test_a_process_that_gives_no_sign_of_life_is_missed(monkeypatch):
+    monkeypatch.setattr(failures, "LOOK_S", 0.01)
+    monkeypatch.setattr(failures, "SILENT_S", 0.1)
+    monkeypatch.setattr(failures, "GRACE_S", 1e6)
+    store = torch.distributed.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    first, _ = (failures.Failures(rank, 2, store) for rank in range(2))  # the second never gives another sign
+    first.watch(["a", "b"])
+    deadline = time.monotonic() + LIMIT_S
+    while first.known is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    first.close()
+    message = f"error: process 1 of this run has given no sign of life for 0 s; {failures.REMEDY}"
+    assert first.known == failures.Failure(0, 1, message)
 
 
 @pytest.fixture(scope="module")
