@@ -3,7 +3,9 @@
 All of them are really launched, over gloo.
 """
 
+import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -59,6 +61,11 @@ def started(environment, tmp_path) -> Iterator:
 def ended(process: subprocess.Popen[str]) -> str:
     """What a launch printed, once it has ended."""
     return process.communicate(timeout=LIMIT_S)[0]
+
+
+def statuses(text: str) -> set[int]:
+    """What the processes ended with, by torchrun's account; but for its own SIGTERM to those that were slower."""
+    return {int(status) for status in re.findall(r"exitcode  : (-?\d+)", text)} - {-signal.SIGTERM}
 
 
 def await_lines(record: Path, count: int, process: subprocess.Popen[str]) -> None:
@@ -185,38 +192,31 @@ def test_a_process_that_gives_no_sign_of_life_is_missed(monkeypatch):
     assert first.known == failures.Failure(0, 1, message)
 
 
-@pytest.fixture(scope="module")
-def computed(environment, tmp_path_factory) -> dict[int, dict]:
-    """What `in_ranks.py` computes in 1, 2 and 3 processes."""
-    folder, program = tmp_path_factory.mktemp("computed"), str(Path(__file__).parent / "in_ranks.py")
-    found = {}
+def test_processes_together_compute_what_one_does(environment, tmp_path):
+    """5 or 6 tasks: in unequal shares too. One env is flagged, which RL2's minibatches are counted without."""
+    program = str(Path(__file__).parent / "in_ranks.py")
+    found: dict[int, dict] = {}
     for size in (1, 2, 3):
-        file = folder / f"{size}.pt"
+        file = tmp_path / f"{size}.pt"
         words = [sys.executable] if size == 1 else command(size)
-        process = launch(environment, folder, [*words, program, str(file)])
+        process = launch(environment, tmp_path, [*words, program, str(file)])
         text = ended(process)
         assert process.returncode == 0, text
         found[size] = torch.load(file)
-    return found
-
-
-@pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("name", ["promp", "trpo", "moments", "rl2", "curriculum"])
-def test_processes_together_compute_what_one_does(computed, size, name):
-    """5 or 6 tasks: in unequal shares too. One env is flagged, which RL2's minibatches are counted without."""
-    one, several = computed[1][name], computed[size][name]
-    assert several["tasks"] == one["tasks"]
-    assert several["curriculum"] == one["curriculum"]
-    assert (several["gradient"] - one["gradient"]).norm() <= 1e-6 * one["gradient"].norm()
-    torch.testing.assert_close(several["state"], one["state"], rtol=1e-6, atol=1e-6)
-    for ours, theirs in zip(several["metrics"], one["metrics"], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    for size, name in itertools.product((2, 3), found[1]):
+        one, several = found[1][name], found[size][name]
+        assert several["tasks"] == one["tasks"], (size, name)
+        assert several["curriculum"] == one["curriculum"], (size, name)
+        assert (several["gradient"] - one["gradient"]).norm() <= 1e-6 * one["gradient"].norm(), (size, name)
+        torch.testing.assert_close(several["state"], one["state"], rtol=1e-6, atol=1e-6)
+        for ours, theirs in zip(several["metrics"], one["metrics"], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6), (size, name)
 
 
 def test_killed_without_a_word_a_rank_is_started_again_and_the_run_goes_on(started, tmp_path, tiny):
     """The command of a restart is the same: the run is found again without a name."""
     options = ["training.checkpoint_every=4", QUIET, "training.seed=3"]
-    process = started(*command(2, "--max-restarts=1"), *train(tiny, *options, "training.iterations=40"))
+    process = started(*command(2, "--max-restarts=1"), *train(tiny, *options, "training.iterations=24"))
     deadline = time.monotonic() + LIMIT_S
     while not (folders := list(tmp_path.glob("runs/*"))):
         assert process.poll() is None and time.monotonic() < deadline
@@ -226,14 +226,14 @@ def test_killed_without_a_word_a_rank_is_started_again_and_the_run_goes_on(start
     text = ended(process)
     assert process.returncode == 0, text
     assert list(tmp_path.glob("runs/*")) == folders
-    assert [line["iteration"] for line in read_metrics(folders[0])] == list(range(1, 41))
-    whole = started(*command(2), *train(tiny, *options, "training.iterations=40", "--name", "whole"))
+    assert [line["iteration"] for line in read_metrics(folders[0])] == list(range(1, 25))
+    whole = started(*command(2), *train(tiny, *options, "training.iterations=24", "--name", "whole"))
     text = ended(whole)
     assert whole.returncode == 0, text
     assert numbers(folders[0]) == numbers(tmp_path / "runs" / "whole")
     found = [CheckpointStore(run / "checkpoints").load("last")[1] for run in (folders[0], tmp_path / "runs" / "whole")]
     torch.testing.assert_close(found[0]["agent"], found[1]["agent"], rtol=0, atol=0)
-    assert text.count("iteration 40/40") == 1 and text.count("run: runs/whole") == 1  # one process speaks
+    assert text.count("iteration 24/24") == 1 and text.count("run: runs/whole") == 1  # one process speaks
 
 
 FAILS = """
@@ -257,7 +257,7 @@ def test_an_error_of_one_rank_ends_all_with_its_message(started, tmp_path, tiny)
     text = ended(process)
     assert process.returncode == 1
     assert text.count("error: the disk of this machine is gone") == text.count("error: ") == 1
-    assert text.count("exitcode  : 1 ") + text.count("exitcode  : -15 ") == 2  # torchrun may be quicker than the rank
+    assert statuses(text) == {1}
     assert [line["iteration"] for line in read_metrics(tmp_path / "runs" / "failed")] == [1, 2, 3]
 
 
@@ -271,7 +271,7 @@ def test_sigterm_to_one_rank_ends_all_with_a_checkpoint_that_one_process_goes_on
     os.kill(pid_of(1, tmp_path), signal.SIGTERM)
     text = ended(process)
     assert process.returncode != 0 and text.count("stopped by SIGTERM; go on with metarl train --resume") == 1
-    assert text.count("exitcode  : 143 ") == 2, text
+    assert statuses(text) == {143}, text
     reached = len(read_metrics(run_dir))
     assert CheckpointStore(run_dir / "checkpoints").load("last")[1]["iteration"] == reached
     monkeypatch.chdir(tmp_path)
@@ -282,7 +282,7 @@ def test_sigterm_to_one_rank_ends_all_with_a_checkpoint_that_one_process_goes_on
 def test_the_user_is_told_once_what_cannot_be(started, tmp_path, tiny):
     ppo = started(*command(2), *train(tiny, "--agent", "ppo", QUIET))
     text = ended(ppo)
-    assert text.count("error: ") == 1 and text.count("exitcode  : 2 ") == 2, text
+    assert text.count("error: ") == 1 and statuses(text) == {2}, text
     assert "error: agent: ppo is Stable-Baselines3's and learns in one process, not in 2; train it without" in text
     assert not (tmp_path / "runs").exists()
 
@@ -300,7 +300,7 @@ def test_every_mistake_is_told_once(started, tmp_path, tiny, words, message):
     assert cli.main(["train", "--runs-dir", str(tmp_path / "runs"), "--name", "there", *tiny, QUIET, *MINUTE]) == 0
     tasks = [w for w in train(tiny) if words != ["training.tasks=1"] or not w.startswith("training.tasks")]
     text = ended(started(*command(2), *tasks, *words, QUIET))
-    assert text.count("error: ") == 1 and message in text and text.count("exitcode  : 2 ") == 2, text
+    assert text.count("error: ") == 1 and message in text and statuses(text) == {2}, text
 
 
 MINUTE = ("--family", "point_goal", "training.iterations=1")
@@ -332,7 +332,7 @@ def hosts() -> Iterator[list[str]]:
 
 @pytest.mark.slow
 def test_two_machines_train_one_run_and_go_on_after_a_kill(hosts, started, tmp_path, tiny):
-    options = train(tiny, "training.iterations=40", "training.checkpoint_every=4", QUIET)
+    options = train(tiny, "training.iterations=24", "training.checkpoint_every=4", QUIET)
     where = ["--nnodes=2", "--max-restarts=1", "--master-addr=10.77.0.1", "--master-port=29517"]
     processes = [
         started("ip", "netns", "exec", name, *command(1, *where, f"--node-rank={number}"), *options, "--name", "far")
@@ -346,4 +346,4 @@ def test_two_machines_train_one_run_and_go_on_after_a_kill(hosts, started, tmp_p
     text = ended(near)
     assert near.returncode == 0, text
     assert numbers(tmp_path / "runs" / "far") == numbers(tmp_path / "runs" / "near")
-    assert "iteration 40/40" in texts[0] and "iteration" not in texts[1].split("metarl FAILED")[0]
+    assert "iteration 24/24" in texts[0] and "iteration" not in texts[1].split("metarl FAILED")[0]
