@@ -25,6 +25,7 @@ import mujoco
 import numpy as np
 import torch
 
+from benchmarks import scaling
 from benchmarks.robot_loop import measure_all
 from metarl.agents.registry import make_agent
 from metarl.agents.settings import MamlSettings
@@ -43,7 +44,8 @@ from metarl.envs.settings import (
 from metarl.envs.sharded import ShardedEnv
 from metarl.provenance import provenance
 from metarl.run import Run
-from metarl.training import Counters, TrialSampler, iterate
+from metarl.samplers import TrialSampler
+from metarl.training import Counters, iterate
 from metarl.trial import run_trial, stream, streams, torch_stream
 
 TASKS, ENVS = 40, 20
@@ -248,6 +250,15 @@ def robot_loops() -> list[Figure]:
     return [Figure(name.format(loop.agent), 100 * loop.share, 10, "%", at_most=True) for loop in measure_all()]
 
 
+def processes() -> list[Figure]:
+    """Iterations of two processes, each with a thread and its tasks, against those of one."""
+    name = "{}: iteration of one process alone / of two, each with as many tasks"
+    return [
+        Figure(name.format(found["agent"]), found["efficiency"], 0.85, rounds=found["rounds"])
+        for found in scaling.measure()["agents"]
+    ]
+
+
 def memory() -> Figure:
     """Peak memory of a process that trains one iteration of 40 x 20 x 200."""
     out = subprocess.run([sys.executable, "-m", "benchmarks", "--memory"], capture_output=True, text=True, check=True)
@@ -277,7 +288,8 @@ def main() -> None:
         one_iteration()
         return
     began = time.perf_counter()
-    figures = [*collection(), *iterations(), *on_other_robots(), *families(), *robot_loops(), memory(), help_text()]
+    figures = [*collection(), *iterations(), *on_other_robots(), *families(), *robot_loops()]
+    figures += [*processes(), memory(), help_text()]
     for figure in figures:
         print(figure.line())
     print(f"took {time.perf_counter() - began:.0f} s; written to {RESULT}")

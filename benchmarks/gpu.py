@@ -38,7 +38,8 @@ from metarl.envs.settings import (
 from metarl.envs.warp_simulation import simulator
 from metarl.provenance import provenance
 from metarl.run import Run, build
-from metarl.training import Counters, iterate, make_sampler
+from metarl.samplers import make_sampler
+from metarl.training import Counters, iterate
 from metarl.trial import stream, tensor
 
 BARS = {

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from metarl.agents.agent import REFUSED, DeviceLearner, MetaLearner, Sb3Learner
-from metarl.checkpoint import CheckpointError, CheckpointStore, is_finite
+from metarl.agents.agent import REFUSED, Agent
+from metarl.agents.ranks import ALONE, Ranks
+from metarl.checkpoint import CheckpointError, CheckpointStore, digest, is_finite
 from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
 from metarl.envs.family import Task
-from metarl.envs.restarting import RestartingEnv
-from metarl.envs.sharded import ShardedEnv
-from metarl.envs.simulation import CPU, Simulator
-from metarl.errors import RunError, UsageError, out_of_memory, usage_errors
+from metarl.errors import RunError, out_of_memory
 from metarl.evaluation import conclude, evaluate, evaluate_agent
 from metarl.interrupt import stop_on_sigterm
 from metarl.outcomes import mean_of_sound
@@ -38,9 +39,9 @@ from metarl.run import (
     save_config,
 )
 from metarl.run_lock import hold
-from metarl.simulators import simulator_for
+from metarl.samplers import Sampler, make_sampler
 from metarl.tracking import METRICS, Tracker, read_record
-from metarl.trial import run_trial, stream, streams, torch_stream
+from metarl.trial import stream
 
 
 @dataclass
@@ -63,19 +64,28 @@ OnIteration = Callable[[Run, dict[str, float]], bool]
 set `run.evaluation` after the last iteration, where it has evaluated the run as its settings say."""
 
 
-def train(config: RunConfig, run_dir: Path, resume: bool = False, on_iteration: OnIteration | None = None) -> Run:
+def train(
+    config: RunConfig,
+    run_dir: Path,
+    resume: bool = False,
+    on_iteration: OnIteration | None = None,
+    ranks: Ranks = ALONE,
+) -> Run:
     """Meta-train in a run folder, from its last checkpoint if `resume`, then evaluate; returns the run as it ended.
 
     All randomness of an iteration follows from (seed, iteration), so what a resumed run computes is what an
     uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint and no evaluation; so
     does `on_iteration` when it says so. RunBusy (a UsageError) while another process trains in the folder. A new run
     that is too large for the memory leaves no folder: nothing could be gone on with, and the name is free again.
+
+    ranks: the processes that train it together, all of which call this. The first reads and writes the folder, calls
+    `on_iteration` and evaluates.
     """
-    with hold(run_dir):
+    with hold(run_dir) if ranks.is_first else contextlib.nullcontext():
         try:
-            return _train(config, run_dir, resume, on_iteration)
+            return _train(config, run_dir, resume, on_iteration, ranks)
         except (MemoryError, RuntimeError) as error:
-            if not resume and out_of_memory(error) and not _reached(run_dir):
+            if ranks.is_first and not resume and out_of_memory(error) and not _reached(run_dir):
                 shutil.rmtree(run_dir, ignore_errors=True)
             raise
 
@@ -86,53 +96,33 @@ def _reached(run_dir: Path) -> int:
     return max(read_record(path).lines, default=0) if path.exists() else 0
 
 
-def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnIteration | None) -> Run:
-    family, agent = build(config)
+def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnIteration | None, ranks: Ranks) -> Run:
+    family, agent = build(config, ranks=ranks)
     t = config.training
-    torch.set_num_threads(t.threads or cores())
+    torch.set_num_threads(t.threads or ranks.share_of_cores(cores()))
     store = CheckpointStore(run_dir / CHECKPOINTS, keep=t.keep_checkpoints)
     counters, tracking_state, curriculum = Counters(), None, make_curriculum(config, family)
-    if resume and not begins_anew(store, run_dir):
-        path, state = store.load("last")
+    last = ranks.from_first(lambda: store.load("last") if resume and not begins_anew(store, run_dir) else None)
+    if last is not None:
+        path, state = last
         restore(agent, config, path, state)
         counters = Counters(state["iteration"], state["env_steps"], state["best_return"])
         tracking_state = state["tracking"]
         if curriculum is not None and state.get("curriculum"):  # it may have been asked for at the resumption only
             restore_curriculum(curriculum, path, state)
+    run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps, curriculum)
+    sampler = make_sampler(run, ranks)
+    if not ranks.is_first:
+        _iterations(run, sampler, counters, ranks, None, on_iteration)
+        return run
     if resume:
         save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
         counters.best_return = store.best_return(counters.best_return)
-    run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps, curriculum)
-    sampler = make_sampler(run)
     with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
-        with Progress(total=t.iterations, start=counters.iteration) as progress, stop_on_sigterm() as stop:
-            stopping, refused = False, 0
-            while counters.iteration < t.iterations and not stopping:
-                metrics = iterate(run, sampler, counters)
-                if t.evaluate_every and counters.iteration % t.evaluate_every == 0:
-                    metrics |= evaluate_agent(agent, family, config.evaluation, t.threads).scalars
-                stopping = on_iteration is not None and on_iteration(run, metrics)
-                tracker.log(metrics)
-                progress.update(metrics)
-                refused = refused + 1 if metrics.get(f"agent/{REFUSED}") else 0
-                if refused == REFUSALS:
-                    progress.line(
-                        f"warning: the last {REFUSALS} updates were refused, as they would have made adapted policies "
-                        "worse: nothing is learned; start a new run with a smaller agent.inner_lr"
-                    )
-                stopping = stopping or stop.requested
-                if counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations or stopping:
-                    best = metrics["return/after"] > counters.best_return
-                    counters.best_return = max(counters.best_return, metrics["return/after"])
-                    state = {**vars(counters), "agent": agent.state_dict(), "tracking": tracker.state()}
-                    state["curriculum"] = curriculum and curriculum.state_dict()
-                    require_finite(state["agent"], counters.iteration)
-                    tracker.sync()
-                    store.save({**state, "config": config_to_dict(config)}, counters.iteration, best=best)
-            if stopping and stop.requested:
-                progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run_dir}")
+        keeper = Keeper(run, counters, store, tracker)
+        stopped = _iterations(run, sampler, counters, ranks, keeper, on_iteration)
         found, run.evaluation = run.evaluation, None
-        if counters.iteration >= t.iterations and not stopping:
+        if counters.iteration >= t.iterations and not stopped:
             if found is None:
                 run.evaluation = evaluate(run, train_gap=False)
             else:
@@ -141,6 +131,82 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
             figures = {f"evaluation/{name}": path for name, path in run.evaluation.figures.items()}
             tracker.conclude({"env_steps": counters.env_steps, **run.evaluation.scalars}, figures)
     return run
+
+
+def _iterations(
+    run: Run,
+    sampler: Sampler,
+    counters: Counters,
+    ranks: Ranks,
+    keeper: Keeper | None,
+    on_iteration: OnIteration | None,
+) -> bool:
+    """Iterate until the run is at its end or is to be stopped; returns whether it was. keeper: of the first process."""
+    t, stopping, terminated = run.config.training, False, False
+    with keeper or contextlib.nullcontext(), stop_on_sigterm() as stop:
+        while counters.iteration < t.iterations and not stopping:
+            metrics = iterate(run, sampler, counters)
+            evaluating = t.evaluate_every > 0 and counters.iteration % t.evaluate_every == 0
+            if evaluating or on_iteration is not None:
+                stopping = ranks.from_first(functools.partial(_look, run, metrics, evaluating, on_iteration))
+            if keeper is not None:
+                keeper.record(metrics)
+            terminated = ranks.any(stop.requested)
+            stopping = stopping or terminated
+            if counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations or stopping:
+                require_agreement(run.agent, counters.iteration, ranks)
+                if keeper is not None:
+                    keeper.save(metrics)
+        if terminated and keeper is not None:
+            keeper.progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run.directory}")
+    return stopping
+
+
+def _look(run: Run, metrics: dict[str, float], evaluating: bool, on_iteration: OnIteration | None) -> bool:
+    """Add to an iteration's metrics what one process alone finds out; returns whether to end the run here."""
+    if evaluating:
+        metrics |= evaluate_agent(run.agent, run.family, run.config.evaluation, run.config.training.threads).scalars
+    return on_iteration is not None and on_iteration(run, metrics)
+
+
+class Keeper:
+    """Shows and records a run's iterations, and keeps its checkpoints."""
+
+    def __init__(self, run: Run, counters: Counters, store: CheckpointStore, tracker: Tracker) -> None:
+        self.run, self.counters, self.store, self.tracker = run, counters, store, tracker
+        self.progress = Progress(total=run.config.training.iterations, start=counters.iteration)
+        self._refused = 0
+
+    def __enter__(self) -> Self:
+        self.progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.progress.__exit__(kind, error, traceback)
+
+    def record(self, metrics: dict[str, float]) -> None:
+        """An iteration's metrics; a warning if nothing has been learned for long."""
+        self.tracker.log(metrics)
+        self.progress.update(metrics)
+        self._refused = self._refused + 1 if metrics.get(f"agent/{REFUSED}") else 0
+        if self._refused == REFUSALS:
+            self.progress.line(
+                f"warning: the last {REFUSALS} updates were refused, as they would have made adapted policies "
+                "worse: nothing is learned; start a new run with a smaller agent.inner_lr"
+            )
+
+    def save(self, metrics: dict[str, float]) -> None:
+        """A checkpoint after the iteration of these metrics."""
+        counters, curriculum = self.counters, self.run.curriculum
+        best = metrics["return/after"] > counters.best_return
+        counters.best_return = max(counters.best_return, metrics["return/after"])
+        state = {**vars(counters), "agent": self.run.agent.state_dict(), "tracking": self.tracker.state()}
+        state["curriculum"] = curriculum and curriculum.state_dict()
+        require_finite(state["agent"], counters.iteration)
+        self.tracker.sync()
+        self.store.save({**state, "config": config_to_dict(self.run.config)}, counters.iteration, best=best)
 
 
 def begins_anew(store: CheckpointStore, run_dir: Path) -> bool:
@@ -160,146 +226,9 @@ def begins_anew(store: CheckpointStore, run_dir: Path) -> bool:
     return True
 
 
-class Outcome(NamedTuple):
-    """What an iteration's envs and agent have done. K shots, M tasks."""
-
-    returns: np.ndarray
-    """[K, M] mean over the task's sound episodes; NaN where it has none."""
-    terms: dict[str, float]
-    """Each weighted reward term summed over an episode, by name: mean over the last shot."""
-    env_steps: int
-    collect_s: float
-    update_s: float
-    metrics: dict[str, float]
-    """The agent's own."""
-
-
-class TrialSampler:
-    """Plays trials for an agent that learns from them."""
-
-    def __init__(self, run: Run) -> None:
-        t = run.config.training
-        simulator = simulator_for(t.simulator, run.agent)
-        self.run, self.env = run, ShardedEnv(run.family, t.tasks, t.envs_per_task, t.threads, simulator=simulator)
-
-    @property
-    def num_faults(self) -> int:
-        return self.env.num_faults
-
-    @property
-    def num_overflows(self) -> int:
-        return sum(self.env.overflows.values())
-
-    def iterate(self, agent: MetaLearner, tasks: Sequence[Task], key: int) -> Outcome:
-        """A trial on the tasks, and an outer step on it."""
-        t = self.run.config.training
-        began = time.perf_counter()
-        self.env.set_tasks(tasks)
-        result = run_trial(self.env, agent, streams(t.seed, "rollouts", key, t.tasks), t.adaptations)
-        collected = time.perf_counter()
-        metrics = agent.meta_update(result.trial, torch_stream(t.seed, "update", key))
-        ended = time.perf_counter()
-        rollouts = result.trial.rollouts
-        returns = np.stack([rollout.episode_returns().nanmean(1).cpu().numpy() for rollout in rollouts])
-        terms = {name: float(mean_of_sound(sums.ravel())) for name, sums in result.reward_terms[-1].items()}
-        steps = sum(int(rollout.valid.sum()) for rollout in rollouts)
-        return Outcome(returns, terms, steps, collected - began, ended - collected, metrics)
-
-
-class VecEnvSampler:
-    """Lends its envs to an agent that steps them itself."""
-
-    def __init__(self, run: Run, reads_trials: bool) -> None:
-        from metarl.envs.vec_env import TaskVecEnv
-
-        t = run.config.training
-        self.run = run
-        self.env = TaskVecEnv(
-            run.family, t.tasks, t.envs_per_task, t.threads, shots=t.adaptations + 1 if reads_trials else 0
-        )
-
-    @property
-    def num_faults(self) -> int:
-        return self.env.num_faults
-
-    @property
-    def num_overflows(self) -> int:
-        return 0  # on the CPU they are faults
-
-    def iterate(self, agent: Sb3Learner, tasks: Sequence[Task], key: int) -> Outcome:
-        """An episode, or a trial, in every env, with the agent's updates meanwhile."""
-        t = self.run.config.training
-        self.env.set_tasks(tasks)
-        self.env.use(streams(t.seed, "rollouts", key, t.tasks))
-        metrics = agent.learn(self.env, self.env.trial_steps, torch_stream(t.seed, "update", key))
-        shots, first = max(self.env.shots, 1), {}
-        for episode in self.env.episodes:  # of envs that fall early, the first counts: later ones are a newer policy's
-            first.setdefault((episode.env, episode.shot), episode)
-        episodes = list(first.values())
-        totals: list[list[list[float]]] = [[[] for _ in range(t.tasks)] for _ in range(shots)]
-        for episode in episodes:
-            if not math.isnan(episode.total):
-                totals[episode.shot][episode.task].append(episode.total)
-        returns = np.array([[np.mean(own) if own else math.nan for own in shot] for shot in totals])
-        last = [episode.terms for episode in episodes if episode.shot == shots - 1 and not math.isnan(episode.total)]
-        terms = {
-            name: float(np.mean([own[name] for own in last])) if last else math.nan for name in self.run.family.rewards
-        }
-        collect_s, update_s = metrics.pop("time/collect"), metrics.pop("time/update")
-        return Outcome(returns, terms, self.env.num_steps, collect_s, update_s, metrics)
-
-
-class DeviceSampler:
-    """Lends envs on the agent's device, which start anew by themselves, to an agent that steps them itself."""
-
-    def __init__(self, run: Run, simulator: Simulator) -> None:
-        t = run.config.training
-        with usage_errors("training.simulator"):
-            self.env = RestartingEnv(run.family, t.tasks, t.envs_per_task, simulator, t.threads)
-        self.run = run
-
-    @property
-    def num_faults(self) -> int:
-        return self.env.num_faults
-
-    @property
-    def num_overflows(self) -> int:
-        return sum(self.env.overflows.values())
-
-    def iterate(self, agent: DeviceLearner, tasks: Sequence[Task], key: int) -> Outcome:
-        """An episode in every env, with the agent's updates meanwhile."""
-        t, env = self.run.config.training, self.env
-        began = time.perf_counter()
-        env.set_tasks(tasks)
-        first = env.reset(streams(t.seed, "rollouts", key, t.tasks))
-        started = time.perf_counter() - began
-        metrics = agent.learn_on_device(env, first, self.run.family.horizon, torch_stream(t.seed, "update", key))
-        env.batch.verify()
-        returns, sums = env.first_episodes()
-        terms = {name: float(mean_of_sound(values.ravel())) for name, values in sums.items()}
-        collect_s, update_s = metrics.pop("time/collect"), metrics.pop("time/update")
-        return Outcome(mean_of_sound(returns)[None], terms, env.num_steps, started + collect_s, update_s, metrics)
-
-
-def make_sampler(run: Run) -> TrialSampler | VecEnvSampler | DeviceSampler:
-    """What plays for the run's agent; UsageError if the simulator is none for it."""
-    if not isinstance(run.agent, Sb3Learner):
-        return TrialSampler(run)
-    simulator = simulator_for(run.config.training.simulator, run.agent)
-    if simulator is CPU:
-        return VecEnvSampler(run, run.agent.reads_trials)
-    if isinstance(run.agent, DeviceLearner):
-        return DeviceSampler(run, simulator)
-    raise UsageError(
-        f"training.simulator: {run.config.agent_name} steps its envs on the host, through Stable-Baselines3; use "
-        "training.simulator=cpu, or rl2, which learns from the same trials"
-    )
-
-
 def iterate(run: Run, sampler: Any, counters: Counters) -> dict[str, float]:
     """One iteration on fresh tasks; advances the counters and returns the iteration's metrics."""
     t, key = run.config.training, counters.iteration
-    faults_before, overflows_before = sampler.num_faults, sampler.num_overflows
     rng = stream(t.seed, "tasks", key)
     began = time.perf_counter()
     tasks = run.curriculum.sample(t.tasks, rng) if run.curriculum else draw_tasks(run, rng)
@@ -324,8 +253,8 @@ def iterate(run: Run, sampler: Any, counters: Counters) -> dict[str, float]:
         "return/before": before,
         "return/after": after,
         "gain": after - before,
-        "faults": sampler.num_faults - faults_before,
-        **({"overflows": overflows} if (overflows := sampler.num_overflows - overflows_before) > 0 else {}),
+        "faults": outcome.faults,
+        **({"overflows": outcome.overflows} if outcome.overflows > 0 else {}),
         **{f"reward/{name}": value for name, value in outcome.terms.items()},
         "time/collect": outcome.collect_s,
         "time/update": outcome.update_s,
@@ -341,6 +270,18 @@ def draw_tasks(run: Run, rng: np.random.Generator) -> list[Task]:
         return run.family.sample(t.tasks, rng, "train")
     fixed = distinct_tasks(run)
     return [fixed[i] for i in np.resize(rng.permutation(len(fixed)), t.tasks)]
+
+
+def require_agreement(agent: Agent, iteration: int, ranks: Ranks) -> None:
+    """RunError if the agent is not the same to the bit in all processes, as it is where they compute alike."""
+    if ranks.size == 1:
+        return
+    own = digest(agent.state_dict())
+    if ranks.any(own != ranks.from_first(lambda: own)):
+        raise RunError(
+            f"iteration {iteration}: the processes that train this run no longer have the same agent, and it is not "
+            "saved; train on machines of one kind, with the same versions on each"
+        )
 
 
 def require_finite(state: Any, iteration: int) -> None:

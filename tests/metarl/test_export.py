@@ -18,7 +18,7 @@ from metarl.config import TrainingSettings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.settings import AntLegsSettings, HalfCheetahMassSettings
 from metarl.errors import RunError, UsageError
-from metarl.training import make_sampler
+from metarl.samplers import make_sampler
 from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
 
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -1,0 +1,177 @@
+"""Weak scaling: does an iteration of twice the tasks on twice the processes take as long as before?
+
+    python -m benchmarks.scaling [--ranks 2] [--rounds 5]
+
+launches that many processes on this machine, each with one thread and as many tasks as the others. In each round the
+first works alone on its tasks, while the others sleep, and then all work together on theirs: the ratio of the two times
+is the efficiency. Writes results/scaling.json, with what is summed in an iteration and how long that takes. Nothing
+else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from metarl.agents.ranks import ALONE, Ranks
+from metarl.agents.settings import AgentSettings, MamlSettings, Rl2Settings
+from metarl.config import RunConfig, TrainingSettings
+from metarl.envs.settings import HalfCheetahVelocitySettings
+from metarl.launched import Launched
+from metarl.provenance import provenance
+from metarl.run import Run, build
+from metarl.samplers import TrialSampler
+from metarl.training import Counters, iterate
+
+TASKS, ENVS, HORIZON = 10, 10, 100  # tasks: of each process
+AGENTS: dict[str, AgentSettings] = {
+    "ProMP": MamlSettings(outer="promp"),
+    "MAML-TRPO": MamlSettings(outer="trpo"),
+    "RL2": Rl2Settings(),
+}
+SIZES = (10**3, 10**4, 10**5, 10**6, 10**7)  # float32 numbers in a sum that is timed by itself
+REPEATS = 20
+RESULT = Path("results/scaling.json")
+
+
+class Metered(Launched):
+    """Counts what is summed."""
+
+    def __init__(self) -> None:
+        super().__init__(os.environ)
+        self.reset()
+
+    def reset(self) -> None:
+        self.sums, self.bytes, self.seconds = 0, 0, 0.0
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        began = time.perf_counter()
+        result = super().sum(tensor)
+        self.seconds += time.perf_counter() - began
+        self.sums += 1
+        self.bytes += tensor.nbytes
+        return result
+
+
+@dataclass
+class Scaling:
+    """Of an agent, medians over the rounds."""
+
+    agent: str
+    parameters: int
+    efficiency: float
+    """Time of an iteration alone over that of one together, each process with the same number of tasks."""
+    rounds: list[float]
+    alone_s: float
+    together_s: float
+    sums: int
+    """In an iteration, by each process."""
+    megabytes: float
+    """That these sums are of."""
+    sums_s: float
+    """Seconds in these sums, in the first process: waiting for the slower ones is most of it."""
+
+
+def player(settings: AgentSettings, ranks: Ranks) -> tuple[Run, TrialSampler]:
+    """A run of `TASKS` tasks for each process."""
+    training = TrainingSettings(tasks=TASKS * ranks.size, envs_per_task=ENVS, threads=1)
+    config = RunConfig(agent=settings, family=HalfCheetahVelocitySettings(horizon=HORIZON), training=training)
+    family, agent = build(config, "cpu", ranks)
+    run = Run(Path(), config, family, agent, 0, 0)
+    return run, TrialSampler(run, ranks)
+
+
+def scaling(name: str, ranks: Metered, rounds: int) -> Scaling:
+    settings = AGENTS[name]
+    alone, together = player(settings, ALONE), player(settings, ranks)
+    counters = Counters(), Counters()
+    times: list[tuple[float, float]] = []
+    for number in range(rounds + 1):  # the first warms up
+        began = time.perf_counter()
+        ranks.from_first(lambda: iterate(*alone, counters[0]))
+        middle = time.perf_counter()
+        ranks.reset()
+        iterate(*together, counters[1])
+        if number:
+            times.append((middle - began, time.perf_counter() - middle))
+    state = together[0].agent.state_dict()
+    parameters = state["theta"].numel() if "theta" in state else sum(map(torch.numel, state["network"].values()))
+    ratios = [own / all_ for own, all_ in times]
+    return Scaling(
+        agent=name,
+        parameters=parameters,
+        efficiency=median(ratios),
+        rounds=ratios,
+        alone_s=median(own for own, _ in times),
+        together_s=median(all_ for _, all_ in times),
+        sums=ranks.sums,
+        megabytes=ranks.bytes / 1e6,
+        sums_s=ranks.seconds,
+    )
+
+
+def sum_times(ranks: Metered) -> dict[str, float]:
+    """Milliseconds of a sum of so many float32 numbers."""
+    found = {}
+    for size in SIZES:
+        numbers, times = torch.ones(size), []
+        for _ in range(REPEATS):
+            ranks.sum(torch.zeros(1))  # all are here
+            began = time.perf_counter()
+            ranks.sum(numbers)
+            times.append(time.perf_counter() - began)
+        found[str(size)] = 1e3 * median(times)
+    return found
+
+
+def work(rounds: int, file: Path) -> None:
+    """What each process does; the first writes what was measured."""
+    torch.set_num_threads(1)
+    ranks = Metered()
+    found = {"agents": [asdict(scaling(name, ranks, rounds)) for name in AGENTS], "sum_ms": sum_times(ranks)}
+    if ranks.is_first:
+        file.write_text(json.dumps({"ranks": ranks.size, **found}))
+    ranks.leave(0)
+
+
+def measure(ranks: int = 2, rounds: int = 5) -> dict:
+    """Launch the processes; returns what they measured, which is also in `RESULT`."""
+    RESULT.parent.mkdir(exist_ok=True)
+    launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "-m", "benchmarks.scaling"]
+    subprocess.run([*launch, "--rounds", str(rounds), "--file", str(RESULT)], check=True)
+    record = {**json.loads(RESULT.read_text()), **provenance()}
+    RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    return record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.file is not None:
+        work(given.rounds, given.file)
+        return
+    record = measure(given.ranks, given.rounds)
+    for found in (Scaling(**entry) for entry in record["agents"]):
+        print(
+            f"{found.agent:<10} {found.parameters:7d} parameters: alone {found.alone_s:6.2f} s, together "
+            f"{found.together_s:6.2f} s, efficiency {found.efficiency:.2f}; {found.sums} sums of "
+            f"{found.megabytes:.2f} MB in all, {found.sums_s:.2f} s in them"
+        )
+    for size, ms in record["sum_ms"].items():
+        print(f"a sum of {int(size):>8,} float32 numbers: {ms:8.3f} ms")
+
+
+if __name__ == "__main__":
+    main()
