@@ -1,4 +1,4 @@
-"""The command line: `metarl train | evaluate | report | sweep | adapt | export | watch | render | families | robot`.
+"""The command line: `metarl train | evaluate | report | sweep | launch | adapt | export | watch | render | ...`.
 
 torch, MuJoCo and W&B are imported by the commands that need them, after parsing, so that `--help` answers at once.
 """
@@ -61,6 +61,7 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl families show NAME [overrides]               a picture of sampled robots and of the parameters' ranges (PNG)
   metarl families show --robot MODEL --family FILE.yaml                                      the same of your own robot
   metarl sweep FILE.yaml [--workers N]                train variants: task distributions, hyperparameters; what helps
+  metarl launch slurm [OPTIONS] -- train|sweep ...    the same as a job of a Slurm cluster, gone on with when preempted
   metarl robot check MODEL [--family FILE.yaml]       what is inferred about your robot, and what is amiss
 
 Overrides are dotted: --agent.inner-lr 0.05, --agent.inner_lr=0.05 and agent.inner_lr=0.05 are the same.
@@ -211,6 +212,7 @@ def dispatch(arguments: list[str], session: Session) -> int:
         "families": families,
         "robot": robot,
         "sweep": functools.partial(_command, "sweep"),
+        "launch": functools.partial(_command, "launch"),
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -242,14 +244,21 @@ def train(arguments: list[str], session: Session) -> int:
             print(run.finished_words(finished))
             return 0
     else:
-        for function in code_of(config).values():
-            print(f"{function} is run, as Python, to make the robot", flush=True)
-        session.run_dir = run.start_run(config, runs_dir, plain.get("name"))
+        session.run_dir = new_run(config, runs_dir, plain.get("name"))
         config = read_run_config(session.run_dir)  # of its own copy of the robot
     session.trains = True
     trained = training.train(config, session.run_dir, resume=bool(resume))
     print(f"run: {session.run_dir}")
     return 0 if trained.iteration >= config.training.iterations else SIGTERM_STATUS
+
+
+def new_run(config: RunConfig, runs_dir: Path, name: str | None, device: str | None = None) -> Path:
+    """Make the folder of a new run; says so if that runs code of the user's. device: see `start_run`."""
+    from metarl.run import start_run
+
+    for function in code_of(config).values():
+        print(f"{function} is run, as Python, to make the robot", flush=True)
+    return start_run(config, runs_dir, name, device)
 
 
 def parse_train(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:

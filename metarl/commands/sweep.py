@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarl.arguments import Arguments, flag
-from metarl.config import coerce
+from metarl.arguments import Arguments, flag, whole
 from metarl.envs.text import shown
 from metarl.errors import RunError, UsageError, nearest
 from metarl.sweep_file import Sweep, load_sweep
@@ -37,6 +37,7 @@ names a function as the robot, its code is run.
   --point JSON       train the one variant that the JSON names, as W&B's agents do
 """
 OPTIONS = ("workers", "trials", "threads", "runs_dir", "wandb_file", "point")
+NUMBERS = ("workers", "trials", "threads")
 SWITCHES = ("report",)
 HIDDEN = ("worker",)
 """What a sweep starts its own workers with."""
@@ -44,19 +45,41 @@ STOPPED = 128 + signal.SIGTERM
 """Exit status of a sweep that was stopped, so that nobody takes it for finished."""
 
 
-def run(arguments: list[str], session: Session) -> int:
-    """`metarl sweep`."""
+@dataclass(frozen=True)
+class Request:
+    """What the arguments ask for."""
+
+    sweep: Sweep
+    folder: Path
+    """Of the sweep."""
+    number: dict[str, int]
+    """Options that are whole numbers, as far as they are given."""
+    plain: dict[str, str]
+    switched: frozenset[str]
+
+
+def parse(arguments: list[str]) -> Request | None:
+    """What the arguments ask for; None after --help."""
     given, plain, switched = Arguments.plain(arguments, OPTIONS, SWITCHES, HIDDEN)
     if given.help:
         print(HELP, end="")
-        return 0
+        return None
     if len(given.positionals) != 1:
         got = f", got {' '.join(given.positionals)}" if given.positionals else ""
         raise UsageError(f"metarl sweep takes one file (metarl sweep sweep.yaml){got}")
-    number = {name: _count(plain[name], flag(name)) for name in ("workers", "trials", "threads") if name in plain}
+    number = {name: whole(plain[name], flag(name)) for name in NUMBERS if name in plain}
     path = Path(given.positionals[0])
     sweep = load_sweep(path, number.get("trials"))
     folder = Path(plain.get("runs_dir", "runs")) / path.stem
+    return Request(sweep, folder, number, plain, switched)
+
+
+def run(arguments: list[str], session: Session) -> int:
+    """`metarl sweep`."""
+    request = parse(arguments)
+    if request is None:
+        return 0
+    sweep, folder, number, plain = request.sweep, request.folder, request.number, request.plain
     if "wandb_file" in plain:
         from metarl.sweep_wandb import write_sweep
 
@@ -65,18 +88,11 @@ def run(arguments: list[str], session: Session) -> int:
         return 0
     if "point" in plain:
         return _point(sweep, folder, plain["point"])
-    if "report" in switched:
+    if "report" in request.switched:
         return _report(sweep, folder, number.get("threads", 0))
     if "worker" in plain and plain["worker"] != str(os.getppid()):  # what a worker is started with
         raise UsageError(f"unknown option --worker{nearest('--worker', ['--workers'])}")
     return _work(sweep, folder, number, int(plain.get("worker", 0)))
-
-
-def _count(text: str, name: str) -> int:
-    count = coerce(text, int, name)
-    if count < 1:
-        raise UsageError(f"{name} is {count}; it must be at least 1")
-    return count
 
 
 def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> int:
