@@ -68,6 +68,8 @@ class NodeJob:
     def checkpoint(self) -> DelayedSubmission:
         """Called by submitit on the first node when the job is about to end: end the training, and run anew."""
         self._end()
+        # Slurm signals scontrol too, which puts the job back: it inherits this, and lives to see it done.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return DelayedSubmission(NodeJob(self.work))
 
     @property
