@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from metarl.agents import baseline, numerics
 from metarl.agents.agent import REFUSED, Adaptation, Deployable, Reading, Rollout, Trial
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.policy import Gaussian, GaussianPolicy, Layers
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.settings import MamlSettings
 
 STEP_SIZE_FACTOR = 1.2  # of ProMP's step size, down where its way was too long and up where it was not
@@ -100,9 +101,11 @@ class Maml:
         action_size: int,
         generator: torch.Generator,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ):
         _check(settings)
         self.settings = settings
+        self.ranks = ranks
         self.policy = GaussianPolicy(
             observation_size, action_size, settings.hidden_sizes, settings.activation, settings.min_std
         )
@@ -171,12 +174,15 @@ class Maml:
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         batches = [*trial.beliefs[-1].batches, self.prepare(trial.rollouts[-1], trial.beliefs[-1])]
+        num_tasks = int(self.ranks.sum(torch.tensor(len(batches[0].weights), device=self.device)))
         if self.settings.outer == "promp":
-            metrics = self._promp_step(batches)
+            metrics = self._promp_step(batches, num_tasks)
         else:
-            metrics = self._trpo_step(batches, [belief.parameters for belief in trial.beliefs], generator)
+            parameters = [belief.parameters for belief in trial.beliefs]
+            metrics = self._trpo_step(batches, num_tasks, parameters, generator)
         if self.settings.normalise_input:  # last: a trial is learned from with the inputs that it was collected with
-            self._moments.update(torch.cat([r.observations[r.valid] for r in trial.rollouts]).to(self.device))
+            observations = torch.cat([r.observations[r.valid] for r in trial.rollouts])
+            self._moments.update(observations.to(self.device), self.ranks)
         return {**metrics, "std": float(self.theta[-self.policy.action_size :].exp().mean())}
 
     def state_dict(self) -> dict[str, Any]:
@@ -265,45 +271,52 @@ class Maml:
             log_prob = torch.exp(log_prob - batch.old_log_probs)
         return -(batch.weights * log_prob * batch.advantages).sum(1)
 
-    def _promp_step(self, batches: list[Batch]) -> dict[str, float]:
+    def _promp_step(self, batches: list[Batch], num_tasks: int) -> dict[str, float]:
         """ProMP (Rothfuss 2019): epochs of Adam on the clipped surrogate plus a KL penalty on the inner policies.
 
         Of the way that they went, as far is kept as lowers the surrogate loss with the adapted policies' KL in bounds,
         and Adam's step size follows: it shrinks where the way was too long, and grows where it was not.
         """
-        s, start, num_tasks = self.settings, self.theta.clone(), len(batches[0].weights)
+        s, start = self.settings, self.theta.clone()
+
+        def loss(theta: Tensor, here: list[Batch]) -> Tensor:
+            surrogate, inner_kl = self.promp_losses(theta, here)
+            return surrogate + s.promp_inner_kl * inner_kl
+
         norms = []
         for _ in range(s.promp_epochs):
-            gradient = torch.zeros_like(self.theta)
-            for chunk in self._chunks(num_tasks):
-                theta = self.theta.detach().requires_grad_()
-                surrogate, inner_kl = self.promp_losses(theta, [b.tasks(chunk) for b in batches])
-                total = (surrogate + s.promp_inner_kl * inner_kl) / num_tasks
-                gradient += torch.autograd.grad(total, theta)[0]
+            gradient = self._meta_gradient(batches, num_tasks, loss)
             norms.append(float(gradient.norm()))
             if not math.isfinite(norms[-1]):  # too far already: likelihood ratios overflow
                 break
             self.theta.grad = gradient
             self._optimiser.step()
         group, way = self._optimiser.param_groups[0], self.theta - start
-        theta, metrics = self._search(batches, start, way, s.promp_kl, PROMP_BACKTRACKS, factor=0.5)
+        theta, metrics = self._search(batches, num_tasks, start, way, s.promp_kl, PROMP_BACKTRACKS, factor=0.5)
         self.theta.copy_(theta)
         group["lr"] *= 1 / STEP_SIZE_FACTOR if metrics["backtracks"] else STEP_SIZE_FACTOR
         group["lr"] = min(max(group["lr"], s.promp_lr / STEP_SIZE_RANGE), s.promp_lr * STEP_SIZE_RANGE)
         return {**metrics, "gradient_norm": norms[0], "lr": group["lr"]}
 
     def _search(
-        self, batches: list[Batch], start: Tensor, step: Tensor, bound: float, backtracks: int, factor: float
+        self,
+        batches: list[Batch],
+        num_tasks: int,
+        start: Tensor,
+        step: Tensor,
+        bound: float,
+        backtracks: int,
+        factor: float,
     ) -> tuple[Tensor, dict[str, float]]:
         """The longest share of a step that lowers the loss of the adapted policies and keeps their KL within a bound.
 
         Returns the parameters reached, `start` if no share does it, and metrics.
         """
-        loss, _ = self._loss_and_kl(start, batches)
+        loss, _ = self._loss_and_kl(start, batches, num_tasks)
         reached = {}
 
         def accept(theta: Tensor) -> bool:
-            reached["loss_after"], reached["kl"] = self._loss_and_kl(theta, batches)
+            reached["loss_after"], reached["kl"] = self._loss_and_kl(theta, batches, num_tasks)
             return reached["loss_after"] < loss and reached["kl"] <= bound
 
         theta, taken = numerics.backtracking_line_search(accept, start, step, backtracks, factor)
@@ -324,29 +337,29 @@ class Maml:
         return -(query.weights * surrogate).sum(), torch.as_tensor(kl)
 
     def _trpo_step(
-        self, batches: list[Batch], parameters: list[Tensor], generator: torch.Generator
+        self, batches: list[Batch], num_tasks: int, parameters: list[Tensor], generator: torch.Generator
     ) -> dict[str, float]:
         """TRPO on the adapted policies: natural gradient by conjugate gradient, then a backtracking line search."""
         s = self.settings
-        gradient = self._meta_gradient(batches)
-        fisher = self._fisher(batches, parameters, generator)
+        gradient = self._meta_gradient(batches, num_tasks, self.surrogate)
+        fisher = self._fisher(batches, num_tasks, parameters, generator)
         direction = numerics.conjugate_gradient(fisher, gradient, s.trpo_cg_iterations)
         curvature = (direction @ fisher(direction)).clamp(min=1e-12)
         step = -direction * torch.sqrt(2 * s.trpo_kl / curvature)
-        theta, metrics = self._search(batches, self.theta, step, s.trpo_kl, s.trpo_backtracks, factor=0.8)
+        theta, metrics = self._search(batches, num_tasks, self.theta, step, s.trpo_kl, s.trpo_backtracks, factor=0.8)
         self.theta.copy_(theta)
         return {**metrics, "gradient_norm": float(gradient.norm())}
 
-    def _meta_gradient(self, batches: list[Batch]) -> Tensor:
-        """Gradient through the inner steps of the surrogate loss of the last shot, mean over tasks, [P]."""
-        num_tasks = len(batches[0].weights)
+    def _meta_gradient(
+        self, batches: list[Batch], num_tasks: int, loss: Callable[[Tensor, list[Batch]], Tensor]
+    ) -> Tensor:
+        """Gradient through the inner steps of a loss [sum over tasks], as the mean over the tasks of all ranks, [P]."""
         gradient = torch.zeros_like(self.theta)
-        for chunk in self._chunks(num_tasks):
+        for chunk in self._chunks(len(batches[0].weights)):
             theta = self.theta.detach().requires_grad_()
-            here = [b.tasks(chunk) for b in batches]
-            value = self.surrogate(theta, here) / num_tasks
+            value = loss(theta, [b.tasks(chunk) for b in batches]) / num_tasks
             gradient += torch.autograd.grad(value, theta)[0]
-        return gradient
+        return self.ranks.sum(gradient)
 
     def surrogate(self, theta: Tensor, batches: list[Batch]) -> Tensor:
         """-E[pi / pi_old A] of the last shot after adaptation, summed over tasks."""
@@ -355,10 +368,10 @@ class Maml:
         ratio = _ratio(self.policy(self.policy.layers(phi), query.observations), query)
         return -(query.weights * ratio * query.advantages).sum()
 
-    def _loss_and_kl(self, theta: Tensor, batches: list[Batch]) -> tuple[float, float]:
-        num_tasks = len(batches[0].weights)
+    def _loss_and_kl(self, theta: Tensor, batches: list[Batch], num_tasks: int) -> tuple[float, float]:
+        """Of the adapted policies, as means over the tasks of all ranks."""
         loss, kl = 0.0, 0.0
-        for chunk in self._chunks(num_tasks):
+        for chunk in self._chunks(len(batches[0].weights)):
             here = [b.tasks(chunk) for b in batches]
             query = here[-1]
             phi = self.adapted(theta, here, create_graph=False)[-1]
@@ -367,10 +380,13 @@ class Maml:
             ratio = _ratio(after, query)
             loss -= (query.weights * ratio * query.advantages).sum().item() / num_tasks
             kl += (query.weights * numerics.gaussian_kl(*query.old, *after)).sum().item() / num_tasks
+        loss, kl = self.ranks.sum(torch.tensor([loss, kl], dtype=torch.float64)).tolist()
         return loss, kl
 
-    def _fisher(self, batches: list[Batch], parameters: list[Tensor], generator: torch.Generator):
-        """v -> J'FJ v + damping v, mean over tasks, on a share of the states.
+    def _fisher(
+        self, batches: list[Batch], num_tasks: int, parameters: list[Tensor], generator: torch.Generator
+    ) -> Callable[[Tensor], Tensor]:
+        """v -> J'FJ v + damping v, mean over the tasks of all ranks, on a share of the states.
 
         Where old and new policies agree, the Hessian of the adapted policies' KL is J'FJ: F the Fisher matrix of the
         adapted policy, J = prod_k (I - alpha_k H_k) the Jacobian of the inner steps, H_k the Hessian of L_k, symmetric.
@@ -384,10 +400,10 @@ class Maml:
             _ChunkProduct(self, [b.tasks(c) for b in here], [p[c] for p in parameters])
             for c in self._chunks(len(parameters[0]))
         ]
-        num_tasks = len(parameters[0])
 
         def product(v: Tensor) -> Tensor:
-            return sum((p(v) for p in products), s.trpo_damping * num_tasks * v) / num_tasks
+            damping = s.trpo_damping * num_tasks * v if self.ranks.is_first else torch.zeros_like(v)
+            return self.ranks.sum(sum((p(v) for p in products), damping)) / num_tasks
 
         return product
 

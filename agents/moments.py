@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from metarl.agents.ranks import ALONE, Ranks
+
 INPUT_CLIP = 10.0
 """Bound on every normalised input of a network, and on normalised rewards."""
 
@@ -29,16 +31,33 @@ class Moments(nn.Module):
         self.mean.zero_()
         self.variance.fill_(1.0)
 
-    def update(self, values: Tensor) -> None:
-        """Take in values [K, size]."""
-        if not len(values):
+    def update(self, values: Tensor, ranks: Ranks = ALONE) -> None:
+        """Take in values [K, size] of every process, of each its own K."""
+        added, mean, variance = self._of(values, ranks)
+        if not added:
             return
-        count = self.count + len(values)
-        delta = values.mean(dim=0) - self.mean
-        squares = self.variance * self.count + values.var(dim=0, correction=0) * len(values)
-        self.mean += delta * (len(values) / count)
-        self.variance.copy_((squares + delta.square() * (self.count * len(values) / count)) / count)
+        count = self.count + added
+        delta = mean - self.mean
+        squares = self.variance * self.count + variance * added
+        self.mean += delta * (added / count)
+        self.variance.copy_((squares + delta.square() * (self.count * added / count)) / count)
         self.count.copy_(count)
+
+    def _of(self, values: Tensor, ranks: Ranks) -> tuple[int, Tensor, Tensor]:
+        """Count, mean [size] and variance [size] of the values of all processes.
+
+        From sums of deviations from the mean so far, so that large means take no digits from small variances.
+        """
+        if ranks.size == 1 and not len(values):
+            return 0, self.mean, self.variance
+        if ranks.size == 1:
+            return len(values), values.mean(dim=0), values.var(dim=0, correction=0)
+        deviations = values.double() - self.mean
+        counts = deviations.new_full((1, deviations.shape[1]), float(len(values)))
+        sums = ranks.sum(torch.cat([counts, deviations.sum(0, keepdim=True), deviations.square().sum(0, keepdim=True)]))
+        added = int(sums[0, 0])
+        shift, squares = sums[1] / max(added, 1), sums[2] / max(added, 1)
+        return added, (self.mean + shift).to(values.dtype), (squares - shift.square()).clamp(min=0).to(values.dtype)
 
     def standardise(self, values: Tensor) -> Tensor:
         """(values - mean) / std, for values [..., size]."""

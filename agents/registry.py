@@ -7,9 +7,18 @@ import torch
 from metarl.agents.agent import Agent
 from metarl.agents.maml import Maml
 from metarl.agents.ppo import Ppo
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.recurrent_ppo import RecurrentPpo
 from metarl.agents.rl2 import Rl2
-from metarl.agents.settings import AgentSettings, MamlSettings, PpoSettings, RecurrentPpoSettings, Rl2Settings
+from metarl.agents.sb3 import Sb3Agent
+from metarl.agents.settings import (
+    AGENT_SETTINGS,
+    AgentSettings,
+    MamlSettings,
+    PpoSettings,
+    RecurrentPpoSettings,
+    Rl2Settings,
+)
 
 AGENTS = {
     MamlSettings: Maml,
@@ -25,6 +34,19 @@ def make_agent(
     action_size: int,
     generator: torch.Generator,
     device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> Agent:
-    """The agent that the settings describe, its initial parameters drawn from the generator."""
-    return AGENTS[type(settings)](settings, observation_size, action_size, generator, device)
+    """The agent that the settings describe, its initial parameters drawn from the generator.
+
+    ranks: the processes that it learns in. ValueError for several of an agent that learns in one.
+    """
+    make = AGENTS[type(settings)]
+    if not issubclass(make, Sb3Agent):
+        return make(settings, observation_size, action_size, generator, device, ranks)
+    if ranks.size > 1:
+        name = next(name for name, own in AGENT_SETTINGS.items() if own is type(settings))
+        raise ValueError(
+            f"{name} is Stable-Baselines3's and learns in one process, not in {ranks.size}; train it without torchrun, "
+            "or choose maml or rl2"
+        )
+    return make(settings, observation_size, action_size, generator, device)

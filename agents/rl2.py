@@ -17,6 +17,7 @@ from torch.nn import functional
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian_log_prob
+from metarl.agents.ranks import ALONE, Ranks, mean_and_std, sum_gradients
 from metarl.agents.recurrent import Rl2Network, TrialSequence, discounted_sums, front, trial_gae
 from metarl.agents.settings import Rl2Settings
 from metarl.agents.slots import Memory, SlotBelief, SlotReader, slots
@@ -44,18 +45,21 @@ def select(data: Columns, envs: Tensor) -> Columns:
 
 
 def value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float) -> Tensor:
-    """Huber loss; with a clip > 0 that of the values held within +-clip of the old ones, where it is larger."""
+    """Huber loss [K]; with a clip > 0 that of the values held within +-clip of the old ones, where it is larger."""
     loss = functional.huber_loss(values, targets, reduction="none")
     if clip > 0.0:
         held = old_values + (values - old_values).clamp(-clip, clip)
         loss = torch.maximum(loss, functional.huber_loss(held, targets, reduction="none"))
-    return loss.mean()
+    return loss
 
 
-def explained_variance(targets: Targets, steps: Tensor) -> float:
-    """Share of the returns' variance that the old values predict: 1 is all of it."""
+def explained_variance(targets: Targets, steps: Tensor, ranks: Ranks) -> float:
+    """Share of the returns' variance, of all ranks, that the old values predict: 1 is all of it."""
     returns, values = targets.returns[steps], targets.values[steps]
-    return 1.0 - ((returns - values).var() / (returns.var() + 1e-8)).item()
+    if ranks.size == 1:
+        return 1.0 - ((returns - values).var() / (returns.var() + 1e-8)).item()
+    (_, missed), (_, spread) = (mean_and_std(x, ranks, correction=1) for x in (returns - values, returns))
+    return 1.0 - (missed.square() / (spread.square() + 1e-8)).item()
 
 
 def check(settings: Rl2Settings) -> None:
@@ -116,9 +120,11 @@ class Rl2(SlotReader):
         action_size: int,
         generator: torch.Generator,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         check(settings)
         self.settings = settings
+        self.ranks = ranks
         self.memory_size = settings.hidden_size
         self.observation_size, self.action_size = observation_size, action_size
         self.device = device
@@ -194,7 +200,8 @@ class Rl2(SlotReader):
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         """PPO on whole trials: back-propagation and credit cross from one episode to the next."""
         sequence = self._sequence(trial)
-        num_envs = sequence.steps.shape[1]
+        own_envs = sequence.steps.shape[1]
+        num_envs, first = self._places(own_envs)
         if num_envs == 0:
             return {"trials": 0.0}
         targets = self._targets(sequence)
@@ -202,18 +209,29 @@ class Rl2(SlotReader):
             group["lr"] = self._lr()
         history = []
         for _ in range(self.settings.epochs):
-            order = torch.randperm(num_envs, generator=generator, device=generator.device).to(self.device)
-            for envs in order.tensor_split(min(self.settings.minibatches, num_envs)):
-                history.append(self._step(select(sequence, envs), select(targets, envs)))
+            order = torch.randperm(num_envs, generator=generator, device=generator.device).to(self.device) - first
+            batches = order.tensor_split(min(self.settings.minibatches, num_envs))
+            own = [envs[(envs >= 0) & (envs < own_envs)] for envs in batches]
+            counts = self.ranks.sum(torch.stack([sequence.steps[:, envs].sum() for envs in own]))
+            for envs, count in zip(own, counts.tolist(), strict=True):
+                history.append(self._step(select(sequence, envs), select(targets, envs), count))
         self._update_moments(sequence)
         self.updates += 1
-        metrics = {name: sum(row[name] for row in history) / len(history) for name in history[0]}
+        rows = self.ranks.sum(torch.tensor([list(row.values()) for row in history], dtype=torch.float64)).tolist()
+        metrics = {name: sum(row[i] for row in rows) / len(rows) for i, name in enumerate(history[0])}
         return metrics | {
             "trials": float(num_envs),
             "std": self.log_std().exp().mean().item(),
-            "explained_variance": explained_variance(targets, sequence.steps),
+            "explained_variance": explained_variance(targets, sequence.steps, self.ranks),
             "lr": self.optimiser.param_groups[0]["lr"],
         }
+
+    def _places(self, own: int) -> tuple[int, int]:
+        """Envs of all ranks, and how many of them come before this rank's own, which follow one another."""
+        counts = torch.zeros(self.ranks.size, dtype=torch.int64, device=self.device)
+        counts[self.ranks.rank] = own
+        counts = self.ranks.sum(counts).tolist()
+        return sum(counts), sum(counts[: self.ranks.rank])
 
     @torch.no_grad()
     def _targets(self, sequence: TrialSequence) -> Targets:
@@ -222,52 +240,59 @@ class Rl2(SlotReader):
         means, values = self._evaluate(sequence)
         rewards = (sequence.rewards / self.network.return_moments.std).clamp(-INPUT_CLIP, INPUT_CLIP)
         advantages = trial_gae(rewards, values, steps, settings.discount, settings.gae_lambda)
-        taken = advantages[steps]
+        mean, std = mean_and_std(advantages[steps], self.ranks)
         return Targets(
             log_likelihoods=gaussian_log_prob(means, self.log_std(), sequence.actions),
             values=values,
-            advantages=(advantages - taken.mean()) / (taken.std(correction=0) + 1e-8),
+            advantages=(advantages - mean) / (std + 1e-8),
             returns=advantages + values,
         )
 
     def _evaluate(self, sequence: TrialSequence) -> tuple[Tensor, Tensor]:
         """Action means [L, B, act] and values [L, B]."""
+        if not sequence.steps.shape[1]:  # another rank has all of the minibatch; cuDNN takes no empty one
+            return sequence.actions, sequence.rewards
         features, _ = self.network(sequence.inputs, sequence.hidden)
         return self.network.means(features), self.network.values(features, sequence.ending)
 
-    def _step(self, sequence: TrialSequence, targets: Targets) -> dict[str, float]:
-        """One gradient step on a minibatch of whole trials."""
-        settings, steps = self.settings, sequence.steps
+    def _step(self, sequence: TrialSequence, targets: Targets, count: int) -> dict[str, float]:
+        """One gradient step on a minibatch of whole trials; returns this rank's summand of each metric.
+
+        count: steps of the minibatch in all ranks.
+        """
+        settings, steps, size = self.settings, sequence.steps, self.ranks.size
         means, values = self._evaluate(sequence)
         log_std = self.log_std()
         log_ratio = (gaussian_log_prob(means, log_std, sequence.actions) - targets.log_likelihoods)[steps]
         ratio = log_ratio.exp()
-        policy_loss = -clipped_surrogate(ratio, targets.advantages[steps], settings.clip).mean()
-        critic_loss = value_loss(values[steps], targets.values[steps], targets.returns[steps], settings.value_clip)
-        entropy = gaussian_entropy(log_std)
+        policy_loss = -clipped_surrogate(ratio, targets.advantages[steps], settings.clip).sum() / count
+        errors = value_loss(values[steps], targets.values[steps], targets.returns[steps], settings.value_clip)
+        critic_loss = errors.sum() / count
+        entropy = gaussian_entropy(log_std) / size
         loss = policy_loss + settings.value_weight * critic_loss - settings.entropy_weight * entropy
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        sum_gradients(self.network.parameters(), self.ranks)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.max_gradient_norm)
         self.optimiser.step()
         return {
             "policy_loss": policy_loss.item(),
             "value_loss": critic_loss.item(),
             "entropy": entropy.item(),
-            "kl": ((ratio - 1.0) - log_ratio).mean().item(),  # Schulman's estimator, never negative
-            "clip_fraction": ((ratio - 1.0).abs() > settings.clip).float().mean().item(),
-            "gradient_norm": norm.item(),
+            "kl": (((ratio - 1.0) - log_ratio).sum() / count).item(),  # Schulman's estimator, never negative
+            "clip_fraction": (((ratio - 1.0).abs() > settings.clip).float().sum() / count).item(),
+            "gradient_norm": norm.item() / size,
         }
 
     def _update_moments(self, sequence: TrialSequence) -> None:
         """After the update: a trial is learned from with the very inputs that it was collected with."""
         if self.settings.normalise_input:
             observations = sequence.inputs[..., : self.observation_size]
-            self.network.observation_moments.update(observations[sequence.steps])
-            self.network.reward_moments.update(sequence.rewards[sequence.steps].unsqueeze(-1))
+            self.network.observation_moments.update(observations[sequence.steps], self.ranks)
+            self.network.reward_moments.update(sequence.rewards[sequence.steps].unsqueeze(-1), self.ranks)
         if self.settings.normalise_reward:
             sums = discounted_sums(sequence.rewards, sequence.steps, self.settings.discount)
-            self.network.return_moments.update(sums.unsqueeze(-1))
+            self.network.return_moments.update(sums.unsqueeze(-1), self.ranks)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training goes on from: plain types and tensors."""

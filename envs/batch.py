@@ -157,8 +157,8 @@ class BatchedEnv:
 
     @property
     def active(self) -> Array:
-        """[M, N] bool, True where an episode is running."""
-        return self._shape(self._active)
+        """[M, N] bool, True where an episode is running; of now, whatever is stepped later."""
+        return self._shape(self.simulation.xp.asarray(self._active, copy=True))
 
     @property
     def over(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import pickle
@@ -130,6 +131,23 @@ def is_finite(state: Any) -> bool:
     return all(
         map(is_finite, state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ())
     )
+
+
+def digest(state: Any) -> str:
+    """Of plain types and tensors, to the bit, in their order."""
+    found = hashlib.sha256()
+
+    def take(part: Any) -> None:
+        if isinstance(part, torch.Tensor):
+            found.update(part.detach().cpu().contiguous().numpy().tobytes())
+        elif isinstance(part, dict | list | tuple):
+            for item in part.items() if isinstance(part, dict) else part:
+                take(item)
+        else:
+            found.update(repr(part).encode())
+
+    take(state)
+    return found.hexdigest()
 
 
 def iteration_of(path: Path) -> int:

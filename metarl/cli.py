@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.arguments import Arguments, flag
 from metarl.config import (
+    CONFIG,
     RunConfig,
     code_of,
     coerce,
@@ -42,6 +44,7 @@ from metarl.errors import LONGEST, RunError, UsageError, describe, nearest, out_
 
 if TYPE_CHECKING:
     from metarl.envs.family import Task, TaskFamily
+    from metarl.launched import Launched
 
 HELP = """usage: metarl COMMAND [OPTIONS]
 
@@ -156,6 +159,8 @@ class Session:
     """Of the run that the command is about: where a traceback goes."""
     trains: bool = False
     """Whether the command trains the run, so that it can be gone on with."""
+    launched: Launched | None = None
+    """The processes that train it together; None if this one is alone."""
 
     def remedy(self) -> str:
         """How to go on, if there is something to go on from."""
@@ -166,8 +171,14 @@ class Session:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 for a fault at run time, 2 for the caller's mistake."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     session = Session()
+    status = _run(sys.argv[1:] if arguments is None else arguments, session)
+    if session.launched is not None:
+        session.launched.leave(status)
+    return status
+
+
+def _run(arguments: list[str], session: Session) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a letter that it cannot write ends nothing
             stream.reconfigure(errors="backslashreplace")
@@ -177,18 +188,18 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as stop:  # tyro, after --help
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
-        return _fail(130, f"interrupted{session.remedy()}")
+        return _fail(session, 130, f"interrupted{session.remedy()}")
     except UsageError as error:
-        return _fail(2, f"error: {error}")
+        return _fail(session, 2, f"error: {error}")
     except BrokenPipeError:  # `metarl families | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # no traceback on the terminal, whatever it is
         if isinstance(error, OSError) and error.errno in NO_NAMES:
-            return _fail(2, f"error: {describe(error)}")
+            return _fail(session, 2, f"error: {describe(error)}")
         if out_of_memory(error):
-            return _fail(1, f"error: not enough memory ({describe(error)[:200]}); ask for less")
-        return _fail(1, f"error: {_fault(error, session)}")
+            return _fail(session, 1, f"error: not enough memory ({describe(error)[:200]}); ask for less")
+        return _fail(session, 1, f"error: {_fault(error, session)}")
 
 
 def require_plain(arguments: Sequence[str]) -> None:
@@ -224,6 +235,10 @@ def dispatch(arguments: list[str], session: Session) -> int:
         return 0
     if arguments[0] not in commands:
         raise UsageError(f"unknown command {arguments[0]!r}{nearest(arguments[0], commands)}")
+    if arguments[0] != "train" and "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":
+        if os.environ.get("RANK") != "0":  # one of them says it
+            return 2
+        raise UsageError(f"metarl {arguments[0]} runs in one process; torchrun is for metarl train, start it without")
     return commands[arguments[0]](arguments[1:], session)
 
 
@@ -234,31 +249,65 @@ def _command(name: str, arguments: list[str], session: Session) -> int:
 
 def train(arguments: list[str], session: Session) -> int:
     """`metarl train`."""
-    config, plain = parse_train(arguments)
-    from metarl import run, training
+    if "WORLD_SIZE" in os.environ:
+        from metarl.launched import join
 
-    resume, runs_dir = plain.get("resume"), Path(plain.get("runs_dir", "runs"))
-    if resume:
-        session.run_dir = run_dir(resume, runs_dir)
-        if (finished := run.finished_run(session.run_dir, config)) is not None:
-            print(run.finished_words(finished))
+        session.launched = join()
+    if session.launched is not None:
+        session.launched.require_alike()
+    with contextlib.ExitStack() as stack:
+        ranks = session.launched
+        if ranks is not None and not ranks.is_first:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        config, plain = parse_train(arguments)
+        from metarl import training
+
+        ranks = ranks or ALONE
+        opened = ranks.from_first(lambda: _open_run(config, plain, session))
+        if opened is None:
             return 0
-    else:
-        session.run_dir = new_run(config, runs_dir, plain.get("name"))
-        config = read_run_config(session.run_dir)  # of its own copy of the robot
-    session.trains = True
-    trained = training.train(config, session.run_dir, resume=bool(resume))
-    print(f"run: {session.run_dir}")
+        config, session.run_dir, resume = opened
+        session.trains = True
+        trained = training.train(config, session.run_dir, resume, ranks=ranks)
+        print(f"run: {session.run_dir}")
+        ranks.from_first(lambda: None)  # the others wait until it has evaluated
     return 0 if trained.iteration >= config.training.iterations else SIGTERM_STATUS
 
 
-def new_run(config: RunConfig, runs_dir: Path, name: str | None, device: str | None = None) -> Path:
-    """Make the folder of a new run; says so if that runs code of the user's. device: see `start_run`."""
+def _open_run(config: RunConfig, plain: Mapping[str, str], session: Session) -> tuple[RunConfig, Path, bool] | None:
+    """The configuration and the folder of the run to train, and whether to go on with it; None if it is finished.
+
+    Processes that torchrun started in place of others go on with the run that those began.
+    """
+    from metarl import run
+
+    resume, runs_dir, launched = plain.get("resume"), Path(plain.get("runs_dir", "runs")), session.launched
+    begun = launched.recall("run") if launched is not None and not resume else None
+    if resume:
+        session.run_dir = run_dir(resume, runs_dir)
+    elif begun is not None and (Path(begun) / CONFIG).is_file():
+        session.run_dir = Path(begun)
+        config = read_run_config(session.run_dir)
+    else:
+        session.run_dir = new_run(config, runs_dir, plain.get("name"), ranks=launched or ALONE)
+        if launched is not None:
+            launched.remember("run", str(session.run_dir))
+        return read_run_config(session.run_dir), session.run_dir, False  # of its own copy of the robot
+    if (finished := run.finished_run(session.run_dir, config)) is not None:
+        print(run.finished_words(finished))
+        return None
+    return config, session.run_dir, True
+
+
+def new_run(
+    config: RunConfig, runs_dir: Path, name: str | None, ranks: Ranks = ALONE, device: str | None = None
+) -> Path:
+    """Make the folder of a new run; says so if that runs code of the user's. ranks, device: see `start_run`."""
     from metarl.run import start_run
 
     for function in code_of(config).values():
         print(f"{function} is run, as Python, to make the robot", flush=True)
-    return start_run(config, runs_dir, name, device)
+    return start_run(config, runs_dir, name, ranks, device)
 
 
 def parse_train(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
@@ -499,9 +548,12 @@ def _own_robot(plain: Mapping[str, str]) -> RobotSettings:
     return RobotSettings(model, declaration)
 
 
-def _fail(status: int, message: str) -> int:
-    """Say a message, one line of bounded length whatever it is about."""
-    print(one_line(message, LONGEST), file=sys.stderr, flush=True)
+def _fail(session: Session, status: int, message: str) -> int:
+    """Say a message, one line of bounded length whatever it is about; of processes that train together one says it."""
+    if session.launched is not None:
+        status, message = session.launched.failed(status, message)
+    if message:
+        print(one_line(message, LONGEST), file=sys.stderr, flush=True)
     return status
 
 

@@ -131,9 +131,13 @@ def recovery_of(result: TrialResult, task: Task, index: int) -> float:
     return float(np.mean(steps)) if steps else np.nan
 
 
+def total_of_sound(episodes: Array) -> tuple[Array, Array]:
+    """Sum along the last axis of what is not NaN, and how many there are."""
+    sound = ~np.isnan(episodes)
+    return np.where(sound, episodes, 0.0).sum(axis=-1, dtype=np.float64), sound.sum(axis=-1)
+
+
 def mean_of_sound(episodes: Array) -> Array:
     """Mean along the last axis over what is not NaN; NaN where nothing is left."""
-    sound = ~np.isnan(episodes)
-    count = sound.sum(axis=-1)
-    total = np.where(sound, episodes, 0.0).sum(axis=-1, dtype=np.float64)
+    total, count = total_of_sound(episodes)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Belief
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
 from metarl.beliefs import load_belief
 from metarl.checkpoint import CheckpointError, CheckpointStore, is_finite, iteration_of
@@ -94,8 +95,8 @@ class Run:
         return RobotInterface(self.agent, self.family, adaptations, episodes_per_shot, explore, rng, belief)
 
 
-def resolve_device(name: str) -> torch.device:
-    """The torch device that `auto`, `cpu` or `cuda` stands for on this machine."""
+def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
+    """The torch device that `auto`, `cpu` or `cuda` stands for in this process."""
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "the device is cuda, but torch sees no CUDA device; set training.device to auto or cpu "
@@ -105,26 +106,30 @@ def resolve_device(name: str) -> torch.device:
         raise UsageError(f"unknown device {name!r}{nearest(name, DEVICES)}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return ranks.cuda_device() if name == "cuda" else torch.device(name)
 
 
-def build(config: RunConfig, device: str | None = None) -> tuple[TaskFamily, Agent]:
+def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) -> tuple[TaskFamily, Agent]:
     """The family and the untrained agent that a configuration describes; UsageError for values they refuse.
 
-    device: other than the configuration's own.
+    device: other than the configuration's own. ranks: the processes that the agent learns in.
     """
     config.validate()
+    if config.training.tasks < ranks.size:
+        raise UsageError(
+            f"training.tasks is {config.training.tasks}, and {ranks.size} processes share them; each needs one at least"
+        )
     with usage_errors("family"):
         family = make_family(config.family)
     if config.training.reveal_task:
         family = reveal(family)
     with usage_errors("evaluation.split"):
         family.require_split(config.evaluation.split)
-    torch_device = resolve_device(device or config.training.device)
+    torch_device = resolve_device(device or config.training.device, ranks)
     generator = torch_stream(config.training.seed, "initialisation")
     _require_weights(config, family)
     with usage_errors("agent"):
-        agent = make_agent(config.agent, family.observation_size, family.action_size, generator, torch_device)
+        agent = make_agent(config.agent, family.observation_size, family.action_size, generator, torch_device, ranks)
     return family, agent
 
 
@@ -189,16 +194,19 @@ def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> P
     )
 
 
-def start_run(config: RunConfig, runs_dir: Path, name: str | None = None, device: str | None = None) -> Path:
+def start_run(
+    config: RunConfig, runs_dir: Path, name: str | None = None, ranks: Ranks = ALONE, device: str | None = None
+) -> Path:
     """Make the folder of a new run with its config.yaml, after the family and the agent have taken their settings.
 
     Files that the family is made of, such as your robot, are copied: the run is trained on its own copy, which
     `read_run_config` names, whatever becomes of them, and wherever the folder is moved. A start that fails leaves
-    nothing behind. device: that the settings are tried on, where the run's own is of another machine.
+    nothing behind. ranks: the processes that it will be trained in; one of them makes the folder. device: that the
+    settings are tried on, where the run's own is of another machine.
     """
     if name is not None:
         require_name(name)
-    family, _ = build(config, device)
+    family, _ = build(config, device, ranks)
     make_curriculum(config, family)
     first = not runs_dir.exists()
     directory = new_run_dir(config, runs_dir, name)

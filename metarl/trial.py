@@ -31,9 +31,9 @@ def torch_stream(seed: int, name: str, *indices: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(stream(seed, name, *indices).integers(2**63)))
 
 
-def streams(seed: int, name: str, iteration: int, num_tasks: int) -> list[np.random.Generator]:
-    """One generator a task, each by the task's global index."""
-    return [stream(seed, name, iteration, m) for m in range(num_tasks)]
+def streams(seed: int, name: str, iteration: int, tasks: int | Iterable[int]) -> list[np.random.Generator]:
+    """One generator a task, each by the task's global index. tasks: these indices, or how many there are from 0."""
+    return [stream(seed, name, iteration, m) for m in (range(tasks) if isinstance(tasks, int) else tasks)]
 
 
 @contextlib.contextmanager

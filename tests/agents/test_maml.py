@@ -115,7 +115,7 @@ class TestMetaGradient:
         settings = dataclasses.replace(SMALL, trpo_fisher_share=1.0, trpo_damping=0.0, inner_surrogate=surrogate)
         agent, batches = in_double(settings, adaptations)
         phis = agent.adapted(agent.theta, batches, create_graph=False)
-        product = agent._fisher(batches, [p.detach() for p in phis], torch.Generator().manual_seed(0))
+        product = agent._fisher(batches, len(phis[0]), [p.detach() for p in phis], torch.Generator().manual_seed(0))
         query = batches[-1]
         before = agent.policy(agent.policy.layers(phis[-1].detach()), query.observations)
 

@@ -197,8 +197,8 @@ def test_moments_of_parts_are_those_of_the_whole() -> None:
 def test_value_loss_closed_form() -> None:
     """Huber: e^2 / 2 up to 1, |e| - 1/2 beyond; clipping holds the second value at 0.2, .8 from its target."""
     old, new, target = torch.zeros(2), torch.tensor([3.0, 0.9]), torch.tensor([1.0, 1.0])
-    assert value_loss(new, old, target, clip=0.0).item() == pytest.approx((1.5 + 0.005) / 2)
-    assert value_loss(new, old, target, clip=0.2).item() == pytest.approx((1.5 + 0.32) / 2)
+    assert value_loss(new, old, target, clip=0.0).mean().item() == pytest.approx((1.5 + 0.005) / 2)
+    assert value_loss(new, old, target, clip=0.2).mean().item() == pytest.approx((1.5 + 0.32) / 2)
 
 
 def test_critic_is_told_how_near_the_end_is() -> None:

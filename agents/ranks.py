@@ -1,0 +1,86 @@
+"""The processes that train one agent together: each has its share of the tasks, and what is a sum is summed over all.
+
+`Ranks` itself is one process alone, for which every sum is what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """One of the processes that train together. Every method but `own` is called by all of them, in the same order."""
+
+    rank = 0
+    """Number of this process, from 0."""
+    size = 1
+    """Number of the processes."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that logs, writes and evaluates."""
+        return self.rank == 0
+
+    def own(self, count: int) -> range:
+        """This process's share of the places 0 to count - 1: consecutive ones, the earlier processes' longer by one."""
+        share, more = divmod(count, self.size)
+        start = self.rank * share + min(self.rank, more)
+        return range(start, start + share + (self.rank < more))
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of the processes' tensors of one shape, the same to the bit in each; may be made in place."""
+        return tensor
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process."""
+        return flag
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` returns in the first process, where alone it is called, however long it takes."""
+        return make()
+
+    def share_of_cores(self, cores: int) -> int:
+        """How many of the cores that this process may use are its own, where others of them may use them too."""
+        return cores
+
+    def cuda_device(self) -> torch.device:
+        """The CUDA device of this process."""
+        import torch
+
+        return torch.device("cuda")
+
+
+ALONE = Ranks()
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
+    """Sum the parameters' gradients over the processes, as one tensor; a parameter that has none here counts as 0."""
+    if ranks.size == 1:
+        return
+    import torch
+
+    parameters = list(parameters)
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    summed = ranks.sum(torch.cat([grad.flatten() for grad in grads]))
+    for parameter, own in zip(parameters, summed.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = own.view_as(parameter).clone()
+
+
+def mean_and_std(values: Tensor, ranks: Ranks, correction: int = 0) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of all elements of the processes' values, as scalars of their type."""
+    if ranks.size == 1:
+        return values.mean(), values.std(correction=correction)
+    import torch
+
+    wide = values.double()
+    count, total = ranks.sum(torch.stack([wide.new_tensor(wide.numel()), wide.sum()]))
+    mean = total / count
+    squares = ranks.sum((wide - mean).square().sum())
+    return mean.to(values.dtype), (squares / (count - correction)).sqrt().to(values.dtype)
