@@ -14,7 +14,7 @@ from typing import Any
 
 from metarl.envs.text import shown
 from metarl.errors import UsageError
-from metarl.torchrun import Meeting, command
+from metarl.torchrun import Meeting, torchrun
 
 PORTS = range(20000, 32000)
 """Below those that systems give away by themselves."""
@@ -42,10 +42,11 @@ class Work:
 
     def command(self, node: int, host: str, port: int | str, job: str) -> list[str]:
         """What a node runs. node: from 0. host: the first one. port: on it, or what stands for it."""
+        program = ["-m", "metarl", *self.arguments]
         if not self.together:
-            return command(self.arguments, 1)
+            return torchrun(program, 1)
         meeting = Meeting(host, port, job) if self.nodes > 1 else None
-        return command(self.arguments, self.ranks, self.nodes, node, meeting, self.restarts)
+        return torchrun(program, self.ranks, self.nodes, node, meeting, self.restarts)
 
 
 def port_of(job: str) -> int:

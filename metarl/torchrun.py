@@ -22,24 +22,24 @@ class Meeting:
     """Name that only these nodes use."""
 
 
-def command(
-    arguments: Sequence[str],
+def torchrun(
+    program: Sequence[str],
     ranks: int,
     nodes: int = 1,
     node: int = 0,
     meeting: Meeting | None = None,
     restarts: int = 0,
 ) -> list[str]:
-    """What starts `metarl ARGUMENTS` on one node: `ranks` processes there, of `nodes` times as many in all.
+    """What runs Python with these arguments on one node: in `ranks` processes there, of `nodes` times as many in all.
 
-    node: number of this one, from 0. meeting: of several nodes. restarts: of all ranks, after one of them died.
+    One process in all needs no torchrun. node: number of this one, from 0. meeting: of several nodes. restarts: of all
+    ranks, after one of them died.
     """
-    metarl = ["-m", "metarl", *arguments]
     if ranks * nodes == 1:
-        return [sys.executable, *metarl]
+        return [sys.executable, *program]
     run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", f"--max-restarts={restarts}"]
     if meeting is None:
-        return [*run, "--standalone", *metarl]
+        return [*run, "--standalone", *program]
     # Which node is the host is said: torchrun would guess it from the node's names, of which it may have several.
     run += [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={meeting.host}:{meeting.port}"]
-    return [*run, f"--rdzv-id={meeting.job}", f"--rdzv-conf=is_host={str(node == 0).lower()}", *metarl]
+    return [*run, f"--rdzv-id={meeting.job}", f"--rdzv-conf=is_host={str(node == 0).lower()}", *program]

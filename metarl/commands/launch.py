@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metarl.agents.ranks import Ranks
 from metarl.arguments import Arguments, flag, whole
 from metarl.cli import TRAIN_OPTIONS, Session, new_run, parse_train
 from metarl.commands import sweep as sweep_command
@@ -92,9 +93,12 @@ class Options:
                     "cluster, or look at what would be submitted by --dry-run"
                 )
 
-    def launch(self, name: str, runs_dir: Path, arguments: Sequence[str], together: bool) -> Launch:
-        """The job that runs these arguments of metarl."""
-        number = self.number
+    def launch(self, name: str, runs_dir: Path, arguments: Sequence[str], processes: int | None = None) -> Launch:
+        """The job that runs these arguments of metarl.
+
+        processes: of a command that each node runs by itself, on each; None: all nodes train one run.
+        """
+        number, together = self.number, processes is None
         gpus = number.get("gpus_per_node", 0)
         ranks = number.get("ranks_per_node", max(gpus, 1)) if together else 1
         work = Work(
@@ -112,7 +116,7 @@ class Options:
             work,
             folder,
             self.minutes,
-            number.get("cpus_per_task", ranks),
+            number.get("cpus_per_task", processes or ranks),
             gpus,
             number.get("max_requeues", 100),
             {name: self.plain[name] for name in SBATCH if name in self.plain},
@@ -125,7 +129,7 @@ def _train(arguments: list[str], options: Options, session: Session) -> int:
     if "resume" in plain:
         directory = run_dir(plain["resume"], runs_dir).absolute()
         session.run_dir = directory
-        launch = options.launch(directory.name, directory.parent, _going_on(directory, arguments), together=True)
+        launch = options.launch(directory.name, directory.parent, _going_on(directory, arguments))
         return _dry_run(launch) if options.dry else _submit(launch, f"run: {directory}", directory)
 
     from metarl.run import new_name, require_name
@@ -133,11 +137,11 @@ def _train(arguments: list[str], options: Options, session: Session) -> int:
     name = plain.get("name") or new_name(config)
     require_name(name)
     directory = runs_dir / name
-    launch = options.launch(name, runs_dir, ["train", "--resume", str(directory)], together=True)
+    launch = options.launch(name, runs_dir, ["train", "--resume", str(directory)])
     if options.dry:
         return _dry_run(launch)
     # What is amiss shows now, and not when the job starts, and every start of the job is the same: it goes on with it.
-    new_run(config, runs_dir, name, device="cpu")
+    new_run(config, runs_dir, name, _planned(launch.work), device="cpu")
     session.run_dir = directory
     try:
         return _submit(launch, f"run: {directory}", directory)
@@ -146,6 +150,13 @@ def _train(arguments: list[str], options: Options, session: Session) -> int:
         with contextlib.suppress(OSError):
             runs_dir.rmdir()
         raise
+
+
+def _planned(work: Work) -> Ranks:
+    """The processes that there will be, which share the tasks."""
+    ranks = Ranks()
+    ranks.size = work.nodes * work.ranks
+    return ranks
 
 
 def _going_on(directory: Path, arguments: list[str]) -> list[str]:
@@ -170,7 +181,9 @@ def _sweep(arguments: list[str], options: Options, session: Session) -> int:
     runs_dir = request.folder.parent.absolute()
     command = ["sweep", str(request.sweep.path.absolute()), "--runs-dir", str(runs_dir)]
     command += [token for name, value in request.number.items() for token in (flag(name), str(value))]
-    launch = options.launch(request.folder.name, runs_dir, command, together=False)
+    launch = options.launch(
+        request.folder.name, runs_dir, command, request.number.get("workers", 1) * request.number.get("ranks", 1)
+    )
     return _dry_run(launch) if options.dry else _submit(launch, f"sweep: {runs_dir / request.folder.name}", None)
 
 
@@ -205,7 +218,10 @@ def _say(launch: Launch, submitted: Submitted, what: str) -> None:
     print(f"submitted job {job}: {work.nodes} node{'s' * (work.nodes > 1)}{ranks}, {launch.minutes} minutes at a time")
     print(what)
     print(f"logs: {submitted.stdout}, {submitted.stderr}")
-    if work.nodes > 1:
-        print(f"      of node K: {job}_K_log.out and .err beside them")
-    print(f"follow it: tail -F {shlex.quote(str(submitted.stdout))}; where it stands: squeue --job {job}")
+    log = submitted.stdout
+    if work.nodes > 1:  # which node has the first rank, the one that speaks, torchrun decides
+        print(f"      and of node K: {job}_K_log.out and .err beside them")
+        log = log.with_name(f"{job}_*_log.out")
+    follow = shlex.quote(f"{log.parent}/") + log.name
+    print(f"follow it: tail -F {follow}; where it stands: squeue --job {job}")
     print(f"cancel it: scancel {job}")

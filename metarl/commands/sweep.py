@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metarl.cli import Session
     from metarl.sweep import Stop, Study
 
-HELP = """usage: metarl sweep FILE.yaml [--workers N] [--trials N] [--threads N] [--runs-dir DIR]
+HELP = """usage: metarl sweep FILE.yaml [--workers N] [--ranks K] [--trials N] [--threads N] [--runs-dir DIR]
        metarl sweep FILE.yaml --report
        metarl sweep FILE.yaml --wandb-file OUT.yaml
 
@@ -29,6 +29,7 @@ machine with the same folder, joins it or goes on with it; Ctrl-C stops it after
 names a function as the robot, its code is run.
 
   --workers N        processes on this machine (1)
+  --ranks K          processes that train each trial together, by torchrun (1)
   --trials N         trials in all, instead of the file's; more of them later go on with the same sweep
   --threads N        threads of each trial; not given: the cores, shared among the workers
   --runs-dir DIR     folder of all runs (runs)
@@ -36,8 +37,8 @@ names a function as the robot, its code is run.
   --wandb-file OUT   write the sweep as a W&B sweep file, and start nothing
   --point JSON       train the one variant that the JSON names, as W&B's agents do
 """
-OPTIONS = ("workers", "trials", "threads", "runs_dir", "wandb_file", "point")
-NUMBERS = ("workers", "trials", "threads")
+OPTIONS = ("workers", "ranks", "trials", "threads", "runs_dir", "wandb_file", "point")
+NUMBERS = ("workers", "ranks", "trials", "threads")
 SWITCHES = ("report",)
 HIDDEN = ("worker",)
 """What a sweep starts its own workers with."""
@@ -102,18 +103,19 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
     from metarl.sweep_tasks import yardstick
 
     stick = yardstick(sweep)
-    workers = number.get("workers", 1)
+    workers, ranks = number.get("workers", 1), number.get("ranks", 1)
     with stop_on_signals(parent) as stop:
         study = Study(sweep, folder)
         threads = number.get("threads", sweep.base.training.threads or max(1, cores() // workers))
         if not parent:
             print(f"sweep {folder}: {sweep.method}, {_standing(study)}", flush=True)
         if workers > 1:
-            status = _several(sweep, folder, workers, threads, stop)
+            status = _several(sweep, folder, workers, ranks, threads, stop)
             if status:
                 return _stopped(status)
         else:
-            worker = Worker(sweep, study, stick, threads, stop, lambda line: print(line, flush=True))
+            each = max(1, threads // ranks)
+            worker = Worker(sweep, study, stick, each, stop, lambda line: print(line, flush=True), ranks)
             if not worker.run():
                 return STOPPED if parent else _stopped(STOPPED)
     if parent:
@@ -131,10 +133,11 @@ def _stopped(status: int) -> int:
     return status
 
 
-def _several(sweep: Sweep, folder: Path, workers: int, threads: int, stop: Stop) -> int:
+def _several(sweep: Sweep, folder: Path, workers: int, ranks: int, threads: int, stop: Stop) -> int:
     """Start worker processes and wait for them; returns the first status that is not 0."""
     command = [sys.executable, "-m", "metarl", "sweep", str(sweep.path), "--runs-dir", str(folder.parent)]
-    command += ["--trials", str(sweep.trials), "--threads", str(threads), "--worker", str(os.getpid())]
+    command += ["--trials", str(sweep.trials), "--threads", str(threads), "--ranks", str(ranks)]
+    command += ["--worker", str(os.getpid())]
     # A group of their own: a Ctrl-C is passed on once, like a SIGTERM.
     processes = [subprocess.Popen(command, start_new_session=True) for _ in range(workers)]
     told = False

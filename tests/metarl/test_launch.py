@@ -205,10 +205,29 @@ def test_a_job_that_sbatch_refuses_leaves_nothing(here, tiny, capsys):
     assert not (here / "runs").exists()
 
 
+def test_what_cannot_be_trained_by_so_many_is_refused_before_it_waits(here, tiny, capsys):
+    for name in ("srun", "sbatch"):
+        program(here, name, "exit 1")
+    options = ["slurm", "--time", "10", "--nodes", "3", "--", "train", "--family", "point_goal", "--name", "r"]
+    assert cli.main(["launch", *options, *tiny]) == 2
+    assert "training.tasks is 2, and 3 processes share them" in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
+def test_each_node_of_a_sweep_runs_the_sweep(here, capsys):
+    (here / "s.yaml").write_text("factors: {agent.inner_lr: [0.1, 0.2]}")
+    options, work = ["--time", "10", "--nodes", "2", "--dry-run"], ["sweep", "s.yaml", "--workers", "3", "--ranks", "2"]
+    assert cli.main(["launch", "slurm", *options, "--", *work]) == 0
+    folder = here / "runs" / "slurm" / "s" / "dry_run"
+    command = f"{sys.executable} -m metarl sweep {here}/s.yaml --runs-dir {here}/runs --workers 3 --ranks 2"
+    assert (folder / "commands.txt").read_text() == f"node 0: {command}\nnode 1: {command}\n"
+    assert directives(folder / "submission.sh")["--cpus-per-task"] == "6"
+
+
 def test_what_is_said_of_a_job(here, tiny, capsys):
     program(here, "srun", "exit 1")
     program(here, "sbatch", f'/bin/cp "$1" {here}/seen; echo Submitted batch job 4711')
-    options = ["--time", "2:00:00", "--nodes", "2", "--ranks-per-node", "4"]
+    options = ["--time", "2:00:00", "--nodes", "2", "--ranks-per-node", "1"]
     arguments = ["slurm", *options, "--", "train", "--family", "point_goal", *tiny]
     assert cli.main(["launch", *arguments, "training.device=cpu"]) == 0
     said = capsys.readouterr().out
@@ -216,16 +235,16 @@ def test_what_is_said_of_a_job(here, tiny, capsys):
     assert re.fullmatch(r"maml_point_goal_1_\d{8}-\d{6}", run.name) and (run / "config.yaml").is_file()
     logs = here / "runs" / "slurm" / run.name
     for line in (
-        "submitted job 4711: 2 nodes, 4 ranks on each, 120 minutes at a time",
+        "submitted job 4711: 2 nodes, 1 rank on each, 120 minutes at a time",
         f"run: {run}",
         f"logs: {logs}/4711_0_log.out, {logs}/4711_0_log.err",
-        f"follow it: tail -F {logs}/4711_0_log.out; where it stands: squeue --job 4711",
+        f"follow it: tail -F {logs}/4711_*_log.out; where it stands: squeue --job 4711",
         "cancel it: scancel 4711",
         f"metarl train --resume {run}",
     ):
         assert line in said
     assert directives(here / "seen") == directives(logs / "4711_submission.sh")
-    assert directives(here / "seen")["--cpus-per-task"] == "4"
+    assert directives(here / "seen")["--cpus-per-task"] == "1"
     assert cli.main(["launch", *arguments, "--name", run.name]) == 2
     assert f"{run} exists; go on with it by metarl train --resume" in capsys.readouterr().err
     assert run.is_dir()
@@ -283,6 +302,24 @@ def test_a_preempted_job_goes_on_and_computes_what_an_uninterrupted_one_does(her
     assert said.count(f"node 0 of 1: {sys.executable} -m metarl train --resume {run}") == 2
     assert numbers(run) == numbers(here / "runs" / "whole")
     assert [line["iteration"] for line in read_metrics(run)] == list(range(1, 21))
+
+
+@pytest.mark.slow
+def test_a_preempted_job_of_two_ranks_goes_on_with_both(here, tiny):
+    longer = [setting for setting in tiny if not setting.startswith("family.horizon")] + ["family.horizon=200"]
+    overrides = ["--family", "point_goal", *longer, "training.iterations=40", "training.checkpoint_every=40"]
+    config, _ = cli.parse_train([*overrides, "tracking.wandb=disabled"])
+    runs = [cli.new_run(config, here / "runs", name) for name in ("r", "whole")]
+    works = [Work(("train", "--resume", str(run)), ranks=2, grace_s=60) for run in runs]
+    jobs = [Launch(run.name, work, here / "jobs" / run.name, 10, 1) for run, work in zip(runs, works, strict=True)]
+    submitted = submit(jobs[0], cluster="local")
+    wait_for(lambda: lines(runs[0]) >= 1)
+    preempt(int(submitted.job.job_id), signal.SIGUSR2)
+    submitted.job.result()
+    said = submitted.stdout.read_text()
+    assert said.count("stopped by SIGTERM; go on with") == 1 and said.count("--nproc-per-node=2") == 2
+    submit(jobs[1], cluster="local").job.result()
+    assert numbers(runs[0]) == numbers(runs[1]) and len(numbers(runs[0])) == 40
 
 
 def test_a_run_that_fails_fails_its_job(here, tiny):
