@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from metarl.agents.agent import Agent
@@ -10,7 +12,6 @@ from metarl.agents.ppo import Ppo
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.recurrent_ppo import RecurrentPpo
 from metarl.agents.rl2 import Rl2
-from metarl.agents.sb3 import Sb3Agent
 from metarl.agents.settings import (
     AGENT_SETTINGS,
     AgentSettings,
@@ -40,8 +41,8 @@ def make_agent(
 
     ranks: the processes that it learns in. ValueError for several of an agent that learns in one.
     """
-    make = AGENTS[type(settings)]
-    if not issubclass(make, Sb3Agent):
+    make: Any = AGENTS[type(settings)]
+    if isinstance(settings, MamlSettings | Rl2Settings):
         return make(settings, observation_size, action_size, generator, device, ranks)
     if ranks.size > 1:
         name = next(name for name, own in AGENT_SETTINGS.items() if own is type(settings))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from torch.distributed import Store
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 LOOK_S = 0.5
 """Between two looks into the store."""
@@ -43,6 +43,7 @@ class Failures:
         self._rank, self._size, self._store = rank, size, store
         self._nodes: Sequence[str] = [""] * size
         self._ended, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._signs: dict[int, tuple[bytes, float]] = {}
         self.known: Failure | None = None
         """The first failure, once this process knows of it."""
@@ -52,7 +53,7 @@ class Failures:
         """Look for failures from now on. nodes: by rank, the torchrun that each belongs to: it shows what they say."""
         self._nodes = nodes
         if self._size > 1:
-            threading.Thread(target=self._watch, daemon=True).start()
+            self._thread.start()
 
     def report(self, status: int, message: str) -> tuple[int, str]:
         """A failure of this process: the status that it ends with and what it is to say, which may be nothing.
@@ -75,6 +76,8 @@ class Failures:
     def close(self) -> None:
         """Look for no more failures."""
         self._ended.set()
+        if self._thread.is_alive():  # Python must not end while it is in the store's C++: that would abort
+            self._thread.join(HEARD_S)
 
     def _leave_note(self, own: Failure) -> Failure:
         return Failure(**json.loads(self._store.compare_set("failure", "", json.dumps(asdict(own)))))

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from metarl.agents.ranks import Ranks
 from metarl.envs.text import one_line
@@ -81,9 +82,9 @@ class Launched(Ranks):
         try:
             self._launch = _store(address, port, serve=not hosted and self.is_first)
             attempt = self._meet()
-            self._store = dist.PrefixStore(attempt, self._launch)
-            self._failures = Failures(self.rank, self.size, dist.PrefixStore(attempt, _store(address, port)))
-            group = dist.PrefixStore("group", self._store)
+            self._store = PrefixStore(attempt, self._launch)
+            self._failures = Failures(self.rank, self.size, PrefixStore(attempt, _store(address, port)))
+            group = PrefixStore("group", self._store)
             dist.init_process_group(
                 "gloo", store=group, rank=self.rank, world_size=self.size, timeout=timedelta(seconds=COLLECTIVE_S)
             )
@@ -116,7 +117,7 @@ class Launched(Ranks):
         torchrun's store outlives an attempt, and its counts of restarts differ between machines: a process that is
         there says so under a name of its own, which nothing that is left in the store can answer.
         """
-        name, launch, deadline = uuid.uuid4().hex, dist.PrefixStore("metarl", self._launch), time.monotonic() + MEET_S
+        name, launch, deadline = uuid.uuid4().hex, PrefixStore("metarl", self._launch), time.monotonic() + MEET_S
         if not self.is_first:
             launch.set(f"hello/{self.rank}", name)
             launch.wait([f"welcome/{name}"], timedelta(seconds=MEET_S))
@@ -221,8 +222,8 @@ class Launched(Ranks):
         dist.destroy_process_group()
 
 
-def _store(address: str, port: int, serve: bool = False) -> dist.TCPStore:
-    return dist.TCPStore(
+def _store(address: str, port: int, serve: bool = False) -> TCPStore:
+    return TCPStore(
         address, port, is_master=serve, timeout=timedelta(seconds=MEET_S), wait_for_workers=False, multi_tenant=True
     )
 

@@ -1,0 +1,116 @@
+"""What several processes compute together, `in_ranks.py FILE`: iterations of every agent that learns in ranks.
+
+A program of its own, for torchrun or by itself. The first process saves what the test compares. Everything is in
+float64, so that what differs is how the work was shared and not how float32 was rounded.
+"""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl.agents.maml import Maml
+from metarl.agents.ranks import ALONE, Ranks
+from metarl.agents.rl2 import Rl2
+from metarl.agents.settings import MamlSettings, Rl2Settings
+from metarl.config import RunConfig, TrainingSettings
+from metarl.envs.settings import HalfCheetahMassSettings, QuadrupedTerrainSettings
+from metarl.launched import join
+from metarl.run import Run, build, make_curriculum
+from metarl.training import Counters, TrialSampler, iterate
+from metarl.trial import run_trial, stream, streams
+
+MAML = MamlSettings(hidden_sizes=(8,), tasks_per_chunk=2, normalise_input=False)
+RL2 = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4)
+RL2 = dataclasses.replace(RL2, epochs=2, minibatches=18)
+"""More minibatches than some process has envs: it has none of some of them."""
+CASES = {
+    "promp": (dataclasses.replace(MAML, outer="promp"), HalfCheetahMassSettings(horizon=25), 5, 2),
+    "trpo": (dataclasses.replace(MAML, outer="trpo"), HalfCheetahMassSettings(horizon=25), 6, 1),
+    "moments": (dataclasses.replace(MAML, normalise_input=True), HalfCheetahMassSettings(horizon=25), 5, 1),
+    "rl2": (RL2, HalfCheetahMassSettings(horizon=25), 5, 2),
+    "curriculum": (dataclasses.replace(MAML, outer="trpo"), QuadrupedTerrainSettings(horizon=40), 5, 2),
+}
+"""Agent, family, tasks an iteration, iterations."""
+
+
+class Flagging(TrialSampler):
+    """Takes one env of the second task for flagged, as MuJoCo would have it: whoever has it learns nothing from it."""
+
+    def iterate(self, agent, tasks, key):
+        learn = agent.meta_update
+
+        def without(trial, generator):
+            for rollout in trial.rollouts if 1 in self.own else ():
+                rollout.valid[:, self.own.index(1), 0] = False
+            return learn(trial, generator)
+
+        agent.meta_update = without
+        try:
+            return super().iterate(agent, tasks, key)
+        finally:
+            del agent.meta_update
+
+
+def meta_gradient(agent: Maml, run: Run, sampler: TrialSampler) -> torch.Tensor:
+    """Of both outer steps of MAML on a trial of fresh tasks, with one inner step."""
+    tasks = run.family.sample(run.config.training.tasks, stream(3, "gradient/tasks"))
+    sampler.env.set_tasks([tasks[m] for m in sampler.own])
+    trial = run_trial(sampler.env, agent, streams(3, "gradient", 0, sampler.own), 1).trial
+    batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
+    losses = agent.surrogate, lambda theta, here: sum(agent.promp_losses(theta, here))
+    return torch.cat([agent._meta_gradient(batches, len(tasks), loss) for loss in losses])
+
+
+def compute(name: str, ranks: Ranks) -> dict[str, Any]:
+    settings, family, num_tasks, iterations = CASES[name]
+    training = TrainingSettings(tasks=num_tasks, envs_per_task=4, seed=3, threads=1, curriculum=name == "curriculum")
+    config = RunConfig(agent=settings, family=family, training=training)
+    made, agent = build(config, ranks=ranks)
+    run = Run(Path(), config, made, agent, 0, 0, make_curriculum(config, made))
+    sampler, counters, drawn, metrics = Flagging(run, ranks), Counters(), [], []
+    gradient = meta_gradient(agent, run, sampler) if isinstance(agent, Maml) else None
+    draw = run.curriculum.sample if run.curriculum else made.sample
+
+    def kept(*arguments):
+        drawn.append(draw(*arguments))
+        return drawn[-1]
+
+    vars(run.curriculum or made)["sample"] = kept  # a frozen dataclass refuses attributes
+    for _ in range(iterations):
+        metrics.append(iterate(run, sampler, counters))
+    if isinstance(agent, Rl2):  # of the last minibatch
+        gradient = torch.cat([p.grad.flatten() for p in agent.network.parameters()])
+    return {
+        "tasks": [[dict(task.values) for task in tasks] for tasks in drawn],
+        "own": [list(sampler.own)],
+        "gradient": gradient,
+        "state": agent.state_dict(),
+        "curriculum": run.curriculum and run.curriculum.state_dict(),
+        "metrics": [{k: v for k, v in m.items() if "time" not in k and k != "env_steps_per_s"} for m in metrics],
+    }
+
+
+def main(file: Path) -> None:
+    torch.set_default_dtype(torch.float64)
+    launched = join()
+    ranks = launched or ALONE
+    found = {name: compute(name, ranks) for name in CASES}
+    for rank in range(ranks.size):  # every process has drawn the same tasks, and has its own share of them
+        for name in CASES:
+            theirs = ranks.any(rank == ranks.rank and found[name]["own"][0] == list(ranks.own(CASES[name][2])))
+            assert theirs
+            drawn = ranks.from_first(lambda name=name: found[name]["tasks"])
+            assert drawn == found[name]["tasks"]
+    if ranks.is_first:
+        torch.save(found, file)
+    if launched is not None:
+        launched.leave(0)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main(Path(sys.argv[1]))
