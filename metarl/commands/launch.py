@@ -37,7 +37,7 @@ is preempted, when a node fails, and at its time limit, and goes on from a check
   --mem SIZE            memory of each node, such as 64G
   --partition, --account, --qos, --constraint, --exclude NAME      as of sbatch
   --grace S             seconds that Slurm warns ahead, in which an iteration must end (120)
-  --max-requeues N      times that it goes on after its time limit (100); preemptions are not counted
+  --max-requeues N      times that it goes on after its time limit (100)
   --max-restarts N      times that torchrun starts the ranks anew, after one of them died (3)
   --dry-run             write and print the batch script and each node's command; submit nothing
 """
