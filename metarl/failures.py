@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ SILENT_S = 60.0
 """A process that gives no sign of life for so long is taken for gone."""
 GRACE_S = 10.0
 """What a process has to end in order, once another has failed, before it is ended."""
-HEARD_S = 5.0
+HEARD_S = 2.0
 """Longest wait until the others have heard of a failure: its process, and the store with it, may be gone after that."""
 MISSES = 3
 """Looks in vain, after which the store is gone."""
@@ -60,6 +61,8 @@ class Failures:
 
         Where another failed first, it is that one's failure; and one process on each machine says it.
         """
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, for the failure of another: it says less
         own = Failure(self._rank, status, message)
         try:
             with self._lock:
