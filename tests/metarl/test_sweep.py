@@ -323,7 +323,7 @@ def test_a_kill_repeats_nothing_and_loses_nothing(sweep_file, tmp_path, environm
     env = {**environment, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 600
-    while not list(folder.glob("trial_0001/checkpoints/iteration_*.pt")):  # most of 20 iterations are left to be killed in
+    while not list(folder.glob("trial_0001/checkpoints/iteration_*.pt")):  # most of 20 iterations are left
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)

@@ -73,9 +73,7 @@ def commands() -> dict[int, str]:
 
 def ranks_of(folder: Path) -> list[int]:
     """The processes that train in a folder, without torchrun's own."""
-    return [
-        pid for pid, command in commands().items() if str(folder) in command and "torch.distributed" not in command
-    ]
+    return [pid for pid, command in commands().items() if str(folder) in command and "torch.distributed" not in command]
 
 
 def wait_for(what, seconds: float = 120) -> None:
