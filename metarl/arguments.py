@@ -128,6 +128,14 @@ def value_of(name: str, values: list[str], annotation: Any) -> Any:
     return coerce(_scalar(values[0]) if annotation in (int, float) else values[0], annotation, flag(name))
 
 
+def whole(text: str, name: str, least: int = 1) -> int:
+    """The value of an option that is a whole number; UsageError for anything else, and for less than `least`."""
+    number = coerce(text, int, name)
+    if number < least:
+        raise UsageError(f"{name} is {number}; it must be at least {least}")
+    return number
+
+
 def _meant(name: str, valid: Sequence[str], prog: str) -> str:
     """What to say after an unknown option."""
     setting, flags = SHORT.get(name, ""), [flag(other) for other in valid]

@@ -1,4 +1,4 @@
-"""The command line: `metarl train | evaluate | report | sweep | adapt | export | watch | render | families | robot`.
+"""The command line: `metarl train | evaluate | report | sweep | launch | adapt | export | watch | render | ...`.
 
 torch, MuJoCo and W&B are imported by the commands that need them, after parsing, so that `--help` answers at once.
 """
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from metarl.agents.ranks import ALONE
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.arguments import Arguments, flag
 from metarl.config import (
     CONFIG,
@@ -64,6 +64,7 @@ HELP = """usage: metarl COMMAND [OPTIONS]
   metarl families show NAME [overrides]               a picture of sampled robots and of the parameters' ranges (PNG)
   metarl families show --robot MODEL --family FILE.yaml                                      the same of your own robot
   metarl sweep FILE.yaml [--workers N]                train variants: task distributions, hyperparameters; what helps
+  metarl launch slurm [OPTIONS] -- train|sweep ...    the same as a job of a Slurm cluster, gone on with when preempted
   metarl robot check MODEL [--family FILE.yaml]       what is inferred about your robot, and what is amiss
 
 Overrides are dotted: --agent.inner-lr 0.05, --agent.inner_lr=0.05 and agent.inner_lr=0.05 are the same.
@@ -222,6 +223,7 @@ def dispatch(arguments: list[str], session: Session) -> int:
         "families": families,
         "robot": robot,
         "sweep": functools.partial(_command, "sweep"),
+        "launch": functools.partial(_command, "launch"),
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -287,9 +289,7 @@ def _open_run(config: RunConfig, plain: Mapping[str, str], session: Session) -> 
         session.run_dir = Path(begun)
         config = read_run_config(session.run_dir)
     else:
-        for function in code_of(config).values():
-            print(f"{function} is run, as Python, to make the robot", flush=True)
-        session.run_dir = run.start_run(config, runs_dir, plain.get("name"), launched or ALONE)
+        session.run_dir = new_run(config, runs_dir, plain.get("name"), ranks=launched or ALONE)
         if launched is not None:
             launched.remember("run", str(session.run_dir))
         return read_run_config(session.run_dir), session.run_dir, False  # of its own copy of the robot
@@ -297,6 +297,17 @@ def _open_run(config: RunConfig, plain: Mapping[str, str], session: Session) -> 
         print(run.finished_words(finished))
         return None
     return config, session.run_dir, True
+
+
+def new_run(
+    config: RunConfig, runs_dir: Path, name: str | None, ranks: Ranks = ALONE, device: str | None = None
+) -> Path:
+    """Make the folder of a new run; says so if that runs code of the user's. ranks, device: see `start_run`."""
+    from metarl.run import start_run
+
+    for function in code_of(config).values():
+        print(f"{function} is run, as Python, to make the robot", flush=True)
+    return start_run(config, runs_dir, name, ranks, device)
 
 
 def parse_train(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:

@@ -168,10 +168,15 @@ def require_name(name: str) -> None:
         )
 
 
+def new_name(config: RunConfig) -> str:
+    """The name of a run that is given none: by agent, family, seed and time."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return f"{config.agent_name}_{config.family_name}_{config.training.seed}_{stamp}"
+
+
 def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
     """Make the folder of a new run; without a name it is called by agent, family, seed and time."""
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = name or f"{config.agent_name}_{config.family_name}_{config.training.seed}_{stamp}"
+    base = name or new_name(config)
     candidates = [base] if name else [base, *(f"{base}_{i}" for i in range(2, 100))]
     for candidate in candidates:
         directory = runs_dir / candidate
@@ -189,16 +194,19 @@ def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> P
     )
 
 
-def start_run(config: RunConfig, runs_dir: Path, name: str | None = None, ranks: Ranks = ALONE) -> Path:
+def start_run(
+    config: RunConfig, runs_dir: Path, name: str | None = None, ranks: Ranks = ALONE, device: str | None = None
+) -> Path:
     """Make the folder of a new run with its config.yaml, after the family and the agent have taken their settings.
 
     Files that the family is made of, such as your robot, are copied: the run is trained on its own copy, which
     `read_run_config` names, whatever becomes of them, and wherever the folder is moved. A start that fails leaves
-    nothing behind. ranks: the processes that it will be trained in; one of them makes the folder.
+    nothing behind. ranks: the processes that it will be trained in; one of them makes the folder. device: that the
+    settings are tried on, where the run's own is of another machine.
     """
     if name is not None:
         require_name(name)
-    family, _ = build(config, ranks=ranks)
+    family, _ = build(config, device, ranks)
     make_curriculum(config, family)
     first = not runs_dir.exists()
     directory = new_run_dir(config, runs_dir, name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -23,7 +24,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
@@ -33,13 +33,14 @@ from metarl import sweep_claims
 from metarl.checkpoint import CheckpointStore, iteration_of
 from metarl.config import CONFIG, RunConfig, config_from_dict, read_run_config
 from metarl.errors import RunError, UsageError, describe
-from metarl.evaluation import EvaluationResult
 from metarl.files import append, write
 from metarl.progress import duration
-from metarl.run import CHECKPOINTS, Run, start_run
+from metarl.run import CHECKPOINTS, start_run
 from metarl.run_lock import RunBusy
 from metarl.sweep_file import Levels, Sweep, essentials
-from metarl.sweep_tasks import Yardstick, training_ranges, yardstick
+from metarl.sweep_ranks import attempt_by_ranks
+from metarl.sweep_tasks import Yardstick, yardstick
+from metarl.sweep_trial import Attempt, Watch, attempt, look_every
 from metarl.training import train
 from metarl.trial import stream
 
@@ -47,14 +48,8 @@ JOURNAL = "journal.log"
 SPEC = "sweep.json"
 """What the sweep of a folder is: another file is refused."""
 CLAIMS = ".claims"
-RESULT = "sweep_result.json"
-"""In a trial's folder: the tasks that it was judged on, and its returns."""
 LOG = "output.log"
 """In a trial's folder: what its training printed."""
-DEATHS = 3
-"""Processes that die over one trial without getting it further before it counts as failed."""
-OBJECTIVE = "sweep/objective"
-"""The metric that is maximised, in metrics.jsonl and in W&B."""
 
 
 @dataclass
@@ -294,11 +289,6 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def look_every(sweep: Sweep, config: RunConfig) -> int:
-    """Iterations between two looks of the pruner."""
-    return sweep.pruner.every or max(1, config.training.iterations // 10)
-
-
 @dataclass
 class Worker:
     """One process that runs trials until none is left."""
@@ -307,9 +297,11 @@ class Worker:
     study: Study
     stick: Yardstick
     threads: int
-    """Of each trial's simulation; 0: as its configuration says."""
+    """Of each trial's processes; 0: as its configuration says."""
     stop: Stop = field(default_factory=Stop)
     say: Callable[[str], None] = print
+    ranks: int = 1
+    """Processes that train each trial; several are started by torchrun."""
 
     def run(self) -> bool:
         """Run trials; whether there was nothing left to do. A fault of the machine, a full disk for one, is raised."""
@@ -327,8 +319,8 @@ class Worker:
     def _trial(self, trial: optuna.Trial, claim: sweep_claims.Claim) -> None:
         number, began = trial.number, time.monotonic()
         done = self.study.iteration(number)
-        if sweep_claims.deaths(self.study.claims, number, done) >= DEATHS:
-            self._failed(trial, f"its process died {DEATHS} times at iteration {done}, or right after it")
+        if sweep_claims.deaths(self.study.claims, number, done) >= sweep_claims.DEATHS:
+            self._failed(trial, f"its process died {sweep_claims.DEATHS} times at iteration {done}, or right after it")
             return
         point = self.study.suggest(trial)
         self.say(f"trial {number}: {words(point)}" + (f", gone on with from iteration {done}" if done else ""))
@@ -346,26 +338,17 @@ class Worker:
             self._failed(trial, describe(error))
             return
         took = duration(time.monotonic() - began)
-        if attempt.result is None and not attempt.pruned:
-            self.say(f"trial {number}: stopped at iteration {attempt.run.iteration}, to be gone on with")
+        if attempt.value is None and not attempt.pruned:
+            # A SIGTERM that training saw first is for the whole worker.
+            self.stop.requested |= not claim.lost()
+            self.say(f"trial {number}: stopped at iteration {attempt.iteration}, to be gone on with")
             return
-        attributes = {
-            "iteration": attempt.run.iteration,
-            "env_steps": attempt.run.env_steps,
-            "seconds": time.monotonic() - began,
-            "ranges": training_ranges(attempt.run.family),
-        }
-        if attempt.result is None:
+        attributes = {**attempt.attributes, "seconds": time.monotonic() - began}
+        if attempt.value is None:
             self.study.prune(trial, attributes)
-            self.say(f"trial {number}: pruned at iteration {attempt.run.iteration}, {took}")
+            self.say(f"trial {number}: pruned at iteration {attempt.iteration}, {took}")
             return
-        summary = attempt.result.summary
-        attributes |= {"return": summary.mean[-1].estimate, "before": summary.mean[0].estimate}
-        attributes |= {"gain": summary.gain_mean[-1].estimate}
-        attributes |= {"return_interval": [summary.mean[-1].low, summary.mean[-1].high]}
-        attributes |= {"gain_interval": [summary.gain_mean[-1].low, summary.gain_mean[-1].high]}
-        write(directory / RESULT, json.dumps(judged(attempt.result)).encode())
-        self.study.finish(trial, self.stick.value(attempt.result), attributes)
+        self.study.finish(trial, attempt.value, attributes)
         self.say(f"trial {number}: return {attributes['return']:.4g}, gain {attributes['gain']:.4g}, {took}")
 
     def _failed(self, trial: optuna.Trial, message: str) -> None:
@@ -387,78 +370,22 @@ class Worker:
                 config = dataclasses.replace(config, tracking=tracking)
             start_run(config, self.study.folder, directory.name)
             config = read_run_config(directory)
-        watch = Watch(self.sweep, self.stick, trial, lambda: self.stop.now() or claim.lost())
+        stop = functools.partial(self._stopping, claim)
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(append(directory / LOG))
+            if self.ranks > 1:
+                return attempt_by_ranks(self.sweep, number, config, directory, self.ranks, stop, log)
             stack.enter_context(contextlib.redirect_stdout(log))
             stack.enter_context(contextlib.redirect_stderr(log))
-            run = train(config, directory, resume, watch)
-            ended = run.iteration >= config.training.iterations and run.evaluation is not None
-            if not ended or watch.pruned:
-                # A SIGTERM that training saw first is for the whole worker.
-                self.stop.requested |= not (watch.pruned or claim.lost())
-                return Attempt(run, None, watch.pruned)
-            result = watch.last
-            if result is None and self.stick.agrees(config.evaluation):  # trained before, by a process that died
-                result = run.evaluation
-            result = result or self.stick.judge(run.agent, run.family, config.evaluation, config.training.threads)
-        return Attempt(run, result, pruned=False)
+            watch = Watch(self.sweep, self.stick, trial, stop)
+            return attempt(config, directory, resume, watch)
+
+    def _stopping(self, claim: sweep_claims.Claim) -> bool:
+        return self.stop.now() or claim.lost()
 
     def _threads(self, config: RunConfig) -> RunConfig:
         threads = self.threads or config.training.threads
         return dataclasses.replace(config, training=dataclasses.replace(config.training, threads=threads))
-
-
-@dataclass
-class Attempt:
-    """How far a trial was brought."""
-
-    run: Run
-    result: EvaluationResult | None
-    """None if it did not end."""
-    pruned: bool
-
-
-@dataclass
-class Watch:
-    """Follows a trial's training: judges it for the pruner and at its end, and ends it early."""
-
-    sweep: Sweep
-    stick: Yardstick
-    trial: optuna.Trial | None
-    """None: of no journal."""
-    stop: Callable[[], bool]
-    pruned: bool = False
-    last: EvaluationResult | None = None
-    """Of the last iteration."""
-
-    def __call__(self, run: Run, metrics: dict[str, float]) -> bool:
-        config = run.config
-        ended = run.iteration == config.training.iterations
-        look = self.sweep.pruner.name != "none" and run.iteration % look_every(self.sweep, config) == 0 and not ended
-        if ended or (look and self.sweep.pruner.by == "objective"):
-            result = self.stick.judge(run.agent, run.family, config.evaluation, config.training.threads)
-            metrics[OBJECTIVE] = self.stick.value(result)
-            self.last = result if ended else None
-            if ended and self.stick.agrees(config.evaluation):
-                run.evaluation = result
-        if look and self.trial is not None:
-            by_training = metrics["return/after" if self.stick.measure == "return" else "gain"]
-            value = metrics.get(OBJECTIVE, by_training)
-            if np.isfinite(value):
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # a resumed trial reports some iterations again
-                    self.trial.report(value, run.iteration)
-                self.pruned = self.trial.should_prune()
-        return self.pruned or (self.stop() and not ended)
-
-
-def judged(result: EvaluationResult) -> dict[str, Any]:
-    """The tasks of an evaluation and their returns before the first and after the last adaptation; NaN is null."""
-    tasks = [dict(task.values) for seed in result.tasks for task in seed]
-    before, after = (result.returns[:, shot].reshape(-1) for shot in (0, -1))
-    plain = {"before": before, "after": after}
-    return {"tasks": tasks, **{k: [float(r) if np.isfinite(r) else None for r in v] for k, v in plain.items()}}
 
 
 def words(point: Mapping[str, Any]) -> str:

@@ -20,6 +20,8 @@ from typing import IO, Any
 
 BEAT_S = 15.0
 """Between two signs of life."""
+DEATHS = 3
+"""Processes that die over one trial without getting it further before it counts as failed."""
 STALE_S = 120.0
 """Without a sign of life from another machine, after which its process counts as dead."""
 

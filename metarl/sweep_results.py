@@ -27,9 +27,10 @@ from metarl.files import write
 from metarl.provenance import provenance
 from metarl.run import load_run
 from metarl.statistics import Array, Interval, bootstrap_interval, interquartile_mean, mean, stratified_resamples
-from metarl.sweep import RESULT, Study, words
+from metarl.sweep import Study, words
 from metarl.sweep_file import Levels
 from metarl.sweep_tasks import Yardstick, cells, centre, distances, returns_on, training_ranges
+from metarl.sweep_trial import RESULT
 from metarl.trial import stream
 
 SAMPLES = 2000

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarl.arguments import Arguments, flag
-from metarl.config import coerce
+from metarl.arguments import Arguments, flag, whole
 from metarl.envs.text import shown
 from metarl.errors import RunError, UsageError, nearest
 from metarl.sweep_file import Sweep, load_sweep
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metarl.cli import Session
     from metarl.sweep import Stop, Study
 
-HELP = """usage: metarl sweep FILE.yaml [--workers N] [--trials N] [--threads N] [--runs-dir DIR]
+HELP = """usage: metarl sweep FILE.yaml [--workers N] [--ranks K] [--trials N] [--threads N] [--runs-dir DIR]
        metarl sweep FILE.yaml --report
        metarl sweep FILE.yaml --wandb-file OUT.yaml
 
@@ -29,6 +29,7 @@ machine with the same folder, joins it or goes on with it; Ctrl-C stops it after
 names a function as the robot, its code is run.
 
   --workers N        processes on this machine (1)
+  --ranks K          processes that train each trial together, by torchrun (1)
   --trials N         trials in all, instead of the file's; more of them later go on with the same sweep
   --threads N        threads of each trial; not given: the cores, shared among the workers
   --runs-dir DIR     folder of all runs (runs)
@@ -36,7 +37,8 @@ names a function as the robot, its code is run.
   --wandb-file OUT   write the sweep as a W&B sweep file, and start nothing
   --point JSON       train the one variant that the JSON names, as W&B's agents do
 """
-OPTIONS = ("workers", "trials", "threads", "runs_dir", "wandb_file", "point")
+OPTIONS = ("workers", "ranks", "trials", "threads", "runs_dir", "wandb_file", "point")
+NUMBERS = ("workers", "ranks", "trials", "threads")
 SWITCHES = ("report",)
 HIDDEN = ("worker",)
 """What a sweep starts its own workers with."""
@@ -44,19 +46,41 @@ STOPPED = 128 + signal.SIGTERM
 """Exit status of a sweep that was stopped, so that nobody takes it for finished."""
 
 
-def run(arguments: list[str], session: Session) -> int:
-    """`metarl sweep`."""
+@dataclass(frozen=True)
+class Request:
+    """What the arguments ask for."""
+
+    sweep: Sweep
+    folder: Path
+    """Of the sweep."""
+    number: dict[str, int]
+    """Options that are whole numbers, as far as they are given."""
+    plain: dict[str, str]
+    switched: frozenset[str]
+
+
+def parse(arguments: list[str]) -> Request | None:
+    """What the arguments ask for; None after --help."""
     given, plain, switched = Arguments.plain(arguments, OPTIONS, SWITCHES, HIDDEN)
     if given.help:
         print(HELP, end="")
-        return 0
+        return None
     if len(given.positionals) != 1:
         got = f", got {' '.join(given.positionals)}" if given.positionals else ""
         raise UsageError(f"metarl sweep takes one file (metarl sweep sweep.yaml){got}")
-    number = {name: _count(plain[name], flag(name)) for name in ("workers", "trials", "threads") if name in plain}
+    number = {name: whole(plain[name], flag(name)) for name in NUMBERS if name in plain}
     path = Path(given.positionals[0])
     sweep = load_sweep(path, number.get("trials"))
     folder = Path(plain.get("runs_dir", "runs")) / path.stem
+    return Request(sweep, folder, number, plain, switched)
+
+
+def run(arguments: list[str], session: Session) -> int:
+    """`metarl sweep`."""
+    request = parse(arguments)
+    if request is None:
+        return 0
+    sweep, folder, number, plain = request.sweep, request.folder, request.number, request.plain
     if "wandb_file" in plain:
         from metarl.sweep_wandb import write_sweep
 
@@ -65,18 +89,11 @@ def run(arguments: list[str], session: Session) -> int:
         return 0
     if "point" in plain:
         return _point(sweep, folder, plain["point"])
-    if "report" in switched:
+    if "report" in request.switched:
         return _report(sweep, folder, number.get("threads", 0))
     if "worker" in plain and plain["worker"] != str(os.getppid()):  # what a worker is started with
         raise UsageError(f"unknown option --worker{nearest('--worker', ['--workers'])}")
     return _work(sweep, folder, number, int(plain.get("worker", 0)))
-
-
-def _count(text: str, name: str) -> int:
-    count = coerce(text, int, name)
-    if count < 1:
-        raise UsageError(f"{name} is {count}; it must be at least 1")
-    return count
 
 
 def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> int:
@@ -86,18 +103,19 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
     from metarl.sweep_tasks import yardstick
 
     stick = yardstick(sweep)
-    workers = number.get("workers", 1)
+    workers, ranks = number.get("workers", 1), number.get("ranks", 1)
     with stop_on_signals(parent) as stop:
         study = Study(sweep, folder)
         threads = number.get("threads", sweep.base.training.threads or max(1, cores() // workers))
         if not parent:
             print(f"sweep {folder}: {sweep.method}, {_standing(study)}", flush=True)
         if workers > 1:
-            status = _several(sweep, folder, workers, threads, stop)
+            status = _several(sweep, folder, workers, ranks, threads, stop)
             if status:
                 return _stopped(status)
         else:
-            worker = Worker(sweep, study, stick, threads, stop, lambda line: print(line, flush=True))
+            each = max(1, threads // ranks)
+            worker = Worker(sweep, study, stick, each, stop, lambda line: print(line, flush=True), ranks)
             if not worker.run():
                 return STOPPED if parent else _stopped(STOPPED)
     if parent:
@@ -115,10 +133,11 @@ def _stopped(status: int) -> int:
     return status
 
 
-def _several(sweep: Sweep, folder: Path, workers: int, threads: int, stop: Stop) -> int:
+def _several(sweep: Sweep, folder: Path, workers: int, ranks: int, threads: int, stop: Stop) -> int:
     """Start worker processes and wait for them; returns the first status that is not 0."""
     command = [sys.executable, "-m", "metarl", "sweep", str(sweep.path), "--runs-dir", str(folder.parent)]
-    command += ["--trials", str(sweep.trials), "--threads", str(threads), "--worker", str(os.getpid())]
+    command += ["--trials", str(sweep.trials), "--threads", str(threads), "--ranks", str(ranks)]
+    command += ["--worker", str(os.getpid())]
     # A group of their own: a Ctrl-C is passed on once, like a SIGTERM.
     processes = [subprocess.Popen(command, start_new_session=True) for _ in range(workers)]
     told = False

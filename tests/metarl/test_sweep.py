@@ -21,10 +21,11 @@ from metarl.envs.parameters import Choice, LogUniform, Uniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
 from metarl.run import load_run, start_run
-from metarl.sweep import RESULT, Stop, Study, Worker, run_point
+from metarl.sweep import Stop, Study, Worker, run_point
 from metarl.sweep_file import load_sweep
 from metarl.sweep_results import Row, best_of, conclude, rank_correlation, rows, without_others
 from metarl.sweep_tasks import Yardstick, cells, distances, edges, hull, vary, yardstick
+from metarl.sweep_trial import RESULT
 from metarl.tracking import read_metrics
 from metarl.training import train
 from metarl.trial import stream
@@ -322,7 +323,7 @@ def test_a_kill_repeats_nothing_and_loses_nothing(sweep_file, tmp_path, environm
     env = {**environment, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 600
-    while not list(folder.glob("trial_0001/checkpoints/*.pt")):  # most of 20 iterations are left to be killed in
+    while not list(folder.glob("trial_0001/checkpoints/iteration_*.pt")):  # most of 20 iterations are left
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
@@ -380,7 +381,7 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_goes_on(sweep_file, tmp_path):
 
 
 def test_a_trial_that_cannot_be_is_recorded_and_the_sweep_goes_on(sweep_file, tmp_path, monkeypatch):
-    from metarl import sweep as module
+    from metarl import sweep_trial as module
 
     def break_once(config, *arguments):
         if config.agent.inner_lr == 0.1:
@@ -420,7 +421,7 @@ def test_a_trial_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once(s
 
 
 def test_a_fault_of_the_machine_is_no_fault_of_the_trial(sweep_file, tmp_path, monkeypatch):
-    from metarl import sweep as module
+    from metarl import sweep_trial as module
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
