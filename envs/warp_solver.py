@@ -1,7 +1,7 @@
 """MuJoCo's Newton solver on mujoco-warp's data as one kernel: a CUDA warp solves a world until it has converged.
 
 `mujoco_warp.solve` runs about ten kernels an iteration over all worlds until the slowest has converged, and carries
-Jacobian and Hessian through global memory each time. Here 32 lanes keep one world's in shared memory (newton.cuh).
+Jacobian and Hessian through global memory each time. Here 32 lanes keep one world's in shared memory (newton/*.cuh).
 """
 
 # No `from __future__ import annotations`: Warp reads a kernel's annotations as types.
@@ -14,7 +14,7 @@ import mujoco_warp as mjw
 import warp as wp
 from mujoco_warp import DisableBit, EnableBit, IntegratorType, OverflowType
 
-_PATH = Path(__file__).with_name("newton.cuh")
+_PARTS = [Path(__file__).with_name("newton") / f"{part}.cuh" for part in ("world", "hessian", "line_search", "solve")]
 _CONSTANTS = (
     *("NV", "NV_PAD", "NJMAX", "ELLIPTIC", "WARMSTART", "ITERATIONS", "LS_ITERATIONS"),
     *("ROWS", "MORE_THAN", "J_SHARED"),
@@ -49,7 +49,7 @@ def fits(m: mjw.Model, d: mjw.Data) -> str:
 
 @wp.struct
 class Problem:
-    """The arrays of `mujoco_warp.Model` and `Data` that newton.cuh reads and, from `qacc` on, writes."""
+    """The arrays of `mujoco_warp.Model` and `Data` that the solver reads and, from `qacc` on, writes."""
 
     M_row: wp.array[int]
     M_column: wp.array[int]
@@ -83,11 +83,13 @@ class Problem:
 
 def solve(m: mjw.Model, d: mjw.Data) -> None:
     """Find the constraint forces and accelerations as `mujoco_warp.solve` does; call it where `fits` returns ""."""
+    lanes = _LANES if d.qacc.device.is_cuda else 1
     for sizes in _sizes(m, d):
-        wp.launch_tiled(_kernel(*sizes), dim=d.nworld, inputs=[_problem(m, d)], block_dim=_LANES)
+        wp.launch_tiled(_kernel(*sizes), dim=d.nworld, inputs=[_problem(m, d)], block_dim=lanes)
 
 
 def _problem(m: mjw.Model, d: mjw.Data) -> Any:
+    """Return the `Problem` of model and data: a field's name is that of `opt`, of data, of its contacts or its rows."""
     problem: Any = Problem()
     problem.M_row, problem.M_column = m.M_hinit_i, m.M_colind
     for name in problem._cls.vars:
@@ -113,7 +115,7 @@ def _sizes(m: mjw.Model, d: mjw.Data) -> list[tuple[int, ...]]:
 
 
 def _shared_bytes(nv: int, elliptic: int, holds_jacobian: bool) -> tuple[int, int]:
-    """Return the bytes of newton.cuh's workspace without rows, and those of each row."""
+    """Return the bytes of newton/world.cuh's workspace without rows, and those of each row."""
     block = (nv + 6) // 7
     columns = -(-nv // block) * block
     stride = columns | 1
@@ -138,9 +140,11 @@ def _kernel(*sizes: int) -> Any:
 def _source(*sizes: int) -> str:
     """Return the solver's source with its constants."""
     known = {
-        "CONTACT_ELLIPTIC": int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC),
+        "TYPE_FRICTION_DOF": int(mujoco.mjtConstraint.mjCNSTR_FRICTION_DOF),
+        "TYPE_CONTACT_ELLIPTIC": int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC),
         "OVERFLOW_ITERATIONS": int(OverflowType.ITERATIONS),
         "OVERFLOW_LS_ITERATIONS": int(OverflowType.LS_ITERATIONS),
     }
     constants = dict(zip(_CONSTANTS, sizes, strict=True)) | known
-    return "".join(f"constexpr int {name} = {value};\n" for name, value in constants.items()) + _PATH.read_text()
+    head = [f"constexpr int {name} = {value};" for name, value in constants.items()]
+    return "\n".join(head + [part.read_text() for part in _PARTS])
