@@ -1,11 +1,15 @@
 """Weak scaling: does an iteration of twice the tasks on twice the processes take as long as before?
 
     python -m benchmarks.scaling [--ranks 2] [--rounds 5]
+    python -m benchmarks.scaling --noise PRESET [--iterations 0 8]
 
 launches that many processes on this machine, each with one thread and as many tasks as the others. In each round the
 first works alone on its tasks, while the others sleep, and then all work together on theirs: the ratio of the two times
 is the efficiency. Writes results/scaling.json, with what is summed in an iteration and how long that takes. Nothing
 else should run meanwhile.
+
+--noise says how many tasks a meta-gradient of MAML is worth averaging over, after so many iterations of a preset: the
+trace of the covariance of a task's gradient over the square of their mean (McCandlish 2018, B_simple).
 """
 
 from __future__ import annotations
@@ -22,15 +26,17 @@ from statistics import median
 
 import torch
 
+from metarl.agents.maml import Maml
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.settings import AgentSettings, MamlSettings, Rl2Settings
-from metarl.config import RunConfig, TrainingSettings
+from metarl.config import PRESETS, RunConfig, TrainingSettings, load_config
 from metarl.envs.settings import HalfCheetahVelocitySettings
 from metarl.launched import Launched
 from metarl.provenance import provenance
 from metarl.run import Run, build
 from metarl.samplers import TrialSampler
 from metarl.training import Counters, iterate
+from metarl.trial import run_trial, stream, streams
 
 TASKS, ENVS, HORIZON = 10, 10, 100  # tasks: of each process
 AGENTS: dict[str, AgentSettings] = {
@@ -153,12 +159,43 @@ def measure(ranks: int = 2, rounds: int = 5) -> dict:
     return record
 
 
+def noise(preset: str, iterations: list[int]) -> None:
+    """Print the noise scale of a preset's meta-gradient, in tasks, from twice as many tasks as it trains on."""
+    config = load_config(PRESETS / f"{preset}.yaml")
+    family, agent = build(config, "cpu")
+    assert isinstance(agent, Maml), "the noise scale is of MAML's presets"
+    run, counters, t = Run(Path(), config, family, agent, 0, 0), Counters(), config.training
+    sampler = TrialSampler(run)
+    for end in iterations:
+        while counters.iteration < end:
+            iterate(run, sampler, counters)
+        gradients = []
+        for half in range(2):
+            sampler.env.set_tasks(family.sample(t.tasks, stream(t.seed, "noise/tasks", end, half)))
+            rngs = streams(t.seed, f"noise/{half}", end, t.tasks)
+            trial = run_trial(sampler.env, agent, rngs, t.adaptations).trial
+            batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
+            for m in range(t.tasks):
+                theta = agent.theta.detach().requires_grad_()
+                loss = agent.surrogate(theta, [batch.tasks(slice(m, m + 1)) for batch in batches])
+                gradients.append(torch.autograd.grad(loss, theta)[0].double())
+        found = torch.stack(gradients)
+        trace = found.var(0).sum()
+        square = found.mean(0).square().sum() - trace / len(found)  # the mean's own noise taken out
+        print(f"{preset}, iteration {end}: the noise is that of {trace / square:.1f} tasks", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--noise", metavar="PRESET")
+    parser.add_argument("--iterations", type=int, nargs="+", default=[0, 8])
     given = parser.parse_args()
+    if given.noise is not None:
+        noise(given.noise, given.iterations)
+        return
     if given.file is not None:
         work(given.rounds, given.file)
         return
