@@ -17,9 +17,9 @@ from metarl.trial import stream
 
 @dataclass(frozen=True)
 class SimulatorShift:
-    """Returns on the trained simulator - returns on the evaluated one, on the same tasks from the same starts.
+    """Returns on the trained simulator - returns on the evaluated one, on the same tasks.
 
-    The agent's noise differs between the two.
+    The first round's starts are the same; the agent's noise differs between the two, and so do later starts.
     """
 
     trained: str

@@ -69,7 +69,8 @@ def locked_quadruped() -> mujoco.MjModel:
 
 def chain(dofs: int) -> mujoco.MjModel:
     """A chain of hinges with limits and friction loss that lies on the ground."""
-    body = '<body pos="{x} 0 {z}"><joint axis="0 {y} {w}" range="-60 60" limited="true" frictionloss=".05" armature=".02"/>'
+    joint = '<joint axis="0 {y} {w}" range="-60 60" limited="true" frictionloss=".05" armature=".02"/>'
+    body = f'<body pos="{{x}} 0 {{z}}">{joint}'
     geom = '<geom type="capsule" fromto="0 0 0 .1 0 0" size=".02" conaffinity="0"/>'
     places = [{"x": 0.1 * (i > 0), "z": 0.03 * (i == 0), "y": i % 2, "w": 1 - i % 2} for i in range(dofs)]
     links = "".join(body.format(**place) + geom for place in places) + "</body>" * dofs

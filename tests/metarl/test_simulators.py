@@ -58,7 +58,7 @@ def test_both_simulators_give_nearly_the_same_returns_without_noise(tmp_path):
         folder = tmp_path / simulator
         overrides = (f"evaluation.simulator={simulator}", "evaluation.explore=false")
         assert train(folder, "ppo", "training.simulator=cpu", *overrides) == 0
-        returns.append(torch.tensor(evaluated(folder / "ppo")["returns"]))
+        returns.append(torch.tensor(evaluated(folder / "ppo")["returns"])[:, 0])  # of the same starts
     torch.testing.assert_close(returns[0], returns[1], rtol=1e-3, atol=1e-3)
     assert not torch.equal(returns[0], returns[1])
 
