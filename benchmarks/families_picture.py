@@ -9,11 +9,11 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from metarl.contact_sheet import picture
+from metarl.reporting.contact_sheet import picture
 from metarl.envs.registry import make_family
 from metarl.envs.settings import FAMILY_SETTINGS
-from metarl.envs.terrain import number
-from metarl.figures import INK, QUIET, STYLE, save
+from metarl.envs.terrain.kinds import number
+from metarl.reporting.figures import INK, QUIET, STYLE, save
 
 COLUMNS = 4
 TILE_INCHES = (2.0, 1.72)

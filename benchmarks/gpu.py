@@ -35,12 +35,12 @@ from metarl.envs.settings import (
     QuadrupedSettings,
     QuadrupedTerrainSettings,
 )
-from metarl.envs.warp_simulation import simulator
+from metarl.envs.warp.simulation import simulator
 from metarl.provenance import provenance
-from metarl.run import Run, build
-from metarl.samplers import make_sampler
-from metarl.training import Counters, iterate
-from metarl.trial import stream, tensor
+from metarl.runs.run import Run, build
+from metarl.training.samplers import make_sampler
+from metarl.training.loop import Counters, iterate
+from metarl.runs.trial import stream, tensor
 
 BARS = {
     "env/half_cheetah": 3.0e6,

@@ -16,8 +16,8 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from metarl.config import config_to_dict, read_run_config
-from metarl.figures import AFTER, STYLE
-from metarl.tracking import read_metrics
+from metarl.reporting.figures import AFTER, STYLE
+from metarl.runs.tracking import read_metrics
 
 KEPT = ("summary", "measured", "notes", "metarl", "provenance")
 """Of the evaluation."""

@@ -24,12 +24,12 @@ import numpy as np
 
 import metarl
 from metarl.config import PRESETS, RunConfig, load_config
-from metarl.evaluation import EvaluationResult
-from metarl.figures import AFTER, BEFORE, STYLE
+from metarl.evaluation.evaluate import EvaluationResult
+from metarl.reporting.figures import AFTER, BEFORE, STYLE
 from metarl.provenance import provenance
-from metarl.statistics import Summary, summarise
-from metarl.tracking import read_metrics
-from metarl.trial import stream
+from metarl.evaluation.statistics import Summary, summarise
+from metarl.runs.tracking import read_metrics
+from metarl.runs.trial import stream
 
 CURVE_POINTS = 100
 """Rows of a seed's learning curve in the CSV file; each is a mean over its share of the iterations."""

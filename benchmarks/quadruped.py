@@ -24,11 +24,11 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Array, Task, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.settings import QuadrupedSettings
-from metarl.figures import AFTER
+from metarl.reporting.figures import AFTER
 from metarl.provenance import provenance
-from metarl.render import Clip, Pose, TaskRenderer, film
-from metarl.run import Run, load_run
-from metarl.trial import single_torch_thread, stream, streams
+from metarl.reporting.films import Clip, Pose, TaskRenderer, film
+from metarl.runs.run import Run, load_run
+from metarl.runs.trial import single_torch_thread, stream, streams
 
 SECONDS, WARM_UP = 10.0, 2.0
 COMMANDS = [(v, 0.0, 0.0) for v in (-1.0, -0.5, 0.0, 0.5, 1.0)]

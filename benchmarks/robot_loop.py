@@ -15,8 +15,8 @@ import numpy as np
 from metarl.agents.settings import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.settings import HalfCheetahMassSettings
-from metarl.run import Run, build
-from metarl.trial import single_torch_thread, stream
+from metarl.runs.run import Run, build
+from metarl.runs.trial import single_torch_thread, stream
 
 STEPS = 4000
 EPISODES = 4  # a shot of a gradient agent

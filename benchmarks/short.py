@@ -27,10 +27,10 @@ import numpy as np
 import metarl
 from metarl.config import PRESETS, RunConfig, load_config
 from metarl.envs.registry import make_family
-from metarl.figures import AFTER, STYLE
+from metarl.reporting.figures import AFTER, STYLE
 from metarl.provenance import provenance
-from metarl.tracking import read_metrics
-from metarl.trial import stream
+from metarl.runs.tracking import read_metrics
+from metarl.runs.trial import stream
 
 NAME = "short_runs"
 MOST = 10

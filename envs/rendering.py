@@ -14,7 +14,7 @@ from typing import Any, Self
 import mujoco
 import numpy as np
 
-from metarl.envs.added import plain
+from metarl.envs.own_robot.added import plain
 from metarl.envs.family import Array
 
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")

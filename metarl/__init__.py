@@ -7,14 +7,14 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from metarl.envs.gymnasium_adapter import register_families
+from metarl.envs.adapters.gymnasium_adapter import register_families
 
 if TYPE_CHECKING:
     from metarl.api import compare, resume, train, write_report
     from metarl.config import RunConfig, load_config, preset
-    from metarl.evaluation import evaluate
+    from metarl.evaluation.evaluate import evaluate
     from metarl.provenance import VERSION as __version__  # noqa: N811
-    from metarl.run import load_run as load
+    from metarl.runs.run import load_run as load
 
 __all__ = ["train", "resume", "load", "evaluate", "compare", "write_report"]
 __all__ += ["preset", "load_config", "RunConfig", "__version__"]
@@ -22,8 +22,8 @@ __all__ += ["preset", "load_config", "RunConfig", "__version__"]
 _HOME = {
     "train": ("metarl.api", "train"),
     "resume": ("metarl.api", "resume"),
-    "load": ("metarl.run", "load_run"),
-    "evaluate": ("metarl.evaluation", "evaluate"),
+    "load": ("metarl.runs.run", "load_run"),
+    "evaluate": ("metarl.evaluation.evaluate", "evaluate"),
     "compare": ("metarl.api", "compare"),
     "write_report": ("metarl.api", "write_report"),
     "preset": ("metarl.config", "preset"),

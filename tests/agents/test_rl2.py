@@ -20,7 +20,7 @@ from metarl.agents.settings import Rl2Settings
 from metarl.envs.registry import make_family
 from metarl.envs.settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.trial import run_trial, single_torch_thread, streams
+from metarl.runs.trial import run_trial, single_torch_thread, streams
 
 CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 2, 3, 5

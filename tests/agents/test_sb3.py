@@ -23,8 +23,8 @@ from metarl.agents.slots import slots
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.envs.vec_env import TaskVecEnv
-from metarl.trial import run_trial, streams
+from metarl.envs.adapters.vec_env import TaskVecEnv
+from metarl.runs.trial import run_trial, streams
 
 CPU = torch.device("cpu")
 POINT = make_family(PointGoalSettings(horizon=12))

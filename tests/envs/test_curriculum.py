@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from metarl.envs import terrain
+from metarl.envs.terrain import kinds as terrain
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import Task
 from metarl.envs.parameters import GRID

@@ -11,7 +11,7 @@ import pytest
 
 import metarl  # noqa: F401  registers the families
 from metarl.envs import rendering
-from metarl.envs.gymnasium_adapter import FamilyEnv
+from metarl.envs.adapters.gymnasium_adapter import FamilyEnv
 from metarl.envs.registry import make_family
 from metarl.envs.rendering import Renderer, RenderingUnavailable
 from metarl.envs.settings import FAMILY_SETTINGS, HalfCheetahMassSettings, PointGoalSettings

@@ -10,7 +10,7 @@ from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.settings import FAMILY_SETTINGS, HalfCheetahMassSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.trial import streams
+from metarl.runs.trial import streams
 
 
 @pytest.mark.parametrize("name", list(FAMILY_SETTINGS))

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs.robot import check_robot
+from metarl.envs.own_robot.family import check_robot
 from tests.envs.own_robots import HOME, arm, at, declared, entry, family_of, played, written
 
 SERVO = '<position name="a" joint="lift" kp="200" kv="10" ctrlrange="-2 2"/>'

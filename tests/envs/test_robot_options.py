@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from metarl.envs.robot import check_robot
-from metarl.envs.robot_trial import try_robot
+from metarl.envs.own_robot.family import check_robot
+from metarl.envs.own_robot.trial import try_robot
 from tests.envs.own_robots import at, declared, entry, family_of, played, written
 
 CRAB = """<mujoco model="crab"><compiler angle="{angle}"/><option {option}>{flag}</option>

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from metarl.envs.robot import check_robot
-from metarl.envs.robot_file import Episode
-from metarl.envs.robot_start import start_near
+from metarl.envs.own_robot.family import check_robot
+from metarl.envs.own_robot.file import Episode
+from metarl.envs.own_robot.start import start_near
 from tests.envs.own_robots import STILL, declared, entry, family_of, played, written
 
 ARM = """<body name="{0}_base" pos="0 {1} .5"><geom name="{0}_foot" size=".05" contype="0" conaffinity="0"/>

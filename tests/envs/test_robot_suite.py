@@ -18,10 +18,10 @@ from metarl.agents.registry import make_agent
 from metarl.agents.settings import PpoSettings
 from metarl.envs.family import Array, TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.robot import check_robot
-from metarl.envs.robot_quantities import QUANTITIES
+from metarl.envs.own_robot.family import check_robot
+from metarl.envs.own_robot.quantities import QUANTITIES
 from metarl.envs.settings import RobotSettings
-from metarl.robot import RobotInterface
+from metarl.runs.interface import RobotInterface
 from tests.envs.robot_models import ASKED, CASES, Case
 from tests.envs.robot_probes import (
     BALL,

@@ -17,7 +17,7 @@ from metarl.envs.control import read_signals
 from metarl.envs.family import RewardTerm, State, TaskFamily
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
 from metarl.envs.sharded import ShardedEnv
-from metarl.trial import run_trial, stream, streams
+from metarl.runs.trial import run_trial, stream, streams
 
 LONGEST = 3
 SMALL: dict[str, Any] = {

@@ -13,7 +13,7 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.settings import AntCrippledSettings, HalfCheetahMassSettings
 from metarl.envs.simulation import Simulator
-from metarl.envs.warp_simulation import WarpSimulation, simulator
+from metarl.envs.warp.simulation import WarpSimulation, simulator
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 WORLDS, STEPS = 4, 30

@@ -42,8 +42,8 @@ from metarl.envs.settings import (
     Walker2dParametersSettings,
 )
 from metarl.envs.simulation import CPU, Simulation
-from metarl.envs.warp_models import FLAGS, PER_WORLD, mixed, raw
-from metarl.envs.warp_simulation import WarpSimulation, simulator
+from metarl.envs.warp.models import FLAGS, PER_WORLD, mixed, raw
+from metarl.envs.warp.simulation import WarpSimulation, simulator
 
 WARP = simulator("cpu")
 STEPS = 100
@@ -391,6 +391,6 @@ def test_episodes_of_a_batched_env_are_those_of_the_cpu():
 
 
 def test_without_its_packages_the_error_says_what_to_install():
-    code = "import sys; sys.modules['mujoco_warp'] = None; import metarl.envs.warp_simulation"
+    code = "import sys; sys.modules['mujoco_warp'] = None; import metarl.envs.warp.simulation"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip().splitlines()[-1].endswith("pip install metarl-robotics[gpu]")

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import matplotlib.pyplot  # noqa: F401  (before the forks)
 
-import metarl.sweep  # noqa: F401
-from metarl import checkpoint, cli, evaluation  # noqa: F401
+import metarl.sweeps.sweep  # noqa: F401
+from metarl import evaluation  # noqa: F401
+from metarl.runs import checkpoint
+from metarl.cli import app as cli
 
 KILLED = 99
 CHANGES = ("os.rename", "os.remove", "os.mkdir")

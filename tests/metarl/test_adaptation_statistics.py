@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from metarl.statistics import (
+from metarl.evaluation.statistics import (
     Interval,
     curve_interval,
     difference_interval,

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
-from metarl import cli, training
-from metarl.arguments import Arguments
+from metarl.cli import app as cli
+
+from metarl.training import loop as training
+from metarl.cli.arguments import Arguments
 from metarl.config import RunConfig, preset
 from metarl.envs.settings import FAMILY_SETTINGS
 from metarl.errors import LONGEST, RunError, UsageError
@@ -29,7 +31,7 @@ HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
 def test_help_imports_nothing_heavy(arguments):
     """What makes it answer at once; how long it takes is the benchmark's."""
     script = (
-        f"import sys; from metarl.cli import main; status = main({arguments!r});"
+        f"import sys; from metarl.cli.app import main; status = main({arguments!r});"
         f"sys.exit(status or ' '.join(m for m in {HEAVY!r} if m in sys.modules) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -193,7 +195,7 @@ def test_a_fault_at_run_time_is_one_line(error, status, message, tmp_path, monke
 
 
 def test_a_reward_that_is_no_number_is_a_fault_of_the_run(tmp_path, monkeypatch, capsys):
-    from metarl.envs import point_goal
+    from metarl.envs.robots import point_goal
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(point_goal, "distance", lambda state: state.qpos[:, 0] * float("nan"))

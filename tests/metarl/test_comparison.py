@@ -15,11 +15,12 @@ import pytest
 from rich.console import Console
 
 import metarl
-from metarl import cli, comparison_tables
+from metarl.cli import app as cli
+from metarl.reporting import comparison_tables
 from metarl.agents.settings import MamlSettings, PpoSettings
-from metarl.comparison import Compared, Comparison, improvements_of, with_oracle_shares
+from metarl.evaluation.comparison import Compared, Comparison, improvements_of, with_oracle_shares
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings, read_run_config
-from metarl.entries import Entry, by_agent, family_settings, labels, read_entries
+from metarl.runs.entries import Entry, by_agent, family_settings, labels, read_entries
 from metarl.envs.registry import make_family
 from metarl.envs.settings import (
     AntGoalSettings,
@@ -30,12 +31,12 @@ from metarl.envs.settings import (
     RobotSettings,
 )
 from metarl.errors import UsageError
-from metarl.evaluation import EvaluationResult, Source, TrainGap, evaluate
-from metarl.report import _return_table
-from metarl.report_data import gather
-from metarl.run import load_run, save_config, start_run
-from metarl.statistics import Interval, difference_interval, interquartile_mean, mean, summarise, task_interval
-from metarl.training import train
+from metarl.evaluation.evaluate import EvaluationResult, Source, TrainGap, evaluate
+from metarl.reporting.report import _return_table
+from metarl.reporting.report_data import gather
+from metarl.runs.run import load_run, save_config, start_run
+from metarl.evaluation.statistics import Interval, difference_interval, interquartile_mean, mean, summarise, task_interval
+from metarl.training.loop import train
 from tests.metarl.test_control import arm
 
 SMALL = EvaluationSettings(tasks=3, envs_per_task=2, adaptations=1, seeds=(1, 2), bootstrap_samples=50)

@@ -25,7 +25,7 @@ from metarl.envs.settings import (
     PointGoalSettings,
 )
 from metarl.errors import RunError, UsageError
-from metarl.evaluation import (
+from metarl.evaluation.evaluate import (
     EvaluationResult,
     TrainGap,
     _recovered,
@@ -35,11 +35,11 @@ from metarl.evaluation import (
     train_gap,
     training_tasks,
 )
-from metarl.outcomes import observation_spread, recovery_of
-from metarl.run import distinct_tasks, load_run, save_config
-from metarl.statistics import Interval, interquartile_mean
-from metarl.training import train
-from metarl.trial import TrialResult
+from metarl.evaluation.outcomes import observation_spread, recovery_of
+from metarl.runs.run import distinct_tasks, load_run, save_config
+from metarl.evaluation.statistics import Interval, interquartile_mean
+from metarl.training.loop import train
+from metarl.runs.trial import TrialResult
 
 SMALL = EvaluationSettings(tasks=4, envs_per_task=2, adaptations=2, seeds=(1, 2), explore=False, bootstrap_samples=200)
 POINT = make_family(PointGoalSettings(horizon=6))

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from metarl import cli, export
+from metarl.cli import app as cli
+
+from metarl.deployment import export
 from metarl.agents.settings import AGENT_SETTINGS
-from metarl.beliefs import save_belief
+from metarl.runs.beliefs import save_belief
 from metarl.config import TrainingSettings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.settings import AntLegsSettings, HalfCheetahMassSettings
 from metarl.errors import RunError, UsageError
-from metarl.samplers import make_sampler
+from metarl.training.samplers import make_sampler
 from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -197,7 +199,7 @@ def test_the_command_exports_a_belief(tmp_path, tiny, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     train = ["train", "--family", "point_goal", "--name", "r", *tiny, "training.iterations=1"]
     assert cli.main([*train, "tracking.wandb=disabled"]) == 0
-    from metarl.run import load_run
+    from metarl.runs.run import load_run
 
     run = load_run(Path("runs/r"))
     belief = run.agent.load_belief({"parameters": run.agent.theta[None] * 1.1, "steps": 1})

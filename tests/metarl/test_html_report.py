@@ -23,18 +23,28 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from metarl import agent_figures, checkpoint, cli, contact_sheet, render, report_figures
+from metarl.reporting import agent_figures
+
+from metarl.runs import checkpoint
+
+from metarl.cli import app as cli
+
+from metarl.reporting import contact_sheet
+
+from metarl.reporting import films as render
+
+from metarl.reporting import report_figures
 from metarl.agents.settings import AgentSettings, MamlSettings, Rl2Settings
-from metarl.checkpoint import CheckpointStore
-from metarl.comparison import compare
+from metarl.runs.checkpoint import CheckpointStore
+from metarl.evaluation.comparison import compare
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
 from metarl.envs import rendering
 from metarl.envs.settings import FamilySettings, HalfCheetahMassSettings, PointGoalSettings
 from metarl.errors import UsageError
-from metarl.report_data import Judged, Judgement, ReportedRun, evaluation_of, one_agent
-from metarl.run import start_run
-from metarl.tracking import read_metrics
-from metarl.training import train
+from metarl.reporting.report_data import Judged, Judgement, ReportedRun, evaluation_of, one_agent
+from metarl.runs.run import start_run
+from metarl.runs.tracking import read_metrics
+from metarl.training.loop import train
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (

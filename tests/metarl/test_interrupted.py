@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarl import cli, run_lock
-from metarl.checkpoint import CheckpointStore
-from metarl.run_lock import LOCK, RunBusy, hold
-from metarl.tracking import read_metrics
+from metarl.cli import app as cli
+
+from metarl.runs import run_lock
+from metarl.runs.checkpoint import CheckpointStore
+from metarl.runs.run_lock import LOCK, RunBusy, hold
+from metarl.runs.tracking import read_metrics
 
 TIMING = ("env_steps_per_s", "time/collect", "time/update")
 BEST = ("training.iterations=3", "training.checkpoint_every=1", "training.keep_checkpoints=1", "training.seed=3")
@@ -82,7 +84,7 @@ def run_dir(tmp_path, tiny):
 
 def holder(run_dir: Path) -> subprocess.Popen[str]:
     """A process that holds the run, until its input ends or it is killed."""
-    script = "import sys; from pathlib import Path; from metarl.run_lock import hold\n"
+    script = "import sys; from pathlib import Path; from metarl.runs.run_lock import hold\n"
     script += "with hold(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(run_dir)]
     root = Path(__file__).parents[2]
@@ -196,7 +198,7 @@ def test_a_best_checkpoint_that_is_not_the_best_is_said_and_replaced(how, run_di
     store = CheckpointStore(run_dir / "checkpoints")
     path, state = store.load("best")
     if how == "stale":
-        from metarl.checkpoint import save
+        from metarl.runs.checkpoint import save
 
         save(path, {**state, "best_return": state["best_return"] - 1, "iteration": 1})
     elif how == "gone":

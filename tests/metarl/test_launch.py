@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from metarl import cli, launch
+from metarl.cli import app as cli
+
+from metarl.launching import launch
 from metarl.errors import UsageError
-from metarl.launch import Launch, Work, file_system, minutes_of, port_of
-from metarl.launch_slurm import submit
-from metarl.tracking import read_metrics
+from metarl.launching.launch import Launch, Work, file_system, minutes_of, port_of
+from metarl.launching.slurm import submit
+from metarl.runs.tracking import read_metrics
 
 ROOT = Path(__file__).parents[2]
 TIMING = ("env_steps_per_s", "time/collect", "time/update")

@@ -19,7 +19,7 @@ def canonical(name: str) -> str:
 
 
 def test_names():
-    assert (PROJECT["name"], PROJECT["scripts"]) == ("metarl-robotics", {"metarl": "metarl.cli:main"})
+    assert (PROJECT["name"], PROJECT["scripts"]) == ("metarl-robotics", {"metarl": "metarl.cli.app:main"})
     assert PROJECT["requires-python"] == ">=3.11"
     assert (PINS["mujoco"], PINS["torch"]) == ("3.17.0", "2.13.0")
 

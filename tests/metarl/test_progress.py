@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from metarl.progress import Progress, duration
+from metarl.runs.progress import Progress, duration
 
 METRICS = {
     "iteration": 3,

@@ -17,14 +17,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarl import cli, failures
+from metarl.cli import app as cli
+
+from metarl.training import failures
 from metarl.agents.moments import Moments
 from metarl.agents.ranks import ALONE, Ranks, mean_and_std
-from metarl.checkpoint import CheckpointStore
+from metarl.runs.checkpoint import CheckpointStore
 from metarl.errors import UsageError
-from metarl.launched import Launched, Member
-from metarl.network import interface_towards
-from metarl.tracking import read_metrics
+from metarl.training.launched import Launched, Member
+from metarl.training.network import interface_towards
+from metarl.runs.tracking import read_metrics
 
 ROOT = Path(__file__).parents[2]
 TIMING = ("env_steps_per_s", "time/collect", "time/update")
@@ -238,7 +240,8 @@ def test_killed_without_a_word_a_rank_is_started_again_and_the_run_goes_on(start
 
 FAILS = """
 import os, sys
-from metarl import cli, samplers
+from metarl.cli import app as cli
+from metarl.training import samplers
 from metarl.errors import RunError
 iterate = samplers.TrialSampler.iterate
 def failing(self, agent, tasks, key):

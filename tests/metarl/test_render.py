@@ -11,15 +11,19 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from metarl import cli, contact_sheet, render
+from metarl.cli import app as cli
+
+from metarl.reporting import contact_sheet
+
+from metarl.reporting import films as render
 from metarl.agents.settings import PpoSettings
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.family import Change, Task
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
 from metarl.errors import RunError
-from metarl.evaluation import evaluate_agent
-from metarl.run import Run, build
+from metarl.evaluation.evaluate import evaluate_agent
+from metarl.runs.run import Run, build
 
 SPLITS = {"train": "0072B2", "held_out": "D55E00", "ood": "009E73"}
 

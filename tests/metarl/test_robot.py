@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from metarl import cli, contact_sheet
+from metarl.cli import app as cli
+
+from metarl.reporting import contact_sheet
 from metarl.config import load_config, preset, read_run_config
 from metarl.envs.settings import RobotSettings
 

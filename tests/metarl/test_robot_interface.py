@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from metarl import export
+from metarl.deployment import export
 from metarl.agents.settings import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.family import Task
-from metarl.envs.gymnasium_adapter import gymnasium_id
+from metarl.envs.adapters.gymnasium_adapter import gymnasium_id
 from metarl.envs.settings import HopperParametersSettings, PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.robot import OutOfRange
-from metarl.run import Run, build
-from metarl.trial import TrialResult, run_trial, streams
+from metarl.runs.interface import OutOfRange
+from metarl.runs.run import Run, build
+from metarl.runs.trial import TrialResult, run_trial, streams
 
 HOPPER, POINT = HopperParametersSettings(horizon=40), PointGoalSettings(horizon=12)
 SMALL = {

@@ -14,14 +14,15 @@ import pytest
 import torch
 
 import metarl
-from metarl import checkpoint, cli
+from metarl.runs import checkpoint
+from metarl.cli import app as cli
 from metarl.agents.settings import AGENT_SETTINGS
-from metarl.beliefs import load_belief, save_belief
+from metarl.runs.beliefs import load_belief, save_belief
 from metarl.errors import UsageError
-from metarl.export import export_run
-from metarl.rollouts import Episode, adapt, assemble, check_episode, deviations, group, load_episodes, save_trial
-from metarl.run import Run, load_run
-from metarl.trial import stream, streams
+from metarl.deployment.export import export_run
+from metarl.deployment.rollouts import Episode, adapt, assemble, check_episode, deviations, group, load_episodes, save_trial
+from metarl.runs.run import Run, load_run
+from metarl.runs.trial import stream, streams
 from tests.metarl.test_control import arm
 from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
 
@@ -501,7 +502,7 @@ class TestBeliefFiles:
             load_run(trained("rl2")).start(belief=belief)
 
     def test_of_other_sizes_it_is_refused(self, belief, trained):
-        from metarl import checkpoint
+        from metarl.runs import checkpoint
 
         run, state = load_run(trained("maml")), checkpoint.load(belief)
         for parameters in (torch.zeros(1, 3), torch.zeros(2, run.agent.theta.numel()), torch.zeros(4)):

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 import metarl
-from metarl import cli
+from metarl.cli import app as cli
 from metarl.agents.maml import Maml
-from metarl.checkpoint import CheckpointStore
+from metarl.runs.checkpoint import CheckpointStore
 from metarl.config import load_config
 from metarl.errors import UsageError
-from metarl.tracking import read_metrics
-from metarl.training import REFUSALS
+from metarl.runs.tracking import read_metrics
+from metarl.training.loop import REFUSALS
 
 TIMING = ("env_steps_per_s", "time/collect", "time/update")
 """Metrics that differ from one run to the next."""

@@ -9,10 +9,10 @@ import torch
 
 from metarl.agents.registry import make_agent
 from metarl.agents.settings import MamlSettings
-from metarl.cli import main
+from metarl.cli.app import main
 from metarl.envs.simulation import CPU
 from metarl.errors import UsageError
-from metarl.simulators import NAMES, simulator_for, simulator_name
+from metarl.runs.simulators import NAMES, simulator_for, simulator_name
 
 SMALL = (
     *("training.iterations=2", "training.tasks=3", "training.envs_per_task=2", "family.horizon=12"),
@@ -85,7 +85,7 @@ def test_a_missing_package_is_named_with_what_to_install():
     code = (
         "import sys; sys.modules['mujoco_warp'] = None\n"  # as it is where the package is not installed
         "import torch; from metarl.agents.registry import make_agent; from metarl.agents.settings import MamlSettings\n"
-        "from metarl.simulators import simulator_for\n"
+        "from metarl.runs.simulators import simulator_for\n"
         "agent = make_agent(MamlSettings(), 4, 2, torch.Generator(), torch.device('cpu'))\n"
         "try: simulator_for('gpu', agent)\n"
         "except Exception as error: print(type(error).__name__, error)\n"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from metarl.statistics import (
+from metarl.evaluation.statistics import (
     Array,
     Interval,
     bootstrap_interval,

@@ -15,14 +15,18 @@ import pytest
 import torch
 import yaml
 
-from metarl import agent_figures, cli, report_data
-from metarl.checkpoint import CheckpointError, load, save
+from metarl.reporting import agent_figures
+
+from metarl.cli import app as cli
+
+from metarl.reporting import report_data
+from metarl.runs.checkpoint import CheckpointError, load, save
 from metarl.config import preset, read_run_config
 from metarl.envs.settings import RobotSettings
 from metarl.errors import RunError
 from metarl.files import append, write
-from metarl.run import load_run
-from metarl.tracking import METRICS, Tracker
+from metarl.runs.run import load_run
+from metarl.runs.tracking import METRICS, Tracker
 
 MODEL = """<mujoco model="arm"><worldbody><body name="arm" pos="0 0 1"><joint name="j" axis="0 1 0" range="-90 90"/>
   <geom name="g" type="capsule" size=".03" fromto="0 0 0 0 0 -.3"/></body></worldbody>

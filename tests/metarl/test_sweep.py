@@ -15,20 +15,22 @@ import numpy as np
 import pytest
 import yaml
 
-from metarl import cli, sweep_claims
+from metarl.cli import app as cli
+
+from metarl.sweeps import claims as sweep_claims
 from metarl.config import CONFIG, config_to_dict, load_config, preset
 from metarl.envs.parameters import Choice, LogUniform, Uniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
-from metarl.run import load_run, start_run
-from metarl.sweep import Stop, Study, Worker, run_point
-from metarl.sweep_file import load_sweep
-from metarl.sweep_results import Row, best_of, conclude, rank_correlation, rows, without_others
-from metarl.sweep_tasks import Yardstick, cells, distances, edges, hull, vary, yardstick
-from metarl.sweep_trial import RESULT
-from metarl.tracking import read_metrics
-from metarl.training import train
-from metarl.trial import stream
+from metarl.runs.run import load_run, start_run
+from metarl.sweeps.sweep import Stop, Study, Worker, run_point
+from metarl.sweeps.file import load_sweep
+from metarl.sweeps.results import Row, best_of, conclude, rank_correlation, rows, without_others
+from metarl.sweeps.tasks import Yardstick, cells, distances, edges, hull, vary, yardstick
+from metarl.sweeps.trial import RESULT
+from metarl.runs.tracking import read_metrics
+from metarl.training.loop import train
+from metarl.runs.trial import stream
 
 BASE = """
 base:
@@ -381,7 +383,7 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_goes_on(sweep_file, tmp_path):
 
 
 def test_a_trial_that_cannot_be_is_recorded_and_the_sweep_goes_on(sweep_file, tmp_path, monkeypatch):
-    from metarl import sweep_trial as module
+    from metarl.sweeps import trial as module
 
     def break_once(config, *arguments):
         if config.agent.inner_lr == 0.1:
@@ -401,7 +403,7 @@ def test_a_trial_that_cannot_be_is_recorded_and_the_sweep_goes_on(sweep_file, tm
 
 
 def test_a_trial_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once(sweep_file, tmp_path, monkeypatch):
-    from metarl import evaluation
+    from metarl.evaluation import evaluate as evaluation
 
     calls = []
     run_trials = evaluation.run_trials
@@ -421,7 +423,7 @@ def test_a_trial_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once(s
 
 
 def test_a_fault_of_the_machine_is_no_fault_of_the_trial(sweep_file, tmp_path, monkeypatch):
-    from metarl import sweep_trial as module
+    from metarl.sweeps import trial as module
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -549,8 +551,8 @@ def test_the_file_for_wandb_is_understood_by_wandb_and_by_us(sweep_file, tmp_pat
 
 
 def test_a_run_on_distinct_tasks_meets_no_other(tmp_path):
-    from metarl.run import Run
-    from metarl.training import distinct_tasks, draw_tasks
+    from metarl.runs.run import Run
+    from metarl.training.loop import distinct_tasks, draw_tasks
 
     config = preset("maml", "point_goal")
     training = dataclasses.replace(config.training, distinct_tasks=3, tasks=7, seed=5)
@@ -575,7 +577,7 @@ def test_the_example_of_the_documentation_is_a_sweep():
 
 @pytest.mark.parametrize("changed", ["arm.xml", "arm.yaml"])
 def test_a_robot_that_has_changed_makes_another_sweep(changed, tmp_path):
-    from metarl.sweep import Study
+    from metarl.sweeps.sweep import Study
 
     for name in ("arm.xml", "arm.yaml"):
         (tmp_path / name).write_text("one")

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from metarl.run import load_run
-from metarl.sweep import Study, Worker
-from metarl.sweep_file import load_sweep
-from metarl.sweep_results import rows
-from metarl.sweep_tasks import yardstick
-from metarl.tracking import read_metrics
+from metarl.runs.run import load_run
+from metarl.sweeps.sweep import Study, Worker
+from metarl.sweeps.file import load_sweep
+from metarl.sweeps.results import rows
+from metarl.sweeps.tasks import yardstick
+from metarl.runs.tracking import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SWEEP = """

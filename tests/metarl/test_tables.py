@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from metarl import figures, tables
+from metarl.reporting import figures
+
+from metarl.reporting import tables
 from metarl.config import EvaluationSettings
 from metarl.envs.registry import make_family
 from metarl.envs.settings import (
@@ -21,8 +23,8 @@ from metarl.envs.settings import (
     PointGoalSettings,
 )
 from metarl.errors import RunError
-from metarl.evaluation import EvaluationResult, Source
-from metarl.statistics import Interval, Summary, summarise
+from metarl.evaluation.evaluate import EvaluationResult, Source
+from metarl.evaluation.statistics import Interval, Summary, summarise
 
 SETTINGS = EvaluationSettings(tasks=10, envs_per_task=2, adaptations=2, seeds=(1, 2), bootstrap_samples=200)
 SOURCE = Source(

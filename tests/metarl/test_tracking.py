@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from metarl import tracking
+from metarl.runs import tracking
 from metarl.config import preset
 from metarl.errors import RunError, UsageError
-from metarl.tracking import Tracker, read_metrics, truncate_metrics, wandb_mode
+from metarl.runs.tracking import Tracker, read_metrics, truncate_metrics, wandb_mode
 
 
 def config(mode: str):

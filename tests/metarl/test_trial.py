@@ -17,7 +17,7 @@ from metarl.envs.family import RewardTerm, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.trial import collect, run_trial, stream, streams
+from metarl.runs.trial import collect, run_trial, stream, streams
 
 CPU = torch.device("cpu")
 SMALL = {

@@ -13,8 +13,8 @@ import pytest
 from metarl.agents.settings import AGENT_SETTINGS
 from metarl.envs.registry import make_family
 from metarl.envs.settings import FAMILY_SETTINGS, AntLegsSettings, HalfCheetahMassSettings, RobotSettings
-from metarl.trial import stream
-from metarl.watch import ENTER, HOME, SPACE, Scene, chosen, picture, slider_range, watch
+from metarl.runs.trial import stream
+from metarl.deployment.watch import ENTER, HOME, SPACE, Scene, chosen, picture, slider_range, watch
 from tests.metarl.test_robot_interface import HOPPER, POINT, make_run
 
 
@@ -135,7 +135,7 @@ def test_every_family_has_a_slider_for_every_parameter(name):
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory, tiny):
-    from metarl import cli
+    from metarl.cli import app as cli
 
     folder = tmp_path_factory.mktemp("watch")
     arguments = ["train", "--runs-dir", str(folder), "--name", "r", "--family", "point_goal", *tiny]
@@ -144,7 +144,7 @@ def run_dir(tmp_path_factory, tiny):
 
 
 def test_without_a_display_it_is_one_line(run_dir, monkeypatch, capsys):
-    from metarl import cli
+    from metarl.cli import app as cli
 
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
@@ -180,7 +180,7 @@ def test_a_display_that_cannot_be_reached_is_one_line_too(run_dir, metarl, envir
 def test_on_a_display_mujocos_window_shows_it_and_closes(tmp_path):
     """In a process of its own: a window, another model in it, and an orderly end."""
     script = """
-from metarl.watch import MujocoWindow, Scene, watch
+from metarl.deployment.watch import MujocoWindow, Scene, watch
 from metarl.envs.settings import HalfCheetahMassSettings
 from tests.metarl.test_robot_interface import make_run
 

@@ -1,0 +1,1 @@
+"""Families as Gymnasium's and Stable-Baselines3's environments."""

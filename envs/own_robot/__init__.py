@@ -1,0 +1,1 @@
+"""One's own robot, from MJCF, URDF or a function."""

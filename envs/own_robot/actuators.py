@@ -1,0 +1,297 @@
+"""What an actuator's control signal means, what holds the robot at home, and the actuators that a robot lacks."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import mujoco
+import numpy as np
+
+from metarl.envs.own_robot.added import plain
+from metarl.envs.control import ON_JOINT, SCALAR, joint_of
+from metarl.envs.family import Array
+from metarl.envs.own_robot.file import Actuators, near
+
+Gain, Bias, Dynamics, Transmission = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn, mujoco.mjtTrn
+INTERNAL = (*ON_JOINT, Transmission.mjTRN_TENDON, Transmission.mjTRN_SLIDERCRANK)
+"""Transmissions that act between bodies: a joint that one of them moves is driven. Others push on a body."""
+ENDLESS = 1e3
+"""rad (m): a URDF writes a range as wide as that for a joint that turns without end."""
+Kind = Literal["position", "velocity", "force", "damping", "voltage", "muscle", "adhesion"]
+MEANINGS: dict[Kind, str] = {
+    "position": "action = offset from the home pose, rad (m)",
+    "velocity": "action = share of the largest speed",
+    "force": "action = share of the largest force",
+    "damping": "action = share of the largest damping",
+    "voltage": "action = share of the largest voltage",
+    "muscle": "action = excitation",
+    "adhesion": "action = share of the largest adhesion",
+}
+"""What an action asks of an actuator of each kind."""
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What one control signal does: control = rest + gain * action, within [bottom, top]."""
+
+    name: str
+    kind: Kind
+    rest: float
+    """Control signal of action 0."""
+    gain: float
+    """Change of the control signal that an action of 1 makes."""
+    bottom: float
+    """Lowest control signal."""
+    top: float
+    """Highest control signal."""
+    activation: float | None = None
+    """That holds home; None: what the keyframe says, or 0."""
+    activation_unit: float = math.nan
+    """Change of that activation by which the joint that it holds moves 1 rad (m)."""
+
+
+def require_single_inputs(model: mujoco.MjModel) -> None:
+    """ValueError names an actuator that this family of robots cannot drive."""
+    for i in range(model.nactuator):
+        name, inputs = model.actuator(i).name, int(model.actuator_ctrlnum[i])
+        types = (model.actuator_gaintype[i], model.actuator_biastype[i], model.actuator_dyntype[i])
+        gain, bias, dynamics = map(int, types)
+        what = ""
+        if inputs != 1:
+            what = f"takes {inputs} control signals"
+        elif Gain.mjGAIN_USER == gain or Bias.mjBIAS_USER == bias or Dynamics.mjDYN_USER == dynamics:
+            what = "has a force of its own making (user), which the model does not hold"
+        elif model.actuator_plugin[i] >= 0:
+            what = "is a plugin's"
+        elif gain == Gain.mjGAIN_DCMOTOR and np.any(model.actuator_gainprm[i, 4:8]):
+            what = "is a DC motor with a controller of its own"
+        elif gain in (Gain.mjGAIN_PID, Gain.mjGAIN_SO3):
+            what = f"is of the type {Gain(gain).name.removeprefix('mjGAIN_').lower()}"
+        if what:
+            raise ValueError(
+                f"actuator {name!r} {what}: what holds it at home cannot be told; make it a <position>, <velocity>, "
+                "<motor> or <general> of one control signal"
+            )
+
+
+def moved_joints(model: mujoco.MjModel) -> tuple[frozenset[str], ...]:
+    """Names of the joints that each actuator moves: by itself, a tendon or a slider-crank, at any of ten poses.
+
+    An actuator that pushes on a body (a thruster at a site, adhesion) moves no joint in this sense.
+    """
+    data, rng = mujoco.MjData(model), np.random.default_rng(0)
+    moved = np.zeros((model.nactuator, model.nv), dtype=bool)
+    for pose in range(10):
+        data.qpos = model.qpos0
+        for j in range(model.njnt) if pose else ():
+            if int(model.jnt_type[j]) in SCALAR:
+                low, high = model.jnt_range[j] if model.jnt_limited[j] else (-1.0, 1.0)
+                data.qpos[model.jnt_qposadr[j]] = rng.uniform(low, high)
+        mujoco.mj_fwdPosition(model, data)
+        moment = np.zeros((len(data.moment_rownnz), model.nv))
+        mujoco.mju_sparse2dense(
+            moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind
+        )
+        for i in range(model.nactuator):
+            rows = slice(model.actuator_outadr[i], model.actuator_outadr[i] + model.actuator_outnum[i])
+            moved[i] |= np.any(np.abs(moment[rows]) > 1e-9, axis=0)
+    for i in range(model.nactuator):
+        relative = model.actuator_trntype[i] == Transmission.mjTRN_SITE and model.actuator_trnid[i, 1] >= 0
+        if int(model.actuator_trntype[i]) not in INTERNAL and not relative:
+            moved[i] = False
+    return tuple(frozenset(model.joint(int(j)).name for j in model.dof_jntid[row]) for row in moved)
+
+
+def actuated_bodies(model: mujoco.MjModel) -> set[int]:
+    """Bodies that actuators take hold of."""
+    bodies: set[int] = set()
+    for i in range(model.nactuator):
+        kind, (first, second) = int(model.actuator_trntype[i]), map(int, model.actuator_trnid[i])
+        if kind in ON_JOINT:
+            bodies.add(int(model.jnt_bodyid[first]))
+        elif kind == Transmission.mjTRN_TENDON:
+            start = model.tendon_adr[first]
+            for w in range(start, start + model.tendon_num[first]):
+                of = {
+                    mujoco.mjtWrap.mjWRAP_JOINT: model.jnt_bodyid,
+                    mujoco.mjtWrap.mjWRAP_SITE: model.site_bodyid,
+                    mujoco.mjtWrap.mjWRAP_SPHERE: model.geom_bodyid,
+                    mujoco.mjtWrap.mjWRAP_CYLINDER: model.geom_bodyid,
+                }.get(int(model.wrap_type[w]))  # pyright: ignore[reportArgumentType, reportCallIssue]
+                if of is not None:
+                    bodies.add(int(of[model.wrap_objid[w]]))
+        elif kind in (Transmission.mjTRN_SITE, Transmission.mjTRN_SLIDERCRANK):
+            bodies |= {int(model.site_bodyid[s]) for s in (first, second) if s >= 0}
+        elif kind == Transmission.mjTRN_BODY:
+            bodies.add(int(first))
+    return bodies
+
+
+def kind_of(model: mujoco.MjModel, i: int) -> Kind:
+    """What actuator i's control signal is, by the law of its force f = gain * (control or activation) + bias.
+
+    A bias that falls with the length pulls to a position, whatever the scale of its control signal; one that falls
+    with the velocity alone, by as much as the gain, to a velocity. Behind an integrator a position servo takes a
+    velocity.
+    """
+    gain, stiffness, damping = model.actuator_gainprm[i, 0], *-model.actuator_biasprm[i, 1:3]
+    if model.actuator_gaintype[i] == Gain.mjGAIN_MUSCLE:
+        return "muscle"
+    if model.actuator_gaintype[i] == Gain.mjGAIN_DCMOTOR:
+        return "voltage"
+    if model.actuator_trntype[i] == Transmission.mjTRN_BODY:
+        return "adhesion"
+    if model.actuator_gaintype[i] == Gain.mjGAIN_AFFINE and np.any(model.actuator_gainprm[i, 1:3]):
+        return "damping"
+    if model.actuator_biastype[i] != Bias.mjBIAS_AFFINE or gain == 0:
+        return "force"
+    if stiffness > 0:
+        return "velocity" if model.actuator_dyntype[i] == Dynamics.mjDYN_INTEGRATOR else "position"
+    return "velocity" if damping > 0 and np.isclose(damping, gain) else "force"
+
+
+def find_drive(model: mujoco.MjModel, i: int, length: float, limit: float | None) -> Drive:
+    """How actuator i is driven. length: of its transmission at home. limit: of control signals without a range.
+
+    The control range is NaN where neither the model nor the limit gives one.
+    """
+    name, kind = model.actuator(i).name, kind_of(model, i)
+    bottom, top = map(float, model.actuator_ctrlrange[i]) if model.actuator_ctrllimited[i] else (math.nan, math.nan)
+    if math.isnan(bottom) and kind == "muscle":
+        bottom, top = 0.0, 1.0  # its dynamics take no other excitation
+    if math.isnan(bottom) and limit is not None:
+        bottom, top = -limit, limit
+    gain, bias = float(model.actuator_gainprm[i, 0]), model.actuator_biasprm[i]
+    holds = model.actuator_biastype[i] == Bias.mjBIAS_AFFINE and gain != 0 and bias[1] < 0
+    scale = float(-bias[1] / gain) if holds else 0.0  # control signal a metre or radian of the transmission
+    hold = scale * length - float(bias[0]) / gain if holds else 0.0
+    on_joint = joint_of(model, i) is not None
+    unit = scale * (float(model.actuator_gear[i, 0]) if on_joint else 1.0)  # a joint's radian or metre
+    if kind == "position":
+        if math.isnan(bottom):
+            bottom, top = hold - np.pi * abs(unit), hold + np.pi * abs(unit)
+        filtered = model.actuator_dyntype[i] != Dynamics.mjDYN_NONE
+        return Drive(name, kind, hold, unit, bottom, top, *((hold, unit) if filtered else ()))
+    rest = 0.0
+    if kind in ("force", "velocity") and model.actuator_biastype[i] == Bias.mjBIAS_AFFINE and gain and not holds:
+        rest = -float(bias[0]) / gain  # no force at rest
+    share = max(abs(bottom - rest), abs(top - rest))
+    return Drive(name, kind, rest, share, bottom, top, *((hold, unit) if holds else ()))
+
+
+def unlimited(drives: Sequence[Drive]) -> str | None:
+    """What must be asked about actuators without a control range; None if all have one."""
+    names = [drive.name for drive in drives if math.isnan(drive.bottom)]
+    if not names:
+        return None
+    which = f"actuator {names[0]!r} has" if len(names) == 1 else f"actuators {', '.join(map(repr, names))} have"
+    return (
+        f"{which} no control range; give a ctrlrange in the model, or write control: {{limit: 1.0}} in the YAML, the "
+        "largest control signal"
+    )
+
+
+def question(model: mujoco.MjModel, i: int, drive: Drive, home: Array) -> str | None:
+    """What must be asked about actuator i if action 0 cannot hold home; None if it can."""
+    bounds = (
+        [(drive.rest, drive.gain, "control signals", (drive.bottom, drive.top))] if drive.kind == "position" else []
+    )
+    if drive.activation is not None and model.actuator_actlimited[i]:
+        bounds.append((drive.activation, drive.activation_unit, "activations", tuple(model.actuator_actrange[i])))
+    for needed, unit, what, (low, high) in bounds:
+        slack = 1e-6 * max(1.0, high - low)
+        if low - slack <= needed <= high + slack:
+            continue
+        joint = joint_of(model, i)
+        if joint is None:
+            remedy = f"write another robot: {{pose: ...}}, or widen the range of {drive.name!r} in the model"
+        else:
+            at, name = float(home[model.jnt_qposadr[joint]]), model.joint(joint).name
+            reached = at + (np.clip(needed, low, high) - needed) / unit
+            remedy = (
+                f"write robot: {{pose: {{{name}: {reached:.4g}}}}} instead of {at:.4g}, or widen the range in the model"
+            )
+        return (
+            f"action 0 cannot hold home: {drive.kind} actuator {drive.name!r} needs {needed:.4g} there, and takes "
+            f"{what} in [{low:.4g}, {high:.4g}]; {remedy}"
+        )
+    return None
+
+
+def started(model: mujoco.MjModel, drives: Sequence[Drive], key: int) -> dict[str, Array]:
+    """MjData fields, besides positions and velocities, that an episode starts with: what holds home acts already.
+
+    key: keyframe of the home pose, whose activations and mocap bodies count; -1: none.
+    """
+    fields: dict[str, Array] = {}
+    if model.na:
+        activations = np.zeros(model.na) if key < 0 else model.key_act[key].copy()
+        for i, drive in enumerate(drives):
+            if drive.activation is not None and model.actuator_actnum[i] == 1:
+                activations[model.actuator_actadr[i]] = drive.activation
+        fields["act"] = activations
+    data = mujoco.MjData(model)
+    for i, drive in enumerate(drives):
+        if model.actuator_history[i, 0] > 0:
+            mujoco.mj_initCtrlHistory(model, data, i, None, np.full(model.actuator_history[i, 0], drive.rest))
+            fields["history"] = data.history
+    if model.nmocap and key >= 0:
+        fields["mocap_pos"] = model.key_mpos[key].reshape(-1, 3)
+        fields["mocap_quat"] = model.key_mquat[key].reshape(-1, 4)
+    return {name: np.array(value) for name, value in fields.items()}
+
+
+def add_actuators(
+    spec: mujoco.MjSpec, model: mujoco.MjModel, joints: Sequence[mujoco.MjsJoint], wanted: Actuators
+) -> list[str]:
+    """Add the actuators that a robot's file asks for to joints of the robot, none of which follows another.
+
+    model: compiled without them. Returns the joints' names. ValueError if that cannot be.
+    """
+    chosen = [j for j in joints if re.fullmatch(wanted.joints, j.name)]
+    if not chosen:
+        raise ValueError(
+            f"robot.actuators.joints {wanted.joints!r} matches no joint{near(wanted.joints, [j.name for j in joints])}"
+        )
+    for pattern in wanted.gains:
+        if not any(re.fullmatch(pattern, j.name) for j in chosen):
+            raise ValueError(
+                f"robot.actuators.gains {pattern!r} matches no joint{near(pattern, [j.name for j in chosen])}"
+            )
+    for joint in chosen:
+        _add_actuator(spec, model, joint.name, wanted)
+    return [j.name for j in chosen]
+
+
+def _add_actuator(spec: mujoco.MjSpec, model: mujoco.MjModel, name: str, wanted: Actuators) -> None:
+    joint = model.joint(name)
+    actuator = plain(spec.add_actuator(), name=name, target=name, trntype=Transmission.mjTRN_JOINT, ctrllimited=True)
+    effort = tuple(map(float, model.jnt_actfrcrange[joint.id])) if model.jnt_actfrclimited[joint.id] else None
+    if effort is not None and wanted.force is not None and wanted.force > min(-effort[0], effort[1]) * (1 + 1e-9):
+        raise ValueError(
+            f"robot.actuators.force is {wanted.force:g}, above the model's own limit of joint {name!r}, "
+            f"[{effort[0]:g}, {effort[1]:g}], which is what acts; leave force out, or change the limit in the model"
+        )
+    if wanted.kind == "position":
+        gains = [g for pattern, g in wanted.gains.items() if re.fullmatch(pattern, name)]
+        kp, kd = gains[0] if gains else (wanted.kp, wanted.kd)
+        if kp is None or kp <= 0:
+            raise ValueError("robot.actuators: a position servo needs kp > 0, its stiffness in N m/rad")
+        actuator.set_to_position(kp=kp, kv=kd)
+        ends = joint.limited[0] and np.ptp(joint.range) < ENDLESS
+        actuator.ctrlrange = joint.range if ends else (-np.pi, np.pi)
+        if wanted.force:
+            actuator.forcelimited, actuator.forcerange = True, (-wanted.force, wanted.force)
+        return
+    limit = (-wanted.force, wanted.force) if wanted.force else effort
+    if limit is None:
+        raise ValueError(
+            f"robot.actuators: the model has no force limit for joint {name!r}; write "
+            "actuators: {kind: motor, force: NEWTON_METRES}"
+        )
+    actuator.set_to_motor()
+    actuator.ctrlrange = limit

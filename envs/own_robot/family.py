@@ -1,0 +1,236 @@
+"""Anyone's robot as a task family: a model, and a YAML file that declares the distribution."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from metarl.envs import mujoco_log
+from metarl.envs.control import read_signals
+from metarl.envs.family import Array, State, TaskFamily
+from metarl.envs.parameters import Choice, Distribution, Parameter
+from metarl.envs.own_robot.description import Robot, penetrations, tolerance
+from metarl.envs.own_robot.file import Control, Declaration, Hints, read_declaration
+from metarl.envs.own_robot.freeze import compensation
+from metarl.envs.own_robot.ground import compose, geom_pose
+from metarl.envs.own_robot.model import inspect_robot
+from metarl.envs.own_robot.quantities import QUANTITIES, parameters
+from metarl.envs.own_robot.source import copy_model
+from metarl.envs.own_robot.start import start_near
+from metarl.envs.own_robot.terms import judged, motion, observation, rewards, termination
+from metarl.envs.settings import RobotSettings
+
+EXAMPLE = Path(__file__).parent / "crawler"
+"""What empty settings stand for."""
+Start = Callable[[mujoco.MjModel], Array]
+CONTROL_DT = 0.02  # s, of a control step where the file does not say
+MOST_STEPS = 10_000  # of the simulation in a control step
+
+
+def files(settings: RobotSettings) -> tuple[str, str]:
+    """(model, declaration) as they can be opened."""
+    return settings.model or f"{EXAMPLE}.xml", settings.file or f"{EXAMPLE}.yaml"
+
+
+def copy_robot(settings: RobotSettings, folder: Path) -> RobotSettings:
+    """Copy the robot and its declaration under a folder; returns the settings that name the copies."""
+    model, declaration = files(settings)
+    copied = copy_model(model, folder)
+    target = folder / Path(declaration).name
+    target.write_bytes(Path(declaration).read_bytes())
+    return dataclasses.replace(settings, model=str(copied), file=str(target))
+
+
+@mujoco_log.silent()
+def check_robot(model: str, declaration: str = "") -> tuple[Robot, TaskFamily | None]:
+    """What is inferred about a robot, and its family if its questions are answered and a file declares one.
+
+    ValueError names what is wrong, where, and what to do.
+    """
+    said = read_declaration(declaration) if declaration else None
+    robot = _inspect(model, said, declaration)
+    if said is None or robot.questions:
+        return robot, None
+    return robot, _family(RobotSettings(model, declaration), robot, said)
+
+
+@mujoco_log.silent()
+def robot(settings: RobotSettings) -> TaskFamily:
+    """The family that a model and its declaration make."""
+    model, file = files(settings)
+    said = read_declaration(file)
+    inspected = _inspect(model, said, file)
+    if inspected.questions:
+        number = len(inspected.questions)
+        see = f"metarl robot check {model} --family {file} {'shows them all' if number > 1 else 'shows it'}"
+        which = f"the first of {number} questions" if number > 1 else "a question"
+        raise ValueError(f"{model}: {see}; {which}: {inspected.questions[0]}")
+    return _family(settings, inspected, said)
+
+
+def _inspect(model: str, said: Declaration | None, file: str) -> Robot:
+    control = said.control if said else Control()
+    try:
+        robot = inspect_robot(model, said.robot if said else Hints(), control)
+        _require_steps(robot.model.opt.timestep, CONTROL_DT if control.dt is None else control.dt)
+        return robot
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}" if str(error).startswith(("robot.", "control.")) else f"{error}") from error
+
+
+def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFamily:
+    _, file = files(settings)
+    try:
+        drawn = parameters(robot, said.distribution)
+        start = _start(robot, sloped=any(e.quantity == "slope" for e in said.distribution))
+        commands = {e.quantity: e.name for e in said.distribution if QUANTITIES[e.quantity].kind == "command"}
+        fallen = termination(robot, said.termination)
+        observe, names = observation(robot, said.observation, commands)
+        family = TaskFamily(
+            name="robot",
+            description=f"{Path(files(settings)[0]).name} as {Path(file).name} declares it",
+            base=robot.spec.copy,
+            parameters=drawn,
+            observe=observe,
+            observation_names=names,
+            rewards=rewards(robot, said.reward, commands),
+            reset=start_near(robot, said.episode, start),
+            initial=robot.initial,
+            action_low=robot.low,
+            action_high=robot.high,
+            horizon=said.episode.horizon if settings.horizon == -1 else settings.horizon,
+            frame_skip=_frame_skip(robot, said),
+            control=read_signals(robot.model, robot.kinds, robot.offset, robot.gain, robot.home),
+            action_scale=said.control.action_scale,
+            terminate=fallen,
+            **judged(robot, commands, fallen),
+            settle=compensation(robot.model),
+            visual=robot.visual.copy,
+            settings=settings,
+        )
+        _check_start(family, robot, robot.model, robot.home)
+        neutral = _bytes(family.compile(family.neutral()))
+        for p in family.parameters:
+            if p.law.edit is not None:
+                models = {value: _check_value(family, robot, start, p, value) for value in _extremes(p)}
+                _require_effect(p, models, neutral)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return family
+
+
+def _require_steps(timestep: float, dt: float) -> None:
+    """ValueError unless a control step is a number of simulation steps that comes to an end."""
+    if not timestep > 0:
+        raise ValueError(f"the model's timestep is {timestep:g} s; give one greater than 0 by <option timestep>")
+    if dt / timestep > MOST_STEPS:
+        raise ValueError(
+            f"control.dt is {dt:g} s, which is more than {MOST_STEPS:,} of the model's timestep of {timestep:g} s; "
+            "write less in the YAML, or more in <option timestep>"
+        )
+
+
+def _frame_skip(robot: Robot, said: Declaration) -> int:
+    timestep, dt = robot.model.opt.timestep, said.control.dt
+    if dt is None:
+        return max(1, round(CONTROL_DT / timestep))
+    skip = round(dt / timestep)
+    if skip < 1 or not np.isclose(skip * timestep, dt, rtol=1e-6):
+        raise ValueError(
+            f"control.dt is {dt:g} s, no multiple of the model's timestep {timestep:g} s; "
+            f"write {max(1, skip) * timestep:g}"
+        )
+    return skip
+
+
+def _start(robot: Robot, sloped: bool) -> Start:
+    """The home pose on a task's model: [nq]; on a slope it is turned with the ground, about the floor's origin."""
+    at = motion(dataclasses.replace(robot, base=robot.bodies[0])).qpos
+    if not sloped or not robot.ground.planes or at < 0:
+        return lambda model: robot.home
+    floor = robot.ground.planes[0]
+    origin, flat = geom_pose(robot.model, robot.model.geom(floor).id)
+    back = np.zeros(4)
+    mujoco.mju_negQuat(back, flat)
+
+    def start(model: mujoco.MjModel) -> Array:
+        turn, home = np.zeros(4), robot.home.copy()
+        mujoco.mju_mulQuat(turn, geom_pose(model, model.geom(floor).id)[1], back)
+        home[at : at + 3], home[at + 3 : at + 7] = compose(
+            origin, turn, home[at : at + 3] - origin, home[at + 3 : at + 7]
+        )
+        return home
+
+    return start
+
+
+def _extremes(p: Parameter) -> list[float]:
+    """The values to check: the ends of every split's range, all values of a choice."""
+
+    def ends(distribution: Distribution) -> list[float]:
+        return list(distribution.values) if isinstance(distribution, Choice) else [distribution.low, distribution.high]
+
+    return sorted({v for d in (p.distribution, p.held_out, p.ood) if d is not None for v in ends(d)})
+
+
+def _check_start(family: TaskFamily, robot: Robot, model: mujoco.MjModel, qpos: Array, where: str = "") -> None:
+    """ValueError if an episode would end as it begins."""
+    if family.terminate is None:
+        return
+    data = mujoco.MjData(model)
+    data.qpos = qpos
+    mujoco.mj_forward(model, data)
+    state = State(lambda name: np.array(getattr(data, name))[None])
+    state.take([model])
+    state.task_index = np.zeros(1, dtype=np.int64)
+    if family.terminate(state)[0]:
+        base = motion(robot)
+        raise ValueError(
+            f"{where}termination ends every episode at the home pose: the base is at {base.height(state)[0]:.3g} m, "
+            f"tilted by {np.arccos(np.clip(base.up(state)[0, 2], -1, 1)):.3g} rad; widen the bounds"
+        )
+
+
+def _require_effect(p: Parameter, models: dict[float, mujoco.MjModel], neutral: bytes) -> None:
+    """ValueError if none of a parameter's values changes anything. models: by value. neutral: the model without it."""
+    changed = [model for value, model in models.items() if value != p.neutral]
+    if changed and all(_bytes(model) == neutral for model in changed):
+        raise ValueError(f"{p.name} ({p.law.description}) changes nothing in this robot; leave it out")
+
+
+def _bytes(model: mujoco.MjModel) -> bytes:
+    buffer = np.empty(mujoco.mj_sizeModel(model), dtype=np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    return buffer.tobytes()
+
+
+def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, value: float) -> mujoco.MjModel:
+    """The neutral robot's model with the value; ValueError if it cannot be, or starts inside something."""
+    try:
+        model = family.compile(family.task({p.name: value}))
+    except ValueError as error:
+        message = " ".join(str(error).split())
+        if message.startswith(p.name):
+            raise
+        raise ValueError(f"{p.name} = {value:g} ({p.law.description}) makes an impossible robot: {message}") from error
+    qpos = start(model)
+    depths = penetrations(model, qpos)
+    (a, b), depth = max(depths.items(), key=lambda item: item[1], default=(("", ""), 0.0))
+    if depth > tolerance(robot):
+        raise ValueError(
+            f"{p.name} = {value:g} ({p.law.description}): {b!r} starts {depth:.3g} m inside {a!r}; narrow the range, "
+            "or raise the home pose by robot: {height: METRES}"
+        )
+    _check_start(family, robot, model, qpos, f"{p.name} = {value:g} ({p.law.description}): ")
+    for joint in robot.joints:
+        position, bounds = qpos[model.joint(joint).qposadr[0]], model.joint(joint).range
+        if model.joint(joint).limited[0] and not bounds[0] - 1e-6 <= position <= bounds[1] + 1e-6:
+            raise ValueError(
+                f"{p.name} = {value:g} ({p.law.description}): joint {joint!r} starts at {position:.3g}, outside of its "
+                f"range [{bounds[0]:.3g}, {bounds[1]:.3g}]"
+            )
+    return model

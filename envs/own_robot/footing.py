@@ -1,0 +1,178 @@
+"""What one's own robot stands on and with: ground, feet, and which way its base faces."""
+
+from __future__ import annotations
+
+import re
+
+import mujoco
+import numpy as np
+
+from metarl.envs.own_robot import contacts as robot_contacts
+from metarl.envs.family import Array
+from metarl.envs.own_robot.contacts import GROUND
+from metarl.envs.own_robot.description import Robot, unused
+from metarl.envs.own_robot.file import Hints, one_of
+from metarl.envs.own_robot.ground import find_ground
+from metarl.envs.own_robot.options import switched_off
+from metarl.envs.own_robot.structure import subtree
+
+FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
+"""What feet are called, likeliest first."""
+FOOT_HEIGHT = 0.1
+"""Leaf bodies whose lowest point is within this share of the robot's height of the ground count as feet."""
+AXES = {sign + axis: (-1.0 if sign else 1.0) * np.eye(3)[i] for i, axis in enumerate("xyz") for sign in ("", "-")}
+"""By the names that a file gives them."""
+UPRIGHT = np.cos(np.pi / 4)
+"""Cosine of the angle from the vertical at which the base's axis still points up at home."""
+
+
+def find_floor(robot: Robot, hints: Hints) -> None:
+    """Find what the robot can stand on. A level floor is added if it could fall, and there is nothing to fall on."""
+    model, falls = robot.model, _falls(robot)
+    masks = [(g.contype, g.conaffinity) for g in robot.geoms() if g.contype or g.conaffinity]
+    fixed = (model.body_weldid[model.geom_bodyid] == 0) & ~robot_contacts.own_geoms(model, robot.bodies)
+    solid = [model.geom(i).name for i in np.flatnonzero(fixed)]
+    simulated = {g.name for g in robot.spec.geoms}
+    drawn = [g.name for g in robot.visual.worldbody.geoms if g.type in GROUND and g.name not in simulated]
+    if hints.floor or (hints.floor is None and falls and masks and not solid and not drawn):
+        taken = {g.name for g in robot.visual.geoms}
+        name = "floor" if "floor" not in taken else unused("metarl_floor", taken)
+        for spec in (robot.visual, robot.spec):
+            robot_contacts.add_floor(spec, name, masks)
+        robot.model = model = robot.spec.compile()
+        robot.note("floor", f"{name}, a plane at height 0, added", "inferred" if hints.floor is None else "file")
+        solid.append(name)
+    touched = robot_contacts.standing_on(model, robot.bodies).any(axis=0)
+    if not robot.findings or robot.findings[-1].subject != "floor":
+        names = ", ".join(model.geom(i).name for i in np.flatnonzero(touched))
+        robot.note("floor", names or ("none, the base is fixed" if robot.mobility == "fixed" else "none"), "model")
+    robot.ground = find_ground(model, robot.bodies)
+    around = [n for n in robot.ground.boxes if model.geom(n).type != mujoco.mjtGeom.mjGEOM_BOX]
+    if around and robot.mobility != "fixed":
+        robot.note("heights", f"over the boxes around {', '.join(around)}", "inferred")
+    if robot.mobility != "floating" or not falls or robot.ground.names or hints.floor is False:
+        return
+    if flag := switched_off(model, "contact"):
+        robot.questions.append(
+            f'the model switches contacts off (<flag {flag}="disable"/>), so the robot falls for ever; take that out '
+            "of the model, or write robot: {floor: false} if it is to fly or to swim"
+        )
+        return
+    ways = "or write robot: {floor: true} for a level floor at height 0, or {floor: false} if it is to fly or to swim"
+    if not masks:
+        robot.questions.append(
+            "no geom of the robot collides: all have contype 0 and conaffinity 0, and no <pair> names one with a "
+            "ground, so it falls for ever; give its geoms contype 1 and conaffinity 1 in the model, or write robot: "
+            "{floor: false} if it is to fly or to swim"
+        )
+    elif touched.any():
+        robot.questions.append(
+            f"{', '.join(model.geom(i).name for i in np.flatnonzero(touched))} can be touched but are walls, so the "
+            f"robot falls for ever; add a floor to the model, {ways}"
+        )
+    elif solid:
+        robot.questions.append(
+            f"no geom of the robot can touch {', '.join(solid)}: contype and conaffinity do not meet, or an <exclude> "
+            f"keeps them apart, so it falls for ever; mend that in the model, {ways}"
+        )
+    else:
+        robot.questions.append(
+            f"{', '.join(drawn)} is drawn but touches nothing (contype 0, conaffinity 0), so the robot falls for ever; "
+            f"give it contype 1 and conaffinity 1 in the model, {ways}"
+        )
+
+
+def _falls(robot: Robot) -> bool:
+    """Whether the base is free to move down, and gravity pulls."""
+    model, root = robot.model, robot.spec.body(robot.bodies[0])
+    if switched_off(model, "gravity") or not np.linalg.norm(model.opt.gravity):
+        return False
+    if robot.mobility != "guided":
+        return robot.mobility == "floating"
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    slides = [j.name for j in root.joints if j.type == mujoco.mjtJoint.mjJNT_SLIDE and j.name not in robot.joints]
+    return any(abs(data.joint(name).xaxis[2]) > 0.1 for name in slides)
+
+
+def find_frame(robot: Robot, hints: Hints) -> None:
+    """Which axes of the base point forwards and up: x and z, unless the file says otherwise."""
+    if robot.mobility == "fixed":
+        if hints.up or hints.forward:
+            raise ValueError(
+                "robot.up and robot.forward are of a base that moves, but the base is fixed; leave them out"
+            )
+        return
+    gravity = np.array(robot.model.opt.gravity)
+    if -gravity[2] < UPRIGHT * np.linalg.norm(gravity):
+        robot.questions.append(
+            f"gravity is {gravity.round(3).tolist()} m/s^2, but heights, tilt and velocities take the world's z for "
+            "up; turn the model in its world until gravity points down z"
+        )
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_kinematics(robot.model, data)
+    turn = data.body(robot.base).xmat.reshape(3, 3)
+
+    def ahead(up: str) -> str:
+        """The axis across `up` that points most along the world's x at home."""
+        return max((a for a in AXES if not AXES[a] @ AXES[up]), key=lambda a: float((turn @ AXES[a])[0]))
+
+    up = hints.up or "z"
+    if (turn @ AXES[up])[2] < UPRIGHT:
+        upmost = max(AXES, key=lambda a: float((turn @ AXES[a])[2]))
+        robot.questions.append(
+            f"the {up} axis of base {robot.base!r} does not point up at home, where heights, tilt and velocities are "
+            f"measured by it; write robot: {{up: {upmost}, forward: {ahead(upmost)}}} (which of its axes points up, "
+            "and which forwards), or choose another home pose"
+        )
+    forward = hints.forward or ("x" if hints.up in (None, "z") else ahead(up))
+    if AXES[forward] @ AXES[up]:
+        raise ValueError(f"robot.forward is {forward}, and {up} points up; give an axis across it, such as {ahead(up)}")
+    robot.axes = np.stack([AXES[forward], np.cross(AXES[up], AXES[forward]), AXES[up]], axis=1)
+    if hints.up or hints.forward:
+        robot.note("base frame", f"{forward} forwards, {up} up", "file")
+
+
+def find_feet(robot: Robot, hints: Hints) -> None:
+    """Find the bodies that the robot stands on; ValueError for a hint that is no body of it."""
+    if hints.feet is not None:
+        robot.feet = tuple(one_of(name, list(robot.bodies), "robot.feet: body") for name in hints.feet)
+        robot.note("feet", ", ".join(robot.feet) or "none", "file")
+        return
+    if robot.mobility == "fixed":
+        robot.note("feet", "none, the base is fixed", "inferred")
+        return
+    robot.feet, how = _likely_feet(robot)
+    robot.note("feet", f"{', '.join(robot.feet) or 'none'} ({how})", "inferred")
+
+
+def _likely_feet(robot: Robot) -> tuple[tuple[str, ...], str]:
+    """Bodies that the robot may stand on, and how they were told."""
+    touching, leaves = _leaves(robot)
+    for pattern in FOOT_NAMES:
+        named = [name for name in leaves if re.search(pattern, " ".join([name, *touching[name]]), re.IGNORECASE)]
+        if named:
+            return tuple(named), "leaf bodies, by name"
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_kinematics(robot.model, data)
+
+    def height(place: Array) -> float:
+        return robot.ground.height_in(robot.model, place)
+
+    bottom = {
+        name: min(height(data.geom(g).xpos) - robot.model.geom(g).rbound[0] for g in touching[name]) for name in leaves
+    }
+    lowest = min(bottom.values(), default=0.0)
+    reach = FOOT_HEIGHT * max(height(data.body(robot.base).xpos) - lowest, 0.0)
+    return tuple(name for name, z in bottom.items() if z <= lowest + reach), "lowest leaf bodies at home"
+
+
+def _leaves(robot: Robot) -> tuple[dict[str, list[str]], list[str]]:
+    """(geoms that touch something, by body; bodies that have some and carry none that has)."""
+    bodies = [robot.spec.body(name) for name in robot.bodies]
+    ground = robot_contacts.touching(robot.model, robot.bodies)
+    touching = {b.name: [g.name for g in b.geoms if g.name in ground] for b in bodies}
+    ends = [b.name for b in bodies if touching[b.name] and not any(touching[c.name] for c in list(subtree(b))[1:])]
+    return touching, ends

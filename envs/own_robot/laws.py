@@ -1,0 +1,175 @@
+"""What varying an actuator does: stiffness, damping, strength, gear and force limit, each by the law of its force."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from metarl.envs.control import ON_JOINT
+from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.file import Entry
+from metarl.envs.own_robot.sites import Site, attribute
+
+Gain, Bias = mujoco.mjtGain, mujoco.mjtBias
+AFFINE_TERMS = 3  # of gainprm and biasprm: constant, of the length, of the velocity
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit on what acts on a joint or a tendon, whichever actuators it comes from."""
+
+    kind: str
+    """joint or tendon."""
+    name: str
+    range: tuple[float, float]
+    """N m (N)"""
+    sharers: tuple[str, ...]
+    """Actuators whose force it limits."""
+
+    def scale(self, spec: mujoco.MjSpec, factor: float) -> None:
+        """Multiply the limit."""
+        element = getattr(spec, self.kind)(self.name)
+        element.actfrcrange = np.array(element.actfrcrange) * factor
+
+
+def servo(which: str) -> Callable[[Robot, str, Entry], Site]:
+    """kp or kd of a position servo; the scale of its control signal follows kp, so that the same signal holds home."""
+
+    def find(robot: Robot, name: str, _: Entry) -> Site:
+        i = robot.model.actuator(name).id
+        if robot.kinds[i] != "position":
+            raise ValueError(f"actuator {name!r} is no position servo: it has no {which}")
+        index = {"kp": 1, "kd": 2}[which]
+        default = -float(robot.model.actuator_biasprm[i, index])
+
+        def write(spec: mujoco.MjSpec, value: float) -> None:
+            actuator = spec.actuator(name)
+            actuator.biasprm[index] = -value
+            if which == "kp":
+                for values in (actuator.gainprm, actuator.biasprm):
+                    values[0] *= value / default
+
+        return Site(default, write, (f"{which} of {name}",))
+
+    return find
+
+
+def strength(robot: Robot, name: str, entry: Entry) -> Site:
+    """All that an actuator's force comes from, and every limit on it, by one factor."""
+    model = robot.model
+    scale, limits = _force_law(model, model.actuator(name).id), _own(_limits_on(robot, name, entry), name)
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        actuator = spec.actuator(name)
+        scale(actuator, value)
+        actuator.forcerange = np.array(actuator.forcerange) * value
+        for limit in limits:
+            limit.scale(spec, value)
+
+    return Site(1.0, write, tuple(f"{what} of {name}" for what in ("strength", "kp", "kd", "force_limit")))
+
+
+def force_limit(robot: Robot, name: str, entry: Entry) -> Site:
+    """The lowest limit on an actuator's force: its own, or that of its joint or tendon; all of them go along."""
+    model = robot.model
+    i = model.actuator(name).id
+    acts_on = {"joint": ON_JOINT, "tendon": (mujoco.mjtTrn.mjTRN_TENDON,)}
+    limits = [x for x in _limits_on(robot, name, entry) if int(model.actuator_trntype[i]) in acts_on[x.kind]]
+    tops = [float(np.abs(model.actuator_forcerange[i]).max())] if model.actuator_forcelimited[i] else []
+    tops += [max(map(abs, limit.range)) / abs(float(model.actuator_gear[i, 0])) for limit in limits]
+    if not tops:
+        raise ValueError(f"actuator {name!r} has no force limit")
+    default, owned = min(tops), _own(limits, name)
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        actuator = spec.actuator(name)
+        actuator.forcerange = np.array(actuator.forcerange) * (value / default)
+        for limit in owned:
+            limit.scale(spec, value / default)
+
+    return Site(default, write, (f"force_limit of {name}",))
+
+
+def gear(robot: Robot, name: str, _: Entry) -> Site:
+    """The first gear of an actuator: of a motor's gearbox, by which its force is multiplied and its speed divided."""
+    model = robot.model
+    i = model.actuator(name).id
+    if int(model.actuator_trntype[i]) == mujoco.mjtTrn.mjTRN_BODY:
+        raise ValueError(f"actuator {name!r} acts by adhesion: it has no gear; vary strength")
+    holds = int(model.actuator_biastype[i]) == Bias.mjBIAS_AFFINE and model.actuator_biasprm[i, 1] != 0
+    if holds or int(model.actuator_gaintype[i]) == Gain.mjGAIN_MUSCLE:
+        raise ValueError(
+            f"the force of actuator {name!r} ({robot.kinds[i]}) depends on its length, which another gear would "
+            "change: it would hold another home; vary strength or kp"
+        )
+    return attribute(float(robot.spec.actuator(name).gear[0]), "actuator", name, "gear", 0)
+
+
+def _force_law(model: mujoco.MjModel, i: int) -> Callable[[Any, float], None]:
+    """(actuator, factor): multiplies the force at every state and control signal. ValueError if that cannot be."""
+    name, gain, bias = model.actuator(i).name, int(model.actuator_gaintype[i]), int(model.actuator_biastype[i])
+    if gain == Gain.mjGAIN_MUSCLE:
+        return _scaled(2, 3)  # peak force; what it follows from is frozen
+    if gain == Gain.mjGAIN_DCMOTOR:
+        extras = np.r_[model.actuator_gainprm[i, 2:], model.actuator_biasprm[i], model.actuator_dynprm[i, 1:]]
+        if np.any(extras) or model.actuator_gainprm[i, 0] <= 0:
+            raise ValueError(
+                f"actuator {name!r} is a DC motor with saturation, cogging, heating or friction, which no strength "
+                "scales; vary force_limit, or leave them out of the model"
+            )
+
+        def scale_current(actuator: Any, factor: float) -> None:
+            """Torque = K (V - K w) / R: the resistance alone is in every term."""
+            actuator.gainprm[0] /= factor
+
+        return scale_current
+    if bias not in (Bias.mjBIAS_NONE, Bias.mjBIAS_AFFINE) or gain not in (Gain.mjGAIN_FIXED, Gain.mjGAIN_AFFINE):
+        raise ValueError(f"actuator {name!r} has a force that no strength scales: {Gain(gain).name}, {Bias(bias).name}")
+    return _scaled(0, AFFINE_TERMS)
+
+
+def _scaled(start: int, end: int) -> Callable[[Any, float], None]:
+    def scale(actuator: Any, factor: float) -> None:
+        for values in (actuator.gainprm, actuator.biasprm):
+            values[start:end] = np.array(values[start:end]) * factor
+
+    return scale
+
+
+def _limits_on(robot: Robot, name: str, entry: Entry) -> list[Limit]:
+    """Limits of the joints and tendons that an actuator acts on.
+
+    ValueError if another actuator shares one and is not varied with it, since its limit would change too.
+    """
+    limits = [limit for limit in _limits(robot) if name in limit.sharers]
+    for limit in limits:
+        outside = [s for s in limit.sharers if entry.target is None or not re.fullmatch(entry.target, s)]
+        if outside:
+            raise ValueError(
+                f"the force on {limit.kind} {limit.name!r} is limited to [{limit.range[0]:g}, {limit.range[1]:g}] for "
+                f"{', '.join(map(repr, limit.sharers))} together; let target match {', '.join(map(repr, outside))} too"
+            )
+    return limits
+
+
+def _own(limits: list[Limit], name: str) -> list[Limit]:
+    """Those that the actuator is to scale: a limit that several share is scaled once, by the first of them."""
+    return [limit for limit in limits if limit.sharers[0] == name]
+
+
+def _limits(robot: Robot) -> Iterator[Limit]:
+    model = robot.model
+    names = [model.actuator(i).name for i in range(model.nu)]
+    for j in np.flatnonzero(model.jnt_actfrclimited):
+        joint = model.joint(int(j)).name
+        sharers = tuple(n for n, moved in zip(names, robot.moves, strict=True) if joint in moved)
+        yield Limit("joint", joint, tuple(model.jnt_actfrcrange[j]), sharers)
+    for t in np.flatnonzero(model.tendon_actfrclimited):
+        pulls = (model.actuator_trntype == int(mujoco.mjtTrn.mjTRN_TENDON)) & (model.actuator_trnid[:, 0] == t)
+        sharers = tuple(n for n, pull in zip(names, pulls, strict=True) if pull)
+        yield Limit("tendon", model.tendon(int(t)).name, tuple(model.tendon_actfrcrange[t]), sharers)

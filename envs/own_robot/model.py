@@ -1,0 +1,320 @@
+"""What is inferred about anyone's robot: base, feet, joints, home pose, control; and what must be asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import mujoco
+import numpy as np
+
+from metarl.envs.own_robot import contacts as robot_contacts
+from metarl.envs.control import SCALAR
+from metarl.envs.own_robot.actuators import (
+    MEANINGS,
+    add_actuators,
+    find_drive,
+    moved_joints,
+    question,
+    require_single_inputs,
+    started,
+    unlimited,
+)
+from metarl.envs.own_robot.contacts import GROUND
+from metarl.envs.own_robot.description import Robot, Source, penetrations, tolerance, unused
+from metarl.envs.own_robot.file import Control, Hints, one_of
+from metarl.envs.own_robot.footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame
+from metarl.envs.own_robot.freeze import compile_heard, for_simulation
+from metarl.envs.own_robot.options import require_batchable
+from metarl.envs.own_robot.pose import find_home
+from metarl.envs.own_robot.source import open_model
+from metarl.envs.own_robot.stance import actuators_text, suggested_gains
+from metarl.envs.own_robot.structure import couplings, find_roots, refit_keyframes, subtree
+
+ROLLS_ON = "wheel|rotor|propeller"
+"""What such bodies, or the joints that they turn on, are called."""
+STANDS_ON = (ROLLS_ON, *FOOT_NAMES)
+"""What bodies are called that a robot fixed to the world would not have, likeliest first."""
+GRASPS_WITH = r"finger|thumb|distal|grip|hand|palm"
+"""What the ends of a robot's limbs are called that are no feet though they are lowest."""
+
+
+def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
+    """Read, complete and understand a robot. ValueError if it is none; what must be asked is in `questions`."""
+    source = open_model(model)
+    visual = source.spec
+    _name_all(visual)
+    plain, heard = compile_heard(visual, model)
+    require_single_inputs(plain)
+    require_batchable(plain)
+    roots = find_roots(visual, plain, hints)
+    added = _complete(visual, plain, roots[0], hints)
+    spec, compiled, masses = for_simulation(visual, model)
+    robot = Robot(visual.modelname, spec, visual, compiled, geom_masses=masses)
+    robot.bodies = tuple(b.name for root in roots for b in subtree(spec.body(root)))
+    robot.base = hints.base or roots[0]
+    for subject, value in source.remarks:
+        robot.note(subject, value, "model")
+    for subject, value, whence in added:
+        robot.note(subject, value, whence)
+    for text in heard:
+        robot.note("MuJoCo warns", text, "model")
+    others = f"; of the same robot: {', '.join(roots[1:])}" if roots[1:] else ""
+    robot.note("base", f"{robot.base}{others}", "file" if hints.base else "inferred")
+    decoration = len(visual.geoms) - len(spec.geoms)
+    if decoration:
+        robot.note("decoration", f"{decoration} geoms that touch nothing: kept for pictures only", "inferred")
+    _find_joints(robot)
+    find_floor(robot, hints)
+    key = find_home(robot, hints)
+    find_frame(robot, hints)
+    _find_control(robot, control, key)
+    find_feet(robot, hints)
+    if not _ask_whether_it_walks(robot, model, hints, control):
+        _ask_for_actuators(robot)
+    _check_home(robot)
+    return robot
+
+
+def _name_all(spec: mujoco.MjSpec) -> None:
+    """Give what has no name one, so that regular expressions and edits can find it."""
+
+    def name(element: mujoco.MjsElement, taken: set[str], wanted: str) -> None:
+        if element.name:
+            return
+        element.name = unused(wanted, taken)
+        taken.add(element.name)
+
+    bodies, geoms, joints = ({e.name for e in kind} for kind in (spec.bodies, spec.geoms, spec.joints))
+    actuators, tendons = {a.name for a in spec.actuators}, {t.name for t in spec.tendons}
+    for i, body in enumerate(spec.bodies[1:], start=1):
+        name(body, bodies, f"body{i}")
+    for body in spec.bodies:
+        for geom in body.geoms:
+            ground = body is spec.bodies[0] and geom.type in GROUND
+            name(geom, geoms, "floor" if ground else f"{body.name}_geom")
+        for joint in body.joints:
+            name(joint, joints, f"{body.name}_joint")
+    for actuator in spec.actuators:
+        name(actuator, actuators, actuator.target or "actuator")
+    for tendon in spec.tendons:
+        name(tendon, tendons, "tendon")
+    pairs = {p.name for p in spec.pairs}
+    for pair in spec.pairs:
+        name(pair, pairs, robot_contacts.pair_name(pair.geomname1, pair.geomname2))
+
+
+def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hints) -> list[tuple[str, str, Source]]:
+    """Add what the robot lacks and the file or the world gives: free joint, actuators.
+
+    plain: compiled as the model is.
+    """
+    added: list[tuple[str, str, Source]] = []
+    body = spec.body(root)
+    free = any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in body.joints)
+    if hints.floating is not None and hints.floating != free:
+        if not hints.floating or body.joints:
+            has = "a free joint" if free else f"the joint {body.joints[0].name!r}"
+            raise ValueError(f"robot.floating is {str(hints.floating).lower()}, but base {root!r} has {has}")
+        body.add_freejoint(name=unused(f"{root}_free", {j.name for j in spec.joints}))
+        refit_keyframes(spec, plain)
+        added.append(("free joint", f"added to {root}", "file"))
+    for pair in hints.exclude:
+        names = [b.name for b in spec.bodies]
+        first, second = (one_of(name, names, "robot.exclude: body") for name in pair)
+        spec.add_exclude(bodyname1=first, bodyname2=second)
+        added.append(("excluded", f"{first} and {second} do not touch each other", "file"))
+    if hints.actuators is not None:
+        if spec.actuators:
+            raise ValueError(f"robot.actuators is given, but the model has {len(spec.actuators)}; leave it out")
+        followers = {plain.joint(c.follower).name for c in couplings(plain)}
+        joints = [j for b in subtree(body) for j in b.joints if j.type in SCALAR and j.name not in followers]
+        names = add_actuators(spec, plain, joints, hints.actuators)
+        added.append(("actuators", f"{hints.actuators.kind} on {', '.join(names)}, added", "file"))
+    return added
+
+
+def _find_joints(robot: Robot) -> None:
+    model = robot.model
+    root = robot.spec.body(robot.bodies[0])
+    robot.moves = moved_joints(model)
+    driven = frozenset().union(*robot.moves)
+    every = [j for name in robot.bodies for j in robot.spec.body(name).joints]
+    if any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in root.joints):
+        robot.mobility, guides, how = "floating", set(), "free joint"
+    else:
+        guides = {j.name for j in root.joints if j.name not in driven} if model.nu else set()
+        if not any(_carries(j) for j in root.joints if j.name in guides):
+            guides = set()  # a pendulum's pivot
+        robot.mobility = "guided" if guides else "fixed"
+        how = (
+            f"guided by {', '.join(j.name for j in root.joints if j.name in guides)}"
+            if guides
+            else "fixed to the world"
+        )
+    robot.note("mobility", how, "model")
+    robot.joints = tuple(j.name for j in every if j.type in SCALAR and j.name not in guides)
+    limited = [n for n in robot.joints if model.joint(n).limited[0]]
+    free = [n for n in robot.joints if n not in limited]
+    ranges = ", ".join(f"{n} [{model.joint(n).range[0]:.3g}, {model.joint(n).range[1]:.3g}]" for n in limited)
+    robot.note("joints", f"{len(robot.joints)}: {', '.join(robot.joints)}", "model")
+    limits = [text for text in (ranges, f"none: {', '.join(free)}" if free else "") if text]
+    robot.note("joint limits, rad (m)", "; ".join(limits), "model")
+    if balls := [j.name for j in every if j.type == mujoco.mjtJoint.mjJNT_BALL and j.name not in guides]:
+        robot.note("ball joints", f"{', '.join(balls)}: simulated, not observed", "model")
+    followers = {model.joint(c.follower).name: c.words(model) for c in couplings(model)}
+    if coupled := [f"{n} {followers[n]}" for n in robot.joints if n in followers]:
+        robot.note("coupled joints", "; ".join(coupled), "model")
+    passive = [n for n in robot.joints if n not in driven and n not in followers]
+    if passive and model.nu:
+        robot.note("passive joints", ", ".join(passive), "model")
+
+
+def _carries(joint: mujoco.MjsJoint) -> bool:
+    """Whether a joint of the root moves the robot about: a slide, or the upright hinge of a boom."""
+    return joint.type == mujoco.mjtJoint.mjJNT_SLIDE or abs(joint.axis[2]) > 0.5
+
+
+def _find_control(robot: Robot, control: Control, key: int) -> None:
+    """A position servo's action is an offset from the home pose, any other's a share of its control range."""
+    model = robot.model
+    if control.limit is not None and control.limit <= 0:
+        raise ValueError(f"control.limit is {control.limit:g}; it must be greater than 0")
+    data = mujoco.MjData(model)
+    data.qpos = robot.home
+    mujoco.mj_fwdPosition(model, data)
+    drives = [find_drive(model, i, float(data.actuator_length[i]), control.limit) for i in range(model.nu)]
+    for drive in drives:
+        if drive.gain == 0:
+            raise ValueError(
+                f"no action moves actuator {drive.name!r}: its gear or its largest control signal is 0; give it "
+                "another, or take it out"
+            )
+    asked = [unlimited(drives), *(question(model, i, drive, robot.home) for i, drive in enumerate(drives))]
+    robot.questions += [text for text in asked if text is not None]
+    robot.offset, robot.gain = (np.array([getattr(d, name) for d in drives]) for name in ("rest", "gain"))
+    ends = [((d.bottom - d.rest) / d.gain, (d.top - d.rest) / d.gain) for d in drives]
+    robot.low, robot.high = np.array([min(e) for e in ends]), np.array([max(e) for e in ends])
+    robot.kinds = tuple(d.kind for d in drives)
+    robot.initial = started(model, drives, key)
+    for kind in dict.fromkeys(robot.kinds):
+        names = [d.name for d in drives if d.kind == kind]
+        robot.note(f"{kind} control", f"{len(names)}: {', '.join(names)}; {MEANINGS[kind]}", "inferred")
+    if held := [d.name for d in drives if d.activation is not None]:
+        robot.note("activations", f"{', '.join(held)} start with what holds home", "inferred")
+
+
+def _ask_for_actuators(robot: Robot) -> None:
+    if robot.model.nu:
+        return
+    servos = _servos_for(robot) or "{kind: position, kp: 40, kd: 1}"
+    robot.questions.append(
+        f"the model has no actuators; write in the YAML robot: {{actuators: {servos}}} (N m/rad, N m s/rad) or "
+        "{kind: motor, force: 20} for torques, or add <actuator> to the model"
+    )
+
+
+def _servos_for(robot: Robot) -> str:
+    """Position servos that carry the robot on its feet, as its file asks for them; empty if none are needed."""
+    if robot.model.nu or not robot.feet or not robot.joints:
+        return ""
+    gains = suggested_gains(robot.model, robot.home, _leading(robot), robot.feet)
+    return actuators_text(gains) if all(kp > 0 and kd > 0 for kp, kd in gains.values()) else ""
+
+
+def _leading(robot: Robot) -> tuple[str, ...]:
+    """The robot's joints that follow no other."""
+    followers = {robot.model.joint(c.follower).name for c in couplings(robot.model)}
+    return tuple(name for name in robot.joints if name not in followers)
+
+
+def _ask_whether_it_walks(robot: Robot, model: str, hints: Hints, control: Control) -> bool:
+    """Ask about a legged or wheeled robot that is fixed to the world: URDF cannot say that it is not.
+
+    Returns whether it was asked; what such a robot lacks besides is part of the question.
+    """
+    if robot.mobility != "fixed" or hints.floating is not None or robot.spec.body(robot.bodies[0]).joints:
+        return False
+    ends = [list(subtree(robot.spec.body(name))) for name in robot.bodies if _limb(robot, name)]
+    ends = [end for end in ends if end[0].joints and not any(body.joints for body in end[1:])]
+    named = (
+        [b.name for pattern in STANDS_ON for b in end if re.search(pattern, b.name, re.IGNORECASE)]
+        or [end[0].name for joint in end[0].joints if re.search(ROLLS_ON, joint.name, re.IGNORECASE)]
+        for end in ends
+    )
+    feet = [names[0] for names in named if names]
+    if len(feet) < 2:
+        feet = _standing_ends(robot, [end[0].name for end in ends])
+    if len(feet) < 2:
+        return False
+    proposal = "floating: true"
+    try:
+        floating = inspect_robot(model, dataclasses.replace(hints, floating=True), control)
+        z = int(floating.model.jnt_qposadr[floating.model.body_jntadr[floating.model.body(floating.bodies[0]).id]]) + 2
+        if floating.feet:
+            proposal = f"{proposal}, height: {floating.home[z]:.3g}"
+        if servos := _servos_for(floating):
+            proposal = f"{proposal}, actuators: {servos}"
+    except ValueError:  # it has something else to ask, once it floats
+        pass
+    robot.questions.insert(
+        0,
+        f"base {robot.base!r} is fixed to the world, but {', '.join(feet)} look like what it stands on; if it moves "
+        f"about, write robot: {{{proposal}}}, and if it is mounted, robot: {{floating: false}}",
+    )
+    return True
+
+
+def _standing_ends(robot: Robot, ends: list[str]) -> list[str]:
+    """Ends of limbs of two joints or more, apart from each other, that are lowest, below the base by half of all."""
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_kinematics(robot.model, data)
+    heights = {name: float(data.body(name).xipos[2]) for name in robot.bodies}
+    lowest, height = min(heights.values()), float(np.ptp(list(heights.values())))
+    if heights[robot.bodies[0]] < lowest + height / 2:
+        return []
+    low = [name for name in ends if heights[name] <= lowest + FOOT_HEIGHT * height]
+    if any(re.search(GRASPS_WITH, name, re.IGNORECASE) for name in low):
+        return []
+    limbs = {name: _limb(robot, name) for name in low}
+    return [n for n in low if len(limbs[n]) > 1 and all(limbs[n].isdisjoint(limbs[m]) for m in low if m != n)]
+
+
+def _limb(robot: Robot, name: str) -> set[int]:
+    """Joints between a body and the world."""
+    model, body, joints = robot.model, robot.model.body(name).id, set()
+    while body:
+        first = int(model.body_jntadr[body])
+        joints |= set(range(first, first + int(model.body_jntnum[body])))
+        body = int(model.body_parentid[body])
+    return joints
+
+
+def _check_home(robot: Robot) -> None:
+    depths = penetrations(robot.model, robot.home)
+    limit = tolerance(robot)
+    deep = sorted(((pair, depth) for pair, depth in depths.items() if depth > limit), key=lambda d: -d[1])
+    if deep:
+        pairs = ", ".join(f"{b!r} is {depth:.3g} m inside {a!r}" for (a, b), depth in deep)
+        own = {g.name for g in robot.geoms()}
+        of_scene = [pair for pair, _ in deep if not own.issuperset(pair)]
+        apart = [pair for pair, _ in deep if robot.mobility == "fixed" or own.issuperset(pair)]
+        ways = [
+            *(["robot: {height: METRES} to raise the base"] if of_scene and robot.mobility == "floating" else []),
+            *(["robot: {pose: {JOINT: RADIANS}} for another pose"] if robot.joints else []),
+            *_ways_apart(robot, apart),
+        ]
+        robot.questions.append(f"at the home pose {pairs}; write {', or '.join(ways)}")
+
+
+def _ways_apart(robot: Robot, pairs: list[tuple[str, str]]) -> list[str]:
+    """How to say that geoms are not to touch. No exclusion keeps apart what a `<pair>` of the model names."""
+    model = robot.model
+    named = [{model.geom(a).name, model.geom(b).name} for a, b in zip(model.pair_geom1, model.pair_geom2, strict=True)]
+    bodies = [tuple(model.body(int(model.geom(g).bodyid[0])).name for g in p) for p in pairs if set(p) not in named]
+    if not bodies:
+        return []
+    each = ", ".join(f"[{', '.join(map(json.dumps, both))}]" for both in dict.fromkeys(bodies))
+    return [f"robot: {{exclude: [{each}]}} if they are not to touch"]

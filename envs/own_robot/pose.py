@@ -1,0 +1,198 @@
+"""The home pose of one's own robot: on the ground, within limits, with coupled joints together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import mujoco
+import numpy as np
+
+from metarl.envs.own_robot import contacts as robot_contacts
+from metarl.envs.family import Array
+from metarl.envs.own_robot.description import Robot, matching, tolerance
+from metarl.envs.own_robot.file import Hints, one_of
+from metarl.envs.own_robot.structure import couplings, follow
+
+POSES = 201
+"""Positions of a joint that are tried for one that suits all that follow it."""
+
+
+def find_home(robot: Robot, hints: Hints) -> int:
+    """Set the home pose; returns the keyframe that it is of, or -1."""
+    model = robot.model
+    keys = [model.key(i).name for i in range(model.nkey)]
+    if hints.keyframe is not None:
+        chosen, source = one_of(hints.keyframe, keys, "robot.keyframe: keyframe"), "file"
+    else:
+        chosen = "home" if "home" in keys else keys[0] if len(keys) == 1 else None
+        source = "model" if chosen is not None else "inferred"
+    at = keys.index(chosen) if chosen is not None else -1
+    robot.home = (model.qpos0 if at < 0 else model.key_qpos[at]).copy()
+    said = "the model's default pose" if chosen is None else f"keyframe {chosen!r}" if chosen else "the keyframe"
+    for pattern, value in hints.pose.items():
+        names = matching(pattern, list(robot.joints), "robot.pose: joints")
+        for name in names:
+            robot.home[model.joint(name).qposadr[0]] = value
+    posed = {name for pattern in hints.pose for name in robot.joints if re.fullmatch(pattern, name)}
+    moved = _move_into_range(robot, set(robot.joints) - posed if at < 0 else set())
+    if moved:
+        said = f"{said}, with {', '.join(moved)} moved into range"
+    if posed:
+        said, source = f"{said}, with the file's {', '.join(n for n in robot.joints if n in posed)}", "file"
+    led = _follow_at_home(robot, posed)
+    _ask_about_followers(robot)
+    if led:
+        said = f"{said}, with {', '.join(led)} where couplings hold them"
+    if robot.mobility == "floating":
+        z = int(model.jnt_qposadr[model.body_jntadr[model.body(robot.bodies[0]).id]]) + 2
+        if hints.height is not None:
+            _raise_to(robot, z, hints.height)
+        elif (at < 0 or hints.floating) and (lifted := _lift(robot, z)):
+            said, source = f"{said}, lifted by {lifted:.3g} m onto the ground", "inferred"
+        said = f"{said}; base at {robot.ground.height_in(model, robot.home[z - 2 : z + 1]):.4g} m"
+    elif hints.height is not None:
+        raise ValueError(f"robot.height is given, but base {robot.base!r} has no free joint to lift")
+    robot.note("home pose", said, source)
+    others = [repr(name) for name in keys if name and name != chosen]
+    if nameless := sum(not name for name in keys) - (chosen == ""):
+        others.append(f"{nameless} without a name")
+    if others:
+        unnamed = " that has a name" if "" in keys else ""
+        takes = f"robot: {{keyframe: NAME}} takes one{unnamed}"
+        robot.note("other keyframes", f"{', '.join(others)}: not used; {takes}", "model")
+    return at
+
+
+def _move_into_range(robot: Robot, movable: set[str]) -> list[str]:
+    """Clip the home of joints that may be moved to their ranges, ask about the others; returns what was moved."""
+    moved = []
+    for name in robot.joints:
+        joint = robot.model.joint(name)
+        value, (low, high) = robot.home[joint.qposadr[0]], joint.range
+        if not joint.limited[0] or low - 1e-6 <= value <= high + 1e-6:
+            continue
+        if name in movable:
+            robot.home[joint.qposadr[0]] = np.clip(value, low, high)
+            moved.append(name)
+            continue
+        robot.questions.append(
+            f"home has joint {name!r} at {value:.4g}, outside of its range [{low:.4g}, {high:.4g}]; write robot: "
+            f"{{pose: {{{name}: {np.clip(0.0, low, high):.4g}}}}}"
+        )
+    return moved
+
+
+def _follow_at_home(robot: Robot, posed: set[str]) -> list[str]:
+    """Put joints that follow others where these take them at home; returns which were elsewhere."""
+    model, before = robot.model, robot.home.copy()
+    chain = couplings(model)
+    follow(model, chain, robot.home)
+    led = [
+        model.joint(c.follower).name
+        for c in chain
+        if not np.isclose(*(q[model.jnt_qposadr[c.follower]] for q in (before, robot.home)), atol=1e-6)
+    ]
+    for name in led:
+        if name in posed:
+            robot.questions.append(
+                f"robot.pose puts joint {name!r} elsewhere than its coupling holds it; leave it out, and pose the "
+                "joint that it follows"
+            )
+    return led
+
+
+def _ask_about_followers(robot: Robot) -> None:
+    """Ask about joints that their couplings take out of their ranges at home, with a pose that has none there."""
+    model, chain = robot.model, couplings(robot.model)
+    leaders = {c.follower: c.leader for c in chain if model.joint(c.follower).name in robot.joints}
+    for joint in _out_of_range(model, robot.home, leaders):
+        lead = joint
+        for _ in leaders:  # a circle has no first
+            lead = leaders.get(lead, lead)
+        low, high = model.jnt_range[joint]
+        robot.questions.append(
+            f"home has joint {model.joint(joint).name!r} at {robot.home[model.jnt_qposadr[joint]]:.4g}, where its "
+            f"coupling takes it, outside of its range [{low:.4g}, {high:.4g}]; {_leading_pose(robot, lead, leaders)}"
+            "change the coupling or the range in the model"
+        )
+
+
+def _leading_pose(robot: Robot, lead: int, leaders: Mapping[int, int]) -> str:
+    """The answer that moves a joint as little as brings all that follow it into their ranges; empty if none does."""
+    model, chain = robot.model, couplings(robot.model)
+    if lead < 0 or lead in leaders or model.joint(lead).name not in robot.joints:
+        return ""
+    place = int(model.jnt_qposadr[lead])
+    home = float(robot.home[place])
+    low, high = map(float, model.jnt_range[lead]) if model.jnt_limited[lead] else (home - np.pi, home + np.pi)
+    written = [float(f"{value:.4g}") for value in np.linspace(low, high, POSES).tolist()]
+    for value in sorted(written, key=lambda v: abs(v - home)):
+        trial = robot.home.copy()
+        trial[place] = value
+        follow(model, chain, trial)
+        if low <= value <= high and not _out_of_range(model, trial, leaders):
+            return f"write robot: {{pose: {{{model.joint(lead).name}: {value:.4g}}}}}, or "
+    return ""
+
+
+def _out_of_range(model: mujoco.MjModel, qpos: Array, joints: Iterable[int]) -> list[int]:
+    """Those hinges and slides that are outside of their ranges."""
+    limited = {j: float(qpos[model.jnt_qposadr[j]]) for j in joints if model.jnt_limited[j]}
+    return [j for j, q in limited.items() if not model.jnt_range[j, 0] - 1e-6 <= q <= model.jnt_range[j, 1] + 1e-6]
+
+
+def _raise_to(robot: Robot, z: int, height: float) -> None:
+    """Move the root up or down until it is as high over the ground, m."""
+    if robot.ground.level is not None:
+        robot.home[z] = robot.ground.level + height
+        return
+    for _ in range(100):
+        robot.home[z] += height - robot.ground.height_in(robot.model, robot.home[z - 2 : z + 1])
+
+
+def _lift(robot: Robot, z: int) -> float:
+    """Raise the root until the robot is not in the ground, if it is by more than 1 mm; by how much, m."""
+    before = float(robot.home[z])
+    if _clearance(robot) < -1e-3:
+        for _ in range(100):
+            if (depth := -_clearance(robot)) < 1e-9:
+                break
+            robot.home[z] += depth
+    if _sunk(robot, robot.home, 1e-3):
+        low, high = robot.home.copy(), robot.home.copy()
+        step = tolerance(robot)
+        while _sunk(robot, high, 0.0):
+            high[z], step = high[z] + step, 2 * step
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _sunk(robot, middle, 0.0) else (low, middle)
+        robot.home = high
+    return float(robot.home[z]) - before
+
+
+def _clearance(robot: Robot) -> float:
+    """Smallest distance between the robot at home and the planes that are its ground, m; 0 where there are none."""
+    model = robot.model
+    data = mujoco.MjData(model)
+    data.qpos = robot.home
+    mujoco.mj_kinematics(model, data)
+    meet = robot_contacts.standing_on(model, robot.bodies)
+    planes = [model.geom(name).id for name in robot.ground.planes]
+    found = [mujoco.mj_geomDistance(model, data, p, g, 100.0, None) for p in planes for g in np.flatnonzero(meet[:, p])]
+    return min(found, default=0.0)
+
+
+def _sunk(robot: Robot, qpos: Array, depth: float) -> bool:
+    """Whether a geom is deeper than that in a heightfield or a box of the ground, or its middle below it."""
+    model, ground = robot.model, robot.ground
+    solid = [model.geom(name).id for name in ground.fields + ground.boxes]
+    if not solid:
+        return False
+    data = mujoco.MjData(model)
+    data.qpos = qpos
+    mujoco.mj_fwdPosition(model, data)
+    if any(contact.dist < -depth and set(contact.geom) & set(solid) for contact in data.contact):
+        return True
+    own = np.flatnonzero(robot_contacts.standing_on(model, robot.bodies)[:, solid].any(axis=1))
+    return any(ground.height_in(model, data.geom_xpos[g]) < 0 for g in own)

@@ -1,0 +1,357 @@
+"""Where a robot comes from: MJCF, URDF, or a function that returns an MjSpec; and all files that it is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import warnings
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from metarl.envs.own_robot.model_difference import difference
+from metarl.envs.own_robot.numbers import require_numbers
+from metarl.envs.own_robot.urdf import placed, read_urdf
+
+FOLDERS = {"mesh": "meshdir", "hfield": "meshdir", "skin": "meshdir", "flexcomp": "meshdir", "texture": "texturedir"}
+"""Folder of the compiler that the files of an element are in."""
+CUBE = ("fileright", "fileleft", "fileup", "filedown", "filefront", "fileback")
+"""Attributes that name a texture's files, one a side."""
+ASSETS = "assets"
+"""Folder of a copy's files, each in one by its content."""
+XACRO = re.compile(rb"<xacro:|\sxacro:\w+\s*=")
+COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+WRITTEN = 1e-4
+"""Relative difference that writing a specification out, to 6 digits, may make."""
+
+
+File = Path | bytes | ElementTree.Element
+"""A file of a model, what is in it, or another model that parts are taken from."""
+
+
+@dataclass
+class Source:
+    """A robot's model with all that it is made of."""
+
+    spec: mujoco.MjSpec
+    root: ElementTree.Element
+    """The model as one XML file, which names its files by absolute path, or by a name in `files`."""
+    files: dict[str, File] = field(default_factory=dict)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+    """(subject, what to know) of how it was read."""
+
+
+def is_function(model: str) -> bool:
+    """Whether it names a function, `module:function` or `file.py:function`, and not a file."""
+    return ":" in model and not Path(model).exists() and Path(model).suffix.lower() not in (".xml", ".mjcf", ".urdf")
+
+
+def open_model(model: str) -> Source:
+    """The model with all that it is made of; ValueError says what is wrong with it, and what to do.
+
+    A function's code is run, here and nowhere else.
+    """
+    if is_function(model):
+        return _call(model)
+    path = Path(model).absolute()
+    if not path.is_file():
+        raise ValueError(
+            f"no robot {model}; give an MJCF or URDF file, or a function that returns an MjSpec as "
+            "module:function or file.py:function"
+        )
+    try:
+        root = _parse(path)
+        if root.tag == "robot":
+            require_numbers(root)
+            urdf = read_urdf(path, root)
+            return Source(_oriented(urdf.spec()), urdf.root, dict(urdf.meshes), urdf.remarks)
+        models: dict[str, ElementTree.Element] = {}
+        root = _gathered(path, models)  # before MuJoCo, which waits for pipes and crashes of a model within itself
+        require_numbers(root)
+        for name, part in models.items():
+            require_numbers(part, f"{Path(name).name}: ")
+        spec = mujoco.MjSpec.from_file(str(path))
+        _settle(root, path, spec, spec.strippath)
+        for name, part in models.items():
+            _settle(part, Path(name), mujoco.MjSpec.from_file(name), spec.strippath)
+        _require_one_inertia(spec)
+        return Source(_oriented(spec), root, {**models})
+    except RecursionError:
+        raise ValueError(f"{model}: its elements are nested too deep") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{model}: {_one_line(error)}") from error
+
+
+def _require_one_inertia(spec: mujoco.MjSpec) -> None:
+    """ValueError if an attached part has inertias by settings of its own file, which would undo what varies in them."""
+    for body in spec.bodies[1:]:
+        own, whole = body.compiler, spec.compiler
+        explicit = bool(body.explicitinertial)
+        for name, matters in (
+            ("boundmass", own.boundmass > 0),
+            ("boundinertia", own.boundinertia > 0),
+            ("balanceinertia", bool(own.balanceinertia)),
+            ("inertiafromgeom", explicit and own.inertiafromgeom == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_TRUE),
+            ("inertiagrouprange", not explicit),
+        ):
+            if matters and not np.array_equal(getattr(own, name), getattr(whole, name)):
+                raise ValueError(
+                    f"body {body.name!r} is attached from a model whose compiler sets {name} otherwise than the whole "
+                    "model's does; set it in both, or in none and give the body the <inertial> that follows from it"
+                )
+
+
+def _oriented(spec: mujoco.MjSpec) -> mujoco.MjSpec:
+    """The specification with every orientation as a quaternion: another notation would hide an edit of `quat`.
+
+    Angles are in the unit and order of the file that an element is from.
+    """
+    turned = mujoco.mjtOrientation.mjORIENTATION_QUAT
+    for element in (*spec.bodies[1:], *spec.frames, *spec.geoms, *spec.sites, *spec.cameras):
+        for notation, quat in (("alt", "quat"), ("ialt", "iquat")):
+            given = getattr(element, notation, None)
+            if given is not None and given.type != turned:
+                degree, order = bool(element.compiler.degree), element.compiler.eulerseq
+                setattr(element, quat, mujoco.MjSpec.resolve_orientation(degree, order, given))
+                given.type = turned
+    return spec
+
+
+def copy_model(model: str, folder: Path) -> Path:
+    """Copy a model with all files that it is made of under a folder, and nowhere else; returns the copy of the model.
+
+    The copy is data: what a function made is written out as MJCF. ValueError if it would be another robot.
+    """
+    source = open_model(model)
+    target = folder / ("robot.xml" if is_function(model) else Path(model).name)
+    whole = not is_function(model) and _is_whole(Path(model))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(Path(model).read_bytes() if whole else _pack(source.root, source.files, folder, folder))
+    differs = difference(_compiled(source.spec, model), _compiled(open_model(str(target)).spec, str(target)))
+    if differs:
+        raise ValueError(f"{model} cannot be copied as it is: in the copy {differs}; write it as one MJCF file")
+    return target
+
+
+def _compiled(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are given where the robot is used
+            return spec.compile()
+    except ValueError as error:
+        raise ValueError(f"{what} does not compile: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    """A model file as XML, with its comments; MuJoCo takes NUL bytes at its end for nothing."""
+    data = path.read_bytes().rstrip(b"\0 \r\n\t")
+    if path.suffix == ".xacro" or XACRO.search(COMMENT.sub(b"", data)):  # what xacro wrote keeps its comments
+        plain = f"{path.stem.removesuffix('.urdf')}_plain.urdf"
+        raise ValueError(f"{path.name} is written in xacro; run xacro first: xacro {path.name} > {plain}")
+    if b"\0" in data:
+        raise ValueError(f"{path.name} has a NUL byte in line {data[: data.index(0)].count(10) + 1}: it is no text")
+    try:
+        return _xml(data)
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        try:
+            return _xml(COMMENT.sub(b"", data))  # MuJoCo takes comments that XML does not, with -- in them
+        except (ElementTree.ParseError, LookupError, ValueError):
+            raise ValueError(f"{path.name} is not valid XML: {error}") from None
+
+
+def _xml(data: bytes) -> ElementTree.Element:
+    return ElementTree.fromstring(data, ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True)))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a model names no other file, so that it can be copied byte by byte."""
+    root = _parse(path)
+    return root.find(".//include") is None and next(_named(root), None) is None
+
+
+def _named(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str]]:
+    """(element, attribute) of every file that a model names."""
+    if root.tag == "robot":
+        yield from ((mesh, "filename") for mesh in root.iterfind("link/*/geometry/mesh"))
+        return
+    for element in root.iter():
+        if element.tag in FOLDERS or element.tag == "model":
+            yield from ((element, key) for key in ("file", *CUBE) if element.get(key))
+
+
+def _gathered(path: Path, models: dict[str, ElementTree.Element], within: tuple[Path, ...] = ()) -> ElementTree.Element:
+    """An MJCF file with what it includes in place, and `<model>` elements by absolute path.
+
+    models: gets the models that parts are taken from, by that path. within: the files that take parts from this one.
+    """
+    if path in within:
+        raise ValueError(f"{path.name} takes parts of itself, by way of <model>")
+    root = _included(path, path.parent, set())
+    for element, attribute in _named(root):
+        name = element.get(attribute, "")
+        if element.tag == "model" and name not in models:
+            if not Path(name).is_file():
+                raise ValueError(f"the file of <model> {element.get('name')!r} is not to be found ({name})")
+            models[name] = _gathered(Path(name), models, (*within, path))
+    return root
+
+
+def _included(path: Path, main: Path, seen: set[Path]) -> ElementTree.Element:
+    """The XML of a file with what it includes in place.
+
+    main: folder of the model that it is part of, where MuJoCo looks for files to include before it does beside the
+    file that includes them. seen: the files of the model so far.
+    """
+    if path in seen:
+        raise ValueError(f"{path.name} is included twice")
+    seen.add(path)
+    root = _parse(path)
+    for element, attribute in _named(root):
+        if element.tag == "model":
+            element.set(attribute, str(placed(path.parent, element.get(attribute, "").replace("\\", "/"))))
+    for parent in list(root.iter()):
+        for child in [c for c in parent if c.tag == "include"]:
+            name = child.get("file", "").replace("\\", "/")
+            places = [placed(folder, name) for folder in (main, path.parent)]
+            file = next((place for place in places if place.is_file()), None)
+            if file is None:
+                raise ValueError(f"the file {name!r} that {path.name} includes is not to be found ({places[0]})")
+            at = list(parent).index(child)
+            parent[at : at + 1] = list(_included(file, main, seen))
+    return root
+
+
+def _settle(root: ElementTree.Element, path: Path, spec: mujoco.MjSpec, stripped: bool) -> None:
+    """Name each file of a model by its absolute path, as MuJoCo finds it; ValueError names what is not there.
+
+    spec: what MuJoCo made of the model. stripped: whether the model that it is a part of strips paths of files.
+    """
+    for element, attribute in _named(root):
+        if element.tag != "model":
+            name = Path(element.get(attribute, "").replace("\\", "/"))
+            folder = getattr(spec, FOLDERS[str(element.tag)])
+            place = placed(path.parent, folder, name.name if stripped else name)
+            if not place.is_file():
+                raise ValueError(
+                    f"the file of {element.tag} {element.get('name') or name.stem!r} is not to be found ({place})"
+                )
+            element.set(attribute, str(place))
+    for compiler in root.iter("compiler"):
+        for key in ("meshdir", "texturedir", "assetdir", "strippath"):
+            compiler.attrib.pop(key, None)
+
+
+def _pack(root: ElementTree.Element, files: dict[str, File], folder: Path, here: Path) -> bytes:
+    """Write a model's files under a folder, by their content; returns the model, to be written `here`, naming them."""
+    for element, attribute in _named(root):
+        name = element.get(attribute, "")
+        file = files.get(name, Path(name))
+        if isinstance(file, ElementTree.Element):
+            data = _pack(file, files, folder, folder / ASSETS / "model")
+        else:
+            data = file if isinstance(file, bytes) else file.read_bytes()
+        target = folder / ASSETS / hashlib.sha256(data).hexdigest()[:16] / Path(name).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        element.set(attribute, os.path.relpath(target, here))
+    return ElementTree.tostring(root, encoding="utf-8")
+
+
+def _call(model: str) -> Source:
+    """What a function returns, as the MJCF that is written of it: a copy of the text is the same robot to the bit."""
+    where, _, name = model.rpartition(":")
+    try:
+        function = getattr(_module(where), name)
+        spec = function()
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{model} failed: {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(spec, mujoco.MjSpec):
+        raise ValueError(f"{model} returned {type(spec).__name__}; it must return a mujoco.MjSpec")
+    compiled = _compiled(spec, f"the MjSpec that {model} returned")
+    placed, files = _placed(spec, compiled)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `_compiled`
+        text = placed.to_xml()
+    written = mujoco.MjSpec.from_string(text, assets={k: v for k, v in files.items() if isinstance(v, bytes)})
+    differs = difference(compiled, _compiled(written, f"the MJCF of what {model} returned"), WRITTEN)
+    if differs:
+        raise ValueError(
+            f"{model} returned a robot that cannot be written out as MJCF: there {differs}; set it on the "
+            "specification that is returned, not on one that is attached to it, or write the model as a file"
+        )
+    require_numbers(ElementTree.fromstring(text), f"{model}: ")
+    made = ("model", f"what the code of {name} returned when it was run, written out as MJCF to 6 digits")
+    return Source(written, ElementTree.fromstring(text), files, [made])
+
+
+def _module(where: str) -> Any:
+    """The imported module of a name or file; nothing is written beside it, not even its bytecode."""
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        return _imported(where)
+    finally:
+        sys.dont_write_bytecode = writes
+
+
+def _imported(where: str) -> Any:
+    if not where.endswith(".py"):
+        sys.path.insert(0, os.getcwd())
+        try:
+            return importlib.import_module(where)
+        finally:
+            sys.path.remove(os.getcwd())
+    path = Path(where).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {where}")
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def _placed(spec: mujoco.MjSpec, model: mujoco.MjModel) -> tuple[mujoco.MjSpec, dict[str, File]]:
+    """(copy of a specification that names its files by absolute path or by a name of the other, those in memory).
+
+    model: of the specification. It knows where the files of attached specifications are, which MJCF does not say.
+    """
+    placed, files = spec.copy(), {}
+    placed.meshdir, placed.texturedir, placed.strippath = "", "", False
+
+    def place(path: str) -> str:
+        data = spec.assets.get(path, spec.assets.get(Path(path).name))
+        if data is None:
+            return str(Path(path).absolute())
+        data = data.encode() if isinstance(data, str) else data
+        name = f"{hashlib.sha256(data).hexdigest()[:16]}/{Path(path).name}"
+        files[name] = data
+        return name
+
+    for kind, addresses in (
+        ("meshes", model.mesh_pathadr),
+        ("hfields", model.hfield_pathadr),
+        ("textures", model.tex_pathadr),
+        ("skins", model.skin_pathadr),
+    ):
+        for own, copied in zip(getattr(spec, kind), getattr(placed, kind), strict=True):
+            if own.file:
+                path = model.paths[addresses[own.id] :].split(b"\0", 1)[0].decode()
+                copied.file = place(path)
+    for own, copied in zip(spec.textures, placed.textures, strict=True):
+        for i, side in enumerate(own.cubefiles):
+            if side:
+                copied.cubefiles[i] = place(str(Path(spec.modelfiledir, own.compiler.texturedir, side)))
+    return placed, files

@@ -1,0 +1,81 @@
+"""Where episodes of one's own robot start: near the home pose, within limits, with coupled joints together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from metarl.envs.family import Array
+from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.file import Episode
+from metarl.envs.own_robot.structure import Coupling, couplings, follow, held_joints
+
+HALVINGS = 10
+"""Times that the noise of a start is halved until every joint that follows another is within its limits."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The joints that noise moves, and those that go with them."""
+
+    joints: Array
+    """[J] places of the robot's joints in the model."""
+    free: Array
+    """[J] 1 where noise moves the joint, 0 where a coupling or a loop holds it."""
+    chain: list[Coupling]
+
+    def sizes(self, model: mujoco.MjModel) -> Array:
+        """[J] metres or radians that a noise of 1 stands for: half of a limited slide's range, 1 otherwise."""
+        low, high = model.jnt_range[self.joints].T
+        slides = (model.jnt_type[self.joints] == mujoco.mjtJoint.mjJNT_SLIDE) & (model.jnt_limited[self.joints] > 0)
+        return np.where(slides, (high - low) / 2, 1.0) * self.free
+
+    def limits(self, model: mujoco.MjModel) -> tuple[Array, Array]:
+        """[J] each, lowest and highest position."""
+        limited = model.jnt_limited[self.joints] > 0
+        low, high = model.jnt_range[self.joints].T
+        return np.where(limited, low, -np.inf), np.where(limited, high, np.inf)
+
+
+def spread_of(robot: Robot) -> Spread:
+    """Which of the robot's joints noise moves."""
+    model = robot.model
+    joints = np.array([model.joint(name).id for name in robot.joints], dtype=int)
+    chain = couplings(model)
+    still = held_joints(model, robot.home) | {c.follower for c in chain}
+    return Spread(joints, np.array([j not in still for j in joints.tolist()], dtype=float), chain)
+
+
+def start_near(
+    robot: Robot, episode: Episode, home: Callable[[mujoco.MjModel], Array]
+) -> Callable[[mujoco.MjModel, np.random.Generator, int], tuple[Array, Array]]:
+    """`TaskFamily.reset`: (model, generator, N) -> qpos [N, nq], qvel [N, nv]. home: [nq] on a task's model.
+
+    ValueError for noise that is negative.
+    """
+    if episode.position_noise < 0 or episode.velocity_noise < 0:
+        raise ValueError("episode: position_noise and velocity_noise must not be negative")
+    spread = spread_of(robot)
+    positions, velocities = robot.model.jnt_qposadr[spread.joints], robot.model.jnt_dofadr[spread.joints]
+
+    def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+        qpos, qvel = np.tile(home(model), (n, 1)), np.zeros((n, model.nv))
+        sizes, (low, high) = spread.sizes(model), spread.limits(model)
+        noise = rng.uniform(-episode.position_noise, episode.position_noise, (n, len(sizes))) * sizes
+        rest = qpos[:, positions]
+        qvel[:, velocities] = episode.velocity_noise * rng.standard_normal((n, len(sizes))) * sizes
+        for _ in range(HALVINGS + 1):
+            qpos[:, positions] = np.where(spread.free > 0, np.clip(rest + noise, low, high), rest)
+            if not spread.chain:
+                break
+            follow(model, spread.chain, qpos, qvel)
+            out = np.any((qpos[:, positions] < low - 1e-9) | (qpos[:, positions] > high + 1e-9), axis=1)
+            if not out.any():
+                break
+            noise[out] /= 2
+        return qpos, qvel
+
+    return reset

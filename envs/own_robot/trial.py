@@ -1,0 +1,244 @@
+"""What a robot does before anything is trained: a second of action 0 and one of random actions, from home."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from metarl.envs import mujoco_log
+
+from metarl.envs.own_robot import contacts as robot_contacts
+from metarl.envs.family import Array, State
+from metarl.envs.own_robot.description import Robot, tolerance
+from metarl.envs.own_robot.options import switched_off
+from metarl.envs.own_robot.terms import motion
+
+SECONDS = 1.0
+"""Of each kind of action."""
+BROKEN = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+"""Warnings after which MuJoCo starts the simulation anew."""
+SATURATED = 0.5
+"""Share of the second from which on an actuator counts as at its limit."""
+FULL = 1 - 1e-6
+"""Share of a limit that counts as all of it."""
+UNSEEN = 1e-9
+"""rad/s (m/s): smaller changes of velocity are rounding."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base over a second."""
+
+    start: float
+    """Height over the ground at home, m."""
+    end: float
+    """Height at the end, m."""
+    tilt: float
+    """Largest angle between its up and the world's, rad."""
+
+
+@dataclass(frozen=True)
+class Second:
+    """What was seen of a robot in a second."""
+
+    base: Base | None
+    """None: it is fixed to the world."""
+    sunk: float
+    """Deepest that one of its geoms was in the ground or the scene, or the middle of one below the ground, m."""
+    moved: Mapping[str, float]
+    """Furthest from home by joint, rad (m)."""
+    pressed: tuple[str, ...]
+    """Joints that their limits had to hold."""
+    saturated: tuple[str, ...]
+    """Actuators that were at a limit of their force, or their joints at one of theirs, for most of the time."""
+    warnings: Mapping[str, int]
+    """MuJoCo's, by name without its prefix, and how often."""
+    broken: float | None
+    """s after which the simulation was no longer one; what is said of it is of the time before."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was seen of a robot at home and in two seconds from there."""
+
+    gravity: float
+    """m/s^2."""
+    gap: float | None
+    """Least distance to the ground at home, m; negative inside of it. None: no ground, or one that it is not over."""
+    tolerance: float
+    """Depth that counts as touching, m."""
+    idle: tuple[str, ...]
+    """Actuators that move nothing from home."""
+    zero: Second
+    """Of action 0."""
+    random: Second
+    """Of actions over all of their range, anew each control step."""
+
+
+def try_robot(robot: Robot, dt: float, seed: int = 0) -> Trial:
+    """Simulate the neutral robot from home. dt: control step, s, a multiple of the model's timestep or near to it."""
+    skip = max(1, round(dt / robot.model.opt.timestep))
+    steps = max(1, round(SECONDS / (skip * robot.model.opt.timestep)))
+    nothing = np.zeros((steps, robot.model.nu))
+    drawn = np.random.default_rng(seed).uniform(robot.low, robot.high, nothing.shape)
+    with mujoco_log.silent():
+        return Trial(
+            _gravity(robot.model),
+            _gap(robot),
+            tolerance(robot),
+            _idle(robot, skip),
+            _second(robot, nothing, skip),
+            _second(robot, drawn, skip),
+        )
+
+
+def at_home(robot: Robot) -> mujoco.MjData:
+    """The robot as an episode without noise starts."""
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    for name, value in robot.initial.items():
+        getattr(data, name)[:] = value
+    data.ctrl = robot.offset
+    mujoco.mj_forward(robot.model, data)
+    return data
+
+
+def _gravity(model: mujoco.MjModel) -> float:
+    return 0.0 if switched_off(model, "gravity") else float(np.linalg.norm(model.opt.gravity))
+
+
+def _gap(robot: Robot) -> float | None:
+    """Of the geoms that can touch the ground; over a heightfield that none touches, that of their bounding spheres."""
+    if robot.mobility == "fixed" or not robot.ground.names:
+        return None
+    model, data, ground = robot.model, at_home(robot), robot.ground
+    meet = robot_contacts.standing_on(model, robot.bodies)
+    solid = [model.geom(name).id for name in ground.planes + ground.boxes]
+    found = [mujoco.mj_geomDistance(model, data, s, g, 100.0, None) for s in solid for g in np.flatnonzero(meet[:, s])]
+    fields = {model.geom(name).id for name in ground.fields}
+    found += [float(c.dist) for c in data.contact if fields & set(map(int, c.geom))]
+    over = [g for g in np.flatnonzero(meet.any(axis=1)) if fields]
+    if not any(distance < 0 for distance in found):
+        found += [max(0.0, ground.height_in(model, data.geom_xpos[g]) - model.geom_rbound[g]) for g in over]
+    return min(found, default=None)
+
+
+def _idle(robot: Robot, skip: int) -> tuple[str, ...]:
+    """Actuators whose lowest and highest action lead to the same velocities after a control step."""
+    return tuple(robot.model.actuator(i).name for i in range(robot.model.nu) if not _acts(robot, i, skip))
+
+
+def _acts(robot: Robot, i: int, skip: int) -> bool:
+    ends = []
+    for action in (robot.low[i], robot.high[i]):
+        data = at_home(robot)
+        data.ctrl[i] = robot.offset[i] + robot.gain[i] * action
+        mujoco.mj_step(robot.model, data, nstep=skip)
+        ends.append(data.qvel.copy())
+    return bool(np.abs(ends[1] - ends[0]).max(initial=0.0) > UNSEEN)
+
+
+def _second(robot: Robot, actions: Array, skip: int) -> Second:
+    """Of actions [T, nu], each for `skip` simulation steps."""
+    model, data = robot.model, at_home(robot)
+    seen, broken = _Seen(robot), None
+    for action in actions:
+        data.ctrl = robot.offset + robot.gain * action
+        time = float(data.time)
+        mujoco.mj_step(model, data, nstep=skip)
+        if any(data.warning[kind].number for kind in BROKEN):
+            broken = time
+            break
+        seen.look(data)
+    return seen.second(data, broken)
+
+
+class _Seen:
+    """What gathers over a second, from copies of the simulation: to look at it does not change where it goes."""
+
+    def __init__(self, robot: Robot):
+        self._robot, self._data = robot, at_home(robot)
+        model = robot.model
+        self._joints = {name: model.joint(name) for name in robot.joints}
+        self._base = None if robot.mobility == "fixed" else motion(robot)
+        self._state = State(lambda name: getattr(self._data, name)[None])
+        self._state.take([model])
+        self._state.task_index = np.zeros(1, dtype=np.int64)
+        self._own = set(np.flatnonzero(robot_contacts.own_geoms(model, robot.bodies)))
+        self._standing = np.flatnonzero(robot_contacts.standing_on(model, robot.bodies).any(axis=1))
+        self._moved = dict.fromkeys(robot.joints, 0.0)
+        self._pressed: set[int] = set()
+        self._full = np.zeros(model.nu, dtype=int)
+        self._looks, self._sunk, self._tilt = 0, 0.0, 0.0
+        self._start = self._end = self._height()
+
+    def look(self, simulation: mujoco.MjData) -> None:
+        """Take the state of now into account."""
+        data, robot = self._data, self._robot
+        mujoco.mj_copyData(data, robot.model, simulation)
+        mujoco.mj_forward(robot.model, data)
+        self._looks += 1
+        for name, joint in self._joints.items():
+            at = int(joint.qposadr[0])
+            self._moved[name] = max(self._moved[name], abs(float(data.qpos[at] - robot.home[at])))
+        limits = (data.efc_type == int(mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT)) & (data.efc_force > 0)
+        self._pressed |= set(map(int, data.efc_id[limits]))
+        self._full += at_limit(robot.model, data)
+        self._sunk = max(self._sunk, self._depth())
+        self._end = self._height()
+        if self._base is not None:
+            up = float(np.clip(self._base.up(self._state)[0, 2], -1, 1))
+            self._tilt = max(self._tilt, float(np.arccos(up)))
+
+    def second(self, simulation: mujoco.MjData, broken: float | None) -> Second:
+        """All that was seen."""
+        model, counts = self._robot.model, {kind: int(simulation.warning[kind].number) for kind in _kinds()}
+        base = None if self._start is None or self._end is None else Base(self._start, self._end, self._tilt)
+        full = np.flatnonzero(self._full > SATURATED * max(1, self._looks))
+        return Second(
+            base,
+            self._sunk,
+            self._moved,
+            tuple(name for name, joint in self._joints.items() if joint.id in self._pressed),
+            tuple(model.actuator(int(i)).name for i in full),
+            {kind.name.removeprefix("mjWARN_"): number for kind, number in counts.items() if number},
+            broken,
+        )
+
+    def _height(self) -> float | None:
+        return None if self._base is None else float(self._base.height(self._state)[0])
+
+    def _depth(self) -> float:
+        """m, of what is deepest in something that is not the robot."""
+        data, ground = self._data, self._robot.ground
+        depth = max((-float(c.dist) for c in data.contact if len(self._own & set(map(int, c.geom))) == 1), default=0.0)
+        if not ground.names:
+            return depth
+        below = [-ground.height_in(self._robot.model, data.geom_xpos[g]) for g in self._standing]
+        return max([depth, *below])
+
+
+def _kinds() -> list[mujoco.mjtWarning]:
+    return [mujoco.mjtWarning(k) for k in range(int(mujoco.mjtWarning.mjNWARNING))]
+
+
+def at_limit(model: mujoco.MjModel, data: mujoco.MjData) -> Array:
+    """[nu] bool, whether an actuator gives all the force that it may, or a joint of its takes all that it may."""
+    own = (model.actuator_forcelimited != 0) & _full(data.actuator_force, model.actuator_forcerange)
+    dofs = model.jnt_dofadr
+    taken = (model.jnt_actfrclimited != 0) & _full(data.qfrc_actuator[dofs], model.jnt_actfrcrange)
+    moment = np.zeros((model.nu, model.nv))
+    if model.nu:
+        mujoco.mju_sparse2dense(
+            moment, data.actuator_moment, data.moment_rownnz, data.moment_rowadr, data.moment_colind
+        )
+    return own | (moment[:, dofs[taken]] != 0).any(axis=1)
+
+
+def _full(force: Array, limits: Array) -> Array:
+    """[n] bool, whether forces [n] are at one of their limits [n, 2] that is not 0."""
+    low, high = limits.T
+    return (low < 0) & (force <= FULL * low) | (high > 0) & (force >= FULL * high)

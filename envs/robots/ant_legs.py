@@ -1,0 +1,191 @@
+"""Ants of 3, 4, 5 and 6 legs as one family: one padded observation and action with a mask, one policy.
+
+With four legs it is Gymnasium's Ant, its legs numbered around the torso. Models differ in layout, so each number of
+legs is a batch of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+
+import mujoco
+import numpy as np
+
+from metarl.envs.robots import ant
+from metarl.envs.arrays import like
+from metarl.envs.control import read_signals
+from metarl.envs.family import Array, RewardTerm, State, TaskFamily
+from metarl.envs.robots.locomotion import require_not_negative, survive
+from metarl.envs.robots.morphology import lengthen, lowest, stand
+from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
+from metarl.envs.rendering import AZIMUTH, follow
+from metarl.envs.settings import AntLegsSettings
+
+FEWEST, MOST = 3, 6
+JOINTS_PER_LEG = 2
+JOINTS = tuple(f"{joint}_{leg}" for leg in range(1, MOST + 1) for joint in ("hip", "ankle"))
+ROOT_QPOS, ROOT_QVEL = 7, 6  # of the torso's free joint
+SEGMENT = 0.2 * math.sqrt(2)  # m, stub and upper leg; the lower leg is twice as long
+RADIUS = 0.08  # m, of every segment
+FIRST_LEG = math.pi / 4  # rad, its direction from the torso, forwards and to the left
+OBSERVATION_NAMES = (
+    *ant.POSTURE_NAMES[:5],
+    *(f"{joint} [rad]" for joint in JOINTS),
+    *(f"torso_{axis}_velocity [m/s]" for axis in "xyz"),
+    *(f"torso_{axis}_angular_velocity [rad/s]" for axis in "xyz"),
+    *(f"{joint}_velocity [rad/s]" for joint in JOINTS),
+    *(f"leg_{leg}_is_there [1]" for leg in range(1, MOST + 1)),
+)
+
+
+@functools.cache
+def _bare() -> mujoco.MjSpec:
+    """Gymnasium's Ant without its legs."""
+    spec = mujoco.MjSpec.copy(ant.geometric_base())
+    for leg in list(spec.body("torso").bodies):
+        spec.delete(leg)
+    for actuator in list(spec.actuators):
+        spec.delete(actuator)
+    return spec
+
+
+def base(legs: float) -> mujoco.MjSpec:
+    """An ant of so many legs, evenly around the torso."""
+    if legs != int(legs) or not FEWEST <= legs <= MOST:
+        raise ValueError(f"an ant has {FEWEST} to {MOST} legs, got {legs:g}")
+    spec = _bare().copy()
+    for i in range(int(legs)):
+        _add_leg(spec, i + 1, FIRST_LEG + 2 * math.pi * i / int(legs))
+    return spec
+
+
+def _add_leg(spec: mujoco.MjSpec, number: int, angle: float) -> None:
+    outwards = np.array([math.cos(angle), math.sin(angle), 0.0])
+    across = (-math.sin(angle), math.cos(angle), 0.0)
+    body, place = spec.body("torso"), np.zeros(3)
+    for part, joint, length in (("stub", "", 1), ("upper_leg", "hip", 1), ("lower_leg", "ankle", 2)):
+        body = body.add_body(name=f"{part}_{number}", pos=place)
+        if joint:
+            hip = joint == "hip"
+            body.add_joint(
+                name=f"{joint}_{number}",
+                axis=(0, 0, 1) if hip else across,
+                range=(-30, 30) if hip else (30, 70),  # degrees, as in Gymnasium's file
+            )
+            motor = spec.add_actuator(
+                name=f"{joint}_{number}",
+                target=f"{joint}_{number}",
+                trntype=mujoco.mjtTrn.mjTRN_JOINT,
+                ctrlrange=(-1, 1),
+                ctrllimited=True,
+            )
+            motor.gear[0] = 150
+        place = length * SEGMENT * outwards
+        orientation = np.zeros(4)
+        mujoco.mju_quatZ2Vec(orientation, outwards)
+        body.add_geom(
+            name=f"{part}_{number}",
+            type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+            size=(RADIUS, length * SEGMENT / 2, 0),
+            pos=place / 2,
+            quat=orientation,
+        )
+
+
+def lengthen_legs(spec: mujoco.MjSpec, factor: float) -> None:
+    """Multiply the length of every upper and lower leg."""
+    for joint in spec.joints:
+        if joint.name.startswith(("hip", "ankle")):
+            lengthen(spec, factor, joint=joint.name)
+
+
+def observe(state: State) -> Array:
+    """qpos[2:], qvel, each padded to six legs with zeros, and which legs are there, [S, 41]."""
+    xp, sims = state.xp, len(state.qpos)
+    padding, mask = (
+        xp.broadcast_to(like(row, state.qpos), (sims, len(row))) for row in _padding_and_mask(state.ctrl.shape[1])
+    )
+    return xp.concat([state.qpos[:, 2:], padding, state.qvel, padding, mask], axis=1)
+
+
+@functools.cache
+def _padding_and_mask(joints: int) -> tuple[np.ndarray, np.ndarray]:
+    """Zeros for each joint that an ant of so many joints lacks, and 1 for each leg that it has, of six."""
+    return np.zeros(len(JOINTS) - joints), (np.arange(MOST) < joints // JOINTS_PER_LEG).astype(np.float64)
+
+
+def control_cost(state: State) -> Array:
+    """Squared norm of the control signals, [S]."""
+    return state.xp.einsum("sa,sa->s", state.ctrl, state.ctrl)
+
+
+def look_down(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
+    """See the robot of a picture from where its legs can be counted."""
+    follow(spec, 4.0, AZIMUTH, -40.0)
+
+
+@functools.cache
+def _height() -> float:
+    return lowest(base(4))
+
+
+def _numbers(name: str, legs: tuple[int, ...]) -> Choice:
+    for number in legs:
+        if not FEWEST <= number <= MOST:
+            raise ValueError(f"{name} has {number}; an ant has {FEWEST} to {MOST} legs")
+    try:
+        return Choice(tuple(map(float, legs)))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def ant_legs(settings: AntLegsSettings) -> TaskFamily:
+    """Reward v - c a^2 - contact cost + 1 on a torso of unknown legs."""
+    require_not_negative(control_cost=settings.control_cost, contact_cost=settings.contact_cost)
+    legs = Parameter(
+        name="legs",
+        unit="1",
+        distribution=_numbers("legs", settings.legs),
+        law=Law("legs, evenly around the torso"),
+        neutral=4.0,
+        held_out=_numbers("held_out_legs", settings.held_out_legs) if settings.held_out_legs else None,
+    )
+    length = Parameter(
+        name="leg_length",
+        unit="1",
+        distribution=LogUniform(1 / settings.length_range, settings.length_range),
+        law=Law("length of all legs x value, mass by density", lengthen_legs),
+        neutral=1.0,
+        above=0.0,
+        ood=outside_scale(settings.length_range),
+    )
+    return TaskFamily(
+        name="ant_legs",
+        description="Ant of 3 to 6 legs, forwards as fast as it can",
+        base=base,
+        parameters=(legs, length),
+        layout=("legs",),
+        settle=functools.partial(stand, height=_height()),
+        observe=observe,
+        observation_names=OBSERVATION_NAMES,
+        rewards={
+            "velocity": RewardTerm(ant.forward_velocity),
+            "survive": RewardTerm(survive, settings.survive),
+            "control": RewardTerm(control_cost, weight=-settings.control_cost),
+            "contact": RewardTerm(ant.contact_cost, weight=-settings.contact_cost),
+        },
+        reset=ant.reset,
+        action_low=np.full(len(JOINTS), -1.0),
+        action_high=np.full(len(JOINTS), 1.0),
+        horizon=settings.horizon,
+        frame_skip=ant.FRAME_SKIP,
+        control=read_signals(base(MOST).compile(), "force"),
+        action_scale=settings.action_scale,
+        terminate=ant.fallen,
+        previous=("xpos",),
+        decorate=look_down,
+        settings=settings,
+        **ant.walking(ant.forward_velocity),
+    )

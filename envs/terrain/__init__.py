@@ -1,0 +1,1 @@
+"""Grounds, and families on them."""

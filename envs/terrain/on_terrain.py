@@ -1,0 +1,233 @@
+"""Any family of a robot that walks, put on uneven ground: `on_terrain(family, settings, field, root, ...)`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from metarl.envs.terrain import kinds as terrain
+from metarl.envs.arrays import like
+from metarl.envs.family import Array, CurriculumRule, State, StateFunction, TaskFamily
+from metarl.envs.parameters import Law, Parameter, Uniform
+from metarl.envs.rendering import AZIMUTH, follow
+from metarl.envs.settings import TerrainSettings
+from metarl.envs.terrain.kinds import Field, TerrainMix
+
+EDGE = 1.0  # m before the ends of the ground at which an episode is cut
+VIEW, VIEW_OF_STRIP = 3.0, 4.0  # of the start patch, distance of the camera in pictures: there is ground to be seen
+SCAN_X = np.round(np.arange(-0.8, 0.81, 0.1), 1)  # m ahead of the root, of a height scan
+SCAN_Y = np.round(np.arange(-0.5, 0.51, 0.1), 1)  # m to its left, where the ground is wider than a strip
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where qpos holds the place of the robot's root."""
+
+    x: int
+    z: int
+    y: int | None = None
+    """None: the robot moves in the x-z plane."""
+    quaternion: int | None = None
+    """The first of the four; None: the robot does not turn about z."""
+
+
+PLANAR = Root(x=0, z=1)
+"""Slides along x and z: HalfCheetah, Hopper, Walker2d."""
+FREE = Root(x=0, y=1, z=2, quaternion=3)
+"""A free joint: Ant, quadrupeds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """The ground under the robots of a batch."""
+
+    field: Field
+    root: Root
+    scan: Array
+    """[P, 2] m, points of the height scan ahead of the root and to its left."""
+
+    def grounds(self, models: Sequence[mujoco.MjModel]) -> Array:
+        """[M, rows * columns] m."""
+        return terrain.compiled_heights(models, self.field)
+
+    def place(self, state: State) -> tuple[Array, Array]:
+        """x and y of the roots, [S] m."""
+        x = state.qpos[:, self.root.x]
+        return x, state.xp.zeros_like(x) if self.root.y is None else state.qpos[:, self.root.y]
+
+    def under_root(self, state: State) -> Array:
+        """[S] m."""
+        return terrain.height_at(state.once(self.grounds), state.task_index, *self.place(state), self.field)
+
+    def relative(self, state: State) -> Array:
+        """Heights of the scan's points over the ground under the root, [S, P] m; the points turn with the root."""
+        x, y = self.place(state)
+        c, s = self._heading(state)
+        ahead, left = like(self.scan, x).T
+        points_x = x[:, None] + c * ahead - s * left  # [S, P]
+        points_y = y[:, None] + s * ahead + c * left
+        index = state.task_index[:, None]
+        at = terrain.height_at(state.once(self.grounds), index, points_x, points_y, self.field)
+        return at - self.under_root(state)[:, None]
+
+    def _heading(self, state: State) -> tuple[Any, Any]:
+        """Cosine and sine of the root's yaw, [S, 1]."""
+        if self.root.quaternion is None:
+            return 1.0, 0.0
+        w, x, y, z = state.qpos[:, self.root.quaternion : self.root.quaternion + 4].T[:, :, None]
+        c, s = w * w + x * x - y * y - z * z, 2 * (w * z + x * y)
+        length = state.xp.clip(state.xp.hypot(c, s), 1e-9, None)
+        return c / length, s / length
+
+    def off(self, state: State) -> Array:
+        """Whether the root is about to leave the ground, [S] bool."""
+        x, y = self.place(state)
+        over = (x > self.field.ahead - EDGE) | (x < EDGE - self.field.behind)
+        return over if self.field.strip else over | (state.xp.abs(y) > self.field.half_width - EDGE)
+
+    def level(self, state: State) -> State:
+        """The state with the root's height over the ground below it, as if the ground there were at 0."""
+        qpos = state.xp.asarray(state.qpos, copy=True)
+        qpos[:, self.root.z] -= self.under_root(state)
+        return _Levelled(state, qpos)
+
+    def observe(self, state: State, function: StateFunction) -> Array:
+        """The levelled observation and the height scan, [S, obs]."""
+        observation = function(self.level(state))
+        return state.xp.concat([observation, self.relative(state)], axis=1) if len(self.scan) else observation
+
+    def levelled(self, state: State, function: StateFunction) -> Array:
+        """The function of the levelled state."""
+        return function(self.level(state))
+
+
+class _Levelled(State):
+    """Every field but qpos is the state's own."""
+
+    def __init__(self, state: State, qpos: Array):
+        super().__init__(lambda name: qpos if name == "qpos" else getattr(state, name), state.xp)
+        self.once = state.once
+
+
+def on_terrain(
+    family: TaskFamily,
+    settings: TerrainSettings,
+    *,
+    field: Field,
+    root: Root,
+    lift: float,
+    floor: str = "floor",
+) -> TaskFamily:
+    """The family on ground of the settings' kinds, with the ground's kind, difficulty and seed as further parameters.
+
+    Whatever the family reads of the root's height in qpos, it reads as height over the ground below the root.
+    lift: m by which the robot starts higher than on its own floor, so that no limb starts in the ground.
+    floor: the geom that the ground takes the place of.
+    """
+    across = [0.0] if field.strip else SCAN_Y
+    scan = np.array([(x, y) for x in SCAN_X for y in across if settings.height_scan]).reshape(-1, 2)
+    ground = Ground(field, root, scan)
+
+    def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+        qpos, qvel = family.reset(model, rng, n)
+        qpos[:, root.z] += lift
+        return qpos, qvel
+
+    def truncate(state: State) -> Array:
+        off = ground.off(state)
+        return off if family.truncate is None else off | ground.levelled(state, family.truncate)
+
+    return dataclasses.replace(
+        family,
+        parameters=(*family.parameters, *parameters(settings)),
+        edit=functools.partial(terrain.edit, field=field, floor=floor),
+        decorate=functools.partial(look, field=field, decorate=family.decorate),
+        observe=functools.partial(ground.observe, function=family.observe),
+        observation_names=(
+            *family.observation_names,
+            *(f"ground_at_{x:+.1f}" + ("" if field.strip else f"_{y:+.1f}") + " [m]" for x, y in scan),
+        ),
+        rewards={
+            name: dataclasses.replace(term, function=functools.partial(ground.levelled, function=term.function))
+            for name, term in family.rewards.items()
+        },
+        measures={
+            name: dataclasses.replace(
+                measure,
+                function=functools.partial(ground.levelled, function=measure.function),
+                per=measure.per and functools.partial(ground.levelled, function=measure.per),
+            )
+            for name, measure in family.measures.items()
+        },
+        terminate=family.terminate and functools.partial(ground.levelled, function=family.terminate),
+        truncate=truncate,
+        reset=reset,
+        curriculum=CurriculumRule(
+            group="terrain_kind",
+            difficulty="terrain_difficulty",
+            promote_at=settings.promote_at,
+            demote_at=settings.demote_at,
+            name=terrain.kind_name,
+        ),
+        settings=settings,
+    )
+
+
+def look(
+    spec: mujoco.MjSpec,
+    values: Mapping[str, float],
+    *,
+    field: Field,
+    decorate: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None,
+) -> None:
+    """Step back in pictures, so that there is ground to be seen; a strip is looked at from its side."""
+    if decorate is not None:
+        decorate(spec, values)
+    if field.strip:
+        follow(spec, VIEW_OF_STRIP * field.patch, 90.0, -12.0, ahead=field.patch)
+    else:
+        follow(spec, VIEW * field.patch, AZIMUTH, -28.0)
+
+
+def parameters(settings: TerrainSettings) -> tuple[Parameter, ...]:
+    """Kind, difficulty and seed: together they are the ground."""
+    shared = set(settings.kinds) & set(settings.ood_kinds)
+    if shared:
+        raise ValueError(f"{', '.join(sorted(shared))} is both in kinds and in ood_kinds; leave it out of one of them")
+    if not 0 <= settings.difficulty_low < settings.difficulty_high <= 1:
+        raise ValueError(
+            "difficulties need 0 <= difficulty_low < difficulty_high <= 1, got "
+            f"{settings.difficulty_low:g} and {settings.difficulty_high:g}"
+        )
+    names = ", ".join(f"{i} {kind}" for i, kind in enumerate(terrain.KINDS))
+    return (
+        Parameter(
+            name="terrain_kind",
+            unit="1",
+            distribution=TerrainMix(settings.kinds, settings.proportions).distribution,
+            law=Law(f"kind of ground: {names}", joint=True),
+            neutral=terrain.number("flat"),
+            ood=TerrainMix(settings.ood_kinds).distribution if settings.ood_kinds else None,
+            names=tuple(terrain.KINDS),
+        ),
+        Parameter(
+            name="terrain_difficulty",
+            unit="1",
+            distribution=Uniform(settings.difficulty_low, settings.difficulty_high),
+            law=Law("height of its steps, angle, width of its gaps, from 0 to 1", joint=True),
+            neutral=0.0,
+        ),
+        Parameter(
+            name="terrain_seed",
+            unit="1",
+            distribution=Uniform(0.0, 1.0),
+            law=Law("which ground of the kind and difficulty", joint=True),
+            neutral=0.0,
+        ),
+    )

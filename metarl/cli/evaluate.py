@@ -1,0 +1,155 @@
+"""`metarl evaluate`: one run on held-out tasks, or several agents on the same ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from metarl.cli.arguments import SHORT, Arguments, flag
+from metarl.config import EvaluationSettings, RunConfig, options
+from metarl.runs.entries import Entry, family_settings, read_entries
+from metarl.envs.settings import FamilySettings, HalfCheetahVelocitySettings
+from metarl.errors import UsageError
+
+if TYPE_CHECKING:
+    from metarl.cli.app import Session
+
+TYPES: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int, "output": str}
+TYPES |= {"log_rollouts": str}
+SWITCHES = {
+    "--no-train-gap": "--evaluation.train-gap=false",
+    "--no-explore": "--evaluation.explore=false",
+}
+"""Short switches, and the settings that they stand for."""
+
+
+@dataclass(frozen=True)
+class EvaluateCommand:
+    """Adapt trained agents to tasks that training never saw; print and save returns, gain, measures and intervals.
+
+    One RUN is evaluated by itself. Several, or RUN:SETTING=VALUE,... with agent settings, evaluation.adaptations,
+    evaluation.envs-per-task or a label of its own, are compared on the same tasks, as is one with --family. Runs that
+    differ in training.seed alone are one agent, with intervals over tasks and training seeds; labels keep them apart.
+    Patterns stand for all runs whose folders fit: 'runs/ppo_*:agent.adaptation=fine_tune'.
+
+    Short: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds, --no-train-gap;
+    also --explore and --no-explore (with the noise of exploration or without, all agents; not given: each as in its
+    config).
+    """
+
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")] = ()
+    """Folders of the runs."""
+    checkpoint: str = "last"
+    """last, best, or, of one RUN, a checkpoint file."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Torch device of the agents; not given: the runs'."""
+    threads: int = 0
+    """Threads of the simulation, 0 for all cores; not given: the first run's."""
+    output: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder of a comparison. Empty: a new one in comparisons/."""
+    log_rollouts: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Of one RUN: folder to write the episodes to, a folder for each robot in it, as `metarl adapt` reads them."""
+    family_name_: Annotated[str, tyro.conf.arg(name="family", metavar="NAME")] = ""
+    """Family of the same robot whose tasks all meet; not given: the first run's."""
+    evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
+    """How; what is not given is as in the first run's config."""
+    family: FamilySettings = dataclasses.field(default_factory=HalfCheetahVelocitySettings)
+    """Settings of the tasks of a comparison."""
+
+
+def run(arguments: list[str], session: Session) -> int:
+    """`metarl evaluate`."""
+    given = Arguments.split(long_names(arguments))
+    family_name = given.take(("family",)).get("family")
+    if given.help and not given.positionals:
+        Arguments([], {}, help=True).parse(EvaluateCommand(), {}, (), "metarl evaluate")
+    if not given.positionals:
+        raise UsageError(
+            "metarl evaluate takes the folder of a run (metarl evaluate runs/NAME), or of several to compare"
+        )
+    if "evaluation.split" in given.options:
+        given.options["evaluation.split"] = [v.replace("-", "_") for v in given.options["evaluation.split"]]
+    entries = [entry for text in given.positionals for entry in read_entries(text)]
+    if "evaluation.explore" not in given.options:
+        entries = [entry.exploring_as_trained() for entry in entries]
+    first = entries[0].config
+    settings, taken = family_settings(entries, family_name)
+    own_family = family_name is None and not any(name.startswith("family.") for name in given.options)
+    alone = own_family and len(entries) == 1 and not entries[0].overrides and not entries[0].name
+    command = EvaluateCommand(
+        threads=first.training.threads, evaluation=first.evaluation, family=settings, device=first.training.device
+    )
+    known = options(dataclasses.replace(first, family=settings))
+    types = TYPES | {k: t for k, t in known.items() if k.startswith(("evaluation.", "family."))}
+    explicit_device = "device" in given.options
+    try:
+        command = given.parse(command, types, ("family", *SHORT), "metarl evaluate")
+        training = dataclasses.replace(first.training, threads=command.threads)
+        config = dataclasses.replace(first, evaluation=command.evaluation, family=command.family, training=training)
+        config.validate()
+    except UsageError as error:
+        raise UsageError(by_short_names(str(error), arguments)) from None
+    if command.log_rollouts and not (alone and not command.output):
+        raise UsageError("--log-rollouts writes the episodes of one RUN on tasks of its own family; leave the rest out")
+    if alone and not command.output:
+        _evaluate(entries[0].path, command, session)
+    else:
+        _compare(entries, config, taken, command, explicit_device)
+    return 0
+
+
+def _evaluate(directory: Path, command: EvaluateCommand, session: Session) -> None:
+    from metarl.evaluation import evaluate as evaluation
+
+    session.run_dir = directory
+    log = Path(command.log_rollouts) if command.log_rollouts else None
+    evaluation.evaluate(directory, command.evaluation, command.checkpoint, command.device, command.threads, log)
+
+
+def _compare(
+    entries: Sequence[Entry], config: RunConfig, taken: dict[str, Any], command: EvaluateCommand, device: bool
+) -> None:
+    if command.checkpoint not in ("last", "best") and len(entries) > 1:
+        raise UsageError(f"--checkpoint is {command.checkpoint!r}, a file of one run; for several it is last or best")
+
+    from metarl.evaluation import comparison
+
+    comparison.compare_entries(
+        entries,
+        config,
+        taken,
+        command.checkpoint,
+        command.device if device else None,
+        command.threads,
+        command.output or None,
+    )
+
+
+def long_names(arguments: Sequence[str]) -> list[str]:
+    """The arguments with short options spelled out; UsageError if one is given under its long name too."""
+    result, spelled = [], {}
+    for token in arguments:
+        name, equals, value = token.partition("=")
+        if token in SWITCHES:
+            result.append(SWITCHES[token])
+        elif name.startswith("--") and name[2:] in SHORT:
+            result.append(flag(SHORT[name[2:]]) + equals + value)
+        else:
+            result.append(token)
+        setting = result[-1].partition("=")[0].removeprefix("--").replace("-", "_")
+        if spelled.setdefault(setting, name) != name:
+            raise UsageError(f"{spelled[setting]} and {name} are the same setting; give one of them")
+    return result
+
+
+def by_short_names(message: str, arguments: Sequence[str]) -> str:
+    """An error message with the settings called as the caller did."""
+    for short, setting in SHORT.items():
+        if any(token.partition("=")[0] == f"--{short}" for token in arguments):
+            message = message.replace(flag(setting), f"--{short}").replace(setting, f"--{short}")
+    return message

@@ -1,0 +1,227 @@
+"""`metarl launch slurm`: train on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metarl.agents.ranks import Ranks
+from metarl.cli.arguments import Arguments, flag, whole
+from metarl.cli.app import TRAIN_OPTIONS, Session, new_run, parse_train
+from metarl.cli import sweep as sweep_command
+from metarl.runs.entries import run_dir
+from metarl.errors import UsageError, nearest
+from metarl.launching.launch import Launch, Work, minutes_of, require_shared
+
+if TYPE_CHECKING:
+    from metarl.launching.slurm import Submitted
+
+HELP = """usage: metarl launch slurm --time T [OPTIONS] -- train [OPTIONS OF metarl train]
+       metarl launch slurm --time T [OPTIONS] -- train --resume RUN
+       metarl launch slurm --time T [OPTIONS] -- sweep FILE.yaml [OPTIONS OF metarl sweep]
+
+Submit a training, or a sweep, as a job of a Slurm cluster (pip install 'metarl-robotics[slurm]'). All ranks of all
+nodes train one run, by torchrun; of a sweep each node runs trials by itself. The job is put back into the queue when it
+is preempted, when a node fails, and at its time limit, and goes on from a checkpoint. docs/launch.md says more.
+
+  --time T              time limit as Slurm writes it: 90 (minutes), 4:00:00, 2-00:00:00
+  --nodes N             nodes (1)
+  --ranks-per-node K    processes that train on each node; not given: a GPU each, or 1 without
+  --gpus-per-node N     GPUs of each node (0)
+  --cpus-per-task N     cores of each node, on which one task of Slurm runs; not given: one for each rank
+  --mem SIZE            memory of each node, such as 64G
+  --partition, --account, --qos, --constraint, --exclude NAME      as of sbatch
+  --grace S             seconds that Slurm warns ahead, in which an iteration must end (120)
+  --max-requeues N      times that it goes on after its time limit (100)
+  --max-restarts N      times that torchrun starts the ranks anew, after one of them died (3)
+  --dry-run             write and print the batch script and each node's command; submit nothing
+"""
+SBATCH = ("partition", "account", "qos", "constraint", "exclude", "mem")
+"""Options that are passed on as they are."""
+COUNTS = {"nodes": 1, "ranks_per_node": 1, "gpus_per_node": 0, "cpus_per_task": 1, "grace": 30}
+COUNTS |= {"max_requeues": 0, "max_restarts": 0}
+"""Options that are whole numbers, with their least values."""
+NO_WORK = ("report", "wandb_file", "point")
+"""Options of a sweep that train nothing, or one trial for another scheduler."""
+JOBS = "slurm"
+"""In the folder of all runs: scripts and logs, a folder a run."""
+
+
+def run(arguments: list[str], session: Session) -> int:
+    """`metarl launch`."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    own, work = arguments[:cut], arguments[cut + 1 :]
+    given, plain, switched = Arguments.plain(own, ("time", *COUNTS, *SBATCH), ("dry_run",))
+    if given.help:
+        print(HELP, end="")
+        return 0
+    if given.positionals != ["slurm"]:
+        got = f", got {' '.join(given.positionals)}" if given.positionals else ""
+        raise UsageError(f"metarl launch takes: slurm [OPTIONS] -- train|sweep ...{got}")
+    if not work or work[0] not in (commands := {"train": _train, "sweep": _sweep}):
+        got = f", got {work[0]!r}{nearest(work[0], ('train', 'sweep'))}" if work else ""
+        raise UsageError(f"say after -- what is to be launched: train ... or sweep ...{got}")
+    options = Options(plain, "dry_run" in switched)
+    return commands[work[0]](work[1:], options, session)
+
+
+class Options:
+    """The command's own options, checked."""
+
+    def __init__(self, plain: dict[str, str], dry: bool) -> None:
+        if "time" not in plain:
+            raise UsageError("--time is missing; give the job's time limit, such as --time 4:00:00")
+        number = {name: whole(plain[name], flag(name), least) for name, least in COUNTS.items() if name in plain}
+        self.plain, self.number, self.dry = plain, number, dry
+        self.minutes = minutes_of(plain["time"])
+        self.grace_s = number.get("grace", 120)
+        if self.grace_s >= 60 * self.minutes:
+            raise UsageError(
+                f"--grace is {self.grace_s} s, and --time no more than that; give more time, or less grace"
+            )
+        if importlib.util.find_spec("submitit") is None:
+            raise UsageError("a launch needs submitit: pip install 'metarl-robotics[slurm]'")
+        for program in ("sbatch", "srun") if not dry else ():
+            if shutil.which(program) is None:
+                raise UsageError(
+                    f"no {program} on PATH: this machine submits nothing to Slurm; launch from a login node of the "
+                    "cluster, or look at what would be submitted by --dry-run"
+                )
+
+    def launch(self, name: str, runs_dir: Path, arguments: Sequence[str], processes: int | None = None) -> Launch:
+        """The job that runs these arguments of metarl.
+
+        processes: of a command that each node runs by itself, on each; None: all nodes train one run.
+        """
+        number, together = self.number, processes is None
+        gpus = number.get("gpus_per_node", 0)
+        ranks = number.get("ranks_per_node", max(gpus, 1)) if together else 1
+        work = Work(
+            tuple(arguments),
+            number.get("nodes", 1),
+            ranks,
+            number.get("max_restarts", 3),
+            together,
+            self.grace_s,
+        )
+        folder = runs_dir / JOBS / name
+        require_shared(folder)
+        return Launch(
+            name,
+            work,
+            folder,
+            self.minutes,
+            number.get("cpus_per_task", processes or ranks),
+            gpus,
+            number.get("max_requeues", 100),
+            {name: self.plain[name] for name in SBATCH if name in self.plain},
+        )
+
+
+def _train(arguments: list[str], options: Options, session: Session) -> int:
+    config, plain = parse_train(arguments)
+    runs_dir = Path(plain.get("runs_dir", "runs")).absolute()
+    if "resume" in plain:
+        directory = run_dir(plain["resume"], runs_dir).absolute()
+        session.run_dir = directory
+        launch = options.launch(directory.name, directory.parent, _going_on(directory, arguments))
+        return _dry_run(launch) if options.dry else _submit(launch, f"run: {directory}", directory)
+
+    from metarl.runs.run import new_name, require_name
+
+    name = plain.get("name") or new_name(config)
+    require_name(name)
+    directory = runs_dir / name
+    launch = options.launch(name, runs_dir, ["train", "--resume", str(directory)])
+    if options.dry:
+        return _dry_run(launch)
+    # What is amiss shows now, and not when the job starts, and every start of the job is the same: it goes on with it.
+    new_run(config, runs_dir, name, _planned(launch.work), device="cpu")
+    session.run_dir = directory
+    try:
+        return _submit(launch, f"run: {directory}", directory)
+    except BaseException:  # the name is free again
+        shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            runs_dir.rmdir()
+        raise
+
+
+def _planned(work: Work) -> Ranks:
+    """The processes that there will be, which share the tasks."""
+    ranks = Ranks()
+    ranks.size = work.nodes * work.ranks
+    return ranks
+
+
+def _going_on(directory: Path, arguments: list[str]) -> list[str]:
+    """The arguments that go on with a run, with what is to change."""
+    options = Arguments.split(arguments).options
+    changes = [
+        token for name, values in options.items() if name not in TRAIN_OPTIONS for token in (flag(name), *values)
+    ]
+    return ["train", "--resume", str(directory), *changes]
+
+
+def _sweep(arguments: list[str], options: Options, session: Session) -> int:
+    request = sweep_command.parse(arguments)
+    if request is None:
+        return 0
+    for name in (*NO_WORK, *sweep_command.HIDDEN):
+        if name in request.plain or name in request.switched:
+            raise UsageError(f"{flag(name)} of metarl sweep is nothing to launch; run it here")
+    for name in ("ranks_per_node", "max_restarts"):
+        if name in options.number:
+            raise UsageError(f"{flag(name)} is of a run; the trials of a sweep take: -- sweep FILE.yaml --ranks K")
+    runs_dir = request.folder.parent.absolute()
+    command = ["sweep", str(request.sweep.path.absolute()), "--runs-dir", str(runs_dir)]
+    command += [token for name, value in request.number.items() for token in (flag(name), str(value))]
+    launch = options.launch(
+        request.folder.name, runs_dir, command, request.number.get("workers", 1) * request.number.get("ranks", 1)
+    )
+    return _dry_run(launch) if options.dry else _submit(launch, f"sweep: {runs_dir / request.folder.name}", None)
+
+
+def _dry_run(launch: Launch) -> int:
+    from metarl.files import write
+    from metarl.launching.slurm import script
+
+    folder = launch.folder / "dry_run"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = script(launch)
+    nodes = [f"node {node}: {command}" for node, command in enumerate(launch.commands())]
+    write(folder / "submission.sh", text.encode())
+    write(folder / "commands.txt", "".join(f"{line}\n" for line in nodes).encode())
+    print(text.rstrip(), end="\n\n")
+    print(*nodes, sep="\n", end="\n\n")
+    print(f"nothing is submitted; saved {folder / 'submission.sh'} and {folder / 'commands.txt'}")
+    return 0
+
+
+def _submit(launch: Launch, what: str, directory: Path | None) -> int:
+    from metarl.launching.slurm import submit
+
+    _say(launch, submit(launch), what)
+    if directory is not None:
+        print(f"to go on by hand, once it has ended: metarl train --resume {shlex.quote(str(directory))}")
+    return 0
+
+
+def _say(launch: Launch, submitted: Submitted, what: str) -> None:
+    work, job = launch.work, submitted.job.job_id
+    ranks = f", {work.ranks} rank{'s' * (work.ranks > 1)} on each" if work.together else ""
+    print(f"submitted job {job}: {work.nodes} node{'s' * (work.nodes > 1)}{ranks}, {launch.minutes} minutes at a time")
+    print(what)
+    print(f"logs: {submitted.stdout}, {submitted.stderr}")
+    log = submitted.stdout
+    if work.nodes > 1:  # which node has the first rank, the one that speaks, torchrun decides
+        print(f"      and of node K: {job}_K_log.out and .err beside them")
+        log = log.with_name(f"{job}_*_log.out")
+    follow = shlex.quote(f"{log.parent}/") + log.name
+    print(f"follow it: tail -F {follow}; where it stands: squeue --job {job}")
+    print(f"cancel it: scancel {job}")

@@ -1,0 +1,102 @@
+"""`metarl robot check`: what is inferred about a robot, what its file makes of it, and what is amiss."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from metarl.reporting.catalogue import parameter_rows, splits, table
+from metarl.envs.family import TaskFamily
+from metarl.envs.own_robot.family import CONTROL_DT, check_robot
+from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.trial import try_robot
+from metarl.envs.text import escaped
+from metarl.cli.robot_remarks import remarks, start_text, trial_rows
+
+STARTER = """\
+It can be used. Declare what it is to do and what varies, for instance
+
+  reward: {{{reward}}}
+  distribution:
+    - {{name: {body}_mass, target: {body}, quantity: mass, operation: scale,
+       distribution: uniform, range: [0.5, 1.5]}}
+
+in my_family.yaml; then: metarl robot check {model} --family my_family.yaml"""
+
+
+def show_robot(model: str, declaration: str = "", console: Console | None = None) -> bool:
+    """Print the report; returns whether the robot can be used. ValueError if it or the file is wrong."""
+    console = console or Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
+    robot, family = check_robot(model, declaration)
+    console.print(f"\n[bold]{escape(escaped(model))}[/bold]", highlight=False, soft_wrap=True)
+    console.print(table(("", "", "from"), [(f.subject, f.value, f.source) for f in robot.findings]))
+    console.print(table(("body", "mass, kg", "geoms"), body_rows(robot)))
+    if robot.model.nu:
+        console.print(table(("actuator", "kind", "control range", "action"), actuator_rows(robot)))
+    for question in robot.questions:
+        console.print(f"[bold red]to do:[/bold red] {question}", highlight=False, markup=True)
+    if not robot.questions:
+        show_trial(robot, CONTROL_DT if family is None else family.dt, console)
+    if family is not None:
+        show_family(family, console)
+        console.print(f"It can be trained on: metarl train --robot {model} --family {declaration}", highlight=False)
+    elif not robot.questions:
+        fixed = robot.mobility == "fixed"
+        reward = "home_cost: 1, control_cost: 0.05" if fixed else "forward_velocity: 1, control_cost: 0.05"
+        heavy = [name for name in robot.bodies if robot.model.body(name).mass[0] > 0]
+        body = robot.base if robot.base in heavy else heavy[0]
+        starter = STARTER.format(reward=reward, body=body, model=model)
+        console.print(starter, highlight=False, markup=False, soft_wrap=True)
+    return not robot.questions
+
+
+def show_trial(robot: Robot, dt: float, console: Console) -> None:
+    """Simulate the robot and print what was seen. dt: control step, s."""
+    trial = try_robot(robot, dt)
+    rows = [[escape(escaped(cell)) for cell in row] for row in trial_rows(robot, trial)]
+    console.print(start_text(trial), highlight=False, markup=False)
+    console.print(table(("a second from home", "of action 0", "of random actions"), rows))
+    for remark in remarks(robot, trial):
+        console.print("[bold yellow]look:[/bold yellow]", Text(escaped(remark)), highlight=False)
+    console.print()
+
+
+def body_rows(robot: Robot) -> list[tuple[str, ...]]:
+    """A row a body: the names that a target can match."""
+    return [
+        (name, f"{robot.model.body(name).mass[0]:.4g}", ", ".join(g.name for g in robot.spec.body(name).geoms))
+        for name in robot.bodies
+    ]
+
+
+def actuator_rows(robot: Robot) -> list[tuple[str, ...]]:
+    """A row an actuator, with the control signals and the actions that it takes."""
+
+    def span(low: float, high: float) -> str:
+        return "not given" if np.isnan(low) else f"{low:.4g} .. {high:.4g}"
+
+    ends = (robot.offset + robot.gain * bound for bound in (robot.low, robot.high))
+    rows = zip(robot.kinds, *ends, robot.low, robot.high, strict=True)
+    return [
+        (robot.model.actuator(i).name, kind, span(bottom, top), span(low, high))
+        for i, (kind, bottom, top, low, high) in enumerate(rows)
+    ]
+
+
+def show_family(family: TaskFamily, console: Console) -> None:
+    """Print what a robot's file declares."""
+    console.print(table(("parameter", "unit", "tasks", "neutral", "law"), parameter_rows(family)))
+    rewards = ", ".join(f"{term.weight:+g} {name}" for name, term in family.rewards.items())
+    console.print(
+        f"{family.observation_size} observations: {', '.join(family.observation_names)}\n"
+        f"{family.action_size} actions; {family.horizon} steps of {family.frame_skip} simulation steps an episode, "
+        f"which {'can end early' if family.terminate else 'never ends early'}\n"
+        f"reward: {rewards}\n"
+        f"{splits(family)}",
+        highlight=False,
+        markup=False,
+    )

@@ -1,0 +1,200 @@
+"""`metarl sweep`: train what a file describes in many variants, and say which does best, where, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metarl.cli.arguments import Arguments, flag, whole
+from metarl.envs.text import shown
+from metarl.errors import RunError, UsageError, nearest
+from metarl.sweeps.file import Sweep, load_sweep
+
+if TYPE_CHECKING:
+    from metarl.cli.app import Session
+    from metarl.sweeps.sweep import Stop, Study
+
+HELP = """usage: metarl sweep FILE.yaml [--workers N] [--ranks K] [--trials N] [--threads N] [--runs-dir DIR]
+       metarl sweep FILE.yaml --report
+       metarl sweep FILE.yaml --wandb-file OUT.yaml
+
+Train many variants of a configuration, every one a run folder in runs/FILE/. The same command again, here or on another
+machine with the same folder, joins it or goes on with it; Ctrl-C stops it after the iteration at hand. Where its base
+names a function as the robot, its code is run.
+
+  --workers N        processes on this machine (1)
+  --ranks K          processes that train each trial together, by torchrun (1)
+  --trials N         trials in all, instead of the file's; more of them later go on with the same sweep
+  --threads N        threads of each trial; not given: the cores, shared among the workers
+  --runs-dir DIR     folder of all runs (runs)
+  --report           write tables, figures and best.yaml of what has ended so far
+  --wandb-file OUT   write the sweep as a W&B sweep file, and start nothing
+  --point JSON       train the one variant that the JSON names, as W&B's agents do
+"""
+OPTIONS = ("workers", "ranks", "trials", "threads", "runs_dir", "wandb_file", "point")
+NUMBERS = ("workers", "ranks", "trials", "threads")
+SWITCHES = ("report",)
+HIDDEN = ("worker",)
+"""What a sweep starts its own workers with."""
+STOPPED = 128 + signal.SIGTERM
+"""Exit status of a sweep that was stopped, so that nobody takes it for finished."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the arguments ask for."""
+
+    sweep: Sweep
+    folder: Path
+    """Of the sweep."""
+    number: dict[str, int]
+    """Options that are whole numbers, as far as they are given."""
+    plain: dict[str, str]
+    switched: frozenset[str]
+
+
+def parse(arguments: list[str]) -> Request | None:
+    """What the arguments ask for; None after --help."""
+    given, plain, switched = Arguments.plain(arguments, OPTIONS, SWITCHES, HIDDEN)
+    if given.help:
+        print(HELP, end="")
+        return None
+    if len(given.positionals) != 1:
+        got = f", got {' '.join(given.positionals)}" if given.positionals else ""
+        raise UsageError(f"metarl sweep takes one file (metarl sweep sweep.yaml){got}")
+    number = {name: whole(plain[name], flag(name)) for name in NUMBERS if name in plain}
+    path = Path(given.positionals[0])
+    sweep = load_sweep(path, number.get("trials"))
+    folder = Path(plain.get("runs_dir", "runs")) / path.stem
+    return Request(sweep, folder, number, plain, switched)
+
+
+def run(arguments: list[str], session: Session) -> int:
+    """`metarl sweep`."""
+    request = parse(arguments)
+    if request is None:
+        return 0
+    sweep, folder, number, plain = request.sweep, request.folder, request.number, request.plain
+    if "wandb_file" in plain:
+        from metarl.sweeps.wandb_sweep import write_sweep
+
+        write_sweep(sweep, Path(plain["wandb_file"]))
+        print(f"saved {plain['wandb_file']}; start it by: wandb sweep {plain['wandb_file']}")
+        return 0
+    if "point" in plain:
+        return _point(sweep, folder, plain["point"])
+    if "report" in request.switched:
+        return _report(sweep, folder, number.get("threads", 0))
+    if "worker" in plain and plain["worker"] != str(os.getppid()):  # what a worker is started with
+        raise UsageError(f"unknown option --worker{nearest('--worker', ['--workers'])}")
+    return _work(sweep, folder, number, int(plain.get("worker", 0)))
+
+
+def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> int:
+    """Run trials: in this process, or in several of them. parent: the process that this one works for, 0 for none."""
+    from metarl.provenance import cores
+    from metarl.sweeps.sweep import Study, Worker, stop_on_signals
+    from metarl.sweeps.tasks import yardstick
+
+    stick = yardstick(sweep)
+    workers, ranks = number.get("workers", 1), number.get("ranks", 1)
+    with stop_on_signals(parent) as stop:
+        study = Study(sweep, folder)
+        threads = number.get("threads", sweep.base.training.threads or max(1, cores() // workers))
+        if not parent:
+            print(f"sweep {folder}: {sweep.method}, {_standing(study)}", flush=True)
+        if workers > 1:
+            status = _several(sweep, folder, workers, ranks, threads, stop)
+            if status:
+                return _stopped(status)
+        else:
+            each = max(1, threads // ranks)
+            worker = Worker(sweep, study, stick, each, stop, lambda line: print(line, flush=True), ranks)
+            if not worker.run():
+                return STOPPED if parent else _stopped(STOPPED)
+    if parent:
+        return 0
+    left = [t for t in study.trials() if not t.state.is_finished()]
+    if left or stop.requested:
+        print(f"{len(left)} trials are being run elsewhere; when they have ended: metarl sweep {sweep.path} --report")
+        return 0
+    return _report(sweep, folder, number.get("threads", 0))
+
+
+def _stopped(status: int) -> int:
+    if status == STOPPED:
+        print("stopped; start the same command again to go on", flush=True)
+    return status
+
+
+def _several(sweep: Sweep, folder: Path, workers: int, ranks: int, threads: int, stop: Stop) -> int:
+    """Start worker processes and wait for them; returns the first status that is not 0."""
+    command = [sys.executable, "-m", "metarl", "sweep", str(sweep.path), "--runs-dir", str(folder.parent)]
+    command += ["--trials", str(sweep.trials), "--threads", str(threads), "--ranks", str(ranks)]
+    command += ["--worker", str(os.getpid())]
+    # A group of their own: a Ctrl-C is passed on once, like a SIGTERM.
+    processes = [subprocess.Popen(command, start_new_session=True) for _ in range(workers)]
+    told = False
+    statuses: list[int] = []
+    for process in processes:
+        while True:
+            try:
+                statuses.append(process.wait(timeout=0.2))
+                break
+            except subprocess.TimeoutExpired:
+                if stop.requested and not told:
+                    told = True
+                    for other in processes:
+                        other.terminate()
+    killed = [-status for status in statuses if status < 0]
+    if killed:
+        raise RunError(
+            f"{len(killed)} workers were killed by signal {killed[0]}; start the same command again to go on"
+        )
+    return next(filter(None, statuses), 0)
+
+
+def _standing(study: Study) -> str:
+    trials = study.trials()
+    ended = sum(t.state.is_finished() for t in trials)
+    text = f"{study.sweep.trials} trials, {ended} ended"
+    running = [r for t in trials if not t.state.is_finished() if (r := study.holder(t.number))]
+    left = len(trials) - ended - len(running)
+    if running:
+        hosts = ", ".join(sorted({str(r["host"]) for r in running}))
+        text += f", {len(running)} running ({hosts})"
+    return text + (f", {left} to be gone on with" if left else "")
+
+
+def _report(sweep: Sweep, folder: Path, threads: int) -> int:
+    from metarl.sweeps.sweep import JOURNAL, Study
+    from metarl.sweeps.results import conclude
+    from metarl.sweeps.tasks import yardstick
+
+    if not (folder / JOURNAL).is_file():
+        raise UsageError(f"no sweep in {folder}; start it by metarl sweep {sweep.path}")
+    conclude(Study(sweep, folder), yardstick(sweep), lambda line: print(line, flush=True), threads)
+    return 0
+
+
+def _point(sweep: Sweep, folder: Path, text: str) -> int:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        example = json.dumps(dict.fromkeys(list(sweep.dimensions)[:1], 0))
+        raise UsageError(f"--point is {shown(text)}; give the factors' values as JSON, such as '{example}'")
+    from metarl.sweeps.sweep import run_point
+
+    directory = run_point(sweep, folder, values)
+    if not (directory / "evaluation").is_dir():
+        raise RunError(f"{directory} was stopped; go on with: metarl train --resume {directory}")
+    print(f"run: {directory}")
+    return 0

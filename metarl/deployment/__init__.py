@@ -1,0 +1,1 @@
+"""Deployment: a robot's logged rollouts, export, the live viewer."""

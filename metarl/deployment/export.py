@@ -1,0 +1,274 @@
+"""`metarl export`: an adapted policy as one ONNX file that needs neither metarl nor torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import warnings
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metarl.agents.agent import Belief, Deployable
+from metarl.agents.moments import INPUT_CLIP
+from metarl.runs.checkpoint import is_finite
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.control import Signals
+from metarl.envs.family import Array, TaskFamily
+from metarl.errors import RunError, UsageError, describe
+from metarl.files import write
+from metarl.provenance import VERSION, commit
+from metarl.runs.interface import OutOfRange
+from metarl.runs.run import Run
+from metarl.runs.trial import stream, streams
+
+FORMAT = 2
+"""Of the metadata, raised whenever a loop that reads it would have to change."""
+KEY = "metarl"
+"""Of the metadata in the file, JSON."""
+OPSET = 17
+"""ONNX's, of 2022: old runtimes on robots know it."""
+TOLERANCE = 1e-5
+"""Between torch's actions and ONNX Runtime's, relative to actions above 1."""
+CHECKED_EPISODES = 2
+"""So that a memory is carried from one into the next."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """An ONNX file that was written."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    steps: int
+    """That it was checked on."""
+    error: float
+    """Largest difference from torch on them, relative to actions above 1."""
+
+
+class Commanded(nn.Module):
+    """A deployable policy that also returns the command: MuJoCo's control signals, as the env writes them."""
+
+    low: Tensor
+    high: Tensor
+    offset: Tensor
+    gain: Tensor
+
+    def __init__(self, policy: nn.Module, family: TaskFamily):
+        super().__init__()
+        self.policy, self.scale = policy, family.action_scale
+        control = {"low": family.action_low, "high": family.action_high}
+        control |= {"offset": family.control.offset, "gain": family.control.gain}
+        for name, values in control.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        returned = self.policy(*inputs)
+        action, *states = (returned,) if isinstance(returned, Tensor) else returned
+        applied = torch.minimum(torch.maximum(action * self.scale, self.low), self.high)
+        return action, applied * self.gain + self.offset, *states
+
+
+def export_run(run: Run, path: Path, belief: Belief | None = None, source: str | None = None) -> Export:
+    """Write a run's policy, the mean of its actions, at a belief about one task; None: nothing is known.
+
+    The file is checked in ONNX Runtime against the agent itself over episodes in the family's env before it is left.
+    source: where the belief comes from. UsageError without onnx and onnxruntime; RunError if the check fails.
+    """
+    require_packages()
+    belief = run.agent.begin(1, 1) if belief is None else belief
+    policy = run.agent.deployable(belief)
+    if not is_finite([run.agent.belief_state(belief), dict(policy.module.state_dict())]):
+        raise UsageError(
+            f"the policy{f' at {source}' if source else ''} is not finite, and is not exported; adapt again"
+        )
+    data = to_onnx(policy, run.family, describe_policy(run, policy, belief, source))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRange)  # of tasks beyond training, or of a policy that is hardly trained
+        steps, error = check(data, run, belief)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise RunError(f"cannot make {path.parent}: {describe(problem)}; choose another --output") from problem
+    write(path, data, "--output")
+    return Export(path, len(data), steps, error)
+
+
+def require_packages() -> None:
+    """UsageError, with what to install, unless onnx and onnxruntime can be imported."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"an export needs onnx and onnxruntime ({describe(error)}): pip install 'metarl-robotics[deploy]'"
+        ) from None
+
+
+def to_onnx(policy: Deployable, family: TaskFamily, about: dict[str, Any]) -> bytes:
+    """The policy as an ONNX file with `about` in it."""
+    import onnx
+
+    outputs = [policy.outputs[0], "command", *policy.outputs[1:]]
+    module = Commanded(policy.module, family).eval()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        # torch's newer exporter needs onnxscript besides; this one traces, and what it traced is checked below.
+        warnings.simplefilter("ignore")
+        file = Path(folder, "policy.onnx")
+        torch.onnx.export(
+            module,
+            tuple(policy.inputs.values()),
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(policy.inputs),
+            output_names=outputs,
+        )
+        model = onnx.load(file)
+    model.producer_name, model.producer_version = "metarl", VERSION
+    model.doc_string = f"{about['agent']} on {about['family']}, iteration {about['iteration']}"
+    onnx.helper.set_model_props(model, {KEY: json.dumps(about, indent=1, allow_nan=False)})
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def told(run: Run) -> list[str]:
+    """Observations of a run's policy that are the task's parameters, with their units: an oracle's."""
+    return list(run.family.observation_names[-len(run.family.parameters) :]) if run.config.training.reveal_task else []
+
+
+def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | None) -> dict[str, Any]:
+    """What a robot's program has to know, as plain types."""
+    family, moments = run.family, run.agent.observation_moments(belief)
+    known = moments is not None and float(moments.count) > 0
+    named = [re.fullmatch(r"(.*?)(?: \[(.*)\])?", name, re.DOTALL) for name in family.observation_names]
+    states = [name for name in policy.inputs if f"next_{name}" in policy.outputs]
+    return {
+        "format": FORMAT,
+        "run": run.directory.resolve().name,
+        "agent": run.config.agent_name,
+        "family": family.name,
+        "iteration": run.iteration,
+        "belief": source,
+        "dt": family.dt,
+        "horizon": family.horizon,
+        "states": {name: policy.inputs[name].flatten().tolist() for name in states},
+        "observation": {
+            "names": [match[1] for match in named if match],
+            "units": [match[2] or "1" for match in named if match],
+            "mean": moments.mean.tolist() if moments and known else None,
+            "std": moments.std.tolist() if moments and known else None,
+            "read_within": INPUT_CLIP if known else None,
+            "told": told(run),
+        },
+        "action": {
+            "names": list(family.control.names),
+            "scale": family.action_scale,
+            "low": family.action_low.tolist(),
+            "high": family.action_high.tolist(),
+        },
+        "command": describe_signals(family.control),
+        "home": dict(family.control.home),
+        "versions": {
+            "metarl": VERSION,
+            "commit": commit(),
+            **{name: metadata.version(name) for name in ("mujoco", "torch", "onnx", "onnxruntime", "numpy")},
+        },
+        "notes": {
+            "observation": "as sensed, in these units; standardised inside by mean and std, where they are given, and "
+            "held within read_within standard deviations; those of told are no sensor's, but the task's parameters, "
+            "which you supply",
+            "action": "what the policy means, one for each motor, of the motor's name",
+            "command": "MuJoCo's control signal of each motor: offset + gain * clip(action * scale, low, high), within "
+            "ctrl_range where the model has one. What it asks of the motor's joint is zero + size * command, in the "
+            "unit given: of kind 'position from home' the command itself is no angle of the joint",
+            "home": "position of each hinge (rad) and slide (m) at the home pose",
+            "states": "what the policy is given first; then what it returned as next_NAME. dt, s, is the control step",
+        },
+    }
+
+
+def describe_signals(control: Signals) -> dict[str, Any]:
+    """Control signals as plain types; null where there is no joint and no control range."""
+    return {
+        "names": list(control.names),
+        "joints": [joint or None for joint in control.joints],
+        "kinds": list(control.kinds),
+        "units": list(control.units),
+        **{name: getattr(control, name).tolist() for name in ("offset", "gain", "zero", "size")},
+        "ctrl_range": [pair if np.isfinite(pair).all() else None for pair in control.ranges.tolist()],
+    }
+
+
+class Session:
+    """An exported policy in ONNX Runtime, as the control loop in docs/ runs it."""
+
+    def __init__(self, data: bytes):
+        import onnxruntime
+
+        self._session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        self.about = json.loads(self._session.get_modelmeta().custom_metadata_map[KEY])
+        self._inputs = {i.name: np.zeros(i.shape, dtype=np.float32) for i in self._session.get_inputs()}
+        self._outputs = [o.name for o in self._session.get_outputs()]
+        self._inputs |= {name: np.array([values], np.float32) for name, values in self.about["states"].items()}
+
+    def act(self, **given: Any) -> tuple[Array, Array]:
+        """(action, command), each [act]; given: values of the inputs by name, those that it does not read left out."""
+        inputs = self._inputs | {
+            name: np.asarray(value, dtype=np.float32).reshape(self._inputs[name].shape)
+            for name, value in given.items()
+            if name in self._inputs
+        }
+        returned = dict(zip(self._outputs, self._session.run(None, inputs), strict=True))
+        self._inputs |= {name: returned[f"next_{name}"] for name in self.about["states"]}
+        return np.asarray(returned["action"])[0], np.asarray(returned["command"])[0]
+
+
+def check(data: bytes, run: Run, belief: Belief) -> tuple[int, float]:
+    """(steps, largest relative difference) of the file from the agent, over episodes that are played with noise.
+
+    RunError if an action or command differs by more than `TOLERANCE`.
+    """
+    family, session = run.family, Session(data)
+    seed, split = run.config.evaluation.seeds[0], run.config.evaluation.split
+    task = family.sample(1, stream(seed, "evaluation/tasks"), split)[0]
+    env, rngs = BatchedEnv(family, 1, 1, threads=1, like=task), streams(seed, "evaluation/episodes", 0, 1)
+    env.set_tasks([task])
+    shots = CHECKED_EPISODES if run.agent.adapts_by == "memory" else 0
+    robot = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="always", rng=rngs[0])
+    steps, worst = 0, 0.0
+    for _ in range(CHECKED_EPISODES):
+        observation, reward, previous, first = env.reset(rngs)[0, 0], 0.0, np.zeros(family.action_size), True
+        while env.active[0, 0]:
+            with torch.no_grad():
+                mean, _ = run.agent.act(robot.belief, torch.from_numpy(observation[None, None]), None)
+            expected = mean.cpu().numpy()[0, 0]
+            slot = {"observation": observation, "previous_action": previous, "previous_reward": reward}
+            action, command = session.act(**slot, episode_start=first, episode_end=False)
+            steps += 1
+            worst = max(worst, _difference(action, expected), _difference(command, robot.command(expected)))
+            if not worst <= TOLERANCE:
+                raise RunError(
+                    f"no file is left: at step {steps} ONNX Runtime's action differs from torch's by {worst:.2g}, more "
+                    f"than {TOLERANCE:g}; please report it with the versions of torch, onnx and onnxruntime"
+                )
+            previous, first = robot.act(observation), False
+            step = env.step(previous[None, None])
+            observation, reward = step.observations[0, 0], float(step.rewards[0, 0])
+            robot.observe(reward, bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
+        slot = {"observation": observation, "previous_action": previous, "previous_reward": reward}
+        session.act(**slot, episode_start=False, episode_end=True)
+        robot.end_episode(observation)
+    return steps, worst
+
+
+def _difference(ours: Array, theirs: Array) -> float:
+    """Largest of |ours - theirs| / max(1, |theirs|)."""
+    return float(np.max(np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))))

@@ -1,0 +1,309 @@
+"""`metarl watch`: a policy live in MuJoCo's viewer, the task's parameters on sliders."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import mujoco
+import numpy as np
+
+from metarl.agents.agent import Belief
+from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.parameters import Choice, Parameter
+from metarl.envs.rendering import camera, furnish
+from metarl.envs.sharded import ShardedEnv
+from metarl.errors import UsageError, describe
+from metarl.runs.run import Run
+from metarl.runs.trial import stream
+
+FRAME_S = 1 / 60  # s, between pictures at least
+SETTLE_S = 0.3  # s that a slider rests before its value counts: every value is a new model
+WINDOW_S = 5.0  # s that the window may take to close
+LATE_S = 0.5  # s behind real time from which on it is given up
+ENTER, HOME, SPACE = 257, 268, 32  # as GLFW numbers keys
+FOLLOWED = ("type", "fixedcamid", "trackbodyid", "distance", "azimuth", "elevation")
+REMEDY = "; metarl render films the policy without one"
+
+
+class Window(Protocol):
+    """What the policy is watched in."""
+
+    def is_running(self) -> bool:
+        """Whether it is still open."""
+        ...
+
+    def values(self) -> dict[str, float]:
+        """Where the sliders stand, by parameter."""
+        ...
+
+    def pressed(self) -> list[int]:
+        """Keys that were pressed since the last call, as GLFW numbers them."""
+        ...
+
+    def load(self, task: Task) -> None:
+        """Show another task."""
+        ...
+
+    def show(self, qpos: Array, lines: Mapping[str, str]) -> None:
+        """Show the robot at generalised positions [nq], and what there is to say."""
+        ...
+
+
+class Scene:
+    """A robot that plays episodes of one task, and adapts."""
+
+    def __init__(self, run: Run, task: Task, belief: Belief | None = None, seed: int = 1):
+        self.run, self.belief, self._seed = run, belief, seed
+        self.env = ShardedEnv(run.family, 1, 1, threads=1, at_once=1)
+        self.change(task)
+
+    def change(self, task: Task) -> None:
+        """Begin anew on a task, with what was known of it at the start."""
+        self.task = self.run.family.own(task)
+        self.env.set_tasks([self.task])
+        self._rng = stream(self._seed, "evaluation/episodes", 0, 0)
+        self.robot = self.run.start(self.belief, rng=stream(self._seed, "watch/noise"))
+        self.episodes = 0
+        """Episodes that are over."""
+        self.last_return = float("nan")
+        self._reset()
+
+    def _reset(self) -> None:
+        self._observation = self.env.reset([self._rng])[0, 0]
+        self._return, self._steps = 0.0, 0
+
+    @property
+    def dt(self) -> float:
+        """Control step, s."""
+        return self.env.shards[0].dt
+
+    @property
+    def qpos(self) -> Array:
+        """Generalised positions [nq]."""
+        return self.env.shards[0].poses[0]
+
+    def step(self) -> None:
+        """A control step; after an episode's last one the next episode begins."""
+        step = self.env.step(self.robot.act(self._observation)[None, None])
+        self._observation = step.observations[0, 0]
+        self._return += float(step.rewards[0, 0])
+        self._steps += 1
+        if step.faulted[0, 0]:
+            self.robot.discard_episode()
+            self._reset()
+            return
+        self.robot.observe(float(step.rewards[0, 0]), bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
+        if not self.env.active[0, 0]:
+            self.robot.end_episode(self._observation)
+            self.last_return = self._return
+            self.episodes += 1
+            self._reset()
+
+    def adapt(self) -> None:
+        """Play on, unseen, until the shot's episodes are in and the agent has adapted."""
+        before = self.robot.adapted
+        while self.robot.learning and self.robot.adapted == before:
+            self.step()
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """What there is to say, by what it is about."""
+        robot = self.robot
+        shot = f", episode {self.episodes % robot.episodes_per_shot + 1} of {robot.episodes_per_shot}"
+        outside = [p.name for p in self.run.family.parameters if not _trained(p, self.task.values[p.name])]
+        return {
+            "adaptations": f"{robot.adapted} of {robot.adaptations}{shot if robot.learning else ''}"
+            if robot.adaptations
+            else f"none{', the agent does not adapt' if self.run.agent.adapts_by == 'nothing' else ''}",
+            "return": f"{self._return:.1f} after {self._steps * self.dt:.1f} s",
+            "last return": "" if np.isnan(self.last_return) else f"{self.last_return:.1f}",
+            **({"beyond training": ", ".join(outside)} if outside else {}),
+            "task": "sliders under Control, at the right",
+            **({"Enter": "adapt now"} if robot.adaptations else {}),
+            "Home": "begin anew",
+            "Space": "pause",
+        }
+
+
+def watch(
+    scene: Scene,
+    window: Window,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Play in real time until the window is closed; its sliders choose the task, its keys adapt, restart and pause."""
+    paused, due, shown = False, now(), -np.inf
+    taken = last = window.values()  # where the sliders stood when the task was chosen, and where they stood last
+    since = now()
+    while window.is_running():
+        values = window.values()
+        if values != last:
+            last, since = values, now()
+        if values != taken and now() - since >= SETTLE_S:
+            scene.change(chosen(scene.run.family, values))
+            window.load(scene.task)
+            taken = last = window.values()
+        for key in window.pressed():
+            if key == ENTER:
+                scene.adapt()
+            elif key == HOME:
+                scene.change(scene.task)
+            paused ^= key == SPACE
+        if not paused:
+            scene.step()
+        if now() - shown >= FRAME_S:
+            window.show(scene.qpos, {**({"paused": ""} if paused else {}), **scene.lines})
+            shown = now()
+        due = max(due + scene.dt, now() - LATE_S)
+        sleep(max(0.0, due - now()))
+
+
+def slider_range(parameter: Parameter) -> tuple[float, float]:
+    """Least and largest value of any split."""
+    splits = [d for d in (parameter.distribution, parameter.held_out, parameter.ood) if d is not None]
+    return min(d.low for d in splits), max(d.high for d in splits)
+
+
+def chosen(family: TaskFamily, values: Mapping[str, float]) -> Task:
+    """The task of slider values: within their ranges, and the nearest of a finite number of choices."""
+    task = {}
+    for parameter in family.parameters:
+        low, high = slider_range(parameter)
+        value = min(max(values[parameter.name], low), high)
+        splits = (parameter.distribution, parameter.held_out, parameter.ood)
+        choices = [v for d in splits if isinstance(d, Choice) for v in d.values]
+        discrete = choices and all(d is None or isinstance(d, Choice) for d in splits)
+        task[parameter.name] = min(choices, key=lambda v, value=value: abs(v - value)) if discrete else value
+    return family.task(task)
+
+
+def _trained(parameter: Parameter, value: float) -> bool:
+    trained = parameter.distribution
+    return value in trained.values if isinstance(trained, Choice) else trained.low <= value <= trained.high
+
+
+def picture(family: TaskFamily, task: Task) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    """The task's robot, for the eye alone: its motors are replaced by one for each parameter, which move nothing.
+
+    The viewer has a slider for each motor, under `Control`.
+    """
+    spec = family.picture(task)
+    for actuator in tuple(spec.actuators):
+        spec.delete(actuator)
+    for sensor in tuple(spec.sensors):  # they may read a motor
+        spec.delete(sensor)
+    for parameter in family.parameters:
+        unit = "" if parameter.unit == "1" else f" [{parameter.unit}]"
+        spec.add_actuator(
+            name=f"{parameter.name}{unit}",
+            target=spec.joints[0].name,
+            trntype=mujoco.mjtTrn.mjTRN_JOINT,
+            gear=np.zeros(6),
+            ctrllimited=True,
+            ctrlrange=slider_range(parameter),
+        )
+    model = furnish(spec, 640, 480)
+    data = mujoco.MjData(model)
+    data.ctrl[:] = [task.values[parameter.name] for parameter in family.parameters]
+    return model, data
+
+
+class MujocoWindow:
+    """MuJoCo's own viewer."""
+
+    def __init__(self, family: TaskFamily, task: Task):
+        """UsageError, with what to do, where no window can be opened."""
+        require_display()
+        import mujoco.viewer
+
+        self._family, self._pressed = family, []
+        self._model, self._data = picture(family, task)
+        before = set(threading.enumerate())
+        self._viewer = mujoco.viewer.launch_passive(
+            self._model, self._data, key_callback=self._pressed.append, show_left_ui=False
+        )
+        self._threads = set(threading.enumerate()) - before
+        self._follow()
+
+    def _follow(self) -> None:
+        with self._viewer.lock():
+            ours, theirs = camera(self._model), self._viewer.cam
+            for name in FOLLOWED:
+                setattr(theirs, name, getattr(ours, name))
+            theirs.lookat[:] = ours.lookat
+
+    def is_running(self) -> bool:
+        return self._viewer.is_running()
+
+    def values(self) -> dict[str, float]:
+        return {p.name: float(value) for p, value in zip(self._family.parameters, self._data.ctrl, strict=True)}
+
+    def pressed(self) -> list[int]:
+        keys = self._pressed[:]
+        del self._pressed[: len(keys)]
+        return keys
+
+    def load(self, task: Task) -> None:
+        if not self._family.edits_model and self._family.decorate is None:
+            self._data.ctrl[:] = [task.values[parameter.name] for parameter in self._family.parameters]
+            return
+        model, data = picture(self._family, task)
+        simulate = self._viewer._get_sim()  # the handle has no way of its own to show another model
+        if simulate is not None:
+            simulate.load(model, data, "")
+            self._model, self._data = model, data  # not before: the window draws the old ones until then
+            self._follow()
+
+    def show(self, qpos: Array, lines: Mapping[str, str]) -> None:
+        with self._viewer.lock():
+            self._data.qpos[:] = qpos
+            mujoco.mj_fwdPosition(self._model, self._data)
+        self._viewer.set_texts((None, None, "\n".join(lines), "\n".join(lines.values())))
+        self._viewer.sync()
+
+    def close(self) -> None:
+        """Close it, and wait until it is: it draws in a thread of its own."""
+        self._viewer.close()
+        for thread in self._threads:
+            thread.join(WINDOW_S)
+
+
+def require_display() -> None:
+    """UsageError, with what to do, unless a window with OpenGL can be opened here."""
+    needs = "metarl watch opens a window, and"
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise UsageError(f"{needs} there is no display here (DISPLAY is not set){REMEDY}")
+    try:
+        import glfw
+        import mujoco.viewer
+    except (ImportError, RuntimeError, OSError) as error:
+        raise UsageError(f"{needs} GLFW cannot be loaded ({describe(error)}){REMEDY}") from error
+    if sys.platform == "darwin":
+        if mujoco.viewer._MJPYTHON is None:
+            raise UsageError(f"{needs} MuJoCo's viewer on macOS needs its own Python: mjpython -m metarl watch ...")
+        return  # there a window must not be opened outside its thread
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        window = None
+        if glfw.init():
+            glfw.window_hint(glfw.VISIBLE, glfw.FALSE)
+            window = glfw.create_window(64, 64, "metarl", None, None)
+            glfw.terminate()
+        if not window:
+            reason = "; ".join(str(warning.message) for warning in said)
+            raise UsageError(f"{needs} none can be opened here ({reason or 'GLFW gives no reason'}){REMEDY}")
+
+
+def watch_run(run: Run, task: Task, belief: Belief | None = None, seed: int = 1) -> None:
+    """Watch a run's policy on a task until the window is closed. UsageError where no window can be opened."""
+    window = MujocoWindow(run.family, task)
+    try:
+        watch(Scene(run, task, belief, seed), window)
+    finally:
+        window.close()

@@ -1,0 +1,1 @@
+"""Evaluation: outcomes of trials, statistics, comparisons."""

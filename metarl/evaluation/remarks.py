@@ -1,0 +1,114 @@
+"""What must be said of a comparison: one line a cause with the agents that it holds for, what matters most first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from metarl.config import RunConfig
+from metarl.envs.settings import FamilySettings
+from metarl.runs.run import Run
+from metarl.evaluation.statistics import plain
+from metarl.wording import grouped
+
+if TYPE_CHECKING:
+    from metarl.evaluation.comparison import Compared
+
+
+def warnings_of(agents: Sequence[Compared], runs: Sequence[Run], checkpoint: str = "last") -> list[str]:
+    """What speaks against an agent or the comparison; a gain of 0 does not: some agents do not adapt.
+
+    runs: the first of each agent. checkpoint: which of theirs; the last ones of an agent are to be of one iteration.
+    """
+    said: list[tuple[str, str]] = []
+    for agent, run in zip(agents, runs, strict=True):
+        trained, met = (
+            (f.action_scale, *f.action_low, *f.action_high, *f.control.offset, *f.control.gain, f.frame_skip)
+            for f in (run.family, agent.result.family)
+        )
+        if trained != met:
+            text = (
+                "trained with another action scale, other bounds, other control signals of an action or another "
+                "control step than judged with: what its actions do has changed, and the comparison is unfair to it; "
+                "train all agents with the same family.* settings"
+            )
+            said.append((agent.label, text))
+    for agent in agents:
+        iterations = sorted({run.result.source.iteration for run in agent.runs if run.result.source})
+        if len(iterations) > 1 and checkpoint == "last":
+            text = (
+                f"its runs were trained for different numbers of iterations ({', '.join(map(str, iterations))}), so "
+                "the intervals over training seeds are of different agents; go on with the shorter ones (metarl train "
+                "--resume RUN)"
+            )
+            said.append((agent.label, text))
+    gaps = [(agent, agent.result.train_gap) for agent in agents]
+    said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low > 0 for text in gap.warnings]
+    for agent in agents:
+        gain = agent.result.summary.gain[-1]
+        if agent.result.settings.adaptations and gain.high < 0:
+            lost = f"{-gain.estimate:.4g} [{-gain.high:.4g}, {-gain.low:.4g}]"
+            said.append((agent.label, f"adaptation lowers the return by {lost}"))
+    said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low <= 0 for text in gap.warnings]
+    return grouped(said, len(agents))
+
+
+def notes_of(agents: Sequence[Compared], runs: Sequence[Run], config: RunConfig, taken: Mapping[str, Any]) -> list[str]:
+    """What a reader must know to compare the numbers."""
+    trained: list[tuple[str, str]] = []
+    for agent, run in zip(agents, runs, strict=True):
+        if type(run.config.family) is not type(config.family):
+            trained.append((agent.label, f"trained on another family, {run.config.family_name}"))
+        elif different := _differences(run.config.family, config.family):
+            trained.append((agent.label, f"trained with {', '.join(different)}"))
+    said = ", ".join(f"{name}={plain(value)}" for name, value in taken.items())
+    of_all = [f"the tasks' family has settings of {agents[0].label}'s training: {said}"] if taken else []
+    by_agent = [(agent.label, agent.result.settings.explore, agent.result.notes) for agent in agents]
+    return joined_notes(by_agent, trained, of_all)
+
+
+def joined_notes(
+    agents: Sequence[tuple[str, bool, Sequence[str]]],
+    own: Sequence[tuple[str, str]] = (),
+    of_all: Sequence[str] = (),
+) -> list[str]:
+    """The notes on evaluations on the same tasks, each (label, whether it acts with noise, notes), as those on all.
+
+    own: further ones (label, note), of_all: further ones on all of them. Last is what an evaluation's first note says:
+    how many tasks there are, and what the numbers are.
+    """
+    counted = [(label, note) for label, _, notes in agents for note in notes[:1]]
+    further = [(label, note) for label, _, notes in agents for note in notes[1:]]
+    common = [note for note in agents[0][2][1:] if all(note in notes for _, _, notes in agents)]
+    apart = [(label, note) for label, note in further if note not in common]
+    alike = len({text for _, text in counted}) == 1
+    return [
+        *explore_notes([(label, explores) for label, explores, _ in agents]),
+        *common,
+        *grouped([*own, *apart], len(agents)),
+        *of_all,
+        *([counted[0][1]] if alike else grouped(counted)),
+    ]
+
+
+def explore_notes(agents: Sequence[tuple[str, bool]]) -> list[str]:
+    """A note if some of the agents, each (label, whether it acts with noise), act with it and others without."""
+    noisy, still = ([label for label, explores in agents if explores is wanted] for wanted in (True, False))
+    if not (noisy and still):
+        return []
+    return [
+        f"acting with the noise of exploration, which costs return: {', '.join(noisy)}; without it, by the mean of the "
+        f"policy: {', '.join(still)}. metarl evaluate --no-explore (evaluation.explore=false) judges all by their "
+        "mean, except where an agent adapts by its noise (policy gradients); --explore judges all with noise"
+    ]
+
+
+def _differences(theirs: FamilySettings, ours: FamilySettings) -> list[str]:
+    """Settings that are other than those of the tasks, as `family.a=b (here c)`."""
+    pairs = {
+        f.name: (getattr(theirs, f.name), getattr(ours, f.name))
+        for f in dataclasses.fields(ours)
+        if not f.metadata.get("file")
+    }
+    return [f"family.{name}={a} (here {b})" for name, (a, b) in pairs.items() if a != b]

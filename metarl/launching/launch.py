@@ -1,0 +1,133 @@
+"""What is launched on a cluster: what each node runs, and what is asked of the scheduler.
+
+Nothing here imports torch, MuJoCo or submitit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metarl.envs.text import shown
+from metarl.errors import UsageError
+from metarl.launching.torchrun import Meeting, torchrun
+
+PORTS = range(20000, 32000)
+"""Below those that systems give away by themselves."""
+TIME = re.compile(r"((?P<days>\d{1,4})-)?(?P<rest>\d{1,6}(:\d{1,2}){0,2})")
+"""Slurm's: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes, days-hours:minutes:s."""
+IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
+"""File systems that no other node sees."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the nodes of a job run."""
+
+    arguments: tuple[str, ...]
+    """Of metarl. The same at every start of the job: it goes on with what it finds."""
+    nodes: int = 1
+    ranks: int = 1
+    """Processes on each node."""
+    restarts: int = 3
+    """Of the ranks, after one of them died, until the job fails."""
+    together: bool = True
+    """Whether the ranks of all nodes train one run; else each node works by itself."""
+    grace_s: int = 120
+    """From the signal that the job is to end until it is killed."""
+
+    def command(self, node: int, host: str, port: int | str, job: str) -> list[str]:
+        """What a node runs. node: from 0. host: the first one. port: on it, or what stands for it."""
+        program = ["-m", "metarl", *self.arguments]
+        if not self.together:
+            return torchrun(program, 1)
+        meeting = Meeting(host, port, job) if self.nodes > 1 else None
+        return torchrun(program, self.ranks, self.nodes, node, meeting, self.restarts)
+
+
+def port_of(job: str) -> int:
+    """A port that two jobs on one node seldom share, the same on all nodes of a job."""
+    return PORTS[int(re.sub(r"\D", "", job) or "0") % len(PORTS)]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A job: what it runs, and what it asks for."""
+
+    name: str
+    work: Work
+    folder: Path
+    """Of its script and its logs, which all nodes see."""
+    minutes: int
+    """Time limit."""
+    cpus: int
+    """Of each node."""
+    gpus: int = 0
+    """Of each node."""
+    requeues: int = 100
+    """After the time limit; those after a preemption are not counted."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Of sbatch, as they were given."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Of submitit's executor for Slurm."""
+        return {
+            "job_name": self.name,
+            "time": self.minutes,
+            "nodes": self.work.nodes,
+            "ntasks_per_node": 1,
+            "cpus_per_task": self.cpus,
+            "gpus_per_node": self.gpus or None,
+            "signal_delay_s": self.work.grace_s,
+            "srun_args": [f"--cpus-per-task={self.cpus}"],  # since Slurm 22.05 srun does not take over sbatch's
+            "additional_parameters": {"requeue": True},
+            "wckey": None,
+            **self.options,
+        }
+
+    def commands(self) -> list[str]:
+        """What each node runs, with HOST, PORT and JOB for what is known when the job starts."""
+        return [shlex.join(self.work.command(node, "HOST", "PORT", "JOB")) for node in range(self.work.nodes)]
+
+
+def minutes_of(text: str) -> int:
+    """A time as Slurm writes it, in minutes, rounded up; UsageError for what is none."""
+    match = TIME.fullmatch(text)
+    parts = [int(part) for part in match["rest"].split(":")] if match else []
+    days = int(match["days"] or 0) if match else 0
+    from_hours = match is not None and (match["days"] is not None or len(parts) == 3)  # else from minutes
+    hours, minutes, seconds = [*([] if from_hours else [0]), *parts, 0, 0, 0][:3]
+    total_s = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total_s == 0:
+        raise UsageError(
+            f"--time is {shown(text)}; give it as Slurm does: minutes, hours:minutes:seconds or days-hours:minutes:"
+            "seconds, such as 4:00:00"
+        )
+    return math.ceil(total_s / 60)
+
+
+def require_shared(folder: Path) -> None:
+    """UsageError for a folder that other nodes cannot see, or whose name Slurm would read as a pattern."""
+    if "%" in str(folder):
+        raise UsageError(
+            f"--runs-dir is {folder}, and Slurm takes % for a pattern; choose another --runs-dir or --name"
+        )
+    if (kind := file_system(folder)) in IN_MEMORY:
+        raise UsageError(
+            f"--runs-dir is {folder}, in the memory of this machine ({kind}), where no node of the cluster sees it; "
+            "choose a folder on a file system that they share"
+        )
+
+
+def file_system(path: Path, table: Path = Path("/proc/self/mounts")) -> str:
+    """Kind of the file system that a path is on, or will be; empty where the system does not say."""
+    try:
+        mounts = [line.split() for line in table.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return ""
+    kinds = {re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), at): kind for _, at, kind, *_ in mounts}
+    return next((kinds[str(folder)] for folder in (path, *path.parents) if str(folder) in kinds), "")

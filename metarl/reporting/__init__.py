@@ -1,0 +1,1 @@
+"""Reporting: tables, figures, films, contact sheets, the report page."""

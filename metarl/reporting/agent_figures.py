@@ -1,0 +1,302 @@
+"""What figures of several agents are made of, on the page of a report and beside a comparison: adaptation curves, and
+the return against a parameter of the tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.config import recorded_config
+from metarl.envs.parameters import LogUniform
+from metarl.envs.registry import make_family
+from metarl.errors import UsageError
+from metarl.reporting.figures import INK, LEGEND, QUIET, name_ticks
+from metarl.evaluation.statistics import Array, Interval, bootstrap_interval, by_run, interquartile_mean, seed_deviations
+from metarl.runs.trial import stream
+from metarl.wording import number_of
+
+Indices = NDArray[np.int64]
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from metarl.envs.family import Parameter, TaskFamily
+
+LABEL = 40
+"""Longest names of agents in figures."""
+BANDS = 3
+"""Agents whose intervals are drawn as bands; those of more agents are bars."""
+BEFORE = 4
+"""Agents that are drawn before adaptation, too, at most."""
+BIN_TASKS, BINS = 6, 8
+"""Tasks of a bin along a parameter at least, and bins at most; of fewer tasks than two bins have, each is drawn."""
+FEW = 9
+"""A parameter of fewer values has a bin a value."""
+TICKS, TICK_GAP = 8, 1 / 14
+"""Values that are named on an axis at most, and the share of its length that must be between them."""
+SAMPLES = 1000
+"""Resamples of the bootstrap behind the interval of a bin."""
+LOG_FROM = 10
+"""Rounds beyond which the axis of rounds is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An agent as it is drawn."""
+
+    label: str
+    returns: Array
+    """[training seed, seed, shot, task], or [seed, shot, task] of one; NaN where a task has no sound episode."""
+    iqm: Sequence[Interval]
+    """IQM of the return after each round."""
+    envs_per_task: int
+    style: Mapping[str, Any]
+    """See `figures.styles`."""
+
+    @property
+    def adaptations(self) -> int:
+        """Rounds of adaptation."""
+        return self.returns.shape[-2] - 1
+
+    def after(self, shot: int = -1) -> Array:
+        """Return of each task after a round, [training seed, seed x task]."""
+        returns = by_run(self.returns, 3)[:, :, shot]
+        return returns.reshape(len(returns), -1)
+
+
+def short(label: str, length: int = LABEL) -> str:
+    """A label of at most that length; what is cut is in its middle, since both ends tell agents apart."""
+    tail = length // 2
+    return label if len(label) <= length else f"{label[: length - tail - 1]}…{label[-tail:]}"
+
+
+def legend_columns(names: Iterable[str], room: int) -> int:
+    """Columns of a legend of so many letters' width."""
+    lengths = [len(name) for name in names]
+    return max(1, min(len(lengths), 3, room // (max(lengths, default=1) + 8)))
+
+
+def legend(axes: Axes, room: int) -> None:
+    """Names above the axes, in as many columns as they fit into."""
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(handles, names, **(LEGEND | {"ncols": legend_columns(names, room)}))
+
+
+def draw_adaptation(axes: Axes, agents: Sequence[Shown]) -> None:
+    """IQM of the return after each round with its interval, all agents."""
+    alike = len({agent.envs_per_task for agent in agents}) == 1
+    unit = 1 if alike else min(agent.envs_per_task for agent in agents)
+    most = max(agent.adaptations for agent in agents)
+    for i, agent in enumerate(agents):
+        step = 1 if alike else agent.envs_per_task
+        x = np.arange(len(agent.iqm)) * float(step)
+        low, middle, high = ends_of(agent.iqm)
+        colour = agent.style["color"]
+        if len(agent.iqm) == 1 or len(agents) > BANDS:
+            x += (i - (len(agents) - 1) / 2) * 0.05 * step
+            axes.errorbar(x, middle, [middle - low, high - middle], fmt="none", ecolor=colour, capsize=2, linewidth=1.1)
+        else:
+            axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
+        dot = {"marker": "D"} if len(agent.iqm) == 1 and not agent.style["marker"] else {}  # a line of no length
+        axes.plot(x, middle, label=short(agent.label), linewidth=1.8, markersize=4.5, **{**agent.style, **dot})
+        if agent.adaptations < most:  # goes on as it is, to be compared with at the others' last round
+            axes.axhline(middle[-1], color=colour, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0.5)
+    if most > LOG_FROM:
+        axes.set_xscale("symlog", linthresh=unit)
+        axes.set_xlim(left=-0.3 * unit)
+        axes.set_xticks([0, *(unit * rounds for rounds in (1, 3, 10, 30, 100, 300) if rounds <= most)])
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+    elif alike:
+        axes.set_xticks(range(most + 1))
+    else:
+        axes.locator_params(axis="x", integer=True)
+    each = f"rounds of adaptation ({number_of(agents[0].envs_per_task, 'episode')} each)"
+    axes.set(xlabel=each if alike else "episodes of the task before", ylabel="return of an episode")
+
+
+def ends_of(intervals: Sequence[Interval]) -> tuple[Array, Array, Array]:
+    """Low ends, estimates and high ends."""
+    low, middle, high = (np.array([getattr(i, end) for i in intervals]) for end in ("low", "estimate", "high"))
+    return low, middle, high
+
+
+def bins_of(values: Array) -> list[Indices]:
+    """Indices of the values in groups of equally many, or one group a value where there are few."""
+    distinct = np.unique(values)
+    if is_discrete(values):
+        return [np.flatnonzero(values == value) for value in distinct]
+    groups = max(min(2, len(values) // 2), min(BINS, len(values) // BIN_TASKS), 1)
+    return np.array_split(np.argsort(values, kind="stable"), groups)
+
+
+def is_discrete(values: Array) -> bool:
+    """Whether the values are few, and come up again."""
+    distinct = len(np.unique(values))
+    return distinct < FEW and 2 * distinct <= len(values)
+
+
+def dependence(values: Array, returns: Array) -> float:
+    """Share of the variance of the returns that lies between bins of the values (correlation ratio, eta squared)."""
+    sound = np.isfinite(returns)
+    values, returns = values[sound], returns[sound]
+    if len(returns) < 2 or np.var(returns) == 0:
+        return 0.0
+    own = [returns[chosen] for chosen in bins_of(values)]
+    between = sum(len(part) * (part.mean() - returns.mean()) ** 2 for part in own)
+    return float(between / (len(returns) * np.var(returns)))
+
+
+def ranked(values: Mapping[str, Array], agents: Sequence[Shown]) -> list[str]:
+    """Parameters whose values [seed x task] differ, those first on which the return of some agent depends most."""
+    varied = {name: own for name, own in values.items() if np.ptp(own) > 0}
+    most = {name: max(dependence(own, agent.after().mean(axis=0)) for agent in agents) for name, own in varied.items()}
+    return sorted(varied, key=lambda name: -most[name])
+
+
+def bin_interval(returns: Array) -> Interval | None:
+    """IQM over the tasks of a bin [training seed, task], with its bootstrap interval over both; None if fewer than two
+    tasks have a return."""
+    sound = returns[:, np.isfinite(returns).all(axis=0)]
+    runs, tasks = sound.shape
+    if tasks < 2:
+        return None
+    rng = stream(0, "figures/bins")
+    resamples = rng.integers(0, tasks, (SAMPLES, tasks))
+    return bootstrap_interval(sound, resamples, interquartile_mean, seed_deviations(runs, SAMPLES, rng))
+
+
+def draws_each(values: Array) -> bool:
+    """Whether `draw_parameter` draws every task, there being too few for bins."""
+    return len(values) < 2 * BIN_TASKS and not is_discrete(values)
+
+
+def what_is_drawn(values: Array) -> str:
+    """What a point of `draw_parameter` is, in words."""
+    if draws_each(values):
+        return "each point one task"
+    return "IQM over tasks of like values, with its 95 % interval"
+
+
+def ranges_to_mark(
+    trained: Sequence[Mapping[str, Any]], judged: Mapping[str, Any], family: TaskFamily | None, split: str
+) -> dict[str, Parameter]:
+    """The parameters with the ranges that all agents were trained in, by name, if they are judged outside of them.
+
+    trained: an agent's training configuration each, empty if it is not known: then it is taken to be as judged. judged:
+    settings of the family of the tasks. None are marked where the agents' differ.
+    """
+    texts = [json.dumps(own["family"], sort_keys=True) for own in trained if own.get("family")]
+    own_robot = judged["name"] == "robot"  # its files are named otherwise where it was trained
+    if own_robot or not texts or set(texts) == {json.dumps(judged, sort_keys=True)}:
+        return _ranges(family.parameters) if family is not None and split == "ood" else {}
+    if len(set(texts)) > 1:
+        return {}
+    try:
+        settings = recorded_config({"family": json.loads(texts[0])}).family
+    except UsageError:  # of another version
+        return {}
+    return _ranges(make_family(settings).parameters)
+
+
+def _ranges(parameters: Iterable[Parameter]) -> dict[str, Parameter]:
+    return {p.name: p for p in parameters if not p.names}  # what has no order has no range
+
+
+def mark_range(axes: Axes, trained: Parameter | None, side: str = "x") -> None:
+    """Where training ended along an axis; None: nowhere."""
+    if trained is not None:
+        for end in (trained.distribution.low, trained.distribution.high):
+            (axes.axvline if side == "x" else axes.axhline)(end, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
+
+
+def draw_parameter(
+    axes: Axes,
+    agents: Sequence[Shown],
+    values: Array,
+    parameter: Parameter | None,
+    trained: Parameter | None,
+    name: str,
+) -> None:
+    """Return before and after adaptation against a parameter; values [seed x task].
+
+    parameter: None if it is not known. trained: with its range of training, which is marked, and at which lines end.
+    """
+    sides = _sides(values, trained)
+    mark_range(axes, trained)
+    early = len(agents) <= BEFORE
+    for agent in agents:
+        if agent.adaptations and early:
+            quiet = {**agent.style, "marker": "", "linestyle": ":"}
+            _draw_sides(axes, values, agent.after(0), sides, quiet, len(agents), 0.0)
+        _draw_sides(axes, values, agent.after(), sides, dict(agent.style), len(agents), 0.16, short(agent.label))
+    if early and any(agent.adaptations for agent in agents):
+        axes.plot([], [], color=QUIET, linestyle=":", linewidth=1.4, label="before adaptation")
+    _scale(axes, values, parameter)
+    axes.set_xlabel(name)
+
+
+def _sides(values: Array, trained: Parameter | None) -> list[list[Indices]]:
+    """Bins of the values below, in and above the range of training, each by itself; of all if it is None."""
+    split = (lambda own: [np.array([i]) for i in np.argsort(own, kind="stable")]) if draws_each(values) else bins_of
+    if trained is None:
+        return [split(values)]
+    low, high = trained.distribution.low, trained.distribution.high
+    sides = [np.flatnonzero(side) for side in (values < low, (low <= values) & (values <= high), values > high)]
+    return [[side[group] for group in split(values[side])] for side in sides if len(side)]
+
+
+def _draw_sides(
+    axes: Axes,
+    values: Array,
+    returns: Array,
+    sides: Sequence[Sequence[Indices]],
+    style: dict[str, Any],
+    agents: int,
+    alpha: float,
+    label: str | None = None,
+) -> None:
+    """A line a side: between two of them nothing was measured. returns: [training seed, seed x task]. alpha: of the
+    intervals, 0 for none."""
+    each = draws_each(values)
+    look: dict[str, Any] = style | {"linewidth": 1.3 if not alpha else 1.6}
+    for i, groups in enumerate(sides):
+        if each:
+            found = [(float(values[g[0]]), Interval(*[float(returns[:, g[0]].mean())] * 3)) for g in groups]
+        else:
+            found = [(float(np.mean(values[g])), own) for g in groups if (own := bin_interval(returns[:, g]))]
+        x = np.array([at for at, _ in found])
+        low, middle, high = ends_of([interval for _, interval in found])
+        if alpha and not each and agents <= BANDS:
+            axes.fill_between(x, low, high, color=style["color"], alpha=alpha, linewidth=0)
+        elif alpha and not each:
+            axes.vlines(x, low, high, color=style["color"], linewidth=1.0, alpha=0.55)
+        axes.plot(x, middle, label=None if i else label, markersize=4, **look)
+
+
+def _scale(axes: Axes, values: Array, parameter: Parameter | None) -> None:
+    """A logarithmic axis where the parameter is drawn so; ticks that do not run into each other."""
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+    low, high = float(values.min()), float(values.max())
+    log = parameter is not None and isinstance(parameter.distribution, LogUniform) and low > 0
+    if log:
+        axes.set_xscale("log", base=2)
+    distinct = np.unique(values)
+    places = (np.log(distinct) if log else distinct) / (np.log(high / low) if log else max(high - low, 1e-12))
+    if is_discrete(values) and len(distinct) <= TICKS and np.diff(places).min(initial=1.0) >= TICK_GAP:
+        axes.set_xticks(distinct)
+        axes.xaxis.set_major_formatter("{x:.3g}")
+    elif not log or high < 8 * low:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter("{x:g}")
+    else:
+        axes.xaxis.set_major_formatter("{x:g}")
+    if log:
+        axes.xaxis.set_minor_locator(NullLocator())
+    name_ticks(axes.xaxis, values, parameter)

@@ -1,0 +1,151 @@
+"""Figures of a comparison: adaptation curves, return against each parameter, probability of improvement, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metarl.reporting.agent_figures import (
+    Shown,
+    draw_adaptation,
+    draw_parameter,
+    legend,
+    legend_columns,
+    ranges_to_mark,
+    ranked,
+    short,
+    what_is_drawn,
+)
+from metarl.config import SPLIT_NAMES, config_to_dict
+from metarl.reporting.figures import INK, NARROW, QUIET, STYLE, WIDTH, axis_label, save, styles, title_of
+from metarl.evaluation.statistics import Array, plain
+from metarl.wording import number_of
+
+if TYPE_CHECKING:
+    from metarl.evaluation.comparison import Comparison
+
+PANELS, COLUMNS = 6, 3
+"""Parameters drawn at most, those first on which the return depends most; panels in a row."""
+PAIR_LABEL = 32
+"""Longest names of agents beside their pair's bar."""
+PAIRS = 15
+"""Pairs of agents drawn at most."""
+ROOM = 84
+"""Letters that fit beside each other at a README's width."""
+
+
+def draw(comparison: Comparison, folder: Path) -> dict[str, Path]:
+    """Draw what there is to see; returns the files by name."""
+    import matplotlib
+
+    agents = shown_of(comparison)
+    names = ranked(values_of(comparison), agents)[:PANELS]
+    wanted: dict[str, tuple[bool, Callable[[Path], None]]] = {
+        "curves": (True, lambda path: adaptation_curves(comparison, agents, path)),
+        "parameters": (bool(names), lambda path: by_parameter(comparison, agents, names, path)),
+        "improvement": (bool(comparison.improvements), lambda path: improvement_bars(comparison, agents, path)),
+    }
+    paths = {name: folder / f"{name}.png" for name, (there, _) in wanted.items() if there}
+    with matplotlib.rc_context(STYLE):
+        for name, path in paths.items():
+            wanted[name][1](path)
+    return paths
+
+
+def shown_of(comparison: Comparison) -> list[Shown]:
+    """The agents as they are drawn in every figure."""
+    looks = styles((agent.label, agent.oracle) for agent in comparison.agents)
+    return [
+        Shown(a.label, a.returns, a.result.summary.iqm, a.result.settings.envs_per_task, looks[a.label])
+        for a in comparison.agents
+    ]
+
+
+def values_of(comparison: Comparison) -> dict[str, Array]:
+    """Each parameter's value in each task, seed after seed."""
+    tasks = [task for drawn in comparison.tasks for task in drawn]
+    return {p.name: np.array([task.values[p.name] for task in tasks]) for p in comparison.family.parameters}
+
+
+def what(comparison: Comparison) -> str:
+    """The tasks, in words."""
+    settings = comparison.settings
+    tasks = number_of(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
+    trained = {agent.result.trained_agents for agent in comparison.agents} - {1}
+    seeds = f", up to {number_of(max(trained), 'training seed')} an agent" if trained else ""
+    return f"{comparison.family.name}: {tasks}, {number_of(len(settings.seeds), 'seed')}{seeds}"
+
+
+def adaptation_curves(comparison: Comparison, agents: Sequence[Shown], path: Path) -> None:
+    """IQM of the return after each round with its interval, all agents on one axes."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(agents) // legend_columns((short(agent.label) for agent in agents), ROOM))
+    figure = Figure(figsize=(NARROW, 3.4 + 0.2 * rows), layout="constrained")
+    axes = figure.subplots()
+    draw_adaptation(axes, agents)
+    legend(axes, ROOM)
+    title_of(figure, f"{what(comparison)}\nIQM over tasks and its 95 % interval")
+    save(figure, path)
+
+
+def by_parameter(comparison: Comparison, agents: Sequence[Shown], names: Sequence[str], path: Path) -> None:
+    """Return against the parameters, before adaptation and after, one panel each."""
+    from matplotlib.figure import Figure
+
+    values = values_of(comparison)
+    parameters = {p.name: p for p in comparison.family.parameters}
+    columns = min(COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    wide = columns > 1
+    legend_room = ROOM if wide else ROOM * NARROW / WIDTH
+    labels = [*(short(agent.label) for agent in agents), "before adaptation"]
+    across = legend_columns(labels, int(legend_room))
+    size = (WIDTH if wide else NARROW, 2.5 * rows + 0.9 + 0.2 * -(-len(labels) // across))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    judged = plain(config_to_dict(comparison.config)["family"])
+    trained = ranges_to_mark(
+        [agent.trained for agent in comparison.agents], judged, comparison.family, comparison.settings.split
+    )
+    for panel, name in zip(panels.flat, names, strict=False):
+        draw_parameter(panel, agents, values[name], parameters[name], trained.get(name), axis_label(parameters[name]))
+    for panel in panels.flat[len(names) :]:
+        panel.set_axis_off()
+    for row in panels:
+        row[0].set_ylabel("return of an episode")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=across)
+    marked = "\nDashed: the ends of the range of training" if any(name in trained for name in names) else ""
+    drawn = what_is_drawn(values[names[0]])
+    title_of(figure, f"{what(comparison)}\nAfter the last round of adaptation: {drawn}{marked}")
+    save(figure, path)
+
+
+def improvement_bars(comparison: Comparison, agents: Sequence[Shown], path: Path) -> None:
+    """How likely one agent does better on a task than another, with the interval, in the colour of the better one; grey
+    is open."""
+    from matplotlib.figure import Figure
+
+    pairs = comparison.improvements[:PAIRS]
+    colours = {agent.label: agent.style["color"] for agent in agents}
+    figure = Figure(figsize=(NARROW, 1.3 + 0.42 * len(pairs)), layout="constrained")
+    axes = figure.subplots()
+    for y, pair in enumerate(pairs):
+        interval = pair.interval
+        colour = colours[pair.a] if interval.low > 0.5 else colours[pair.b] if interval.high < 0.5 else QUIET
+        axes.barh(y, interval.high - interval.low, left=interval.low, height=0.5, color=colour, alpha=0.35, linewidth=0)
+        axes.plot([interval.estimate] * 2, [y - 0.25, y + 0.25], color=colour, linewidth=2.2, solid_capstyle="butt")
+        axes.annotate(f"{interval.estimate:.2f}", (1.02, y), va="center", annotation_clip=False)
+    axes.axvline(0.5, color=INK, linewidth=0.9, zorder=0.5)
+    axes.set(xlim=(0, 1), ylim=(len(pairs) - 0.5, -0.5), xlabel="probability of the better return on a task")
+    names = [f"{short(pair.a, PAIR_LABEL)}\nover {short(pair.b, PAIR_LABEL)}" for pair in pairs]
+    axes.set_yticks(range(len(pairs)), names, fontsize=8.5, parse_math=False)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x")
+    left = len(comparison.improvements) - len(pairs)
+    more = f"; {number_of(left, 'more pair')} in the file" if left else ""
+    title_of(figure, f"{what(comparison)}, paired by task{more}")
+    save(figure, path)

@@ -1,0 +1,214 @@
+"""`metarl families show`: sampled robots of every split, and what their parameters range over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metarl.config import SPLIT_NAMES
+from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.parameters import LogUniform, Parameter, Split
+from metarl.envs.rendering import Renderer
+from metarl.errors import RunError, describe
+from metarl.reporting.figures import INK, QUIET, SPLIT_COLOURS, STYLE, axis_label, name_ticks, save, title_of
+from metarl.reporting.films import usable_renderer, value_captions
+from metarl.runs.trial import stream
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+COLUMNS = 4
+ROWS = 4
+"""Of robots, shared by the splits."""
+WIDTH = 9.0
+"""Inches, at 160 pixels each."""
+TILE = (384, 288)
+"""Width and height of a rendered robot, pixels."""
+PLOT_HEIGHT, SINGLE_HEIGHT = 1.35, 3.0
+"""Inches, of a row of plots, and of a robot that is shown alone."""
+NARROW, NARROW_COLUMNS, FEW = 4.9, 2, 4
+"""Of a sheet that is read on a phone: inches, robots in a row, and parameters whose plots are below each other."""
+CAPTION_LINES = 5
+SAMPLES = 300
+"""Tasks of each split in the plots."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Of a sheet."""
+
+    width: float
+    """Inches."""
+    columns: int
+    """Robots in a row."""
+    plots: int
+    """Plots of parameters in a row."""
+    tile_height: float = 1.62
+    """Inches, of a robot."""
+    line_height: float = 0.135
+    """Inches, of a line of its caption."""
+    text: float = 7.0
+    """Points, of its caption."""
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is read on a phone."""
+        return self.width < WIDTH
+
+
+def layout_of(family: TaskFamily, narrow: bool) -> Layout:
+    """Of a family's sheet."""
+    parameters = len(family.parameters)
+    if narrow:
+        return Layout(NARROW, NARROW_COLUMNS, 1 if parameters <= FEW else 2, 1.72, 0.165, 8.5)
+    return Layout(WIDTH, COLUMNS, min(parameters, 2 if parameters <= 8 else 3))
+
+
+def draw(family: TaskFamily, path: Path, seed: int = 1, narrow: bool = False) -> None:
+    """Write the contact sheet of a family as PNG; UsageError if there is no renderer.
+
+    A family that looks the same whatever the task is shown once. narrow: for a page that is read on a phone.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    layout = layout_of(family, narrow)
+    tasks: dict[Split, list[Task]] = {}
+    tiles: dict[Split, list[Task]] = {}
+    for split in family.splits:
+        tasks[split] = family.sample(SAMPLES, stream(seed, f"contact_sheet/{split}"), split)
+    if family.edits_model or family.decorate is not None:
+        rows = _rows(family)
+        tiles |= {split: _spread(family, tasks[split], layout.columns * count) for split, count in rows.items()}
+        row_height = layout.tile_height + layout.line_height * min(len(family.parameters), CAPTION_LINES)
+        heights = [count * row_height + 0.3 for count in rows.values()]
+    else:
+        heights = [SINGLE_HEIGHT]
+    heights.append(-(-len(family.parameters) // layout.plots) * PLOT_HEIGHT)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(layout.width, sum(heights) + 0.45), layout="constrained")
+        title_of(figure, family.name if narrow else f"{family.name}: {family.description}")
+        grid = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)
+        parts: list[SubFigure] = grid[:, 0].tolist()
+        for part, (split, chosen) in zip(parts, tiles.items(), strict=False):
+            _draw_robots(part, family, split, chosen, layout)
+        if not tiles:
+            _draw_one(parts[0], family, layout)
+        _draw_parameters(parts[-1], family, tasks, tiles, layout)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
+        save(figure, path, "--output")
+
+
+def picture(family: TaskFamily, task: Task) -> Array:
+    """A task's robot as an episode starts, [height, width, 3] uint8; the same start for every task."""
+    with usable_renderer(), Renderer(family.picture(task), *TILE) as renderer:
+        qpos, _ = family.reset(family.compile(task), stream(0, "contact_sheet/start"), 1)
+        return renderer.frame(qpos[0])
+
+
+def _rows(family: TaskFamily) -> dict[Split, int]:
+    """Rows of robots by split, at least one: what is left over goes to the first splits."""
+    share, left = divmod(max(ROWS, len(family.splits)), len(family.splits))
+    return {split: share + (i < left) for i, split in enumerate(family.splits)}
+
+
+def _spread(family: TaskFamily, tasks: list[Task], count: int) -> list[Task]:
+    """The first tasks, in the order of the first parameter that shapes the robot, or else of the first one."""
+    shaping = [p for p in family.parameters if p.law.edit is not None] or list(family.parameters)
+    return sorted(tasks[:count], key=lambda task: task.values[shaping[0].name])
+
+
+def _draw_robots(part: SubFigure, family: TaskFamily, split: Split, tasks: list[Task], layout: Layout) -> None:
+    colour = SPLIT_COLOURS[split]
+    part.suptitle(f"{SPLIT_NAMES[split]} tasks", x=0.01, ha="left", fontsize=9.5, color=colour, weight="bold")
+    columns = layout.columns
+    for axes, task in zip(part.subplots(len(tasks) // columns, columns, squeeze=False).flat, tasks, strict=True):
+        _show(axes, picture(family, task), colour)
+        axes.set_xlabel("\n".join(_tile_caption(family, task)), fontsize=layout.text, labelpad=3, parse_math=False)
+
+
+def _draw_one(part: SubFigure, family: TaskFamily, layout: Layout) -> None:
+    names = ", ".join(p.name.replace("_", " ") for p in family.parameters)
+    text = f"Every task has this robot:\nonly the reward tells of the {names}."
+    image = picture(family, family.neutral())
+    if layout.narrow:
+        axes = part.subplots()
+        _show(axes, image, QUIET)
+        axes.set_xlabel(text, parse_math=False)
+        return
+    left, right = part.subplots(1, 2, width_ratios=(1, 1))
+    _show(left, image, QUIET)
+    right.axis("off")
+    right.text(0, 0.5, text, va="center", fontsize=9.5, parse_math=False)
+
+
+def _show(axes: Axes, image: Array, colour: str) -> None:
+    axes.imshow(image, interpolation="antialiased")
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(visible=True, edgecolor=colour, linewidth=1.4)
+
+
+def _tile_caption(family: TaskFamily, task: Task) -> list[str]:
+    """The task's values; where they are too many, those furthest from neutral within their range."""
+    texts = value_captions(family, task.values)
+    if len(texts) <= CAPTION_LINES:
+        return texts
+    furthest = sorted(range(len(texts)), key=lambda i: -_deviation(family.parameters[i], task))[: CAPTION_LINES - 1]
+    return [texts[i] for i in sorted(furthest)] + [f"and {len(texts) - len(furthest)} more nearer to neutral"]
+
+
+def _deviation(parameter: Parameter, task: Task) -> float:
+    low, high, at, neutral = (
+        parameter.distribution.low,
+        parameter.distribution.high,
+        task.values[parameter.name],
+        parameter.neutral,
+    )
+    if isinstance(parameter.distribution, LogUniform):
+        low, high, at, neutral = np.log([low, high, at, neutral])
+    return abs(at - neutral) / (high - low) if high > low else 0.0
+
+
+def _draw_parameters(
+    part: SubFigure,
+    family: TaskFamily,
+    tasks: dict[Split, list[Task]],
+    tiles: dict[Split, list[Task]],
+    layout: Layout,
+) -> None:
+    """Values by split, one plot a parameter: sampled tasks as dots, those pictured as circles, neutral as a line."""
+    columns = layout.plots
+    plots = part.subplots(-(-len(family.parameters) // columns), columns, squeeze=False).flat
+    for axes in plots[len(family.parameters) :]:
+        axes.axis("off")
+    for i, (axes, parameter) in enumerate(zip(plots, family.parameters, strict=False)):
+        _draw_parameter(axes, parameter, tasks, tiles)
+        axes.set_yticks(range(len(tasks)), [SPLIT_NAMES[split] for split in tasks] if i % columns == 0 else [])
+
+
+def _draw_parameter(
+    axes: Axes, parameter: Parameter, tasks: dict[Split, list[Task]], tiles: dict[Split, list[Task]]
+) -> None:
+    jitter = stream(0, "contact_sheet/jitter").uniform(-0.26, 0.26, SAMPLES)
+    axes.axvline(parameter.neutral, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    for row, (split, drawn) in enumerate(tasks.items()):
+        colour = SPLIT_COLOURS[split]
+        values = [task.values[parameter.name] for task in drawn]
+        axes.scatter(values, row + jitter, s=4, color=colour, alpha=0.4, linewidths=0)
+        pictured = [task.values[parameter.name] for task in tiles.get(split, [])]
+        axes.scatter(pictured, [row] * len(pictured), s=22, facecolor="white", edgecolor=colour, linewidths=1.1)
+    if isinstance(parameter.distribution, LogUniform):
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+    name_ticks(axes.xaxis, np.array([t.values[parameter.name] for own in tasks.values() for t in own]), parameter)
+    axes.set(xlabel=axis_label(parameter), ylim=(len(tasks) - 0.5, -0.5))
+    axes.grid(visible=False)
+    axes.tick_params(axis="y", length=0)

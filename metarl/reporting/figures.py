@@ -1,0 +1,189 @@
+"""Figures of a run: the adaptation curve and the learning curve, as PNG at a README's width."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metarl.config import SPLIT_NAMES
+from metarl.files import write
+from metarl.evaluation.statistics import Array, pool_tasks
+from metarl.wording import number_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
+
+    from metarl.envs.family import Parameter
+    from metarl.evaluation.evaluate import EvaluationResult
+
+AFTER, BEFORE, QUIET, INK = "#0072B2", "#D55E00", "#9aa0a6", "#333333"
+"""Okabe and Ito's blue and vermilion, told apart by every kind of colour vision, and two greys."""
+ROW = 22
+"""Letters of names that fit beside each other under a narrow panel."""
+SPLIT_COLOURS = {"train": "#0072B2", "held_out": "#D55E00", "ood": "#009E73"}
+"""Okabe and Ito's blue, vermilion and green."""
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31")
+"""Okabe and Ito's, told apart by every kind of colour vision, yellow left out, and a brown; agent by agent."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[Any, ...] = ((0, (4, 2)), (0, (8, 2)), (0, (6, 2, 1, 2)))
+"""Of oracles."""
+
+STYLE: dict[RcKeyType, Any] = {
+    "font.size": 9.5,
+    "text.parse_math": False,
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.borderaxespad": 0.2,
+    "legend.columnspacing": 1.6,
+    "legend.fontsize": 9,
+    "figure.dpi": 160,
+}
+LEGEND: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 2}
+"""Above the axes, where it covers no data."""
+WIDTH, NARROW = 8.3, 6.4
+"""Inches, of two panels and of one: 1,328 and 1,024 pixels."""
+
+
+def adaptation_curve(result: EvaluationResult, path: Path) -> None:
+    """Return after 0..K rounds of adaptation; beside it return against the parameter, where the family has just one."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    family = result.family
+    by_parameter = len(family.parameters) == 1 and family.disjoint_splits and result.settings.adaptations > 0
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH if by_parameter else NARROW, 3.5), layout="constrained")
+        axes = figure.subplots(1, 2 if by_parameter else 1, sharey=True, squeeze=False)[0]
+        _draw_curve(axes[0], result)
+        if by_parameter:
+            _draw_by_parameter(axes[1], result, family.parameters[0])
+        axes[0].set_ylabel("return of an episode")
+        title_of(figure, f"{_whose(result)}\n{_what(result)}")
+        save(figure, path)
+
+
+def learning_curve(metrics: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+    """Return before and after adaptation on the training tasks against env steps, one dict of metrics an iteration."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    steps = np.array([line["env_steps"] for line in metrics], dtype=float)
+    scale, unit = (1e6, "millions") if steps[-1] >= 1e6 else (1e3, "thousands")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(NARROW, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for key, label, colour in [("return/after", "after", AFTER), ("return/before", "before", BEFORE)]:
+            returns = np.array([line.get(key) for line in metrics], dtype=float)  # None, not a number, becomes NaN
+            marker = "o" if len(metrics) == 1 else None
+            axes.plot(steps / scale, returns, color=colour, linewidth=1.4, marker=marker, label=f"{label} adaptation")
+        axes.set(xlabel=f"env steps of training ({unit})", ylabel="return of an episode, training tasks")
+        axes.legend(**LEGEND)
+        title_of(figure, title)
+        save(figure, path)
+
+
+def _draw_curve(axes: Axes, result: EvaluationResult) -> None:
+    values = pool_tasks(result.returns)[0].mean(axis=1)  # [K, n]
+    rounds = np.arange(len(values))
+    iqm = result.summary.iqm
+    axes.plot(rounds, values, color=QUIET, linewidth=0.6, alpha=min(0.6, 12.0 / values.shape[1] + 0.15))
+    [single] = axes.plot([], [], color=QUIET, linewidth=0.9)  # opaque, for the legend
+    axes.fill_between(rounds, [i.low for i in iqm], [i.high for i in iqm], color=AFTER, alpha=0.25, linewidth=0)
+    [line] = axes.plot(rounds, [i.estimate for i in iqm], color=AFTER, linewidth=2, marker="o", markersize=4.5)
+    axes.legend([line, single], ["IQM and its 95 % interval", "one task"], **LEGEND)
+    axes.set_xticks(rounds)
+    axes.set(xlabel=f"rounds of adaptation ({number_of(result.settings.envs_per_task, 'episode')} each)")
+
+
+def _draw_by_parameter(axes: Axes, result: EvaluationResult, parameter: Parameter) -> None:
+    x = np.array([[task.values[parameter.name] for task in tasks] for tasks in result.tasks])  # [S, M]
+    last = result.settings.adaptations
+    for shot, label, colour in [(last, f"after {number_of(last, 'round')}", AFTER), (0, "before adaptation", BEFORE)]:
+        axes.scatter(x, result.returns[:, shot], s=11, color=colour, alpha=0.75, linewidths=0, label=label)
+    axes.set(xlabel=axis_label(parameter))
+    axes.legend(handletextpad=0.2, **LEGEND)
+    axes.locator_params(axis="x", nbins=5)
+
+
+def _whose(result: EvaluationResult) -> str:
+    return result.family.name + (f", run {result.source.run}" if result.source else "")
+
+
+def _what(result: EvaluationResult) -> str:
+    family, settings = result.family, result.settings
+    counted, seeds = result.summary.tasks_counted, len(settings.seeds)
+    if family.disjoint_splits:
+        tasks = number_of(counted, f"{SPLIT_NAMES[settings.split]} task")
+    else:
+        distinct = len({task.id for drawn in result.tasks for task in drawn})
+        tasks = f"{number_of(counted, 'draw')} of {number_of(distinct, 'task')}"
+    tasks += f" ({number_of(seeds, 'seed')}), {number_of(family.horizon, 'step')} an episode"
+    return tasks + (f", trained for {result.source.env_steps / 1e6:.3g}M env steps" if result.source else "")
+
+
+def styles(agents: Iterable[tuple[str, bool]]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and line by name, of agents as (name, whether an oracle); an oracle is dark and dashed.
+
+    Made once for all figures of a comparison or a report, so that an agent looks the same in each of them.
+    """
+    looks: dict[str, dict[str, Any]] = {}
+    oracles = 0
+    for name, oracle in agents:
+        if name in looks:
+            continue
+        turn, place = divmod(len(looks) - oracles, len(COLOURS))
+        if oracle:
+            looks[name] = {"color": INK, "marker": "", "linestyle": DASHES[oracles % len(DASHES)]}
+            oracles += 1
+        else:
+            marker = MARKERS[(place + turn) % len(MARKERS)]
+            looks[name] = {"color": COLOURS[place], "marker": marker, "linestyle": "--" if turn % 2 else "-"}
+    return looks
+
+
+def axis_label(parameter: Parameter) -> str:
+    """A parameter's name as words, with its unit."""
+    name = parameter.name.replace("_", " ")
+    return name if parameter.unit == "1" else f"{name} ({parameter.unit})"
+
+
+def name_ticks(axis: Axis, values: Array, parameter: Parameter | None) -> None:
+    """Call the values on an axis by their names, if they have some, with room beside them."""
+    if parameter is None or not parameter.names:
+        return
+    distinct = np.unique(values)
+    names = [parameter.words(value) for value in distinct]
+    slanted = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > ROW else {}
+    axis.set_ticks(distinct, names, **slanted)
+    axis.set_view_interval(distinct[0] - 0.5, distinct[-1] + 0.5, ignore=True)
+
+
+def title_of(figure: Figure, title: str) -> None:
+    """Put a title over a figure, at its left."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
+
+
+def save(figure: Figure, path: Path, option: str = "--runs-dir") -> None:
+    """Write a figure as PNG, whole or not at all. option: see `files.write`."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write(path, buffer.getvalue(), option)

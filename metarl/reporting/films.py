@@ -1,0 +1,364 @@
+"""`metarl render`: a policy at work as an MP4, before and after adaptation side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import math
+import tempfile
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import av
+import numpy as np
+from av.codec.codec import UnknownCodecError
+from av.error import FFmpegError
+
+from metarl.agents.agent import Adaptation
+from metarl.config import SPLIT_NAMES
+from metarl.envs.batch import BatchedEnv, StepResult
+from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.rendering import Renderer, RenderingUnavailable
+from metarl.envs.sharded import ShardedEnv
+from metarl.errors import RunError, UsageError, describe, usage_errors
+from metarl.reporting.figures import AFTER, BEFORE, INK, QUIET
+from metarl.files import write
+from metarl.evaluation.outcomes import exploring
+from metarl.runs.run import Run
+from metarl.runs.trial import run_trial, stream, streams
+from metarl.wording import number_of
+
+PANE = (480, 360)
+"""Width and height of one robot's picture, pixels."""
+MAX_FPS = 30
+CAPTION_LINES = 3
+"""Of parameter values over the pictures, at most."""
+LINE, BAR, GAP = 20, 4, 4
+"""Pixels: height of a line of text, of the bar that shows how much of an episode is over; width between pictures."""
+DPI = 100
+BITRATE = 640_000
+"""Bits per second at most: 10 s stay under 1 MB."""
+
+
+class Pose(NamedTuple):
+    """Where a robot is."""
+
+    qpos: Array
+    """[nq]."""
+    stage: int = 0
+    """How often its task has changed in the trial."""
+
+
+class RecordingEnv(BatchedEnv):
+    """A batch that keeps the poses of its first env."""
+
+    def __init__(self, *arguments: Any, **keywords: Any):
+        super().__init__(*arguments, **keywords)
+        self.trajectories: list[list[Pose]] = []
+        """At the start and after each sound step, one list an episode."""
+
+    def reset(
+        self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
+    ) -> Array:
+        observations = super().reset(rngs, envs, trials)
+        if envs is None or envs[0, 0]:
+            self.trajectories.append([self._pose()])
+        return observations
+
+    def step(self, actions: Array) -> StepResult:
+        running = self.active[0, 0]
+        result = super().step(actions)
+        if running and not result.faulted[0, 0]:
+            self.trajectories[-1].append(self._pose())
+        return result
+
+    def _pose(self) -> Pose:
+        return Pose(self.poses[0].copy(), sum(change.step <= self._clock[0] for change in self.tasks[0].changes))
+
+
+class TaskRenderer:
+    """Pictures of a task's robot, at any stage of the task."""
+
+    def __init__(self, family: TaskFamily, task: Task):
+        self.width, self.height = PANE
+        with contextlib.ExitStack() as opened:
+            stages = family.stages(task)
+            self._stages = [opened.enter_context(Renderer(family.picture(stage), *PANE)) for stage in stages]
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def frame(self, pose: Pose) -> Array:
+        """The picture [height, width, 3] uint8."""
+        return self._stages[pose.stage].frame(pose.qpos)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """An episode to be shown."""
+
+    title: str
+    poses: Sequence[Pose]
+    """At the start and after each step."""
+    colour: str = INK
+
+
+@dataclass(frozen=True)
+class Video:
+    """A film that was written."""
+
+    path: Path
+    seconds: float
+    episode_s: float
+    """Length of the longest episode that it shows."""
+    size: int
+    """Bytes."""
+
+    def __str__(self) -> str:
+        cut = f"the first {self.seconds:.1f} s of {self.episode_s:.1f} s" if self.seconds < self.episode_s else ""
+        return f"{self.path} ({cut or f'{self.seconds:.1f} s'}, {self.size / 1000:.0f} KB)"
+
+
+def render_run(
+    run: Run,
+    task: Task | None = None,
+    split: str | None = None,
+    seed: int | None = None,
+    shot: int | None = None,
+    output: Path | None = None,
+    seconds: float = 10.0,
+    threads: int = 0,
+) -> Video:
+    """Film a run's policy on one task: shot 0 beside a later one.
+
+    task: None takes the first task that an evaluation with this split and seed meets, and its first episode. shot: the
+    number of adaptations before the later picture; 0 shows shot 0 alone, as does an agent that does not adapt.
+    seconds: of an episode at most. What is None
+    is as in the run's evaluation settings. UsageError if there is no renderer.
+    """
+    settings, family = run.config.evaluation, run.family
+    seed = settings.seeds[0] if seed is None else seed
+    split = settings.split if split is None else split
+    shot = settings.adaptations if shot is None else shot
+    _check(seconds, seed)
+    if shot < 0:
+        raise UsageError(f"--shot is {shot}; it must be at least 0")
+    adapts = run.agent.adapts_by != "nothing"
+    shot = shot if adapts else 0
+    shown, of_what = _draw(family, task, split, seed)
+    if output is None:
+        name = shown.id.removeprefix(f"{family.name}-") if task else f"{split}_seed{seed}"
+        output = run.directory / "evaluation" / f"video_{name}_shot{shot}_iteration{run.iteration:06d}.mp4"
+    with _renderer(family, shown) as renderer:
+        env = ShardedEnv(family, 1, settings.envs_per_task, threads, batch=RecordingEnv)
+        env.set_tasks([shown])
+        [shard] = env.shards
+        assert isinstance(shard, RecordingEnv)
+        explore = exploring(run.agent, replace(settings, adaptations=shot)).explore
+        trial = run_trial(env, run.agent, streams(seed, "evaluation/episodes", 0, 1), shot, explore).trial
+        clips = []
+        for k in [0, shot] if shot else [0]:
+            returns = trial.rollouts[k].episode_returns()[0].cpu().numpy()  # [N]
+            colour = AFTER if k else BEFORE
+            title = _shot(k, len(returns), run.agent.adapts_by)
+            clips.append(Clip(f"{title}:  {_return(returns)}", shard.trajectories[k], colour))
+        heading = f"{run.directory.resolve().name}, iteration {run.iteration}"
+        return film(renderer, shard.dt, clips, captions(family, shown, f"{heading}  |  {of_what}"), output, seconds)
+
+
+def render_family(
+    family: TaskFamily,
+    task: Task | None = None,
+    split: str = "train",
+    seed: int = 1,
+    actions: str = "random",
+    output: Path | None = None,
+    seconds: float = 10.0,
+) -> Video:
+    """Film an episode of one task without a policy; actions: `random`, uniform in their bounds, or `zero`."""
+    _check(seconds, seed)
+    shown, of_what = _draw(family, task, split, seed)
+    with _renderer(family, shown) as renderer:
+        env = RecordingEnv(family, 1, 1, threads=1, like=shown)
+        env.set_tasks([shown])
+        rng = stream(seed, "render/actions")
+        env.reset(streams(seed, "evaluation/episodes", 0, 1))
+        total = 0.0
+        while env.active[0, 0]:
+            action = rng.uniform(family.action_low, family.action_high) / family.action_scale
+            result = env.step((action if actions == "random" else np.zeros_like(action))[None, None])
+            total += float(result.rewards[0, 0])
+        clips = [Clip(f"{actions} actions:  {_return(np.array([total]))}", env.trajectories[0])]
+        lines = captions(family, shown, f"{family.name}  |  {of_what}")
+        return film(renderer, env.dt, clips, lines, output or Path(f"{family.name}_{actions}.mp4"), seconds)
+
+
+def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
+    """The lines over the pictures: a heading, and the task's values with their units."""
+    changes = "".join(
+        f";  from step {change.step} of the trial on {',  '.join(value_captions(family, change.values))}"
+        for change in task.changes
+    )
+    return [heading, ",  ".join(value_captions(family, task.values)) + changes]
+
+
+def value_captions(family: TaskFamily, values: Mapping[str, float]) -> list[str]:
+    """`target velocity 1.5 m/s`, one a parameter that has a value here."""
+    return [f"{p.name.replace('_', ' ')} {p.words(values[p.name])}" for p in family.parameters if p.name in values]
+
+
+def film(
+    renderer: TaskRenderer, step_s: float, clips: Sequence[Clip], lines: Sequence[str], path: Path, seconds: float
+) -> Video:
+    """Write the clips, side by side and in step, as an MP4; step_s: between their positions, s."""
+    every = math.ceil(1 / step_s / MAX_FPS - 1e-9)
+    count = max(len(clip.poses) for clip in clips)
+    shown = min(count, 1 + math.floor(seconds / step_s + 1e-9))
+    fps = Fraction(1 / (step_s * every)).limit_denominator(1000)
+    data = encode(compose(renderer, clips, lines, range(0, shown, every)), fps)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
+    write(path, data, "--output")
+    return Video(path, (shown - 1) * step_s, (count - 1) * step_s, len(data))
+
+
+def compose(renderer: TaskRenderer, clips: Sequence[Clip], lines: Sequence[str], steps: range) -> Iterator[Array]:
+    """Frames [height, width, 3] uint8, both even: captions above, a picture a clip below, which stops at its end."""
+    width = renderer.width * len(clips)
+    top = caption([wrapped for line in lines for wrapped in _wrap(line, width)], width)
+    titles = np.hstack([caption([clip.title], renderer.width, clip.colour) for clip in clips])
+    panes: list[Array] = [np.empty(0)] * len(clips)
+    for t in steps:
+        bar = np.full((BAR, width, 3), 255, dtype=np.uint8)
+        for i, clip in enumerate(clips):
+            last = len(clip.poses) - 1
+            if t <= last or not panes[i].size:
+                panes[i] = renderer.frame(clip.poses[min(t, last)])
+                panes[i][:, renderer.width - GAP * (i + 1 < len(clips)) :] = 255
+            over = round(renderer.width * min(1.0, t / max(last, 1)))
+            bar[:, i * renderer.width : i * renderer.width + over] = _rgb(clip.colour if t < last else QUIET)
+        frame = np.vstack([top, titles, bar, np.hstack(panes)])
+        yield np.pad(frame, [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge")
+
+
+def caption(lines: Sequence[str], width: int, colour: str = INK) -> Array:
+    """Lines of text on white, [LINE x lines, width, 3] uint8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height = LINE * len(lines)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    canvas = FigureCanvasAgg(figure)
+    for i, line in enumerate(lines):
+        y = 1 - (i + 0.55) / len(lines)
+        figure.text(8 / width, y, line, va="center", fontsize=9.5, color=colour, parse_math=False)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+
+
+def encode(frames: Iterable[Array], fps: Fraction) -> bytes:
+    """Frames [height, width, 3] uint8 of even sizes as H.264 in an MP4 that any player and browser takes."""
+    limits = {"maxrate": str(BITRATE), "bufsize": str(BITRATE)}
+    rest = iter(frames)
+    first = next(rest)
+    with encodable(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "film.mp4")  # on disk: the index is moved to the file's front in a second pass
+        with av.open(path, "w", options={"movflags": "faststart"}) as container:
+            stream = container.add_stream("libx264", rate=fps, options={"crf": "22", "preset": "medium", **limits})
+            stream.height, stream.width = first.shape[:2]
+            stream.pix_fmt = "yuv420p"
+            for frame in itertools.chain([first], rest):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def encodable() -> Iterator[None]:
+    """Turn what the encoder fails of into RunError: it says what it needs."""
+    try:
+        yield
+    except (FFmpegError, UnknownCodecError) as error:
+        raise RunError(
+            f"no film: PyAV cannot encode it ({describe(error)}); it needs the encoder libx264, which the wheels of "
+            f"PyAV have, and room in {tempfile.gettempdir()}"
+        ) from error
+
+
+def poster(path: Path) -> bytes:
+    """The frame in the middle of a film, as JPEG."""
+    from PIL import Image
+
+    with av.open(path) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    buffer = io.BytesIO()
+    Image.fromarray(frames[len(frames) // 2]).save(buffer, "jpeg", quality=80)
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def usable_renderer() -> Iterator[None]:
+    """Turn the lack of a renderer into the caller's mistake: it says what to install or set."""
+    try:
+        yield
+    except RenderingUnavailable as error:
+        raise UsageError(str(error)) from error
+
+
+def _renderer(family: TaskFamily, task: Task) -> TaskRenderer:
+    with usable_renderer():
+        return TaskRenderer(family, task)
+
+
+def _draw(family: TaskFamily, task: Task | None, split: str, seed: int) -> tuple[Task, str]:
+    """The task, and where it comes from."""
+    if task is not None:
+        return family.own(task), "a task of your own"
+    with usage_errors("--split"):
+        drawn = family.sample(1, stream(seed, "evaluation/tasks"), split)[0]  # pyright: ignore[reportArgumentType]
+    return drawn, f"{SPLIT_NAMES[split]} task, seed {seed}"
+
+
+def _check(seconds: float, seed: int) -> None:
+    if not seconds > 0:
+        raise UsageError(f"--seconds is {seconds:g}; it must be greater than 0")
+    if seed < 0:
+        raise UsageError(f"--seed is {seed}; it must be at least 0")
+
+
+def _shot(k: int, envs: int, adapts_by: Adaptation) -> str:
+    """What an episode of shot k comes after; what an env remembers is of its own episodes alone."""
+    if adapts_by == "nothing":
+        return "one policy for all tasks"
+    episodes = k if adapts_by == "memory" else k * envs
+    return f"after {number_of(episodes, 'episode')}" if k else "before adaptation"
+
+
+def _return(returns: Array) -> str:
+    if np.isnan(returns[0]):
+        return "stopped, MuJoCo flagged the simulation"
+    mean = f" (mean of {len(returns)}: {_number(float(np.nanmean(returns)))})" if len(returns) > 1 else ""
+    return f"return {_number(float(returns[0]))}{mean}"
+
+
+def _number(value: float) -> str:
+    return f"{value:z.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width // 7, max_lines=CAPTION_LINES, placeholder=" …")
+
+
+def _rgb(colour: str) -> Array:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.uint8)

@@ -1,0 +1,1 @@
+"""Runs: trials, a run's folder, checkpoints, tracking, the loop on a robot."""

@@ -1,0 +1,68 @@
+"""Adapted beliefs as files: what `metarl adapt` saves, and `metarl export`, `metarl watch` and `Run.start` take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from metarl.runs import checkpoint
+from metarl.agents.agent import Belief
+from metarl.runs.checkpoint import CheckpointError, is_finite
+from metarl.envs.text import shown
+from metarl.errors import RunError, UsageError, describe
+
+if TYPE_CHECKING:
+    from metarl.runs.run import Run
+
+FOLDER = "beliefs"
+"""In a run's folder."""
+NOT_FINITE = "not finite"
+NOT_FINITE_REMEDY = "adapt from episodes with smaller numbers, from fewer, or with a smaller step size of the agent"
+KEYS = ("belief", "agent", "family", "iteration", "adaptations")
+"""What such a file holds."""
+
+
+def save_belief(path: Path, run: Run, belief: Belief, adaptations: int, source: str) -> None:
+    """Write a belief about one task; source: what it was adapted from, in words. UsageError if it is not finite."""
+    state = run.agent.belief_state(belief)
+    if not is_finite(state):
+        raise UsageError(f"what {source} leads to is {NOT_FINITE}, and is not saved: {NOT_FINITE_REMEDY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
+    values = (state, run.config.agent_name, run.config.family_name, run.iteration, adaptations)
+    checkpoint.save(path, {**dict(zip(KEYS, values, strict=True)), "source": source}, "--output")
+
+
+def load_belief(path: Path, run: Run) -> Belief:
+    """The belief in a file; CheckpointError (a UsageError) if it is none, or was adapted from another policy."""
+    if not path.exists():
+        raise CheckpointError(f"no belief file {path}; metarl adapt {run.directory} --rollouts DIR makes one")
+    state: dict[str, Any] = checkpoint.load(path)
+    missing = [key for key in KEYS if key not in state]
+    if missing:
+        raise CheckpointError(f"{path} holds no belief, it lacks {', '.join(missing)}; metarl adapt writes such files")
+    for name, ours in (("agent", run.config.agent_name), ("family", run.config.family_name)):
+        if state[name] != ours:
+            raise CheckpointError(f"the belief {path} is of the {name} {shown(state[name])}, this run of {ours!r}")
+    if state["iteration"] != run.iteration:
+        raise CheckpointError(
+            f"the belief {path} was adapted from iteration {shown(state['iteration'])} of a policy, this is iteration "
+            f"{run.iteration}; choose the --checkpoint that it was adapted from, or adapt again"
+        )
+    if not is_finite(state["belief"]):
+        raise CheckpointError(f"the belief {path} is {NOT_FINITE}, and is not used: {NOT_FINITE_REMEDY}")
+    try:
+        belief = run.agent.load_belief(state["belief"])
+        with torch.no_grad():  # about one task and one robot, or this fails
+            action, _ = run.agent.act(belief, torch.zeros(1, 1, run.family.observation_size), None)
+        if action.shape != (1, 1, run.family.action_size):
+            raise ValueError(f"it is about tasks and envs {list(action.shape[:2])}, a robot is one")
+        if not is_finite(action):
+            raise ValueError(f"its actions are {NOT_FINITE}")
+        return belief
+    except (ValueError, KeyError, AttributeError, RuntimeError, TypeError, IndexError, OverflowError) as error:
+        raise CheckpointError(f"the belief {path} does not fit the agent of this run: {describe(error)}") from error

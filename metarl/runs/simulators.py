@@ -1,0 +1,39 @@
+"""Which simulator the settings mean on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+
+from metarl.agents.agent import Agent
+from metarl.envs.simulation import CPU, Simulator
+from metarl.errors import usage_errors
+
+NAMES = ("cpu", "gpu", "auto")
+PACKAGES = ("mujoco_warp", "warp", "array_api_compat")
+"""What the gpu simulator needs."""
+
+
+def simulator_for(name: str, agent: Agent, setting: str = "training.simulator") -> Simulator:
+    """The simulator that `cpu`, `gpu` or `auto` stands for, `gpu` on the agent's device.
+
+    setting: what asks for it; UsageError if it cannot be had here.
+    """
+    if simulator_name(name, agent) == "cpu":
+        return CPU
+    device = torch.device(agent.device)
+    with usage_errors(setting):
+        from metarl.envs.warp.simulation import simulator
+
+        return simulator("cpu" if device.type == "cpu" else f"cuda:{device.index or 0}")
+
+
+def simulator_name(name: str, agent: Agent) -> str:
+    """`cpu` or `gpu`, whichever the name stands for with this agent."""
+    return "cpu" if name == "cpu" or (name == "auto" and not _worth_it(agent)) else "gpu"
+
+
+def _worth_it(agent: Agent) -> bool:
+    """Whether the agent is on a GPU, and mujoco-warp is installed."""
+    return torch.device(agent.device).type == "cuda" and all(map(importlib.util.find_spec, PACKAGES))

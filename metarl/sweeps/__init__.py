@@ -1,0 +1,1 @@
+"""Sweeps of task distributions and settings."""

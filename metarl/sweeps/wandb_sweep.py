@@ -1,0 +1,53 @@
+"""A sweep as a W&B sweep file: W&B chooses the points, and its agents train them by `metarl sweep FILE --point`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from metarl.errors import UsageError
+from metarl.files import write
+from metarl.sweeps.file import Dimension, Levels, Sweep
+
+METHODS = {"grid": "grid", "random": "random", "tpe": "bayes"}
+METRIC = "sweep/objective"
+
+
+def sweep_config(sweep: Sweep) -> dict[str, Any]:
+    """What W&B calls the sweep configuration."""
+    config: dict[str, Any] = {
+        "name": sweep.path.stem,
+        "project": sweep.base.tracking.project,
+        "program": "metarl",
+        "command": ["${env}", "${program}", "sweep", str(sweep.path), "--point", "${args_json}"],
+        "method": METHODS[sweep.method],
+        "metric": {"name": METRIC, "goal": "maximize"},
+        "run_cap": sweep.trials,
+        "parameters": {name: parameter(dimension) for name, dimension in sweep.dimensions.items()},
+    }
+    if sweep.base.tracking.entity:
+        config["entity"] = sweep.base.tracking.entity
+    if sweep.pruner.name == "successive_halving" and sweep.pruner.by == "objective":
+        # It counts how often the metric was logged.
+        config["early_terminate"] = {"type": "hyperband", "min_iter": 1, "eta": sweep.pruner.reduction}
+    return config
+
+
+def parameter(dimension: Dimension) -> dict[str, Any]:
+    """A dimension as W&B writes it."""
+    if isinstance(dimension, Levels):
+        return {"values": [list(value) if isinstance(value, tuple) else value for value in dimension.values]}
+    ends = {"min": dimension.low, "max": dimension.high}
+    if dimension.log:
+        kind = "q_log_uniform_values" if dimension.whole else "log_uniform_values"
+        return {"distribution": kind, **({"q": 1} if dimension.whole else {}), **ends}
+    return {"distribution": "int_uniform" if dimension.whole else "uniform", **ends}
+
+
+def write_sweep(sweep: Sweep, path: Path) -> None:
+    """Write the W&B sweep file."""
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"--wandb-file is {str(path)!r}; name a file that ends with .yaml")
+    write(path, yaml.safe_dump(sweep_config(sweep), sort_keys=False).encode(), "--wandb-file")

@@ -1,0 +1,1 @@
+"""Meta-training, in one process or several."""

@@ -1,0 +1,293 @@
+"""Meta-training: draw tasks, run their trials, take an outer step, record; again."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import shlex
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from metarl.agents.agent import REFUSED, Agent
+from metarl.agents.ranks import ALONE, Ranks
+from metarl.runs.checkpoint import CheckpointError, CheckpointStore, digest, is_finite
+from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
+from metarl.envs.family import Task
+from metarl.errors import RunError, out_of_memory
+from metarl.evaluation.evaluate import conclude, evaluate, evaluate_agent
+from metarl.runs.interrupt import stop_on_sigterm
+from metarl.evaluation.outcomes import mean_of_sound
+from metarl.runs.progress import Progress
+from metarl.provenance import cores
+from metarl.runs.run import (
+    CHECKPOINTS,
+    Run,
+    build,
+    distinct_tasks,
+    make_curriculum,
+    restore,
+    restore_curriculum,
+    save_config,
+)
+from metarl.runs.run_lock import hold
+from metarl.training.samplers import Sampler, make_sampler
+from metarl.runs.tracking import METRICS, Tracker, read_record
+from metarl.runs.trial import stream
+
+
+@dataclass
+class Counters:
+    """Where a run stands; with the agent, all that a checkpoint needs."""
+
+    iteration: int = 0
+    """Outer steps taken."""
+    env_steps: int = 0
+    """Env steps taken in training."""
+    best_return: float = -math.inf
+    """Highest mean return after adaptation at a checkpoint."""
+
+
+REFUSALS = 20
+"""Updates in a row that an agent refuses until the user is told."""
+
+OnIteration = Callable[[Run, dict[str, float]], bool]
+"""(run, metrics of the iteration) -> whether to end the run here; may add to the metrics before they are recorded, and
+set `run.evaluation` after the last iteration, where it has evaluated the run as its settings say."""
+
+
+def train(
+    config: RunConfig,
+    run_dir: Path,
+    resume: bool = False,
+    on_iteration: OnIteration | None = None,
+    ranks: Ranks = ALONE,
+) -> Run:
+    """Meta-train in a run folder, from its last checkpoint if `resume`, then evaluate; returns the run as it ended.
+
+    All randomness of an iteration follows from (seed, iteration), so what a resumed run computes is what an
+    uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint and no evaluation; so
+    does `on_iteration` when it says so. RunBusy (a UsageError) while another process trains in the folder. A new run
+    that is too large for the memory leaves no folder: nothing could be gone on with, and the name is free again.
+
+    ranks: the processes that train it together, all of which call this. The first reads and writes the folder, calls
+    `on_iteration` and evaluates.
+    """
+    with hold(run_dir) if ranks.is_first else contextlib.nullcontext():
+        try:
+            return _train(config, run_dir, resume, on_iteration, ranks)
+        except (MemoryError, RuntimeError) as error:
+            if ranks.is_first and not resume and out_of_memory(error) and not _reached(run_dir):
+                shutil.rmtree(run_dir, ignore_errors=True)
+            raise
+
+
+def _reached(run_dir: Path) -> int:
+    """The last iteration in a run's record; 0 without one."""
+    path = run_dir / METRICS
+    return max(read_record(path).lines, default=0) if path.exists() else 0
+
+
+def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnIteration | None, ranks: Ranks) -> Run:
+    family, agent = build(config, ranks=ranks)
+    t = config.training
+    torch.set_num_threads(t.threads or ranks.share_of_cores(cores()))
+    store = CheckpointStore(run_dir / CHECKPOINTS, keep=t.keep_checkpoints)
+    counters, tracking_state, curriculum = Counters(), None, make_curriculum(config, family)
+    last = ranks.from_first(lambda: store.load("last") if resume and not begins_anew(store, run_dir) else None)
+    if last is not None:
+        path, state = last
+        restore(agent, config, path, state)
+        counters = Counters(state["iteration"], state["env_steps"], state["best_return"])
+        tracking_state = state["tracking"]
+        if curriculum is not None and state.get("curriculum"):  # it may have been asked for at the resumption only
+            restore_curriculum(curriculum, path, state)
+    run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps, curriculum)
+    sampler = make_sampler(run, ranks)
+    if not ranks.is_first:
+        _iterations(run, sampler, counters, ranks, None, on_iteration)
+        return run
+    if resume:
+        save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
+        counters.best_return = store.best_return(counters.best_return)
+    with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
+        keeper = Keeper(run, counters, store, tracker)
+        stopped = _iterations(run, sampler, counters, ranks, keeper, on_iteration)
+        found, run.evaluation = run.evaluation, None
+        if counters.iteration >= t.iterations and not stopped:
+            if found is None:
+                run.evaluation = evaluate(run, train_gap=False)
+            else:
+                settings = replace(config.evaluation, train_gap=False)
+                run.evaluation = conclude(run, replace(config, evaluation=settings), found, t.threads)
+            figures = {f"evaluation/{name}": path for name, path in run.evaluation.figures.items()}
+            tracker.conclude({"env_steps": counters.env_steps, **run.evaluation.scalars}, figures)
+    return run
+
+
+def _iterations(
+    run: Run,
+    sampler: Sampler,
+    counters: Counters,
+    ranks: Ranks,
+    keeper: Keeper | None,
+    on_iteration: OnIteration | None,
+) -> bool:
+    """Iterate until the run is at its end or is to be stopped; returns whether it was. keeper: of the first process."""
+    t, stopping, terminated = run.config.training, False, False
+    with keeper or contextlib.nullcontext(), stop_on_sigterm() as stop:
+        while counters.iteration < t.iterations and not stopping:
+            metrics = iterate(run, sampler, counters)
+            evaluating = t.evaluate_every > 0 and counters.iteration % t.evaluate_every == 0
+            if evaluating or on_iteration is not None:
+                stopping = ranks.from_first(functools.partial(_look, run, metrics, evaluating, on_iteration))
+            if keeper is not None:
+                keeper.record(metrics)
+            terminated = ranks.any(stop.requested)
+            stopping = stopping or terminated
+            if counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations or stopping:
+                require_agreement(run.agent, counters.iteration, ranks)
+                if keeper is not None:
+                    keeper.save(metrics)
+        if terminated and keeper is not None:
+            keeper.progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run.directory}")
+    return stopping
+
+
+def _look(run: Run, metrics: dict[str, float], evaluating: bool, on_iteration: OnIteration | None) -> bool:
+    """Add to an iteration's metrics what one process alone finds out; returns whether to end the run here."""
+    if evaluating:
+        metrics |= evaluate_agent(run.agent, run.family, run.config.evaluation, run.config.training.threads).scalars
+    return on_iteration is not None and on_iteration(run, metrics)
+
+
+class Keeper:
+    """Shows and records a run's iterations, and keeps its checkpoints."""
+
+    def __init__(self, run: Run, counters: Counters, store: CheckpointStore, tracker: Tracker) -> None:
+        self.run, self.counters, self.store, self.tracker = run, counters, store, tracker
+        self.progress = Progress(total=run.config.training.iterations, start=counters.iteration)
+        self._refused = 0
+
+    def __enter__(self) -> Self:
+        self.progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.progress.__exit__(kind, error, traceback)
+
+    def record(self, metrics: dict[str, float]) -> None:
+        """An iteration's metrics; a warning if nothing has been learned for long."""
+        self.tracker.log(metrics)
+        self.progress.update(metrics)
+        self._refused = self._refused + 1 if metrics.get(f"agent/{REFUSED}") else 0
+        if self._refused == REFUSALS:
+            self.progress.line(
+                f"warning: the last {REFUSALS} updates were refused, as they would have made adapted policies "
+                "worse: nothing is learned; start a new run with a smaller agent.inner_lr"
+            )
+
+    def save(self, metrics: dict[str, float]) -> None:
+        """A checkpoint after the iteration of these metrics."""
+        counters, curriculum = self.counters, self.run.curriculum
+        best = metrics["return/after"] > counters.best_return
+        counters.best_return = max(counters.best_return, metrics["return/after"])
+        state = {**vars(counters), "agent": self.run.agent.state_dict(), "tracking": self.tracker.state()}
+        state["curriculum"] = curriculum and curriculum.state_dict()
+        require_finite(state["agent"], counters.iteration)
+        self.tracker.sync()
+        self.store.save({**state, "config": config_to_dict(self.run.config)}, counters.iteration, best=best)
+
+
+def begins_anew(store: CheckpointStore, run_dir: Path) -> bool:
+    """Whether a run was ended before its first checkpoint, so that it is gone on with from its first iteration.
+
+    CheckpointError if it had checkpoints, and they are gone.
+    """
+    if store.paths():
+        return False
+    reached = _reached(run_dir)
+    if reached > read_run_config(run_dir).training.checkpoint_every or any(run_dir.glob("evaluation/*.json")):
+        raise CheckpointError(
+            f"no checkpoint in {store.folder}, though the run got to iteration {reached}; train it anew, in a folder "
+            f"of its own, by: metarl train --config {shlex.quote(str(run_dir / CONFIG))}"
+        )
+    print(f"{run_dir} has no checkpoint yet: it begins with its first iteration", flush=True)
+    return True
+
+
+def iterate(run: Run, sampler: Any, counters: Counters) -> dict[str, float]:
+    """One iteration on fresh tasks; advances the counters and returns the iteration's metrics."""
+    t, key = run.config.training, counters.iteration
+    rng = stream(t.seed, "tasks", key)
+    began = time.perf_counter()
+    tasks = run.curriculum.sample(t.tasks, rng) if run.curriculum else draw_tasks(run, rng)
+    outcome = sampler.iterate(run.agent, tasks, key)
+    took = time.perf_counter() - began
+    counters.iteration += 1
+    if outcome.env_steps == 0:
+        raise RunError(
+            f"iteration {counters.iteration}: MuJoCo flagged every simulation, there is nothing to learn from; start a "
+            "new run with smaller step sizes of the agent, or with narrower ranges of the family"
+        )
+    counters.env_steps += outcome.env_steps
+    run.iteration, run.env_steps = counters.iteration, counters.env_steps
+    levels = run.curriculum.metrics() if run.curriculum else {}  # of the tasks at hand
+    if run.curriculum:
+        run.curriculum.update(tasks, outcome.returns[-1])
+    before, after = (float(mean_of_sound(outcome.returns[k])) for k in (0, -1))
+    return {
+        "iteration": counters.iteration,
+        "env_steps": counters.env_steps,
+        "env_steps_per_s": outcome.env_steps / took,
+        "return/before": before,
+        "return/after": after,
+        "gain": after - before,
+        "faults": outcome.faults,
+        **({"overflows": outcome.overflows} if outcome.overflows > 0 else {}),
+        **{f"reward/{name}": value for name, value in outcome.terms.items()},
+        "time/collect": outcome.collect_s,
+        "time/update": outcome.update_s,
+        **{f"curriculum/{name}": value for name, value in levels.items()},
+        **{f"agent/{name}": value for name, value in outcome.metrics.items()},
+    }
+
+
+def draw_tasks(run: Run, rng: np.random.Generator) -> list[Task]:
+    """An iteration's training tasks: fresh ones, or of the run's fixed set, each of which comes equally often."""
+    t = run.config.training
+    if not t.distinct_tasks:
+        return run.family.sample(t.tasks, rng, "train")
+    fixed = distinct_tasks(run)
+    return [fixed[i] for i in np.resize(rng.permutation(len(fixed)), t.tasks)]
+
+
+def require_agreement(agent: Agent, iteration: int, ranks: Ranks) -> None:
+    """RunError if the agent is not the same to the bit in all processes, as it is where they compute alike."""
+    if ranks.size == 1:
+        return
+    own = digest(agent.state_dict())
+    if ranks.any(own != ranks.from_first(lambda: own)):
+        raise RunError(
+            f"iteration {iteration}: the processes that train this run no longer have the same agent, and it is not "
+            "saved; train on machines of one kind, with the same versions on each"
+        )
+
+
+def require_finite(state: Any, iteration: int) -> None:
+    """RunError if an agent's state is not finite, so that good checkpoints are not rotated out for it."""
+    if not is_finite(state):
+        raise RunError(
+            f"iteration {iteration}: the agent's parameters are no longer finite, and are not saved; start a new run "
+            "with smaller step sizes"
+        )
