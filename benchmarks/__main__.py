@@ -44,9 +44,9 @@ from metarl.envs.settings import (
 from metarl.envs.sharded import ShardedEnv
 from metarl.provenance import provenance
 from metarl.runs.run import Run
-from metarl.training.samplers import TrialSampler
-from metarl.training.loop import Counters, iterate
 from metarl.runs.trial import run_trial, stream, streams, torch_stream
+from metarl.training.loop import Counters, iterate
+from metarl.training.samplers import TrialSampler
 
 TASKS, ENVS = 40, 20
 GYMNASIUM_ENVS, GYMNASIUM_STEPS = 16, 500

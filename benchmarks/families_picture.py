@@ -9,10 +9,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from metarl.reporting.contact_sheet import picture
 from metarl.envs.registry import make_family
 from metarl.envs.settings import FAMILY_SETTINGS
 from metarl.envs.terrain.kinds import number
+from metarl.reporting.contact_sheet import picture
 from metarl.reporting.figures import INK, QUIET, STYLE, save
 
 COLUMNS = 4

@@ -30,10 +30,6 @@ os.environ.update(OMP_NUM_THREADS="1", WANDB_MODE="disabled")
 import matplotlib.pyplot  # noqa: F401
 import onnxruntime  # noqa: F401
 
-import metarl.reporting.report
-import metarl.cli.robot_report
-import metarl.sweeps.results
-import metarl.deployment.watch  # noqa: F401
 from benchmarks.fuzz_inputs import MUTATIONS, PIPE, TINY, Case, Valid, corpus
 from metarl.cli import app as cli
 from metarl.envs.text import CONTROL

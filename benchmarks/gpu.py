@@ -38,9 +38,9 @@ from metarl.envs.settings import (
 from metarl.envs.warp.simulation import simulator
 from metarl.provenance import provenance
 from metarl.runs.run import Run, build
-from metarl.training.samplers import make_sampler
-from metarl.training.loop import Counters, iterate
 from metarl.runs.trial import stream, tensor
+from metarl.training.loop import Counters, iterate
+from metarl.training.samplers import make_sampler
 
 BARS = {
     "env/half_cheetah": 3.0e6,

@@ -25,9 +25,9 @@ import numpy as np
 import metarl
 from metarl.config import PRESETS, RunConfig, load_config
 from metarl.evaluation.evaluate import EvaluationResult
-from metarl.reporting.figures import AFTER, BEFORE, STYLE
-from metarl.provenance import provenance
 from metarl.evaluation.statistics import Summary, summarise
+from metarl.provenance import provenance
+from metarl.reporting.figures import AFTER, BEFORE, STYLE
 from metarl.runs.tracking import read_metrics
 from metarl.runs.trial import stream
 

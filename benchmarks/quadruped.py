@@ -24,8 +24,8 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Array, Task, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.settings import QuadrupedSettings
-from metarl.reporting.figures import AFTER
 from metarl.provenance import provenance
+from metarl.reporting.figures import AFTER
 from metarl.reporting.films import Clip, Pose, TaskRenderer, film
 from metarl.runs.run import Run, load_run
 from metarl.runs.trial import single_torch_thread, stream, streams

@@ -31,12 +31,12 @@ from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.settings import AgentSettings, MamlSettings, Rl2Settings
 from metarl.config import PRESETS, RunConfig, TrainingSettings, load_config
 from metarl.envs.settings import HalfCheetahVelocitySettings
-from metarl.training.launched import Launched
 from metarl.provenance import provenance
 from metarl.runs.run import Run, build
-from metarl.training.samplers import TrialSampler
-from metarl.training.loop import Counters, iterate
 from metarl.runs.trial import run_trial, stream, streams
+from metarl.training.launched import Launched
+from metarl.training.loop import Counters, iterate
+from metarl.training.samplers import TrialSampler
 
 TASKS, ENVS, HORIZON = 10, 10, 100  # tasks: of each process
 AGENTS: dict[str, AgentSettings] = {

@@ -27,8 +27,8 @@ import numpy as np
 import metarl
 from metarl.config import PRESETS, RunConfig, load_config
 from metarl.envs.registry import make_family
-from metarl.reporting.figures import AFTER, STYLE
 from metarl.provenance import provenance
+from metarl.reporting.figures import AFTER, STYLE
 from metarl.runs.tracking import read_metrics
 from metarl.runs.trial import stream
 

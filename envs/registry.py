@@ -6,22 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from metarl.envs.robots import ant
-
-from metarl.envs.robots import ant_legs
-
-from metarl.envs.robots import half_cheetah
-
-from metarl.envs.robots import humanoid
-
-from metarl.envs.robots import point_goal
-
-from metarl.envs.robots import quadruped
-
-from metarl.envs.own_robot import family as robot
-
-from metarl.envs.robots import walkers
 from metarl.envs.family import TaskFamily
+from metarl.envs.own_robot import family as robot
+from metarl.envs.robots import ant, ant_legs, half_cheetah, humanoid, point_goal, quadruped, walkers
 from metarl.envs.settings import (
     AntCrippledSettings,
     AntDirectionSettings,

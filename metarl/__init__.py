@@ -12,8 +12,8 @@ from metarl.envs.adapters.gymnasium_adapter import register_families
 if TYPE_CHECKING:
     from metarl.api import compare, resume, train, write_report
     from metarl.config import RunConfig, load_config, preset
-    from metarl.evaluation.evaluate import evaluate
     from metarl.provenance import VERSION as __version__  # noqa: N811
+    from metarl.reporting.judge import evaluate
     from metarl.runs.run import load_run as load
 
 __all__ = ["train", "resume", "load", "evaluate", "compare", "write_report"]

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from metarl.evaluation import comparison
-
-from metarl.training import loop as training
-from metarl.reporting import report as reports
 from metarl.config import RunConfig, preset, read_run_config
+from metarl.evaluation import comparison
+from metarl.reporting import report as reports
 from metarl.runs.entries import run_dir
-from metarl.runs.run import Run, finished_run, finished_words, start_run
+from metarl.runs.run import Run, start_run
+from metarl.training import loop as training
+from metarl.training.finished import finished_run, finished_words
 
 P = ParamSpec("P")
 R = TypeVar("R")

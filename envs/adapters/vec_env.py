@@ -18,9 +18,9 @@ import gymnasium
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
+from metarl.envs.adapters.gymnasium_adapter import spaces
 from metarl.envs.batch import StepResult
 from metarl.envs.family import Array, Task, TaskFamily
-from metarl.envs.adapters.gymnasium_adapter import spaces
 from metarl.envs.sharded import ShardedEnv
 
 UNBOUNDED = 1e6

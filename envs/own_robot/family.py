@@ -12,7 +12,6 @@ import numpy as np
 from metarl.envs import mujoco_log
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, State, TaskFamily
-from metarl.envs.parameters import Choice, Distribution, Parameter
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.file import Control, Declaration, Hints, read_declaration
 from metarl.envs.own_robot.freeze import compensation
@@ -22,6 +21,7 @@ from metarl.envs.own_robot.quantities import QUANTITIES, parameters
 from metarl.envs.own_robot.source import copy_model
 from metarl.envs.own_robot.start import start_near
 from metarl.envs.own_robot.terms import judged, motion, observation, rewards, termination
+from metarl.envs.parameters import Choice, Distribution, Parameter
 from metarl.envs.settings import RobotSettings
 
 EXAMPLE = Path(__file__).parent / "crawler"

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from metarl.envs.own_robot import contacts as robot_contacts
-
-from metarl.envs.terrain import kinds as terrain
 from metarl.envs.arrays import namespace
 from metarl.envs.family import Array, State
+from metarl.envs.own_robot import contacts as robot_contacts
+from metarl.envs.terrain import kinds as terrain
 
 STEEPEST = 0.5
 """Cosine of the angle from level beyond which a plane or a box's face is a wall, and no ground."""

@@ -9,8 +9,8 @@ import re
 import mujoco
 import numpy as np
 
-from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.control import SCALAR
+from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.actuators import (
     MEANINGS,
     add_actuators,

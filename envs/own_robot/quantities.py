@@ -12,11 +12,9 @@ from typing import Any, Literal
 import mujoco
 import numpy as np
 
-from metarl.envs.own_robot import contacts as robot_contacts
-
-from metarl.envs.own_robot import ground as robot_ground
 from metarl.envs.family import Array
-from metarl.envs.parameters import Law, Parameter
+from metarl.envs.own_robot import contacts as robot_contacts
+from metarl.envs.own_robot import ground as robot_ground
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.description import Robot, matching
 from metarl.envs.own_robot.file import Entry, near
@@ -25,6 +23,7 @@ from metarl.envs.own_robot.laws import force_limit, gear, servo, strength
 from metarl.envs.own_robot.options import group_off, switched_off
 from metarl.envs.own_robot.sites import Site, Write, attribute
 from metarl.envs.own_robot.structure import loop_through
+from metarl.envs.parameters import Law, Parameter
 
 Kind = Literal["body", "geom", "joint", "actuator", "model", "command"]
 PAYLOAD_RADIUS = 0.05  # m, of the solid sphere that a payload is

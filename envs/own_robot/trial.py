@@ -9,9 +9,8 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
-
-from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.family import Array, State
+from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.description import Robot, tolerance
 from metarl.envs.own_robot.options import switched_off
 from metarl.envs.own_robot.terms import motion

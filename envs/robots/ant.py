@@ -11,7 +11,6 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures
-from metarl.envs.own_robot.added import plain
 from metarl.envs.control import read_signals
 from metarl.envs.family import (
     Array,
@@ -24,6 +23,9 @@ from metarl.envs.family import (
     TaskFamily,
     load_spec,
 )
+from metarl.envs.own_robot.added import plain
+from metarl.envs.parameters import Choice, DiscRadius, Law, Parameter, Uniform, beyond
+from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots.locomotion import (
     control_cost,
     force_names,
@@ -33,9 +35,6 @@ from metarl.envs.robots.locomotion import (
     watch_contact_forces,
 )
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
-from metarl.envs.terrain.on_terrain import FREE, on_terrain
-from metarl.envs.parameters import Choice, DiscRadius, Law, Parameter, Uniform, beyond
-from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.settings import (
     AntCrippledSettings,
     AntDirectionSettings,
@@ -45,6 +44,7 @@ from metarl.envs.settings import (
     AntVelocitySettings,
 )
 from metarl.envs.terrain.kinds import Field
+from metarl.envs.terrain.on_terrain import FREE, on_terrain
 
 MODEL = gymnasium_model("ant")
 FRAME_SKIP = 5

@@ -23,10 +23,9 @@ from metarl.envs.family import (
     TaskFamily,
     load_spec,
 )
+from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
 from metarl.envs.robots.locomotion import control_cost, gymnasium_model, root_velocity
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
-from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
-from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
 from metarl.envs.settings import (
     HalfCheetahBodySettings,
     HalfCheetahDirectionSettings,
@@ -37,6 +36,7 @@ from metarl.envs.settings import (
     HalfCheetahVelocitySettings,
 )
 from metarl.envs.terrain.kinds import Field
+from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
 
 MODEL = gymnasium_model("half_cheetah")
 FRAME_SKIP = 5

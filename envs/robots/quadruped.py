@@ -19,11 +19,11 @@ from metarl.envs import measures, noise
 from metarl.envs.arrays import like, namespace, none, rows, write
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, Changes, Criterion, Measure, RewardTerm, State, TaskFamily
-from metarl.envs.terrain.on_terrain import FREE, on_terrain
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
 from metarl.envs.robots.quadruped_robot import FOOT_CONTACTS, JOINTS, QuadrupedFigures, build
 from metarl.envs.settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.terrain.kinds import Field
+from metarl.envs.terrain.on_terrain import FREE, on_terrain
 
 TIMESTEP = 0.005  # s
 FRAME_SKIP = 4

@@ -11,6 +11,7 @@ import numpy as np
 from metarl.envs import measures
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, Criterion, RewardTerm, State, StateFunction, TaskFamily, load_spec
+from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 from metarl.envs.robots.locomotion import (
     control_cost,
     gymnasium_model,
@@ -20,8 +21,6 @@ from metarl.envs.robots.locomotion import (
     uniform_start,
 )
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
-from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
-from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 from metarl.envs.settings import (
     HopperParametersSettings,
     Walker2dLimbsSettings,
@@ -29,6 +28,7 @@ from metarl.envs.settings import (
     Walker2dTerrainSettings,
 )
 from metarl.envs.terrain.kinds import Field
+from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
 
 HOPPER = gymnasium_model("hopper")
 WALKER2D = gymnasium_model("walker2d_v5")

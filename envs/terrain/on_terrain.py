@@ -11,12 +11,12 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.terrain import kinds as terrain
 from metarl.envs.arrays import like
 from metarl.envs.family import Array, CurriculumRule, State, StateFunction, TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.settings import TerrainSettings
+from metarl.envs.terrain import kinds as terrain
 from metarl.envs.terrain.kinds import Field, TerrainMix
 
 EDGE = 1.0  # m before the ends of the ground at which an episode is cut

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from metarl.cli.arguments import Arguments
 from metarl.config import RunConfig, read_run_config
-from metarl.runs.entries import run_dir
 from metarl.errors import UsageError
+from metarl.runs.entries import run_dir
 
 AGENT_OPTIONS: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"]}
 """Which policy of a run, and where."""

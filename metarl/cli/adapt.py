@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from metarl.cli.arguments import Arguments
-from metarl.cli.app import Session
 from metarl.cli import AGENT_OPTIONS, one_run
+from metarl.cli.app import Session
+from metarl.cli.arguments import Arguments
 from metarl.errors import UsageError
 from metarl.wording import number_of
 
@@ -54,9 +54,8 @@ def run(arguments: list[str], session: Session) -> int:
     if command.adaptations < 1:
         raise UsageError(f"--adaptations is {command.adaptations}; it must be at least 1")
 
-    from metarl.runs import beliefs
-
     from metarl.deployment import rollouts
+    from metarl.runs import beliefs
     from metarl.runs.run import load_run
 
     session.run_dir = directory

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.cli.arguments import Arguments, flag
+from metarl.cli.arguments import Arguments
 from metarl.config import (
     CONFIG,
     RunConfig,
@@ -37,10 +37,11 @@ from metarl.config import (
     read_run_config,
     settings_of,
 )
-from metarl.runs.entries import run_dir
 from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings, RobotSettings
 from metarl.envs.text import CONTROL, one_line, shown
 from metarl.errors import LONGEST, RunError, UsageError, describe, nearest, out_of_memory, usage_errors
+from metarl.options import flag
+from metarl.runs.entries import run_dir
 
 if TYPE_CHECKING:
     from metarl.envs.family import Task, TaskFamily
@@ -363,7 +364,6 @@ def _render_run(given: Arguments, session: Session) -> int:
     _require_graphics()
 
     from metarl.reporting import films as render
-
     from metarl.runs import run
 
     session.run_dir = directory
@@ -388,8 +388,8 @@ def _render_family(given: Arguments, chosen: Mapping[str, str]) -> int:
     output = _file(command.output, ".mp4")
     _require_graphics()
 
-    from metarl.reporting import films as render
     from metarl.envs.registry import make_family
+    from metarl.reporting import films as render
 
     with usage_errors("family"):
         family = make_family(command.family)
@@ -455,8 +455,8 @@ def _show_family(given: Arguments) -> int:
         raise UsageError(f"--seed is {seed}; it must be at least 0")
     _require_graphics()
 
-    from metarl.reporting import contact_sheet
     from metarl.envs.registry import make_family
+    from metarl.reporting import contact_sheet
 
     with usage_errors("family"):
         family = make_family(command.family)

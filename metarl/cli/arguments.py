@@ -13,13 +13,12 @@ import tyro
 from metarl.agents.settings import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, TrackingSettings, TrainingSettings, coerce, owners
 from metarl.envs.settings import FAMILY_SETTINGS
-from metarl.envs.strict_yaml import parse_yaml
 from metarl.errors import FEW, UsageError, nearest
+from metarl.options import TRUTH, flag, value_of
 
 T = TypeVar("T")
 
 OPTION = re.compile(r"(?P<dashes>--)?(?P<name>[A-Za-z][\w.-]*)(=(?P<value>.*))?", re.DOTALL)
-TRUTH = {"true": True, "false": False}
 SHORT = {
     "split": "evaluation.split",
     "shots": "evaluation.adaptations",
@@ -116,18 +115,6 @@ class Arguments:
         return tyro.cli(type(command), default=command, prog=prog, args=tokens, config=config)
 
 
-def value_of(name: str, values: list[str], annotation: Any) -> Any:
-    """The values of an option, as typed, as the type, by the rules of config files; UsageError if they are none."""
-    if typing.get_origin(annotation) is tuple:
-        entries = values[0].strip("[]() ").split(",") if len(values) == 1 else values
-        return coerce([_scalar(entry) for entry in entries if entry], annotation, flag(name))
-    if not values:
-        raise UsageError(f"{flag(name)} needs a value")
-    if annotation is bool:
-        return coerce(TRUTH.get(values[0].lower(), values[0]), bool, flag(name))
-    return coerce(_scalar(values[0]) if annotation in (int, float) else values[0], annotation, flag(name))
-
-
 def whole(text: str, name: str, least: int = 1) -> int:
     """The value of an option that is a whole number; UsageError for anything else, and for less than `least`."""
     number = coerce(text, int, name)
@@ -147,11 +134,6 @@ def _meant(name: str, valid: Sequence[str], prog: str) -> str:
     return nearest(flag(name), flags, otherwise)
 
 
-def flag(name: str) -> str:
-    """An option as it is typed."""
-    return f"--{name.replace('_', '-')}"
-
-
 def _option(token: str) -> re.Match[str] | None:
     match = OPTION.fullmatch(token)
     return match if match and (match["dashes"] or ("." in match["name"] and match["value"] is not None)) else None
@@ -165,14 +147,6 @@ def _values(name: str, rest: list[str]) -> list[str]:
     while rest and (name in LISTS or not values) and _option(rest[0]) is None and rest[0] not in ("-h", "--help"):
         values.append(rest.pop(0))
     return values
-
-
-def _scalar(text: str) -> Any:
-    try:
-        value = parse_yaml(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, bool | int | float) else text
 
 
 def _tokens(name: str, value: Any) -> list[str]:

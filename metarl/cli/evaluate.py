@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from metarl.cli.arguments import SHORT, Arguments, flag
+from metarl.cli.arguments import SHORT, Arguments
 from metarl.config import EvaluationSettings, RunConfig, options
-from metarl.runs.entries import Entry, family_settings, read_entries
 from metarl.envs.settings import FamilySettings, HalfCheetahVelocitySettings
 from metarl.errors import UsageError
+from metarl.options import flag
+from metarl.runs.entries import Entry, family_settings, read_entries
 
 if TYPE_CHECKING:
     from metarl.cli.app import Session

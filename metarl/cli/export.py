@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from metarl.cli.arguments import Arguments
-from metarl.cli.app import Session
 from metarl.cli import AGENT_OPTIONS, one_run
+from metarl.cli.app import Session
+from metarl.cli.arguments import Arguments
 from metarl.errors import UsageError
 
 OPTIONS: dict[str, Any] = {"format": Literal["onnx"], "belief": str, "output": str, **AGENT_OPTIONS}

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metarl.agents.ranks import Ranks
-from metarl.cli.arguments import Arguments, flag, whole
-from metarl.cli.app import TRAIN_OPTIONS, Session, new_run, parse_train
 from metarl.cli import sweep as sweep_command
-from metarl.runs.entries import run_dir
+from metarl.cli.app import TRAIN_OPTIONS, Session, new_run, parse_train
+from metarl.cli.arguments import Arguments, whole
 from metarl.errors import UsageError, nearest
 from metarl.launching.launch import Launch, Work, minutes_of, require_shared
+from metarl.options import flag
+from metarl.runs.entries import run_dir
 
 if TYPE_CHECKING:
     from metarl.launching.slurm import Submitted

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from metarl.cli.arguments import Arguments
 from metarl.config import read_run_config
-from metarl.runs.entries import run_dir
 from metarl.errors import UsageError
+from metarl.runs.entries import run_dir
 
 if TYPE_CHECKING:
     from metarl.cli.app import Session

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from metarl.reporting.catalogue import parameter_rows, splits, table
+from metarl.cli.robot_remarks import remarks, start_text, trial_rows
 from metarl.envs.family import TaskFamily
-from metarl.envs.own_robot.family import CONTROL_DT, check_robot
 from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.family import CONTROL_DT, check_robot
 from metarl.envs.own_robot.trial import try_robot
 from metarl.envs.text import escaped
-from metarl.cli.robot_remarks import remarks, start_text, trial_rows
+from metarl.reporting.catalogue import parameter_rows, splits, table
 
 STARTER = """\
 It can be used. Declare what it is to do and what varies, for instance

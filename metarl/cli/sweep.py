@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarl.cli.arguments import Arguments, flag, whole
+from metarl.cli.arguments import Arguments, whole
 from metarl.envs.text import shown
 from metarl.errors import RunError, UsageError, nearest
+from metarl.options import flag
 from metarl.sweeps.file import Sweep, load_sweep
 
 if TYPE_CHECKING:
@@ -173,8 +174,8 @@ def _standing(study: Study) -> str:
 
 
 def _report(sweep: Sweep, folder: Path, threads: int) -> int:
-    from metarl.sweeps.sweep import JOURNAL, Study
     from metarl.sweeps.results import conclude
+    from metarl.sweeps.sweep import JOURNAL, Study
     from metarl.sweeps.tasks import yardstick
 
     if not (folder / JOURNAL).is_file():

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from metarl.cli.arguments import Arguments
-from metarl.cli.app import Session, parse_task
 from metarl.cli import AGENT_OPTIONS, one_run
+from metarl.cli.app import Session, parse_task
+from metarl.cli.arguments import Arguments
 from metarl.config import options
 from metarl.errors import UsageError, usage_errors
 

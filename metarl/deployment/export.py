@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from metarl.agents.agent import Belief, Deployable
 from metarl.agents.moments import INPUT_CLIP
-from metarl.runs.checkpoint import is_finite
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import Signals
 from metarl.envs.family import Array, TaskFamily
 from metarl.errors import RunError, UsageError, describe
 from metarl.files import write
 from metarl.provenance import VERSION, commit
+from metarl.runs.checkpoint import is_finite
 from metarl.runs.interface import OutOfRange
 from metarl.runs.run import Run
 from metarl.runs.trial import stream, streams

@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from metarl.reporting import tables
 from metarl.agents.agent import Agent
-from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
+from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.family import Task, TaskFamily
 from metarl.errors import RunError, usage_errors
-from metarl.evaluation.outcomes import TrialOutcome, exploring, run_trials
-from metarl.provenance import provenance
-from metarl.runs.run import Run, distinct_tasks, load_run
-from metarl.evaluation.simulator_shift import SimulatorShift, simulator_shift
+from metarl.evaluation.outcomes import OnTrial, TrialOutcome, exploring, run_trials
+from metarl.evaluation.simulator_shift import SimulatorShift
 from metarl.evaluation.statistics import (
     SHARE,
     UNBOUNDED,
@@ -31,8 +28,18 @@ from metarl.evaluation.statistics import (
     summarise,
     task_interval,
 )
+from metarl.provenance import provenance
+from metarl.runs.run import Run, distinct_tasks
 from metarl.runs.trial import stream
 from metarl.wording import number_of
+
+SHARES = ("success", "falls", "goal_reached")
+"""Measures that are shown in per cent."""
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
 
 
 @dataclass(frozen=True)
@@ -258,20 +265,19 @@ def evaluate_agent(
     threads: int = 0,
     progress: Callable[[str], None] | None = None,
     tasks: list[list[Task]] | None = None,
-    log_rollouts: Path | None = None,
+    on_trial: OnTrial | None = None,
 ) -> EvaluationResult:
     """Run the agent on `settings.tasks` tasks of the split for each evaluation seed.
 
     The tasks, the starts and the noise follow from the evaluation seeds alone: every agent and every checkpoint meets
     the same ones, whether it acts with noise or without. An agent that adapts by a policy gradient acts with its noise
     whatever the settings say. threads: of the simulation; 0 takes all cores. progress: called with a line a seed.
-    tasks: other than those drawn from the split, as many. log_rollouts: folder to write the episodes to, as `metarl
-    adapt` reads them.
+    tasks: other than those drawn from the split, as many. on_trial: see `run_trials`.
     """
     RunConfig(evaluation=settings).validate()
     settings = exploring(agent, settings)
     drawn = draw_tasks(family, settings) if tasks is None else tasks
-    outcome = run_trials(agent, family, drawn, settings, threads, progress=progress, log_rollouts=log_rollouts)
+    outcome = run_trials(agent, family, drawn, settings, threads, progress=progress, on_trial=on_trial)
     return _result(family, settings, drawn, [outcome], agent.adapts_by != "nothing")
 
 
@@ -313,7 +319,7 @@ def _result(
         name: [
             task_interval(
                 *(shot, mean, samples, stream(first, f"evaluation/{name}")),
-                SHARE if name in tables.SHARES else UNBOUNDED,
+                SHARE if name in SHARES else UNBOUNDED,
             )
             for shot in np.moveaxis(v, 2, 0)
         ]
@@ -391,48 +397,7 @@ def _train_gap(trained: Array, here: Array, settings: EvaluationSettings, own: b
     return TrainGap(trained.mean(axis=0), train, before, after, own)
 
 
-def evaluate(
-    run: Run | Path | str,
-    settings: EvaluationSettings | None = None,
-    checkpoint: str | Path = "last",
-    device: str | None = None,
-    threads: int | None = None,
-    log_rollouts: Path | None = None,
-    **overrides: Any,
-) -> EvaluationResult:
-    """Evaluate a run's agent, print the table, and save JSON and figures in the run's folder.
-
-    run: what `metarl.load` returned, or a run's folder, of which checkpoint and device are as `metarl.load` takes them.
-    settings, threads: None takes the run's own. log_rollouts: folder to write the episodes to. overrides: single
-    fields of the settings. UsageError for a field or value that is none.
-    """
-    loaded = run if isinstance(run, Run) else load_run(Path(run), checkpoint, device)
-    data = config_to_dict(loaded.config if settings is None else replace(loaded.config, evaluation=settings))
-    data["evaluation"] |= overrides
-    config = config_from_dict(data)
-    threads = config.training.threads if threads is None else threads
-    result = evaluate_agent(loaded.agent, loaded.family, config.evaluation, threads, say, log_rollouts=log_rollouts)
-    return conclude(loaded, config, result, threads)
-
-
-def conclude(loaded: Run, config: RunConfig, result: EvaluationResult, threads: int = 0) -> EvaluationResult:
-    """Say and save what an evaluation of a run, with the settings of a configuration, came to, as `evaluate` does."""
-    result = replace(result, source=source_of(loaded, config))
-    if config.evaluation.train_gap:
-        result = replace(result, train_gap=train_gap(loaded, result, threads, say))
-    trained = loaded.config.training.simulator
-    parts = (config.evaluation, result.tasks, result.returns, threads, say)
-    result = replace(result, shift=simulator_shift(loaded.agent, loaded.family, trained, *parts))
-    tables.show(result)
-    return replace(result, figures=tables.save_all(result, loaded.directory.resolve()))
-
-
 def source_of(run: Run, config: RunConfig | None = None) -> Source:
     """Where a run's agent comes from. config: with the settings of the evaluation, if they are not the run's."""
     rounds, record = run.config.training.adaptations, provenance(config or run.config)
     return Source(run.directory.resolve().name, run.iteration, run.env_steps, rounds, record)
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from metarl.agents.agent import Agent
+from metarl.agents.agent import Agent, Trial
 from metarl.config import EvaluationSettings
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.sharded import ShardedEnv
-from metarl.deployment.rollouts import save_trial
-from metarl.runs.simulators import simulator_for
 from metarl.evaluation.statistics import RECOVERY_WINDOW, Array, steps_to_recover
+from metarl.runs.simulators import simulator_for
 from metarl.runs.trial import UNDISTURBED, Disturbance, TrialResult, run_trial, stream, streams
 
+OnTrial = Callable[[Agent, TaskFamily, Trial, list[Task], int], None]
+"""(agent, family, trial, its tasks, the evaluation seed)."""
 SPREAD_TASKS, SPREAD_ENVS = 8, 2
 """Training tasks, and episodes of each, from which the scale of an observation's elements is taken."""
 
@@ -46,11 +46,11 @@ def run_trials(
     threads: int,
     name: str = "evaluation",
     progress: Callable[[str], None] | None = None,
-    log_rollouts: Path | None = None,
+    on_trial: OnTrial | None = None,
 ) -> TrialOutcome:
     """Trials on tasks [seed][task], as many of each of `settings.seeds`. name: of the streams of randomness.
 
-    log_rollouts: folder to write the episodes to.
+    on_trial: is given each seed's trial, to write its episodes down for one.
     """
     simulator = simulator_for(settings.simulator, agent, "evaluation.simulator")
     env = ShardedEnv(family, settings.tasks, settings.envs_per_task, threads, measuring=True, simulator=simulator)
@@ -62,8 +62,8 @@ def run_trials(
         env.set_tasks(drawn)
         rngs = streams(seed, f"{name}/episodes", 0, settings.tasks)
         result = run_trial(env, agent, rngs, settings.adaptations, settings.explore, disturbance)
-        if log_rollouts is not None:
-            save_trial(log_rollouts, agent, family, result.trial, drawn, seed)
+        if on_trial is not None:
+            on_trial(agent, family, result.trial, drawn, seed)
         episodes = np.stack(result.returns)  # [K, M, N]
         returns.append(mean_of_sound(episodes))
         measures.append({k: mean_of_sound(np.stack([m[k] for m in result.measures])) for k in result.measures[0]})

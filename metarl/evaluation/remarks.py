@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from metarl.config import RunConfig
 from metarl.envs.settings import FamilySettings
-from metarl.runs.run import Run
 from metarl.evaluation.statistics import plain
+from metarl.runs.run import Run
 from metarl.wording import grouped
 
 if TYPE_CHECKING:

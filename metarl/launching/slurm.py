@@ -16,8 +16,8 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env
 
 from metarl.errors import RunError, describe
-from metarl.launching.launch import Launch
 from metarl.launching.job import NodeJob
+from metarl.launching.launch import Launch
 
 
 class SlurmExecutor(submitit.SlurmExecutor):

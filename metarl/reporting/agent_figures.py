@@ -15,8 +15,15 @@ from metarl.config import recorded_config
 from metarl.envs.parameters import LogUniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
+from metarl.evaluation.statistics import (
+    Array,
+    Interval,
+    bootstrap_interval,
+    by_run,
+    interquartile_mean,
+    seed_deviations,
+)
 from metarl.reporting.figures import INK, LEGEND, QUIET, name_ticks
-from metarl.evaluation.statistics import Array, Interval, bootstrap_interval, by_run, interquartile_mean, seed_deviations
 from metarl.runs.trial import stream
 from metarl.wording import number_of
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metarl.config import SPLIT_NAMES, config_to_dict
+from metarl.evaluation.statistics import Array, plain
 from metarl.reporting.agent_figures import (
     Shown,
     draw_adaptation,
@@ -19,9 +21,7 @@ from metarl.reporting.agent_figures import (
     short,
     what_is_drawn,
 )
-from metarl.config import SPLIT_NAMES, config_to_dict
 from metarl.reporting.figures import INK, NARROW, QUIET, STYLE, WIDTH, axis_label, save, styles, title_of
-from metarl.evaluation.statistics import Array, plain
 from metarl.wording import number_of
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from metarl.config import SPLIT_NAMES
+from metarl.evaluation.evaluate import SHARES
+from metarl.files import write
 from metarl.reporting import comparison_figures
 from metarl.reporting.agent_figures import short
-from metarl.config import SPLIT_NAMES
-from metarl.files import write
 from metarl.reporting.tables import (
     ABSENT,
     NO_GAIN,
     NO_LEAD,
-    SHARES,
     by_seed_text,
     disk_errors,
     interval_text,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metarl.config import SPLIT_NAMES
-from metarl.files import write
 from metarl.evaluation.statistics import Array, pool_tasks
+from metarl.files import write
 from metarl.wording import number_of
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from metarl.envs.family import Array, Task, TaskFamily
 from metarl.envs.rendering import Renderer, RenderingUnavailable
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError, UsageError, describe, usage_errors
-from metarl.reporting.figures import AFTER, BEFORE, INK, QUIET
-from metarl.files import write
 from metarl.evaluation.outcomes import exploring
+from metarl.files import write
+from metarl.reporting.figures import AFTER, BEFORE, INK, QUIET
 from metarl.runs.run import Run
 from metarl.runs.trial import run_trial, stream, streams
 from metarl.wording import number_of

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metarl.reporting import report_figures
-from metarl.reporting.agent_figures import ranked
-from metarl.reporting.catalogue import parameter_rows, splits
 from metarl.config import SPLIT_NAMES, EvaluationSettings, config_to_dict, dump_yaml
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import RunError, UsageError, describe
+from metarl.evaluation.statistics import REACHED, WORST, Interval, plain
 from metarl.files import write
 from metarl.provenance import provenance
+from metarl.reporting import report_figures
+from metarl.reporting.agent_figures import ranked
+from metarl.reporting.catalogue import parameter_rows, splits
 from metarl.reporting.report_data import (
     Judged,
     Judgement,
@@ -49,7 +50,6 @@ from metarl.reporting.report_page import (
     markdown,
     outline,
 )
-from metarl.evaluation.statistics import REACHED, WORST, Interval, plain
 from metarl.reporting.tables import (
     ABSENT,
     NO_GAIN,
@@ -360,8 +360,8 @@ def _learning_sections(runs: Sequence[ReportedRun], looks: Looks) -> list[Sectio
 def _films(material: Material, folder: Path, say: Callable[[str], None]) -> list[Block]:
     """A film a run, of several training seeds of the first: the same task for all runs of a family; a sentence instead
     where nothing renders."""
-    from metarl.reporting import films as render
     from metarl.envs.rendering import RenderingUnavailable, open_context
+    from metarl.reporting import films as render
     from metarl.runs.run import load_run
 
     try:
@@ -425,8 +425,8 @@ def _first_task(family: TaskFamily, settings: EvaluationSettings) -> Task:
 
 def _distribution_sections(material: Material, folder: Path) -> list[Section]:
     """The families of the runs and of the tasks: parameters, ranges, contact sheet."""
-    from metarl.reporting import contact_sheet
     from metarl.envs.rendering import RenderingUnavailable
+    from metarl.reporting import contact_sheet
 
     families: dict[str, tuple[TaskFamily, list[str]]] = {}
     for run in material.runs:

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from metarl.runs.checkpoint import CheckpointStore
-from metarl.evaluation.remarks import joined_notes
 from metarl.config import CONFIG, SPLIT_NAMES, RunConfig, config_to_dict, read_run_config, recorded_config
-from metarl.runs.entries import OF_THE_MACHINE, but_for_the_seed, trained_with
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.strict_yaml import read_file
 from metarl.envs.text import shown
 from metarl.errors import UsageError, describe
-from metarl.runs.run import CHECKPOINTS
+from metarl.evaluation.remarks import joined_notes
 from metarl.evaluation.statistics import Array, Interval, plain
+from metarl.runs.checkpoint import CheckpointStore
+from metarl.runs.entries import OF_THE_MACHINE, but_for_the_seed, trained_with
+from metarl.runs.run import CHECKPOINTS
 from metarl.runs.tracking import METRICS, read_record
 from metarl.wording import grouped
 

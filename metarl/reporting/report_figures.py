@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metarl.config import SPLIT_NAMES
+from metarl.envs.parameters import LogUniform
+from metarl.evaluation.statistics import Array, Interval
 from metarl.reporting.agent_figures import (
     Shown,
     bin_interval,
@@ -22,11 +25,8 @@ from metarl.reporting.agent_figures import (
     short,
     what_is_drawn,
 )
-from metarl.config import SPLIT_NAMES
-from metarl.envs.parameters import LogUniform
 from metarl.reporting.figures import COLOURS, INK, QUIET, STYLE, axis_label, name_ticks, styles
 from metarl.reporting.report_data import Judgement, ReportedRun, one_agent, seconds_of
-from metarl.evaluation.statistics import Array, Interval
 from metarl.wording import number_of
 
 if TYPE_CHECKING:

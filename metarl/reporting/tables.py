@@ -12,26 +12,22 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metarl.reporting import figures
 from metarl.config import SPLIT_NAMES, EvaluationSettings
 from metarl.errors import RunError, describe
-from metarl.files import write
+from metarl.evaluation.evaluate import SHARES, EvaluationResult
 from metarl.evaluation.statistics import REACHED, WORST, Interval
+from metarl.files import write
+from metarl.reporting import figures
 from metarl.runs.tracking import METRICS, read_metrics, read_record
 from metarl.wording import number_of
 
-if TYPE_CHECKING:
-    from metarl.evaluation.evaluate import EvaluationResult
-
 COLUMNS = ("rounds", "return: IQM [95 %]", "return: mean ± std", "gain: IQM [95 %]")
-SHARES = ("success", "falls", "goal_reached")
-"""Measures that are shown in per cent."""
 ABSENT = "—"
 """What stands where there is no number."""
 NO_GAIN = "the interval of the gain does not lie above 0"

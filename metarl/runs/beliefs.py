@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
 from metarl.runs import checkpoint
-from metarl.agents.agent import Belief
+from metarl.agents.agent import Agent, Belief
+from metarl.config import RunConfig
+from metarl.envs.family import TaskFamily
 from metarl.runs.checkpoint import CheckpointError, is_finite
 from metarl.envs.text import shown
 from metarl.errors import RunError, UsageError, describe
 
-if TYPE_CHECKING:
-    from metarl.runs.run import Run
+
+class PolicyOfRun(Protocol):
+    """The policy of a run: see `metarl.runs.run.Run`."""
+
+    directory: Path
+    config: RunConfig
+    family: TaskFamily
+    agent: Agent
+    iteration: int
+
 
 FOLDER = "beliefs"
 """In a run's folder."""
@@ -24,7 +34,7 @@ KEYS = ("belief", "agent", "family", "iteration", "adaptations")
 """What such a file holds."""
 
 
-def save_belief(path: Path, run: Run, belief: Belief, adaptations: int, source: str) -> None:
+def save_belief(path: Path, run: PolicyOfRun, belief: Belief, adaptations: int, source: str) -> None:
     """Write a belief about one task; source: what it was adapted from, in words. UsageError if it is not finite."""
     state = run.agent.belief_state(belief)
     if not is_finite(state):
@@ -37,7 +47,7 @@ def save_belief(path: Path, run: Run, belief: Belief, adaptations: int, source: 
     checkpoint.save(path, {**dict(zip(KEYS, values, strict=True)), "source": source}, "--output")
 
 
-def load_belief(path: Path, run: Run) -> Belief:
+def load_belief(path: Path, run: PolicyOfRun) -> Belief:
     """The belief in a file; CheckpointError (a UsageError) if it is none, or was adapted from another policy."""
     if not path.exists():
         raise CheckpointError(f"no belief file {path}; metarl adapt {run.directory} --rollouts DIR makes one")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metarl.cli.arguments import value_of
+from metarl.options import value_of
 from metarl.config import CONFIG, RunConfig, config_to_dict, map_files, options, read_run_config, settings_of
 from metarl.envs.settings import FamilySettings
 from metarl.errors import UsageError, nearest

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,11 +32,7 @@ from metarl.envs.text import CONTROL, WHOLE, shown
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 from metarl.files import write
 from metarl.runs.interface import Explore, RobotInterface
-from metarl.reporting.tables import has_pictures
 from metarl.runs.trial import stream, torch_stream
-
-if TYPE_CHECKING:
-    from metarl.evaluation.evaluate import EvaluationResult
 
 CHECKPOINTS = "checkpoints"
 FILES = "robot"
@@ -64,8 +60,8 @@ class Run:
     """Env steps that the agent was trained on."""
     curriculum: Curriculum | None = None
     """What training draws its tasks by; None: from the training split as it is."""
-    evaluation: EvaluationResult | None = None
-    """What training ended with; None if it did not end, or the run was loaded."""
+    evaluation: Any = None
+    """The `EvaluationResult` that training ended with; None if it did not end, or the run was loaded."""
 
     def start(
         self,
@@ -307,29 +303,5 @@ def load_run(
     return Run(directory, config, family, agent, int(state["iteration"]), int(state["env_steps"]))
 
 
-def finished_run(directory: Path, config: RunConfig) -> Run | None:
-    """The run if there is nothing left to train and it was evaluated as it is, with the pictures that belong to it;
-    None if it is to be gone on with.
-
-    config: the run's own, with what is asked for now.
-    """
-    paths = CheckpointStore(directory / CHECKPOINTS).paths()
-    if not paths or (iteration := iteration_of(paths[-1])) < config.training.iterations:
-        return None
-    if not any(directory.glob(f"evaluation/*_{paths[-1].stem.replace('_', '')}*.json")):  # it was killed before
-        return None
-    if not has_pictures(directory, read_run_config(directory).evaluation, iteration):
-        return None
-    try:
-        run = load_run(directory, paths[-1], config.training.device)
-    except CheckpointError:  # training says what is wrong with it, and may have an older one
-        return None
-    return run if run.iteration >= config.training.iterations else None
 
 
-def finished_words(run: Run) -> str:
-    """That a run is finished, and how to go on."""
-    return (
-        f"{run.directory} is finished, at iteration {run.iteration}, and is left as it is; train it further by: metarl "
-        f"train --resume {run.directory} training.iterations={2 * run.iteration}"
-    )

@@ -11,8 +11,8 @@ import numpy as np
 
 from metarl.envs.parameters import Choice, Distribution, LogUniform, Parameter
 from metarl.envs.terrain.kinds import kind_name
-from metarl.reporting.figures import AFTER, NARROW, QUIET, STYLE, WIDTH, axis_label, save, title_of
 from metarl.evaluation.statistics import Array
+from metarl.reporting.figures import AFTER, NARROW, QUIET, STYLE, WIDTH, axis_label, save, title_of
 from metarl.sweeps.file import Dimension, Interval
 from metarl.sweeps.tasks import edges
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    from metarl.sweeps.results import Curve, Effect, Row
+    from metarl.sweeps.rows import Curve, Effect, Row
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's, told apart by every kind of colour vision."""

@@ -29,8 +29,8 @@ from metarl.config import (
     read_yaml,
     require_mapping,
 )
-from metarl.runs.entries import content
 from metarl.errors import UsageError, nearest
+from metarl.runs.entries import content
 
 KEYS = ("base", "factors", "method", "trials", "seed", "objective", "pruner", "report")
 BASE_KEYS = ("agent", "family", "config")

@@ -6,35 +6,23 @@ once the worker has closed it, or is gone, they end after the iteration at hand,
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
-import os
-import select
 import signal
 import subprocess
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-import optuna
-
-from metarl.sweeps import claims as sweep_claims
+from metarl.config import RunConfig
+from metarl.errors import RunError, UsageError
+from metarl.launching.torchrun import torchrun
 from metarl.runs.checkpoint import CheckpointStore, iteration_of
-from metarl.config import RunConfig, read_run_config
-from metarl.envs.text import one_line
-from metarl.errors import LONGEST, RunError, UsageError, describe
-from metarl.files import write
-from metarl.training.launched import LostRank, join
 from metarl.runs.run import CHECKPOINTS
 from metarl.runs.run_lock import RunBusy, hold
-from metarl.sweeps.file import Sweep, load_sweep
-from metarl.sweeps.tasks import yardstick
-from metarl.sweeps.trial import Attempt, Watch, attempt
-from metarl.launching.torchrun import torchrun
+from metarl.sweeps import claims as sweep_claims
+from metarl.sweeps.file import Sweep
+from metarl.sweeps.trial import Attempt
 
 OUTCOME = ".outcome.json"
 """In a trial's folder: what its processes came to."""
@@ -62,7 +50,7 @@ def attempt_by_ranks(
             _raise(outcome)
         if outcome is not None:
             return Attempt(**outcome)
-        reached = _reached(directory)
+        reached = iteration_reached(directory)
         if asked:
             return Attempt(reached, False, None)
         died, last = (died + 1 if reached == last else 1), reached
@@ -82,7 +70,7 @@ def _started(
         "directory": str(directory.absolute()),
         "threads": config.training.threads,
     }
-    command = torchrun(["-m", "metarl.sweeps.ranks", json.dumps(request)], ranks)
+    command = torchrun(["-m", "metarl.sweeps.in_ranks", json.dumps(request)], ranks)
     asked = False
     with subprocess.Popen(
         command,
@@ -131,66 +119,7 @@ def _raise(outcome: dict[str, Any]) -> None:
     raise FAULTS[outcome["failed"]](outcome["message"])
 
 
-def _reached(directory: Path) -> int:
+def iteration_reached(directory: Path) -> int:
     """Iteration of the last checkpoint; 0 without one."""
     paths = CheckpointStore(directory / CHECKPOINTS).paths()
     return iteration_of(paths[-1]) if paths else 0
-
-
-def main(request: dict[str, Any]) -> int:
-    """What each of the processes runs."""
-    ranks, directory = join(), Path(request["directory"])
-    if ranks is None:
-        raise UsageError("metarl.sweeps.ranks is what a sweep starts by torchrun; start: metarl sweep FILE --ranks K")
-    status = 0
-    try:
-        ranks.require_alike()
-        with contextlib.ExitStack() as stack:
-            if not ranks.is_first:
-                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
-            sweep = load_sweep(Path(request["file"]), request["trials"])
-            config = read_run_config(directory)
-            config = dataclasses.replace(
-                config, training=dataclasses.replace(config.training, threads=request["threads"])
-            )
-            trial = _trial(sweep, directory.parent, request["number"]) if ranks.is_first else None
-            watch = Watch(sweep, yardstick(sweep), trial, _left)
-            found = attempt(config, directory, _reached(directory) > 0, watch, ranks)
-            if ranks.is_first:
-                write(directory / OUTCOME, json.dumps(dataclasses.asdict(found)).encode())
-            ranks.from_first(lambda: None)
-    except LostRank as error:  # the worker starts them anew
-        status, _ = ranks.failed(1, describe(error))
-    except Exception as error:
-        status, message = ranks.failed(1, describe(error))
-        if message:  # of this process, and not of another that failed first
-            _record(error, message, directory)
-    ranks.leave(status)
-    return status
-
-
-def _record(error: Exception, message: str, directory: Path) -> None:
-    """Leave for the worker what this process failed of."""
-    kinds = [name for name, cls in FAULTS.items() if isinstance(error, cls)]
-    kind = MACHINE if isinstance(error, OSError) or isinstance(error.__cause__, OSError) else [*kinds, "run"][-1]
-    kind = "busy" if isinstance(error, RunBusy) else kind
-    with contextlib.suppress(RunError):
-        if not kinds and kind != MACHINE:
-            write(directory / "error.log", "".join(traceback.format_exception(error)).encode())
-        write(directory / OUTCOME, json.dumps({"failed": kind, "message": one_line(message, LONGEST)}).encode())
-
-
-def _trial(sweep: Sweep, folder: Path, number: int) -> optuna.Trial:
-    from metarl.sweeps.sweep import Study
-
-    study = Study(sweep, folder)
-    return optuna.Trial(study.study, study.trials()[number]._trial_id)
-
-
-def _left() -> bool:
-    """Whether the worker has closed the pipe, or is gone."""
-    return bool(select.select([sys.stdin], [], [], 0)[0])
-
-
-if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,29 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from metarl.sweeps import figures as sweep_figures
 from metarl.config import dump_yaml, read_run_config
 from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Distribution, Parameter
 from metarl.envs.registry import make_family
 from metarl.errors import RunError
+from metarl.evaluation.statistics import (
+    Array,
+    Interval,
+    bootstrap_interval,
+    interquartile_mean,
+    mean,
+    stratified_resamples,
+)
 from metarl.files import write
 from metarl.provenance import provenance
 from metarl.runs.run import load_run
-from metarl.evaluation.statistics import Array, Interval, bootstrap_interval, interquartile_mean, mean, stratified_resamples
-from metarl.sweeps.sweep import Study, words
+from metarl.runs.trial import stream
+from metarl.sweeps import figures as sweep_figures
 from metarl.sweeps.file import Levels
+from metarl.sweeps.rows import Curve, Effect, Level, Row
+from metarl.sweeps.sweep import Study, words
 from metarl.sweeps.tasks import Yardstick, cells, centre, distances, returns_on, training_ranges
 from metarl.sweeps.trial import RESULT
-from metarl.runs.trial import stream
 
 SAMPLES = 2000
 """Bootstrap resamples."""
@@ -45,65 +53,6 @@ ENOUGH = 20
 """Trials before an importance is told: it compares the best tenth with all."""
 ROWS = 24
 """Most training ranges that a heat map over one parameter shows."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One trial of the table."""
-
-    number: int
-    state: str
-    params: dict[str, Any]
-    objective: float | None
-    attributes: dict[str, Any]
-    """`return`, `before`, `gain`, their intervals, `iteration`, `env_steps`, `seconds`, `ranges`, `error`."""
-
-    @property
-    def complete(self) -> bool:
-        return self.state == "complete"
-
-
-@dataclass(frozen=True)
-class Level:
-    """The trials of one level of a factor, or of one bin of it."""
-
-    name: str
-    trials: int
-    iqm: Interval | None
-    """Of the objective, over trials; None where there are fewer than two, which have no interval."""
-    value: float
-    """The interquartile mean alone."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a factor does to the objective, whatever the others are."""
-
-    name: str
-    levels: list[Level]
-    spearman: Interval | None
-    """Rank correlation of the factor with the objective, over trials; None where it has no order, or is too short."""
-    importance: float | None
-    """Share of the variation of the objective among the better trials (PED-ANOVA); None where it cannot be told."""
-    others_out: bool | None
-    """Whether what the other factors do is taken out of the levels, as in a whole grid; None where there are none."""
-
-    @property
-    def others(self) -> str:
-        """What is to be known of the other factors."""
-        return {True: "other factors taken out", False: "other factors vary too", None: ""}[self.others_out]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Return against distance from the training range, of the trials of one group."""
-
-    name: str
-    distance: list[float]
-    """Mean of each bin; 0 is inside the range, below 0 under it."""
-    after: list[Interval]
-    """Mean return over tasks after the last adaptation."""
-    gain: list[Interval]
 
 
 def rows(study: Study) -> list[Row]:

@@ -29,20 +29,20 @@ from optuna.distributions import BaseDistribution
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from metarl.sweeps import claims as sweep_claims
-from metarl.runs.checkpoint import CheckpointStore, iteration_of
 from metarl.config import CONFIG, RunConfig, config_from_dict, read_run_config
 from metarl.errors import RunError, UsageError, describe
 from metarl.files import append, write
+from metarl.runs.checkpoint import CheckpointStore, iteration_of
 from metarl.runs.progress import duration
 from metarl.runs.run import CHECKPOINTS, start_run
 from metarl.runs.run_lock import RunBusy
+from metarl.runs.trial import stream
+from metarl.sweeps import claims as sweep_claims
 from metarl.sweeps.file import Levels, Sweep, essentials
 from metarl.sweeps.ranks import attempt_by_ranks
 from metarl.sweeps.tasks import Yardstick, yardstick
 from metarl.sweeps.trial import Attempt, Watch, attempt, look_every
 from metarl.training.loop import train
-from metarl.runs.trial import stream
 
 JOURNAL = "journal.log"
 SPEC = "sweep.json"

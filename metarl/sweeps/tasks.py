@@ -20,8 +20,8 @@ from metarl.errors import UsageError, nearest, usage_errors
 from metarl.evaluation.evaluate import EvaluationResult, evaluate_agent
 from metarl.evaluation.outcomes import disturbance_of, exploring, mean_of_sound
 from metarl.evaluation.statistics import Array
-from metarl.sweeps.file import Sweep
 from metarl.runs.trial import run_trial, streams
+from metarl.sweeps.file import Sweep
 
 COMBINATIONS = 512
 """Of the family's factors, up to which all are looked at; of more, one factor at a time."""

@@ -27,9 +27,9 @@ from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPri
 from metarl.agents.ranks import Ranks
 from metarl.envs.text import one_line
 from metarl.errors import LONGEST, RunError, UsageError, describe
+from metarl.provenance import VERSION
 from metarl.training.failures import Failures
 from metarl.training.network import interface_towards
-from metarl.provenance import VERSION
 
 T = TypeVar("T")
 

@@ -19,15 +19,16 @@ import torch
 
 from metarl.agents.agent import REFUSED, Agent
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.runs.checkpoint import CheckpointError, CheckpointStore, digest, is_finite
 from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
 from metarl.envs.family import Task
 from metarl.errors import RunError, out_of_memory
-from metarl.evaluation.evaluate import conclude, evaluate, evaluate_agent
-from metarl.runs.interrupt import stop_on_sigterm
+from metarl.evaluation.evaluate import evaluate_agent
 from metarl.evaluation.outcomes import mean_of_sound
-from metarl.runs.progress import Progress
 from metarl.provenance import cores
+from metarl.reporting.judge import conclude, evaluate
+from metarl.runs.checkpoint import CheckpointError, CheckpointStore, digest, is_finite
+from metarl.runs.interrupt import stop_on_sigterm
+from metarl.runs.progress import Progress
 from metarl.runs.run import (
     CHECKPOINTS,
     Run,
@@ -39,9 +40,9 @@ from metarl.runs.run import (
     save_config,
 )
 from metarl.runs.run_lock import hold
-from metarl.training.samplers import Sampler, make_sampler
 from metarl.runs.tracking import METRICS, Tracker, read_record
 from metarl.runs.trial import stream
+from metarl.training.samplers import Sampler, make_sampler
 
 
 @dataclass

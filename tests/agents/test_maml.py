@@ -16,8 +16,8 @@ from metarl.agents.settings import MamlSettings
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahVelocitySettings, PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.training.loop import require_finite
 from metarl.runs.trial import run_trial, streams, torch_stream
+from metarl.training.loop import require_finite
 
 CPU = torch.device("cpu")
 SMALL = MamlSettings(hidden_sizes=(5, 4), tasks_per_chunk=2)

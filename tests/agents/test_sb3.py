@@ -20,10 +20,10 @@ from metarl.agents.recurrent_ppo import RecurrentPpo, TrialsPolicy
 from metarl.agents.sb3 import global_randomness, standardise
 from metarl.agents.settings import PpoSettings, RecurrentPpoSettings
 from metarl.agents.slots import slots
+from metarl.envs.adapters.vec_env import TaskVecEnv
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.envs.adapters.vec_env import TaskVecEnv
 from metarl.runs.trial import run_trial, streams
 
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs.robots import ant
 from metarl.envs.registry import make_family
+from metarl.envs.robots import ant
 from metarl.envs.settings import AntLegsSettings
 from metarl.envs.sharded import ShardedEnv
 

@@ -11,8 +11,8 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import metarl  # noqa: F401  registers the families
-from metarl.envs.family import Task
 from metarl.envs.adapters.gymnasium_adapter import FamilyEnv, FamilyVectorEnv, gymnasium_id
+from metarl.envs.family import Task
 from metarl.envs.settings import FAMILY_SETTINGS
 
 FAMILY_NAMES = list(FAMILY_SETTINGS)

@@ -9,10 +9,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs.robots import half_cheetah
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.robots.half_cheetah import LIMB_RADIUS
 from metarl.envs.registry import make_family
+from metarl.envs.robots import half_cheetah
+from metarl.envs.robots.half_cheetah import LIMB_RADIUS
 from metarl.envs.settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings, HalfCheetahVelocitySettings
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from metarl.envs.family import compile_neutral, load_spec
-from metarl.envs.robots.morphology import geometric_spec
-from metarl.envs.registry import make_family
 from metarl.envs.own_robot.family import check_robot
+from metarl.envs.registry import make_family
+from metarl.envs.robots.morphology import geometric_spec
 from metarl.envs.settings import RobotSettings
 
 CHEETAH = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"

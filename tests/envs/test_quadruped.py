@@ -10,12 +10,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs.robots import quadruped
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
+from metarl.envs.registry import make_family
+from metarl.envs.robots import quadruped
 from metarl.envs.robots.quadruped import quadruped as make
 from metarl.envs.robots.quadruped_robot import JOINTS, Inertial, QuadrupedFigures, build, combine
-from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahVelocitySettings, QuadrupedSettings
 
 GO1 = QuadrupedFigures()

@@ -9,8 +9,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.trial import Second, Trial, try_robot
 from tests.envs.robot_models import CASES, FLOOR, HOME, POSITION, SERVOS, Case, arm, dog, sled
 from tests.envs.robot_probes import SCALAR, declare, nothing, path_of, play, run_of

@@ -15,9 +15,9 @@ import torch
 from metarl.envs.arrays import like
 from metarl.envs.batch import BatchedEnv, SimulationFault
 from metarl.envs.family import RewardTerm, State, Task, TaskFamily
-from metarl.envs.robots.quadruped_robot import JOINTS
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
+from metarl.envs.robots.quadruped_robot import JOINTS
 from metarl.envs.settings import (
     FAMILY_SETTINGS,
     AntCrippledSettings,

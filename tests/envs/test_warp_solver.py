@@ -11,9 +11,7 @@ import pytest
 import warp as wp
 
 from metarl.envs import settings
-
 from metarl.envs.warp import solver as warp_solver
-
 from metarl.envs.warp import step as warp_step
 from tests.envs.solver_problems import (
     MORE_ROBOTS,

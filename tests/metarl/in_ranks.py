@@ -18,11 +18,11 @@ from metarl.agents.rl2 import Rl2
 from metarl.agents.settings import MamlSettings, Rl2Settings
 from metarl.config import RunConfig, TrainingSettings
 from metarl.envs.settings import HalfCheetahMassSettings, QuadrupedTerrainSettings
-from metarl.training.launched import join
 from metarl.runs.run import Run, build, make_curriculum
-from metarl.training.samplers import TrialSampler
-from metarl.training.loop import Counters, iterate
 from metarl.runs.trial import run_trial, stream, streams
+from metarl.training.launched import join
+from metarl.training.loop import Counters, iterate
+from metarl.training.samplers import TrialSampler
 
 MAML = MamlSettings(hidden_sizes=(8,), tasks_per_chunk=2, normalise_input=False)
 RL2 = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4)

@@ -17,8 +17,8 @@ import matplotlib.pyplot  # noqa: F401  (before the forks)
 
 import metarl.sweeps.sweep  # noqa: F401
 from metarl import evaluation  # noqa: F401
-from metarl.runs import checkpoint
 from metarl.cli import app as cli
+from metarl.runs import checkpoint
 
 KILLED = 99
 CHANGES = ("os.rename", "os.remove", "os.mkdir")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from metarl.reporting.agent_figures import Shown, draw_parameter, ranges_to_mark, ranked
 from metarl.config import RunConfig, config_to_dict
 from metarl.envs.parameters import Parameter
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, QuadrupedSettings, QuadrupedTerrainSettings
+from metarl.evaluation.statistics import Interval, plain
+from metarl.reporting.agent_figures import Shown, draw_parameter, ranges_to_mark, ranked
 from metarl.reporting.figures import COLOURS, INK, NARROW, STYLE, styles
 from metarl.reporting.films import value_captions
-from metarl.evaluation.statistics import Interval, plain
 
 
 def test_agents_are_told_apart_and_an_oracle_takes_no_agents_colour() -> None:

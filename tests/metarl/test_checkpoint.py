@@ -12,9 +12,9 @@ import zipfile
 import pytest
 import torch
 
+from metarl.errors import RunError
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import CheckpointError, CheckpointStore, load, save
-from metarl.errors import RunError
 
 STATE = {"iteration": 3, "agent": {"theta": torch.arange(1000.0)}, "best_return": -1.5, "tracking": {"wandb_id": None}}
 

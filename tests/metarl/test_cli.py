@@ -8,12 +8,11 @@ import sys
 import pytest
 
 from metarl.cli import app as cli
-
-from metarl.training import loop as training
 from metarl.cli.arguments import Arguments
 from metarl.config import RunConfig, preset
 from metarl.envs.settings import FAMILY_SETTINGS
 from metarl.errors import LONGEST, RunError, UsageError
+from metarl.training import loop as training
 
 HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
 

@@ -15,12 +15,9 @@ import pytest
 from rich.console import Console
 
 import metarl
-from metarl.cli import app as cli
-from metarl.reporting import comparison_tables
 from metarl.agents.settings import MamlSettings, PpoSettings
-from metarl.evaluation.comparison import Compared, Comparison, improvements_of, with_oracle_shares
+from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings, read_run_config
-from metarl.runs.entries import Entry, by_agent, family_settings, labels, read_entries
 from metarl.envs.registry import make_family
 from metarl.envs.settings import (
     AntGoalSettings,
@@ -31,11 +28,23 @@ from metarl.envs.settings import (
     RobotSettings,
 )
 from metarl.errors import UsageError
-from metarl.evaluation.evaluate import EvaluationResult, Source, TrainGap, evaluate
+from metarl.evaluation.compare import improvements_of, with_oracle_shares
+from metarl.evaluation.comparison import Compared, Comparison
+from metarl.evaluation.evaluate import EvaluationResult, Source, TrainGap
+from metarl.evaluation.statistics import (
+    Interval,
+    difference_interval,
+    interquartile_mean,
+    mean,
+    summarise,
+    task_interval,
+)
+from metarl.reporting import comparison_tables
+from metarl.reporting.judge import evaluate
 from metarl.reporting.report import _return_table
 from metarl.reporting.report_data import gather
+from metarl.runs.entries import Entry, by_agent, family_settings, labels, read_entries
 from metarl.runs.run import load_run, save_config, start_run
-from metarl.evaluation.statistics import Interval, difference_interval, interquartile_mean, mean, summarise, task_interval
 from metarl.training.loop import train
 from tests.metarl.test_control import arm
 

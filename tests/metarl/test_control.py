@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import yaml
 
-from metarl.deployment import export
 from metarl.agents.settings import AGENT_SETTINGS
+from metarl.deployment import export
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
-from metarl.envs.robots.quadruped_robot import JOINTS, QuadrupedFigures
 from metarl.envs.registry import make_family
+from metarl.envs.robots.quadruped_robot import JOINTS, QuadrupedFigures
 from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, QuadrupedSettings, RobotSettings
 from metarl.envs.sharded import ShardedEnv
 from tests.metarl.test_robot_interface import make_run

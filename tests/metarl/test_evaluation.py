@@ -29,17 +29,17 @@ from metarl.evaluation.evaluate import (
     EvaluationResult,
     TrainGap,
     _recovered,
-    evaluate,
     evaluate_agent,
     gain_warnings,
     train_gap,
     training_tasks,
 )
 from metarl.evaluation.outcomes import observation_spread, recovery_of
-from metarl.runs.run import distinct_tasks, load_run, save_config
 from metarl.evaluation.statistics import Interval, interquartile_mean
-from metarl.training.loop import train
+from metarl.reporting.judge import evaluate
+from metarl.runs.run import distinct_tasks, load_run, save_config
 from metarl.runs.trial import TrialResult
+from metarl.training.loop import train
 
 SMALL = EvaluationSettings(tasks=4, envs_per_task=2, adaptations=2, seeds=(1, 2), explore=False, bootstrap_samples=200)
 POINT = make_family(PointGoalSettings(horizon=6))

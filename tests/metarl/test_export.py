@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.cli import app as cli
-
-from metarl.deployment import export
 from metarl.agents.settings import AGENT_SETTINGS
-from metarl.runs.beliefs import save_belief
+from metarl.cli import app as cli
 from metarl.config import TrainingSettings
+from metarl.deployment import export
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.settings import AntLegsSettings, HalfCheetahMassSettings
 from metarl.errors import RunError, UsageError
+from metarl.runs.beliefs import save_belief
 from metarl.training.samplers import make_sampler
 from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
 

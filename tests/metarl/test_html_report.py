@@ -23,25 +23,18 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from metarl.reporting import agent_figures
-
-from metarl.runs import checkpoint
-
-from metarl.cli import app as cli
-
-from metarl.reporting import contact_sheet
-
-from metarl.reporting import films as render
-
-from metarl.reporting import report_figures
 from metarl.agents.settings import AgentSettings, MamlSettings, Rl2Settings
-from metarl.runs.checkpoint import CheckpointStore
-from metarl.evaluation.comparison import compare
+from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
 from metarl.envs import rendering
 from metarl.envs.settings import FamilySettings, HalfCheetahMassSettings, PointGoalSettings
 from metarl.errors import UsageError
+from metarl.reporting import agent_figures, contact_sheet, report_figures
+from metarl.reporting import films as render
+from metarl.reporting.judge import compare
 from metarl.reporting.report_data import Judged, Judgement, ReportedRun, evaluation_of, one_agent
+from metarl.runs import checkpoint
+from metarl.runs.checkpoint import CheckpointStore
 from metarl.runs.run import start_run
 from metarl.runs.tracking import read_metrics
 from metarl.training.loop import train

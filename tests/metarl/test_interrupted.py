@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from metarl.cli import app as cli
-
 from metarl.runs import run_lock
 from metarl.runs.checkpoint import CheckpointStore
 from metarl.runs.run_lock import LOCK, RunBusy, hold

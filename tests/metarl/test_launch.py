@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from metarl.cli import app as cli
-
-from metarl.launching import launch
 from metarl.errors import UsageError
+from metarl.launching import launch
 from metarl.launching.launch import Launch, Work, file_system, minutes_of, port_of
 from metarl.launching.slurm import submit
 from metarl.runs.tracking import read_metrics

@@ -17,16 +17,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarl.cli import app as cli
-
-from metarl.training import failures
 from metarl.agents.moments import Moments
 from metarl.agents.ranks import ALONE, Ranks, mean_and_std
-from metarl.runs.checkpoint import CheckpointStore
+from metarl.cli import app as cli
 from metarl.errors import UsageError
+from metarl.runs.checkpoint import CheckpointStore
+from metarl.runs.tracking import read_metrics
+from metarl.training import failures
 from metarl.training.launched import Launched, Member
 from metarl.training.network import interface_towards
-from metarl.runs.tracking import read_metrics
 
 ROOT = Path(__file__).parents[2]
 TIMING = ("env_steps_per_s", "time/collect", "time/update")

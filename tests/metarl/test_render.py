@@ -11,18 +11,16 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from metarl.cli import app as cli
-
-from metarl.reporting import contact_sheet
-
-from metarl.reporting import films as render
 from metarl.agents.settings import PpoSettings
+from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.family import Change, Task
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
 from metarl.errors import RunError
 from metarl.evaluation.evaluate import evaluate_agent
+from metarl.reporting import contact_sheet
+from metarl.reporting import films as render
 from metarl.runs.run import Run, build
 
 SPLITS = {"train": "0072B2", "held_out": "D55E00", "ood": "009E73"}

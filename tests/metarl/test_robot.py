@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from metarl.cli import app as cli
-
-from metarl.reporting import contact_sheet
 from metarl.config import load_config, preset, read_run_config
 from metarl.envs.settings import RobotSettings
+from metarl.reporting import contact_sheet
 
 MODEL = """<mujoco model="biped"><worldbody>
   <body name="hull" pos="0 0 0.45"><freejoint/><geom type="box" size=".1 .1 .1" mass="3"/>

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.deployment import export
 from metarl.agents.settings import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, RunConfig
-from metarl.envs.family import Task
+from metarl.deployment import export
 from metarl.envs.adapters.gymnasium_adapter import gymnasium_id
+from metarl.envs.family import Task
 from metarl.envs.settings import HopperParametersSettings, PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.runs.interface import OutOfRange

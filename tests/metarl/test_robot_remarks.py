@@ -9,10 +9,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from metarl.envs.own_robot.family import check_robot
-from metarl.envs.own_robot.trial import Base, Second, Trial
 from metarl.cli.robot_remarks import remarks, some, start_text, trial_rows
 from metarl.cli.robot_report import show_robot
+from metarl.envs.own_robot.family import check_robot
+from metarl.envs.own_robot.trial import Base, Second, Trial
 from tests.envs.robot_models import CASES, POSITION, arm, dog
 
 CALM = Second(Base(0.37, 0.369, 0.01), 0.0004, {"hip1": 0.01, "hip2": 0.02}, (), (), {}, None)

@@ -14,13 +14,22 @@ import pytest
 import torch
 
 import metarl
-from metarl.runs import checkpoint
-from metarl.cli import app as cli
 from metarl.agents.settings import AGENT_SETTINGS
-from metarl.runs.beliefs import load_belief, save_belief
-from metarl.errors import UsageError
+from metarl.cli import app as cli
 from metarl.deployment.export import export_run
-from metarl.deployment.rollouts import Episode, adapt, assemble, check_episode, deviations, group, load_episodes, save_trial
+from metarl.deployment.rollouts import (
+    Episode,
+    adapt,
+    assemble,
+    check_episode,
+    deviations,
+    group,
+    load_episodes,
+    save_trial,
+)
+from metarl.errors import UsageError
+from metarl.runs import checkpoint
+from metarl.runs.beliefs import load_belief, save_belief
 from metarl.runs.run import Run, load_run
 from metarl.runs.trial import stream, streams
 from tests.metarl.test_control import arm

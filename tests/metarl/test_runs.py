@@ -15,11 +15,11 @@ import pytest
 import torch
 
 import metarl
-from metarl.cli import app as cli
 from metarl.agents.maml import Maml
-from metarl.runs.checkpoint import CheckpointStore
+from metarl.cli import app as cli
 from metarl.config import load_config
 from metarl.errors import UsageError
+from metarl.runs.checkpoint import CheckpointStore
 from metarl.runs.tracking import read_metrics
 from metarl.training.loop import REFUSALS
 

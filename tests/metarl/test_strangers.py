@@ -15,16 +15,13 @@ import pytest
 import torch
 import yaml
 
-from metarl.reporting import agent_figures
-
 from metarl.cli import app as cli
-
-from metarl.reporting import report_data
-from metarl.runs.checkpoint import CheckpointError, load, save
 from metarl.config import preset, read_run_config
 from metarl.envs.settings import RobotSettings
 from metarl.errors import RunError
 from metarl.files import append, write
+from metarl.reporting import agent_figures, report_data
+from metarl.runs.checkpoint import CheckpointError, load, save
 from metarl.runs.run import load_run
 from metarl.runs.tracking import METRICS, Tracker
 

@@ -16,21 +16,21 @@ import pytest
 import yaml
 
 from metarl.cli import app as cli
-
-from metarl.sweeps import claims as sweep_claims
 from metarl.config import CONFIG, config_to_dict, load_config, preset
 from metarl.envs.parameters import Choice, LogUniform, Uniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
 from metarl.runs.run import load_run, start_run
-from metarl.sweeps.sweep import Stop, Study, Worker, run_point
+from metarl.runs.tracking import read_metrics
+from metarl.runs.trial import stream
+from metarl.sweeps import claims as sweep_claims
 from metarl.sweeps.file import load_sweep
-from metarl.sweeps.results import Row, best_of, conclude, rank_correlation, rows, without_others
+from metarl.sweeps.results import best_of, conclude, rank_correlation, rows, without_others
+from metarl.sweeps.rows import Row
+from metarl.sweeps.sweep import Stop, Study, Worker, run_point
 from metarl.sweeps.tasks import Yardstick, cells, distances, edges, hull, vary, yardstick
 from metarl.sweeps.trial import RESULT
-from metarl.runs.tracking import read_metrics
 from metarl.training.loop import train
-from metarl.runs.trial import stream
 
 BASE = """
 base:

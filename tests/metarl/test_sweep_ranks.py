@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from metarl.runs.run import load_run
-from metarl.sweeps.sweep import Study, Worker
+from metarl.runs.tracking import read_metrics
 from metarl.sweeps.file import load_sweep
 from metarl.sweeps.results import rows
+from metarl.sweeps.sweep import Study, Worker
 from metarl.sweeps.tasks import yardstick
-from metarl.runs.tracking import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SWEEP = """

@@ -11,9 +11,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from metarl.reporting import figures
-
-from metarl.reporting import tables
 from metarl.config import EvaluationSettings
 from metarl.envs.registry import make_family
 from metarl.envs.settings import (
@@ -25,6 +22,7 @@ from metarl.envs.settings import (
 from metarl.errors import RunError
 from metarl.evaluation.evaluate import EvaluationResult, Source
 from metarl.evaluation.statistics import Interval, Summary, summarise
+from metarl.reporting import figures, tables
 
 SETTINGS = EvaluationSettings(tasks=10, envs_per_task=2, adaptations=2, seeds=(1, 2), bootstrap_samples=200)
 SOURCE = Source(

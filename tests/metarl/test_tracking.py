@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from metarl.runs import tracking
 from metarl.config import preset
 from metarl.errors import RunError, UsageError
+from metarl.runs import tracking
 from metarl.runs.tracking import Tracker, read_metrics, truncate_metrics, wandb_mode
 
 

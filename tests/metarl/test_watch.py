@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from metarl.agents.settings import AGENT_SETTINGS
+from metarl.deployment.watch import ENTER, HOME, SPACE, Scene, chosen, picture, slider_range, watch
 from metarl.envs.registry import make_family
 from metarl.envs.settings import FAMILY_SETTINGS, AntLegsSettings, HalfCheetahMassSettings, RobotSettings
 from metarl.runs.trial import stream
-from metarl.deployment.watch import ENTER, HOME, SPACE, Scene, chosen, picture, slider_range, watch
 from tests.metarl.test_robot_interface import HOPPER, POINT, make_run
 
 
