@@ -280,7 +280,8 @@ class BatchedEnv:
         self._faulted[...] = simulation.faulted() & self._active
         self._faults += self._faulted
         sound = self._active & ~self._faulted
-        self._reward(sound)
+        whole = none(~sound)
+        self._reward(sound, whole)
         self._measure(sound)
         if family.terminate is not None:
             self._terminated[...] = sound & family.terminate(state)
@@ -288,7 +289,11 @@ class BatchedEnv:
         if family.truncate is not None:
             truncated = truncated | family.truncate(state)
         self._truncated[...] = truncated & sound & ~self._terminated
-        write(self._observations, xp.astype(family.observe(state), self._observations.dtype), where=sound)
+        observations = xp.astype(family.observe(state), self._observations.dtype, copy=False)
+        if whole:
+            self._observations[...] = observations
+        else:
+            write(self._observations, observations, where=sound)
         self._active[...] = sound & ~self._terminated & ~self._truncated
 
     def keep_starts(self, rngs: Sequence[np.random.Generator], count: int) -> None:
@@ -333,19 +338,19 @@ class BatchedEnv:
         """[S] int64 control steps taken in the running episode, live."""
         return self._state.steps
 
-    def _reward(self, sound: Array) -> None:
-        """The weighted sum of the terms, 0 where the simulation is not sound."""
+    def _reward(self, sound: Array, whole: bool) -> None:
+        """The weighted sum of the terms, 0 where the simulation is not sound; whole: all are known to be."""
         xp, total = self.simulation.xp, 0.0
         for name, term in self.family.rewards.items():
             value = term.function(self._state)
-            if value.dtype in (xp.bool, xp.int64):  # which torch would weigh in single precision
+            if xp is not np and value.dtype in (xp.bool, xp.int64):  # which torch would weigh in single precision
                 value = xp.astype(value, self.terms[name].dtype)
-            value = xp.where(sound, term.weight * value, 0.0)
-            bad = ~xp.isfinite(value)
-            if self.simulation.xp is not np:
-                self._unsound |= bad
-            elif bad.any():
-                self._blame(name, value, int(np.flatnonzero(bad)[0]))
+            value = term.weight * value if whole else xp.where(sound, term.weight * value, 0.0)
+            finite = xp.isfinite(value)
+            if xp is not np:
+                self._unsound |= ~finite
+            elif not finite.all():
+                self._blame(name, value, int(np.flatnonzero(~finite)[0]))
             self.terms[name] += value
             total = total + value
         self._rewards[...] = total
