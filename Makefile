@@ -36,6 +36,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
+	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/metarl/test_layout.py
 
 benchmark: setup

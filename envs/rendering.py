@@ -14,8 +14,8 @@ from typing import Any, Self
 import mujoco
 import numpy as np
 
+from metarl.envs.added import plain
 from metarl.envs.family import Array
-from metarl.envs.own_robot.added import plain
 
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
 """What MUJOCO_GL may name: EGL (no display needed), OSMesa (in software), GLFW (a display), CGL (macOS)."""

@@ -23,7 +23,7 @@ _HOME = {
     "train": ("metarl.api", "train"),
     "resume": ("metarl.api", "resume"),
     "load": ("metarl.runs.run", "load_run"),
-    "evaluate": ("metarl.evaluation.evaluate", "evaluate"),
+    "evaluate": ("metarl.reporting.judge", "evaluate"),
     "compare": ("metarl.api", "compare"),
     "write_report": ("metarl.api", "write_report"),
     "preset": ("metarl.config", "preset"),

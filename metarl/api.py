@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from metarl.config import RunConfig, preset, read_run_config
-from metarl.evaluation import comparison
+from metarl.reporting import judge
 from metarl.reporting import report as reports
 from metarl.runs.entries import run_dir
 from metarl.runs.run import Run, start_run
@@ -58,7 +58,7 @@ def _of_one_or_more(
     return called
 
 
-compare = _of_one_or_more(comparison.compare)
+compare = _of_one_or_more(judge.compare)
 
 
 @_of_one_or_more

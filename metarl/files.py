@@ -4,10 +4,11 @@ else, as no link that lies there is followed."""
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from metarl.errors import RunError, describe
 
@@ -57,3 +58,14 @@ def append(path: Path) -> TextIO:
         file.close()
         raise RunError(f"cannot write {path}: it is no plain file; remove it")
     return file
+
+
+def plain(value: Any) -> Any:
+    """Nested lists, mappings and arrays as plain types for JSON, with None for what is no finite number."""
+    if isinstance(value, dict):
+        return {name: plain(entry) for name, entry in value.items()}
+    if hasattr(value, "tolist"):  # NumPy's
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,9 +11,9 @@ from typing import Literal
 import mujoco
 import numpy as np
 
+from metarl.envs.added import plain
 from metarl.envs.control import ON_JOINT, SCALAR, joint_of
 from metarl.envs.family import Array
-from metarl.envs.own_robot.added import plain
 from metarl.envs.own_robot.file import Actuators, near
 
 Gain, Bias, Dynamics, Transmission = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn, mujoco.mjtTrn

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from metarl.envs.added import plain
 from metarl.envs.family import Array
-from metarl.envs.own_robot.added import plain
 from metarl.envs.own_robot.options import switched_off
 
 GROUND = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)

@@ -12,10 +12,10 @@ import numpy as np
 from metarl.envs import measures
 from metarl.envs.arrays import like, rows
 from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, StateFunction
+from metarl.envs.locomotion import control_cost, survive
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.file import Termination, near
 from metarl.envs.own_robot.ground import Ground
-from metarl.envs.robots.locomotion import control_cost, survive
 
 TRACKING = 0.25
 """(m/s)^2, (rad/s)^2: squared error at which a tracking term falls to 1/e."""

@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures
+from metarl.envs.added import plain
 from metarl.envs.control import read_signals
 from metarl.envs.family import (
     Array,
@@ -23,10 +24,7 @@ from metarl.envs.family import (
     TaskFamily,
     load_spec,
 )
-from metarl.envs.own_robot.added import plain
-from metarl.envs.parameters import Choice, DiscRadius, Law, Parameter, Uniform, beyond
-from metarl.envs.rendering import AZIMUTH, follow
-from metarl.envs.robots.locomotion import (
+from metarl.envs.locomotion import (
     control_cost,
     force_names,
     gymnasium_model,
@@ -34,6 +32,8 @@ from metarl.envs.robots.locomotion import (
     survive,
     watch_contact_forces,
 )
+from metarl.envs.parameters import Choice, DiscRadius, Law, Parameter, Uniform, beyond
+from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.settings import (
     AntCrippledSettings,

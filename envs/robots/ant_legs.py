@@ -16,10 +16,10 @@ import numpy as np
 from metarl.envs.arrays import like
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, RewardTerm, State, TaskFamily
+from metarl.envs.locomotion import require_not_negative, survive
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
-from metarl.envs.robots.locomotion import require_not_negative, survive
 from metarl.envs.robots.morphology import lengthen, lowest, stand
 from metarl.envs.settings import AntLegsSettings
 

@@ -23,8 +23,8 @@ from metarl.envs.family import (
     TaskFamily,
     load_spec,
 )
+from metarl.envs.locomotion import control_cost, gymnasium_model, root_velocity
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
-from metarl.envs.robots.locomotion import control_cost, gymnasium_model, root_velocity
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.settings import (
     HalfCheetahBodySettings,

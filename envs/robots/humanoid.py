@@ -11,8 +11,7 @@ import numpy as np
 from metarl.envs import measures
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, Criterion, RewardTerm, State, TaskFamily, load_spec
-from metarl.envs.parameters import Law, Parameter, Uniform
-from metarl.envs.robots.locomotion import (
+from metarl.envs.locomotion import (
     force_names,
     gymnasium_model,
     require_not_negative,
@@ -20,6 +19,7 @@ from metarl.envs.robots.locomotion import (
     uniform_start,
     watch_contact_forces,
 )
+from metarl.envs.parameters import Law, Parameter, Uniform
 from metarl.envs.settings import HumanoidDirectionSettings
 
 MODEL = gymnasium_model("humanoid")

@@ -11,8 +11,7 @@ import numpy as np
 from metarl.envs import measures
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, Criterion, RewardTerm, State, StateFunction, TaskFamily, load_spec
-from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
-from metarl.envs.robots.locomotion import (
+from metarl.envs.locomotion import (
     control_cost,
     gymnasium_model,
     require_not_negative,
@@ -20,6 +19,7 @@ from metarl.envs.robots.locomotion import (
     survive,
     uniform_start,
 )
+from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.settings import (
     HopperParametersSettings,

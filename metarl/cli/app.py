@@ -280,7 +280,7 @@ def _open_run(config: RunConfig, plain: Mapping[str, str], session: Session) -> 
 
     Processes that torchrun started in place of others go on with the run that those began.
     """
-    from metarl.runs import run
+    from metarl.training.finished import finished_run, finished_words
 
     resume, runs_dir, launched = plain.get("resume"), Path(plain.get("runs_dir", "runs")), session.launched
     begun = launched.recall("run") if launched is not None and not resume else None
@@ -294,8 +294,8 @@ def _open_run(config: RunConfig, plain: Mapping[str, str], session: Session) -> 
         if launched is not None:
             launched.remember("run", str(session.run_dir))
         return read_run_config(session.run_dir), session.run_dir, False  # of its own copy of the robot
-    if (finished := run.finished_run(session.run_dir, config)) is not None:
-        print(run.finished_words(finished))
+    if (finished := finished_run(session.run_dir, config)) is not None:
+        print(finished_words(finished))
         return None
     return config, session.run_dir, True
 

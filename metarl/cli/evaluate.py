@@ -105,11 +105,11 @@ def run(arguments: list[str], session: Session) -> int:
 
 
 def _evaluate(directory: Path, command: EvaluateCommand, session: Session) -> None:
-    from metarl.evaluation import evaluate as evaluation
+    from metarl.reporting.judge import evaluate
 
     session.run_dir = directory
     log = Path(command.log_rollouts) if command.log_rollouts else None
-    evaluation.evaluate(directory, command.evaluation, command.checkpoint, command.device, command.threads, log)
+    evaluate(directory, command.evaluation, command.checkpoint, command.device, command.threads, log)
 
 
 def _compare(
@@ -118,17 +118,12 @@ def _compare(
     if command.checkpoint not in ("last", "best") and len(entries) > 1:
         raise UsageError(f"--checkpoint is {command.checkpoint!r}, a file of one run; for several it is last or best")
 
-    from metarl.evaluation import comparison
+    from metarl.evaluation.compare import compare_entries
+    from metarl.reporting.judge import conclude_comparison
 
-    comparison.compare_entries(
-        entries,
-        config,
-        taken,
-        command.checkpoint,
-        command.device if device else None,
-        command.threads,
-        command.output or None,
-    )
+    asked = command.device if device else None
+    comparison = compare_entries(entries, config, taken, command.checkpoint, asked, command.threads)
+    conclude_comparison(comparison, command.output or None)
 
 
 def long_names(arguments: Sequence[str]) -> list[str]:

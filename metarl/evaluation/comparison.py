@@ -12,7 +12,8 @@ import numpy as np
 from metarl.config import EvaluationSettings, RunConfig, config_to_dict
 from metarl.envs.family import Task, TaskFamily
 from metarl.evaluation.evaluate import EvaluationResult
-from metarl.evaluation.statistics import Array, Interval, plain
+from metarl.evaluation.statistics import Array, Interval
+from metarl.files import plain
 
 
 @dataclass(frozen=True)

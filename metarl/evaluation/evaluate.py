@@ -24,10 +24,10 @@ from metarl.evaluation.statistics import (
     difference_interval,
     interquartile_mean,
     mean,
-    plain,
     summarise,
     task_interval,
 )
+from metarl.files import plain
 from metarl.provenance import provenance
 from metarl.runs.run import Run, distinct_tasks
 from metarl.runs.trial import stream

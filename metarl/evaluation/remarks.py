@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metarl.config import RunConfig
 from metarl.envs.settings import FamilySettings
-from metarl.evaluation.statistics import plain
+from metarl.files import plain
 from metarl.runs.run import Run
 from metarl.wording import grouped
 

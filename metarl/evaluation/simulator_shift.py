@@ -10,7 +10,8 @@ from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings
 from metarl.envs.family import Task, TaskFamily
 from metarl.evaluation.outcomes import run_trials
-from metarl.evaluation.statistics import Array, Interval, mean, plain, task_interval
+from metarl.evaluation.statistics import Array, Interval, mean, task_interval
+from metarl.files import plain
 from metarl.runs.simulators import simulator_name
 from metarl.runs.trial import stream
 

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.files import plain
+
 Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
@@ -79,17 +81,6 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; what is not finite is None."""
         return plain(asdict(self))
-
-
-def plain(value: Any) -> Any:
-    """Nested lists, mappings and arrays as plain types for JSON, with None for what is no finite number."""
-    if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def mean(values: Array) -> Array:

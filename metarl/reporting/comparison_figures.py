@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metarl.config import SPLIT_NAMES, config_to_dict
-from metarl.evaluation.statistics import Array, plain
+from metarl.evaluation.statistics import Array
+from metarl.files import plain
 from metarl.reporting.agent_figures import (
     Shown,
     draw_adaptation,

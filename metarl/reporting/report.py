@@ -17,8 +17,8 @@ from metarl.config import SPLIT_NAMES, EvaluationSettings, config_to_dict, dump_
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import RunError, UsageError, describe
-from metarl.evaluation.statistics import REACHED, WORST, Interval, plain
-from metarl.files import write
+from metarl.evaluation.statistics import REACHED, WORST, Interval
+from metarl.files import plain, write
 from metarl.provenance import provenance
 from metarl.reporting import report_figures
 from metarl.reporting.agent_figures import ranked

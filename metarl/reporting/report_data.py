@@ -20,7 +20,8 @@ from metarl.envs.strict_yaml import read_file
 from metarl.envs.text import shown
 from metarl.errors import UsageError, describe
 from metarl.evaluation.remarks import joined_notes
-from metarl.evaluation.statistics import Array, Interval, plain
+from metarl.evaluation.statistics import Array, Interval
+from metarl.files import plain
 from metarl.runs.checkpoint import CheckpointStore
 from metarl.runs.entries import OF_THE_MACHINE, but_for_the_seed, trained_with
 from metarl.runs.run import CHECKPOINTS

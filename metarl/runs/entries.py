@@ -20,7 +20,7 @@ from metarl.options import value_of
 from metarl.config import CONFIG, RunConfig, config_to_dict, map_files, options, read_run_config, settings_of
 from metarl.envs.settings import FamilySettings
 from metarl.errors import UsageError, nearest
-from metarl.evaluation.statistics import plain
+from metarl.files import plain
 
 ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9]+)?=.*))?", re.DOTALL)
 OF_THE_MACHINE = ("seed", "threads", "device", "checkpoint_every", "keep_checkpoints", "evaluate_every")

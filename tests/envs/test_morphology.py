@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.envs.locomotion import gymnasium_model
 from metarl.envs.registry import make_family
-from metarl.envs.robots.locomotion import gymnasium_model
 from metarl.envs.robots.morphology import geometric_spec, lowest
 from metarl.envs.settings import (
     AntLimbsSettings,

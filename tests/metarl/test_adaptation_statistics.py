@@ -11,7 +11,6 @@ from metarl.evaluation.statistics import (
     difference_interval,
     interquartile_mean,
     mean,
-    plain,
     probability_of_improvement,
     recovered_share,
     seed_deviations,
@@ -23,6 +22,7 @@ from metarl.evaluation.statistics import (
     task_interval,
     worst_mean,
 )
+from metarl.files import plain
 
 NAN = math.nan
 

@@ -12,7 +12,8 @@ from metarl.config import RunConfig, config_to_dict
 from metarl.envs.parameters import Parameter
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, QuadrupedSettings, QuadrupedTerrainSettings
-from metarl.evaluation.statistics import Interval, plain
+from metarl.evaluation.statistics import Interval
+from metarl.files import plain
 from metarl.reporting.agent_figures import Shown, draw_parameter, ranges_to_mark, ranked
 from metarl.reporting.figures import COLOURS, INK, NARROW, STYLE, styles
 from metarl.reporting.films import value_captions
