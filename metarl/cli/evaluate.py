@@ -119,10 +119,10 @@ def _compare(
         raise UsageError(f"--checkpoint is {command.checkpoint!r}, a file of one run; for several it is last or best")
 
     from metarl.evaluation.compare import compare_entries
-    from metarl.reporting.judge import conclude_comparison
+    from metarl.reporting.judge import conclude_comparison, say
 
     asked = command.device if device else None
-    comparison = compare_entries(entries, config, taken, command.checkpoint, asked, command.threads)
+    comparison = compare_entries(entries, config, taken, command.checkpoint, asked, command.threads, say=say)
     conclude_comparison(comparison, command.output or None)
 
 

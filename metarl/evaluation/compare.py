@@ -13,7 +13,7 @@ from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
 from metarl.errors import RunError, UsageError, usage_errors
 from metarl.evaluation.comparison import Compared, Comparison, Improvement, Trained
-from metarl.evaluation.evaluate import draw_tasks, evaluate_agent, pooled, say, source_of, train_gap
+from metarl.evaluation.evaluate import draw_tasks, evaluate_agent, pooled, source_of, train_gap
 from metarl.evaluation.remarks import notes_of, warnings_of
 from metarl.evaluation.statistics import Interval, probability_of_improvement, share_interval
 from metarl.provenance import provenance
@@ -30,11 +30,12 @@ def compare_entries(
     device: str | None = None,
     threads: int | None = None,
     loaded: Mapping[int, Run] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
     """Evaluate the agents of entries on the same tasks.
 
     config: family and evaluation count. taken: settings that the family has from the first run. loaded: runs that need
-    not be read, by their place among the entries.
+    not be read, by their place among the entries. say: is given lines about how far it is.
     """
     together = by_agent(entries)
     names = labels(together)
@@ -53,7 +54,7 @@ def compare_entries(
     agents = []
     for name, own, their_runs in zip(names, together, trained, strict=True):
         settings = replace(config.evaluation, **own[0].own_evaluation)
-        agents.append(_compared(name, own, their_runs, family, settings, tasks, threads))
+        agents.append(_compared(name, own, their_runs, family, settings, tasks, threads, say))
     agents = with_oracle_shares(agents, config.evaluation)
     return Comparison(
         family,
@@ -113,8 +114,9 @@ def _compared(
     settings: EvaluationSettings,
     tasks: list[list[Task]],
     threads: int,
+    say: Callable[[str], None],
 ) -> Compared:
-    """An agent, of one run or of several."""
+    """An agent, of one run or of several; say: is given lines about how far it is."""
     trained = []
     for entry, run in zip(entries, runs, strict=True):
         name = label if len(runs) == 1 else f"{label} ({entry.path.resolve().name})"

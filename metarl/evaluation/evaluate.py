@@ -37,11 +37,6 @@ SHARES = ("success", "falls", "goal_reached")
 """Measures that are shown in per cent."""
 
 
-def say(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)
-
-
 @dataclass(frozen=True)
 class Source:
     """Where the evaluated agent comes from."""

@@ -16,7 +16,7 @@ from metarl.envs.settings import FamilySettings
 from metarl.errors import UsageError
 from metarl.evaluation.compare import compare_entries
 from metarl.evaluation.comparison import Comparison
-from metarl.evaluation.evaluate import EvaluationResult, evaluate_agent, say, source_of, train_gap
+from metarl.evaluation.evaluate import EvaluationResult, evaluate_agent, source_of, train_gap
 from metarl.evaluation.simulator_shift import simulator_shift
 from metarl.reporting import comparison_tables, tables
 from metarl.runs.entries import Entry, family_settings, read_entries
@@ -100,8 +100,13 @@ def compare(
     data["evaluation"] |= overrides
     if settings is None and "explore" not in overrides:
         entries = [entry.exploring_as_trained() for entry in entries]
-    comparison = compare_entries(entries, config_from_dict(data), taken, checkpoint, device, threads, loaded)
+    comparison = compare_entries(entries, config_from_dict(data), taken, checkpoint, device, threads, loaded, say)
     return conclude_comparison(comparison, output)
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
 
 
 def conclude_comparison(comparison: Comparison, output: Path | str | None = None) -> Comparison:
