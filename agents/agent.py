@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from stable_baselines3.common.vec_env import VecEnv
@@ -21,9 +21,19 @@ Belief = Any
 REFUSED = "refused"
 """The metric, 1 or 0, of agents that do not take an update which would make the adapted policies worse."""
 
-Adaptation = Literal["policy gradient", "replay", "memory", "nothing"]
-"""What an agent adapts by: a gradient from data of its own policy alone; a gradient from anybody's data; what it
-remembers, each env for itself; or it does not."""
+
+@dataclass(frozen=True)
+class Facts:
+    """What is true of an agent: all that anything outside `agents/` asks about which one it is."""
+
+    adapts: bool = True
+    """Whether it makes anything of a shot."""
+    belief_per_env: bool = False
+    """Whether each env has a belief of its own; otherwise a task's belief holds for any number of its envs."""
+    needs_own_noise: bool = False
+    """Whether it adapts from data of its own policy with its noise alone, as a policy gradient does."""
+    samples_belief: bool = False
+    """Whether it acts by a draw from its belief."""
 
 
 @dataclass
@@ -127,8 +137,8 @@ class Agent(Protocol):
     """Where its tensors are."""
 
     @property
-    def adapts_by(self) -> Adaptation:
-        """What it adapts by. Unless it is memory, beliefs hold for any number of envs of a task."""
+    def facts(self) -> Facts:
+        """What is true of it."""
         ...
 
     def begin(self, num_tasks: int, envs_per_task: int) -> Belief:

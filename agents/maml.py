@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents import baseline, numerics
-from metarl.agents.agent import REFUSED, Adaptation, Deployable, Reading, Rollout, Trial
+from metarl.agents.agent import REFUSED, Deployable, Facts, Reading, Rollout, Trial
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.policy import Gaussian, GaussianPolicy, Layers
 from metarl.agents.ranks import ALONE, Ranks
@@ -92,7 +92,7 @@ class MeanPolicy(nn.Module):
 class Maml:
     """Model-agnostic meta-learning of a Gaussian policy."""
 
-    adapts_by: Adaptation = "policy gradient"
+    facts = Facts(needs_own_noise=True)
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor, nn
 
 from metarl.agents import numerics
-from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout
+from metarl.agents.agent import Deployable, Facts, Reading, Rollout
 from metarl.agents.device_ppo import DeviceEnv, DevicePpo
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.sb3 import (
@@ -95,8 +95,9 @@ class Ppo(Sb3Agent):
     settings: PpoSettings
 
     @property
-    def adapts_by(self) -> Adaptation:
-        return "nothing" if self.settings.adaptation == "none" else "policy gradient"
+    def facts(self) -> Facts:
+        adapts = self.settings.adaptation != "none"
+        return Facts(adapts=adapts, needs_own_noise=adapts)
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.agent import Adaptation, Deployable, Reading, Rollout
+from metarl.agents.agent import Deployable, Facts, Reading, Rollout
 from metarl.agents.numerics import gaussian_entropy, gaussian_log_prob
 
 Memory = dict[str, Tensor]
@@ -52,7 +52,7 @@ def _flat(belief: SlotBelief) -> dict[str, Tensor]:
 class SlotReader:
     """The half of the Agent protocol that is about acting and remembering, for any network that reads slots."""
 
-    adapts_by: Adaptation = "memory"
+    facts = Facts(belief_per_env=True)
     memory_names: tuple[str, ...]
     """What the network calls its states."""
     memory_size: int

@@ -373,7 +373,7 @@ def _render_run(given: Arguments, session: Session) -> int:
         loaded, task, command.split, command.seed, command.shot, output, command.seconds, config.training.threads
     )
     print(f"saved {video}")
-    if command.shot and loaded.agent.adapts_by == "nothing":
+    if command.shot and not loaded.agent.facts.adapts:
         print(f"{directory} does not adapt, so that the film shows one episode")
     return 0
 

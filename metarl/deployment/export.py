@@ -241,7 +241,7 @@ def check(data: bytes, run: Run, belief: Belief) -> tuple[int, float]:
     task = family.sample(1, stream(seed, "evaluation/tasks"), split)[0]
     env, rngs = BatchedEnv(family, 1, 1, threads=1, like=task), streams(seed, "evaluation/episodes", 0, 1)
     env.set_tasks([task])
-    shots = CHECKED_EPISODES if run.agent.adapts_by == "memory" else 0
+    shots = CHECKED_EPISODES if run.agent.facts.belief_per_env else 0
     robot = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="always", rng=rngs[0])
     steps, worst = 0, 0.0
     for _ in range(CHECKED_EPISODES):

@@ -110,7 +110,7 @@ def save_trial(folder: Path, agent: Agent, family: TaskFamily, trial: Trial, tas
     are left out.
     """
     readings = [agent.read(*shot) for shot in zip(trial.beliefs, trial.rollouts, strict=True)]
-    apart = agent.adapts_by == "memory"
+    apart = agent.facts.belief_per_env
     for k, (rollout, reading) in enumerate(zip(trial.rollouts, readings, strict=True)):
         log_probabilities = reading.log_probabilities.cpu().numpy()
         data = {name: tensor.cpu().numpy() for name, tensor in vars(rollout).items()}
@@ -349,7 +349,7 @@ def adapt(run: Run, episodes: Sequence[Episode], adaptations: int, off_policy: b
     UsageError for episodes that make no shots, and for actions that are not the policy's own where that matters.
     """
     agent = run.agent
-    if agent.adapts_by == "nothing":
+    if not agent.facts.adapts:
         raise UsageError("this agent does not adapt: it acts on every task as it was trained; use it without a belief")
     shots = group(episodes, agent)
     used = shots[:adaptations]
@@ -359,7 +359,7 @@ def adapt(run: Run, episodes: Sequence[Episode], adaptations: int, off_policy: b
         reading = agent.read(belief, rollout)
         if not off_policy:
             _check_commands(shot, reading, agent, belief, run.family)
-        if agent.adapts_by == "policy gradient" and not off_policy:
+        if agent.facts.needs_own_noise and not off_policy:
             check_on_policy(shot, reading, run.family.action_size, k)
         belief = agent.adapt(reading.belief, rollout)
     return Adapted(belief, used, len(shots) - len(used))
@@ -367,7 +367,7 @@ def adapt(run: Run, episodes: Sequence[Episode], adaptations: int, off_policy: b
 
 def group(episodes: Sequence[Episode], agent: Agent) -> list[list[Episode]]:
     """Episodes by shot. Where none says its shot, all are one; of an agent that adapts by memory, each is one."""
-    apart = agent.adapts_by == "memory"
+    apart = agent.facts.belief_per_env
     silent = [episode for episode in episodes if episode.shot is None]
     if len(silent) == len(episodes):
         return [[episode] for episode in episodes] if apart else [list(episodes)]

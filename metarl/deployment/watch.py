@@ -120,7 +120,7 @@ class Scene:
         return {
             "adaptations": f"{robot.adapted} of {robot.adaptations}{shot if robot.learning else ''}"
             if robot.adaptations
-            else f"none{', the agent does not adapt' if self.run.agent.adapts_by == 'nothing' else ''}",
+            else f"none{', the agent does not adapt' if not self.run.agent.facts.adapts else ''}",
             "return": f"{self._return:.1f} after {self._steps * self.dt:.1f} s",
             "last return": "" if np.isnan(self.last_return) else f"{self.last_return:.1f}",
             **({"beyond training": ", ".join(outside)} if outside else {}),

@@ -273,7 +273,7 @@ def evaluate_agent(
     settings = exploring(agent, settings)
     drawn = draw_tasks(family, settings) if tasks is None else tasks
     outcome = run_trials(agent, family, drawn, settings, threads, progress=progress, on_trial=on_trial)
-    return _result(family, settings, drawn, [outcome], agent.adapts_by != "nothing")
+    return _result(family, settings, drawn, [outcome], agent.facts.adapts)
 
 
 def pooled(results: Sequence[EvaluationResult]) -> EvaluationResult:

@@ -81,7 +81,7 @@ def run_trials(
 
 def exploring(agent: Agent, settings: EvaluationSettings) -> EvaluationSettings:
     """The settings, with the policy's noise where the agent adapts by it: the policy gradient of its mean is 0."""
-    if settings.adaptations and agent.adapts_by == "policy gradient":
+    if settings.adaptations and agent.facts.needs_own_noise:
         return replace(settings, explore=True)
     return settings
 

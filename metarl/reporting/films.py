@@ -19,7 +19,7 @@ import numpy as np
 from av.codec.codec import UnknownCodecError
 from av.error import FFmpegError
 
-from metarl.agents.agent import Adaptation
+from metarl.agents.agent import Facts
 from metarl.config import SPLIT_NAMES
 from metarl.envs.batch import BatchedEnv, StepResult
 from metarl.envs.family import Array, Task, TaskFamily
@@ -152,7 +152,7 @@ def render_run(
     _check(seconds, seed)
     if shot < 0:
         raise UsageError(f"--shot is {shot}; it must be at least 0")
-    adapts = run.agent.adapts_by != "nothing"
+    adapts = run.agent.facts.adapts
     shot = shot if adapts else 0
     shown, of_what = _draw(family, task, split, seed)
     if output is None:
@@ -169,7 +169,7 @@ def render_run(
         for k in [0, shot] if shot else [0]:
             returns = trial.rollouts[k].episode_returns()[0].cpu().numpy()  # [N]
             colour = AFTER if k else BEFORE
-            title = _shot(k, len(returns), run.agent.adapts_by)
+            title = _shot(k, len(returns), run.agent.facts)
             clips.append(Clip(f"{title}:  {_return(returns)}", shard.trajectories[k], colour))
         heading = f"{run.directory.resolve().name}, iteration {run.iteration}"
         return film(renderer, shard.dt, clips, captions(family, shown, f"{heading}  |  {of_what}"), output, seconds)
@@ -337,11 +337,11 @@ def _check(seconds: float, seed: int) -> None:
         raise UsageError(f"--seed is {seed}; it must be at least 0")
 
 
-def _shot(k: int, envs: int, adapts_by: Adaptation) -> str:
+def _shot(k: int, envs: int, facts: Facts) -> str:
     """What an episode of shot k comes after; what an env remembers is of its own episodes alone."""
-    if adapts_by == "nothing":
+    if not facts.adapts:
         return "one policy for all tasks"
-    episodes = k if adapts_by == "memory" else k * envs
+    episodes = k if facts.belief_per_env else k * envs
     return f"after {number_of(episodes, 'episode')}" if k else "before adaptation"
 
 

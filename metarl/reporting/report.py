@@ -384,7 +384,7 @@ def _films(material: Material, folder: Path, say: Callable[[str], None]) -> list
         say(f"filming {run.label}")
         path = folder / VIDEOS / f"{_slug(run.label)}.mp4"
         loaded = load_run(run.directory)
-        rounds = run.config.evaluation.adaptations if loaded.agent.adapts_by != "nothing" else 0
+        rounds = run.config.evaluation.adaptations if loaded.agent.facts.adapts else 0
         video, seconds = None, FILM_S
         for _ in range(2):
             video = render.render_run(

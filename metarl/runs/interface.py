@@ -67,7 +67,7 @@ class RobotInterface:
             raise ValueError(f"adaptations is {adaptations}; it must be at least 0")
         if episodes_per_shot < 1:
             raise ValueError(f"episodes_per_shot is {episodes_per_shot}; it must be at least 1")
-        if agent.adapts_by == "memory" and episodes_per_shot != 1:
+        if agent.facts.belief_per_env and episodes_per_shot != 1:
             raise ValueError(
                 f"episodes_per_shot is {episodes_per_shot}; this agent adapts by what it remembers from one episode to "
                 "the next, a shot of it is 1 episode"

@@ -81,11 +81,11 @@ class Run:
         """
         settings = self.config.evaluation
         if adaptations is None:
-            adaptations = settings.adaptations if belief is None and self.agent.adapts_by != "nothing" else 0
+            adaptations = settings.adaptations if belief is None and self.agent.facts.adapts else 0
         if episodes_per_shot is None:
-            episodes_per_shot = 1 if self.agent.adapts_by == "memory" else settings.envs_per_task
+            episodes_per_shot = 1 if self.agent.facts.belief_per_env else settings.envs_per_task
         if explore is None:
-            explore = "adapting" if settings.explore or self.agent.adapts_by == "policy gradient" else "never"
+            explore = "adapting" if settings.explore or self.agent.facts.needs_own_noise else "never"
         if isinstance(belief, str | Path):
             belief = load_belief(Path(belief), self)
         return RobotInterface(self.agent, self.family, adaptations, episodes_per_shot, explore, rng, belief)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.agent import Adaptation, Rollout, Trial
+from metarl.agents.agent import Facts, Rollout, Trial
 from metarl.agents.registry import make_agent
 from metarl.agents.settings import AGENT_SETTINGS, MamlSettings, PpoSettings
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
@@ -48,7 +48,7 @@ POINT = make_family(PointGoalSettings(horizon=6))
 class Scripted:
     """Takes one action a round, for all envs; knows nothing. With spoilt_task, that task's is NaN in round 1."""
 
-    adapts_by: Adaptation = "replay"
+    facts = Facts()
 
     def __init__(self, actions: list[list[float]], spoilt_task: int | None = None):
         self.actions, self.spoilt_task = torch.tensor(actions), spoilt_task

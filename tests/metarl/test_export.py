@@ -67,7 +67,7 @@ def test_the_control_loop_of_docs_does_what_the_robot_interface_does(name, tmp_p
     run, belief = adapted_run(name, tmp_path)
     export.export_run(run, tmp_path / "p.onnx", belief)
     env = BatchedEnv(run.family, 1, 1, threads=1)
-    shots = 2 if run.agent.adapts_by == "memory" else 0
+    shots = 2 if run.agent.facts.belief_per_env else 0
     robot = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="never")
     observations, rewards, commands = [], [], []
     for _ in range(2):

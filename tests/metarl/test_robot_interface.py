@@ -78,7 +78,7 @@ def test_in_a_gymnasium_env_it_acts_as_evaluation_does(name, explore):
             env._rng.standard_normal((40, 1, run.family.action_size), dtype=np.float32)
 
 
-@pytest.mark.parametrize("name", [n for n in AGENT_SETTINGS if make_run(n).agent.adapts_by != "memory"])
+@pytest.mark.parametrize("name", [n for n in AGENT_SETTINGS if not make_run(n).agent.facts.belief_per_env])
 def test_what_evaluation_plays_at_once_it_plays_one_after_another(name):
     run = make_run(name, POINT, envs=3)
     task = run.family.sample(1, np.random.default_rng(0), "held_out")[0]

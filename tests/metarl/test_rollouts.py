@@ -87,12 +87,12 @@ def plain(belief) -> list[torch.Tensor]:
 def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reached(name, tmp_path):
     """Of episodes of different lengths; the belief of a memory is that of one env."""
     run = make_run(name, HOPPER, envs=3, adaptations=2)
-    if run.agent.adapts_by == "nothing":
+    if not run.agent.facts.adapts:
         pytest.skip("this agent does not adapt")
     task = run.family.sample(1, np.random.default_rng(0))[0]
     result = evaluated(run, task, streams(1, "test", 0, 1)[0], explore=True)
     save_trial(tmp_path, run.agent, run.family, result.trial, [task], seed=1)
-    apart = run.agent.adapts_by == "memory"
+    apart = run.agent.facts.belief_per_env
     robots = sorted(path.name for path in tmp_path.iterdir())
     assert robots == ([f"seed1_task000_env00{n}" for n in range(3)] if apart else ["seed1_task000"])
     reached = result.trial.beliefs[-1]
@@ -112,7 +112,7 @@ def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reach
 def test_the_command_saves_a_belief_that_a_robot_starts_with(name, trained, tmp_path, capsys):
     directory = trained(name)
     run = load_run(directory)
-    if run.agent.adapts_by == "nothing":
+    if not run.agent.facts.adapts:
         pytest.skip("this agent does not adapt")
     assert cli.main(["evaluate", str(directory), "--log-rollouts", str(tmp_path)]) == 0
     robot = sorted(tmp_path.iterdir())[0]
@@ -411,7 +411,7 @@ def test_actions_that_are_not_the_policys_own_are_found_without_log_probabilitie
 def test_commands_are_not_taken_for_actions(name, motor, tmp_path):
     """Whether the agent takes a gradient or remembers, and whether the motors' ranges cut the commands or not."""
     run = make_run(name, arm(tmp_path, motor), envs=12 if name in ("maml", "ppo") else 1, adaptations=1)
-    if run.agent.adapts_by == "nothing":
+    if not run.agent.facts.adapts:
         pytest.skip("this agent does not adapt")
     on_policy_log(run, tmp_path / "logs")
     (robot,) = (tmp_path / "logs").iterdir()
