@@ -322,7 +322,11 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(run_dir, monkeypatch, capsy
 
 @pytest.mark.parametrize(
     ("command", "module", "function"),
-    [("render", "render", "render_run"), ("export", "export", "to_onnx"), ("evaluate", "evaluation", "evaluate_agent")],
+    [
+        ("render", "reporting.films", "render_run"),
+        ("export", "deployment.export", "to_onnx"),
+        ("evaluate", "reporting.judge", "evaluate_agent"),
+    ],
 )
 def test_only_what_trains_is_gone_on_with(command, module, function, run_dir, monkeypatch, capsys):
     pytest.importorskip("onnx")

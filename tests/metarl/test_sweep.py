@@ -227,7 +227,7 @@ def test_rank_correlation_against_the_closed_form():
     assert rank_correlation(np.ones(4), np.arange(4.0)) == 0
 
 
-HOLD = "import sys, time; from metarl import sweep_claims as c; from pathlib import Path;"
+HOLD = "import sys, time; from metarl.sweeps import claims as c; from pathlib import Path;"
 HOLD += "held = c.claim(Path(sys.argv[1]), 7, 3); print('held' if held else 'no', flush=True); time.sleep(600)"
 
 
