@@ -21,6 +21,10 @@ STATE = ("qpos", "qvel", "act", "history", "qacc_warmstart", "ctrl", "time")
 """MjData fields that a simulation goes on from, of one that nothing else is done to than to control it."""
 
 
+class Unsupported(ValueError):
+    """A robot, or what its tasks differ in, that a simulator cannot simulate; the message says what to do."""
+
+
 class Simulation(Protocol):
     """S simulations, whose arrays are NumPy's on the CPU and torch's on a device.
 

@@ -16,6 +16,8 @@ import mujoco
 import mujoco_warp
 import numpy as np
 
+from metarl.envs.simulation import Unsupported
+
 PLANE, HFIELD = int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIELD)
 
 
@@ -187,16 +189,16 @@ def _has_fluid(models: Sequence[mujoco.MjModel]) -> bool:
 def _require_supported(model: mujoco.MjModel) -> None:
     """ValueError for what mujoco-warp would leave out without a word."""
     if model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP:
-        raise ValueError("the gpu simulator cannot let islands sleep; use simulator cpu, or clear the option's flag")
+        raise Unsupported("the gpu simulator cannot let islands sleep; use simulator cpu, or clear the option's flag")
     if model.opt.disableactuator:
-        raise ValueError("the gpu simulator cannot disable groups of actuators; use simulator cpu, or remove them")
+        raise Unsupported("the gpu simulator cannot disable groups of actuators; use simulator cpu, or remove them")
 
 
 def _require_equal(models: Sequence[mujoco.MjModel], base: mujoco.MjModel, names: Iterable[str]) -> None:
     for name in names:
         _require_equal_arrays(name, [np.asarray(raw(model, name)) for model in models], base)
     if any((model.body_simple < base.body_simple).any() for model in models):
-        raise ValueError(_refusal("which bodies' inertias are aligned with their joints", "body_simple"))
+        raise Unsupported(_refusal("which bodies' inertias are aligned with their joints", "body_simple"))
 
 
 def _require_equal_arrays(name: str, values: Sequence[np.ndarray], base: mujoco.MjModel) -> None:
@@ -210,7 +212,7 @@ def _require_equal_arrays(name: str, values: Sequence[np.ndarray], base: mujoco.
                 place += f" differs in {_element(base, name, row)}"
             else:
                 place += f" has {_told(other)}, task 0 has {_told(first)}"
-            raise ValueError(_refusal(name, place))
+            raise Unsupported(_refusal(name, place))
 
 
 def _refusal(name: str, place: str) -> str:
@@ -236,7 +238,7 @@ def _with_grounds(models: Sequence[mujoco.MjModel]) -> list[mujoco.MjModel]:
     if donor is None:
         return list(models)
     if donor.nhfield > 1 and any(_differ(getattr(model, name) for model in models) for name in GROUND):
-        raise ValueError(_refusal("heightfields", f"the robot has {donor.nhfield} of them, and one can vary"))
+        raise Unsupported(_refusal("heightfields", f"the robot has {donor.nhfield} of them, and one can vary"))
     return [model if model.nhfield else _flat_field(model, donor) for model in models]
 
 

@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arrays import torch_namespace
-from metarl.envs.simulation import STATE, Simulator
+from metarl.envs.simulation import STATE, Simulator, Unsupported
 
 try:
     import mujoco_warp
@@ -111,7 +111,7 @@ class WarpSimulation:
         """A field of the data as torch's, with MuJoCo's shape."""
         specs = {f.name: getattr(f.type, "shape", None) for f in dataclasses.fields(mujoco_warp.Data)}
         if (specs.get(name) or ("",))[0] != "nworld" or getattr(self._data, name) is None:
-            raise ValueError(
+            raise Unsupported(
                 f"mujoco-warp has no field {name!r} of its data for each simulation; use simulator cpu, or a family "
                 "that does not read it"
             )
@@ -217,7 +217,7 @@ class WarpSimulation:
                     njmax=self._njmax,
                 )
             except (NotImplementedError, ValueError) as error:
-                raise ValueError(f"the gpu simulator cannot simulate this robot: {error}; use simulator cpu") from error
+                raise Unsupported(f"the gpu simulator cannot simulate this robot: {error}; use simulator cpu") from error
             for flag in mix.flags():
                 setattr(m, flag, True)
             for name in mix.varying.difference(own):

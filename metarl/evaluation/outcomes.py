@@ -13,7 +13,7 @@ from metarl.config import EvaluationSettings
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.sharded import ShardedEnv
 from metarl.evaluation.statistics import RECOVERY_WINDOW, Array, steps_to_recover
-from metarl.runs.simulators import simulator_for
+from metarl.runs.simulators import simulator_for, unsupported
 from metarl.runs.trial import UNDISTURBED, Disturbance, TrialResult, run_trial, stream, streams
 
 OnTrial = Callable[[Agent, TaskFamily, Trial, list[Task], int], None]
@@ -53,13 +53,15 @@ def run_trials(
     on_trial: is given each seed's trial, to write its episodes down for one.
     """
     simulator = simulator_for(settings.simulator, agent, "evaluation.simulator")
-    env = ShardedEnv(family, settings.tasks, settings.envs_per_task, threads, measuring=True, simulator=simulator)
+    with unsupported("evaluation.simulator"):
+        env = ShardedEnv(family, settings.tasks, settings.envs_per_task, threads, measuring=True, simulator=simulator)
     disturbance = disturbance_of(family, settings, threads)
     returns, measures, recovery, faults = [], [], [], 0
     for done, (seed, drawn) in enumerate(zip(settings.seeds, tasks, strict=True)):
         if progress:
             progress(f"evaluating seed {seed} ({done + 1} of {len(settings.seeds)})")
-        env.set_tasks(drawn)
+        with unsupported("evaluation.simulator"):
+            env.set_tasks(drawn)
         rngs = streams(seed, f"{name}/episodes", 0, settings.tasks)
         result = run_trial(env, agent, rngs, settings.adaptations, settings.explore, disturbance)
         if on_trial is not None:

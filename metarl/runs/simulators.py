@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from collections.abc import Iterator
 
 import torch
 
 from metarl.agents.agent import Agent
-from metarl.envs.simulation import CPU, Simulator
-from metarl.errors import usage_errors
+from metarl.envs.simulation import CPU, Simulator, Unsupported
+from metarl.errors import UsageError, usage_errors
 
 NAMES = ("cpu", "gpu", "auto")
 PACKAGES = ("mujoco_warp", "warp", "array_api_compat")
@@ -27,6 +29,15 @@ def simulator_for(name: str, agent: Agent, setting: str = "training.simulator") 
         from metarl.envs.warp.simulation import simulator
 
         return simulator("cpu" if device.type == "cpu" else f"cuda:{device.index or 0}")
+
+
+@contextlib.contextmanager
+def unsupported(setting: str) -> Iterator[None]:
+    """Turn what a simulator cannot simulate into `UsageError`. setting: what asks for the simulator."""
+    try:
+        yield
+    except Unsupported as error:
+        raise UsageError(f"{setting}: {error}") from error
 
 
 def simulator_name(name: str, agent: Agent) -> str:

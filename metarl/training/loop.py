@@ -21,7 +21,7 @@ from metarl.agents.agent import REFUSED, Agent
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
 from metarl.envs.family import Task
-from metarl.errors import RunError, out_of_memory
+from metarl.errors import RunError, UsageError, out_of_memory
 from metarl.evaluation.evaluate import evaluate_agent
 from metarl.evaluation.outcomes import mean_of_sound
 from metarl.provenance import cores
@@ -40,6 +40,7 @@ from metarl.runs.run import (
     save_config,
 )
 from metarl.runs.run_lock import hold
+from metarl.runs.simulators import simulator_for
 from metarl.runs.tracking import METRICS, Tracker, read_record
 from metarl.runs.trial import stream
 from metarl.training.samplers import Sampler, make_sampler
@@ -77,7 +78,8 @@ def train(
     All randomness of an iteration follows from (seed, iteration), so what a resumed run computes is what an
     uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint and no evaluation; so
     does `on_iteration` when it says so. RunBusy (a UsageError) while another process trains in the folder. A new run
-    that is too large for the memory leaves no folder: nothing could be gone on with, and the name is free again.
+    that is refused before its first iteration is done, or too large for the memory, leaves no folder: nothing could be
+    gone on with, and the name is free again.
 
     ranks: the processes that train it together, all of which call this. The first reads and writes the folder, calls
     `on_iteration` and evaluates.
@@ -85,8 +87,9 @@ def train(
     with hold(run_dir) if ranks.is_first else contextlib.nullcontext():
         try:
             return _train(config, run_dir, resume, on_iteration, ranks)
-        except (MemoryError, RuntimeError) as error:
-            if ranks.is_first and not resume and out_of_memory(error) and not _reached(run_dir):
+        except (MemoryError, RuntimeError, UsageError) as error:
+            refused = isinstance(error, UsageError) or out_of_memory(error)
+            if ranks.is_first and not resume and refused and not _reached(run_dir):
                 shutil.rmtree(run_dir, ignore_errors=True)
             raise
 
@@ -113,6 +116,7 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
             restore_curriculum(curriculum, path, state)
     run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps, curriculum)
     sampler = make_sampler(run, ranks)
+    simulator_for(config.evaluation.simulator, agent, "evaluation.simulator")  # refused now, not after training
     if not ranks.is_first:
         _iterations(run, sampler, counters, ranks, None, on_iteration)
         return run

@@ -20,7 +20,7 @@ from metarl.errors import UsageError, usage_errors
 from metarl.evaluation.outcomes import mean_of_sound, total_of_sound
 from metarl.provenance import cores
 from metarl.runs.run import Run
-from metarl.runs.simulators import simulator_for
+from metarl.runs.simulators import simulator_for, unsupported
 from metarl.runs.trial import run_trial, streams, torch_stream
 
 
@@ -51,13 +51,15 @@ class TrialSampler:
         self.own = ranks.own(t.tasks)
         """Places of this process's tasks among all."""
         threads, simulator = t.threads or ranks.share_of_cores(cores()), simulator_for(t.simulator, run.agent)
-        self.env = ShardedEnv(run.family, len(self.own), t.envs_per_task, threads, simulator=simulator)
+        with unsupported("training.simulator"):
+            self.env = ShardedEnv(run.family, len(self.own), t.envs_per_task, threads, simulator=simulator)
 
     def iterate(self, agent: MetaLearner, tasks: Sequence[Task], key: int) -> Outcome:
         """A trial on the tasks, and an outer step on it."""
         t, before = self.run.config.training, self._counts()
         began = time.perf_counter()
-        self.env.set_tasks([tasks[m] for m in self.own])
+        with unsupported("training.simulator"):
+            self.env.set_tasks([tasks[m] for m in self.own])
         result = run_trial(self.env, agent, streams(t.seed, "rollouts", key, self.own), t.adaptations)
         collected = time.perf_counter()
         metrics = agent.meta_update(result.trial, torch_stream(t.seed, "update", key))
@@ -138,7 +140,8 @@ class DeviceSampler:
         """An episode in every env, with the agent's updates meanwhile."""
         t, env, faults_before, lost_before = self.run.config.training, self.env, self.env.num_faults, self.env.overflows
         began = time.perf_counter()
-        env.set_tasks(tasks)
+        with unsupported("training.simulator"):
+            env.set_tasks(tasks)
         first = env.reset(streams(t.seed, "rollouts", key, t.tasks))
         started = time.perf_counter() - began
         metrics = agent.learn_on_device(env, first, self.run.family.horizon, torch_stream(t.seed, "update", key))

@@ -19,6 +19,19 @@ SMALL = (
     *("training.device=cpu", "evaluation.tasks=3", "evaluation.envs_per_task=2", "evaluation.seeds=1"),
     *("evaluation.adaptations=1", "evaluation.bootstrap_samples=50", "tracking.wandb=disabled"),
 )
+GROUPS = """<mujoco>
+  <option actuatorgroupdisable="1"/>
+  <worldbody>
+    <geom type="plane" size="5 5 .1"/>
+    <body name="trunk" pos="0 0 .1">
+      <freejoint/>
+      <geom type="box" size=".2 .1 .05"/>
+      <body pos="0 .12 0"><joint name="wheel" axis="0 1 0"/><geom type="cylinder" size=".1 .02" euler="90 0 0"/></body>
+    </body>
+  </worldbody>
+  <actuator><motor joint="wheel" ctrlrange="-1 1"/></actuator>
+</mujoco>"""
+"""A robot of whose motors groups can be switched off."""
 
 
 def train(tmp_path, agent, *overrides, family="half_cheetah_mass"):
@@ -68,11 +81,27 @@ def test_an_agent_that_steps_envs_on_the_host_is_refused(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "training.simulator: recurrent_ppo steps its envs on the host" in error
     assert "training.simulator=cpu" in error
+    assert not (tmp_path / "recurrent_ppo").exists()  # the name is free again
 
 
 def test_tasks_of_several_layouts_are_refused_for_ppo_by_name(tmp_path, capsys):
     assert train(tmp_path, "ppo", "training.simulator=gpu", family="ant_legs") == 2
     assert "tasks of family 'ant_legs' have several layouts" in capsys.readouterr().err
+    assert not (tmp_path / "ppo").exists()
+
+
+@pytest.mark.parametrize("setting", ["training.simulator", "evaluation.simulator"])
+def test_what_mujoco_warp_cannot_simulate_is_refused_and_leaves_no_run(tmp_path, capsys, setting):
+    (tmp_path / "robot.xml").write_text(GROUPS)
+    (tmp_path / "task.yaml").write_text(
+        "reward: {track_velocity: 1}\ndistribution:\n"
+        "  - {name: load, target: trunk, quantity: mass, operation: scale, distribution: uniform, range: [1, 2]}\n"
+    )
+    command = ["train", "--robot", str(tmp_path / "robot.xml"), "--family", str(tmp_path / "task.yaml")]
+    command += ["--runs-dir", str(tmp_path / "runs"), "--name", "groups", *SMALL]
+    assert main([*command, f"{setting}=gpu"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {setting}: the gpu simulator cannot disable groups of actuators")
+    assert (tmp_path / "runs" / "groups").exists() == (setting == "evaluation.simulator")  # it was trained by then
 
 
 def test_auto_is_the_cpu_where_the_agent_is_on_it():
