@@ -357,7 +357,7 @@ def _unnamed(error: OSError) -> OSError:
 
 
 def evaluation_of(data: Any, path: Path, label: str) -> Judgement:
-    """The evaluation of a run, as metarl/tables.py saves it; UsageError if the file holds something else."""
+    """The evaluation of a run, as metarl/reporting/tables.py saves it; UsageError if the file holds something else."""
     with _checked(path, "an evaluation"):
         agent = judged_of({**data, "label": label}, data["evaluation"]["envs_per_task"], data["tasks"])
         config = _mapping(data["provenance"].get("config", {}))
@@ -379,7 +379,7 @@ def evaluation_of(data: Any, path: Path, label: str) -> Judgement:
 
 
 def comparison_of(data: Any, path: Path) -> Judgement:
-    """A comparison, as metarl/comparison_tables.py saves it; UsageError if the file holds something else."""
+    """A comparison, as metarl/reporting/comparison_tables.py saves it; UsageError if the file holds something else."""
     with _checked(path, "a comparison"):
         settings, tasks = data["evaluation"], data["tasks"]
         agents = tuple(judged_of(a, a.get("envs_per_task", settings["envs_per_task"]), tasks) for a in data["agents"])
