@@ -217,7 +217,9 @@ class WarpSimulation:
                     njmax=self._njmax,
                 )
             except (NotImplementedError, ValueError) as error:
-                raise Unsupported(f"the gpu simulator cannot simulate this robot: {error}; use simulator cpu") from error
+                raise Unsupported(
+                    f"the gpu simulator cannot simulate this robot: {error}; use simulator cpu"
+                ) from error
             for flag in mix.flags():
                 setattr(m, flag, True)
             for name in mix.varying.difference(own):
