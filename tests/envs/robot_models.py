@@ -15,6 +15,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from metarl.envs.own_robot.family import EXAMPLE
 from metarl.envs.registry import make_family
 from metarl.envs.settings import AntLegsSettings, PointGoalSettings, QuadrupedSettings
 
@@ -331,7 +332,7 @@ CASES: dict[str, Case] = {
     "point_goal": Case(
         builtin(PointGoalSettings()), {"actuators": {"kind": "motor", "force": 0.1}}, motors(x=0.1, y=0.1)
     ),
-    "crawler": Case((Path(make_family.__code__.co_filename).parent / "robots" / "crawler.xml").read_text()),
+    "crawler": Case(Path(f"{EXAMPLE}.xml").read_text()),
     **{
         name: Case(published(name))
         for name in (
