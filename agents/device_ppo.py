@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from metarl.agents import numerics
 from metarl.agents.moments import INPUT_CLIP
 from metarl.agents.recording import Recorded
+from metarl.agents.sb3 import EPSILON, standardise
 from metarl.agents.settings import PpoSettings
 
-EPSILON = 1e-8
-"""VecNormalize's own."""
 METRICS = ("approx_kl", "clip_fraction", "entropy_loss", "loss", "policy_gradient_loss", "value_loss")
 """Of a minibatch."""
 
@@ -77,7 +76,7 @@ class RunningMoments:
 
     def scaled(self, values: Tensor) -> Tensor:
         """(values - mean) / std, clipped."""
-        return ((values - self.mean) / (self.var + EPSILON).sqrt()).clamp(-INPUT_CLIP, INPUT_CLIP).float()
+        return standardise(values, self)
 
 
 class Minibatch(NamedTuple):

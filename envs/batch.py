@@ -228,9 +228,9 @@ class BatchedEnv:
         write(self._active, chosen, where=chosen)
         for name, before in state.previous.items():
             write(before, getattr(state, name), where=chosen)
-        sums = (kept for pair in self._sums.values() for kept in pair)
-        for zeroed in (state.action, *state.memory.values(), *self.terms.values(), *sums):
-            write(zeroed, 0, where=chosen)
+        self._clear(chosen)
+        for remembered in state.memory.values():
+            write(remembered, 0, where=chosen)
         if self.family.begin is not None:
             self.family.begin(state, chosen)
         write(self._observations, self.family.observe(state), where=chosen)
@@ -317,10 +317,15 @@ class BatchedEnv:
             write(live, kept[self._next], where=ended)
         self._next[...] = (self._next + num_sims * ended) % len(self._starts[0])
         write(self._episodes, 1, where=ended)
-        sums = (kept for pair in self._sums.values() for kept in pair)
-        for zeroed in (self._state.steps, self._state.action, *self.terms.values(), *sums):
-            write(zeroed, 0, where=ended)
+        write(self._state.steps, 0, where=ended)
+        self._clear(ended)
         write(self._active, True, where=ended)
+
+    def _clear(self, chosen: Array) -> None:
+        """Forget the last action and what the episode has summed, of the simulations `chosen` [S] bool."""
+        sums = (kept for pair in self._sums.values() for kept in pair)
+        for zeroed in (self._state.action, *self.terms.values(), *sums):
+            write(zeroed, 0, where=chosen)
 
     def _start(self) -> list[Array]:
         """Live arrays that differ from one start of an episode to another."""
