@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from metarl.agents.agent import Agent
-from metarl.agents.maml import Maml
-from metarl.agents.ppo import Ppo
+from metarl.agents.maml.maml import Maml
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.agents.recurrent_ppo import RecurrentPpo
-from metarl.agents.rl2 import Rl2
+from metarl.agents.rl2.rl2 import Rl2
+from metarl.agents.sb3.ppo import Ppo
+from metarl.agents.sb3.recurrent_ppo import RecurrentPpo
 from metarl.agents.settings import (
     AGENT_SETTINGS,
     AgentSettings,

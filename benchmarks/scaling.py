@@ -26,7 +26,7 @@ from statistics import median
 
 import torch
 
-from metarl.agents.maml import Maml
+from metarl.agents.maml.maml import Maml
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.settings import AgentSettings, MamlSettings, Rl2Settings
 from metarl.config import PRESETS, RunConfig, TrainingSettings, load_config

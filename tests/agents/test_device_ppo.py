@@ -12,8 +12,8 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecNormalize
 
-from metarl.agents.device_ppo import DevicePpo, RunningMoments
-from metarl.agents.ppo import Ppo
+from metarl.agents.sb3.device_ppo import DevicePpo, RunningMoments
+from metarl.agents.sb3.ppo import Ppo
 from metarl.agents.settings import PpoSettings
 from metarl.envs.registry import make_family
 from metarl.envs.restarting import RestartingEnv

@@ -11,7 +11,7 @@ import torch
 
 from metarl.agents import numerics
 from metarl.agents.agent import Rollout, Trial
-from metarl.agents.maml import Maml
+from metarl.agents.maml.maml import Maml
 from metarl.agents.settings import MamlSettings
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahVelocitySettings, PointGoalSettings

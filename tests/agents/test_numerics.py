@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from metarl.agents import baseline, numerics
+from metarl.agents import numerics
+from metarl.agents.maml import baseline
 
 DOUBLE = torch.float64
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.moments import Moments
 from metarl.agents.numerics import gaussian_log_prob
-from metarl.agents.recurrent import discounted_sums, trial_gae
-from metarl.agents.rl2 import Rl2, value_loss
+from metarl.agents.rl2.network import discounted_sums, trial_gae
+from metarl.agents.rl2.rl2 import Rl2, value_loss
 from metarl.agents.settings import Rl2Settings
 from metarl.envs.registry import make_family
 from metarl.envs.settings import PointGoalSettings

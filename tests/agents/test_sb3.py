@@ -15,9 +15,9 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from metarl.agents.agent import Rollout, Sb3Learner
-from metarl.agents.ppo import Ppo
-from metarl.agents.recurrent_ppo import RecurrentPpo, TrialsPolicy
-from metarl.agents.sb3 import global_randomness, standardise
+from metarl.agents.sb3.learner import global_randomness, standardise
+from metarl.agents.sb3.ppo import Ppo
+from metarl.agents.sb3.recurrent_ppo import RecurrentPpo, TrialsPolicy
 from metarl.agents.settings import PpoSettings, RecurrentPpoSettings
 from metarl.agents.slots import slots
 from metarl.envs.adapters.vec_env import TaskVecEnv

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from metarl.agents.maml import Maml
+from metarl.agents.maml.maml import Maml
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.agents.rl2 import Rl2
+from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.settings import MamlSettings, Rl2Settings
 from metarl.config import RunConfig, TrainingSettings
 from metarl.envs.settings import HalfCheetahMassSettings, QuadrupedTerrainSettings

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import metarl
-from metarl.agents.maml import Maml
+from metarl.agents.maml.maml import Maml
 from metarl.cli import app as cli
 from metarl.config import load_config
 from metarl.errors import UsageError

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metarl.agents.agent import Sb3Learner
-from metarl.agents.maml import Maml
+from metarl.agents.maml.maml import Maml
 from metarl.agents.registry import AGENTS, make_agent
 from metarl.agents.settings import AGENT_SETTINGS, MamlSettings, PpoSettings, RecurrentPpoSettings, Rl2Settings
 from metarl.envs.batch import BatchedEnv, SimulationFault

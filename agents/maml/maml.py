@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metarl.agents import baseline, numerics
+from metarl.agents import numerics
 from metarl.agents.agent import REFUSED, Deployable, Facts, Reading, Rollout, Trial
+from metarl.agents.maml import baseline
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.policy import Gaussian, GaussianPolicy, Layers
 from metarl.agents.ranks import ALONE, Ranks

@@ -16,7 +16,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
-from metarl.agents.sb3 import Sb3Agent, Standardise
+from metarl.agents.sb3.learner import Sb3Agent, Standardise
 from metarl.agents.settings import RecurrentPpoSettings
 from metarl.agents.slots import Memory, SlotReader
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from metarl.agents import numerics
 from metarl.agents.agent import Deployable, Facts, Reading, Rollout
-from metarl.agents.device_ppo import DeviceEnv, DevicePpo
 from metarl.agents.moments import INPUT_CLIP, Moments
-from metarl.agents.sb3 import (
+from metarl.agents.sb3.device_ppo import DeviceEnv, DevicePpo
+from metarl.agents.sb3.learner import (
     EPSILON,
     Sb3Agent,
     Standardise,

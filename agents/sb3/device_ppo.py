@@ -1,6 +1,6 @@
 """PPO where the envs are: what Stable-Baselines3's PPO computes, with rollouts and updates that never leave the device.
 
-It trains the policy, the optimiser and the normalisers of `metarl.agents.ppo.Ppo`; its steps are those of
+It trains the policy, the optimiser and the normalisers of `metarl.agents.sb3.ppo.Ppo`; its steps are those of
 Stable-Baselines3 2.9 (OnPolicyAlgorithm.collect_rollouts, VecNormalize, PPO.train).
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from metarl.agents import numerics
 from metarl.agents.moments import INPUT_CLIP
 from metarl.agents.recording import Recorded
-from metarl.agents.sb3 import EPSILON, standardise
+from metarl.agents.sb3.learner import EPSILON, standardise
 from metarl.agents.settings import PpoSettings
 
 METRICS = ("approx_kl", "clip_fraction", "entropy_loss", "loss", "policy_gradient_loss", "value_loss")

@@ -1,0 +1,1 @@
+"""MAML, with its baseline and settings."""

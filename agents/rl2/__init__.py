@@ -1,0 +1,1 @@
+"""RL2, with its network and settings."""

@@ -1,0 +1,1 @@
+"""The agents of Stable-Baselines3, with their settings."""
