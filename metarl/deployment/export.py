@@ -24,7 +24,7 @@ from metarl.errors import RunError, UsageError, describe
 from metarl.files import make_folder, write
 from metarl.provenance import VERSION, commit
 from metarl.runs.checkpoint import is_finite
-from metarl.runs.interface import OutOfRange
+from metarl.runs.controller import OutOfRange
 from metarl.runs.run import Run
 from metarl.runs.trial import stream, streams
 
@@ -239,30 +239,30 @@ def check(data: bytes, run: Run, belief: Belief) -> tuple[int, float]:
     env, rngs = BatchedEnv(family, 1, 1, threads=1, like=task), streams(seed, "evaluation/episodes", 0, 1)
     env.set_tasks([task])
     shots = CHECKED_EPISODES if run.agent.facts.belief_per_env else 0
-    robot = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="always", rng=rngs[0])
+    controller = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="always", rng=rngs[0])
     steps, worst = 0, 0.0
     for _ in range(CHECKED_EPISODES):
         observation, reward, previous, first = env.reset(rngs)[0, 0], 0.0, np.zeros(family.action_size), True
         while env.active[0, 0]:
             with torch.no_grad():
-                mean, _ = run.agent.act(robot.belief, torch.from_numpy(observation[None, None]), None)
+                mean, _ = run.agent.act(controller.belief, torch.from_numpy(observation[None, None]), None)
             expected = mean.cpu().numpy()[0, 0]
             slot = {"observation": observation, "previous_action": previous, "previous_reward": reward}
             action, command = session.act(**slot, episode_start=first, episode_end=False)
             steps += 1
-            worst = max(worst, _difference(action, expected), _difference(command, robot.command(expected)))
+            worst = max(worst, _difference(action, expected), _difference(command, controller.command(expected)))
             if not worst <= TOLERANCE:
                 raise RunError(
                     f"no file is left: at step {steps} ONNX Runtime's action differs from torch's by {worst:.2g}, more "
                     f"than {TOLERANCE:g}; please report it with the versions of torch, onnx and onnxruntime"
                 )
-            previous, first = robot.act(observation), False
+            previous, first = controller.act(observation), False
             step = env.step(previous[None, None])
             observation, reward = step.observations[0, 0], float(step.rewards[0, 0])
-            robot.observe(reward, bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
+            controller.observe(reward, bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
         slot = {"observation": observation, "previous_action": previous, "previous_reward": reward}
         session.act(**slot, episode_start=False, episode_end=True)
-        robot.end_episode(observation)
+        controller.end_episode(observation)
     return steps, worst
 
 

@@ -68,7 +68,7 @@ class Scene:
         self.task = self.run.family.own(task)
         self.env.set_tasks([self.task])
         self._rng = stream(self._seed, "evaluation/episodes", 0, 0)
-        self.robot = self.run.start(self.belief, rng=stream(self._seed, "watch/noise"))
+        self.controller = self.run.start(self.belief, rng=stream(self._seed, "watch/noise"))
         self.episodes = 0
         """Episodes that are over."""
         self.last_return = float("nan")
@@ -90,42 +90,42 @@ class Scene:
 
     def step(self) -> None:
         """A control step; after an episode's last one the next episode begins."""
-        step = self.env.step(self.robot.act(self._observation)[None, None])
+        step = self.env.step(self.controller.act(self._observation)[None, None])
         self._observation = step.observations[0, 0]
         self._return += float(step.rewards[0, 0])
         self._steps += 1
         if step.faulted[0, 0]:
-            self.robot.discard_episode()
+            self.controller.discard_episode()
             self._reset()
             return
-        self.robot.observe(float(step.rewards[0, 0]), bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
+        self.controller.observe(float(step.rewards[0, 0]), bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
         if not self.env.active[0, 0]:
-            self.robot.end_episode(self._observation)
+            self.controller.end_episode(self._observation)
             self.last_return = self._return
             self.episodes += 1
             self._reset()
 
     def adapt(self) -> None:
         """Play on, unseen, until the shot's episodes are in and the agent has adapted."""
-        before = self.robot.adapted
-        while self.robot.learning and self.robot.adapted == before:
+        before = self.controller.adapted
+        while self.controller.learning and self.controller.adapted == before:
             self.step()
 
     @property
     def lines(self) -> dict[str, str]:
         """What there is to say, by what it is about."""
-        robot = self.robot
-        shot = f", episode {self.episodes % robot.episodes_per_shot + 1} of {robot.episodes_per_shot}"
+        controller = self.controller
+        shot = f", episode {self.episodes % controller.episodes_per_shot + 1} of {controller.episodes_per_shot}"
         outside = [p.name for p in self.run.family.parameters if not _trained(p, self.task.values[p.name])]
         return {
-            "adaptations": f"{robot.adapted} of {robot.adaptations}{shot if robot.learning else ''}"
-            if robot.adaptations
+            "adaptations": f"{controller.adapted} of {controller.adaptations}{shot if controller.learning else ''}"
+            if controller.adaptations
             else f"none{', the agent does not adapt' if not self.run.agent.facts.adapts else ''}",
             "return": f"{self._return:.1f} after {self._steps * self.dt:.1f} s",
             "last return": "" if np.isnan(self.last_return) else f"{self.last_return:.1f}",
             **({"beyond training": ", ".join(outside)} if outside else {}),
             "task": "sliders under Control, at the right",
-            **({"Enter": "adapt now"} if robot.adaptations else {}),
+            **({"Enter": "adapt now"} if controller.adaptations else {}),
             "Home": "begin anew",
             "Space": "pause",
         }

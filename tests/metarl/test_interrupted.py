@@ -145,7 +145,7 @@ def test_without_locks_a_run_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_lock.fcntl, "flock", refuse)
     with hold(tmp_path):
         said = capsys.readouterr().err
-    assert f"warning: the file system of {tmp_path} knows no locks (No locks available): nothing keeps" in said
+    assert f"warning: the file system of {tmp_path} does not support locks (No locks available): nothing" in said
     assert not any(tmp_path.iterdir())
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from metarl.cli import app as cli
+from metarl.cli import train as train_command
 from metarl.errors import UsageError
 from metarl.launching import launch
 from metarl.launching.launch import Launch, Work, file_system, minutes_of, port_of
@@ -166,7 +167,7 @@ MISTAKES = {
     f"slurm --time 10 {TRAIN}": "no sbatch on PATH: this machine submits nothing to Slurm; launch from a login node",
     f"slurm --time 10 --dry-run {TRAIN} training.tasks=0": "training.tasks is 0; it must be at least 1",
     "slurm --time 10 --dry-run -- train --family point_gaol": "unknown family 'point_gaol'; did you mean 'point_goal'",
-    "slurm --time 10 --dry-run -- train --name a/b": "--name is 'a/b'; give one folder's name",
+    "slurm --time 10 --dry-run -- train --name a/b": "--name is 'a/b'; give the name of one folder",
     "slurm --time 10 --dry-run -- train --name %j": "Slurm takes % for a pattern",
     "slurm --time 10 --dry-run -- train --resume none": "none",
     "slurm --time 10 --dry-run -- sweep none.yaml": "no sweep file none.yaml",
@@ -247,7 +248,7 @@ def test_what_is_said_of_a_job(here, tiny, capsys):
     assert directives(here / "seen") == directives(logs / "4711_submission.sh")
     assert directives(here / "seen")["--cpus-per-task"] == "1"
     assert cli.main(["launch", *arguments, "--name", run.name]) == 2
-    assert f"{run} exists; go on with it by metarl train --resume" in capsys.readouterr().err
+    assert f"{run} exists; resume it with metarl train --resume" in capsys.readouterr().err
     assert run.is_dir()
 
 
@@ -291,15 +292,15 @@ def test_a_preempted_job_goes_on_and_computes_what_an_uninterrupted_one_does(her
     overrides = ["--family", "point_goal", *longer, "training.iterations=20", "training.checkpoint_every=20"]
     overrides += ["tracking.wandb=disabled"]
     assert cli.main(["train", "--name", "whole", *overrides]) == 0
-    config, _ = cli.parse_train(overrides)
-    run = cli.new_run(config, here / "runs", "r")
+    config, _ = train_command.parse(overrides)
+    run = train_command.new_run(config, here / "runs", "r")
     job = Launch("r", Work(("train", "--resume", str(run)), grace_s=60), here / "runs" / "slurm" / "r", 10, 1)
     submitted = submit(job, cluster="local")
     wait_for(lambda: lines(run) >= 1)
     preempt(int(submitted.job.job_id), signal.SIGUSR2)
     submitted.job.result()
     said = submitted.stdout.read_text() + submitted.stderr.read_text()
-    assert said.count("stopped by SIGTERM; go on with") == 1 and said.count("Requeued job") == 1
+    assert said.count("stopped by SIGTERM; resume with") == 1 and said.count("Requeued job") == 1
     assert said.count(f"node 0 of 1: {sys.executable} -m metarl train --resume {run}") == 2
     assert numbers(run) == numbers(here / "runs" / "whole")
     assert [line["iteration"] for line in read_metrics(run)] == list(range(1, 21))
@@ -309,8 +310,8 @@ def test_a_preempted_job_goes_on_and_computes_what_an_uninterrupted_one_does(her
 def test_a_preempted_job_of_two_ranks_goes_on_with_both(here, tiny):
     longer = [setting for setting in tiny if not setting.startswith("family.horizon")] + ["family.horizon=200"]
     overrides = ["--family", "point_goal", *longer, "training.iterations=40", "training.checkpoint_every=40"]
-    config, _ = cli.parse_train([*overrides, "tracking.wandb=disabled"])
-    runs = [cli.new_run(config, here / "runs", name) for name in ("r", "whole")]
+    config, _ = train_command.parse([*overrides, "tracking.wandb=disabled"])
+    runs = [train_command.new_run(config, here / "runs", name) for name in ("r", "whole")]
     works = [Work(("train", "--resume", str(run)), ranks=2, grace_s=60) for run in runs]
     jobs = [Launch(run.name, work, here / "jobs" / run.name, 10, 1) for run, work in zip(runs, works, strict=True)]
     submitted = submit(jobs[0], cluster="local")
@@ -318,7 +319,7 @@ def test_a_preempted_job_of_two_ranks_goes_on_with_both(here, tiny):
     preempt(int(submitted.job.job_id), signal.SIGUSR2)
     submitted.job.result()
     said = submitted.stdout.read_text()
-    assert said.count("stopped by SIGTERM; go on with") == 1 and said.count("--nproc-per-node=2") == 2
+    assert said.count("stopped by SIGTERM; resume with") == 1 and said.count("--nproc-per-node=2") == 2
     submit(jobs[1], cluster="local").job.result()
     assert numbers(runs[0]) == numbers(runs[1]) and len(numbers(runs[0])) == 40
 

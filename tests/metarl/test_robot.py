@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from metarl.cli import app as cli
+from metarl.cli import train as train_command
 from metarl.config import load_config, preset, read_run_config
 from metarl.envs.settings import RobotSettings
 from metarl.reporting import contact_sheet
@@ -99,7 +100,7 @@ def test_paths_in_a_config_file_are_relative_to_it(tmp_path):
 
 
 def test_robot_and_family_are_settings_like_any_others(own):
-    config, _ = cli.parse_train(
+    config, _ = train_command.parse(
         ["--agent", "rl2", "--robot", "robot.xml", "--family", "family.yaml", "family.horizon=5"]
     )
     default = preset("rl2", "robot")

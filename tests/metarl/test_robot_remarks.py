@@ -9,8 +9,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from metarl.cli.robot_remarks import remarks, some, start_text, trial_rows
-from metarl.cli.robot_report import show_robot
+from metarl.cli.check_remarks import remarks, some, start_text, trial_rows
+from metarl.cli.check_report import show_check
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.trial import Base, Second, Trial
 from tests.envs.robot_models import CASES, POSITION, arm, dog
@@ -108,7 +108,7 @@ def test_some_of_many_names():
 
 def shown(model: str, width: int = 120) -> str:
     text = io.StringIO()
-    show_robot(model, console=Console(file=text, width=width))
+    show_check(model, console=Console(file=text, width=width))
     return text.getvalue()
 
 

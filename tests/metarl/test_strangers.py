@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from metarl.cli import app as cli
+from metarl.cli.invocation import Invocation
 from metarl.config import preset, read_run_config
 from metarl.envs.settings import RobotSettings
 from metarl.errors import RunError
@@ -186,7 +187,7 @@ def test_a_traceback_is_written_through_no_link(run, tmp_path, capsys, monkeypat
     change(run, horizon=10**18)  # more than any memory holds
     assert cli.main(["evaluate", str(run)]) != 0
     assert "Traceback" not in capsys.readouterr().err
-    said = cli._fault(KeyError("nothing"), cli.Session(run))
+    said = Invocation(run).describe_fault(KeyError("nothing"))
     assert f"the traceback is in {run / 'error.log'}" in said
     assert victim.read_text() == "mine"
     assert "KeyError" in (run / "error.log").read_text() and not (run / "error.log").is_symlink()

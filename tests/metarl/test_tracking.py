@@ -79,7 +79,7 @@ def test_the_message_of_a_full_disk_survives_the_end_of_the_record(metarl, tmp_p
     )
     assert done.returncode == 1
     assert done.stderr.startswith(
-        "error: cannot write runs/r/metrics.jsonl: File too large; make room, then go on with"
+        "error: cannot write runs/r/metrics.jsonl: File too large; make room, then resume with"
     )
     assert done.stderr.count("\n") == 1
 
@@ -112,7 +112,7 @@ def test_wandb_that_cannot_start_or_log_stops_nothing(tmp_path, monkeypatch, cap
         tracker.log(metrics(1))
     said = capsys.readouterr().err
     assert "warning: W&B could not go online (no such host); recording offline" in said
-    assert "warning: W&B could not start (no such host); metrics.jsonl has everything" in said
+    assert "warning: W&B could not start (no such host); metrics.jsonl has all metrics" in said
     assert read_metrics(tmp_path) == [metrics(1)]
 
     class Broken:
@@ -148,7 +148,7 @@ def test_an_offline_run_holds_the_metrics_and_goes_on_as_the_same_run(metarl, tm
     assert done.returncode == 0, done.stderr
     run_dir = tmp_path / "runs/r"
     (first,) = (run_dir / "wandb").glob("offline-run-*")
-    assert f"W&B records offline; to upload: wandb sync runs/r/wandb/{first.name}" in done.stdout
+    assert f"W&B records offline; upload with: wandb sync runs/r/wandb/{first.name}" in done.stdout
     done = metarl("train", "--resume", "runs/r", "training.iterations=3")
     assert done.returncode == 0, done.stderr
     (second,) = set((run_dir / "wandb").glob("offline-run-*")) - {first}
@@ -221,7 +221,7 @@ def test_what_is_missing_of_the_metrics_is_said_and_the_rest_is_read(what, tmp_p
 
 def test_metrics_that_are_gone_or_no_file_are_said(tmp_path, capsys):
     truncate_metrics(tmp_path / "metrics.jsonl", 3)
-    assert "metrics.jsonl is gone, and with it the metrics of 3 iterations" in capsys.readouterr().err
+    assert "metrics.jsonl is missing, with the metrics of 3 iterations" in capsys.readouterr().err
     with pytest.raises(UsageError, match=r"cannot read .*metrics.jsonl: No such file"):
         read_metrics(tmp_path)
     os.mkfifo(tmp_path / "metrics.jsonl")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from metarl.cli.robot_remarks import remarks, start_text, trial_rows
+from metarl.cli.check_remarks import remarks, start_text, trial_rows
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import CONTROL_DT, check_robot
@@ -28,7 +28,7 @@ It can be used. Declare what it is to do and what varies, for instance
 in my_family.yaml; then: metarl robot check {model} --family my_family.yaml"""
 
 
-def show_robot(model: str, declaration: str = "", console: Console | None = None) -> bool:
+def show_check(model: str, declaration: str = "", console: Console | None = None) -> bool:
     """Print the report; returns whether the robot can be used. ValueError if it or the file is wrong."""
     console = console or Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
     robot, family = check_robot(model, declaration)
