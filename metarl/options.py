@@ -1,4 +1,4 @@
-"""Values as they are typed on the command line, and in the names of runs."""
+"""Parse option values as they are typed on the command line and after the names of runs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ TRUTH = {"true": True, "false": False}
 
 
 def flag(name: str) -> str:
-    """An option as it is typed."""
+    """Return an option as it is typed, such as `--agent.inner-lr`."""
     return f"--{name.replace('_', '-')}"
 
 
 def value_of(name: str, values: list[str], annotation: Any) -> Any:
-    """The values of an option, as typed, as the type, by the rules of config files; UsageError if they are none."""
+    """Return the typed values of an option as the annotated type, by the rules of config files.
+
+    UsageError if they do not fit.
+    """
     if typing.get_origin(annotation) is tuple:
         entries = values[0].strip("[]() ").split(",") if len(values) == 1 else values
         return coerce([_scalar(entry) for entry in entries if entry], annotation, flag(name))

@@ -17,7 +17,7 @@ from metarl.cli.selection import (
 )
 from metarl.cli.train import TrainCommand
 from metarl.config import RunConfig, coerce, options, settings_of
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import UsageError, usage_errors
 from metarl.options import flag
 

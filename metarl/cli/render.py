@@ -23,7 +23,8 @@ from metarl.cli.selection import (
     require_graphics,
 )
 from metarl.config import RunConfig, options
-from metarl.envs.settings import FamilySettings, HalfCheetahVelocitySettings
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.errors import UsageError, usage_errors
 from metarl.options import flag
 

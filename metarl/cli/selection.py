@@ -12,7 +12,8 @@ import tyro
 
 from metarl.cli.arguments import Arguments
 from metarl.config import RunConfig, read_run_config, settings_of
-from metarl.envs.settings import FamilySettings, RobotSettings
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.text import shown
 from metarl.errors import UsageError, describe, usage_errors
 from metarl.runs.entries import run_dir

@@ -11,7 +11,7 @@ from typing import Any
 
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
 from metarl.deployment.logs import save_trial
-from metarl.envs.settings import FamilySettings
+from metarl.envs.family_settings import FamilySettings
 from metarl.errors import UsageError
 from metarl.evaluation.compare import compare_entries
 from metarl.evaluation.comparison import Comparison

@@ -12,7 +12,7 @@ from metarl.cli import train as train_command
 from metarl.cli.arguments import Arguments
 from metarl.cli.render import RenderCommand
 from metarl.config import RunConfig, preset
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import LONGEST, RunError, UsageError
 from metarl.training import loop as training
 

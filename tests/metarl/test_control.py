@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import yaml
 
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.deployment import export
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
-from metarl.envs.registry import make_family
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.robots.quadruped_robot import JOINTS, QuadrupedFigures
-from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, QuadrupedSettings, RobotSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.sharded import ShardedEnv
 from tests.metarl.test_controller import make_run
 
@@ -111,7 +113,7 @@ def test_the_command_is_what_the_simulation_writes_and_what_the_file_gives(setti
         assert (low - 1e-9 <= command).all() and (command <= high + 1e-9).all()
     belief = run.agent.load_belief({"parameters": run.agent.theta[None] * (10 if reach > 1 else 1), "steps": 1})
     policy = run.agent.deployable(belief)
-    session = export.Session(export.to_onnx(policy, family, export.describe_policy(run, policy, belief, None)))
+    session = export.ExportedPolicy(export.to_onnx(policy, family, export.describe_policy(run, policy, belief, None)))
     action, command = session.act(observation=rng.normal(size=family.observation_size))
     signals = written(family, tasks[:1], action[None])[0]
     np.testing.assert_allclose(command[: len(signals)], signals, rtol=1e-5, atol=1e-5)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.deployment import export
 from metarl.envs.adapters.gymnasium_adapter import gymnasium_id
 from metarl.envs.family import Task
-from metarl.envs.settings import HopperParametersSettings, PointGoalSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.runs.controller import OutOfRange
 from metarl.runs.run import Run, build
@@ -241,7 +242,7 @@ def test_an_agent_that_has_seen_nothing_warns_of_nothing(name):
 
 
 def test_settings_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="a shot of it is 1 episode"):
+    with pytest.raises(ValueError, match="so a shot is 1 episode"):
         make_run("rl2").start(episodes_per_shot=2)
     with pytest.raises(ValueError, match="adaptations is -1"):
         make_run().start(adaptations=-1)

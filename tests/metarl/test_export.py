@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.cli import app as cli
 from metarl.config import TrainingSettings
 from metarl.deployment import export
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.settings import AntLegsSettings, HalfCheetahMassSettings
+from metarl.envs.robots.ant_settings import AntLegsSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import RunError, UsageError
 from metarl.runs.beliefs import save_belief
 from metarl.training.samplers import make_sampler
@@ -155,10 +156,10 @@ def test_an_oracle_is_told_what_the_robot_has_to_supply(tmp_path, tiny, monkeypa
     assert cli.main(["export", "r"]) == 0
     assert re.fullmatch(
         r"warning: runs/r is an oracle \(training.reveal_task\): the last 1 of its \d+ observations are the task's "
-        r"parameters, which the robot has to supply: task_mass_scale \[1\]\n",
+        r"parameters, which you have to supply: task_mass_scale \[1\]\n",
         capsys.readouterr().err,
     )
-    about = export.Session(Path("runs/r/policy.onnx").read_bytes()).about
+    about = export.ExportedPolicy(Path("runs/r/policy.onnx").read_bytes()).about
     assert about["observation"]["told"] == ["task_mass_scale [1]"]
 
 
@@ -166,7 +167,7 @@ def test_an_oracle_is_told_what_the_robot_has_to_supply(tmp_path, tiny, monkeypa
 def test_a_file_that_differs_from_the_agent_is_not_left(name, tmp_path, monkeypatch):
     run, belief = adapted_run(name, tmp_path)
     monkeypatch.setattr(run.agent, "deployable", scaled(run.agent.deployable))
-    with pytest.raises(RunError, match="no file is left: at step 1 ONNX Runtime's action differs from torch's by"):
+    with pytest.raises(RunError, match="no file is written: at step 1 ONNX Runtime's action differs from torch's by"):
         export.export_run(run, tmp_path / "p.onnx", belief)
     assert list(tmp_path.iterdir()) == []
 
@@ -208,7 +209,7 @@ def test_the_command_exports_a_belief(tmp_path, tiny, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "saved runs/r/policy.onnx" in said and "saved runs/r/b.onnx" in said
     actions = [
-        export.Session(Path(f"runs/r/{n}.onnx").read_bytes()).act(observation=[1, 1])[0] for n in ("policy", "b")
+        export.ExportedPolicy(Path(f"runs/r/{n}.onnx").read_bytes()).act(observation=[1, 1])[0] for n in ("policy", "b")
     ]
     np.testing.assert_allclose(actions[1], run.start(belief=belief).act([1, 1]), rtol=1e-5)
     assert not np.allclose(*actions)

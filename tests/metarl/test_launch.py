@@ -108,7 +108,7 @@ def test_a_dry_run_writes_the_script_and_what_each_node_runs(here, tiny, capsys)
             f"--rdzv-conf=is_host={'true' if node == 0 else 'false'}",
         }
         assert line in said
-    assert script.read_text() in said and "nothing is submitted" in said
+    assert script.read_text() in said and "nothing was submitted" in said
     assert not (here / "runs" / "my run").exists()
 
 
@@ -156,23 +156,23 @@ TRAIN = "-- train --family point_goal --name r"
 MISTAKES = {
     "": "metarl launch takes: slurm [OPTIONS] -- train|sweep ...",
     f"slrum {TRAIN}": "metarl launch takes: slurm [OPTIONS] -- train|sweep ..., got slrum",
-    "slurm --time 10": "say after -- what is to be launched: train ... or sweep ...",
+    "slurm --time 10": "name the command to launch after --: train ... or sweep ...",
     "slurm --time 10 -- trian": "got 'trian'; did you mean 'train'?",
     f"slurm {TRAIN}": "--time is missing; give the job's time limit, such as --time 4:00:00",
     f"slurm --time 4h {TRAIN}": "--time is '4h'; give it as Slurm does",
-    f"slurm --time 2 --grace 120 {TRAIN}": "--grace is 120 s, and --time no more than that",
+    f"slurm --time 2 --grace 120 {TRAIN}": "--grace is 120 s and --time is not longer",
     f"slurm --time 10 --nodes 0 {TRAIN}": "--nodes is 0; it must be at least 1",
     f"slurm --time 10 --nodes two {TRAIN}": "--nodes is 'two', text; it must be a whole number",
     f"slurm --time 10 --partitoin a {TRAIN}": "unknown option --partitoin; did you mean '--partition'?",
-    f"slurm --time 10 {TRAIN}": "no sbatch on PATH: this machine submits nothing to Slurm; launch from a login node",
+    f"slurm --time 10 {TRAIN}": "no sbatch on PATH: this machine cannot submit jobs to Slurm; launch from a login node",
     f"slurm --time 10 --dry-run {TRAIN} training.tasks=0": "training.tasks is 0; it must be at least 1",
     "slurm --time 10 --dry-run -- train --family point_gaol": "unknown family 'point_gaol'; did you mean 'point_goal'",
     "slurm --time 10 --dry-run -- train --name a/b": "--name is 'a/b'; give the name of one folder",
     "slurm --time 10 --dry-run -- train --name %j": "Slurm takes % for a pattern",
     "slurm --time 10 --dry-run -- train --resume none": "none",
     "slurm --time 10 --dry-run -- sweep none.yaml": "no sweep file none.yaml",
-    "slurm --time 10 --dry-run -- sweep s.yaml --report": "--report of metarl sweep is nothing to launch; run it here",
-    "slurm --time 10 --dry-run --ranks-per-node 2 -- sweep s.yaml": "--ranks-per-node is of a run; the trials of a",
+    "slurm --time 10 --dry-run -- sweep s.yaml --report": "--report of metarl sweep cannot be launched; run",
+    "slurm --time 10 --dry-run --ranks-per-node 2 -- sweep s.yaml": "--ranks-per-node is for metarl train; for a sweep",
 }
 
 
@@ -195,7 +195,7 @@ def test_a_folder_that_no_node_sees_is_refused(here, capsys, monkeypatch):
 def test_without_submitit_it_says_what_to_install(here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert cli.main(["launch", *f"slurm --time 10 {TRAIN}".split()]) == 2
-    assert capsys.readouterr().err == "error: a launch needs submitit: pip install 'metarl-robotics[slurm]'\n"
+    assert capsys.readouterr().err == "error: metarl launch needs submitit: pip install 'metarl-robotics[slurm]'\n"
 
 
 def test_a_job_that_sbatch_refuses_leaves_nothing(here, tiny, capsys):
@@ -237,10 +237,10 @@ def test_what_is_said_of_a_job(here, tiny, capsys):
     assert re.fullmatch(r"maml_point_goal_1_\d{8}-\d{6}", run.name) and (run / "config.yaml").is_file()
     logs = here / "runs" / "slurm" / run.name
     for line in (
-        "submitted job 4711: 2 nodes, 1 rank on each, 120 minutes at a time",
+        "submitted job 4711: 2 nodes, 1 rank on each, time limit 120 minutes",
         f"run: {run}",
         f"logs: {logs}/4711_0_log.out, {logs}/4711_0_log.err",
-        f"follow it: tail -F {logs}/4711_*_log.out; where it stands: squeue --job 4711",
+        f"follow it: tail -F {logs}/4711_*_log.out; see its state: squeue --job 4711",
         "cancel it: scancel 4711",
         f"metarl train --resume {run}",
     ):

@@ -12,7 +12,7 @@ import pytest
 from metarl.cli import app as cli
 from metarl.cli import train as train_command
 from metarl.config import load_config, preset, read_run_config
-from metarl.envs.settings import RobotSettings
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.reporting import contact_sheet
 
 MODEL = """<mujoco model="biped"><worldbody>
@@ -79,7 +79,7 @@ def test_a_run_is_self_contained(own, tiny, capsys):
     assert (own / "moved" / "evaluation" / "ood_seeds1_iteration000002.json").exists()
     assert cli.main(["train", "--resume", "moved", "training.iterations=3"]) == 0
     assert read_run_config(own / "moved").family == RobotSettings(
-        str(own / "moved/robot/robot.xml"), str(own / "moved/robot/family.yaml"), 10
+        str(own / "moved/robot/robot.xml"), str(own / "moved/robot/family.yaml"), horizon=10
     )
     assert "\n  model: robot/robot.xml\n" in (own / "moved/config.yaml").read_text()
     again = ["train", "--config", "moved/config.yaml", "--name", "b", "training.iterations=1"]
@@ -87,7 +87,7 @@ def test_a_run_is_self_contained(own, tiny, capsys):
     assert (own / "runs/b/robot/robot.xml").read_text() == MODEL
     capsys.readouterr()
     assert cli.main(["train", "--resume", "moved", "family.model=robot.xml"]) == 2
-    assert "--family.model cannot change when a run is gone on with" in capsys.readouterr().err
+    assert "--family.model cannot change when a run is resumed" in capsys.readouterr().err
 
 
 def test_paths_in_a_config_file_are_relative_to_it(tmp_path):
@@ -104,7 +104,7 @@ def test_robot_and_family_are_settings_like_any_others(own):
         ["--agent", "rl2", "--robot", "robot.xml", "--family", "family.yaml", "family.horizon=5"]
     )
     default = preset("rl2", "robot")
-    assert config == dataclasses.replace(default, family=RobotSettings("robot.xml", "family.yaml", 5))
+    assert config == dataclasses.replace(default, family=RobotSettings("robot.xml", "family.yaml", horizon=5))
 
 
 def test_families_shows_ones_own(own, capsys):
@@ -130,7 +130,7 @@ def test_ones_own_is_filmed_and_pictured_by_the_files_that_train_takes(own, monk
 MISTAKES = {
     "train --robot robot.xml": "--robot needs --family FILE.yaml, which declares what varies; metarl robot check",
     "train --robot robot.xml --family point_goal": "--family FILE.yaml, which declares what varies, not 'point_goal'",
-    "train --family family.yaml": "--family family.yaml declares the tasks of a robot; name its model by --robot MODEL",
+    "train --family family.yaml": "--family family.yaml declares the tasks of a robot; name its model with --robot",
     "train --robot absent.xml --family family.yaml": "family: no robot absent.xml; give an MJCF or URDF file",
     "train --robot robot.xml --family absent.yaml": "family: cannot read absent.yaml: No such file",
     "train --robot robot.xml --family wrong.yaml": "wrong.yaml: distribution (leg): target: body names 'leg' matches",
@@ -139,13 +139,13 @@ MISTAKES = {
     "families --robot robot.xml": "--robot needs --family FILE.yaml",
     "families --robot robot.xml --family wrong.yaml": "matches nothing",
     "families show --robot robot.xml": "--robot needs --family FILE.yaml, which declares what varies",
-    "families show --family family.yaml": "declares the tasks of a robot; name its model by --robot MODEL",
+    "families show --family family.yaml": "declares the tasks of a robot; name its model with --robot MODEL",
     "families show robot --robot robot.xml --family family.yaml": "takes the name of one family, got robot --robot",
     "families show --robot robot.xml --family wrong.yaml": "family: wrong.yaml: distribution (leg): target: body names",
     "families show --robot robot.xml --family family.yaml --outptu a.png": "did you mean '--output'?",
     "render --robot robot.xml": "--robot needs --family FILE.yaml, which declares what varies",
     "render --robot robot.xml --family point_goal": "--family FILE.yaml, which declares what varies, not 'point_goal'",
-    "render --family family.yaml": "declares the tasks of a robot; name its model by --robot MODEL",
+    "render --family family.yaml": "declares the tasks of a robot; name its model with --robot MODEL",
     "render runs/a --robot robot.xml --family family.yaml": "got runs/a --robot robot.xml --family family.yaml",
     "render --robot absent.xml --family family.yaml": "family: no robot absent.xml; give an MJCF or URDF file",
     "render --robot robot.xml --family deep.yaml": "deep.yaml: leg = 2 (scale link_length of l, r): ",

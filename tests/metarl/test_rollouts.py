@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import metarl
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.cli import app as cli
 from metarl.deployment.adaptation import adapt, group
 from metarl.deployment.episode import LoggedEpisode, assemble
@@ -114,7 +114,7 @@ def test_the_command_saves_a_belief_that_a_robot_starts_with(name, trained, tmp_
     capsys.readouterr()
     assert cli.main(["adapt", str(directory), "--rollouts", str(log)]) == 0
     said = capsys.readouterr().out
-    assert "shot 0: " in said and "1 of 2 shots are left; --adaptations 2 adapts from all" in said
+    assert "shot 0: " in said and "1 of 2 shots were not used; --adaptations 2 adapts from all" in said
     file = directory / "beliefs" / f"{log.name}.pt"
     assert f"saved {file}" in said
     expected = adapt(run, load_episodes(str(log), run.family), 1).belief
@@ -274,23 +274,23 @@ BROKEN = {
     "more names": (lambda f: rewrite(f, names=np.array(["a", "b", "c"])), "names has 3 entries; the policy reads 2"),
     "an end in the middle": (
         lambda f: rewrite(f, terminations=put(4, True)),
-        "terminations[4] is true, and the episode has 10 steps; log one file an episode",
+        "terminations[4] is true, but the episode has 10 steps; log one file for each episode",
     ),
     "no end": (
         lambda f: rewrite(f, terminations=put(-1, False), truncations=put(-1, False)),
-        "the episode has no end, neither terminations[9] nor truncations[9] is true",
+        "the episode has no end: neither terminations[9] nor truncations[9] is true",
     ),
     "a gap in the shots": (
         lambda f: rewrite(f, shot=7),
         "are of the shots [0, 1, 7]; number them from 0 without a gap",
     ),
     "a shot not said": (lambda f: rewrite(f, shot=None), f"{FILE} lacks the field shot, which other episodes have"),
-    "cut short": (lambda f: cut(f, 0.6), f"{FILE} is cut short, damaged, or no .npz file"),
-    "empty": (lambda f: cut(f, 0.0), f"{FILE} is cut short, damaged, or no .npz file"),
+    "cut short": (lambda f: cut(f, 0.6), f"{FILE} is cut short, damaged, or not an .npz file"),
+    "empty": (lambda f: cut(f, 0.0), f"{FILE} is cut short, damaged, or not an .npz file"),
     "damaged": (flip, f"{FILE}"),
-    "one array": (lambda f: write(f, single()), f"{FILE} is a single array, no .npz archive"),
-    "a pickle": (lambda f: write(f, pickled()), f"{FILE} is no .npz file, or a pickle, which is not read"),
-    "noise": (lambda f: write(f, b"\x00\x01" * 200), f"{FILE} is no .npz file"),
+    "one array": (lambda f: write(f, single()), f"{FILE} is a single array, not an .npz archive"),
+    "a pickle": (lambda f: write(f, pickled()), f"{FILE} is not an .npz file, or a pickle, which is not read"),
+    "noise": (lambda f: write(f, b"\x00\x01" * 200), f"{FILE} is not an .npz file"),
     "encrypted": (lambda f: write(f, npz(encrypt, rewards=single())), f"{FILE}: rewards is encrypted"),
     "a size that is none": (lambda f: write(f, npz(lie, rewards=single())), f"{FILE}: rewards has 2,147,483,647 bytes"),
     "a bomb": (lambda f: write(f, zeros()), f"{FILE}: rewards has 536,870,912 bytes unpacked; an episode has at most"),
@@ -343,10 +343,10 @@ def test_a_broken_log_is_one_line_that_names_file_field_and_index(what, trained,
     [
         (["absent", "--rollouts", "."], "no run folder absent"),
         (["RUN"], "metarl adapt needs --rollouts"),
-        (["RUN", "--rollouts", "absent"], "--rollouts: absent is no folder"),
+        (["RUN", "--rollouts", "absent"], "--rollouts: absent is not a folder"),
         (["RUN", "--rollouts", "file.npz"], "--rollouts: file.npz is a file"),
         (["RUN", "--rollouts", "outer"], "outer holds no .npz file; did you mean outer/robot?"),
-        (["RUN", "--rollouts", "hollow"], "hollow holds no .npz file; log one file an episode there"),
+        (["RUN", "--rollouts", "hollow"], "hollow holds no .npz file; log one file for each episode there"),
         (["RUN", "--rollouts", "robot", "--adaptations", "0"], "--adaptations is 0; it must be at least 1"),
         (["RUN", "--rollout", "robot"], "unknown option --rollout; did you mean '--rollouts'?"),
         (["RUN", "--rollouts", "minari:absent-v0"], "the Minari dataset 'absent-v0' cannot be read"),
@@ -396,7 +396,7 @@ def test_actions_that_are_not_the_policys_own_are_found_without_log_probabilitie
     if found is None:
         adapt(run, episodes, 2)
     else:
-        with pytest.raises(UsageError, match=f"(?s){found}.* it is biased.*insist by --off-policy"):
+        with pytest.raises(UsageError, match=f"(?s){found}.* it is biased.*use them anyway with --off-policy"):
             adapt(run, episodes, 2)
         assert len(adapt(run, episodes, 2, off_policy=True).shots) == 2
 
@@ -415,7 +415,9 @@ def test_commands_are_not_taken_for_actions(name, motor, tmp_path):
         fields = dict(np.load(file))
         del fields["log_probabilities"]
         np.savez(file, **fields | {"actions": run.family.command(fields["actions"])})
-    with pytest.raises(UsageError, match=r"the actions are commands, .* log what act\(\) returned, not what command\("):
+    with pytest.raises(
+        UsageError, match=r"the actions are motor commands; log what act\(\) returned, not what command\("
+    ):
         adapt(run, load_episodes(str(log), run.family), 1)
     assert adapt(run, load_episodes(str(log), run.family), 1, off_policy=True).shots
 

@@ -207,7 +207,7 @@ def test_a_run_without_a_checkpoint_is_named(run_dir, capsys):
 @pytest.mark.parametrize("override", ["agent.inner_lr=0.2", "training.tasks=3", "training.seed=9", "family.horizon=5"])
 def test_what_would_change_the_numbers_cannot_change_on_resume(run_dir, override, capsys):
     assert cli.main(["train", "--resume", str(run_dir), override]) == 2
-    assert "cannot change when a run is gone on with; start a new run for it" in capsys.readouterr().err
+    assert "cannot change when a run is resumed; start a new run for it" in capsys.readouterr().err
 
 
 def test_a_resume_that_is_refused_leaves_the_config_as_it_was(run_dir, monkeypatch, capsys):

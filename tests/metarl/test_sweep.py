@@ -128,7 +128,7 @@ COMMANDS = {
     "s.yaml --report=yes": "--report takes no value",
     "s.yaml --worker 2": "unknown option --worker; did you mean '--workers'?",
     "s.yaml --workers 0": "--workers is 0; it must be at least 1",
-    "s.yaml --report": "no sweep in runs/s; start it by metarl sweep s.yaml",
+    "s.yaml --report": "no sweep in runs/s; start it with metarl sweep s.yaml",
     "s.yaml --point 3": "--point is '3'; give the factors' values as JSON, such as '{\"family.goal_range\": 0}'",
     's.yaml --point {"family.goal_range":0.2}': "agent.inner_lr has no value",
     's.yaml --point {"family.goal_range":3,"agent.inner_lr":0.1}': "family.goal_range is 3; its levels are 0.2, 0.4",
@@ -337,7 +337,7 @@ def test_a_kill_repeats_nothing_and_loses_nothing(sweep_file, tmp_path, environm
         [*command, "--workers", "2"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "1 ended, 1 to be gone on with" in done.stdout
+    assert "1 ended, 1 to be resumed" in done.stdout
     assert re.search(r"trial 1: .* gone on with from iteration \d+\n", done.stdout)
 
     study = Study(load_sweep(path), folder)
