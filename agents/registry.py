@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from metarl.agents.agent import Agent
+from metarl.agents.learning import Learner
 from metarl.agents.maml.maml import Maml
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.rl2 import Rl2
@@ -36,7 +36,7 @@ def make_agent(
     generator: torch.Generator,
     device: torch.device,
     ranks: Ranks = ALONE,
-) -> Agent:
+) -> Learner:
     """The agent that the settings describe, its initial parameters drawn from the generator.
 
     ranks: the processes that it learns in. ValueError for several of an agent that learns in one.
