@@ -16,9 +16,9 @@ from metarl.agents.learning import DeviceEnv, SlotMaker
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.envs.family import Task
 from metarl.envs.simulation import CPU
-from metarl.errors import RunError, UsageError, describe, usage_errors
+from metarl.errors import UsageError, usage_errors
 from metarl.evaluation.outcomes import total_of_sound
-from metarl.files import write
+from metarl.files import make_folder, write
 from metarl.provenance import cores
 from metarl.runs.checkpoint import OWN_FILES
 from metarl.runs.run import Run
@@ -117,10 +117,7 @@ class World:
             self._collect_s += time.perf_counter() - began
 
     def write(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make {self.folder}: {describe(error)}; choose another --runs-dir") from error
+        make_folder(self.folder, "--runs-dir")
         write(self.folder / name, parts)
 
     def iterate(self, tasks: Sequence[Task], key: int) -> Outcome:
