@@ -19,9 +19,11 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from metarl.envs.adapters.gymnasium_adapter import spaces
+from metarl.envs.arrays import Array
 from metarl.envs.batch import StepResult
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 
 UNBOUNDED = 1e6
 """Bound of the actions that are observed: none, but SB3 wants one. The batch clips, and what is read is as it was."""

@@ -12,10 +12,10 @@ import torch
 
 from metarl.agents.agent import DeviceLearner, MetaLearner, Rollout, Sb3Learner
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.envs.family import Task
 from metarl.envs.restarting import RestartingEnv
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.simulation import CPU, Simulator
+from metarl.envs.task import Task
 from metarl.errors import UsageError, usage_errors
 from metarl.evaluation.outcomes import mean_of_sound, total_of_sound
 from metarl.provenance import cores

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from metarl.envs.batch import BatchedEnv, SimulationFault
-from metarl.envs.family import RewardTerm, Task
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.envs.task import Task
+from metarl.envs.terms import RewardTerm
 
 CHEETAH = make_family(HalfCheetahVelocitySettings())
 

@@ -14,7 +14,7 @@ import torch
 
 from metarl.envs.arrays import like
 from metarl.envs.batch import BatchedEnv, SimulationFault
-from metarl.envs.family import RewardTerm, State, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.robots.quadruped_robot import JOINTS
@@ -30,6 +30,9 @@ from metarl.envs.settings import (
     QuadrupedTerrainSettings,
 )
 from metarl.envs.simulation import CPU, Simulator
+from metarl.envs.state import State
+from metarl.envs.task import Task
+from metarl.envs.terms import RewardTerm
 from tests.envs.own_robots import family_of, written
 from tests.envs.robot_models import FLOOR, dog
 from tests.envs.torch_simulation import TORCH, Crossing, TorchSimulation, Watch

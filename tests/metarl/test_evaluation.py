@@ -15,7 +15,7 @@ from metarl.agents.agent import Facts, Rollout, Trial
 from metarl.agents.registry import make_agent
 from metarl.agents.settings import AGENT_SETTINGS, MamlSettings, PpoSettings
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
-from metarl.envs.family import Change, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.settings import (
@@ -24,6 +24,7 @@ from metarl.envs.settings import (
     HalfCheetahMassSettings,
     PointGoalSettings,
 )
+from metarl.envs.task import Change, Task
 from metarl.errors import RunError, UsageError
 from metarl.evaluation.evaluate import (
     EvaluationResult,

@@ -14,9 +14,9 @@ import pytest
 from metarl.agents.settings import PpoSettings
 from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig
-from metarl.envs.family import Change, Task
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.envs.task import Change, Task
 from metarl.errors import RunError
 from metarl.evaluation.evaluate import evaluate_agent
 from metarl.reporting import contact_sheet

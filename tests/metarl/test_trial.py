@@ -13,10 +13,11 @@ from metarl.agents.maml.maml import Maml
 from metarl.agents.registry import AGENTS, make_agent
 from metarl.agents.settings import AGENT_SETTINGS, MamlSettings, PpoSettings, RecurrentPpoSettings, Rl2Settings
 from metarl.envs.batch import BatchedEnv, SimulationFault
-from metarl.envs.family import RewardTerm, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.terms import RewardTerm
 from metarl.runs.trial import collect, run_trial, stream, streams
 
 CPU = torch.device("cpu")
