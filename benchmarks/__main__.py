@@ -27,20 +27,15 @@ import torch
 
 from benchmarks import scaling
 from benchmarks.robot_loop import measure_all
+from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import make_agent
-from metarl.agents.settings import MamlSettings
 from metarl.config import RunConfig, TrainingSettings
 from metarl.envs import mujoco_log
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.registry import make_family
-from metarl.envs.settings import (
-    FAMILY_SETTINGS,
-    FamilySettings,
-    HalfCheetahDirectionSettings,
-    HalfCheetahVelocitySettings,
-    QuadrupedSettings,
-    QuadrupedTerrainSettings,
-)
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.registry import FAMILY_SETTINGS, make_family
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings, HalfCheetahVelocitySettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.provenance import provenance
 from metarl.runs.run import Run

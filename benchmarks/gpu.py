@@ -22,19 +22,17 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Rollout, Trial
+from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import make_agent
-from metarl.agents.settings import MamlSettings, PpoSettings, Rl2Settings
+from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.sb3.settings import PpoSettings
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
 from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
-from metarl.envs.settings import (
-    AntDirectionSettings,
-    HalfCheetahMassSettings,
-    HalfCheetahVelocitySettings,
-    QuadrupedSettings,
-    QuadrupedTerrainSettings,
-)
+from metarl.envs.robots.ant_settings import AntDirectionSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.warp.simulation import simulator
 from metarl.provenance import provenance
 from metarl.runs.run import Run, build

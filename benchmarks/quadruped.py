@@ -24,7 +24,7 @@ from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.settings import QuadrupedSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.task import Task
 from metarl.provenance import provenance
 from metarl.reporting.figures import AFTER

@@ -26,11 +26,13 @@ from statistics import median
 
 import torch
 
+from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.maml import Maml
+from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.agents.settings import AgentSettings, MamlSettings, Rl2Settings
+from metarl.agents.rl2.settings import Rl2Settings
 from metarl.config import PRESETS, RunConfig, TrainingSettings, load_config
-from metarl.envs.settings import HalfCheetahVelocitySettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.provenance import provenance
 from metarl.runs.run import Run, build
 from metarl.runs.trial import run_trial, stream, streams

@@ -19,7 +19,7 @@ from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian_log_prob
 from metarl.agents.ranks import ALONE, Ranks, mean_and_std, sum_gradients
 from metarl.agents.rl2.network import Rl2Network, TrialSequence, discounted_sums, front, trial_gae
-from metarl.agents.settings import Rl2Settings
+from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.slots import Memory, SlotBelief, SlotReader, slots
 
 ADAM_EPSILON = 1e-5

@@ -19,7 +19,7 @@ from metarl.agents import numerics
 from metarl.agents.moments import INPUT_CLIP
 from metarl.agents.recording import Recorded
 from metarl.agents.sb3.learner import EPSILON, standardise
-from metarl.agents.settings import PpoSettings
+from metarl.agents.sb3.settings import PpoSettings
 
 METRICS = ("approx_kl", "clip_fraction", "entropy_loss", "loss", "policy_gradient_loss", "value_loss")
 """Of a minibatch."""

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from metarl.agents.agent import Belief
 from metarl.agents.moments import INPUT_CLIP, Moments
-from metarl.agents.settings import Sb3Settings
+from metarl.agents.ranks import Ranks
+from metarl.agents.sb3.settings import Sb3Settings
 
 EPSILON = 1e-8
 """VecNormalize's own."""
@@ -121,6 +122,8 @@ class Stopwatch(BaseCallback):
 class Sb3Agent:
     """The learning half of an agent: a model of Stable-Baselines3 that is given an env when it learns."""
 
+    name: str
+    """The agent's name in the registry."""
     reads_trials = False
 
     def __init__(
@@ -134,7 +137,13 @@ class Sb3Agent:
         policy_options: dict[str, Any],
         generator: torch.Generator,
         device: torch.device,
+        ranks: Ranks,
     ) -> None:
+        if ranks.size > 1:
+            raise ValueError(
+                f"{self.name} is Stable-Baselines3's and learns in one process, not in {ranks.size}; train it without "
+                "torchrun, or choose maml or rl2"
+            )
         check(settings)
         s = self.settings = settings
         self.device = device

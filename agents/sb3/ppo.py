@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from metarl.agents import numerics
 from metarl.agents.agent import Deployable, Facts, Reading, Rollout
 from metarl.agents.moments import INPUT_CLIP, Moments
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.sb3.device_ppo import DeviceEnv, DevicePpo
 from metarl.agents.sb3.learner import (
     EPSILON,
@@ -36,7 +37,7 @@ from metarl.agents.sb3.learner import (
     moments_state,
     require_same_shapes,
 )
-from metarl.agents.settings import PpoSettings
+from metarl.agents.sb3.settings import PpoSettings
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
 
@@ -93,6 +94,7 @@ class Ppo(Sb3Agent):
     """PPO behind the Agent protocol: see `metarl.agents.agent.Sb3Learner`."""
 
     settings: PpoSettings
+    name = "ppo"
 
     @property
     def facts(self) -> Facts:
@@ -106,13 +108,14 @@ class Ppo(Sb3Agent):
         action_size: int,
         generator: torch.Generator,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         options = {
             "net_arch": list(settings.hidden_sizes),
             "activation_fn": ACTIVATIONS[settings.activation],
         }
         sizes = observation_size, observation_size, action_size
-        super().__init__(PPO, ActorCriticPolicy, settings, *sizes, options, generator, device)
+        super().__init__(PPO, ActorCriticPolicy, settings, *sizes, options, generator, device, ranks)
         self._untrained = copy.deepcopy(self.model.policy)
         self._on_device: DevicePpo | None = None
 

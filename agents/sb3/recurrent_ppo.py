@@ -16,8 +16,9 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
+from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.sb3.learner import Sb3Agent, Standardise
-from metarl.agents.settings import RecurrentPpoSettings
+from metarl.agents.sb3.settings import RecurrentPpoSettings
 from metarl.agents.slots import Memory, SlotReader
 
 
@@ -59,6 +60,7 @@ class RecurrentPpo(SlotReader, Sb3Agent):
     """RecurrentPPO behind the Agent protocol: see `metarl.agents.agent.Sb3Learner`."""
 
     settings: RecurrentPpoSettings
+    name = "recurrent_ppo"
     reads_trials = True
     memory_names = ("hidden", "cell")
 
@@ -69,6 +71,7 @@ class RecurrentPpo(SlotReader, Sb3Agent):
         action_size: int,
         generator: torch.Generator,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         options = {
             "net_arch": list(settings.head_sizes),
@@ -79,7 +82,7 @@ class RecurrentPpo(SlotReader, Sb3Agent):
         policy = TrialsPolicy
         sizes = observation_size, size, action_size
         self.memory_size = settings.hidden_size
-        super().__init__(RecurrentPPO, policy, settings, *sizes, options, generator, device)
+        super().__init__(RecurrentPPO, policy, settings, *sizes, options, generator, device, ranks)
 
     def steps_between(self, steps: int) -> int:
         return steps

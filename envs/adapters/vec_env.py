@@ -2,7 +2,7 @@
 
 from stable_baselines3 import PPO
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahMassSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.adapters.vec_env import TaskVecEnv
 env = TaskVecEnv(make_family(HalfCheetahMassSettings()), num_tasks=40, envs_per_task=4)
 env.set_tasks(env.family.sample(40, numpy.random.default_rng(0)))

@@ -27,8 +27,7 @@ from metarl.envs.locomotion import (
 from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Choice, DiscRadius, Law, Parameter, Uniform, beyond
 from metarl.envs.rendering import AZIMUTH, follow
-from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
-from metarl.envs.settings import (
+from metarl.envs.robots.ant_settings import (
     AntCrippledSettings,
     AntDirectionSettings,
     AntGoalSettings,
@@ -36,6 +35,7 @@ from metarl.envs.settings import (
     AntTerrainSettings,
     AntVelocitySettings,
 )
+from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.state import State, StateFunction
 from metarl.envs.task import Changes
 from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements

@@ -21,8 +21,8 @@ from metarl.envs.locomotion import control_cost, free_observation, require_not_n
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
+from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.morphology import lengthen, lowest, stand
-from metarl.envs.settings import AntLegsSettings
 from metarl.envs.state import State
 from metarl.envs.terms import ObservationTerm, RewardTerm, elements
 

@@ -17,8 +17,7 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.locomotion import control_cost, gymnasium_model, planar_observation, root_velocity
 from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
-from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
-from metarl.envs.settings import (
+from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDirectionSettings,
     HalfCheetahDisabledJointSettings,
@@ -27,6 +26,7 @@ from metarl.envs.settings import (
     HalfCheetahTerrainSettings,
     HalfCheetahVelocitySettings,
 )
+from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.state import State, StateFunction
 from metarl.envs.task import Changes
 from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements

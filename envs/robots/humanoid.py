@@ -25,7 +25,7 @@ from metarl.envs.locomotion import (
 )
 from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Law, Parameter, Uniform
-from metarl.envs.settings import HumanoidDirectionSettings
+from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
 from metarl.envs.state import State, StateFunction
 from metarl.envs.terms import Criterion, Element, ObservationTerm, RewardTerm, elements
 

@@ -11,7 +11,7 @@ from metarl.envs.arrays import Array
 from metarl.envs.control import Signals
 from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform, outside
-from metarl.envs.settings import PointGoalSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.state import State
 from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements
 

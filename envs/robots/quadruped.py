@@ -16,7 +16,15 @@ from metarl.envs.arrays import Array, like, namespace, none, write
 from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily
 from metarl.envs.robots.quadruped_parameters import COMMAND, base, parameters
-from metarl.envs.robots.quadruped_robot import DT, FRAME_SKIP, GO1, JOINTS, TIMESTEP, build
+from metarl.envs.robots.quadruped_robot import (
+    DT,
+    FRAME_SKIP,
+    GO1,
+    JOINTS,
+    TIMESTEP,
+    build,
+)
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.robots.quadruped_terms import (
     AIR_TIME,
     NUM_FEET,
@@ -28,7 +36,6 @@ from metarl.envs.robots.quadruped_terms import (
     velocity_error,
     yaw_rate_error,
 )
-from metarl.envs.settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.state import State
 from metarl.envs.task import Changes
 from metarl.envs.terms import Criterion, Measure, RewardTerm

@@ -12,7 +12,7 @@ import numpy as np
 
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
 from metarl.envs.robots.quadruped_robot import GO1, JOINTS, TIMESTEP, build
-from metarl.envs.settings import QuadrupedSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 
 PAYLOAD_DENSITY = 2000.0  # kg/m^3, of the cube that a payload is
 COMMAND = {"forward_velocity": "m/s", "sideways_velocity": "m/s", "yaw_rate": "rad/s"}

@@ -14,10 +14,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from metarl.agents.sb3.device_ppo import DevicePpo, RunningMoments
 from metarl.agents.sb3.ppo import Ppo
-from metarl.agents.settings import PpoSettings
+from metarl.agents.sb3.settings import PpoSettings
 from metarl.envs.registry import make_family
 from metarl.envs.restarting import RestartingEnv
-from metarl.envs.settings import PointGoalSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from tests.envs.torch_simulation import TORCH
 
 CPU = torch.device("cpu")

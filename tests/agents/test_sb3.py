@@ -18,11 +18,12 @@ from metarl.agents.agent import Rollout, Sb3Learner
 from metarl.agents.sb3.learner import global_randomness, standardise
 from metarl.agents.sb3.ppo import Ppo
 from metarl.agents.sb3.recurrent_ppo import RecurrentPpo, TrialsPolicy
-from metarl.agents.settings import PpoSettings, RecurrentPpoSettings
+from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 from metarl.agents.slots import slots
 from metarl.envs.adapters.vec_env import TaskVecEnv
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.runs.trial import run_trial, streams
 

@@ -11,13 +11,13 @@ import pytest
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.settings import (
-    AntCrippledSettings,
+from metarl.envs.robots.ant_settings import AntCrippledSettings
+from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahDisabledJointSettings,
     HalfCheetahMassSettings,
     HalfCheetahVelocitySettings,
-    QuadrupedSettings,
 )
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.task import Change, Changes, Task
 
 HORIZON = 10

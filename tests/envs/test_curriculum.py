@@ -10,7 +10,8 @@ import pytest
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.parameters import GRID
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahTerrainSettings, PointGoalSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahTerrainSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.task import Task
 from metarl.envs.terrain import kinds as terrain
 

@@ -7,13 +7,11 @@ import torch
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
 from metarl.envs.restarting import STARTS, RestartingEnv
-from metarl.envs.settings import (
-    AntLegsSettings,
-    HalfCheetahMassSettings,
-    HopperParametersSettings,
-    PointGoalSettings,
-    QuadrupedSettings,
-)
+from metarl.envs.robots.ant_settings import AntLegsSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from tests.envs.torch_simulation import TORCH
 
 M, N = 3, 2

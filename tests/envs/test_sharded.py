@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from metarl.agents.agent import Sb3Learner
-from metarl.agents.registry import make_agent
-from metarl.agents.settings import AGENT_SETTINGS, MamlSettings, PpoSettings, RecurrentPpoSettings, Rl2Settings
+from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.registry import AGENT_SETTINGS, make_agent
+from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 
 from metarl.agents.maml.maml import Maml
+from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.rl2 import Rl2
-from metarl.agents.settings import MamlSettings, Rl2Settings
+from metarl.agents.rl2.settings import Rl2Settings
 from metarl.config import RunConfig, TrainingSettings
-from metarl.envs.settings import HalfCheetahMassSettings, QuadrupedTerrainSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedTerrainSettings
 from metarl.runs.run import Run, build, make_curriculum
 from metarl.runs.trial import run_trial, stream, streams
 from metarl.training.launched import join

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.cli import app as cli
 from metarl.config import TrainingSettings
 from metarl.deployment import export
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.settings import AntLegsSettings, HalfCheetahMassSettings
+from metarl.envs.robots.ant_settings import AntLegsSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import RunError, UsageError
 from metarl.runs.beliefs import save_belief
 from metarl.training.samplers import make_sampler
