@@ -14,8 +14,8 @@ import torch
 from metarl.agents.agent import Trial
 from metarl.agents.learning import DeviceEnv, SlotMaker
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.envs.family import Task
 from metarl.envs.simulation import CPU
+from metarl.envs.task import Task
 from metarl.errors import UsageError, usage_errors
 from metarl.evaluation.outcomes import total_of_sound
 from metarl.files import make_folder, write
