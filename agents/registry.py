@@ -14,7 +14,7 @@ from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 if TYPE_CHECKING:
     import torch
 
-    from metarl.agents.agent import Agent
+    from metarl.agents.learning import Learner
 
 
 class AgentEntry(NamedTuple):
@@ -49,7 +49,7 @@ def make_agent(
     generator: torch.Generator,
     device: torch.device,
     ranks: Ranks = ALONE,
-) -> Agent:
+) -> Learner:
     """Return the agent that the settings describe, with initial parameters drawn from the generator.
 
     ranks: processes that train it. ValueError for several if the agent trains in one process only.

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Belief
+from metarl.agents.learning import Learner
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
 from metarl.runs.beliefs import load_belief
@@ -54,7 +55,7 @@ class Run:
     directory: Path
     config: RunConfig
     family: TaskFamily
-    agent: Agent
+    agent: Learner
     iteration: int
     """Iterations that the agent was trained for."""
     env_steps: int
@@ -106,7 +107,7 @@ def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     return ranks.cuda_device() if name == "cuda" else torch.device(name)
 
 
-def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) -> tuple[TaskFamily, Agent]:
+def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) -> tuple[TaskFamily, Learner]:
     """The family and the untrained agent that a configuration describes; UsageError for values they refuse.
 
     device: other than the configuration's own. ranks: the processes that the agent learns in.
