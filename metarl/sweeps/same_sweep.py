@@ -11,7 +11,7 @@ from typing import Any
 
 from metarl.config import config_from_dict
 from metarl.errors import UsageError, describe
-from metarl.files import write
+from metarl.files import make_folder, write
 from metarl.sweeps.sweep import Sweep, essentials
 
 SPEC = "sweep.json"
@@ -23,7 +23,7 @@ def require_same(sweep: Sweep, folder: Path) -> None:
     spec = json.loads(json.dumps(sweep.fingerprint()))
     path = folder / SPEC
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, "--runs-dir")
         draft = folder / f".{os.getpid()}.{SPEC}"
         write(draft, json.dumps(spec, indent=1).encode())
         with contextlib.suppress(FileExistsError):  # another process was first

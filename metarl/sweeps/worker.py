@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import shutil
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import optuna
@@ -24,6 +20,7 @@ from metarl.errors import RunError, UsageError, describe
 from metarl.evaluation.sweep_result import folder_name
 from metarl.files import append, write
 from metarl.reporting.sweep_tables import point_text
+from metarl.runs.interrupt import Stop
 from metarl.runs.progress import duration
 from metarl.runs.run import start_run
 from metarl.runs.run_lock import RunBusy
@@ -37,42 +34,6 @@ from metarl.training.loop import train
 
 LOG = "output.log"
 """File in a variant's folder with the output of its training."""
-
-
-@dataclass
-class Stop:
-    """Whether to stop after the current iteration."""
-
-    parent: int = 0
-    """Process id of the process that started this one, which stops when that one has ended; 0: none."""
-    requested: bool = False
-
-    def now(self) -> bool:
-        """Return whether to stop."""
-        return self.requested or (self.parent > 0 and os.getppid() != self.parent)
-
-
-@contextlib.contextmanager
-def stop_on_signals(parent: int = 0) -> Iterator[Stop]:
-    """Within the block SIGINT and SIGTERM request a stop after the current iteration; a second one ends at once."""
-    stop = Stop(parent)
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield stop
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(signum: int, frame: FrameType | None) -> None:
-        stop.requested = True
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    for number in previous:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @dataclass

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import metarl
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.cli import app as cli
 from metarl.deployment.export import export_run
 from metarl.deployment.rollouts import (

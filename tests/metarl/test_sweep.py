@@ -19,6 +19,7 @@ from metarl.config import CONFIG, load_config, preset
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
 from metarl.evaluation.sweep_result import SweepResult
+from metarl.runs.interrupt import Stop
 from metarl.runs.run import load_run, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.runs.trial import stream
@@ -28,7 +29,7 @@ from metarl.sweeps.conclude import conclude
 from metarl.sweeps.file import load_sweep
 from metarl.sweeps.results import variants_of
 from metarl.sweeps.study import Study
-from metarl.sweeps.worker import Stop, Worker, run_point
+from metarl.sweeps.worker import Worker, run_point
 from metarl.sweeps.yardstick import Yardstick, yardstick
 from metarl.training.loop import train
 
