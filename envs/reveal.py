@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from metarl.envs.family import Array, State, TaskFamily
+import numpy as np
+
+from metarl.envs.family import Array, State, Task, TaskFamily
 
 
 def reveal(family: TaskFamily) -> TaskFamily:
@@ -20,3 +23,9 @@ def reveal(family: TaskFamily) -> TaskFamily:
 
     shown = tuple(f"task_{p.name} [{p.unit}]" for p in family.parameters)
     return dataclasses.replace(family, observe=observe, observation_names=family.observation_names + shown)
+
+
+def told(family: TaskFamily, tasks: Sequence[Task]) -> Array:
+    """Return what `reveal` adds to the observation of each task as it begins, [M, P] float32."""
+    values = [[task.values[p.name] for p in family.parameters] for task in tasks]
+    return np.array(values, dtype=np.float32).reshape(len(tasks), len(family.parameters))
