@@ -1,32 +1,45 @@
-"""Every agent by name."""
+"""Every agent by name. Does not import torch: an agent's module is imported when the agent is made."""
 
 from __future__ import annotations
 
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
-from metarl.agents.agent import Agent
-from metarl.agents.maml.maml import Maml
+from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.agents.rl2.rl2 import Rl2
-from metarl.agents.sb3.ppo import Ppo
-from metarl.agents.sb3.recurrent_ppo import RecurrentPpo
-from metarl.agents.settings import (
-    AGENT_SETTINGS,
-    AgentSettings,
-    MamlSettings,
-    PpoSettings,
-    RecurrentPpoSettings,
-    Rl2Settings,
-)
+from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 
-AGENTS = {
-    MamlSettings: Maml,
-    Rl2Settings: Rl2,
-    PpoSettings: Ppo,
-    RecurrentPpoSettings: RecurrentPpo,
+if TYPE_CHECKING:
+    import torch
+
+    from metarl.agents.learning import Learner
+
+
+class AgentEntry(NamedTuple):
+    """A registered agent."""
+
+    settings: type[AgentSettings]
+    """Class of its settings."""
+    make: str
+    """Class of the agent, or a function that makes it, as module:name, the module within `metarl.agents`."""
+
+
+AGENTS: dict[str, AgentEntry] = {
+    "maml": AgentEntry(MamlSettings, "maml.maml:Maml"),
+    "rl2": AgentEntry(Rl2Settings, "rl2.rl2:Rl2"),
+    "ppo": AgentEntry(PpoSettings, "sb3.ppo:Ppo"),
+    "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "sb3.recurrent_ppo:RecurrentPpo"),
 }
+"""Every agent by name."""
+AGENT_SETTINGS: dict[str, type[AgentSettings]] = {name: entry.settings for name, entry in AGENTS.items()}
+"""Settings class of every agent by name."""
+
+
+def load(place: str) -> Any:
+    """Import a module within `metarl.agents` and return what module:name names."""
+    return resolve_name(f"metarl.agents.{place}")
 
 
 def make_agent(
@@ -36,18 +49,10 @@ def make_agent(
     generator: torch.Generator,
     device: torch.device,
     ranks: Ranks = ALONE,
-) -> Agent:
-    """The agent that the settings describe, its initial parameters drawn from the generator.
+) -> Learner:
+    """Return the agent that the settings describe, with initial parameters drawn from the generator.
 
-    ranks: the processes that it learns in. ValueError for several of an agent that learns in one.
+    ranks: processes that train it. ValueError for several if the agent trains in one process only.
     """
-    make: Any = AGENTS[type(settings)]
-    if isinstance(settings, MamlSettings | Rl2Settings):
-        return make(settings, observation_size, action_size, generator, device, ranks)
-    if ranks.size > 1:
-        name = next(name for name, own in AGENT_SETTINGS.items() if own is type(settings))
-        raise ValueError(
-            f"{name} is Stable-Baselines3's and learns in one process, not in {ranks.size}; train it without torchrun, "
-            "or choose maml or rl2"
-        )
-    return make(settings, observation_size, action_size, generator, device)
+    make = load({entry.settings: entry.make for entry in AGENTS.values()}[type(settings)])
+    return make(settings, observation_size, action_size, generator, device, ranks)

@@ -9,8 +9,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from metarl.envs.registry import make_family
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.terrain.kinds import number
 from metarl.reporting.contact_sheet import picture
 from metarl.reporting.figures import INK, QUIET, STYLE, save

@@ -22,25 +22,23 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Rollout, Trial
+from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import make_agent
-from metarl.agents.settings import MamlSettings, PpoSettings, Rl2Settings
+from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.sb3.settings import PpoSettings
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
 from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
-from metarl.envs.settings import (
-    AntDirectionSettings,
-    HalfCheetahMassSettings,
-    HalfCheetahVelocitySettings,
-    QuadrupedSettings,
-    QuadrupedTerrainSettings,
-)
+from metarl.envs.robots.ant_settings import AntDirectionSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.warp.simulation import simulator
 from metarl.provenance import provenance
 from metarl.runs.run import Run, build
 from metarl.runs.trial import stream, tensor
 from metarl.training.loop import Counters, iterate
-from metarl.training.samplers import make_sampler
+from metarl.training.world import World
 
 BARS = {
     "env/half_cheetah": 3.0e6,
@@ -222,14 +220,14 @@ def iterations(run: Run, count: int) -> dict[str, Any]:
         return result[0]
 
     run.agent.adapt = timed  # pyright: ignore[reportAttributeAccessIssue]
-    sampler, counters, rows = make_sampler(run), Counters(), []
+    world, counters, rows = World(run), Counters(), []
     if device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     for _ in range(count + 1):  # the first records and compiles
         adapting.clear()
         metrics: dict[str, Any] = {}
         before = counters.env_steps
-        took = seconds(lambda found=metrics: found.update(iterate(run, sampler, counters)))
+        took = seconds(lambda found=metrics: found.update(iterate(world, counters)))
         adapted = sum(adapting)
         rows.append(
             {

@@ -23,7 +23,7 @@ import torch
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Array, Task, TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.settings import QuadrupedSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.provenance import provenance
 from metarl.reporting.figures import AFTER
 from metarl.reporting.films import Clip, Pose, TaskRenderer, film

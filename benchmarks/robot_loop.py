@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, RunConfig
-from metarl.envs.settings import HalfCheetahMassSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.runs.run import Run, build
 from metarl.runs.trial import single_torch_thread, stream
 

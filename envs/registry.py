@@ -1,15 +1,14 @@
-"""Every family by name."""
+"""Every family by name. Imports neither torch nor MuJoCo: a family's module is imported when the family is made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metarl.envs.family import TaskFamily
-from metarl.envs.own_robot import family as robot
-from metarl.envs.robots import ant, ant_legs, half_cheetah, humanoid, point_goal, quadruped, walkers
-from metarl.envs.settings import (
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.robots.ant_settings import (
     AntCrippledSettings,
     AntDirectionSettings,
     AntGoalSettings,
@@ -17,7 +16,8 @@ from metarl.envs.settings import (
     AntLimbsSettings,
     AntTerrainSettings,
     AntVelocitySettings,
-    FamilySettings,
+)
+from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDirectionSettings,
     HalfCheetahDisabledJointSettings,
@@ -25,54 +25,80 @@ from metarl.envs.settings import (
     HalfCheetahMassSettings,
     HalfCheetahTerrainSettings,
     HalfCheetahVelocitySettings,
+)
+from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
+from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
-    HumanoidDirectionSettings,
-    PointGoalSettings,
-    QuadrupedSettings,
-    QuadrupedTerrainSettings,
-    RobotSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
     Walker2dTerrainSettings,
 )
 
-FAMILIES: dict[type[FamilySettings], Callable[[Any], TaskFamily]] = {
-    PointGoalSettings: point_goal.point_goal,
-    HalfCheetahVelocitySettings: half_cheetah.half_cheetah_velocity,
-    HalfCheetahDirectionSettings: half_cheetah.half_cheetah_direction,
-    HalfCheetahMassSettings: half_cheetah.half_cheetah_mass,
-    HalfCheetahDisabledJointSettings: half_cheetah.half_cheetah_disabled_joint,
-    HalfCheetahBodySettings: half_cheetah.half_cheetah_body,
-    HalfCheetahLimbsSettings: half_cheetah.half_cheetah_limbs,
-    HalfCheetahTerrainSettings: half_cheetah.half_cheetah_terrain,
-    AntDirectionSettings: ant.ant_direction,
-    AntGoalSettings: ant.ant_goal,
-    AntVelocitySettings: ant.ant_velocity,
-    AntCrippledSettings: ant.ant_crippled,
-    AntLimbsSettings: ant.ant_limbs,
-    AntLegsSettings: ant_legs.ant_legs,
-    AntTerrainSettings: ant.ant_terrain,
-    HumanoidDirectionSettings: humanoid.humanoid_direction,
-    HopperParametersSettings: walkers.hopper_parameters,
-    Walker2dParametersSettings: walkers.walker2d_parameters,
-    Walker2dLimbsSettings: walkers.walker2d_limbs,
-    Walker2dTerrainSettings: walkers.walker2d_terrain,
-    QuadrupedSettings: quadruped.quadruped,
-    QuadrupedTerrainSettings: quadruped.quadruped_terrain,
-    RobotSettings: robot.robot,
+if TYPE_CHECKING:
+    from metarl.envs.family import TaskFamily
+
+
+class FamilyEntry(NamedTuple):
+    """A registered family."""
+
+    settings: type[FamilySettings]
+    """Class of its settings."""
+    make: str
+    """Function that makes the family of its settings, as module:function, the module within `metarl.envs`."""
+    copy: str = ""
+    """Function that copies the files that its settings name, named like `make`. Empty: they name none."""
+
+
+FAMILIES: dict[str, FamilyEntry] = {
+    "point_goal": FamilyEntry(PointGoalSettings, "robots.point_goal:point_goal"),
+    "half_cheetah_velocity": FamilyEntry(HalfCheetahVelocitySettings, "robots.half_cheetah:half_cheetah_velocity"),
+    "half_cheetah_direction": FamilyEntry(HalfCheetahDirectionSettings, "robots.half_cheetah:half_cheetah_direction"),
+    "half_cheetah_mass": FamilyEntry(HalfCheetahMassSettings, "robots.half_cheetah:half_cheetah_mass"),
+    "half_cheetah_disabled_joint": FamilyEntry(
+        HalfCheetahDisabledJointSettings, "robots.half_cheetah:half_cheetah_disabled_joint"
+    ),
+    "half_cheetah_body": FamilyEntry(HalfCheetahBodySettings, "robots.half_cheetah:half_cheetah_body"),
+    "half_cheetah_limbs": FamilyEntry(HalfCheetahLimbsSettings, "robots.half_cheetah:half_cheetah_limbs"),
+    "half_cheetah_terrain": FamilyEntry(HalfCheetahTerrainSettings, "robots.half_cheetah:half_cheetah_terrain"),
+    "ant_direction": FamilyEntry(AntDirectionSettings, "robots.ant:ant_direction"),
+    "ant_goal": FamilyEntry(AntGoalSettings, "robots.ant:ant_goal"),
+    "ant_velocity": FamilyEntry(AntVelocitySettings, "robots.ant:ant_velocity"),
+    "ant_crippled": FamilyEntry(AntCrippledSettings, "robots.ant:ant_crippled"),
+    "ant_limbs": FamilyEntry(AntLimbsSettings, "robots.ant:ant_limbs"),
+    "ant_legs": FamilyEntry(AntLegsSettings, "robots.ant_legs:ant_legs"),
+    "ant_terrain": FamilyEntry(AntTerrainSettings, "robots.ant:ant_terrain"),
+    "humanoid_direction": FamilyEntry(HumanoidDirectionSettings, "robots.humanoid:humanoid_direction"),
+    "hopper_parameters": FamilyEntry(HopperParametersSettings, "robots.walkers:hopper_parameters"),
+    "walker2d_parameters": FamilyEntry(Walker2dParametersSettings, "robots.walkers:walker2d_parameters"),
+    "walker2d_limbs": FamilyEntry(Walker2dLimbsSettings, "robots.walkers:walker2d_limbs"),
+    "walker2d_terrain": FamilyEntry(Walker2dTerrainSettings, "robots.walkers:walker2d_terrain"),
+    "quadruped": FamilyEntry(QuadrupedSettings, "robots.quadruped:quadruped"),
+    "quadruped_terrain": FamilyEntry(QuadrupedTerrainSettings, "robots.quadruped:quadruped_terrain"),
+    "robot": FamilyEntry(RobotSettings, "own_robot.family:robot", copy="own_robot.family:copy_robot"),
 }
+"""Every family by name."""
+FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {name: entry.settings for name, entry in FAMILIES.items()}
+"""Settings class of every family by name."""
 
 
-COPIES: dict[type[FamilySettings], Callable[[Any, Path], FamilySettings]] = {RobotSettings: robot.copy_robot}
-"""How the files that a family is made of are copied, where there are any."""
+def entry_of(settings: FamilySettings) -> FamilyEntry:
+    """Return the registered family that has settings of this class; KeyError if there is none."""
+    return {entry.settings: entry for entry in FAMILIES.values()}[type(settings)]
+
+
+def load(place: str) -> Any:
+    """Import a module within `metarl.envs` and return what module:name names."""
+    return resolve_name(f"metarl.envs.{place}")
 
 
 def keep_files(settings: FamilySettings, folder: Path) -> FamilySettings:
-    """Copy the files that the settings name under a folder; returns the settings that name the copies."""
-    copy = COPIES.get(type(settings))
-    return settings if copy is None else copy(settings, folder)
+    """Copy the files that the settings name to a folder and return the settings that name the copies."""
+    entry = entry_of(settings)
+    return load(entry.copy)(settings, folder) if entry.copy else settings
 
 
 def make_family(settings: FamilySettings) -> TaskFamily:
-    """The family that the settings describe; ValueError if they describe none."""
-    return FAMILIES[type(settings)](settings)
+    """Return the family that the settings describe; ValueError if they describe none."""
+    return load(entry_of(settings).make)(settings)

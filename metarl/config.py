@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -17,9 +16,13 @@ from typing import Any, Literal
 
 import yaml
 
-from metarl.agents.settings import AGENT_SETTINGS, AgentSettings, MamlSettings
+from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.envs import strict_yaml
-from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.registry import FAMILY_SETTINGS
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.text import WHOLE, shown
 from metarl.errors import UsageError, nearest
 
@@ -308,7 +311,7 @@ def config_from_dict(data: Any) -> RunConfig:
     for key in data:
         if key not in sections:
             raise UsageError(f"unknown key {shown(key)}{nearest(str(key), [*sections, *options(RunConfig())])}")
-    classes: dict[str, type] = {**_section_types(), "agent": MamlSettings, "family": HalfCheetahVelocitySettings}
+    classes: dict[str, type] = {name: type(getattr(RunConfig(), name)) for name in sections}
     for key, value in data.items():
         require_mapping(value, key)
         if key in REGISTRIES:
@@ -418,10 +421,6 @@ def owners(name: str) -> str:
         return ""
     more = f" and {len(having) - 3} more" if len(having) > 3 else ""
     return f"; it is a setting of {section} {', '.join(having[:3])}{more}"
-
-
-def _section_types() -> dict[str, type]:
-    return {k: t for k, t in typing.get_type_hints(RunConfig).items() if not isinstance(t, types.UnionType)}
 
 
 def require_mapping(value: Any, key: str) -> None:

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from metarl.agents import numerics
 from metarl.agents.agent import REFUSED, Deployable, Facts, Reading, Rollout, Trial
 from metarl.agents.beliefs import NOT_SAVED
+from metarl.agents.learning import MetaLearner
 from metarl.agents.maml import baseline
+from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.policy import Gaussian, GaussianPolicy, Layers
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.agents.settings import MamlSettings
 
 STEP_SIZE_FACTOR = 1.2  # of ProMP's step size, down where its way was too long and up where it was not
 STEP_SIZE_RANGE = 100.0  # how far that step size may get from its first value, either way
@@ -100,7 +101,7 @@ class MeanPolicy(nn.Module):
         return self.policy(self.layers, observation.unsqueeze(0)).mean[0]
 
 
-class Maml:
+class Maml(MetaLearner):
     """Model-agnostic meta-learning of a Gaussian policy."""
 
     facts = Facts(needs_own_noise=True)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import discounted_returns, gae
-from metarl.agents.settings import Rl2Settings
+from metarl.agents.rl2.settings import Rl2Settings
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILY_SETTINGS
 
 if TYPE_CHECKING:
     from metarl.envs.family import Array, Task, TaskFamily

@@ -18,11 +18,11 @@ from metarl.envs.own_robot.freeze import compensation
 from metarl.envs.own_robot.ground import compose, geom_pose
 from metarl.envs.own_robot.model import inspect_robot
 from metarl.envs.own_robot.quantities import QUANTITIES, parameters
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.own_robot.source import copy_model
 from metarl.envs.own_robot.start import start_near
 from metarl.envs.own_robot.terms import judged, motion, observation, rewards, termination
 from metarl.envs.parameters import Choice, Distribution, Parameter
-from metarl.envs.settings import RobotSettings
 
 EXAMPLE = Path(__file__).parent / "crawler"
 """What empty settings stand for."""

@@ -34,8 +34,7 @@ from metarl.envs.locomotion import (
 )
 from metarl.envs.parameters import Choice, DiscRadius, Law, Parameter, Uniform, beyond
 from metarl.envs.rendering import AZIMUTH, follow
-from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
-from metarl.envs.settings import (
+from metarl.envs.robots.ant_settings import (
     AntCrippledSettings,
     AntDirectionSettings,
     AntGoalSettings,
@@ -43,6 +42,7 @@ from metarl.envs.settings import (
     AntTerrainSettings,
     AntVelocitySettings,
 )
+from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import FREE, on_terrain
 

@@ -20,8 +20,8 @@ from metarl.envs.locomotion import require_not_negative, survive
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
+from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.morphology import lengthen, lowest, stand
-from metarl.envs.settings import AntLegsSettings
 
 FEWEST, MOST = 3, 6
 JOINTS_PER_LEG = 2

@@ -25,8 +25,7 @@ from metarl.envs.family import (
 )
 from metarl.envs.locomotion import control_cost, gymnasium_model, root_velocity
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
-from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
-from metarl.envs.settings import (
+from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDirectionSettings,
     HalfCheetahDisabledJointSettings,
@@ -35,6 +34,7 @@ from metarl.envs.settings import (
     HalfCheetahTerrainSettings,
     HalfCheetahVelocitySettings,
 )
+from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
 

@@ -20,7 +20,7 @@ from metarl.envs.locomotion import (
     watch_contact_forces,
 )
 from metarl.envs.parameters import Law, Parameter, Uniform
-from metarl.envs.settings import HumanoidDirectionSettings
+from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
 
 MODEL = gymnasium_model("humanoid")
 FRAME_SKIP = 5

@@ -10,7 +10,7 @@ import numpy as np
 from metarl.envs.control import Signals
 from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform, outside
-from metarl.envs.settings import PointGoalSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 
 STEP = 0.1  # m, largest displacement on an axis in one step
 REACHED = 0.01  # m, distance on each axis at which the goal counts as reached

@@ -21,7 +21,7 @@ from metarl.envs.control import read_signals
 from metarl.envs.family import Array, Changes, Criterion, Measure, RewardTerm, State, TaskFamily
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
 from metarl.envs.robots.quadruped_robot import FOOT_CONTACTS, JOINTS, QuadrupedFigures, build
-from metarl.envs.settings import QuadrupedSettings, QuadrupedTerrainSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import FREE, on_terrain
 

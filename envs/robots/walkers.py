@@ -21,7 +21,7 @@ from metarl.envs.locomotion import (
 )
 from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
-from metarl.envs.settings import (
+from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,

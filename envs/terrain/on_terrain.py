@@ -15,9 +15,9 @@ from metarl.envs.arrays import like
 from metarl.envs.family import Array, CurriculumRule, State, StateFunction, TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform
 from metarl.envs.rendering import AZIMUTH, follow
-from metarl.envs.settings import TerrainSettings
 from metarl.envs.terrain import kinds as terrain
 from metarl.envs.terrain.kinds import Field, TerrainMix
+from metarl.envs.terrain.settings import TerrainSettings
 
 EDGE = 1.0  # m before the ends of the ground at which an episode is cut
 VIEW, VIEW_OF_STRIP = 3.0, 4.0  # of the start patch, distance of the camera in pictures: there is ground to be seen

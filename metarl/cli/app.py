@@ -37,7 +37,10 @@ from metarl.config import (
     read_run_config,
     settings_of,
 )
-from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, HalfCheetahVelocitySettings, RobotSettings
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.registry import FAMILY_SETTINGS
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.text import CONTROL, one_line, shown
 from metarl.errors import LONGEST, RunError, UsageError, describe, nearest, out_of_memory, usage_errors
 from metarl.options import flag

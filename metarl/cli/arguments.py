@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, TrackingSettings, TrainingSettings, coerce, owners
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import FEW, UsageError, nearest
 from metarl.options import TRUTH, flag, value_of
 

@@ -12,7 +12,8 @@ import tyro
 
 from metarl.cli.arguments import SHORT, Arguments
 from metarl.config import EvaluationSettings, RunConfig, options
-from metarl.envs.settings import FamilySettings, HalfCheetahVelocitySettings
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.errors import UsageError
 from metarl.options import flag
 from metarl.runs.entries import Entry, family_settings, read_entries

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metarl.config import RunConfig
-from metarl.envs.settings import FamilySettings
+from metarl.envs.family_settings import FamilySettings
 from metarl.files import plain
 from metarl.runs.run import Run
 from metarl.wording import grouped

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from metarl.envs.family import TaskFamily
+from metarl.envs.family_settings import FamilySettings
 from metarl.envs.parameters import Parameter
 from metarl.envs.registry import make_family
-from metarl.envs.settings import FamilySettings
 
 
 def show_families(settings: Iterable[FamilySettings], console: Console | None = None) -> None:

@@ -13,7 +13,8 @@ from metarl.agents.old_beliefs import upgraded
 from metarl.config import RunConfig
 from metarl.envs.family import TaskFamily
 from metarl.envs.text import shown
-from metarl.errors import RunError, UsageError, describe
+from metarl.errors import UsageError, describe
+from metarl.files import make_folder
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import CheckpointError, is_finite
 
@@ -24,8 +25,12 @@ class PolicyOfRun(Protocol):
     directory: Path
     config: RunConfig
     family: TaskFamily
-    agent: Agent
     iteration: int
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that acts."""
+        ...
 
 
 FOLDER = "beliefs"
@@ -41,10 +46,7 @@ def save_belief(path: Path, run: PolicyOfRun, belief: Belief, adaptations: int, 
     state = beliefs.saved(belief)
     if not is_finite(state):
         raise UsageError(f"the belief adapted from {source} is {NOT_FINITE} and is not saved: {NOT_FINITE_REMEDY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
+    make_folder(path.parent, "--output")
     values = (state, run.config.agent_name, run.config.family_name, run.iteration, adaptations)
     checkpoint.save(path, {**dict(zip(KEYS, values, strict=True)), "source": source}, "--output")
 

@@ -18,13 +18,15 @@ import torch
 from metarl.envs.strict_yaml import read_file
 from metarl.envs.text import one_line, shown
 from metarl.errors import LONGEST, RunError, UsageError, describe
-from metarl.files import write
+from metarl.files import make_folder, write
 from metarl.provenance import VERSION
 
 FORMAT = 2
 """Raised whenever what a checkpoint holds changes its meaning: a checkpoint of another format is refused."""
 
 BEST = "best.pt"
+OWN_FILES = "agent"
+"""Folder beside the checkpoints for the agent's own files: see `metarl.agents.learning.World.folder`."""
 MOST_BYTES = 2**32
 """Of a checkpoint that is read."""
 MOST_VALUES = 1_000_000
@@ -174,10 +176,7 @@ class CheckpointStore:
     def save(self, state: Mapping[str, Any], iteration: int, best: bool = False) -> Path:
         """Write the checkpoint after an iteration, and only then remove what is too old."""
         path = self.path(iteration)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make {self.folder}: {describe(error)}; choose another --runs-dir") from error
+        make_folder(self.folder, "--runs-dir")
         if best:  # first: a kill between the two leaves a best one that is ahead, and none that is stale
             save(self.folder / BEST, state)
         save(path, state)

@@ -18,7 +18,7 @@ from typing import Any
 
 from metarl.options import value_of
 from metarl.config import CONFIG, RunConfig, config_to_dict, map_files, options, read_run_config, settings_of
-from metarl.envs.settings import FamilySettings
+from metarl.envs.family_settings import FamilySettings
 from metarl.errors import UsageError, nearest
 from metarl.files import plain
 

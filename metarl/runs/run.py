@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Belief
+from metarl.agents.learning import Learner
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
 from metarl.runs.beliefs import load_belief
@@ -30,7 +31,7 @@ from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.text import CONTROL, WHOLE, shown
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
-from metarl.files import write
+from metarl.files import fresh_folder, make_folder, write
 from metarl.runs.interface import Explore, RobotInterface
 from metarl.runs.trial import stream, torch_stream
 
@@ -53,7 +54,7 @@ class Run:
     directory: Path
     config: RunConfig
     family: TaskFamily
-    agent: Agent
+    agent: Learner
     iteration: int
     """Iterations that the agent was trained for."""
     env_steps: int
@@ -105,7 +106,7 @@ def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     return ranks.cuda_device() if name == "cuda" else torch.device(name)
 
 
-def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) -> tuple[TaskFamily, Agent]:
+def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) -> tuple[TaskFamily, Learner]:
     """The family and the untrained agent that a configuration describes; UsageError for values they refuse.
 
     device: other than the configuration's own. ranks: the processes that the agent learns in.
@@ -172,22 +173,17 @@ def new_name(config: RunConfig) -> str:
 
 def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
     """Make the folder of a new run; without a name it is called by agent, family, seed and time."""
-    base = name or new_name(config)
-    candidates = [base] if name else [base, *(f"{base}_{i}" for i in range(2, 100))]
-    for candidate in candidates:
-        directory = runs_dir / candidate
-        try:
-            directory.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise RunError(f"cannot make {directory}: {describe(error)}; choose another --runs-dir") from error
-        return directory
-    if not (runs_dir / base / CONFIG).exists():
-        raise UsageError(f"{runs_dir / base} exists and holds no run: remove it, or choose another --name")
-    raise UsageError(
-        f"{runs_dir / base} exists; go on with it by metarl train --resume {runs_dir / base}, or choose another --name"
-    )
+    if name is None:
+        return fresh_folder(runs_dir / new_name(config), "--runs-dir")
+    directory = runs_dir / name
+    try:
+        make_folder(directory, "--runs-dir", exist_ok=False)
+    except FileExistsError:
+        remedy = f"; go on with it by metarl train --resume {directory}, or choose another --name"
+        if not (directory / CONFIG).exists():
+            remedy = " and holds no run: remove it, or choose another --name"
+        raise UsageError(f"{directory} exists{remedy}") from None
+    return directory
 
 
 def start_run(
@@ -301,7 +297,3 @@ def load_run(
     family, agent = build(config, device)
     restore(agent, config, path, state)
     return Run(directory, config, family, agent, int(state["iteration"]), int(state["env_steps"]))
-
-
-
-

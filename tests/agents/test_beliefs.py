@@ -17,12 +17,14 @@ from torch import Tensor
 from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Facts, Rollout
 from metarl.agents.maml.maml import MamlBelief
+from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.old_beliefs import upgraded
-from metarl.agents.registry import make_agent
+from metarl.agents.registry import AGENT_SETTINGS, make_agent
+from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.sb3.learner import moments_state
 from metarl.agents.sb3.ppo import Ppo
+from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 from metarl.agents.sb3.tuned import of_task
-from metarl.agents.settings import AGENT_SETTINGS, MamlSettings, PpoSettings, RecurrentPpoSettings, Rl2Settings
 
 CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 4, 2, 6
@@ -35,7 +37,7 @@ SMALL = {
 }
 
 
-def make(name: str) -> Agent:
+def make(name: str) -> Any:
     return make_agent(SMALL[name], OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU)
 
 

@@ -12,9 +12,10 @@ import torch
 from metarl.agents import numerics
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.maml.maml import Maml
-from metarl.agents.settings import MamlSettings
+from metarl.agents.maml.settings import MamlSettings
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.runs.trial import run_trial, streams, torch_stream
 from metarl.training.loop import require_finite

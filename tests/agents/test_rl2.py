@@ -16,9 +16,9 @@ from metarl.agents.moments import Moments
 from metarl.agents.numerics import gaussian_log_prob
 from metarl.agents.rl2.network import discounted_sums, trial_gae
 from metarl.agents.rl2.rl2 import Rl2, value_loss
-from metarl.agents.settings import Rl2Settings
+from metarl.agents.rl2.settings import Rl2Settings
 from metarl.envs.registry import make_family
-from metarl.envs.settings import PointGoalSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.runs.trial import run_trial, single_torch_thread, streams
 

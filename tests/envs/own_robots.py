@@ -11,8 +11,8 @@ import yaml
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
-from metarl.envs.settings import RobotSettings
 
 Array = np.ndarray
 HOME = 0.7

@@ -17,7 +17,9 @@ import numpy as np
 
 from metarl.envs.own_robot.family import EXAMPLE
 from metarl.envs.registry import make_family
-from metarl.envs.settings import AntLegsSettings, PointGoalSettings, QuadrupedSettings
+from metarl.envs.robots.ant_settings import AntLegsSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 
 GYMNASIUM = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 PLANE = mujoco.mjtGeom.mjGEOM_PLANE

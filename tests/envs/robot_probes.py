@@ -20,8 +20,8 @@ import numpy as np
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Array, TaskFamily
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
-from metarl.envs.settings import RobotSettings
 from tests.envs.robot_models import CASES, Case
 
 # As numbers: NumPy's integers are equal to no enumerated value.

@@ -10,7 +10,7 @@ import pytest
 
 from metarl.envs.registry import make_family
 from metarl.envs.robots import ant
-from metarl.envs.settings import AntLegsSettings
+from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.sharded import ShardedEnv
 
 FAMILY = make_family(AntLegsSettings())

@@ -10,7 +10,8 @@ import pytest
 from metarl.envs.batch import BatchedEnv, SimulationFault
 from metarl.envs.family import RewardTerm, Task
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 
 CHEETAH = make_family(HalfCheetahVelocitySettings())
 

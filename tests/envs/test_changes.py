@@ -11,13 +11,13 @@ import pytest
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Change, Changes, Task, TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.settings import (
-    AntCrippledSettings,
+from metarl.envs.robots.ant_settings import AntCrippledSettings
+from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahDisabledJointSettings,
     HalfCheetahMassSettings,
     HalfCheetahVelocitySettings,
-    QuadrupedSettings,
 )
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 
 HORIZON = 10
 MASS = make_family(HalfCheetahMassSettings(horizon=HORIZON))

@@ -12,8 +12,7 @@ import pytest
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.parameters import Choice
-from metarl.envs.registry import FAMILIES, make_family
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILIES, FAMILY_SETTINGS, make_family
 from metarl.envs.sharded import ShardedEnv
 
 FAMILY_NAMES = list(FAMILY_SETTINGS)

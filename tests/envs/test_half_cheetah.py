@@ -13,7 +13,11 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
 from metarl.envs.robots import half_cheetah
 from metarl.envs.robots.half_cheetah import LIMB_RADIUS
-from metarl.envs.settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings, HalfCheetahVelocitySettings
+from metarl.envs.robots.half_cheetah_settings import (
+    HalfCheetahDirectionSettings,
+    HalfCheetahMassSettings,
+    HalfCheetahVelocitySettings,
+)
 
 
 def gymnasium_cheetah() -> gymnasium.Env:

@@ -12,15 +12,12 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
 from metarl.envs.family import Criterion, Measure, RewardTerm, TaskFamily
 from metarl.envs.measures import energy, falls, path_of, progress
-from metarl.envs.registry import make_family
-from metarl.envs.settings import (
-    FAMILY_SETTINGS,
-    AntVelocitySettings,
-    HalfCheetahVelocitySettings,
-    HopperParametersSettings,
-    PointGoalSettings,
-    QuadrupedSettings,
-)
+from metarl.envs.registry import FAMILY_SETTINGS, make_family
+from metarl.envs.robots.ant_settings import AntVelocitySettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from metarl.envs.robots.walkers_settings import HopperParametersSettings
 
 UNITS = {
     "success": "1",

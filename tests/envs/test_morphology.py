@@ -10,13 +10,10 @@ import pytest
 
 from metarl.envs.locomotion import gymnasium_model
 from metarl.envs.registry import make_family
+from metarl.envs.robots.ant_settings import AntLimbsSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahBodySettings, HalfCheetahLimbsSettings
 from metarl.envs.robots.morphology import geometric_spec, lowest
-from metarl.envs.settings import (
-    AntLimbsSettings,
-    HalfCheetahBodySettings,
-    HalfCheetahLimbsSettings,
-    Walker2dLimbsSettings,
-)
+from metarl.envs.robots.walkers_settings import Walker2dLimbsSettings
 
 LIMBS: list[Any] = [AntLimbsSettings(), HalfCheetahLimbsSettings(), Walker2dLimbsSettings()]
 

@@ -14,9 +14,9 @@ import pytest
 
 from metarl.envs.family import compile_neutral, load_spec
 from metarl.envs.own_robot.family import check_robot
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from metarl.envs.robots.morphology import geometric_spec
-from metarl.envs.settings import RobotSettings
 
 CHEETAH = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
 FAMILY = """
@@ -35,7 +35,7 @@ import mujoco, numpy as np
 from metarl.envs import mujoco_log
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HopperParametersSettings
+from metarl.envs.robots.walkers_settings import HopperParametersSettings
 
 env = BatchedEnv(make_family(HopperParametersSettings()), 2, 2, threads=2)
 for field, value in (("qvel", np.inf), ("qpos", np.nan), ("qvel", 1e12)):

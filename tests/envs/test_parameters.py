@@ -19,8 +19,7 @@ from metarl.envs.parameters import (
     outside,
     outside_scale,
 )
-from metarl.envs.registry import make_family
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILY_SETTINGS, make_family
 
 LEGS = Parameter("leg", "1", Choice((0.0, 1.0, 2.0)), Law("none"), neutral=-1.0, held_out=Choice((3.0,)))
 RECORDED = {  # drawn before there was a third split: results that were recorded with them stay reproducible

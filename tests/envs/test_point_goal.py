@@ -7,7 +7,7 @@ import pytest
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
-from metarl.envs.settings import PointGoalSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 
 
 def test_position_is_the_sum_of_clipped_actions_and_reward_the_distance():

@@ -13,17 +13,21 @@ import pytest
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
-from metarl.envs.settings import (
+from metarl.envs.robots.ant_settings import (
     AntCrippledSettings,
     AntDirectionSettings,
     AntGoalSettings,
     AntLimbsSettings,
     AntVelocitySettings,
+)
+from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDisabledJointSettings,
     HalfCheetahLimbsSettings,
+)
+from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
+from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
-    HumanoidDirectionSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
 )

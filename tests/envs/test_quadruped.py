@@ -14,9 +14,10 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robots import quadruped
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.robots.quadruped import quadruped as make
 from metarl.envs.robots.quadruped_robot import JOINTS, Inertial, QuadrupedFigures, build, combine
-from metarl.envs.settings import HalfCheetahVelocitySettings, QuadrupedSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 
 GO1 = QuadrupedFigures()
 FIXED = QuadrupedSettings(

@@ -12,9 +12,10 @@ import pytest
 import metarl  # noqa: F401  registers the families
 from metarl.envs import rendering
 from metarl.envs.adapters.gymnasium_adapter import FamilyEnv
-from metarl.envs.registry import make_family
+from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.rendering import Renderer, RenderingUnavailable
-from metarl.envs.settings import FAMILY_SETTINGS, HalfCheetahMassSettings, PointGoalSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 
 POINT = make_family(PointGoalSettings())
 CHEETAH = make_family(HalfCheetahMassSettings())

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.registry import make_family
+from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.reveal import reveal
-from metarl.envs.settings import FAMILY_SETTINGS, HalfCheetahMassSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.runs.trial import streams
 

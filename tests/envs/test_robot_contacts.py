@@ -15,8 +15,8 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.contacts import contacts_of
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import check_robot
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
-from metarl.envs.settings import RobotSettings
 
 ROBOT = """<mujoco model="sled">
   <compiler angle="radian"/>

@@ -15,8 +15,8 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import State, TaskFamily
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import check_robot
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
-from metarl.envs.settings import RobotSettings
 
 ROBOT = """<mujoco model="dog">
   <compiler angle="radian"/>

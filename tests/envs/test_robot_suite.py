@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from metarl.agents.registry import make_agent
-from metarl.agents.settings import PpoSettings
+from metarl.agents.sb3.settings import PpoSettings
 from metarl.envs.family import Array, TaskFamily
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.quantities import QUANTITIES
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
-from metarl.envs.settings import RobotSettings
 from metarl.runs.interface import RobotInterface
 from tests.envs.robot_models import ASKED, CASES, Case
 from tests.envs.robot_probes import (

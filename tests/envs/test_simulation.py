@@ -15,20 +15,13 @@ import torch
 from metarl.envs.arrays import like
 from metarl.envs.batch import BatchedEnv, SimulationFault
 from metarl.envs.family import RewardTerm, State, Task, TaskFamily
-from metarl.envs.registry import make_family
+from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.reveal import reveal
+from metarl.envs.robots.ant_settings import AntCrippledSettings, AntDirectionSettings, AntGoalSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahTerrainSettings, HalfCheetahVelocitySettings
+from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
 from metarl.envs.robots.quadruped_robot import JOINTS
-from metarl.envs.settings import (
-    FAMILY_SETTINGS,
-    AntCrippledSettings,
-    AntDirectionSettings,
-    AntGoalSettings,
-    HalfCheetahTerrainSettings,
-    HalfCheetahVelocitySettings,
-    HumanoidDirectionSettings,
-    QuadrupedSettings,
-    QuadrupedTerrainSettings,
-)
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.simulation import CPU, Simulator
 from tests.envs.own_robots import family_of, written
 from tests.envs.robot_models import FLOOR, dog

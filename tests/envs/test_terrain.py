@@ -13,10 +13,11 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
 from metarl.envs.family import RewardTerm, TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahTerrainSettings, TerrainKind, TerrainSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahTerrainSettings
 from metarl.envs.terrain import kinds as terrain
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import EDGE, FREE, SCAN_X, SCAN_Y, on_terrain
+from metarl.envs.terrain.settings import TerrainKind, TerrainSettings
 
 STRIP = Field(ahead=12.0, behind=4.0, half_width=0.5, patch=1.0, strip=True)
 SQUARE = Field(ahead=4.0, behind=4.0, half_width=4.0, patch=1.0)

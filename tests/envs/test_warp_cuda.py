@@ -11,7 +11,8 @@ import torch
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.settings import AntCrippledSettings, HalfCheetahMassSettings
+from metarl.envs.robots.ant_settings import AntCrippledSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.simulation import Simulator
 from metarl.envs.warp.simulation import WarpSimulation, simulator
 

@@ -21,23 +21,22 @@ import torch
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
-from metarl.envs.settings import (
-    AntCrippledSettings,
-    AntLegsSettings,
-    AntLimbsSettings,
-    FamilySettings,
+from metarl.envs.robots.ant_settings import AntCrippledSettings, AntLegsSettings, AntLimbsSettings
+from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDisabledJointSettings,
     HalfCheetahLimbsSettings,
     HalfCheetahMassSettings,
     HalfCheetahTerrainSettings,
+)
+from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
+from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
-    HumanoidDirectionSettings,
-    PointGoalSettings,
-    QuadrupedSettings,
-    QuadrupedTerrainSettings,
-    RobotSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
 )

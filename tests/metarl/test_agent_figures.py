@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from metarl.config import RunConfig, config_to_dict
 from metarl.envs.parameters import Parameter
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahMassSettings, QuadrupedSettings, QuadrupedTerrainSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.evaluation.statistics import Interval
 from metarl.files import plain
 from metarl.reporting.agent_figures import Shown, draw_parameter, ranges_to_mark, ranked

@@ -10,7 +10,7 @@ import pytest
 from metarl.cli import app as cli
 from metarl.cli.arguments import Arguments
 from metarl.config import RunConfig, preset
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import LONGEST, RunError, UsageError
 from metarl.training import loop as training
 

@@ -15,18 +15,17 @@ import pytest
 from rich.console import Console
 
 import metarl
-from metarl.agents.settings import MamlSettings, PpoSettings
+from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings, read_run_config
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
-from metarl.envs.settings import (
-    AntGoalSettings,
-    FamilySettings,
-    HalfCheetahMassSettings,
-    PointGoalSettings,
-    QuadrupedSettings,
-    RobotSettings,
-)
+from metarl.envs.robots.ant_settings import AntGoalSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.errors import UsageError
 from metarl.evaluation.compare import improvements_of, with_oracle_shares
 from metarl.evaluation.comparison import Compared, Comparison

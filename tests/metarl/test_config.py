@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.config import (
     CONFIG,
     PRESETS,
@@ -18,7 +18,7 @@ from metarl.config import (
     preset,
     read_run_config,
 )
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import UsageError
 
 PAIRS = [(agent, family) for agent in AGENT_SETTINGS for family in FAMILY_SETTINGS]

@@ -12,13 +12,15 @@ import pytest
 import yaml
 
 from metarl.agents import beliefs
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.deployment import export
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
-from metarl.envs.registry import make_family
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.robots.quadruped_robot import JOINTS, QuadrupedFigures
-from metarl.envs.settings import FAMILY_SETTINGS, FamilySettings, QuadrupedSettings, RobotSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.sharded import ShardedEnv
 from tests.metarl.test_robot_interface import make_run
 

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from metarl.agents.agent import Agent, Facts, Rollout
 from metarl.agents.maml.maml import Maml
-from metarl.agents.settings import MamlSettings
+from metarl.agents.maml.settings import MamlSettings
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
-from metarl.envs.settings import AntLegsSettings, HalfCheetahMassSettings, PointGoalSettings
+from metarl.envs.robots.ant_settings import AntLegsSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.runs.interface import RobotInterface
 from metarl.runs.trial import AgentGenerators, TrialResult, run_trial, streams

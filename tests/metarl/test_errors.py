@@ -2,9 +2,9 @@
 
 import pytest
 
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.config import config_from_dict, options, preset
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import UsageError, nearest
 
 COMMANDS = ("train", "evaluate", "report", "adapt", "export", "watch", "render", "families", "robot", "sweep")

@@ -23,11 +23,15 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from metarl.agents.settings import AgentSettings, MamlSettings, Rl2Settings
+from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.rl2.settings import Rl2Settings
 from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
 from metarl.envs import rendering
-from metarl.envs.settings import FamilySettings, HalfCheetahMassSettings, PointGoalSettings
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.errors import UsageError
 from metarl.reporting import agent_figures, contact_sheet, report_figures
 from metarl.reporting import films as render

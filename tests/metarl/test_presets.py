@@ -9,7 +9,7 @@ import pytest
 
 import metarl
 from metarl.config import PRESETS, load_config, preset_path
-from metarl.envs.settings import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.runs.tracking import read_metrics
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))

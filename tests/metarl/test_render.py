@@ -11,12 +11,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from metarl.agents.settings import PpoSettings
+from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.family import Change, Task
 from metarl.envs.registry import make_family
-from metarl.envs.settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings, PointGoalSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.errors import RunError
 from metarl.evaluation.evaluate import evaluate_agent
 from metarl.reporting import contact_sheet

@@ -11,7 +11,7 @@ import pytest
 
 from metarl.cli import app as cli
 from metarl.config import load_config, preset, read_run_config
-from metarl.envs.settings import RobotSettings
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.reporting import contact_sheet
 
 MODEL = """<mujoco model="biped"><worldbody>
@@ -78,7 +78,7 @@ def test_a_run_is_self_contained(own, tiny, capsys):
     assert (own / "moved" / "evaluation" / "ood_seeds1_iteration000002.json").exists()
     assert cli.main(["train", "--resume", "moved", "training.iterations=3"]) == 0
     assert read_run_config(own / "moved").family == RobotSettings(
-        str(own / "moved/robot/robot.xml"), str(own / "moved/robot/family.yaml"), 10
+        str(own / "moved/robot/robot.xml"), str(own / "moved/robot/family.yaml"), horizon=10
     )
     assert "\n  model: robot/robot.xml\n" in (own / "moved/config.yaml").read_text()
     again = ["train", "--config", "moved/config.yaml", "--name", "b", "training.iterations=1"]
@@ -103,7 +103,7 @@ def test_robot_and_family_are_settings_like_any_others(own):
         ["--agent", "rl2", "--robot", "robot.xml", "--family", "family.yaml", "family.horizon=5"]
     )
     default = preset("rl2", "robot")
-    assert config == dataclasses.replace(default, family=RobotSettings("robot.xml", "family.yaml", 5))
+    assert config == dataclasses.replace(default, family=RobotSettings("robot.xml", "family.yaml", horizon=5))
 
 
 def test_families_shows_ones_own(own, capsys):

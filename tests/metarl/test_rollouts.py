@@ -15,8 +15,8 @@ import torch
 
 import metarl
 from metarl.agents import beliefs
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.agents.sb3.tuned import ADAM
-from metarl.agents.settings import AGENT_SETTINGS
 from metarl.cli import app as cli
 from metarl.deployment.export import export_run
 from metarl.deployment.rollouts import (

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
+from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import make_agent
-from metarl.agents.settings import MamlSettings
 from metarl.cli.app import main
 from metarl.envs.simulation import CPU
 from metarl.errors import UsageError
@@ -113,7 +113,8 @@ def test_auto_is_the_cpu_where_the_agent_is_on_it():
 def test_a_missing_package_is_named_with_what_to_install():
     code = (
         "import sys; sys.modules['mujoco_warp'] = None\n"  # as it is where the package is not installed
-        "import torch; from metarl.agents.registry import make_agent; from metarl.agents.settings import MamlSettings\n"
+        "import torch; from metarl.agents.registry import make_agent\n"
+        "from metarl.agents.maml.settings import MamlSettings\n"
         "from metarl.runs.simulators import simulator_for\n"
         "agent = make_agent(MamlSettings(), 4, 2, torch.Generator(), torch.device('cpu'))\n"
         "try: simulator_for('gpu', agent)\n"

@@ -17,7 +17,7 @@ import yaml
 
 from metarl.cli import app as cli
 from metarl.config import preset, read_run_config
-from metarl.envs.settings import RobotSettings
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.errors import RunError
 from metarl.files import append, write
 from metarl.reporting import agent_figures, report_data
@@ -135,7 +135,7 @@ def test_what_runs_code_says_so(run, tmp_path, capsys):
     assert cli.main(["train", "--config", "mine.yaml", "--name", "own"]) == 0
     assert f"{tmp_path}/mine.py:robot is run, as Python" in capsys.readouterr().out
     assert read_run_config(Path("runs/own")).family == RobotSettings(
-        "runs/own/robot/robot.xml", "runs/own/robot/arm.yaml", 10
+        "runs/own/robot/robot.xml", "runs/own/robot/arm.yaml", horizon=10
     )
     assert cli.main(["evaluate", "runs/own"]) == 0
 

@@ -20,6 +20,7 @@ from metarl.config import CONFIG, config_to_dict, load_config, preset
 from metarl.envs.parameters import Choice, LogUniform, Uniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
+from metarl.runs.interrupt import Stop
 from metarl.runs.run import load_run, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.runs.trial import stream
@@ -27,7 +28,7 @@ from metarl.sweeps import claims as sweep_claims
 from metarl.sweeps.file import load_sweep
 from metarl.sweeps.results import best_of, conclude, rank_correlation, rows, without_others
 from metarl.sweeps.rows import Row
-from metarl.sweeps.sweep import Stop, Study, Worker, run_point
+from metarl.sweeps.sweep import Study, Worker, run_point
 from metarl.sweeps.tasks import Yardstick, cells, distances, edges, hull, vary, yardstick
 from metarl.sweeps.trial import RESULT
 from metarl.training.loop import train

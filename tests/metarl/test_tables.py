@@ -12,13 +12,10 @@ import pytest
 from rich.console import Console
 
 from metarl.config import EvaluationSettings
+from metarl.envs.family_settings import FamilySettings
 from metarl.envs.registry import make_family
-from metarl.envs.settings import (
-    FamilySettings,
-    HalfCheetahDirectionSettings,
-    HalfCheetahVelocitySettings,
-    PointGoalSettings,
-)
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings, HalfCheetahVelocitySettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.errors import RunError
 from metarl.evaluation.evaluate import EvaluationResult, Source
 from metarl.evaluation.statistics import Interval, Summary, summarise

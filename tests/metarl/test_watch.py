@@ -10,10 +10,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.agents.settings import AGENT_SETTINGS
+from metarl.agents.registry import AGENT_SETTINGS
 from metarl.deployment.watch import ENTER, HOME, SPACE, Scene, chosen, picture, slider_range, watch
-from metarl.envs.registry import make_family
-from metarl.envs.settings import FAMILY_SETTINGS, AntLegsSettings, HalfCheetahMassSettings, RobotSettings
+from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.registry import FAMILY_SETTINGS, make_family
+from metarl.envs.robots.ant_settings import AntLegsSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.runs.trial import stream
 from tests.metarl.test_robot_interface import HOPPER, POINT, make_run
 
@@ -181,7 +183,7 @@ def test_on_a_display_mujocos_window_shows_it_and_closes(tmp_path):
     """In a process of its own: a window, another model in it, and an orderly end."""
     script = """
 from metarl.deployment.watch import MujocoWindow, Scene, watch
-from metarl.envs.settings import HalfCheetahMassSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from tests.metarl.test_robot_interface import make_run
 
 run = make_run("maml", HalfCheetahMassSettings(horizon=20))

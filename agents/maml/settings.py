@@ -1,0 +1,66 @@
+"""Settings of MAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from metarl.agents.agent_settings import AgentSettings
+
+
+@dataclass(frozen=True)
+class MamlSettings(AgentSettings):
+    """MAML for reinforcement learning (Finn 2017), outer step by TRPO or ProMP (Rothfuss 2019)."""
+
+    outer: Literal["promp", "trpo"] = "promp"
+    """Outer step: ProMP (clipped surrogate, Adam) or TRPO (natural gradient, line search)."""
+    first_order: bool = False
+    """Drop the second-order term of the meta-gradient (FOMAML)."""
+    inner_lr: float = 0.1
+    """Step size of the inner policy-gradient step."""
+    inner_lr_decay: float = 1.0
+    """Factor on the inner step size after each step (MAML 2017 evaluates with 0.5)."""
+    inner_surrogate: Literal["ratio", "log_likelihood"] = "ratio"
+    """Inner loss: likelihood ratio (low-variance curvature, ProMP) or log-likelihood (MAML 2017)."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Widths of the policy's hidden layers."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Activation of the hidden layers."""
+    initial_std: float = 1.0
+    """Initial standard deviation of the policy, in units of its action."""
+    output_gain: float = 1.0
+    """Factor on the last layer's initial weights. A small one starts all policies near zero, whatever they observe."""
+    min_std: float = 1e-6
+    """Smallest standard deviation of the policy."""
+    discount: float = 0.99
+    """Discount per step."""
+    normalise_input: bool = True
+    """Standardise observations with their running mean and standard deviation. The published MAML does not."""
+    gae_lambda: float = 1.0
+    """Lambda of generalised advantage estimation (Schulman 2016)."""
+    bootstrap_truncation: bool = False
+    """Bootstrap the value at a time limit. The published protocol of MAML and ProMP does not."""
+    baseline_ridge: float = 1e-5
+    """Ridge coefficient of the linear feature baseline."""
+    promp_lr: float = 1e-3
+    """ProMP: Adam's first step size."""
+    promp_epochs: int = 5
+    """ProMP: full-batch gradient steps an iteration."""
+    promp_clip: float = 0.3
+    """ProMP: clip range of the likelihood ratio."""
+    promp_inner_kl: float = 5e-4
+    """ProMP: weight of the KL penalty between the pre-update policies."""
+    promp_kl: float = 0.05
+    """ProMP: bound on the mean KL divergence between adapted policies over an iteration."""
+    trpo_kl: float = 0.01
+    """TRPO: bound on the mean KL divergence between adapted policies."""
+    trpo_cg_iterations: int = 10
+    """TRPO: conjugate-gradient iterations."""
+    trpo_damping: float = 1e-5
+    """TRPO: damping of the Fisher-vector product."""
+    trpo_fisher_share: float = 0.2
+    """TRPO: share of the states that the Fisher-vector product uses."""
+    trpo_backtracks: int = 15
+    """TRPO: line-search steps, each shortening the step by 0.8."""
+    tasks_per_chunk: int = 8
+    """Tasks in one backward pass: a chunk that fits the cache is faster. 0: all at once."""

@@ -1,0 +1,19 @@
+"""Settings of the family of one's own robot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from metarl.envs.family_settings import FamilySettings
+
+
+@dataclass(frozen=True)
+class RobotSettings(FamilySettings):
+    """Your own robot: a model, and a YAML file that declares what varies; --robot and --family name the two."""
+
+    model: str = field(default="", metadata={"file": True})
+    """MJCF or URDF file, or a function that returns an MjSpec: file.py:function. Empty: the example, a crawler."""
+    file: str = field(default="", metadata={"file": True})
+    """YAML file with task and distribution. Empty: the example's."""
+    horizon: int = field(default=-1, kw_only=True)
+    """Steps an episode. -1: as the YAML file says."""
