@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from metarl.cli.check_remarks import remarks, start_text, trial_rows
+from metarl.cli.check_remarks import check_rows, remarks, start_text
 from metarl.envs.family import TaskFamily
+from metarl.envs.own_robot.check_run import run_check
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import CONTROL_DT, check_robot
-from metarl.envs.own_robot.trial import try_robot
 from metarl.envs.text import escaped
 from metarl.reporting.catalogue import parameter_rows, splits, table
 
@@ -40,7 +40,7 @@ def show_check(model: str, declaration: str = "", console: Console | None = None
     for question in robot.questions:
         console.print(f"[bold red]to do:[/bold red] {question}", highlight=False, markup=True)
     if not robot.questions:
-        show_trial(robot, CONTROL_DT if family is None else family.dt, console)
+        show_check_run(robot, CONTROL_DT if family is None else family.dt, console)
     if family is not None:
         show_family(family, console)
         command = f"metarl train --robot {model} --family {declaration}"
@@ -55,13 +55,13 @@ def show_check(model: str, declaration: str = "", console: Console | None = None
     return not robot.questions
 
 
-def show_trial(robot: Robot, dt: float, console: Console) -> None:
+def show_check_run(robot: Robot, dt: float, console: Console) -> None:
     """Simulate the robot and print what it did. dt: control step, s."""
-    trial = try_robot(robot, dt)
-    rows = [[escape(escaped(cell)) for cell in row] for row in trial_rows(robot, trial)]
-    console.print(start_text(trial), highlight=False, markup=False)
+    check = run_check(robot, dt)
+    rows = [[escape(escaped(cell)) for cell in row] for row in check_rows(robot, check)]
+    console.print(start_text(check), highlight=False, markup=False)
     console.print(table(("one second from home", "with action 0", "with random actions"), rows))
-    for remark in remarks(robot, trial):
+    for remark in remarks(robot, check):
         console.print("[bold yellow]note:[/bold yellow]", Text(escaped(remark)), highlight=False)
     console.print()
 

@@ -21,6 +21,7 @@ from metarl.options import flag
 from metarl.runs.entries import run_dir
 
 if TYPE_CHECKING:
+    from metarl.config import RunConfig
     from metarl.launching.slurm import Submitted
 
 HELP = """usage: metarl launch slurm --time T [OPTIONS] -- train [OPTIONS OF metarl train]
@@ -51,6 +52,8 @@ COUNTS |= {"max_requeues": 0, "max_restarts": 0}
 """Least value of each option that is a whole number."""
 NO_WORK = ("report", "wandb_file", "point")
 """Options of `metarl sweep` that train nothing, or only one trial."""
+SIMULATED = ("family.", "training.simulator")
+"""Settings that decide whether the tasks can be simulated. Where a sweep varies them, some variants may not be."""
 JOBS = "slurm"
 """Subfolder of the folder of all runs, with a folder of scripts and logs for each run."""
 
@@ -134,7 +137,10 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
         directory = run_dir(plain["resume"], runs_dir).absolute()
         invocation.run_dir = directory
         launch = options.launch(directory.name, directory.parent, _going_on(directory, arguments))
-        return _dry_run(launch) if options.dry else _submit(launch, f"run: {directory}", directory)
+        if options.dry:
+            return _dry_run(launch)
+        _require_trainable(config, launch)
+        return _submit(launch, f"run: {directory}", directory)
 
     from metarl.runs.run import new_name, require_name
 
@@ -145,6 +151,7 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
     if options.dry:
         return _dry_run(launch)
     # Mistakes in the settings show now, and not when the job starts; and every start of the job is the same: a resume.
+    _require_trainable(config, launch)
     train_command.new_run(config, runs_dir, name, _planned(launch.work), device="cpu")
     invocation.run_dir = directory
     try:
@@ -154,6 +161,12 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
         with contextlib.suppress(OSError):
             runs_dir.rmdir()
         raise
+
+
+def _require_trainable(config: RunConfig, launch: Launch) -> None:
+    from metarl.training.rehearsal import require_trainable
+
+    require_trainable(config, launch.gpus > 0)
 
 
 def _planned(work: Work) -> Ranks:
@@ -186,7 +199,11 @@ def _sweep(arguments: list[str], options: Options, invocation: Invocation) -> in
     launch = options.launch(
         request.folder.name, runs_dir, command, request.number.get("workers", 1) * request.number.get("ranks", 1)
     )
-    return _dry_run(launch) if options.dry else _submit(launch, f"sweep: {runs_dir / request.folder.name}", None)
+    if options.dry:
+        return _dry_run(launch)
+    if not any(name.startswith(SIMULATED) for factor in request.sweep.factors for name in factor.settings):
+        _require_trainable(request.sweep.base, launch)
+    return _submit(launch, f"sweep: {runs_dir / request.folder.name}", None)
 
 
 def _dry_run(launch: Launch) -> int:

@@ -19,7 +19,8 @@ from metarl.errors import UsageError, describe, usage_errors
 from metarl.runs.entries import run_dir
 
 if TYPE_CHECKING:
-    from metarl.envs.family import Task, TaskFamily
+    from metarl.envs.family import TaskFamily
+    from metarl.envs.task import Task
 
 AGENT_OPTIONS: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"]}
 """Types of the options that choose a checkpoint of a run and the agent's device."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from metarl.agents.agent import Agent, Belief
 from metarl.deployment.episode import LoggedEpisode, assemble
 from metarl.deployment.on_policy import check_commands, check_on_policy
 from metarl.errors import UsageError
 from metarl.runs.run import Run
+from metarl.runs.trial import AgentGenerators
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ def adapt(run: Run, episodes: Sequence[LoggedEpisode], adaptations: int, off_pol
         raise UsageError("this agent does not adapt: it acts the same on every task; use it without a belief")
     shots = group(episodes, agent)
     used = shots[:adaptations]
-    belief = agent.begin(1, len(shots[0]))
+    rngs = [np.random.default_rng(0)]  # as `Run.start` draws by default
+    belief = agent.begin(1, len(shots[0]), AgentGenerators(rngs, 0))
     for k, shot in enumerate(used):
         rollout = assemble(shot, run.family)
         reading = agent.read(belief, rollout)
@@ -42,7 +46,7 @@ def adapt(run: Run, episodes: Sequence[LoggedEpisode], adaptations: int, off_pol
             check_commands(shot, reading, agent, belief, run.family)
         if agent.facts.needs_own_noise and not off_policy:
             check_on_policy(shot, reading, run.family.action_size, k)
-        belief = agent.adapt(reading.belief, rollout)
+        belief = agent.adapt(reading.belief, rollout, AgentGenerators(rngs, k + 1))
     return Adapted(belief, used, len(shots) - len(used))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Rollout
-from metarl.envs.family import Array, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from metarl.deployment.episode import LoggedEpisode
-from metarl.envs.family import Array, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
 from metarl.envs.text import shown
 from metarl.errors import UsageError
 

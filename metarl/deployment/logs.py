@@ -13,7 +13,9 @@ from metarl.agents.agent import Agent, Trial
 from metarl.deployment.episode import LoggedEpisode
 from metarl.deployment.episode_check import FIELDS, check_episode
 from metarl.deployment.npz import read_arrays
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.errors import UsageError, describe
 from metarl.files import make_folder, write
 

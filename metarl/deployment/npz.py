@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 from metarl.envs.strict_yaml import read_file
 from metarl.envs.text import shown
 from metarl.errors import UsageError, describe

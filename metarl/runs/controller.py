@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike
 
 from metarl.agents.agent import Agent, Belief, Rollout
 from metarl.agents.moments import INPUT_CLIP
-from metarl.envs.family import Array, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
+from metarl.runs.trial import AgentGenerators
 
 Explore = Literal["adapting", "always", "never"]
 """When actions have exploration noise: up to the last adaptation; in all episodes, as in evaluation; never."""
@@ -62,9 +64,9 @@ class Controller:
     ):
         """Start from a belief; None: the belief before adaptation.
 
-        adaptations: number of shots to adapt after. rng: draws the noise of a shot, [horizon, episodes_per_shot, act],
-        at its first step. ValueError for a negative number of adaptations, and for a number of episodes that the agent
-        cannot adapt from.
+        adaptations: number of shots to adapt after. rng: generator, or its seed, of the exploration noise of a shot,
+        [horizon, episodes_per_shot, act], at its first step, and of the agent's own draws. ValueError for a negative
+        number of adaptations, and for a number of episodes that the agent cannot adapt from.
         """
         if adaptations < 0:
             raise ValueError(f"adaptations is {adaptations}; it must be at least 0")
@@ -72,7 +74,8 @@ class Controller:
             raise ValueError(f"episodes_per_shot is {episodes_per_shot}; it must be at least 1")
         if agent.facts.belief_per_env and episodes_per_shot != 1:
             raise ValueError(
-                f"episodes_per_shot is {episodes_per_shot}; this agent adapts after every episode, so a shot is 1 episode"
+                f"episodes_per_shot is {episodes_per_shot}; this agent adapts after each episode, "
+                "so a shot is 1 episode"
             )
         self.family = family
         self.adaptations = adaptations
@@ -80,11 +83,12 @@ class Controller:
         self.explore: Explore = explore
         self.adapted = 0
         """Number of adaptations so far."""
-        self.shot_belief = agent.begin(1, episodes_per_shot) if belief is None else belief
-        """Belief that the episodes of the current shot start from."""
         self._agent = agent
-        self._belief = self.shot_belief
         self._rng = np.random.default_rng(rng)
+        begun = AgentGenerators([self._rng], 0)
+        self.shot_belief = agent.begin(1, episodes_per_shot, begun) if belief is None else belief
+        """Belief that the episodes of the current shot start from."""
+        self._belief = self.shot_belief
         self._next = _Next.ACT
         self._episode = self._step = 0  # index in the shot, in the episode
         steps, n, act = family.horizon, episodes_per_shot, family.action_size
@@ -198,9 +202,9 @@ class Controller:
     def _adapt(self) -> None:
         kept = (self._observations, self._actions, self._rewards, self._terminated, self._truncated, self._valid)
         rollout = Rollout(*(torch.from_numpy(x.copy()) for x in (*kept, self._final)))
-        self.shot_belief = self._agent.adapt(self._belief, rollout)
-        self._know_range()
         self.adapted += 1
+        self.shot_belief = self._agent.adapt(self._belief, rollout, AgentGenerators([self._rng], self.adapted))
+        self._know_range()
         for buffer in kept:
             buffer[:] = 0
 
@@ -213,7 +217,10 @@ class Controller:
             self._mean, self._std = moments.mean.cpu().numpy(), moments.std.cpu().numpy()
 
     def _draw(self, step: int, episode: int) -> torch.Tensor | None:
-        """Return the noise [1, 1, act] of a step, or None; that of a whole shot is drawn at its first step, as in evaluation."""
+        """Return the noise [1, 1, act] of a step, or None.
+
+        Like evaluation, it draws the noise of a whole shot at the first step.
+        """
         if self.explore == "never" or (self.explore == "adapting" and not self.learning):
             return None
         if step >= self.family.horizon:

@@ -18,20 +18,22 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Belief
+from metarl.agents.learning import Learner
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
-from metarl.runs.beliefs import load_belief
-from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite, iteration_of
 from metarl.config import CONFIG, MOST, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
-from metarl.runs.entries import run_dir
 from metarl.envs.curriculum import Curriculum
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
+from metarl.envs.task import Task
 from metarl.envs.text import CONTROL, WHOLE, shown
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 from metarl.files import fresh_folder, make_folder, write
-from metarl.runs.controller import Explore, Controller
+from metarl.runs.beliefs import load_belief
+from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite
+from metarl.runs.controller import Controller, Explore
+from metarl.runs.entries import run_dir
 from metarl.runs.trial import stream, torch_stream
 
 CHECKPOINTS = "checkpoints"
@@ -53,7 +55,7 @@ class Run:
     directory: Path
     config: RunConfig
     family: TaskFamily
-    agent: Agent
+    agent: Learner
     iteration: int
     """Number of training iterations so far."""
     env_steps: int
@@ -105,7 +107,7 @@ def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     return ranks.cuda_device() if name == "cuda" else torch.device(name)
 
 
-def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) -> tuple[TaskFamily, Agent]:
+def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) -> tuple[TaskFamily, Learner]:
     """Return the family and the untrained agent of a configuration; UsageError for values that they refuse.
 
     device: overrides the configuration's. ranks: the processes that train the agent together.
