@@ -9,8 +9,9 @@ import numpy as np
 
 from metarl.envs.arrays import Array, write
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.simulation import Simulator
+from metarl.envs.task import Task
 
 STARTS = 8
 """Starts of each env that are drawn ahead: an env that has used them up goes through them again."""

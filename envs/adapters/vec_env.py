@@ -19,9 +19,11 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from metarl.envs.adapters.gymnasium_adapter import spaces
+from metarl.envs.arrays import Array
 from metarl.envs.batch import StepResult
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 
 UNBOUNDED = 1e6
 """Action bound in trials: Stable-Baselines3 needs a finite one. The batch clips; policies read unclipped actions."""

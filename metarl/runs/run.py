@@ -26,7 +26,8 @@ from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite, 
 from metarl.config import CONFIG, MOST, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.runs.entries import run_dir
 from metarl.envs.curriculum import Curriculum
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.text import CONTROL, WHOLE, shown

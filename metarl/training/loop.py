@@ -21,7 +21,7 @@ import torch
 from metarl.agents.agent import REFUSED, Agent
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
-from metarl.envs.family import Task
+from metarl.envs.task import Task
 from metarl.errors import RunError, UsageError, out_of_memory
 from metarl.evaluation.evaluate import evaluate_agent
 from metarl.evaluation.outcomes import mean_of_sound

@@ -10,10 +10,11 @@ import numpy as np
 
 from metarl.agents.agent import Agent, Trial
 from metarl.agents.learning import SlotMaker
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.restarting import RestartingEnv
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.simulation import Simulator
+from metarl.envs.task import Task
 from metarl.evaluation.outcomes import mean_of_sound
 from metarl.runs.simulators import unsupported
 from metarl.runs.trial import run_trial

@@ -16,9 +16,11 @@ from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
-from metarl.envs.family import RewardTerm, State, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.state import State
+from metarl.envs.terms import ObservationTerm, RewardTerm, elements
 from metarl.runs.trial import run_trial, stream, streams
 
 LONGEST = 3
@@ -59,8 +61,7 @@ CHAINS = TaskFamily(
         Parameter("links", "1", Choice((1.0, 2.0, 3.0)), Law("number of links"), neutral=2.0),
         Parameter("gravity", "1", Uniform(0.5, 1.5), Law("factor", scale_gravity), neutral=1.0),
     ),
-    observe=angles,
-    observation_names=("a", "b", "c"),
+    observation={"angles": ObservationTerm(angles, elements("rad", "abc"))},
     rewards={"angle": RewardTerm(lambda state: np.abs(angles(state)).sum(1), weight=-1.0)},
     reset=lambda model, rng, n: (rng.uniform(-1, 1, (n, model.nq)), np.zeros((n, model.nv))),
     action_low=np.full(LONGEST, -0.1),
