@@ -5,6 +5,7 @@ from __future__ import annotations
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from metarl.bounds import check
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.ranks import ALONE, Ranks
@@ -52,7 +53,9 @@ def make_agent(
 ) -> Agent:
     """Return the agent that the settings describe, with initial parameters drawn from the generator.
 
-    ranks: processes that train it. ValueError for several if the agent trains in one process only.
+    ranks: processes that train it. ValueError for a setting that is out of its bounds, and for several processes if
+    the agent trains in one only.
     """
+    check(settings, "agent")
     make = load({entry.settings: entry.make for entry in AGENTS.values()}[type(settings)])
     return make(settings, observation_size, action_size, generator, device, ranks)

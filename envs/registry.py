@@ -6,6 +6,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from metarl.bounds import check
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.robots.ant_settings import (
@@ -101,4 +102,5 @@ def keep_files(settings: FamilySettings, folder: Path) -> FamilySettings:
 
 def make_family(settings: FamilySettings) -> TaskFamily:
     """Return the family that the settings describe; ValueError if they describe none."""
+    check(settings, "family")
     return load(entry_of(settings).make)(settings)

@@ -37,34 +37,34 @@ CONFIG = "config.yaml"
 class TrainingSettings:
     """The meta-training loop."""
 
-    iterations: int = 100
+    iterations: int = bounded(100, at_least=1)
     """Outer steps."""
-    tasks: int = 40
+    tasks: int = bounded(40, at_least=1, at_most=10**6)
     """Tasks an iteration."""
-    distinct_tasks: int = 0
+    distinct_tasks: int = bounded(0, at_least=0)
     """Tasks in all that training draws from, a set fixed by the seed. 0: fresh tasks in every iteration."""
-    envs_per_task: int = 20
+    envs_per_task: int = bounded(20, at_least=1, at_most=10**6)
     """Episodes of each task in a shot."""
-    adaptations: int = 1
+    adaptations: int = bounded(1, at_least=0)
     """Adaptations in a training trial; its shots are one more."""
-    seed: int = 1
+    seed: int = bounded(1, at_least=0, at_most=math.inf)
     """Seed of every random number of the run."""
-    threads: int = 0
+    threads: int = bounded(0, at_least=0, at_most=1024, changes_no_number=True)
     """Threads of the simulation and of torch. 0: all cores."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = without_effect("auto")
     """Torch device of the agent. auto: cuda if there is one."""
     simulator: Literal["cpu", "gpu", "auto"] = "cpu"
     """What simulates: MuJoCo on the CPU, or mujoco-warp on the agent's device (pip install metarl-robotics[gpu]), in
     single precision. auto: gpu if the agent's device is a GPU and mujoco-warp is installed."""
-    checkpoint_every: int = 10
+    checkpoint_every: int = bounded(10, at_least=1, changes_no_number=True)
     """Iterations between checkpoints."""
-    keep_checkpoints: int = 3
+    keep_checkpoints: int = bounded(3, at_least=1, changes_no_number=True)
     """Latest checkpoints that are kept; the best is kept besides."""
     curriculum: bool = False
     """Draw easy tasks first, and harder ones as returns after adaptation rise; of families that have a difficulty."""
     reveal_task: bool = False
     """Whether observations carry the task's parameters, here and in evaluation: an oracle, to be compared with."""
-    evaluate_every: int = 0
+    evaluate_every: int = bounded(0, at_least=0, changes_no_number=True)
     """Iterations between evaluations on held-out tasks. 0: at the end only."""
 
 
@@ -72,25 +72,25 @@ class TrainingSettings:
 class EvaluationSettings:
     """Adaptation to tasks of one split, the same tasks for every agent."""
 
-    tasks: int = 40
-    """Tasks for each seed."""
-    envs_per_task: int = 20
+    tasks: int = bounded(40, at_least=2, at_most=10**6)
+    """Tasks for each seed; an interval needs two."""
+    envs_per_task: int = bounded(20, at_least=1, at_most=10**6)
     """Episodes of each task in a shot."""
-    adaptations: int = 3
+    adaptations: int = bounded(3, at_least=0)
     """Adaptations in a trial; the return is reported before, between and after them."""
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: tuple[int, ...] = bounded((1, 2, 3), at_least=0, at_most=math.inf, nonempty=True)
     """One set of tasks a seed."""
     split: Literal["train", "held_out", "ood"] = "held_out"
     """Which tasks: those of training, those that training never draws, or those outside its range (ood)."""
     explore: bool = True
     """Act with the policy's noise; otherwise by its mean. MAML adapts by its noise, and not at all without."""
-    bootstrap_samples: int = 2000
+    bootstrap_samples: int = bounded(2000, at_least=1)
     """Resamples of the stratified bootstrap behind the intervals."""
     train_gap: bool = True
     """Also run as many training tasks, and report how much better they go."""
-    observation_noise: float = 0.0
+    observation_noise: float = bounded(0.0, at_least=0)
     """Normal noise on what the agent observes; in units of each element's standard deviation under random actions."""
-    reward_scale: float = 1.0
+    reward_scale: float = bounded(1.0, above=0)
     """Factor on the rewards that the agent is shown; the returns reported are those of the true ones."""
     simulator: Literal["cpu", "gpu", "auto"] = "cpu"
     """What simulates, see `training.simulator`. Returns of the two differ where contacts are many: on uneven ground."""
@@ -102,13 +102,13 @@ class EvaluationSettings:
 class TrackingSettings:
     """Weights & Biases. metrics.jsonl is written always."""
 
-    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    wandb: Literal["auto", "online", "offline", "disabled"] = without_effect("auto")
     """auto: online with credentials, otherwise offline."""
-    project: str = "metarl"
+    project: str = without_effect("metarl")
     """W&B project."""
-    entity: str = ""
+    entity: str = without_effect("")
     """W&B user or team. Empty: the account's default."""
-    group: str = ""
+    group: str = without_effect("")
     """W&B group, for the seeds of one experiment. Empty: none."""
 
 
@@ -138,67 +138,31 @@ class RunConfig:
         return _name_of(self.family, FAMILY_SETTINGS)
 
     def validate(self) -> None:
-        """Raise UsageError for a wrong type or a value out of range.
+        """Raise UsageError for a setting of the wrong type or out of its bounds.
 
-        Families and agents check their own ranges when they are made.
+        Settings that are wrong only together are refused when the family or the agent is made.
         """
         for name, annotation in options(self).items():
             section, setting = name.split(".")
             value = getattr(getattr(self, section), setting)
             if (meant := coerce(value, annotation, name)) != value:
                 raise UsageError(f"{name} is {shown(value)}; write {shown(meant)}")
-        for section, minima in MINIMA.items():
-            for name, minimum in minima.items():
-                value = getattr(getattr(self, section), name)
-                if value < minimum:
-                    raise UsageError(f"{section}.{name} is {value}; it must be at least {minimum}")
-        for name, annotation in options(self).items():
-            section, setting = name.split(".")
-            value, most = getattr(getattr(self, section), setting), MAXIMA.get(name, MOST)
-            counts = value if annotation == tuple[int, ...] else (value,) if annotation is int else ()
-            if name not in SEEDS and any(count > most for count in counts):
-                raise UsageError(f"{name} is {shown(value)}; it must be at most {most}")
+        try:
+            for section in dataclasses.fields(self):
+                check(getattr(self, section.name), section.name)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
         if self.training.distinct_tasks and self.training.curriculum:
             raise UsageError(
                 f"training.distinct_tasks is {self.training.distinct_tasks}, but training.curriculum draws tasks "
                 "of its own; set one of the two to 0 or false"
             )
         seeds = self.evaluation.seeds
-        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-            raise UsageError(
-                f"evaluation.seeds is {shown(list(seeds))}; give at least one seed, none negative, none twice"
-            )
-        if not self.evaluation.reward_scale > 0:
-            raise UsageError(f"evaluation.reward_scale is {self.evaluation.reward_scale:g}; it must be greater than 0")
+        if len(set(seeds)) < len(seeds):
+            raise UsageError(f"evaluation.seeds is {shown(list(seeds))}; give each seed once")
         if not self.tracking.project:
             raise UsageError("tracking.project is empty; name a W&B project, or set tracking.wandb to disabled")
 
-
-MINIMA: dict[str, dict[str, float]] = {
-    "training": {
-        "iterations": 1,
-        "tasks": 1,
-        "distinct_tasks": 0,
-        "envs_per_task": 1,
-        "adaptations": 0,
-        "seed": 0,
-        "threads": 0,
-        "checkpoint_every": 1,
-        "keep_checkpoints": 1,
-        "evaluate_every": 0,
-    },
-    "evaluation": {"tasks": 2, "envs_per_task": 1, "adaptations": 0, "bootstrap_samples": 1, "observation_noise": 0},
-}
-"""Smallest value of each number, by section. An interval needs two tasks."""
-
-MOST = 10**9
-"""Largest value of a whole number of which nothing else is said: more is a slip, and no memory would hold it."""
-MAXIMA = {"training.threads": 1024} | dict.fromkeys(
-    [f"{section}.{name}" for section in ("training", "evaluation") for name in ("tasks", "envs_per_task")], 10**6
-)
-"""Largest value of those of which there is something to say."""
-SEEDS = ("training.seed", "evaluation.seeds")
-"""Whole numbers that count nothing: any of 64 bits."""
 
 REGISTRIES: dict[str, Mapping[str, type]] = {"agent": AGENT_SETTINGS, "family": FAMILY_SETTINGS}
 """Sections whose settings depend on a name."""
@@ -357,48 +321,6 @@ def options(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def coerce(value: Any, annotation: Any, key: str) -> Any:
-    """`value` as the annotated type, or UsageError that names both.
-
-    YAML 1.1 reads `1e5` as text, and writes sequences as lists; nothing else is converted.
-    """
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Literal:
-        if value not in arguments:
-            raise UsageError(f"{key} is {shown(value)}{nearest(str(value), map(str, arguments))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise UsageError(
-                f"{key} is {shown(value)}, {_kind(value)}; it must be a list, each entry {_expected(arguments[0])}"
-            )
-        if ... not in arguments and len(value) != len(arguments):
-            raise UsageError(f"{key} is {shown(list(value))}; it must be a list of {len(arguments)} numbers")
-        return tuple(coerce(entry, arguments[0], f"{key}[{i}]") for i, entry in enumerate(value))
-    converted = _number(value, annotation) if annotation in (int, float) else value
-    if isinstance(converted, int) and not -WHOLE <= converted < WHOLE:
-        raise UsageError(f"{key} is {shown(value)}; it must fit in 64 bits")
-    if type(converted) is not annotation or (annotation is float and not math.isfinite(converted)):
-        raise UsageError(f"{key} is {shown(value)}, {_kind(value)}; it must be {_expected(annotation)}")
-    return converted
-
-
-def _number(value: Any, annotation: type) -> Any:
-    """`value` as a number of that type if it is one, else as it was."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return value
-    if annotation is float and isinstance(value, int):
-        return float(value) if -WHOLE <= value < WHOLE else value
-    if annotation is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
 def read_settings(cls: type, data: Mapping[str, Any], section: str, known: Collection[str] = ()) -> Any:
     """A settings class from values by name; UsageError for one that it does not have, or a wrong type.
 
@@ -423,12 +345,6 @@ def owners(name: str) -> str:
     return f"; it is a setting of {section} {', '.join(having[:3])}{more}"
 
 
-def require_mapping(value: Any, key: str) -> None:
-    """UsageError unless the value is a mapping."""
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{key} is {shown(value)}, {_kind(value)}; it must be a mapping of names to values")
-
-
 def _name_of(settings: Any, registry: Mapping[str, type]) -> str:
     return next(name for name, cls in registry.items() if type(settings) is cls)
 
@@ -437,23 +353,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    names = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        list: "a list",
-        dict: "a mapping",
-    }
-    return names.get(type(value), type(value).__name__)
-
-
-def _expected(annotation: Any) -> str:
-    if typing.get_origin(annotation) is Literal:
-        return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
-    return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}[annotation]

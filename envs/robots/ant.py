@@ -28,7 +28,6 @@ from metarl.envs.locomotion import (
     control_cost,
     force_names,
     gymnasium_model,
-    require_not_negative,
     survive,
     watch_contact_forces,
 )
@@ -207,7 +206,6 @@ def cripple(spec: mujoco.MjSpec, leg: float) -> None:
 
 
 def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskFamily:
-    require_not_negative(control_cost=settings.control_cost, contact_cost=settings.contact_cost)
     return TaskFamily(
         rewards={
             **rewards,

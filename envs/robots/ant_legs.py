@@ -16,16 +16,15 @@ import numpy as np
 from metarl.envs.arrays import like
 from metarl.envs.control import read_signals
 from metarl.envs.family import Array, RewardTerm, State, TaskFamily
-from metarl.envs.locomotion import require_not_negative, survive
+from metarl.envs.locomotion import survive
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
-from metarl.envs.robots.ant_settings import AntLegsSettings
+from metarl.envs.robots.ant_settings import FEWEST_LEGS, MOST_LEGS, AntLegsSettings
 from metarl.envs.robots.morphology import lengthen, lowest, stand
 
-FEWEST, MOST = 3, 6
 JOINTS_PER_LEG = 2
-JOINTS = tuple(f"{joint}_{leg}" for leg in range(1, MOST + 1) for joint in ("hip", "ankle"))
+JOINTS = tuple(f"{joint}_{leg}" for leg in range(1, MOST_LEGS + 1) for joint in ("hip", "ankle"))
 ROOT_QPOS, ROOT_QVEL = 7, 6  # of the torso's free joint
 SEGMENT = 0.2 * math.sqrt(2)  # m, stub and upper leg; the lower leg is twice as long
 RADIUS = 0.08  # m, of every segment
@@ -36,7 +35,7 @@ OBSERVATION_NAMES = (
     *(f"torso_{axis}_velocity [m/s]" for axis in "xyz"),
     *(f"torso_{axis}_angular_velocity [rad/s]" for axis in "xyz"),
     *(f"{joint}_velocity [rad/s]" for joint in JOINTS),
-    *(f"leg_{leg}_is_there [1]" for leg in range(1, MOST + 1)),
+    *(f"leg_{leg}_is_there [1]" for leg in range(1, MOST_LEGS + 1)),
 )
 
 
@@ -53,8 +52,8 @@ def _bare() -> mujoco.MjSpec:
 
 def base(legs: float) -> mujoco.MjSpec:
     """An ant of so many legs, evenly around the torso."""
-    if legs != int(legs) or not FEWEST <= legs <= MOST:
-        raise ValueError(f"an ant has {FEWEST} to {MOST} legs, got {legs:g}")
+    if legs != int(legs) or not FEWEST_LEGS <= legs <= MOST_LEGS:
+        raise ValueError(f"an ant has {FEWEST_LEGS} to {MOST_LEGS} legs, got {legs:g}")
     spec = _bare().copy()
     for i in range(int(legs)):
         _add_leg(spec, i + 1, FIRST_LEG + 2 * math.pi * i / int(legs))
@@ -113,7 +112,7 @@ def observe(state: State) -> Array:
 @functools.cache
 def _padding_and_mask(joints: int) -> tuple[np.ndarray, np.ndarray]:
     """Zeros for each joint that an ant of so many joints lacks, and 1 for each leg that it has, of six."""
-    return np.zeros(len(JOINTS) - joints), (np.arange(MOST) < joints // JOINTS_PER_LEG).astype(np.float64)
+    return np.zeros(len(JOINTS) - joints), (np.arange(MOST_LEGS) < joints // JOINTS_PER_LEG).astype(np.float64)
 
 
 def control_cost(state: State) -> Array:
@@ -131,26 +130,15 @@ def _height() -> float:
     return lowest(base(4))
 
 
-def _numbers(name: str, legs: tuple[int, ...]) -> Choice:
-    for number in legs:
-        if not FEWEST <= number <= MOST:
-            raise ValueError(f"{name} has {number}; an ant has {FEWEST} to {MOST} legs")
-    try:
-        return Choice(tuple(map(float, legs)))
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
 def ant_legs(settings: AntLegsSettings) -> TaskFamily:
     """Reward v - c a^2 - contact cost + 1 on a torso of unknown legs."""
-    require_not_negative(control_cost=settings.control_cost, contact_cost=settings.contact_cost)
     legs = Parameter(
         name="legs",
         unit="1",
-        distribution=_numbers("legs", settings.legs),
+        distribution=Choice(tuple(map(float, settings.legs))),
         law=Law("legs, evenly around the torso"),
         neutral=4.0,
-        held_out=_numbers("held_out_legs", settings.held_out_legs) if settings.held_out_legs else None,
+        held_out=Choice(tuple(map(float, settings.held_out_legs))) if settings.held_out_legs else None,
     )
     length = Parameter(
         name="leg_length",
@@ -181,7 +169,7 @@ def ant_legs(settings: AntLegsSettings) -> TaskFamily:
         action_high=np.full(len(JOINTS), 1.0),
         horizon=settings.horizon,
         frame_skip=ant.FRAME_SKIP,
-        control=read_signals(base(MOST).compile(), "force"),
+        control=read_signals(base(MOST_LEGS).compile(), "force"),
         action_scale=settings.action_scale,
         terminate=ant.fallen,
         previous=("xpos",),

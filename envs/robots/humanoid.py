@@ -14,7 +14,6 @@ from metarl.envs.family import Array, Criterion, RewardTerm, State, TaskFamily, 
 from metarl.envs.locomotion import (
     force_names,
     gymnasium_model,
-    require_not_negative,
     survive,
     uniform_start,
     watch_contact_forces,
@@ -154,7 +153,6 @@ def fallen(state: State) -> Array:
 
 def humanoid_direction(settings: HumanoidDirectionSettings) -> TaskFamily:
     """Reward 1.25 v (cos g, sin g) - c a^2 - contact cost + 5."""
-    require_not_negative(control_cost=settings.control_cost)
     observe, names = OBSERVATIONS[settings.observation]
     heading = Parameter("heading", "rad", Uniform(0, 2 * math.pi), Law("direction of the reward"), neutral=0.0)
     return TaskFamily(

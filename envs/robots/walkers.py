@@ -14,7 +14,6 @@ from metarl.envs.family import Array, Criterion, RewardTerm, State, StateFunctio
 from metarl.envs.locomotion import (
     control_cost,
     gymnasium_model,
-    require_not_negative,
     root_velocity,
     survive,
     uniform_start,
@@ -153,9 +152,6 @@ def random_parameters(path: str, timestep: float, exponent: float) -> tuple[Para
 
 
 def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **rest: Any) -> TaskFamily:
-    require_not_negative(control_cost=settings.control_cost)
-    if not settings.timestep > 0:
-        raise ValueError(f"timestep must be greater than 0 s, got {settings.timestep:g}")
     return TaskFamily(
         observe=observe,
         observation_names=_names(joints),
