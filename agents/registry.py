@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metarl.bounds import check
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
+from metarl.bounds import check
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +24,9 @@ class AgentEntry(NamedTuple):
 
     settings: type[AgentSettings]
     """Class of its settings."""
-    make: str
-    """Class of the agent, or a function that makes it, as module:name, the module within `metarl.agents`."""
+    make: str | Callable[..., Agent]
+    """Class of the agent, or a function that makes it, with the arguments of `make_agent`: module:name, the module
+    within `metarl.agents`, which is imported when an agent is made; or the class itself."""
 
 
 AGENTS: dict[str, AgentEntry] = {
@@ -38,9 +40,9 @@ AGENT_SETTINGS: dict[str, type[AgentSettings]] = {name: entry.settings for name,
 """Settings class of every agent by name."""
 
 
-def load(place: str) -> Any:
-    """Import a module within `metarl.agents` and return what module:name names."""
-    return resolve_name(f"metarl.agents.{place}")
+def load(place: str | Callable[..., Any]) -> Callable[..., Any]:
+    """Import the module that module:name names and return what the name stands for there."""
+    return resolve_name(f"metarl.agents.{place}") if isinstance(place, str) else place
 
 
 def make_agent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,10 +47,11 @@ class FamilyEntry(NamedTuple):
 
     settings: type[FamilySettings]
     """Class of its settings."""
-    make: str
-    """Function that makes the family of its settings, as module:function, the module within `metarl.envs`."""
-    copy: str = ""
-    """Function that copies the files that its settings name, named like `make`. Empty: they name none."""
+    make: str | Callable[[Any], TaskFamily]
+    """Function that makes the family of its settings: module:function, the module within `metarl.envs`, which is
+    imported when a family is made; or the function itself."""
+    copy: str | Callable[[Any, Path], FamilySettings] = ""
+    """Function that copies the files that its settings name, given like `make`. Empty: they name none."""
 
 
 FAMILIES: dict[str, FamilyEntry] = {
@@ -89,9 +91,9 @@ def entry_of(settings: FamilySettings) -> FamilyEntry:
     return {entry.settings: entry for entry in FAMILIES.values()}[type(settings)]
 
 
-def load(place: str) -> Any:
-    """Import a module within `metarl.envs` and return what module:name names."""
-    return resolve_name(f"metarl.envs.{place}")
+def load(place: str | Callable[..., Any]) -> Callable[..., Any]:
+    """Import the module that module:name names and return what the name stands for there."""
+    return resolve_name(f"metarl.envs.{place}") if isinstance(place, str) else place
 
 
 def keep_files(settings: FamilySettings, folder: Path) -> FamilySettings:

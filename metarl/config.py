@@ -18,13 +18,15 @@ import yaml
 
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
-from metarl.agents.registry import AGENT_SETTINGS
+from metarl.agents.registry import AGENTS, AgentEntry
+from metarl.bounds import bounded, check, without_effect
 from metarl.envs import strict_yaml
 from metarl.envs.family_settings import FamilySettings
-from metarl.envs.registry import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILIES, FamilyEntry
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
-from metarl.envs.text import WHOLE, shown
+from metarl.envs.text import shown
 from metarl.errors import UsageError, nearest
+from metarl.options import coerce, require_mapping
 
 PRESETS = Path(__file__).parent / "configs"
 SPLIT_NAMES = {"train": "training", "held_out": "held-out", "ood": "out-of-distribution"}
@@ -130,12 +132,12 @@ class RunConfig:
     @property
     def agent_name(self) -> str:
         """The agent's name in the registry."""
-        return _name_of(self.agent, AGENT_SETTINGS)
+        return _name_of(self.agent, AGENTS)
 
     @property
     def family_name(self) -> str:
         """The family's name in the registry."""
-        return _name_of(self.family, FAMILY_SETTINGS)
+        return _name_of(self.family, FAMILIES)
 
     def validate(self) -> None:
         """Raise UsageError for a setting of the wrong type or out of its bounds.
@@ -164,7 +166,7 @@ class RunConfig:
             raise UsageError("tracking.project is empty; name a W&B project, or set tracking.wandb to disabled")
 
 
-REGISTRIES: dict[str, Mapping[str, type]] = {"agent": AGENT_SETTINGS, "family": FAMILY_SETTINGS}
+REGISTRIES: dict[str, Mapping[str, AgentEntry | FamilyEntry]] = {"agent": AGENTS, "family": FAMILIES}
 """Sections whose settings depend on a name."""
 
 
@@ -173,7 +175,7 @@ def settings_of(section: str, name: str) -> type:
     registry = REGISTRIES[section]
     if name not in list(registry):  # whatever YAML made of it, hashable or not
         raise UsageError(f"unknown {section} {shown(name)}{nearest(str(name), registry)}")
-    return registry[name]
+    return registry[name].settings
 
 
 def preset_path(agent: str, family: str) -> Path | None:
@@ -338,15 +340,15 @@ def read_settings(cls: type, data: Mapping[str, Any], section: str, known: Colle
 def owners(name: str) -> str:
     """What to say of a setting, by its dotted name, that other agents or families have; nothing if none has."""
     section, _, setting = name.partition(".")
-    having = [other for other, cls in REGISTRIES.get(section, {}).items() if setting in typing.get_type_hints(cls)]
+    having = [other for other, entry in REGISTRIES.get(section, {}).items() if hasattr(entry.settings, setting)]
     if not having:
         return ""
     more = f" and {len(having) - 3} more" if len(having) > 3 else ""
     return f"; it is a setting of {section} {', '.join(having[:3])}{more}"
 
 
-def _name_of(settings: Any, registry: Mapping[str, type]) -> str:
-    return next(name for name, cls in registry.items() if type(settings) is cls)
+def _name_of(settings: Any, registry: Mapping[str, AgentEntry | FamilyEntry]) -> str:
+    return next(name for name, entry in registry.items() if type(settings) is entry.settings)
 
 
 def _plain(value: Any) -> Any:

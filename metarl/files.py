@@ -1,5 +1,4 @@
-"""Files that are written into a run or a report, whose folder may be somebody else's: whole or not at all, and nowhere
-else, as no link that lies there is followed."""
+"""Make folders and write files in runs and reports: a file is written whole or not at all, and no link is followed."""
 
 from __future__ import annotations
 
@@ -11,6 +10,35 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from metarl.errors import RunError, describe
+
+
+def make_folder(folder: Path, option: str, exist_ok: bool = True) -> None:
+    """Make a folder and those above it. RunError if the disk refuses; it names the option that chooses another place.
+
+    FileExistsError if it exists and exist_ok is False.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and not exist_ok and os.path.lexists(folder):
+            raise
+        raise RunError(f"cannot make {folder}: {describe(error)}; choose another {option}") from error
+
+
+def fresh_folder(folder: Path, option: str) -> Path:
+    """Make a folder that did not exist, and return it: FOLDER, or the first of FOLDER_2, FOLDER_3, ... that is free.
+
+    Two processes never get the same one. RunError as for `make_folder`.
+    """
+    base, number = folder, 1
+    while True:
+        try:
+            make_folder(folder, option, exist_ok=False)
+        except FileExistsError:
+            number += 1
+            folder = base.with_name(f"{base.name}_{number}")
+        else:
+            return folder
 
 
 def write(path: Path, data: bytes, option: str = "--runs-dir") -> None:

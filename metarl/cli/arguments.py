@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from metarl.agents.registry import AGENT_SETTINGS
-from metarl.config import EvaluationSettings, TrackingSettings, TrainingSettings, coerce, owners
-from metarl.envs.registry import FAMILY_SETTINGS
+from metarl.config import REGISTRIES, EvaluationSettings, TrackingSettings, TrainingSettings, owners
 from metarl.errors import FEW, UsageError, nearest
-from metarl.options import TRUTH, flag, value_of
+from metarl.options import TRUTH, coerce, flag, value_of
 
 T = TypeVar("T")
 
@@ -30,9 +28,7 @@ SHORT = {
 
 def _names(kind: Any) -> set[str]:
     """Dotted names of all settings, of whichever agent and family, whose type is `kind` or a `kind` of something."""
-    sections = [("agent", cls) for cls in AGENT_SETTINGS.values()] + [
-        ("family", cls) for cls in FAMILY_SETTINGS.values()
-    ]
+    sections = [(section, entry.settings) for section, entries in REGISTRIES.items() for entry in entries.values()]
     sections += [("training", TrainingSettings), ("evaluation", EvaluationSettings), ("tracking", TrackingSettings)]
     return {
         f"{section}.{name}"

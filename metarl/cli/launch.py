@@ -189,11 +189,11 @@ def _sweep(arguments: list[str], options: Options, session: Session) -> int:
 
 
 def _dry_run(launch: Launch) -> int:
-    from metarl.files import write
+    from metarl.files import make_folder, write
     from metarl.launching.slurm import script
 
     folder = launch.folder / "dry_run"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--runs-dir")
     text = script(launch)
     nodes = [f"node {node}: {command}" for node, command in enumerate(launch.commands())]
     write(folder / "submission.sh", text.encode())

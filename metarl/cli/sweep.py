@@ -19,7 +19,8 @@ from metarl.sweeps.file import Sweep, load_sweep
 
 if TYPE_CHECKING:
     from metarl.cli.app import Session
-    from metarl.sweeps.sweep import Stop, Study
+    from metarl.runs.interrupt import Stop
+    from metarl.sweeps.sweep import Study
 
 HELP = """usage: metarl sweep FILE.yaml [--workers N] [--ranks K] [--trials N] [--threads N] [--runs-dir DIR]
        metarl sweep FILE.yaml --report
@@ -100,12 +101,13 @@ def run(arguments: list[str], session: Session) -> int:
 def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> int:
     """Run trials: in this process, or in several of them. parent: the process that this one works for, 0 for none."""
     from metarl.provenance import cores
-    from metarl.sweeps.sweep import Study, Worker, stop_on_signals
+    from metarl.runs.interrupt import stop_on_signals
+    from metarl.sweeps.sweep import Study, Worker
     from metarl.sweeps.tasks import yardstick
 
     stick = yardstick(sweep)
     workers, ranks = number.get("workers", 1), number.get("ranks", 1)
-    with stop_on_signals(parent) as stop:
+    with stop_on_signals(signal.SIGINT, signal.SIGTERM, parent=parent) as stop:
         study = Study(sweep, folder)
         threads = number.get("threads", sweep.base.training.threads or max(1, cores() // workers))
         if not parent:

@@ -21,7 +21,7 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import Signals
 from metarl.envs.family import Array, TaskFamily
 from metarl.errors import RunError, UsageError, describe
-from metarl.files import write
+from metarl.files import make_folder, write
 from metarl.provenance import VERSION, commit
 from metarl.runs.checkpoint import is_finite
 from metarl.runs.interface import OutOfRange
@@ -93,10 +93,7 @@ def export_run(run: Run, path: Path, belief: Belief | None = None, source: str |
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRange)  # of tasks beyond training, or of a policy that is hardly trained
         steps, error = check(data, run, belief)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise RunError(f"cannot make {path.parent}: {describe(problem)}; choose another --output") from problem
+    make_folder(path.parent, "--output")
     write(path, data, "--output")
     return Export(path, len(data), steps, error)
 

@@ -17,8 +17,8 @@ from metarl.agents.agent import Agent, Belief, Reading, Rollout, Trial
 from metarl.envs.family import Array, Task, TaskFamily
 from metarl.envs.strict_yaml import read_file
 from metarl.envs.text import shown
-from metarl.errors import RunError, UsageError, describe
-from metarl.files import write
+from metarl.errors import UsageError, describe
+from metarl.files import make_folder, write
 from metarl.runs.run import Run
 from metarl.wording import number_of
 
@@ -96,10 +96,7 @@ def save_episode(
     optional = {"log_probabilities": log_probabilities, "shot": shot, "task": None if task is None else task.to_json()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **fields, **{k: v for k, v in optional.items() if v is not None})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --log-rollouts") from error
+    make_folder(path.parent, "--log-rollouts")
     write(path, buffer.getvalue(), "--log-rollouts")
 
 

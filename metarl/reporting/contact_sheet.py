@@ -12,7 +12,7 @@ from metarl.config import SPLIT_NAMES
 from metarl.envs.family import Array, Task, TaskFamily
 from metarl.envs.parameters import LogUniform, Parameter, Split
 from metarl.envs.rendering import Renderer
-from metarl.errors import RunError, describe
+from metarl.files import make_folder
 from metarl.reporting.figures import INK, QUIET, SPLIT_COLOURS, STYLE, axis_label, name_ticks, save, title_of
 from metarl.reporting.films import usable_renderer, value_captions
 from metarl.runs.trial import stream
@@ -99,10 +99,7 @@ def draw(family: TaskFamily, path: Path, seed: int = 1, narrow: bool = False) ->
         if not tiles:
             _draw_one(parts[0], family, layout)
         _draw_parameters(parts[-1], family, tasks, tiles, layout)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
+        make_folder(path.parent, "--output")
         save(figure, path, "--output")
 
 

@@ -27,7 +27,7 @@ from metarl.envs.rendering import Renderer, RenderingUnavailable
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import RunError, UsageError, describe, usage_errors
 from metarl.evaluation.outcomes import exploring
-from metarl.files import write
+from metarl.files import make_folder, write
 from metarl.reporting.figures import AFTER, BEFORE, INK, QUIET
 from metarl.runs.run import Run
 from metarl.runs.trial import run_trial, stream, streams
@@ -225,10 +225,7 @@ def film(
     shown = min(count, 1 + math.floor(seconds / step_s + 1e-9))
     fps = Fraction(1 / (step_s * every)).limit_denominator(1000)
     data = encode(compose(renderer, clips, lines, range(0, shown, every)), fps)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
+    make_folder(path.parent, "--output")
     write(path, data, "--output")
     return Video(path, (shown - 1) * step_s, (count - 1) * step_s, len(data))
 

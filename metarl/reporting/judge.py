@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from metarl.evaluation.compare import compare_entries
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.evaluate import EvaluationResult, evaluate_agent, source_of, train_gap
 from metarl.evaluation.simulator_shift import simulator_shift
+from metarl.files import fresh_folder
 from metarl.reporting import comparison_tables, tables
 from metarl.runs.entries import Entry, family_settings, read_entries
 from metarl.runs.run import Run, load_run
@@ -118,6 +118,4 @@ def conclude_comparison(comparison: Comparison, output: Path | str | None = None
 
 def _new_folder(config: RunConfig) -> Path:
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = Path("comparisons") / f"{config.family_name}_{config.evaluation.split}_{stamp}"
-    candidates = (base.with_name(f"{base.name}_{i}") for i in itertools.count(2))
-    return base if not base.exists() else next(folder for folder in candidates if not folder.exists())
+    return fresh_folder(Path("comparisons") / f"{config.family_name}_{config.evaluation.split}_{stamp}", "--output")

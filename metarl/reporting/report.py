@@ -8,7 +8,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from typing import Any
 from metarl.config import SPLIT_NAMES, EvaluationSettings, config_to_dict, dump_yaml
 from metarl.envs.family import Task, TaskFamily
 from metarl.envs.registry import make_family
-from metarl.errors import RunError, UsageError, describe
+from metarl.errors import UsageError, describe
 from metarl.evaluation.statistics import REACHED, WORST, Interval
-from metarl.files import plain, write
+from metarl.files import fresh_folder, make_folder, plain, write
 from metarl.provenance import provenance
 from metarl.reporting import report_figures
 from metarl.reporting.agent_figures import ranked
@@ -571,10 +571,7 @@ def _write(page: Page, material: Material, folder: Path) -> Report:
 
 
 def _put(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
+    make_folder(path.parent, "--output")
     write(path, content, "--output")
 
 
@@ -611,6 +608,4 @@ def _new_folder(material: Material) -> Path:
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     runs = material.runs
     name = _slug(runs[0].name) if len(runs) == 1 else _slug(runs[0].config.family_name)
-    base = Path("reports") / f"{name}_{stamp}"
-    candidates: Iterable[Path] = (base, *(base.with_name(f"{base.name}_{i}") for i in range(2, 100)))
-    return next(folder for folder in candidates if not folder.exists())
+    return fresh_folder(Path("reports") / f"{name}_{stamp}", "--output")

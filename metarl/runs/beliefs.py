@@ -14,6 +14,7 @@ from metarl.envs.family import TaskFamily
 from metarl.runs.checkpoint import CheckpointError, is_finite
 from metarl.envs.text import shown
 from metarl.errors import RunError, UsageError, describe
+from metarl.files import make_folder
 
 
 class PolicyOfRun(Protocol):
@@ -39,10 +40,7 @@ def save_belief(path: Path, run: PolicyOfRun, belief: Belief, adaptations: int, 
     state = run.agent.belief_state(belief)
     if not is_finite(state):
         raise UsageError(f"what {source} leads to is {NOT_FINITE}, and is not saved: {NOT_FINITE_REMEDY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {path.parent}: {describe(error)}; choose another --output") from error
+    make_folder(path.parent, "--output")
     values = (state, run.config.agent_name, run.config.family_name, run.iteration, adaptations)
     checkpoint.save(path, {**dict(zip(KEYS, values, strict=True)), "source": source}, "--output")
 

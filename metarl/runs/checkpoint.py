@@ -18,7 +18,7 @@ import torch
 from metarl.envs.strict_yaml import read_file
 from metarl.envs.text import one_line, shown
 from metarl.errors import LONGEST, RunError, UsageError, describe
-from metarl.files import write
+from metarl.files import make_folder, write
 from metarl.provenance import VERSION
 
 FORMAT = 2
@@ -174,10 +174,7 @@ class CheckpointStore:
     def save(self, state: Mapping[str, Any], iteration: int, best: bool = False) -> Path:
         """Write the checkpoint after an iteration, and only then remove what is too old."""
         path = self.path(iteration)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make {self.folder}: {describe(error)}; choose another --runs-dir") from error
+        make_folder(self.folder, "--runs-dir")
         if best:  # first: a kill between the two leaves a best one that is ahead, and none that is stale
             save(self.folder / BEST, state)
         save(path, state)

@@ -1,8 +1,9 @@
-"""Ending a run between two iterations when the machine asks for it."""
+"""Stop a run between two iterations when the user or the machine asks for it."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,27 +12,42 @@ from types import FrameType
 
 
 @dataclass
-class StopFlag:
-    """Whether a SIGTERM has come."""
+class Stop:
+    """A request to stop after the current iteration."""
 
+    parent: int = 0
+    """Process id; without that process as its parent this one stops, too. 0: none."""
     requested: bool = False
+    """Whether a signal has asked for it."""
+
+    def now(self) -> bool:
+        """Return whether to stop: a signal has come, or the parent has ended."""
+        return self.requested or (self.parent > 0 and os.getppid() != self.parent)
 
 
 @contextlib.contextmanager
-def stop_on_sigterm() -> Iterator[StopFlag]:
-    """Within the block a SIGTERM sets the flag instead of killing the process; a second one kills it."""
-    flag = StopFlag()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield flag
+def stop_on_signals(*numbers: signal.Signals, parent: int = 0) -> Iterator[Stop]:
+    """Within the block the first of these signals requests a stop; a second one does what it did before.
+
+    Outside the main thread, where Python sets no handlers, the signals keep their effect. parent: see `Stop`.
+    """
+    stop = Stop(parent)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
         return
-    previous = signal.getsignal(signal.SIGTERM)
+    previous = {number: signal.getsignal(number) for number in numbers}
 
-    def request_stop(signum: int, frame: FrameType | None) -> None:
-        flag.requested = True
-        signal.signal(signal.SIGTERM, previous)
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
-    signal.signal(signal.SIGTERM, request_stop)
+    def request(signum: int, frame: FrameType | None) -> None:
+        stop.requested = True
+        restore()
+
+    for number in numbers:
+        signal.signal(number, request)
     try:
-        yield flag
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        restore()

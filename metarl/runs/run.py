@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from metarl.bounds import MOST
 from metarl.agents.agent import Agent, Belief
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
 from metarl.runs.beliefs import load_belief
 from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite, iteration_of
-from metarl.config import CONFIG, MOST, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
+from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.runs.entries import run_dir
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import Task, TaskFamily
@@ -30,7 +31,7 @@ from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.text import CONTROL, WHOLE, shown
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
-from metarl.files import write
+from metarl.files import fresh_folder, make_folder, write
 from metarl.runs.interface import Explore, RobotInterface
 from metarl.runs.trial import stream, torch_stream
 
@@ -172,22 +173,17 @@ def new_name(config: RunConfig) -> str:
 
 def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
     """Make the folder of a new run; without a name it is called by agent, family, seed and time."""
-    base = name or new_name(config)
-    candidates = [base] if name else [base, *(f"{base}_{i}" for i in range(2, 100))]
-    for candidate in candidates:
-        directory = runs_dir / candidate
-        try:
-            directory.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise RunError(f"cannot make {directory}: {describe(error)}; choose another --runs-dir") from error
-        return directory
-    if not (runs_dir / base / CONFIG).exists():
-        raise UsageError(f"{runs_dir / base} exists and holds no run: remove it, or choose another --name")
-    raise UsageError(
-        f"{runs_dir / base} exists; go on with it by metarl train --resume {runs_dir / base}, or choose another --name"
-    )
+    if name is None:
+        return fresh_folder(runs_dir / new_name(config), "--runs-dir")
+    directory = runs_dir / name
+    try:
+        make_folder(directory, "--runs-dir", exist_ok=False)
+    except FileExistsError:
+        remedy = f"; go on with it by metarl train --resume {directory}, or choose another --name"
+        if not (directory / CONFIG).exists():
+            remedy = " and holds no run: remove it, or choose another --name"
+        raise UsageError(f"{directory} exists{remedy}") from None
+    return directory
 
 
 def start_run(
@@ -301,7 +297,3 @@ def load_run(
     family, agent = build(config, device)
     restore(agent, config, path, state)
     return Run(directory, config, family, agent, int(state["iteration"]), int(state["env_steps"]))
-
-
-
-

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from metarl.bounds import names_without_effect
 from metarl.config import (
     RunConfig,
-    coerce,
     config_from_dict,
     config_to_dict,
     files_of,
@@ -27,9 +27,9 @@ from metarl.config import (
     preset,
     read_settings,
     read_yaml,
-    require_mapping,
 )
 from metarl.errors import UsageError, nearest
+from metarl.options import coerce, require_mapping
 from metarl.runs.entries import content
 
 KEYS = ("base", "factors", "method", "trials", "seed", "objective", "pruner", "report")
@@ -223,12 +223,12 @@ class Sweep:
 
 
 def essentials(config: RunConfig) -> dict[str, Any]:
-    """A configuration as plain types, without what changes no number but by rounding."""
+    """Return a configuration as plain types, without the settings that change no result."""
     data = config_to_dict(config)
-    del data["tracking"]
-    for name in ("threads", "device", "checkpoint_every", "keep_checkpoints", "evaluate_every"):
-        del data["training"][name]
-    return data
+    for section, settings in data.items():
+        for name in names_without_effect(type(getattr(config, section))):
+            del settings[name]
+    return {section: settings for section, settings in data.items() if settings}
 
 
 def replaced(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:

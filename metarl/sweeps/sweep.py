@@ -13,15 +13,12 @@ import functools
 import json
 import os
 import shutil
-import signal
-import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import optuna
@@ -31,8 +28,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metarl.config import CONFIG, RunConfig, config_from_dict, read_run_config
 from metarl.errors import RunError, UsageError, describe
-from metarl.files import append, write
+from metarl.files import append, make_folder, write
 from metarl.runs.checkpoint import CheckpointStore, iteration_of
+from metarl.runs.interrupt import Stop
 from metarl.runs.progress import duration
 from metarl.runs.run import CHECKPOINTS, start_run
 from metarl.runs.run_lock import RunBusy
@@ -50,41 +48,6 @@ SPEC = "sweep.json"
 CLAIMS = ".claims"
 LOG = "output.log"
 """In a trial's folder: what its training printed."""
-
-
-@dataclass
-class Stop:
-    """Whether to stop after the iteration at hand."""
-
-    parent: int = 0
-    """Process without which this one has no reason to go on; 0: none."""
-    requested: bool = False
-
-    def now(self) -> bool:
-        return self.requested or (self.parent > 0 and os.getppid() != self.parent)
-
-
-@contextlib.contextmanager
-def stop_on_signals(parent: int = 0) -> Iterator[Stop]:
-    """Within the block SIGINT and SIGTERM ask for an end after the iteration at hand; a second one ends at once."""
-    stop = Stop(parent)
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield stop
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(signum: int, frame: FrameType | None) -> None:
-        stop.requested = True
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    for number in previous:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 class Points(optuna.samplers.BaseSampler):
@@ -228,7 +191,7 @@ def _agree(sweep: Sweep, folder: Path) -> None:
     spec = json.loads(json.dumps(sweep.fingerprint()))
     path = folder / SPEC
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, "--runs-dir")
         draft = folder / f".{os.getpid()}.{SPEC}"
         write(draft, json.dumps(spec, indent=1).encode())
         with contextlib.suppress(FileExistsError):  # another process was first

@@ -7,6 +7,7 @@ import functools
 import math
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from metarl.evaluation.outcomes import mean_of_sound
 from metarl.provenance import cores
 from metarl.reporting.judge import conclude, evaluate
 from metarl.runs.checkpoint import CheckpointError, CheckpointStore, digest, is_finite
-from metarl.runs.interrupt import stop_on_sigterm
+from metarl.runs.interrupt import stop_on_signals
 from metarl.runs.progress import Progress
 from metarl.runs.run import (
     CHECKPOINTS,
@@ -148,7 +149,7 @@ def _iterations(
 ) -> bool:
     """Iterate until the run is at its end or is to be stopped; returns whether it was. keeper: of the first process."""
     t, stopping, terminated = run.config.training, False, False
-    with keeper or contextlib.nullcontext(), stop_on_sigterm() as stop:
+    with keeper or contextlib.nullcontext(), stop_on_signals(signal.SIGTERM) as stop:
         while counters.iteration < t.iterations and not stopping:
             metrics = iterate(run, sampler, counters)
             evaluating = t.evaluate_every > 0 and counters.iteration % t.evaluate_every == 0

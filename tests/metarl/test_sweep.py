@@ -20,6 +20,7 @@ from metarl.config import CONFIG, config_to_dict, load_config, preset
 from metarl.envs.parameters import Choice, LogUniform, Uniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
+from metarl.runs.interrupt import Stop
 from metarl.runs.run import load_run, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.runs.trial import stream
@@ -27,7 +28,7 @@ from metarl.sweeps import claims as sweep_claims
 from metarl.sweeps.file import load_sweep
 from metarl.sweeps.results import best_of, conclude, rank_correlation, rows, without_others
 from metarl.sweeps.rows import Row
-from metarl.sweeps.sweep import Stop, Study, Worker, run_point
+from metarl.sweeps.sweep import Study, Worker, run_point
 from metarl.sweeps.tasks import Yardstick, cells, distances, edges, hull, vary, yardstick
 from metarl.sweeps.trial import RESULT
 from metarl.training.loop import train
@@ -395,7 +396,7 @@ def test_a_trial_that_cannot_be_is_recorded_and_the_sweep_goes_on(sweep_file, tm
     study, stick = work(path, tmp_path / "runs/s")
     table = rows(study)
     assert [row.state for row in table] == ["failed", "failed", "complete", "failed"]
-    assert "the range (1, -1) is upside down or empty" in table[0].attributes["error"]
+    assert "family.goal_range is -1; it must be greater than 0" in table[0].attributes["error"]
     assert table[3].attributes["error"] == "'theta'"
     assert "in break_once" in (study.directory(3) / "error.log").read_text()
     conclude(study, stick, lambda line: None)

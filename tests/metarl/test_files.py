@@ -1,0 +1,71 @@
+"""Folders that are made and stops that are asked for: one function each for the whole of metarl."""
+
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from metarl.errors import RunError
+from metarl.files import fresh_folder, make_folder
+from metarl.runs.interrupt import stop_on_signals
+
+
+def test_a_fresh_folder_takes_the_first_free_number(tmp_path):
+    names = [fresh_folder(tmp_path / "new" / "report", "--output").name for _ in range(3)]
+    assert names == ["report", "report_2", "report_3"]
+    (tmp_path / "new" / "report_2").rmdir()
+    assert fresh_folder(tmp_path / "new" / "report", "--output").name == "report_2"
+
+
+def test_two_threads_never_get_the_same_fresh_folder(tmp_path):
+    barrier = threading.Barrier(8)
+
+    def make(_):
+        barrier.wait()
+        return [fresh_folder(tmp_path / "run", "--runs-dir") for _ in range(20)]
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [folder for folders in pool.map(make, range(8)) for folder in folders]
+    assert len(set(made)) == len(made) == len(list(tmp_path.iterdir())) == 160
+
+
+@pytest.mark.parametrize("make", [make_folder, fresh_folder])
+def test_a_folder_that_cannot_be_made_names_the_option(tmp_path, make):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"^cannot make .*/file/run: .*; choose another --output$"):
+        make(tmp_path / "file" / "run", "--output")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"^cannot make .*/link/run: .*; choose another --output$"):
+        make(tmp_path / "link" / "run", "--output")
+
+
+def test_a_folder_that_must_be_new_is_not_made_twice(tmp_path):
+    make_folder(tmp_path / "run", "--runs-dir", exist_ok=False)
+    make_folder(tmp_path / "run", "--runs-dir")
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "run", "--runs-dir", exist_ok=False)
+
+
+def test_the_first_signal_asks_for_a_stop_and_the_second_does_what_it_did_before():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with stop_on_signals(signal.SIGTERM) as stop:
+            assert not stop.now()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.now() and not seen
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert seen == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert seen == [signal.SIGTERM] * 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_worker_stops_without_its_parent():
+    with stop_on_signals(signal.SIGTERM, parent=os.getppid()) as stop:
+        assert not stop.now()
+    with stop_on_signals(signal.SIGTERM, parent=os.getpid()) as stop:
+        assert stop.now() and not stop.requested
