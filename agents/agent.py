@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from metarl.agents.moments import Moments
@@ -194,39 +193,4 @@ class Agent(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave; raises ValueError if the shapes differ."""
-        ...
-
-
-class MetaLearner(Agent, Protocol):
-    """An agent that learns from trials which are played for it."""
-
-    def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
-        """One outer step; returns scalar metrics by name."""
-        ...
-
-
-@runtime_checkable
-class Sb3Learner(Agent, Protocol):
-    """An agent that steps the envs itself, as Stable-Baselines3 does."""
-
-    reads_trials: bool
-    """Whether an episode of its env is a whole trial, of which it reads RL2's slots (`TaskVecEnv`)."""
-
-    def learn(self, env: VecEnv, steps: int, generator: torch.Generator) -> dict[str, float]:
-        """Step every env at least so often, from a reset on, and update; returns scalar metrics by name.
-
-        `time/collect` and `time/update` among them are the seconds that went into stepping and into updating.
-        """
-        ...
-
-
-@runtime_checkable
-class DeviceLearner(Agent, Protocol):
-    """An agent that can step envs on its own device, which start anew by themselves."""
-
-    def learn_on_device(self, env: Any, first: Tensor, steps: int, generator: torch.Generator) -> dict[str, float]:
-        """Step every env of a `RestartingEnv` at least so often and update; returns what `Sb3Learner.learn` does.
-
-        first: [S, obs] what the envs observe after a reset.
-        """
         ...

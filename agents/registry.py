@@ -16,7 +16,7 @@ from metarl.bounds import check
 if TYPE_CHECKING:
     import torch
 
-    from metarl.agents.agent import Agent
+    from metarl.agents.learning import Learner
 
 
 class AgentEntry(NamedTuple):
@@ -24,7 +24,7 @@ class AgentEntry(NamedTuple):
 
     settings: type[AgentSettings]
     """Class of its settings."""
-    make: str | Callable[..., Agent]
+    make: str | Callable[..., Learner]
     """Class of the agent, or a function that makes it, with the arguments of `make_agent`: module:name, the module
     within `metarl.agents`, which is imported when an agent is made; or the class itself."""
 
@@ -52,7 +52,7 @@ def make_agent(
     generator: torch.Generator,
     device: torch.device,
     ranks: Ranks = ALONE,
-) -> Agent:
+) -> Learner:
     """Return the agent that the settings describe, with initial parameters drawn from the generator.
 
     ranks: processes that train it. ValueError for a setting that is out of its bounds, and for several processes if

@@ -38,7 +38,7 @@ from metarl.provenance import provenance
 from metarl.runs.run import Run, build
 from metarl.runs.trial import stream, tensor
 from metarl.training.loop import Counters, iterate
-from metarl.training.samplers import make_sampler
+from metarl.training.world import World
 
 BARS = {
     "env/half_cheetah": 3.0e6,
@@ -220,14 +220,14 @@ def iterations(run: Run, count: int) -> dict[str, Any]:
         return result[0]
 
     run.agent.adapt = timed  # pyright: ignore[reportAttributeAccessIssue]
-    sampler, counters, rows = make_sampler(run), Counters(), []
+    world, counters, rows = World(run), Counters(), []
     if device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     for _ in range(count + 1):  # the first records and compiles
         adapting.clear()
         metrics: dict[str, Any] = {}
         before = counters.env_steps
-        took = seconds(lambda found=metrics: found.update(iterate(run, sampler, counters)))
+        took = seconds(lambda found=metrics: found.update(iterate(world, counters)))
         adapted = sum(adapting)
         rows.append(
             {

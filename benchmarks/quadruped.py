@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from metarl.envs.task import Task
 from metarl.provenance import provenance
 from metarl.reporting.figures import AFTER
 from metarl.reporting.films import Clip, Pose, TaskRenderer, film

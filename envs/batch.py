@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from metarl.envs.arrays import Array, none, write
-from metarl.envs.family import State, Task, TaskFamily, renewed
+from metarl.envs.family import TaskFamily
 from metarl.envs.simulation import CPU, Simulator
+from metarl.envs.state import State, renewed
+from metarl.envs.task import Task
 
 NEVER = np.iinfo(np.int64).max
 
@@ -112,9 +114,12 @@ class BatchedEnv:
         rewards = (term.function for term in family.rewards.values())
         with np.errstate(all="ignore"):  # of a robot that has not been reset yet
             measures = (f for measure in self._measured.values() for f in (measure.function, measure.per))
-            for function in (family.update, family.observe, family.terminate, family.truncate, *rewards, *measures):
+            if family.update is not None:
+                family.update(self._state)
+            seen = family.seen(self._state)
+            for function in (family.observe, family.terminate, family.truncate, *rewards, *measures):
                 if function is not None:
-                    function(self._state)
+                    function(seen)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Compile and take up one model a task. Every env must be reset before it is stepped."""
@@ -233,7 +238,7 @@ class BatchedEnv:
             write(remembered, 0, where=chosen)
         if self.family.begin is not None:
             self.family.begin(state, chosen)
-        write(self._observations, self.family.observe(state), where=chosen)
+        write(self._observations, self.family.observe(self.family.seen(state)), where=chosen)
         return self._shape(simulation.xp.asarray(self._observations, copy=True))
 
     def _place(self, rngs: Sequence[np.random.Generator], here: np.ndarray, chosen: Array) -> None:
@@ -277,19 +282,20 @@ class BatchedEnv:
         state.steps += self._active
         if family.update is not None:
             family.update(state)
+        seen = family.seen(state)
         self._faulted[...] = simulation.faulted() & self._active
         self._faults += self._faulted
         sound = self._active & ~self._faulted
         whole = none(~sound)
-        self._reward(sound, whole)
-        self._measure(sound)
+        self._reward(seen, sound, whole)
+        self._measure(seen, sound)
         if family.terminate is not None:
-            self._terminated[...] = sound & family.terminate(state)
+            self._terminated[...] = sound & family.terminate(seen)
         truncated = state.steps >= family.horizon
         if family.truncate is not None:
-            truncated = truncated | family.truncate(state)
+            truncated = truncated | family.truncate(seen)
         self._truncated[...] = truncated & sound & ~self._terminated
-        observations = xp.astype(family.observe(state), self._observations.dtype, copy=False)
+        observations = xp.astype(family.observe(seen), self._observations.dtype, copy=False)
         if whole:
             self._observations[...] = observations
         else:
@@ -343,11 +349,11 @@ class BatchedEnv:
         """[S] int64 control steps taken in the running episode, live."""
         return self._state.steps
 
-    def _reward(self, sound: Array, whole: bool) -> None:
+    def _reward(self, seen: State, sound: Array, whole: bool) -> None:
         """The weighted sum of the terms, 0 where the simulation is not sound; whole: all are known to be."""
         xp, total = self.simulation.xp, 0.0
         for name, term in self.family.rewards.items():
-            value = term.function(self._state)
+            value = term.function(seen)
             if xp is not np and value.dtype in (xp.bool, xp.int64):  # which torch would weigh in single precision
                 value = xp.astype(value, self.terms[name].dtype)
             value = term.weight * value if whole else xp.where(sound, term.weight * value, 0.0)
@@ -376,13 +382,13 @@ class BatchedEnv:
             "and MuJoCo reports no fault: mend the term's function"
         )
 
-    def _measure(self, sound: Array) -> None:
+    def _measure(self, seen: State, sound: Array) -> None:
         for name, measure in self._measured.items():
             total, divisor = self._sums[name]
-            values = measure.function(self._state)
+            values = measure.function(seen)
             write(total, values if measure.reduce == "last" else total + values, where=sound)
             if measure.per is not None:
-                write(divisor, divisor + measure.per(self._state), where=sound)
+                write(divisor, divisor + measure.per(seen), where=sound)
 
     @property
     def measures(self) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from metarl.agents import numerics
 from metarl.agents.agent import REFUSED, Deployable, Facts, Reading, Rollout, Trial
+from metarl.agents.learning import MetaLearner
 from metarl.agents.maml import baseline
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.moments import INPUT_CLIP, Moments
@@ -90,7 +91,7 @@ class MeanPolicy(nn.Module):
         return self.policy(self.layers, observation.unsqueeze(0)).mean[0]
 
 
-class Maml:
+class Maml(MetaLearner):
     """Model-agnostic meta-learning of a Gaussian policy."""
 
     facts = Facts(needs_own_noise=True)

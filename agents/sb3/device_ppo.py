@@ -6,16 +6,17 @@ Stable-Baselines3 2.9 (OnPolicyAlgorithm.collect_rollouts, VecNormalize, PPO.tra
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
 from metarl.agents import numerics
+from metarl.agents.learning import DeviceEnv
 from metarl.agents.moments import INPUT_CLIP
 from metarl.agents.recording import Recorded
 from metarl.agents.sb3.learner import EPSILON, standardise
@@ -23,26 +24,6 @@ from metarl.agents.sb3.settings import PpoSettings
 
 METRICS = ("approx_kl", "clip_fraction", "entropy_loss", "loss", "policy_gradient_loss", "value_loss")
 """Of a minibatch."""
-
-
-class Step(Protocol):
-    """See `metarl.envs.restarting.Step`."""
-
-    observations: Tensor
-    rewards: Tensor
-    terminated: Tensor
-    cut: Tensor
-    last_observations: Tensor
-
-
-class DeviceEnv(Protocol):
-    """Envs that start anew by themselves: see `metarl.envs.restarting.RestartingEnv`."""
-
-    num_envs: int
-
-    def step(self, actions: Tensor) -> Any: ...
-
-    def repeat(self, function: Callable[[Tensor], None]) -> Callable[[Tensor], None]: ...
 
 
 class RunningMoments:
@@ -161,35 +142,32 @@ class DevicePpo:
         """Of the minibatch at hand, in the order of METRICS."""
         self._learn = Recorded(self._learn_from, device)
 
-    def learn(self, first: Tensor, updates: int, lr: float) -> dict[str, float]:
-        """So many times K steps of every env and an update; first: [S, obs] observations after a reset.
+    def learn(
+        self, updates: int, lr: float, collecting: Callable[[], AbstractContextManager[None]]
+    ) -> dict[str, float]:
+        """Reset the envs, then alternate K steps of every env with an update; returns metrics by name.
 
-        Returns scalar metrics by name, `time/collect` and `time/update` in seconds among them.
+        collecting: the context in which rollouts are collected.
         """
         for ours, theirs in zip((self._inputs, self._returns), self._own, strict=True):
             ours.take(theirs)
         for group in self._policy.optimizer.param_groups:
             group["lr"] = lr
         self._discounted.zero_()
-        with torch.no_grad():
-            self._see(first)
-        seconds, metrics = {"collect": 0.0, "update": 0.0}, {}
+        with collecting(), torch.no_grad():
+            self._see(self.env.reset())
+        metrics = {}
         for _ in range(updates):
-            began = time.perf_counter()
-            with torch.no_grad():
+            with collecting(), torch.no_grad():
                 self._noise.normal_()
                 for t in self._steps.split(1):
                     self._collect(t)
-            self._wait()
-            collected = time.perf_counter()
+                self._wait()
             metrics = self._update()
             self._wait()
-            seconds["collect"] += collected - began
-            seconds["update"] += time.perf_counter() - collected
         for ours, theirs in zip((self._inputs, self._returns), self._own, strict=True):
             ours.give(theirs)
-        metrics = {name: float(value) for name, value in metrics.items()}
-        return metrics | {f"time/{name}": value for name, value in seconds.items()}
+        return {name: float(value) for name, value in metrics.items()}
 
     def _wait(self) -> None:
         if self._device.type == "cuda":

@@ -6,8 +6,10 @@ serves three baselines, by `adaptation`: domain randomisation, fine-tuning, and 
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +26,10 @@ from torch import Tensor, nn
 
 from metarl.agents import numerics
 from metarl.agents.agent import Deployable, Facts, Reading, Rollout
+from metarl.agents.learning import DeviceEnv, Trainer, World
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.agents.sb3.device_ppo import DeviceEnv, DevicePpo
+from metarl.agents.sb3.device_ppo import DevicePpo
 from metarl.agents.sb3.learner import (
     EPSILON,
     Sb3Agent,
@@ -91,7 +94,7 @@ class Shot:
 
 
 class Ppo(Sb3Agent):
-    """PPO behind the Agent protocol: see `metarl.agents.agent.Sb3Learner`."""
+    """PPO behind the Learner protocol: see `metarl.agents.learning.Learner`."""
 
     settings: PpoSettings
     name = "ppo"
@@ -122,20 +125,28 @@ class Ppo(Sb3Agent):
     def steps_between(self, steps: int) -> int:
         return min(self.settings.steps, steps)
 
-    def learn_on_device(
-        self, env: DeviceEnv, first: Tensor, steps: int, generator: torch.Generator
-    ) -> dict[str, float]:
-        """`learn` with envs that start anew by themselves, on this agent's device.
+    def trainer(self, world: World) -> Trainer:
+        """Learn where the tasks are simulated: on this agent's device, or through Stable-Baselines3's VecEnv."""
+        if not world.on_device:
+            return super().trainer(world)
+        env, steps = world.device_env()
+        return lambda generator: self.learn_on_device(env, steps, generator, world.collecting)
 
-        first: [S, obs] what the envs observe after a reset.
-        """
+    def learn_on_device(
+        self,
+        env: DeviceEnv,
+        steps: int,
+        generator: torch.Generator,
+        collecting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> dict[str, float]:
+        """`learn` with envs on this agent's device."""
         between = self.steps_between(steps)
         if self._on_device is None or self._on_device.env is not env or self._on_device.between != between:
             moments, sizes = (self.input_moments, self.return_moments), (self.observation_size, self.action_size)
             self._on_device = DevicePpo(self.model.policy, self.settings, *moments, env, sizes, between, self.device)
         updates, lr = -(-steps // between), self._lr()
         with global_randomness(generator):
-            metrics = self._on_device.learn(first, updates, lr)
+            metrics = self._on_device.learn(updates, lr, collecting)
         self.updates += 1
         self.model.num_timesteps += updates * between * env.num_envs
         return metrics | {"lr": lr}

@@ -12,8 +12,8 @@ import mujoco
 import numpy as np
 
 from metarl.envs.added import plain
+from metarl.envs.arrays import Array
 from metarl.envs.control import ON_JOINT, SCALAR, joint_of
-from metarl.envs.family import Array
 from metarl.envs.own_robot.file import Actuators, near
 
 Gain, Bias, Dynamics, Transmission = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn, mujoco.mjtTrn

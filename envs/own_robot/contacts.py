@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.added import plain
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot.options import switched_off
 
 GROUND = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)

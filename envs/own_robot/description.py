@@ -10,7 +10,7 @@ from typing import Literal
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot.actuators import Kind
 from metarl.envs.own_robot.file import near
 from metarl.envs.own_robot.ground import Ground

@@ -10,8 +10,9 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
+from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
-from metarl.envs.family import Array, State, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.file import Control, Declaration, Hints, read_declaration
 from metarl.envs.own_robot.freeze import compensation
@@ -23,6 +24,7 @@ from metarl.envs.own_robot.source import copy_model
 from metarl.envs.own_robot.start import start_near
 from metarl.envs.own_robot.terms import judged, motion, observation, rewards, termination
 from metarl.envs.parameters import Choice, Distribution, Parameter
+from metarl.envs.state import State
 
 EXAMPLE = Path(__file__).parent / "crawler"
 """What empty settings stand for."""
@@ -89,14 +91,12 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
         start = _start(robot, sloped=any(e.quantity == "slope" for e in said.distribution))
         commands = {e.quantity: e.name for e in said.distribution if QUANTITIES[e.quantity].kind == "command"}
         fallen = termination(robot, said.termination)
-        observe, names = observation(robot, said.observation, commands)
         family = TaskFamily(
             name="robot",
             description=f"{Path(files(settings)[0]).name} as {Path(file).name} declares it",
             base=robot.spec.copy,
             parameters=drawn,
-            observe=observe,
-            observation_names=names,
+            observation=observation(robot, said.observation, commands),
             rewards=rewards(robot, said.reward, commands),
             reset=start_near(robot, said.episode, start),
             initial=robot.initial,

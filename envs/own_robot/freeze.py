@@ -12,7 +12,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from metarl.envs.family import compile_quietly
+from metarl.envs.mjcf import compile_quietly
 from metarl.envs.own_robot.contacts import GROUND
 
 

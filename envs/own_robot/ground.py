@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import namespace
-from metarl.envs.family import Array, State
+from metarl.envs.arrays import Array, namespace
 from metarl.envs.own_robot import contacts as robot_contacts
+from metarl.envs.state import State
 from metarl.envs.terrain import kinds as terrain
 
 STEEPEST = 0.5

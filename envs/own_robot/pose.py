@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.description import Robot, matching, tolerance
 from metarl.envs.own_robot.file import Hints, one_of

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot import ground as robot_ground
 from metarl.envs.own_robot.contacts import GROUND

@@ -7,7 +7,7 @@ import itertools
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 
 SAG = 0.1
 """rad (m) by which a joint may give way under the robot's weight."""

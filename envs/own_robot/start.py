@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.file import Episode
 from metarl.envs.own_robot.structure import Coupling, couplings, follow, held_joints

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from metarl.envs.arrays import Array
 from metarl.envs.control import SCALAR
-from metarl.envs.family import Array
 from metarl.envs.own_robot.actuators import actuated_bodies
 from metarl.envs.own_robot.file import Hints, one_of
 from metarl.envs.own_robot.options import switched_off

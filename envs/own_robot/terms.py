@@ -10,26 +10,18 @@ from typing import Any
 import numpy as np
 
 from metarl.envs import measures
-from metarl.envs.arrays import like, rows
-from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, StateFunction
+from metarl.envs.arrays import Array, like, rows
 from metarl.envs.locomotion import control_cost, survive
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.file import Termination, near
 from metarl.envs.own_robot.ground import Ground
+from metarl.envs.state import State, StateFunction
+from metarl.envs.terms import Criterion, Element, Measure, ObservationTerm, RewardTerm, elements
 
 TRACKING = 0.25
 """(m/s)^2, (rad/s)^2: squared error at which a tracking term falls to 1/e."""
 VELOCITY_TOLERANCE = 0.25
 """m/s, the largest mean error of a success."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the observation."""
-
-    read: StateFunction
-    """[S, len(names)]"""
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,53 +102,68 @@ def motion(robot: Robot) -> Motion:
     return Motion(body, root, qpos, qvel, robot.ground, axes, turns=floats)
 
 
-def parts(robot: Robot, commands: Mapping[str, str]) -> dict[str, Part]:
-    """All that this robot can observe. commands: parameter names by their quantity."""
-    model, base = robot.model, motion(robot)
+def observation_terms(robot: Robot, commands: Mapping[str, str]) -> dict[str, ObservationTerm]:
+    """Return all terms that this robot can observe. commands: parameter names by their quantity."""
+    model = robot.model
     joints = [model.joint(name) for name in robot.joints]
     positions, velocities = _addresses(joints, "qposadr"), _addresses(joints, "dofadr")
     home = robot.home[positions]
-    axes = ("x", "y", "z")
     result = {
-        "joint_positions": Part(
-            lambda s: _columns(s.qpos, positions) - like(home, s.qpos), tuple(f"{n} - home [rad]" for n in robot.joints)
+        "joint_positions": ObservationTerm(
+            lambda s: _columns(s.qpos, positions) - like(home, s.qpos),
+            elements("rad", (f"{name} - home" for name in robot.joints)),
         ),
-        "joint_velocities": Part(
-            lambda s: _columns(s.qvel, velocities), tuple(f"{n}_velocity [rad/s]" for n in robot.joints)
+        "joint_velocities": ObservationTerm(
+            lambda s: _columns(s.qvel, velocities), elements("rad/s", (f"{name}_velocity" for name in robot.joints))
         ),
-        "last_action": Part(lambda s: s.action, tuple(f"action {model.actuator(i).name}" for i in range(model.nu))),
+        "last_action": ObservationTerm(
+            lambda s: s.action, elements("", (f"action {model.actuator(i).name}" for i in range(model.nu)))
+        ),
     }
     if robot.mobility != "fixed":
-        result |= {
-            "base_height": Part(lambda s: base.height(s)[:, None], ("base_height [m]",)),
-            "up": Part(base.up, tuple(f"up_{a}" for a in axes)),
-            "base_velocity": Part(base.velocity, tuple(f"base_velocity_{a} [m/s]" for a in axes)),
-            "base_angular_velocity": Part(
-                base.angular_velocity, tuple(f"base_angular_velocity_{a} [rad/s]" for a in axes)
-            ),
-        }
+        result |= _base_terms(motion(robot))
     if robot.mobility == "guided":
-        guides = [j for j in robot.spec.body(robot.bodies[0]).joints if j.name not in robot.joints]
-        # Where it is on the plane would tell what to do by heart.
-        kept = [j.name for j in guides if not (j.type == 2 and abs(j.axis[2]) < 0.5)]
-        where, placed = _elements([model.joint(n) for n in kept], "qposadr", "qpos0", "wxyz")
-        speeds, moving = _elements([model.joint(j.name) for j in guides], "dofadr", "damping", "xyz")
-        result["guide_positions"] = Part(lambda s: _columns(s.qpos, where), tuple(f"{n} [rad or m]" for n in placed))
-        result["guide_velocities"] = Part(
-            lambda s: _columns(s.qvel, speeds), tuple(f"{n}_velocity [rad/s or m/s]" for n in moving)
-        )
+        result |= _guide_terms(robot)
     if robot.feet:
         feet = np.array([model.body(name).id for name in robot.feet])
-        result["foot_heights"] = Part(
-            lambda s: robot.ground.height(s, _columns(s.xipos, feet)), tuple(f"{n} height [m]" for n in robot.feet)
+        result["foot_heights"] = ObservationTerm(
+            lambda s: robot.ground.height(s, _columns(s.xipos, feet)),
+            elements("m", (f"{name} height" for name in robot.feet)),
         )
     if commands:
         units = {"command_yaw": "rad/s"}
-        result["command"] = Part(
+        result["command"] = ObservationTerm(
             lambda s: s.xp.stack([s.task[name] for name in commands.values()], axis=1),
-            tuple(f"{name} [{units.get(kind, 'm/s')}]" for kind, name in commands.items()),
+            tuple(Element(name, units.get(kind, "m/s")) for kind, name in commands.items()),
         )
     return result
+
+
+def _base_terms(base: Motion) -> dict[str, ObservationTerm]:
+    axes = ("x", "y", "z")
+    return {
+        "base_height": ObservationTerm(lambda s: base.height(s)[:, None], elements("m", ("base_height",))),
+        "up": ObservationTerm(base.up, elements("", (f"up_{a}" for a in axes))),
+        "base_velocity": ObservationTerm(base.velocity, elements("m/s", (f"base_velocity_{a}" for a in axes))),
+        "base_angular_velocity": ObservationTerm(
+            base.angular_velocity, elements("rad/s", (f"base_angular_velocity_{a}" for a in axes))
+        ),
+    }
+
+
+def _guide_terms(robot: Robot) -> dict[str, ObservationTerm]:
+    """Return positions and velocities of the joints that guide the base, without its place on the plane."""
+    guides = [j for j in robot.spec.body(robot.bodies[0]).joints if j.name not in robot.joints]
+    # A policy could act by the place alone.
+    kept = [j.name for j in guides if not (j.type == 2 and abs(j.axis[2]) < 0.5)]
+    where, placed = _elements([robot.model.joint(n) for n in kept], "qposadr", "qpos0", "wxyz")
+    speeds, moving = _elements([robot.model.joint(j.name) for j in guides], "dofadr", "damping", "xyz")
+    return {
+        "guide_positions": ObservationTerm(lambda s: _columns(s.qpos, where), elements("rad or m", placed)),
+        "guide_velocities": ObservationTerm(
+            lambda s: _columns(s.qvel, speeds), elements("rad/s or m/s", (f"{n}_velocity" for n in moving))
+        ),
+    }
 
 
 def _columns(values: Array, places: np.ndarray) -> Array:
@@ -188,17 +195,18 @@ DEFAULT_OBSERVATION = {
 
 def observation(
     robot: Robot, wanted: tuple[str, ...] | None, commands: Mapping[str, str]
-) -> tuple[StateFunction, tuple[str, ...]]:
-    """The observation and the names of its elements; ValueError for a part that this robot lacks."""
-    available = parts(robot, commands)
+) -> dict[str, ObservationTerm]:
+    """Return the chosen terms in their order; ValueError for a term that this robot lacks."""
+    available = observation_terms(robot, commands)
     wanted = wanted if wanted is not None else DEFAULT_OBSERVATION[robot.mobility]
     for name in wanted:
         if name not in available:
             raise ValueError(f"observation: this robot has no {name!r}{near(name, available)}")
+        if wanted.count(name) > 1:
+            raise ValueError(f"observation has {name!r} more than once; list it once")
     if not wanted:
         raise ValueError(f"observation is empty; choose from {', '.join(available)}")
-    chosen = [available[name] for name in wanted]
-    return lambda state: state.xp.concat([p.read(state) for p in chosen], axis=1), sum((p.names for p in chosen), ())
+    return {name: available[name] for name in wanted}
 
 
 def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, str]) -> dict[str, RewardTerm]:

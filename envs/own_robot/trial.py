@@ -9,11 +9,12 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
-from metarl.envs.family import Array, State
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.description import Robot, tolerance
 from metarl.envs.own_robot.options import switched_off
 from metarl.envs.own_robot.terms import motion
+from metarl.envs.state import State
 
 SECONDS = 1.0
 """Of each kind of action."""

@@ -12,25 +12,18 @@ import numpy as np
 
 from metarl.envs import measures
 from metarl.envs.added import plain
+from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
-from metarl.envs.family import (
-    Array,
-    Changes,
-    Criterion,
-    Measure,
-    RewardTerm,
-    State,
-    StateFunction,
-    TaskFamily,
-    load_spec,
-)
+from metarl.envs.family import TaskFamily
 from metarl.envs.locomotion import (
     control_cost,
-    force_names,
+    force_elements,
+    free_observation,
     gymnasium_model,
     survive,
     watch_contact_forces,
 )
+from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Choice, DiscRadius, Law, Parameter, Uniform, beyond
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots.ant_settings import (
@@ -42,6 +35,9 @@ from metarl.envs.robots.ant_settings import (
     AntVelocitySettings,
 )
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
+from metarl.envs.state import State, StateFunction
+from metarl.envs.task import Changes
+from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import FREE, on_terrain
 
@@ -61,15 +57,8 @@ LEGS = (1, 2, 3, 4)  # as the joints are numbered: front left, front right, back
 JOINTS = tuple(f"{joint}_{leg}" for leg in LEGS for joint in ("hip", "ankle"))
 LIMBS = {"upper_leg": [f"hip_{leg}" for leg in LEGS], "lower_leg": [f"ankle_{leg}" for leg in LEGS]}
 BODIES = ("torso", *(f"{part}_{leg}" for leg in LEGS for part in ("stub", "upper_leg", "lower_leg")))
-POSTURE_NAMES = (
-    "torso_z [m]",
-    *(f"torso_quaternion_{element} [1]" for element in "wxyz"),
-    *(f"{joint} [rad]" for joint in JOINTS),
-    *(f"torso_{axis}_velocity [m/s]" for axis in "xyz"),
-    *(f"torso_{axis}_angular_velocity [rad/s]" for axis in "xyz"),
-    *(f"{joint}_velocity [rad/s]" for joint in JOINTS),
-)
-PLACE_NAMES = ("torso_x [m]", "torso_y [m]")
+POSTURE = free_observation("torso", JOINTS)
+PLACE = ObservationTerm(lambda state: state.qpos[:, :2], elements("m", ("torso_x", "torso_y")))
 
 
 @functools.cache
@@ -101,25 +90,15 @@ def geometric_base() -> mujoco.MjSpec:
     return _geometric().copy()
 
 
-def observe(state: State) -> Array:
-    """qpos[2:], qvel: without the place on the plane."""
-    return state.xp.concat([state.qpos[:, 2:], state.qvel], axis=1)
-
-
-def observe_place(state: State) -> Array:
-    """qpos, qvel."""
-    return state.xp.concat([state.qpos, state.qvel], axis=1)
-
-
-def observe_place_and_contact(state: State) -> Array:
-    """qpos, qvel, clipped contact forces of every body, the world first (always 0), as ProMP and PEARL publish it."""
-    forces = contact_forces(state)
-    return state.xp.concat([state.qpos, state.qvel, forces.reshape(len(forces), -1)], axis=1)
-
-
 def contact_forces(state: State) -> Array:
     """Torque and force on each body from contacts, clipped element by element, [S, body, 6] N m and N."""
     return state.xp.clip(state.cfrc_ext, -CONTACT_LIMIT, CONTACT_LIMIT)
+
+
+CONTACT_FORCES = ObservationTerm(
+    lambda state: contact_forces(state).reshape(len(state.qpos), -1), force_elements(("world", *BODIES))
+)
+"""Clipped contact forces of every body, the world first (always 0), as ProMP and PEARL publish them."""
 
 
 def contact_cost(state: State) -> Array:
@@ -223,8 +202,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         previous=("xpos",),
         **{
             "base": base,
-            "observe": observe,
-            "observation_names": POSTURE_NAMES,
+            "observation": POSTURE,
             "terminate": fallen,
             **walking(forward_velocity),
             **rest,
@@ -277,7 +255,7 @@ def ant_goal(settings: AntGoalSettings) -> TaskFamily:
         neutral=settings.goal_radius / 2,
         ood=beyond(0, settings.goal_radius),
     )
-    names = (*PLACE_NAMES, *POSTURE_NAMES)
+    observation = {"place": PLACE, **POSTURE}
     return _family(
         settings,
         {"distance": RewardTerm(goal_distance, weight=-1.0)},
@@ -292,8 +270,7 @@ def ant_goal(settings: AntGoalSettings) -> TaskFamily:
             **ENERGY,
         },
         success=(Criterion("final_goal_distance", high=GOAL_TOLERANCE),),
-        observe=observe_place_and_contact if settings.observe_contact else observe_place,
-        observation_names=(*names, *force_names(("world", *BODIES))) if settings.observe_contact else names,
+        observation=observation | ({"contact_forces": CONTACT_FORCES} if settings.observe_contact else {}),
     )
 
 

@@ -6,22 +6,25 @@ legs is a batch of its own.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import like
+from metarl.envs.arrays import Array, like
 from metarl.envs.control import read_signals
-from metarl.envs.family import Array, RewardTerm, State, TaskFamily
-from metarl.envs.locomotion import survive
+from metarl.envs.family import TaskFamily
+from metarl.envs.locomotion import control_cost, free_observation, survive
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
 from metarl.envs.robots.ant_settings import FEWEST_LEGS, MOST_LEGS, AntLegsSettings
 from metarl.envs.robots.morphology import lengthen, lowest, stand
+from metarl.envs.state import State
+from metarl.envs.terms import ObservationTerm, RewardTerm, elements
 
 JOINTS_PER_LEG = 2
 JOINTS = tuple(f"{joint}_{leg}" for leg in range(1, MOST_LEGS + 1) for joint in ("hip", "ankle"))
@@ -29,14 +32,6 @@ ROOT_QPOS, ROOT_QVEL = 7, 6  # of the torso's free joint
 SEGMENT = 0.2 * math.sqrt(2)  # m, stub and upper leg; the lower leg is twice as long
 RADIUS = 0.08  # m, of every segment
 FIRST_LEG = math.pi / 4  # rad, its direction from the torso, forwards and to the left
-OBSERVATION_NAMES = (
-    *ant.POSTURE_NAMES[:5],
-    *(f"{joint} [rad]" for joint in JOINTS),
-    *(f"torso_{axis}_velocity [m/s]" for axis in "xyz"),
-    *(f"torso_{axis}_angular_velocity [rad/s]" for axis in "xyz"),
-    *(f"{joint}_velocity [rad/s]" for joint in JOINTS),
-    *(f"leg_{leg}_is_there [1]" for leg in range(1, MOST_LEGS + 1)),
-)
 
 
 @functools.cache
@@ -100,24 +95,39 @@ def lengthen_legs(spec: mujoco.MjSpec, factor: float) -> None:
             lengthen(spec, factor, joint=joint.name)
 
 
-def observe(state: State) -> Array:
-    """qpos[2:], qvel, each padded to six legs with zeros, and which legs are there, [S, 41]."""
-    xp, sims = state.xp, len(state.qpos)
-    padding, mask = (
-        xp.broadcast_to(like(row, state.qpos), (sims, len(row))) for row in _padding_and_mask(state.ctrl.shape[1])
-    )
-    return xp.concat([state.qpos[:, 2:], padding, state.qvel, padding, mask], axis=1)
+@functools.cache
+def _padding(joints: int) -> np.ndarray:
+    """Return a zero for each joint that an ant of so many joints lacks."""
+    return np.zeros(len(JOINTS) - joints)
 
 
 @functools.cache
-def _padding_and_mask(joints: int) -> tuple[np.ndarray, np.ndarray]:
-    """Zeros for each joint that an ant of so many joints lacks, and 1 for each leg that it has, of six."""
-    return np.zeros(len(JOINTS) - joints), (np.arange(MOST_LEGS) < joints // JOINTS_PER_LEG).astype(np.float64)
+def _mask(joints: int) -> np.ndarray:
+    """Return 1 for each leg that an ant of so many joints has, and 0 for the others, [6]."""
+    return (np.arange(MOST_LEGS) < joints // JOINTS_PER_LEG).astype(np.float64)
 
 
-def control_cost(state: State) -> Array:
-    """Squared norm of the control signals, [S]."""
-    return state.xp.einsum("sa,sa->s", state.ctrl, state.ctrl)
+def _in_every_env(state: State, row: Callable[[int], np.ndarray]) -> Array:
+    """Return a row that depends on the number of joints, in every env, [S, n]."""
+    values = like(row(state.ctrl.shape[1]), state.qpos)
+    return state.xp.broadcast_to(values, (len(state.qpos), len(values)))
+
+
+def _padded(term: ObservationTerm) -> ObservationTerm:
+    """Pad a term that ends with the joints to six legs, with zeros."""
+    return dataclasses.replace(
+        term, function=lambda state: state.xp.concat([term.function(state), _in_every_env(state, _padding)], axis=1)
+    )
+
+
+OBSERVATION = {
+    **{name: _padded(term) for name, term in free_observation("torso", JOINTS).items()},
+    "legs": ObservationTerm(
+        lambda state: _in_every_env(state, _mask),
+        elements("1", (f"leg_{leg}_is_there" for leg in range(1, MOST_LEGS + 1))),
+    ),
+}
+"""Positions and velocities of six legs, zero for those that an ant lacks, and which legs it has, [S, 41]."""
 
 
 def look_down(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
@@ -156,12 +166,11 @@ def ant_legs(settings: AntLegsSettings) -> TaskFamily:
         parameters=(legs, length),
         layout=("legs",),
         settle=functools.partial(stand, height=_height()),
-        observe=observe,
-        observation_names=OBSERVATION_NAMES,
+        observation=OBSERVATION,
         rewards={
             "velocity": RewardTerm(ant.forward_velocity),
             "survive": RewardTerm(survive, settings.survive),
-            "control": RewardTerm(control_cost, weight=-settings.control_cost),
+            "control": RewardTerm(functools.partial(control_cost, of="ctrl"), weight=-settings.control_cost),
             "contact": RewardTerm(ant.contact_cost, weight=-settings.contact_cost),
         },
         reset=ant.reset,

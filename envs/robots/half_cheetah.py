@@ -11,19 +11,11 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures
+from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
-from metarl.envs.family import (
-    Array,
-    Changes,
-    Criterion,
-    Measure,
-    RewardTerm,
-    State,
-    StateFunction,
-    TaskFamily,
-    load_spec,
-)
-from metarl.envs.locomotion import control_cost, gymnasium_model, root_velocity
+from metarl.envs.family import TaskFamily
+from metarl.envs.locomotion import control_cost, gymnasium_model, planar_observation, root_velocity
+from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
 from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
@@ -35,6 +27,9 @@ from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahVelocitySettings,
 )
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
+from metarl.envs.state import State, StateFunction
+from metarl.envs.task import Changes
+from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
 
@@ -51,15 +46,9 @@ JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "
 MOTORS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # joints, as the model names them
 LIMBS = {part: [f"b{part}", f"f{part}"] for part in ("thigh", "shin", "foot")}
 SIZES = {"torso": ["torso"], "head": ["head"], **LIMBS}  # geoms
-OBSERVATION_NAMES = (
-    "root_z [m]",
-    "root_pitch [rad]",
-    *(f"{joint} [rad]" for joint in JOINTS),
-    "root_x_velocity [m/s]",
-    "root_z_velocity [m/s]",
-    "root_pitch_velocity [rad/s]",
-    *(f"{joint}_velocity [rad/s]" for joint in JOINTS),
-)
+OBSERVATION = planar_observation(JOINTS)
+TORSO_PLACE = ObservationTerm(lambda state: state.xpos[:, 1], elements("m", (f"torso_{axis}" for axis in "xyz")))
+"""RoML publishes it."""
 
 
 @functools.cache
@@ -87,16 +76,6 @@ def base() -> mujoco.MjSpec:
 def geometric_base() -> mujoco.MjSpec:
     """Gymnasium's robot, masses and inertias by its geometry."""
     return _geometric().copy()
-
-
-def observe(state: State) -> Array:
-    """qpos[1:], qvel: without the place on the track."""
-    return state.xp.concat([state.qpos[:, 1:], state.qvel], axis=1)
-
-
-def observe_with_torso(state: State) -> Array:
-    """qpos[1:], qvel, torso position, as RoML publishes it."""
-    return state.xp.concat([state.qpos[:, 1:], state.qvel, state.xpos[:, 1]], axis=1)
 
 
 def velocity_error(state: State) -> Array:
@@ -164,8 +143,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         settings=settings,
         **{
             "base": base,
-            "observe": observe,
-            "observation_names": OBSERVATION_NAMES,
+            "observation": OBSERVATION,
             **_running(root_velocity),
             **rest,
         },
@@ -236,8 +214,7 @@ def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
         description="HalfCheetah of unknown mass, forwards as fast as it can",
         parameters=(mass,),
         changes=Changes.of(settings, "mass_scale"),
-        observe=observe_with_torso,
-        observation_names=(*OBSERVATION_NAMES, "torso_x [m]", "torso_y [m]", "torso_z [m]"),
+        observation={**OBSERVATION, "torso_place": TORSO_PLACE},
     )
 
 

@@ -12,7 +12,8 @@ from typing import Literal
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, compile_neutral, read_spec
+from metarl.envs.arrays import Array
+from metarl.envs.mjcf import compile_neutral, read_spec
 from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 
 

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 
+from metarl.envs.arrays import Array
 from metarl.envs.control import Signals
-from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform, outside
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.state import State
+from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements
 
 STEP = 0.1  # m, largest displacement on an axis in one step
 REACHED = 0.01  # m, distance on each axis at which the goal counts as reached
@@ -62,11 +65,6 @@ def displace(state: State) -> None:
     state.qvel[:] = state.action / DT
 
 
-def observe(state: State) -> Array:
-    """[S, 2] m, the position."""
-    return state.qpos
-
-
 def to_goal(state: State) -> Array:
     """goal - position, [S, 2] m."""
     return state.xp.stack([state.task["goal_x"], state.task["goal_y"]], axis=1) - state.qpos
@@ -104,8 +102,7 @@ def point_goal(settings: PointGoalSettings) -> TaskFamily:
             )
             for axis in "xy"
         ),
-        observe=observe,
-        observation_names=("x [m]", "y [m]"),
+        observation={"position": ObservationTerm(lambda state: state.qpos, elements("m", "xy"))},
         rewards={"distance": RewardTerm(distance, weight=-1.0)},
         reset=reset,
         action_low=np.full(2, -STEP),

@@ -16,6 +16,11 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from metarl.envs.robots.quadruped_settings import DT
+
+FRAME_SKIP = 4
+TIMESTEP = DT / FRAME_SKIP  # s
+
 Vector = tuple[float, float, float]
 
 LEGS = ("FR", "FL", "RR", "RL")
@@ -187,7 +192,10 @@ class QuadrupedFigures:
         return Inertial(self.foot_mass, (0.0, 0.0, -self.calf_length), (spherical, spherical, spherical, 0.0, 0.0, 0.0))
 
 
-def build(figures: QuadrupedFigures = QuadrupedFigures(), timestep: float = 0.005) -> mujoco.MjSpec:
+GO1 = QuadrupedFigures()
+
+
+def build(figures: QuadrupedFigures = GO1, timestep: float = TIMESTEP) -> mujoco.MjSpec:
     """The robot on flat ground; timestep in s.
 
     A control signal is the target of a joint relative to its home, rad: the torque kp (home + ctrl - q) - kd dq/dt,
@@ -253,8 +261,24 @@ def _add_geom(body: mujoco.MjsBody, figures: QuadrupedFigures, name: str, kind: 
 
 
 def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> None:
+    """Add hip, thigh and calf with their joints and servos."""
+    hip = _add_hip(trunk, figures, leg)
+    thigh = _add_thigh(hip, figures, leg)
+    for i, body in enumerate((hip, thigh, _add_calf(thigh, figures, leg))):
+        body.add_joint(
+            name=f"{leg}_{LEG_JOINTS[i]}",
+            axis=(1, 0, 0) if LEG_JOINTS[i] == "hip" else (0, 1, 0),
+            limited=True,
+            range=(figures.joint_low[i], figures.joint_high[i]),
+            damping=[figures.joint_damping, 0.0, 0.0],
+            frictionloss=figures.joint_friction,
+            armature=figures.armature[i],
+        )
+        _add_servo(spec, figures, leg, i)
+
+
+def _add_hip(trunk: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> mujoco.MjsBody:
     x, y = _signs(leg)
-    capsule = mujoco.mjtGeom.mjGEOM_CAPSULE
     hip = _add_body(
         trunk,
         f"{leg}_hip",
@@ -271,6 +295,11 @@ def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigur
         fromto=(0, -half, 0, 0, half, 0),
         conaffinity=0,
     )
+    return hip
+
+
+def _add_thigh(hip: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> mujoco.MjsBody:
+    _, y = _signs(leg)
     thigh = _add_body(
         hip,
         f"{leg}_thigh",
@@ -281,16 +310,21 @@ def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigur
         thigh,
         figures,
         f"{leg}_thigh",
-        capsule,
+        mujoco.mjtGeom.mjGEOM_CAPSULE,
         size=(figures.thigh_radius, 0, 0),
         fromto=(0, 0, 0, 0, 0, -figures.thigh_length),
     )
+    return thigh
+
+
+def _add_calf(thigh: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> mujoco.MjsBody:
+    """Add the calf with its foot."""
     calf = _add_body(thigh, f"{leg}_calf", (0.0, 0.0, -figures.thigh_length), combine(figures.calf, figures.foot))
     _add_geom(
         calf,
         figures,
         f"{leg}_calf",
-        capsule,
+        mujoco.mjtGeom.mjGEOM_CAPSULE,
         size=(figures.calf_radius, 0, 0),
         fromto=(0, 0, 0, 0, 0, -figures.calf_length),
     )
@@ -303,18 +337,7 @@ def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigur
         pos=(0, 0, -figures.calf_length),
         rgba=(0.1, 0.1, 0.1, 1),
     )
-    for i, (joint, body) in enumerate(zip(LEG_JOINTS, (hip, thigh, calf), strict=True)):
-        low, high = figures.joint_low[i], figures.joint_high[i]
-        body.add_joint(
-            name=f"{leg}_{joint}",
-            axis=(1, 0, 0) if joint == "hip" else (0, 1, 0),
-            limited=True,
-            range=(low, high),
-            damping=[figures.joint_damping, 0.0, 0.0],
-            frictionloss=figures.joint_friction,
-            armature=figures.armature[i],
-        )
-        _add_servo(spec, figures, leg, i)
+    return calf
 
 
 def _add_servo(spec: mujoco.MjSpec, figures: QuadrupedFigures, leg: str, i: int) -> None:

@@ -8,7 +8,7 @@ from metarl.bounds import bounded
 from metarl.envs.family_settings import ChangeSettings, VelocityCommandSettings
 from metarl.envs.terrain.settings import TerrainSettings
 
-CONTROL_STEP = 0.02  # s
+DT = 0.02  # s, a control step: 50 Hz
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class QuadrupedSettings(VelocityCommandSettings, ChangeSettings):
     """Factor on the usual standard deviation of each sensor's noise (1: that of legged_gym)."""
     push_velocity: tuple[float, float] = bounded((0.0, 0.0), at_least=0, pair=True)
     """What a push adds to the trunk's horizontal velocity, m/s, in a direction of its own each time; to 1."""
-    push_interval: float = bounded(2.0, at_least=CONTROL_STEP)
+    push_interval: float = bounded(2.0, at_least=DT)
     """Between pushes, s."""
     weak_joints: tuple[str, ...] = ()
     """Joints (FR_hip, FR_thigh, FR_calf, FL_..., RR_..., RL_...) of which one, or none, is weak in a task."""

@@ -9,15 +9,18 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures
+from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
-from metarl.envs.family import Array, Criterion, RewardTerm, State, StateFunction, TaskFamily, load_spec
+from metarl.envs.family import TaskFamily
 from metarl.envs.locomotion import (
     control_cost,
     gymnasium_model,
+    planar_observation,
     root_velocity,
     survive,
     uniform_start,
 )
+from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.robots.walkers_settings import (
@@ -26,6 +29,8 @@ from metarl.envs.robots.walkers_settings import (
     Walker2dParametersSettings,
     Walker2dTerrainSettings,
 )
+from metarl.envs.state import State, StateFunction
+from metarl.envs.terms import Criterion, RewardTerm
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
 
@@ -40,18 +45,6 @@ MASS_BASE, FRICTION_BASE, DAMPING_BASE = 1.5, 1.5, 1.3  # each factor is base^U(
 HOPPER_JOINTS = ("thigh_joint", "leg_joint", "foot_joint")
 WALKER2D_JOINTS = (*HOPPER_JOINTS, "thigh_left_joint", "leg_left_joint", "foot_left_joint")
 LIMBS = {part: [f"{part}_joint", f"{part}_left_joint"] for part in ("thigh", "leg", "foot")}
-
-
-def _names(joints: tuple[str, ...]) -> tuple[str, ...]:
-    return (
-        "root_z [m]",
-        "root_pitch [rad]",
-        *(f"{joint} [rad]" for joint in joints),
-        "root_x_velocity [m/s]",
-        "root_z_velocity [m/s]",
-        "root_pitch_velocity [rad/s]",
-        *(f"{joint}_velocity [rad/s]" for joint in joints),
-    )
 
 
 @functools.cache
@@ -76,12 +69,6 @@ def base(path: str, timestep: float) -> mujoco.MjSpec:
 def geometric_base(path: str, timestep: float) -> mujoco.MjSpec:
     """Gymnasium's robot, masses and inertias by its geometry."""
     return _geometric(path, timestep)[0].copy()
-
-
-def observe(state: State) -> Array:
-    """qpos[1:], clipped qvel: without the place on the track."""
-    velocities = state.xp.clip(state.qvel, -VELOCITY_LIMIT, VELOCITY_LIMIT)
-    return state.xp.concat([state.qpos[:, 1:], velocities], axis=1)
 
 
 def hopper_fallen(state: State) -> Array:
@@ -153,8 +140,7 @@ def random_parameters(path: str, timestep: float, exponent: float) -> tuple[Para
 
 def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **rest: Any) -> TaskFamily:
     return TaskFamily(
-        observe=observe,
-        observation_names=_names(joints),
+        observation=planar_observation(joints, VELOCITY_LIMIT),
         rewards={
             "velocity": RewardTerm(root_velocity),
             "survive": RewardTerm(survive, settings.survive),

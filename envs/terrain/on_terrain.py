@@ -11,10 +11,13 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import like
-from metarl.envs.family import Array, CurriculumRule, State, StateFunction, TaskFamily
+from metarl.envs.arrays import Array, like
+from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform
 from metarl.envs.rendering import AZIMUTH, follow
+from metarl.envs.state import State
+from metarl.envs.task import CurriculumRule
+from metarl.envs.terms import ObservationTerm, elements
 from metarl.envs.terrain import kinds as terrain
 from metarl.envs.terrain.kinds import Field, TerrainMix
 from metarl.envs.terrain.settings import TerrainSettings
@@ -97,14 +100,10 @@ class Ground:
         qpos[:, self.root.z] -= self.under_root(state)
         return _Levelled(state, qpos)
 
-    def observe(self, state: State, function: StateFunction) -> Array:
-        """The levelled observation and the height scan, [S, obs]."""
-        observation = function(self.level(state))
-        return state.xp.concat([observation, self.relative(state)], axis=1) if len(self.scan) else observation
-
-    def levelled(self, state: State, function: StateFunction) -> Array:
-        """The function of the levelled state."""
-        return function(self.level(state))
+    def scan_term(self) -> ObservationTerm:
+        """Return the height scan as a term of the observation."""
+        names = (f"ground_at_{x:+.1f}" + ("" if self.field.strip else f"_{y:+.1f}") for x, y in self.scan)
+        return ObservationTerm(self.relative, elements("m", names))
 
 
 class _Levelled(State):
@@ -131,7 +130,7 @@ def on_terrain(
     floor: the geom that the ground takes the place of.
     """
     across = [0.0] if field.strip else SCAN_Y
-    scan = np.array([(x, y) for x in SCAN_X for y in across if settings.height_scan]).reshape(-1, 2)
+    scan = np.array([(x, y) for x in SCAN_X for y in across])
     ground = Ground(field, root, scan)
 
     def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
@@ -141,31 +140,15 @@ def on_terrain(
 
     def truncate(state: State) -> Array:
         off = ground.off(state)
-        return off if family.truncate is None else off | ground.levelled(state, family.truncate)
+        return off if family.truncate is None else off | family.truncate(state)
 
     return dataclasses.replace(
         family,
         parameters=(*family.parameters, *parameters(settings)),
         edit=functools.partial(terrain.edit, field=field, floor=floor),
         decorate=functools.partial(look, field=field, decorate=family.decorate),
-        observe=functools.partial(ground.observe, function=family.observe),
-        observation_names=(
-            *family.observation_names,
-            *(f"ground_at_{x:+.1f}" + ("" if field.strip else f"_{y:+.1f}") + " [m]" for x, y in scan),
-        ),
-        rewards={
-            name: dataclasses.replace(term, function=functools.partial(ground.levelled, function=term.function))
-            for name, term in family.rewards.items()
-        },
-        measures={
-            name: dataclasses.replace(
-                measure,
-                function=functools.partial(ground.levelled, function=measure.function),
-                per=measure.per and functools.partial(ground.levelled, function=measure.per),
-            )
-            for name, measure in family.measures.items()
-        },
-        terminate=family.terminate and functools.partial(ground.levelled, function=family.terminate),
+        view=ground.level,
+        observation={**family.observation, **({"height_scan": ground.scan_term()} if settings.height_scan else {})},
         truncate=truncate,
         reset=reset,
         curriculum=CurriculumRule(

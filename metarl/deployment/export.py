@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ from torch import Tensor, nn
 
 from metarl.agents.agent import Belief, Deployable
 from metarl.agents.moments import INPUT_CLIP
+from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import Signals
-from metarl.envs.family import Array, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.errors import RunError, UsageError, describe
 from metarl.files import make_folder, write
 from metarl.provenance import VERSION, commit
@@ -145,7 +145,6 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
     """What a robot's program has to know, as plain types."""
     family, moments = run.family, run.agent.observation_moments(belief)
     known = moments is not None and float(moments.count) > 0
-    named = [re.fullmatch(r"(.*?)(?: \[(.*)\])?", name, re.DOTALL) for name in family.observation_names]
     states = [name for name in policy.inputs if f"next_{name}" in policy.outputs]
     return {
         "format": FORMAT,
@@ -158,8 +157,8 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
         "horizon": family.horizon,
         "states": {name: policy.inputs[name].flatten().tolist() for name in states},
         "observation": {
-            "names": [match[1] for match in named if match],
-            "units": [match[2] or "1" for match in named if match],
+            "names": [element.name for element in family.elements],
+            "units": [element.unit or "1" for element in family.elements],
             "mean": moments.mean.tolist() if moments and known else None,
             "std": moments.std.tolist() if moments and known else None,
             "read_within": INPUT_CLIP if known else None,

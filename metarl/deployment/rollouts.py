@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Belief, Reading, Rollout, Trial
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
 from metarl.envs.strict_yaml import read_file
+from metarl.envs.task import Task
 from metarl.envs.text import shown
 from metarl.errors import UsageError, describe
 from metarl.files import make_folder, write

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from metarl.config import EvaluationSettings, RunConfig, config_to_dict
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.evaluation.evaluate import EvaluationResult
 from metarl.evaluation.statistics import Array, Interval
 from metarl.files import plain

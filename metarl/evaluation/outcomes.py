@@ -10,8 +10,9 @@ import numpy as np
 
 from metarl.agents.agent import Agent, Trial
 from metarl.config import EvaluationSettings
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 from metarl.evaluation.statistics import RECOVERY_WINDOW, Array, steps_to_recover
 from metarl.runs.simulators import simulator_for, unsupported
 from metarl.runs.trial import UNDISTURBED, Disturbance, TrialResult, run_trial, stream, streams
@@ -113,7 +114,7 @@ def observation_spread(family: TaskFamily, threads: int = 1) -> Array:
         seen.append(env.step(actions / family.action_scale).observations[active])
     spread = np.concatenate(seen).std(axis=0, dtype=np.float64)
     told = {parameter.name for parameter in family.parameters}
-    names = [name.split(" [")[0].removeprefix("task_") for name in family.observation_names]
+    names = [element.name.removeprefix("task_") for element in family.elements]
     return np.where([name in told for name in names], 0.0, spread)
 
 

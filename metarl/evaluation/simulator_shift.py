@@ -8,7 +8,8 @@ from typing import Any
 
 from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.evaluation.outcomes import run_trials
 from metarl.evaluation.statistics import Array, Interval, mean, task_interval
 from metarl.files import plain

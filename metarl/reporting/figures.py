@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.typing import RcKeyType
 
-    from metarl.envs.family import Parameter
+    from metarl.envs.parameters import Parameter
     from metarl.evaluation.evaluate import EvaluationResult
 
 AFTER, BEFORE, QUIET, INK = "#0072B2", "#D55E00", "#9aa0a6", "#333333"

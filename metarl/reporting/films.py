@@ -21,10 +21,12 @@ from av.error import FFmpegError
 
 from metarl.agents.agent import Facts
 from metarl.config import SPLIT_NAMES
+from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv, StepResult
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.rendering import Renderer, RenderingUnavailable
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 from metarl.errors import RunError, UsageError, describe, usage_errors
 from metarl.evaluation.outcomes import exploring
 from metarl.files import make_folder, write

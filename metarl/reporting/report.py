@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from metarl.config import SPLIT_NAMES, EvaluationSettings, config_to_dict, dump_yaml
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
+from metarl.envs.task import Task
 from metarl.errors import UsageError, describe
 from metarl.evaluation.statistics import REACHED, WORST, Interval
 from metarl.files import fresh_folder, make_folder, plain, write

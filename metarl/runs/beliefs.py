@@ -23,8 +23,12 @@ class PolicyOfRun(Protocol):
     directory: Path
     config: RunConfig
     family: TaskFamily
-    agent: Agent
     iteration: int
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that acts."""
+        ...
 
 
 FOLDER = "beliefs"

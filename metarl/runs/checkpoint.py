@@ -25,6 +25,8 @@ FORMAT = 2
 """Raised whenever what a checkpoint holds changes its meaning: a checkpoint of another format is refused."""
 
 BEST = "best.pt"
+OWN_FILES = "agent"
+"""Folder beside the checkpoints for the agent's own files: see `metarl.agents.learning.World.folder`."""
 MOST_BYTES = 2**32
 """Of a checkpoint that is read."""
 MOST_VALUES = 1_000_000

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from metarl.agents.agent import Agent, Belief, Rollout
 from metarl.agents.moments import INPUT_CLIP
-from metarl.envs.family import Array, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
 
 Explore = Literal["adapting", "always", "never"]
 """When actions have the policy's noise: up to the last adaptation; in later episodes too, as in evaluation; never."""

@@ -12,10 +12,11 @@ import numpy as np
 
 from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Choice, DiscRadius, Distribution, LogUniform, Parameter, Uniform
 from metarl.envs.registry import make_family
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.evaluation.evaluate import EvaluationResult, evaluate_agent
 from metarl.evaluation.outcomes import disturbance_of, exploring, mean_of_sound

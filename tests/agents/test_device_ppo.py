@@ -124,8 +124,8 @@ def trained(iterations):
     env, returns = RestartingEnv(family, 4, 4, TORCH), []
     env.set_tasks([family.task({"goal_x": 0.3, "goal_y": -0.2})] * 4)
     for k in range(iterations):
-        first = env.reset([np.random.default_rng([k, m]) for m in range(4)])
-        metrics = ours.learn_on_device(env, first, 20, torch.Generator().manual_seed(k))
+        env.use([np.random.default_rng([k, m]) for m in range(4)])
+        metrics = ours.learn_on_device(env, 20, torch.Generator().manual_seed(k))
         returns.append(float(np.nanmean(env.first_episodes()[0])))
     return ours, returns, metrics
 
@@ -133,7 +133,7 @@ def trained(iterations):
 def test_it_learns_and_is_the_same_again():
     _, returns, metrics = trained(16)
     assert np.mean(returns[-4:]) > np.mean(returns[:4]) + 1
-    assert {"approx_kl", "value_loss", "lr", "time/collect", "time/update"} <= metrics.keys()
+    assert {"approx_kl", "value_loss", "lr"} <= metrics.keys()
     again, same, _ = trained(3)
     assert returns[:3] == same
     assert again.updates == 3

@@ -14,10 +14,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from metarl.agents.agent import Rollout, Sb3Learner
+from metarl.agents.agent import Rollout
 from metarl.agents.sb3.learner import global_randomness, standardise
 from metarl.agents.sb3.ppo import Ppo
-from metarl.agents.sb3.recurrent_ppo import RecurrentPpo, TrialsPolicy
+from metarl.agents.sb3.recurrent_ppo import RecurrentPpo, TrialsPolicy, slots_of_arrays
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 from metarl.agents.slots import slots
 from metarl.envs.adapters.vec_env import TaskVecEnv
@@ -43,14 +43,14 @@ def recurrent(seed: int = 0) -> RecurrentPpo:
 
 
 def point_env(shots: int = 0) -> TaskVecEnv:
-    env = TaskVecEnv(POINT, 3, 2, threads=1, shots=shots)
+    env = TaskVecEnv(POINT, 3, 2, threads=1, shots=shots, slots=slots_of_arrays)
     env.set_tasks(POINT.sample(3, np.random.default_rng(0)))
     env.use(streams(1, "test", 0, 3))
     return env
 
 
 def learned(agent: Ppo | RecurrentPpo, iterations: int = 1) -> dict[str, float]:
-    env = point_env(2 if agent.reads_trials else 0)
+    env = point_env(2 if agent.slot_maker else 0)
     metrics = {}
     for key in range(iterations):
         metrics = agent.learn(env, env.trial_steps, torch.Generator().manual_seed(key))
@@ -59,15 +59,14 @@ def learned(agent: Ppo | RecurrentPpo, iterations: int = 1) -> dict[str, float]:
 
 @pytest.mark.parametrize("make", [ppo, recurrent])
 class TestBoth:
-    def test_it_is_a_learner_whose_actions_are_those_of_sb3(self, make):
+    def test_its_actions_are_those_of_sb3(self, make):
         agent = make()
-        assert isinstance(agent, Sb3Learner)
         learned(agent, 2)
         belief = agent.begin(3, 2)
         seen = torch.randn(3, 2, POINT.observation_size, generator=torch.Generator().manual_seed(1)).abs()
         actions, _ = agent.act(belief, seen, None)
         inputs = seen
-        if agent.reads_trials:
+        if agent.slot_maker:
             none = torch.zeros(3, 2)
             inputs = slots(seen, torch.zeros(3, 2, POINT.action_size), none, none + 1, none)
         wrapped = agent.model.get_vec_normalize_env()
@@ -93,7 +92,7 @@ class TestBoth:
             learned(agent, 1)
         second.load_state_dict(first.state_dict())
         for agent in (whole, second):
-            env = point_env(2 if agent.reads_trials else 0)
+            env = point_env(2 if agent.slot_maker else 0)
             agent.learn(env, env.trial_steps, torch.Generator().manual_seed(1))
         for name, tensor in whole.model.policy.state_dict().items():
             torch.testing.assert_close(tensor, second.model.policy.state_dict()[name], rtol=1e-5, atol=1e-6)

@@ -16,11 +16,12 @@ from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import AGENT_SETTINGS, make_agent
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
-from metarl.envs.family import Change, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.task import Change, Task
 from metarl.errors import RunError, UsageError
 from metarl.evaluation.evaluate import (
     EvaluationResult,

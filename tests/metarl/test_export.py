@@ -20,7 +20,7 @@ from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import RunError, UsageError
 from metarl.runs.beliefs import save_belief
-from metarl.training.samplers import make_sampler
+from metarl.training.world import World
 from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -36,7 +36,7 @@ def adapted_run(name: str, folder: Path, family=CHEETAH):
     training = TrainingSettings(tasks=2, envs_per_task=2, threads=1)
     run.config = dataclasses.replace(run.config, training=training)
     task, other = run.family.sample(2, np.random.default_rng(0))
-    make_sampler(run).iterate(run.agent, [task, other], 0)
+    World(run).iterate([task, other], 0)
     result = evaluated(run, task, np.random.default_rng(2), explore=True)
     return run, result.trial.beliefs[-1]
 

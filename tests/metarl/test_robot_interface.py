@@ -13,10 +13,10 @@ from metarl.agents.registry import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.deployment import export
 from metarl.envs.adapters.gymnasium_adapter import gymnasium_id
-from metarl.envs.family import Task
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 from metarl.runs.interface import OutOfRange
 from metarl.runs.run import Run, build
 from metarl.runs.trial import TrialResult, run_trial, streams
