@@ -1,4 +1,4 @@
-"""Every agent by name. Does not import torch: an agent's module is imported when the agent is made."""
+"""Registry of agents. Does not import torch: an agent's module is imported when the agent is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every family by name. Imports neither torch nor MuJoCo: a family's module is imported when the family is made."""
+"""Registry of families. Imports neither torch nor MuJoCo: a family's module is imported when the family is made."""
 
 from __future__ import annotations
 

@@ -15,12 +15,12 @@ TRUTH = {"true": True, "false": False}
 
 
 def flag(name: str) -> str:
-    """An option as it is typed."""
+    """Return an option's name as it is typed."""
     return f"--{name.replace('_', '-')}"
 
 
 def value_of(name: str, values: list[str], annotation: Any) -> Any:
-    """The values of an option, as typed, as the type, by the rules of config files; UsageError if they are none."""
+    """Return the value of an option from what was typed, as `coerce` does; UsageError if it is of another type."""
     if typing.get_origin(annotation) is tuple:
         entries = values[0].strip("[]() ").split(",") if len(values) == 1 else values
         return coerce([_scalar(entry) for entry in entries if entry], annotation, flag(name))
@@ -40,9 +40,9 @@ def _scalar(text: str) -> Any:
 
 
 def coerce(value: Any, annotation: Any, key: str) -> Any:
-    """`value` as the annotated type, or UsageError that names both.
+    """Return a value as the annotated type; UsageError names the setting if it is of another type.
 
-    YAML 1.1 reads `1e5` as text, and writes sequences as lists; nothing else is converted.
+    Converted are numbers that YAML 1.1 reads as text (`1e5`), whole numbers where any number will do, and lists.
     """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
@@ -66,7 +66,7 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
 
 
 def _number(value: Any, annotation: type) -> Any:
-    """`value` as a number of that type if it is one, else as it was."""
+    """Return a value as a number of that type if it is one, otherwise unchanged."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -82,7 +82,7 @@ def _number(value: Any, annotation: type) -> Any:
 
 
 def require_mapping(value: Any, key: str) -> None:
-    """UsageError unless the value is a mapping."""
+    """Raise UsageError unless the value is a mapping."""
     if not isinstance(value, Mapping):
         raise UsageError(f"{key} is {shown(value)}, {_kind(value)}; it must be a mapping of names to values")
 

@@ -30,7 +30,7 @@ class MamlSettings(AgentSettings):
     initial_std: float = bounded(1.0, above=0)
     """Initial standard deviation of the policy, in units of its action."""
     output_gain: float = bounded(1.0, above=0)
-    """Factor on the last layer's initial weights. A small one starts all policies near zero, whatever they observe."""
+    """Factor on the last layer's initial weights. A small one makes the first actions near zero."""
     min_std: float = bounded(1e-6, above=0)
     """Smallest standard deviation of the policy."""
     discount: float = bounded(0.99, at_least=0, at_most=1)
@@ -64,4 +64,4 @@ class MamlSettings(AgentSettings):
     trpo_backtracks: int = bounded(15, at_least=1)
     """TRPO: line-search steps, each shortening the step by 0.8."""
     tasks_per_chunk: int = bounded(8, at_least=0)
-    """Tasks in one backward pass: a chunk that fits the cache is faster. 0: all at once."""
+    """Tasks in one backward pass; few enough to fit the cache are faster. 0: all at once."""

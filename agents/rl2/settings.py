@@ -12,8 +12,8 @@ from metarl.bounds import bounded
 class Rl2Settings(AgentSettings):
     """RL2 (Duan 2016): a GRU over whole trials, trained with PPO.
 
-    What decided on HalfCheetah, measured: discount .99 with lambda .95, a small initial std, two hidden layers in each
-    head, many small meta-updates (20 trials), and a critic that knows how near the trial's end is.
+    On HalfCheetah these mattered most: discount .99 with lambda .95, a small initial std, two hidden layers in each
+    head, many small meta-updates (20 trials), and a critic that observes how near the trial's end is.
     """
 
     hidden_size: int = bounded(64, at_least=1)
@@ -25,7 +25,7 @@ class Rl2Settings(AgentSettings):
     reward_embedding: int = bounded(16, at_least=1)
     """Width of the previous reward's embedding."""
     head_sizes: tuple[int, ...] = bounded((128, 128), at_least=1)
-    """Hidden layers of the actor, and of the critic, after the GRU that they share."""
+    """Widths of the hidden layers of the actor, and of the critic, after the GRU that they share."""
     initial_std: float = bounded(0.25, above=0)
     """Initial standard deviation of the policy, in units of its action."""
     min_std: float = bounded(1e-3, above=0)
@@ -37,9 +37,9 @@ class Rl2Settings(AgentSettings):
     lr: float = bounded(5e-4, above=0)
     """Adam's step size."""
     lr_decay_updates: int = bounded(0, at_least=0)
-    """Meta-updates over which the step size falls linearly to `lr_end`. 0: it stays."""
+    """Meta-updates over which the step size falls linearly to `lr_end`. 0: it stays constant."""
     lr_end: float = bounded(1e-4, above=0)
-    """Adam's step size once it has fallen."""
+    """Adam's last step size."""
     epochs: int = bounded(6, at_least=1)
     """PPO passes over the data of an iteration."""
     minibatches: int = bounded(2, at_least=1)
@@ -47,7 +47,7 @@ class Rl2Settings(AgentSettings):
     clip: float = bounded(0.2, above=0)
     """PPO's clip range of the likelihood ratio."""
     value_clip: float = bounded(0.0, at_least=0)
-    """Change of a value in an iteration beyond which the value loss rewards nothing, in normalised return. 0: none."""
+    """Clip range of the value's change in an iteration, in units of the normalised return. 0: no clipping."""
     entropy_weight: float = bounded(0.0, at_least=0)
     """Weight of the entropy bonus."""
     value_weight: float = bounded(0.5, at_least=0)
@@ -55,8 +55,8 @@ class Rl2Settings(AgentSettings):
     max_gradient_norm: float = bounded(1.0, above=0)
     """Norm at which gradients are clipped."""
     normalise_reward: bool = True
-    """Divide the rewards that are learned from by the running standard deviation of the return."""
+    """Divide rewards by the running standard deviation of the return."""
     normalise_input: bool = True
     """Standardise observations and previous rewards with their running mean and standard deviation."""
     observation_skip: bool = True
-    """Give the observation to actor and critic directly, beside the GRU's output."""
+    """Give the observation to actor and critic directly, in addition to the GRU's output."""

@@ -11,7 +11,7 @@ from metarl.bounds import bounded
 
 @dataclass(frozen=True)
 class Sb3Settings(AgentSettings):
-    """What the agents of Stable-Baselines3 share."""
+    """Settings of every agent of Stable-Baselines3."""
 
     initial_std: float = bounded(1.0, above=0)
     """Initial standard deviation of the policy, in units of its action."""
@@ -22,9 +22,9 @@ class Sb3Settings(AgentSettings):
     lr: float = bounded(3e-4, above=0)
     """Adam's first step size."""
     lr_decay_updates: int = bounded(0, at_least=0)
-    """Iterations over which the step size falls linearly to `lr_end`. 0: it stays."""
+    """Iterations over which the step size falls linearly to `lr_end`. 0: it stays constant."""
     lr_end: float = bounded(3e-5, above=0)
-    """Adam's step size once it has fallen."""
+    """Adam's last step size."""
     epochs: int = bounded(5, at_least=1)
     """PPO passes over the data of an update."""
     minibatches: int = bounded(4, at_least=1)
@@ -32,7 +32,7 @@ class Sb3Settings(AgentSettings):
     clip: float = bounded(0.2, above=0)
     """PPO's clip range of the likelihood ratio."""
     target_kl: float = bounded(0.0, at_least=0)
-    """Approximate KL divergence at one and a half of which an update's passes end. 0: none."""
+    """Stop an update when the approximate KL divergence exceeds 1.5 times this. 0: never."""
     entropy_weight: float = bounded(0.0, at_least=0)
     """Weight of the entropy bonus."""
     value_weight: float = bounded(0.5, at_least=0)
@@ -40,18 +40,18 @@ class Sb3Settings(AgentSettings):
     max_gradient_norm: float = bounded(0.5, above=0)
     """Norm at which gradients are clipped."""
     normalise_input: bool = True
-    """Standardise what is read with its running mean and standard deviation (VecNormalize)."""
+    """Standardise observations with their running mean and standard deviation (VecNormalize)."""
     normalise_reward: bool = True
     """Divide rewards by the running standard deviation of the return (VecNormalize)."""
 
 
 @dataclass(frozen=True)
 class PpoSettings(Sb3Settings):
-    """PPO of Stable-Baselines3 on all tasks at once: domain randomisation, fine-tuning, training from scratch."""
+    """PPO of Stable-Baselines3 on all tasks at once: domain randomisation, fine-tuning, or training from scratch."""
 
     adaptation: Literal["none", "fine_tune", "scratch"] = "none"
-    """What is made of a shot on a new task: nothing (domain randomisation), PPO steps from the trained policy on, or
-    from an untrained one on. It decides nothing in training: one run is evaluated in all three ways."""
+    """Adaptation to a new task: none (domain randomisation), or PPO steps from the trained policy (fine_tune) or from
+    an untrained one (scratch). It does not change training: one run can be evaluated in all three ways."""
     adaptation_lr: float = bounded(3e-4, above=0)
     """Adam's step size in adaptation."""
     adaptation_epochs: int = bounded(10, at_least=1)
@@ -63,7 +63,7 @@ class PpoSettings(Sb3Settings):
     activation: Literal["tanh", "relu", "elu"] = "tanh"
     """Activation of the hidden layers."""
     steps: int = bounded(50, at_least=1)
-    """Steps of every env between two updates; an iteration plays a whole episode in every env."""
+    """Steps of each env between two updates; an iteration plays a whole episode in each env."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class RecurrentPpoSettings(Sb3Settings):
     """RecurrentPPO of sb3-contrib over whole trials: an LSTM that reads what RL2 reads."""
 
     hidden_size: int = bounded(64, at_least=1)
-    """Width of the LSTM, of the actor's and of the critic's."""
+    """Width of the actor's LSTM and of the critic's."""
     head_sizes: tuple[int, ...] = bounded((128, 128), at_least=1)
-    """Hidden layers of the actor, and of the critic, after its LSTM."""
+    """Widths of the hidden layers of the actor, and of the critic, after its LSTM."""
     initial_std: float = 0.25
     lr: float = 5e-4
     lr_end: float = 1e-4

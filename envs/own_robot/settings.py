@@ -1,4 +1,4 @@
-"""Settings of the family of one's own robot."""
+"""Settings of the family of your own robot."""
 
 from __future__ import annotations
 

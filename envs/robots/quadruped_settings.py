@@ -15,7 +15,7 @@ DT = 0.02  # s, a control step: 50 Hz
 class QuadrupedSettings(VelocityCommandSettings, ChangeSettings):
     """Quadruped (Unitree Go1) that follows velocity commands while its body, motors and ground vary.
 
-    A range whose ends are equal is not varied: its quantity has that value in every task.
+    A quantity whose range has equal ends has that value in every task.
     """
 
     payload_mass: tuple[float, float] = bounded((0.0, 5.0), at_least=0, pair=True)
@@ -45,13 +45,13 @@ class QuadrupedSettings(VelocityCommandSettings, ChangeSettings):
     com_z: tuple[float, float] = bounded((0.0, 0.0), pair=True)
     """Displacement upwards of the trunk's centre of mass, m; to 0.05."""
     action_delay: tuple[float, float] = bounded((0.0, 0.02), at_least=0, pair=True)
-    """From an action to its effect, s, in steps of the simulation (0.005 s); to 0.04."""
+    """Delay from an action to its effect, s, in steps of the simulation (0.005 s); to 0.04."""
     sensor_noise: tuple[float, float] = bounded((0.0, 0.0), at_least=0, pair=True)
     """Factor on the usual standard deviation of each sensor's noise (1: that of legged_gym)."""
     push_velocity: tuple[float, float] = bounded((0.0, 0.0), at_least=0, pair=True)
-    """What a push adds to the trunk's horizontal velocity, m/s, in a direction of its own each time; to 1."""
+    """Horizontal velocity that a push adds to the trunk, m/s, in a random direction; to 1."""
     push_interval: float = bounded(2.0, at_least=DT)
-    """Between pushes, s."""
+    """Time between pushes, s."""
     weak_joints: tuple[str, ...] = ()
     """Joints (FR_hip, FR_thigh, FR_calf, FL_..., RR_..., RL_...) of which one, or none, is weak in a task."""
     weak_strength: float = bounded(0.3, at_least=0)
@@ -61,7 +61,7 @@ class QuadrupedSettings(VelocityCommandSettings, ChangeSettings):
     slope: tuple[float, float] = bounded((0.0, 0.0), pair=True)
     """Angle at which the ground rises along x, rad; episodes start with any heading. To 0.4."""
     observe_velocity: bool = False
-    """Whether the base's linear velocity, which a robot has no sensor for, is observed too."""
+    """Observe the base's linear velocity too, for which a robot has no sensor."""
     action_scale: float = bounded(0.25, above=0)
     """Radians from home that an action of 1 asks of a joint; clipped to 0.8 rad."""
     horizon: int = 250
@@ -69,7 +69,7 @@ class QuadrupedSettings(VelocityCommandSettings, ChangeSettings):
     changes: int = 0
     """Number of times that the parameters of `changing` change while a task lasts. 0: never."""
     changing: tuple[str, ...] = ("payload_mass",)
-    """Parameters that change: a payload is dropped, the ground is another, a joint fails."""
+    """Parameters that change: payload_mass for a payload that is dropped, friction for another ground, and so on."""
     change_gap: tuple[int, int] = (125, 375)
 
 

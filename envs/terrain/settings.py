@@ -18,19 +18,19 @@ class TerrainSettings(FamilySettings):
     """Ground of a family on terrain."""
 
     kinds: tuple[TerrainKind, ...] = ("flat", "slope", "stairs_up", "stairs_down", "rough", "waves", "obstacles")
-    """Kinds of ground in training and in its held-out tasks."""
+    """Kinds of ground of training tasks and of held-out tasks."""
     proportions: tuple[float, ...] = bounded((), above=0)
-    """How often each of the kinds is drawn, relative to the others. Empty: equally often."""
+    """Relative frequency of each of the kinds. Empty: all are equally frequent."""
     ood_kinds: tuple[TerrainKind, ...] = ("stepping_stones", "gaps")
-    """Kinds that are never trained on: those of the split `ood`."""
+    """Kinds of ground of out-of-distribution tasks, never trained on."""
     difficulty_low: float = bounded(0.0, at_least=0, at_most=1)
     """Lowest difficulty, in [0, 1]."""
     difficulty_high: float = bounded(1.0, at_least=0, at_most=1)
     """Highest difficulty, in [0, 1]."""
     height_scan: bool = False
-    """Whether heights of the ground around the robot are observed."""
+    """Observe the heights of the ground around the robot."""
     promote_at: float = unbounded(200.0)
-    """Curriculum: mean return from which on a kind of ground goes up a level."""
+    """Curriculum: mean return at which a kind of ground goes up a level."""
     demote_at: float = unbounded(50.0)
     """Curriculum: mean return below which it goes down a level."""
 
