@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
@@ -24,25 +23,19 @@ class AgentEntry(NamedTuple):
 
     settings: type[AgentSettings]
     """Class of its settings."""
-    make: str | Callable[..., Learner]
-    """Class of the agent, or a function that makes it, with the arguments of `make_agent`: module:name, the module
-    within `metarl.agents`, which is imported when an agent is made; or the class itself."""
+    make: str
+    """Class of the agent, or a function that makes it, as module:name."""
 
 
 AGENTS: dict[str, AgentEntry] = {
-    "maml": AgentEntry(MamlSettings, "maml.maml:Maml"),
-    "rl2": AgentEntry(Rl2Settings, "rl2.rl2:Rl2"),
-    "ppo": AgentEntry(PpoSettings, "sb3.ppo:Ppo"),
-    "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "sb3.recurrent_ppo:RecurrentPpo"),
+    "maml": AgentEntry(MamlSettings, "metarl.agents.maml.maml:Maml"),
+    "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2"),
+    "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
+    "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }
 """Every agent by name."""
 AGENT_SETTINGS: dict[str, type[AgentSettings]] = {name: entry.settings for name, entry in AGENTS.items()}
 """Settings class of every agent by name."""
-
-
-def load(place: str | Callable[..., Any]) -> Callable[..., Any]:
-    """Import the module that module:name names and return what the name stands for there."""
-    return resolve_name(f"metarl.agents.{place}") if isinstance(place, str) else place
 
 
 def make_agent(
@@ -59,5 +52,5 @@ def make_agent(
     the agent trains in one only.
     """
     check(settings, "agent")
-    make = load({entry.settings: entry.make for entry in AGENTS.values()}[type(settings)])
-    return make(settings, observation_size, action_size, generator, device, ranks)
+    place = {entry.settings: entry.make for entry in AGENTS.values()}[type(settings)]
+    return resolve_name(place)(settings, observation_size, action_size, generator, device, ranks)

@@ -25,7 +25,7 @@ from metarl.envs.family_settings import FamilySettings
 from metarl.envs.registry import FAMILIES, FamilyEntry
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.text import shown
-from metarl.errors import UsageError, nearest
+from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
 
 PRESETS = Path(__file__).parent / "configs"
@@ -149,11 +149,9 @@ class RunConfig:
             value = getattr(getattr(self, section), setting)
             if (meant := coerce(value, annotation, name)) != value:
                 raise UsageError(f"{name} is {shown(value)}; write {shown(meant)}")
-        try:
-            for section in dataclasses.fields(self):
+        for section in dataclasses.fields(self):
+            with usage_errors(section.name):
                 check(getattr(self, section.name), section.name)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
         if self.training.distinct_tasks and self.training.curriculum:
             raise UsageError(
                 f"training.distinct_tasks is {self.training.distinct_tasks}, but training.curriculum draws tasks "

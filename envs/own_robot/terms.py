@@ -1,4 +1,4 @@
-"""What a robot's file can choose from: parts of the observation, reward terms, termination."""
+"""Observation terms, reward terms and termination that a robot's file can choose from."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 from metarl.envs import measures
 from metarl.envs.arrays import Array, like, rows
 from metarl.envs.locomotion import control_cost, survive
+from metarl.envs.own_robot.declaration import Termination, near
 from metarl.envs.own_robot.description import Robot
-from metarl.envs.own_robot.file import Termination, near
-from metarl.envs.own_robot.ground import Ground
+from metarl.envs.own_robot.ground import GroundGeoms
 from metarl.envs.state import State, StateFunction
 from metarl.envs.terms import Criterion, Element, Measure, ObservationTerm, RewardTerm, elements
 
 TRACKING = 0.25
-"""(m/s)^2, (rad/s)^2: squared error at which a tracking term falls to 1/e."""
+"""Squared error at which a tracking term falls to 1/e, (m/s)^2 or (rad/s)^2."""
 VELOCITY_TOLERANCE = 0.25
-"""m/s, the largest mean error of a success."""
+"""Largest mean velocity error of a success, m/s."""
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """How the base moves: from qpos and qvel if it floats, and otherwise from what MuJoCo derives of them.
+    """Motion of the base: from qpos and qvel if it floats, and from MuJoCo's derived fields otherwise.
 
-    The base's frame has x forwards and z up. Commands are of the velocity in it; those of a guided base along the
+    The base's frame has x forwards and z up. Commands are velocities in this frame, and for a guided base along the
     world's x and y, as its guides are.
     """
 
@@ -38,14 +38,14 @@ class Motion:
     qpos: int
     """Address of the free joint in qpos; -1: none."""
     qvel: int
-    ground: Ground
+    ground: GroundGeoms
     axes: Array | None
-    """[3, 3] from the base's frame to its body's; None: they are one."""
+    """Rotation from the base's frame to its body's, [3, 3]; None: they are the same."""
     turns: bool
     """Whether commands turn with the base."""
 
     def rotation(self, state: State) -> Array:
-        """[S, 3, 3] from the base to the world."""
+        """Return the rotation from the base to the world, [S, 3, 3]."""
         turn = self._body_rotation(state)
         return turn if self.axes is None else turn @ like(self.axes, turn)
 
@@ -61,31 +61,31 @@ class Motion:
         return state.xp.permute_dims(state.xp.stack(elements).reshape(3, 3, -1), (2, 0, 1))
 
     def height(self, state: State) -> Array:
-        """[S] m over the ground, along its normal."""
+        """Return the height over the ground along its normal, [S] m."""
         place = state.xpos[:, self.body] if self.qpos < 0 else state.qpos[:, self.qpos : self.qpos + 3]
         return self.ground.height(state, place)
 
     def up(self, state: State) -> Array:
-        """[S, 3] the world's vertical, seen from the base."""
+        """Return the world's vertical in the base's frame, [S, 3]."""
         return self.rotation(state)[:, 2]
 
     def world_velocity(self, state: State) -> Array:
-        """[S, 3] m/s."""
+        """Return the velocity in the world's frame, [S, 3] m/s."""
         if self.qpos >= 0:
             return state.qvel[:, self.qvel : self.qvel + 3]
         arm = state.xpos[:, self.body] - state.subtree_com[:, self.root]
         return state.cvel[:, self.body, 3:] + state.xp.linalg.cross(state.cvel[:, self.body, :3], arm)
 
     def course(self, state: State) -> Array:
-        """[S, 2] m/s forwards and to the left, in the base's frame; of a guided base, along the world's x and y."""
+        """Return the velocity forwards and to the left, [S, 2] m/s; of a guided base, along the world's x and y."""
         return (self.velocity(state) if self.turns else self.world_velocity(state))[:, :2]
 
     def velocity(self, state: State) -> Array:
-        """[S, 3] m/s, in the base's frame."""
+        """Return the velocity in the base's frame, [S, 3] m/s."""
         return state.xp.einsum("sij,si->sj", self.rotation(state), self.world_velocity(state))
 
     def angular_velocity(self, state: State) -> Array:
-        """[S, 3] rad/s, in the base's frame."""
+        """Return the angular velocity in the base's frame, [S, 3] rad/s."""
         if self.qpos >= 0:
             local = state.qvel[:, self.qvel + 3 : self.qvel + 6]
             return local if self.axes is None else local @ like(self.axes, local)
@@ -93,7 +93,7 @@ class Motion:
 
 
 def motion(robot: Robot) -> Motion:
-    """Of the robot's base."""
+    """Return the motion of the robot's base."""
     model, root = robot.model, robot.model.body(robot.bodies[0]).id
     body, floats = model.body(robot.base).id, robot.mobility == "floating"
     axes = None if np.array_equal(robot.axes, np.eye(3)) else robot.axes
@@ -167,17 +167,17 @@ def _guide_terms(robot: Robot) -> dict[str, ObservationTerm]:
 
 
 def _columns(values: Array, places: np.ndarray) -> Array:
-    """[S, n, ...] of values [S, ...]."""
+    """Return columns of values [S, ...], [S, n, ...]."""
     return values[:, like(places, values)]
 
 
 def _addresses(joints: list[Any], kind: str) -> np.ndarray:
-    """[n] where each joint begins in qpos or qvel."""
+    """Return the address of each joint in qpos or qvel, [n]."""
     return np.array([int(getattr(joint, kind)[0]) for joint in joints], dtype=np.int64)
 
 
 def _elements(joints: list[Any], address: str, values: str, axes: str) -> tuple[np.ndarray, list[str]]:
-    """(places in qpos or qvel, names) of all that joints have there: one number of a hinge or slide, more of a ball."""
+    """Return addresses in qpos or qvel, and names, of joints: one number for a hinge or slide, several for a ball."""
     places, names = [], []
     for joint in joints:
         first, count = int(getattr(joint, address)[0]), len(getattr(joint, values))
@@ -210,7 +210,7 @@ def observation(
 
 
 def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, str]) -> dict[str, RewardTerm]:
-    """The chosen terms; costs are subtracted. ValueError for a term that this robot or the distribution lacks."""
+    """Return the chosen reward terms; costs are subtracted. ValueError for one that robot or distribution lacks."""
     base, model = motion(robot), robot.model
     joints = [model.joint(name) for name in robot.joints]
     positions, velocities = _addresses(joints, "qposadr"), _addresses(joints, "dofadr")
@@ -261,7 +261,7 @@ def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, s
 
 
 def judged(robot: Robot, commands: Mapping[str, str], fallen: StateFunction | None) -> dict[str, Any]:
-    """Measures and success of a family of this robot. fallen: its termination."""
+    """Return measures and success of a family of this robot. fallen: its termination."""
     base, root = motion(robot), robot.model.body(robot.bodies[0]).id
     if robot.mobility == "fixed":
         return {"measures": {"energy": Measure(measures.work, "J", "sum")}}
@@ -295,7 +295,7 @@ def judged(robot: Robot, commands: Mapping[str, str], fallen: StateFunction | No
 
 
 def termination(robot: Robot, wanted: Termination) -> StateFunction | None:
-    """True where the base leaves its heights or leans too far; None without bounds."""
+    """Return a function that is True where the base leaves its heights or tilts too far; None without bounds."""
     if wanted.height is None and wanted.tilt is None:
         return None
     if robot.mobility == "fixed":

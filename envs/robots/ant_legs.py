@@ -1,6 +1,6 @@
-"""Ants of 3, 4, 5 and 6 legs as one family: one padded observation and action with a mask, one policy.
+"""Ants with 3 to 6 legs as one family: observation and action are padded, and a mask tells which legs there are.
 
-With four legs it is Gymnasium's Ant, its legs numbered around the torso. Models differ in layout, so each number of
+With four legs it is Gymnasium's Ant with legs numbered around the torso. Models differ in layout, so each number of
 legs is a batch of its own.
 """
 
@@ -36,7 +36,7 @@ FIRST_LEG = math.pi / 4  # rad, its direction from the torso, forwards and to th
 
 @functools.cache
 def _bare() -> mujoco.MjSpec:
-    """Gymnasium's Ant without its legs."""
+    """Return Gymnasium's Ant without its legs."""
     spec = mujoco.MjSpec.copy(ant.geometric_base())
     for leg in list(spec.body("torso").bodies):
         spec.delete(leg)
@@ -46,7 +46,7 @@ def _bare() -> mujoco.MjSpec:
 
 
 def base(legs: float) -> mujoco.MjSpec:
-    """An ant of so many legs, evenly around the torso."""
+    """Return an ant with legs at equal angles around the torso."""
     if legs != int(legs) or not FEWEST_LEGS <= legs <= MOST_LEGS:
         raise ValueError(f"an ant has {FEWEST_LEGS} to {MOST_LEGS} legs, got {legs:g}")
     spec = _bare().copy()
@@ -97,13 +97,13 @@ def lengthen_legs(spec: mujoco.MjSpec, factor: float) -> None:
 
 @functools.cache
 def _padding(joints: int) -> np.ndarray:
-    """Return a zero for each joint that an ant of so many joints lacks."""
+    """Return a zero for each joint that is missing from six legs, [n]."""
     return np.zeros(len(JOINTS) - joints)
 
 
 @functools.cache
 def _mask(joints: int) -> np.ndarray:
-    """Return 1 for each leg that an ant of so many joints has, and 0 for the others, [6]."""
+    """Return 1 for each leg of an ant with this number of joints, and 0 for the others, [6]."""
     return (np.arange(MOST_LEGS) < joints // JOINTS_PER_LEG).astype(np.float64)
 
 
@@ -131,7 +131,7 @@ OBSERVATION = {
 
 
 def look_down(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
-    """See the robot of a picture from where its legs can be counted."""
+    """Let a picture's camera look down on the robot's legs."""
     follow(spec, 4.0, AZIMUTH, -40.0)
 
 
@@ -141,7 +141,7 @@ def _height() -> float:
 
 
 def ant_legs(settings: AntLegsSettings) -> TaskFamily:
-    """Reward v - c a^2 - contact cost + 1 on a torso of unknown legs."""
+    """Return the family with reward v - c a^2 - contact cost + 1 on a torso of unknown legs."""
     legs = Parameter(
         name="legs",
         unit="1",

@@ -68,7 +68,7 @@ def _neutral() -> mujoco.MjSpec:
 
 
 def base() -> mujoco.MjSpec:
-    """Gymnasium's robot, each body's mass and inertia its own."""
+    """Return Gymnasium's robot with mass and inertia set body by body."""
     return _neutral().copy()
 
 
@@ -104,31 +104,31 @@ world and of the root, which are constant."""
 
 
 def velocity(state: State) -> Array:
-    """Of the whole robot's centre of mass on the plane, [S, 2] m/s."""
+    """Return the velocity of the robot's centre of mass on the plane, [S, 2] m/s."""
     return (state.subtree_com[:, 0, :2] - state.previous["subtree_com"][:, 0, :2]) / state.dt
 
 
 def velocity_along_heading(state: State) -> Array:
-    """v (cos g, sin g) of the whole robot's centre of mass, [S] m/s."""
+    """Return v (cos g, sin g) of the robot's centre of mass, [S] m/s."""
     moved = velocity(state)
     heading = state.task["heading"]
     return moved[:, 0] * state.xp.cos(heading) + moved[:, 1] * state.xp.sin(heading)
 
 
 def contact_cost(state: State) -> Array:
-    """Weighted squared norm of all contact forces, at most CONTACT_LIMIT, [S]."""
+    """Return the weighted squared norm of all contact forces, at most CONTACT_LIMIT, [S]."""
     squared = state.xp.einsum("sbi,sbi->s", state.cfrc_ext, state.cfrc_ext)
     return state.xp.clip(CONTACT_WEIGHT * squared, None, CONTACT_LIMIT)
 
 
 def fallen(state: State) -> Array:
-    """Torso too low or too high, [S] bool."""
+    """Return whether the torso is too low or too high, [S] bool."""
     z = state.qpos[:, 2]
     return (z <= HEALTHY_Z[0]) | (z >= HEALTHY_Z[1])
 
 
 def humanoid_direction(settings: HumanoidDirectionSettings) -> TaskFamily:
-    """Reward 1.25 v (cos g, sin g) - c a^2 - contact cost + 5."""
+    """Return the family with reward 1.25 v (cos g, sin g) - c a^2 - contact cost + 5."""
     heading = Parameter("heading", "rad", Uniform(0, 2 * math.pi), Law("direction of the reward"), neutral=0.0)
     return TaskFamily(
         name="humanoid_direction",

@@ -51,7 +51,7 @@ TERRAIN_CELL = 0.075  # m
 
 
 def begin(state: State, chosen: Array, low: Array, high: Array, drawn: bool) -> None:
-    """Command of the episode: U(low, high), [3] each, or the task's."""
+    """Set the command of the episode: drawn from U(low, high), [3] each, or the task's."""
     command = state.memory["command"]
     if drawn:
         low, high = like(low, command), like(high, command)
@@ -62,7 +62,7 @@ def begin(state: State, chosen: Array, low: Array, high: Array, drawn: bool) -> 
 
 
 def actuate(state: State, push_every: int) -> None:
-    """Remember the joint targets; every push_every control steps (0: never) the trunk gets a push."""
+    """Store the joint targets, and push the trunk every push_every control steps (0: never)."""
     xp, memory = state.xp, state.memory
     memory["action_change"][...] = state.action - memory["action"]
     memory["action"][...] = state.action
@@ -76,7 +76,7 @@ def actuate(state: State, push_every: int) -> None:
 
 
 def update(state: State) -> None:
-    """How long each foot has been in the air, and what the landings of this step earn."""
+    """Update each foot's time in the air and the reward of this step's landings."""
     air, contacts = state.memory["air_time"], foot_contacts(state)
     xp = namespace(air)
     landed = contacts & (air > 0)
@@ -87,7 +87,7 @@ def update(state: State) -> None:
 
 
 def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-    """At rest and near the home pose a little over the ground, upright on it, with any heading."""
+    """Return starts at rest near the home pose, a little over the ground and upright on it, with random headings."""
     yaw = rng.uniform(-np.pi, np.pi, n)
     joints = rng.uniform(-RESET_JOINT, RESET_JOINT, (n, len(JOINTS)))
     joints[:, model.eq_obj1id[model.eq_active0 == 1] - 1] = 0.0  # joint 0 is the trunk's
@@ -103,7 +103,7 @@ def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Arra
 
 
 def quadruped(settings: QuadrupedSettings) -> TaskFamily:
-    """The family that the settings describe."""
+    """Return the family that the settings describe."""
     varied = parameters(settings)
     names = {p.name for p in varied}
     push_every = round(settings.push_interval / DT)
@@ -150,7 +150,7 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
 
 
 def quadruped_terrain(settings: QuadrupedTerrainSettings) -> TaskFamily:
-    """The quadruped on uneven ground."""
+    """Return the quadruped on uneven ground."""
     if any(settings.slope):
         raise ValueError(f"slope is {list(settings.slope)}; on terrain, slopes are a kind of ground: leave it at 0, 0")
     around = settings.ground_around

@@ -1,4 +1,4 @@
-"""Quadruped: the quantities that tasks differ in, and the edits of the model that they stand for."""
+"""Quadruped: the parameters of tasks and their edits of the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Edit = Callable[[mujoco.MjSpec, float], None]
 
 
 def set_payload_mass(spec: mujoco.MjSpec, mass: float) -> None:
-    """A solid cube of that mass in kg, standing on the trunk."""
+    """Make the payload a solid cube of this mass in kg that stands on the trunk."""
     payload, side = spec.body("payload"), (mass / PAYLOAD_DENSITY) ** (1 / 3)
     payload.mass = mass
     payload.inertia = np.full(3, mass * side**2 / 6)
@@ -31,31 +31,31 @@ def set_payload_mass(spec: mujoco.MjSpec, mass: float) -> None:
 
 
 def set_payload_place(spec: mujoco.MjSpec, place: float, axis: int) -> None:
-    """Place on the trunk's x or y axis, m."""
+    """Set the payload's place along the trunk's x or y axis, m."""
     spec.body("payload").pos[axis] = place
 
 
 def set_friction(spec: mujoco.MjSpec, friction: float) -> None:
-    """Of the robot, whose geoms have priority over the ground's."""
+    """Set the friction of the robot's geoms, which have priority over the ground's."""
     for geom in spec.body("trunk").find_all("geom"):
         geom.friction[0] = friction
 
 
 def scale_motor(motor: mujoco.MjsActuator, gains: float = 1.0, damping: float = 1.0, limit: float = 1.0) -> None:
-    """Multiply the proportional and the derivative gain and the torque limit."""
+    """Multiply a motor's proportional and derivative gain and torque limit."""
     motor.gainprm[0] *= gains
     motor.biasprm[:3] *= (gains, gains, damping)
     motor.forcerange *= limit
 
 
 def scale_motors(spec: mujoco.MjSpec, value: float, per: float, **which: bool) -> None:
-    """Scale what is named (gains, damping, limit) of all motors by value / per."""
+    """Scale the named properties (gains, damping, limit) of all motors by value / per."""
     for motor in spec.actuators:
         scale_motor(motor, **{name: value / per for name, chosen in which.items() if chosen})
 
 
 def weaken(spec: mujoco.MjSpec, joint: float, strength: float) -> None:
-    """Multiply all that the motor of joint number `joint` gives by strength; -1: of none."""
+    """Multiply gains and torque limit of the motor of joint number `joint` by strength; -1: of none."""
     if (chosen := joint_number(joint)) >= 0:
         scale_motor(spec.actuators[chosen], strength, strength, strength)
 
@@ -67,37 +67,37 @@ def lock(spec: mujoco.MjSpec, joint: float) -> None:
 
 
 def joint_number(value: float) -> int:
-    """The index among JOINTS, or -1; ValueError for any other number."""
+    """Return the index in JOINTS, or -1; ValueError for any other number."""
     if value != int(value) or not -1 <= value < len(JOINTS):
         raise ValueError(f"there is no joint number {value:g}; give 0 to {len(JOINTS) - 1}, or -1 for none")
     return int(value)
 
 
 def set_joint_damping(spec: mujoco.MjSpec, damping: float) -> None:
-    """Of every joint, besides kd, N m s/rad."""
+    """Set the damping of every joint, besides kd, N m s/rad."""
     for name in JOINTS:
         spec.joint(name).damping[0] = damping
 
 
 def set_joint_friction(spec: mujoco.MjSpec, loss: float) -> None:
-    """Friction loss of every joint, N m."""
+    """Set the friction loss of every joint, N m."""
     for name in JOINTS:
         spec.joint(name).frictionloss = loss
 
 
 def scale_armature(spec: mujoco.MjSpec, factor: float) -> None:
-    """Multiply the rotors' inertia as every joint feels it."""
+    """Multiply the rotor inertia of every joint."""
     for name in JOINTS:
         spec.joint(name).armature *= factor
 
 
 def move_centre(spec: mujoco.MjSpec, displacement: float, axis: int) -> None:
-    """Of the trunk's mass, m."""
+    """Displace the trunk's centre of mass, m."""
     spec.body("trunk").ipos[axis] += displacement
 
 
 def set_delay(spec: mujoco.MjSpec, delay: float, longest: float) -> None:
-    """From control signal to torque, s; MuJoCo keeps as many old signals as `longest` asks for."""
+    """Set the delay from control signal to torque, s; MuJoCo keeps enough old signals for `longest`."""
     if delay > longest + 1e-9:
         raise ValueError(f"action_delay {delay:g} s is longer than the family's longest, {longest:g} s")
     for motor in spec.actuators:
@@ -110,7 +110,7 @@ def set_slope(spec: mujoco.MjSpec, angle: float) -> None:
 
 
 def base(settings: QuadrupedSettings) -> mujoco.MjSpec:
-    """The Go1, with the payload's body, the locks and the memory of delayed signals where the settings need them."""
+    """Return the Go1, with the payload's body, locks and a buffer of delayed signals where the settings need them."""
     spec = build(GO1, TIMESTEP)
     if any(settings.payload_mass):
         payload = spec.body("trunk").add_body(name="payload", explicitinertial=True, ipos=(0, 0, 0))
@@ -162,7 +162,7 @@ class OneJoint:
     """A joint, or none, that a task chooses among those that the settings list."""
 
     name: str
-    """Name of the parameter; the setting has an s more."""
+    """Name of the parameter; the setting is its plural."""
     law: str
     edit: Edit
 

@@ -1,4 +1,4 @@
-"""Quadruped: readings of the state, and the terms of observation and reward that are made of them.
+"""Quadruped: functions of the state, and the observation and reward terms that use them.
 
 Observation, reward terms and their weights are those of quadruped practice (legged_gym: Rudin et al., CoRL 2022; RMA:
 Kumar et al., RSS 2021). The reward of a step is weight x term x 0.02 s, so weights are per second.
@@ -24,13 +24,13 @@ HOME_POSE = GO1.home_pose
 
 
 def projected_gravity(state: State) -> Array:
-    """The direction of gravity in the base's frame, [S, 3]."""
+    """Return the direction of gravity in the base's frame, [S, 3]."""
     w, x, y, z = rows(state.qpos[:, 3:7])
     return state.xp.stack([2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1], axis=1)
 
 
 def base_velocity(state: State) -> Array:
-    """Linear velocity in the base's frame, [S, 3] m/s."""
+    """Return the linear velocity in the base's frame, [S, 3] m/s."""
     w, *axis = rows(state.qpos[:, 3:7])
     v = rows(state.qvel[:, :3])
     twist = _cross(axis, v)  # R^T v = v - 2 w (u x v) + 2 u x (u x v)
@@ -43,87 +43,87 @@ def _cross(a: Any, b: Any) -> list[Array]:
 
 
 def foot_contacts(state: State) -> Array:
-    """[S, 4] bool."""
+    """Return which feet touch the ground, [S, 4] bool."""
     return state.sensordata[:, :NUM_FEET] > 0
 
 
 def from_home(state: State) -> Array:
-    """Joint angles relative to home, [S, 12] rad."""
+    """Return joint angles relative to home, [S, 12] rad."""
     return state.qpos[:, 7:] - like(HOME_POSE, state.qpos)
 
 
 def velocity_gap(state: State) -> Array:
-    """v_xy - v_xy* in the base's frame, [S, 2] m/s."""
+    """Return v_xy - v_xy* in the base's frame, [S, 2] m/s."""
     return base_velocity(state)[:, :2] - state.memory["command"][:, :2]
 
 
 def velocity_error(state: State) -> Array:
-    """|v_xy - v_xy*|, [S] m/s."""
+    """Return |v_xy - v_xy*|, [S] m/s."""
     return state.xp.linalg.vector_norm(velocity_gap(state), axis=1)
 
 
 def yaw_rate_error(state: State) -> Array:
-    """|w_z - w_z*|, [S] rad/s."""
+    """Return |w_z - w_z*|, [S] rad/s."""
     return state.xp.abs(state.qvel[:, 5] - state.memory["command"][:, 2])
 
 
 def velocity_tracking(state: State) -> Array:
-    """exp(-|v_xy - v_xy*|^2 / .25), [S]."""
+    """Return exp(-|v_xy - v_xy*|^2 / .25), [S]."""
     return state.xp.exp(_square(velocity_gap(state)) / -TRACKING)
 
 
 def yaw_tracking(state: State) -> Array:
-    """exp(-(w_z - w_z*)^2 / .25), [S]."""
+    """Return exp(-(w_z - w_z*)^2 / .25), [S]."""
     return state.xp.exp((state.qvel[:, 5] - state.memory["command"][:, 2]) ** 2 / -TRACKING)
 
 
 def path(state: State) -> Array:
-    """Length of the trunk's way on the plane over the control step, by its velocity at the end, [S] m."""
+    """Return the trunk's horizontal path length over the control step, by its velocity at the end, [S] m."""
     return state.xp.linalg.vector_norm(state.qvel[:, :2], axis=1) * DT
 
 
 def vertical_velocity(state: State) -> Array:
-    """v_z^2 in the base's frame, [S] m^2/s^2."""
+    """Return v_z^2 in the base's frame, [S] m^2/s^2."""
     return base_velocity(state)[:, 2] ** 2
 
 
 def tilt_rate(state: State) -> Array:
-    """w_x^2 + w_y^2, [S] rad^2/s^2."""
+    """Return w_x^2 + w_y^2, [S] rad^2/s^2."""
     return _square(state.qvel[:, 3:5])
 
 
 def tilt(state: State) -> Array:
-    """Square of the sine of the angle between the base's axis and the vertical, [S]."""
+    """Return the squared sine of the angle between the base's axis and the vertical, [S]."""
     return _square(projected_gravity(state)[:, :2])
 
 
 def torque(state: State) -> Array:
-    """Sum of squared torques, [S] N^2 m^2."""
+    """Return the sum of squared torques, [S] N^2 m^2."""
     return _square(state.actuator_force)
 
 
 def joint_acceleration(state: State) -> Array:
-    """Sum of squared changes of joint velocity over the control step, [S] rad^2/s^4."""
+    """Return the sum of squared joint accelerations over the control step, [S] rad^2/s^4."""
     return _square((state.qvel[:, 6:] - state.memory["joint_velocity"]) / DT)
 
 
 def action_rate(state: State) -> Array:
-    """Sum of squared changes of the joint targets, [S] rad^2."""
+    """Return the sum of squared changes of the joint targets, [S] rad^2."""
     return _square(state.memory["action_change"])
 
 
 def pose(state: State) -> Array:
-    """Sum of squared joint angles relative to home, [S] rad^2."""
+    """Return the sum of squared joint angles relative to home, [S] rad^2."""
     return _square(from_home(state))
 
 
 def air_time(state: State) -> Array:
-    """Sum over the feet that land of the time in the air beyond .2 s, while a command asks for steps, [S] s."""
+    """Return the time in the air beyond .2 s, summed over feet that land while the command asks for steps, [S] s."""
     return state.memory["landing"]
 
 
 def fallen(state: State) -> Array:
-    """The trunk touches the ground or is tilted by more than 60 degrees, [S] bool."""
+    """Return whether the trunk touches the ground or is tilted by more than 60 degrees, [S] bool."""
     return (state.sensordata[:, NUM_FEET] > 0) | (projected_gravity(state)[:, 2] > -math.cos(FALL_TILT))
 
 

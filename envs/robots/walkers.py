@@ -62,24 +62,24 @@ def _geometric(path: str, timestep: float) -> tuple[mujoco.MjSpec, float]:
 
 
 def base(path: str, timestep: float) -> mujoco.MjSpec:
-    """Gymnasium's robot, each body's mass and inertia its own."""
+    """Return Gymnasium's robot with mass and inertia set body by body."""
     return _frozen(path, timestep).copy()
 
 
 def geometric_base(path: str, timestep: float) -> mujoco.MjSpec:
-    """Gymnasium's robot, masses and inertias by its geometry."""
+    """Return Gymnasium's robot with masses and inertias that follow from its geometry."""
     return _geometric(path, timestep)[0].copy()
 
 
 def hopper_fallen(state: State) -> Array:
-    """Too low, tilted, or any other element of the state out of bounds, [S] bool."""
+    """Return whether the robot is too low, tilted, or another element of the state is out of bounds, [S] bool."""
     xp, z, pitch = state.xp, state.qpos[:, 1], state.qpos[:, 2]
     rest = xp.concat([state.qpos[:, 2:], state.qvel], axis=1)
     return (z <= 0.7) | (xp.abs(pitch) >= 0.2) | xp.any(xp.abs(rest) >= 100, axis=1)
 
 
 def walker2d_fallen(state: State) -> Array:
-    """Too low, too high or tilted, [S] bool."""
+    """Return whether the robot is too low, too high or tilted, [S] bool."""
     z, pitch = state.qpos[:, 1], state.qpos[:, 2]
     return (z <= 0.8) | (z >= 2.0) | (state.xp.abs(pitch) >= 1.0)
 
@@ -102,11 +102,11 @@ def scale_friction(spec: mujoco.MjSpec, factor: float, *, geom: str) -> None:
 
 
 def random_parameters(path: str, timestep: float, exponent: float) -> tuple[Parameter, ...]:
-    """Mass of each body, damping of each driven joint, sliding friction of floor and feet: 1.5^U or 1.3^U the neutral.
+    """Return factors on each body's mass, each driven joint's damping, and sliding friction of floor and feet.
 
-    rand_param_envs draws a body's inertia apart from its mass, which can be that of no body; here it scales with the
-    mass. It draws every friction coefficient, too: torsional and rolling friction play no part in these robots'
-    contacts (condim 3), and only the feet can touch the floor while the torso is as high as an episode demands.
+    Factors are 1.5^U, for dampings 1.3^U. rand_param_envs draws a body's inertia apart from its mass, which may be
+    impossible; here it scales with the mass. It also draws every friction coefficient; here torsional and rolling
+    friction have no effect (condim 3), and only the feet can touch the floor while an episode lasts.
     """
 
     def scaled(name: str, base: float, quantity: str, edit: Any) -> Parameter:
@@ -167,7 +167,7 @@ def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **
 
 
 def hopper_parameters(settings: HopperParametersSettings) -> TaskFamily:
-    """Reward v + 1 - c a^2."""
+    """Return the family with reward v + 1 - c a^2."""
     return _family(
         settings,
         HOPPER_JOINTS,
@@ -180,7 +180,7 @@ def hopper_parameters(settings: HopperParametersSettings) -> TaskFamily:
 
 
 def walker2d_parameters(settings: Walker2dParametersSettings) -> TaskFamily:
-    """Reward v + 1 - c a^2."""
+    """Return the family with reward v + 1 - c a^2."""
     return _family(
         settings,
         WALKER2D_JOINTS,
@@ -193,7 +193,7 @@ def walker2d_parameters(settings: Walker2dParametersSettings) -> TaskFamily:
 
 
 def walker2d_limbs(settings: Walker2dLimbsSettings) -> TaskFamily:
-    """Reward v + 1 - c a^2 on legs of other lengths and thicknesses."""
+    """Return the family with reward v + 1 - c a^2 on legs of other lengths and thicknesses."""
     height = _geometric(WALKER2D, settings.timestep)[1]
     return _family(
         settings,
@@ -208,7 +208,7 @@ def walker2d_limbs(settings: Walker2dLimbsSettings) -> TaskFamily:
 
 
 def walker2d_terrain(settings: Walker2dTerrainSettings) -> TaskFamily:
-    """Reward v + 1 - c a^2, on uneven ground."""
+    """Return the family with reward v + 1 - c a^2, on uneven ground."""
     running = _family(
         settings,
         WALKER2D_JOINTS,

@@ -1,4 +1,4 @@
-"""Any family of a robot that walks, put on uneven ground: `on_terrain(family, settings, field, root, ...)`."""
+"""Families of walking robots on uneven ground: `on_terrain(family, settings, field, root, ...)`."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ SCAN_Y = np.round(np.arange(-0.5, 0.51, 0.1), 1)  # m to its left, where the gro
 
 @dataclass(frozen=True)
 class Root:
-    """Where qpos holds the place of the robot's root."""
+    """Indices in qpos of the position of the robot's root."""
 
     x: int
     z: int
     y: int | None = None
-    """None: the robot moves in the x-z plane."""
+    """Index of y; None: the robot moves in the x-z plane."""
     quaternion: int | None = None
-    """The first of the four; None: the robot does not turn about z."""
+    """Index of the quaternion's first element; None: the robot does not turn about z."""
 
 
 PLANAR = Root(x=0, z=1)
-"""Slides along x and z: HalfCheetah, Hopper, Walker2d."""
+"""Root on slides along x and z: HalfCheetah, Hopper, Walker2d."""
 FREE = Root(x=0, y=1, z=2, quaternion=3)
-"""A free joint: Ant, quadrupeds."""
+"""Root on a free joint: Ant, quadrupeds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,23 +53,23 @@ class Ground:
     field: Field
     root: Root
     scan: Array
-    """[P, 2] m, points of the height scan ahead of the root and to its left."""
+    """Points of the height scan ahead of the root and to its left, [P, 2] m."""
 
     def grounds(self, models: Sequence[mujoco.MjModel]) -> Array:
-        """[M, rows * columns] m."""
+        """Return the heights of the models' grounds, [M, rows * columns] m."""
         return terrain.compiled_heights(models, self.field)
 
     def place(self, state: State) -> tuple[Array, Array]:
-        """x and y of the roots, [S] m."""
+        """Return x and y of the roots, [S] m."""
         x = state.qpos[:, self.root.x]
         return x, state.xp.zeros_like(x) if self.root.y is None else state.qpos[:, self.root.y]
 
     def under_root(self, state: State) -> Array:
-        """[S] m."""
+        """Return the height of the ground under the roots, [S] m."""
         return terrain.height_at(state.once(self.grounds), state.task_index, *self.place(state), self.field)
 
     def relative(self, state: State) -> Array:
-        """Heights of the scan's points over the ground under the root, [S, P] m; the points turn with the root."""
+        """Return heights of the scan's points over the ground under the root, [S, P] m; points turn with the root."""
         x, y = self.place(state)
         c, s = self._heading(state)
         ahead, left = like(self.scan, x).T
@@ -80,7 +80,7 @@ class Ground:
         return at - self.under_root(state)[:, None]
 
     def _heading(self, state: State) -> tuple[Any, Any]:
-        """Cosine and sine of the root's yaw, [S, 1]."""
+        """Return cosine and sine of the root's yaw, [S, 1]."""
         if self.root.quaternion is None:
             return 1.0, 0.0
         w, x, y, z = state.qpos[:, self.root.quaternion : self.root.quaternion + 4].T[:, :, None]
@@ -89,13 +89,13 @@ class Ground:
         return c / length, s / length
 
     def off(self, state: State) -> Array:
-        """Whether the root is about to leave the ground, [S] bool."""
+        """Return whether the root is about to leave the ground, [S] bool."""
         x, y = self.place(state)
         over = (x > self.field.ahead - EDGE) | (x < EDGE - self.field.behind)
         return over if self.field.strip else over | (state.xp.abs(y) > self.field.half_width - EDGE)
 
     def level(self, state: State) -> State:
-        """The state with the root's height over the ground below it, as if the ground there were at 0."""
+        """Return the state with the root's height measured from the ground below it."""
         qpos = state.xp.asarray(state.qpos, copy=True)
         qpos[:, self.root.z] -= self.under_root(state)
         return _Levelled(state, qpos)
@@ -107,7 +107,7 @@ class Ground:
 
 
 class _Levelled(State):
-    """Every field but qpos is the state's own."""
+    """A state with another qpos."""
 
     def __init__(self, state: State, qpos: Array):
         super().__init__(lambda name: qpos if name == "qpos" else getattr(state, name), state.xp)
@@ -123,11 +123,11 @@ def on_terrain(
     lift: float,
     floor: str = "floor",
 ) -> TaskFamily:
-    """The family on ground of the settings' kinds, with the ground's kind, difficulty and seed as further parameters.
+    """Return the family on ground of the settings' kinds, with kind, difficulty and seed of the ground as parameters.
 
-    Whatever the family reads of the root's height in qpos, it reads as height over the ground below the root.
+    Observation, rewards, measures and ends of episodes see the root's height over the ground below it.
     lift: m by which the robot starts higher than on its own floor, so that no limb starts in the ground.
-    floor: the geom that the ground takes the place of.
+    floor: geom that the ground replaces.
     """
     across = [0.0] if field.strip else SCAN_Y
     scan = np.array([(x, y) for x in SCAN_X for y in across])
@@ -169,7 +169,7 @@ def look(
     field: Field,
     decorate: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None,
 ) -> None:
-    """Step back in pictures, so that there is ground to be seen; a strip is looked at from its side."""
+    """Move a picture's camera back to show the ground; a strip is seen from its side."""
     if decorate is not None:
         decorate(spec, values)
     if field.strip:
@@ -179,7 +179,7 @@ def look(
 
 
 def parameters(settings: TerrainSettings) -> tuple[Parameter, ...]:
-    """Kind, difficulty and seed: together they are the ground."""
+    """Return kind, difficulty and seed, which decide the ground together."""
     shared = set(settings.kinds) & set(settings.ood_kinds)
     if shared:
         raise ValueError(f"{', '.join(sorted(shared))} is both in kinds and in ood_kinds; leave it out of one of them")
