@@ -347,7 +347,7 @@ class BatchedEnv:
         raise SimulationFault(
             f"reward term {name!r} of family {self.family.name!r} is {values[bad]} at step "
             f"{int(self._state.steps[bad])} of task {dict(self.tasks[bad // self.envs_per_task].values)}, "
-            "and MuJoCo reports no fault: mend the term's function"
+            "and MuJoCo reports no fault: correct the term's function"
         )
 
     @property

@@ -131,7 +131,7 @@ def _require_steps(timestep: float, dt: float) -> None:
     if dt / timestep > MOST_STEPS:
         raise ValueError(
             f"control.dt is {dt:g} s, which is more than {MOST_STEPS:,} of the model's timestep of {timestep:g} s; "
-            "write less in the YAML, or more in <option timestep>"
+            "use a smaller dt in the YAML, or a larger <option timestep>"
         )
 
 

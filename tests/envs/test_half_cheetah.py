@@ -116,7 +116,7 @@ def test_action_is_scaled_then_clipped_and_the_cost_is_on_what_was_applied():
         (HalfCheetahVelocitySettings(action_scale=0.0), "action_scale must be greater than 0"),
         (HalfCheetahVelocitySettings(control_cost=-1.0), "control_cost must not be negative"),
         (HalfCheetahMassSettings(mass_exponent=5000.0), "must be finite"),
-        (HalfCheetahMassSettings(mass_exponent=-1.0), r"\(2, 0.5\) is upside down"),
+        (HalfCheetahMassSettings(mass_exponent=-1.0), r"\(2, 0.5\) is reversed"),
     ],
 )
 def test_bad_settings_are_refused(settings, message: str):

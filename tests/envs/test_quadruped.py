@@ -436,7 +436,7 @@ def test_what_is_neutral_in_every_task_is_no_parameter_and_what_is_fixed_has_its
     ("change", "message"),
     [
         ({"payload_mass": (-1.0, 2.0)}, "payload_mass must not be below 0 kg, got -1"),
-        ({"friction": (0.9, 0.3)}, r"friction: the range \(0.9, 0.3\) is upside down"),
+        ({"friction": (0.9, 0.3)}, r"friction: the range \(0.9, 0.3\) is reversed"),
         ({"kp": (20.0,)}, r"kp must be a range of two numbers, low and high; got \[20.0\]"),
         ({"locked_joints": ("FL_knee",)}, "locked_joints has 'FL_knee', which is no joint; the joints are FR_hip"),
         ({"push_interval": 0.0}, "push_interval must be at least 0.02 s"),

@@ -396,7 +396,7 @@ def test_a_trial_that_cannot_be_is_recorded_and_the_sweep_goes_on(sweep_file, tm
     study, stick = work(path, tmp_path / "runs/s")
     table = rows(study)
     assert [row.state for row in table] == ["failed", "failed", "complete", "failed"]
-    assert "the range (1, -1) is upside down or empty" in table[0].attributes["error"]
+    assert "the range (1, -1) is reversed or empty" in table[0].attributes["error"]
     assert table[3].attributes["error"] == "'theta'"
     assert "in break_once" in (study.directory(3) / "error.log").read_text()
     conclude(study, stick, lambda line: None)
