@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents.moments import Moments
+from metarl.agents.storage import Field
 
 Belief = Any
 """What an agent knows about the tasks at hand; only the agent that made it looks inside."""
@@ -57,6 +58,16 @@ class Rollout:
     """[T, M, N] bool, True where a step was taken that may be learned from."""
     final_observations: Tensor
     """[M, N, obs] float32, seen after each env's last step."""
+
+    @staticmethod
+    def fields(observation_size: int, action_size: int) -> dict[str, Field]:
+        """Return what a step of an env consists of, as `Storage` takes it: every field but `final_observations`."""
+        vectors = {"observations": observation_size, "actions": action_size}
+        flags = dict.fromkeys(("terminated", "truncated", "valid"), ((), torch.bool))
+        return {name: ((size,), torch.float32) for name, size in vectors.items()} | {
+            "rewards": ((), torch.float32),
+            **flags,
+        }
 
     def to(self, device: torch.device) -> Rollout:
         """This rollout on another torch device."""

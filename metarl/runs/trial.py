@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Belief, Rollout, Trial
+from metarl.agents.storage import Storage
 from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.noise import normal
@@ -107,31 +108,27 @@ def collect(
     noise_rngs = [] if disturbance.observation_std is None else [rng.spawn(1)[0] for rng in rngs]
     observation = disturbance.observe(env, env.reset(rngs), noise_rngs)
 
-    def room(dtype: Any, *size: int) -> Array:
-        return xp.zeros((horizon, m, n, *size), dtype=dtype, device=observation.device)
-
-    observations, actions = (room(xp.float32, size) for size in (env.family.observation_size, env.family.action_size))
-    rewards, terminated, truncated, valid = room(xp.float32), room(xp.bool), room(xp.bool), room(xp.bool)
-    faulted = xp.zeros_like(valid[0])
+    fields = Rollout.fields(env.family.observation_size, env.family.action_size)
+    storage = Storage(horizon, (m, n), fields, tensor(observation).device)
+    faulted = xp.zeros_like(env.active)
     noise = exploration(env, rngs)  # drawn even where it is not used: the next shot's starts come after it
     for t in range(horizon):
         if env.over or (stop is not None and stop.is_set()):
             break
-        valid[t] = env.active
+        storage.write(t, valid=env.active)
         action, belief = agent.act(belief, tensor(observation), noise(t) if explore else None)
-        observations[t] = observation
-        actions[t] = action.cpu().numpy() if xp is np else action
-        step = env.step(actions[t])
-        rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
+        storage.write(t, observations=observation, actions=action)
+        taken = storage["actions"][t]
+        step = env.step(taken.numpy() if xp is np else taken)
+        storage.write(t, rewards=step.rewards, terminated=step.terminated, truncated=step.truncated)
         faulted |= step.faulted
         observation = disturbance.observe(env, step.observations, noise_rngs)
         shown = step.rewards * np.float32(disturbance.reward_scale)
         belief = agent.observe(belief, tensor(shown), tensor(~env.active))
     env.verify()
-    for data in (valid, observations, actions, rewards):  # a weight of 0 would not stop an infinity
-        data[:, faulted] = 0
-    parts = (observations, actions, rewards, terminated, truncated, valid, xp.asarray(observation, copy=True))
-    rollout = Rollout(*map(tensor, parts))
+    for name in ("valid", "observations", "actions", "rewards"):  # a weight of 0 would not stop an infinity
+        storage[name][:, tensor(faulted)] = 0
+    rollout = Rollout(**storage.tensors, final_observations=tensor(xp.asarray(observation, copy=True)))
     returns = rollout.episode_returns().cpu().numpy()
     rollout.rewards *= disturbance.reward_scale
     flagged = host(faulted)

@@ -122,18 +122,23 @@ class World:
 
     def iterate(self, tasks: Sequence[Task], key: int) -> Outcome:
         """Train the agent on these tasks of all processes. key: of the iteration's randomness."""
-        seed, before = self.run.config.training.seed, self._counts()
+        before = self._counts()
         began, self._collect_s = time.perf_counter(), 0.0
         with self.collecting():
-            for player in self._players:
-                player.begin([tasks[m] for m in self.own], lambda name: streams(seed, name, key, self.own))
-        metrics = self._train(torch_stream(seed, "update", key))
+            self.begin(tasks, key)
+        metrics = self._train(torch_stream(self.run.config.training.seed, "update", key))
         update_s = time.perf_counter() - began - self._collect_s
         records = [player.played() for player in self._players]
         counts = sum(record.env_steps for record in records), *np.subtract(self._counts(), before).tolist()
         terms, (steps, faults, overflows) = self._summed(records[0].terms, counts)
         returns = self._returns(records[0].returns)
         return Outcome(returns, terms, steps, faults, overflows, self._collect_s, update_s, metrics)
+
+    def begin(self, tasks: Sequence[Task], key: int) -> None:
+        """Set the tasks of an iteration. UsageError for tasks that the simulator cannot simulate."""
+        seed = self.run.config.training.seed
+        for player in self._players:
+            player.begin([tasks[m] for m in self.own], lambda name: streams(seed, name, key, self.own))
 
     def _counts(self) -> tuple[int, int]:
         """Return the faults and the overflows so far."""

@@ -46,14 +46,14 @@ def filled(ours):
     policy, inputs, returns = ours.model.policy, ours.input_moments, ours.return_moments
     learner = DevicePpo(policy, ours.settings, inputs, returns, Still(), (OBS, ACT), K, CPU)
     generator, b = torch.Generator().manual_seed(1), learner._buffers
-    for buffer in (b.observations, b.actions, b.rewards):
+    for buffer in (b["observations"], b["actions"], b["rewards"]):
         buffer.copy_(torch.randn(buffer.shape, generator=generator))
-    b.ended.copy_(torch.rand(K, S, generator=generator) < 0.3)
+    b["ended"].copy_(torch.rand(K, S, generator=generator) < 0.3)
     learner._observations.copy_(torch.randn(S, OBS, generator=generator))
     with torch.no_grad():
         for t in range(K):
-            values, likelihoods, _ = ours.model.policy.evaluate_actions(b.observations[t], b.actions[t])
-            b.values[t], b.log_likelihoods[t] = values.flatten(), likelihoods
+            values, likelihoods, _ = ours.model.policy.evaluate_actions(b["observations"][t], b["actions"][t])
+            b.write(t, values=values.flatten(), log_likelihoods=likelihoods)
     return learner
 
 
@@ -63,9 +63,9 @@ def sb3_buffer(policy, learner, settings):
     buffer, b = RolloutBuffer(K, seen, taken, CPU, settings.gae_lambda, settings.discount, S), learner._buffers
     starts = np.ones(S)
     for t in range(K):
-        seen, taken, earned = (x[t].numpy() for x in (b.observations, b.actions, b.rewards))
-        buffer.add(seen, taken, earned, starts, b.values[t], b.log_likelihoods[t])
-        starts = b.ended[t].numpy().astype(float)
+        seen, taken, earned = (b[name][t].numpy() for name in ("observations", "actions", "rewards"))
+        buffer.add(seen, taken, earned, starts, b["values"][t], b["log_likelihoods"][t])
+        starts = b["ended"][t].numpy().astype(float)
     with torch.no_grad():
         buffer.compute_returns_and_advantage(policy.predict_values(learner._observations), starts)
     return buffer
