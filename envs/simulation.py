@@ -139,7 +139,7 @@ class CpuSimulation:
         self._warnings = self._count_warnings()
 
     def step(self, chosen: np.ndarray, substeps: int) -> None:
-        with mujoco_log.silent():  # of a simulation that is unstable; it is counted
+        with mujoco_log.silent():  # warnings about unstable simulations are counted
             self.batch.step(None if chosen.all() else np.flatnonzero(chosen), nstep=substeps)
 
     def faulted(self) -> np.ndarray:

@@ -114,7 +114,7 @@ def _force_law(model: mujoco.MjModel, i: int) -> Callable[[Any, float], None]:
     """Return a function (actuator, factor) that multiplies the force at every state; ValueError if there is none."""
     name, gain, bias = model.actuator(i).name, int(model.actuator_gaintype[i]), int(model.actuator_biastype[i])
     if gain == Gain.mjGAIN_MUSCLE:
-        return _scaled(2, 3)  # peak force; what it follows from is frozen
+        return _scaled(2, 3)  # the peak force; it is no longer derived from the scale
     if gain == Gain.mjGAIN_DCMOTOR:
         extras = np.r_[model.actuator_gainprm[i, 2:], model.actuator_biasprm[i], model.actuator_dynprm[i, 1:]]
         if np.any(extras) or model.actuator_gainprm[i, 0] <= 0:

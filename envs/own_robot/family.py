@@ -30,7 +30,7 @@ from metarl.envs.state import State
 EXAMPLE = Path(__file__).parent / "crawler"
 """Path, without its endings, of the example robot that empty settings stand for."""
 Start = Callable[[mujoco.MjModel], Array]
-CONTROL_DT = 0.02  # s, of a control step where the file does not say
+CONTROL_DT = 0.02  # s, default control step
 MOST_STEPS = 10_000  # of the simulation in a control step
 
 

@@ -75,7 +75,7 @@ def open_model(model: str) -> ModelFiles:
             urdf = read_urdf(path, root)
             return ModelFiles(_oriented(urdf.spec()), urdf.root, dict(urdf.meshes), urdf.remarks)
         models: dict[str, ElementTree.Element] = {}
-        root = _gathered(path, models)  # before MuJoCo, which waits for pipes and crashes of a model within itself
+        root = _gathered(path, models)  # before MuJoCo, which hangs on pipes and crashes on recursive models
         require_numbers(root)
         for name, part in models.items():
             require_numbers(part, f"{Path(name).name}: ")
@@ -158,7 +158,7 @@ def _one_line(error: BaseException) -> str:
 def _parse(path: Path) -> ElementTree.Element:
     """Parse a model file as XML with its comments; NUL bytes at its end are ignored, as MuJoCo does."""
     data = path.read_bytes().rstrip(b"\0 \r\n\t")
-    if path.suffix == ".xacro" or XACRO.search(COMMENT.sub(b"", data)):  # what xacro wrote keeps its comments
+    if path.suffix == ".xacro" or XACRO.search(COMMENT.sub(b"", data)):  # xacro's output keeps its comments
         plain = f"{path.stem.removesuffix('.urdf')}_plain.urdf"
         raise ValueError(f"{path.name} is written in xacro; run xacro first: xacro {path.name} > {plain}")
     if b"\0" in data:

@@ -124,7 +124,7 @@ class WarpSimulation:
             if before is None:
                 raise ValueError("nothing was taken before")
             mix = mixed(models, before.base)
-        except ValueError:  # what was taken before may be what the models do not go with
+        except ValueError:  # the models may not fit those that were taken before
             self._build(mixed(models), models)
             return
         if before.holds(mix):
@@ -151,7 +151,7 @@ class WarpSimulation:
         before = [view.clone() for view in derived]
         with self._warp():
             warp_step.forward(self._model, self._data)
-        for view, old in zip(derived, before, strict=True):  # those not chosen keep what their last step left
+        for view, old in zip(derived, before, strict=True):  # simulations not chosen keep their last values
             view.copy_(torch.where(chosen.reshape(-1, *(1,) * (view.ndim - 1)), view, old))
         self._faulted.zero_()
 
