@@ -148,7 +148,7 @@ def whole_env(name: str, worlds: int) -> dict[str, Any]:
         torch.Generator().manual_seed(0),
         device(),
     )
-    belief = agent.begin(env.num_tasks, env.envs_per_task)
+    belief = agent.begin(env.num_tasks, env.envs_per_task, ())
     noise = torch.randn(env.num_tasks, env.envs_per_task, family.action_size, device=device())
     state: dict[str, Array] = {"seen": tensor(env.reset([stream(0, "gpu", m) for m in range(env.num_tasks)]))}
     kept = torch.zeros(STEPS, *state["seen"].shape, device=device())
@@ -283,7 +283,7 @@ def inner_loop(num_tasks: int) -> dict[str, Any]:
         MamlSettings(hidden_sizes=(64, 64), promp_epochs=1, tasks_per_chunk=0), *sizes, generator, device()
     )
     shape = (steps, num_tasks, envs)
-    begin = agent.begin(num_tasks, envs)
+    begin = agent.begin(num_tasks, envs, ())
 
     def rollout() -> Rollout:
         def draw(*size: int) -> torch.Tensor:
@@ -297,7 +297,7 @@ def inner_loop(num_tasks: int) -> dict[str, Any]:
 
     support, query = rollout(), rollout()
     adapted: list[Any] = []
-    adapt = statistics.median(seconds(lambda: adapted.append(agent.adapt(begin, support))) for _ in range(3))
+    adapt = statistics.median(seconds(lambda: adapted.append(agent.adapt(begin, support, ()))) for _ in range(3))
     trial = Trial([support, query], [begin, adapted[-1]])
     batches = [*adapted[-1].batches, agent.prepare(query, adapted[-1])]
 

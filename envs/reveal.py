@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
+import numpy as np
+
+from metarl.envs.arrays import Array
 from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.envs.terms import Element, ObservationTerm
 
 
@@ -18,3 +23,9 @@ def reveal(family: TaskFamily) -> TaskFamily:
         tuple(Element(f"task_{p.name}", p.unit) for p in family.parameters),
     )
     return dataclasses.replace(family, observation={**family.observation, "task": shown})
+
+
+def told(family: TaskFamily, tasks: Sequence[Task]) -> Array:
+    """Return what `reveal` adds to the observation of each task as it begins, [M, P] float32."""
+    values = [[task.values[p.name] for p in family.parameters] for task in tasks]
+    return np.array(values, dtype=np.float32).reshape(len(tasks), len(family.parameters))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metarl.agents import beliefs
 from metarl.agents.agent import Belief, Deployable
 from metarl.agents.moments import INPUT_CLIP
 from metarl.envs.arrays import Array
@@ -83,9 +84,9 @@ def export_run(run: Run, path: Path, belief: Belief | None = None, source: str |
     source: where the belief comes from. UsageError without onnx and onnxruntime; RunError if the check fails.
     """
     require_packages()
-    belief = run.agent.begin(1, 1) if belief is None else belief
+    belief = run.start(adaptations=0, episodes_per_shot=1).belief if belief is None else belief
     policy = run.agent.deployable(belief)
-    if not is_finite([run.agent.belief_state(belief), dict(policy.module.state_dict())]):
+    if not is_finite([beliefs.saved(belief), dict(policy.module.state_dict())]):
         raise UsageError(
             f"the policy{f' at {source}' if source else ''} is not finite, and is not exported; adapt again"
         )

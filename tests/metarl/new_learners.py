@@ -190,6 +190,7 @@ class Imitator(MetaLearner):
         returns = trial.rollouts[-1].episode_returns()
         weights = torch.softmax(10 * returns, dim=1).expand(trial.rollouts[-1].valid.shape)
         self.replay.add({**steps, "weight": weights[trial.rollouts[-1].valid]}, tasks)
+        loss = torch.zeros(())
         for _ in range(3):
             drawn = self.replay.sample(8, 16, generator)
             errors = (self.policy(drawn["observations"]) - drawn["actions"]).square().sum(-1)

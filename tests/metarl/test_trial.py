@@ -194,7 +194,7 @@ def test_the_shards_trial_is_that_of_one_batch(name: str):
     assert len(env.tasks) == 3 and [task for shard in env.shards for task in shard.tasks] == env.tasks
     whole = BatchedEnv(family, 3, 2, 2)
     whole.set_tasks(env.tasks)
-    belief, rngs = agent.begin(3, 2), streams(1, "test", 0, 3)
+    belief, rngs = agent.begin(3, 2, ()), streams(1, "test", 0, 3)
     for k in range(3):
         for field in ("hidden", "parameters"):
             if hasattr(belief, field):
@@ -209,7 +209,7 @@ def test_the_shards_trial_is_that_of_one_batch(name: str):
                 )
             for term, sums in shot.reward_terms.items():
                 np.testing.assert_allclose(result.reward_terms[k][term], sums, rtol=1e-4, atol=1e-4)
-        belief = agent.adapt(shot.belief, shot.rollout)
+        belief = agent.adapt(shot.belief, shot.rollout, ())
 
 
 def test_a_fault_in_one_shard_ends_the_other_and_is_told():
