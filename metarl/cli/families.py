@@ -16,10 +16,10 @@ from metarl.cli.selection import (
     require_seed,
 )
 from metarl.cli.train import TrainCommand
-from metarl.config import RunConfig, coerce, options, settings_of
+from metarl.config import RunConfig, options, settings_of
 from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import UsageError, usage_errors
-from metarl.options import flag
+from metarl.options import coerce, flag
 
 HELP = """usage: metarl families [NAME...]
        metarl families --robot MODEL --family FILE.yaml

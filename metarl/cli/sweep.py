@@ -32,9 +32,9 @@ another machine that shares the folder, joins or resumes the sweep. Ctrl-C stops
 configuration names a Python function as the robot, its code is run.
 
   --workers N        worker processes on this machine (1)
-  --ranks K          processes that train each trial together, through torchrun (1)
-  --trials N         total number of trials, instead of the file's; a larger number extends the sweep
-  --threads N        threads of each trial (the CPU cores divided by the workers)
+  --ranks K          processes that train each variant together, through torchrun (1)
+  --trials N         number of variants, instead of the file's; raise it later to continue the same sweep
+  --threads N        threads of each variant (the CPU cores divided by the workers)
   --runs-dir DIR     folder of all runs (runs)
   --report           write tables, figures and best.yaml of the trials that have ended
   --wandb-file OUT   write a W&B sweep file, and train nothing

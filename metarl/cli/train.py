@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated
 
 from metarl.agents.ranks import ALONE, Ranks
+from metarl.bounds import names_without_effect
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import names_robot, option, own_robot
-from metarl.config import CONFIG, RunConfig, code_of, load_config, options, preset, read_run_config
+from metarl.config import CONFIG, RunConfig, TrainingSettings, code_of, load_config, options, preset, read_run_config
 from metarl.errors import UsageError
 from metarl.options import flag
 from metarl.runs.entries import run_dir
@@ -26,8 +27,8 @@ PLAIN_OPTIONS = ("agent", "family", "robot", "config", "name", "runs_dir", "resu
 SIGTERM_STATUS = 128 + signal.SIGTERM
 """Exit status of a run that a SIGTERM stopped, the shell's for that signal: nobody takes the run for finished."""
 
-GO_ON = ("training.iterations", "training.threads", "training.device", "training.checkpoint_every")
-GO_ON += ("training.keep_checkpoints", "training.evaluate_every", "evaluation.", "tracking.")
+GO_ON = ("training.iterations", *(f"training.{name}" for name in names_without_effect(TrainingSettings)))
+GO_ON += ("evaluation.", "tracking.")
 """Settings that may change when a run is resumed: none changes what an iteration computes, but for the rounding that
 comes with other threads or another device."""
 

@@ -21,7 +21,8 @@ from metarl.agents.agent import Agent, Belief
 from metarl.agents.learning import Learner
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
-from metarl.config import CONFIG, MOST, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
+from metarl.bounds import MOST
+from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import keep_files, make_family
