@@ -40,5 +40,5 @@ def test_terminates_within_a_centimetre_on_both_axes_and_waits():
 
 
 def test_an_empty_goal_range_is_refused():
-    with pytest.raises(ValueError, match="upside down or empty"):
+    with pytest.raises(ValueError, match="reversed or empty"):
         make_family(PointGoalSettings(goal_range=0.0))
