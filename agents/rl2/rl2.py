@@ -73,31 +73,6 @@ def explained_variance(targets: Targets, steps: Tensor, ranks: Ranks) -> float:
     return 1.0 - (missed.square() / (spread.square() + 1e-8)).item()
 
 
-def check(settings: Rl2Settings) -> None:
-    """Raise ValueError if a setting is out of its range."""
-    for name in (
-        "hidden_size",
-        "observation_embedding",
-        "action_embedding",
-        "reward_embedding",
-        "epochs",
-        "minibatches",
-    ):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"rl2: {name} must be at least 1, got {getattr(settings, name)}")
-    for name in ("initial_std", "min_std", "lr", "lr_end", "clip", "max_gradient_norm"):
-        if not getattr(settings, name) > 0.0:
-            raise ValueError(f"rl2: {name} must be greater than 0, got {getattr(settings, name)}")
-    for name in ("discount", "gae_lambda"):
-        if not 0.0 <= getattr(settings, name) <= 1.0:
-            raise ValueError(f"rl2: {name} must lie in [0, 1], got {getattr(settings, name)}")
-    for name in ("lr_decay_updates", "value_clip", "entropy_weight", "value_weight"):
-        if getattr(settings, name) < 0:
-            raise ValueError(f"rl2: {name} must not be negative, got {getattr(settings, name)}")
-    if any(width < 1 for width in settings.head_sizes):
-        raise ValueError(f"rl2: every one of head_sizes must be at least 1, got {settings.head_sizes}")
-
-
 class MeanNetwork(nn.Module):
     """The network from one slot [B, input] and the memory to the mean of the action [B, act] and the memory."""
 
@@ -125,7 +100,6 @@ class Rl2(MetaLearner, SlotReader):
         device: torch.device,
         ranks: Ranks = ALONE,
     ) -> None:
-        check(settings)
         self.settings = settings
         self.ranks = ranks
         self.observation_size, self.action_size = observation_size, action_size

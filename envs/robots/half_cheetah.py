@@ -54,7 +54,7 @@ TORSO_PLACE = ObservationTerm(lambda state: state.xpos[:, 1], elements("m", (f"t
 @functools.cache
 def _neutral() -> mujoco.MjSpec:
     spec = load_spec(MODEL)
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND  # 4 % of a step, and bit for bit the same steps
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND  # saves 4 % of a step, with bitwise equal results
     return spec
 
 
@@ -130,8 +130,6 @@ def _running(velocity: StateFunction) -> dict[str, Any]:
 
 
 def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskFamily:
-    if settings.control_cost < 0:
-        raise ValueError(f"control_cost must not be negative, got {settings.control_cost}")
     return TaskFamily(
         rewards={**rewards, "control": RewardTerm(control_cost, weight=-settings.control_cost)},
         reset=reset,
