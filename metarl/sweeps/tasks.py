@@ -17,8 +17,9 @@ from metarl.envs.parameters import Choice, DiscRadius, Distribution, LogUniform,
 from metarl.envs.registry import make_family
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import UsageError, nearest, usage_errors
-from metarl.evaluation.evaluate import EvaluationResult, evaluate_agent
+from metarl.evaluation.evaluate import evaluate_agent
 from metarl.evaluation.outcomes import disturbance_of, exploring, mean_of_sound
+from metarl.evaluation.results import EvaluationResult
 from metarl.evaluation.statistics import Array
 from metarl.runs.trial import run_trial, streams
 from metarl.sweeps.file import Sweep

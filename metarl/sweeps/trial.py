@@ -15,7 +15,7 @@ import optuna
 
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.config import RunConfig
-from metarl.evaluation.evaluate import EvaluationResult
+from metarl.evaluation.results import EvaluationResult
 from metarl.files import write
 from metarl.runs.run import Run
 from metarl.sweeps.file import Sweep
@@ -106,7 +106,7 @@ def _attempted(run: Run, watch: Watch) -> Attempt:
 
 def judged(result: EvaluationResult) -> dict[str, Any]:
     """The tasks of an evaluation and their returns before the first and after the last adaptation; NaN is null."""
-    tasks = [dict(task.values) for seed in result.tasks for task in seed]
+    tasks = [dict(values) for of_seed in result.tasks for values in of_seed]
     before, after = (result.returns[:, shot].reshape(-1) for shot in (0, -1))
     plain = {"before": before, "after": after}
     return {"tasks": tasks, **{k: [float(r) if np.isfinite(r) else None for r in v] for k, v in plain.items()}}
