@@ -1,22 +1,23 @@
-"""What an agent is, and the data it learns from.
+"""The protocol of an agent, and the data that it learns from.
 
 Axes are named once for the whole project: T time, M tasks, N envs of a task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from metarl.agents.moments import Moments
+from metarl.agents.storage import Field
 
 Belief = Any
-"""What an agent knows about the tasks at hand; only the agent that made it looks inside."""
+"""Knowledge of an agent about the tasks at hand: a frozen dataclass of tensors with a task axis, as
+`metarl.agents.beliefs` joins, saves and loads it. Only the agent that made it looks inside."""
 
 REFUSED = "refused"
 """The metric, 1 or 0, of agents that do not take an update which would make the adapted policies worse."""
@@ -24,10 +25,10 @@ REFUSED = "refused"
 
 @dataclass(frozen=True)
 class Facts:
-    """What is true of an agent: all that anything outside `agents/` asks about which one it is."""
+    """Properties of an agent, which is all that code outside `agents/` asks about it."""
 
     adapts: bool = True
-    """Whether it makes anything of a shot."""
+    """Whether a shot changes its belief."""
     belief_per_env: bool = False
     """Whether each env has a belief of its own; otherwise a task's belief holds for any number of its envs."""
     needs_own_noise: bool = False
@@ -59,13 +60,23 @@ class Rollout:
     final_observations: Tensor
     """[M, N, obs] float32, seen after each env's last step."""
 
+    @staticmethod
+    def fields(observation_size: int, action_size: int) -> dict[str, Field]:
+        """Return what a step of an env consists of, as `Storage` takes it: every field but `final_observations`."""
+        vectors = {"observations": observation_size, "actions": action_size}
+        flags = dict.fromkeys(("terminated", "truncated", "valid"), ((), torch.bool))
+        return {name: ((size,), torch.float32) for name, size in vectors.items()} | {
+            "rewards": ((), torch.float32),
+            **flags,
+        }
+
     def to(self, device: torch.device) -> Rollout:
-        """This rollout on another torch device."""
+        """Return this rollout on another torch device."""
         return Rollout(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     @staticmethod
     def join(rollouts: Sequence[Rollout], order: Tensor) -> Rollout:
-        """One rollout of all their tasks; order [M]: the place of each task in the sequence of theirs."""
+        """Return one rollout of all tasks; order [M]: the place of each task in the sequence of the rollouts' tasks."""
 
         def joined(name: str) -> Tensor:
             dim = int(name != "final_observations")
@@ -75,7 +86,7 @@ class Rollout:
         return Rollout(**{f.name: joined(f.name) for f in fields(Rollout)})
 
     def slice_tasks(self, tasks: slice) -> Rollout:
-        """The rollout of a range of tasks, as views."""
+        """Return the rollout of a range of tasks, as views."""
         return Rollout(
             **{
                 f.name: getattr(self, f.name)[tasks]
@@ -86,9 +97,23 @@ class Rollout:
         )
 
     def episode_returns(self) -> Tensor:
-        """Undiscounted return of each episode, [M, N]; NaN where the simulation was flagged."""
+        """Return the undiscounted return of each episode, [M, N]; NaN where the simulation was flagged."""
         returns = (self.rewards * self.valid).sum(dim=0)
         return torch.where(self.valid.any(dim=0), returns, torch.nan)
+
+
+class TaskValues(Protocol):
+    """A task as an agent may see it in training: see `metarl.envs.family.Task`."""
+
+    @property
+    def family(self) -> str:
+        """Name of the task's family."""
+        ...
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """Value of each parameter by name, in SI units, as the task begins."""
+        ...
 
 
 @dataclass
@@ -96,137 +121,108 @@ class Trial:
     """All shots on one set of tasks, in order."""
 
     rollouts: list[Rollout]
-    """One a shot."""
+    """Rollout of each shot."""
     beliefs: list[Belief]
-    """The belief that each shot started from."""
+    """Belief that each shot started from."""
+    tasks: Sequence[TaskValues] = ()
+    """Tasks of the trial, M of them; empty if the trial was played on a robot or made by hand."""
+    parameters: Tensor | None = None
+    """[M, P] float32, the values of the tasks' parameters as an oracle is told them when the trial begins: the target
+    of a learner that is supervised by the task. None where `tasks` is empty."""
 
 
 class Reading(NamedTuple):
-    """What an agent makes of a shot that was played elsewhere."""
+    """Result of reading a shot that was played elsewhere."""
 
     belief: Belief
-    """After the last action, before adaptation."""
+    """Belief after the last action, before adaptation."""
     log_probabilities: Tensor
-    """[T, M, N] of the shot's actions under this agent."""
+    """[T, M, N], of the shot's actions under this agent."""
     entropies: Tensor
-    """[T, M, N] of the distributions that this agent would have drawn its actions from."""
+    """[T, M, N], of the distributions from which this agent would have drawn its actions."""
 
 
 @dataclass(frozen=True)
 class Deployable:
-    """A policy's mean for one robot as a function of tensors alone.
+    """A policy's mean action for one robot, as a function of tensors alone.
 
-    Arguments are `observation` and whichever of these the policy reads: `previous_action`, `previous_reward` (0 at the
-    start of an episode), `episode_start` (1 at an episode's first step, else 0), `episode_end` (1 where it is called
-    once more after an episode, with the last observation, action and reward; else 0). All others are states: what it
-    returns as `next_NAME` is what it is given as NAME the next time.
+    Its arguments are `observation` and those of the following that the policy reads: `previous_action`,
+    `previous_reward` (0 at the start of an episode), `episode_start` (1 at an episode's first step, else 0) and
+    `episode_end` (1 in the one call after an episode, with the last observation, action and reward; else 0). All other
+    arguments are states: the output `next_NAME` is the argument NAME of the next call.
     """
 
     module: nn.Module
-    """On the CPU."""
+    """The function, on the CPU."""
     inputs: dict[str, Tensor]
-    """[1, size] arguments by name, in their order, as at the first step of an episode; the observation is any."""
+    """[1, size] arguments by name, in order, as at the first step of an episode; the observation is arbitrary."""
     outputs: tuple[str, ...]
-    """Names of what it returns: `action` first, then the states."""
+    """Names of the outputs: `action` first, then the states."""
 
 
 class Agent(Protocol):
-    """What acts and adapts. Nothing outside `agents/` asks which one it is."""
+    """A policy that acts and adapts. Nothing outside `agents/` asks which agent it is.
+
+    Beliefs are joined, saved and loaded by `metarl.agents.beliefs`; an agent has no code for it.
+    """
 
     device: torch.device
-    """Where its tensors are."""
+    """Device of its tensors."""
 
     @property
     def facts(self) -> Facts:
-        """What is true of it."""
+        """Properties of the agent."""
         ...
 
-    def begin(self, num_tasks: int, envs_per_task: int) -> Belief:
-        """The belief about tasks of which nothing is known yet."""
+    def begin(self, num_tasks: int, envs_per_task: int, generators: Sequence[torch.Generator]) -> Belief:
+        """Return the belief about tasks of which nothing is known yet.
+
+        generators: one a task, on the CPU, for an agent that draws. Tasks are adapted to in shards and in several
+        processes, and results must not depend on which tasks are together: draw what concerns task m from generator m
+        alone, and nothing that tasks share. A generator follows from the run's seed, the task and the number of shots
+        so far, not from other draws, so an agent may take as many numbers as it likes.
+        """
         ...
 
     def act(self, belief: Belief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, Belief]:
-        """Actions [M, N, act] for observations [M, N, obs].
+        """Return actions [M, N, act] for observations [M, N, obs], and the belief after them.
 
         `noise` is standard normal, [M, N, act]; None takes the policy's mean.
         """
         ...
 
     def observe(self, belief: Belief, rewards: Tensor, ended: Tensor) -> Belief:
-        """Take in what the last action led to: rewards [M, N], and `ended` [M, N] bool, True once an episode is over.
+        """Return the belief after the last action.
 
+        rewards: [M, N] of the action. ended: [M, N] bool, True once an episode is over.
         An env that had ended before the action took no step: its reward is 0 and the action is to be forgotten.
         """
         ...
 
-    def adapt(self, belief: Belief, rollout: Rollout) -> Belief:
-        """The belief after a shot."""
-        ...
-
-    def join(self, beliefs: Sequence[Belief], order: Tensor) -> Belief:
-        """One belief about all their tasks; order [M]: the place of each task in the sequence of theirs."""
+    def adapt(self, belief: Belief, rollout: Rollout, generators: Sequence[torch.Generator]) -> Belief:
+        """Return the belief after a shot; generators: as for `begin`, others after every shot."""
         ...
 
     def read(self, belief: Belief, rollout: Rollout) -> Reading:
-        """Take in a shot that was played elsewhere, as `act` and `observe` would have."""
+        """Read a shot that was played elsewhere, as `act` and `observe` would have."""
         ...
 
     def observation_moments(self, belief: Belief) -> Moments | None:
-        """Of the observations that the policy at a belief about one task has learned from, which are those of training
-        unless it was trained from scratch; None if the agent does not keep them."""
+        """Return the moments of the observations from which the policy at a belief about one task has learned.
+
+        These are the observations of training, unless the policy was trained from scratch. None if the agent does not
+        keep them.
+        """
         ...
 
     def deployable(self, belief: Belief) -> Deployable:
-        """The policy at a belief about one task and one env, at the start of an episode."""
-        ...
-
-    def belief_state(self, belief: Belief) -> dict[str, Any]:
-        """A belief as plain types and tensors, without what only `meta_update` needs."""
-        ...
-
-    def load_belief(self, state: dict[str, Any]) -> Belief:
-        """The belief that `belief_state` gave; raises ValueError if the shapes differ."""
+        """Return the policy at a belief about one task and one env, at the start of an episode."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training goes on from: plain types and tensors."""
+        """Return everything that training continues from, as plain types and tensors."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave; raises ValueError if the shapes differ."""
-        ...
-
-
-class MetaLearner(Agent, Protocol):
-    """An agent that learns from trials which are played for it."""
-
-    def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
-        """One outer step; returns scalar metrics by name."""
-        ...
-
-
-@runtime_checkable
-class Sb3Learner(Agent, Protocol):
-    """An agent that steps the envs itself, as Stable-Baselines3 does."""
-
-    reads_trials: bool
-    """Whether an episode of its env is a whole trial, of which it reads RL2's slots (`TaskVecEnv`)."""
-
-    def learn(self, env: VecEnv, steps: int, generator: torch.Generator) -> dict[str, float]:
-        """Step every env at least so often, from a reset on, and update; returns scalar metrics by name.
-
-        `time/collect` and `time/update` among them are the seconds that went into stepping and into updating.
-        """
-        ...
-
-
-@runtime_checkable
-class DeviceLearner(Agent, Protocol):
-    """An agent that can step envs on its own device, which start anew by themselves."""
-
-    def learn_on_device(self, env: Any, first: Tensor, steps: int, generator: torch.Generator) -> dict[str, float]:
-        """Step every env of a `RestartingEnv` at least so often and update; returns what `Sb3Learner.learn` does.
-
-        first: [S, obs] what the envs observe after a reset.
-        """
+        """Restore what `state_dict` returned; raises ValueError if the shapes differ."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
@@ -14,7 +14,7 @@ from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 if TYPE_CHECKING:
     import torch
 
-    from metarl.agents.agent import Agent
+    from metarl.agents.learning import Learner
 
 
 class AgentEntry(NamedTuple):
@@ -23,23 +23,18 @@ class AgentEntry(NamedTuple):
     settings: type[AgentSettings]
     """Class of its settings."""
     make: str
-    """Class of the agent, or a function that makes it, as module:name, the module within `metarl.agents`."""
+    """Class of the agent, or a function that makes it, as module:name."""
 
 
 AGENTS: dict[str, AgentEntry] = {
-    "maml": AgentEntry(MamlSettings, "maml.maml:Maml"),
-    "rl2": AgentEntry(Rl2Settings, "rl2.rl2:Rl2"),
-    "ppo": AgentEntry(PpoSettings, "sb3.ppo:Ppo"),
-    "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "sb3.recurrent_ppo:RecurrentPpo"),
+    "maml": AgentEntry(MamlSettings, "metarl.agents.maml.maml:Maml"),
+    "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2"),
+    "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
+    "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }
 """Every agent by name."""
 AGENT_SETTINGS: dict[str, type[AgentSettings]] = {name: entry.settings for name, entry in AGENTS.items()}
 """Settings class of every agent by name."""
-
-
-def load(place: str) -> Any:
-    """Import a module within `metarl.agents` and return what module:name names."""
-    return resolve_name(f"metarl.agents.{place}")
 
 
 def make_agent(
@@ -49,10 +44,10 @@ def make_agent(
     generator: torch.Generator,
     device: torch.device,
     ranks: Ranks = ALONE,
-) -> Agent:
+) -> Learner:
     """Return the agent that the settings describe, with initial parameters drawn from the generator.
 
     ranks: processes that train it. ValueError for several if the agent trains in one process only.
     """
-    make = load({entry.settings: entry.make for entry in AGENTS.values()}[type(settings)])
-    return make(settings, observation_size, action_size, generator, device, ranks)
+    place = {entry.settings: entry.make for entry in AGENTS.values()}[type(settings)]
+    return resolve_name(place)(settings, observation_size, action_size, generator, device, ranks)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,6 @@ from metarl.agents.numerics import gaussian_entropy, gaussian_log_prob
 
 Memory = dict[str, Tensor]
 """The states of a recurrent network by name, each [M, N, H]."""
-REMEMBERED = ("previous_action", "previous_reward", "start", "ended")
-"""The other fields of a belief."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,6 @@ def slots(observations: Tensor, actions: Tensor, rewards: Tensor, start: Tensor,
     """What a network reads [..., input]: observation, previous action and reward, flags of start and end."""
     scalars = torch.stack([rewards, start.float(), end.float()], dim=-1)
     return torch.cat([observations, actions, scalars], dim=-1)
-
-
-def _flat(belief: SlotBelief) -> dict[str, Tensor]:
-    """The states and the other fields of a belief, side by side."""
-    return belief.memory | {name: getattr(belief, name) for name in REMEMBERED}
 
 
 class SlotReader:
@@ -73,7 +65,7 @@ class SlotReader:
         """On the CPU: (mean action, next states) of a slot's parts and the states, all [1, size]."""
         raise NotImplementedError
 
-    def begin(self, num_tasks: int, envs_per_task: int) -> SlotBelief:
+    def begin(self, num_tasks: int, envs_per_task: int, generators: Sequence[torch.Generator]) -> SlotBelief:
         """The belief of a network that has read nothing."""
         shape = (num_tasks, envs_per_task)
         state = torch.zeros(*shape, self.memory_size, device=self.device)
@@ -84,11 +76,6 @@ class SlotReader:
             start=torch.ones(shape, dtype=torch.bool, device=self.device),
             ended=torch.zeros(shape, dtype=torch.bool, device=self.device),
         )
-
-    def join(self, beliefs: Sequence[SlotBelief], order: Tensor) -> SlotBelief:
-        """One belief about all their tasks; order [M]: the place of each task in the sequence of theirs."""
-        parts, order = [_flat(belief) for belief in beliefs], order.to(self.device)
-        return self._belief({name: torch.cat([part[name] for part in parts])[order] for name in parts[0]})
 
     @torch.no_grad()
     def act(self, belief: SlotBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, SlotBelief]:
@@ -113,11 +100,12 @@ class SlotReader:
         )
 
     @torch.no_grad()
-    def adapt(self, belief: SlotBelief, rollout: Rollout) -> SlotBelief:
+    def adapt(self, belief: SlotBelief, rollout: Rollout, generators: Sequence[torch.Generator]) -> SlotBelief:
         """Read the slot after the episode, with its last reward; the next episode starts from that memory."""
         end = torch.ones_like(belief.ended)
         _, memory = self._read(belief, rollout.final_observations, torch.zeros_like(end), end)
-        return replace(self.begin(*belief.ended.shape), memory=memory)
+        num_tasks, envs_per_task = end.shape
+        return replace(self.begin(num_tasks, envs_per_task, generators), memory=memory)
 
     @torch.no_grad()
     def read(self, belief: SlotBelief, rollout: Rollout) -> Reading:
@@ -146,22 +134,6 @@ class SlotReader:
             **{name: belief.memory[name][0].cpu() for name in self.memory_names},
         }
         return Deployable(self.slot_policy(), inputs, ("action", *(f"next_{name}" for name in self.memory_names)))
-
-    def belief_state(self, belief: SlotBelief) -> dict[str, Any]:
-        """The states and the other fields of a belief, side by side."""
-        return {name: value.cpu() for name, value in _flat(belief).items()}
-
-    def load_belief(self, state: dict[str, Any]) -> SlotBelief:
-        """The belief that `belief_state` gave; raises ValueError if the shapes differ."""
-        sizes = dict.fromkeys(self.memory_names, self.memory_size) | {"previous_action": self.action_size}
-        for name, size in sizes.items():
-            if state[name].shape[2:] != (size,):
-                raise ValueError(f"the belief's {name} has shape {tuple(state[name].shape)}, here it is [M, N, {size}]")
-        return self._belief({name: state[name].to(self.device) for name in (*self.memory_names, *REMEMBERED)})
-
-    def _belief(self, flat: dict[str, Tensor]) -> SlotBelief:
-        memory = {name: flat[name] for name in self.memory_names}
-        return SlotBelief(memory, **{name: flat[name] for name in REMEMBERED})
 
     def _read(self, belief: SlotBelief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Memory]:
         inputs = slots(observations.to(self.device), belief.previous_action, belief.previous_reward, start, end)

@@ -41,7 +41,7 @@ from metarl.provenance import provenance
 from metarl.runs.run import Run
 from metarl.runs.trial import run_trial, stream, streams, torch_stream
 from metarl.training.loop import Counters, iterate
-from metarl.training.samplers import TrialSampler
+from metarl.training.world import World
 
 TASKS, ENVS = 40, 20
 GYMNASIUM_ENVS, GYMNASIUM_STEPS = 16, 500
@@ -175,16 +175,16 @@ def against_gymnasium(mode: str, run: Run, env: ShardedEnv) -> list[float]:
 
 def iteration(name: str, settings: FamilySettings, agent: MamlSettings, bar: float) -> tuple[Figure, list[float]]:
     """A whole iteration's rate over that of pure physics, and the ratio in each round."""
-    run, _ = make_run(settings, agent)
-    sampler = TrialSampler(run)
-    env = sampler.env
-    counters, batch = Counters(), BatchedEnv(run.family, TASKS, ENVS)
-    iterate(run, sampler, counters)
-    batch.set_tasks(env.tasks)
+    run, env = make_run(settings, agent)
+    world, counters, batch = World(run), Counters(), BatchedEnv(run.family, TASKS, ENVS)
+    iterate(world, counters)
+    tasks = run.family.sample(TASKS, stream(1, "tasks"))
+    env.set_tasks(tasks)
+    batch.set_tasks(tasks)
     physics, ratios = Physics(batch, record_shot(run, env)[1]), []
     for _ in range(ROUNDS):
         rate, before = physics.rate(), counters.env_steps
-        took = seconds(lambda: iterate(run, sampler, counters))
+        took = seconds(lambda: iterate(world, counters))
         ratios.append((counters.env_steps - before) / took / rate)
     return Figure(
         f"whole {name} iteration / pure physics (H {run.family.horizon})", median(ratios), bar, rounds=ratios
@@ -273,7 +273,7 @@ def help_text() -> Figure:
 
 def one_iteration() -> None:
     run, _ = make_run(HalfCheetahVelocitySettings(), MamlSettings(outer="trpo"))
-    iterate(run, TrialSampler(run), Counters())
+    iterate(World(run), Counters())
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
 

@@ -38,7 +38,7 @@ from metarl.provenance import provenance
 from metarl.runs.run import Run, build
 from metarl.runs.trial import stream, tensor
 from metarl.training.loop import Counters, iterate
-from metarl.training.samplers import make_sampler
+from metarl.training.world import World
 
 BARS = {
     "env/half_cheetah": 3.0e6,
@@ -148,7 +148,7 @@ def whole_env(name: str, worlds: int) -> dict[str, Any]:
         torch.Generator().manual_seed(0),
         device(),
     )
-    belief = agent.begin(env.num_tasks, env.envs_per_task)
+    belief = agent.begin(env.num_tasks, env.envs_per_task, ())
     noise = torch.randn(env.num_tasks, env.envs_per_task, family.action_size, device=device())
     state: dict[str, Array] = {"seen": tensor(env.reset([stream(0, "gpu", m) for m in range(env.num_tasks)]))}
     kept = torch.zeros(STEPS, *state["seen"].shape, device=device())
@@ -220,14 +220,14 @@ def iterations(run: Run, count: int) -> dict[str, Any]:
         return result[0]
 
     run.agent.adapt = timed  # pyright: ignore[reportAttributeAccessIssue]
-    sampler, counters, rows = make_sampler(run), Counters(), []
+    world, counters, rows = World(run), Counters(), []
     if device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     for _ in range(count + 1):  # the first records and compiles
         adapting.clear()
         metrics: dict[str, Any] = {}
         before = counters.env_steps
-        took = seconds(lambda found=metrics: found.update(iterate(run, sampler, counters)))
+        took = seconds(lambda found=metrics: found.update(iterate(world, counters)))
         adapted = sum(adapting)
         rows.append(
             {
@@ -283,7 +283,7 @@ def inner_loop(num_tasks: int) -> dict[str, Any]:
         MamlSettings(hidden_sizes=(64, 64), promp_epochs=1, tasks_per_chunk=0), *sizes, generator, device()
     )
     shape = (steps, num_tasks, envs)
-    begin = agent.begin(num_tasks, envs)
+    begin = agent.begin(num_tasks, envs, ())
 
     def rollout() -> Rollout:
         def draw(*size: int) -> torch.Tensor:
@@ -297,7 +297,7 @@ def inner_loop(num_tasks: int) -> dict[str, Any]:
 
     support, query = rollout(), rollout()
     adapted: list[Any] = []
-    adapt = statistics.median(seconds(lambda: adapted.append(agent.adapt(begin, support))) for _ in range(3))
+    adapt = statistics.median(seconds(lambda: adapted.append(agent.adapt(begin, support, ()))) for _ in range(3))
     trial = Trial([support, query], [begin, adapted[-1]])
     batches = [*adapted[-1].batches, agent.prepare(query, adapted[-1])]
 

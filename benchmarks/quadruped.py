@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from metarl.envs.task import Task
 from metarl.provenance import provenance
 from metarl.reporting.figures import AFTER
 from metarl.reporting.films import Clip, Pose, TaskRenderer, film
@@ -53,7 +55,7 @@ def walk(run: Run, family: TaskFamily, tasks: Sequence[Task]) -> tuple[Array, Ar
     """An episode of each task by the policy's mean: qpos [T + 1, M, nq], time of the fall [M] (inf: none), and dt."""
     env = BatchedEnv(family, len(tasks), 1)
     env.set_tasks(tasks)
-    observation, belief = env.reset(streams(1, "quadruped", 0, len(tasks))), run.agent.begin(len(tasks), 1)
+    observation, belief = env.reset(streams(1, "quadruped", 0, len(tasks))), run.agent.begin(len(tasks), 1, ())
     path, fell = [env.poses.copy()], np.full(len(tasks), math.inf)
     with torch.no_grad(), single_torch_thread():
         for t in range(family.horizon):

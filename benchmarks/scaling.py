@@ -33,12 +33,13 @@ from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.config import PRESETS, RunConfig, TrainingSettings, load_config
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
+from metarl.envs.sharded import ShardedEnv
 from metarl.provenance import provenance
 from metarl.runs.run import Run, build
 from metarl.runs.trial import run_trial, stream, streams
 from metarl.training.launched import Launched
 from metarl.training.loop import Counters, iterate
-from metarl.training.samplers import TrialSampler
+from metarl.training.world import World
 
 TASKS, ENVS, HORIZON = 10, 10, 100  # tasks: of each process
 AGENTS: dict[str, AgentSettings] = {
@@ -89,29 +90,28 @@ class Scaling:
     """Seconds in these sums, in the first process: waiting for the slower ones is most of it."""
 
 
-def player(settings: AgentSettings, ranks: Ranks) -> tuple[Run, TrialSampler]:
-    """A run of `TASKS` tasks for each process."""
+def world_of(settings: AgentSettings, ranks: Ranks) -> World:
+    """The world of a run of `TASKS` tasks for each process."""
     training = TrainingSettings(tasks=TASKS * ranks.size, envs_per_task=ENVS, threads=1)
     config = RunConfig(agent=settings, family=HalfCheetahVelocitySettings(horizon=HORIZON), training=training)
     family, agent = build(config, "cpu", ranks)
-    run = Run(Path(), config, family, agent, 0, 0)
-    return run, TrialSampler(run, ranks)
+    return World(Run(Path(), config, family, agent, 0, 0), ranks)
 
 
 def scaling(name: str, ranks: Metered, rounds: int) -> Scaling:
     settings = AGENTS[name]
-    alone, together = player(settings, ALONE), player(settings, ranks)
+    alone, together = world_of(settings, ALONE), world_of(settings, ranks)
     counters = Counters(), Counters()
     times: list[tuple[float, float]] = []
     for number in range(rounds + 1):  # the first warms up
         began = time.perf_counter()
-        ranks.from_first(lambda: iterate(*alone, counters[0]))
+        ranks.from_first(lambda: iterate(alone, counters[0]))
         middle = time.perf_counter()
         ranks.reset()
-        iterate(*together, counters[1])
+        iterate(together, counters[1])
         if number:
             times.append((middle - began, time.perf_counter() - middle))
-    state = together[0].agent.state_dict()
+    state = together.run.agent.state_dict()
     parameters = state["theta"].numel() if "theta" in state else sum(map(torch.numel, state["network"].values()))
     ratios = [own / all_ for own, all_ in times]
     return Scaling(
@@ -167,15 +167,15 @@ def noise(preset: str, iterations: list[int]) -> None:
     family, agent = build(config, "cpu")
     assert isinstance(agent, Maml), "the noise scale is of MAML's presets"
     run, counters, t = Run(Path(), config, family, agent, 0, 0), Counters(), config.training
-    sampler = TrialSampler(run)
+    world, env = World(run), ShardedEnv(family, t.tasks, t.envs_per_task, t.threads)
     for end in iterations:
         while counters.iteration < end:
-            iterate(run, sampler, counters)
+            iterate(world, counters)
         gradients = []
         for half in range(2):
-            sampler.env.set_tasks(family.sample(t.tasks, stream(t.seed, "noise/tasks", end, half)))
+            env.set_tasks(family.sample(t.tasks, stream(t.seed, "noise/tasks", end, half)))
             rngs = streams(t.seed, f"noise/{half}", end, t.tasks)
-            trial = run_trial(sampler.env, agent, rngs, t.adaptations).trial
+            trial = run_trial(env, agent, rngs, t.adaptations).trial
             batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
             for m in range(t.tasks):
                 theta = agent.theta.detach().requires_grad_()

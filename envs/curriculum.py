@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 
 REVISIT = 0.5
 """Share of the tasks that is drawn from any level reached so far, so that what is easy is not forgotten."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import gymnasium
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, State
+from metarl.envs.arrays import Array
+from metarl.envs.state import State
+from metarl.envs.terms import Element, ObservationTerm, elements
 
 
 def gymnasium_model(name: str) -> str:
@@ -22,9 +26,10 @@ def root_velocity(state: State) -> Array:
     return (state.qpos[:, 0] - state.previous["qpos"][:, 0]) / state.dt
 
 
-def control_cost(state: State) -> Array:
-    """Squared norm of the applied action, [S]."""
-    return state.xp.einsum("sa,sa->s", state.action, state.action)
+def control_cost(state: State, of: Literal["action", "ctrl"] = "action") -> Array:
+    """Return the squared norm of the applied action, or of the control signals that the model has motors for, [S]."""
+    values = getattr(state, of)
+    return state.xp.einsum("sa,sa->s", values, values)
 
 
 def survive(state: State) -> Array:
@@ -59,7 +64,60 @@ def watch_contact_forces(spec: mujoco.MjSpec, body: str) -> None:
     )
 
 
-def force_names(bodies: Sequence[str]) -> tuple[str, ...]:
-    """Of the elements of `cfrc_ext`, body by body: torque, then force, about the robot's centre of mass."""
-    parts = (*(f"torque_{axis} [N m]" for axis in "xyz"), *(f"force_{axis} [N]" for axis in "xyz"))
-    return tuple(f"{body}_contact_{part}" for body in bodies for part in parts)
+def force_elements(bodies: Iterable[str]) -> tuple[Element, ...]:
+    """Return the elements of `cfrc_ext`, body by body: torque, then force, about the robot's centre of mass."""
+    return tuple(
+        Element(f"{body}_contact_{kind}_{axis}", unit)
+        for body in bodies
+        for kind, unit in (("torque", "N m"), ("force", "N"))
+        for axis in "xyz"
+    )
+
+
+def planar_observation(joints: Sequence[str], velocity_limit: float = math.inf) -> dict[str, ObservationTerm]:
+    """Return qpos without the place on the track, and qvel, of a robot that moves in the x-z plane.
+
+    velocity_limit: m/s and rad/s, at which velocities are clipped.
+    """
+
+    def velocities(state: State) -> Array:
+        clipped = velocity_limit < math.inf
+        return state.xp.clip(state.qvel, -velocity_limit, velocity_limit) if clipped else state.qvel
+
+    names = [f"{joint}_velocity" for joint in joints]
+    return {
+        "positions": ObservationTerm(
+            lambda state: state.qpos[:, 1:],
+            (Element("root_z", "m"), Element("root_pitch", "rad"), *elements("rad", joints)),
+        ),
+        "velocities": ObservationTerm(
+            velocities,
+            (
+                *elements("m/s", ("root_x_velocity", "root_z_velocity")),
+                *elements("rad/s", ("root_pitch_velocity", *names)),
+            ),
+        ),
+    }
+
+
+def free_observation(root: str, joints: Sequence[str]) -> dict[str, ObservationTerm]:
+    """Return qpos without the place on the plane, and qvel, of a robot whose root is on a free joint."""
+    names = [f"{joint}_velocity" for joint in joints]
+    return {
+        "positions": ObservationTerm(
+            lambda state: state.qpos[:, 2:],
+            (
+                Element(f"{root}_z", "m"),
+                *elements("1", (f"{root}_quaternion_{part}" for part in "wxyz")),
+                *elements("rad", joints),
+            ),
+        ),
+        "velocities": ObservationTerm(
+            lambda state: state.qvel,
+            (
+                *elements("m/s", (f"{root}_{axis}_velocity" for axis in "xyz")),
+                *elements("rad/s", (f"{root}_{axis}_angular_velocity" for axis in "xyz")),
+                *elements("rad/s", names),
+            ),
+        ),
+    }

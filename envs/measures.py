@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, Measure, State, StateFunction
+from metarl.envs.arrays import Array
+from metarl.envs.state import State, StateFunction
+from metarl.envs.terms import Measure
 
 
 def work(state: State) -> Array:

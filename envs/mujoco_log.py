@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Iterator
 
 import mujoco
 
+# MuJoCo's warnings about a compiled model: the check of a robot prints them once, and simulation counts them.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"metarl\.envs\.")
+
 _lock = threading.Lock()
 _silent = 0
-"""Blocks of `silent` that are running: the log is one for all threads."""
+"""Number of `silent` blocks that are running; all threads share one log."""
 _before = (True, True)
-"""What they found: whether there was a console, and whether a file."""
+"""Settings before the first of them: whether MuJoCo logged to the console, and whether to a file."""
 
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Neither print nor write what MuJoCo logs meanwhile. Errors are raised as ever, and warnings are counted."""
+    """Keep MuJoCo from logging to the console or a file. Errors are still raised, and warnings are still counted."""
     global _silent, _before
     with _lock:
         if _silent == 0:

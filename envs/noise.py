@@ -1,5 +1,5 @@
-"""Randomness by counter: pure functions of (key, step, stream), so that it does not matter in what order, or beside
-which other simulations, a simulation is stepped.
+"""Counter-based random numbers: pure functions of (key, step, stream), so that a simulation's numbers do not depend on
+the order in which simulations are stepped, nor on which others are stepped beside it.
 
 Each (key, step, stream) starts a SplitMix64 sequence of its own (Steele, Lea and Flood, OOPSLA 2014). Words of 64 bits
 are uint64 in NumPy, and int64 of the same bits in torch, which multiplies and adds them alike.
@@ -14,6 +14,8 @@ import numpy as np
 from metarl.envs.arrays import Array, like, namespace
 
 GOLDEN = 0x9E3779B97F4A7C15
+COMMANDS, PUSHES, SENSORS = range(3)
+"""Streams of an episode's randomness."""
 
 
 def _mix(z: Array) -> Array:
@@ -27,14 +29,14 @@ def _mix(z: Array) -> Array:
 
 
 def _word(value: int, words: Array) -> np.uint64 | int:
-    """The word of those 64 bits, as an operand beside words."""
+    """Return the word of those 64 bits, as an operand for words."""
     if isinstance(words, np.ndarray):
         return np.uint64(value)
     return value - 2**64 if value >= 2**63 else value
 
 
 def _right(words: Array, places: int) -> Array:
-    """Words shifted to the right, zeros from the left: torch shifts the sign in, which the mask takes away."""
+    """Shift words to the right, with zeros from the left; torch shifts the sign in, which the mask clears."""
     if isinstance(words, np.ndarray):
         return words >> np.uint64(places)
     return (words >> places) & (2 ** (64 - places) - 1)
@@ -46,12 +48,12 @@ def _golden(times: int, words: Array) -> np.uint64 | int:
 
 @functools.cache
 def _sequence(size: int) -> np.ndarray:
-    """[size] int64, the bits that SplitMix64 adds to its seed for each word in turn."""
+    """Return the bits that SplitMix64 adds to its seed for each word in turn, [size] int64."""
     return (np.arange(1, size + 1, dtype=np.uint64) * np.uint64(GOLDEN)).view(np.int64)
 
 
 def words(keys: Array, step: Array | int, stream: int, size: int) -> Array:
-    """[S, size] words, every bit as likely 0 as 1. keys [S] words, step [S] or one for all."""
+    """Return random words, [S, size]. keys: [S] words. step: [S], or one for all."""
     if isinstance(step, int):
         steps = _golden(step + 1, keys)
     else:
@@ -62,13 +64,13 @@ def words(keys: Array, step: Array | int, stream: int, size: int) -> Array:
 
 
 def uniform(keys: Array, step: Array | int, stream: int, size: int) -> Array:
-    """[S, size] float64 of U(0, 1), on a grid of 2^-53."""
+    """Draw from U(0, 1) on a grid of 2^-53, [S, size] float64."""
     xp = namespace(keys)
     return xp.astype(_right(words(keys, step, stream, size), 11), xp.float64) * 2.0**-53
 
 
 def normal(keys: Array, step: Array | int, stream: int, size: int) -> Array:
-    """[S, size] float32 of N(0, 1), two a word by Box and Muller; none is beyond 6.7."""
+    """Draw from N(0, 1), two per word by Box and Muller and none beyond 6.7, [S, size] float32."""
     xp, halves = namespace(keys), _halves(words(keys, step, stream, (size + 1) // 2))  # [S, size or size + 1]
     radius, angle = halves[:, ::2], halves[:, 1::2]
     radius += 1.0
@@ -82,7 +84,7 @@ def normal(keys: Array, step: Array | int, stream: int, size: int) -> Array:
 
 
 def _halves(words: Array) -> Array:
-    """[S, 2 n] float32, the lower and the upper 32 bits of words [S, n] as numbers from 0."""
+    """Return the lower and the upper 32 bits of words [S, n] as numbers of at least 0, [S, 2 n] float32."""
     xp = namespace(words)
     if isinstance(words, np.ndarray):
         return xp.astype(words.view(np.uint32), xp.float32)

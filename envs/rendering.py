@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.added import plain
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
 """What MUJOCO_GL may name: EGL (no display needed), OSMesa (in software), GLFW (a display), CGL (macOS)."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from metarl.envs.arrays import Array, write
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.simulation import Simulator
+from metarl.envs.task import Task
 
 STARTS = 8
 """Starts of each env that are drawn ahead: an env that has used them up goes through them again."""
@@ -49,6 +50,7 @@ class RestartingEnv:
         self._total, self._first_total = (array(np.zeros(self.num_envs)) for _ in range(2))
         self._first_terms = {name: array(np.zeros(self.num_envs)) for name in family.rewards}
         self._sound_steps = array(np.zeros(self.num_envs, dtype=np.int64))
+        self._rngs: Sequence[np.random.Generator] = ()
 
     @property
     def num_faults(self) -> int:
@@ -69,9 +71,13 @@ class RestartingEnv:
         """Take up one task for each N envs. All envs must be reset before they are stepped."""
         self.batch.set_tasks(tasks)
 
-    def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
-        """Start an episode in all envs; rngs: one a task. Returns the observations, [S, obs] float32, live."""
-        self.batch.keep_starts(rngs, STARTS)
+    def use(self, rngs: Sequence[np.random.Generator]) -> None:
+        """Draw initial states and noise from these generators, one a task."""
+        self._rngs = rngs
+
+    def reset(self) -> Array:
+        """Start an episode in every env; returns the observations [S, obs] float32, which the next step overwrites."""
+        self.batch.keep_starts(self._rngs, STARTS)
         for kept in (self._over, self._flagged, self._total, self._first_total, *self._first_terms.values()):
             kept[...] = 0
         self._sound_steps[...] = 0

@@ -11,8 +11,9 @@ import numpy as np
 
 from metarl.envs.arrays import Array, namespace
 from metarl.envs.batch import BatchedEnv, StepResult
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.simulation import CPU, Simulator
+from metarl.envs.task import Task
 
 Thing = TypeVar("Thing")
 

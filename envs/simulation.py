@@ -84,6 +84,11 @@ class Simulation(Protocol):
         ...
 
 
+def zeros(simulation: Simulation, shape: tuple[int, ...] = (), dtype: type = np.float64) -> Array:
+    """Return zeros of a shape in every simulation, [S, *shape]."""
+    return simulation.array(np.zeros((simulation.num_sims, *shape), dtype))
+
+
 @dataclass(frozen=True)
 class Simulator:
     """A way to simulate."""

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,8 +42,9 @@ def fresh_folder(folder: Path, option: str) -> Path:
             return folder
 
 
-def write(path: Path, data: bytes, option: str = "--runs-dir") -> None:
-    """Replace a file by `data` so that after a crash it holds either the old bytes or the new ones.
+def write(path: Path, data: bytes | Iterable[bytes | memoryview], option: str = "--runs-dir") -> None:
+    """Replace a file by `data` so that after a crash it holds either the old bytes or the new ones. data: the whole, or
+    its parts in order.
 
     RunError if the disk refuses; it names the option that chooses another place.
     """
@@ -50,7 +52,7 @@ def write(path: Path, data: bytes, option: str = "--runs-dir") -> None:
     try:
         temporary.unlink(missing_ok=True)
         with open(temporary, "xb") as file:  # a new file: somebody's link of that name is not followed
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

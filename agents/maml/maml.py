@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 
 from metarl.agents import numerics
 from metarl.agents.agent import REFUSED, Deployable, Facts, Reading, Rollout, Trial
+from metarl.agents.beliefs import NOT_SAVED
+from metarl.agents.learning import MetaLearner
 from metarl.agents.maml import baseline
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.moments import INPUT_CLIP, Moments
@@ -27,22 +30,6 @@ from metarl.agents.ranks import ALONE, Ranks
 STEP_SIZE_FACTOR = 1.2  # of ProMP's step size, down where its way was too long and up where it was not
 STEP_SIZE_RANGE = 100.0  # how far that step size may get from its first value, either way
 PROMP_BACKTRACKS = 6  # halvings of ProMP's way before it is given up
-
-
-@dataclass(frozen=True)
-class MamlBelief:
-    """The parameters that each task's policy has reached."""
-
-    parameters: Tensor
-    """[M, P] flat."""
-    layers: Layers
-    """The same, as stacked layers."""
-    std: Tensor
-    """[M, 1, act] of the policy's actions."""
-    steps: int
-    """Inner steps taken."""
-    batches: tuple[Batch, ...]
-    """The shots that were adapted from, one an inner step; none if the belief was loaded."""
 
 
 class Batch(NamedTuple):
@@ -77,6 +64,30 @@ class Batch(NamedTuple):
         return share._replace(weights=share.weights / share.weights.sum(1, keepdim=True).clamp(min=1e-12))
 
 
+@dataclass(frozen=True)
+class MamlBelief:
+    """The parameters that each task's policy has reached."""
+
+    parameters: Tensor
+    """[M, P] flat."""
+    steps: int
+    """Number of inner steps taken."""
+    policy: GaussianPolicy = field(metadata=NOT_SAVED)
+    """Architecture of the policies."""
+    batches: tuple[Batch, ...] = field(default=(), metadata=NOT_SAVED)
+    """Shots that were adapted from, one an inner step, which only an outer step needs."""
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The parameters as stacked layers."""
+        return self.policy.layers(self.parameters)
+
+    @cached_property
+    def std(self) -> Tensor:
+        """Standard deviations of the policies' actions, [M, 1, act]."""
+        return self.layers.log_std.exp()
+
+
 class MeanPolicy(nn.Module):
     """One task's policy, its mean: observation [1, obs] -> action [1, act]."""
 
@@ -90,7 +101,7 @@ class MeanPolicy(nn.Module):
         return self.policy(self.layers, observation.unsqueeze(0)).mean[0]
 
 
-class Maml:
+class Maml(MetaLearner):
     """Model-agnostic meta-learning of a Gaussian policy."""
 
     facts = Facts(needs_own_noise=True)
@@ -116,8 +127,9 @@ class Maml:
         self._optimiser = torch.optim.Adam([self.theta], lr=settings.promp_lr)
         self._moments = Moments(observation_size).to(device)
 
-    def begin(self, num_tasks: int, envs_per_task: int) -> MamlBelief:
-        return self._belief(self.theta.expand(num_tasks, -1), 0, ())
+    def begin(self, num_tasks: int, envs_per_task: int, generators: Sequence[torch.Generator]) -> MamlBelief:
+        """Return the belief that every task's policy is the one of the meta-parameters."""
+        return MamlBelief(self.theta.detach().expand(num_tasks, -1).clone(), 0, self.policy)
 
     def act(self, belief: MamlBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, MamlBelief]:
         actions = self.policy(belief.layers, self._normalise(observations.to(self.device))).mean
@@ -128,23 +140,14 @@ class Maml:
     def observe(self, belief: MamlBelief, rewards: Tensor, ended: Tensor) -> MamlBelief:
         return belief
 
-    def adapt(self, belief: MamlBelief, rollout: Rollout) -> MamlBelief:
-        """One inner step on the rollout."""
+    def adapt(self, belief: MamlBelief, rollout: Rollout, generators: Sequence[torch.Generator]) -> MamlBelief:
+        """Take one inner step on the rollout."""
         batch = self.prepare(rollout, belief)
         adapted = torch.empty_like(belief.parameters)
         for chunk in self._chunks(len(adapted)):
             phi = belief.parameters[chunk]
             adapted[chunk] = self._inner_step(phi, batch.tasks(chunk), belief.steps, create_graph=False).detach()
-        return self._belief(adapted, belief.steps + 1, (*belief.batches, batch))
-
-    def join(self, beliefs: Sequence[MamlBelief], order: Tensor) -> MamlBelief:
-        order = order.to(self.device)
-        batches = zip(*(belief.batches for belief in beliefs), strict=True)
-        return self._belief(
-            torch.cat([belief.parameters for belief in beliefs])[order],
-            beliefs[0].steps,
-            tuple(Batch(*(torch.cat(parts)[order] for parts in zip(*shards, strict=True))) for shards in batches),
-        )
+        return MamlBelief(adapted, belief.steps + 1, self.policy, (*belief.batches, batch))
 
     @torch.no_grad()
     def read(self, belief: MamlBelief, rollout: Rollout) -> Reading:
@@ -163,15 +166,6 @@ class Maml:
         layers = self.policy.layers(belief.parameters.cpu())
         module = MeanPolicy(self.policy, None if moments is None else moments.cpu(), layers)
         return Deployable(module, {"observation": torch.zeros(1, self.policy.observation_size)}, ("action",))
-
-    def belief_state(self, belief: MamlBelief) -> dict[str, Any]:
-        return {"parameters": belief.parameters.cpu(), "steps": belief.steps}
-
-    def load_belief(self, state: dict[str, Any]) -> MamlBelief:
-        parameters = state["parameters"]
-        if parameters.shape[1:] != self.theta.shape:
-            raise ValueError(f"the belief has {parameters.shape[1]} parameters, this policy {self.theta.numel()}")
-        return self._belief(parameters.to(self.device), state["steps"], ())
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         batches = [*trial.beliefs[-1].batches, self.prepare(trial.rollouts[-1], trial.beliefs[-1])]
@@ -246,11 +240,6 @@ class Maml:
         if self.settings.normalise_input:
             observations = self._moments.standardise(observations).clamp(-INPUT_CLIP, INPUT_CLIP)
         return observations.to(self.theta.dtype)
-
-    def _belief(self, parameters: Tensor, steps: int, batches: tuple[Batch, ...]) -> MamlBelief:
-        parameters = parameters.detach().clone()
-        layers = self.policy.layers(parameters)
-        return MamlBelief(parameters, layers, layers.log_std.exp(), steps, batches)
 
     def _chunks(self, num_tasks: int) -> Iterator[slice]:
         size = self.settings.tasks_per_chunk or num_tasks

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.agents.agent import Rollout, Trial
+from metarl.agents.learning import MetaLearner
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian_log_prob
 from metarl.agents.ranks import ALONE, Ranks, mean_and_std, sum_gradients
@@ -108,8 +109,8 @@ class SlotPolicy(nn.Module):
         return self.network.means(features)[0], last[0]
 
 
-class Rl2(SlotReader):
-    """RL2 behind the Agent protocol: see `metarl.agents.agent.Agent`."""
+class Rl2(MetaLearner, SlotReader):
+    """RL2 behind the Learner protocol: see `metarl.agents.learning.Learner`."""
 
     memory_names = ("hidden",)
 

@@ -6,43 +6,24 @@ Stable-Baselines3 2.9 (OnPolicyAlgorithm.collect_rollouts, VecNormalize, PPO.tra
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
 from metarl.agents import numerics
+from metarl.agents.learning import DeviceEnv
 from metarl.agents.moments import INPUT_CLIP
 from metarl.agents.recording import Recorded
 from metarl.agents.sb3.learner import EPSILON, standardise
 from metarl.agents.sb3.settings import PpoSettings
+from metarl.agents.storage import Field, Storage
 
 METRICS = ("approx_kl", "clip_fraction", "entropy_loss", "loss", "policy_gradient_loss", "value_loss")
 """Of a minibatch."""
-
-
-class Step(Protocol):
-    """See `metarl.envs.restarting.Step`."""
-
-    observations: Tensor
-    rewards: Tensor
-    terminated: Tensor
-    cut: Tensor
-    last_observations: Tensor
-
-
-class DeviceEnv(Protocol):
-    """Envs that start anew by themselves: see `metarl.envs.restarting.RestartingEnv`."""
-
-    num_envs: int
-
-    def step(self, actions: Tensor) -> Any: ...
-
-    def repeat(self, function: Callable[[Tensor], None]) -> Callable[[Tensor], None]: ...
 
 
 class RunningMoments:
@@ -96,30 +77,17 @@ class Minibatch(NamedTuple):
     """[B] what the critic is to give."""
 
 
-@dataclass(frozen=True)
-class Buffers:
-    """K steps of S envs."""
+def fields(observation_size: int, action_size: int) -> dict[str, Field]:
+    """Return what is stored of a step of an env.
 
-    observations: Tensor
-    """[K, S, obs] standardised."""
-    actions: Tensor
-    """[K, S, act]."""
-    log_likelihoods: Tensor
-    """[K, S], so are the rest."""
-    values: Tensor
-    rewards: Tensor
-    """Scaled; at a time limit with the discounted value of what was seen last."""
-    ended: Tensor
-    """bool, the episode was over after the step."""
-
-    @staticmethod
-    def empty(steps: int, num_envs: int, observation_size: int, action_size: int, device: torch.device) -> Buffers:
-        """Room for so many steps."""
-
-        def room(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.zeros(steps, num_envs, *size, dtype=dtype, device=device)
-
-        return Buffers(room(observation_size), room(action_size), room(), room(), room(), room(dtype=torch.bool))
+    `observations` are standardised; `values` and `log_likelihoods` are those of the policy that collected; `rewards`
+    are scaled, and at a time limit include the discounted value of the last observation; `ended` is True where the
+    episode was over after the step.
+    """
+    vectors: dict[str, Field] = {"observations": ((observation_size,), torch.float32)}
+    vectors["actions"] = ((action_size,), torch.float32)
+    scalars = dict.fromkeys(("log_likelihoods", "values", "rewards"), ((), torch.float32))
+    return {**vectors, **scalars, "ended": ((), torch.bool)}
 
 
 class DevicePpo:
@@ -145,7 +113,7 @@ class DevicePpo:
         self._policy, self._settings, self._device = policy, settings, device
         self._own = inputs, returns
         self._inputs, self._returns = RunningMoments(inputs, device), RunningMoments(returns, device)
-        self._buffers = Buffers.empty(between, env.num_envs, *sizes, device)
+        self._buffers = Storage(between, (env.num_envs,), fields(*sizes), device)
         self._observations = torch.zeros(env.num_envs, sizes[0], device=device)
         """[S, obs] what the policy acts on next, standardised."""
         self._discounted = torch.zeros(env.num_envs, dtype=torch.float64, device=device)
@@ -161,35 +129,32 @@ class DevicePpo:
         """Of the minibatch at hand, in the order of METRICS."""
         self._learn = Recorded(self._learn_from, device)
 
-    def learn(self, first: Tensor, updates: int, lr: float) -> dict[str, float]:
-        """So many times K steps of every env and an update; first: [S, obs] observations after a reset.
+    def learn(
+        self, updates: int, lr: float, collecting: Callable[[], AbstractContextManager[None]]
+    ) -> dict[str, float]:
+        """Reset the envs, then alternate K steps of every env with an update; returns metrics by name.
 
-        Returns scalar metrics by name, `time/collect` and `time/update` in seconds among them.
+        collecting: the context in which rollouts are collected.
         """
         for ours, theirs in zip((self._inputs, self._returns), self._own, strict=True):
             ours.take(theirs)
         for group in self._policy.optimizer.param_groups:
             group["lr"] = lr
         self._discounted.zero_()
-        with torch.no_grad():
-            self._see(first)
-        seconds, metrics = {"collect": 0.0, "update": 0.0}, {}
+        with collecting(), torch.no_grad():
+            self._see(self.env.reset())
+        metrics = {}
         for _ in range(updates):
-            began = time.perf_counter()
-            with torch.no_grad():
+            with collecting(), torch.no_grad():
                 self._noise.normal_()
                 for t in self._steps.split(1):
                     self._collect(t)
-            self._wait()
-            collected = time.perf_counter()
+                self._wait()
             metrics = self._update()
             self._wait()
-            seconds["collect"] += collected - began
-            seconds["update"] += time.perf_counter() - collected
         for ours, theirs in zip((self._inputs, self._returns), self._own, strict=True):
             ours.give(theirs)
-        metrics = {name: float(value) for name, value in metrics.items()}
-        return metrics | {f"time/{name}": value for name, value in seconds.items()}
+        return {name: float(value) for name, value in metrics.items()}
 
     def _wait(self) -> None:
         if self._device.type == "cuda":
@@ -205,8 +170,8 @@ class DevicePpo:
         return self._inputs.scaled(observations) if self._settings.normalise_input else observations
 
     def _collect_step(self, step: Tensor) -> None:
-        """One step of every env, written to the buffers at `step` [1]; always the same operations."""
-        s, policy, buffers = self._settings, self._policy, self._buffers
+        """Take one step of every env and store it at `step` [1]; always the same operations."""
+        s, policy = self._settings, self._policy
         seen = self._observations.clone()
         means, values = evaluate(policy, seen)
         actions = means + policy.log_std.exp() * self._noise.index_select(0, step).squeeze(0)
@@ -225,25 +190,19 @@ class DevicePpo:
         _, last = evaluate(policy, self._standardised(after.last_observations))
         rewards = rewards + s.discount * torch.where(after.cut, last, 0.0)
         self._observations.copy_(self._standardised(after.observations))
-        for buffer, value in (
-            (buffers.observations, seen),
-            (buffers.actions, actions),
-            (buffers.log_likelihoods, likelihoods),
-            (buffers.values, values),
-            (buffers.rewards, rewards),
-            (buffers.ended, ended),
-        ):
-            buffer.index_copy_(0, step, value.unsqueeze(0))
+        taken = {"log_likelihoods": likelihoods, "values": values, "rewards": rewards, "ended": ended}
+        self._buffers.write(step, observations=seen, actions=actions, **taken)
 
     @torch.no_grad()
     def _data(self) -> Minibatch:
-        """What was collected, with advantages, as one batch."""
-        s, b = self._settings, self._buffers
+        """Return the collected steps, with advantages, as one batch."""
+        s, b, flat = self._settings, self._buffers, self._buffers.flat()
         _, after = evaluate(self._policy, self._observations)
-        following = torch.cat([b.values[1:], after.unsqueeze(0)]) * ~b.ended
-        advantages = numerics.gae(b.rewards, b.values, following, b.ended, s.discount, s.gae_lambda)
-        whole = (b.observations, b.actions, b.values, b.log_likelihoods, advantages, advantages + b.values)
-        return Minibatch(*(x.flatten(0, 1) for x in whole))
+        following = torch.cat([b["values"][1:], after.unsqueeze(0)]) * ~b["ended"]
+        advantages = numerics.gae(b["rewards"], b["values"], following, b["ended"], s.discount, s.gae_lambda).flatten()
+        returns = advantages + flat["values"]
+        likelihoods = flat["log_likelihoods"]
+        return Minibatch(flat["observations"], flat["actions"], flat["values"], likelihoods, advantages, returns)
 
     def _update(self) -> dict[str, Any]:
         """PPO's passes over the data; returns metrics, tensors where nobody has waited for them."""

@@ -6,8 +6,8 @@ import contextlib
 import copy
 import dataclasses
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import gymnasium
@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor, nn
 
 from metarl.agents.agent import Belief
+from metarl.agents.learning import SlotMaker, Trainer, World
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.ranks import Ranks
 from metarl.agents.sb3.settings import Sb3Settings
@@ -100,23 +101,21 @@ class Standardise(nn.Module):
         return ((inputs - self.mean) / self.scale).clamp(-INPUT_CLIP, INPUT_CLIP)
 
 
-class Stopwatch(BaseCallback):
-    """Seconds spent in stepping; torch has one thread meanwhile, as two pools that spin on the same cores fight."""
+class Collecting(BaseCallback):
+    """Enters a context for the time of each rollout: see `World.collecting`."""
 
-    def __init__(self) -> None:
+    def __init__(self, collecting: Callable[[], AbstractContextManager[None]]) -> None:
         super().__init__()
-        self.seconds = 0.0
+        self._collecting, self._rollout = collecting, contextlib.ExitStack()
 
     def _on_rollout_start(self) -> None:
-        self._threads, self._began = torch.get_num_threads(), time.perf_counter()
-        torch.set_num_threads(1)
+        self._rollout.enter_context(self._collecting())
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_end(self) -> None:
-        self.seconds += time.perf_counter() - self._began
-        torch.set_num_threads(self._threads)
+        self._rollout.close()
 
 
 class Sb3Agent:
@@ -124,7 +123,8 @@ class Sb3Agent:
 
     name: str
     """The agent's name in the registry."""
-    reads_trials = False
+    slot_maker: SlotMaker | None = None
+    """Makes the observations of an env whose episode is a whole trial; None: an episode of the env is one episode."""
 
     def __init__(
         self,
@@ -171,9 +171,23 @@ class Sb3Agent:
         with global_randomness(generator):
             self.model._setup_model()
 
-    def learn(self, env: VecEnv, steps: int, generator: torch.Generator) -> dict[str, float]:
-        """Step every env at least `steps` times, from a reset on, with an update every so often."""
-        model, watch = self.model, Stopwatch()
+    def trainer(self, world: World) -> Trainer:
+        """Let Stable-Baselines3 step the world's VecEnv."""
+        env, steps = world.vec_env(self.slot_maker)
+        return lambda generator: self.learn(env, steps, generator, world.collecting)
+
+    def learn(
+        self,
+        env: VecEnv,
+        steps: int,
+        generator: torch.Generator,
+        collecting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> dict[str, float]:
+        """Reset the envs and step each at least `steps` times, with updates in between; returns metrics by name.
+
+        collecting: the context in which rollouts are collected.
+        """
+        model = self.model
         between = self.steps_between(steps)
         if model.env is None or model.env.unwrapped is not env or model.n_steps != between:
             self.take_up(env, between)
@@ -181,14 +195,13 @@ class Sb3Agent:
         model.lr_schedule = FloatSchedule(lr)
         model._last_obs = None  # it resets the env: what an iteration computes follows from its tasks and its generator
         total = -(-steps // between) * between * env.num_envs
-        began = time.perf_counter()
+        watch = Collecting(collecting)
         with global_randomness(generator):
             model.learn(total, watch, log_interval=None, reset_num_timesteps=False)  # pyright: ignore[reportArgumentType]
-        took = time.perf_counter() - began
         self.updates += 1
         logged = {k.removeprefix("train/"): v for k, v in model.logger.name_to_value.items() if k.startswith("train/")}
         metrics = {name: float(logged[name]) for name in LOGGED if name in logged}
-        return metrics | {"lr": lr, "time/collect": watch.seconds, "time/update": took - watch.seconds}
+        return metrics | {"lr": lr}
 
     def _lr(self) -> float:
         """Adam's step size in the iteration at hand."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.buffers import RecurrentRolloutBuffer
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.sb3.learner import Sb3Agent, Standardise
 from metarl.agents.sb3.settings import RecurrentPpoSettings
-from metarl.agents.slots import Memory, SlotReader
+from metarl.agents.slots import Memory, SlotReader, slots
 
 
 class TrialsPolicy(RecurrentActorCriticPolicy):
@@ -40,6 +41,11 @@ class TrialsPolicy(RecurrentActorCriticPolicy):
         return RecurrentActorCriticPolicy._process_sequence(features, states, starts.flatten(), lstm)
 
 
+def slots_of_arrays(*parts: np.ndarray) -> np.ndarray:
+    """`slots` for the NumPy arrays of a VecEnv."""
+    return slots(*map(torch.from_numpy, parts)).numpy()
+
+
 class LstmPolicy(nn.Module):
     """The actor on one slot of one env, every argument [1, size]: (mean action, next hidden state, next cell state)."""
 
@@ -57,11 +63,11 @@ class LstmPolicy(nn.Module):
 
 
 class RecurrentPpo(SlotReader, Sb3Agent):
-    """RecurrentPPO behind the Agent protocol: see `metarl.agents.agent.Sb3Learner`."""
+    """RecurrentPPO behind the Learner protocol: see `metarl.agents.learning.Learner`."""
 
     settings: RecurrentPpoSettings
     name = "recurrent_ppo"
-    reads_trials = True
+    slot_maker = staticmethod(slots_of_arrays)
     memory_names = ("hidden", "cell")
 
     def __init__(

@@ -19,8 +19,10 @@ from gymnasium.vector.utils import batch_space
 from metarl.envs.registry import FAMILY_SETTINGS
 
 if TYPE_CHECKING:
-    from metarl.envs.family import Array, Task, TaskFamily
+    from metarl.envs.arrays import Array
+    from metarl.envs.family import TaskFamily
     from metarl.envs.rendering import Renderer
+    from metarl.envs.task import Task
 
 
 def gymnasium_id(family: str) -> str:
@@ -58,7 +60,7 @@ def spaces(family: TaskFamily) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.B
 
 
 def _task(family: TaskFamily, wanted: Task | Mapping[str, float]) -> Task:
-    from metarl.envs.family import Task
+    from metarl.envs.task import Task
 
     if isinstance(wanted, Task):
         return family.own(wanted)

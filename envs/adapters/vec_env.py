@@ -11,7 +11,7 @@ PPO("MlpPolicy", env).learn(100_000)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -19,23 +19,27 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from metarl.envs.adapters.gymnasium_adapter import spaces
+from metarl.envs.arrays import Array
 from metarl.envs.batch import StepResult
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 
 UNBOUNDED = 1e6
-"""Bound of the actions that are observed: none, but SB3 wants one. The batch clips, and what is read is as it was."""
+"""Action bound in trials: Stable-Baselines3 needs a finite one. The batch clips; policies read unclipped actions."""
 
 
 class Episode(NamedTuple):
-    """What an env has played."""
+    """A finished episode of one env."""
 
     env: int
+    """Index of the env."""
     task: int
-    """Place of its task."""
+    """Index of its task."""
     shot: int
-    """Its place in the trial."""
+    """Index of the episode in its trial."""
     steps: int
+    """Control steps."""
     total: float
     """Return; NaN if MuJoCo flagged the simulation."""
     terms: dict[str, float]
@@ -43,68 +47,84 @@ class Episode(NamedTuple):
 
 
 class TaskVecEnv(VecEnv):
-    """Env m N + n is the n-th of task m. An env that is done starts anew at once, on the same task.
+    """Env m N + n is the n-th env of task m. An env that is done is reset at once, on the same task.
 
-    As Stable-Baselines3 expects, `infos[i]` of an env that is done has `terminal_observation`, what it saw last, and
-    `TimeLimit.truncated`, True where the time limit ended it and not its state; and `episode` with return `r` and
-    length `l`. A simulation that MuJoCo flagged counts as truncated at its last sound observation.
+    As Stable-Baselines3 expects, `infos[i]` of an env that is done has `terminal_observation`, its last observation;
+    `TimeLimit.truncated`, True if the time limit ended the episode and not a terminal state; and `episode` with return
+    `r` and length `l`. A simulation that MuJoCo flagged counts as truncated at its last finite observation.
 
-    shots: above 0, an env's episode is a whole trial of so many episodes of its family, and it is done when the trial
-    is over. What it observes is then the slot that RL2 reads: observation, previous action and reward, flags for an
-    episode's start and end. Between two episodes comes one slot with the final observation and the last reward;
-    the action after it moves nothing.
+    shots: if greater than 0, an env's episode is a trial of that many episodes of its family, and the env is done when
+    the trial is over. Its observations are then slots(observations [S, obs], previous actions [S, act], previous
+    rewards [S], episode starts [S] bool, episode ends [S] bool), [S, input] float32. Between two episodes there is one
+    more step: it shows the final observation and the last reward with the end flag set, and its action has no effect.
+    ValueError if `slots` is missing.
     """
 
-    def __init__(self, family: TaskFamily, num_tasks: int, envs_per_task: int, threads: int = 0, shots: int = 0):
+    def __init__(
+        self,
+        family: TaskFamily,
+        num_tasks: int,
+        envs_per_task: int,
+        threads: int = 0,
+        shots: int = 0,
+        slots: Callable[..., Array] | None = None,
+    ):
+        if shots and slots is None:
+            raise ValueError(
+                f"a trial of {shots} shots needs slots, the function that makes observations from the parts of a step; "
+                "pass that of your agent"
+            )
         self.family = family
         self.envs_per_task = envs_per_task
         self.shots = shots
+        self._slot_maker = slots if shots else None
         self.episodes: list[Episode] = []
-        """All that were played since the last reset of all envs."""
+        """Episodes finished since the last reset of all envs."""
         self.num_steps = 0
-        """Env steps since then, those of a flagged simulation's episode not counted."""
+        """Env steps since then, without those of episodes whose simulation was flagged."""
         self._env = ShardedEnv(family, num_tasks, envs_per_task, threads, at_once=1)
         observation_space, action_space = spaces(family)
-        if shots:
-            size = family.observation_size + family.action_size + 3
-            observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-            action_space = gymnasium.spaces.Box(-UNBOUNDED, UNBOUNDED, action_space.shape, np.float32)
         num_envs = num_tasks * envs_per_task
-        super().__init__(num_envs, observation_space, action_space)
+        self.num_envs = num_envs
         self._actions = np.zeros((num_envs, family.action_size), dtype=np.float32)
+        if shots:
+            seen = self._slots(np.zeros((num_envs, family.observation_size), dtype=np.float32))
+            observation_space = gymnasium.spaces.Box(-np.inf, np.inf, seen.shape[1:], np.float32)
+            action_space = gymnasium.spaces.Box(-UNBOUNDED, UNBOUNDED, action_space.shape, np.float32)
+        super().__init__(num_envs, observation_space, action_space)
         self._shot, self._steps, self._trial_steps = (np.zeros(num_envs, dtype=np.int64) for _ in range(3))
         self._returns, self._trial_returns = np.zeros(num_envs), np.zeros(num_envs)
         self._between = np.zeros(num_envs, dtype=bool)
-        """[S] an episode of the trial is over and the next has not begun."""
+        """[S] True between two episodes of a trial."""
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
 
     @property
     def trial_steps(self) -> int:
-        """Steps that every env has come to an end by: of an episode, or of a trial with the slots between."""
+        """Steps in which every env completes an episode, or a trial with the steps between its episodes."""
         return self.shots * (self.family.horizon + 1) - 1 if self.shots else self.family.horizon
 
     @property
     def tasks(self) -> list[Task]:
-        """[M] the tasks."""
+        """Tasks, [M]."""
         return self._env.tasks
 
     @property
     def num_faults(self) -> int:
-        """Simulations that MuJoCo flagged since this env was made."""
+        """Number of simulations that MuJoCo has flagged since this env was made."""
         return self._env.num_faults
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Take up one task for each N envs. All envs must be reset before they are stepped."""
+        """Set the task of each N envs. Every env must be reset before it is stepped."""
         self._env.set_tasks(tasks)
 
     def seed(self, seed: int | None = None) -> list[int | None]:
-        """Starts and noise of the next episodes follow from the seed."""
+        """Seed the initial states and the noise of the next episodes."""
         sequence = np.random.SeedSequence(seed)
         self.use(list(map(np.random.default_rng, sequence.spawn(self._env.num_tasks))))
         return [seed] * self.num_envs
 
     def use(self, rngs: Sequence[np.random.Generator]) -> None:
-        """Draw starts and noise from these generators, one a task."""
+        """Draw initial states and noise from these generators, one a task."""
         self._rngs = rngs
 
     def reset(self) -> Array:
@@ -158,13 +178,14 @@ class TaskVecEnv(VecEnv):
     def _slots(
         self, observations: Array, start: Array | None = None, end: Array | None = None, rewards: Array | None = None
     ) -> Array:
-        """What the policy reads: the observations, or with shots the slots of RL2."""
-        if not self.shots:
+        """What the policy reads: the observations or, in trials, the slots. rewards: None for 0."""
+        if self._slot_maker is None:
             return observations
         none = np.zeros(self.num_envs, dtype=bool)
-        started, over, earned = (none if x is None else x for x in (start, end, rewards))
-        actions = np.where(started[:, None], 0.0, self._actions)
-        return np.concatenate([observations, actions, np.stack([earned, started, over], 1)], axis=1, dtype=np.float32)
+        started, over = (none if flags is None else flags for flags in (start, end))
+        earned = np.zeros(self.num_envs, dtype=np.float32) if rewards is None else rewards
+        actions = np.where(started[:, None], np.float32(0), self._actions)
+        return self._slot_maker(observations, actions, earned, started, over)
 
     def _record(self, ids: Array, faulted: Array) -> None:
         terms = {name: self._flat(sums) for name, sums in self._env.term_sums.items()}
@@ -180,19 +201,19 @@ class TaskVecEnv(VecEnv):
         return array.reshape(self.num_envs, *array.shape[2:])
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of this env, once for each that is asked for; an env has no renderer."""
+        """Return an attribute of this env once for each index; no env has a renderer."""
         value = None if attr_name == "render_mode" else getattr(self, attr_name)
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Not offered: all envs are one batch."""
+        """Raise NotImplementedError: all envs are one batch."""
         raise NotImplementedError(f"the envs are one batch and have no attribute {attr_name!r} each")
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Not offered: all envs are one batch."""
+        """Raise NotImplementedError: all envs are one batch."""
         raise NotImplementedError(f"the envs are one batch and have no method {method_name!r} each; see set_tasks")
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Any = None) -> list[bool]:

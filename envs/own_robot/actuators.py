@@ -1,4 +1,4 @@
-"""What an actuator's control signal means, what holds the robot at home, and the actuators that a robot lacks."""
+"""Actuators: the meaning of their control signals, the signals that hold the robot at home, and adding actuators."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import mujoco
 import numpy as np
 
 from metarl.envs.added import plain
+from metarl.envs.arrays import Array
 from metarl.envs.control import ON_JOINT, SCALAR, joint_of
-from metarl.envs.family import Array
-from metarl.envs.own_robot.file import Actuators, near
+from metarl.envs.own_robot.declaration import Actuators, near
 
 Gain, Bias, Dynamics, Transmission = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn, mujoco.mjtTrn
 INTERNAL = (*ON_JOINT, Transmission.mjTRN_TENDON, Transmission.mjTRN_SLIDERCRANK)
-"""Transmissions that act between bodies: a joint that one of them moves is driven. Others push on a body."""
+"""Transmissions that drive joints; others push on a body."""
 ENDLESS = 1e3
-"""rad (m): a URDF writes a range as wide as that for a joint that turns without end."""
+"""Width of a range, rad (m), by which a URDF describes a joint that turns without end."""
 Kind = Literal["position", "velocity", "force", "damping", "voltage", "muscle", "adhesion"]
 MEANINGS: dict[Kind, str] = {
     "position": "action = offset from the home pose, rad (m)",
@@ -31,12 +31,12 @@ MEANINGS: dict[Kind, str] = {
     "muscle": "action = excitation",
     "adhesion": "action = share of the largest adhesion",
 }
-"""What an action asks of an actuator of each kind."""
+"""Meaning of an action by kind of actuator."""
 
 
 @dataclass(frozen=True)
 class Drive:
-    """What one control signal does: control = rest + gain * action, within [bottom, top]."""
+    """Control signal of an action: control = rest + gain * action, within [bottom, top]."""
 
     name: str
     kind: Kind
@@ -49,13 +49,13 @@ class Drive:
     top: float
     """Highest control signal."""
     activation: float | None = None
-    """That holds home; None: what the keyframe says, or 0."""
+    """Activation that holds home; None: the keyframe's, or 0."""
     activation_unit: float = math.nan
     """Change of that activation by which the joint that it holds moves 1 rad (m)."""
 
 
 def require_single_inputs(model: mujoco.MjModel) -> None:
-    """ValueError names an actuator that this family of robots cannot drive."""
+    """Raise ValueError for an actuator whose force does not follow from the model and one control signal."""
     for i in range(model.nactuator):
         name, inputs = model.actuator(i).name, int(model.actuator_ctrlnum[i])
         types = (model.actuator_gaintype[i], model.actuator_biastype[i], model.actuator_dyntype[i])
@@ -79,7 +79,7 @@ def require_single_inputs(model: mujoco.MjModel) -> None:
 
 
 def moved_joints(model: mujoco.MjModel) -> tuple[frozenset[str], ...]:
-    """Names of the joints that each actuator moves: by itself, a tendon or a slider-crank, at any of ten poses.
+    """Return the names of the joints that each actuator moves at any of ten poses, also by a tendon or a slider-crank.
 
     An actuator that pushes on a body (a thruster at a site, adhesion) moves no joint in this sense.
     """
@@ -107,7 +107,7 @@ def moved_joints(model: mujoco.MjModel) -> tuple[frozenset[str], ...]:
 
 
 def actuated_bodies(model: mujoco.MjModel) -> set[int]:
-    """Bodies that actuators take hold of."""
+    """Return the bodies that actuators act on."""
     bodies: set[int] = set()
     for i in range(model.nactuator):
         kind, (first, second) = int(model.actuator_trntype[i]), map(int, model.actuator_trnid[i])
@@ -132,11 +132,10 @@ def actuated_bodies(model: mujoco.MjModel) -> set[int]:
 
 
 def kind_of(model: mujoco.MjModel, i: int) -> Kind:
-    """What actuator i's control signal is, by the law of its force f = gain * (control or activation) + bias.
+    """Classify actuator i's control signal by its force law f = gain * (control or activation) + bias.
 
-    A bias that falls with the length pulls to a position, whatever the scale of its control signal; one that falls
-    with the velocity alone, by as much as the gain, to a velocity. Behind an integrator a position servo takes a
-    velocity.
+    If the bias falls with the length, it is a position servo; if it falls with the velocity alone, by as much as the
+    gain, a velocity servo. A position servo behind an integrator takes a velocity.
     """
     gain, stiffness, damping = model.actuator_gainprm[i, 0], *-model.actuator_biasprm[i, 1:3]
     if model.actuator_gaintype[i] == Gain.mjGAIN_MUSCLE:
@@ -155,7 +154,7 @@ def kind_of(model: mujoco.MjModel, i: int) -> Kind:
 
 
 def find_drive(model: mujoco.MjModel, i: int, length: float, limit: float | None) -> Drive:
-    """How actuator i is driven. length: of its transmission at home. limit: of control signals without a range.
+    """Return how actuator i is driven. length: of its transmission at home. limit: of control signals without a range.
 
     The control range is NaN where neither the model nor the limit gives one.
     """
@@ -184,7 +183,7 @@ def find_drive(model: mujoco.MjModel, i: int, length: float, limit: float | None
 
 
 def unlimited(drives: Sequence[Drive]) -> str | None:
-    """What must be asked about actuators without a control range; None if all have one."""
+    """Return a question about actuators without a control range; None if all have one."""
     names = [drive.name for drive in drives if math.isnan(drive.bottom)]
     if not names:
         return None
@@ -196,7 +195,7 @@ def unlimited(drives: Sequence[Drive]) -> str | None:
 
 
 def question(model: mujoco.MjModel, i: int, drive: Drive, home: Array) -> str | None:
-    """What must be asked about actuator i if action 0 cannot hold home; None if it can."""
+    """Return a question about actuator i if action 0 cannot hold home; None if it can."""
     bounds = (
         [(drive.rest, drive.gain, "control signals", (drive.bottom, drive.top))] if drive.kind == "position" else []
     )
@@ -223,7 +222,7 @@ def question(model: mujoco.MjModel, i: int, drive: Drive, home: Array) -> str | 
 
 
 def started(model: mujoco.MjModel, drives: Sequence[Drive], key: int) -> dict[str, Array]:
-    """MjData fields, besides positions and velocities, that an episode starts with: what holds home acts already.
+    """Return the MjData fields, besides positions and velocities, that hold home when an episode starts.
 
     key: keyframe of the home pose, whose activations and mocap bodies count; -1: none.
     """
@@ -248,9 +247,9 @@ def started(model: mujoco.MjModel, drives: Sequence[Drive], key: int) -> dict[st
 def add_actuators(
     spec: mujoco.MjSpec, model: mujoco.MjModel, joints: Sequence[mujoco.MjsJoint], wanted: Actuators
 ) -> list[str]:
-    """Add the actuators that a robot's file asks for to joints of the robot, none of which follows another.
+    """Add the actuators that a robot's file asks for to joints that do not follow others.
 
-    model: compiled without them. Returns the joints' names. ValueError if that cannot be.
+    model: compiled without them. Returns the joints' names. ValueError if they cannot be added.
     """
     chosen = [j for j in joints if re.fullmatch(wanted.joints, j.name)]
     if not chosen:

@@ -1,7 +1,7 @@
-"""What touches what, with which friction, and the floors and loads that are added to a robot.
+"""Contacts between geoms and their friction, and the floors and payloads that are added to a robot.
 
-A contact's friction, dimension and softness are those of a `<pair>` if the model has one for the two geoms, and
-otherwise MuJoCo's mix of both geoms' own.
+A contact takes friction, dimension and softness from a `<pair>` if the model has one for the two geoms, and otherwise
+from MuJoCo's mix of both geoms' values.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import mujoco
 import numpy as np
 
 from metarl.envs.added import plain
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot.options import switched_off
 
 GROUND = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
-"""Shapes that nothing but a ground has."""
+"""Shapes that only a ground has."""
 LEAST_DIMENSION = (3, 3, 4, 6, 6)
-"""Of a contact in which sliding (twice), torsional and rolling (twice) friction act; less `condim` leaves it out."""
+"""Least `condim` at which sliding (twice), torsional and rolling (twice) friction act in a contact."""
 
 
 def add_floor(spec: mujoco.MjSpec, name: str, masks: Sequence[tuple[int, int]]) -> None:
-    """Add a plane at height 0 that meets every geom of those (contype, conaffinity)."""
+    """Add a plane at height 0 that collides with every geom of these (contype, conaffinity)."""
     contype = conaffinity = 1
     for kind, affinity in masks:
         if not (kind & conaffinity or affinity & contype):
@@ -41,7 +41,7 @@ def add_floor(spec: mujoco.MjSpec, name: str, masks: Sequence[tuple[int, int]]) 
 
 
 def add_payload(spec: mujoco.MjSpec, carrier: str, name: str, position: Sequence[float], radius: float) -> None:
-    """Add a solid sphere without mass that touches nothing, in a body of its own on the carrier."""
+    """Add a solid sphere without mass and contacts, in a body of its own on the carrier."""
     body = spec.body(carrier).add_body(name=name, pos=position)
     low, high = spec.compiler.inertiagrouprange  # a geom outside of these groups has no mass
     plain(
@@ -57,7 +57,7 @@ def add_payload(spec: mujoco.MjSpec, carrier: str, name: str, position: Sequence
 
 
 def meetings(model: mujoco.MjModel) -> Array:
-    """Which geoms can touch each other, [ngeom, ngeom] bool."""
+    """Return which geoms can touch each other, [ngeom, ngeom] bool."""
     meet = _meet_by_mask(model)
     welded = model.body_weldid[model.geom_bodyid]
     for a, b in zip(model.pair_geom1, model.pair_geom2, strict=True):
@@ -68,7 +68,7 @@ def meetings(model: mujoco.MjModel) -> Array:
 
 
 def _meet_by_mask(model: mujoco.MjModel) -> Array:
-    """As MuJoCo filters what no pair names: by bit masks, and never within a body, with its parent, or if excluded."""
+    """Return which geoms collide by their bit masks, but not within a body, with its parent, or if excluded."""
     kind, affinity, body = model.geom_contype, model.geom_conaffinity, model.geom_bodyid
     meet = (kind[:, None] & affinity) != 0
     meet |= meet.T
@@ -86,20 +86,20 @@ def _meet_by_mask(model: mujoco.MjModel) -> Array:
 
 
 def own_geoms(model: mujoco.MjModel, bodies: Collection[str]) -> Array:
-    """Which geoms are of those bodies, [ngeom] bool."""
+    """Return which geoms belong to these bodies, [ngeom] bool."""
     ids = [model.body(name).id for name in bodies]
     return np.isin(model.geom_bodyid, ids)
 
 
 def standing_on(model: mujoco.MjModel, bodies: Collection[str]) -> Array:
-    """Which geoms of the robot can touch which that never move and are not its own, [ngeom, ngeom] bool."""
+    """Return which geoms of the robot can touch which fixed geoms of the scene, [ngeom, ngeom] bool."""
     own = own_geoms(model, bodies)
     fixed = (model.body_weldid[model.geom_bodyid] == 0) & ~own
     return meetings(model) & own[:, None] & fixed
 
 
 def touching(model: mujoco.MjModel, bodies: Collection[str]) -> set[str]:
-    """Names of the robot's geoms that can touch a ground; where there is none, of those that could touch one."""
+    """Return the names of the robot's geoms that can touch a ground, or could if there were one."""
     on = standing_on(model, bodies)
     if on.any():
         chosen = on.any(axis=1)
@@ -110,14 +110,14 @@ def touching(model: mujoco.MjModel, bodies: Collection[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Contact:
-    """Two geoms that can touch, and what acts between them."""
+    """Contact parameters of two geoms that can touch."""
 
     name: str
-    """Of its pair: in the model, or if it comes to be one."""
+    """Name of its pair, which may have to be added."""
     geoms: tuple[str, str]
     condim: int
     friction: tuple[float, ...]
-    """Sliding (twice), torsional, rolling (twice)."""
+    """Coefficients of sliding (twice), torsional and rolling (twice) friction."""
     solref: tuple[float, ...]
     solreffriction: tuple[float, ...]
     solimp: tuple[float, ...]
@@ -126,9 +126,9 @@ class Contact:
     adhesion: float
 
     def set_friction(self, spec: mujoco.MjSpec, value: float, *, elements: Sequence[int]) -> None:
-        """Let those elements of the friction be a value; all else of the contact stays what it is.
+        """Set these elements of the friction to a value; everything else about the contact stays the same.
 
-        What is the model's own already is left as it is: nothing is added for it.
+        If they have the value already, nothing is added to the model.
         """
         pair = spec.pair(self.name)
         if pair is None:
@@ -142,12 +142,12 @@ class Contact:
 
 
 def collides(model: mujoco.MjModel, geom: str) -> bool:
-    """Whether a geom can touch anything at all."""
+    """Return whether a geom can touch anything."""
     return bool(meetings(model)[model.geom(geom).id].any())
 
 
 def contacts_of(model: mujoco.MjModel, bodies: Collection[str], geom: str) -> list[Contact]:
-    """Those of a geom: of the robot's, with all that is not of the robot; of any other, with whatever it can touch."""
+    """Return the contacts of a geom: a robot's with everything but the robot, any other's with everything."""
     own, meet = own_geoms(model, bodies), meetings(model)
     i = model.geom(geom).id
     others = np.flatnonzero(meet[i] & ~own if own[i] else meet[i])
@@ -175,9 +175,9 @@ def _of_pair(model: mujoco.MjModel, k: int, first: int, second: int) -> Contact:
 
 
 def _mixed(model: mujoco.MjModel, first: int, second: int) -> Contact:
-    """What MuJoCo's collisions make of two geoms: the one of higher priority decides, and equals mix.
+    """Combine the parameters of two geoms as MuJoCo's collisions do: the higher priority decides, and equals mix.
 
-    The compiler, left to fill in a pair, mixes otherwise: it takes the larger margin where collisions take the sum.
+    The compiler mixes differently when it completes a pair: it takes the larger margin, collisions take the sum.
     """
     both = sorted((first, second), key=lambda g: model.geom_type[g])
     deciding = [g for g in both if model.geom_priority[g] == max(model.geom_priority[both])]
@@ -200,7 +200,7 @@ def _mixed(model: mujoco.MjModel, first: int, second: int) -> Contact:
 
 
 def _mix(solmix: Array) -> Array:
-    """Weights of one or two geoms by their `solmix`, [1 or 2]."""
+    """Return the weights of one or two geoms by their `solmix`, [1 or 2]."""
     solmix = np.where(solmix < mujoco.mjMINVAL, 0.0, solmix)
     if not solmix.any():
         return np.full(len(solmix), 1 / len(solmix))
@@ -217,5 +217,5 @@ def _floats(values: Array) -> tuple[float, ...]:
 
 
 def pair_name(first: str, second: str) -> str:
-    """Of the contact of two geoms."""
+    """Return the name of the pair of two geoms."""
     return f"{first} on {second}"

@@ -1,4 +1,4 @@
-"""One's own robot as it is understood: its parts, home, control and ground, and what must be asked."""
+"""Description of a user's robot: its parts, home pose, control and ground, and open questions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Literal
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot.actuators import Kind
-from metarl.envs.own_robot.file import near
-from metarl.envs.own_robot.ground import Ground
+from metarl.envs.own_robot.declaration import near
+from metarl.envs.own_robot.ground import GroundGeoms
 
-Source = Literal["model", "inferred", "file"]
+Origin = Literal["model", "inferred", "file"]
 Mobility = Literal["floating", "guided", "fixed"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known about the robot, and whence."""
+    """A fact about the robot and its origin."""
 
     subject: str
     value: str
-    source: Source
+    source: Origin
 
 
 @dataclass
@@ -34,57 +34,57 @@ class Robot:
 
     name: str
     spec: mujoco.MjSpec
-    """For simulation: without decoration, each mass where an edit can reach it."""
+    """Specification for simulation: without decoration, and with masses that can be edited."""
     visual: mujoco.MjSpec
-    """With decoration."""
+    """Specification with decoration."""
     model: mujoco.MjModel
-    """Of `spec`."""
+    """Compiled `spec`."""
     base: str = ""
-    """Body whose motion is the robot's."""
+    """Body whose motion is taken as the robot's."""
     mobility: Mobility = "fixed"
     """floating: by a free joint; guided: by joints that nothing drives (planar robots); fixed to the world."""
     bodies: tuple[str, ...] = ()
-    """Of the robot, without those of its scene."""
+    """Bodies of the robot, without those of its scene."""
     feet: tuple[str, ...] = ()
-    ground: Ground = field(default_factory=Ground)
-    """What the robot stands on."""
+    ground: GroundGeoms = field(default_factory=GroundGeoms)
+    """Geoms that the robot stands on."""
     axes: Array = field(default_factory=lambda: np.eye(3))
-    """[3, 3] columns: what is forwards, left and up for the base, in the frame of its body."""
+    """Directions forwards, left and up of the base in the frame of its body, as columns, [3, 3]."""
     joints: tuple[str, ...] = ()
     """Hinges and slides of the robot, without those that guide its base."""
     home: Array = field(default_factory=lambda: np.zeros(0))
-    """[nq] home pose."""
+    """Home pose, [nq]."""
     offset: Array = field(default_factory=lambda: np.zeros(0))
-    """[nu] control signal of action 0."""
+    """Control signal of action 0, [nu]."""
     gain: Array = field(default_factory=lambda: np.zeros(0))
-    """[nu] change of the control signal that an action of 1 makes."""
+    """Change of the control signal that an action of 1 makes, [nu]."""
     low: Array = field(default_factory=lambda: np.zeros(0))
-    """[nu] lowest action."""
+    """Lowest action, [nu]."""
     high: Array = field(default_factory=lambda: np.zeros(0))
-    """[nu] highest action."""
+    """Highest action, [nu]."""
     kinds: tuple[Kind, ...] = ()
-    """[nu] what each control signal is."""
+    """Kind of each control signal, [nu]."""
     moves: tuple[frozenset[str], ...] = ()
-    """[nu] names of the joints that each actuator moves."""
+    """Names of the joints that each actuator moves, [nu]."""
     initial: dict[str, Array] = field(default_factory=dict)
     """MjData fields, besides positions and velocities, that an episode starts with."""
     geom_masses: dict[str, float] = field(default_factory=dict)
-    """kg, of geoms whose density makes their body's mass."""
+    """Mass of each geom whose density makes its body's mass, kg."""
     findings: list[Finding] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
-    """What could not be inferred, each with what to write."""
+    """Questions about facts that could not be inferred, each with what to write."""
 
     def geoms(self) -> Iterator[mujoco.MjsGeom]:
-        """Of the robot, for simulation."""
+        """Return the robot's geoms in the specification for simulation."""
         for name in self.bodies:
             yield from self.spec.body(name).geoms
 
-    def note(self, subject: str, value: str, source: Source) -> None:
+    def note(self, subject: str, value: str, source: Origin) -> None:
         self.findings.append(Finding(subject, value, source))
 
 
 def penetrations(model: mujoco.MjModel, qpos: Array) -> dict[tuple[str, str], float]:
-    """Depth of each contact by the names of its geoms, m."""
+    """Return the depth of each contact by the names of its geoms, m."""
     data = mujoco.MjData(model)
     data.qpos = qpos
     mujoco.mj_fwdPosition(model, data)
@@ -97,7 +97,7 @@ def penetrations(model: mujoco.MjModel, qpos: Array) -> dict[tuple[str, str], fl
 
 
 def tolerance(robot: Robot) -> float:
-    """Depth that the contact solver forgives, m: 2 % of the robot's size."""
+    """Return the depth that the contact solver forgives, m: 2 % of the robot's size."""
     ids = [robot.model.geom(g.name).id for g in robot.geoms()]
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
@@ -109,7 +109,7 @@ def tolerance(robot: Robot) -> float:
 
 
 def matching(pattern: str, names: list[str], what: str) -> list[str]:
-    """The names that a regular expression matches as a whole; ValueError with the nearest if there are none."""
+    """Return the names that a regular expression matches in full; ValueError with the nearest if there are none."""
     try:
         found = [name for name in names if re.fullmatch(pattern, name)]
     except re.error as error:
@@ -120,6 +120,6 @@ def matching(pattern: str, names: list[str], what: str) -> list[str]:
 
 
 def unused(wanted: str, taken: set[str]) -> str:
-    """The wanted name, or the first of wanted_2, wanted_3, ... that nothing has."""
+    """Return the wanted name, or the first of wanted_2, wanted_3, ... that is not taken."""
     candidates = (wanted, *(f"{wanted}_{i}" for i in range(2, len(taken) + 3)))
     return next(c for c in candidates if c not in taken)

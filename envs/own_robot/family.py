@@ -1,4 +1,4 @@
-"""Anyone's robot as a task family: a model, and a YAML file that declares the distribution."""
+"""A user's robot as a task family: a model, and a YAML file that declares the distribution of tasks."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
+from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
-from metarl.envs.family import Array, State, TaskFamily
+from metarl.envs.family import TaskFamily
+from metarl.envs.own_robot.declaration import Control, Declaration, Hints, read_declaration
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
-from metarl.envs.own_robot.file import Control, Declaration, Hints, read_declaration
+from metarl.envs.own_robot.distribution import parameters
 from metarl.envs.own_robot.freeze import compensation
 from metarl.envs.own_robot.ground import compose, geom_pose
 from metarl.envs.own_robot.model import inspect_robot
-from metarl.envs.own_robot.quantities import QUANTITIES, parameters
+from metarl.envs.own_robot.model_files import copy_model
+from metarl.envs.own_robot.quantities import QUANTITIES
 from metarl.envs.own_robot.settings import RobotSettings
-from metarl.envs.own_robot.source import copy_model
 from metarl.envs.own_robot.start import start_near
 from metarl.envs.own_robot.terms import judged, motion, observation, rewards, termination
 from metarl.envs.parameters import Choice, Distribution, Parameter
+from metarl.envs.state import State
 
 EXAMPLE = Path(__file__).parent / "crawler"
-"""What empty settings stand for."""
+"""Path, without its endings, of the example robot that empty settings stand for."""
 Start = Callable[[mujoco.MjModel], Array]
 CONTROL_DT = 0.02  # s, of a control step where the file does not say
 MOST_STEPS = 10_000  # of the simulation in a control step
 
 
 def files(settings: RobotSettings) -> tuple[str, str]:
-    """(model, declaration) as they can be opened."""
+    """Return the paths of model and declaration."""
     return settings.model or f"{EXAMPLE}.xml", settings.file or f"{EXAMPLE}.yaml"
 
 
@@ -47,7 +50,7 @@ def copy_robot(settings: RobotSettings, folder: Path) -> RobotSettings:
 
 @mujoco_log.silent()
 def check_robot(model: str, declaration: str = "") -> tuple[Robot, TaskFamily | None]:
-    """What is inferred about a robot, and its family if its questions are answered and a file declares one.
+    """Return the description of a robot, and its family if no questions are open and a file declares one.
 
     ValueError names what is wrong, where, and what to do.
     """
@@ -60,7 +63,7 @@ def check_robot(model: str, declaration: str = "") -> tuple[Robot, TaskFamily | 
 
 @mujoco_log.silent()
 def robot(settings: RobotSettings) -> TaskFamily:
-    """The family that a model and its declaration make."""
+    """Return the family of a model and its declaration."""
     model, file = files(settings)
     said = read_declaration(file)
     inspected = _inspect(model, said, file)
@@ -89,14 +92,12 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
         start = _start(robot, sloped=any(e.quantity == "slope" for e in said.distribution))
         commands = {e.quantity: e.name for e in said.distribution if QUANTITIES[e.quantity].kind == "command"}
         fallen = termination(robot, said.termination)
-        observe, names = observation(robot, said.observation, commands)
         family = TaskFamily(
             name="robot",
             description=f"{Path(files(settings)[0]).name} as {Path(file).name} declares it",
             base=robot.spec.copy,
             parameters=drawn,
-            observe=observe,
-            observation_names=names,
+            observation=observation(robot, said.observation, commands),
             rewards=rewards(robot, said.reward, commands),
             reset=start_near(robot, said.episode, start),
             initial=robot.initial,
@@ -124,7 +125,7 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
 
 
 def _require_steps(timestep: float, dt: float) -> None:
-    """ValueError unless a control step is a number of simulation steps that comes to an end."""
+    """Raise ValueError unless a control step has a reasonable number of simulation steps."""
     if not timestep > 0:
         raise ValueError(f"the model's timestep is {timestep:g} s; give one greater than 0 by <option timestep>")
     if dt / timestep > MOST_STEPS:
@@ -148,7 +149,7 @@ def _frame_skip(robot: Robot, said: Declaration) -> int:
 
 
 def _start(robot: Robot, sloped: bool) -> Start:
-    """The home pose on a task's model: [nq]; on a slope it is turned with the ground, about the floor's origin."""
+    """Return a function that gives the home pose on a task's model, [nq]: on a slope, it turns with the ground."""
     at = motion(dataclasses.replace(robot, base=robot.bodies[0])).qpos
     if not sloped or not robot.ground.planes or at < 0:
         return lambda model: robot.home
@@ -169,7 +170,7 @@ def _start(robot: Robot, sloped: bool) -> Start:
 
 
 def _extremes(p: Parameter) -> list[float]:
-    """The values to check: the ends of every split's range, all values of a choice."""
+    """Return the values to check: the ends of every split's range, or all values of a choice."""
 
     def ends(distribution: Distribution) -> list[float]:
         return list(distribution.values) if isinstance(distribution, Choice) else [distribution.low, distribution.high]
@@ -178,7 +179,7 @@ def _extremes(p: Parameter) -> list[float]:
 
 
 def _check_start(family: TaskFamily, robot: Robot, model: mujoco.MjModel, qpos: Array, where: str = "") -> None:
-    """ValueError if an episode would end as it begins."""
+    """Raise ValueError if an episode would end when it starts."""
     if family.terminate is None:
         return
     data = mujoco.MjData(model)
@@ -196,7 +197,7 @@ def _check_start(family: TaskFamily, robot: Robot, model: mujoco.MjModel, qpos: 
 
 
 def _require_effect(p: Parameter, models: dict[float, mujoco.MjModel], neutral: bytes) -> None:
-    """ValueError if none of a parameter's values changes anything. models: by value. neutral: the model without it."""
+    """Raise ValueError if no value of a parameter changes the model. models: by value. neutral: the neutral one."""
     changed = [model for value, model in models.items() if value != p.neutral]
     if changed and all(_bytes(model) == neutral for model in changed):
         raise ValueError(f"{p.name} ({p.law.description}) changes nothing in this robot; leave it out")
@@ -209,7 +210,7 @@ def _bytes(model: mujoco.MjModel) -> bytes:
 
 
 def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, value: float) -> mujoco.MjModel:
-    """The neutral robot's model with the value; ValueError if it cannot be, or starts inside something."""
+    """Return the neutral robot's model with the value; ValueError if it is impossible, or starts inside something."""
     try:
         model = family.compile(family.task({p.name: value}))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What one's own robot stands on and with: ground, feet, and which way its base faces."""
+"""Ground, feet, and directions of the base of a user's robot."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import re
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.contacts import GROUND
+from metarl.envs.own_robot.declaration import Hints, one_of
 from metarl.envs.own_robot.description import Robot, unused
-from metarl.envs.own_robot.file import Hints, one_of
 from metarl.envs.own_robot.ground import find_ground
 from metarl.envs.own_robot.options import switched_off
 from metarl.envs.own_robot.structure import subtree
 
 FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
-"""What feet are called, likeliest first."""
+"""Usual names of feet, likeliest first."""
 FOOT_HEIGHT = 0.1
 """Leaf bodies whose lowest point is within this share of the robot's height of the ground count as feet."""
 AXES = {sign + axis: (-1.0 if sign else 1.0) * np.eye(3)[i] for i, axis in enumerate("xyz") for sign in ("", "-")}
-"""By the names that a file gives them."""
+"""Direction of each axis by its name in a file."""
 UPRIGHT = np.cos(np.pi / 4)
 """Cosine of the angle from the vertical at which the base's axis still points up at home."""
 
 
 def find_floor(robot: Robot, hints: Hints) -> None:
-    """Find what the robot can stand on. A level floor is added if it could fall, and there is nothing to fall on."""
+    """Find the robot's ground, and add a level floor if the robot could fall and there is no ground."""
     model, falls = robot.model, _falls(robot)
     masks = [(g.contype, g.conaffinity) for g in robot.geoms() if g.contype or g.conaffinity]
     fixed = (model.body_weldid[model.geom_bodyid] == 0) & ~robot_contacts.own_geoms(model, robot.bodies)
@@ -83,7 +83,7 @@ def find_floor(robot: Robot, hints: Hints) -> None:
 
 
 def _falls(robot: Robot) -> bool:
-    """Whether the base is free to move down, and gravity pulls."""
+    """Return whether the base can fall."""
     model, root = robot.model, robot.spec.body(robot.bodies[0])
     if switched_off(model, "gravity") or not np.linalg.norm(model.opt.gravity):
         return False
@@ -96,7 +96,7 @@ def _falls(robot: Robot) -> bool:
 
 
 def find_frame(robot: Robot, hints: Hints) -> None:
-    """Which axes of the base point forwards and up: x and z, unless the file says otherwise."""
+    """Find the axes of the base that point forwards and up: x and z, unless the file names others."""
     if robot.mobility == "fixed":
         if hints.up or hints.forward:
             raise ValueError(
@@ -115,7 +115,7 @@ def find_frame(robot: Robot, hints: Hints) -> None:
     turn = data.body(robot.base).xmat.reshape(3, 3)
 
     def ahead(up: str) -> str:
-        """The axis across `up` that points most along the world's x at home."""
+        """Return the axis perpendicular to `up` that is closest to the world's x at home."""
         return max((a for a in AXES if not AXES[a] @ AXES[up]), key=lambda a: float((turn @ AXES[a])[0]))
 
     up = hints.up or "z"
@@ -148,7 +148,7 @@ def find_feet(robot: Robot, hints: Hints) -> None:
 
 
 def _likely_feet(robot: Robot) -> tuple[tuple[str, ...], str]:
-    """Bodies that the robot may stand on, and how they were told."""
+    """Return the bodies that are likely feet, and how they were recognised."""
     touching, leaves = _leaves(robot)
     for pattern in FOOT_NAMES:
         named = [name for name in leaves if re.search(pattern, " ".join([name, *touching[name]]), re.IGNORECASE)]
@@ -170,7 +170,7 @@ def _likely_feet(robot: Robot) -> tuple[tuple[str, ...], str]:
 
 
 def _leaves(robot: Robot) -> tuple[dict[str, list[str]], list[str]]:
-    """(geoms that touch something, by body; bodies that have some and carry none that has)."""
+    """Return the geoms that can touch something by body, and the last bodies of each limb that have some."""
     bodies = [robot.spec.body(name) for name in robot.bodies]
     ground = robot_contacts.touching(robot.model, robot.bodies)
     touching = {b.name: [g.name for g in b.geoms if g.name in ground] for b in bodies}

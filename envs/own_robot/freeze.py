@@ -1,7 +1,7 @@
-"""The robot for simulation: what the compiler derives is written out once, at the neutral robot.
+"""The robot for simulation: values that MuJoCo's compiler derives are written out once, for the neutral robot.
 
-MuJoCo's compiler derives masses from geoms, damping from a damping ratio, a muscle's force from the inertia that it
-moves. Derived anew for each task, such values would change with whatever else the task changes.
+The compiler derives masses from geoms, damping from a damping ratio, a muscle's force from the inertia that it moves.
+If they were derived for each task, they would change with the task's other parameters.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from metarl.envs.family import compile_quietly
+from metarl.envs.mjcf import compile_quietly
 from metarl.envs.own_robot.contacts import GROUND
 
 
 def compile_model(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
-    """The compiled specification; ValueError in one line, with `what` it is of."""
+    """Compile a specification; ValueError in one line that begins with `what`."""
     try:
         return compile_quietly(spec)
     except ValueError as error:
@@ -25,7 +25,7 @@ def compile_model(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
 
 
 def compile_heard(spec: mujoco.MjSpec, what: str) -> tuple[mujoco.MjModel, list[str]]:
-    """The compiled specification, as by `compile_model`, and what MuJoCo warned of meanwhile, each a line."""
+    """Compile a specification as `compile_model` does, and return MuJoCo's warnings, too, each a line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = compile_model(spec, what)
@@ -33,11 +33,11 @@ def compile_heard(spec: mujoco.MjSpec, what: str) -> tuple[mujoco.MjModel, list[
 
 
 def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, mujoco.MjModel, dict[str, float]]:
-    """The robot without decoration, compiled, and the mass of each geom whose density makes its body's mass.
+    """Remove decoration and compile; return the model and the mass of each geom whose density makes its body's mass.
 
-    Masses are where an edit can reach them, and nothing scales them back (`settotalmass`), overwrites them
-    (`inertiafromgeom`) or mends them in silence (`balanceinertia`, `boundmass`): a body's inertia is explicit if the
-    model gives it, and otherwise follows from its geoms, each by a density.
+    Masses can be edited afterwards: no attribute scales them back (`settotalmass`), overwrites them
+    (`inertiafromgeom`) or adjusts them (`balanceinertia`, `boundmass`). A body's inertia is explicit if the model gives
+    it, and otherwise follows from its geoms, each by a density.
     """
     neutral = compile_model(visual, what)
     spec = visual.copy()
@@ -76,7 +76,7 @@ def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, muj
 
 
 def _require_same(model: mujoco.MjModel, neutral: mujoco.MjModel, what: str) -> None:
-    """ValueError if a body's inertia is no longer that of the model."""
+    """Raise ValueError if a body's inertia differs from the model's."""
     for name in ("body_mass", "body_inertia", "body_ipos"):
         if not np.allclose(getattr(model, name), getattr(neutral, name), rtol=1e-6, atol=1e-9):
             body = int(np.argmax(np.abs(getattr(model, name) - getattr(neutral, name)).reshape(model.nbody, -1).max(1)))
@@ -87,7 +87,7 @@ def _require_same(model: mujoco.MjModel, neutral: mujoco.MjModel, what: str) -> 
 
 
 def freeze_derived(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
-    """Write what the compiler derived of actuators, joints and tendons into their specification.
+    """Write values that the compiler derived for actuators, joints and tendons into their specification.
 
     dampratio becomes damping, springdamper stiffness and damping; ranges inherited from a joint, length ranges and a
     muscle's peak force (scale / acc0) become numbers; so does the rest length of a tendon's spring.
@@ -112,9 +112,9 @@ def freeze_derived(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
 
 
 def compensation(model: mujoco.MjModel) -> Callable[[mujoco.MjSpec], None] | None:
-    """An edit that keeps every body's gravity compensation at the force of the neutral robot; None where there is none.
+    """Return an edit that keeps every body's gravity compensation at the force of the neutral robot; None without any.
 
-    MuJoCo gives it as a share of the body's weight, whatever that is: a heavier body would be carried as well.
+    MuJoCo defines it as a share of the body's weight: without the edit, a heavier body would be carried as well.
     """
     carried = {model.body(b).name: float(model.body_mass[b]) for b in np.flatnonzero(model.body_gravcomp)}
     if not carried:
@@ -143,7 +143,7 @@ def _explicit(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> bool:
 
 
 def _volumes(spec: mujoco.MjSpec) -> dict[str, float]:
-    """What MuJoCo makes of each geom at density 1, kg: it alone knows of meshes and shells."""
+    """Return MuJoCo's mass of each geom at density 1, kg, meshes and shells included."""
     volumes = {g.name: 0.0 for g in spec.geoms}
     low, high = spec.compiler.inertiagrouprange
     for k in range(max((len(b.geoms) for b in spec.bodies[1:]), default=0)):

@@ -1,8 +1,8 @@
-"""The ground under anyone's robot, and heights over it along its normal: planes, heightfields and solids of the scene.
+"""The ground under a user's robot, and heights over it along its normal: planes, heightfields and solids of the scene.
 
-A plane is measured from along its normal, and so is the upper face of a box, below the point. A solid of another shape
-(mesh, cylinder) counts as the box around it. A heightfield is measured from at the point below, along the normal of its
-mean slope over the robot's footprint: the ground's roughness does not turn what is up.
+Heights over a plane are along its normal, and over a box along the normal of its upper face. A solid of another shape
+(mesh, cylinder) counts as the box around it. Heights over a heightfield are along the normal of its mean slope over the
+robot's footprint, so that rough ground does not tilt the vertical.
 """
 
 from __future__ import annotations
@@ -14,61 +14,61 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import namespace
-from metarl.envs.family import Array, State
+from metarl.envs.arrays import Array, namespace
 from metarl.envs.own_robot import contacts as robot_contacts
+from metarl.envs.state import State
 from metarl.envs.terrain import kinds as terrain
 
 STEEPEST = 0.5
-"""Cosine of the angle from level beyond which a plane or a box's face is a wall, and no ground."""
+"""Cosine of the steepest slope of a plane or a box's face that is ground and not a wall."""
 
 
 @dataclass(frozen=True)
-class Field:
-    """A heightfield in the grounds of K tasks."""
+class HeightFields:
+    """One heightfield in the grounds of K tasks."""
 
     place: Array
-    """[K, 3] m."""
+    """Position, [K, 3] m."""
     turn: Array
-    """[K, 3, 3] from its frame to the world's."""
+    """Rotation from its frame to the world's, [K, 3, 3]."""
     half: Array
-    """[K, 2] m, half its extent along its x and y."""
+    """Half its extent along its x and y, [K, 2] m."""
     heights: Array
-    """[K, rows * columns] m, over its frame's origin."""
+    """Heights over its frame's origin, [K, rows * columns] m."""
     shape: tuple[int, int]
     """(rows, columns)."""
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """The grounds of K tasks."""
+    """Geometry of the grounds of K tasks."""
 
     planes: Array
-    """[K, P, 2, 3] a point of each plane, m, and its normal."""
+    """A point of each plane, m, and its normal, [K, P, 2, 3]."""
     boxes: Array
-    """[K, B, 5, 3] the middle of each box's upper face, m; its two edges and its normal; half its sizes along these."""
-    fields: tuple[Field, ...]
+    """Middle of each box's upper face, m; its two edges and its normal; half its sizes along these, [K, B, 5, 3]."""
+    fields: tuple[HeightFields, ...]
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What a robot stands on, by the names of the geoms."""
+class GroundGeoms:
+    """Names of the geoms that a robot stands on."""
 
     planes: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     boxes: tuple[str, ...] = ()
-    """And solids of other shapes."""
+    """Boxes and solids of other shapes."""
     level: float | None = 0.0
-    """Height of the ground where it is the same everywhere and in all tasks, m; None where it is not."""
+    """Height of the ground if it is the same everywhere and in all tasks, m; None if it is not."""
     footprint: float = 0.0
-    """m to all sides over which a heightfield's slope is the mean."""
+    """Distance to each side over which a heightfield's slope is averaged, m."""
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.planes + self.fields + self.boxes
 
     def height(self, state: State, points: Array) -> Array:
-        """Of points [S, ..., 3] m over the ground along its normal, [S, ...] m."""
+        """Return the height of points [S, ..., 3] m over the ground along its normal, [S, ...] m."""
         if self.level is not None:
             return points[..., 2] - self.level
         shapes = state.once(_shaper(self))
@@ -76,14 +76,14 @@ class Ground:
         return over(shapes, state.task_index, flat, self.footprint).reshape(points.shape[:-1])
 
     def height_in(self, model: mujoco.MjModel, point: Array) -> float:
-        """Of a point [3] m in a model, m."""
+        """Return the height of a point [3] m in one model, m."""
         if self.level is not None:
             return float(point[2]) - self.level
         return float(over(_shaper(self)([model]), np.zeros(1, dtype=np.int64), point[None, None], self.footprint)[0, 0])
 
 
-def find_ground(model: mujoco.MjModel, bodies: Collection[str]) -> Ground:
-    """What those bodies can stand on: what never moves, is theirs not, and can touch one of their geoms."""
+def find_ground(model: mujoco.MjModel, bodies: Collection[str]) -> GroundGeoms:
+    """Find the geoms that bodies can stand on: fixed ones of others that can touch theirs."""
     on = robot_contacts.standing_on(model, bodies).any(axis=0)
 
     def of_type(kind: mujoco.mjtGeom) -> list[int]:
@@ -96,17 +96,17 @@ def find_ground(model: mujoco.MjModel, bodies: Collection[str]) -> Ground:
     level = None
     if not fields and not boxes and all((_normal(model, i) == (0, 0, 1)).all() for i in planes):
         level = max((float(geom_pose(model, i)[0][2]) for i in planes), default=0.0)
-    return Ground(*names, level=level, footprint=max(1e-3, _reach(model, bodies) / 2))
+    return GroundGeoms(*names, level=level, footprint=max(1e-3, _reach(model, bodies) / 2))
 
 
 def geom_pose(model: mujoco.MjModel, geom: int) -> tuple[Array, Array]:
-    """Position and quaternion in the world of a geom that never moves."""
+    """Return position and quaternion in the world of a geom that never moves."""
     position, quaternion = body_pose(model, int(model.geom_bodyid[geom]))
     return compose(position, quaternion, model.geom_pos[geom], model.geom_quat[geom])
 
 
 def body_pose(model: mujoco.MjModel, body: int) -> tuple[Array, Array]:
-    """Position and quaternion in the world of a body that never moves."""
+    """Return position and quaternion in the world of a body that never moves."""
     if body == 0:
         return np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0])
     position, quaternion = body_pose(model, int(model.body_parentid[body]))
@@ -114,7 +114,7 @@ def body_pose(model: mujoco.MjModel, body: int) -> tuple[Array, Array]:
 
 
 def compose(position: Array, quaternion: Array, place: Array, turn: Array) -> tuple[Array, Array]:
-    """A pose (place, turn) that is given in a frame, outside of the frame."""
+    """Transform a pose (place, turn) from a frame to the frame's parent."""
     moved, turned = np.zeros(3), np.zeros(4)
     mujoco.mju_rotVecQuat(moved, place, quaternion)
     mujoco.mju_mulQuat(turned, quaternion, turn)
@@ -122,7 +122,7 @@ def compose(position: Array, quaternion: Array, place: Array, turn: Array) -> tu
 
 
 def inverse(position: Array, quaternion: Array) -> tuple[Array, Array]:
-    """The pose that undoes a pose."""
+    """Return the inverse of a pose."""
     back, place = np.zeros(4), np.zeros(3)
     mujoco.mju_negQuat(back, quaternion)
     mujoco.mju_rotVecQuat(place, -position, back)
@@ -130,7 +130,7 @@ def inverse(position: Array, quaternion: Array) -> tuple[Array, Array]:
 
 
 def frame_of(spec: mujoco.MjSpec, model: mujoco.MjModel, geom: str) -> tuple[Array, Array]:
-    """Pose in the world of what a specification gives a geom's pose in: its body, or a `<frame>` there."""
+    """Return the world pose of a geom's reference frame: its body, or a `<frame>` in it."""
     if spec.geom(geom).frame is None:
         return body_pose(model, int(model.geom(geom).bodyid[0]))
     bare = spec.copy()
@@ -150,7 +150,7 @@ def _normal(model: mujoco.MjModel, geom: int) -> Array:
 
 
 def _reach(model: mujoco.MjModel, bodies: Collection[str]) -> float:
-    """Half of what the robot's geoms span on the plane in the model's own pose, m."""
+    """Return half the horizontal extent of the robot's geoms in the model's own pose, m."""
     own = robot_contacts.own_geoms(model, bodies)
     if not own.any():
         return 0.0
@@ -161,8 +161,8 @@ def _reach(model: mujoco.MjModel, bodies: Collection[str]) -> float:
 
 
 @functools.cache
-def _shaper(ground: Ground) -> Callable[[Sequence[mujoco.MjModel]], Shapes]:
-    """One function a ground, so that `State.once` keeps what it makes."""
+def _shaper(ground: GroundGeoms) -> Callable[[Sequence[mujoco.MjModel]], Shapes]:
+    """Return one function per ground, so that `State.once` keeps its result."""
 
     def shapes(models: Sequence[mujoco.MjModel]) -> Shapes:
         return Shapes(
@@ -180,7 +180,7 @@ def _plane(model: mujoco.MjModel, name: str) -> Array:
 
 
 def _box(model: mujoco.MjModel, name: str) -> Array:
-    """By the face that looks up most."""
+    """Describe a box by the face that points up most."""
     geom = model.geom(name).id
     place, turn = geom_pose(model, geom)
     middle, half = np.split(model.geom_aabb[geom], 2)
@@ -192,7 +192,7 @@ def _box(model: mujoco.MjModel, name: str) -> Array:
     return np.array([place + half[up] * normal, axes[first], axes[second], normal, half[[first, second, up]]])
 
 
-def _field(models: Sequence[mujoco.MjModel], name: str) -> Field:
+def _field(models: Sequence[mujoco.MjModel], name: str) -> HeightFields:
     ids = [m.geom(name).id for m in models]
     poses = [geom_pose(m, i) for m, i in zip(models, ids, strict=True)]
     fields = [int(m.geom_dataid[i]) for m, i in zip(models, ids, strict=True)]
@@ -201,7 +201,7 @@ def _field(models: Sequence[mujoco.MjModel], name: str) -> Field:
         m.hfield_data[m.hfield_adr[h] : m.hfield_adr[h] + rows * columns] * m.hfield_size[h, 2]
         for m, h in zip(models, fields, strict=True)
     ]
-    return Field(
+    return HeightFields(
         np.array([place for place, _ in poses]),
         np.array([_matrix(turn) for _, turn in poses]),
         np.array([m.hfield_size[h, :2] for m, h in zip(models, fields, strict=True)]),
@@ -211,7 +211,7 @@ def _field(models: Sequence[mujoco.MjModel], name: str) -> Field:
 
 
 def over(shapes: Shapes, index: Array, points: Array, footprint: float) -> Array:
-    """Height of points [S, N, 3] m over the nearest ground below them, [S, N] m; index [S]: of the tasks' grounds.
+    """Return the height of points [S, N, 3] m over the nearest ground below, [S, N] m; index [S]: of tasks' grounds.
 
     Points beside all grounds are measured from the ground's edge, as if it went on.
     """
@@ -232,14 +232,14 @@ def over(shapes: Shapes, index: Array, points: Array, footprint: float) -> Array
 
 
 def _along(vectors: Array, direction: Array) -> Array:
-    """v . d, [...]."""
+    """Return v . d, [...]."""
     return (
         vectors[..., 0] * direction[..., 0] + vectors[..., 1] * direction[..., 1] + vectors[..., 2] * direction[..., 2]
     )
 
 
 def _over_box(box: Array, points: Array) -> tuple[Array, Array]:
-    """Height over the upper face [S, N], and whether the face is below the point; box [S, 5, 3]."""
+    """Return the height over the upper face [S, N] and whether the face is below the point; box [S, 5, 3]."""
     xp = namespace(points)
     place, first, second, normal, half = xp.permute_dims(box[:, :, None], (1, 0, 2, 3))
     gap = _along(points - place, normal)
@@ -250,8 +250,8 @@ def _over_box(box: Array, points: Array) -> tuple[Array, Array]:
     return gap, on
 
 
-def _over_field(field: Field, index: Array, points: Array, footprint: float) -> tuple[Array, Array]:
-    """Height over the heightfield [S, N], and whether it is below the point."""
+def _over_field(field: HeightFields, index: Array, points: Array, footprint: float) -> tuple[Array, Array]:
+    """Return the height over the heightfield [S, N] and whether it is below the point."""
     xp, (rows, columns) = namespace(points), field.shape
     index = index[:, None]
     local = xp.einsum("sij,sni->snj", field.turn[index[:, 0]], points - field.place[index])

@@ -1,4 +1,4 @@
-"""What is inferred about anyone's robot: base, feet, joints, home pose, control; and what must be asked."""
+"""Infer base, feet, joints, home pose and control of a user's robot from its model, and collect open questions."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from metarl.envs.own_robot.actuators import (
     unlimited,
 )
 from metarl.envs.own_robot.contacts import GROUND
-from metarl.envs.own_robot.description import Robot, Source, penetrations, tolerance, unused
-from metarl.envs.own_robot.file import Control, Hints, one_of
+from metarl.envs.own_robot.declaration import Control, Hints, one_of
+from metarl.envs.own_robot.description import Origin, Robot, penetrations, tolerance, unused
 from metarl.envs.own_robot.footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame
 from metarl.envs.own_robot.freeze import compile_heard, for_simulation
+from metarl.envs.own_robot.model_files import open_model
 from metarl.envs.own_robot.options import require_batchable
 from metarl.envs.own_robot.pose import find_home
-from metarl.envs.own_robot.source import open_model
 from metarl.envs.own_robot.stance import actuators_text, suggested_gains
 from metarl.envs.own_robot.structure import couplings, find_roots, refit_keyframes, subtree
 
 ROLLS_ON = "wheel|rotor|propeller"
-"""What such bodies, or the joints that they turn on, are called."""
+"""Usual names of wheels and of the joints that they turn on."""
 STANDS_ON = (ROLLS_ON, *FOOT_NAMES)
-"""What bodies are called that a robot fixed to the world would not have, likeliest first."""
+"""Usual names of bodies that a robot fixed to the world lacks, likeliest first."""
 GRASPS_WITH = r"finger|thumb|distal|grip|hand|palm"
-"""What the ends of a robot's limbs are called that are no feet though they are lowest."""
+"""Usual names of ends of limbs that are not feet although they are lowest."""
 
 
 def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
-    """Read, complete and understand a robot. ValueError if it is none; what must be asked is in `questions`."""
+    """Read and complete a robot and infer its description; `questions` has open ones. ValueError if it is no robot."""
     source = open_model(model)
     visual = source.spec
     _name_all(visual)
@@ -78,7 +78,7 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
 
 
 def _name_all(spec: mujoco.MjSpec) -> None:
-    """Give what has no name one, so that regular expressions and edits can find it."""
+    """Name elements without a name, so that regular expressions and edits can find them."""
 
     def name(element: mujoco.MjsElement, taken: set[str], wanted: str) -> None:
         if element.name:
@@ -105,12 +105,12 @@ def _name_all(spec: mujoco.MjSpec) -> None:
         name(pair, pairs, robot_contacts.pair_name(pair.geomname1, pair.geomname2))
 
 
-def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hints) -> list[tuple[str, str, Source]]:
-    """Add what the robot lacks and the file or the world gives: free joint, actuators.
+def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hints) -> list[tuple[str, str, Origin]]:
+    """Add a free joint and actuators if the robot lacks them and the file or the world asks for them.
 
-    plain: compiled as the model is.
+    plain: the model, compiled as it is.
     """
-    added: list[tuple[str, str, Source]] = []
+    added: list[tuple[str, str, Origin]] = []
     body = spec.body(root)
     free = any(j.type == mujoco.mjtJoint.mjJNT_FREE for j in body.joints)
     if hints.floating is not None and hints.floating != free:
@@ -172,12 +172,12 @@ def _find_joints(robot: Robot) -> None:
 
 
 def _carries(joint: mujoco.MjsJoint) -> bool:
-    """Whether a joint of the root moves the robot about: a slide, or the upright hinge of a boom."""
+    """Return whether a joint of the root moves the robot: a slide, or the vertical hinge of a boom."""
     return joint.type == mujoco.mjtJoint.mjJNT_SLIDE or abs(joint.axis[2]) > 0.5
 
 
 def _find_control(robot: Robot, control: Control, key: int) -> None:
-    """A position servo's action is an offset from the home pose, any other's a share of its control range."""
+    """Set the control: a position servo's action is an offset from home, any other's a share of its control range."""
     model = robot.model
     if control.limit is not None and control.limit <= 0:
         raise ValueError(f"control.limit is {control.limit:g}; it must be greater than 0")
@@ -216,7 +216,7 @@ def _ask_for_actuators(robot: Robot) -> None:
 
 
 def _servos_for(robot: Robot) -> str:
-    """Position servos that carry the robot on its feet, as its file asks for them; empty if none are needed."""
+    """Return the lines of a file that ask for servos strong enough to carry the robot; empty if none are needed."""
     if robot.model.nu or not robot.feet or not robot.joints:
         return ""
     gains = suggested_gains(robot.model, robot.home, _leading(robot), robot.feet)
@@ -224,15 +224,15 @@ def _servos_for(robot: Robot) -> str:
 
 
 def _leading(robot: Robot) -> tuple[str, ...]:
-    """The robot's joints that follow no other."""
+    """Return the robot's joints that follow no other."""
     followers = {robot.model.joint(c.follower).name for c in couplings(robot.model)}
     return tuple(name for name in robot.joints if name not in followers)
 
 
 def _ask_whether_it_walks(robot: Robot, model: str, hints: Hints, control: Control) -> bool:
-    """Ask about a legged or wheeled robot that is fixed to the world: URDF cannot say that it is not.
+    """Ask about a legged or wheeled robot that is fixed to the world, as every URDF without a joint there is.
 
-    Returns whether it was asked; what such a robot lacks besides is part of the question.
+    Returns whether it was asked; the question also names what else such a robot lacks.
     """
     if robot.mobility != "fixed" or hints.floating is not None or robot.spec.body(robot.bodies[0]).joints:
         return False
@@ -267,7 +267,7 @@ def _ask_whether_it_walks(robot: Robot, model: str, hints: Hints, control: Contr
 
 
 def _standing_ends(robot: Robot, ends: list[str]) -> list[str]:
-    """Ends of limbs of two joints or more, apart from each other, that are lowest, below the base by half of all."""
+    """Return the lowest ends of limbs of two joints or more, if they are apart and well below the base."""
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
     mujoco.mj_kinematics(robot.model, data)
@@ -283,7 +283,7 @@ def _standing_ends(robot: Robot, ends: list[str]) -> list[str]:
 
 
 def _limb(robot: Robot, name: str) -> set[int]:
-    """Joints between a body and the world."""
+    """Return the joints between a body and the world."""
     model, body, joints = robot.model, robot.model.body(name).id, set()
     while body:
         first = int(model.body_jntadr[body])
@@ -310,7 +310,7 @@ def _check_home(robot: Robot) -> None:
 
 
 def _ways_apart(robot: Robot, pairs: list[tuple[str, str]]) -> list[str]:
-    """How to say that geoms are not to touch. No exclusion keeps apart what a `<pair>` of the model names."""
+    """Say how to keep geoms from touching; an exclusion does not where the model has a `<pair>`."""
     model = robot.model
     named = [{model.geom(a).name, model.geom(b).name} for a, b in zip(model.pair_geom1, model.pair_geom2, strict=True)]
     bodies = [tuple(model.body(int(model.geom(g).bodyid[0])).name for g in p) for p in pairs if set(p) not in named]

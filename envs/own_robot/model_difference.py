@@ -1,4 +1,4 @@
-"""Whether two compiled models are one robot: what a copy of a robot is held against."""
+"""Comparison of two compiled models, by which a copy of a robot is checked."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 
 PLACES = ("paths", "mesh_pathadr", "hfield_pathadr", "tex_pathadr", "skin_pathadr", "npaths", "nbuffer", "signature")
-"""Where a model's files are, which a copy changes."""
+"""Arrays of the paths of files, which a copy changes."""
 UNSTABLE = (
     "mesh_",
     "bvh_",
@@ -22,9 +22,9 @@ UNSTABLE = (
     "geom_sameframe",
     "body_simple",
 )
-"""What turns with principal axes, which a rounding may swap: compared as inertias and vertices in the body's axes."""
+"""Arrays that depend on principal axes, which rounding may swap: inertias and vertices are compared instead."""
 DERIVED = ("invweight0", "M0", "dof_length", "acc0", "length0", "lengthrange", "rbound")
-"""What follows from the rest, and may be ill-conditioned."""
+"""Arrays that follow from the others and may be ill-conditioned."""
 SIZES = {
     mujoco.mjtGeom.mjGEOM_PLANE: 3,
     mujoco.mjtGeom.mjGEOM_SPHERE: 1,
@@ -33,13 +33,13 @@ SIZES = {
     mujoco.mjtGeom.mjGEOM_ELLIPSOID: 3,
     mujoco.mjtGeom.mjGEOM_BOX: 3,
 }
-"""How many numbers make the size of a shape; the rest is left over from defaults."""
+"""Number of sizes of each shape; the rest come from defaults and mean nothing."""
 OWNERS = {"body": "body", "jnt": "joint", "geom": "geom", "site": "site", "actuator": "actuator", "key": "key"}
-"""What the rows of an array are of, by the array's prefix."""
+"""Kind of element of an array's rows, by the array's prefix."""
 
 
 def difference(model: mujoco.MjModel, other: mujoco.MjModel, tolerance: float = 0.0) -> str | None:
-    """The first thing that differs, in words; None if nothing does.
+    """Describe the first difference in words; None if there is none.
 
     tolerance: relative; 0 asks for equal bits of every array.
     """
@@ -58,7 +58,7 @@ def difference(model: mujoco.MjModel, other: mujoco.MjModel, tolerance: float = 
 
 
 def _arrays(model: mujoco.MjModel, exact: bool) -> Iterator[tuple[str, Array]]:
-    """Every array of a model by name, [rows, ...]."""
+    """Yield every array of a model by name, [rows, ...]."""
     for prefix, part in (("", model), ("opt.", model.opt), ("stat.", model.stat)):
         for name in dir(part):
             if name.startswith("_") or name in PLACES:
@@ -84,13 +84,13 @@ def _arrays(model: mujoco.MjModel, exact: bool) -> Iterator[tuple[str, Array]]:
 
 
 def _inertias(model: mujoco.MjModel) -> Array:
-    """[nbody, 3, 3] about the centres of mass, in the bodies' axes."""
+    """Return inertias about the centres of mass in the bodies' axes, [nbody, 3, 3]."""
     turns = np.array([_matrix(quat) for quat in model.body_iquat])
     return np.einsum("bij,bj,bkj->bik", turns, model.body_inertia, turns)
 
 
 def _vertices(model: mujoco.MjModel, geom: int) -> Array:
-    """[n, 3] of a mesh geom, in its body's axes."""
+    """Return the vertices of a mesh geom in its body's axes, [n, 3]."""
     mesh = model.mesh(model.geom_dataid[geom])
     first = int(mesh.vertadr[0])
     return (
@@ -105,7 +105,7 @@ def _matrix(quat: Array) -> Array:
 
 
 def _apart(ours: Array, theirs: Array, tolerance: float) -> Array:
-    """[rows, ...] where they are not the same."""
+    """Return where two arrays differ, [rows, ...] bool."""
     if not tolerance or ours.dtype.kind not in "f" or not ours.size:
         return ~((ours == theirs) | ((ours != ours) & (theirs != theirs)))
     largest = float(np.max(np.abs(ours), initial=0.0, where=np.isfinite(ours)))
@@ -118,6 +118,6 @@ def _owner(model: mujoco.MjModel, name: str, row: int) -> str:
 
 
 def _shown(values: Array, row: int) -> str:
-    """A row in a few words."""
+    """Describe a row briefly."""
     flat = np.atleast_1d(values[row]).ravel()
     return ", ".join(f"{x:.6g}" for x in flat[:4].tolist()) + (", ..." if len(flat) > 4 else "")

@@ -1,4 +1,4 @@
-"""Numbers in a model's file that MuJoCo reads on with, or never comes to an end with: refused, with their place."""
+"""Refusal of numbers in a model's file that MuJoCo accepts but cannot simulate, or that take it forever."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import xml.etree.ElementTree as ElementTree
 from metarl.envs.text import shown
 
 UNBOUNDED = ("forcerange", "actuatorfrcrange", "effort", "velocity")
-"""Attributes of which infinity says that there is no limit."""
+"""Attributes that may be infinite, which means that there is no limit."""
 COPIES = ("replicate", "composite", "flexcomp")
-"""Elements that stand for as many parts as their `count` says."""
+"""Elements that are repeated `count` times."""
 MOST_PARTS = 100_000
-"""That an element may stand for, those around it included."""
+"""Largest number of parts that nested elements may make."""
 MOST_SIZE = 10_000_000
-"""Of what `<size>` asks for."""
+"""Largest value of an attribute of `<size>`."""
 MEMORY = ("memory", "njmax", "nconmax", "nstack")
-"""Attributes of `<size>` that MuJoCo itself judges, or ignores."""
+"""Attributes of `<size>` that MuJoCo checks itself, or ignores."""
 
 
 def require_numbers(root: ElementTree.Element, where: str = "", parts: float = 1) -> None:
-    """ValueError if an attribute of an element, or of one within it, is no number where others are, or asks for more
-    than any robot has.
+    """Raise ValueError for an attribute, of an element or of one within it, that is no finite number or far too large.
 
-    where: what the message begins with. parts: that the elements around it stand for.
+    where: start of the message. parts: number of times that the elements around it are repeated.
     """
     if isinstance(root.tag, str):  # no comment
         for key, value in root.attrib.items():
@@ -45,7 +44,7 @@ def require_numbers(root: ElementTree.Element, where: str = "", parts: float = 1
 
 
 def _is_none(word: str, key: str) -> bool:
-    """Whether a word of an attribute is what MuJoCo reads as no number, or as an infinite one that limits nothing."""
+    """Return whether a word is NaN, or an infinity that is not the lack of a limit."""
     bare = word.strip("+-").lower()
     return bare == "nan" or (bare == "inf" and key not in UNBOUNDED)
 

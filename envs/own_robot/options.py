@@ -1,4 +1,4 @@
-"""What a model's options switch off: nothing of that kind acts, whatever the model says of it elsewhere."""
+"""Effects that a model's options switch off."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import mujoco
 
 Disable = mujoco.mjtDisableBit
 CONSTRAINTS = ("contact", "limit", "equality", "frictionloss")
-"""What goes with the flag `constraint`, too."""
+"""Keys of `FLAGS` that the flag `constraint` switches off, too."""
 FLAGS = {
     "contact": Disable.mjDSBL_CONTACT,
     "limit": Disable.mjDSBL_LIMIT,
@@ -20,20 +20,20 @@ FLAGS = {
 
 
 def switched_off(model: mujoco.MjModel, what: str) -> str | None:
-    """The flag of `<option>` that switches off what a key of `FLAGS` names; None if it acts."""
+    """Return the flag of `<option>` that switches off the effect of a key of `FLAGS`; None if it is on."""
     if model.opt.disableflags & FLAGS[what]:
         return what
     return "constraint" if what in CONSTRAINTS and model.opt.disableflags & Disable.mjDSBL_CONSTRAINT else None
 
 
 def group_off(model: mujoco.MjModel, actuator: int) -> int | None:
-    """The group of an actuator that `<option>` switches off; None if it acts."""
+    """Return the group of an actuator if `<option>` switches it off; None if it is on."""
     group = int(model.actuator_group[actuator])
     return group if 0 <= group < 31 and model.opt.disableactuator & (1 << group) else None
 
 
 def require_batchable(model: mujoco.MjModel) -> None:
-    """ValueError if an option keeps more than a simulation's state, which no batch of simulations has."""
+    """Raise ValueError for an option that needs data besides a simulation's state, which a batch does not keep."""
     for name, bit in (("sleep", mujoco.mjtEnableBit.mjENBL_SLEEP), ("ipc", mujoco.mjtEnableBit.mjENBL_IPC)):
         if model.opt.enableflags & bit:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The home pose of one's own robot: on the ground, within limits, with coupled joints together."""
+"""The home pose of a user's robot: on the ground, within limits, with coupled joints in agreement."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterable, Mapping
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot import contacts as robot_contacts
+from metarl.envs.own_robot.declaration import Hints, one_of
 from metarl.envs.own_robot.description import Robot, matching, tolerance
-from metarl.envs.own_robot.file import Hints, one_of
 from metarl.envs.own_robot.structure import couplings, follow
 
 POSES = 201
-"""Positions of a joint that are tried for one that suits all that follow it."""
+"""Number of positions of a joint that are tried to find one that suits its followers."""
 
 
 def find_home(robot: Robot, hints: Hints) -> int:
-    """Set the home pose; returns the keyframe that it is of, or -1."""
+    """Set the home pose; returns its keyframe, or -1 for none."""
     model = robot.model
     keys = [model.key(i).name for i in range(model.nkey)]
     if hints.keyframe is not None:
@@ -65,7 +65,7 @@ def find_home(robot: Robot, hints: Hints) -> int:
 
 
 def _move_into_range(robot: Robot, movable: set[str]) -> list[str]:
-    """Clip the home of joints that may be moved to their ranges, ask about the others; returns what was moved."""
+    """Clip the home of joints that may be moved to their ranges and ask about the others; returns the moved joints."""
     moved = []
     for name in robot.joints:
         joint = robot.model.joint(name)
@@ -84,7 +84,7 @@ def _move_into_range(robot: Robot, movable: set[str]) -> list[str]:
 
 
 def _follow_at_home(robot: Robot, posed: set[str]) -> list[str]:
-    """Put joints that follow others where these take them at home; returns which were elsewhere."""
+    """Move joints that follow others to where these put them at home; returns the moved joints."""
     model, before = robot.model, robot.home.copy()
     chain = couplings(model)
     follow(model, chain, robot.home)
@@ -103,7 +103,7 @@ def _follow_at_home(robot: Robot, posed: set[str]) -> list[str]:
 
 
 def _ask_about_followers(robot: Robot) -> None:
-    """Ask about joints that their couplings take out of their ranges at home, with a pose that has none there."""
+    """Ask about joints that couplings put out of their ranges at home, and suggest a pose in which none is."""
     model, chain = robot.model, couplings(robot.model)
     leaders = {c.follower: c.leader for c in chain if model.joint(c.follower).name in robot.joints}
     for joint in _out_of_range(model, robot.home, leaders):
@@ -119,7 +119,7 @@ def _ask_about_followers(robot: Robot) -> None:
 
 
 def _leading_pose(robot: Robot, lead: int, leaders: Mapping[int, int]) -> str:
-    """The answer that moves a joint as little as brings all that follow it into their ranges; empty if none does."""
+    """Return the smallest move of a joint that brings its followers into their ranges, as text, or "" for none."""
     model, chain = robot.model, couplings(robot.model)
     if lead < 0 or lead in leaders or model.joint(lead).name not in robot.joints:
         return ""
@@ -137,13 +137,13 @@ def _leading_pose(robot: Robot, lead: int, leaders: Mapping[int, int]) -> str:
 
 
 def _out_of_range(model: mujoco.MjModel, qpos: Array, joints: Iterable[int]) -> list[int]:
-    """Those hinges and slides that are outside of their ranges."""
+    """Return the hinges and slides that are outside of their ranges."""
     limited = {j: float(qpos[model.jnt_qposadr[j]]) for j in joints if model.jnt_limited[j]}
     return [j for j, q in limited.items() if not model.jnt_range[j, 0] - 1e-6 <= q <= model.jnt_range[j, 1] + 1e-6]
 
 
 def _raise_to(robot: Robot, z: int, height: float) -> None:
-    """Move the root up or down until it is as high over the ground, m."""
+    """Move the root up or down to a height over the ground, m."""
     if robot.ground.level is not None:
         robot.home[z] = robot.ground.level + height
         return
@@ -152,7 +152,7 @@ def _raise_to(robot: Robot, z: int, height: float) -> None:
 
 
 def _lift(robot: Robot, z: int) -> float:
-    """Raise the root until the robot is not in the ground, if it is by more than 1 mm; by how much, m."""
+    """Raise the root until the robot is out of the ground, if it is deeper than 1 mm; returns the distance, m."""
     before = float(robot.home[z])
     if _clearance(robot) < -1e-3:
         for _ in range(100):
@@ -172,7 +172,7 @@ def _lift(robot: Robot, z: int) -> float:
 
 
 def _clearance(robot: Robot) -> float:
-    """Smallest distance between the robot at home and the planes that are its ground, m; 0 where there are none."""
+    """Return the least distance between the robot at home and the planes of its ground, m; 0 if there are none."""
     model = robot.model
     data = mujoco.MjData(model)
     data.qpos = robot.home
@@ -184,7 +184,7 @@ def _clearance(robot: Robot) -> float:
 
 
 def _sunk(robot: Robot, qpos: Array, depth: float) -> bool:
-    """Whether a geom is deeper than that in a heightfield or a box of the ground, or its middle below it."""
+    """Return whether a geom is deeper than this in a heightfield or a box of the ground, or its middle is below it."""
     model, ground = robot.model, robot.ground
     solid = [model.geom(name).id for name in ground.fields + ground.boxes]
     if not solid:

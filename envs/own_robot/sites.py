@@ -1,4 +1,4 @@
-"""One place of a robot where a quantity is varied."""
+"""Sites: places of a robot's model where quantities are varied."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from typing import Any
 
 import mujoco
 
+from metarl.envs.own_robot.declaration import DeclaredParameter
+from metarl.envs.own_robot.description import Robot
+
 Write = Callable[[mujoco.MjSpec, float], None]
 
 
 @dataclass(frozen=True)
 class Site:
-    """One place where a quantity is varied."""
+    """A place of a model where a quantity is varied."""
 
     default: float
     write: Write
     slots: tuple[str, ...]
-    """What the write takes hold of: no two parameters may share one."""
+    """Numbers of the model that are written, by name; two parameters must not share one."""
+
+
+Find = Callable[[Robot, str, DeclaredParameter], Site | dict[str, Site]]
+"""(robot, target, declared parameter): returns the site of a quantity on a target, or several by name; ValueError if
+the target lacks it. It may add elements that its edits need to `robot.spec`."""
 
 
 def attribute(default: float, kind: str, name: str, attribute: str, index: int | None = None) -> Site:
-    """The site of an attribute of the element `name` of a kind: `body`, `geom`, `joint`, `actuator`."""
+    """Return the site of an attribute of an element by kind (`body`, `geom`, `joint`, `actuator`) and name."""
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
         element: Any = getattr(spec, kind)(name)

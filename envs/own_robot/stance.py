@@ -1,4 +1,4 @@
-"""What a robot on legs needs that its model does not say: gains that carry it, and whether it is mounted or walks."""
+"""Gains of position servos that carry a legged robot."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import itertools
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
 
 SAG = 0.1
-"""rad (m) by which a joint may give way under the robot's weight."""
+"""Largest deflection of a joint under the robot's weight, rad (m)."""
 NEAR = 0.5
-"""rad (m) by which each joint is bent from home in turn: straight legs carry any load without a torque."""
+"""Angle (distance) by which each joint is bent from home in turn, as straight legs need no torque, rad (m)."""
 LEAST = 0.1
-"""Share of the largest stiffness that every joint has at least."""
+"""Least stiffness of a joint as a share of the largest."""
 
 
 def suggested_gains(
     model: mujoco.MjModel, home: Array, joints: tuple[str, ...], feet: tuple[str, ...]
 ) -> dict[str, tuple[float, float]]:
-    """kp, N m/rad (N/m), and kd, N m s/rad (N s/m), by joint: each carries its load with a sag of 0.1 rad (m).
+    """Return kp, N m/rad (N/m), and kd, N m s/rad (N s/m), by joint, which carry its load with a sag of 0.1 rad (m).
 
     The load is the largest over home and poses with one joint bent: gravity's torque less that of the ground, whose
-    reaction to the robot's weight all feet share. Damping is critical for what the joint moves.
+    reaction to the robot's weight all feet share. Damping is critical for the inertia that the joint moves.
     """
     data = mujoco.MjData(model)
     places, dofs = (np.array([int(getattr(model.joint(n), a)[0]) for n in joints]) for a in ("qposadr", "dofadr"))
@@ -45,7 +45,7 @@ def suggested_gains(
 
 
 def _carried(model: mujoco.MjModel, data: mujoco.MjData, feet: tuple[str, ...]) -> Array:
-    """[nv] force of every degree of freedom that holds the robot on its feet at rest."""
+    """Return the force in each degree of freedom that holds the robot on its feet at rest, [nv]."""
     load, robot = data.qfrc_bias.copy(), model.body_rootid[model.body(feet[0]).id]
     weight = -float(model.body_subtreemass[robot]) * model.opt.gravity
     for name in feet:
@@ -56,7 +56,7 @@ def _carried(model: mujoco.MjModel, data: mujoco.MjData, feet: tuple[str, ...]) 
 
 
 def _lowest_point(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> Array:
-    """[3] the lowest corner of the boxes around a body's geoms; its centre of mass where it has none."""
+    """Return the lowest corner of the boxes around a body's geoms, or its centre of mass without geoms, [3]."""
     corners = [data.xipos[body][None]]
     for g in range(model.body_geomadr[body], model.body_geomadr[body] + model.body_geomnum[body]):
         centre, half = model.geom_aabb[g, :3], model.geom_aabb[g, 3:]
@@ -68,7 +68,7 @@ def _lowest_point(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> Arra
 
 
 def actuators_text(gains: dict[str, tuple[float, float]]) -> str:
-    """The entry of a robot's file that asks for position servos of these gains."""
+    """Return the lines of a robot's file that ask for position servos of these gains."""
     groups: dict[tuple[float, float], list[str]] = {}
     for name, gain in gains.items():
         groups.setdefault(gain, []).append(name)

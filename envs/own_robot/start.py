@@ -1,4 +1,4 @@
-"""Where episodes of one's own robot start: near the home pose, within limits, with coupled joints together."""
+"""Start of episodes of a user's robot: near the home pose, within limits, with coupled joints in agreement."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array
+from metarl.envs.arrays import Array
+from metarl.envs.own_robot.declaration import EpisodeRules
 from metarl.envs.own_robot.description import Robot
-from metarl.envs.own_robot.file import Episode
 from metarl.envs.own_robot.structure import Coupling, couplings, follow, held_joints
 
 HALVINGS = 10
-"""Times that the noise of a start is halved until every joint that follows another is within its limits."""
+"""Most times that a start's noise is halved until every joint that follows another is within its limits."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The joints that noise moves, and those that go with them."""
+    """Joints that noise moves, and joints that follow them."""
 
     joints: Array
-    """[J] places of the robot's joints in the model."""
+    """Indices of the robot's joints in the model, [J]."""
     free: Array
-    """[J] 1 where noise moves the joint, 0 where a coupling or a loop holds it."""
+    """1 where noise moves the joint, 0 where a coupling or a loop holds it, [J]."""
     chain: list[Coupling]
 
     def sizes(self, model: mujoco.MjModel) -> Array:
-        """[J] metres or radians that a noise of 1 stands for: half of a limited slide's range, 1 otherwise."""
+        """Return the metres or radians of a noise of 1, [J]: half of a limited slide's range, 1 otherwise."""
         low, high = model.jnt_range[self.joints].T
         slides = (model.jnt_type[self.joints] == mujoco.mjtJoint.mjJNT_SLIDE) & (model.jnt_limited[self.joints] > 0)
         return np.where(slides, (high - low) / 2, 1.0) * self.free
 
     def limits(self, model: mujoco.MjModel) -> tuple[Array, Array]:
-        """[J] each, lowest and highest position."""
+        """Return lowest and highest positions, [J] each."""
         limited = model.jnt_limited[self.joints] > 0
         low, high = model.jnt_range[self.joints].T
         return np.where(limited, low, -np.inf), np.where(limited, high, np.inf)
 
 
 def spread_of(robot: Robot) -> Spread:
-    """Which of the robot's joints noise moves."""
+    """Find the joints that noise moves."""
     model = robot.model
     joints = np.array([model.joint(name).id for name in robot.joints], dtype=int)
     chain = couplings(model)
@@ -50,11 +50,11 @@ def spread_of(robot: Robot) -> Spread:
 
 
 def start_near(
-    robot: Robot, episode: Episode, home: Callable[[mujoco.MjModel], Array]
+    robot: Robot, episode: EpisodeRules, home: Callable[[mujoco.MjModel], Array]
 ) -> Callable[[mujoco.MjModel, np.random.Generator, int], tuple[Array, Array]]:
-    """`TaskFamily.reset`: (model, generator, N) -> qpos [N, nq], qvel [N, nv]. home: [nq] on a task's model.
+    """Return a `TaskFamily.reset`. home: returns the home pose on a task's model, [nq].
 
-    ValueError for noise that is negative.
+    ValueError for negative noise.
     """
     if episode.position_noise < 0 or episode.velocity_noise < 0:
         raise ValueError("episode: position_noise and velocity_noise must not be negative")

@@ -1,4 +1,4 @@
-"""How a robot hangs together: its trees of bodies, the joints that follow others, and keyframes after an edit."""
+"""Structure of a robot: trees of bodies, loops, joints that follow others, and keyframes after an edit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from metarl.envs.arrays import Array
 from metarl.envs.control import SCALAR
-from metarl.envs.family import Array
 from metarl.envs.own_robot.actuators import actuated_bodies
-from metarl.envs.own_robot.file import Hints, one_of
+from metarl.envs.own_robot.declaration import Hints, one_of
 from metarl.envs.own_robot.options import switched_off
 
 FREE = mujoco.mjtJoint.mjJNT_FREE
@@ -19,16 +19,16 @@ FREE = mujoco.mjtJoint.mjJNT_FREE
 
 @dataclass(frozen=True)
 class Coupling:
-    """A joint that follows another: q = q0 + polynomial(leader - leader0), as MuJoCo's joint equality has it."""
+    """A joint that follows another by MuJoCo's joint equality, q = q0 + polynomial(leader - leader0)."""
 
     follower: int
     leader: int
-    """Place of the joint; -1: none, the follower is held at a constant."""
+    """Index of the leading joint; -1: none, the follower is held at a constant."""
     coefficients: Array
-    """[5] of the polynomial, from the constant on."""
+    """Coefficients of the polynomial, the constant first, [5]."""
 
     def words(self, model: mujoco.MjModel) -> str:
-        """What the follower does."""
+        """Describe the coupling in words."""
         if self.leader < 0:
             return f"held at {self.coefficients[0]:.4g}"
         slope = f" x {self.coefficients[1]:.4g}" if not np.any(self.coefficients[2:]) else ", by a polynomial"
@@ -36,16 +36,16 @@ class Coupling:
 
 
 def subtree(body: mujoco.MjsBody) -> Iterator[mujoco.MjsBody]:
-    """The body and all that it carries, depth first."""
+    """Return the body and all that it carries, depth first."""
     yield body
     for child in body.bodies:
         yield from subtree(child)
 
 
 def find_roots(spec: mujoco.MjSpec, model: mujoco.MjModel, hints: Hints) -> list[str]:
-    """Bodies on the world that carry the robot: the one of its base, then every other that actuators take hold of.
+    """Find the bodies on the world that carry the robot: that of its base first, then others that actuators act on.
 
-    ValueError if none has a joint, or if it must be told which is the base.
+    ValueError if none has a joint, or if the base is ambiguous.
     """
     trees = {root.name: [j for b in subtree(root) for j in b.joints] for root in spec.worldbody.bodies}
     sizes = {root: sum(j.type != FREE for j in joints) for root, joints in trees.items()}
@@ -67,7 +67,7 @@ def find_roots(spec: mujoco.MjSpec, model: mujoco.MjModel, hints: Hints) -> list
 
 
 def _moved_roots(model: mujoco.MjModel) -> set[int]:
-    """Roots of the trees that actuators take hold of, themselves or by way of an equality (a loop, a coupled joint)."""
+    """Return the roots of the trees that actuators act on, directly or by an equality (a loop, a coupled joint)."""
     roots = {int(model.body_rootid[b]) for b in actuated_bodies(model)}
     of = {mujoco.mjtObj.mjOBJ_BODY: np.arange(model.nbody), mujoco.mjtObj.mjOBJ_SITE: model.site_bodyid}
     ties = []
@@ -84,7 +84,7 @@ def _moved_roots(model: mujoco.MjModel) -> set[int]:
 
 
 def _base_root(spec: mujoco.MjSpec, candidates: list[str], sizes: dict[str, int], hints: Hints) -> str:
-    """The tree of the hinted base, or that with the most joints."""
+    """Return the root of the hinted base's tree, or of the tree with the most joints."""
     if hints.base is not None:
         bodies = {b.name: root.name for root in spec.worldbody.bodies for b in subtree(root)}
         return bodies[one_of(hints.base, list(bodies), "robot.base: body")]
@@ -99,7 +99,7 @@ def _base_root(spec: mujoco.MjSpec, candidates: list[str], sizes: dict[str, int]
 
 
 def couplings(model: mujoco.MjModel) -> list[Coupling]:
-    """Of hinges and slides, those that act at the start; a follower comes after what it follows."""
+    """Return the couplings of hinges and slides that are active at the start, each follower after its leader."""
     if switched_off(model, "equality"):
         return []
     found = [
@@ -118,7 +118,7 @@ def couplings(model: mujoco.MjModel) -> list[Coupling]:
 
 
 def follow(model: mujoco.MjModel, chain: list[Coupling], qpos: Array, qvel: Array | None = None) -> None:
-    """Move followers to where their leaders are: qpos [..., nq] and qvel [..., nv] are changed in place."""
+    """Move followers as their leaders ask, in place; qpos [..., nq], qvel [..., nv]."""
     for c in chain:
         at, dof = model.jnt_qposadr[c.follower], model.jnt_dofadr[c.follower]
         if c.leader < 0:
@@ -135,7 +135,7 @@ def follow(model: mujoco.MjModel, chain: list[Coupling], qpos: Array, qvel: Arra
 
 
 def held_joints(model: mujoco.MjModel, qpos: Array) -> set[int]:
-    """Joints that loops hold: those that a connect, weld or tendon equality moves against at a pose."""
+    """Return the joints that loops hold: those that a connect, weld or tendon equality constrains at a pose."""
     data = mujoco.MjData(model)
     data.qpos = qpos
     mujoco.mj_fwdPosition(model, data)
@@ -156,10 +156,10 @@ def held_joints(model: mujoco.MjModel, qpos: Array) -> set[int]:
 
 
 def loop_through(model: mujoco.MjModel, body: int) -> str | None:
-    """A connect or weld that closes a loop through a body, in words; None if no loop goes through it."""
+    """Describe a connect or weld that closes a loop through a body; None if no loop goes through it."""
 
     def above(end: int) -> list[int]:
-        """From a body up to the world."""
+        """Yield the bodies from a body up to the world."""
         line = [end]
         while line[-1]:
             line.append(int(model.body_parentid[line[-1]]))
@@ -178,7 +178,7 @@ def loop_through(model: mujoco.MjModel, body: int) -> str | None:
 
 
 def _bodies_of(model: mujoco.MjModel, equality: int) -> tuple[int, int]:
-    """The bodies that a connect or weld is between."""
+    """Return the two bodies of a connect or weld."""
     ends = int(model.eq_obj1id[equality]), int(model.eq_obj2id[equality])
     if int(model.eq_objtype[equality]) == mujoco.mjtObj.mjOBJ_SITE:
         return int(model.site_bodyid[ends[0]]), int(model.site_bodyid[ends[1]])
@@ -186,9 +186,9 @@ def _bodies_of(model: mujoco.MjModel, equality: int) -> tuple[int, int]:
 
 
 def refit_keyframes(spec: mujoco.MjSpec, before: mujoco.MjModel) -> None:
-    """Give every keyframe the places that joints have now; a joint that is new is at its default.
+    """Adapt every keyframe to the joints' new addresses; a new joint is at its default.
 
-    before: compiled when the keyframes were made.
+    before: the model for which the keyframes were written.
     """
     if not before.nkey:
         return

@@ -1,4 +1,4 @@
-"""What a robot's file can choose from: parts of the observation, reward terms, termination."""
+"""Observation terms, reward terms and termination that a robot's file can choose from."""
 
 from __future__ import annotations
 
@@ -10,33 +10,25 @@ from typing import Any
 import numpy as np
 
 from metarl.envs import measures
-from metarl.envs.arrays import like, rows
-from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, StateFunction
+from metarl.envs.arrays import Array, like, rows
 from metarl.envs.locomotion import control_cost, survive
+from metarl.envs.own_robot.declaration import Termination, near
 from metarl.envs.own_robot.description import Robot
-from metarl.envs.own_robot.file import Termination, near
-from metarl.envs.own_robot.ground import Ground
+from metarl.envs.own_robot.ground import GroundGeoms
+from metarl.envs.state import State, StateFunction
+from metarl.envs.terms import Criterion, Element, Measure, ObservationTerm, RewardTerm, elements
 
 TRACKING = 0.25
-"""(m/s)^2, (rad/s)^2: squared error at which a tracking term falls to 1/e."""
+"""Squared error at which a tracking term falls to 1/e, (m/s)^2 or (rad/s)^2."""
 VELOCITY_TOLERANCE = 0.25
-"""m/s, the largest mean error of a success."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the observation."""
-
-    read: StateFunction
-    """[S, len(names)]"""
-    names: tuple[str, ...]
+"""Largest mean velocity error of a success, m/s."""
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """How the base moves: from qpos and qvel if it floats, and otherwise from what MuJoCo derives of them.
+    """Motion of the base: from qpos and qvel if it floats, and from MuJoCo's derived fields otherwise.
 
-    The base's frame has x forwards and z up. Commands are of the velocity in it; those of a guided base along the
+    The base's frame has x forwards and z up. Commands are velocities in this frame, and for a guided base along the
     world's x and y, as its guides are.
     """
 
@@ -46,14 +38,14 @@ class Motion:
     qpos: int
     """Address of the free joint in qpos; -1: none."""
     qvel: int
-    ground: Ground
+    ground: GroundGeoms
     axes: Array | None
-    """[3, 3] from the base's frame to its body's; None: they are one."""
+    """Rotation from the base's frame to its body's, [3, 3]; None: they are the same."""
     turns: bool
     """Whether commands turn with the base."""
 
     def rotation(self, state: State) -> Array:
-        """[S, 3, 3] from the base to the world."""
+        """Return the rotation from the base to the world, [S, 3, 3]."""
         turn = self._body_rotation(state)
         return turn if self.axes is None else turn @ like(self.axes, turn)
 
@@ -69,31 +61,31 @@ class Motion:
         return state.xp.permute_dims(state.xp.stack(elements).reshape(3, 3, -1), (2, 0, 1))
 
     def height(self, state: State) -> Array:
-        """[S] m over the ground, along its normal."""
+        """Return the height over the ground along its normal, [S] m."""
         place = state.xpos[:, self.body] if self.qpos < 0 else state.qpos[:, self.qpos : self.qpos + 3]
         return self.ground.height(state, place)
 
     def up(self, state: State) -> Array:
-        """[S, 3] the world's vertical, seen from the base."""
+        """Return the world's vertical in the base's frame, [S, 3]."""
         return self.rotation(state)[:, 2]
 
     def world_velocity(self, state: State) -> Array:
-        """[S, 3] m/s."""
+        """Return the velocity in the world's frame, [S, 3] m/s."""
         if self.qpos >= 0:
             return state.qvel[:, self.qvel : self.qvel + 3]
         arm = state.xpos[:, self.body] - state.subtree_com[:, self.root]
         return state.cvel[:, self.body, 3:] + state.xp.linalg.cross(state.cvel[:, self.body, :3], arm)
 
     def course(self, state: State) -> Array:
-        """[S, 2] m/s forwards and to the left, in the base's frame; of a guided base, along the world's x and y."""
+        """Return the velocity forwards and to the left, [S, 2] m/s; of a guided base, along the world's x and y."""
         return (self.velocity(state) if self.turns else self.world_velocity(state))[:, :2]
 
     def velocity(self, state: State) -> Array:
-        """[S, 3] m/s, in the base's frame."""
+        """Return the velocity in the base's frame, [S, 3] m/s."""
         return state.xp.einsum("sij,si->sj", self.rotation(state), self.world_velocity(state))
 
     def angular_velocity(self, state: State) -> Array:
-        """[S, 3] rad/s, in the base's frame."""
+        """Return the angular velocity in the base's frame, [S, 3] rad/s."""
         if self.qpos >= 0:
             local = state.qvel[:, self.qvel + 3 : self.qvel + 6]
             return local if self.axes is None else local @ like(self.axes, local)
@@ -101,7 +93,7 @@ class Motion:
 
 
 def motion(robot: Robot) -> Motion:
-    """Of the robot's base."""
+    """Return the motion of the robot's base."""
     model, root = robot.model, robot.model.body(robot.bodies[0]).id
     body, floats = model.body(robot.base).id, robot.mobility == "floating"
     axes = None if np.array_equal(robot.axes, np.eye(3)) else robot.axes
@@ -110,67 +102,82 @@ def motion(robot: Robot) -> Motion:
     return Motion(body, root, qpos, qvel, robot.ground, axes, turns=floats)
 
 
-def parts(robot: Robot, commands: Mapping[str, str]) -> dict[str, Part]:
-    """All that this robot can observe. commands: parameter names by their quantity."""
-    model, base = robot.model, motion(robot)
+def observation_terms(robot: Robot, commands: Mapping[str, str]) -> dict[str, ObservationTerm]:
+    """Return all terms that this robot can observe. commands: parameter names by their quantity."""
+    model = robot.model
     joints = [model.joint(name) for name in robot.joints]
     positions, velocities = _addresses(joints, "qposadr"), _addresses(joints, "dofadr")
     home = robot.home[positions]
-    axes = ("x", "y", "z")
     result = {
-        "joint_positions": Part(
-            lambda s: _columns(s.qpos, positions) - like(home, s.qpos), tuple(f"{n} - home [rad]" for n in robot.joints)
+        "joint_positions": ObservationTerm(
+            lambda s: _columns(s.qpos, positions) - like(home, s.qpos),
+            elements("rad", (f"{name} - home" for name in robot.joints)),
         ),
-        "joint_velocities": Part(
-            lambda s: _columns(s.qvel, velocities), tuple(f"{n}_velocity [rad/s]" for n in robot.joints)
+        "joint_velocities": ObservationTerm(
+            lambda s: _columns(s.qvel, velocities), elements("rad/s", (f"{name}_velocity" for name in robot.joints))
         ),
-        "last_action": Part(lambda s: s.action, tuple(f"action {model.actuator(i).name}" for i in range(model.nu))),
+        "last_action": ObservationTerm(
+            lambda s: s.action, elements("", (f"action {model.actuator(i).name}" for i in range(model.nu)))
+        ),
     }
     if robot.mobility != "fixed":
-        result |= {
-            "base_height": Part(lambda s: base.height(s)[:, None], ("base_height [m]",)),
-            "up": Part(base.up, tuple(f"up_{a}" for a in axes)),
-            "base_velocity": Part(base.velocity, tuple(f"base_velocity_{a} [m/s]" for a in axes)),
-            "base_angular_velocity": Part(
-                base.angular_velocity, tuple(f"base_angular_velocity_{a} [rad/s]" for a in axes)
-            ),
-        }
+        result |= _base_terms(motion(robot))
     if robot.mobility == "guided":
-        guides = [j for j in robot.spec.body(robot.bodies[0]).joints if j.name not in robot.joints]
-        # Where it is on the plane would tell what to do by heart.
-        kept = [j.name for j in guides if not (j.type == 2 and abs(j.axis[2]) < 0.5)]
-        where, placed = _elements([model.joint(n) for n in kept], "qposadr", "qpos0", "wxyz")
-        speeds, moving = _elements([model.joint(j.name) for j in guides], "dofadr", "damping", "xyz")
-        result["guide_positions"] = Part(lambda s: _columns(s.qpos, where), tuple(f"{n} [rad or m]" for n in placed))
-        result["guide_velocities"] = Part(
-            lambda s: _columns(s.qvel, speeds), tuple(f"{n}_velocity [rad/s or m/s]" for n in moving)
-        )
+        result |= _guide_terms(robot)
     if robot.feet:
         feet = np.array([model.body(name).id for name in robot.feet])
-        result["foot_heights"] = Part(
-            lambda s: robot.ground.height(s, _columns(s.xipos, feet)), tuple(f"{n} height [m]" for n in robot.feet)
+        result["foot_heights"] = ObservationTerm(
+            lambda s: robot.ground.height(s, _columns(s.xipos, feet)),
+            elements("m", (f"{name} height" for name in robot.feet)),
         )
     if commands:
         units = {"command_yaw": "rad/s"}
-        result["command"] = Part(
+        result["command"] = ObservationTerm(
             lambda s: s.xp.stack([s.task[name] for name in commands.values()], axis=1),
-            tuple(f"{name} [{units.get(kind, 'm/s')}]" for kind, name in commands.items()),
+            tuple(Element(name, units.get(kind, "m/s")) for kind, name in commands.items()),
         )
     return result
 
 
+def _base_terms(base: Motion) -> dict[str, ObservationTerm]:
+    axes = ("x", "y", "z")
+    return {
+        "base_height": ObservationTerm(lambda s: base.height(s)[:, None], elements("m", ("base_height",))),
+        "up": ObservationTerm(base.up, elements("", (f"up_{a}" for a in axes))),
+        "base_velocity": ObservationTerm(base.velocity, elements("m/s", (f"base_velocity_{a}" for a in axes))),
+        "base_angular_velocity": ObservationTerm(
+            base.angular_velocity, elements("rad/s", (f"base_angular_velocity_{a}" for a in axes))
+        ),
+    }
+
+
+def _guide_terms(robot: Robot) -> dict[str, ObservationTerm]:
+    """Return positions and velocities of the joints that guide the base, without its place on the plane."""
+    guides = [j for j in robot.spec.body(robot.bodies[0]).joints if j.name not in robot.joints]
+    # A policy could act by the place alone.
+    kept = [j.name for j in guides if not (j.type == 2 and abs(j.axis[2]) < 0.5)]
+    where, placed = _elements([robot.model.joint(n) for n in kept], "qposadr", "qpos0", "wxyz")
+    speeds, moving = _elements([robot.model.joint(j.name) for j in guides], "dofadr", "damping", "xyz")
+    return {
+        "guide_positions": ObservationTerm(lambda s: _columns(s.qpos, where), elements("rad or m", placed)),
+        "guide_velocities": ObservationTerm(
+            lambda s: _columns(s.qvel, speeds), elements("rad/s or m/s", (f"{n}_velocity" for n in moving))
+        ),
+    }
+
+
 def _columns(values: Array, places: np.ndarray) -> Array:
-    """[S, n, ...] of values [S, ...]."""
+    """Return columns of values [S, ...], [S, n, ...]."""
     return values[:, like(places, values)]
 
 
 def _addresses(joints: list[Any], kind: str) -> np.ndarray:
-    """[n] where each joint begins in qpos or qvel."""
+    """Return the address of each joint in qpos or qvel, [n]."""
     return np.array([int(getattr(joint, kind)[0]) for joint in joints], dtype=np.int64)
 
 
 def _elements(joints: list[Any], address: str, values: str, axes: str) -> tuple[np.ndarray, list[str]]:
-    """(places in qpos or qvel, names) of all that joints have there: one number of a hinge or slide, more of a ball."""
+    """Return addresses in qpos or qvel, and names, of joints: one number for a hinge or slide, several for a ball."""
     places, names = [], []
     for joint in joints:
         first, count = int(getattr(joint, address)[0]), len(getattr(joint, values))
@@ -188,21 +195,22 @@ DEFAULT_OBSERVATION = {
 
 def observation(
     robot: Robot, wanted: tuple[str, ...] | None, commands: Mapping[str, str]
-) -> tuple[StateFunction, tuple[str, ...]]:
-    """The observation and the names of its elements; ValueError for a part that this robot lacks."""
-    available = parts(robot, commands)
+) -> dict[str, ObservationTerm]:
+    """Return the chosen terms in their order; ValueError for a term that this robot lacks."""
+    available = observation_terms(robot, commands)
     wanted = wanted if wanted is not None else DEFAULT_OBSERVATION[robot.mobility]
     for name in wanted:
         if name not in available:
             raise ValueError(f"observation: this robot has no {name!r}{near(name, available)}")
+        if wanted.count(name) > 1:
+            raise ValueError(f"observation has {name!r} more than once; list it once")
     if not wanted:
         raise ValueError(f"observation is empty; choose from {', '.join(available)}")
-    chosen = [available[name] for name in wanted]
-    return lambda state: state.xp.concat([p.read(state) for p in chosen], axis=1), sum((p.names for p in chosen), ())
+    return {name: available[name] for name in wanted}
 
 
 def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, str]) -> dict[str, RewardTerm]:
-    """The chosen terms; costs are subtracted. ValueError for a term that this robot or the distribution lacks."""
+    """Return the chosen reward terms; costs are subtracted. ValueError for one that robot or distribution lacks."""
     base, model = motion(robot), robot.model
     joints = [model.joint(name) for name in robot.joints]
     positions, velocities = _addresses(joints, "qposadr"), _addresses(joints, "dofadr")
@@ -253,7 +261,7 @@ def rewards(robot: Robot, weights: Mapping[str, float], commands: Mapping[str, s
 
 
 def judged(robot: Robot, commands: Mapping[str, str], fallen: StateFunction | None) -> dict[str, Any]:
-    """Measures and success of a family of this robot. fallen: its termination."""
+    """Return measures and success of a family of this robot. fallen: its termination."""
     base, root = motion(robot), robot.model.body(robot.bodies[0]).id
     if robot.mobility == "fixed":
         return {"measures": {"energy": Measure(measures.work, "J", "sum")}}
@@ -287,7 +295,7 @@ def judged(robot: Robot, commands: Mapping[str, str], fallen: StateFunction | No
 
 
 def termination(robot: Robot, wanted: Termination) -> StateFunction | None:
-    """True where the base leaves its heights or leans too far; None without bounds."""
+    """Return a function that is True where the base leaves its heights or tilts too far; None without bounds."""
     if wanted.height is None and wanted.tilt is None:
         return None
     if robot.mobility == "fixed":

@@ -1,4 +1,4 @@
-"""A URDF as MuJoCo reads it, with what MuJoCo lacks: packages, fixed links as bodies, pictures."""
+"""URDF files for MuJoCo, with support for packages, fixed links as bodies, and visuals."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ import mujoco
 MESHES = (".stl", ".obj", ".msh")
 """Mesh files that MuJoCo reads."""
 SIZES = {"box": ("size",), "cylinder": ("radius", "length"), "sphere": ("radius",), "capsule": ("radius", "length")}
-"""What gives a shape its size."""
+"""Attributes of a shape's size."""
 NO_SIZE = "has no size"
 WRONG_TYPE = f"is none of {', '.join(MESHES)}"
-"""What is wrong with a visual or a collision."""
+"""End of a message about a mesh file of another type."""
 ABOVE = 6
-"""Folders that are searched for packages: the URDF's own, and those above it."""
+"""Number of folders that are searched for packages: the URDF's own, and those above it."""
 
 
 @dataclass
 class Urdf:
-    """A URDF that MuJoCo can read, whose meshes have a name of their own each."""
+    """A URDF that MuJoCo can read, in which each mesh file has a unique name."""
 
     root: ElementTree.Element
     meshes: dict[str, Path] = field(default_factory=dict)
-    """File of each mesh by the name that the URDF gives it now."""
+    """File of each mesh by its name in `root`."""
     remarks: list[tuple[str, str]] = field(default_factory=list)
-    """(subject, what to know) of what is otherwise than in the file."""
+    """Remarks on differences from the file, (subject, text) each."""
 
     def spec(self) -> mujoco.MjSpec:
-        """A new specification; ValueError as MuJoCo gives it."""
+        """Return a new specification; ValueError as MuJoCo raises it."""
         spec = mujoco.MjSpec.from_string(ElementTree.tostring(self.root, encoding="unicode"))
         for mesh in spec.meshes:
             mesh.file = str(self.meshes[mesh.file])
@@ -43,18 +43,18 @@ class Urdf:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a URDF's meshes may be."""
+    """Folders in which a URDF's meshes are searched."""
 
     urdf: Path
     robot: str
-    """The URDF's name."""
+    """Name of the robot in the URDF."""
     folder: Path
-    """Of meshes, by the compiler's settings."""
+    """Folder of meshes in the compiler's settings."""
     stripped: bool
-    """Whether the compiler takes the last part of a path alone."""
+    """Whether the compiler uses only the last part of a path."""
 
     def find(self, name: str) -> tuple[Path | None, str]:
-        """(file of a mesh or None, why there is none).
+        """Return the file of a mesh, or None and the reason.
 
         MuJoCo's rule comes first: the name, or its last part, in the compiler's folder. Then `package://` is the
         package of that name, and a bare path may be relative to the URDF or to a folder above it in its package.
@@ -79,7 +79,7 @@ class Places:
 
     @property
     def _above(self) -> list[Path]:
-        """The URDF's folder and those above it, nearest first."""
+        """Return the URDF's folder and those above it, nearest first."""
         return list(self.urdf.parents)[:ABOVE]
 
     def _within_package(self) -> Iterator[Path]:
@@ -89,9 +89,9 @@ class Places:
                 return
 
     def _packages(self, name: str) -> list[Path]:
-        """Folders of the package of a name: above the URDF, and beside those that are above it; nearest first.
+        """Return the folders of a package: among those above the URDF and those beside them, nearest first.
 
-        What package.xml says counts; a folder that has another name there is taken where nothing else is.
+        The name in package.xml counts; a folder with another name in it is used only if there is no other.
         """
         near: list[Path] = []
         for place in self._above:
@@ -103,32 +103,31 @@ class Places:
         return [place for place in near if _package_name(place) == name] or [p for p in near if p.name == name]
 
     def _own_package(self, package: str) -> list[Path]:
-        """Where the robot's own package may be by another name, as no package.xml tells; nowhere if the package is not
-        called after the robot: it is another one, which may have files of the same names."""
+        """Return folders that may be the robot's own package under another name, without a package.xml; none if the
+        package is not named after the robot: it is another one, which may have files of the same names."""
         own = any(name and (package == name or package.startswith(f"{name}_")) for name in (self.robot, self.urdf.stem))
         known = any((place / "package.xml").is_file() for place in self._above)
         return self._above if own and not known else []
 
 
 FEW = 4
-"""Names in a remark at most."""
+"""Most names in a remark."""
 
 
 def placed(*parts: str | Path) -> Path:
-    """The path that parts make, `..` taken out of it as MuJoCo does, by the letter."""
+    """Join parts to a path, and remove `..` textually as MuJoCo does."""
     return Path(os.path.normpath(Path(*parts)))
 
 
 def _few(names: list[str]) -> str:
-    """The first of the names, and how many more there are."""
+    """Return the first names and the number of others."""
     return ", ".join(names if len(names) <= FEW else [*names[: FEW - 1], f"and {len(names) - FEW + 1} more"])
 
 
 def read_urdf(path: Path, root: ElementTree.Element) -> Urdf:
-    """A URDF with its meshes found, its fixed links kept as bodies (feet are often such), its pictures kept.
+    """Read a URDF, find its meshes, and keep fixed links as bodies (feet are often such) and visuals.
 
-    What is no more than a picture is left out, and named in a remark, where MuJoCo cannot read it; ValueError names
-    what touches and cannot be read.
+    A visual that MuJoCo cannot read is left out and named in a remark; ValueError names such a collision.
     """
     urdf = Urdf(root)
     settings = _compiler(root)
@@ -168,7 +167,7 @@ def read_urdf(path: Path, root: ElementTree.Element) -> Urdf:
 
 
 def _compiler(root: ElementTree.Element) -> ElementTree.Element:
-    """MuJoCo's settings in a URDF, added if there are none."""
+    """Return MuJoCo's settings in a URDF; they are added if there are none."""
     extension = root.find("mujoco")
     if extension is None:
         extension = ElementTree.SubElement(root, "mujoco")
@@ -177,14 +176,14 @@ def _compiler(root: ElementTree.Element) -> ElementTree.Element:
 
 
 def _parts(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, ElementTree.Element]]:
-    """(link, visual or collision)."""
+    """Yield (link, visual or collision)."""
     for link in root.iter("link"):
         for part in [*link.findall("visual"), *link.findall("collision")]:
             yield link, part
 
 
 def _shape(part: ElementTree.Element) -> str:
-    """What a visual or collision shows, in words."""
+    """Describe the shape of a visual or collision in words."""
     mesh = part.find("geometry/mesh")
     if mesh is not None:
         return f"mesh {mesh.get('filename', '')!r}"
@@ -192,7 +191,7 @@ def _shape(part: ElementTree.Element) -> str:
 
 
 def _complete(part: ElementTree.Element, places: Places, meshes: dict[str, Path]) -> str | None:
-    """Name the mesh file of a visual or collision anew; what is wrong with it, if something is."""
+    """Rename the mesh file of a visual or collision; returns what is wrong with it, if something is."""
     for shape in part.iterfind("geometry/*"):
         given = [text for name in SIZES.get(shape.tag, ()) for text in shape.get(name, "").split()]
         if any(_number(text) == 0 for text in given):
@@ -219,7 +218,7 @@ def _number(text: str) -> float:
 
 
 def _own_name(file: Path, meshes: dict[str, Path]) -> str:
-    """The name of a mesh file, other than that of any other file: MuJoCo takes two of one name for one mesh."""
+    """Return a unique name for a mesh file: MuJoCo takes two of one name for one mesh."""
     known = next((name for name, other in meshes.items() if other == file), None)
     if known is not None:
         return known
@@ -231,7 +230,7 @@ def _own_name(file: Path, meshes: dict[str, Path]) -> str:
 
 
 def _package_name(folder: Path) -> str:
-    """What package.xml calls a package; without one, the folder's name."""
+    """Return a package's name in package.xml; without one, the folder's name."""
     try:
         return (ElementTree.parse(folder / "package.xml").findtext("name") or "").strip()
     except (OSError, ElementTree.ParseError):
@@ -239,7 +238,7 @@ def _package_name(folder: Path) -> str:
 
 
 def _unreadable(urdf: Urdf) -> Iterator[tuple[str, str]]:
-    """Take out the visuals whose mesh MuJoCo cannot read, if the robot does not compile with them: (why, what) each."""
+    """Remove visuals whose mesh MuJoCo cannot read if the robot does not compile; returns (reason, what) for each."""
     if _compiles(urdf.spec()) is None:
         return
     for link, part in _parts(urdf.root):
@@ -258,7 +257,7 @@ def _unreadable(urdf: Urdf) -> Iterator[tuple[str, str]]:
 
 
 def _compiles(spec: mujoco.MjSpec) -> str | None:
-    """Why a specification does not compile; None if it does."""
+    """Return the reason why a specification does not compile; None if it does."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are given where the robot is used

@@ -12,26 +12,19 @@ import numpy as np
 
 from metarl.envs import measures
 from metarl.envs.added import plain
+from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
-from metarl.envs.family import (
-    Array,
-    Changes,
-    Criterion,
-    Measure,
-    RewardTerm,
-    State,
-    StateFunction,
-    TaskFamily,
-    load_spec,
-)
+from metarl.envs.family import TaskFamily
 from metarl.envs.locomotion import (
     control_cost,
-    force_names,
+    force_elements,
+    free_observation,
     gymnasium_model,
     require_not_negative,
     survive,
     watch_contact_forces,
 )
+from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Choice, DiscRadius, Law, Parameter, Uniform, beyond
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots.ant_settings import (
@@ -43,6 +36,9 @@ from metarl.envs.robots.ant_settings import (
     AntVelocitySettings,
 )
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
+from metarl.envs.state import State, StateFunction
+from metarl.envs.task import Changes
+from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import FREE, on_terrain
 
@@ -62,15 +58,8 @@ LEGS = (1, 2, 3, 4)  # as the joints are numbered: front left, front right, back
 JOINTS = tuple(f"{joint}_{leg}" for leg in LEGS for joint in ("hip", "ankle"))
 LIMBS = {"upper_leg": [f"hip_{leg}" for leg in LEGS], "lower_leg": [f"ankle_{leg}" for leg in LEGS]}
 BODIES = ("torso", *(f"{part}_{leg}" for leg in LEGS for part in ("stub", "upper_leg", "lower_leg")))
-POSTURE_NAMES = (
-    "torso_z [m]",
-    *(f"torso_quaternion_{element} [1]" for element in "wxyz"),
-    *(f"{joint} [rad]" for joint in JOINTS),
-    *(f"torso_{axis}_velocity [m/s]" for axis in "xyz"),
-    *(f"torso_{axis}_angular_velocity [rad/s]" for axis in "xyz"),
-    *(f"{joint}_velocity [rad/s]" for joint in JOINTS),
-)
-PLACE_NAMES = ("torso_x [m]", "torso_y [m]")
+POSTURE = free_observation("torso", JOINTS)
+PLACE = ObservationTerm(lambda state: state.qpos[:, :2], elements("m", ("torso_x", "torso_y")))
 
 
 @functools.cache
@@ -93,91 +82,81 @@ def _height() -> float:
 
 
 def base() -> mujoco.MjSpec:
-    """Gymnasium's robot, each body's mass and inertia its own."""
+    """Return Gymnasium's robot with mass and inertia set body by body."""
     return _frozen().copy()
 
 
 def geometric_base() -> mujoco.MjSpec:
-    """Gymnasium's robot, masses and inertias by its geometry."""
+    """Return Gymnasium's robot with masses and inertias that follow from its geometry."""
     return _geometric().copy()
 
 
-def observe(state: State) -> Array:
-    """qpos[2:], qvel: without the place on the plane."""
-    return state.xp.concat([state.qpos[:, 2:], state.qvel], axis=1)
-
-
-def observe_place(state: State) -> Array:
-    """qpos, qvel."""
-    return state.xp.concat([state.qpos, state.qvel], axis=1)
-
-
-def observe_place_and_contact(state: State) -> Array:
-    """qpos, qvel, clipped contact forces of every body, the world first (always 0), as ProMP and PEARL publish it."""
-    forces = contact_forces(state)
-    return state.xp.concat([state.qpos, state.qvel, forces.reshape(len(forces), -1)], axis=1)
-
-
 def contact_forces(state: State) -> Array:
-    """Torque and force on each body from contacts, clipped element by element, [S, body, 6] N m and N."""
+    """Return torque and force on each body from contacts, clipped element by element, [S, body, 6] N m and N."""
     return state.xp.clip(state.cfrc_ext, -CONTACT_LIMIT, CONTACT_LIMIT)
 
 
+CONTACT_FORCES = ObservationTerm(
+    lambda state: contact_forces(state).reshape(len(state.qpos), -1), force_elements(("world", *BODIES))
+)
+"""Clipped contact forces of every body, the world first (always 0), as ProMP and PEARL publish them."""
+
+
 def contact_cost(state: State) -> Array:
-    """Squared norm of the clipped contact forces, [S]."""
+    """Return the squared norm of the clipped contact forces, [S]."""
     forces = contact_forces(state)
     return state.xp.einsum("sbi,sbi->s", forces, forces)
 
 
 def velocity(state: State) -> Array:
-    """Of the torso on the plane over the control step, [S, 2] m/s."""
+    """Return the torso's velocity on the plane over the control step, [S, 2] m/s."""
     return (state.xpos[:, TORSO, :2] - state.previous["xpos"][:, TORSO, :2]) / state.dt
 
 
 def forward_velocity(state: State) -> Array:
-    """Along x, [S] m/s."""
+    """Return the velocity along x, [S] m/s."""
     return velocity(state)[:, 0]
 
 
 def signed_velocity(state: State) -> Array:
-    """g v along x, [S] m/s."""
+    """Return g v along x, [S] m/s."""
     return state.task["direction"] * forward_velocity(state)
 
 
 def velocity_along_heading(state: State) -> Array:
-    """v (cos g, sin g), [S] m/s."""
+    """Return v (cos g, sin g), [S] m/s."""
     xp, heading = state.xp, state.task["heading"]
     return xp.einsum("si,is->s", velocity(state), xp.stack([xp.cos(heading), xp.sin(heading)]))
 
 
 def velocity_error(state: State) -> Array:
-    """|v - v*| along x, [S] m/s."""
+    """Return |v - v*| along x, [S] m/s."""
     return state.xp.abs(forward_velocity(state) - state.task["target_velocity"])
 
 
 def velocity_match(state: State) -> Array:
-    """1 - |v - v*| along x, [S] m/s."""
+    """Return 1 - |v - v*| along x, [S] m/s."""
     return 1 - velocity_error(state)
 
 
 def from_goal(state: State) -> Array:
-    """The torso's place seen from the goal, [S, 2] m."""
+    """Return the torso's position relative to the goal, [S, 2] m."""
     xp, angle, radius = state.xp, state.task["goal_angle"], state.task["goal_radius"]
     return state.xpos[:, TORSO, :2] - xp.stack([radius * xp.cos(angle), radius * xp.sin(angle)], axis=1)
 
 
 def goal_distance(state: State) -> Array:
-    """Sum over both axes of the torso's distance from the goal, [S] m."""
+    """Return the sum over both axes of the torso's distance from the goal, [S] m."""
     return state.xp.sum(state.xp.abs(from_goal(state)), axis=1)
 
 
 def goal_gap(state: State) -> Array:
-    """The torso's distance from the goal, [S] m."""
+    """Return the torso's distance from the goal, [S] m."""
     return state.xp.linalg.vector_norm(from_goal(state), axis=1)
 
 
 def fallen(state: State) -> Array:
-    """Torso too low or too high, [S] bool."""
+    """Return whether the torso is too low or too high, [S] bool."""
     z = state.qpos[:, 2]
     return (z < HEALTHY_Z[0]) | (z > HEALTHY_Z[1])
 
@@ -186,7 +165,7 @@ ENERGY = measures.energy(measures.path_of(velocity))
 
 
 def walking(progress: StateFunction) -> dict[str, Any]:
-    """Measures and success of an ant that is to be fast along a velocity and may not fall."""
+    """Return measures and success of an ant that should move fast along a velocity without a fall."""
     return {
         "measures": {**measures.progress(progress), **measures.falls(fallen), **ENERGY},
         "success": (Criterion("speed", low=SPEED), Criterion("falls", high=0)),
@@ -194,13 +173,13 @@ def walking(progress: StateFunction) -> dict[str, Any]:
 
 
 def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-    """As Gymnasium's Ant-v5 resets."""
+    """Return starts as those of Gymnasium's Ant-v5."""
     qpos = model.qpos0 + rng.uniform(-RESET_POSITION, RESET_POSITION, (n, model.nq))
     return qpos, RESET_VELOCITY * rng.standard_normal((n, model.nv))
 
 
 def cripple(spec: mujoco.MjSpec, leg: float) -> None:
-    """Take the torque from both motors of a leg, counted from 0; of none below 0."""
+    """Switch off both motors of a leg, counted from 0; below 0, of none."""
     for actuator in spec.actuators:
         if leg >= 0 and actuator.target in (f"hip_{LEGS[int(leg)]}", f"ankle_{LEGS[int(leg)]}"):
             actuator.gear = np.zeros(6)
@@ -225,8 +204,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         previous=("xpos",),
         **{
             "base": base,
-            "observe": observe,
-            "observation_names": POSTURE_NAMES,
+            "observation": POSTURE,
             "terminate": fallen,
             **walking(forward_velocity),
             **rest,
@@ -235,7 +213,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
 
 
 def ant_direction(settings: AntDirectionSettings) -> TaskFamily:
-    """Reward g v - c a^2 - contact cost + 1."""
+    """Return the family with reward g v - c a^2 - contact cost + 1."""
     if settings.directions == "1d":
         task = Parameter("direction", "1", Choice((-1.0, 1.0)), Law("sign of the reward"), neutral=1.0)
         progress = signed_velocity
@@ -253,7 +231,7 @@ def ant_direction(settings: AntDirectionSettings) -> TaskFamily:
 
 
 def mark_goal(spec: mujoco.MjSpec, values: Mapping[str, float], *, distance: float) -> None:
-    """A post at the goal, and a camera that sees the disc of goals from that distance, m."""
+    """Add a post at the goal, and a camera that sees the disc of goals from this distance, m."""
     x, y = (values["goal_radius"] * f(values["goal_angle"]) for f in (math.cos, math.sin))
     plain(
         spec.worldbody.add_geom(),
@@ -269,7 +247,7 @@ def mark_goal(spec: mujoco.MjSpec, values: Mapping[str, float], *, distance: flo
 
 
 def ant_goal(settings: AntGoalSettings) -> TaskFamily:
-    """Reward -|xy - g|_1 - c a^2 - contact cost."""
+    """Return the family with reward -|xy - g|_1 - c a^2 - contact cost."""
     angle = Parameter("goal_angle", "rad", Uniform(0, 2 * math.pi), Law("goal of the reward"), neutral=0.0)
     radius = Parameter(
         name="goal_radius",
@@ -279,7 +257,7 @@ def ant_goal(settings: AntGoalSettings) -> TaskFamily:
         neutral=settings.goal_radius / 2,
         ood=beyond(0, settings.goal_radius),
     )
-    names = (*PLACE_NAMES, *POSTURE_NAMES)
+    observation = {"place": PLACE, **POSTURE}
     return _family(
         settings,
         {"distance": RewardTerm(goal_distance, weight=-1.0)},
@@ -294,13 +272,12 @@ def ant_goal(settings: AntGoalSettings) -> TaskFamily:
             **ENERGY,
         },
         success=(Criterion("final_goal_distance", high=GOAL_TOLERANCE),),
-        observe=observe_place_and_contact if settings.observe_contact else observe_place,
-        observation_names=(*names, *force_names(("world", *BODIES))) if settings.observe_contact else names,
+        observation=observation | ({"contact_forces": CONTACT_FORCES} if settings.observe_contact else {}),
     )
 
 
 def ant_velocity(settings: AntVelocitySettings) -> TaskFamily:
-    """Reward 1 - |v - v*| - c a^2 - contact cost + 0.05."""
+    """Return the family with reward 1 - |v - v*| - c a^2 - contact cost + 0.05."""
     target = Parameter(
         name="target_velocity",
         unit="m/s",
@@ -321,7 +298,7 @@ def ant_velocity(settings: AntVelocitySettings) -> TaskFamily:
 
 
 def ant_crippled(settings: AntCrippledSettings) -> TaskFamily:
-    """Reward v - c a^2 - contact cost + 1, one leg without torque: 0 to 2 in training, 3 held out."""
+    """Return the family with reward v - c a^2 - contact cost + 1 and one leg off: 0 to 2 in training, 3 held out."""
     leg = Parameter(
         name="crippled_leg",
         unit="1",
@@ -341,7 +318,7 @@ def ant_crippled(settings: AntCrippledSettings) -> TaskFamily:
 
 
 def ant_limbs(settings: AntLimbsSettings) -> TaskFamily:
-    """Reward v - c a^2 - contact cost + 1 on legs of other lengths and thicknesses."""
+    """Return the family with reward v - c a^2 - contact cost + 1 on legs of other lengths and thicknesses."""
     return _family(
         settings,
         {"velocity": RewardTerm(forward_velocity), "survive": RewardTerm(survive, settings.survive)},
@@ -354,7 +331,7 @@ def ant_limbs(settings: AntLimbsSettings) -> TaskFamily:
 
 
 def ant_terrain(settings: AntTerrainSettings) -> TaskFamily:
-    """Reward v - c a^2 - contact cost + 1, on uneven ground."""
+    """Return the family with reward v - c a^2 - contact cost + 1, on uneven ground."""
     running = _family(
         settings,
         {"velocity": RewardTerm(forward_velocity), "survive": RewardTerm(survive, settings.survive)},

@@ -1,27 +1,30 @@
-"""Ants of 3, 4, 5 and 6 legs as one family: one padded observation and action with a mask, one policy.
+"""Ants with 3 to 6 legs as one family: observation and action are padded, and a mask tells which legs there are.
 
-With four legs it is Gymnasium's Ant, its legs numbered around the torso. Models differ in layout, so each number of
+With four legs it is Gymnasium's Ant with legs numbered around the torso. Models differ in layout, so each number of
 legs is a batch of its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import like
+from metarl.envs.arrays import Array, like
 from metarl.envs.control import read_signals
-from metarl.envs.family import Array, RewardTerm, State, TaskFamily
-from metarl.envs.locomotion import require_not_negative, survive
+from metarl.envs.family import TaskFamily
+from metarl.envs.locomotion import control_cost, free_observation, require_not_negative, survive
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
 from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.morphology import lengthen, lowest, stand
+from metarl.envs.state import State
+from metarl.envs.terms import ObservationTerm, RewardTerm, elements
 
 FEWEST, MOST = 3, 6
 JOINTS_PER_LEG = 2
@@ -30,19 +33,11 @@ ROOT_QPOS, ROOT_QVEL = 7, 6  # of the torso's free joint
 SEGMENT = 0.2 * math.sqrt(2)  # m, stub and upper leg; the lower leg is twice as long
 RADIUS = 0.08  # m, of every segment
 FIRST_LEG = math.pi / 4  # rad, its direction from the torso, forwards and to the left
-OBSERVATION_NAMES = (
-    *ant.POSTURE_NAMES[:5],
-    *(f"{joint} [rad]" for joint in JOINTS),
-    *(f"torso_{axis}_velocity [m/s]" for axis in "xyz"),
-    *(f"torso_{axis}_angular_velocity [rad/s]" for axis in "xyz"),
-    *(f"{joint}_velocity [rad/s]" for joint in JOINTS),
-    *(f"leg_{leg}_is_there [1]" for leg in range(1, MOST + 1)),
-)
 
 
 @functools.cache
 def _bare() -> mujoco.MjSpec:
-    """Gymnasium's Ant without its legs."""
+    """Return Gymnasium's Ant without its legs."""
     spec = mujoco.MjSpec.copy(ant.geometric_base())
     for leg in list(spec.body("torso").bodies):
         spec.delete(leg)
@@ -52,7 +47,7 @@ def _bare() -> mujoco.MjSpec:
 
 
 def base(legs: float) -> mujoco.MjSpec:
-    """An ant of so many legs, evenly around the torso."""
+    """Return an ant with legs at equal angles around the torso."""
     if legs != int(legs) or not FEWEST <= legs <= MOST:
         raise ValueError(f"an ant has {FEWEST} to {MOST} legs, got {legs:g}")
     spec = _bare().copy()
@@ -101,28 +96,43 @@ def lengthen_legs(spec: mujoco.MjSpec, factor: float) -> None:
             lengthen(spec, factor, joint=joint.name)
 
 
-def observe(state: State) -> Array:
-    """qpos[2:], qvel, each padded to six legs with zeros, and which legs are there, [S, 41]."""
-    xp, sims = state.xp, len(state.qpos)
-    padding, mask = (
-        xp.broadcast_to(like(row, state.qpos), (sims, len(row))) for row in _padding_and_mask(state.ctrl.shape[1])
-    )
-    return xp.concat([state.qpos[:, 2:], padding, state.qvel, padding, mask], axis=1)
+@functools.cache
+def _padding(joints: int) -> np.ndarray:
+    """Return a zero for each joint that is missing from six legs, [n]."""
+    return np.zeros(len(JOINTS) - joints)
 
 
 @functools.cache
-def _padding_and_mask(joints: int) -> tuple[np.ndarray, np.ndarray]:
-    """Zeros for each joint that an ant of so many joints lacks, and 1 for each leg that it has, of six."""
-    return np.zeros(len(JOINTS) - joints), (np.arange(MOST) < joints // JOINTS_PER_LEG).astype(np.float64)
+def _mask(joints: int) -> np.ndarray:
+    """Return 1 for each leg of an ant with this number of joints, and 0 for the others, [6]."""
+    return (np.arange(MOST) < joints // JOINTS_PER_LEG).astype(np.float64)
 
 
-def control_cost(state: State) -> Array:
-    """Squared norm of the control signals, [S]."""
-    return state.xp.einsum("sa,sa->s", state.ctrl, state.ctrl)
+def _in_every_env(state: State, row: Callable[[int], np.ndarray]) -> Array:
+    """Return a row that depends on the number of joints, in every env, [S, n]."""
+    values = like(row(state.ctrl.shape[1]), state.qpos)
+    return state.xp.broadcast_to(values, (len(state.qpos), len(values)))
+
+
+def _padded(term: ObservationTerm) -> ObservationTerm:
+    """Pad a term that ends with the joints to six legs, with zeros."""
+    return dataclasses.replace(
+        term, function=lambda state: state.xp.concat([term.function(state), _in_every_env(state, _padding)], axis=1)
+    )
+
+
+OBSERVATION = {
+    **{name: _padded(term) for name, term in free_observation("torso", JOINTS).items()},
+    "legs": ObservationTerm(
+        lambda state: _in_every_env(state, _mask),
+        elements("1", (f"leg_{leg}_is_there" for leg in range(1, MOST + 1))),
+    ),
+}
+"""Positions and velocities of six legs, zero for those that an ant lacks, and which legs it has, [S, 41]."""
 
 
 def look_down(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
-    """See the robot of a picture from where its legs can be counted."""
+    """Let a picture's camera look down on the robot's legs."""
     follow(spec, 4.0, AZIMUTH, -40.0)
 
 
@@ -142,7 +152,7 @@ def _numbers(name: str, legs: tuple[int, ...]) -> Choice:
 
 
 def ant_legs(settings: AntLegsSettings) -> TaskFamily:
-    """Reward v - c a^2 - contact cost + 1 on a torso of unknown legs."""
+    """Return the family with reward v - c a^2 - contact cost + 1 on a torso of unknown legs."""
     require_not_negative(control_cost=settings.control_cost, contact_cost=settings.contact_cost)
     legs = Parameter(
         name="legs",
@@ -168,12 +178,11 @@ def ant_legs(settings: AntLegsSettings) -> TaskFamily:
         parameters=(legs, length),
         layout=("legs",),
         settle=functools.partial(stand, height=_height()),
-        observe=observe,
-        observation_names=OBSERVATION_NAMES,
+        observation=OBSERVATION,
         rewards={
             "velocity": RewardTerm(ant.forward_velocity),
             "survive": RewardTerm(survive, settings.survive),
-            "control": RewardTerm(control_cost, weight=-settings.control_cost),
+            "control": RewardTerm(functools.partial(control_cost, of="ctrl"), weight=-settings.control_cost),
             "contact": RewardTerm(ant.contact_cost, weight=-settings.contact_cost),
         },
         reset=ant.reset,

@@ -11,19 +11,11 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures
+from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
-from metarl.envs.family import (
-    Array,
-    Changes,
-    Criterion,
-    Measure,
-    RewardTerm,
-    State,
-    StateFunction,
-    TaskFamily,
-    load_spec,
-)
-from metarl.envs.locomotion import control_cost, gymnasium_model, root_velocity
+from metarl.envs.family import TaskFamily
+from metarl.envs.locomotion import control_cost, gymnasium_model, planar_observation, root_velocity
+from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
 from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
@@ -35,6 +27,9 @@ from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahVelocitySettings,
 )
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
+from metarl.envs.state import State, StateFunction
+from metarl.envs.task import Changes
+from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
 
@@ -51,15 +46,9 @@ JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "
 MOTORS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # joints, as the model names them
 LIMBS = {part: [f"b{part}", f"f{part}"] for part in ("thigh", "shin", "foot")}
 SIZES = {"torso": ["torso"], "head": ["head"], **LIMBS}  # geoms
-OBSERVATION_NAMES = (
-    "root_z [m]",
-    "root_pitch [rad]",
-    *(f"{joint} [rad]" for joint in JOINTS),
-    "root_x_velocity [m/s]",
-    "root_z_velocity [m/s]",
-    "root_pitch_velocity [rad/s]",
-    *(f"{joint}_velocity [rad/s]" for joint in JOINTS),
-)
+OBSERVATION = planar_observation(JOINTS)
+TORSO_PLACE = ObservationTerm(lambda state: state.xpos[:, 1], elements("m", (f"torso_{axis}" for axis in "xyz")))
+"""Position of the torso, which RoML observes."""
 
 
 @functools.cache
@@ -80,37 +69,27 @@ def _height() -> float:
 
 
 def base() -> mujoco.MjSpec:
-    """Gymnasium's robot, each body's mass and inertia its own."""
+    """Return Gymnasium's robot with mass and inertia set body by body."""
     return _neutral().copy()
 
 
 def geometric_base() -> mujoco.MjSpec:
-    """Gymnasium's robot, masses and inertias by its geometry."""
+    """Return Gymnasium's robot with masses and inertias that follow from its geometry."""
     return _geometric().copy()
 
 
-def observe(state: State) -> Array:
-    """qpos[1:], qvel: without the place on the track."""
-    return state.xp.concat([state.qpos[:, 1:], state.qvel], axis=1)
-
-
-def observe_with_torso(state: State) -> Array:
-    """qpos[1:], qvel, torso position, as RoML publishes it."""
-    return state.xp.concat([state.qpos[:, 1:], state.qvel, state.xpos[:, 1]], axis=1)
-
-
 def velocity_error(state: State) -> Array:
-    """|v - v*|, [S] m/s."""
+    """Return |v - v*|, [S] m/s."""
     return state.xp.abs(root_velocity(state) - state.task["target_velocity"])
 
 
 def directed_velocity(state: State) -> Array:
-    """g v, [S] m/s."""
+    """Return g v, [S] m/s."""
     return state.task["direction"] * root_velocity(state)
 
 
 def torso_height(state: State) -> Array:
-    """Height of the torso over its place in the model, [S] m."""
+    """Return the height of the torso over its place in the model, [S] m."""
     return state.qpos[:, 1]
 
 
@@ -118,7 +97,7 @@ ENERGY = measures.energy(measures.path_of(root_velocity))
 
 
 def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-    """As Gymnasium's HalfCheetah-v5 resets."""
+    """Return starts as those of Gymnasium's HalfCheetah-v5."""
     qpos = model.qpos0 + rng.uniform(-RESET_POSITION, RESET_POSITION, (n, model.nq))
     return qpos, RESET_VELOCITY * rng.standard_normal((n, model.nv))
 
@@ -134,7 +113,7 @@ def scale_mass(spec: mujoco.MjSpec, factor: float, *, scale_inertia: bool) -> No
 
 
 def disable(spec: mujoco.MjSpec, joint: float) -> None:
-    """Take the torque from one motor, counted from 0 as in `MOTORS`; from none below 0."""
+    """Switch off one motor, counted from 0 as in `MOTORS`; below 0, none."""
     if joint >= 0:
         spec.actuator(MOTORS[int(joint)]).gear = np.zeros(6)
 
@@ -146,7 +125,7 @@ def scale_size(spec: mujoco.MjSpec, factor: float, *, geoms: Sequence[str]) -> N
 
 
 def _running(velocity: StateFunction) -> dict[str, Any]:
-    """Measures and success of a robot that is to be fast along a velocity."""
+    """Return measures and success of a robot that should move fast along a velocity."""
     return {"measures": {**measures.progress(velocity), **ENERGY}, "success": (Criterion("speed", low=SPEED),)}
 
 
@@ -166,8 +145,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         settings=settings,
         **{
             "base": base,
-            "observe": observe,
-            "observation_names": OBSERVATION_NAMES,
+            "observation": OBSERVATION,
             **_running(root_velocity),
             **rest,
         },
@@ -175,7 +153,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
 
 
 def half_cheetah_velocity(settings: HalfCheetahVelocitySettings) -> TaskFamily:
-    """Reward -|v - v*| - c a^2."""
+    """Return the family with reward -|v - v*| - c a^2."""
     target = Parameter(
         name="target_velocity",
         unit="m/s",
@@ -196,7 +174,7 @@ def half_cheetah_velocity(settings: HalfCheetahVelocitySettings) -> TaskFamily:
 
 
 def half_cheetah_direction(settings: HalfCheetahDirectionSettings) -> TaskFamily:
-    """Reward g v - c a^2."""
+    """Return the family with reward g v - c a^2."""
     direction = Parameter(
         name="direction",
         unit="1",
@@ -215,7 +193,7 @@ def half_cheetah_direction(settings: HalfCheetahDirectionSettings) -> TaskFamily
 
 
 def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
-    """Reward v - c a^2 + torso height."""
+    """Return the family with reward v - c a^2 + torso height."""
     consistent = settings.inertia == "consistent"
     with np.errstate(over="ignore"):  # an infinite range is refused by name
         high = float(np.exp2(settings.mass_exponent))
@@ -238,13 +216,12 @@ def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
         description="HalfCheetah of unknown mass, forwards as fast as it can",
         parameters=(mass,),
         changes=Changes.of(settings, "mass_scale"),
-        observe=observe_with_torso,
-        observation_names=(*OBSERVATION_NAMES, "torso_x [m]", "torso_y [m]", "torso_z [m]"),
+        observation={**OBSERVATION, "torso_place": TORSO_PLACE},
     )
 
 
 def half_cheetah_disabled_joint(settings: HalfCheetahDisabledJointSettings) -> TaskFamily:
-    """Reward v - c a^2, one motor without torque: 0 to 4 in training, 5 (the front foot) held out.
+    """Return the family with reward v - c a^2 and one motor off: 0 to 4 in training, 5 (the front foot) held out.
 
     Nagabandi 2019's code draws 1 to 5 in training and test alike, and counts no control cost of the failed motor.
     """
@@ -267,7 +244,7 @@ def half_cheetah_disabled_joint(settings: HalfCheetahDisabledJointSettings) -> T
 
 
 def half_cheetah_body(settings: HalfCheetahBodySettings) -> TaskFamily:
-    """Reward v - c a^2 with body parts of other sizes."""
+    """Return the family with reward v - c a^2 with body parts of other sizes."""
     sizes = (1 - settings.size_range, 1 + settings.size_range)
     parameters = tuple(
         Parameter(
@@ -293,7 +270,7 @@ def half_cheetah_body(settings: HalfCheetahBodySettings) -> TaskFamily:
 
 
 def half_cheetah_limbs(settings: HalfCheetahLimbsSettings) -> TaskFamily:
-    """Reward v - c a^2 on legs of other lengths and thicknesses."""
+    """Return the family with reward v - c a^2 on legs of other lengths and thicknesses."""
     return _family(
         settings,
         {"velocity": RewardTerm(root_velocity)},
@@ -306,7 +283,7 @@ def half_cheetah_limbs(settings: HalfCheetahLimbsSettings) -> TaskFamily:
 
 
 def half_cheetah_terrain(settings: HalfCheetahTerrainSettings) -> TaskFamily:
-    """Reward v - c a^2, on uneven ground."""
+    """Return the family with reward v - c a^2, on uneven ground."""
     running = _family(
         settings,
         {"velocity": RewardTerm(root_velocity)},

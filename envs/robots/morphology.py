@@ -1,4 +1,4 @@
-"""Limbs of other lengths and thicknesses, with masses and inertias that follow from geometry and density.
+"""Limbs of varied lengths and thicknesses, with masses and inertias that follow from geometry and density.
 
 A limb is the body that a joint moves: capsules between the joint and those of the bodies it carries.
 """
@@ -12,15 +12,16 @@ from typing import Literal
 import mujoco
 import numpy as np
 
-from metarl.envs.family import Array, compile_neutral, read_spec
+from metarl.envs.arrays import Array
+from metarl.envs.mjcf import compile_neutral, read_spec
 from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 
 
 def geometric_spec(path: str) -> mujoco.MjSpec:
-    """An MJCF file as a specification whose masses and inertias follow from its geoms' sizes and densities.
+    """Read an MJCF file as a specification whose masses and inertias follow from its geoms' sizes and densities.
 
-    Geoms are given by position, orientation and size, whatever the file says them by. A `settotalmass` is turned into
-    densities: it would scale every edited robot back to its neutral mass.
+    Geoms get position, orientation and size in place of other notations, and densities in place of `settotalmass`,
+    which would scale every edited robot back to its neutral mass.
     """
     spec = read_spec(path)
     neutral = compile_neutral(spec)
@@ -35,7 +36,7 @@ def geometric_spec(path: str) -> mujoco.MjSpec:
 
 
 def lengthen(spec: mujoco.MjSpec, factor: float, *, joint: str) -> None:
-    """Multiply a limb's length by the factor: its capsules', and the distances from its joint to those it carries."""
+    """Multiply the length of a limb's capsules and the distances from its joint to the limbs that it carries."""
     pivot = spec.joint(joint)
     for geom in pivot.parent.geoms:
         geom.pos = pivot.pos + factor * (geom.pos - pivot.pos)
@@ -46,20 +47,20 @@ def lengthen(spec: mujoco.MjSpec, factor: float, *, joint: str) -> None:
 
 
 def thicken(spec: mujoco.MjSpec, factor: float, *, joint: str) -> None:
-    """Multiply the radius of a limb's capsules by the factor."""
+    """Multiply the radius of a limb's capsules."""
     for geom in spec.joint(joint).parent.geoms:
         geom.size[0] *= factor
 
 
 def lowest(spec: mujoco.MjSpec) -> float:
-    """Height of the robot's lowest point at its initial configuration, m."""
+    """Return the height of the robot's lowest point in its initial pose, m."""
     return min(_lowest(body, np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0])) for body in spec.worldbody.bodies)
 
 
 def stand(spec: mujoco.MjSpec, *, height: float) -> None:
-    """Raise or lower the robot until its lowest point is at the height, so that longer legs do not start in the ground.
+    """Raise or lower the robot until its lowest point is at a height, so that longer legs do not start in the ground.
 
-    A joint whose reading is the root's height (Hopper, Walker2d) goes on reading it.
+    A joint position that is the root's height (Hopper, Walker2d) stays so.
     """
     [root] = spec.worldbody.bodies
     rise = height - lowest(spec)
@@ -72,9 +73,9 @@ def stand(spec: mujoco.MjSpec, *, height: float) -> None:
 def limb_parameters(
     groups: Mapping[str, Sequence[str]], which: Literal["each", "alike"], length: float, thickness: float
 ) -> tuple[Parameter, ...]:
-    """Length and thickness of limbs, each logU(1 / range, range) times the neutral one.
+    """Return length and thickness of limbs as parameters, each logU(1 / range, range) times the neutral one.
 
-    groups: joints of the limbs that are alike, by name. which: a parameter for each limb, or one for those alike.
+    groups: joints of limbs of one kind, by name. which: a parameter for each limb, or one for each kind.
     """
     if which == "each":
         groups = {joint.removesuffix("_joint"): (joint,) for joints in groups.values() for joint in joints}
@@ -99,7 +100,7 @@ def _each(spec: mujoco.MjSpec, factor: float, *, edit: Callable[..., None], join
 
 
 def _lowest(body: mujoco.MjsBody, position: Array, orientation: Array) -> float:
-    """Of the body and what it carries; position and orientation are its parent's."""
+    """Return the lowest point of a body and all that it carries; position and orientation are its parent's."""
     position = position + _rotate(body.pos, orientation)
     orientation = _compose(orientation, body.quat)
     heights = [_lowest(child, position, orientation) for child in body.bodies]
@@ -110,7 +111,7 @@ def _lowest(body: mujoco.MjsBody, position: Array, orientation: Array) -> float:
 
 
 def _reach(geom: mujoco.MjsGeom, orientation: Array) -> float:
-    """How far a geom reaches below its centre, m."""
+    """Return how far a geom reaches below its centre, m."""
     if geom.type == mujoco.mjtGeom.mjGEOM_SPHERE:
         return geom.size[0]
     if geom.type == mujoco.mjtGeom.mjGEOM_CAPSULE:

@@ -1,4 +1,4 @@
-"""Point goal (2D navigation, MAML 2017): a point moves by its action; only the reward tells where the goal is."""
+"""Point goal (2D navigation, MAML 2017): a point moves by its action; only the reward depends on the goal."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 
+from metarl.envs.arrays import Array
 from metarl.envs.control import Signals
-from metarl.envs.family import Array, Criterion, Measure, RewardTerm, State, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform, outside
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.state import State
+from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements
 
 STEP = 0.1  # m, largest displacement on an axis in one step
 REACHED = 0.01  # m, distance on each axis at which the goal counts as reached
@@ -27,11 +30,11 @@ DISPLACEMENT = Signals(
     ranges=np.tile((-np.inf, np.inf), (2, 1)),
     home={"x": 0.0, "y": 0.0},
 )
-"""Of a step. The model has no motors: `displace` is what moves the point."""
+"""Displacement in a step. The model has no motors: `displace` moves the point."""
 
 
 def base() -> mujoco.MjSpec:
-    """A point on two frictionless slides, without gravity."""
+    """Return a point on two frictionless slides, without gravity."""
     spec = mujoco.MjSpec()
     spec.modelname = "point"
     spec.option.timestep = DT
@@ -45,7 +48,7 @@ def base() -> mujoco.MjSpec:
 
 
 def mark_goal(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
-    """A disc of the plane's scale around the goal: it is reached within a centimetre."""
+    """Add a disc at the goal, larger than the centimetre within which it is reached."""
     spec.worldbody.add_geom(
         name="goal",
         type=mujoco.mjtGeom.mjGEOM_CYLINDER,
@@ -58,37 +61,32 @@ def mark_goal(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
 
 
 def displace(state: State) -> None:
-    """The action is the displacement of this step: a force-free body moves by qvel dt."""
+    """Move the point by the action: a force-free body moves by qvel dt."""
     state.qvel[:] = state.action / DT
 
 
-def observe(state: State) -> Array:
-    """[S, 2] m, the position."""
-    return state.qpos
-
-
 def to_goal(state: State) -> Array:
-    """goal - position, [S, 2] m."""
+    """Return goal - position, [S, 2] m."""
     return state.xp.stack([state.task["goal_x"], state.task["goal_y"]], axis=1) - state.qpos
 
 
 def distance(state: State) -> Array:
-    """[S] m, to the goal."""
+    """Return the distance to the goal, [S] m."""
     return state.xp.linalg.vector_norm(to_goal(state), axis=1)
 
 
 def reached(state: State) -> Array:
-    """Within a centimetre on both axes, [S] bool."""
+    """Return whether the goal is within a centimetre on both axes, [S] bool."""
     return state.xp.all(state.xp.abs(to_goal(state)) < REACHED, axis=1)
 
 
 def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-    """At the origin, at rest."""
+    """Return starts at the origin, at rest."""
     return np.zeros((n, model.nq)), np.zeros((n, model.nv))
 
 
 def point_goal(settings: PointGoalSettings) -> TaskFamily:
-    """The family of goals in a square around the start."""
+    """Return the family of goals in a square around the start."""
     return TaskFamily(
         name="point_goal",
         description="point that finds an unseen goal on the plane",
@@ -104,8 +102,7 @@ def point_goal(settings: PointGoalSettings) -> TaskFamily:
             )
             for axis in "xy"
         ),
-        observe=observe,
-        observation_names=("x [m]", "y [m]"),
+        observation={"position": ObservationTerm(lambda state: state.qpos, elements("m", "xy"))},
         rewards={"distance": RewardTerm(distance, weight=-1.0)},
         reset=reset,
         action_low=np.full(2, -STEP),

@@ -16,6 +16,10 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+TIMESTEP = 0.005  # s
+FRAME_SKIP = 4
+DT = FRAME_SKIP * TIMESTEP  # s, a control step: 50 Hz
+
 Vector = tuple[float, float, float]
 
 LEGS = ("FR", "FL", "RR", "RL")
@@ -24,9 +28,9 @@ LEG_JOINTS = ("hip", "thigh", "calf")
 JOINTS = tuple(f"{leg}_{joint}" for leg in LEGS for joint in LEG_JOINTS)
 """Names of the actuated joints, in the order of actions and observations."""
 TRUNK_CONTACT = "trunk_contact"
-"""Sensor: number of contacts of the trunk and the hips with the ground."""
+"""Sensor of the number of contacts of the trunk and the hips with the ground."""
 FOOT_CONTACTS = tuple(f"{leg}_contact" for leg in LEGS)
-"""Sensors: 1 where a foot touches the ground, 0 elsewhere."""
+"""Sensors that are 1 where a foot touches the ground and 0 elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +38,26 @@ class Inertial:
     """Mass, centre and inertia of a link of the front left leg, or of the trunk, in the frame of its body."""
 
     mass: float
-    """kg."""
+    """Mass, kg."""
     centre: Vector
-    """m."""
+    """Position of the centre of mass, m."""
     inertia: tuple[float, float, float, float, float, float]
-    """xx, yy, zz, xy, xz, yz about the centre, kg m^2."""
+    """Moments of inertia xx, yy, zz, xy, xz, yz about the centre, kg m^2."""
 
     @property
     def tensor(self) -> np.ndarray:
-        """[3, 3] kg m^2 about the centre."""
+        """Inertia about the centre, [3, 3] kg m^2."""
         xx, yy, zz, xy, xz, yz = self.inertia
         return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
     def mirrored(self, x: float = 1.0, y: float = 1.0) -> Inertial:
-        """With the signs x and y (1 or -1) on those axes."""
+        """Return the mirror image, with the signs x and y (1 or -1) of those axes."""
         sign = np.array([x, y, 1.0])
         return inertial(self.mass, sign * self.centre, self.tensor * np.outer(sign, sign))
 
 
 def inertial(mass: float, centre: np.ndarray, tensor: np.ndarray) -> Inertial:
-    """From arrays: centre [3] m, tensor [3, 3] kg m^2 about it."""
+    """Return an Inertial from arrays: centre [3] m, tensor [3, 3] kg m^2 about it."""
     x, y, z = map(float, centre)
     rows, columns = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
     xx, yy, zz, xy, xz, yz = map(float, tensor[rows, columns])
@@ -61,7 +65,7 @@ def inertial(mass: float, centre: np.ndarray, tensor: np.ndarray) -> Inertial:
 
 
 def combine(*parts: Inertial) -> Inertial:
-    """The rigid body that the parts are together (parallel axis theorem)."""
+    """Combine parts into one rigid body (parallel axis theorem)."""
     mass = sum(p.mass for p in parts)
     centre = sum((p.mass * np.array(p.centre) for p in parts), np.zeros(3)) / mass
     tensor = np.zeros((3, 3))
@@ -72,7 +76,7 @@ def combine(*parts: Inertial) -> Inertial:
 
 
 def rotor(place: Vector, axis: int) -> Inertial:
-    """A motor's rotor: at `place` m, turning about `axis` (0: x, 1: y)."""
+    """Return a motor's rotor at `place` m that turns about `axis` (0: x, 1: y)."""
     xx, yy, zz = (1.11842e-4 if i == axis else 5.9647e-5 for i in range(3))
     return Inertial(0.089, place, (xx, yy, zz, 0.0, 0.0, 0.0))
 
@@ -93,19 +97,19 @@ class QuadrupedFigures:
     hip_offset: float = 0.08
     """Sideways from the hip joint to the thigh joint, m."""
     thigh_length: float = 0.213
-    """m."""
+    """Length from the thigh joint to the knee, m."""
     calf_length: float = 0.213
-    """To the centre of the foot, m."""
+    """Length from the knee to the centre of the foot, m."""
     hip_radius: float = 0.046
-    """Of the hip's cylinder, m."""
+    """Radius of the hip's cylinder, m."""
     hip_width: float = 0.04
-    """Of the hip's cylinder, m."""
+    """Length of the hip's cylinder, m."""
     thigh_radius: float = 0.017
-    """m."""
+    """Radius of the thigh's capsule, m."""
     calf_radius: float = 0.008
-    """m."""
+    """Radius of the calf's capsule, m."""
     foot_radius: float = 0.02
-    """m."""
+    """Radius of the foot, m."""
 
     trunk: Inertial = Inertial(
         5.204,
@@ -128,32 +132,32 @@ class QuadrupedFigures:
         (0.001088793059, 0.001100428748, 0.000024787446, -0.000000255679, 0.000007117814, 0.000002077264),
     )
     foot_mass: float = 0.06
-    """kg, a solid sphere."""
+    """Mass of the foot, a solid sphere, kg."""
     hip_rotor: Inertial = HIP_ROTOR
-    """In the trunk."""
+    """Rotor of the hip's motor, in the trunk."""
     thigh_rotor: Inertial = THIGH_ROTOR
-    """In the hip."""
+    """Rotor of the thigh's motor, in the hip."""
     calf_rotor: Inertial = CALF_ROTOR
-    """In the thigh."""
+    """Rotor of the calf's motor, in the thigh."""
     gear: Vector = (6.33, 6.33, 9.495)
     """Gear ratio of hip, thigh and calf: a rotor of inertia I adds gear^2 I to its joint."""
 
     joint_low: Vector = (-0.863, -0.686, -2.818)
-    """Hip, thigh, calf, rad; hips turn outwards as far as inwards."""
+    """Lowest angle of hip, thigh and calf, rad; hips turn outwards as far as inwards."""
     joint_high: Vector = (0.863, 4.501, -0.888)
-    """Hip, thigh, calf, rad."""
+    """Highest angle of hip, thigh and calf, rad."""
     torque_limit: Vector = (23.7, 23.7, 35.55)
-    """Hip, thigh, calf, N m."""
+    """Torque limit of hip, thigh and calf, N m."""
     joint_damping: float = 0.01
-    """N m s/rad, besides the derivative gain."""
+    """Damping of the joints, besides the derivative gain, N m s/rad."""
     joint_friction: float = 0.2
-    """Friction loss, N m."""
+    """Friction loss of the joints, N m."""
     kp: float = 35.0
     """Proportional gain, N m/rad."""
     kd: float = 0.5
     """Derivative gain, N m s/rad."""
     home: Vector = (0.0, 0.9, -1.8)
-    """Hip, thigh and calf of every leg in the pose that the actions are relative to, rad."""
+    """Angle of hip, thigh and calf in the pose that actions are relative to, rad."""
     friction: float = 0.8
     """Coefficient of sliding friction with the ground."""
 
@@ -164,19 +168,19 @@ class QuadrupedFigures:
 
     @property
     def armature(self) -> Vector:
-        """What the rotor adds to the inertia of hip, thigh and calf joint, kg m^2."""
+        """Inertia that the rotors add to hip, thigh and calf joint, kg m^2."""
         axial = (self.hip_rotor.inertia[0], self.thigh_rotor.inertia[1], self.calf_rotor.inertia[1])
         hip, thigh, calf = (gear**2 * inertia for gear, inertia in zip(self.gear, axial, strict=True))
         return hip, thigh, calf
 
     @property
     def home_pose(self) -> np.ndarray:
-        """[12] rad, in the order of JOINTS."""
+        """Home angles in the order of JOINTS, [12] rad."""
         return np.tile(self.home, len(LEGS))
 
     @property
     def home_height(self) -> float:
-        """Of the trunk's origin over level ground at the home pose, feet just touching, m."""
+        """Height of the trunk's origin over level ground in the home pose, with the feet just touching, m."""
         hip, thigh, calf = self.home
         leg = self.thigh_length * math.cos(thigh) + self.calf_length * math.cos(thigh + calf)
         return leg * math.cos(hip) + self.foot_radius
@@ -187,8 +191,11 @@ class QuadrupedFigures:
         return Inertial(self.foot_mass, (0.0, 0.0, -self.calf_length), (spherical, spherical, spherical, 0.0, 0.0, 0.0))
 
 
-def build(figures: QuadrupedFigures = QuadrupedFigures(), timestep: float = 0.005) -> mujoco.MjSpec:
-    """The robot on flat ground; timestep in s.
+GO1 = QuadrupedFigures()
+
+
+def build(figures: QuadrupedFigures = GO1, timestep: float = TIMESTEP) -> mujoco.MjSpec:
+    """Return the robot on flat ground; timestep in s.
 
     A control signal is the target of a joint relative to its home, rad: the torque kp (home + ctrl - q) - kd dq/dt,
     within the torque limits, is computed in every simulation step. Robot geoms collide with the ground and with nothing
@@ -225,7 +232,7 @@ def build(figures: QuadrupedFigures = QuadrupedFigures(), timestep: float = 0.00
 
 
 def _signs(leg: str) -> tuple[float, float]:
-    """(front 1 or rear -1, left 1 or right -1)."""
+    """Return (front 1 or rear -1, left 1 or right -1)."""
     return (1.0 if leg[0] == "F" else -1.0), (1.0 if leg[1] == "L" else -1.0)
 
 
@@ -253,8 +260,24 @@ def _add_geom(body: mujoco.MjsBody, figures: QuadrupedFigures, name: str, kind: 
 
 
 def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> None:
+    """Add hip, thigh and calf with their joints and servos."""
+    hip = _add_hip(trunk, figures, leg)
+    thigh = _add_thigh(hip, figures, leg)
+    for i, body in enumerate((hip, thigh, _add_calf(thigh, figures, leg))):
+        body.add_joint(
+            name=f"{leg}_{LEG_JOINTS[i]}",
+            axis=(1, 0, 0) if LEG_JOINTS[i] == "hip" else (0, 1, 0),
+            limited=True,
+            range=(figures.joint_low[i], figures.joint_high[i]),
+            damping=[figures.joint_damping, 0.0, 0.0],
+            frictionloss=figures.joint_friction,
+            armature=figures.armature[i],
+        )
+        _add_servo(spec, figures, leg, i)
+
+
+def _add_hip(trunk: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> mujoco.MjsBody:
     x, y = _signs(leg)
-    capsule = mujoco.mjtGeom.mjGEOM_CAPSULE
     hip = _add_body(
         trunk,
         f"{leg}_hip",
@@ -271,6 +294,11 @@ def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigur
         fromto=(0, -half, 0, 0, half, 0),
         conaffinity=0,
     )
+    return hip
+
+
+def _add_thigh(hip: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> mujoco.MjsBody:
+    _, y = _signs(leg)
     thigh = _add_body(
         hip,
         f"{leg}_thigh",
@@ -281,16 +309,21 @@ def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigur
         thigh,
         figures,
         f"{leg}_thigh",
-        capsule,
+        mujoco.mjtGeom.mjGEOM_CAPSULE,
         size=(figures.thigh_radius, 0, 0),
         fromto=(0, 0, 0, 0, 0, -figures.thigh_length),
     )
+    return thigh
+
+
+def _add_calf(thigh: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> mujoco.MjsBody:
+    """Add the calf with its foot."""
     calf = _add_body(thigh, f"{leg}_calf", (0.0, 0.0, -figures.thigh_length), combine(figures.calf, figures.foot))
     _add_geom(
         calf,
         figures,
         f"{leg}_calf",
-        capsule,
+        mujoco.mjtGeom.mjGEOM_CAPSULE,
         size=(figures.calf_radius, 0, 0),
         fromto=(0, 0, 0, 0, 0, -figures.calf_length),
     )
@@ -303,18 +336,7 @@ def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigur
         pos=(0, 0, -figures.calf_length),
         rgba=(0.1, 0.1, 0.1, 1),
     )
-    for i, (joint, body) in enumerate(zip(LEG_JOINTS, (hip, thigh, calf), strict=True)):
-        low, high = figures.joint_low[i], figures.joint_high[i]
-        body.add_joint(
-            name=f"{leg}_{joint}",
-            axis=(1, 0, 0) if joint == "hip" else (0, 1, 0),
-            limited=True,
-            range=(low, high),
-            damping=[figures.joint_damping, 0.0, 0.0],
-            frictionloss=figures.joint_friction,
-            armature=figures.armature[i],
-        )
-        _add_servo(spec, figures, leg, i)
+    return calf
 
 
 def _add_servo(spec: mujoco.MjSpec, figures: QuadrupedFigures, leg: str, i: int) -> None:
@@ -333,7 +355,7 @@ def _add_servo(spec: mujoco.MjSpec, figures: QuadrupedFigures, leg: str, i: int)
 
 
 def _add_contact_sensor(spec: mujoco.MjSpec, name: str, kind: mujoco.mjtObj, of: str) -> None:
-    """Number of contacts of a geom or a body."""
+    """Add a sensor of the number of contacts of a geom or a body."""
     spec.add_sensor(
         name=name,
         type=mujoco.mjtSensor.mjSENS_CONTACT,

@@ -9,16 +9,19 @@ import mujoco
 import numpy as np
 
 from metarl.envs import measures
+from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
-from metarl.envs.family import Array, Criterion, RewardTerm, State, StateFunction, TaskFamily, load_spec
+from metarl.envs.family import TaskFamily
 from metarl.envs.locomotion import (
     control_cost,
     gymnasium_model,
+    planar_observation,
     require_not_negative,
     root_velocity,
     survive,
     uniform_start,
 )
+from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.robots.walkers_settings import (
@@ -27,6 +30,8 @@ from metarl.envs.robots.walkers_settings import (
     Walker2dParametersSettings,
     Walker2dTerrainSettings,
 )
+from metarl.envs.state import State, StateFunction
+from metarl.envs.terms import Criterion, RewardTerm
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
 
@@ -41,18 +46,6 @@ MASS_BASE, FRICTION_BASE, DAMPING_BASE = 1.5, 1.5, 1.3  # each factor is base^U(
 HOPPER_JOINTS = ("thigh_joint", "leg_joint", "foot_joint")
 WALKER2D_JOINTS = (*HOPPER_JOINTS, "thigh_left_joint", "leg_left_joint", "foot_left_joint")
 LIMBS = {part: [f"{part}_joint", f"{part}_left_joint"] for part in ("thigh", "leg", "foot")}
-
-
-def _names(joints: tuple[str, ...]) -> tuple[str, ...]:
-    return (
-        "root_z [m]",
-        "root_pitch [rad]",
-        *(f"{joint} [rad]" for joint in joints),
-        "root_x_velocity [m/s]",
-        "root_z_velocity [m/s]",
-        "root_pitch_velocity [rad/s]",
-        *(f"{joint}_velocity [rad/s]" for joint in joints),
-    )
 
 
 @functools.cache
@@ -70,30 +63,24 @@ def _geometric(path: str, timestep: float) -> tuple[mujoco.MjSpec, float]:
 
 
 def base(path: str, timestep: float) -> mujoco.MjSpec:
-    """Gymnasium's robot, each body's mass and inertia its own."""
+    """Return Gymnasium's robot with mass and inertia set body by body."""
     return _frozen(path, timestep).copy()
 
 
 def geometric_base(path: str, timestep: float) -> mujoco.MjSpec:
-    """Gymnasium's robot, masses and inertias by its geometry."""
+    """Return Gymnasium's robot with masses and inertias that follow from its geometry."""
     return _geometric(path, timestep)[0].copy()
 
 
-def observe(state: State) -> Array:
-    """qpos[1:], clipped qvel: without the place on the track."""
-    velocities = state.xp.clip(state.qvel, -VELOCITY_LIMIT, VELOCITY_LIMIT)
-    return state.xp.concat([state.qpos[:, 1:], velocities], axis=1)
-
-
 def hopper_fallen(state: State) -> Array:
-    """Too low, tilted, or any other element of the state out of bounds, [S] bool."""
+    """Return whether the robot is too low, tilted, or another element of the state is out of bounds, [S] bool."""
     xp, z, pitch = state.xp, state.qpos[:, 1], state.qpos[:, 2]
     rest = xp.concat([state.qpos[:, 2:], state.qvel], axis=1)
     return (z <= 0.7) | (xp.abs(pitch) >= 0.2) | xp.any(xp.abs(rest) >= 100, axis=1)
 
 
 def walker2d_fallen(state: State) -> Array:
-    """Too low, too high or tilted, [S] bool."""
+    """Return whether the robot is too low, too high or tilted, [S] bool."""
     z, pitch = state.qpos[:, 1], state.qpos[:, 2]
     return (z <= 0.8) | (z >= 2.0) | (state.xp.abs(pitch) >= 1.0)
 
@@ -116,11 +103,11 @@ def scale_friction(spec: mujoco.MjSpec, factor: float, *, geom: str) -> None:
 
 
 def random_parameters(path: str, timestep: float, exponent: float) -> tuple[Parameter, ...]:
-    """Mass of each body, damping of each driven joint, sliding friction of floor and feet: 1.5^U or 1.3^U the neutral.
+    """Return factors on each body's mass, each driven joint's damping, and sliding friction of floor and feet.
 
-    rand_param_envs draws a body's inertia apart from its mass, which can be that of no body; here it scales with the
-    mass. It draws every friction coefficient, too: torsional and rolling friction play no part in these robots'
-    contacts (condim 3), and only the feet can touch the floor while the torso is as high as an episode demands.
+    Factors are 1.5^U, for dampings 1.3^U. rand_param_envs draws a body's inertia apart from its mass, which may be
+    impossible; here it scales with the mass. It also draws every friction coefficient; here torsional and rolling
+    friction have no effect (condim 3), and only the feet can touch the floor while an episode lasts.
     """
 
     def scaled(name: str, base: float, quantity: str, edit: Any) -> Parameter:
@@ -157,8 +144,7 @@ def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **
     if not settings.timestep > 0:
         raise ValueError(f"timestep must be greater than 0 s, got {settings.timestep:g}")
     return TaskFamily(
-        observe=observe,
-        observation_names=_names(joints),
+        observation=planar_observation(joints, VELOCITY_LIMIT),
         rewards={
             "velocity": RewardTerm(root_velocity),
             "survive": RewardTerm(survive, settings.survive),
@@ -185,7 +171,7 @@ def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **
 
 
 def hopper_parameters(settings: HopperParametersSettings) -> TaskFamily:
-    """Reward v + 1 - c a^2."""
+    """Return the family with reward v + 1 - c a^2."""
     return _family(
         settings,
         HOPPER_JOINTS,
@@ -198,7 +184,7 @@ def hopper_parameters(settings: HopperParametersSettings) -> TaskFamily:
 
 
 def walker2d_parameters(settings: Walker2dParametersSettings) -> TaskFamily:
-    """Reward v + 1 - c a^2."""
+    """Return the family with reward v + 1 - c a^2."""
     return _family(
         settings,
         WALKER2D_JOINTS,
@@ -211,7 +197,7 @@ def walker2d_parameters(settings: Walker2dParametersSettings) -> TaskFamily:
 
 
 def walker2d_limbs(settings: Walker2dLimbsSettings) -> TaskFamily:
-    """Reward v + 1 - c a^2 on legs of other lengths and thicknesses."""
+    """Return the family with reward v + 1 - c a^2 on legs of other lengths and thicknesses."""
     height = _geometric(WALKER2D, settings.timestep)[1]
     return _family(
         settings,
@@ -226,7 +212,7 @@ def walker2d_limbs(settings: Walker2dLimbsSettings) -> TaskFamily:
 
 
 def walker2d_terrain(settings: Walker2dTerrainSettings) -> TaskFamily:
-    """Reward v + 1 - c a^2, on uneven ground."""
+    """Return the family with reward v + 1 - c a^2, on uneven ground."""
     running = _family(
         settings,
         WALKER2D_JOINTS,

@@ -1,4 +1,4 @@
-"""Grounds: each kind a pure function of (difficulty, generator, field) that gives heights on a grid, and their mixes.
+"""Kinds of ground: pure functions of (difficulty, generator, field) that give heights on a grid, and mixes of kinds.
 
 Sizes follow legged_gym and IsaacLab: slopes to .4 rad, stairs and blocks to .23 and .25 m, roughness to .1 m, waves to
 .2 m, gaps to 1 m. Every kind leaves the square around the start flat and at height 0.
@@ -43,17 +43,17 @@ class Field:
     """Extent of the ground around the start, which is the origin, and its grid."""
 
     ahead: float
-    """m of ground at x > 0."""
+    """Ground at x > 0, m."""
     behind: float
-    """m of ground at x < 0."""
+    """Ground at x < 0, m."""
     half_width: float
-    """m of ground on either side."""
+    """Ground on either side, m."""
     patch: float
     """Half the side of the flat square at the start, m."""
     cell: float = 0.05
     """Distance of grid points, m: the horizontal run of every riser."""
     strip: bool = False
-    """Heights depend on x alone: ground of a robot in the x-z plane, on two rows of points."""
+    """Whether heights depend on x alone, on two rows of points, for a robot in the x-z plane."""
 
     def __post_init__(self) -> None:
         if not self.cell > 0 or not 0 <= self.patch < min(self.ahead, self.behind):
@@ -64,28 +64,28 @@ class Field:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows along y, columns along x)."""
+        """Rows along y and columns along x."""
         rows = 2 if self.strip else round(2 * self.half_width / self.cell) + 1
         return rows, round((self.ahead + self.behind) / self.cell) + 1
 
     @property
     def x(self) -> Array:
-        """[1, columns] m."""
+        """Positions along x, [1, columns] m."""
         return np.linspace(-self.behind, self.ahead, self.shape[1])[None]
 
     @property
     def y(self) -> Array:
-        """[rows, 1] m; 0 all over a strip."""
+        """Positions along y, [rows, 1] m; 0 on a strip."""
         return np.linspace(-self.half_width, self.half_width, self.shape[0])[:, None] * (not self.strip)
 
     @property
     def distance(self) -> Array:
-        """Distance to the start patch in the largest coordinate, [rows, columns] m; negative on the patch."""
+        """Distance to the start patch along the larger coordinate, [rows, columns] m; negative on the patch."""
         return np.maximum(np.abs(self.x), np.abs(self.y)) - self.patch
 
     @property
     def outside(self) -> Array:
-        """Grid points off the start patch, [rows, columns] bool."""
+        """Whether grid points are off the start patch, [rows, columns] bool."""
         return self.distance > EPSILON
 
 
@@ -93,32 +93,32 @@ Kind = Callable[[float, np.random.Generator, Field], Array]
 
 
 def between(limits: tuple[float, float], difficulty: float) -> float:
-    """The value at a difficulty, linear from the first limit to the second."""
+    """Return the value at a difficulty, linear from the first limit to the second."""
     return limits[0] + difficulty * (limits[1] - limits[0])
 
 
 def flat(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
-    """Height 0 everywhere."""
+    """Return height 0 everywhere."""
     return np.zeros(field.shape)
 
 
 def slope(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
-    """Away from the start up or down, as the generator decides, on all sides alike."""
+    """Return a slope away from the start on all sides, up or down at random."""
     return rng.choice((-1.0, 1.0)) * math.tan(SLOPE * difficulty) * np.maximum(field.distance, 0)
 
 
 def stairs_up(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
-    """Stairs that rise away from the start on all sides."""
+    """Return stairs that rise away from the start on all sides."""
     return between(STEP, difficulty) * np.ceil(np.maximum(field.distance, 0) / TREAD - EPSILON)
 
 
 def stairs_down(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
-    """Stairs that fall away from the start on all sides."""
+    """Return stairs that fall away from the start on all sides."""
     return -stairs_up(difficulty, rng, field)
 
 
 def rough(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
-    """Uniform heights on a coarse grid of knots, linear between them."""
+    """Return uniform heights on a coarse grid of knots, linear between them."""
     column, row = (_fraction(c / KNOT) for c in (field.x[0], field.y[:, 0]))
     knots = rng.uniform(-0.5, 0.5, (row[0][-1] + 2, column[0][-1] + 2))
     rows = _interpolate(knots, *row)
@@ -126,14 +126,14 @@ def rough(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
 
 
 def waves(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
-    """Sine waves along x, crossed by waves along y."""
+    """Return sine waves along x, crossed by waves along y."""
     phase = rng.uniform(0, 2 * math.pi)
     wave = np.sin(2 * math.pi * field.x / WAVELENGTH + phase) * np.cos(2 * math.pi * field.y / WAVELENGTH)
     return WAVE * difficulty * wave * np.clip(field.distance / FADE, 0, 1)
 
 
 def obstacles(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
-    """One block a square, of random place, sides and height."""
+    """Return one block per square, of random place, sides and height."""
     (i, dy), (j, dx) = _tiles(field.y, BLOCK_SPACING), _tiles(field.x, BLOCK_SPACING)
     tiles = (i.max() + 1, j.max() + 1)
     half_x, half_y = 0.5 * rng.uniform(*BLOCK_SIDE, (2, *tiles))
@@ -146,7 +146,7 @@ def obstacles(difficulty: float, rng: np.random.Generator, field: Field) -> Arra
 
 
 def stepping_stones(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
-    """Square stones of uneven height with gaps between them."""
+    """Return square stones of uneven height with gaps between them."""
     (i, dy), (j, dx) = _tiles(field.y, STONE_PITCH), _tiles(field.x, STONE_PITCH)
     tops = STONE_JITTER * difficulty * rng.uniform(-1, 1, (i.max() + 1, j.max() + 1))
     reach = 0.5 * (STONE_PITCH - between(STONE_GAP, difficulty)) + EPSILON
@@ -155,7 +155,7 @@ def stepping_stones(difficulty: float, rng: np.random.Generator, field: Field) -
 
 
 def gaps(difficulty: float, rng: np.random.Generator, field: Field) -> Array:
-    """Trenches around the start, of one width, at random distances from each other."""
+    """Return trenches around the start, of one width, at random distances from each other."""
     width = field.cell * round(GAP * difficulty / field.cell)
     farthest = field.distance.max()
     runs = field.cell * np.round(rng.uniform(*GAP_RUN, math.ceil(farthest / GAP_RUN[0]) + 1) / field.cell)
@@ -180,14 +180,14 @@ KINDS: dict[str, Kind] = {
 
 
 def number(kind: str) -> float:
-    """A kind's number in a task's values; ValueError if there is no such kind."""
+    """Return a kind's number in a task's values; ValueError if there is no such kind."""
     if kind not in KINDS:
         raise ValueError(f"unknown kind of ground {kind!r}; the kinds are {', '.join(KINDS)}")
     return float(list(KINDS).index(kind))
 
 
 def kind_name(value: float) -> str:
-    """The kind of that number; ValueError if there is none."""
+    """Return the kind of a number; ValueError if there is none."""
     if value not in range(len(KINDS)):
         raise ValueError(
             f"no kind of ground has the number {value:g}; they are "
@@ -197,7 +197,7 @@ def kind_name(value: float) -> str:
 
 
 def heights(kind: float, difficulty: float, seed: float, field: Field) -> Array:
-    """The ground of a task's values, [rows, columns] m: the same values, the same ground."""
+    """Return the ground of a task's values, [rows, columns] m; the same values give the same ground."""
     name = kind_name(kind)
     if not 0 <= difficulty <= 1:
         raise ValueError(f"the difficulty of a ground lies in [0, 1], got {difficulty:g}")
@@ -211,18 +211,18 @@ class TerrainMix:
 
     kinds: tuple[str, ...]
     proportions: tuple[float, ...] = ()
-    """Relative to each other, one a kind; empty: equal."""
+    """Relative frequency of each kind; empty: equal."""
 
     @property
     def distribution(self) -> Choice:
-        """Of the kinds' numbers; ValueError if a kind is unknown or named twice, or proportions are missing."""
+        """Distribution of the kinds' numbers; ValueError for unknown or repeated kinds, or missing proportions."""
         if len(set(self.kinds)) < len(self.kinds):
             raise ValueError(f"a kind of ground is named twice in {', '.join(self.kinds)}")
         return Choice(tuple(number(kind) for kind in self.kinds), self.proportions)
 
 
 def lay(spec: mujoco.MjSpec, ground: Array, field: Field, floor: str = "floor") -> None:
-    """Give the geom `floor` the shape of the ground [rows, columns] m; its friction and contacts stay what they are.
+    """Give the geom `floor` the shape of the ground [rows, columns] m; its friction and contacts stay the same.
 
     The ground's height 0 is that of the floor. Ground that is flat all over leaves the floor as it is.
     """
@@ -252,9 +252,9 @@ def edit(spec: mujoco.MjSpec, values: Mapping[str, float], *, field: Field, floo
 
 
 def compiled_heights(models: Sequence[mujoco.MjModel], field: Field) -> Array:
-    """The grounds that the models collide with, [M, rows * columns] float32 m over the start.
+    """Return the grounds that the models collide with, [M, rows * columns] float32 m over the start.
 
-    To a tenth of a millimetre: a model's own rounding, other for every ground, would tell grounds apart at the start.
+    They are rounded to 0.1 mm: MuJoCo's own rounding depends on the ground and would reveal it at the flat start.
     """
     grounds = np.zeros((len(models), math.prod(field.shape)), dtype=np.float32)
     start = np.abs(field.distance + field.patch).argmin()
@@ -269,9 +269,9 @@ def compiled_heights(models: Sequence[mujoco.MjModel], field: Field) -> Array:
 
 
 def height_at(grounds: Array, index: Array, x: Array, y: Array, field: Field) -> Array:
-    """Height of the ground below points, on the triangles that MuJoCo splits cells into; [...] as x and y.
+    """Return the height of the ground at points, on the triangles that MuJoCo splits cells into; [...] as x and y.
 
-    grounds: [M, rows * columns]. index: which of them, broadcast against x and y. The last cell goes on.
+    grounds: [M, rows * columns]. index: which of them, broadcast against x and y. The last cell extends past the edge.
     """
     rows, columns = field.shape
     u = (x + field.behind) * ((columns - 1) / (field.ahead + field.behind))
@@ -280,7 +280,7 @@ def height_at(grounds: Array, index: Array, x: Array, y: Array, field: Field) ->
 
 
 def interpolate(grounds: Array, index: Array | int, u: Array, v: Array, shape: tuple[int, int]) -> Array:
-    """Height on MuJoCo's triangles at column u and row v, fractions of cells included; [...] as u and v.
+    """Return the height on MuJoCo's triangles at fractional column u and row v; [...] as u and v.
 
     grounds: [M, rows * columns]. index: which of them. shape: (rows, columns).
     """
@@ -298,17 +298,17 @@ def interpolate(grounds: Array, index: Array | int, u: Array, v: Array, shape: t
 
 
 def _fraction(position: Array) -> tuple[Array, Array]:
-    """(index from 0, fraction) of positions in units of a grid."""
+    """Return (index from 0, fraction) of positions in units of a grid."""
     whole = np.floor(position + EPSILON)
     return (whole - whole[0]).astype(np.int64), position - whole
 
 
 def _interpolate(knots: Array, index: Array, fraction: Array) -> Array:
-    """Rows between the rows of knots."""
+    """Interpolate rows between the rows of knots."""
     return knots[index] + fraction[:, None] * (knots[index + 1] - knots[index])
 
 
 def _tiles(position: Array, side: float) -> tuple[Array, Array]:
-    """(index from 0, offset from the tile's centre in m) of positions; a tile is centred on 0."""
+    """Return (index from 0, offset from the tile's centre in m) of positions; a tile is centred on 0."""
     tile = np.floor(position / side + 0.5 + EPSILON)
     return (tile - tile.min()).astype(np.int64), position - tile * side

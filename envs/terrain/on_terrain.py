@@ -1,4 +1,4 @@
-"""Any family of a robot that walks, put on uneven ground: `on_terrain(family, settings, field, root, ...)`."""
+"""Families of walking robots on uneven ground: `on_terrain(family, settings, field, root, ...)`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import like
-from metarl.envs.family import Array, CurriculumRule, State, StateFunction, TaskFamily
+from metarl.envs.arrays import Array, like
+from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform
 from metarl.envs.rendering import AZIMUTH, follow
+from metarl.envs.state import State
+from metarl.envs.task import CurriculumRule
+from metarl.envs.terms import ObservationTerm, elements
 from metarl.envs.terrain import kinds as terrain
 from metarl.envs.terrain.kinds import Field, TerrainMix
 from metarl.envs.terrain.settings import TerrainSettings
@@ -27,20 +30,20 @@ SCAN_Y = np.round(np.arange(-0.5, 0.51, 0.1), 1)  # m to its left, where the gro
 
 @dataclass(frozen=True)
 class Root:
-    """Where qpos holds the place of the robot's root."""
+    """Indices in qpos of the position of the robot's root."""
 
     x: int
     z: int
     y: int | None = None
-    """None: the robot moves in the x-z plane."""
+    """Index of y; None: the robot moves in the x-z plane."""
     quaternion: int | None = None
-    """The first of the four; None: the robot does not turn about z."""
+    """Index of the quaternion's first element; None: the robot does not turn about z."""
 
 
 PLANAR = Root(x=0, z=1)
-"""Slides along x and z: HalfCheetah, Hopper, Walker2d."""
+"""Root on slides along x and z: HalfCheetah, Hopper, Walker2d."""
 FREE = Root(x=0, y=1, z=2, quaternion=3)
-"""A free joint: Ant, quadrupeds."""
+"""Root on a free joint: Ant, quadrupeds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +53,23 @@ class Ground:
     field: Field
     root: Root
     scan: Array
-    """[P, 2] m, points of the height scan ahead of the root and to its left."""
+    """Points of the height scan ahead of the root and to its left, [P, 2] m."""
 
     def grounds(self, models: Sequence[mujoco.MjModel]) -> Array:
-        """[M, rows * columns] m."""
+        """Return the heights of the models' grounds, [M, rows * columns] m."""
         return terrain.compiled_heights(models, self.field)
 
     def place(self, state: State) -> tuple[Array, Array]:
-        """x and y of the roots, [S] m."""
+        """Return x and y of the roots, [S] m."""
         x = state.qpos[:, self.root.x]
         return x, state.xp.zeros_like(x) if self.root.y is None else state.qpos[:, self.root.y]
 
     def under_root(self, state: State) -> Array:
-        """[S] m."""
+        """Return the height of the ground under the roots, [S] m."""
         return terrain.height_at(state.once(self.grounds), state.task_index, *self.place(state), self.field)
 
     def relative(self, state: State) -> Array:
-        """Heights of the scan's points over the ground under the root, [S, P] m; the points turn with the root."""
+        """Return heights of the scan's points over the ground under the root, [S, P] m; points turn with the root."""
         x, y = self.place(state)
         c, s = self._heading(state)
         ahead, left = like(self.scan, x).T
@@ -77,7 +80,7 @@ class Ground:
         return at - self.under_root(state)[:, None]
 
     def _heading(self, state: State) -> tuple[Any, Any]:
-        """Cosine and sine of the root's yaw, [S, 1]."""
+        """Return cosine and sine of the root's yaw, [S, 1]."""
         if self.root.quaternion is None:
             return 1.0, 0.0
         w, x, y, z = state.qpos[:, self.root.quaternion : self.root.quaternion + 4].T[:, :, None]
@@ -86,29 +89,25 @@ class Ground:
         return c / length, s / length
 
     def off(self, state: State) -> Array:
-        """Whether the root is about to leave the ground, [S] bool."""
+        """Return whether the root is about to leave the ground, [S] bool."""
         x, y = self.place(state)
         over = (x > self.field.ahead - EDGE) | (x < EDGE - self.field.behind)
         return over if self.field.strip else over | (state.xp.abs(y) > self.field.half_width - EDGE)
 
     def level(self, state: State) -> State:
-        """The state with the root's height over the ground below it, as if the ground there were at 0."""
+        """Return the state with the root's height measured from the ground below it."""
         qpos = state.xp.asarray(state.qpos, copy=True)
         qpos[:, self.root.z] -= self.under_root(state)
         return _Levelled(state, qpos)
 
-    def observe(self, state: State, function: StateFunction) -> Array:
-        """The levelled observation and the height scan, [S, obs]."""
-        observation = function(self.level(state))
-        return state.xp.concat([observation, self.relative(state)], axis=1) if len(self.scan) else observation
-
-    def levelled(self, state: State, function: StateFunction) -> Array:
-        """The function of the levelled state."""
-        return function(self.level(state))
+    def scan_term(self) -> ObservationTerm:
+        """Return the height scan as a term of the observation."""
+        names = (f"ground_at_{x:+.1f}" + ("" if self.field.strip else f"_{y:+.1f}") for x, y in self.scan)
+        return ObservationTerm(self.relative, elements("m", names))
 
 
 class _Levelled(State):
-    """Every field but qpos is the state's own."""
+    """A state with another qpos."""
 
     def __init__(self, state: State, qpos: Array):
         super().__init__(lambda name: qpos if name == "qpos" else getattr(state, name), state.xp)
@@ -124,14 +123,14 @@ def on_terrain(
     lift: float,
     floor: str = "floor",
 ) -> TaskFamily:
-    """The family on ground of the settings' kinds, with the ground's kind, difficulty and seed as further parameters.
+    """Return the family on ground of the settings' kinds, with kind, difficulty and seed of the ground as parameters.
 
-    Whatever the family reads of the root's height in qpos, it reads as height over the ground below the root.
+    Observation, rewards, measures and ends of episodes see the root's height over the ground below it.
     lift: m by which the robot starts higher than on its own floor, so that no limb starts in the ground.
-    floor: the geom that the ground takes the place of.
+    floor: geom that the ground replaces.
     """
     across = [0.0] if field.strip else SCAN_Y
-    scan = np.array([(x, y) for x in SCAN_X for y in across if settings.height_scan]).reshape(-1, 2)
+    scan = np.array([(x, y) for x in SCAN_X for y in across])
     ground = Ground(field, root, scan)
 
     def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
@@ -141,31 +140,15 @@ def on_terrain(
 
     def truncate(state: State) -> Array:
         off = ground.off(state)
-        return off if family.truncate is None else off | ground.levelled(state, family.truncate)
+        return off if family.truncate is None else off | family.truncate(state)
 
     return dataclasses.replace(
         family,
         parameters=(*family.parameters, *parameters(settings)),
         edit=functools.partial(terrain.edit, field=field, floor=floor),
         decorate=functools.partial(look, field=field, decorate=family.decorate),
-        observe=functools.partial(ground.observe, function=family.observe),
-        observation_names=(
-            *family.observation_names,
-            *(f"ground_at_{x:+.1f}" + ("" if field.strip else f"_{y:+.1f}") + " [m]" for x, y in scan),
-        ),
-        rewards={
-            name: dataclasses.replace(term, function=functools.partial(ground.levelled, function=term.function))
-            for name, term in family.rewards.items()
-        },
-        measures={
-            name: dataclasses.replace(
-                measure,
-                function=functools.partial(ground.levelled, function=measure.function),
-                per=measure.per and functools.partial(ground.levelled, function=measure.per),
-            )
-            for name, measure in family.measures.items()
-        },
-        terminate=family.terminate and functools.partial(ground.levelled, function=family.terminate),
+        view=ground.level,
+        observation={**family.observation, **({"height_scan": ground.scan_term()} if settings.height_scan else {})},
         truncate=truncate,
         reset=reset,
         curriculum=CurriculumRule(
@@ -186,7 +169,7 @@ def look(
     field: Field,
     decorate: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None,
 ) -> None:
-    """Step back in pictures, so that there is ground to be seen; a strip is looked at from its side."""
+    """Move a picture's camera back to show the ground; a strip is seen from its side."""
     if decorate is not None:
         decorate(spec, values)
     if field.strip:
@@ -196,7 +179,7 @@ def look(
 
 
 def parameters(settings: TerrainSettings) -> tuple[Parameter, ...]:
-    """Kind, difficulty and seed: together they are the ground."""
+    """Return kind, difficulty and seed, which decide the ground together."""
     shared = set(settings.kinds) & set(settings.ood_kinds)
     if shared:
         raise ValueError(f"{', '.join(sorted(shared))} is both in kinds and in ood_kinds; leave it out of one of them")

@@ -47,7 +47,8 @@ from metarl.options import flag
 from metarl.runs.entries import run_dir
 
 if TYPE_CHECKING:
-    from metarl.envs.family import Task, TaskFamily
+    from metarl.envs.family import TaskFamily
+    from metarl.envs.task import Task
     from metarl.training.launched import Launched
 
 HELP = """usage: metarl COMMAND [OPTIONS]

@@ -20,6 +20,7 @@ from metarl.options import flag
 from metarl.runs.entries import run_dir
 
 if TYPE_CHECKING:
+    from metarl.config import RunConfig
     from metarl.launching.slurm import Submitted
 
 HELP = """usage: metarl launch slurm --time T [OPTIONS] -- train [OPTIONS OF metarl train]
@@ -49,6 +50,8 @@ COUNTS |= {"max_requeues": 0, "max_restarts": 0}
 """Options that are whole numbers, with their least values."""
 NO_WORK = ("report", "wandb_file", "point")
 """Options of a sweep that train nothing, or one trial for another scheduler."""
+SIMULATED = ("family.", "training.simulator")
+"""Settings that decide whether the tasks can be simulated. Where a sweep varies them, some variants may not be."""
 JOBS = "slurm"
 """In the folder of all runs: scripts and logs, a folder a run."""
 
@@ -131,7 +134,10 @@ def _train(arguments: list[str], options: Options, session: Session) -> int:
         directory = run_dir(plain["resume"], runs_dir).absolute()
         session.run_dir = directory
         launch = options.launch(directory.name, directory.parent, _going_on(directory, arguments))
-        return _dry_run(launch) if options.dry else _submit(launch, f"run: {directory}", directory)
+        if options.dry:
+            return _dry_run(launch)
+        _require_trainable(config, launch)
+        return _submit(launch, f"run: {directory}", directory)
 
     from metarl.runs.run import new_name, require_name
 
@@ -141,7 +147,8 @@ def _train(arguments: list[str], options: Options, session: Session) -> int:
     launch = options.launch(name, runs_dir, ["train", "--resume", str(directory)])
     if options.dry:
         return _dry_run(launch)
-    # What is amiss shows now, and not when the job starts, and every start of the job is the same: it goes on with it.
+    # A mistake shows now and not when the job starts, and every start of the job is the same: it goes on with the run.
+    _require_trainable(config, launch)
     new_run(config, runs_dir, name, _planned(launch.work), device="cpu")
     session.run_dir = directory
     try:
@@ -151,6 +158,12 @@ def _train(arguments: list[str], options: Options, session: Session) -> int:
         with contextlib.suppress(OSError):
             runs_dir.rmdir()
         raise
+
+
+def _require_trainable(config: RunConfig, launch: Launch) -> None:
+    from metarl.training.rehearsal import require_trainable
+
+    require_trainable(config, launch.gpus > 0)
 
 
 def _planned(work: Work) -> Ranks:
@@ -185,7 +198,11 @@ def _sweep(arguments: list[str], options: Options, session: Session) -> int:
     launch = options.launch(
         request.folder.name, runs_dir, command, request.number.get("workers", 1) * request.number.get("ranks", 1)
     )
-    return _dry_run(launch) if options.dry else _submit(launch, f"sweep: {runs_dir / request.folder.name}", None)
+    if options.dry:
+        return _dry_run(launch)
+    if not any(name.startswith(SIMULATED) for factor in request.sweep.factors for name in factor.settings):
+        _require_trainable(request.sweep.base, launch)
+    return _submit(launch, f"sweep: {runs_dir / request.folder.name}", None)
 
 
 def _dry_run(launch: Launch) -> int:

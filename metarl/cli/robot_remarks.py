@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import mujoco
 
+from metarl.envs.own_robot.check_run import Base, CheckRun, Second
 from metarl.envs.own_robot.description import Robot
-from metarl.envs.own_robot.trial import Base, Second, Trial
 
 FALLEN = 1.0  # rad of tilt
 LOST = 0.5
@@ -32,34 +32,34 @@ WARNINGS = {
 """In words; others are called by MuJoCo's name."""
 
 
-def start_text(trial: Trial) -> str:
+def start_text(check: CheckRun) -> str:
     """Where it starts, and the gravity."""
-    gravity = f"gravity {trial.gravity:.3g} m/s^2" if trial.gravity else "no gravity"
-    if trial.gap is None:
+    gravity = f"gravity {check.gravity:.3g} m/s^2" if check.gravity else "no gravity"
+    if check.gap is None:
         return f"At home: {gravity}."
-    side = "above the ground" if trial.gap >= 0 else "in the ground"
-    where = "on the ground" if abs(trial.gap) < STILL else f"{_length(abs(trial.gap))} {side}"
+    side = "above the ground" if check.gap >= 0 else "in the ground"
+    where = "on the ground" if abs(check.gap) < STILL else f"{_length(abs(check.gap))} {side}"
     return f"At home: {where}, {gravity}."
 
 
-def trial_rows(robot: Robot, trial: Trial) -> list[tuple[str, str, str]]:
+def check_rows(robot: Robot, check: CheckRun) -> list[tuple[str, str, str]]:
     """A row a thing that was seen, of action 0 and of random actions."""
     rows: dict[str, Callable[[Second], str]] = {}
-    if trial.zero.base is not None:
+    if check.zero.base is not None:
         rows["base over the ground" if robot.ground.names else "height of the base"] = lambda s: _heights(s.base)
         rows["base tilts by"] = lambda s: "" if s.base is None else _angle(s.base.tilt)
-    if trial.gap is not None:
+    if check.gap is not None:
         rows["deepest in the ground"] = lambda s: _length(s.sunk)
     rows["furthest from home"] = lambda s: _furthest(robot, s)
     rows["held by joint limits"] = lambda s: some(s.pressed)
     rows["at the limit of force"] = lambda s: some(s.saturated)
     rows["MuJoCo's warnings"] = _warnings
-    return [(what, text(trial.zero), text(trial.random)) for what, text in rows.items()]
+    return [(what, text(check.zero), text(check.random)) for what, text in rows.items()]
 
 
-def remarks(robot: Robot, trial: Trial) -> list[str]:
+def remarks(robot: Robot, check: CheckRun) -> list[str]:
     """What is amiss or is to be known, and what to do about it, the worst first."""
-    return [*_broken(trial), *_start(robot, trial), *_idle(trial), *_at_zero(robot, trial), *_at_random(robot, trial)]
+    return [*_broken(check), *_start(robot, check), *_idle(check), *_at_zero(robot, check), *_at_random(robot, check)]
 
 
 def some(names: Sequence[str]) -> str:
@@ -68,8 +68,8 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names) or "none" if more <= 1 else f"{', '.join(names[:NAMED])} and {more} more"
 
 
-def _broken(trial: Trial) -> Iterator[str]:
-    for second, action in ((trial.zero, "action 0"), (trial.random, "random actions")):
+def _broken(check: CheckRun) -> Iterator[str]:
+    for second, action in ((check.zero, "action 0"), (check.random, "random actions")):
         if second.broken is not None:
             yield (
                 f"at {action} the simulation breaks after {second.broken:.2g} s ({_warnings(second)}): take a smaller "
@@ -79,26 +79,26 @@ def _broken(trial: Trial) -> Iterator[str]:
             yield f"at {action} MuJoCo warns of {_warnings(second)}: mend it, episodes that are warned of are left out"
 
 
-def _start(robot: Robot, trial: Trial) -> Iterator[str]:
-    if not trial.gravity:
+def _start(robot: Robot, check: CheckRun) -> Iterator[str]:
+    if not check.gravity:
         yield 'there is no gravity: write <option gravity="0 0 -9.81"/>, unless it is meant'
-    if trial.gap is not None and trial.gap > HOVERS and trial.gravity:
-        base = trial.zero.base if robot.mobility == "floating" else None
-        lower = f"; robot: {{height: {base.start - trial.gap:.3g}}} stands it on the ground" if base else ""
-        yield f"home is {_length(trial.gap)} above the ground: an episode begins with a fall{lower}"
+    if check.gap is not None and check.gap > HOVERS and check.gravity:
+        base = check.zero.base if robot.mobility == "floating" else None
+        lower = f"; robot: {{height: {base.start - check.gap:.3g}}} stands it on the ground" if base else ""
+        yield f"home is {_length(check.gap)} above the ground: an episode begins with a fall{lower}"
 
 
-def _idle(trial: Trial) -> Iterator[str]:
-    if trial.idle:
+def _idle(check: CheckRun) -> Iterator[str]:
+    if check.idle:
         yield (
-            f"{some(trial.idle)} {_move(trial.idle)} nothing from home: look at gear, gain, control range, and at what "
+            f"{some(check.idle)} {_move(check.idle)} nothing from home: look at gear, gain, control range, and at what "
             "it pulls"
         )
 
 
-def _at_zero(robot: Robot, trial: Trial) -> Iterator[str]:
-    second = trial.zero
-    yield from _sinks(trial, second, "at action 0")
+def _at_zero(robot: Robot, check: CheckRun) -> Iterator[str]:
+    second = check.zero
+    yield from _sinks(check, second, "at action 0")
     if fell := _fell(second.base):
         yield f"at action 0 it falls: {fell}; only a policy can hold it up, or position servos whose home it is"
     limp = sorted((n for n in second.moved if _left_home(robot, n, second)), key=lambda n: -second.moved[n])
@@ -118,15 +118,15 @@ def _at_zero(robot: Robot, trial: Trial) -> Iterator[str]:
         )
 
 
-def _at_random(robot: Robot, trial: Trial) -> Iterator[str]:
-    second = trial.random
+def _at_random(robot: Robot, check: CheckRun) -> Iterator[str]:
+    second = check.random
     if second.broken is None and max(second.moved.values(), default=0.0) < STILL:
         yield "random actions move no joint: look at control ranges, gears, friction loss and equalities"
-    yield from _sinks(trial, second, "at random actions")
+    yield from _sinks(check, second, "at random actions")
 
 
-def _sinks(trial: Trial, second: Second, when: str) -> Iterator[str]:
-    if trial.gap is not None and second.sunk > SINKS * trial.tolerance:
+def _sinks(check: CheckRun, second: Second, when: str) -> Iterator[str]:
+    if check.gap is not None and second.sunk > SINKS * check.tolerance:
         yield (
             f"{when} it is {_length(second.sunk)} in the ground: look at the softness of contacts (solref), the "
             "timestep, what collides (contype, conaffinity), and how far actions reach (control: {action_scale: 0.3})"

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from metarl.cli.robot_remarks import remarks, start_text, trial_rows
+from metarl.cli.robot_remarks import check_rows, remarks, start_text
 from metarl.envs.family import TaskFamily
+from metarl.envs.own_robot.check_run import run_check
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import CONTROL_DT, check_robot
-from metarl.envs.own_robot.trial import try_robot
 from metarl.envs.text import escaped
 from metarl.reporting.catalogue import parameter_rows, splits, table
 
@@ -56,11 +56,11 @@ def show_robot(model: str, declaration: str = "", console: Console | None = None
 
 def show_trial(robot: Robot, dt: float, console: Console) -> None:
     """Simulate the robot and print what was seen. dt: control step, s."""
-    trial = try_robot(robot, dt)
-    rows = [[escape(escaped(cell)) for cell in row] for row in trial_rows(robot, trial)]
-    console.print(start_text(trial), highlight=False, markup=False)
+    check = run_check(robot, dt)
+    rows = [[escape(escaped(cell)) for cell in row] for row in check_rows(robot, check)]
+    console.print(start_text(check), highlight=False, markup=False)
     console.print(table(("a second from home", "of action 0", "of random actions"), rows))
-    for remark in remarks(robot, trial):
+    for remark in remarks(robot, check):
         console.print("[bold yellow]look:[/bold yellow]", Text(escaped(remark)), highlight=False)
     console.print()
 

@@ -15,12 +15,13 @@ from metarl.cli.arguments import Arguments, whole
 from metarl.envs.text import shown
 from metarl.errors import RunError, UsageError, nearest
 from metarl.options import flag
-from metarl.sweeps.file import Sweep, load_sweep
+from metarl.sweeps.file import load_sweep
+from metarl.sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
     from metarl.cli.app import Session
     from metarl.runs.interrupt import Stop
-    from metarl.sweeps.sweep import Study
+    from metarl.sweeps.study import Study
 
 HELP = """usage: metarl sweep FILE.yaml [--workers N] [--ranks K] [--trials N] [--threads N] [--runs-dir DIR]
        metarl sweep FILE.yaml --report
@@ -102,8 +103,9 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
     """Run trials: in this process, or in several of them. parent: the process that this one works for, 0 for none."""
     from metarl.provenance import cores
     from metarl.runs.interrupt import stop_on_signals
-    from metarl.sweeps.sweep import Study, Worker
-    from metarl.sweeps.tasks import yardstick
+    from metarl.sweeps.study import Study
+    from metarl.sweeps.worker import Worker
+    from metarl.sweeps.yardstick import yardstick
 
     stick = yardstick(sweep)
     workers, ranks = number.get("workers", 1), number.get("ranks", 1)
@@ -125,7 +127,7 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
         return 0
     left = [t for t in study.trials() if not t.state.is_finished()]
     if left or stop.requested:
-        print(f"{len(left)} trials are being run elsewhere; when they have ended: metarl sweep {sweep.path} --report")
+        print(f"{len(left)} variants are still training elsewhere; when they end: metarl sweep {sweep.path} --report")
         return 0
     return _report(sweep, folder, number.get("threads", 0))
 
@@ -166,23 +168,27 @@ def _several(sweep: Sweep, folder: Path, workers: int, ranks: int, threads: int,
 def _standing(study: Study) -> str:
     trials = study.trials()
     ended = sum(t.state.is_finished() for t in trials)
-    text = f"{study.sweep.trials} trials, {ended} ended"
+    text = f"{study.sweep.trials} variants, {ended} ended"
     running = [r for t in trials if not t.state.is_finished() if (r := study.holder(t.number))]
     left = len(trials) - ended - len(running)
     if running:
         hosts = ", ".join(sorted({str(r["host"]) for r in running}))
         text += f", {len(running)} running ({hosts})"
-    return text + (f", {left} to be gone on with" if left else "")
+    return text + (f", {left} to be resumed" if left else "")
 
 
 def _report(sweep: Sweep, folder: Path, threads: int) -> int:
-    from metarl.sweeps.results import conclude
-    from metarl.sweeps.sweep import JOURNAL, Study
-    from metarl.sweeps.tasks import yardstick
+    from metarl.reporting import sweep_tables
+    from metarl.sweeps.conclude import conclude
+    from metarl.sweeps.study import JOURNAL, Study
+    from metarl.sweeps.yardstick import yardstick
 
     if not (folder / JOURNAL).is_file():
         raise UsageError(f"no sweep in {folder}; start it by metarl sweep {sweep.path}")
-    conclude(Study(sweep, folder), yardstick(sweep), lambda line: print(line, flush=True), threads)
+    found = conclude(Study(sweep, folder), yardstick(sweep), lambda line: print(line, flush=True), threads)
+    sweep_tables.show(found.result)
+    print(sweep_tables.saved_line([found.report, found.table, *found.figures.values()]))
+    print(f"best configuration: {found.best}; train it with: metarl train --config {found.best}")
     return 0
 
 
@@ -194,7 +200,7 @@ def _point(sweep: Sweep, folder: Path, text: str) -> int:
     if not isinstance(values, dict):
         example = json.dumps(dict.fromkeys(list(sweep.dimensions)[:1], 0))
         raise UsageError(f"--point is {shown(text)}; give the factors' values as JSON, such as '{example}'")
-    from metarl.sweeps.sweep import run_point
+    from metarl.sweeps.worker import run_point
 
     directory = run_point(sweep, folder, values)
     if not (directory / "evaluation").is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -15,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metarl.agents import beliefs
 from metarl.agents.agent import Belief, Deployable
 from metarl.agents.moments import INPUT_CLIP
+from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import Signals
-from metarl.envs.family import Array, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.errors import RunError, UsageError, describe
 from metarl.files import make_folder, write
 from metarl.provenance import VERSION, commit
@@ -83,9 +84,9 @@ def export_run(run: Run, path: Path, belief: Belief | None = None, source: str |
     source: where the belief comes from. UsageError without onnx and onnxruntime; RunError if the check fails.
     """
     require_packages()
-    belief = run.agent.begin(1, 1) if belief is None else belief
+    belief = run.start(adaptations=0, episodes_per_shot=1).belief if belief is None else belief
     policy = run.agent.deployable(belief)
-    if not is_finite([run.agent.belief_state(belief), dict(policy.module.state_dict())]):
+    if not is_finite([beliefs.saved(belief), dict(policy.module.state_dict())]):
         raise UsageError(
             f"the policy{f' at {source}' if source else ''} is not finite, and is not exported; adapt again"
         )
@@ -145,7 +146,6 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
     """What a robot's program has to know, as plain types."""
     family, moments = run.family, run.agent.observation_moments(belief)
     known = moments is not None and float(moments.count) > 0
-    named = [re.fullmatch(r"(.*?)(?: \[(.*)\])?", name, re.DOTALL) for name in family.observation_names]
     states = [name for name in policy.inputs if f"next_{name}" in policy.outputs]
     return {
         "format": FORMAT,
@@ -158,8 +158,8 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
         "horizon": family.horizon,
         "states": {name: policy.inputs[name].flatten().tolist() for name in states},
         "observation": {
-            "names": [match[1] for match in named if match],
-            "units": [match[2] or "1" for match in named if match],
+            "names": [element.name for element in family.elements],
+            "units": [element.unit or "1" for element in family.elements],
             "mean": moments.mean.tolist() if moments and known else None,
             "std": moments.std.tolist() if moments and known else None,
             "read_within": INPUT_CLIP if known else None,

@@ -14,12 +14,15 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Belief, Reading, Rollout, Trial
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
 from metarl.envs.strict_yaml import read_file
+from metarl.envs.task import Task
 from metarl.envs.text import shown
 from metarl.errors import UsageError, describe
 from metarl.files import make_folder, write
 from metarl.runs.run import Run
+from metarl.runs.trial import AgentGenerators
 from metarl.wording import number_of
 
 MINARI = "minari:"
@@ -350,7 +353,8 @@ def adapt(run: Run, episodes: Sequence[Episode], adaptations: int, off_policy: b
         raise UsageError("this agent does not adapt: it acts on every task as it was trained; use it without a belief")
     shots = group(episodes, agent)
     used = shots[:adaptations]
-    belief = agent.begin(1, len(shots[0]))
+    rngs = [np.random.default_rng(0)]  # as `Run.start` draws unless it is told otherwise
+    belief = agent.begin(1, len(shots[0]), AgentGenerators(rngs, 0))
     for k, shot in enumerate(used):
         rollout = assemble(shot, run.family)
         reading = agent.read(belief, rollout)
@@ -358,7 +362,7 @@ def adapt(run: Run, episodes: Sequence[Episode], adaptations: int, off_policy: b
             _check_commands(shot, reading, agent, belief, run.family)
         if agent.facts.needs_own_noise and not off_policy:
             check_on_policy(shot, reading, run.family.action_size, k)
-        belief = agent.adapt(reading.belief, rollout)
+        belief = agent.adapt(reading.belief, rollout, AgentGenerators(rngs, k + 1))
     return Adapted(belief, used, len(shots) - len(used))
 
 

@@ -14,10 +14,12 @@ import mujoco
 import numpy as np
 
 from metarl.agents.agent import Belief
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Choice, Parameter
 from metarl.envs.rendering import camera, furnish
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 from metarl.errors import UsageError, describe
 from metarl.runs.run import Run
 from metarl.runs.trial import stream

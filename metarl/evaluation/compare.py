@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from metarl.config import EvaluationSettings, RunConfig, config_to_dict, read_run_config
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
+from metarl.envs.task import Task
 from metarl.errors import RunError, UsageError, usage_errors
 from metarl.evaluation.comparison import Compared, Comparison, Improvement, Trained
 from metarl.evaluation.contrasts import probability_of_improvement, share_interval

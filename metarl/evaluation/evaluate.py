@@ -10,7 +10,8 @@ import numpy as np
 
 from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings, RunConfig
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.errors import RunError, usage_errors
 from metarl.evaluation.notes import remarked
 from metarl.evaluation.outcomes import OnTrial, TrialOutcome, exploring, run_trials

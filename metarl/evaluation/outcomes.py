@@ -9,8 +9,9 @@ import numpy as np
 
 from metarl.agents.agent import Agent, Trial
 from metarl.config import EvaluationSettings
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 from metarl.evaluation.recovery import recovery_of
 from metarl.evaluation.statistics import Array
 from metarl.runs.simulators import simulator_for, unsupported
@@ -117,7 +118,7 @@ def observation_spread(family: TaskFamily, threads: int = 1) -> Array:
         seen.append(env.step(actions / family.action_scale).observations[active])
     spread = np.concatenate(seen).std(axis=0, dtype=np.float64)
     told = {parameter.name for parameter in family.parameters}
-    names = [name.split(" [")[0].removeprefix("task_") for name in family.observation_names]
+    names = [element.name.removeprefix("task_") for element in family.elements]
     return np.where([name in told for name in names], 0.0, spread)
 
 

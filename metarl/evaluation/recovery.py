@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from metarl.envs.family import Task
+from metarl.envs.task import Task
 from metarl.evaluation.statistics import REACHED, Array
 from metarl.runs.trial import TrialResult
 

@@ -32,8 +32,8 @@ def warnings_of(
         if trained != met:
             text = (
                 "trained with another action scale, other bounds, other control signals of an action or another "
-                "control step than judged with: what its actions do has changed, and the comparison is unfair to it; "
-                "train all agents with the same family.* settings"
+                "control step than it is evaluated with: its actions have other effects here, and the comparison is "
+                "unfair to it; train all agents with the same family.* settings"
             )
             said.append((agent.label, text))
     for agent in agents:

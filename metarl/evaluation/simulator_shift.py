@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.evaluation.outcomes import run_trials
 from metarl.evaluation.results import SimulatorShift
 from metarl.evaluation.statistics import Array, mean, task_interval

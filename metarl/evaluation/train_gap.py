@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from metarl.config import EvaluationSettings
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.evaluation.contrasts import difference_interval
 from metarl.evaluation.outcomes import run_trials
 from metarl.evaluation.results import AgentResult, TrainGap

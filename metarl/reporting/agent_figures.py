@@ -32,7 +32,8 @@ Indices = NDArray[np.int64]
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from metarl.envs.family import Parameter, TaskFamily
+    from metarl.envs.family import TaskFamily
+    from metarl.envs.parameters import Parameter
 
 LABEL = 40
 """Longest name of an agent in a figure."""

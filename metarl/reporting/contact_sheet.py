@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metarl.config import SPLIT_NAMES
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import LogUniform, Parameter, Split
 from metarl.envs.rendering import Renderer
+from metarl.envs.task import Task
 from metarl.files import make_folder
 from metarl.reporting.figures import INK, QUIET, SPLIT_COLOURS, STYLE, axis_label, name_ticks, save, title_of
 from metarl.reporting.films import usable_renderer, value_captions

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.typing import RcKeyType
 
-    from metarl.envs.family import Parameter, TaskFamily
+    from metarl.envs.family import TaskFamily
+    from metarl.envs.parameters import Parameter
     from metarl.evaluation.results import EvaluationResult
 
 AFTER, BEFORE, QUIET, INK = "#0072B2", "#D55E00", "#9aa0a6", "#333333"

@@ -21,10 +21,12 @@ from av.error import FFmpegError
 
 from metarl.agents.agent import Facts
 from metarl.config import SPLIT_NAMES
+from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv, StepResult
-from metarl.envs.family import Array, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.rendering import Renderer, RenderingUnavailable
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 from metarl.errors import RunError, UsageError, describe, usage_errors
 from metarl.evaluation.outcomes import exploring
 from metarl.files import make_folder, write
@@ -65,12 +67,14 @@ class RecordingEnv(BatchedEnv):
     def reset(
         self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
     ) -> Array:
+        """Reset as `BatchedEnv` does; a new episode of the first env begins a list of poses."""
         observations = super().reset(rngs, envs, trials)
         if envs is None or envs[0, 0]:
             self.trajectories.append([self._pose()])
         return observations
 
     def step(self, actions: Array) -> StepResult:
+        """Step as `BatchedEnv` does, and record the pose of the first env."""
         running = self.active[0, 0]
         result = super().step(actions)
         if running and not result.faulted[0, 0]:

@@ -1,4 +1,4 @@
-"""Adapted beliefs as files: what `metarl adapt` saves, and `metarl export`, `metarl watch` and `Run.start` take."""
+"""Files of adapted beliefs: `metarl adapt` writes them; `metarl export`, `metarl watch` and `Run.start` read them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any, Protocol
 
 import torch
 
-from metarl.runs import checkpoint
+from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Belief
+from metarl.agents.old_beliefs import upgraded
 from metarl.config import RunConfig
 from metarl.envs.family import TaskFamily
-from metarl.runs.checkpoint import CheckpointError, is_finite
 from metarl.envs.text import shown
-from metarl.errors import RunError, UsageError, describe
+from metarl.errors import UsageError, describe
 from metarl.files import make_folder
+from metarl.runs import checkpoint
+from metarl.runs.checkpoint import CheckpointError, is_finite
 
 
 class PolicyOfRun(Protocol):
@@ -23,30 +25,34 @@ class PolicyOfRun(Protocol):
     directory: Path
     config: RunConfig
     family: TaskFamily
-    agent: Agent
     iteration: int
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that acts."""
+        ...
 
 
 FOLDER = "beliefs"
-"""In a run's folder."""
+"""Folder of belief files in a run's folder."""
 NOT_FINITE = "not finite"
 NOT_FINITE_REMEDY = "adapt from episodes with smaller numbers, from fewer, or with a smaller step size of the agent"
 KEYS = ("belief", "agent", "family", "iteration", "adaptations")
-"""What such a file holds."""
+"""Keys of a belief file."""
 
 
 def save_belief(path: Path, run: PolicyOfRun, belief: Belief, adaptations: int, source: str) -> None:
-    """Write a belief about one task; source: what it was adapted from, in words. UsageError if it is not finite."""
-    state = run.agent.belief_state(belief)
+    """Write a belief about one task; source: the data it was adapted from, in words. UsageError if it is not finite."""
+    state = beliefs.saved(belief)
     if not is_finite(state):
-        raise UsageError(f"what {source} leads to is {NOT_FINITE}, and is not saved: {NOT_FINITE_REMEDY}")
+        raise UsageError(f"the belief adapted from {source} is {NOT_FINITE} and is not saved: {NOT_FINITE_REMEDY}")
     make_folder(path.parent, "--output")
     values = (state, run.config.agent_name, run.config.family_name, run.iteration, adaptations)
     checkpoint.save(path, {**dict(zip(KEYS, values, strict=True)), "source": source}, "--output")
 
 
 def load_belief(path: Path, run: PolicyOfRun) -> Belief:
-    """The belief in a file; CheckpointError (a UsageError) if it is none, or was adapted from another policy."""
+    """Return the belief in a file; CheckpointError (a UsageError) if it holds none, or one of another policy."""
     if not path.exists():
         raise CheckpointError(f"no belief file {path}; metarl adapt {run.directory} --rollouts DIR makes one")
     state: dict[str, Any] = checkpoint.load(path)
@@ -62,9 +68,9 @@ def load_belief(path: Path, run: PolicyOfRun) -> Belief:
             f"{run.iteration}; choose the --checkpoint that it was adapted from, or adapt again"
         )
     if not is_finite(state["belief"]):
-        raise CheckpointError(f"the belief {path} is {NOT_FINITE}, and is not used: {NOT_FINITE_REMEDY}")
+        raise CheckpointError(f"the belief {path} is {NOT_FINITE} and is not used: {NOT_FINITE_REMEDY}")
     try:
-        belief = run.agent.load_belief(state["belief"])
+        belief = beliefs.load(run.agent, upgraded(state["belief"]))
         with torch.no_grad():  # about one task and one robot, or this fails
             action, _ = run.agent.act(belief, torch.zeros(1, 1, run.family.observation_size), None)
         if action.shape != (1, 1, run.family.action_size):

@@ -25,6 +25,8 @@ FORMAT = 2
 """Raised whenever what a checkpoint holds changes its meaning: a checkpoint of another format is refused."""
 
 BEST = "best.pt"
+OWN_FILES = "agent_files"
+"""Folder beside the checkpoints for the agent's own files: see `metarl.agents.learning.World.folder`."""
 MOST_BYTES = 2**32
 """Of a checkpoint that is read."""
 MOST_VALUES = 1_000_000
@@ -156,12 +158,22 @@ def iteration_of(path: Path) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else 0
 
 
+def strings_in(state: Any) -> set[str]:
+    """Return every string in plain types, keys of mappings left out."""
+    if isinstance(state, str):
+        return {state}
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return set().union(*map(strings_in, parts))
+
+
 class CheckpointStore:
-    """The checkpoints of one run: the last `keep`, and the best."""
+    """The checkpoints of one run: the last `keep`, and the best; and the files of the agent that they name."""
 
     def __init__(self, folder: Path, keep: int = 3):
         self.folder = folder
         self.keep = keep
+        self._named: dict[Path, set[str]] = {}
+        """Strings in the checkpoints that were written or read so far."""
 
     def path(self, iteration: int) -> Path:
         """Where the checkpoint after an iteration is."""
@@ -175,13 +187,32 @@ class CheckpointStore:
         """Write the checkpoint after an iteration, and only then remove what is too old."""
         path = self.path(iteration)
         make_folder(self.folder, "--runs-dir")
-        if best:  # first: a kill between the two leaves a best one that is ahead, and none that is stale
-            save(self.folder / BEST, state)
-        save(path, state)
+        for written in [self.folder / BEST, path] if best else [path]:
+            # The best first: a kill between the two leaves a best one that is ahead, and none that is stale.
+            save(written, state)
+            self._named[written] = strings_in(state)
         # A later checkpoint was refused, or it would have been gone on from: it counts for nothing here.
         for old in [p for p in self.paths() if iteration_of(p) <= iteration][: -self.keep]:
             old.unlink(missing_ok=True)
+        self._remove_unnamed()
         return path
+
+    def _remove_unnamed(self) -> None:
+        """Remove the agent's files that no kept checkpoint names; none while one of the checkpoints cannot be read."""
+        files = self.folder.parent / OWN_FILES
+        if not files.is_dir():
+            return
+        named: set[str] = set()
+        for path in [*self.paths(), *([self.folder / BEST] if self.has_best() else [])]:
+            if path not in self._named:
+                try:
+                    self._named[path] = strings_in(load(path))
+                except CheckpointError:
+                    return
+            named |= self._named[path]
+        for file in files.iterdir():
+            if file.name not in named and not file.is_dir():
+                file.unlink(missing_ok=True)
 
     def best_return(self, said: float) -> float:
         """The return that the best checkpoint has; said: by the checkpoint that a run goes on from.

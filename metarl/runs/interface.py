@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike
 
 from metarl.agents.agent import Agent, Belief, Rollout
 from metarl.agents.moments import INPUT_CLIP
-from metarl.envs.family import Array, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
+from metarl.runs.trial import AgentGenerators
 
 Explore = Literal["adapting", "always", "never"]
 """When actions have the policy's noise: up to the last adaptation; in later episodes too, as in evaluation; never."""
@@ -59,7 +61,8 @@ class RobotInterface:
         rng: np.random.Generator | int = 0,
         belief: Belief | None = None,
     ):
-        """rng: of the noise, [horizon, episodes_per_shot, act] at the first step of a shot. belief: None knows nothing.
+        """rng: generator, or seed, of the action noise, [horizon, episodes_per_shot, act] at the first step of a shot,
+        and of the agent's own draws. belief: None starts from that of an unknown task.
 
         ValueError for a number of adaptations or episodes that cannot be.
         """
@@ -78,11 +81,12 @@ class RobotInterface:
         self.explore: Explore = explore
         self.adapted = 0
         """Adaptations so far."""
-        self.shot_belief = agent.begin(1, episodes_per_shot) if belief is None else belief
-        """What the episodes of the running shot start from."""
         self._agent = agent
-        self._belief = self.shot_belief
         self._rng = np.random.default_rng(rng)
+        begun = AgentGenerators([self._rng], 0)
+        self.shot_belief = agent.begin(1, episodes_per_shot, begun) if belief is None else belief
+        """What the episodes of the running shot start from."""
+        self._belief = self.shot_belief
         self._next = _Next.ACT
         self._episode = self._step = 0  # of the shot, of the episode
         steps, n, act = family.horizon, episodes_per_shot, family.action_size
@@ -196,9 +200,9 @@ class RobotInterface:
     def _adapt(self) -> None:
         kept = (self._observations, self._actions, self._rewards, self._terminated, self._truncated, self._valid)
         rollout = Rollout(*(torch.from_numpy(x.copy()) for x in (*kept, self._final)))
-        self.shot_belief = self._agent.adapt(self._belief, rollout)
-        self._know_range()
         self.adapted += 1
+        self.shot_belief = self._agent.adapt(self._belief, rollout, AgentGenerators([self._rng], self.adapted))
+        self._know_range()
         for buffer in kept:
             buffer[:] = 0
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Belief
+from metarl.agents.learning import Learner
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
 from metarl.runs.beliefs import load_belief
@@ -25,7 +26,8 @@ from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite, 
 from metarl.config import CONFIG, MOST, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.runs.entries import run_dir
 from metarl.envs.curriculum import Curriculum
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.text import CONTROL, WHOLE, shown
@@ -53,7 +55,7 @@ class Run:
     directory: Path
     config: RunConfig
     family: TaskFamily
-    agent: Agent
+    agent: Learner
     iteration: int
     """Iterations that the agent was trained for."""
     env_steps: int
@@ -105,7 +107,7 @@ def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     return ranks.cuda_device() if name == "cuda" else torch.device(name)
 
 
-def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) -> tuple[TaskFamily, Agent]:
+def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) -> tuple[TaskFamily, Learner]:
     """The family and the untrained agent that a configuration describes; UsageError for values they refuse.
 
     device: other than the configuration's own. ranks: the processes that the agent learns in.

@@ -8,20 +8,26 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 
+from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Belief, Rollout, Trial
+from metarl.agents.storage import Storage
 from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.noise import normal
+from metarl.envs.reveal import told
 from metarl.envs.sharded import ShardedEnv
+
+AGENT = zlib.crc32(b"agent")
+"""Key of the agent's own draws in a task's stream of randomness."""
 
 
 def stream(seed: int, name: str, *indices: int) -> np.random.Generator:
-    """The generator of a named use of randomness.
+    """Return the generator of a named use of randomness.
 
     It follows from its arguments alone, so a run that is resumed, or shared among machines, draws the same numbers.
     """
@@ -29,18 +35,48 @@ def stream(seed: int, name: str, *indices: int) -> np.random.Generator:
 
 
 def torch_stream(seed: int, name: str, *indices: int) -> torch.Generator:
-    """`stream` for torch, on the CPU."""
+    """Return the torch generator of a named use of randomness, on the CPU; see `stream`."""
     return torch.Generator().manual_seed(int(stream(seed, name, *indices).integers(2**63)))
 
 
 def streams(seed: int, name: str, iteration: int, tasks: int | Iterable[int]) -> list[np.random.Generator]:
-    """One generator a task, each by the task's global index. tasks: these indices, or how many there are from 0."""
+    """Return one generator a task, each by the task's global index; tasks: these indices, or their number from 0 on."""
     return [stream(seed, name, iteration, m) for m in (range(tasks) if isinstance(tasks, int) else tasks)]
+
+
+class AgentGenerators(Sequence[torch.Generator]):
+    """Generators of an agent's own draws, one a task, as `Agent.begin` and `Agent.adapt` are given them.
+
+    They follow from the task's stream and the number of shots so far, and take nothing from the stream: an agent that
+    draws leaves starts and action noise as they are. Each is made when it is first asked for.
+    """
+
+    def __init__(self, rngs: Sequence[np.random.Generator], shots: int) -> None:
+        """rngs: one generator a task. shots: number of shots so far."""
+        self._rngs, self._shots = rngs, shots
+        self._made: dict[int, torch.Generator] = {}
+
+    def __len__(self) -> int:
+        return len(self._rngs)
+
+    @overload
+    def __getitem__(self, index: int) -> torch.Generator: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[torch.Generator]: ...
+    def __getitem__(self, index: int | slice) -> torch.Generator | Sequence[torch.Generator]:
+        tasks = range(len(self))[index]
+        if isinstance(tasks, range):
+            return [self[task] for task in tasks]
+        if tasks not in self._made:
+            stem: Any = self._rngs[tasks].bit_generator.seed_seq
+            seed = np.random.SeedSequence(stem.entropy, spawn_key=(*stem.spawn_key, AGENT, self._shots))
+            self._made[tasks] = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
+        return self._made[tasks]
 
 
 @contextlib.contextmanager
 def single_torch_thread() -> Iterator[None]:
-    """Torch on one thread while simulations step: two pools that spin on the same cores fight."""
+    """Keep torch on one thread while simulations step: two pools that spin on the same cores fight."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -51,15 +87,15 @@ def single_torch_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What stands between the world and the agent, in an evaluation that asks what the agent bears."""
+    """A disturbance of what the agent observes, in an evaluation of how robust it is."""
 
     observation_std: np.ndarray | None = None
-    """[obs] of the normal noise on each element of what is observed; None: none."""
+    """[obs], standard deviation of normal noise on each element of the observation; None: no noise."""
     reward_scale: float = 1.0
-    """Factor on the rewards that the agent is shown."""
+    """Factor on the rewards that the agent observes."""
 
     def observe(self, env: BatchedEnv, observation: Array, rngs: Sequence[np.random.Generator]) -> Array:
-        """Observations [M, N, obs] as the agent sees them. rngs: one generator a task."""
+        """Return observations [M, N, obs] as the agent sees them; rngs: one generator a task."""
         if self.observation_std is None:
             return observation
         noise = np.stack([rng.standard_normal(observation.shape[1:], dtype=np.float32) for rng in rngs])
@@ -68,22 +104,22 @@ class Disturbance:
 
 UNDISTURBED = Disturbance()
 NOISE_AHEAD = 32
-"""Steps whose noise a device draws at once."""
+"""Number of steps whose noise a device draws at once."""
 
 
 class Shot(NamedTuple):
     """A collected shot."""
 
     rollout: Rollout
-    """As the agent saw it."""
+    """Data as the agent saw it."""
     belief: Belief
-    """After the last action, before adaptation."""
+    """Belief after the last action, before adaptation."""
     reward_terms: dict[str, np.ndarray]
-    """[M, N] each weighted reward term summed over the episode, by name; NaN where MuJoCo flagged the simulation."""
+    """[M, N], each weighted reward term summed over the episode, by name; NaN where MuJoCo flagged the simulation."""
     measures: dict[str, np.ndarray]
-    """[M, N] each measure of the episode, by name; NaN there too. Empty unless the env is measuring."""
+    """[M, N], each measure of the episode, by name; NaN there too. Empty unless the env is measuring."""
     returns: np.ndarray
-    """[M, N] float32, of the rewards as they are; NaN there too."""
+    """[M, N] float32, returns of the undisturbed rewards; NaN there too."""
 
 
 @torch.no_grad()
@@ -96,42 +132,39 @@ def collect(
     stop: threading.Event | None = None,
     disturbance: Disturbance = UNDISTURBED,
 ) -> Shot:
-    """One episode in every env. rngs: one generator a task, for the starts and the action noise.
+    """Play one episode in every env. rngs: one generator a task, for the starts and the action noise.
 
-    Disturbed or not, the starts and the action noise are the same; with noise or without, later shots start alike.
+    The starts and the action noise are the same with a disturbance and without, and later shots start alike whether or
+    not the policy explores.
 
-    stop: ends the shot at the next step once it is set; what comes back is then of no use.
+    stop: ends the shot at the next step once it is set; the result is then of no use.
     """
     horizon, m, n = env.family.horizon, env.num_tasks, env.envs_per_task
     xp, host = env.simulation.xp, env.simulation.host
     noise_rngs = [] if disturbance.observation_std is None else [rng.spawn(1)[0] for rng in rngs]
     observation = disturbance.observe(env, env.reset(rngs), noise_rngs)
 
-    def room(dtype: Any, *size: int) -> Array:
-        return xp.zeros((horizon, m, n, *size), dtype=dtype, device=observation.device)
-
-    observations, actions = (room(xp.float32, size) for size in (env.family.observation_size, env.family.action_size))
-    rewards, terminated, truncated, valid = room(xp.float32), room(xp.bool), room(xp.bool), room(xp.bool)
-    faulted = xp.zeros_like(valid[0])
+    fields = Rollout.fields(env.family.observation_size, env.family.action_size)
+    storage = Storage(horizon, (m, n), fields, tensor(observation).device)
+    faulted = xp.zeros_like(env.active)
     noise = exploration(env, rngs)  # drawn even where it is not used: the next shot's starts come after it
     for t in range(horizon):
         if env.over or (stop is not None and stop.is_set()):
             break
-        valid[t] = env.active
+        storage.write(t, valid=env.active)
         action, belief = agent.act(belief, tensor(observation), noise(t) if explore else None)
-        observations[t] = observation
-        actions[t] = action.cpu().numpy() if xp is np else action
-        step = env.step(actions[t])
-        rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
+        storage.write(t, observations=observation, actions=action)
+        taken = storage["actions"][t]
+        step = env.step(taken.numpy() if xp is np else taken)
+        storage.write(t, rewards=step.rewards, terminated=step.terminated, truncated=step.truncated)
         faulted |= step.faulted
         observation = disturbance.observe(env, step.observations, noise_rngs)
         shown = step.rewards * np.float32(disturbance.reward_scale)
         belief = agent.observe(belief, tensor(shown), tensor(~env.active))
     env.verify()
-    for data in (valid, observations, actions, rewards):  # a weight of 0 would not stop an infinity
-        data[:, faulted] = 0
-    parts = (observations, actions, rewards, terminated, truncated, valid, xp.asarray(observation, copy=True))
-    rollout = Rollout(*map(tensor, parts))
+    for name in ("valid", "observations", "actions", "rewards"):  # a weight of 0 would not stop an infinity
+        storage[name][:, tensor(faulted)] = 0
+    rollout = Rollout(**storage.tensors, final_observations=tensor(xp.asarray(observation, copy=True)))
     returns = rollout.episode_returns().cpu().numpy()
     rollout.rewards *= disturbance.reward_scale
     flagged = host(faulted)
@@ -141,12 +174,12 @@ def collect(
 
 
 def tensor(array: Array) -> torch.Tensor:
-    """An array of an env as a tensor that shares its memory."""
+    """Return an env's array as a tensor that shares its memory."""
     return torch.from_numpy(array) if isinstance(array, np.ndarray) else array
 
 
 def exploration(env: BatchedEnv, rngs: Sequence[np.random.Generator]) -> Callable[[int], torch.Tensor]:
-    """The standard normal noise [M, N, act] of each step of a shot. rngs: one generator a task.
+    """Return a function from the step to its standard normal noise [M, N, act]; rngs: one generator a task.
 
     On the CPU the generators draw it; on a device each draws keys, and the noise follows from key and step.
     """
@@ -170,14 +203,18 @@ def exploration(env: BatchedEnv, rngs: Sequence[np.random.Generator]) -> Callabl
 
 
 class TrialResult(NamedTuple):
-    """A trial, the belief it ended with, and what its shots' rewards were made of."""
+    """A trial, and the results of its shots."""
 
     trial: Trial
+    """Shots, beliefs and tasks."""
     belief: Belief
+    """Belief at the end of the trial."""
     reward_terms: list[dict[str, np.ndarray]]
-    """One a shot, see `Shot`; so are the others."""
+    """Reward terms of each shot, see `Shot`."""
     measures: list[dict[str, np.ndarray]]
+    """Measures of each shot."""
     returns: list[np.ndarray]
+    """Returns of each shot."""
 
 
 def run_trial(
@@ -188,9 +225,13 @@ def run_trial(
     explore: bool = True,
     disturbance: Disturbance = UNDISTURBED,
 ) -> TrialResult:
-    """adaptations + 1 shots on the env's tasks, the belief adapted between them. rngs: one generator a task.
+    """Play adaptations + 1 shots on the env's tasks, and adapt the belief between them.
 
-    Shards run their whole trials at once, where the simulator says so, each in a thread of its own; torch is on one.
+    Where the simulator allows it, shards run their whole trials at the same time, each in a thread of its own, with
+    torch on one thread.
+
+    rngs: one generator a task, for the starts and the action noise; the agent's own draws follow from its seed, see
+    `AgentGenerators`.
     """
     stop = threading.Event()
 
@@ -204,7 +245,7 @@ def run_trial(
         return parts[0]
     trials, order = [part.trial for part in parts], torch.from_numpy(env.order)
     rollouts = [Rollout.join(shards, order) for shards in zip(*(trial.rollouts for trial in trials), strict=True)]
-    beliefs = [agent.join(shards, order) for shards in zip(*(trial.beliefs for trial in trials), strict=True)]
+    started = [beliefs.join(shards, order) for shards in zip(*(trial.beliefs for trial in trials), strict=True)]
 
     def joined(of_shards: Iterable[list[dict[str, np.ndarray]]]) -> list[dict[str, np.ndarray]]:
         return [
@@ -213,8 +254,8 @@ def run_trial(
         ]
 
     return TrialResult(
-        Trial(rollouts, beliefs),
-        agent.join([part.belief for part in parts], order),
+        _trial(env, rollouts, started),
+        beliefs.join([part.belief for part in parts], order),
         joined(part.reward_terms for part in parts),
         joined(part.measures for part in parts),
         [np.concatenate(shards)[env.order] for shards in zip(*(part.returns for part in parts), strict=True)],
@@ -224,7 +265,7 @@ def run_trial(
 def _at_once(
     work: Callable[..., TrialResult], jobs: Sequence[tuple[Any, ...]], workers: int, stop: threading.Event
 ) -> list[TrialResult]:
-    """What the work makes of each job, in threads; stop is set when one has failed, or at an interrupt."""
+    """Return the result of each job, done in threads; stop is set when one has failed, or at an interrupt."""
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(work, *job) for job in jobs]
         try:
@@ -243,14 +284,21 @@ def _shard_trial(
     stop: threading.Event,
     disturbance: Disturbance,
 ) -> TrialResult:
-    belief = agent.begin(env.num_tasks, env.envs_per_task)
-    trial = Trial([], [])
+    belief = agent.begin(env.num_tasks, env.envs_per_task, AgentGenerators(rngs, 0))
+    trial = _trial(env, [], [])
     shots: list[Shot] = []
     for k in range(adaptations + 1):
         trial.beliefs.append(belief)
         shot = collect(env, agent, belief, rngs, explore, stop, disturbance)
         trial.rollouts.append(shot.rollout)
         shots.append(shot)
-        belief = agent.adapt(shot.belief, shot.rollout) if k < adaptations else shot.belief
+        belief = shot.belief
+        if k < adaptations:
+            belief = agent.adapt(belief, shot.rollout, AgentGenerators(rngs, k + 1))
     parts = ([getattr(shot, name) for shot in shots] for name in ("reward_terms", "measures", "returns"))
     return TrialResult(trial, belief, *parts)
+
+
+def _trial(env: ShardedEnv | BatchedEnv, rollouts: list[Rollout], started: list[Belief]) -> Trial:
+    """Return the trial on an env's tasks; started: the belief that each shot started from."""
+    return Trial(rollouts, started, tuple(env.tasks), torch.from_numpy(told(env.family, env.tasks)))

@@ -1,1 +1,1 @@
-"""Sweeps of task distributions and settings."""
+"""Sweeps over task distributions and settings."""

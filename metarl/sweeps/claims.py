@@ -1,8 +1,8 @@
-"""Who works on which trial: claims on trials, so that no two processes ever run the same one, here or elsewhere.
+"""Claims on the variants of a sweep, so that no two processes train the same one, on this machine or on others.
 
-A claim is a file `0007.2` (trial 7, second claim) that comes into being by a hard link: whole, exclusive, on shared
-file systems too. While its process lives it holds a lock on it, which the kernel gives back however the process dies;
-other machines, where that lock may not be seen, go by the time that the process keeps setting on it.
+A claim is a file such as `0007.2` (variant 7, second claim), made by a hard link: complete and exclusive, on shared
+file systems too. Its process holds a lock on the file, which the kernel releases however the process dies. Other
+machines may not see the lock: they use the file's time, which the process keeps updating.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import IO, Any
 
 BEAT_S = 15.0
-"""Between two signs of life."""
+"""Time between two updates of the file's time."""
 DEATHS = 3
-"""Processes that die over one trial without getting it further before it counts as failed."""
+"""Number of processes that die at one iteration of a variant before it counts as failed."""
 STALE_S = 120.0
-"""Without a sign of life from another machine, after which its process counts as dead."""
+"""Age of the file's time at which a process on another machine counts as dead."""
 
 
 def machine() -> str:
-    """This kernel since it was started: processes of one name see each other's locks."""
+    """Return an identifier of this machine since its start: processes that share it see each other's locks."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
@@ -36,7 +36,7 @@ def machine() -> str:
 
 @dataclass
 class Claim:
-    """A process's hold on a trial, from `claim` until `release` or the process's end."""
+    """A process's claim on a variant, from `claim` until `release` or the end of the process."""
 
     path: Path
     file: IO[str]
@@ -51,11 +51,11 @@ class Claim:
                 os.utime(self.path)
 
     def lost(self) -> bool:
-        """Whether another machine took this process for dead and claimed the trial."""
+        """Return whether another machine took this process for dead and claimed the variant."""
         return self.path.with_suffix(f".{_generation(self.path) + 1}").exists()
 
     def release(self) -> None:
-        """Leave the trial to whoever comes next, at once."""
+        """Give up the claim, so that any process can claim the variant at once."""
         self._stop.set()
         with contextlib.suppress(OSError):
             os.utime(self.path, (0, 0))
@@ -63,7 +63,7 @@ class Claim:
 
 
 def claim(folder: Path, number: int, iteration: int) -> Claim | None:
-    """Claim a trial; None if a living process has it. iteration: that of its last checkpoint, 0 without one."""
+    """Claim a variant; None if a living process has it. iteration: of its last checkpoint, 0 without one."""
     folder.mkdir(parents=True, exist_ok=True)
     held = claims(folder, number)
     if held and _alive(held[-1]):
@@ -86,24 +86,24 @@ def claim(folder: Path, number: int, iteration: int) -> Claim | None:
 
 
 def claims(folder: Path, number: int) -> list[Path]:
-    """All claims on a trial, oldest first."""
+    """Return all claims on a variant, oldest first."""
     return sorted(folder.glob(f"{number:04d}.*"), key=_generation)
 
 
 def deaths(folder: Path, number: int, iteration: int) -> int:
-    """How many processes died over a trial without having got it beyond an iteration."""
+    """Return how many processes died while a variant was at an iteration."""
     past = [path for path in claims(folder, number) if not _released(path) and not _alive(path)]
     return sum(read(path).get("iteration") == iteration for path in past)
 
 
 def running(folder: Path, number: int) -> dict[str, Any] | None:
-    """The record of the living process that has a trial; None if there is none."""
+    """Return the record of the living process that has a variant; None if there is none."""
     held = claims(folder, number)
     return read(held[-1]) if held and _alive(held[-1]) else None
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a claim says of its process."""
+    """Return the record of a claim's process: host, machine, pid, iteration."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -122,14 +122,14 @@ def _alive(path: Path) -> bool:
         return _now(path.parent) - path.stat().st_mtime < STALE_S
     with open(path, encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not see each other
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two that ask do not block each other
         except BlockingIOError:
             return True
     return False
 
 
 def _now(folder: Path) -> float:
-    """The time of the machine that the files are on: clocks differ."""
+    """Return the time of the machine that the files are on: clocks differ."""
     probe = folder / f".{uuid.uuid4().hex}"
     probe.touch()
     try:

@@ -1,4 +1,4 @@
-"""What torchrun starts for a trial of a sweep: `python -m metarl.sweeps.in_ranks REQUEST`."""
+"""Program that torchrun starts to train a variant of a sweep: `python -m metarl.sweeps.in_ranks REQUEST`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from metarl.envs.text import one_line
 from metarl.errors import LONGEST, RunError, UsageError, describe
 from metarl.files import write
 from metarl.runs.run_lock import RunBusy
-from metarl.sweeps.file import Sweep, load_sweep
-from metarl.sweeps.ranks import FAULTS, MACHINE, OUTCOME, iteration_reached
-from metarl.sweeps.tasks import yardstick
-from metarl.sweeps.trial import Watch, attempt
+from metarl.sweeps.attempt import Watch, attempt
+from metarl.sweeps.file import load_sweep
+from metarl.sweeps.ranks import FAULTS, MACHINE, OUTCOME
+from metarl.sweeps.study import Study, iteration_reached
+from metarl.sweeps.sweep import Sweep
+from metarl.sweeps.yardstick import yardstick
 from metarl.training.launched import LostRank, join
 
 
 def main(request: dict[str, Any]) -> int:
-    """What each of the processes runs."""
+    """Train the variant in this process, together with the others; return the exit status."""
     ranks, directory = join(), Path(request["directory"])
     if ranks is None:
         raise UsageError(
-            "metarl.sweeps.in_ranks is what a sweep starts by torchrun; start: metarl sweep FILE --ranks K"
+            "metarl.sweeps.in_ranks is started by a sweep, through torchrun; start: metarl sweep FILE --ranks K"
         )
     status = 0
     try:
@@ -48,7 +50,7 @@ def main(request: dict[str, Any]) -> int:
             watch = Watch(sweep, yardstick(sweep), trial, _left)
             found = attempt(config, directory, iteration_reached(directory) > 0, watch, ranks)
             if ranks.is_first:
-                write(directory / OUTCOME, json.dumps(dataclasses.asdict(found)).encode())
+                write(directory / OUTCOME, json.dumps(found.to_dict()).encode())
             ranks.from_first(lambda: None)
     except LostRank as error:  # the worker starts them anew
         status, _ = ranks.failed(1, describe(error))
@@ -61,7 +63,7 @@ def main(request: dict[str, Any]) -> int:
 
 
 def _record(error: Exception, message: str, directory: Path) -> None:
-    """Leave for the worker what this process failed of."""
+    """Write for the worker why this process failed."""
     kinds = [name for name, cls in FAULTS.items() if isinstance(error, cls)]
     kind = MACHINE if isinstance(error, OSError) or isinstance(error.__cause__, OSError) else [*kinds, "run"][-1]
     kind = "busy" if isinstance(error, RunBusy) else kind
@@ -72,14 +74,12 @@ def _record(error: Exception, message: str, directory: Path) -> None:
 
 
 def _trial(sweep: Sweep, folder: Path, number: int) -> optuna.Trial:
-    from metarl.sweeps.sweep import Study
-
     study = Study(sweep, folder)
     return optuna.Trial(study.study, study.trials()[number]._trial_id)
 
 
 def _left() -> bool:
-    """Whether the worker has closed the pipe, or is gone."""
+    """Return whether the worker has closed the pipe, or has ended."""
     return bool(select.select([sys.stdin], [], [], 0)[0])
 
 

@@ -1,7 +1,7 @@
-"""A trial that several processes train: a worker starts them by torchrun, and reads what they came to in their folder.
+"""Train a variant of a sweep in several processes: a worker starts torchrun, and reads their result from a file.
 
-The worker holds the claim; the first of the processes looks at the journal for the pruner. A pipe is between the two:
-once the worker has closed it, or is gone, they end after the iteration at hand, with a checkpoint.
+The worker holds the claim; the first of the processes reads the journal for the pruner. A pipe connects the two: once
+the worker has closed it, or has ended, the processes end after the current iteration, with a checkpoint.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from typing import Any, TextIO
 from metarl.config import RunConfig
 from metarl.errors import RunError, UsageError
 from metarl.launching.torchrun import torchrun
-from metarl.runs.checkpoint import CheckpointStore, iteration_of
-from metarl.runs.run import CHECKPOINTS
 from metarl.runs.run_lock import RunBusy, hold
 from metarl.sweeps import claims as sweep_claims
-from metarl.sweeps.file import Sweep
-from metarl.sweeps.trial import Attempt
+from metarl.sweeps.attempt import Attempt
+from metarl.sweeps.study import iteration_reached
+from metarl.sweeps.sweep import Sweep
 
 OUTCOME = ".outcome.json"
-"""In a trial's folder: what its processes came to."""
+"""File in a variant's folder with the result of its processes."""
 POLL_S = 0.1
 LEFT_S = 60.0
-"""Longest wait for the processes of a worker that is gone."""
+"""Longest wait for the processes of a worker that has ended."""
 FAULTS = {"usage": UsageError, "run": RunError, "busy": RunBusy}
-"""What processes may fail of, by what they write."""
+"""Errors of the processes, by the word that they write to the file."""
 MACHINE = "machine"
-"""A full disk, for one: of which the next trial would fail too."""
+"""Word for a fault of the machine, such as a full disk, which the next variant would meet too."""
 
 
 def attempt_by_ranks(
     sweep: Sweep, number: int, config: RunConfig, directory: Path, ranks: int, stop: Callable[[], bool], log: TextIO
 ) -> Attempt:
-    """Train a trial by so many processes until it ends, is pruned, or is to stop; raises what they failed of.
+    """Train a variant in `ranks` processes until it ends, is pruned, or is asked to stop; raise their error.
 
-    RunError when they died again and again. config: of this attempt. log: what they print.
+    RunError when they died again and again. stop: whether to stop. log: takes their output.
     """
     _outlive(directory)
     died, last = 0, -1
@@ -49,7 +48,7 @@ def attempt_by_ranks(
         if outcome is not None and "failed" in outcome:
             _raise(outcome)
         if outcome is not None:
-            return Attempt(**outcome)
+            return Attempt.from_dict(outcome)
         reached = iteration_reached(directory)
         if asked:
             return Attempt(reached, False, None)
@@ -61,7 +60,7 @@ def attempt_by_ranks(
 def _started(
     sweep: Sweep, number: int, config: RunConfig, directory: Path, ranks: int, stop: Callable[[], bool], log: TextIO
 ) -> tuple[bool, dict[str, Any] | None]:
-    """Run the processes once: whether they were asked to stop, and what they wrote; None if they died."""
+    """Run the processes once; return whether they were asked to stop, and their result, None if they died."""
     (directory / OUTCOME).unlink(missing_ok=True)
     request = {
         "file": str(sweep.path.absolute()),
@@ -77,7 +76,7 @@ def _started(
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
-        start_new_session=True,  # a Ctrl-C is for the worker
+        start_new_session=True,  # Ctrl-C is meant for the worker
         preexec_fn=_ignore_sigterm,
     ) as process:
         assert process.stdin is not None
@@ -93,15 +92,15 @@ def _started(
 
 
 def _ignore_sigterm() -> None:
-    """One that is for a whole group of processes, as Slurm's, comes by torchrun once more: it must not kill.
+    """Ignore SIGTERM: Slurm sends it to all processes, and torchrun passes it on, so the second must not kill.
 
-    What trains sets a handler of its own, which ends it after the iteration at hand.
+    Training sets a handler of its own, which ends it after the current iteration.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _outlive(directory: Path) -> None:
-    """Wait until the processes of a worker that is gone have ended; RunBusy if they do not."""
+    """Wait until the processes of a worker that has ended have ended too; RunBusy if they do not."""
     until = time.monotonic() + LEFT_S
     while True:
         try:
@@ -117,9 +116,3 @@ def _raise(outcome: dict[str, Any]) -> None:
     if outcome["failed"] == MACHINE:
         raise RunError(outcome["message"]) from OSError(outcome["message"])
     raise FAULTS[outcome["failed"]](outcome["message"])
-
-
-def iteration_reached(directory: Path) -> int:
-    """Iteration of the last checkpoint; 0 without one."""
-    paths = CheckpointStore(directory / CHECKPOINTS).paths()
-    return iteration_of(paths[-1]) if paths else 0

@@ -1,4 +1,4 @@
-"""A sweep as a W&B sweep file: W&B chooses the points, and its agents train them by `metarl sweep FILE --point`."""
+"""Write a sweep as a W&B sweep file: W&B chooses the points, its agents train them by `metarl sweep FILE --point`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import yaml
 
 from metarl.errors import UsageError
 from metarl.files import write
-from metarl.sweeps.file import Dimension, Levels, Sweep
+from metarl.sweeps.dimensions import Dimension, Levels
+from metarl.sweeps.sweep import Sweep
 
 METHODS = {"grid": "grid", "random": "random", "tpe": "bayes"}
 METRIC = "sweep/objective"
 
 
 def sweep_config(sweep: Sweep) -> dict[str, Any]:
-    """What W&B calls the sweep configuration."""
+    """Return the sweep configuration of W&B."""
     config: dict[str, Any] = {
         "name": sweep.path.stem,
         "project": sweep.base.tracking.project,
@@ -30,15 +31,15 @@ def sweep_config(sweep: Sweep) -> dict[str, Any]:
     if sweep.base.tracking.entity:
         config["entity"] = sweep.base.tracking.entity
     if sweep.pruner.name == "successive_halving" and sweep.pruner.by == "objective":
-        # It counts how often the metric was logged.
+        # W&B counts how often the metric was logged.
         config["early_terminate"] = {"type": "hyperband", "min_iter": 1, "eta": sweep.pruner.reduction}
     return config
 
 
 def parameter(dimension: Dimension) -> dict[str, Any]:
-    """A dimension as W&B writes it."""
+    """Return a dimension in W&B's format."""
     if isinstance(dimension, Levels):
-        return {"values": [list(value) if isinstance(value, tuple) else value for value in dimension.values]}
+        return {"values": dimension.plain()}
     ends = {"min": dimension.low, "max": dimension.high}
     if dimension.log:
         kind = "q_log_uniform_values" if dimension.whole else "log_uniform_values"

@@ -21,7 +21,7 @@ import torch
 from metarl.agents.agent import REFUSED, Agent
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
-from metarl.envs.family import Task
+from metarl.envs.task import Task
 from metarl.errors import RunError, UsageError, out_of_memory
 from metarl.evaluation.evaluate import evaluate_agent
 from metarl.evaluation.outcomes import mean_of_sound
@@ -44,7 +44,7 @@ from metarl.runs.run_lock import hold
 from metarl.runs.simulators import simulator_for
 from metarl.runs.tracking import METRICS, Tracker, read_record
 from metarl.runs.trial import stream
-from metarl.training.samplers import Sampler, make_sampler
+from metarl.training.world import World
 
 
 @dataclass
@@ -116,17 +116,17 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
         if curriculum is not None and state.get("curriculum"):  # it may have been asked for at the resumption only
             restore_curriculum(curriculum, path, state)
     run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps, curriculum)
-    sampler = make_sampler(run, ranks)
+    world = World(run, ranks)
     simulator_for(config.evaluation.simulator, agent, "evaluation.simulator")  # refused now, not after training
     if not ranks.is_first:
-        _iterations(run, sampler, counters, ranks, None, on_iteration)
+        _iterations(world, counters, None, on_iteration)
         return run
     if resume:
         save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
         counters.best_return = store.best_return(counters.best_return)
     with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
         keeper = Keeper(run, counters, store, tracker)
-        stopped = _iterations(run, sampler, counters, ranks, keeper, on_iteration)
+        stopped = _iterations(world, counters, keeper, on_iteration)
         found, run.evaluation = run.evaluation, None
         if counters.iteration >= t.iterations and not stopped:
             if found is None:
@@ -139,19 +139,14 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
     return run
 
 
-def _iterations(
-    run: Run,
-    sampler: Sampler,
-    counters: Counters,
-    ranks: Ranks,
-    keeper: Keeper | None,
-    on_iteration: OnIteration | None,
-) -> bool:
-    """Iterate until the run is at its end or is to be stopped; returns whether it was. keeper: of the first process."""
+def _iterations(world: World, counters: Counters, keeper: Keeper | None, on_iteration: OnIteration | None) -> bool:
+    """Iterate until the run is complete or is to be stopped; returns whether it was stopped. keeper: None in all
+    processes but the first."""
+    run, ranks = world.run, world.ranks
     t, stopping, terminated = run.config.training, False, False
     with keeper or contextlib.nullcontext(), stop_on_signals(signal.SIGTERM) as stop:
         while counters.iteration < t.iterations and not stopping:
-            metrics = iterate(run, sampler, counters)
+            metrics = iterate(world, counters)
             evaluating = t.evaluate_every > 0 and counters.iteration % t.evaluate_every == 0
             if evaluating or on_iteration is not None:
                 stopping = ranks.from_first(functools.partial(_look, run, metrics, evaluating, on_iteration))
@@ -232,13 +227,14 @@ def begins_anew(store: CheckpointStore, run_dir: Path) -> bool:
     return True
 
 
-def iterate(run: Run, sampler: Any, counters: Counters) -> dict[str, float]:
-    """One iteration on fresh tasks; advances the counters and returns the iteration's metrics."""
-    t, key = run.config.training, counters.iteration
+def iterate(world: World, counters: Counters) -> dict[str, float]:
+    """Train for one iteration on fresh tasks and advance the counters; returns the iteration's metrics."""
+    run, key = world.run, counters.iteration
+    t = run.config.training
     rng = stream(t.seed, "tasks", key)
     began = time.perf_counter()
     tasks = run.curriculum.sample(t.tasks, rng) if run.curriculum else draw_tasks(run, rng)
-    outcome = sampler.iterate(run.agent, tasks, key)
+    outcome = world.iterate(tasks, key)
     took = time.perf_counter() - began
     counters.iteration += 1
     if outcome.env_steps == 0:

@@ -166,8 +166,8 @@ def plain_meta_gradient(agent: Maml, batches: list, surrogate: str) -> torch.Ten
 def test_the_number_of_tasks_does_not_change_a_tasks_inner_step():
     agent = make_agent(SMALL)
     trial = make_trial(agent, num_tasks=3)
-    together = agent.adapt(trial.beliefs[0], trial.rollouts[0])
-    alone = agent.adapt(agent.begin(1, 4), trial.rollouts[0].slice_tasks(slice(1, 2)))
+    together = agent.adapt(trial.beliefs[0], trial.rollouts[0], ())
+    alone = agent.adapt(agent.begin(1, 4, ()), trial.rollouts[0].slice_tasks(slice(1, 2)), ())
     torch.testing.assert_close(together.parameters[1], alone.parameters[0])
 
 
@@ -239,13 +239,13 @@ def test_the_policy_reads_standardised_observations_of_the_trials_before():
     agent.meta_update(first, torch.Generator().manual_seed(0))
     everything = torch.cat([r.observations.flatten(0, 2) for r in first.rollouts])
     wanted = ((seen - everything.mean(0)) / everything.std(0, correction=0)).clamp(-10, 10)
-    batch = agent.prepare(first.rollouts[0], agent.begin(3, 4))
+    batch = agent.prepare(first.rollouts[0], agent.begin(3, 4, ()))
     torch.testing.assert_close(batch.observations, wanted, rtol=1e-3, atol=1e-3)
-    acted, _ = agent.act(agent.begin(3, 4), first.rollouts[0].observations[5], None)
+    acted, _ = agent.act(agent.begin(3, 4, ()), first.rollouts[0].observations[5], None)
     torch.testing.assert_close(acted, batch.old_mean.view(3, 20, 4, 6)[:, 5])
     copy = make_agent(SMALL, observation_size=17)
     copy.load_state_dict(agent.state_dict())
-    torch.testing.assert_close(copy.act(copy.begin(3, 4), first.rollouts[0].observations[5], None)[0], acted)
+    torch.testing.assert_close(copy.act(copy.begin(3, 4, ()), first.rollouts[0].observations[5], None)[0], acted)
 
 
 def test_flagged_and_early_ended_episodes_are_not_learned_from():
@@ -258,7 +258,7 @@ def test_flagged_and_early_ended_episodes_are_not_learned_from():
     garbage = Rollout(**{f.name: getattr(rollout, f.name).clone() for f in dataclasses.fields(rollout)})
     for x in (garbage.observations, garbage.actions, garbage.rewards):
         x[~rollout.valid] = 3.0
-    adapted = [agent.adapt(agent.begin(3, 4), r).parameters for r in (rollout, garbage)]
+    adapted = [agent.adapt(agent.begin(3, 4, ()), r, ()).parameters for r in (rollout, garbage)]
     torch.testing.assert_close(*adapted)
 
 
@@ -273,9 +273,9 @@ def test_advantages_bootstrap_at_a_time_limit_only_where_asked(bootstrap: bool):
     rollout.truncated[-1] = True
     rollout.valid[:] = True
     rollout.observations[:] = torch.randn(rollout.observations.shape, generator=torch.Generator().manual_seed(0))
-    first = agent.prepare(rollout, agent.begin(3, 4)).advantages
+    first = agent.prepare(rollout, agent.begin(3, 4, ())).advantages
     rollout.final_observations -= 9.0  # felt only where the value at the limit counts
-    second = agent.prepare(rollout, agent.begin(3, 4)).advantages
+    second = agent.prepare(rollout, agent.begin(3, 4, ())).advantages
     assert torch.equal(first, second) != bootstrap
 
 
@@ -297,7 +297,7 @@ def test_an_episode_that_ended_early_does_not_move_the_time_limit_of_the_others(
             for f in dataclasses.fields(rollout)
         }
     )
-    advantages = [agent.prepare(r, agent.begin(3, 4)).advantages.view(3, 12, 4) for r in (rollout, flipped)]
+    advantages = [agent.prepare(r, agent.begin(3, 4, ())).advantages.view(3, 12, 4) for r in (rollout, flipped)]
     torch.testing.assert_close(advantages[0], advantages[1].flip(2), rtol=1e-4, atol=1e-4)
 
 

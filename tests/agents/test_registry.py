@@ -1,17 +1,18 @@
 import inspect
 import typing
+from pkgutil import resolve_name
 
 import pytest
 import torch
 
 from metarl.agents.ranks import Ranks
-from metarl.agents.registry import AGENT_SETTINGS, AGENTS, load, make_agent
+from metarl.agents.registry import AGENT_SETTINGS, AGENTS, make_agent
 
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_an_entry_names_an_agent_of_its_settings_and_no_class_is_registered_twice(name):
     entry = AGENTS[name]
-    make = load(entry.make)
+    make = resolve_name(entry.make)
     assert typing.get_type_hints(make.__init__)["settings"] is entry.settings
     assert list(inspect.signature(make).parameters) == list(inspect.signature(make_agent).parameters)
     assert list(AGENT_SETTINGS.values()).count(entry.settings) == 1

@@ -49,7 +49,7 @@ def play(agent: Rl2, lengths: list[Tensor], seed: int = 1) -> tuple[Trial, list[
     """A trial of random observations and rewards, whose episodes last `lengths` [M, N]; hidden states of every slot."""
     generator = torch.Generator().manual_seed(seed)
     shape = (HORIZON, TASKS, ENVS)
-    belief, trial, hidden = agent.begin(TASKS, ENVS), Trial([], []), []
+    belief, trial, hidden = agent.begin(TASKS, ENVS, ()), Trial([], []), []
     for length in lengths:
         trial.beliefs.append(belief)
         valid = torch.arange(HORIZON).view(-1, 1, 1) < length
@@ -72,7 +72,7 @@ def play(agent: Rl2, lengths: list[Tensor], seed: int = 1) -> tuple[Trial, list[
             final_observations=torch.randn(TASKS, ENVS, OBSERVATION, generator=generator),
         )
         trial.rollouts.append(rollout)
-        belief = agent.adapt(belief, rollout)
+        belief = agent.adapt(belief, rollout, ())
         hidden.append(belief.memory["hidden"])
     return trial, hidden
 
@@ -138,17 +138,19 @@ def test_training_reads_what_acting_read_of_a_real_env() -> None:
 
 def test_an_env_that_ended_reads_nothing() -> None:
     agent = make_agent()
-    belief = agent.begin(TASKS, ENVS)
+    belief = agent.begin(TASKS, ENVS, ())
     observations = torch.randn(TASKS, ENVS, OBSERVATION, generator=torch.Generator().manual_seed(0))
     actions, belief = agent.act(belief, observations, None)
     ended = torch.tensor([[True, False, False], [False, False, True]])
     before = agent.observe(belief, torch.ones(TASKS, ENVS), ended)
     _, after = agent.act(before, observations, None)
     after = agent.observe(after, torch.zeros(TASKS, ENVS), ended)
-    was, now = agent.belief_state(before), agent.belief_state(after)
-    for name in ("hidden", "previous_action", "previous_reward"):
-        torch.testing.assert_close(now[name][ended], was[name][ended], rtol=0, atol=0)
-        assert not torch.equal(now[name][~ended], was[name][~ended])
+    fields = [
+        {**b.memory, **{n: getattr(b, n) for n in ("previous_action", "previous_reward")}} for b in (before, after)
+    ]
+    for was, now in zip(*(states.values() for states in fields), strict=True):
+        torch.testing.assert_close(now[ended], was[ended], rtol=0, atol=0)
+        assert not torch.equal(now[~ended], was[~ended])
     torch.testing.assert_close(after.previous_action[ended], actions[ended], rtol=0, atol=0)
 
 
@@ -313,7 +315,7 @@ def test_learns_to_adapt() -> None:
     returns = []
     for _ in range(60):
         arm = torch.from_numpy(rng.choice([-1.0, 1.0], (64, 1))).float()
-        belief, trial = agent.begin(64, 1), Trial([], [])
+        belief, trial = agent.begin(64, 1, ()), Trial([], [])
         for _ in range(2):
             trial.beliefs.append(belief)
             observations = torch.zeros(64, 1, 1)
@@ -325,7 +327,7 @@ def test_learns_to_adapt() -> None:
                 observations[None], actions[None], rewards[None], ended[None], ~ended[None], ended[None], observations
             )
             trial.rollouts.append(rollout)
-            belief = agent.adapt(belief, rollout)
+            belief = agent.adapt(belief, rollout, ())
         agent.meta_update(trial, generator)
         returns.append([rollout.episode_returns().mean().item() for rollout in trial.rollouts])
     first, second = np.mean(returns[-5:], axis=0)

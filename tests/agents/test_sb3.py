@@ -14,11 +14,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from metarl.agents.agent import Rollout, Sb3Learner
+from metarl.agents.agent import Rollout
 from metarl.agents.sb3.learner import global_randomness, standardise
 from metarl.agents.sb3.ppo import Ppo
-from metarl.agents.sb3.recurrent_ppo import RecurrentPpo, TrialsPolicy
+from metarl.agents.sb3.recurrent_ppo import RecurrentPpo, TrialsPolicy, slots_of_arrays
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
+from metarl.agents.sb3.tuned import PpoBelief, of_task
 from metarl.agents.slots import slots
 from metarl.envs.adapters.vec_env import TaskVecEnv
 from metarl.envs.registry import make_family
@@ -43,14 +44,14 @@ def recurrent(seed: int = 0) -> RecurrentPpo:
 
 
 def point_env(shots: int = 0) -> TaskVecEnv:
-    env = TaskVecEnv(POINT, 3, 2, threads=1, shots=shots)
+    env = TaskVecEnv(POINT, 3, 2, threads=1, shots=shots, slots=slots_of_arrays)
     env.set_tasks(POINT.sample(3, np.random.default_rng(0)))
     env.use(streams(1, "test", 0, 3))
     return env
 
 
 def learned(agent: Ppo | RecurrentPpo, iterations: int = 1) -> dict[str, float]:
-    env = point_env(2 if agent.reads_trials else 0)
+    env = point_env(2 if agent.slot_maker else 0)
     metrics = {}
     for key in range(iterations):
         metrics = agent.learn(env, env.trial_steps, torch.Generator().manual_seed(key))
@@ -59,15 +60,14 @@ def learned(agent: Ppo | RecurrentPpo, iterations: int = 1) -> dict[str, float]:
 
 @pytest.mark.parametrize("make", [ppo, recurrent])
 class TestBoth:
-    def test_it_is_a_learner_whose_actions_are_those_of_sb3(self, make):
+    def test_its_actions_are_those_of_sb3(self, make):
         agent = make()
-        assert isinstance(agent, Sb3Learner)
         learned(agent, 2)
-        belief = agent.begin(3, 2)
+        belief = agent.begin(3, 2, ())
         seen = torch.randn(3, 2, POINT.observation_size, generator=torch.Generator().manual_seed(1)).abs()
         actions, _ = agent.act(belief, seen, None)
         inputs = seen
-        if agent.reads_trials:
+        if agent.slot_maker:
             none = torch.zeros(3, 2)
             inputs = slots(seen, torch.zeros(3, 2, POINT.action_size), none, none + 1, none)
         wrapped = agent.model.get_vec_normalize_env()
@@ -93,7 +93,7 @@ class TestBoth:
             learned(agent, 1)
         second.load_state_dict(first.state_dict())
         for agent in (whole, second):
-            env = point_env(2 if agent.reads_trials else 0)
+            env = point_env(2 if agent.slot_maker else 0)
             agent.learn(env, env.trial_steps, torch.Generator().manual_seed(1))
         for name, tensor in whole.model.policy.state_dict().items():
             torch.testing.assert_close(tensor, second.model.policy.state_dict()[name], rtol=1e-5, atol=1e-6)
@@ -127,7 +127,7 @@ def test_recurrent_ppo_reads_in_training_what_it_reads_in_a_trial(monkeypatch):
     agent.settings = dataclasses.replace(agent.settings, normalise_input=False)
     agent.learn(env, env.trial_steps, torch.Generator().manual_seed(0))
     assert max(actions.abs().max() for _, actions in trained) > 3
-    belief, read = agent.begin(3, 2), []
+    belief, read = agent.begin(3, 2, ()), []
     monkeypatch.setattr(agent, "_standardise", lambda inputs: read.append(inputs.flatten(0, 1)) or inputs)
     reference = ShardedEnv(POINT, 3, 2, threads=1, at_once=1)
     reference.set_tasks(env.tasks)
@@ -149,7 +149,7 @@ def test_recurrent_ppo_reads_in_training_what_it_reads_in_a_trial(monkeypatch):
             *(blank[..., None].expand(12, 3, 2, 2), blank[..., None], blank, blank > 1, blank > 1), blank < 1, final
         )
         if shot == 0:
-            belief = agent.adapt(belief, rollout)
+            belief = agent.adapt(belief, rollout, ())
     assert len(read) == len(trained) == 25
     for ours, (theirs, _) in zip(read, trained, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-5)
@@ -213,7 +213,7 @@ class TestAdaptation:
     def test_domain_randomisation_makes_nothing_of_a_shot(self):
         agent, result = self.trial("none")
         before = result.trial.beliefs[0]
-        assert result.trial.beliefs[1] == before == agent.begin(3, 2)
+        assert result.trial.beliefs[1] == before == agent.begin(3, 2, ()) == PpoBelief()
 
     def test_a_fine_tuned_policy_is_ppos_on_that_shot(self):
         """Against SB3's own PPO.train on its own rollout buffer, filled with the same episode, in one minibatch."""
@@ -223,7 +223,7 @@ class TestAdaptation:
         agent = ppo(one)
         learned(agent)
         _, result = self.trial("fine_tune", agent=agent)
-        rollout, tuned = result.trial.rollouts[0], result.trial.beliefs[1].tuned[1]
+        rollout, tuned = result.trial.rollouts[0], result.trial.beliefs[1].tuned["policy"]
         model = PPO(
             "MlpPolicy",
             point_env(),
@@ -255,7 +255,7 @@ class TestAdaptation:
         model.set_logger(agent.model.logger)
         model.train()
         for name, tensor in model.policy.state_dict().items():
-            torch.testing.assert_close(tuned.policy.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(tuned[name][1], tensor, rtol=1e-4, atol=1e-6)
             changed = not torch.equal(tensor, agent.model.policy.state_dict()[name])
             assert changed == result.trial.rollouts[0].valid.all()
 
@@ -264,7 +264,8 @@ class TestAdaptation:
         belief = result.trial.beliefs[2]
         seen = torch.rand(3, 2, POINT.observation_size)
         actions, _ = agent.act(belief, seen, None)
-        for m, own in enumerate(belief.tuned):
+        for m in range(3):
+            own = of_task(belief.tuned, m, agent.model.policy)
             x = standardise(seen[m], own.inputs)
             torch.testing.assert_close(actions[m], own.policy.get_distribution(x).distribution.mean)
 
@@ -277,9 +278,9 @@ class TestAdaptation:
         ours, fresh = (torch.cat([r.actions for r in result.trial.rollouts]) for result in results)
         torch.testing.assert_close(ours, fresh, rtol=0, atol=0)
         assert all(torch.equal(state[k], v) for k, v in trained.model.policy.state_dict().items())
-        inputs = results[0].trial.beliefs[1].tuned[0].inputs
+        inputs = results[0].trial.beliefs[1].tuned["inputs"]
         own = results[0].trial.rollouts[0].observations[:, 0].flatten(0, 1).double().numpy()
-        np.testing.assert_allclose(inputs.mean, own.mean(0), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(inputs["mean"][0], own.mean(0), rtol=1e-3, atol=1e-4)
 
 
 class TestVecEnv:
@@ -400,8 +401,8 @@ def test_a_shot_that_mujoco_flagged_changes_nothing():
     agent, result = TestAdaptation().trial("fine_tune", 0)
     rollout = result.trial.rollouts[0]
     rollout.valid[:, 0] = False
-    belief = agent.adapt(agent.begin(3, 2), rollout)
+    belief = agent.adapt(agent.begin(3, 2, ()), rollout, ())
     before = agent.model.policy.state_dict()
-    same = [all(torch.equal(before[k], v) for k, v in own.policy.state_dict().items()) for own in belief.tuned]
+    same = [all(torch.equal(before[k], v[m]) for k, v in belief.tuned["policy"].items()) for m in range(3)]
     assert same == [True, False, False]
-    assert not math.isnan(float(belief.stack.log_std.sum()))
+    assert not math.isnan(float(belief.actors.log_std.sum()))

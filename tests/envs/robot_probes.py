@@ -18,8 +18,9 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import Array, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from tests.envs.robot_models import CASES, Case

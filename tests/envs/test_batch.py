@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from metarl.envs.batch import BatchedEnv, SimulationFault
-from metarl.envs.family import RewardTerm, Task
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.task import Task
+from metarl.envs.terms import RewardTerm
 
 CHEETAH = make_family(HalfCheetahVelocitySettings())
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import Change, Changes, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robots.ant_settings import AntCrippledSettings
 from metarl.envs.robots.half_cheetah_settings import (
@@ -18,6 +18,7 @@ from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahVelocitySettings,
 )
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from metarl.envs.task import Change, Changes, Task
 
 HORIZON = 10
 MASS = make_family(HalfCheetahMassSettings(horizon=HORIZON))

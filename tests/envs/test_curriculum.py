@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from metarl.envs.curriculum import Curriculum
-from metarl.envs.family import Task
 from metarl.envs.parameters import GRID
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahTerrainSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.task import Task
 from metarl.envs.terrain import kinds as terrain
 
 FAMILY = make_family(HalfCheetahTerrainSettings(kinds=("flat", "rough", "stairs_up"), promote_at=100, demote_at=20))

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Choice
 from metarl.envs.registry import FAMILIES, FAMILY_SETTINGS, make_family
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 
 FAMILY_NAMES = list(FAMILY_SETTINGS)
 PUBLISHED_CONSTANTS = {
@@ -27,6 +28,8 @@ PUBLISHED_CONSTANTS = {
 """What Gymnasium or a paper observes though it is constant, or is in a short rollout, as a pattern of names."""
 
 
+SHOWN_WITHOUT_UNIT = {"robot": ("up", "last_action")}
+"""Terms of pure numbers whose names bear no unit."""
 ROUGH = {"terrain_kind": 4.0, "terrain_difficulty": 0.5}
 """Values beside which every parameter has an effect, where the neutral ones are not: flat ground has no difficulty."""
 PUSHES = {"half_cheetah_terrain": 8.0, "walker2d_terrain": 8.0, "ant_terrain": 8.0, "quadruped_terrain": 4.0}
@@ -35,6 +38,12 @@ PUSHES = {"half_cheetah_terrain": 8.0, "walker2d_terrain": 8.0, "ant_terrain": 8
 
 def family_of(name: str) -> TaskFamily:
     return make_family(FAMILY_SETTINGS[name]())
+
+
+def alike(family: TaskFamily, count: int) -> list[Task]:
+    """Tasks whose models have the neutral layout."""
+    layout = family.layout_of(family.neutral())
+    return [family.task({**task.values, **layout}) for task in family.sample(count, np.random.default_rng(0))]
 
 
 def rollout(
@@ -110,6 +119,41 @@ class TestEveryFamily:
         assert step.rewards.shape == (2, 3) and step.rewards.dtype == np.float32
         for flags in (step.terminated, step.truncated, step.faulted):
             assert flags.shape == (2, 3) and flags.dtype == bool
+
+    def test_observation_is_its_terms_one_after_another(self, name: str):
+        family = family_of(name)
+        assert family.observation_size == sum(len(term.elements) for term in family.observation.values())
+        assert len(set(family.observation_names)) == family.observation_size
+        assert all(element.name == element.name.strip() != "" for element in family.elements)
+        for part, term in family.observation.items():
+            assert part in SHOWN_WITHOUT_UNIT.get(name, ()) or all(element.unit for element in term.elements)
+        env = BatchedEnv(family, 2, 3, 1)
+        env.set_tasks(alike(family, 2))
+        env.reset([np.random.default_rng(i) for i in range(2)])
+        env.step(np.full((2, 3, family.action_size), 0.05))
+        seen = family.seen(env._state)
+        whole, start = dataclasses.replace(family, noise_factor=None).observe(seen), 0
+        for term in family.observation.values():
+            values, end = np.asarray(term.function(seen)), start + len(term.elements)
+            assert values.shape == (6, len(term.elements))
+            np.testing.assert_array_equal(values, whole[:, start:end])
+            start = end
+
+    def test_noise_is_on_the_terms_that_declare_it(self, name: str):
+        family = family_of(name)
+        env = BatchedEnv(family, 2, 500, 1)
+        env.set_tasks(alike(family, 2))
+        env.reset([np.random.default_rng(i) for i in range(2)])
+        seen = family.seen(env._state)
+        added = family.observe(seen) - dataclasses.replace(family, noise_factor=None).observe(seen)
+        if family.noise_factor is None:
+            assert not added.any()
+            return
+        assert family.noisy and any(term.noise for term in family.observation.values())
+        declared = np.concatenate([np.full(len(term.elements), term.noise) for term in family.observation.values()])
+        factors = np.array([task.values[family.noise_factor] for task in env.tasks])
+        spread = added.reshape(2, 500, -1).std(axis=1)
+        np.testing.assert_allclose(spread, factors[:, None] * declared, rtol=0.15)  # nearly 5 standard errors
 
     def test_no_observation_element_is_constant(self, name: str):
         family = dataclasses.replace(family_of(name), terminate=None)

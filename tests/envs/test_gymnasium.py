@@ -12,8 +12,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import metarl  # noqa: F401  registers the families
 from metarl.envs.adapters.gymnasium_adapter import FamilyEnv, FamilyVectorEnv, gymnasium_id
-from metarl.envs.family import Task
 from metarl.envs.registry import FAMILY_SETTINGS
+from metarl.envs.task import Task
 
 FAMILY_NAMES = list(FAMILY_SETTINGS)
 CHEETAH = "metarl/HalfCheetahVelocity-v0"

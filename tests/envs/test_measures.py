@@ -10,7 +10,7 @@ import pytest
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
-from metarl.envs.family import Criterion, Measure, RewardTerm, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.measures import energy, falls, path_of, progress
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.robots.ant_settings import AntVelocitySettings
@@ -18,6 +18,7 @@ from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
+from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements
 
 UNITS = {
     "success": "1",
@@ -82,8 +83,7 @@ def sled(horizon: int = 50, fall_at: float = np.inf) -> TaskFamily:
         description="",
         base=base,
         parameters=(),
-        observe=lambda state: state.qpos,
-        observation_names=("x [m]",),
+        observation={"place": ObservationTerm(lambda state: state.qpos, elements("m", "x"))},
         rewards={"none": RewardTerm(lambda state: np.zeros(len(state.qpos)))},
         reset=lambda model, rng, n: (np.zeros((n, 1)), np.full((n, 1), SPEED)),
         action_low=np.full(1, -10.0),

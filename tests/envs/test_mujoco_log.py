@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs.family import compile_neutral, load_spec
+from metarl.envs.mjcf import compile_neutral, load_spec
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family

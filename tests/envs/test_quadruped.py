@@ -13,7 +13,7 @@ import pytest
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.robots import quadruped
+from metarl.envs.robots import quadruped, quadruped_terms
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.robots.quadruped import quadruped as make
 from metarl.envs.robots.quadruped_robot import JOINTS, Inertial, QuadrupedFigures, build, combine
@@ -377,10 +377,10 @@ def test_tracking_is_one_at_the_command_and_falls_as_the_kernel_says():
     state.memory["command"][:] = command
     env.simulation.batch.qpos[:, 3:7] = (1, 0, 0, 0)
     env.simulation.batch.qvel[0, [0, 1, 5]] = command
-    assert quadruped.velocity_tracking(state) == 1 and quadruped.yaw_tracking(state) == 1
+    assert quadruped_terms.velocity_tracking(state) == 1 and quadruped_terms.yaw_tracking(state) == 1
     env.simulation.batch.qvel[0, [0, 1, 5]] += (0.3, -0.4, 0.5)
-    assert quadruped.velocity_tracking(state) == pytest.approx(math.exp(-1))
-    assert quadruped.yaw_tracking(state) == pytest.approx(math.exp(-1))
+    assert quadruped_terms.velocity_tracking(state) == pytest.approx(math.exp(-1))
+    assert quadruped_terms.yaw_tracking(state) == pytest.approx(math.exp(-1))
 
 
 def test_air_time_pays_at_the_landing_for_the_time_beyond_a_fifth_of_a_second():

@@ -62,7 +62,8 @@ def test_every_episode_is_the_one_that_is_played_by_hand(name):
     env = RestartingEnv(family, M, N, TORCH)
     env.set_tasks(tasks_of(family))
     simulation = env.batch.simulation
-    observations = simulation.host(env.reset(rngs()))
+    env.use(rngs())
+    observations = simulation.host(env.reset())
     running, played = [[] for _ in range(M * N)], [[] for _ in range(M * N)]
     for _ in range(2 * family.horizon + 3):
         actions = simulation.array(policy(observations)[..., : family.action_size])
@@ -89,7 +90,8 @@ def test_every_episode_is_the_one_that_is_played_by_hand(name):
 def test_what_was_seen_last_is_kept_and_the_next_episode_is_seen():
     family = make_family(HalfCheetahMassSettings(horizon=3))
     env = RestartingEnv(family, M, N, TORCH)
-    first = env.reset(rngs()).clone()
+    env.use(rngs())
+    first = env.reset().clone()
     env.step(torch.zeros(M * N, 6))
     env.step(torch.zeros(M * N, 6))
     step = env.step(torch.zeros(M * N, 6))
@@ -103,7 +105,8 @@ def test_what_was_seen_last_is_kept_and_the_next_episode_is_seen():
 def test_a_flagged_simulation_counts_for_nothing():
     family = make_family(HalfCheetahMassSettings(horizon=5))
     env = RestartingEnv(family, M, N, TORCH)
-    env.reset(rngs())
+    env.use(rngs())
+    env.reset()
     actions = torch.zeros(M * N, 6)
     env.step(actions)
     env.batch.simulation.bind("qpos")[2, 3] = torch.nan

@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import State, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import EXAMPLE, check_robot, copy_robot
 from metarl.envs.own_robot.quantities import QUANTITIES
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
+from metarl.envs.state import State
 
 GYMNASIUM = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 BIPED = """<mujoco model="biped">

@@ -12,11 +12,12 @@ import pytest
 import yaml
 
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import State, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
+from metarl.envs.state import State
 
 ROBOT = """<mujoco model="dog">
   <compiler angle="radian"/>

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
+from metarl.envs.own_robot.check_run import run_check
 from metarl.envs.own_robot.family import check_robot
-from metarl.envs.own_robot.trial import try_robot
 from tests.envs.own_robots import at, declared, entry, family_of, played, written
 
 CRAB = """<mujoco model="crab"><compiler angle="{angle}"/><option {option}>{flag}</option>
@@ -76,7 +76,7 @@ def test_who_is_not_pulled_down_is_not_asked_for_a_ground(tmp_path):
     text = crab("gravity").replace('<geom name="floor" type="plane" size="0 0 1"/>', "")
     robot, family = check_robot(written(tmp_path, text), declared(tmp_path, MASS))
     assert family is not None and not robot.ground.names
-    assert try_robot(robot, 0.02).gravity == 0
+    assert run_check(robot, 0.02).gravity == 0
 
 
 @pytest.mark.parametrize(("flag", "follows"), [("", True), ("equality", False), ("constraint", False)])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
+from metarl.envs.own_robot.declaration import EpisodeRules
 from metarl.envs.own_robot.family import check_robot
-from metarl.envs.own_robot.file import Episode
 from metarl.envs.own_robot.start import start_near
 from tests.envs.own_robots import STILL, declared, entry, family_of, played, written
 
@@ -228,7 +228,7 @@ class TestStart:
 
     def test_of_hinges_far_from_their_limits_is_plain_noise(self, tmp_path):
         robot, _ = check_robot(written(tmp_path, scene(LEFT, actuators=SERVO.format("left"))))
-        reset = start_near(robot, Episode(position_noise=0.1, velocity_noise=0.3), lambda model: robot.home)
+        reset = start_near(robot, EpisodeRules(position_noise=0.1, velocity_noise=0.3), lambda model: robot.home)
         qpos, qvel = reset(robot.model, np.random.default_rng(3), 7)
         rng = np.random.default_rng(3)
         np.testing.assert_array_equal(qpos, rng.uniform(-0.1, 0.1, (7, 1)))

@@ -16,7 +16,8 @@ import torch
 
 from metarl.agents.registry import make_agent
 from metarl.agents.sb3.settings import PpoSettings
-from metarl.envs.family import Array, TaskFamily
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.quantities import QUANTITIES
 from metarl.envs.own_robot.settings import RobotSettings

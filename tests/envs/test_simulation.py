@@ -14,7 +14,7 @@ import torch
 
 from metarl.envs.arrays import like
 from metarl.envs.batch import BatchedEnv, SimulationFault
-from metarl.envs.family import RewardTerm, State, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.robots.ant_settings import AntCrippledSettings, AntDirectionSettings, AntGoalSettings
@@ -23,6 +23,9 @@ from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
 from metarl.envs.robots.quadruped_robot import JOINTS
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.simulation import CPU, Simulator
+from metarl.envs.state import State
+from metarl.envs.task import Task
+from metarl.envs.terms import RewardTerm
 from tests.envs.own_robots import family_of, written
 from tests.envs.robot_models import FLOOR, dog
 from tests.envs.torch_simulation import TORCH, Crossing, TorchSimulation, Watch

@@ -11,9 +11,10 @@ import pytest
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
-from metarl.envs.family import RewardTerm, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahTerrainSettings
+from metarl.envs.terms import ObservationTerm, RewardTerm, elements
 from metarl.envs.terrain import kinds as terrain
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import EDGE, FREE, SCAN_X, SCAN_Y, on_terrain
@@ -292,7 +293,7 @@ def test_height_is_observed_over_the_ground_and_the_place_is_not():
     env.simulation.batch.qpos[:, 0] = np.tile([0.0, 2.0, 4.3], 2)
     env.simulation.batch.qpos[:, 1] = np.tile([2.0, 2.0, 4.5], 2)
     env.simulation.batch.forward()
-    observed = CHEETAH.observe(env._state)
+    observed = CHEETAH.observe(CHEETAH.seen(env._state))
     # Stairs of .23 m, .3 m deep, from 1.5 m on: the fifth at 2.0 is the second, 4.3 lies on the tenth.
     np.testing.assert_allclose(observed[:, 0], [2, 2, 4.5, 2, 2 - 2 * 0.23, 4.5 - 10 * 0.23], atol=2e-4)
     np.testing.assert_array_equal(
@@ -321,8 +322,7 @@ def box_family(settings: TerrainSettings) -> TaskFamily:
         description="a box",
         base=box_spec,
         parameters=(),
-        observe=lambda state: state.qpos[:, 2:3],
-        observation_names=("z [m]",),
+        observation={"height": ObservationTerm(lambda state: state.qpos[:, 2:3], elements("m", "z"))},
         rewards={"height": RewardTerm(lambda state: state.qpos[:, 2] - 0.5)},
         reset=reset,
         action_low=np.zeros(0),
@@ -349,7 +349,7 @@ def test_a_free_robots_scan_turns_with_it_and_is_what_rays_meet():
             qpos[3:7], [math.cos(angle / 2), 0, 0, math.sin(angle / 2)], [math.cos(tilt / 2), 0, math.sin(tilt / 2), 0]
         )
     env.simulation.batch.forward()
-    observed = family.observe(env._state)
+    observed = family.observe(family.seen(env._state))
     assert observed.shape == (8, 1 + len(SCAN_X) * len(SCAN_Y)) and len(family.observation_names) == observed.shape[1]
     for s in range(8):
         model, data = family.compile(env.tasks[s // 4]), mujoco.MjData(family.compile(env.tasks[s // 4]))
@@ -381,7 +381,7 @@ def test_the_scan_of_a_planar_robot_sees_the_stairs_ahead():
     env.simulation.batch.qpos[0, 0] = 1.4
     env.simulation.batch.forward()
     expected = 0.23 * np.ceil(np.maximum(1.4 + SCAN_X - 1.5, 0) / 0.3 - 1e-6)
-    np.testing.assert_allclose(family.observe(env._state)[0, 17:], expected, atol=5e-4)
+    np.testing.assert_allclose(family.observe(family.seen(env._state))[0, 17:], expected, atol=5e-4)
 
 
 def test_flat_terrain_is_the_cheetah_on_its_own_floor_bit_for_bit():

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
@@ -41,6 +41,7 @@ from metarl.envs.robots.walkers_settings import (
     Walker2dParametersSettings,
 )
 from metarl.envs.simulation import CPU, Simulation
+from metarl.envs.task import Task
 from metarl.envs.warp.models import FLAGS, PER_WORLD, mixed, raw
 from metarl.envs.warp.simulation import WarpSimulation, simulator
 

@@ -48,3 +48,15 @@ def metarl(environment, tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    """Write a sweep file; returns its path."""
+
+    def write(text: str, name: str = "s.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write

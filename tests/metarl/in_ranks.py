@@ -20,11 +20,12 @@ from metarl.agents.rl2.settings import Rl2Settings
 from metarl.config import RunConfig, TrainingSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.robots.quadruped_settings import QuadrupedTerrainSettings
+from metarl.envs.sharded import ShardedEnv
 from metarl.runs.run import Run, build, make_curriculum
 from metarl.runs.trial import run_trial, stream, streams
 from metarl.training.launched import join
 from metarl.training.loop import Counters, iterate
-from metarl.training.samplers import TrialSampler
+from metarl.training.world import World
 
 MAML = MamlSettings(hidden_sizes=(8,), tasks_per_chunk=2, normalise_input=False)
 RL2 = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4)
@@ -40,10 +41,11 @@ CASES = {
 """Agent, family, tasks an iteration, iterations."""
 
 
-class Flagging(TrialSampler):
+class Flagging(World):
     """Takes one env of the second task for flagged, as MuJoCo would have it: whoever has it learns nothing from it."""
 
-    def iterate(self, agent, tasks, key):
+    def iterate(self, tasks, key):
+        agent = self.run.agent
         learn = agent.meta_update
 
         def without(trial, generator):
@@ -53,16 +55,18 @@ class Flagging(TrialSampler):
 
         agent.meta_update = without
         try:
-            return super().iterate(agent, tasks, key)
+            return super().iterate(tasks, key)
         finally:
             del agent.meta_update
 
 
-def meta_gradient(agent: Maml, run: Run, sampler: TrialSampler) -> torch.Tensor:
+def meta_gradient(agent: Maml, run: Run, own: range) -> torch.Tensor:
     """Of both outer steps of MAML on a trial of fresh tasks, with one inner step."""
-    tasks = run.family.sample(run.config.training.tasks, stream(3, "gradient/tasks"))
-    sampler.env.set_tasks([tasks[m] for m in sampler.own])
-    trial = run_trial(sampler.env, agent, streams(3, "gradient", 0, sampler.own), 1).trial
+    t = run.config.training
+    tasks = run.family.sample(t.tasks, stream(3, "gradient/tasks"))
+    env = ShardedEnv(run.family, len(own), t.envs_per_task, t.threads)
+    env.set_tasks([tasks[m] for m in own])
+    trial = run_trial(env, agent, streams(3, "gradient", 0, own), 1).trial
     batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
     losses = agent.surrogate, lambda theta, here: sum(agent.promp_losses(theta, here))
     return torch.cat([agent._meta_gradient(batches, len(tasks), loss) for loss in losses])
@@ -74,8 +78,8 @@ def compute(name: str, ranks: Ranks) -> dict[str, Any]:
     config = RunConfig(agent=settings, family=family, training=training)
     made, agent = build(config, ranks=ranks)
     run = Run(Path(), config, made, agent, 0, 0, make_curriculum(config, made))
-    sampler, counters, drawn, metrics = Flagging(run, ranks), Counters(), [], []
-    gradient = meta_gradient(agent, run, sampler) if isinstance(agent, Maml) else None
+    world, counters, drawn, metrics = Flagging(run, ranks), Counters(), [], []
+    gradient = meta_gradient(agent, run, world.own) if isinstance(agent, Maml) else None
     draw = run.curriculum.sample if run.curriculum else made.sample
 
     def kept(*arguments):
@@ -84,12 +88,12 @@ def compute(name: str, ranks: Ranks) -> dict[str, Any]:
 
     vars(run.curriculum or made)["sample"] = kept  # a frozen dataclass refuses attributes
     for _ in range(iterations):
-        metrics.append(iterate(run, sampler, counters))
+        metrics.append(iterate(world, counters))
     if isinstance(agent, Rl2):  # of the last minibatch
         gradient = torch.cat([p.grad.flatten() for p in agent.network.parameters()])
     return {
         "tasks": [[dict(task.values) for task in tasks] for tasks in drawn],
-        "own": [list(sampler.own)],
+        "own": [list(world.own)],
         "gradient": gradient,
         "state": agent.state_dict(),
         "curriculum": run.curriculum and run.curriculum.state_dict(),

@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot  # noqa: F401  (before the forks)
 
 import metarl.reporting.judge
-import metarl.sweeps.sweep  # noqa: F401
+import metarl.sweeps.worker  # noqa: F401
 from metarl.cli import app as cli
 from metarl.runs import checkpoint
 

@@ -14,7 +14,7 @@ import torch
 
 from metarl.errors import RunError
 from metarl.runs import checkpoint
-from metarl.runs.checkpoint import CheckpointError, CheckpointStore, load, save
+from metarl.runs.checkpoint import OWN_FILES, CheckpointError, CheckpointStore, load, save
 
 STATE = {"iteration": 3, "agent": {"theta": torch.arange(1000.0)}, "best_return": -1.5, "tracking": {"wandb_id": None}}
 
@@ -100,6 +100,34 @@ def test_the_last_few_and_the_best_are_kept(tmp_path):
     assert store.load("last")[1]["iteration"] == 5
     assert store.load("best")[1]["iteration"] == 2
     assert store.load(store.path(4))[1]["iteration"] == 4
+
+
+def test_an_agents_file_is_kept_as_long_as_a_kept_checkpoint_names_it(tmp_path):
+    files = tmp_path / OWN_FILES
+    store = CheckpointStore(tmp_path / "checkpoints", keep=2)
+    store.save(STATE, 1)
+    files.mkdir()
+    (files / "notes").mkdir()
+    (files / ".piece.tmp").write_bytes(b"")  # of a write that was killed
+
+    def save_at(iteration, *names, best=False, store=store):
+        for name in names:
+            (files / name).write_bytes(b"")
+        store.save({**STATE, "agent": {"replay": {"segments": list(names)}}}, iteration, best=best)
+        return sorted(file.name for file in files.iterdir())
+
+    assert save_at(2, "a", "b") == ["a", "b", "notes"]
+    assert save_at(3, "b", "c", best=True) == ["a", "b", "c", "notes"]
+    (files / "between").write_bytes(b"")  # dropped by the agent before any checkpoint named it
+    assert save_at(4, "c", "d") == ["b", "c", "d", "notes"]
+    assert save_at(5, "d", "e") == ["b", "c", "d", "e", "notes"]
+    later = CheckpointStore(tmp_path / "checkpoints", keep=2)  # as after a resumption: it reads what they name
+    assert save_at(6, "e", "f", store=later) == ["b", "c", "d", "e", "f", "notes"]  # 3 is the best
+    whole = (tmp_path / "checkpoints" / "best.pt").read_bytes()
+    (tmp_path / "checkpoints" / "best.pt").write_bytes(whole[:-9])
+    again = CheckpointStore(tmp_path / "checkpoints", keep=1)
+    assert save_at(7, "g", store=again) == ["b", "c", "d", "e", "f", "g", "notes"]  # nobody knows what the best names
+    assert save_at(8, "g", best=True, store=again) == ["g", "notes"]
 
 
 def test_a_broken_last_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys):

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import AGENT_SETTINGS, make_agent
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
-from metarl.envs.family import Change, Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.task import Change, Task
 from metarl.errors import RunError, UsageError
 from metarl.evaluation.evaluate import evaluate_agent, recovered_of
 from metarl.evaluation.notes import gain_warnings
@@ -39,6 +40,14 @@ SMALL = EvaluationSettings(tasks=4, envs_per_task=2, adaptations=2, seeds=(1, 2)
 POINT = make_family(PointGoalSettings(horizon=6))
 
 
+@dataclass(frozen=True)
+class Round:
+    """The round of a trial, and the places of its tasks among all, [M]."""
+
+    number: int
+    places: torch.Tensor
+
+
 class Scripted:
     """Takes one action a round, for all envs; knows nothing. With spoilt_task, that task's is NaN in round 1."""
 
@@ -48,28 +57,22 @@ class Scripted:
         self.actions, self.spoilt_task = torch.tensor(actions), spoilt_task
         self.tasks_begun = 0
 
-    def begin(self, num_tasks: int, envs_per_task: int) -> tuple[int, int]:
+    def begin(self, num_tasks: int, envs_per_task: int, generators: Sequence[torch.Generator]) -> Round:
         first = self.tasks_begun % SMALL.tasks  # one thread: the shards begin in order
         self.tasks_begun += num_tasks
-        return 0, first
+        return Round(0, first + torch.arange(num_tasks))
 
-    def act(
-        self, belief: tuple[int, int], observations: torch.Tensor, noise: torch.Tensor | None
-    ) -> tuple[torch.Tensor, tuple[int, int]]:
-        round_, first = belief
-        actions = self.actions[round_].expand(*observations.shape[:2], -1).clone()
-        if self.spoilt_task is not None and round_ == 1 and 0 <= self.spoilt_task - first < len(actions):
-            actions[self.spoilt_task - first] = torch.nan
+    def act(self, belief: Round, observations: torch.Tensor, noise: torch.Tensor | None) -> tuple[torch.Tensor, Round]:
+        actions = self.actions[belief.number].expand(*observations.shape[:2], -1).clone()
+        if self.spoilt_task is not None and belief.number == 1:
+            actions[belief.places == self.spoilt_task] = torch.nan
         return actions, belief
 
-    def observe(self, belief: tuple[int, int], rewards: torch.Tensor, ended: torch.Tensor) -> tuple[int, int]:
+    def observe(self, belief: Round, rewards: torch.Tensor, ended: torch.Tensor) -> Round:
         return belief
 
-    def adapt(self, belief: tuple[int, int], rollout: Rollout) -> tuple[int, int]:
-        return belief[0] + 1, belief[1]
-
-    def join(self, beliefs: Sequence[tuple[int, int]], order: torch.Tensor) -> tuple[int, int]:
-        return beliefs[0]
+    def adapt(self, belief: Round, rollout: Rollout, generators: Sequence[torch.Generator]) -> Round:
+        return replace(belief, number=belief.number + 1)
 
 
 class Watching(Scripted):
@@ -89,9 +92,9 @@ class Watching(Scripted):
         self.rewarded.append(rewards.clone())
         return belief
 
-    def adapt(self, belief: Any, rollout: Rollout) -> Any:
+    def adapt(self, belief: Any, rollout: Rollout, generators: Sequence[torch.Generator]) -> Any:
         self.adapted.append(rollout)
-        return super().adapt(belief, rollout)
+        return super().adapt(belief, rollout, generators)
 
 
 STAY = [0.0, 0.0]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.agents import beliefs
 from metarl.agents.registry import AGENT_SETTINGS
 from metarl.cli import app as cli
 from metarl.config import TrainingSettings
@@ -20,7 +21,7 @@ from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import RunError, UsageError
 from metarl.runs.beliefs import save_belief
-from metarl.training.samplers import make_sampler
+from metarl.training.world import World
 from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -36,7 +37,7 @@ def adapted_run(name: str, folder: Path, family=CHEETAH):
     training = TrainingSettings(tasks=2, envs_per_task=2, threads=1)
     run.config = dataclasses.replace(run.config, training=training)
     task, other = run.family.sample(2, np.random.default_rng(0))
-    make_sampler(run).iterate(run.agent, [task, other], 0)
+    World(run).iterate([task, other], 0)
     result = evaluated(run, task, np.random.default_rng(2), explore=True)
     return run, result.trial.beliefs[-1]
 
@@ -202,7 +203,7 @@ def test_the_command_exports_a_belief(tmp_path, tiny, monkeypatch, capsys):
     from metarl.runs.run import load_run
 
     run = load_run(Path("runs/r"))
-    belief = run.agent.load_belief({"parameters": run.agent.theta[None] * 1.1, "steps": 1})
+    belief = beliefs.load(run.agent, {"parameters": run.agent.theta[None] * 1.1, "steps": 1})
     save_belief(Path("b.pt"), run, belief, 1, "here")
     capsys.readouterr()
     assert cli.main(["export", "r"]) == 0 and cli.main(["export", "runs/r", "--format=onnx", "--belief", "b.pt"]) == 0

@@ -215,6 +215,51 @@ def test_what_cannot_be_trained_by_so_many_is_refused_before_it_waits(here, tiny
     assert not (here / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            "--agent recurrent_ppo --family point_goal training.simulator=gpu",
+            "training.simulator: recurrent_ppo steps its envs on the host",
+        ),
+        (
+            "--agent recurrent_ppo --family point_goal training.simulator=auto",
+            "training.simulator: recurrent_ppo steps its envs on the host",
+        ),
+        ("--agent ppo --family ant_legs training.simulator=gpu", "tasks of family 'ant_legs' have several layouts"),
+    ],
+)
+def test_a_simulator_that_agent_or_family_cannot_use_is_refused_before_the_job_waits(
+    overrides, message, here, tiny, capfd
+):
+    for name in ("srun", "sbatch"):
+        program(here, name, "exit 1")
+    options = ["slurm", "--time", "10", "--gpus-per-node", "1", "--", "train", "--name", "r"]
+    assert cli.main(["launch", *options, *overrides.split(), *tiny]) == 2
+    output, said = capfd.readouterr()
+    assert message in said and said.startswith("error: ") and said.count("\n") == 1 and output == ""
+    assert not (here / "runs").exists()
+
+
+MISSING = "import sys; sys.modules['mujoco_warp'] = None; from metarl.cli import app; sys.exit(app.main(sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("simulator", ["training.simulator", "evaluation.simulator"])
+def test_without_mujoco_warp_a_launch_on_its_simulator_is_refused(simulator, here, tiny):
+    for name in ("srun", "sbatch"):
+        program(here, name, "exit 1")
+    (here / "s.yaml").write_text(
+        f"base: {{family: point_goal, {simulator}: gpu}}\nfactors: {{agent.inner_lr: [0.1, 0.2]}}"
+    )
+    train = ["train", "--family", "point_goal", "--name", "r", *tiny, f"{simulator}=gpu"]
+    for work in (train, ["sweep", "s.yaml"]):
+        command = [sys.executable, "-c", MISSING, "launch", "slurm", "--time", "10", "--", *work]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: {simulator}: ") and "pip install metarl-robotics[gpu]" in done.stderr
+        assert not (here / "runs").exists()
+
+
 def test_each_node_of_a_sweep_runs_the_sweep(here, capsys):
     (here / "s.yaml").write_text("factors: {agent.inner_lr: [0.1, 0.2]}")
     options, work = ["--time", "10", "--nodes", "2", "--dry-run"], ["sweep", "s.yaml", "--workers", "3", "--ranks", "2"]

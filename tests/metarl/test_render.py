@@ -14,10 +14,10 @@ import pytest
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig
-from metarl.envs.family import Change, Task
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.task import Change, Task
 from metarl.errors import RunError
 from metarl.evaluation.evaluate import evaluate_agent
 from metarl.reporting import contact_sheet

@@ -13,10 +13,10 @@ from metarl.agents.registry import AGENT_SETTINGS
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.deployment import export
 from metarl.envs.adapters.gymnasium_adapter import gymnasium_id
-from metarl.envs.family import Task
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 from metarl.runs.interface import OutOfRange
 from metarl.runs.run import Run, build
 from metarl.runs.trial import TrialResult, run_trial, streams
@@ -179,7 +179,7 @@ def test_an_observation_that_cannot_be_is_refused_by_channel(observation, messag
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
 def test_a_channel_that_training_never_came_near_is_warned_of_once(name, monkeypatch):
     run = make_run(name)
-    moments = run.agent.observation_moments(run.agent.begin(1, 1))
+    moments = run.agent.observation_moments(run.agent.begin(1, 1, ()))
     if moments is None:
         pytest.skip("this agent keeps no moments")
     seen = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.1])

@@ -9,14 +9,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from metarl.cli.robot_remarks import remarks, some, start_text, trial_rows
+from metarl.cli.robot_remarks import check_rows, remarks, some, start_text
 from metarl.cli.robot_report import show_robot
+from metarl.envs.own_robot.check_run import Base, CheckRun, Second
 from metarl.envs.own_robot.family import check_robot
-from metarl.envs.own_robot.trial import Base, Second, Trial
 from tests.envs.robot_models import CASES, POSITION, arm, dog
 
 CALM = Second(Base(0.37, 0.369, 0.01), 0.0004, {"hip1": 0.01, "hip2": 0.02}, (), (), {}, None)
-TRIAL = Trial(9.81, 0.0, 0.01, (), CALM, dataclasses.replace(CALM, moved={"hip1": 0.5, "hip2": 0.4}))
+CHECK = CheckRun(9.81, 0.0, 0.01, (), CALM, dataclasses.replace(CALM, moved={"hip1": 0.5, "hip2": 0.4}))
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +26,17 @@ def robot(tmp_path_factory):
     return check_robot(str(path))[0]
 
 
-def changed(**zero) -> Trial:
-    return dataclasses.replace(TRIAL, zero=dataclasses.replace(CALM, **zero))
+def changed(**zero) -> CheckRun:
+    return dataclasses.replace(CHECK, zero=dataclasses.replace(CALM, **zero))
 
 
-def at_random(**random) -> Trial:
-    return dataclasses.replace(TRIAL, random=dataclasses.replace(TRIAL.random, **random))
+def at_random(**random) -> CheckRun:
+    return dataclasses.replace(CHECK, random=dataclasses.replace(CHECK.random, **random))
 
 
 def test_nothing_is_said_of_a_robot_that_stands(robot):
-    assert remarks(robot, TRIAL) == []
-    assert start_text(TRIAL) == "At home: on the ground, gravity 9.81 m/s^2."
+    assert remarks(robot, CHECK) == []
+    assert start_text(CHECK) == "At home: on the ground, gravity 9.81 m/s^2."
 
 
 SAID = {
@@ -49,19 +49,19 @@ SAID = {
     "breaks": (changed(broken=0.31, warnings={"BADQACC": 1}), "breaks after 0.31 s (an acceleration that is no number"),
     "warned": (at_random(warnings={"CONTACTFULL": 9}), "at random actions MuJoCo warns of too many contacts"),
     "stuck": (at_random(moved={"hip1": 0.0, "hip2": 1e-6}), "random actions move no joint: look at control ranges"),
-    "idle": (dataclasses.replace(TRIAL, idle=("s2",)), "s2 moves nothing from home: look at gear"),
+    "idle": (dataclasses.replace(CHECK, idle=("s2",)), "s2 moves nothing from home: look at gear"),
     "hovers": (
-        dataclasses.replace(TRIAL, gap=0.12),
+        dataclasses.replace(CHECK, gap=0.12),
         "0.12 m above the ground: an episode begins with a fall; robot: {h",
     ),
-    "weightless": (dataclasses.replace(TRIAL, gravity=0.0), 'there is no gravity: write <option gravity="0 0 -9.81"/>'),
+    "weightless": (dataclasses.replace(CHECK, gravity=0.0), 'there is no gravity: write <option gravity="0 0 -9.81"/>'),
 }
 
 
 @pytest.mark.parametrize("case", SAID)
 def test_what_is_amiss_is_said_with_what_to_do(case, robot):
-    trial, words = SAID[case]
-    said = remarks(robot, trial)
+    check, words = SAID[case]
+    said = remarks(robot, check)
     assert len(said) == 1
     assert words in said[0]
 
@@ -84,11 +84,11 @@ def test_the_height_that_is_proposed_stands_on_the_ground(tmp_path):
     ],
 )
 def test_where_it_starts(gap, text):
-    assert text in start_text(dataclasses.replace(TRIAL, gap=gap))
+    assert text in start_text(dataclasses.replace(CHECK, gap=gap))
 
 
 def test_rows_say_what_applies(robot):
-    assert [row[0] for row in trial_rows(robot, TRIAL)] == [
+    assert [row[0] for row in check_rows(robot, CHECK)] == [
         "base over the ground",
         "base tilts by",
         "deepest in the ground",
@@ -97,7 +97,7 @@ def test_rows_say_what_applies(robot):
         "at the limit of force",
         "MuJoCo's warnings",
     ]
-    assert trial_rows(robot, TRIAL)[3] == ("furthest from home", "hip2 by 0.02 rad", "hip1 by 0.5 rad")
+    assert check_rows(robot, CHECK)[3] == ("furthest from home", "hip2 by 0.02 rad", "hip1 by 0.5 rad")
 
 
 def test_some_of_many_names():

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 import metarl
+from metarl.agents import beliefs
 from metarl.agents.registry import AGENT_SETTINGS
+from metarl.agents.sb3.tuned import ADAM
 from metarl.cli import app as cli
 from metarl.deployment.export import export_run
 from metarl.deployment.rollouts import (
@@ -76,11 +78,14 @@ def log(logged, tmp_path, capsys):
 
 
 def plain(belief) -> list[torch.Tensor]:
-    stack = vars(belief).get("stack")  # of policies that PPO has tuned
-    parts = [x for layer in stack.layers for x in layer] if stack else [x for _, x in sorted(vars(belief).items())]
-    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
-    assert tensors
-    return tensors
+    def tensors(state) -> list[torch.Tensor]:
+        if isinstance(state, dict):
+            return [x for name, part in state.items() if name not in ADAM for x in tensors(part)]
+        return [state] if isinstance(state, torch.Tensor) else []
+
+    found = tensors(beliefs.saved(belief))
+    assert found
+    return found
 
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
@@ -104,7 +109,7 @@ def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reach
         for ours, theirs in zip(plain(adapted.belief), plain(reached), strict=True):
             torch.testing.assert_close(ours, theirs[:, n : n + 1] if apart else theirs, rtol=1e-4, atol=1e-5)
         seen = torch.rand(1, 1, run.family.observation_size)
-        actions = [run.agent.act(belief, seen, None)[0] for belief in (adapted.belief, run.agent.begin(1, 1))]
+        actions = [run.agent.act(belief, seen, None)[0] for belief in (adapted.belief, run.agent.begin(1, 1, ()))]
         assert not torch.equal(*actions)
 
 
@@ -579,9 +584,9 @@ def test_a_belief_that_is_not_finite_is_neither_saved_nor_used_nor_exported(name
     checkpoint.save(spoilt, state)
     capsys.readouterr()
     assert cli.main(["export", str(run.directory), "--belief", str(spoilt)]) == 2
-    assert f"the belief {spoilt} is not finite, and is not used" in capsys.readouterr().err
-    belief = run.agent.load_belief(state["belief"])
-    with pytest.raises(UsageError, match="what the logs leads to is not finite, and is not saved"):
+    assert f"the belief {spoilt} is not finite and is not used" in capsys.readouterr().err
+    belief = beliefs.load(run.agent, state["belief"])
+    with pytest.raises(UsageError, match="the belief adapted from the logs is not finite and is not saved"):
         save_belief(output, run, belief, 1, "the logs")
     with pytest.raises(UsageError, match="the policy is not finite, and is not exported"):
         export_run(run, output, belief)

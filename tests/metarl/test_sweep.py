@@ -1,4 +1,4 @@
-"""Sweeps: the file, who runs which trial, what survives a kill, what is said in the end."""
+"""Sweeps that are run: what survives a kill, what ends a variant, what is written in the end."""
 
 import csv
 import dataclasses
@@ -13,24 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from metarl.cli import app as cli
-from metarl.config import CONFIG, config_to_dict, load_config, preset
-from metarl.envs.parameters import Choice, LogUniform, Uniform
+from metarl.config import CONFIG, load_config, preset
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
+from metarl.evaluation.sweep_result import SweepResult
 from metarl.runs.interrupt import Stop
 from metarl.runs.run import load_run, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.runs.trial import stream
 from metarl.sweeps import claims as sweep_claims
+from metarl.sweeps.attempt import RESULT
+from metarl.sweeps.conclude import conclude
 from metarl.sweeps.file import load_sweep
-from metarl.sweeps.results import best_of, conclude, rank_correlation, rows, without_others
-from metarl.sweeps.rows import Row
-from metarl.sweeps.sweep import Study, Worker, run_point
-from metarl.sweeps.tasks import Yardstick, cells, distances, edges, hull, vary, yardstick
-from metarl.sweeps.trial import RESULT
+from metarl.sweeps.results import variants_of
+from metarl.sweeps.study import Study
+from metarl.sweeps.worker import Worker, run_point
+from metarl.sweeps.yardstick import Yardstick, yardstick
 from metarl.training.loop import train
 
 BASE = """
@@ -54,71 +54,11 @@ GRID = BASE + "factors: {family.goal_range: [0.2, 0.4], agent.inner_lr: [0.05, 0
 PAIR = BASE + "factors: {agent.inner_lr: [0.05, 0.1]}\nreport: {grid: 3}\n"
 
 
-@pytest.fixture
-def sweep_file(tmp_path):
-    """Write a sweep file; returns its path."""
-
-    def write(text: str, name: str = "s.yaml") -> Path:
-        path = tmp_path / name
-        path.write_text(text)
-        return path
-
-    return write
-
-
 def work(path: Path, folder: Path, trials: int | None = None) -> tuple[Study, Yardstick]:
     sweep = load_sweep(path, trials)
     study, stick = Study(sweep, folder), yardstick(sweep)
     assert Worker(sweep, study, stick, 1, Stop(), lambda line: None).run()
     return study, stick
-
-
-MISTAKES = {
-    "facters: {}": "unknown key 'facters'; did you mean 'factors'?",
-    "{}": "nothing varies; add `factors:`",
-    "factors: {}": "nothing varies; `factors:` is empty",
-    "factors: {agent.iner_lr: [1, 2]}": "unknown factor 'agent.iner_lr'; did you mean 'agent.inner_lr'?",
-    "factors: {family.velocty: {width: [1]}}": "unknown factor 'family.velocty'; did you mean 'family.velocity'?",
-    "factors: {evaluation.tasks: [1, 2]}": "evaluation.tasks cannot be swept; agent, family, training, evaluation.adap",
-    "factors: {agent.inner_lr: []}": "agent.inner_lr has no levels; list at least one",
-    "factors: {agent.inner_lr: 0.1}": "agent.inner_lr is 0.1; list its levels, or give low and high",
-    "factors: {agent.inner_lr: [fast]}": "agent.inner_lr[0] is 'fast', text; it must be a finite number",
-    "factors: {agent.inner_lr: [1, 1.0]}": "agent.inner_lr has the level 1.0 twice",
-    "factors: {agent.inner_lr: {low: 2, high: 1}}": "agent.inner_lr has the empty range [2, 1]; give low < high",
-    "factors: {agent.inner_lr: {low: 2, hihg: 1}}": "'factors: agent.inner_lr.hihg'; did you mean 'high'?",
-    "factors: {agent.inner_lr: {low: 2}}": "agent.inner_lr has no high; give low and high",
-    "factors: {agent.inner_lr: {low: 0, high: 1, log: true}}": "low is 0; a range in the logarithm must be greater",
-    "factors: {agent.inner_lr: {low: 1, high: 2}}": "agent.inner_lr is a range, and a grid needs levels: add `levels:",
-    "factors: {agent.outer: {low: 1, high: 2}}": "agent.outer is no number, so it has no low and high; list its levels",
-    "factors: {family.velocity: {width: [0]}}": "family.velocity has the empty width 0; it must be greater than 0",
-    "factors: {family.velocity: {wdith: [1]}}": "unknown key 'factors: family.velocity.wdith'; did you mean 'width'?",
-    "factors: {family.velocity: [[2, 1]]}": "family.velocity has the empty range [2, 1]; give low < high",
-    "factors: {family.velocity: {width: [1]}, family.velocity_low: [1]}": "both set family.velocity_low; leave one",
-    "{factors: {agent.inner_lr: [1]}, method: gird}": "unknown method 'gird'; did you mean 'grid'?",
-    "{factors: {agent.inner_lr: [1]}, method: tpe}": "method tpe never ends by itself; say how many `trials:`",
-    "{factors: {agent.inner_lr: [1]}, trials: 0}": "trials is 0; it must be at least 1",
-    "{factors: {agent.inner_lr: [1]}, pruner: {name: medain}}": "pruner.name is 'medain'; did you mean 'median'?",
-    "{factors: {agent.inner_lr: [1]}, pruner: {every: -1}}": "pruner.every is -1; it must be at least 0",
-    "{factors: {family.velocity: {width: [1]}}, pruner: {name: median, by: training}}": "family.velocity_low varies",
-    "{factors: {agent.inner_lr: [1]}, objective: {measure: retrun}}": "objective.measure is 'retrun'; did you mean",
-    "{factors: {agent.inner_lr: [1]}, objective: {ranges: {x: [2, 1]}}}": "ranges.x is the empty range [2, 1]",
-    "{factors: {agent.inner_lr: [1]}, objective: {tasks: ood, ranges: {x: [1, 2]}}}": "but objective.tasks is ood",
-    "{factors: {agent.inner_lr: [1]}, base: {familly: x}}": "unknown key 'base.familly'; did you mean 'family'?",
-    "{factors: {agent.inner_lr: [1]}, base: {training.iters: 3}}": "unknown setting 'base: training.iters'; did you",
-    "{factors: {agent.inner_lr: [1]}, base: {training.tasks: 0}}": "training.tasks is 0; it must be at least 1",
-    "{factors: {agent.inner_lr: [1]}, base: {config: x.yaml}}": "x.yaml; give a YAML file",
-    "{factors: {agent.inner_lr: [1]}, report: {grid: 1}}": "report.grid is 1; it must be at least 2",
-    "[": "is not valid YAML",
-}
-
-
-@pytest.mark.parametrize("text", MISTAKES)
-def test_a_mistake_in_the_file_is_one_line(text, sweep_file, capsys):
-    assert cli.main(["sweep", str(sweep_file(text))]) == 2
-    output, message = capsys.readouterr()
-    assert MISTAKES[text] in message
-    assert message.startswith("error: ") and message.count("\n") == 1
-    assert output == ""
 
 
 COMMANDS = {
@@ -134,7 +74,7 @@ COMMANDS = {
     's.yaml --point {"family.goal_range":3,"agent.inner_lr":0.1}': "family.goal_range is 3; its levels are 0.2, 0.4",
     "s.yaml --wandb-file w.txt": "--wandb-file is 'w.txt'; name a file that ends with .yaml",
     "r.yaml": "objective.ranges: family 'point_goal' has no parameter 'goal_xx'; did you mean 'goal_x'?",
-    "w.yaml": "objective.tasks is wide, but no factor varies a training range; say by objective.ranges what",
+    "w.yaml": "objective.tasks is wide, but no factor varies a training range; add the ranges to",
 }
 
 
@@ -151,133 +91,10 @@ def test_a_mistake_on_the_command_line_is_one_line(line, sweep_file, capsys, mon
     assert not (tmp_path / "runs").exists()
 
 
-def test_help(capsys):
-    assert cli.main(["sweep", "--help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: metarl sweep FILE.yaml")
-
-
-def test_a_factor_sets_what_it_says(sweep_file):
-    text = """
-    base: {agent: rl2, family: quadruped_terrain}
-    factors:
-      family.payload_mass: {center: [1, 2.5], width: 1}
-      family.difficulty: {width: [0.5]}
-      family.kinds: [[flat], [flat, rough]]
-      training.adaptations, evaluation.adaptations: [2]
-      training.tasks: {low: 4, high: 64, log: true, levels: 3}
-    """
-    sweep = load_sweep(sweep_file(text))
-    points = list(sweep.grid())
-    assert len(points) == sweep.trials == 2 * 2 * 3
-    first, last = sweep.config(points[0]), sweep.config(points[-1])
-    assert first.family.payload_mass == (0.5, 1.5) and last.family.payload_mass == (2.0, 3.0)
-    assert (first.family.difficulty_low, first.family.difficulty_high) == (0.25, 0.75)  # the centre stays
-    assert (first.family.kinds, last.family.kinds) == (("flat",), ("flat", "rough"))
-    assert first.training.adaptations == first.evaluation.adaptations == 2
-    assert sorted({sweep.config(p).training.tasks for p in points}) == [4, 16, 64]
-    assert all(sweep.point(json.loads(json.dumps(p))) == p for p in points)  # by way of JSON, as W&B gives them
-
-
-def test_the_tasks_to_judge_on_span_all_training_ranges_and_what_lies_outside(sweep_file):
-    text = "base: {family: half_cheetah_velocity}\nfactors: {family.velocity: {center: [1, 2], width: [1, 2]}}\n"
-    stick = yardstick(load_sweep(sweep_file(text)))
-    # 0 to 2 ... 1 to 3, and half a width beyond the last
-    assert dict(stick.wide) == {"target_velocity": Uniform(0.0, 4.0)}
-    assert (stick.split, stick.varied) == ("wide", ("target_velocity",))
-    stick = yardstick(load_sweep(sweep_file(text + "objective: {ranges: {target_velocity: [0, 9]}}")))
-    assert dict(stick.wide) == {"target_velocity": Uniform(0.0, 9.0)}
-    stick = yardstick(load_sweep(sweep_file("factors: {agent.inner_lr: [0.1]}")))
-    assert (stick.split, dict(stick.wide)) == ("held_out", {})
-
-
-def test_a_mix_of_terrains_is_judged_on_all_kinds(sweep_file):
-    text = """
-    base: {family: half_cheetah_terrain}
-    factors: {family.kinds: [[flat], [flat, rough]], family.proportions: [[], [1, 3]]}
-    """
-    sweep = load_sweep(sweep_file(text))
-    assert vary(sweep) == {"terrain_kind": Choice((0.0, 4.0, 7.0, 8.0))}  # flat, rough; stepping stones, gaps
-
-
-def test_hull_of_distributions_of_one_kind():
-    assert hull([LogUniform(0.5, 2), LogUniform(0.25, 1)]) == LogUniform(0.25, 2)
-    assert hull([Choice((1.0, 2.0)), Choice((5.0,))]) == Choice((1.0, 2.0, 5.0))
-
-
-def test_distance_from_the_training_range_by_hand():
-    axes = {"x": Uniform(0, 10), "m": LogUniform(0.25, 4)}  # log 4 / 0.25 = 4 log 2
-    values = {"x": np.array([5, 0, 8, 8.0]), "m": np.array([1, 1, 2, 0.25])}
-    ranges = {"x": [3, 5], "m": [0.5, 1]}
-    assert distances(values, ranges, axes) == pytest.approx([0, 0.3, np.hypot(0.3, 0.25), np.hypot(0.3, 0.25)])
-    assert distances(values, ranges, {"x": axes["x"]}) == pytest.approx([0, -0.3, 0.3, 0.3])
-    assert distances({"k": np.array([1, 2.0])}, {"k": [1]}, {"k": Choice((1.0, 2.0))}) == pytest.approx([0, 1])
-
-
-def test_cells_tile_the_axis():
-    assert edges(Uniform(0, 4), 2) == [0, 2, 4] and cells(Uniform(0, 4), 2) == [1, 3]
-    assert cells(LogUniform(1, 16), 2) == pytest.approx([2, 8])
-    assert edges(Choice((3.0, 1.0)), 9) == [-0.5, 0.5, 1.5] and cells(Choice((3.0, 1.0)), 9) == [1, 3]
-
-
-def test_rank_correlation_against_the_closed_form():
-    rng = np.random.default_rng(0)
-    x, y = rng.permutation(9).astype(float), rng.permutation(9).astype(float)
-    assert rank_correlation(x**3, y) == pytest.approx(1 - 6 * np.sum((x - y) ** 2) / (9 * 80))  # without ties
-    tied = np.array([1, 1, 2, 3.0])  # ranks .5 .5 2 3, against 0 1 2 3: 4.5 / sqrt(4.5 * 5)
-    assert rank_correlation(tied, np.arange(4.0)) == pytest.approx(4.5 / np.sqrt(22.5))
-    assert rank_correlation(np.ones(4), np.arange(4.0)) == 0
-
-
-HOLD = "import sys, time; from metarl.sweeps import claims as c; from pathlib import Path;"
-HOLD += "held = c.claim(Path(sys.argv[1]), 7, 3); print('held' if held else 'no', flush=True); time.sleep(600)"
-
-
-def test_a_claim_holds_as_long_as_its_process_lives(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
-    assert sweep_claims.claim(tmp_path, 7, 3) is None
-    assert sweep_claims.running(tmp_path, 7)["pid"] == process.pid
-    assert sweep_claims.deaths(tmp_path, 7, 3) == 0
-    process.kill()
-    process.wait()
-    assert sweep_claims.running(tmp_path, 7) is None
-    assert (sweep_claims.deaths(tmp_path, 7, 3), sweep_claims.deaths(tmp_path, 7, 4)) == (1, 0)
-    mine = sweep_claims.claim(tmp_path, 7, 3)
-    assert mine is not None and mine.path.name == "0007.2" and not mine.lost()
-    assert sweep_claims.claim(tmp_path, 7, 3) is None  # not even in the same process
-    mine.release()
-    assert sweep_claims.deaths(tmp_path, 7, 3) == 1  # to stop is not to die
-    assert sweep_claims.claim(tmp_path, 7, 3).path.name == "0007.3"
-
-
-def test_another_machine_is_believed_until_it_is_silent(tmp_path, monkeypatch):
-    held = sweep_claims.claim(tmp_path, 0, 0)
-    monkeypatch.setattr(sweep_claims, "machine", lambda: "another kernel")
-    assert sweep_claims.claim(tmp_path, 0, 0) is None
-    past = time.time() - sweep_claims.STALE_S - 1
-    os.utime(held.path, (past, past))
-    taken = sweep_claims.claim(tmp_path, 0, 0)
-    assert taken is not None and held.lost() and not taken.lost()
-
-
-def test_of_many_that_claim_at_once_one_gets_it(tmp_path):
-    script = HOLD.replace("time.sleep(600)", "sys.stdin.read()")
-    crowd = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
-    said = [process.stdout.readline().strip() for process in crowd]
-    for process in crowd:
-        process.communicate()
-    assert sorted(said) == ["held", "no", "no", "no"]
-
-
-def test_a_sweep_trains_every_point_once_and_says_what_it_came_to(sweep_file, tmp_path, capsys):
+def test_a_sweep_trains_every_point_once_and_saves_its_result(sweep_file, tmp_path, capsys):
     path, folder = sweep_file(GRID), tmp_path / "runs/s"
     study, stick = work(path, folder)
-    table = rows(study)
+    table = variants_of(study)
     assert [row.state for row in table] == ["complete"] * 4
     assert [row.params for row in table] == list(study.sweep.grid())
     journal = (folder / "journal.log").read_bytes()
@@ -286,9 +103,12 @@ def test_a_sweep_trains_every_point_once_and_says_what_it_came_to(sweep_file, tm
     assert journal in (folder / "journal.log").read_bytes()
 
     said = []
-    conclude(study, stick, said.append)
-    assert sum(line.endswith("  (other factors taken out)") for line in said) == 2
+    found = conclude(study, stick, said.append)
+    assert [line.partition(":")[2] for line in said] == [" evaluating on a grid of 9 tasks"]
     report = json.loads((folder / "report.json").read_text())
+    assert SweepResult.from_dict(report) == found.result
+    conclude(study, stick, said.append)
+    assert len(said) == 1  # the grid is evaluated once
     for name in report["figures"].values():
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     assert set(report["figures"]) == {"effects", "generalisation", "heat_map"}
@@ -337,12 +157,12 @@ def test_a_kill_repeats_nothing_and_loses_nothing(sweep_file, tmp_path, environm
         [*command, "--workers", "2"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "1 ended, 1 to be gone on with" in done.stdout
-    assert re.search(r"trial 1: .* gone on with from iteration \d+\n", done.stdout)
+    assert "1 ended, 1 to be resumed" in done.stdout
+    assert re.search(r"trial_0001: .* resumed at iteration \d+\n", done.stdout)
 
     study = Study(load_sweep(path), folder)
-    assert [row.state for row in rows(study)] == ["complete"] * 3
-    assert [row.params for row in rows(study)] == list(study.sweep.grid())
+    assert [row.state for row in variants_of(study)] == ["complete"] * 3
+    assert [row.params for row in variants_of(study)] == list(study.sweep.grid())
     claims = [len(sweep_claims.claims(study.claims, number)) for number in range(3)]
     assert claims == [1, 2, 1]  # each trial had one process, the killed one another after it
     pids = {sweep_claims.read(p)["pid"] for number in (1, 2) for p in sweep_claims.claims(study.claims, number)[-1:]}
@@ -371,7 +191,7 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_goes_on(sweep_file, tmp_path):
         stop.requested = True  # as soon as the first trial starts
 
     assert not Worker(sweep, study, stick, 1, stop, say).run()
-    assert said[-1] == "trial 0: stopped at iteration 1, to be gone on with"
+    assert said[-1] == "trial_0000: stopped at iteration 1; to be resumed"
     assert study.iteration(0) == 1 and study.holder(0) is None
     other = Study(sweep, folder)
     found = [study.next(), other.next()]  # the one that was left, and a new one: never the same
@@ -380,11 +200,11 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_goes_on(sweep_file, tmp_path):
     for _, claim in filter(None, found):
         claim.release()
     work(path, folder)
-    assert [row.state for row in rows(study)] == ["complete"] * 2
+    assert [row.state for row in variants_of(study)] == ["complete"] * 2
 
 
-def test_a_trial_that_cannot_be_is_recorded_and_the_sweep_goes_on(sweep_file, tmp_path, monkeypatch):
-    from metarl.sweeps import trial as module
+def test_an_invalid_variant_is_recorded_and_the_sweep_goes_on(sweep_file, tmp_path, monkeypatch):
+    from metarl.sweeps import attempt as module
 
     def break_once(config, *arguments):
         if config.agent.inner_lr == 0.1:
@@ -394,7 +214,7 @@ def test_a_trial_that_cannot_be_is_recorded_and_the_sweep_goes_on(sweep_file, tm
     monkeypatch.setattr(module, "train", break_once)
     path = sweep_file(GRID.replace("[0.2, 0.4]", "[-1, 0.4]"))
     study, stick = work(path, tmp_path / "runs/s")
-    table = rows(study)
+    table = variants_of(study)
     assert [row.state for row in table] == ["failed", "failed", "complete", "failed"]
     assert "the range (1, -1) is upside down or empty" in table[0].attributes["error"]
     assert table[3].attributes["error"] == "'theta'"
@@ -403,7 +223,7 @@ def test_a_trial_that_cannot_be_is_recorded_and_the_sweep_goes_on(sweep_file, tm
     assert '"failed"' in (tmp_path / "runs/s/report.json").read_text()
 
 
-def test_a_trial_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once(sweep_file, tmp_path, monkeypatch):
+def test_a_variant_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once(sweep_file, tmp_path, monkeypatch):
     from metarl.evaluation import evaluate as evaluation
 
     calls = []
@@ -416,15 +236,15 @@ def test_a_trial_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once(s
     monkeypatch.setattr(evaluation, "run_trials", counted)
     study, _ = work(sweep_file(PAIR), tmp_path / "runs/s")
     assert len(calls) == 2  # of two trials
-    for row in rows(study):
+    for row in variants_of(study):
         [saved] = (study.directory(row.number) / "evaluation").glob("*.json")
         returns = np.array(json.loads(saved.read_text())["returns"])
         assert returns[:, -1].mean() == pytest.approx(row.objective)
         assert read_metrics(study.directory(row.number))[-1]["sweep/objective"] == row.objective
 
 
-def test_a_fault_of_the_machine_is_no_fault_of_the_trial(sweep_file, tmp_path, monkeypatch):
-    from metarl.sweeps import trial as module
+def test_a_fault_of_the_machine_is_no_fault_of_the_variant(sweep_file, tmp_path, monkeypatch):
+    from metarl.sweeps import attempt as module
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -434,19 +254,22 @@ def test_a_fault_of_the_machine_is_no_fault_of_the_trial(sweep_file, tmp_path, m
         with pytest.raises(OSError, match="No space left"):
             work(sweep_file(PAIR), tmp_path / "runs/s")
     study, _ = work(sweep_file(PAIR), tmp_path / "runs/s")
-    assert [row.state for row in rows(study)] == ["complete"] * 2
+    assert [row.state for row in variants_of(study)] == ["complete"] * 2
 
 
-def test_a_trial_whose_process_always_dies_is_given_up(sweep_file, tmp_path):
+DIE = "import os, sys; from metarl.sweeps import claims; from pathlib import Path;"
+DIE += "held = claims.claim(Path(sys.argv[1]), 0, 0); os.kill(os.getpid(), 9)"
+
+
+def test_a_variant_whose_process_always_dies_is_given_up(sweep_file, tmp_path):
     path, folder = sweep_file(PAIR), tmp_path / "runs/s"
     study = Study(load_sweep(path), folder)
     for _, claim in filter(None, [study.next()]):
         claim.release()
     for _ in range(3):
-        script = HOLD.replace(", 7, 3)", ", 0, 0)").replace("time.sleep(600)", "import os; os.kill(os.getpid(), 9)")
-        subprocess.run([sys.executable, "-c", script, str(study.claims)], check=False, capture_output=True)
+        subprocess.run([sys.executable, "-c", DIE, str(study.claims)], check=False, capture_output=True)
     work(path, folder)
-    table = rows(study)
+    table = variants_of(study)
     assert table[0].attributes["error"] == "its process died 3 times at iteration 0, or right after it"
     assert [row.state for row in table] == ["failed", "complete"]
 
@@ -456,7 +279,7 @@ def test_the_pruner_ends_what_is_worse_than_the_others(sweep_file, tmp_path, mon
     scores = iter([1.0] * 4 + [0.0] * 10)
     monkeypatch.setattr(Yardstick, "value", lambda self, result: next(scores))
     study, _ = work(sweep_file(text), tmp_path / "runs/s")
-    table = rows(study)
+    table = variants_of(study)
     assert [row.state for row in table] == ["complete", "pruned", "pruned"]
     assert [row.attributes["iteration"] for row in table] == [3, 1, 1]
     assert load_run(study.directory(1)).iteration == 1  # a run folder with a checkpoint, too
@@ -492,34 +315,17 @@ def test_a_changed_file_is_refused_by_what_changed(sweep_file, tmp_path):
     changed = GRID.replace("iterations: 3", "iterations: 4").replace("[0.05, 0.1]", "[0.05]")
     with pytest.raises(UsageError) as caught:
         Study(load_sweep(sweep_file(changed)), folder)
-    assert f"{folder} holds trials of another sweep: base.training.iterations was 3" in str(caught.value)
+    assert f"{folder} holds the results of another sweep: base.training.iterations was 3" in str(caught.value)
     assert "base.training.iterations was 3, is 4; factors.agent.inner_lr was [0.05, 0.1], is [0.05]" in str(
         caught.value
     )
-    with pytest.raises(UsageError, match="its factors were family.goal_range, agent.inner_lr, now agent.discount"):
+    with pytest.raises(
+        UsageError, match="its factors were family.goal_range, agent.inner_lr, now they are agent.discount"
+    ):
         Study(load_sweep(sweep_file(BASE + "factors: {agent.discount: [0.9]}")), folder)
     # What changes no number may change: more trials, another report, other threads.
     same = GRID.replace("grid: 3", "grid: 4").replace("threads: 1", "threads: 2")
     Study(load_sweep(sweep_file(same), trials=3), folder)
-
-
-def test_the_best_of_several_seeds_is_the_best_on_average():
-    scores = {(0.1, 1): 9.0, (0.1, 2): 0.0, (0.2, 1): 5.0, (0.2, 2): 6.0, (0.3, 1): 99.0}  # the last: one seed only
-    table = [
-        Row(i, "complete", {"agent.inner_lr": lr, "training.seed": seed}, score, {})
-        for i, ((lr, seed), score) in enumerate(scores.items())
-    ]
-    assert best_of(table).number == 3
-
-
-def test_a_whole_grid_takes_the_other_factors_out():
-    """y = a_i + b_j: a block's own level is gone, what is left is a_i + mean(b), exactly."""
-    a, b = {0.1: 1.0, 0.2: 4.0}, {1: 0.0, 2: 30.0, 3: 60.0}
-    table = [Row(0, "complete", {"lr": i, "seed": j}, a[i] + b[j], {}) for i in a for j in b]
-    y = np.array([row.objective for row in table])
-    assert without_others("lr", table, y) == pytest.approx([31.0] * 3 + [34.0] * 3)
-    assert without_others("seed", table, y) == pytest.approx([2.5, 32.5, 62.5] * 2)
-    assert without_others("lr", table[1:], y[1:]) is None  # not whole
 
 
 def test_the_file_for_wandb_is_understood_by_wandb_and_by_us(sweep_file, tmp_path, monkeypatch):
@@ -568,24 +374,3 @@ def test_a_run_on_distinct_tasks_meets_no_other(tmp_path):
         assert counts == [2, 2, 3]
     with pytest.raises(UsageError, match="but training.curriculum draws tasks of its own"):
         dataclasses.replace(config, training=dataclasses.replace(training, curriculum=True)).validate()
-
-
-def test_the_example_of_the_documentation_is_a_sweep():
-    sweep = load_sweep(Path(__file__).parents[2] / "docs/sweep_example.yaml")
-    assert yardstick(sweep).split == "wide"
-    assert yaml.safe_dump(config_to_dict(sweep.base))
-
-
-@pytest.mark.parametrize("changed", ["arm.xml", "arm.yaml"])
-def test_a_robot_that_has_changed_makes_another_sweep(changed, tmp_path):
-    from metarl.sweeps.sweep import Study
-
-    for name in ("arm.xml", "arm.yaml"):
-        (tmp_path / name).write_text("one")
-    (tmp_path / "base.yaml").write_text("family: {name: robot, model: arm.xml, file: arm.yaml}")
-    (tmp_path / "s.yaml").write_text("base: {config: base.yaml}\nfactors: {training.seed: [1, 2]}")
-    for _ in range(2):
-        Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")
-    (tmp_path / changed).write_text("another")
-    with pytest.raises(UsageError, match="holds trials of another sweep: files.(model|file) was .*Put that back"):
-        Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")

@@ -13,9 +13,10 @@ import pytest
 from metarl.runs.run import load_run
 from metarl.runs.tracking import read_metrics
 from metarl.sweeps.file import load_sweep
-from metarl.sweeps.results import rows
-from metarl.sweeps.sweep import Study, Worker
-from metarl.sweeps.tasks import yardstick
+from metarl.sweeps.results import variants_of
+from metarl.sweeps.study import Study
+from metarl.sweeps.worker import Worker
+from metarl.sweeps.yardstick import yardstick
 
 ROOT = Path(__file__).parents[2]
 SWEEP = """
@@ -90,7 +91,7 @@ def test_two_processes_bring_a_trial_to_what_one_brings_it_to(begin):
     assert work(2)
     other, alone, _ = begin("[0.1]", name="one", more=pruner)
     assert alone(1)
-    [ours], [theirs] = rows(study), rows(other)
+    [ours], [theirs] = variants_of(study), variants_of(other)
     assert ours.state == theirs.state == "complete"
     assert ours.objective == pytest.approx(theirs.objective, rel=1e-3)
     assert ours.attributes.keys() == theirs.attributes.keys()
@@ -119,12 +120,12 @@ def test_a_process_that_is_killed_is_started_again_and_one_that_fails_is_the_tri
     killer.start()
     assert work(2)
     killer.join()
-    done, failed = rows(study)
+    done, failed = variants_of(study)
     assert done.state == "complete" and len(killed) == 1
     assert [line["iteration"] for line in read_metrics(study.directory(0))] == list(range(1, 61))
     assert failed.state == "failed"
     assert failed.attributes["error"] == "agent: inner_lr must be greater than 0, got -1.0"
-    assert said[-1] == "trial 1: failed: agent: inner_lr must be greater than 0, got -1.0"
+    assert said[-1] == "trial_0001: failed: agent: inner_lr must be greater than 0, got -1.0"
 
 
 @pytest.mark.slow
@@ -139,9 +140,9 @@ def test_a_sweep_that_is_ended_takes_its_processes_with_it_and_goes_on(begin, nu
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     if number == signal.SIGTERM:
-        assert process.returncode == 143 and "to be gone on with\nstopped; start the same command again" in output
+        assert process.returncode == 143 and "to be resumed\nstopped; start the same command again" in output
         assert not ranks_of(folder)
     assert work(2)  # of those that are left it waits for the end
     assert not ranks_of(folder)
-    assert [row.state for row in rows(study)] == ["complete"]
+    assert [row.state for row in variants_of(study)] == ["complete"]
     assert [line["iteration"] for line in read_metrics(folder)] == list(range(1, 61))

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from metarl.envs.family import Parameter, TaskFamily
+    from metarl.envs.family import TaskFamily
+    from metarl.envs.parameters import Parameter
 
 WIDTH, HEIGHT = 4.9, 3.5
 """Size in inches: at a width of 390 pixels the text is as large as the page's small print."""

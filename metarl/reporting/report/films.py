@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metarl.config import SPLIT_NAMES, EvaluationSettings
-from metarl.envs.family import Task, TaskFamily
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
+from metarl.envs.task import Task
 from metarl.reporting.report.material import Material, ReportedRun, one_agent
 from metarl.reporting.report.page import VIDEOS, Block, Film, Remarks, Text, file_name
 from metarl.runs.trial import stream

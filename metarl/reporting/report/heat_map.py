@@ -27,7 +27,8 @@ from metarl.wording import number_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from metarl.envs.family import Parameter, TaskFamily
+    from metarl.envs.family import TaskFamily
+    from metarl.envs.parameters import Parameter
 
 CELL_TASKS, CELLS = 4, 6
 """Smallest average number of tasks in a cell, and largest number of cells along a side."""

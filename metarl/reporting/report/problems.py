@@ -88,8 +88,8 @@ def _training_seeds(material: Material) -> Iterator[str]:
         )
     else:
         yield (
-            "one training seed an agent: intervals are over tasks, and do not say how much another training seed would "
-            "change"
+            "each agent was trained with one seed: intervals are over tasks, and do not show how much the numbers "
+            "would change with another training seed"
         )
 
 

@@ -9,9 +9,9 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.envs.own_robot.check_run import CheckRun, Second, run_check
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import check_robot
-from metarl.envs.own_robot.trial import Second, Trial, try_robot
 from tests.envs.robot_models import CASES, FLOOR, HOME, POSITION, SERVOS, Case, arm, dog, sled
 from tests.envs.robot_probes import SCALAR, declare, nothing, path_of, play, run_of
 
@@ -26,8 +26,8 @@ def robot_of(text: str, folder: Path, **said) -> Robot:
     return robot
 
 
-def tried(text: str, folder: Path, **said) -> Trial:
-    return try_robot(robot_of(text, folder, **said), DT)
+def tried(text: str, folder: Path, **said) -> CheckRun:
+    return run_check(robot_of(text, folder, **said), DT)
 
 
 def path_at_zero(robot: Robot) -> Iterator[mujoco.MjData]:
@@ -49,23 +49,23 @@ def test_of_every_robot_it_sees_what_its_env_does(name):
     run, case = run_of(name), CASES[name]
     robot, family = check_robot(str(path_of(name)), declare(case, path_of(name), nothing(name)))
     assert family is not None
-    trial = try_robot(robot, family.dt)
+    check = run_check(robot, family.dt)
     steps = round(1 / family.dt)
     seen = play(run.family, np.zeros((steps, family.action_size)))
-    for joint, furthest in trial.zero.moved.items():
+    for joint, furthest in check.zero.moved.items():
         j = run.model.joint(joint)
         assert j.type[0] in SCALAR
         positions = seen.qpos[:, j.qposadr[0]]
         assert furthest == pytest.approx(np.abs(positions - positions[0]).max(), abs=1e-9)
-    assert set(trial.zero.moved) == set(robot.joints)
-    if trial.zero.base is not None and robot.mobility == "floating" and robot.ground.level == 0:
+    assert set(check.zero.moved) == set(robot.joints)
+    if check.zero.base is not None and robot.mobility == "floating" and robot.ground.level == 0:
         heights = seen.qpos[[0, -1], 2]
-        np.testing.assert_allclose((trial.zero.base.start, trial.zero.base.end), heights, atol=1e-9)
-    for second in (trial.zero, trial.random):
+        np.testing.assert_allclose((check.zero.base.start, check.zero.base.end), heights, atol=1e-9)
+    for second in (check.zero, check.random):
         assert (second.broken, dict(second.warnings)) == (None, {})
-    assert trial.idle == ()
-    assert max(trial.random.moved.values()) > 1e-4
-    assert trial.gravity == pytest.approx(np.linalg.norm(robot.model.opt.gravity))
+    assert check.idle == ()
+    assert max(check.random.moved.values()) > 1e-4
+    assert check.gravity == pytest.approx(np.linalg.norm(robot.model.opt.gravity))
 
 
 @pytest.mark.parametrize("height", [-0.004, 0.0, 0.25])
@@ -78,16 +78,16 @@ def test_of_every_robot_it_sees_what_its_env_does(name):
     ],
 )
 def test_gap_to_the_ground(ground, height, tmp_path):
-    trial = tried(dog(ground, base=f'pos="0 0 {0.37 + height}"'), tmp_path, height=0.37 + height, base="torso")
-    assert trial.gap == pytest.approx(height, abs=1e-6)
+    check = tried(dog(ground, base=f'pos="0 0 {0.37 + height}"'), tmp_path, height=0.37 + height, base="torso")
+    assert check.gap == pytest.approx(height, abs=1e-6)
 
 
 def test_what_is_dropped_falls_as_a_stone(tmp_path):
-    trial = tried(dog(base='pos="0 0 9"'), tmp_path)
-    assert trial.zero.base is not None
-    assert trial.zero.base.start == 9
-    assert trial.zero.base.end == pytest.approx(9 - 9.81 / 2, abs=0.02)  # MuJoCo's steps of 2 ms
-    assert trial.gap == pytest.approx(9 - 0.37)
+    check = tried(dog(base='pos="0 0 9"'), tmp_path)
+    assert check.zero.base is not None
+    assert check.zero.base.start == 9
+    assert check.zero.base.end == pytest.approx(9 - 9.81 / 2, abs=0.02)  # MuJoCo's steps of 2 ms
+    assert check.gap == pytest.approx(9 - 0.37)
 
 
 def test_depth_in_soft_ground(tmp_path):
@@ -98,7 +98,7 @@ def test_depth_in_soft_ground(tmp_path):
         mujoco.mj_forward(robot.model, data)
         deepest = max([deepest, *(-c.dist for c in data.contact)])
     assert deepest > 0.01
-    assert try_robot(robot, DT).zero.sunk == pytest.approx(deepest, abs=1e-4)
+    assert run_check(robot, DT).zero.sunk == pytest.approx(deepest, abs=1e-4)
 
 
 def test_what_is_thrown_through_the_ground_is_deep_in_it(tmp_path):
@@ -108,14 +108,14 @@ def test_what_is_thrown_through_the_ground_is_deep_in_it(tmp_path):
     robot = robot_of(text, tmp_path, height=3.0)
     *_, last = path_at_zero(robot)
     assert last.qpos[2] < -1
-    assert try_robot(robot, DT).zero.sunk == pytest.approx(-last.geom_xpos[1:, 2].min(), abs=0.2)
+    assert run_check(robot, DT).zero.sunk == pytest.approx(-last.geom_xpos[1:, 2].min(), abs=0.2)
 
 
 def test_tilt(tmp_path):
     tall = dog(leg="", rest="", joint='range="-1 1" damping=".5"')
     robot = robot_of(tall, tmp_path, actuators={"kind": "motor", "force": 5})
     seen = [np.arccos(np.clip(d.body("torso").xmat[8], -1, 1)) for d in map(forwarded(robot), path_at_zero(robot))]
-    base = try_robot(robot, DT).zero.base
+    base = run_check(robot, DT).zero.base
     assert base is not None
     assert base.tilt == pytest.approx(max(seen), abs=1e-6)
 
@@ -141,9 +141,9 @@ def forwarded(robot: Robot):
 )
 def test_actuators_at_their_limit(actuator, joint, full, tmp_path):
     """The boom weighs 0.53 N m at home."""
-    trial = tried(arm(actuator, joint), tmp_path)
-    assert trial.zero.saturated == (("lift",) if full else ())
-    assert (trial.zero.moved["lift"] > 0.5) == full
+    check = tried(arm(actuator, joint), tmp_path)
+    assert check.zero.saturated == (("lift",) if full else ())
+    assert (check.zero.moved["lift"] > 0.5) == full
 
 
 def test_joints_held_by_their_limits(tmp_path):
@@ -151,7 +151,7 @@ def test_joints_held_by_their_limits(tmp_path):
     robot = robot_of(hanging.replace('range="-2 2"', 'range="-.5 2"'), tmp_path)
     beyond = min(float(data.qpos[0]) for data in path_at_zero(robot))
     assert beyond < -0.5
-    assert try_robot(robot, DT).zero.pressed == ("lift",)
+    assert run_check(robot, DT).zero.pressed == ("lift",)
     assert tried(arm(POSITION.format("")), tmp_path).zero.pressed == ()
 
 
@@ -169,26 +169,26 @@ def test_actuators_that_move_nothing(useless, tmp_path):
 
 def test_random_actions_that_move_nothing(tmp_path):
     stuck = arm('<motor name="lift" joint="lift" ctrlrange="-1 1"/>', 'armature="1e6"')
-    trial = tried(stuck, tmp_path)
-    assert max(trial.random.moved.values()) < 1e-4
-    assert trial.idle == ()  # it acts, on what is too heavy for it
+    check = tried(stuck, tmp_path)
+    assert max(check.random.moved.values()) < 1e-4
+    assert check.idle == ()  # it acts, on what is too heavy for it
 
 
 def test_a_simulation_that_breaks_is_seen_and_leaves_no_log(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     wild = '<position name="lift" joint="lift" kp="1e9" ctrlrange="-2 2"/>'
     robot = robot_of(arm(wild, "", rest=HOME + '<option timestep=".01"/>'), tmp_path)
-    trial = try_robot(robot, DT)
-    assert trial.random.broken is not None
-    assert 0 <= trial.random.broken < 1
-    assert {"BADQACC", "BADQPOS", "BADQVEL"} & set(trial.random.warnings)
+    check = run_check(robot, DT)
+    assert check.random.broken is not None
+    assert 0 <= check.random.broken < 1
+    assert {"BADQACC", "BADQPOS", "BADQVEL"} & set(check.random.warnings)
     assert capfd.readouterr() == ("", "")
     assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
 
 
 def test_it_is_the_same_each_time_and_another_for_another_seed(tmp_path):
     robot = robot_of(dog(), tmp_path)
-    first, again, other = (try_robot(robot, DT, seed).random for seed in (0, 0, 1))
+    first, again, other = (run_check(robot, DT, seed).random for seed in (0, 0, 1))
     assert first == again
     assert isinstance(first, Second)
     assert first.moved != other.moved

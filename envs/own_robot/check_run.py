@@ -1,4 +1,4 @@
-"""What a robot does before anything is trained: a second of action 0 and one of random actions, from home."""
+"""A check of a robot before training: simulate a second of action 0 and a second of random actions, from home."""
 
 from __future__ import annotations
 
@@ -9,82 +9,83 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
-from metarl.envs.family import Array, State
+from metarl.envs.arrays import Array
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.description import Robot, tolerance
 from metarl.envs.own_robot.options import switched_off
 from metarl.envs.own_robot.terms import motion
+from metarl.envs.state import State
 
 SECONDS = 1.0
-"""Of each kind of action."""
+"""Length of a run with each kind of action."""
 BROKEN = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
-"""Warnings after which MuJoCo starts the simulation anew."""
+"""Warnings after which MuJoCo resets the simulation."""
 SATURATED = 0.5
-"""Share of the second from which on an actuator counts as at its limit."""
+"""Least share of the second for which a saturated actuator is at its limit."""
 FULL = 1 - 1e-6
-"""Share of a limit that counts as all of it."""
+"""Share of a limit that counts as the limit."""
 UNSEEN = 1e-9
-"""rad/s (m/s): smaller changes of velocity are rounding."""
+"""Largest change of velocity that counts as rounding, rad/s (m/s)."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """The base over a second."""
+    """Heights and tilt of the base in a second."""
 
     start: float
     """Height over the ground at home, m."""
     end: float
     """Height at the end, m."""
     tilt: float
-    """Largest angle between its up and the world's, rad."""
+    """Largest angle between the base's up and the world's, rad."""
 
 
 @dataclass(frozen=True)
 class Second:
-    """What was seen of a robot in a second."""
+    """Observations of a robot in a second."""
 
     base: Base | None
-    """None: it is fixed to the world."""
+    """Motion of the base; None if it is fixed to the world."""
     sunk: float
-    """Deepest that one of its geoms was in the ground or the scene, or the middle of one below the ground, m."""
+    """Largest depth of a geom in the ground or the scene, or of a geom's middle below the ground, m."""
     moved: Mapping[str, float]
-    """Furthest from home by joint, rad (m)."""
+    """Largest distance from home of each joint by name, rad (m)."""
     pressed: tuple[str, ...]
-    """Joints that their limits had to hold."""
+    """Joints that reached a limit."""
     saturated: tuple[str, ...]
-    """Actuators that were at a limit of their force, or their joints at one of theirs, for most of the time."""
+    """Actuators that were at a limit of their force, or of their joint's, for most of the time."""
     warnings: Mapping[str, int]
-    """MuJoCo's, by name without its prefix, and how often."""
+    """Count of each of MuJoCo's warnings, by name without its prefix."""
     broken: float | None
-    """s after which the simulation was no longer one; what is said of it is of the time before."""
+    """Time at which the simulation became unstable, s; the other fields are about the time before. None: it did not."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What was seen of a robot at home and in two seconds from there."""
+class CheckRun:
+    """Observations of a robot at home and in the two seconds from there."""
 
     gravity: float
-    """m/s^2."""
+    """Magnitude of gravity, m/s^2."""
     gap: float | None
-    """Least distance to the ground at home, m; negative inside of it. None: no ground, or one that it is not over."""
+    """Least distance to the ground at home, m; negative in the ground. None: there is no ground below the robot."""
     tolerance: float
     """Depth that counts as touching, m."""
     idle: tuple[str, ...]
     """Actuators that move nothing from home."""
     zero: Second
-    """Of action 0."""
+    """Observations under action 0."""
     random: Second
-    """Of actions over all of their range, anew each control step."""
+    """Observations under actions that are uniform in their range, drawn at each control step."""
 
 
-def try_robot(robot: Robot, dt: float, seed: int = 0) -> Trial:
+def run_check(robot: Robot, dt: float, seed: int = 0) -> CheckRun:
     """Simulate the neutral robot from home. dt: control step, s, a multiple of the model's timestep or near to it."""
     skip = max(1, round(dt / robot.model.opt.timestep))
     steps = max(1, round(SECONDS / (skip * robot.model.opt.timestep)))
     nothing = np.zeros((steps, robot.model.nu))
     drawn = np.random.default_rng(seed).uniform(robot.low, robot.high, nothing.shape)
     with mujoco_log.silent():
-        return Trial(
+        return CheckRun(
             _gravity(robot.model),
             _gap(robot),
             tolerance(robot),
@@ -95,7 +96,7 @@ def try_robot(robot: Robot, dt: float, seed: int = 0) -> Trial:
 
 
 def at_home(robot: Robot) -> mujoco.MjData:
-    """The robot as an episode without noise starts."""
+    """Return the robot at the start of an episode without noise."""
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
     for name, value in robot.initial.items():
@@ -110,7 +111,7 @@ def _gravity(model: mujoco.MjModel) -> float:
 
 
 def _gap(robot: Robot) -> float | None:
-    """Of the geoms that can touch the ground; over a heightfield that none touches, that of their bounding spheres."""
+    """Return the least distance of geoms to the ground; over a heightfield below all, of their bounding spheres."""
     if robot.mobility == "fixed" or not robot.ground.names:
         return None
     model, data, ground = robot.model, at_home(robot), robot.ground
@@ -126,7 +127,7 @@ def _gap(robot: Robot) -> float | None:
 
 
 def _idle(robot: Robot, skip: int) -> tuple[str, ...]:
-    """Actuators whose lowest and highest action lead to the same velocities after a control step."""
+    """Return the actuators whose lowest and highest action lead to the same velocities after a control step."""
     return tuple(robot.model.actuator(i).name for i in range(robot.model.nu) if not _acts(robot, i, skip))
 
 
@@ -141,7 +142,7 @@ def _acts(robot: Robot, i: int, skip: int) -> bool:
 
 
 def _second(robot: Robot, actions: Array, skip: int) -> Second:
-    """Of actions [T, nu], each for `skip` simulation steps."""
+    """Simulate actions [T, nu], each for `skip` simulation steps."""
     model, data = robot.model, at_home(robot)
     seen, broken = _Seen(robot), None
     for action in actions:
@@ -156,7 +157,7 @@ def _second(robot: Robot, actions: Array, skip: int) -> Second:
 
 
 class _Seen:
-    """What gathers over a second, from copies of the simulation: to look at it does not change where it goes."""
+    """Observations gathered over a second from copies of the simulation, which is not disturbed."""
 
     def __init__(self, robot: Robot):
         self._robot, self._data = robot, at_home(robot)
@@ -175,7 +176,7 @@ class _Seen:
         self._start = self._end = self._height()
 
     def look(self, simulation: mujoco.MjData) -> None:
-        """Take the state of now into account."""
+        """Add the current state."""
         data, robot = self._data, self._robot
         mujoco.mj_copyData(data, robot.model, simulation)
         mujoco.mj_forward(robot.model, data)
@@ -193,7 +194,7 @@ class _Seen:
             self._tilt = max(self._tilt, float(np.arccos(up)))
 
     def second(self, simulation: mujoco.MjData, broken: float | None) -> Second:
-        """All that was seen."""
+        """Return all observations."""
         model, counts = self._robot.model, {kind: int(simulation.warning[kind].number) for kind in _kinds()}
         base = None if self._start is None or self._end is None else Base(self._start, self._end, self._tilt)
         full = np.flatnonzero(self._full > SATURATED * max(1, self._looks))
@@ -211,7 +212,7 @@ class _Seen:
         return None if self._base is None else float(self._base.height(self._state)[0])
 
     def _depth(self) -> float:
-        """m, of what is deepest in something that is not the robot."""
+        """Return the largest depth of the robot in other things, m."""
         data, ground = self._data, self._robot.ground
         depth = max((-float(c.dist) for c in data.contact if len(self._own & set(map(int, c.geom))) == 1), default=0.0)
         if not ground.names:
@@ -225,7 +226,7 @@ def _kinds() -> list[mujoco.mjtWarning]:
 
 
 def at_limit(model: mujoco.MjModel, data: mujoco.MjData) -> Array:
-    """[nu] bool, whether an actuator gives all the force that it may, or a joint of its takes all that it may."""
+    """Return whether each actuator is at a limit of its force, or of a joint's that it drives, [nu] bool."""
     own = (model.actuator_forcelimited != 0) & _full(data.actuator_force, model.actuator_forcerange)
     dofs = model.jnt_dofadr
     taken = (model.jnt_actfrclimited != 0) & _full(data.qfrc_actuator[dofs], model.jnt_actfrcrange)
@@ -238,6 +239,6 @@ def at_limit(model: mujoco.MjModel, data: mujoco.MjData) -> Array:
 
 
 def _full(force: Array, limits: Array) -> Array:
-    """[n] bool, whether forces [n] are at one of their limits [n, 2] that is not 0."""
+    """Return whether forces [n] are at a limit [n, 2] that is not 0, [n] bool."""
     low, high = limits.T
     return (low < 0) & (force <= FULL * low) | (high > 0) & (force >= FULL * high)

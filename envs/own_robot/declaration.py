@@ -1,4 +1,4 @@
-"""The YAML file beside a robot: what its model does not say, the task, and the distribution. Read strictly."""
+"""The YAML file of a robot: additions to its model, the task, and the distribution of tasks. It is read strictly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
 
 @dataclass(frozen=True)
 class Actuators:
-    """Actuators to add to a robot that has none, one a joint."""
+    """Actuators to add to a robot that has none, one per joint."""
 
     kind: Literal["position", "motor"]
     """position: a servo that holds a joint position; motor: the action is a torque (or a force)."""
@@ -35,15 +35,15 @@ class Actuators:
     gains: dict[str, tuple[float, float]] = field(default_factory=dict)
     """[kp, kd] by regular expression over joint names, where they are others than kp and kd; the first match counts."""
     force: float | None = None
-    """Largest torque (force), N m (N), at most the model's limit of the joint; not given: that limit."""
+    """Largest torque (force), N m (N), at most the joint's limit in the model; not given: that limit."""
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What the model does not say, or says otherwise than meant."""
+    """Facts about the robot that its model lacks or gets wrong."""
 
     base: str | None = None
-    """Body whose motion is the robot's."""
+    """Body whose motion is taken as the robot's."""
     feet: tuple[str, ...] | None = None
     """Bodies that it stands on."""
     floating: bool | None = None
@@ -57,13 +57,13 @@ class Hints:
     actuators: Actuators | None = None
     """Actuators to add to a robot that has none."""
     floor: bool | None = None
-    """true: add a level floor at height 0; false: add none; not given: add one if the robot would fall without."""
+    """true: add a level floor at height 0; false: add none; not given: add one if the robot would fall without it."""
     exclude: tuple[tuple[str, str], ...] = ()
-    """Pairs of bodies that do not touch each other, besides those that the model excludes: a URDF cannot say so."""
+    """Pairs of bodies that do not collide, besides those that the model excludes; a URDF cannot exclude any."""
     up: Axis | None = None
-    """Axis of the base that points up at home, where it is not z."""
+    """Axis of the base that points up at home; not given: z."""
     forward: Axis | None = None
-    """Axis of the base that points forwards; not given: x, or that along the world's x at home if up is not z."""
+    """Axis of the base that points forwards; not given: x, or the axis along the world's x at home if up is not z."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeRules:
     """Starts and length."""
 
     horizon: int = 200
@@ -92,49 +92,49 @@ class Episode:
 
 @dataclass(frozen=True)
 class Termination:
-    """When an episode ends for good; without any bound: never."""
+    """Bounds outside of which an episode ends for good; without any: it never does."""
 
     height: tuple[float, float] | None = None
-    """The base must stay within these heights over the ground, m."""
+    """Lowest and highest height of the base over the ground, m."""
     tilt: float | None = None
     """Largest angle between the base's up and the world's, rad."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Values of other splits: two ends, or all values of a choice."""
+    """Values of the splits that are not trained on: two ends, or all values of a choice."""
 
     held_out: tuple[float, ...] | None = None
-    """Of tasks to evaluate on; not given: the training range, at values that training never draws."""
+    """Values of held-out tasks; not given: values of the training range that training never draws."""
     ood: tuple[float, ...] | None = None
-    """Of out-of-distribution tasks."""
+    """Values of out-of-distribution tasks."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class DeclaredParameter:
     """One parameter of the distribution."""
 
     name: str
-    """Its name in tasks, logs and reports."""
+    """Name in tasks, logs and reports."""
     quantity: str
-    """What is varied."""
+    """Quantity that is varied."""
     distribution: Literal["uniform", "log_uniform", "choice"]
-    """Of the training values."""
+    """Distribution of the training values."""
     range: tuple[float, ...]
-    """Two ends; of a choice: all values."""
+    """Two ends, or all values of a choice."""
     operation: Literal["set", "scale", "add"] | None = None
-    """What a value does to each target's default; always the default of the model, whatever came before."""
+    """How a value changes each target's default in the model, which no other parameter changes."""
     target: str | None = None
-    """Regular expression over the names of bodies, geoms, joints or actuators, whichever the quantity is of."""
+    """Regular expression over the names of bodies, geoms, joints or actuators, depending on the quantity."""
     splits: Splits = field(default_factory=Splits)
     """Values of other splits."""
     neutral: float | None = None
-    """Value at which the robot counts as unchanged, where the targets' defaults do not tell."""
+    """Value at which the robot is unchanged; needed where the targets' defaults differ."""
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Of a payload in its body's frame, m."""
+    """Position of a payload in its body's frame, m."""
 
     def distributions(self) -> tuple[Distribution, Distribution | None, Distribution | None]:
-        """Of training, held-out and out-of-distribution tasks."""
+        """Return the distributions of training, held-out and out-of-distribution tasks."""
         held_out, ood = (None if r is None else self._of(r, "splits") for r in (self.splits.held_out, self.splits.ood))
         return self._of(self.range, "range"), held_out, ood
 
@@ -151,18 +151,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Declaration:
-    """All that the file says."""
+    """Content of the file."""
 
-    distribution: tuple[Entry, ...]
+    distribution: tuple[DeclaredParameter, ...]
     """The parameters of the tasks."""
     robot: Hints = field(default_factory=Hints)
-    """What the model does not say."""
+    """Facts that the model lacks or gets wrong."""
     control: Control = field(default_factory=Control)
     """How the action acts."""
-    episode: Episode = field(default_factory=Episode)
+    episode: EpisodeRules = field(default_factory=EpisodeRules)
     """Starts and length."""
     observation: tuple[str, ...] | None = None
-    """Parts of the observation, in order; not given: what suits the base."""
+    """Terms of the observation, in order; not given: those that suit the base."""
     reward: dict[str, float] = field(default_factory=dict)
     """Weight of each term."""
     termination: Termination = field(default_factory=Termination)
@@ -170,7 +170,7 @@ class Declaration:
 
 
 def read_declaration(path: str | Path) -> Declaration:
-    """The file's content; ValueError names file, key and value of whatever is wrong."""
+    """Read the file; ValueError names file, key and value of a mistake."""
     try:
         data = read_yaml(Path(path))
     except OSError as error:
@@ -191,7 +191,7 @@ def read_declaration(path: str | Path) -> Declaration:
 
 
 def near(name: str, valid: Iterable[str]) -> str:
-    """What to say after a name that is none of the valid ones."""
+    """Return the end of a message about a name that is not valid: the nearest names, or all."""
     names = list(valid)
     close = difflib.get_close_matches(name[:80], names, n=3, cutoff=0.5)
     if close:
@@ -200,14 +200,14 @@ def near(name: str, valid: Iterable[str]) -> str:
 
 
 def one_of(name: str, valid: list[str], what: str) -> str:
-    """The name, if it is valid; otherwise ValueError names the nearest."""
+    """Return the name if it is valid; otherwise raise ValueError with the nearest."""
     if name not in valid:
         raise ValueError(f"{what} {name!r} is not in the model{near(name, valid)}")
     return name
 
 
 def _read(value: Any, annotation: Any, where: str) -> Any:
-    """`value` as the annotated type; `where` is its dotted key."""
+    """Convert `value` to the annotated type; `where` is its dotted key."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (types.UnionType, typing.Union):  # X | None
         return None if value is None else _read(value, arguments[0], where)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from metarl.envs.own_robot.family import check_robot
-from metarl.envs.own_robot.source import copy_model, open_model
+from metarl.envs.own_robot.model_files import copy_model, open_model
 
 BODY = (
     '<worldbody><body name="a"><joint name="j" axis="0 1 0"/><geom name="g" type="mesh" mesh="box"/></body></worldbody>'

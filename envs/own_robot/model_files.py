@@ -1,4 +1,4 @@
-"""Where a robot comes from: MJCF, URDF, or a function that returns an MjSpec; and all files that it is made of."""
+"""Reading a robot from MJCF, URDF, or a function that returns an MjSpec, with all files of the model; copying it."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ from metarl.envs.own_robot.numbers import require_numbers
 from metarl.envs.own_robot.urdf import placed, read_urdf
 
 FOLDERS = {"mesh": "meshdir", "hfield": "meshdir", "skin": "meshdir", "flexcomp": "meshdir", "texture": "texturedir"}
-"""Folder of the compiler that the files of an element are in."""
+"""Compiler attribute that names the folder of an element's files."""
 CUBE = ("fileright", "fileleft", "fileup", "filedown", "filefront", "fileback")
-"""Attributes that name a texture's files, one a side."""
+"""Attributes that name a texture's files, one per side."""
 ASSETS = "assets"
-"""Folder of a copy's files, each in one by its content."""
+"""Folder of a copy's files, each in a subfolder named by its content."""
 XACRO = re.compile(rb"<xacro:|\sxacro:\w+\s*=")
 COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 WRITTEN = 1e-4
-"""Relative difference that writing a specification out, to 6 digits, may make."""
+"""Relative rounding error of a specification that is written out with 6 digits."""
 
 
 File = Path | bytes | ElementTree.Element
-"""A file of a model, what is in it, or another model that parts are taken from."""
+"""A file of a model: its path, its content, or another model that parts are attached from."""
 
 
 @dataclass
-class Source:
-    """A robot's model with all that it is made of."""
+class ModelFiles:
+    """A robot's model and all its files."""
 
     spec: mujoco.MjSpec
     root: ElementTree.Element
-    """The model as one XML file, which names its files by absolute path, or by a name in `files`."""
+    """The model as one XML tree, which names its files by absolute path, or by a key of `files`."""
     files: dict[str, File] = field(default_factory=dict)
     remarks: list[tuple[str, str]] = field(default_factory=list)
-    """(subject, what to know) of how it was read."""
+    """Remarks on how the model was read, (subject, text) each."""
 
 
 def is_function(model: str) -> bool:
-    """Whether it names a function, `module:function` or `file.py:function`, and not a file."""
+    """Return whether it names a function, `module:function` or `file.py:function`, and not a file."""
     return ":" in model and not Path(model).exists() and Path(model).suffix.lower() not in (".xml", ".mjcf", ".urdf")
 
 
-def open_model(model: str) -> Source:
-    """The model with all that it is made of; ValueError says what is wrong with it, and what to do.
+def open_model(model: str) -> ModelFiles:
+    """Read a model with all its files; ValueError says what is wrong with it, and what to do.
 
-    A function's code is run, here and nowhere else.
+    If it names a function, its code is run here and nowhere else.
     """
     if is_function(model):
         return _call(model)
@@ -73,7 +73,7 @@ def open_model(model: str) -> Source:
         if root.tag == "robot":
             require_numbers(root)
             urdf = read_urdf(path, root)
-            return Source(_oriented(urdf.spec()), urdf.root, dict(urdf.meshes), urdf.remarks)
+            return ModelFiles(_oriented(urdf.spec()), urdf.root, dict(urdf.meshes), urdf.remarks)
         models: dict[str, ElementTree.Element] = {}
         root = _gathered(path, models)  # before MuJoCo, which waits for pipes and crashes of a model within itself
         require_numbers(root)
@@ -84,7 +84,7 @@ def open_model(model: str) -> Source:
         for name, part in models.items():
             _settle(part, Path(name), mujoco.MjSpec.from_file(name), spec.strippath)
         _require_one_inertia(spec)
-        return Source(_oriented(spec), root, {**models})
+        return ModelFiles(_oriented(spec), root, {**models})
     except RecursionError:
         raise ValueError(f"{model}: its elements are nested too deep") from None
     except (OSError, ValueError) as error:
@@ -92,7 +92,7 @@ def open_model(model: str) -> Source:
 
 
 def _require_one_inertia(spec: mujoco.MjSpec) -> None:
-    """ValueError if an attached part has inertias by settings of its own file, which would undo what varies in them."""
+    """Raise ValueError if an attached part's file has its own settings for inertias, which would undo edits of them."""
     for body in spec.bodies[1:]:
         own, whole = body.compiler, spec.compiler
         explicit = bool(body.explicitinertial)
@@ -111,9 +111,9 @@ def _require_one_inertia(spec: mujoco.MjSpec) -> None:
 
 
 def _oriented(spec: mujoco.MjSpec) -> mujoco.MjSpec:
-    """The specification with every orientation as a quaternion: another notation would hide an edit of `quat`.
+    """Convert every orientation to a quaternion: any other notation would override an edit of `quat`.
 
-    Angles are in the unit and order of the file that an element is from.
+    Unit and order of angles are those of the element's file.
     """
     turned = mujoco.mjtOrientation.mjORIENTATION_QUAT
     for element in (*spec.bodies[1:], *spec.frames, *spec.geoms, *spec.sites, *spec.cameras):
@@ -127,9 +127,9 @@ def _oriented(spec: mujoco.MjSpec) -> mujoco.MjSpec:
 
 
 def copy_model(model: str, folder: Path) -> Path:
-    """Copy a model with all files that it is made of under a folder, and nowhere else; returns the copy of the model.
+    """Copy a model with all its files under a folder, and nowhere else; returns the path of the copy.
 
-    The copy is data: what a function made is written out as MJCF. ValueError if it would be another robot.
+    A model that a function made is written out as MJCF. ValueError if the copy would be another robot.
     """
     source = open_model(model)
     target = folder / ("robot.xml" if is_function(model) else Path(model).name)
@@ -156,7 +156,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    """A model file as XML, with its comments; MuJoCo takes NUL bytes at its end for nothing."""
+    """Parse a model file as XML with its comments; NUL bytes at its end are ignored, as MuJoCo does."""
     data = path.read_bytes().rstrip(b"\0 \r\n\t")
     if path.suffix == ".xacro" or XACRO.search(COMMENT.sub(b"", data)):  # what xacro wrote keeps its comments
         plain = f"{path.stem.removesuffix('.urdf')}_plain.urdf"
@@ -177,13 +177,13 @@ def _xml(data: bytes) -> ElementTree.Element:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a model names no other file, so that it can be copied byte by byte."""
+    """Return whether a model names no other file, so that it can be copied byte by byte."""
     root = _parse(path)
     return root.find(".//include") is None and next(_named(root), None) is None
 
 
 def _named(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str]]:
-    """(element, attribute) of every file that a model names."""
+    """Yield (element, attribute) of every file that a model names."""
     if root.tag == "robot":
         yield from ((mesh, "filename") for mesh in root.iterfind("link/*/geometry/mesh"))
         return
@@ -193,9 +193,9 @@ def _named(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str
 
 
 def _gathered(path: Path, models: dict[str, ElementTree.Element], within: tuple[Path, ...] = ()) -> ElementTree.Element:
-    """An MJCF file with what it includes in place, and `<model>` elements by absolute path.
+    """Parse an MJCF file, insert what it includes, and make paths of `<model>` elements absolute.
 
-    models: gets the models that parts are taken from, by that path. within: the files that take parts from this one.
+    models: receives the models that parts are attached from, by path. within: the files that attach parts of this one.
     """
     if path in within:
         raise ValueError(f"{path.name} takes parts of itself, by way of <model>")
@@ -210,10 +210,10 @@ def _gathered(path: Path, models: dict[str, ElementTree.Element], within: tuple[
 
 
 def _included(path: Path, main: Path, seen: set[Path]) -> ElementTree.Element:
-    """The XML of a file with what it includes in place.
+    """Parse a file and insert what it includes.
 
-    main: folder of the model that it is part of, where MuJoCo looks for files to include before it does beside the
-    file that includes them. seen: the files of the model so far.
+    main: folder of the model, where MuJoCo looks for included files first, and beside the including file second. seen:
+    the files of the model so far.
     """
     if path in seen:
         raise ValueError(f"{path.name} is included twice")
@@ -235,9 +235,9 @@ def _included(path: Path, main: Path, seen: set[Path]) -> ElementTree.Element:
 
 
 def _settle(root: ElementTree.Element, path: Path, spec: mujoco.MjSpec, stripped: bool) -> None:
-    """Name each file of a model by its absolute path, as MuJoCo finds it; ValueError names what is not there.
+    """Name each file of a model by its absolute path, as MuJoCo finds it; ValueError names a missing one.
 
-    spec: what MuJoCo made of the model. stripped: whether the model that it is a part of strips paths of files.
+    spec: MuJoCo's specification of the model. stripped: whether the whole model strips paths of files.
     """
     for element, attribute in _named(root):
         if element.tag != "model":
@@ -255,7 +255,7 @@ def _settle(root: ElementTree.Element, path: Path, spec: mujoco.MjSpec, stripped
 
 
 def _pack(root: ElementTree.Element, files: dict[str, File], folder: Path, here: Path) -> bytes:
-    """Write a model's files under a folder, by their content; returns the model, to be written `here`, naming them."""
+    """Write a model's files under a folder by their content; returns the XML, with paths relative to `here`."""
     for element, attribute in _named(root):
         name = element.get(attribute, "")
         file = files.get(name, Path(name))
@@ -270,8 +270,8 @@ def _pack(root: ElementTree.Element, files: dict[str, File], folder: Path, here:
     return ElementTree.tostring(root, encoding="utf-8")
 
 
-def _call(model: str) -> Source:
-    """What a function returns, as the MJCF that is written of it: a copy of the text is the same robot to the bit."""
+def _call(model: str) -> ModelFiles:
+    """Call a function and write its specification as MJCF, so that a copy of the text is the same robot to the bit."""
     where, _, name = model.rpartition(":")
     try:
         function = getattr(_module(where), name)
@@ -294,11 +294,11 @@ def _call(model: str) -> Source:
         )
     require_numbers(ElementTree.fromstring(text), f"{model}: ")
     made = ("model", f"what the code of {name} returned when it was run, written out as MJCF to 6 digits")
-    return Source(written, ElementTree.fromstring(text), files, [made])
+    return ModelFiles(written, ElementTree.fromstring(text), files, [made])
 
 
 def _module(where: str) -> Any:
-    """The imported module of a name or file; nothing is written beside it, not even its bytecode."""
+    """Import a module by name or file, without writing bytecode beside it."""
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         return _imported(where)
@@ -324,9 +324,9 @@ def _imported(where: str) -> Any:
 
 
 def _placed(spec: mujoco.MjSpec, model: mujoco.MjModel) -> tuple[mujoco.MjSpec, dict[str, File]]:
-    """(copy of a specification that names its files by absolute path or by a name of the other, those in memory).
+    """Return a copy of a specification that names files by absolute path or by a key, and the files in memory by key.
 
-    model: of the specification. It knows where the files of attached specifications are, which MJCF does not say.
+    model: the compiled specification, which has the paths of attached specifications' files, as MJCF does not.
     """
     placed, files = spec.copy(), {}
     placed.meshdir, placed.texturedir, placed.strippath = "", "", False

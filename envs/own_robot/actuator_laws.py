@@ -1,4 +1,4 @@
-"""What varying an actuator does: stiffness, damping, strength, gear and force limit, each by the law of its force."""
+"""Sites of quantities of actuators: stiffness, damping, strength, gear and force limit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import mujoco
 import numpy as np
 
 from metarl.envs.control import ON_JOINT
+from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot
-from metarl.envs.own_robot.file import Entry
-from metarl.envs.own_robot.sites import Site, attribute
+from metarl.envs.own_robot.sites import Find, Site, attribute
 
 Gain, Bias = mujoco.mjtGain, mujoco.mjtBias
 AFFINE_TERMS = 3  # of gainprm and biasprm: constant, of the length, of the velocity
@@ -21,13 +21,13 @@ AFFINE_TERMS = 3  # of gainprm and biasprm: constant, of the length, of the velo
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit on what acts on a joint or a tendon, whichever actuators it comes from."""
+    """A limit on the total force of actuators on a joint or a tendon."""
 
     kind: str
     """joint or tendon."""
     name: str
     range: tuple[float, float]
-    """N m (N)"""
+    """Lowest and highest force, N m (N)."""
     sharers: tuple[str, ...]
     """Actuators whose force it limits."""
 
@@ -37,10 +37,10 @@ class Limit:
         element.actfrcrange = np.array(element.actfrcrange) * factor
 
 
-def servo(which: str) -> Callable[[Robot, str, Entry], Site]:
-    """kp or kd of a position servo; the scale of its control signal follows kp, so that the same signal holds home."""
+def servo(which: str) -> Find:
+    """Return a function that finds kp or kd of a position servo; control signals scale with kp, and still hold home."""
 
-    def find(robot: Robot, name: str, _: Entry) -> Site:
+    def find(robot: Robot, name: str, _: DeclaredParameter) -> Site:
         i = robot.model.actuator(name).id
         if robot.kinds[i] != "position":
             raise ValueError(f"actuator {name!r} is no position servo: it has no {which}")
@@ -59,8 +59,8 @@ def servo(which: str) -> Callable[[Robot, str, Entry], Site]:
     return find
 
 
-def strength(robot: Robot, name: str, entry: Entry) -> Site:
-    """All that an actuator's force comes from, and every limit on it, by one factor."""
+def strength(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
+    """Find an actuator's strength: one factor on its force law and on every limit of its force."""
     model = robot.model
     scale, limits = _force_law(model, model.actuator(name).id), _own(_limits_on(robot, name, entry), name)
 
@@ -74,8 +74,8 @@ def strength(robot: Robot, name: str, entry: Entry) -> Site:
     return Site(1.0, write, tuple(f"{what} of {name}" for what in ("strength", "kp", "kd", "force_limit")))
 
 
-def force_limit(robot: Robot, name: str, entry: Entry) -> Site:
-    """The lowest limit on an actuator's force: its own, or that of its joint or tendon; all of them go along."""
+def force_limit(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
+    """Find the lowest limit on an actuator's force, its own or that of its joint or tendon; all scale together."""
     model = robot.model
     i = model.actuator(name).id
     acts_on = {"joint": ON_JOINT, "tendon": (mujoco.mjtTrn.mjTRN_TENDON,)}
@@ -95,8 +95,8 @@ def force_limit(robot: Robot, name: str, entry: Entry) -> Site:
     return Site(default, write, (f"force_limit of {name}",))
 
 
-def gear(robot: Robot, name: str, _: Entry) -> Site:
-    """The first gear of an actuator: of a motor's gearbox, by which its force is multiplied and its speed divided."""
+def gear(robot: Robot, name: str, _: DeclaredParameter) -> Site:
+    """Find the first gear of an actuator; a motor's gearbox multiplies force and divides speed by it."""
     model = robot.model
     i = model.actuator(name).id
     if int(model.actuator_trntype[i]) == mujoco.mjtTrn.mjTRN_BODY:
@@ -111,7 +111,7 @@ def gear(robot: Robot, name: str, _: Entry) -> Site:
 
 
 def _force_law(model: mujoco.MjModel, i: int) -> Callable[[Any, float], None]:
-    """(actuator, factor): multiplies the force at every state and control signal. ValueError if that cannot be."""
+    """Return a function (actuator, factor) that multiplies the force at every state; ValueError if there is none."""
     name, gain, bias = model.actuator(i).name, int(model.actuator_gaintype[i]), int(model.actuator_biastype[i])
     if gain == Gain.mjGAIN_MUSCLE:
         return _scaled(2, 3)  # peak force; what it follows from is frozen
@@ -124,7 +124,7 @@ def _force_law(model: mujoco.MjModel, i: int) -> Callable[[Any, float], None]:
             )
 
         def scale_current(actuator: Any, factor: float) -> None:
-            """Torque = K (V - K w) / R: the resistance alone is in every term."""
+            """Divide the resistance by the factor: it alone is in every term of torque = K (V - K w) / R."""
             actuator.gainprm[0] /= factor
 
         return scale_current
@@ -141,8 +141,8 @@ def _scaled(start: int, end: int) -> Callable[[Any, float], None]:
     return scale
 
 
-def _limits_on(robot: Robot, name: str, entry: Entry) -> list[Limit]:
-    """Limits of the joints and tendons that an actuator acts on.
+def _limits_on(robot: Robot, name: str, entry: DeclaredParameter) -> list[Limit]:
+    """Return the limits of the joints and tendons that an actuator acts on.
 
     ValueError if another actuator shares one and is not varied with it, since its limit would change too.
     """
@@ -158,7 +158,7 @@ def _limits_on(robot: Robot, name: str, entry: Entry) -> list[Limit]:
 
 
 def _own(limits: list[Limit], name: str) -> list[Limit]:
-    """Those that the actuator is to scale: a limit that several share is scaled once, by the first of them."""
+    """Return the limits that the actuator scales: a limit that several share is scaled once, by the first of them."""
     return [limit for limit in limits if limit.sharers[0] == name]
 
 

@@ -1,0 +1,155 @@
+"""Sites of quantities of bodies and geoms: mass, inertia, centre of mass, payload, length, size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from metarl.envs.arrays import Array
+from metarl.envs.own_robot import contacts as robot_contacts
+from metarl.envs.own_robot.contacts import GROUND
+from metarl.envs.own_robot.declaration import DeclaredParameter
+from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.sites import Find, Site, attribute
+from metarl.envs.own_robot.structure import loop_through
+
+PAYLOAD_RADIUS = 0.05  # m, of the solid sphere that a payload is
+ROUND = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
+LONG = ROUND[1:]
+
+
+def _scale_mass(spec: mujoco.MjSpec, name: str, mass: float, default: float, shares: dict[str, float]) -> None:
+    body = spec.body(name)
+    if shares:  # inertia follows, from the geoms' shapes as they are
+        for geom, share in shares.items():
+            spec.geom(geom).mass = share * mass / default
+    else:
+        body.mass = mass
+        body.inertia = np.array(body.inertia) * (mass / default)
+
+
+def body_mass(robot: Robot, name: str, _: DeclaredParameter) -> Site:
+    """Find a body's mass; its inertia is scaled with it."""
+    default = float(robot.model.body(name).mass[0])
+    if default <= 0:
+        raise ValueError(f"body {name!r} has no mass")
+    body = robot.spec.body(name)
+    shares = {g.name: robot.geom_masses[g.name] for g in body.geoms if g.name in robot.geom_masses}
+    explicit = bool(body.explicitinertial)
+    slots = (f"mass of {name}", *(f"inertia_{a} of {name}" for a in "xyz"))
+    return Site(
+        default,
+        lambda spec, value: _scale_mass(spec, name, value, default, {} if explicit else shares),
+        slots if explicit else (*slots, *(f"density of {g}" for g in shares)),
+    )
+
+
+def density(robot: Robot, name: str, _: DeclaredParameter) -> Site:
+    """Find a geom's density, where the inertia of its body is inferred from geoms."""
+    geom = robot.spec.geom(name)
+    if name not in robot.geom_masses or geom.parent.explicitinertial:
+        raise ValueError(
+            f"geom {name!r} has no density: the inertia of its body {geom.parent.name!r} is given; vary mass instead"
+        )
+    return attribute(float(geom.density), "geom", name, "density")
+
+
+def inertia(axis: int) -> Find:
+    """Return a function that finds a body's moment of inertia about one of its principal axes."""
+
+    def find(robot: Robot, name: str, _: DeclaredParameter) -> Site:
+        default = float(robot.model.body(name).inertia[axis])
+
+        def write(spec: mujoco.MjSpec, value: float) -> None:
+            spec.body(name).inertia[axis] = value
+
+        return Site(default, write, (f"inertia_{'xyz'[axis]} of {name}",))
+
+    return find
+
+
+def centre_of_mass(axis: int) -> Find:
+    """Return a function that finds a body's centre of mass along one of its axes."""
+
+    def find(robot: Robot, name: str, _: DeclaredParameter) -> Site:
+        def write(spec: mujoco.MjSpec, value: float) -> None:
+            spec.body(name).ipos[axis] = value
+
+        return Site(float(robot.model.body(name).ipos[axis]), write, (f"com_{'xyz'[axis]} of {name}",))
+
+    return find
+
+
+def payload(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
+    """Add a sphere without mass to a body, whose mass is the payload."""
+    carried = f"payload of {name}"
+    for spec in (robot.spec, robot.visual):
+        robot_contacts.add_payload(spec, name, carried, entry.position, PAYLOAD_RADIUS)
+
+    return Site(0.0, lambda spec, value: setattr(spec.geom(carried), "mass", value), (carried,))
+
+
+def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:
+    """Find a link's length: by a factor, its parts move away from its joint, and capsules and cylinders get longer."""
+    body = robot.spec.body(name)
+    if body.explicitinertial and body.mass > 0:
+        raise ValueError(
+            f"the inertia of body {name!r} is given, and would not follow its length; leave out <inertial>"
+        )
+    for geom in body.geoms:
+        if geom.type not in ROUND:
+            raise ValueError(f"geom {geom.name!r} of body {name!r} is no sphere, capsule or cylinder: it has no length")
+    if loop := loop_through(robot.model, robot.model.body(name).id):
+        raise ValueError(
+            f"body {name!r} is part of a loop ({loop}), which another length of it would tear; vary no length there"
+        )
+    pivots = np.array([robot.model.joint(j.name).pos for j in body.joints]).reshape(-1, 3)
+    if len(pivots) and np.ptp(pivots, axis=0).any():
+        raise ValueError(f"the joints of body {name!r} are at different places: its length from them is no one number")
+    pivot = pivots[0] if len(pivots) else np.zeros(3)
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        link, kept = spec.body(name), (1 - value) * pivot
+
+        def moved(part: Any, place: Array) -> Array:
+            """Scale a place; a part within a frame of the link moves with the frame, too."""
+            return np.array(place) * value + (kept if part.frame is None else 0.0)
+
+        for geom in link.geoms:
+            if np.isfinite(geom.fromto[0]):
+                geom.fromto = moved(geom, np.array(geom.fromto).reshape(2, 3)).ravel()
+            else:
+                geom.pos = moved(geom, geom.pos)
+                if geom.type in LONG:
+                    geom.size[1] *= value
+        for part in (*link.bodies, *link.sites, *link.frames):
+            part.pos = moved(part, part.pos)
+
+    return Site(1.0, write, (f"link_length of {name}", *(f"size of {g.name}" for g in body.geoms)))
+
+
+def size(robot: Robot, name: str, _: DeclaredParameter) -> Site:
+    """Find a geom's first size; the others and the length are scaled with it."""
+    geom = robot.spec.geom(name)
+    default = float(geom.size[0])
+    if geom.type in GROUND or geom.type == mujoco.mjtGeom.mjGEOM_MESH or default <= 0:
+        raise ValueError(f"geom {name!r} is a {geom.type.name.removeprefix('mjGEOM_').lower()}: it has no size to vary")
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        it, factor = spec.geom(name), value / default
+        it.size = np.array(it.size) * factor
+        if np.isfinite(it.fromto[0]):
+            ends = np.array(it.fromto).reshape(2, 3)
+            it.fromto = (ends.mean(axis=0) + factor * (ends - ends.mean(axis=0))).ravel()
+
+    return Site(default, write, (f"size of {name}",))
+
+
+def radius(robot: Robot, name: str, _: DeclaredParameter) -> Site:
+    """Find the radius of a sphere, capsule or cylinder."""
+    geom = robot.spec.geom(name)
+    if geom.type not in ROUND:
+        raise ValueError(f"geom {name!r} is no sphere, capsule or cylinder: it has no radius; vary size")
+    return attribute(float(geom.size[0]), "geom", name, "size", 0)

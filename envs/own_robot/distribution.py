@@ -1,0 +1,188 @@
+"""Parameters of a family as a robot's file declares them."""
+
+from __future__ import annotations
+
+import math
+
+import mujoco
+import numpy as np
+
+from metarl.envs.own_robot.declaration import DeclaredParameter, near
+from metarl.envs.own_robot.description import Robot, matching
+from metarl.envs.own_robot.freeze import make_explicit
+from metarl.envs.own_robot.options import group_off, switched_off
+from metarl.envs.own_robot.quantities import QUANTITIES, Kind, Quantity
+from metarl.envs.own_robot.sites import Site, Write
+from metarl.envs.parameters import Law, Parameter
+
+
+def parameters(robot: Robot, entries: tuple[DeclaredParameter, ...]) -> tuple[Parameter, ...]:
+    """Return the declared parameters, and prepare `robot.spec` and `robot.model` for their edits.
+
+    ValueError names the parameter and its mistake.
+    """
+    result, taken = [], {}
+    for ready in (_ready, lambda robot, entry: result.append(_parameter(robot, entry, taken))):
+        for entry in entries:
+            try:
+                ready(robot, entry)
+            except ValueError as error:
+                raise ValueError(f"distribution ({entry.name}): {error}") from error
+    robot.model = robot.spec.compile()
+    return tuple(result)
+
+
+def _ready(robot: Robot, entry: DeclaredParameter) -> None:
+    """Make inertias explicit that edits of other parameters need so, whatever their order."""
+    if entry.quantity not in QUANTITIES:
+        raise ValueError(f"unknown quantity {entry.quantity!r}{near(entry.quantity, QUANTITIES)}")
+    if QUANTITIES[entry.quantity].explicit:
+        for name in _targets(robot, entry, "body"):
+            make_explicit(robot.spec.body(name), robot.model)
+
+
+def _parameter(robot: Robot, entry: DeclaredParameter, taken: dict[str, str]) -> Parameter:
+    """Return one parameter. taken: names of parameters by the slots that they hold; it is extended."""
+    quantity = QUANTITIES[entry.quantity]
+    train, held_out, ood = entry.distributions()
+    if quantity.kind == "command":
+        _no_target(entry)
+        if entry.operation not in (None, "set"):
+            raise ValueError(f"operation {entry.operation!r} makes no sense for {entry.quantity}; leave it out")
+        _hold(entry, (entry.quantity,), taken)
+        law = Law(f"{entry.quantity} that the reward asks for")
+        return Parameter(entry.name, quantity.unit, train, law, entry.neutral or 0.0, held_out=held_out, ood=ood)
+    if entry.operation is None:
+        raise ValueError(f"operation is missing; {entry.quantity} takes {', '.join(quantity.operations)}")
+    if entry.operation not in quantity.operations:
+        raise ValueError(
+            f"operation {entry.operation!r} makes no sense for {entry.quantity}; "
+            f"it takes {', '.join(quantity.operations)}"
+        )
+    targets = _targets(robot, entry, quantity.kind)
+    _require_on(robot.model, quantity, entry, targets)
+    if quantity.inertial:
+        _require_moving(robot, entry, targets)
+    sites: dict[str, Site] = {}
+    for target in targets:
+        found = quantity.find(robot, target, entry)
+        sites |= {target: found} if isinstance(found, Site) else found
+    for site in sites.values():
+        _hold(entry, site.slots, taken)
+    defaults = [site.default for site in sites.values()]
+    scaled = entry.operation == "scale"
+    if scaled and not any(defaults):
+        raise ValueError(
+            f"{entry.quantity} of {', '.join(targets)} is 0, and stays so whatever scales it; use add or set"
+        )
+    above = -math.inf
+    if quantity.positive:
+        above = -min(defaults) if entry.operation == "add" else quantity.low
+    return Parameter(
+        entry.name,
+        "1" if scaled else quantity.unit,
+        train,
+        Law(f"{entry.operation} {entry.quantity} of {_some(targets)}", _edit(entry, quantity, sites)),
+        _neutral(entry, sites),
+        above=above,
+        held_out=held_out,
+        ood=ood,
+    )
+
+
+def _targets(robot: Robot, entry: DeclaredParameter, kind: Kind) -> list[str]:
+    if kind == "model":
+        _no_target(entry)
+        return ["the model"]
+    names = {
+        "body": list(robot.bodies),
+        "geom": [g.name for g in robot.spec.geoms if g.name and not g.name.startswith("payload of ")],
+        "joint": [j.name for b in robot.bodies for j in robot.spec.body(b).joints if j.type != 0],
+        "actuator": [a.name for a in robot.spec.actuators],
+    }[kind]
+    if entry.target is None:
+        raise ValueError(f"target is missing; {entry.quantity} needs a regular expression over {kind} names")
+    return matching(entry.target, names, f"target: {kind} names")
+
+
+def _require_moving(robot: Robot, entry: DeclaredParameter, targets: list[str]) -> None:
+    """Raise ValueError if inertia is varied in bodies that are all fixed to the world, where it has no effect."""
+    model = robot.model
+    geoms = QUANTITIES[entry.quantity].kind == "geom"
+    bodies = [int(model.geom(t).bodyid[0]) if geoms else model.body(t).id for t in targets]
+    if not any(model.body_weldid[b] for b in bodies):
+        fixed = ", ".join(dict.fromkeys(model.body(b).name for b in bodies))
+        raise ValueError(
+            f"{fixed} is fixed to the world: {entry.quantity} acts on nothing there; name a body that moves"
+        )
+
+
+def _require_on(model: mujoco.MjModel, quantity: Quantity, entry: DeclaredParameter, targets: list[str]) -> None:
+    """Raise ValueError if an option of the model switches off the quantity in all targets."""
+    if quantity.needs and (flag := switched_off(model, quantity.needs)):
+        raise ValueError(
+            f"the model's options disable {flag}: {entry.quantity} acts on nothing; enable it in the model, or leave "
+            "the entry out"
+        )
+    groups = [group_off(model, model.actuator(t).id) for t in targets] if quantity.kind == "actuator" else [None]
+    if None not in groups:
+        raise ValueError(
+            f"the model's options disable actuators of group {groups[0]}: {entry.quantity} of {_some(targets)} acts on "
+            "nothing; enable them in the model, or leave the entry out"
+        )
+
+
+def _no_target(entry: DeclaredParameter) -> None:
+    if entry.target is not None:
+        raise ValueError(f"{entry.quantity} takes no target, got {entry.target!r}; leave it out")
+
+
+def _hold(entry: DeclaredParameter, slots: tuple[str, ...], taken: dict[str, str]) -> None:
+    for slot in slots:
+        if slot in taken:
+            raise ValueError(f"{slot} is varied by {taken[slot]!r} already; let one parameter vary it")
+    taken.update(dict.fromkeys(slots, entry.name))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def _neutral(entry: DeclaredParameter, sites: dict[str, Site]) -> float:
+    """Return the value at which nothing changes."""
+    if entry.neutral is not None:
+        return entry.neutral
+    if entry.operation != "set":
+        return 1.0 if entry.operation == "scale" else 0.0
+    defaults = {name: site.default for name, site in sites.items()}
+    low, high = min(defaults.values()), max(defaults.values())
+    if not np.isclose(low, high, rtol=1e-9):
+        few = ", ".join(f"{name} {value:g}" for name, value in list(defaults.items())[:6])
+        raise ValueError(
+            f"set gives all targets one {entry.quantity}, but their defaults differ ({few}); use scale or add, or say "
+            f"which value is neutral, such as neutral: {np.median(list(defaults.values())):g}"
+        )
+    return low
+
+
+def _edit(entry: DeclaredParameter, quantity: Quantity, sites: dict[str, Site]) -> Write:
+    """Return an edit that writes operation(default, value) on every target; it raises ValueError for an impossible one.
+
+    A neutral value that the file chose among targets whose defaults differ leaves each its own.
+    """
+    differ = len({site.default for site in sites.values()}) > 1
+
+    def edit(spec: mujoco.MjSpec, value: float) -> None:
+        if differ and value == entry.neutral:
+            return
+        for target, site in sites.items():
+            new = {"set": value, "scale": site.default * value, "add": site.default + value}[entry.operation or "set"]
+            if new < quantity.low or (quantity.positive and new <= quantity.low):
+                bound = "above" if quantity.positive else "at least"
+                raise ValueError(
+                    f"{entry.name} = {value:g} gives {target} the {entry.quantity} {new:g} {quantity.unit}; it must be "
+                    f"{bound} {quantity.low:g}"
+                )
+            site.write(spec, new)
+
+    return edit

@@ -1,0 +1,42 @@
+"""Check that a run can be trained as its settings say, before it is launched on another machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+from metarl.config import RunConfig
+from metarl.envs.sharded import ShardedEnv
+from metarl.runs.run import Run, build
+from metarl.runs.simulators import PACKAGES, simulator_for, unsupported
+from metarl.runs.trial import stream
+from metarl.training.world import World
+
+TASKS = 8
+"""Most tasks that are compiled for the check."""
+
+
+def require_trainable(config: RunConfig, gpus: bool) -> None:
+    """Raise UsageError if the agent or a few of the family's tasks cannot be used with the run's simulators.
+
+    A missing mujoco-warp is refused too. Nothing is simulated, and no GPU is needed: the gpu simulator is made on the
+    CPU. gpus: whether the run will have GPUs, on which `training.simulator=auto` may choose the gpu simulator.
+    """
+    t = config.training
+    simulator = t.simulator
+    if simulator == "auto":
+        chosen = gpus and t.device != "cpu" and all(map(importlib.util.find_spec, PACKAGES))
+        simulator = "gpu" if chosen else "cpu"
+    few = dataclasses.replace(
+        t, simulator=simulator, device="cpu", tasks=min(t.tasks, TASKS), envs_per_task=1, threads=1
+    )
+    config = dataclasses.replace(config, training=few)
+    family, agent = build(config)
+    run = Run(Path(), config, family, agent, 0, 0)
+    World(run).begin(family.sample(few.tasks, stream(t.seed, "tasks", 0)), 0)
+    name = config.evaluation.simulator
+    if name == "gpu":
+        with unsupported("evaluation.simulator"):
+            env = ShardedEnv(family, few.tasks, 1, 1, simulator=simulator_for(name, agent, "evaluation.simulator"))
+            env.set_tasks(family.sample(few.tasks, stream(t.seed, "evaluation", 0), config.evaluation.split))

@@ -1,0 +1,153 @@
+"""The file of a sweep: what it refuses, what a factor sets, which tasks variants are judged on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from metarl.cli import app as cli
+from metarl.config import config_to_dict
+from metarl.envs.parameters import Choice, LogUniform, Uniform
+from metarl.errors import UsageError
+from metarl.sweeps.file import load_sweep
+from metarl.sweeps.study import Study
+from metarl.sweeps.task_axes import cells, distances, edges
+from metarl.sweeps.yardstick import hull, vary, yardstick
+
+MISTAKES = {
+    "facters: {}": "unknown key 'facters'; did you mean 'factors'?",
+    "{}": "nothing varies; add `factors:`",
+    "factors: {}": "nothing varies; `factors:` is empty",
+    "factors: {agent.iner_lr: [1, 2]}": "unknown factor 'agent.iner_lr'; did you mean 'agent.inner_lr'?",
+    "factors: {family.velocty: {width: [1]}}": "unknown factor 'family.velocty'; did you mean 'family.velocity'?",
+    "factors: {evaluation.tasks: [1, 2]}": "evaluation.tasks cannot be swept; agent, family, training, evaluation.adap",
+    "factors: {agent.inner_lr: []}": "agent.inner_lr has no levels; list at least one",
+    "factors: {agent.inner_lr: 0.1}": "agent.inner_lr is 0.1; list its levels, or give low and high",
+    "factors: {agent.inner_lr: [fast]}": "agent.inner_lr[0] is 'fast', text; it must be a finite number",
+    "factors: {agent.inner_lr: [1, 1.0]}": "agent.inner_lr has the level 1.0 twice",
+    "factors: {agent.inner_lr: {low: 2, high: 1}}": "agent.inner_lr has the empty range [2, 1]; give low < high",
+    "factors: {agent.inner_lr: {low: 2, hihg: 1}}": "'factors: agent.inner_lr.hihg'; did you mean 'high'?",
+    "factors: {agent.inner_lr: {low: 2}}": "agent.inner_lr has no high; give low and high",
+    "factors: {agent.inner_lr: {low: 0, high: 1, log: true}}": "low is 0; a range in the logarithm must be greater",
+    "factors: {agent.inner_lr: {low: 1, high: 2}}": "agent.inner_lr is a range, and a grid needs levels: add `levels:",
+    "factors: {agent.outer: {low: 1, high: 2}}": "agent.outer is not a number, so it has no low and high; list",
+    "factors: {family.velocity: {width: [0]}}": "family.velocity has the empty width 0; it must be greater than 0",
+    "factors: {family.velocity: {wdith: [1]}}": "unknown key 'factors: family.velocity.wdith'; did you mean 'width'?",
+    "factors: {family.velocity: [[2, 1]]}": "family.velocity has the empty range [2, 1]; give low < high",
+    "factors: {family.velocity: {width: [1]}, family.velocity_low: [1]}": "both set family.velocity_low; leave one",
+    "{factors: {agent.inner_lr: [1]}, method: gird}": "unknown method 'gird'; did you mean 'grid'?",
+    "{factors: {agent.inner_lr: [1]}, method: tpe}": "method tpe never ends by itself; add `trials: N` to the file",
+    "{factors: {agent.inner_lr: [1]}, trials: 0}": "trials is 0; it must be at least 1",
+    "{factors: {agent.inner_lr: [1]}, pruner: {name: medain}}": "pruner.name is 'medain'; did you mean 'median'?",
+    "{factors: {agent.inner_lr: [1]}, pruner: {every: -1}}": "pruner.every is -1; it must be at least 0",
+    "{factors: {family.velocity: {width: [1]}}, pruner: {name: median, by: training}}": "family.velocity_low varies",
+    "{factors: {agent.inner_lr: [1]}, objective: {measure: retrun}}": "objective.measure is 'retrun'; did you mean",
+    "{factors: {agent.inner_lr: [1]}, objective: {ranges: {x: [2, 1]}}}": "ranges.x is the empty range [2, 1]",
+    "{factors: {agent.inner_lr: [1]}, objective: {tasks: ood, ranges: {x: [1, 2]}}}": "but objective.tasks is ood",
+    "{factors: {agent.inner_lr: [1]}, base: {familly: x}}": "unknown key 'base.familly'; did you mean 'family'?",
+    "{factors: {agent.inner_lr: [1]}, base: {training.iters: 3}}": "unknown setting 'base: training.iters'; did you",
+    "{factors: {agent.inner_lr: [1]}, base: {training.tasks: 0}}": "training.tasks is 0; it must be at least 1",
+    "{factors: {agent.inner_lr: [1]}, base: {config: x.yaml}}": "x.yaml; give a YAML file",
+    "{factors: {agent.inner_lr: [1]}, report: {grid: 1}}": "report.grid is 1; it must be at least 2",
+    "[": "is not valid YAML",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_in_the_file_is_one_line(text, sweep_file, capsys):
+    assert cli.main(["sweep", str(sweep_file(text))]) == 2
+    output, message = capsys.readouterr()
+    assert MISTAKES[text] in message
+    assert message.startswith("error: ") and message.count("\n") == 1
+    assert output == ""
+
+
+def test_help(capsys):
+    assert cli.main(["sweep", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: metarl sweep FILE.yaml")
+
+
+def test_a_factor_sets_what_it_says(sweep_file):
+    text = """
+    base: {agent: rl2, family: quadruped_terrain}
+    factors:
+      family.payload_mass: {center: [1, 2.5], width: 1}
+      family.difficulty: {width: [0.5]}
+      family.kinds: [[flat], [flat, rough]]
+      training.adaptations, evaluation.adaptations: [2]
+      training.tasks: {low: 4, high: 64, log: true, levels: 3}
+    """
+    sweep = load_sweep(sweep_file(text))
+    points = list(sweep.grid())
+    assert len(points) == sweep.trials == 2 * 2 * 3
+    first, last = sweep.config(points[0]), sweep.config(points[-1])
+    assert first.family.payload_mass == (0.5, 1.5) and last.family.payload_mass == (2.0, 3.0)
+    assert (first.family.difficulty_low, first.family.difficulty_high) == (0.25, 0.75)  # the centre stays
+    assert (first.family.kinds, last.family.kinds) == (("flat",), ("flat", "rough"))
+    assert first.training.adaptations == first.evaluation.adaptations == 2
+    assert sorted({sweep.config(p).training.tasks for p in points}) == [4, 16, 64]
+    assert all(sweep.point(json.loads(json.dumps(p))) == p for p in points)  # by way of JSON, as W&B gives them
+
+
+def test_the_tasks_to_judge_on_span_all_training_ranges_and_what_lies_outside(sweep_file):
+    text = "base: {family: half_cheetah_velocity}\nfactors: {family.velocity: {center: [1, 2], width: [1, 2]}}\n"
+    stick = yardstick(load_sweep(sweep_file(text)))
+    # 0 to 2 ... 1 to 3, and half a width beyond the last
+    assert dict(stick.wide) == {"target_velocity": Uniform(0.0, 4.0)}
+    assert (stick.split, stick.varied) == ("wide", ("target_velocity",))
+    stick = yardstick(load_sweep(sweep_file(text + "objective: {ranges: {target_velocity: [0, 9]}}")))
+    assert dict(stick.wide) == {"target_velocity": Uniform(0.0, 9.0)}
+    stick = yardstick(load_sweep(sweep_file("factors: {agent.inner_lr: [0.1]}")))
+    assert (stick.split, dict(stick.wide)) == ("held_out", {})
+
+
+def test_a_mix_of_terrains_is_judged_on_all_kinds(sweep_file):
+    text = """
+    base: {family: half_cheetah_terrain}
+    factors: {family.kinds: [[flat], [flat, rough]], family.proportions: [[], [1, 3]]}
+    """
+    sweep = load_sweep(sweep_file(text))
+    assert vary(sweep) == {"terrain_kind": Choice((0.0, 4.0, 7.0, 8.0))}  # flat, rough; stepping stones, gaps
+
+
+def test_hull_of_distributions_of_one_kind():
+    assert hull([LogUniform(0.5, 2), LogUniform(0.25, 1)]) == LogUniform(0.25, 2)
+    assert hull([Choice((1.0, 2.0)), Choice((5.0,))]) == Choice((1.0, 2.0, 5.0))
+
+
+def test_distance_from_the_training_range_by_hand():
+    axes = {"x": Uniform(0, 10), "m": LogUniform(0.25, 4)}  # log 4 / 0.25 = 4 log 2
+    values = {"x": np.array([5, 0, 8, 8.0]), "m": np.array([1, 1, 2, 0.25])}
+    ranges = {"x": [3, 5], "m": [0.5, 1]}
+    assert distances(values, ranges, axes) == pytest.approx([0, 0.3, np.hypot(0.3, 0.25), np.hypot(0.3, 0.25)])
+    assert distances(values, ranges, {"x": axes["x"]}) == pytest.approx([0, -0.3, 0.3, 0.3])
+    assert distances({"k": np.array([1, 2.0])}, {"k": [1]}, {"k": Choice((1.0, 2.0))}) == pytest.approx([0, 1])
+
+
+def test_cells_tile_the_axis():
+    assert edges(Uniform(0, 4), 2) == [0, 2, 4] and cells(Uniform(0, 4), 2) == [1, 3]
+    assert cells(LogUniform(1, 16), 2) == pytest.approx([2, 8])
+    assert edges(Choice((3.0, 1.0)), 9) == [-0.5, 0.5, 1.5] and cells(Choice((3.0, 1.0)), 9) == [1, 3]
+
+
+def test_the_example_of_the_documentation_is_a_sweep():
+    sweep = load_sweep(Path(__file__).parents[2] / "docs/sweep_example.yaml")
+    assert yardstick(sweep).split == "wide"
+    assert yaml.safe_dump(config_to_dict(sweep.base))
+
+
+@pytest.mark.parametrize("changed", ["arm.xml", "arm.yaml"])
+def test_a_robot_that_has_changed_makes_another_sweep(changed, tmp_path):
+    for name in ("arm.xml", "arm.yaml"):
+        (tmp_path / name).write_text("one")
+    (tmp_path / "base.yaml").write_text("family: {name: robot, model: arm.xml, file: arm.yaml}")
+    (tmp_path / "s.yaml").write_text("base: {config: base.yaml}\nfactors: {training.seed: [1, 2]}")
+    for _ in range(2):
+        Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")
+    (tmp_path / changed).write_text("another")
+    with pytest.raises(
+        UsageError, match="holds the results of another sweep: files.(model|file) was .*Undo the change"
+    ):
+        Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")
