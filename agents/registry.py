@@ -1,4 +1,4 @@
-"""Every agent by name. Does not import torch: an agent's module is imported when the agent is made."""
+"""Registry of agents. Does not import torch: an agent's module is imported when the agent is made."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
+from metarl.bounds import check
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,9 @@ def make_agent(
 ) -> Learner:
     """Return the agent that the settings describe, with initial parameters drawn from the generator.
 
-    ranks: processes that train it. ValueError for several if the agent trains in one process only.
+    ranks: processes that train it. ValueError for a setting that is out of its bounds, and for several processes if
+    the agent trains in one only.
     """
+    check(settings, "agent")
     place = {entry.settings: entry.make for entry in AGENTS.values()}[type(settings)]
     return resolve_name(place)(settings, observation_size, action_size, generator, device, ranks)

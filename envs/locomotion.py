@@ -37,13 +37,6 @@ def survive(state: State) -> Array:
     return state.xp.ones_like(state.qpos[:, 0])
 
 
-def require_not_negative(**weights: float) -> None:
-    """ValueError that names the first weight below 0."""
-    for name, weight in weights.items():
-        if weight < 0:
-            raise ValueError(f"{name} must not be negative, got {weight:g}")
-
-
 def uniform_start(half_width: float, model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
     """qpos and qvel of n episodes, each element uniform within half_width of the model's own, as Gymnasium resets."""
     qpos = model.qpos0 + rng.uniform(-half_width, half_width, (n, model.nq))

@@ -1,11 +1,12 @@
-"""Every family by name. Imports neither torch nor MuJoCo: a family's module is imported when the family is made."""
+"""Registry of families. Imports neither torch nor MuJoCo: a family's module is imported when the family is made."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from metarl.bounds import check
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.robots.ant_settings import (
@@ -46,37 +47,45 @@ class FamilyEntry(NamedTuple):
     settings: type[FamilySettings]
     """Class of its settings."""
     make: str
-    """Function that makes the family of its settings, as module:function, the module within `metarl.envs`."""
+    """Function that makes the family of its settings, as module:function."""
     copy: str = ""
-    """Function that copies the files that its settings name, named like `make`. Empty: they name none."""
+    """Function that copies the files that its settings name, as module:function. Empty: they name none."""
 
 
 FAMILIES: dict[str, FamilyEntry] = {
-    "point_goal": FamilyEntry(PointGoalSettings, "robots.point_goal:point_goal"),
-    "half_cheetah_velocity": FamilyEntry(HalfCheetahVelocitySettings, "robots.half_cheetah:half_cheetah_velocity"),
-    "half_cheetah_direction": FamilyEntry(HalfCheetahDirectionSettings, "robots.half_cheetah:half_cheetah_direction"),
-    "half_cheetah_mass": FamilyEntry(HalfCheetahMassSettings, "robots.half_cheetah:half_cheetah_mass"),
-    "half_cheetah_disabled_joint": FamilyEntry(
-        HalfCheetahDisabledJointSettings, "robots.half_cheetah:half_cheetah_disabled_joint"
+    "point_goal": FamilyEntry(PointGoalSettings, "metarl.envs.robots.point_goal:point_goal"),
+    "half_cheetah_velocity": FamilyEntry(
+        HalfCheetahVelocitySettings, "metarl.envs.robots.half_cheetah:half_cheetah_velocity"
     ),
-    "half_cheetah_body": FamilyEntry(HalfCheetahBodySettings, "robots.half_cheetah:half_cheetah_body"),
-    "half_cheetah_limbs": FamilyEntry(HalfCheetahLimbsSettings, "robots.half_cheetah:half_cheetah_limbs"),
-    "half_cheetah_terrain": FamilyEntry(HalfCheetahTerrainSettings, "robots.half_cheetah:half_cheetah_terrain"),
-    "ant_direction": FamilyEntry(AntDirectionSettings, "robots.ant:ant_direction"),
-    "ant_goal": FamilyEntry(AntGoalSettings, "robots.ant:ant_goal"),
-    "ant_velocity": FamilyEntry(AntVelocitySettings, "robots.ant:ant_velocity"),
-    "ant_crippled": FamilyEntry(AntCrippledSettings, "robots.ant:ant_crippled"),
-    "ant_limbs": FamilyEntry(AntLimbsSettings, "robots.ant:ant_limbs"),
-    "ant_legs": FamilyEntry(AntLegsSettings, "robots.ant_legs:ant_legs"),
-    "ant_terrain": FamilyEntry(AntTerrainSettings, "robots.ant:ant_terrain"),
-    "humanoid_direction": FamilyEntry(HumanoidDirectionSettings, "robots.humanoid:humanoid_direction"),
-    "hopper_parameters": FamilyEntry(HopperParametersSettings, "robots.walkers:hopper_parameters"),
-    "walker2d_parameters": FamilyEntry(Walker2dParametersSettings, "robots.walkers:walker2d_parameters"),
-    "walker2d_limbs": FamilyEntry(Walker2dLimbsSettings, "robots.walkers:walker2d_limbs"),
-    "walker2d_terrain": FamilyEntry(Walker2dTerrainSettings, "robots.walkers:walker2d_terrain"),
-    "quadruped": FamilyEntry(QuadrupedSettings, "robots.quadruped:quadruped"),
-    "quadruped_terrain": FamilyEntry(QuadrupedTerrainSettings, "robots.quadruped:quadruped_terrain"),
-    "robot": FamilyEntry(RobotSettings, "own_robot.family:robot", copy="own_robot.family:copy_robot"),
+    "half_cheetah_direction": FamilyEntry(
+        HalfCheetahDirectionSettings, "metarl.envs.robots.half_cheetah:half_cheetah_direction"
+    ),
+    "half_cheetah_mass": FamilyEntry(HalfCheetahMassSettings, "metarl.envs.robots.half_cheetah:half_cheetah_mass"),
+    "half_cheetah_disabled_joint": FamilyEntry(
+        HalfCheetahDisabledJointSettings, "metarl.envs.robots.half_cheetah:half_cheetah_disabled_joint"
+    ),
+    "half_cheetah_body": FamilyEntry(HalfCheetahBodySettings, "metarl.envs.robots.half_cheetah:half_cheetah_body"),
+    "half_cheetah_limbs": FamilyEntry(HalfCheetahLimbsSettings, "metarl.envs.robots.half_cheetah:half_cheetah_limbs"),
+    "half_cheetah_terrain": FamilyEntry(
+        HalfCheetahTerrainSettings, "metarl.envs.robots.half_cheetah:half_cheetah_terrain"
+    ),
+    "ant_direction": FamilyEntry(AntDirectionSettings, "metarl.envs.robots.ant:ant_direction"),
+    "ant_goal": FamilyEntry(AntGoalSettings, "metarl.envs.robots.ant:ant_goal"),
+    "ant_velocity": FamilyEntry(AntVelocitySettings, "metarl.envs.robots.ant:ant_velocity"),
+    "ant_crippled": FamilyEntry(AntCrippledSettings, "metarl.envs.robots.ant:ant_crippled"),
+    "ant_limbs": FamilyEntry(AntLimbsSettings, "metarl.envs.robots.ant:ant_limbs"),
+    "ant_legs": FamilyEntry(AntLegsSettings, "metarl.envs.robots.ant_legs:ant_legs"),
+    "ant_terrain": FamilyEntry(AntTerrainSettings, "metarl.envs.robots.ant:ant_terrain"),
+    "humanoid_direction": FamilyEntry(HumanoidDirectionSettings, "metarl.envs.robots.humanoid:humanoid_direction"),
+    "hopper_parameters": FamilyEntry(HopperParametersSettings, "metarl.envs.robots.walkers:hopper_parameters"),
+    "walker2d_parameters": FamilyEntry(Walker2dParametersSettings, "metarl.envs.robots.walkers:walker2d_parameters"),
+    "walker2d_limbs": FamilyEntry(Walker2dLimbsSettings, "metarl.envs.robots.walkers:walker2d_limbs"),
+    "walker2d_terrain": FamilyEntry(Walker2dTerrainSettings, "metarl.envs.robots.walkers:walker2d_terrain"),
+    "quadruped": FamilyEntry(QuadrupedSettings, "metarl.envs.robots.quadruped:quadruped"),
+    "quadruped_terrain": FamilyEntry(QuadrupedTerrainSettings, "metarl.envs.robots.quadruped:quadruped_terrain"),
+    "robot": FamilyEntry(
+        RobotSettings, "metarl.envs.own_robot.family:robot", copy="metarl.envs.own_robot.family:copy_robot"
+    ),
 }
 """Every family by name."""
 FAMILY_SETTINGS: dict[str, type[FamilySettings]] = {name: entry.settings for name, entry in FAMILIES.items()}
@@ -88,17 +97,13 @@ def entry_of(settings: FamilySettings) -> FamilyEntry:
     return {entry.settings: entry for entry in FAMILIES.values()}[type(settings)]
 
 
-def load(place: str) -> Any:
-    """Import a module within `metarl.envs` and return what module:name names."""
-    return resolve_name(f"metarl.envs.{place}")
-
-
 def keep_files(settings: FamilySettings, folder: Path) -> FamilySettings:
     """Copy the files that the settings name to a folder and return the settings that name the copies."""
     entry = entry_of(settings)
-    return load(entry.copy)(settings, folder) if entry.copy else settings
+    return resolve_name(entry.copy)(settings, folder) if entry.copy else settings
 
 
 def make_family(settings: FamilySettings) -> TaskFamily:
     """Return the family that the settings describe; ValueError if they describe none."""
-    return load(entry_of(settings).make)(settings)
+    check(settings, "family")
+    return resolve_name(entry_of(settings).make)(settings)

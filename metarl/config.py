@@ -18,217 +18,181 @@ import yaml
 
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
-from metarl.agents.registry import AGENT_SETTINGS
+from metarl.agents.registry import AGENTS, AgentEntry
+from metarl.bounds import bounded, check, without_effect
 from metarl.envs import strict_yaml
 from metarl.envs.family_settings import FamilySettings
-from metarl.envs.registry import FAMILY_SETTINGS
+from metarl.envs.registry import FAMILIES, FamilyEntry
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
-from metarl.envs.text import WHOLE, shown
-from metarl.errors import UsageError, nearest
+from metarl.envs.text import shown
+from metarl.errors import UsageError, nearest, usage_errors
+from metarl.options import coerce, require_mapping
 
 PRESETS = Path(__file__).parent / "configs"
 SPLIT_NAMES = {"train": "training", "held_out": "held-out", "ood": "out-of-distribution"}
-"""Each split in words."""
+"""Name of each split, as it is written in reports."""
 CONFIG = "config.yaml"
-"""A run's complete configuration, in its folder."""
+"""Name of the file in a run's folder that holds its complete configuration."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The meta-training loop."""
+    """Settings of meta-training."""
 
-    iterations: int = 100
-    """Outer steps."""
-    tasks: int = 40
-    """Tasks an iteration."""
-    distinct_tasks: int = 0
-    """Tasks in all that training draws from, a set fixed by the seed. 0: fresh tasks in every iteration."""
-    envs_per_task: int = 20
+    iterations: int = bounded(100, at_least=1)
+    """Number of outer steps."""
+    tasks: int = bounded(40, at_least=1, at_most=10**6)
+    """Tasks in an iteration."""
+    distinct_tasks: int = bounded(0, at_least=0)
+    """Size of the fixed set of tasks, drawn by the seed, that training uses. 0: new tasks in every iteration."""
+    envs_per_task: int = bounded(20, at_least=1, at_most=10**6)
     """Episodes of each task in a shot."""
-    adaptations: int = 1
-    """Adaptations in a training trial; its shots are one more."""
-    seed: int = 1
-    """Seed of every random number of the run."""
-    threads: int = 0
+    adaptations: int = bounded(1, at_least=0)
+    """Adaptations in a training trial, which has one more shot."""
+    seed: int = bounded(1, at_least=0, at_most=math.inf)
+    """Seed of all random numbers of the run."""
+    threads: int = bounded(0, at_least=0, at_most=1024, changes_no_number=True)
     """Threads of the simulation and of torch. 0: all cores."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = without_effect("auto")
     """Torch device of the agent. auto: cuda if there is one."""
     simulator: Literal["cpu", "gpu", "auto"] = "cpu"
-    """What simulates: MuJoCo on the CPU, or mujoco-warp on the agent's device (pip install metarl-robotics[gpu]), in
+    """Simulator: MuJoCo on the CPU, or mujoco-warp on the agent's device (pip install metarl-robotics[gpu]), in
     single precision. auto: gpu if the agent's device is a GPU and mujoco-warp is installed."""
-    checkpoint_every: int = 10
+    checkpoint_every: int = bounded(10, at_least=1, changes_no_number=True)
     """Iterations between checkpoints."""
-    keep_checkpoints: int = 3
-    """Latest checkpoints that are kept; the best is kept besides."""
+    keep_checkpoints: int = bounded(3, at_least=1, changes_no_number=True)
+    """Number of latest checkpoints to keep; the best one is always kept."""
     curriculum: bool = False
-    """Draw easy tasks first, and harder ones as returns after adaptation rise; of families that have a difficulty."""
+    """Draw easy tasks first, and harder ones as returns after adaptation rise. Needs a family with a difficulty."""
     reveal_task: bool = False
-    """Whether observations carry the task's parameters, here and in evaluation: an oracle, to be compared with."""
-    evaluate_every: int = 0
+    """Add the task's parameters to the observation, in training and evaluation: an oracle, for comparison."""
+    evaluate_every: int = bounded(0, at_least=0, changes_no_number=True)
     """Iterations between evaluations on held-out tasks. 0: at the end only."""
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Adaptation to tasks of one split, the same tasks for every agent."""
+    """Settings of evaluation: adaptation to tasks of one split, which are the same for every agent."""
 
-    tasks: int = 40
-    """Tasks for each seed."""
-    envs_per_task: int = 20
+    tasks: int = bounded(40, at_least=2, at_most=10**6)
+    """Tasks for each seed; an interval needs two."""
+    envs_per_task: int = bounded(20, at_least=1, at_most=10**6)
     """Episodes of each task in a shot."""
-    adaptations: int = 3
-    """Adaptations in a trial; the return is reported before, between and after them."""
-    seeds: tuple[int, ...] = (1, 2, 3)
-    """One set of tasks a seed."""
+    adaptations: int = bounded(3, at_least=0)
+    """Adaptations in a trial; the return is reported before the first and after each."""
+    seeds: tuple[int, ...] = bounded((1, 2, 3), at_least=0, at_most=math.inf, nonempty=True)
+    """Seeds; each draws its own set of tasks."""
     split: Literal["train", "held_out", "ood"] = "held_out"
-    """Which tasks: those of training, those that training never draws, or those outside its range (ood)."""
+    """Tasks to draw: training tasks, tasks that training never draws (held_out), or tasks outside its range (ood)."""
     explore: bool = True
-    """Act with the policy's noise; otherwise by its mean. MAML adapts by its noise, and not at all without."""
-    bootstrap_samples: int = 2000
-    """Resamples of the stratified bootstrap behind the intervals."""
+    """Sample actions from the policy instead of taking its mean. MAML needs it: it adapts from its own noise."""
+    bootstrap_samples: int = bounded(2000, at_least=1)
+    """Resamples of the stratified bootstrap that computes the intervals."""
     train_gap: bool = True
-    """Also run as many training tasks, and report how much better they go."""
-    observation_noise: float = 0.0
-    """Normal noise on what the agent observes; in units of each element's standard deviation under random actions."""
-    reward_scale: float = 1.0
-    """Factor on the rewards that the agent is shown; the returns reported are those of the true ones."""
+    """Also evaluate as many training tasks, and report how much higher their return is."""
+    observation_noise: float = bounded(0.0, at_least=0)
+    """Standard deviation of normal noise on observations, relative to that of each element under random actions."""
+    reward_scale: float = bounded(1.0, above=0)
+    """Factor on the rewards that the agent sees. Reported returns are of the true rewards."""
     simulator: Literal["cpu", "gpu", "auto"] = "cpu"
-    """What simulates, see `training.simulator`. Returns of the two differ where contacts are many: on uneven ground."""
+    """Simulator, see `training.simulator`. Returns of the two differ where contacts are many, as on uneven ground."""
     simulator_shift: bool = False
-    """Where it is not the simulator of training: also run the tasks on that, and report how far the returns differ."""
+    """Also evaluate on the simulator of training, if it is the other one, and report how far the returns differ."""
 
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """Weights & Biases. metrics.jsonl is written always."""
+    """Settings of Weights & Biases. metrics.jsonl is always written."""
 
-    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    wandb: Literal["auto", "online", "offline", "disabled"] = without_effect("auto")
     """auto: online with credentials, otherwise offline."""
-    project: str = "metarl"
+    project: str = without_effect("metarl")
     """W&B project."""
-    entity: str = ""
+    entity: str = without_effect("")
     """W&B user or team. Empty: the account's default."""
-    group: str = ""
-    """W&B group, for the seeds of one experiment. Empty: none."""
+    group: str = without_effect("")
+    """W&B group, which joins the seeds of one experiment. Empty: none."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's numbers, and how it is watched."""
+    """Complete configuration of a run."""
 
     agent: AgentSettings = field(default_factory=MamlSettings)
-    """The learner."""
+    """Settings of the agent."""
     family: FamilySettings = field(default_factory=HalfCheetahVelocitySettings)
-    """The tasks."""
+    """Settings of the task family."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    """Meta-training."""
+    """Settings of meta-training."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
-    """Evaluation."""
+    """Settings of evaluation."""
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
-    """How the run is watched."""
+    """Settings of Weights & Biases."""
 
     @property
     def agent_name(self) -> str:
         """The agent's name in the registry."""
-        return _name_of(self.agent, AGENT_SETTINGS)
+        return _name_of(self.agent, AGENTS)
 
     @property
     def family_name(self) -> str:
         """The family's name in the registry."""
-        return _name_of(self.family, FAMILY_SETTINGS)
+        return _name_of(self.family, FAMILIES)
 
     def validate(self) -> None:
-        """Raise UsageError for a wrong type or a value out of range.
+        """Raise UsageError for a setting of the wrong type or out of its bounds.
 
-        Families and agents check their own ranges when they are made.
+        Settings that are wrong only together are refused when the family or the agent is made.
         """
         for name, annotation in options(self).items():
             section, setting = name.split(".")
             value = getattr(getattr(self, section), setting)
             if (meant := coerce(value, annotation, name)) != value:
                 raise UsageError(f"{name} is {shown(value)}; write {shown(meant)}")
-        for section, minima in MINIMA.items():
-            for name, minimum in minima.items():
-                value = getattr(getattr(self, section), name)
-                if value < minimum:
-                    raise UsageError(f"{section}.{name} is {value}; it must be at least {minimum}")
-        for name, annotation in options(self).items():
-            section, setting = name.split(".")
-            value, most = getattr(getattr(self, section), setting), MAXIMA.get(name, MOST)
-            counts = value if annotation == tuple[int, ...] else (value,) if annotation is int else ()
-            if name not in SEEDS and any(count > most for count in counts):
-                raise UsageError(f"{name} is {shown(value)}; it must be at most {most}")
+        for section in dataclasses.fields(self):
+            with usage_errors(section.name):
+                check(getattr(self, section.name), section.name)
         if self.training.distinct_tasks and self.training.curriculum:
             raise UsageError(
                 f"training.distinct_tasks is {self.training.distinct_tasks}, but training.curriculum draws tasks "
                 "of its own; set one of the two to 0 or false"
             )
         seeds = self.evaluation.seeds
-        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-            raise UsageError(
-                f"evaluation.seeds is {shown(list(seeds))}; give at least one seed, none negative, none twice"
-            )
-        if not self.evaluation.reward_scale > 0:
-            raise UsageError(f"evaluation.reward_scale is {self.evaluation.reward_scale:g}; it must be greater than 0")
+        if len(set(seeds)) < len(seeds):
+            raise UsageError(f"evaluation.seeds is {shown(list(seeds))}; give each seed once")
         if not self.tracking.project:
             raise UsageError("tracking.project is empty; name a W&B project, or set tracking.wandb to disabled")
 
 
-MINIMA: dict[str, dict[str, float]] = {
-    "training": {
-        "iterations": 1,
-        "tasks": 1,
-        "distinct_tasks": 0,
-        "envs_per_task": 1,
-        "adaptations": 0,
-        "seed": 0,
-        "threads": 0,
-        "checkpoint_every": 1,
-        "keep_checkpoints": 1,
-        "evaluate_every": 0,
-    },
-    "evaluation": {"tasks": 2, "envs_per_task": 1, "adaptations": 0, "bootstrap_samples": 1, "observation_noise": 0},
-}
-"""Smallest value of each number, by section. An interval needs two tasks."""
-
-MOST = 10**9
-"""Largest value of a whole number of which nothing else is said: more is a slip, and no memory would hold it."""
-MAXIMA = {"training.threads": 1024} | dict.fromkeys(
-    [f"{section}.{name}" for section in ("training", "evaluation") for name in ("tasks", "envs_per_task")], 10**6
-)
-"""Largest value of those of which there is something to say."""
-SEEDS = ("training.seed", "evaluation.seeds")
-"""Whole numbers that count nothing: any of 64 bits."""
-
-REGISTRIES: dict[str, Mapping[str, type]] = {"agent": AGENT_SETTINGS, "family": FAMILY_SETTINGS}
-"""Sections whose settings depend on a name."""
+REGISTRIES: dict[str, Mapping[str, AgentEntry | FamilyEntry]] = {"agent": AGENTS, "family": FAMILIES}
+"""Entries by name of the sections whose settings depend on a name."""
 
 
 def settings_of(section: str, name: str) -> type:
-    """The settings class of the agent or family of that name."""
+    """Return the settings class of an agent or family; UsageError for an unknown name."""
     registry = REGISTRIES[section]
     if name not in list(registry):  # whatever YAML made of it, hashable or not
         raise UsageError(f"unknown {section} {shown(name)}{nearest(str(name), registry)}")
-    return registry[name]
+    return registry[name].settings
 
 
 def preset_path(agent: str, family: str) -> Path | None:
-    """The published preset for the two, or None where there is none."""
+    """Return the path of the preset for an agent on a family, or None if there is none."""
     path = PRESETS / f"{agent}_{family}.yaml"
     return path if path.is_file() else None
 
 
 def preset(agent: str = "maml", family: str = "half_cheetah_velocity") -> RunConfig:
-    """The configuration for an agent on a family: the published one, or the defaults where none is."""
+    """Return the preset for an agent on a family, or the defaults if there is no preset."""
     settings = RunConfig(agent=settings_of("agent", agent)(), family=settings_of("family", family)())
     path = preset_path(agent, family)
     return settings if path is None else load_config(path)
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a YAML file strictly: what it does not name has its default; UsageError for anything unknown or mistyped.
+    """Read a configuration from a YAML file; settings that it does not name keep their defaults.
 
-    Relative paths in it are relative to its folder.
+    Relative paths in it are relative to its folder. UsageError for an unknown key or a value of the wrong type.
     """
     remedy = "give a YAML file, or choose a preset by --agent and --family"
     if (path / CONFIG).is_file():
@@ -242,7 +206,7 @@ def load_config(path: Path) -> RunConfig:
 
 
 def read_yaml(path: Path, what: str, remedy: str) -> Any:
-    """What a YAML file holds, no key of it twice; UsageError names the file, and the remedy if there is none."""
+    """Read a YAML file, in which no key may occur twice; UsageError names the file, and the remedy if it is missing."""
     try:
         return strict_yaml.read_yaml(path)
     except FileNotFoundError:
@@ -256,7 +220,7 @@ def read_yaml(path: Path, what: str, remedy: str) -> Any:
 
 
 def read_run_config(directory: Path) -> RunConfig:
-    """The configuration of a run; UsageError names the nearest run if there is none of that name."""
+    """Read the configuration of a run; UsageError names the nearest run if there is none of that name."""
     if not directory.is_dir():
         if directory.is_file() and (directory.parent / CONFIG).is_file():
             raise UsageError(f"{directory} is a file of the run {directory.parent}; give the run's folder")
@@ -272,8 +236,10 @@ def read_run_config(directory: Path) -> RunConfig:
 
 
 def require_data(config: RunConfig, where: str, folder: Path | None = None) -> None:
-    """UsageError if the family is made by somebody's code, or of files outside of the folder: nothing that a run or a
-    record of results holds is run, and a run's robot is its own copy."""
+    """Raise UsageError if the family is made by code, or of files outside the folder.
+
+    No code that a run or a record of results names is run, and a run keeps its own copy of its robot.
+    """
     for name, value in code_of(config).items():
         raise UsageError(
             f"{where}: family.{name} is the function {value}; a run's robot is data, and no code that a run names is "
@@ -287,25 +253,25 @@ def require_data(config: RunConfig, where: str, folder: Path | None = None) -> N
 
 
 def map_files(config: RunConfig, change: Callable[[str], str]) -> RunConfig:
-    """The configuration with every path of a file that its family is made of changed; `module:function` is none."""
+    """Return the configuration with each path of its family's files changed; `module:function` is no path."""
     paths = {k: change(v) for k, v in files_of(config).items() if ":" not in v or ".py:" in v}
     return dataclasses.replace(config, family=dataclasses.replace(config.family, **paths)) if paths else config
 
 
 def files_of(config: RunConfig) -> dict[str, str]:
-    """The files and functions that the family is made of, by the setting that names each."""
+    """Return the files and functions that the family is made of, by the name of their setting."""
     family = config.family
     named = {f.name: getattr(family, f.name) for f in dataclasses.fields(family) if f.metadata.get("file")}
     return {name: value for name, value in named.items() if value}
 
 
 def code_of(config: RunConfig) -> dict[str, str]:
-    """The functions that make the family, whose code is run, by the setting that names each."""
+    """Return the functions whose code is run to make the family, by the name of their setting."""
     return {name: value for name, value in files_of(config).items() if ":" in value and not Path(value).is_file()}
 
 
 def config_from_dict(data: Any) -> RunConfig:
-    """The configuration that nested mappings describe; `agent` and `family` have a `name` key."""
+    """Return the configuration that nested mappings describe; `agent` and `family` have a `name` key."""
     sections = {f.name: f for f in dataclasses.fields(RunConfig)}
     require_mapping(data, "the config")
     for key in data:
@@ -329,14 +295,14 @@ def config_from_dict(data: Any) -> RunConfig:
 
 
 def recorded_config(data: Any) -> RunConfig:
-    """The configuration that a record of results describes; UsageError for a family that somebody's code makes."""
+    """Return the configuration in a record of results; UsageError if its family is made by code."""
     config = config_from_dict(data)
     require_data(config, "the record")
     return config
 
 
 def config_to_dict(config: RunConfig) -> dict[str, Any]:
-    """The configuration as nested mappings of plain types, complete."""
+    """Return the complete configuration as nested mappings of plain types."""
     data = {f.name: _plain(dataclasses.asdict(getattr(config, f.name))) for f in dataclasses.fields(config)}
     data["agent"] = {"name": config.agent_name, **data["agent"]}
     data["family"] = {"name": config.family_name, **data["family"]}
@@ -344,12 +310,12 @@ def config_to_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def dump_yaml(config: RunConfig) -> str:
-    """The complete configuration as YAML; `load_config` on it gives an equal configuration."""
+    """Return the complete configuration as YAML, from which `load_config` reads an equal one."""
     return yaml.safe_dump(config_to_dict(config), sort_keys=False)
 
 
 def options(config: RunConfig) -> dict[str, Any]:
-    """Type of every setting by its dotted name, for the agent and family of this configuration."""
+    """Return the type of each setting by its dotted name."""
     return {
         f"{section.name}.{name}": annotation
         for section in dataclasses.fields(config)
@@ -357,52 +323,10 @@ def options(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def coerce(value: Any, annotation: Any, key: str) -> Any:
-    """`value` as the annotated type, or UsageError that names both.
-
-    YAML 1.1 reads `1e5` as text, and writes sequences as lists; nothing else is converted.
-    """
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Literal:
-        if value not in arguments:
-            raise UsageError(f"{key} is {shown(value)}{nearest(str(value), map(str, arguments))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise UsageError(
-                f"{key} is {shown(value)}, {_kind(value)}; it must be a list, each entry {_expected(arguments[0])}"
-            )
-        if ... not in arguments and len(value) != len(arguments):
-            raise UsageError(f"{key} is {shown(list(value))}; it must be a list of {len(arguments)} numbers")
-        return tuple(coerce(entry, arguments[0], f"{key}[{i}]") for i, entry in enumerate(value))
-    converted = _number(value, annotation) if annotation in (int, float) else value
-    if isinstance(converted, int) and not -WHOLE <= converted < WHOLE:
-        raise UsageError(f"{key} is {shown(value)}; it must fit in 64 bits")
-    if type(converted) is not annotation or (annotation is float and not math.isfinite(converted)):
-        raise UsageError(f"{key} is {shown(value)}, {_kind(value)}; it must be {_expected(annotation)}")
-    return converted
-
-
-def _number(value: Any, annotation: type) -> Any:
-    """`value` as a number of that type if it is one, else as it was."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return value
-    if annotation is float and isinstance(value, int):
-        return float(value) if -WHOLE <= value < WHOLE else value
-    if annotation is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
 def read_settings(cls: type, data: Mapping[str, Any], section: str, known: Collection[str] = ()) -> Any:
-    """A settings class from values by name; UsageError for one that it does not have, or a wrong type.
+    """Return settings from values by name; UsageError for an unknown name or a value of the wrong type.
 
-    known: dotted names of all settings, those of other sections too, where there are others.
+    known: dotted names of the settings of all sections, if there are several.
     """
     hints = typing.get_type_hints(cls)
     for key in data:
@@ -414,46 +338,24 @@ def read_settings(cls: type, data: Mapping[str, Any], section: str, known: Colle
 
 
 def owners(name: str) -> str:
-    """What to say of a setting, by its dotted name, that other agents or families have; nothing if none has."""
+    """Return a hint that names the agents or families which have a setting; empty if none has."""
     section, _, setting = name.partition(".")
-    having = [other for other, cls in REGISTRIES.get(section, {}).items() if setting in typing.get_type_hints(cls)]
+    having = [
+        other
+        for other, entry in REGISTRIES.get(section, {}).items()
+        if setting in typing.get_type_hints(entry.settings)
+    ]
     if not having:
         return ""
     more = f" and {len(having) - 3} more" if len(having) > 3 else ""
     return f"; it is a setting of {section} {', '.join(having[:3])}{more}"
 
 
-def require_mapping(value: Any, key: str) -> None:
-    """UsageError unless the value is a mapping."""
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{key} is {shown(value)}, {_kind(value)}; it must be a mapping of names to values")
-
-
-def _name_of(settings: Any, registry: Mapping[str, type]) -> str:
-    return next(name for name, cls in registry.items() if type(settings) is cls)
+def _name_of(settings: Any, registry: Mapping[str, AgentEntry | FamilyEntry]) -> str:
+    return next(name for name, entry in registry.items() if type(settings) is entry.settings)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    names = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        list: "a list",
-        dict: "a mapping",
-    }
-    return names.get(type(value), type(value).__name__)
-
-
-def _expected(annotation: Any) -> str:
-    if typing.get_origin(annotation) is Literal:
-        return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
-    return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}[annotation]

@@ -1,24 +1,26 @@
-"""Values as they are typed on the command line, and in the names of runs."""
+"""Values of settings, as they are written in YAML files and typed on the command line."""
 
 from __future__ import annotations
 
+import math
 import typing
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from metarl.config import coerce
 from metarl.envs import strict_yaml
-from metarl.errors import UsageError
+from metarl.envs.text import WHOLE, shown
+from metarl.errors import UsageError, nearest
 
 TRUTH = {"true": True, "false": False}
 
 
 def flag(name: str) -> str:
-    """An option as it is typed."""
+    """Return an option's name as it is typed."""
     return f"--{name.replace('_', '-')}"
 
 
 def value_of(name: str, values: list[str], annotation: Any) -> Any:
-    """The values of an option, as typed, as the type, by the rules of config files; UsageError if they are none."""
+    """Return the value of an option from what was typed, as `coerce` does; UsageError if it is of another type."""
     if typing.get_origin(annotation) is tuple:
         entries = values[0].strip("[]() ").split(",") if len(values) == 1 else values
         return coerce([_scalar(entry) for entry in entries if entry], annotation, flag(name))
@@ -35,3 +37,71 @@ def _scalar(text: str) -> Any:
     except ValueError:
         return text
     return value if isinstance(value, bool | int | float) else text
+
+
+def coerce(value: Any, annotation: Any, key: str) -> Any:
+    """Return a value as the annotated type; UsageError names the setting if it is of another type.
+
+    Converted are numbers that YAML 1.1 reads as text (`1e5`), whole numbers where any number will do, and lists.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        if value not in arguments:
+            raise UsageError(f"{key} is {shown(value)}{nearest(str(value), map(str, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UsageError(
+                f"{key} is {shown(value)}, {_kind(value)}; it must be a list, each entry {_expected(arguments[0])}"
+            )
+        if ... not in arguments and len(value) != len(arguments):
+            raise UsageError(f"{key} is {shown(list(value))}; it must be a list of {len(arguments)} numbers")
+        return tuple(coerce(entry, arguments[0], f"{key}[{i}]") for i, entry in enumerate(value))
+    converted = _number(value, annotation) if annotation in (int, float) else value
+    if isinstance(converted, int) and not -WHOLE <= converted < WHOLE:
+        raise UsageError(f"{key} is {shown(value)}; it must fit in 64 bits")
+    if type(converted) is not annotation or (annotation is float and not math.isfinite(converted)):
+        raise UsageError(f"{key} is {shown(value)}, {_kind(value)}; it must be {_expected(annotation)}")
+    return converted
+
+
+def _number(value: Any, annotation: type) -> Any:
+    """Return a value as a number of that type if it is one, otherwise unchanged."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return value
+    if annotation is float and isinstance(value, int):
+        return float(value) if -WHOLE <= value < WHOLE else value
+    if annotation is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def require_mapping(value: Any, key: str) -> None:
+    """Raise UsageError unless the value is a mapping."""
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{key} is {shown(value)}, {_kind(value)}; it must be a mapping of names to values")
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a mapping",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def _expected(annotation: Any) -> str:
+    if typing.get_origin(annotation) is Literal:
+        return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
+    return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}[annotation]

@@ -115,7 +115,6 @@ class Maml(MetaLearner):
         device: torch.device,
         ranks: Ranks = ALONE,
     ):
-        _check(settings)
         self.settings = settings
         self.ranks = ranks
         self.policy = GaussianPolicy(
@@ -433,33 +432,3 @@ def _ratio(new: Gaussian, batch: Batch) -> Tensor:
 def _by_task(x: Tensor) -> Tensor:
     """[T, M, N, ...] -> [M, T N, ...]."""
     return x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
-
-
-def _check(s: MamlSettings) -> None:
-    """ValueError for a setting out of range."""
-    for name in (
-        "inner_lr",
-        "inner_lr_decay",
-        "initial_std",
-        "output_gain",
-        "min_std",
-        "baseline_ridge",
-        "promp_lr",
-        "promp_kl",
-        "trpo_kl",
-    ):
-        if not getattr(s, name) > 0:
-            raise ValueError(f"{name} must be greater than 0, got {getattr(s, name)}")
-    for name in ("discount", "gae_lambda"):
-        if not 0 <= getattr(s, name) <= 1:
-            raise ValueError(f"{name} must be between 0 and 1, got {getattr(s, name)}")
-    for name in ("promp_clip", "promp_inner_kl", "trpo_damping", "tasks_per_chunk"):
-        if getattr(s, name) < 0:
-            raise ValueError(f"{name} must not be negative, got {getattr(s, name)}")
-    for name in ("promp_epochs", "trpo_cg_iterations", "trpo_backtracks"):
-        if getattr(s, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(s, name)}")
-    if not s.hidden_sizes or min(s.hidden_sizes) < 1:
-        raise ValueError(f"hidden_sizes must be positive, got {list(s.hidden_sizes)}")
-    if not 0 < s.trpo_fisher_share <= 1:
-        raise ValueError(f"trpo_fisher_share must be greater than 0 and at most 1, got {s.trpo_fisher_share}")

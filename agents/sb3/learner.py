@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -34,11 +33,6 @@ EPSILON = 1e-8
 LOGGED = ("approx_kl", "clip_fraction", "entropy_loss", "explained_variance", "loss", "policy_gradient_loss", "std")
 LOGGED += ("value_loss",)
 """What SB3 logs of an update, and we with it."""
-LEAST_ONE = ("adaptation_epochs", "adaptation_minibatches", "steps", "epochs", "minibatches", "hidden_size")
-POSITIVE = ("adaptation_lr", "initial_std", "lr", "lr_end", "clip", "max_gradient_norm")
-SHARES = ("discount", "gae_lambda")
-NOT_NEGATIVE = ("lr_decay_updates", "target_kl", "entropy_weight", "value_weight")
-"""Ranges of the settings."""
 
 
 @contextlib.contextmanager
@@ -144,7 +138,6 @@ class Sb3Agent:
                 f"{self.name} is Stable-Baselines3's and learns in one process, not in {ranks.size}; train it without "
                 "torchrun, or choose maml or rl2"
             )
-        check(settings)
         s = self.settings = settings
         self.device = device
         self.observation_size, self.action_size = observation_size, action_size
@@ -265,19 +258,3 @@ def require_same_shapes(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> N
                 f"this state does not fit: {name} is {here} here and {there} in the state; build the agent with the "
                 "settings and the family that it was saved with"
             )
-
-
-def check(settings: Sb3Settings) -> None:
-    """Raise ValueError if a setting is out of its range."""
-    for field in dataclasses.fields(settings):
-        name, value = field.name, getattr(settings, field.name)
-        if name in LEAST_ONE and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-        if name in POSITIVE and not value > 0:
-            raise ValueError(f"{name} must be greater than 0, got {value}")
-        if name in SHARES and not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], got {value}")
-        if name in NOT_NEGATIVE and value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
-        if name.endswith("_sizes") and any(width < 1 for width in value):
-            raise ValueError(f"every one of {name} must be at least 1, got {value}")

@@ -6,82 +6,78 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metarl.agents.agent_settings import AgentSettings
+from metarl.bounds import bounded
 
 
 @dataclass(frozen=True)
 class Sb3Settings(AgentSettings):
-    """What the agents of Stable-Baselines3 share."""
+    """Settings of every agent of Stable-Baselines3."""
 
-    initial_std: float = 1.0
+    initial_std: float = bounded(1.0, above=0)
     """Initial standard deviation of the policy, in units of its action."""
-    discount: float = 0.99
+    discount: float = bounded(0.99, at_least=0, at_most=1)
     """Discount per step, across the episodes of a trial."""
-    gae_lambda: float = 0.95
+    gae_lambda: float = bounded(0.95, at_least=0, at_most=1)
     """Lambda of generalised advantage estimation (Schulman 2016)."""
-    lr: float = 3e-4
+    lr: float = bounded(3e-4, above=0)
     """Adam's first step size."""
-    lr_decay_updates: int = 0
-    """Iterations over which the step size falls linearly to `lr_end`. 0: it stays."""
-    lr_end: float = 3e-5
-    """Adam's step size once it has fallen."""
-    epochs: int = 5
+    lr_decay_updates: int = bounded(0, at_least=0)
+    """Iterations over which the step size falls linearly to `lr_end`. 0: it stays constant."""
+    lr_end: float = bounded(3e-5, above=0)
+    """Adam's last step size."""
+    epochs: int = bounded(5, at_least=1)
     """PPO passes over the data of an update."""
-    minibatches: int = 4
+    minibatches: int = bounded(4, at_least=1)
     """Minibatches a pass."""
-    clip: float = 0.2
+    clip: float = bounded(0.2, above=0)
     """PPO's clip range of the likelihood ratio."""
-    target_kl: float = 0.0
-    """Approximate KL divergence at one and a half of which an update's passes end. 0: none."""
-    entropy_weight: float = 0.0
+    target_kl: float = bounded(0.0, at_least=0)
+    """Stop an update when the approximate KL divergence exceeds 1.5 times this. 0: never."""
+    entropy_weight: float = bounded(0.0, at_least=0)
     """Weight of the entropy bonus."""
-    value_weight: float = 0.5
+    value_weight: float = bounded(0.5, at_least=0)
     """Weight of the value loss."""
-    max_gradient_norm: float = 0.5
+    max_gradient_norm: float = bounded(0.5, above=0)
     """Norm at which gradients are clipped."""
     normalise_input: bool = True
-    """Standardise what is read with its running mean and standard deviation (VecNormalize)."""
+    """Standardise observations with their running mean and standard deviation (VecNormalize)."""
     normalise_reward: bool = True
     """Divide rewards by the running standard deviation of the return (VecNormalize)."""
 
 
 @dataclass(frozen=True)
 class PpoSettings(Sb3Settings):
-    """PPO of Stable-Baselines3 on all tasks at once: domain randomisation, fine-tuning, training from scratch."""
+    """PPO of Stable-Baselines3 on all tasks at once: domain randomisation, fine-tuning, or training from scratch."""
 
     adaptation: Literal["none", "fine_tune", "scratch"] = "none"
-    """What is made of a shot on a new task: nothing (domain randomisation), PPO steps from the trained policy on, or
-    from an untrained one on. It decides nothing in training: one run is evaluated in all three ways."""
-    adaptation_lr: float = 3e-4
+    """Adaptation to a new task: none (domain randomisation), or PPO steps from the trained policy (fine_tune) or from
+    an untrained one (scratch). It does not change training: one run can be evaluated in all three ways."""
+    adaptation_lr: float = bounded(3e-4, above=0)
     """Adam's step size in adaptation."""
-    adaptation_epochs: int = 10
+    adaptation_epochs: int = bounded(10, at_least=1)
     """PPO passes over the data of a shot."""
-    adaptation_minibatches: int = 8
+    adaptation_minibatches: int = bounded(8, at_least=1)
     """Minibatches a pass over the data of a shot."""
-    hidden_sizes: tuple[int, ...] = (64, 64)
+    hidden_sizes: tuple[int, ...] = bounded((64, 64), at_least=1)
     """Widths of the hidden layers of the actor, and of the critic."""
     activation: Literal["tanh", "relu", "elu"] = "tanh"
     """Activation of the hidden layers."""
-    steps: int = 50
-    """Steps of every env between two updates; an iteration plays a whole episode in every env."""
+    steps: int = bounded(50, at_least=1)
+    """Steps of each env between two updates; an iteration plays a whole episode in each env."""
 
 
 @dataclass(frozen=True)
 class RecurrentPpoSettings(Sb3Settings):
     """RecurrentPPO of sb3-contrib over whole trials: an LSTM that reads what RL2 reads."""
 
-    hidden_size: int = 64
-    """Width of the LSTM, of the actor's and of the critic's."""
-    head_sizes: tuple[int, ...] = (128, 128)
-    """Hidden layers of the actor, and of the critic, after its LSTM."""
+    hidden_size: int = bounded(64, at_least=1)
+    """Width of the actor's LSTM and of the critic's."""
+    head_sizes: tuple[int, ...] = bounded((128, 128), at_least=1)
+    """Widths of the hidden layers of the actor, and of the critic, after its LSTM."""
     initial_std: float = 0.25
-    """Initial standard deviation of the policy, in units of its action."""
     lr: float = 5e-4
-    """Adam's first step size."""
     lr_end: float = 1e-4
-    """Adam's step size once it has fallen."""
     epochs: int = 6
     """PPO passes over the data of an iteration."""
     minibatches: int = 2
-    """Minibatches a pass."""
     max_gradient_norm: float = 1.0
-    """Norm at which gradients are clipped."""

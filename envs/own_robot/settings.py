@@ -1,9 +1,10 @@
-"""Settings of the family of one's own robot."""
+"""Settings of the family of your own robot."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from metarl.bounds import Bounds
 from metarl.envs.family_settings import FamilySettings
 
 
@@ -15,5 +16,5 @@ class RobotSettings(FamilySettings):
     """MJCF or URDF file, or a function that returns an MjSpec: file.py:function. Empty: the example, a crawler."""
     file: str = field(default="", metadata={"file": True})
     """YAML file with task and distribution. Empty: the example's."""
-    horizon: int = field(default=-1, kw_only=True)
+    horizon: int = field(default=-1, kw_only=True, metadata={"bounds": Bounds(at_least=1, also=-1)})
     """Steps an episode. -1: as the YAML file says."""

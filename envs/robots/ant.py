@@ -20,7 +20,6 @@ from metarl.envs.locomotion import (
     force_elements,
     free_observation,
     gymnasium_model,
-    require_not_negative,
     survive,
     watch_contact_forces,
 )
@@ -186,7 +185,6 @@ def cripple(spec: mujoco.MjSpec, leg: float) -> None:
 
 
 def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskFamily:
-    require_not_negative(control_cost=settings.control_cost, contact_cost=settings.contact_cost)
     return TaskFamily(
         rewards={
             **rewards,

@@ -17,18 +17,17 @@ import numpy as np
 from metarl.envs.arrays import Array, like
 from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily
-from metarl.envs.locomotion import control_cost, free_observation, require_not_negative, survive
+from metarl.envs.locomotion import control_cost, free_observation, survive
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
-from metarl.envs.robots.ant_settings import AntLegsSettings
+from metarl.envs.robots.ant_settings import FEWEST_LEGS, MOST_LEGS, AntLegsSettings
 from metarl.envs.robots.morphology import lengthen, lowest, stand
 from metarl.envs.state import State
 from metarl.envs.terms import ObservationTerm, RewardTerm, elements
 
-FEWEST, MOST = 3, 6
 JOINTS_PER_LEG = 2
-JOINTS = tuple(f"{joint}_{leg}" for leg in range(1, MOST + 1) for joint in ("hip", "ankle"))
+JOINTS = tuple(f"{joint}_{leg}" for leg in range(1, MOST_LEGS + 1) for joint in ("hip", "ankle"))
 ROOT_QPOS, ROOT_QVEL = 7, 6  # of the torso's free joint
 SEGMENT = 0.2 * math.sqrt(2)  # m, stub and upper leg; the lower leg is twice as long
 RADIUS = 0.08  # m, of every segment
@@ -48,8 +47,8 @@ def _bare() -> mujoco.MjSpec:
 
 def base(legs: float) -> mujoco.MjSpec:
     """Return an ant with legs at equal angles around the torso."""
-    if legs != int(legs) or not FEWEST <= legs <= MOST:
-        raise ValueError(f"an ant has {FEWEST} to {MOST} legs, got {legs:g}")
+    if legs != int(legs) or not FEWEST_LEGS <= legs <= MOST_LEGS:
+        raise ValueError(f"an ant has {FEWEST_LEGS} to {MOST_LEGS} legs, got {legs:g}")
     spec = _bare().copy()
     for i in range(int(legs)):
         _add_leg(spec, i + 1, FIRST_LEG + 2 * math.pi * i / int(legs))
@@ -105,7 +104,7 @@ def _padding(joints: int) -> np.ndarray:
 @functools.cache
 def _mask(joints: int) -> np.ndarray:
     """Return 1 for each leg of an ant with this number of joints, and 0 for the others, [6]."""
-    return (np.arange(MOST) < joints // JOINTS_PER_LEG).astype(np.float64)
+    return (np.arange(MOST_LEGS) < joints // JOINTS_PER_LEG).astype(np.float64)
 
 
 def _in_every_env(state: State, row: Callable[[int], np.ndarray]) -> Array:
@@ -125,7 +124,7 @@ OBSERVATION = {
     **{name: _padded(term) for name, term in free_observation("torso", JOINTS).items()},
     "legs": ObservationTerm(
         lambda state: _in_every_env(state, _mask),
-        elements("1", (f"leg_{leg}_is_there" for leg in range(1, MOST + 1))),
+        elements("1", (f"leg_{leg}_is_there" for leg in range(1, MOST_LEGS + 1))),
     ),
 }
 """Positions and velocities of six legs, zero for those that an ant lacks, and which legs it has, [S, 41]."""
@@ -141,26 +140,15 @@ def _height() -> float:
     return lowest(base(4))
 
 
-def _numbers(name: str, legs: tuple[int, ...]) -> Choice:
-    for number in legs:
-        if not FEWEST <= number <= MOST:
-            raise ValueError(f"{name} has {number}; an ant has {FEWEST} to {MOST} legs")
-    try:
-        return Choice(tuple(map(float, legs)))
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
 def ant_legs(settings: AntLegsSettings) -> TaskFamily:
     """Return the family with reward v - c a^2 - contact cost + 1 on a torso of unknown legs."""
-    require_not_negative(control_cost=settings.control_cost, contact_cost=settings.contact_cost)
     legs = Parameter(
         name="legs",
         unit="1",
-        distribution=_numbers("legs", settings.legs),
+        distribution=Choice(tuple(map(float, settings.legs))),
         law=Law("legs, evenly around the torso"),
         neutral=4.0,
-        held_out=_numbers("held_out_legs", settings.held_out_legs) if settings.held_out_legs else None,
+        held_out=Choice(tuple(map(float, settings.held_out_legs))) if settings.held_out_legs else None,
     )
     length = Parameter(
         name="leg_length",
@@ -190,7 +178,7 @@ def ant_legs(settings: AntLegsSettings) -> TaskFamily:
         action_high=np.full(len(JOINTS), 1.0),
         horizon=settings.horizon,
         frame_skip=ant.FRAME_SKIP,
-        control=read_signals(base(MOST).compile(), "force"),
+        control=read_signals(base(MOST_LEGS).compile(), "force"),
         action_scale=settings.action_scale,
         terminate=ant.fallen,
         previous=("xpos",),

@@ -130,8 +130,6 @@ def _running(velocity: StateFunction) -> dict[str, Any]:
 
 
 def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskFamily:
-    if settings.control_cost < 0:
-        raise ValueError(f"control_cost must not be negative, got {settings.control_cost}")
     return TaskFamily(
         rewards={**rewards, "control": RewardTerm(control_cost, weight=-settings.control_cost)},
         reset=reset,

@@ -18,7 +18,6 @@ from metarl.envs.locomotion import (
     force_elements,
     free_observation,
     gymnasium_model,
-    require_not_negative,
     survive,
     uniform_start,
     watch_contact_forces,
@@ -130,7 +129,6 @@ def fallen(state: State) -> Array:
 
 def humanoid_direction(settings: HumanoidDirectionSettings) -> TaskFamily:
     """Return the family with reward 1.25 v (cos g, sin g) - c a^2 - contact cost + 5."""
-    require_not_negative(control_cost=settings.control_cost)
     heading = Parameter("heading", "rad", Uniform(0, 2 * math.pi), Law("direction of the reward"), neutral=0.0)
     return TaskFamily(
         name="humanoid_direction",

@@ -17,14 +17,13 @@ from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily
 from metarl.envs.robots.quadruped_parameters import COMMAND, base, parameters
 from metarl.envs.robots.quadruped_robot import (
-    DT,
     FRAME_SKIP,
     GO1,
     JOINTS,
     TIMESTEP,
     build,
 )
-from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
+from metarl.envs.robots.quadruped_settings import DT, QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.robots.quadruped_terms import (
     AIR_TIME,
     NUM_FEET,
@@ -108,8 +107,6 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
     varied = parameters(settings)
     names = {p.name for p in varied}
     push_every = round(settings.push_interval / DT)
-    if push_every < 1:
-        raise ValueError(f"push_interval must be at least {DT:g} s, got {settings.push_interval:g}")
     command = np.array([getattr(settings, name) for name in COMMAND])
     robot = build(GO1, TIMESTEP).compile()
     return TaskFamily(

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-TIMESTEP = 0.005  # s
+from metarl.envs.robots.quadruped_settings import DT
+
 FRAME_SKIP = 4
-DT = FRAME_SKIP * TIMESTEP  # s, a control step: 50 Hz
+TIMESTEP = DT / FRAME_SKIP  # s
 
 Vector = tuple[float, float, float]
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from metarl.envs.arrays import Array, like, namespace, rows
-from metarl.envs.robots.quadruped_robot import DT, FOOT_CONTACTS, GO1, JOINTS
+from metarl.envs.robots.quadruped_robot import FOOT_CONTACTS, GO1, JOINTS
+from metarl.envs.robots.quadruped_settings import DT
 from metarl.envs.state import State, StateFunction
 from metarl.envs.terms import Element, ObservationTerm, elements
 

@@ -16,7 +16,6 @@ from metarl.envs.locomotion import (
     control_cost,
     gymnasium_model,
     planar_observation,
-    require_not_negative,
     root_velocity,
     survive,
     uniform_start,
@@ -140,9 +139,6 @@ def random_parameters(path: str, timestep: float, exponent: float) -> tuple[Para
 
 
 def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **rest: Any) -> TaskFamily:
-    require_not_negative(control_cost=settings.control_cost)
-    if not settings.timestep > 0:
-        raise ValueError(f"timestep must be greater than 0 s, got {settings.timestep:g}")
     return TaskFamily(
         observation=planar_observation(joints, VELOCITY_LIMIT),
         rewards={

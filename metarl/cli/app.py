@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from metarl.agents.ranks import ALONE, Ranks
+from metarl.bounds import names_without_effect
 from metarl.cli.arguments import Arguments
 from metarl.config import (
     CONFIG,
     RunConfig,
+    TrainingSettings,
     code_of,
-    coerce,
     load_config,
     options,
     preset,
@@ -43,7 +44,7 @@ from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.text import CONTROL, one_line, shown
 from metarl.errors import LONGEST, RunError, UsageError, describe, nearest, out_of_memory, usage_errors
-from metarl.options import flag
+from metarl.options import coerce, flag
 from metarl.runs.entries import run_dir
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 SIGTERM_STATUS = 128 + signal.SIGTERM
 """Exit status of a run that a SIGTERM ended: the shell's for that signal, so that nobody takes it for finished."""
 
-GO_ON = ("training.iterations", "training.threads", "training.device", "training.checkpoint_every")
-GO_ON += ("training.keep_checkpoints", "training.evaluate_every", "evaluation.", "tracking.")
+GO_ON = ("training.iterations", *(f"training.{name}" for name in names_without_effect(TrainingSettings)))
+GO_ON += ("evaluation.", "tracking.")
 """Settings that may change when a run is gone on with: none changes what an iteration computes, but for the rounding
 that comes with other threads or another device."""
 

@@ -1,4 +1,4 @@
-"""Command-line arguments: sorted and checked here, so that every mistake is one line; parsed and documented by tyro."""
+"""Command-line arguments: sorted and checked here, so that every error is one line, then parsed by tyro."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from metarl.agents.registry import AGENT_SETTINGS
-from metarl.config import EvaluationSettings, TrackingSettings, TrainingSettings, coerce, owners
-from metarl.envs.registry import FAMILY_SETTINGS
+from metarl.config import REGISTRIES, EvaluationSettings, TrackingSettings, TrainingSettings, owners
 from metarl.errors import FEW, UsageError, nearest
-from metarl.options import TRUTH, flag, value_of
+from metarl.options import TRUTH, coerce, flag, value_of
 
 T = TypeVar("T")
 
@@ -25,14 +23,12 @@ SHORT = {
     "episodes": "evaluation.envs_per_task",
     "seeds": "evaluation.seeds",
 }
-"""Short names that settings have as options of `metarl evaluate`."""
+"""Settings by their short names in `metarl evaluate`."""
 
 
 def _names(kind: Any) -> set[str]:
-    """Dotted names of all settings, of whichever agent and family, whose type is `kind` or a `kind` of something."""
-    sections = [("agent", cls) for cls in AGENT_SETTINGS.values()] + [
-        ("family", cls) for cls in FAMILY_SETTINGS.values()
-    ]
+    """Return the dotted names of the settings of all agents and families whose type is `kind` or made of it."""
+    sections = [(section, entry.settings) for section, entries in REGISTRIES.items() for entry in entries.values()]
     sections += [("training", TrainingSettings), ("evaluation", EvaluationSettings), ("tracking", TrackingSettings)]
     return {
         f"{section}.{name}"
@@ -48,16 +44,16 @@ SWITCHES = _names(bool) | {"off_policy"}
 
 @dataclass
 class Arguments:
-    """Arguments sorted into positionals and options, each option with its values as they were typed."""
+    """Arguments sorted into positionals and options."""
 
     positionals: list[str]
     options: dict[str, list[str]]
-    """Values by name, with underscores for hyphens."""
+    """Values as they were typed, by the option's name with underscores."""
     help: bool
 
     @staticmethod
     def split(tokens: Sequence[str]) -> Arguments:
-        """Sort tokens: `--a.b c`, `--a.b=c` and `a.b=c` are the same; a list takes all up to the next option."""
+        """Sort tokens: `--a.b c`, `--a.b=c` and `a.b=c` are the same; a list takes all tokens up to the next option."""
         result = Arguments([], {}, help=False)
         rest = list(tokens)
         while rest:
@@ -75,7 +71,7 @@ class Arguments:
         return result
 
     def take(self, names: Collection[str]) -> dict[str, str]:
-        """Remove and return the plain options of a command: those that are no settings."""
+        """Remove and return the values of options that are no settings, by name."""
         taken = {}
         for name in [n for n in self.options if n in names]:
             values = self.options.pop(name)
@@ -90,8 +86,8 @@ class Arguments:
     ) -> tuple[Arguments, dict[str, str], frozenset[str]]:
         """Sort the tokens of a command without settings: (positionals and help, values of its options, its switches).
 
-        options: take a value each. switches: take none. hidden: options that no message names. UsageError for an
-        option that is neither, unless help is asked for.
+        options: names that take a value. switches: names that take none. hidden: options that no message names.
+        UsageError for any other option, unless help is asked for.
         """
         names = {flag(name): name for name in switches}
         given = Arguments.split([token for token in tokens if token not in names])
@@ -105,7 +101,10 @@ class Arguments:
         return given, taken, frozenset(names[token] for token in tokens if token in names)
 
     def parse(self, command: T, types: Mapping[str, Any], plain: Collection[str], prog: str) -> T:
-        """The command with the options that are left put in; `types` are the settings that it has, by dotted name."""
+        """Return the command with the remaining options set.
+
+        types: of the command's settings, by dotted name. plain: names of its other options, for messages.
+        """
         tokens = ["--help"] if self.help else []
         for name, values in self.options.items():
             if name not in types:
@@ -116,7 +115,7 @@ class Arguments:
 
 
 def whole(text: str, name: str, least: int = 1) -> int:
-    """The value of an option that is a whole number; UsageError for anything else, and for less than `least`."""
+    """Return the value of an option as a whole number; UsageError for anything else, and for less than `least`."""
     number = coerce(text, int, name)
     if number < least:
         raise UsageError(f"{name} is {number}; it must be at least {least}")
@@ -124,7 +123,7 @@ def whole(text: str, name: str, least: int = 1) -> int:
 
 
 def _meant(name: str, valid: Sequence[str], prog: str) -> str:
-    """What to say after an unknown option."""
+    """Return the hint that follows an unknown option."""
     setting, flags = SHORT.get(name, ""), [flag(other) for other in valid]
     otherwise = owners(name) or (f"; {prog} --help lists the options" if len(valid) > FEW else "")
     if setting in valid:
@@ -140,7 +139,7 @@ def _option(token: str) -> re.Match[str] | None:
 
 
 def _values(name: str, rest: list[str]) -> list[str]:
-    """Take an option's values from the tokens after it."""
+    """Remove an option's values from the tokens after it and return them."""
     if name in SWITCHES and not (rest and rest[0].lower() in TRUTH):
         return ["true"]
     values = []
@@ -150,5 +149,5 @@ def _values(name: str, rest: list[str]) -> list[str]:
 
 
 def _tokens(name: str, value: Any) -> list[str]:
-    """A checked value as tyro reads it."""
+    """Return a checked value as tokens for tyro."""
     return [flag(name), *map(str, value)] if isinstance(value, tuple) else [f"{flag(name)}={value}"]

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from metarl.bounds import names_without_effect
 from metarl.options import value_of
-from metarl.config import CONFIG, RunConfig, config_to_dict, map_files, options, read_run_config, settings_of
+from metarl.config import CONFIG, RunConfig, TrainingSettings, config_to_dict, map_files, options, read_run_config, settings_of
 from metarl.envs.family_settings import FamilySettings
 from metarl.errors import UsageError, nearest
 from metarl.files import plain
 
 ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9]+)?=.*))?", re.DOTALL)
-OF_THE_MACHINE = ("seed", "threads", "device", "checkpoint_every", "keep_checkpoints", "evaluate_every")
+OF_THE_MACHINE = ("seed", *names_without_effect(TrainingSettings))
 """Settings of the training that may differ between runs of one agent: its random numbers, and how it was run."""
 OWN_EVALUATION = ("evaluation.adaptations", "evaluation.envs_per_task", "evaluation.explore")
 """Settings of the evaluation that may differ from agent to agent: each still meets the same tasks."""

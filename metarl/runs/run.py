@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from metarl.bounds import MOST
 from metarl.agents.agent import Agent, Belief
 from metarl.agents.learning import Learner
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
 from metarl.runs.beliefs import load_belief
 from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite, iteration_of
-from metarl.config import CONFIG, MOST, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
+from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
 from metarl.runs.entries import run_dir
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import TaskFamily

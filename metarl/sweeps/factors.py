@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metarl.config import RunConfig, coerce, config_to_dict, options, require_mapping
+from metarl.config import RunConfig, config_to_dict, options
 from metarl.errors import UsageError, nearest
+from metarl.options import coerce, require_mapping
 from metarl.sweeps.dimensions import HIGH, LOW, Dimension, Factor, Levels, NumberRange, label
 
 SWEPT = ("agent.", "family.", "training.", "evaluation.adaptations", "evaluation.envs_per_task")

@@ -12,18 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metarl.bounds import check
 from metarl.config import (
     RunConfig,
-    coerce,
     load_config,
     map_files,
     options,
     preset,
     read_settings,
     read_yaml,
-    require_mapping,
 )
-from metarl.errors import UsageError, nearest
+from metarl.errors import UsageError, nearest, usage_errors
+from metarl.options import coerce, require_mapping
 from metarl.sweeps.dimensions import Levels, NumberRange
 from metarl.sweeps.factors import PAIR, read_factors, require_known
 from metarl.sweeps.sweep import ObjectiveSettings, PrunerSettings, ReportSettings, Sweep, replaced
@@ -53,8 +53,8 @@ def _read(path: Path, data: Any, trials: int | None) -> Sweep:
         raise UsageError(f"unknown method {method!r}{nearest(str(method), METHODS)}")
     factors = read_factors(data["factors"], base)
     objective, ranges = _objective(data.get("objective", {}))
-    pruner = _settings(PrunerSettings, data, "pruner", {"every": 0, "warmup": 0, "startup_trials": 0, "reduction": 2})
-    report = _settings(ReportSettings, data, "report", {"grid": 2})
+    pruner = _settings(PrunerSettings, data, "pruner")
+    report = _settings(ReportSettings, data, "report")
     if len(set(report.parameters)) != len(report.parameters) or len(report.parameters) > 2:
         raise UsageError(f"report.parameters is {list(report.parameters)}; name one or two task parameters")
     seed = coerce(data.get("seed", 1), int, "seed")
@@ -125,11 +125,10 @@ def _objective(data: Any) -> tuple[ObjectiveSettings, dict[str, tuple[float, flo
     return objective, ranges
 
 
-def _settings(cls: type, data: Mapping[str, Any], section: str, minima: Mapping[str, int]) -> Any:
+def _settings(cls: type, data: Mapping[str, Any], section: str) -> Any:
     given = data.get(section, {})
     require_mapping(given, section)
     settings = read_settings(cls, given, section)
-    for name, minimum in minima.items():
-        if getattr(settings, name) < minimum:
-            raise UsageError(f"{section}.{name} is {getattr(settings, name)}; it must be at least {minimum}")
+    with usage_errors(section):
+        check(settings, section)
     return settings

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from metarl.config import RunConfig, coerce, config_from_dict, config_to_dict, files_of
+from metarl.bounds import bounded, names_without_effect
+from metarl.config import RunConfig, config_from_dict, config_to_dict, files_of
 from metarl.errors import UsageError, nearest
+from metarl.options import coerce
 from metarl.runs.entries import content
 from metarl.sweeps.dimensions import Dimension, Factor, Levels, label
 
@@ -35,16 +37,16 @@ class PrunerSettings:
     name: Literal["none", "median", "successive_halving"] = "none"
     """median: worse than the median of the others at the same iteration; successive_halving: not among the best
     1 / reduction at iterations that grow by that factor."""
-    every: int = 0
+    every: int = bounded(0, at_least=0)
     """Iterations between two checks. 0: a tenth of the run."""
     by: Literal["objective", "training"] = "objective"
     """The number that is compared: the objective, which costs an evaluation; or the same measure on the iteration's
     training tasks, which costs nothing but compares only variants that train on the same tasks."""
-    warmup: int = 0
+    warmup: int = bounded(0, at_least=0)
     """Iterations before which no variant is ended."""
-    startup_trials: int = 4
+    startup_trials: int = bounded(4, at_least=0)
     """median: finished variants before any is ended."""
-    reduction: int = 3
+    reduction: int = bounded(3, at_least=2)
     """successive_halving: one in `reduction` variants continues."""
 
 
@@ -54,7 +56,7 @@ class ReportSettings:
 
     parameters: tuple[str, ...] = ()
     """One or two task parameters of the heat map. Empty: those whose training ranges vary, then the first."""
-    grid: int = 11
+    grid: int = bounded(11, at_least=2)
     """Values of each of the two."""
     maps: Literal["best", "all"] = "best"
     """Variants that get a heat map over two parameters."""
@@ -132,10 +134,10 @@ class Sweep:
 def essentials(config: RunConfig) -> dict[str, Any]:
     """Return a configuration as plain types, without settings that change results by rounding at most."""
     data = config_to_dict(config)
-    del data["tracking"]
-    for name in ("threads", "device", "checkpoint_every", "keep_checkpoints", "evaluate_every"):
-        del data["training"][name]
-    return data
+    for section, settings in data.items():
+        for name in names_without_effect(type(getattr(config, section))):
+            del settings[name]
+    return {section: settings for section, settings in data.items() if settings}
 
 
 def replaced(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:

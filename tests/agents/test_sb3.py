@@ -128,7 +128,7 @@ def test_recurrent_ppo_reads_in_training_what_it_reads_in_a_trial(monkeypatch):
     agent.learn(env, env.trial_steps, torch.Generator().manual_seed(0))
     assert max(actions.abs().max() for _, actions in trained) > 3
     belief, read = agent.begin(3, 2, ()), []
-    monkeypatch.setattr(agent, "_standardise", lambda inputs: read.append(inputs.flatten(0, 1)) or inputs)
+    monkeypatch.setattr(agent, "_standardise", lambda inputs: read.append(inputs) or inputs)
     reference = ShardedEnv(POINT, 3, 2, threads=1, at_once=1)
     reference.set_tasks(env.tasks)
     rngs = streams(1, "test", 0, 3)
@@ -380,21 +380,6 @@ def test_standardise_is_vec_normalizes():
     moments.update(data)
     ours = standardise(torch.as_tensor(data[:5]), moments).numpy()
     np.testing.assert_allclose(ours, (data[:5] - data.mean(0)) / data.std(0), rtol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"lr": 0.0}, "lr must be greater than 0, got 0"),
-        ({"discount": 1.5}, r"discount must lie in \[0, 1\], got 1.5"),
-        ({"target_kl": -1.0}, "target_kl must not be negative, got -1"),
-        ({"hidden_sizes": (8, 0)}, "every one of hidden_sizes must be at least 1"),
-    ],
-)
-def test_a_setting_out_of_range_is_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        ppo(dataclasses.replace(SMALL, **change))
 
 
 def test_a_shot_that_mujoco_flagged_changes_nothing():

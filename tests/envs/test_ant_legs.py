@@ -85,9 +85,8 @@ def test_observation_and_action_are_padded_with_a_mask():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (AntLegsSettings(legs=(2, 4)), "legs has 2; an ant has 3 to 6 legs"),
+        (AntLegsSettings(legs=(2, 4)), r"family.legs\[0\] is 2; it must be at least 3"),
         (AntLegsSettings(held_out_legs=(4,)), r"held_out values \{4\} overlap the training values"),
-        (AntLegsSettings(control_cost=-1.0), "control_cost"),
     ],
 )
 def test_wrong_settings_are_refused(settings: AntLegsSettings, message: str):

@@ -112,11 +112,8 @@ def test_action_is_scaled_then_clipped_and_the_cost_is_on_what_was_applied():
     ("settings", "message"),
     [
         (HalfCheetahVelocitySettings(velocity_low=2.0, velocity_high=1.0), "upside down"),
-        (HalfCheetahVelocitySettings(velocity_high=float("inf")), "must be finite"),
-        (HalfCheetahVelocitySettings(action_scale=0.0), "action_scale must be greater than 0"),
-        (HalfCheetahVelocitySettings(control_cost=-1.0), "control_cost must not be negative"),
+        (HalfCheetahVelocitySettings(velocity_high=float("inf")), "velocity_high is inf; it must be a finite number"),
         (HalfCheetahMassSettings(mass_exponent=5000.0), "must be finite"),
-        (HalfCheetahMassSettings(mass_exponent=-1.0), r"\(2, 0.5\) is upside down"),
     ],
 )
 def test_bad_settings_are_refused(settings, message: str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
@@ -37,8 +36,3 @@ def test_terminates_within_a_centimetre_on_both_axes_and_waits():
     after = env.step(np.array([[[0.1, 0.1], [0.1, 0.1]]]))
     np.testing.assert_array_equal(after.observations[0, 0], step.observations[0, 0])
     assert after.rewards[0, 0] == 0 and after.rewards[0, 1] < 0
-
-
-def test_an_empty_goal_range_is_refused():
-    with pytest.raises(ValueError, match="upside down or empty"):
-        make_family(PointGoalSettings(goal_range=0.0))

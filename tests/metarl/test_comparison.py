@@ -479,7 +479,7 @@ MISTAKES = {
     "{maml}:evaluation.adaptations=-1": "evaluation.adaptations is -1; it must be at least 0",
     "{maml}:agent.inner_lrr=1": "'agent.inner_lrr' cannot be set for one run; did you mean 'agent.inner_lr'",
     "{maml}:agent.first_order=perhaps": "--agent.first-order is 'perhaps'",
-    "{maml}:agent.inner_lr=-1 {ppo}": "inner_lr must",
+    "{maml}:agent.inner_lr=-1 {ppo}": "agent.inner_lr is -1; it must be greater than 0",
     "{maml}:label=x {ppo}:label=x": "the label 'x' is given to 2 agents",
     "{maml} {ppo} --checkpoint file.pt": "a file of one run",
     "{maml} {ppo} evaluation.reward_scale=0": "evaluation.reward_scale is 0; it must be greater than 0",

@@ -102,8 +102,8 @@ MISTAKES = {
     "training: {iterations: -5}": "training.iterations is -5; it must be at least 1",
     "training: {seed: -1}": "training.seed is -1; it must be at least 0",
     "evaluation: {tasks: 1}": "evaluation.tasks is 1; it must be at least 2",
-    "evaluation: {seeds: []}": "evaluation.seeds is []; give at least one seed",
-    "evaluation: {seeds: [1, 1]}": "none twice",
+    "evaluation: {seeds: []}": "evaluation.seeds is []; it must have at least one number",
+    "evaluation: {seeds: [1, 1]}": "evaluation.seeds is [1, 1]; give each seed once",
     "tracking: {project: ''}": "tracking.project is empty",
     "training: {tasks: 1, tasks: 2}": "key 'tasks' is given twice",
     "training: [": "is not valid YAML",
@@ -179,7 +179,10 @@ def test_whole_numbers_beyond_64_bits_are_refused(name, value, tmp_path):
         ("training: {threads: 100000}", "training.threads is 100000; it must be at most 1024"),
         ("evaluation: {tasks: 4000000000000000000}", "evaluation.tasks is .*; it must be at most 1000000"),
         ("training: {iterations: 4000000000000000000}", "training.iterations is .*; it must be at most 1000000000"),
-        ("agent: {name: maml, hidden_sizes: [4000000000000000000]}", "agent.hidden_sizes .* at most 1000000000"),
+        (
+            "agent: {name: maml, hidden_sizes: [4000000000000000000]}",
+            r"hidden_sizes\[0\] is .* at most 1000000000",
+        ),
     ],
 )
 def test_counts_that_no_machine_holds_are_refused(text, message, tmp_path):

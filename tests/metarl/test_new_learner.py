@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import metarl
-from metarl.agents.registry import AGENT_SETTINGS, AGENTS
+from metarl.agents.registry import AGENTS
 from metarl.cli.app import main
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
@@ -27,14 +27,12 @@ EVALUATION = EvaluationSettings(tasks=3, envs_per_task=2, seeds=(1,), adaptation
 
 def register(names=NEW):
     AGENTS.update({name: NEW[name] for name in names})
-    AGENT_SETTINGS.update({name: NEW[name].settings for name in names})
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    for registry in (AGENTS, AGENT_SETTINGS):
-        for name in NEW:
-            monkeypatch.setitem(registry, name, None)  # it is taken out again after the test
+    for name in NEW:
+        monkeypatch.setitem(AGENTS, name, None)  # it is taken out again after the test
     register()
 
 

@@ -216,7 +216,7 @@ def test_an_invalid_variant_is_recorded_and_the_sweep_goes_on(sweep_file, tmp_pa
     study, stick = work(path, tmp_path / "runs/s")
     table = variants_of(study)
     assert [row.state for row in table] == ["failed", "failed", "complete", "failed"]
-    assert "the range (1, -1) is upside down or empty" in table[0].attributes["error"]
+    assert "family.goal_range is -1; it must be greater than 0" in table[0].attributes["error"]
     assert table[3].attributes["error"] == "'theta'"
     assert "in break_once" in (study.directory(3) / "error.log").read_text()
     conclude(study, stick, lambda line: None)

@@ -124,8 +124,8 @@ def test_a_process_that_is_killed_is_started_again_and_one_that_fails_is_the_tri
     assert done.state == "complete" and len(killed) == 1
     assert [line["iteration"] for line in read_metrics(study.directory(0))] == list(range(1, 61))
     assert failed.state == "failed"
-    assert failed.attributes["error"] == "agent: inner_lr must be greater than 0, got -1.0"
-    assert said[-1] == "trial_0001: failed: agent: inner_lr must be greater than 0, got -1.0"
+    assert failed.attributes["error"] == "agent.inner_lr is -1; it must be greater than 0"
+    assert said[-1] == "trial_0001: failed: agent.inner_lr is -1; it must be greater than 0"
 
 
 @pytest.mark.slow
