@@ -63,7 +63,7 @@ class Watch:
             value = metrics.get(OBJECTIVE, by_training)
             if np.isfinite(value):
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # a resumed trial reports some iterations again
+                    warnings.simplefilter("ignore")  # a resumed variant reports some iterations again
                     self.trial.report(value, run.iteration)
                 self.pruned = self.trial.should_prune()
         return self.pruned or (self.stop() and not ended)

@@ -24,7 +24,7 @@ COMBINATIONS = 512
 
 @dataclass(frozen=True)
 class Yardstick:
-    """How the variants of a sweep are judged."""
+    """The measure and the tasks by which the variants of a sweep are judged."""
 
     measure: str
     """return or gain."""
@@ -36,7 +36,7 @@ class Yardstick:
     """Names of the task parameters whose training distribution varies in the sweep."""
 
     def agrees(self, settings: EvaluationSettings) -> bool:
-        """Whether a variant's evaluation settings ask for the same tasks, so that one evaluation serves both."""
+        """Return whether a variant's evaluation settings ask for the same tasks, so that one evaluation serves both."""
         return self.split == settings.split
 
     def judge(self, agent: Agent, family: TaskFamily, settings: EvaluationSettings, threads: int) -> EvaluationResult:
