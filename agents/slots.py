@@ -1,8 +1,8 @@
-"""Agents that remember: they read a trial slot by slot, and what they have learned of the task is in their memory.
+"""Agents that remember: they read a trial slot by slot, and their knowledge of the task is in their memory.
 
-A slot is what a network reads at one step: observation, previous action, previous reward, and flags for the start and
-the end of an episode (the inputs of VariBAD, Zintgraf 2020). An episode of T steps gives T slots and one more, read in
-`adapt`, with the final observation and the last reward, so that the policy sees how the episode ended.
+A slot is the input of a network at one step: observation, previous action, previous reward, and flags for the start
+and the end of an episode (the inputs of VariBAD, Zintgraf 2020). An episode of T steps gives T slots and one more,
+which `adapt` reads, with the final observation and the last reward, so that the policy sees how the episode ended.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents.agent import Deployable, Facts, Reading, Rollout
+from metarl.agents.cores import Core, Memory
 from metarl.agents.numerics import gaussian_entropy, gaussian_log_prob
 
-Memory = dict[str, Tensor]
-"""The states of a recurrent network by name, each [M, N, H]."""
+PARTS = 5
+"""Number of the parts of a slot: observation, previous action, previous reward, start, end."""
 
 
 @dataclass(frozen=True)
 class SlotBelief:
-    """What a network has read of the tasks at hand, and what its next slot needs besides the observation."""
+    """Memory of a network of the tasks at hand, and the parts of its next slot besides the observation."""
 
     memory: Memory
+    """States of the network's core by name, each [M, N, ...]."""
     previous_action: Tensor
     """[M, N, act], zero at the start of an episode."""
     previous_reward: Tensor
@@ -36,41 +38,42 @@ class SlotBelief:
 
 
 def slots(observations: Tensor, actions: Tensor, rewards: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """What a network reads [..., input]: observation, previous action and reward, flags of start and end."""
+    """Return slots [..., input]: observation, previous action and reward, flags of start and end."""
     scalars = torch.stack([rewards, start.float(), end.float()], dim=-1)
     return torch.cat([observations, actions, scalars], dim=-1)
 
 
 class SlotReader:
-    """The half of the Agent protocol that is about acting and remembering, for any network that reads slots."""
+    """The half of the Agent protocol that acts and remembers, for any network that reads slots by a core."""
 
     facts = Facts(belief_per_env=True)
-    memory_names: tuple[str, ...]
-    """What the network calls its states."""
-    memory_size: int
-    """H, of each of them."""
     observation_size: int
     action_size: int
     device: torch.device
 
+    @property
+    def core(self) -> Core:
+        """Memory of the network."""
+        raise NotImplementedError
+
     def read_slot(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Action means [M, N, act] and the memory after one slot [M, N, input]."""
+        """Return action means [B, act], and the memory after one slot [B, input]."""
         raise NotImplementedError
 
     def log_std(self) -> Tensor:
-        """[act], of the actions."""
+        """Return the log-std of the actions, [act]."""
         raise NotImplementedError
 
-    def slot_policy(self) -> nn.Module:
-        """On the CPU: (mean action, next states) of a slot's parts and the states, all [1, size]."""
+    def slot_network(self) -> nn.Module:
+        """Return `read_slot` as a network of its own, on the CPU."""
         raise NotImplementedError
 
     def begin(self, num_tasks: int, envs_per_task: int, generators: Sequence[torch.Generator]) -> SlotBelief:
-        """The belief of a network that has read nothing."""
+        """Return the belief of a network that has read nothing."""
         shape = (num_tasks, envs_per_task)
-        state = torch.zeros(*shape, self.memory_size, device=self.device)
+        memory = self.core.initial(num_tasks * envs_per_task)
         return SlotBelief(
-            memory=dict.fromkeys(self.memory_names, state),
+            memory={name: state.unflatten(0, shape) for name, state in memory.items()},
             previous_action=torch.zeros(*shape, self.action_size, device=self.device),
             previous_reward=torch.zeros(*shape, device=self.device),
             start=torch.ones(shape, dtype=torch.bool, device=self.device),
@@ -85,7 +88,7 @@ class SlotReader:
         held = belief.ended.unsqueeze(-1)
         return actions, replace(
             belief,
-            memory={name: torch.where(held, belief.memory[name], state) for name, state in memory.items()},
+            memory={name: _where(belief.ended, belief.memory[name], state) for name, state in memory.items()},
             previous_action=torch.where(held, belief.previous_action, actions),
             start=torch.zeros_like(belief.start),
         )
@@ -123,7 +126,7 @@ class SlotReader:
         return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies)
 
     def deployable(self, belief: SlotBelief) -> Deployable:
-        """The network with its slot's parts and its states as arguments."""
+        """Return the network with a slot's parts and its states as arguments."""
         one = torch.zeros(1, 1)
         inputs = {
             "observation": torch.zeros(1, self.observation_size),
@@ -131,10 +134,34 @@ class SlotReader:
             "previous_reward": one,
             "episode_start": torch.ones(1, 1),
             "episode_end": one,
-            **{name: belief.memory[name][0].cpu() for name in self.memory_names},
+            **{name: state[0].cpu() for name, state in belief.memory.items()},
         }
-        return Deployable(self.slot_policy(), inputs, ("action", *(f"next_{name}" for name in self.memory_names)))
+        names = tuple(belief.memory)
+        return Deployable(SlotPolicy(self.slot_network(), names), inputs, ("action", *(f"next_{x}" for x in names)))
 
     def _read(self, belief: SlotBelief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Memory]:
+        """Return action means [M, N, act], and the memory [M, N, ...] after a slot of every env."""
         inputs = slots(observations.to(self.device), belief.previous_action, belief.previous_reward, start, end)
-        return self.read_slot(inputs, belief.memory)
+        memory = {name: state.flatten(0, 1) for name, state in belief.memory.items()}
+        means, after = self.read_slot(inputs.flatten(0, 1), memory)
+        shape = start.shape
+        return means.unflatten(0, shape), {name: state.unflatten(0, shape) for name, state in after.items()}
+
+
+class SlotPolicy(nn.Module):
+    """A network on one slot of one env, every argument [1, ...]: (mean action, next states)."""
+
+    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
+        """names: of the states, in their order among the arguments."""
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        slot, states = torch.cat(arguments[:PARTS], dim=-1), arguments[PARTS:]
+        means, after = self.network(slot, dict(zip(self.names, states, strict=True)))
+        return means, *(after[name] for name in self.names)
+
+
+def _where(chosen: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return states [M, N, ...]: ours where chosen [M, N], else theirs."""
+    return torch.where(chosen.view(*chosen.shape, *[1] * (ours.dim() - chosen.dim())), ours, theirs)

@@ -1,4 +1,4 @@
-"""What is added to somebody's model: elements that take nothing of its default classes."""
+"""Elements that are added to a user's model, free of its default classes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MADE: dict[type, Callable[[mujoco.MjSpec], mujoco.MjsElement]] = {
     mujoco.MjsLight: lambda spec: spec.worldbody.add_light(),
     mujoco.MjsCamera: lambda spec: spec.worldbody.add_camera(),
 }
-"""How an element comes to be, by its type."""
+"""Method that adds an element, by its type."""
 OWN = {"compiler", "frame", "id", "parent", "plugin", "signature", "classname", "name"}
-"""What an element has of its place, and not of a default class."""
+"""Attributes that an element has from its place, and not from a default class."""
 
 
 def plain(element: E, **given: Any) -> E:
-    """Give a new element MuJoCo's own defaults, whatever the model's default classes say, and then what is given."""
+    """Set a new element to MuJoCo's own defaults, not those of default classes, and then to the given values."""
     for name, value in {**_made(type(element)), **given}.items():
         setattr(element, name, value)
     return element
@@ -32,7 +32,7 @@ def plain(element: E, **given: Any) -> E:
 
 @functools.cache
 def _made(kind: type) -> dict[str, Any]:
-    """Every attribute of an element as MuJoCo makes it where there is no default class."""
+    """Return every attribute of an element of a type as it is without default classes."""
     element = MADE[kind](_empty())
     names = [name for name in dir(element) if not name.startswith("_") and name not in OWN]
     values = {name: value for name in names if not callable(value := getattr(element, name))}
@@ -41,5 +41,5 @@ def _made(kind: type) -> dict[str, Any]:
 
 @functools.cache
 def _empty() -> mujoco.MjSpec:
-    """Kept, as attributes of its elements are views of it."""
+    """Return an empty specification; it is kept, as its elements' attributes are views of it."""
     return mujoco.MjSpec()

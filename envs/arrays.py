@@ -1,7 +1,7 @@
-"""Arrays of either library: state functions are written once, for NumPy on the CPU and for torch on a device.
+"""Arrays of both libraries: state functions are written once, for NumPy on the CPU and for torch on a device.
 
-They use the functions of the array API standard (`state.xp`: NumPy itself, or torch by array-api-compat), and nothing
-whose shape depends on values, so that a device can replay them without asking the host.
+They use functions of the array API standard (`state.xp`: NumPy itself, or torch by array-api-compat) whose shapes do
+not depend on values, so that a device can replay them without the host.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _kept: dict[tuple[int, Any, Any], tuple[weakref.ref[np.ndarray], Any]] = {}
 
 @functools.cache
 def torch_namespace() -> Any:
-    """torch with the names and arguments of the array API standard."""
+    """Return torch with the names and arguments of the array API standard."""
     import array_api_compat.torch as namespace
 
     return namespace
 
 
 def namespace(array: Array) -> Any:
-    """The functions for an array of its library."""
+    """Return the array API functions of an array's library."""
     return np if isinstance(array, np.ndarray) else torch_namespace()
 
 
 def like(values: np.ndarray, array: Array) -> Array:
-    """Constant values where `array` is, floats in its precision. They are copied once, and must not change."""
+    """Return constants on the device of `array`, floats in its precision. They are copied once and must not change."""
     if isinstance(array, np.ndarray):
         return values
     key = id(values), array.device, array.dtype
@@ -45,17 +45,17 @@ def like(values: np.ndarray, array: Array) -> Array:
 
 
 def rows(array: Array) -> Array:
-    """[n, S] of [S, n], to be computed with row by row: on the CPU each is in one piece of memory."""
+    """Transpose [S, n] to [n, S] for computations by row; on the CPU each row is contiguous."""
     return np.ascontiguousarray(array.T) if isinstance(array, np.ndarray) else array.T
 
 
 def none(mask: Array) -> bool:
-    """Whether no element is True, where that is known without waiting: of a device's array it is not."""
+    """Return whether no element is True; False for a device's array, which would have to be waited for."""
     return isinstance(mask, np.ndarray) and not mask.any()
 
 
 def write(target: Array, values: Array, where: Array) -> None:
-    """Let target be the values where the mask says so; it is broadcast over the last axes of target."""
+    """Write values to target where the mask is True; the mask is broadcast over the last axes of target."""
     where = where.reshape(*where.shape, *(1,) * (target.ndim - where.ndim))
     if isinstance(target, np.ndarray):
         np.copyto(target, values, where=where, casting="same_kind")

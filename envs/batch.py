@@ -85,7 +85,7 @@ class BatchedEnv:
         self._starts: tuple[Array, ...] = ()
         """Starts that are kept, [count S, ...] of each array of `_start`; `_next` is the place of each env's next."""
         self._scores = Scores(family, self.simulation, measuring, self._blame)
-        self._sizes: tuple[int, int] | None = None  # stages of all tasks, and the most of one
+        self._sizes: tuple[int, int] | None = None  # number of stages of all tasks, and the most of one task
         self.set_tasks([self._like] * num_tasks)
         self._bind_fields()
 
@@ -145,7 +145,7 @@ class BatchedEnv:
             self.simulation.take(self._models)
         self._episodes[...] = self._clock[...] = self._state.steps[...] = 0
         self._active[...] = False
-        if self._sizes != (len(flat), max(counts)):  # what was recorded reads arrays of other shapes
+        if self._sizes != (len(flat), max(counts)):  # a recording reads arrays of other shapes
             self._sizes, self._stages = (len(flat), max(counts)), made
             self._control = self.simulation.repeat(self.advance)
         else:
@@ -347,7 +347,7 @@ class BatchedEnv:
         raise SimulationFault(
             f"reward term {name!r} of family {self.family.name!r} is {values[bad]} at step "
             f"{int(self._state.steps[bad])} of task {dict(self.tasks[bad // self.envs_per_task].values)}, "
-            "and MuJoCo reports no fault: mend the term's function"
+            "and MuJoCo reports no fault: correct the term's function"
         )
 
     @property

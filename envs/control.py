@@ -1,4 +1,4 @@
-"""What a robot's motors are told: how an action becomes the model's control signals, and what these ask for."""
+"""Control signals: how an action becomes the model's control signals, and what these ask of the motors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from metarl.envs.arrays import Array, like
 
 UNITS = {"position": ("rad", "m"), "velocity": ("rad/s", "m/s"), "force": ("N m", "N")}
-"""Of what a motor asks of a hinge, and of a slide, by the first word of its kind."""
+"""Units of a motor's target for a hinge and for a slide, by the first word of its kind."""
 SLIDE = int(mujoco.mjtJoint.mjJNT_SLIDE)
 SCALAR = (int(mujoco.mjtJoint.mjJNT_HINGE), SLIDE)
 AFFINE = (int(mujoco.mjtBias.mjBIAS_NONE), int(mujoco.mjtBias.mjBIAS_AFFINE))
@@ -22,36 +22,36 @@ ON_JOINT = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPAREN
 class Signals:
     """Control signals in the model's order: offset + gain x the applied action. One action moves one motor.
 
-    What a signal asks of its joint, in the unit: zero + size x signal.
+    A signal asks zero + size x signal of its joint, in the unit.
     """
 
     names: tuple[str, ...]
-    """[act] of the motors."""
+    """Names of the motors, [act]."""
     joints: tuple[str, ...]
-    """[act] that they drive; empty where it is no single joint."""
+    """Joints that they drive, [act]; empty where it is not a single joint."""
     kinds: tuple[str, ...]
-    """[act] position, velocity, force, ...: what is asked of the joint."""
+    """Kind of each signal, [act]: position, velocity, force, ..."""
     units: tuple[str, ...]
-    """[act] of what is asked."""
+    """Units of what the signals ask of the joints, [act]."""
     offset: np.ndarray
-    """[act] control signal of action 0."""
+    """Control signal of action 0, [act]."""
     gain: np.ndarray
-    """[act] change of the control signal that an action of 1 makes."""
+    """Change of the control signal that an action of 1 makes, [act]."""
     zero: np.ndarray
-    """[act] what signal 0 asks of the neutral robot."""
+    """Target of signal 0 for the neutral robot's joints, [act]."""
     size: np.ndarray
-    """[act] how much more a signal of 1 asks."""
+    """Change of the target that a signal of 1 makes, [act]."""
     ranges: np.ndarray
-    """[act, 2] the model's control range; infinite where it gives none."""
+    """Control ranges in the model, [act, 2]; infinite where it has none."""
     home: Mapping[str, float]
     """Position of each hinge and slide at the home pose by name, rad (m)."""
 
     def of(self, applied: Array) -> Array:
-        """[..., act] control signals of actions that are scaled and clipped already."""
+        """Return the control signals of actions that are scaled and clipped already, [..., act]."""
         return applied * like(self.gain, applied) + like(self.offset, applied)
 
     def targets(self, signals: np.ndarray) -> np.ndarray:
-        """[..., act] what control signals ask of the joints, in the units."""
+        """Return what control signals ask of the joints, in the units, [..., act]."""
         return self.zero + self.size * signals
 
 
@@ -62,7 +62,7 @@ def read_signals(
     gain: np.ndarray | float = 1.0,
     home: np.ndarray | None = None,
 ) -> Signals:
-    """The signals of a model's actuators, of one kind or one each.
+    """Return the signals of a model's actuators, whose kinds are one for all or one each.
 
     home: [nq]; None: the model's default pose.
     """
@@ -93,7 +93,7 @@ def read_signals(
 
 
 def joint_of(model: mujoco.MjModel, actuator: int) -> int | None:
-    """The hinge or slide that an actuator drives by itself."""
+    """Return the hinge or slide that an actuator drives alone."""
     if model.actuator_trntype[actuator] not in ON_JOINT:
         return None
     joint = int(model.actuator_trnid[actuator, 0])
@@ -101,10 +101,10 @@ def joint_of(model: mujoco.MjModel, actuator: int) -> int | None:
 
 
 def _asked(model: mujoco.MjModel, i: int, kind: str, joint: int | None) -> tuple[str, float, float]:
-    """(unit, zero, size) of what an actuator's signal asks of its joint: that at which its force is 0, or its force.
+    """Return (unit, zero, size) of what an actuator's signal asks of its joint: where its force is 0, or the force.
 
     force = gain u + b0 + b1 length + b2 velocity, and length = gear q. An integrator's signal is a target's rate.
-    Anything else asks for the signal itself, in a unit that the model does not tell.
+    Any other actuator asks for the signal itself, in a unit that the model does not define.
     """
     gain, (b0, b1, b2), gear = model.actuator_gainprm[i, 0], model.actuator_biasprm[i, :3], model.actuator_gear[i, 0]
     affine = model.actuator_gaintype[i] == mujoco.mjtGain.mjGAIN_FIXED and model.actuator_biastype[i] in AFFINE

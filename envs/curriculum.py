@@ -1,4 +1,4 @@
-"""Curriculum: what training draws grows harder where the agent does well, and easier where it does not."""
+"""Curriculum: training tasks grow harder where the agent does well, and easier where it does not."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.task import Task
 
 REVISIT = 0.5
-"""Share of the tasks that is drawn from any level reached so far, so that what is easy is not forgotten."""
+"""Share of the tasks that are drawn from any level reached so far, so that easy tasks are not forgotten."""
 
 
 class Curriculum:
-    """A level of difficulty for each value of one parameter, each kind of ground for one.
+    """A level of difficulty for each value of one parameter, such as each kind of ground.
 
     The family's training range of the difficulty is divided by its quantiles into equal levels; a group starts on the
-    lowest. Training tasks stay training tasks: within a level they are drawn from the training split alone.
+    lowest. Within a level, tasks are drawn from the training split alone.
     """
 
     def __init__(self, family: TaskFamily):
-        """ValueError if the family has no rule."""
+        """Raise ValueError if the family has no rule."""
         if family.curriculum is None:
             raise ValueError(f"family {family.name!r} has no curriculum: nothing says what its difficulty is")
         self.family = family
@@ -65,16 +65,16 @@ class Curriculum:
                 self.levels[group] = max(level - 1, 0)
 
     def metrics(self) -> dict[str, float]:
-        """Each group's level as a share of the highest, by name."""
+        """Return each group's level as a share of the highest, by name."""
         top = max(self.rule.levels - 1, 1)
         return {self.rule.name(group): level / top for group, level in sorted(self.levels.items())}
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain types: all that `load_state_dict` needs."""
+        """Return the state as plain types, for `load_state_dict`."""
         return {"levels": dict(self.levels)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave; ValueError for levels that there are not."""
+        """Restore the state of `state_dict`; ValueError for levels that do not exist."""
         levels = {float(group): int(level) for group, level in state["levels"].items()}
         if not all(0 <= level < self.rule.levels for level in levels.values()):
             raise ValueError(f"its levels are not all from 0 to {self.rule.levels - 1}")

@@ -1,4 +1,4 @@
-"""What the robots of Gymnasium have in common: model files, noise at the start, costs."""
+"""Functions that Gymnasium's robots share: model files, observations, noise at the start, costs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from metarl.envs.terms import Element, ObservationTerm, elements
 
 
 def gymnasium_model(name: str) -> str:
-    """Path of one of Gymnasium's own MJCF files."""
+    """Return the path of one of Gymnasium's own MJCF files."""
     return str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / f"{name}.xml")
 
 
 def root_velocity(state: State) -> Array:
-    """Along x over the control step, of a root that slides along it, [S] m/s; of a family whose `previous` has qpos."""
+    """Return the velocity along x over the control step of a root on a slide, [S] m/s; needs previous qpos."""
     return (state.qpos[:, 0] - state.previous["qpos"][:, 0]) / state.dt
 
 
@@ -33,21 +33,21 @@ def control_cost(state: State, of: Literal["action", "ctrl"] = "action") -> Arra
 
 
 def survive(state: State) -> Array:
-    """1 at every step, the last one too, as published; Gymnasium's v5 gives 0 at the step that ends the episode."""
+    """Return 1 at every step, [S]: as published, also at the last one, where Gymnasium's v5 gives 0."""
     return state.xp.ones_like(state.qpos[:, 0])
 
 
 def uniform_start(half_width: float, model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-    """qpos and qvel of n episodes, each element uniform within half_width of the model's own, as Gymnasium resets."""
+    """Return qpos and qvel of n episodes, each element uniform within half_width of the model's, as Gymnasium does."""
     qpos = model.qpos0 + rng.uniform(-half_width, half_width, (n, model.nq))
     return qpos, rng.uniform(-half_width, half_width, (n, model.nv))
 
 
 def watch_contact_forces(spec: mujoco.MjSpec, body: str) -> None:
-    """Have every step fill `cfrc_ext`: MuJoCo computes it only for a sensor that needs it.
+    """Add a sensor so that MuJoCo computes `cfrc_ext` at every step.
 
-    It is then that of the last substep's start. Gymnasium calls mj_rnePostConstraint after mj_step: under the
-    Runge-Kutta integrator it sees the forces of an intermediate stage.
+    Its values are those of the last substep's start. Gymnasium calls mj_rnePostConstraint after mj_step, and so gets
+    the forces of an intermediate stage of the Runge-Kutta integrator.
     """
     spec.add_sensor(
         name="acceleration",

@@ -1,6 +1,6 @@
-"""What families measure of an episode besides its return: energy, cost of transport, distance, falls.
+"""Measures of an episode besides its return: energy, cost of transport, distance, falls.
 
-Each is a function of the state after a control step, of one step; `Measure` says what becomes of it over the episode.
+Each is a function of the state after a control step; `Measure` says how it is reduced over the episode.
 """
 
 from __future__ import annotations
@@ -17,35 +17,34 @@ from metarl.envs.terms import Measure
 
 
 def work(state: State) -> Array:
-    """sum_i |tau_i w_i| dt over the motors, [S] J: what they do in a control step, none of it won back.
+    """Return sum_i |tau_i w_i| dt over the motors, [S] J: their work in a control step, without recuperation.
 
-    Force and velocity of each actuator are MuJoCo's own, gears included; those of the step's last substep stand for
-    the whole step.
+    Force and velocity of each actuator are MuJoCo's, gears included, at the last substep of the step.
     """
     return state.xp.sum(state.xp.abs(state.actuator_force * state.actuator_velocity), axis=1) * state.dt
 
 
 def weight(state: State, root: int = 0) -> Array:
-    """m g of a body and all that it carries, of the whole model for body 0, [S] N."""
+    """Return m g of a body and all that it carries, [S] N; body 0 stands for the whole model."""
     return state.once(_weigher(root))[state.task_index]
 
 
 @functools.cache
 def _weigher(root: int):
     def weights(models: Sequence[mujoco.MjModel]) -> Array:
-        """[K] N"""
+        """Return the weight in each model, [K] N."""
         return np.array([m.body_subtreemass[root] * np.linalg.norm(m.opt.gravity) for m in models])
 
     return weights
 
 
 def step_of(velocity: StateFunction) -> StateFunction:
-    """Displacement over the control step, [S] m, by a velocity [S] m/s."""
+    """Return a function for the displacement over the control step, [S] m, by a velocity [S] m/s."""
     return lambda state: velocity(state) * state.dt
 
 
 def path_of(velocity: StateFunction) -> StateFunction:
-    """Length of the way over the control step, [S] m, by a velocity along a track [S] or on the plane [S, 2], m/s."""
+    """Return a function for the path length over the control step, [S] m, by a velocity [S] or [S, 2] m/s."""
 
     def path(state: State) -> Array:
         v = velocity(state)
@@ -55,9 +54,9 @@ def path_of(velocity: StateFunction) -> StateFunction:
 
 
 def energy(path: StateFunction, root: int = 0) -> dict[str, Measure]:
-    """Energy, and cost of transport: energy / (m g x length of the way), as walking machines are compared by.
+    """Return measures of energy and cost of transport, energy / (m g x path length).
 
-    path: [S] m of the control step. root: the robot's first body; 0 where all that the model holds is the robot.
+    path: path length of the control step, [S] m. root: the robot's first body; 0 where the whole model is the robot.
     """
     return {
         "energy": Measure(work, "J", "sum"),
@@ -66,10 +65,10 @@ def energy(path: StateFunction, root: int = 0) -> dict[str, Measure]:
 
 
 def falls(fallen: StateFunction) -> dict[str, Measure]:
-    """Whether the episode ended by a fall: over episodes, the share of them."""
+    """Return the measure of whether the episode ended by a fall, whose mean is the share of falls."""
     return {"falls": Measure(fallen, "1", "last")}
 
 
 def progress(velocity: StateFunction) -> dict[str, Measure]:
-    """Distance covered and mean speed along a velocity, [S] m/s: backwards is negative."""
+    """Return measures of distance and mean speed by a velocity, [S] m/s; backwards is negative."""
     return {"distance": Measure(step_of(velocity), "m", "sum"), "speed": Measure(velocity, "m/s", "mean")}

@@ -1,4 +1,4 @@
-"""What a family varies: named physical quantities, their distributions, and what they do to the model or the reward."""
+"""Parameters: named physical quantities that a family varies, their distributions, and their laws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 Split = Literal["train", "held_out", "ood"]
 SPLITS: tuple[Split, ...] = ("train", "held_out", "ood")
-"""Tasks of training; tasks of the same distribution that training never draws; tasks outside its range."""
+"""Training tasks; tasks of the same distribution that training never draws; tasks outside of its range."""
 
 GRID = 2**32
 """Quantiles are drawn on a grid of this many cells: the even cells are training tasks, the odd ones are held out.
@@ -34,7 +34,7 @@ class Distribution(Protocol):
     def high(self) -> float: ...
 
     def quantile(self, u: float) -> float:
-        """The value below which a share u in [0, 1) of the distribution lies."""
+        """Return the value below which a share u in [0, 1) of the distribution lies."""
         ...
 
     def describe(self) -> str: ...
@@ -78,11 +78,11 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of finitely many values, each as likely unless weights are given."""
+    """One of several values, equally likely unless weights are given."""
 
     values: tuple[float, ...]
     weights: tuple[float, ...] = ()
-    """How likely each value is, relative to the others; empty: equally."""
+    """Relative probability of each value; empty: equal."""
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -164,25 +164,25 @@ around the neutral value (`outside`, and `outside_scale` in the logarithm)."""
 
 
 def beyond(low: float, high: float) -> Uniform:
-    """Above a uniform training range, half as wide."""
+    """Return a distribution above a uniform training range, half as wide."""
     return Uniform(high, high + OOD_MARGIN * (high - low))
 
 
 def outside(half_width: float) -> Either:
-    """On both sides of U(-half_width, half_width)."""
+    """Return a distribution on both sides of U(-half_width, half_width)."""
     reach = (1 + OOD_MARGIN) * half_width
     return Either(Uniform(-reach, -half_width), Uniform(half_width, reach))
 
 
 def outside_scale(factor: float) -> Either:
-    """On both sides of logU(1 / factor, factor)."""
+    """Return a distribution on both sides of logU(1 / factor, factor)."""
     with np.errstate(over="ignore"):  # an infinite range is refused by name
         reach = float(np.float64(factor) ** (1 + OOD_MARGIN))
     return Either(LogUniform(1 / reach, 1 / factor), LogUniform(factor, reach))
 
 
 def _overlap(a: Distribution, b: Distribution) -> bool:
-    """Whether some value could be drawn from both; ranges hold their lower bound, not their upper one."""
+    """Return whether some value could be drawn from both; ranges include their lower bound only."""
     for mixture, other in ((a, b), (b, a)):
         if isinstance(mixture, Either):
             return _overlap(mixture.below, other) or _overlap(mixture.above, other)
@@ -198,18 +198,18 @@ def _check_range(distribution: Uniform | LogUniform) -> None:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"a range must be finite, got ({low:g}, {high:g})")
     if low >= high:
-        raise ValueError(f"the range ({low:g}, {high:g}) is upside down or empty; give low < high")
+        raise ValueError(f"the range ({low:g}, {high:g}) is reversed or empty; give low < high")
 
 
 @dataclass(frozen=True)
 class Law:
-    """What a parameter's value does: an edit of robot or ground, or a quantity that the reward reads by name."""
+    """Effect of a parameter's value: an edit of robot or ground, or a quantity that the reward depends on."""
 
     description: str
     edit: Callable[[mujoco.MjSpec, float], None] | None = None
-    """Edits a fresh copy of the family's base specification; None if only the reward reads the value."""
+    """Edit a fresh copy of the family's base specification; None if only the reward depends on the value."""
     joint: bool = False
-    """Whether `TaskFamily.edit` reads the value, together with others."""
+    """Whether `TaskFamily.edit` uses the value, together with others."""
 
 
 @dataclass(frozen=True)
@@ -221,15 +221,15 @@ class Parameter:
     distribution: Distribution
     law: Law
     neutral: float
-    """The value at which the family is its base model."""
+    """Value at which the model is the family's base model."""
     above: float = -math.inf
-    """Values must be greater than this to be physical (0 for a mass)."""
+    """Bound that values must be greater than to be physical (0 for a mass)."""
     held_out: Distribution | None = None
-    """Of held-out tasks, none of whose values is a training value; None: the training distribution's odd cells."""
+    """Distribution of held-out tasks, apart from training values; None: the training distribution's odd cells."""
     ood: Distribution | None = None
-    """Of out-of-distribution tasks, outside the training range; None: there this parameter is drawn as held out."""
+    """Distribution of out-of-distribution tasks, outside of the training range; None: the held-out one."""
     names: tuple[str, ...] = ()
-    """What its values 0, 1, 2, ... stand for, which have no order; empty: it is a quantity."""
+    """Categories that the values 0, 1, 2, ... stand for; empty: the values are quantities."""
 
     def __post_init__(self) -> None:
         self.check(self.neutral)
@@ -245,7 +245,7 @@ class Parameter:
                 )
 
     def check(self, value: float) -> float:
-        """The value as a float; ValueError if it is not a finite number above `above`."""
+        """Return the value as a float; ValueError if it is not a finite number above `above`."""
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise ValueError(f"parameter {self.name!r} must be a number ({self.unit}), got {value!r}")
         if not math.isfinite(value) or value <= self.above:
@@ -254,7 +254,7 @@ class Parameter:
         return float(value)
 
     def words(self, value: float) -> str:
-        """A value as people read it, with its unit."""
+        """Return a value as text with its unit."""
         if self.names:
             return self.names[round(value)].replace("_", " ")
         return f"{value:z.3g}".replace("-", "\N{MINUS SIGN}") + ("" if self.unit == "1" else f" {self.unit}")
@@ -269,14 +269,14 @@ class Parameter:
         return self.continuous or self.held_out is not None
 
     def of_split(self, split: Split) -> Distribution:
-        """What the split's values are drawn from."""
+        """Return the distribution that the split's values are drawn from."""
         held_out = self.held_out or self.distribution
         return {"train": self.distribution, "held_out": held_out, "ood": self.ood or held_out}[split]
 
     def sample(self, rng: np.random.Generator, split: Split, within: tuple[float, float] = (0.0, 1.0)) -> float:
-        """A value of the split, by the inverse of the cumulative distribution on the split's grid.
+        """Draw a value of the split, by the inverse of the cumulative distribution on the split's grid.
 
-        within: between which two quantiles.
+        within: two quantiles between which it is drawn.
         """
         low, high = (int(u * (GRID // 2)) for u in within)
         cell = 2 * int(rng.integers(low, high)) + (split != "train")

@@ -1,7 +1,7 @@
-"""Pictures of robots, offscreen: one look for every family, a camera that follows the robot. Needs MuJoCo and NumPy.
+"""Offscreen pictures of robots: one look for every family, and a camera that follows the robot.
 
-MuJoCo decides on a graphics library once, when it is first imported, by MUJOCO_GL. Here it is chosen when a renderer is
-made, so that EGL renders without a display in a process that imported MuJoCo long before.
+MuJoCo chooses a graphics library by MUJOCO_GL when it is first imported. Here it is chosen when a renderer is made, so
+that EGL renders without a display in a process that imported MuJoCo long before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from metarl.envs.added import plain
 from metarl.envs.arrays import Array
 
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
-"""What MUJOCO_GL may name: EGL (no display needed), OSMesa (in software), GLFW (a display), CGL (macOS)."""
+"""Values of MUJOCO_GL: EGL (no display needed), OSMesa (in software), GLFW (a display), CGL (macOS)."""
 REMEDY = (
     "install EGL with a driver (Debian, Ubuntu: apt-get install libegl1 libgl1-mesa-dri; with an NVIDIA GPU its driver "
     "brings EGL) and unset MUJOCO_GL, or install OSMesa (libosmesa6) and set MUJOCO_GL=osmesa, or set MUJOCO_GL=glfw "
@@ -39,7 +39,7 @@ class RenderingUnavailable(RuntimeError):
 
 
 def backend() -> str:
-    """The graphics library that MUJOCO_GL names, or this platform's own."""
+    """Return the graphics library that MUJOCO_GL names, or this platform's own."""
     named = os.environ.get("MUJOCO_GL", "").lower().strip()
     if named in BACKENDS:
         return named
@@ -47,7 +47,7 @@ def backend() -> str:
 
 
 def open_context(width: int, height: int) -> Any:
-    """A current OpenGL context without a window; RenderingUnavailable if there is none to be had."""
+    """Open a current OpenGL context without a window; RenderingUnavailable if that is not possible."""
     name = backend()
     try:
         context = importlib.import_module(f"mujoco.{name}").GLContext(width, height)
@@ -63,7 +63,7 @@ def _unavailable(name: str, error: Exception) -> RenderingUnavailable:
 
 
 class Renderer:
-    """Pictures of one task's robot in any pose."""
+    """Renderer of one task's robot in any pose."""
 
     def __init__(self, spec: mujoco.MjSpec, width: int = 480, height: int = 360):
         """spec: `TaskFamily.picture` of a task; it is changed. width, height: pixels."""
@@ -92,7 +92,7 @@ class Renderer:
         self.close()
 
     def frame(self, qpos: Array) -> Array:
-        """The robot at generalised positions [nq]: [height, width, 3] uint8, the first row on top."""
+        """Return a picture of the robot at generalised positions [nq], [height, width, 3] uint8, the top row first."""
         if self._buffer is None:
             raise RuntimeError("the renderer is closed; make another one")
         self._data.qpos[:] = qpos
@@ -107,7 +107,7 @@ class Renderer:
         return pixels[::-1].copy()  # OpenGL's first row is the lowest
 
     def close(self) -> None:
-        """Free what the graphics library holds."""
+        """Free the resources of the graphics library."""
         if self._buffer is not None:
             self._context.make_current()
             self._buffer.free()
@@ -139,7 +139,7 @@ def furnish(spec: mujoco.MjSpec, width: int, height: int) -> mujoco.MjModel:
 
 
 def root_body(model: mujoco.MjModel) -> int:
-    """The moving body on the world with the most mass below it."""
+    """Return the moving body on the world that carries the most mass."""
     children = np.flatnonzero(model.body_parentid == 0)[1:]  # the world is its own parent
     moving = [b for b in children if model.body_dofnum[b]] or list(children)
     if not moving:
@@ -148,7 +148,7 @@ def root_body(model: mujoco.MjModel) -> int:
 
 
 def bounds(model: mujoco.MjModel) -> tuple[Array, Array]:
-    """Lowest and highest corner [3] m of the box around the robot's geoms in the model's own pose."""
+    """Return the lowest and highest corner [3] m of the box around the robot's geoms in the model's own pose."""
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     robot = np.flatnonzero(model.body_rootid[model.geom_bodyid] == root_body(model))
@@ -162,7 +162,7 @@ def bounds(model: mujoco.MjModel) -> tuple[Array, Array]:
 
 
 def camera(model: mujoco.MjModel) -> mujoco.MjvCamera:
-    """The model's own tracking camera, else its own camera that stands in the world, else a free one that follows."""
+    """Return the model's tracking camera, else its camera that is fixed in the world, else a free one that follows."""
     modes = mujoco.mjtCamLight
     tracking = np.isin(model.cam_mode, (modes.mjCAMLIGHT_TRACK, modes.mjCAMLIGHT_TRACKCOM))
     standing = (model.cam_mode == modes.mjCAMLIGHT_FIXED) & (model.cam_bodyid == 0)
@@ -181,7 +181,7 @@ def camera(model: mujoco.MjModel) -> mujoco.MjvCamera:
 
 
 def follow(spec: mujoco.MjSpec, distance: float, azimuth: float, elevation: float, ahead: float = 0.0) -> None:
-    """Let a camera that follows the first body of the world take the place of the robot's own.
+    """Replace the robot's cameras by one that follows the first body of the world.
 
     distance: m. azimuth, elevation: of the direction of sight, degrees; azimuth 90 sees x to the right. ahead: along x
     from the robot to the middle of the picture, m.
@@ -201,7 +201,7 @@ def follow(spec: mujoco.MjSpec, distance: float, azimuth: float, elevation: floa
 
 
 def _camera_distance(model: mujoco.MjModel) -> float:
-    """From the camera to the robot in the model's own pose, m."""
+    """Return the distance from the camera to the robot in the model's own pose, m."""
     chosen = camera(model)
     if chosen.type != mujoco.mjtCamera.mjCAMERA_FIXED:
         return float(chosen.distance)
@@ -243,7 +243,7 @@ def _sky(spec: mujoco.MjSpec) -> None:
 
 
 def _ground(spec: mujoco.MjSpec, size: float, lowest: float) -> None:
-    """Squares on the ground, plane or terrain; a plane under a robot that has no ground at all."""
+    """Draw squares on the ground, plane or terrain, and add a plane under a robot without ground."""
     spec.add_texture(
         name="metarl_ground",
         type=mujoco.mjtTexture.mjTEXTURE_2D,

@@ -19,7 +19,7 @@ Thing = TypeVar("Thing")
 
 
 class ShardedEnv:
-    """Shards, each a batch of its own that can be stepped at its own pace; together, they can be stepped as one."""
+    """Shards, each a batch that can be stepped at its own pace; all together can be stepped as one env."""
 
     def __init__(
         self,
@@ -32,8 +32,8 @@ class ShardedEnv:
         measuring: bool = False,
         simulator: Simulator = CPU,
     ):
-        """threads: of the simulation; 0 takes all cores. at_once: shards that share them, None for those of the
-        simulator; tasks of one layout make so many shards. batch: what a shard is. measuring: see `BatchedEnv`."""
+        """threads: threads of the simulation; 0 takes all cores. at_once: shards that share them, and that tasks of one
+        layout are divided into; None: the simulator's. batch: class of a shard. measuring: see `BatchedEnv`."""
         if num_tasks < 1:
             raise ValueError(f"need at least 1 task, got {num_tasks}")
         threads = threads or len(os.sched_getaffinity(0))
@@ -52,11 +52,11 @@ class ShardedEnv:
         self._past_faults = 0
         self.shards: list[BatchedEnv] = []
         self.indices: list[Array] = []
-        """[tasks of the shard] of each shard: their places among all tasks."""
+        """Places of each shard's tasks among all tasks."""
         self.set_tasks([family.neutral()] * num_tasks)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Compile and take up one model a task. Every env must be reset before it is stepped."""
+        """Compile one model per task and take it up. Reset every env before the next step."""
         if len(tasks) != self.num_tasks:
             raise ValueError(f"this env holds {self.num_tasks} tasks, got {len(tasks)}")
         self.tasks = [self.family.own(task) for task in tasks]
@@ -85,34 +85,34 @@ class ShardedEnv:
             shard.set_tasks(own)
 
     def deal(self, things: Sequence[Thing]) -> list[list[Thing]]:
-        """A sequence of one thing a task, as one a shard."""
+        """Split a sequence with one thing per task into one sequence per shard."""
         if len(things) != self.num_tasks:
             raise ValueError(f"this env holds {self.num_tasks} tasks, got {len(things)}")
         return [[things[i] for i in index] for index in self.indices]
 
     @property
     def order(self) -> Array:
-        """[M] the place of each task among those of all shards, one shard after another."""
+        """Place of each task in the sequence of all shards' tasks, [M]."""
         return np.argsort(np.concatenate(self.indices))
 
     @property
     def num_faults(self) -> int:
-        """Simulations that MuJoCo flagged since this env was made."""
+        """Number of simulations that MuJoCo flagged since this env was made."""
         return self._past_faults + sum(shard.num_faults for shard in self.shards)
 
     @property
     def overflows(self) -> dict[str, int]:
-        """See `Simulation.overflows`: of all shards as they are."""
+        """Sum of `Simulation.overflows` over the current shards."""
         return dict(sum((Counter(shard.simulation.overflows()) for shard in self.shards), Counter()))
 
     @property
     def active(self) -> Array:
-        """[M, N] bool, True where an episode is running."""
+        """Whether an episode is running, [M, N] bool."""
         return self._gather([shard.active for shard in self.shards])
 
     @property
     def term_sums(self) -> dict[str, Array]:
-        """[M, N] each weighted reward term summed over the running episode, by name."""
+        """Each weighted reward term summed over the running episode, by name, [M, N]."""
         return {
             name: self._gather([s.term_sums[name].reshape(-1, self.envs_per_task) for s in self.shards])
             for name in self.family.rewards
@@ -121,7 +121,7 @@ class ShardedEnv:
     def reset(
         self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
     ) -> Array:
-        """`BatchedEnv.reset` of all shards, one after another."""
+        """Reset all shards, one after another, as `BatchedEnv.reset` does."""
         everything = np.ones((self.num_tasks, self.envs_per_task), dtype=bool)
         chosen = everything if envs is None else envs
         anew = ~everything if trials is None else trials
@@ -129,7 +129,7 @@ class ShardedEnv:
         return self._gather([shard.reset(own, chosen[index], anew[index]) for shard, own, index in jobs])
 
     def step(self, actions: Array) -> StepResult:
-        """`BatchedEnv.step` of all shards, one after another."""
+        """Step all shards, one after another, as `BatchedEnv.step` does."""
         results = [shard.step(actions[index]) for shard, index in zip(self.shards, self.indices, strict=True)]
         return StepResult(*(self._gather(parts) for parts in zip(*results, strict=True)))
 

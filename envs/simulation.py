@@ -1,4 +1,4 @@
-"""What a batched env stands on: S simulations side by side, each of its own model."""
+"""Simulators below a batched env: S simulations side by side, each of its own model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from metarl.envs import mujoco_log
 from metarl.envs.arrays import Array
 
 SHARDS = 2
-"""While one shard's policy and rewards are computed, another's physics runs; the same on every machine."""
+"""Number of shards: one's physics runs while the other's policy and rewards are computed. Equal on every machine."""
 
 
 STATE = ("qpos", "qvel", "act", "history", "qacc_warmstart", "ctrl", "time")
-"""MjData fields that a simulation goes on from, of one that nothing else is done to than to control it."""
+"""MjData fields that are the whole state of a simulation which is only controlled."""
 
 
 class Unsupported(ValueError):
-    """A robot, or what its tasks differ in, that a simulator cannot simulate; the message says what to do."""
+    """A robot, or a difference between its tasks, that a simulator cannot simulate; the message says what to do."""
 
 
 class Simulation(Protocol):
@@ -32,55 +32,55 @@ class Simulation(Protocol):
     """
 
     xp: Any
-    """The functions for its arrays: NumPy, or torch by array-api-compat."""
+    """Functions for its arrays: NumPy, or torch by array-api-compat."""
     num_sims: int
 
     def array(self, values: np.ndarray) -> Array:
-        """Host values where the simulations' arrays are; floats in the simulations' precision, keys as int64."""
+        """Copy host values to where the simulations' arrays are; floats in their precision, keys as int64."""
         ...
 
     def host(self, array: Array) -> np.ndarray:
-        """An array of the simulations on the host."""
+        """Copy an array of the simulations to the host."""
         ...
 
     def bind(self, name: str) -> Array:
-        """[S, ...] an MjData field, live: what is written to it is simulated."""
+        """Return an MjData field, [S, ...]; it is live, and values written to it are simulated."""
         ...
 
     def live(self) -> list[Array]:
-        """A device's: `STATE`, and what was bound; written back, the simulations are as they were."""
+        """Return live arrays, on a device, whose copies restore the simulations: `STATE` and the bound fields."""
         ...
 
     def take(self, models: Sequence[mujoco.MjModel]) -> None:
-        """Hold the models [K] that simulations can be of; `assign` comes next. ValueError for what cannot be mixed."""
+        """Hold the models [K] for `assign`; ValueError for models that cannot be mixed."""
         ...
 
     def assign(self, index: Array) -> None:
-        """[S] int64, the place of each simulation's model among those taken."""
+        """Give each simulation the model at its index among those taken, [S] int64."""
         ...
 
     def reset(self, chosen: Array) -> None:
-        """Let the state be the model's default; derived fields are out of date until `forward`."""
+        """Set the state to the model's default; derived fields are out of date until `forward`."""
         ...
 
     def forward(self, chosen: Array) -> None:
-        """Compute the derived fields; what was flagged before is forgotten."""
+        """Compute the derived fields and clear the flags of unsound simulations."""
         ...
 
     def step(self, chosen: Array, substeps: int) -> None:
-        """Take so many simulation steps. Those not chosen may be stepped too, where nobody looks at them."""
+        """Take this number of simulation steps. Simulations that are not chosen may be stepped, too."""
         ...
 
     def faulted(self) -> Array:
-        """[S] bool, simulations that were flagged as unsound since `forward` or since this was asked."""
+        """Return which simulations were flagged as unsound since `forward` or the last call, [S] bool."""
         ...
 
     def overflows(self) -> dict[str, int]:
-        """Simulation steps of single simulations in which contacts were left out for want of room, by reason."""
+        """Return the number of simulation steps in which contacts were dropped for lack of memory, by reason."""
         ...
 
     def repeat(self, function: Callable[[Array], None]) -> Callable[[Array], None]:
-        """The function of one array, for calls that always do the same with other values: a device records it once."""
+        """Wrap a function of one array whose calls differ in values alone, which a device records once."""
         ...
 
 
@@ -94,13 +94,13 @@ class Simulator:
     """A way to simulate."""
 
     make: Callable[[mujoco.MjModel, int, int], Simulation]
-    """(model, simulations, threads of the CPU)."""
+    """Return a simulation by (model, number of simulations, CPU threads)."""
     shards: int
-    """Batches that are worth stepping at the same time."""
+    """Number of batches that are worth stepping at the same time."""
 
 
 class CpuSimulation:
-    """`mujoco.batch`: every simulation as `mj_step` computes it, on a thread pool."""
+    """Simulations by `mujoco.batch` on a thread pool, each as `mj_step` computes it."""
 
     xp = np
 
@@ -139,7 +139,7 @@ class CpuSimulation:
         self._warnings = self._count_warnings()
 
     def step(self, chosen: np.ndarray, substeps: int) -> None:
-        with mujoco_log.silent():  # of a simulation that is unstable; it is counted
+        with mujoco_log.silent():  # warnings about unstable simulations are counted
             self.batch.step(None if chosen.all() else np.flatnonzero(chosen), nstep=substeps)
 
     def faulted(self) -> np.ndarray:

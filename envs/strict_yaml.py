@@ -1,7 +1,7 @@
-"""YAML read strictly, for every file that is written by hand: plain types only, and nothing that grows beyond the text.
+"""Strict reading of YAML files: plain types only, and limits on size.
 
-A stranger's file costs no more than a long one of one's own: what YAML would make of few bytes (aliases within aliases,
-thousands of levels, numbers of thousands of digits, tags) is refused with the place where it stands.
+In YAML, few bytes can grow to any size (aliases within aliases, thousands of levels, numbers of thousands of digits,
+tags). Such files are refused with the position of the problem.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import yaml
 from metarl.envs.text import CONTROL, WHOLE, shown
 
 MOST_BYTES = 200_000
-"""Of a file, which is read in about two seconds."""
+"""Largest size of a file, which is read in about two seconds."""
 MOST_VALUES = 20_000
-"""In a file, each counted as often as aliases repeat it."""
+"""Most values in a file, each counted as often as aliases repeat it."""
 MOST_LEVELS = 30
-"""Of lists and mappings within each other."""
+"""Most levels of nested lists and mappings."""
 READ = ("null", "bool", "int", "float", "str", "seq", "map")
-"""Types that are read. A date is text; other tags are refused."""
+"""Tags of the types that are read. A date is read as text; other tags are refused."""
 TAG = "tag:yaml.org,2002:"
 
 
 def read_file(path: Path, most_bytes: int) -> bytes:
-    """What a regular file holds; ValueError says what else it is, a pipe for one, or that it has too many bytes.
+    """Read a regular file; ValueError if it is something else, such as a pipe, or too large.
 
-    The message goes on after the file's name. OSError as `open` raises it. A pipe without a writer is not waited for.
+    The message continues the file's name. OSError as `open` raises it. It does not wait for a pipe without a writer.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
@@ -50,7 +50,7 @@ def read_file(path: Path, most_bytes: int) -> bytes:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds; ValueError, which goes on after its name, says what is wrong and where.
+    """Read a YAML file; ValueError, which continues the file's name, says what is wrong and where.
 
     OSError as `open` raises it.
     """
@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """What a text in YAML says, as plain types; ValueError says what is wrong, and where."""
+    """Parse YAML to plain types; ValueError says what is wrong, and where."""
     try:
         return yaml.load(text, Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:
@@ -74,7 +74,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader without what no configuration needs, and whose errors are all YAMLErrors that say where."""
+    """SafeLoader with limits, whose errors are all YAMLErrors with a position."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
@@ -135,14 +135,14 @@ _StrictLoader.yaml_implicit_resolvers = {
 
 
 def _parts(node: yaml.Node) -> list[yaml.Node]:
-    """The nodes that a node is made of."""
+    """Return the children of a node."""
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 def _short(node: yaml.Node) -> str:
-    """What stands at a node, cut."""
+    """Return the text of a node, shortened."""
     return shown(node.value, 60) if isinstance(node, yaml.ScalarNode) else "a list or a mapping"
 
 

@@ -1,4 +1,4 @@
-"""Text that comes from outside, fit to be shown: on one line, cut, nothing in it that a terminal obeys."""
+"""Safe display of text from outside: on one line, shortened, without characters that control a terminal."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import re
 from typing import Any
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-"""What a terminal may obey, or turns round, or cannot be written; tabs and ends of lines apart."""
+"""Characters that control a terminal, reverse text or cannot be encoded, except tabs and ends of lines."""
 WHOLE = 2**63
-"""Whole numbers are below this, and not below its negative: 64 bits."""
+"""Bound of whole numbers, which must fit in 64 bits."""
 
 
 def escaped(text: str) -> str:
-    """The text with what a terminal would obey written as in Python, such as \\x1b."""
+    """Return the text with control characters written as in Python, such as \\x1b."""
     return CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def one_line(text: str, most: int) -> str:
-    """The text on one line of at most so many characters; of a longer one the middle is left out."""
+    """Return the text on one line of limited length; the middle of a longer one is left out."""
     text = escaped(" ".join(text.split()))
     if len(text) <= most:
         return text
@@ -26,7 +26,7 @@ def one_line(text: str, most: int) -> str:
 
 
 def shown(value: Any, most: int = 80) -> str:
-    """A value as Python writes it, cut."""
+    """Return a value as Python writes it, shortened."""
     if isinstance(value, int) and not -WHOLE <= value < WHOLE:
         return f"a whole number of {value.bit_length()} bits"
     return one_line(repr(value), most)

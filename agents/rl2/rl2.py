@@ -1,12 +1,13 @@
-"""RL2 (Duan 2016): a GRU that reads whole trials and learns to adapt in its hidden state, trained with PPO.
+"""RL2 (Duan 2016): a recurrent network that reads whole trials and learns to adapt in its memory, trained with PPO.
 
-What it reads and remembers is in `metarl.agents.slots`.
+`metarl.agents.slots` has its inputs and its belief, `metarl.agents.cores` its memory.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -15,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.agents.agent import Rollout, Trial
+from metarl.agents.cores import Core, GruCore, Memory
 from metarl.agents.learning import MetaLearner
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian_log_prob
 from metarl.agents.ranks import ALONE, Ranks, mean_and_std, sum_gradients
 from metarl.agents.rl2.network import Rl2Network, TrialSequence, discounted_sums, front, trial_gae
 from metarl.agents.rl2.settings import Rl2Settings
-from metarl.agents.slots import Memory, SlotBelief, SlotReader, slots
+from metarl.agents.slots import SlotBelief, SlotReader, slots
 
 ADAM_EPSILON = 1e-5
 """PPO's customary value; Adam's own 1e-8 makes the first steps too long."""
@@ -29,24 +31,32 @@ ADAM_EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Targets:
-    """What the policy that collected said of every slot, and what PPO is to make of it; each [L, B]."""
+    """Targets of PPO for every slot, each [L, B]."""
 
     log_likelihoods: Tensor
+    """Log-likelihoods of the actions under the policy that collected."""
     values: Tensor
+    """Values by the critic of that time."""
     advantages: Tensor
+    """Normalised advantages."""
     returns: Tensor
+    """Targets of the values."""
 
 
 Columns = TypeVar("Columns", TrialSequence, Targets)
 
 
 def select(data: Columns, envs: Tensor) -> Columns:
-    """The columns of some envs [K]."""
-    return type(data)(**{f.name: getattr(data, f.name)[:, envs] for f in fields(data)})
+    """Return the columns of some envs [K]."""
+
+    def chosen(value: Tensor | Memory) -> Tensor | Memory:
+        return value[:, envs] if isinstance(value, Tensor) else {name: state[envs] for name, state in value.items()}
+
+    return type(data)(**{f.name: chosen(getattr(data, f.name)) for f in fields(data)})  # pyright: ignore[reportArgumentType]
 
 
 def value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float) -> Tensor:
-    """Huber loss [K]; with a clip > 0 that of the values held within +-clip of the old ones, where it is larger."""
+    """Return the Huber loss [K]; with clip > 0 that of the values held within +-clip of the old, where it is larger."""
     loss = functional.huber_loss(values, targets, reduction="none")
     if clip > 0.0:
         held = old_values + (values - old_values).clamp(-clip, clip)
@@ -55,7 +65,7 @@ def value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float)
 
 
 def explained_variance(targets: Targets, steps: Tensor, ranks: Ranks) -> float:
-    """Share of the returns' variance, of all ranks, that the old values predict: 1 is all of it."""
+    """Return the share of the returns' variance, over all ranks, that the old values predict; 1 is all of it."""
     returns, values = targets.returns[steps], targets.values[steps]
     if ranks.size == 1:
         return 1.0 - ((returns - values).var() / (returns.var() + 1e-8)).item()
@@ -63,31 +73,23 @@ def explained_variance(targets: Targets, steps: Tensor, ranks: Ranks) -> float:
     return 1.0 - (missed.square() / (spread.square() + 1e-8)).item()
 
 
-class SlotPolicy(nn.Module):
-    """The network on one slot of one env, every argument [1, size]: (mean action, next hidden state)."""
+class MeanNetwork(nn.Module):
+    """The network from one slot [B, input] and the memory to the mean of the action [B, act] and the memory."""
 
     def __init__(self, network: Rl2Network) -> None:
         super().__init__()
         self.network = network
 
-    def forward(
-        self,
-        observation: Tensor,
-        previous_action: Tensor,
-        previous_reward: Tensor,
-        episode_start: Tensor,
-        episode_end: Tensor,
-        hidden: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        slot = torch.cat([observation, previous_action, previous_reward, episode_start, episode_end], dim=-1)
-        features, last = self.network(slot.unsqueeze(0), hidden.unsqueeze(0))
-        return self.network.means(features)[0], last[0]
+    def forward(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        features, after = self.network.step(inputs, memory)
+        return self.network.means(features), after
 
 
 class Rl2(MetaLearner, SlotReader):
     """RL2 behind the Learner protocol: see `metarl.agents.learning.Learner`."""
 
-    memory_names = ("hidden",)
+    make_core: Callable[[int, int], Core] = staticmethod(GruCore)
+    """(input size, hidden size) -> core."""
 
     def __init__(
         self,
@@ -100,11 +102,10 @@ class Rl2(MetaLearner, SlotReader):
     ) -> None:
         self.settings = settings
         self.ranks = ranks
-        self.memory_size = settings.hidden_size
         self.observation_size, self.action_size = observation_size, action_size
         self.device = device
         with torch.device("meta"):  # default initialisation would draw from the global generator
-            network = Rl2Network(settings, observation_size, action_size)
+            network = Rl2Network(settings, observation_size, action_size, self.make_core)
         self.network = network.to_empty(device="cpu")
         self.network.initialise(settings.initial_std, generator)
         self.network.to(device)
@@ -112,22 +113,25 @@ class Rl2(MetaLearner, SlotReader):
         self.updates = 0
 
     def read_slot(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Action means [M, N, act] and the memory after one slot [M, N, input]."""
-        hidden = memory["hidden"]
-        features, after = self.network(inputs.flatten(0, 1).unsqueeze(0), hidden.flatten(0, 1).unsqueeze(0))
-        means = self.network.means(features).view(*inputs.shape[:2], self.action_size)
-        return means, {"hidden": after.view(hidden.shape)}
+        """Return action means [B, act], and the memory after one slot [B, input]."""
+        features, after = self.network.step(inputs, memory)
+        return self.network.means(features), after
+
+    @property
+    def core(self) -> Core:
+        """Memory of the network."""
+        return self.network.core
 
     def log_std(self) -> Tensor:
-        """[act], of the actions."""
+        """Return the log-std of the actions, [act]."""
         return self.network.log_std.clamp(min=math.log(self.settings.min_std))
 
-    def slot_policy(self) -> nn.Module:
-        """On the CPU: (mean action, next hidden state) of a slot's parts and the hidden state, all [1, size]."""
-        return SlotPolicy(copy.deepcopy(self.network).cpu())
+    def slot_network(self) -> nn.Module:
+        """Return the network from a slot to the mean of the action, on the CPU."""
+        return MeanNetwork(copy.deepcopy(self.network).cpu())
 
     def observation_moments(self, belief: SlotBelief) -> Moments | None:
-        """Of the observations of training; None if they are read as they are."""
+        """Return the moments of the observations of training; None if observations are read as they are."""
         return self.network.observation_moments if self.settings.normalise_input else None
 
     def _lr(self) -> float:
@@ -137,7 +141,7 @@ class Rl2(MetaLearner, SlotReader):
         return settings.lr + (settings.lr_end - settings.lr) * min(1.0, self.updates / settings.lr_decay_updates)
 
     def _sequence(self, trial: Trial) -> TrialSequence:
-        """The slots of whole trials, without the envs that were flagged in any shot."""
+        """Return the slots of whole trials, without the envs that were flagged in any shot."""
         rollouts = [rollout.to(self.device) for rollout in trial.rollouts]
         episodes = [self._episode(rollout) for rollout in rollouts]
         inputs, actions, rewards, taken, steps = (torch.cat(parts) for parts in zip(*episodes, strict=True))
@@ -153,11 +157,11 @@ class Rl2(MetaLearner, SlotReader):
             rewards=rewards.take_along_dim(order, dim=0)[:, keep],
             steps=steps.take_along_dim(order, dim=0)[:, keep],
             ending=ending.take_along_dim(order, dim=0)[:, keep],
-            hidden=trial.beliefs[0].memory["hidden"].flatten(0, 1)[None, keep],
+            memory={name: state.flatten(0, 1)[keep] for name, state in trial.beliefs[0].memory.items()},
         )
 
     def _episode(self, rollout: Rollout) -> tuple[Tensor, ...]:
-        """Inputs, actions, rewards, taken and steps of one shot's T + 1 slots, [T + 1, B, ...], in env time."""
+        """Return inputs, actions, rewards, taken and steps of one shot's T + 1 slots, [T + 1, B, ...], in env time."""
         actions, rewards = rollout.actions.flatten(1, 2), rollout.rewards.flatten(1, 2)
         valid = rollout.valid.flatten(1, 2)
         last = (valid.sum(dim=0, keepdim=True) - 1).clamp(min=0)  # [1, B], the step that ended the episode
@@ -173,7 +177,7 @@ class Rl2(MetaLearner, SlotReader):
         return inputs, torch.cat([actions, blank_action]), torch.cat([rewards, blank_reward]), taken, steps
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
-        """PPO on whole trials: back-propagation and credit cross from one episode to the next."""
+        """Take PPO's steps on whole trials: back-propagation and credit cross from one episode to the next."""
         sequence = self._sequence(trial)
         own_envs = sequence.steps.shape[1]
         num_envs, first = self._places(own_envs)
@@ -202,7 +206,7 @@ class Rl2(MetaLearner, SlotReader):
         }
 
     def _places(self, own: int) -> tuple[int, int]:
-        """Envs of all ranks, and how many of them come before this rank's own, which follow one another."""
+        """Return the number of envs of all ranks, and the number of those before this rank's own."""
         counts = torch.zeros(self.ranks.size, dtype=torch.int64, device=self.device)
         counts[self.ranks.rank] = own
         counts = self.ranks.sum(counts).tolist()
@@ -210,7 +214,7 @@ class Rl2(MetaLearner, SlotReader):
 
     @torch.no_grad()
     def _targets(self, sequence: TrialSequence) -> Targets:
-        """One pass of the policy that collected, and GAE over each trial as one sequence."""
+        """Return the targets, by one pass of the policy that collected and GAE over each trial as one sequence."""
         settings, steps = self.settings, sequence.steps
         means, values = self._evaluate(sequence)
         rewards = (sequence.rewards / self.network.return_moments.std).clamp(-INPUT_CLIP, INPUT_CLIP)
@@ -224,14 +228,14 @@ class Rl2(MetaLearner, SlotReader):
         )
 
     def _evaluate(self, sequence: TrialSequence) -> tuple[Tensor, Tensor]:
-        """Action means [L, B, act] and values [L, B]."""
+        """Return action means [L, B, act] and values [L, B]."""
         if not sequence.steps.shape[1]:  # another rank has all of the minibatch; cuDNN takes no empty one
             return sequence.actions, sequence.rewards
-        features, _ = self.network(sequence.inputs, sequence.hidden)
+        features, _ = self.network(sequence.inputs, sequence.memory)
         return self.network.means(features), self.network.values(features, sequence.ending)
 
     def _step(self, sequence: TrialSequence, targets: Targets, count: int) -> dict[str, float]:
-        """One gradient step on a minibatch of whole trials; returns this rank's summand of each metric.
+        """Take one gradient step on a minibatch of whole trials; returns this rank's summand of each metric.
 
         count: steps of the minibatch in all ranks.
         """
@@ -260,7 +264,7 @@ class Rl2(MetaLearner, SlotReader):
         }
 
     def _update_moments(self, sequence: TrialSequence) -> None:
-        """After the update: a trial is learned from with the very inputs that it was collected with."""
+        """Update the normalisers; after the gradient steps, which need the inputs that the trial was collected with."""
         if self.settings.normalise_input:
             observations = sequence.inputs[..., : self.observation_size]
             self.network.observation_moments.update(observations[sequence.steps], self.ranks)
@@ -270,12 +274,12 @@ class Rl2(MetaLearner, SlotReader):
             self.network.return_moments.update(sums.unsqueeze(-1), self.ranks)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training goes on from: plain types and tensors."""
+        """Return everything that training continues from, as plain types and tensors."""
         state = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         return copy.deepcopy(state) | {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave; raises ValueError if the shapes differ."""
+        """Restore what `state_dict` returned; raises ValueError if the shapes differ."""
         for name, tensor in self.network.state_dict().items():
             saved = state["network"].get(name)
             if saved is None or saved.shape != tensor.shape:

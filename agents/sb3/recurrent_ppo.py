@@ -1,6 +1,6 @@
 """RecurrentPPO of sb3-contrib over whole trials: an LSTM that learns to adapt in its memory, as RL2 does.
 
-It reads RL2's slots (`metarl.agents.slots`); what differs is the learner, which is somebody else's.
+It reads RL2's slots (`metarl.agents.slots`) and differs from RL2 in the learner, which is sb3-contrib's.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
+from metarl.agents.cores import Core, LstmCore, Memory
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.sb3.learner import Sb3Agent, Standardise
 from metarl.agents.sb3.settings import RecurrentPpoSettings
-from metarl.agents.slots import Memory, SlotReader, slots
+from metarl.agents.slots import SlotReader, slots
 
 
 class TrialsPolicy(RecurrentActorCriticPolicy):
@@ -47,19 +48,17 @@ def slots_of_arrays(*parts: np.ndarray) -> np.ndarray:
 
 
 class LstmPolicy(nn.Module):
-    """The actor on one slot of one env, every argument [1, size]: (mean action, next hidden state, next cell state)."""
+    """A copy of the actor on the CPU: one slot [B, input] and the memory -> mean action [B, act] and the memory."""
 
     def __init__(self, policy: Any, moments: RunningMeanStd | None) -> None:
         super().__init__()
         self.standardise = Standardise(moments)
-        self.lstm = copy.deepcopy(policy.lstm_actor).cpu()
+        self.core = LstmCore(copy.deepcopy(policy.lstm_actor).cpu())
         self.head = copy.deepcopy(nn.Sequential(policy.mlp_extractor.policy_net, policy.action_net)).cpu()
 
-    def forward(self, *arguments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        *slot, hidden, cell = arguments
-        inputs = self.standardise(torch.cat(slot, dim=-1))
-        features, (hidden, cell) = self.lstm(inputs.unsqueeze(0), (hidden.unsqueeze(0), cell.unsqueeze(0)))
-        return self.head(features[0]), hidden[0], cell[0]
+    def forward(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        features, after = self.core.step(self.standardise(inputs), memory)
+        return self.head(features), after
 
 
 class RecurrentPpo(SlotReader, Sb3Agent):
@@ -68,7 +67,6 @@ class RecurrentPpo(SlotReader, Sb3Agent):
     settings: RecurrentPpoSettings
     name = "recurrent_ppo"
     slot_maker = staticmethod(slots_of_arrays)
-    memory_names = ("hidden", "cell")
 
     def __init__(
         self,
@@ -87,8 +85,8 @@ class RecurrentPpo(SlotReader, Sb3Agent):
         size = observation_size + action_size + 3
         policy = TrialsPolicy
         sizes = observation_size, size, action_size
-        self.memory_size = settings.hidden_size
         super().__init__(RecurrentPPO, policy, settings, *sizes, options, generator, device, ranks)
+        self._core = LstmCore(self.model.policy.lstm_actor)
 
     def steps_between(self, steps: int) -> int:
         return steps
@@ -101,19 +99,21 @@ class RecurrentPpo(SlotReader, Sb3Agent):
         shape = (steps, 1, num_envs, s.hidden_size)
         return RecurrentRolloutBuffer(steps, *spaces, shape, self.device, s.gae_lambda, s.discount, num_envs)
 
+    @property
+    def core(self) -> Core:
+        """LSTM of the actor."""
+        return self._core
+
     def read_slot(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Action means [M, N, act] and the memory after one slot [M, N, input]."""
-        before = tuple(memory[name].flatten(0, 1).unsqueeze(0) for name in self.memory_names)
+        """Return action means [B, act], and the memory after one slot [B, input]."""
         policy = self.model.policy  # its parts: its methods leave their result in the policy, and shards act at once
-        features, after = policy.lstm_actor(self._standardise(inputs).flatten(0, 1).unsqueeze(0), before)
-        means = policy.action_net(policy.mlp_extractor.policy_net(features))
-        states = {name: x.view(memory[name].shape) for name, x in zip(self.memory_names, after, strict=True)}
-        return means.view(*inputs.shape[:2], self.action_size), states
+        features, after = self.core.step(self._standardise(inputs), memory)
+        return policy.action_net(policy.mlp_extractor.policy_net(features)), after
 
     def log_std(self) -> Tensor:
-        """[act], of the actions."""
+        """Return the log-std of the actions, [act]."""
         return self.model.policy.log_std
 
-    def slot_policy(self) -> nn.Module:
-        """On the CPU: (mean action, next states) of a slot's parts and the LSTM's states, all [1, size]."""
+    def slot_network(self) -> nn.Module:
+        """Return a copy of the actor, on the CPU."""
         return LstmPolicy(self.model.policy, self.input_moments if self.settings.normalise_input else None)

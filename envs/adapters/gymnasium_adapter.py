@@ -49,7 +49,7 @@ def _make(family: str, settings: Mapping[str, Any]) -> TaskFamily:
 
 
 def spaces(family: TaskFamily) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
-    """(observation space, action space); the action space is what survives scaling and clipping."""
+    """Return (observation space, action space); actions within the latter are not clipped."""
     scale = family.action_scale
     return (
         gymnasium.spaces.Box(-np.inf, np.inf, (family.observation_size,), np.float32),
@@ -103,7 +103,7 @@ class FamilyEnv(gymnasium.Env):
 
     @property
     def task(self) -> Task:
-        """The task at hand."""
+        """The current task."""
         return self._env.tasks[0]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
@@ -136,7 +136,7 @@ class FamilyEnv(gymnasium.Env):
         )
 
     def render(self) -> Array | None:
-        """The robot now, [height, width, 3] uint8; None without a render mode.
+        """Return a picture of the robot, [height, width, 3] uint8; None without a render mode.
 
         `RenderingUnavailable` says what to install or set where there is no renderer.
         """

@@ -104,8 +104,8 @@ def gear(robot: Robot, name: str, _: DeclaredParameter) -> Site:
     holds = int(model.actuator_biastype[i]) == Bias.mjBIAS_AFFINE and model.actuator_biasprm[i, 1] != 0
     if holds or int(model.actuator_gaintype[i]) == Gain.mjGAIN_MUSCLE:
         raise ValueError(
-            f"the force of actuator {name!r} ({robot.kinds[i]}) depends on its length, which another gear would "
-            "change: it would hold another home; vary strength or kp"
+            f"the force of actuator {name!r} ({robot.kinds[i]}) depends on its length, and another gear would "
+            "change the pose that it holds; vary strength or kp"
         )
     return attribute(float(robot.spec.actuator(name).gear[0]), "actuator", name, "gear", 0)
 
@@ -114,13 +114,13 @@ def _force_law(model: mujoco.MjModel, i: int) -> Callable[[Any, float], None]:
     """Return a function (actuator, factor) that multiplies the force at every state; ValueError if there is none."""
     name, gain, bias = model.actuator(i).name, int(model.actuator_gaintype[i]), int(model.actuator_biastype[i])
     if gain == Gain.mjGAIN_MUSCLE:
-        return _scaled(2, 3)  # peak force; what it follows from is frozen
+        return _scaled(2, 3)  # the peak force; it is no longer derived from the scale
     if gain == Gain.mjGAIN_DCMOTOR:
         extras = np.r_[model.actuator_gainprm[i, 2:], model.actuator_biasprm[i], model.actuator_dynprm[i, 1:]]
         if np.any(extras) or model.actuator_gainprm[i, 0] <= 0:
             raise ValueError(
-                f"actuator {name!r} is a DC motor with saturation, cogging, heating or friction, which no strength "
-                "scales; vary force_limit, or leave them out of the model"
+                f"actuator {name!r} is a DC motor with saturation, cogging, heating or friction, which strength "
+                "cannot scale; vary force_limit, or leave them out of the model"
             )
 
         def scale_current(actuator: Any, factor: float) -> None:
@@ -129,7 +129,9 @@ def _force_law(model: mujoco.MjModel, i: int) -> Callable[[Any, float], None]:
 
         return scale_current
     if bias not in (Bias.mjBIAS_NONE, Bias.mjBIAS_AFFINE) or gain not in (Gain.mjGAIN_FIXED, Gain.mjGAIN_AFFINE):
-        raise ValueError(f"actuator {name!r} has a force that no strength scales: {Gain(gain).name}, {Bias(bias).name}")
+        raise ValueError(
+            f"actuator {name!r} has a force that strength cannot scale: {Gain(gain).name}, {Bias(bias).name}"
+        )
     return _scaled(0, AFFINE_TERMS)
 
 

@@ -64,7 +64,7 @@ def require_single_inputs(model: mujoco.MjModel) -> None:
         if inputs != 1:
             what = f"takes {inputs} control signals"
         elif Gain.mjGAIN_USER == gain or Bias.mjBIAS_USER == bias or Dynamics.mjDYN_USER == dynamics:
-            what = "has a force of its own making (user), which the model does not hold"
+            what = "has a user-defined force, which is not part of the model"
         elif model.actuator_plugin[i] >= 0:
             what = "is a plugin's"
         elif gain == Gain.mjGAIN_DCMOTOR and np.any(model.actuator_gainprm[i, 4:8]):
@@ -73,8 +73,8 @@ def require_single_inputs(model: mujoco.MjModel) -> None:
             what = f"is of the type {Gain(gain).name.removeprefix('mjGAIN_').lower()}"
         if what:
             raise ValueError(
-                f"actuator {name!r} {what}: what holds it at home cannot be told; make it a <position>, <velocity>, "
-                "<motor> or <general> of one control signal"
+                f"actuator {name!r} {what}: the signal that holds it at home is unknown; make it a <position>, "
+                "<velocity>, <motor> or <general> of one control signal"
             )
 
 

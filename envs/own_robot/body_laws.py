@@ -95,19 +95,17 @@ def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:
     """Find a link's length: by a factor, its parts move away from its joint, and capsules and cylinders get longer."""
     body = robot.spec.body(name)
     if body.explicitinertial and body.mass > 0:
-        raise ValueError(
-            f"the inertia of body {name!r} is given, and would not follow its length; leave out <inertial>"
-        )
+        raise ValueError(f"the inertia of body {name!r} is given and would not follow the length; remove <inertial>")
     for geom in body.geoms:
         if geom.type not in ROUND:
             raise ValueError(f"geom {geom.name!r} of body {name!r} is no sphere, capsule or cylinder: it has no length")
     if loop := loop_through(robot.model, robot.model.body(name).id):
         raise ValueError(
-            f"body {name!r} is part of a loop ({loop}), which another length of it would tear; vary no length there"
+            f"body {name!r} is part of a loop ({loop}), which another length would break; do not vary length there"
         )
     pivots = np.array([robot.model.joint(j.name).pos for j in body.joints]).reshape(-1, 3)
     if len(pivots) and np.ptp(pivots, axis=0).any():
-        raise ValueError(f"the joints of body {name!r} are at different places: its length from them is no one number")
+        raise ValueError(f"the joints of body {name!r} are at different places: the length from them is not defined")
     pivot = pivots[0] if len(pivots) else np.zeros(3)
 
     def write(spec: mujoco.MjSpec, value: float) -> None:

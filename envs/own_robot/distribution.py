@@ -72,9 +72,7 @@ def _parameter(robot: Robot, entry: DeclaredParameter, taken: dict[str, str]) ->
     defaults = [site.default for site in sites.values()]
     scaled = entry.operation == "scale"
     if scaled and not any(defaults):
-        raise ValueError(
-            f"{entry.quantity} of {', '.join(targets)} is 0, and stays so whatever scales it; use add or set"
-        )
+        raise ValueError(f"{entry.quantity} of {', '.join(targets)} is 0, which no factor changes; use add or set")
     above = -math.inf
     if quantity.positive:
         above = -min(defaults) if entry.operation == "add" else quantity.low
@@ -112,23 +110,21 @@ def _require_moving(robot: Robot, entry: DeclaredParameter, targets: list[str]) 
     bodies = [int(model.geom(t).bodyid[0]) if geoms else model.body(t).id for t in targets]
     if not any(model.body_weldid[b] for b in bodies):
         fixed = ", ".join(dict.fromkeys(model.body(b).name for b in bodies))
-        raise ValueError(
-            f"{fixed} is fixed to the world: {entry.quantity} acts on nothing there; name a body that moves"
-        )
+        raise ValueError(f"{fixed} is fixed to the world: {entry.quantity} has no effect there; name a body that moves")
 
 
 def _require_on(model: mujoco.MjModel, quantity: Quantity, entry: DeclaredParameter, targets: list[str]) -> None:
     """Raise ValueError if an option of the model switches off the quantity in all targets."""
     if quantity.needs and (flag := switched_off(model, quantity.needs)):
         raise ValueError(
-            f"the model's options disable {flag}: {entry.quantity} acts on nothing; enable it in the model, or leave "
+            f"the model's options disable {flag}: {entry.quantity} has no effect; enable it in the model, or leave "
             "the entry out"
         )
     groups = [group_off(model, model.actuator(t).id) for t in targets] if quantity.kind == "actuator" else [None]
     if None not in groups:
         raise ValueError(
-            f"the model's options disable actuators of group {groups[0]}: {entry.quantity} of {_some(targets)} acts on "
-            "nothing; enable them in the model, or leave the entry out"
+            f"the model's options disable actuators of group {groups[0]}: {entry.quantity} of {_some(targets)} has "
+            "no effect; enable them in the model, or leave the entry out"
         )
 
 

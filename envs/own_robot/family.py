@@ -30,7 +30,7 @@ from metarl.envs.state import State
 EXAMPLE = Path(__file__).parent / "crawler"
 """Path, without its endings, of the example robot that empty settings stand for."""
 Start = Callable[[mujoco.MjModel], Array]
-CONTROL_DT = 0.02  # s, of a control step where the file does not say
+CONTROL_DT = 0.02  # s, default control step
 MOST_STEPS = 10_000  # of the simulation in a control step
 
 
@@ -131,7 +131,7 @@ def _require_steps(timestep: float, dt: float) -> None:
     if dt / timestep > MOST_STEPS:
         raise ValueError(
             f"control.dt is {dt:g} s, which is more than {MOST_STEPS:,} of the model's timestep of {timestep:g} s; "
-            "write less in the YAML, or more in <option timestep>"
+            "use a smaller dt in the YAML, or a larger <option timestep>"
         )
 
 

@@ -99,9 +99,7 @@ def find_frame(robot: Robot, hints: Hints) -> None:
     """Find the axes of the base that point forwards and up: x and z, unless the file names others."""
     if robot.mobility == "fixed":
         if hints.up or hints.forward:
-            raise ValueError(
-                "robot.up and robot.forward are of a base that moves, but the base is fixed; leave them out"
-            )
+            raise ValueError("robot.up and robot.forward need a base that moves, but the base is fixed; leave them out")
         return
     gravity = np.array(robot.model.opt.gravity)
     if -gravity[2] < UPRIGHT * np.linalg.norm(gravity):

@@ -51,7 +51,7 @@ def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, muj
     masses: dict[str, float] = {}
     for body in spec.bodies[1:]:
         compiled = neutral.body(body.name)
-        moves = neutral.body_weldid[compiled.id] != 0  # what a heightfield weighs, nothing feels
+        moves = neutral.body_weldid[compiled.id] != 0  # the mass of a fixed heightfield has no effect
         if moves and not _explicit(spec, body):
             raw = {g.name: volumes[g.name] * g.density if np.isnan(g.mass) else float(g.mass) for g in body.geoms}
             raw = {name: mass for name, mass in raw.items() if mass > 0 and volumes[name] > 0}
@@ -81,7 +81,7 @@ def _require_same(model: mujoco.MjModel, neutral: mujoco.MjModel, what: str) -> 
         if not np.allclose(getattr(model, name), getattr(neutral, name), rtol=1e-6, atol=1e-9):
             body = int(np.argmax(np.abs(getattr(model, name) - getattr(neutral, name)).reshape(model.nbody, -1).max(1)))
             raise ValueError(
-                f"the inertia of body {model.body(body).name!r} in {what} cannot be taken apart into its geoms; give "
+                f"the inertia of body {model.body(body).name!r} in {what} does not follow from its geoms; give "
                 "the body an <inertial>"
             )
 

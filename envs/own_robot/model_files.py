@@ -75,7 +75,7 @@ def open_model(model: str) -> ModelFiles:
             urdf = read_urdf(path, root)
             return ModelFiles(_oriented(urdf.spec()), urdf.root, dict(urdf.meshes), urdf.remarks)
         models: dict[str, ElementTree.Element] = {}
-        root = _gathered(path, models)  # before MuJoCo, which waits for pipes and crashes of a model within itself
+        root = _gathered(path, models)  # before MuJoCo, which hangs on pipes and crashes on recursive models
         require_numbers(root)
         for name, part in models.items():
             require_numbers(part, f"{Path(name).name}: ")
@@ -105,8 +105,8 @@ def _require_one_inertia(spec: mujoco.MjSpec) -> None:
         ):
             if matters and not np.array_equal(getattr(own, name), getattr(whole, name)):
                 raise ValueError(
-                    f"body {body.name!r} is attached from a model whose compiler sets {name} otherwise than the whole "
-                    "model's does; set it in both, or in none and give the body the <inertial> that follows from it"
+                    f"body {body.name!r} is attached from a model whose compiler sets {name} differently from the "
+                    "whole model; set it in both, or in neither and give the body its <inertial>"
                 )
 
 
@@ -158,7 +158,7 @@ def _one_line(error: BaseException) -> str:
 def _parse(path: Path) -> ElementTree.Element:
     """Parse a model file as XML with its comments; NUL bytes at its end are ignored, as MuJoCo does."""
     data = path.read_bytes().rstrip(b"\0 \r\n\t")
-    if path.suffix == ".xacro" or XACRO.search(COMMENT.sub(b"", data)):  # what xacro wrote keeps its comments
+    if path.suffix == ".xacro" or XACRO.search(COMMENT.sub(b"", data)):  # xacro's output keeps its comments
         plain = f"{path.stem.removesuffix('.urdf')}_plain.urdf"
         raise ValueError(f"{path.name} is written in xacro; run xacro first: xacro {path.name} > {plain}")
     if b"\0" in data:
@@ -198,13 +198,13 @@ def _gathered(path: Path, models: dict[str, ElementTree.Element], within: tuple[
     models: receives the models that parts are attached from, by path. within: the files that attach parts of this one.
     """
     if path in within:
-        raise ValueError(f"{path.name} takes parts of itself, by way of <model>")
+        raise ValueError(f"{path.name} attaches parts of itself by <model>")
     root = _included(path, path.parent, set())
     for element, attribute in _named(root):
         name = element.get(attribute, "")
         if element.tag == "model" and name not in models:
             if not Path(name).is_file():
-                raise ValueError(f"the file of <model> {element.get('name')!r} is not to be found ({name})")
+                raise ValueError(f"the file of <model> {element.get('name')!r} is missing ({name})")
             models[name] = _gathered(Path(name), models, (*within, path))
     return root
 
@@ -228,7 +228,7 @@ def _included(path: Path, main: Path, seen: set[Path]) -> ElementTree.Element:
             places = [placed(folder, name) for folder in (main, path.parent)]
             file = next((place for place in places if place.is_file()), None)
             if file is None:
-                raise ValueError(f"the file {name!r} that {path.name} includes is not to be found ({places[0]})")
+                raise ValueError(f"the file {name!r} that {path.name} includes is missing ({places[0]})")
             at = list(parent).index(child)
             parent[at : at + 1] = list(_included(file, main, seen))
     return root
@@ -245,9 +245,7 @@ def _settle(root: ElementTree.Element, path: Path, spec: mujoco.MjSpec, stripped
             folder = getattr(spec, FOLDERS[str(element.tag)])
             place = placed(path.parent, folder, name.name if stripped else name)
             if not place.is_file():
-                raise ValueError(
-                    f"the file of {element.tag} {element.get('name') or name.stem!r} is not to be found ({place})"
-                )
+                raise ValueError(f"the file of {element.tag} {element.get('name') or name.stem!r} is missing ({place})")
             element.set(attribute, str(place))
     for compiler in root.iter("compiler"):
         for key in ("meshdir", "texturedir", "assetdir", "strippath"):

@@ -37,6 +37,6 @@ def require_batchable(model: mujoco.MjModel) -> None:
     for name, bit in (("sleep", mujoco.mjtEnableBit.mjENBL_SLEEP), ("ipc", mujoco.mjtEnableBit.mjENBL_IPC)):
         if model.opt.enableflags & bit:
             raise ValueError(
-                f'the model enables {name} (<option><flag {name}="enable"/>), by which a simulation depends on more '
-                "than its state: many of them in a batch cannot have it; take it out of the model"
+                f'the model enables {name} (<option><flag {name}="enable"/>), which needs data besides the state '
+                "of a simulation, and cannot run in a batch; remove it from the model"
             )

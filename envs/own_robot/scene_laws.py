@@ -27,7 +27,7 @@ def friction(quantity: str) -> Find:
     def find(robot: Robot, name: str, _: DeclaredParameter) -> dict[str, Site]:
         if robot.model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_OVERRIDE:
             raise ValueError(
-                "the model overrides the friction of all contacts (option flag override): nothing varies it"
+                "the model overrides the friction of all contacts (option flag override), so it cannot be varied"
             )
         contacts = robot_contacts.contacts_of(robot.model, robot.bodies, name)
         if not contacts:
@@ -75,7 +75,8 @@ def slope(robot: Robot, _: str, entry: DeclaredParameter) -> Site:
         raise ValueError("a slope needs a floating base, which starts upright on it, and a plane for a floor")
     if others := robot.ground.fields + robot.ground.boxes:
         raise ValueError(
-            f"a slope turns planes, and {', '.join(others)} would stay behind; vary no slope of this ground"
+            f"a slope turns planes, and {', '.join(others)} would not turn with them; do not vary the slope "
+            "of this ground"
         )
     pivot = robot_ground.geom_pose(model, model.geom(planes[0]).id)[0]
     frames = {plane: robot_ground.frame_of(robot.spec, model, plane) for plane in planes}

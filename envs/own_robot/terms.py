@@ -303,7 +303,7 @@ def termination(robot: Robot, wanted: Termination) -> StateFunction | None:
     base = motion(robot)
     low, high = wanted.height or (-math.inf, math.inf)
     if low >= high:
-        raise ValueError(f"termination.height [{low:g}, {high:g}] is upside down or empty; give low < high")
+        raise ValueError(f"termination.height [{low:g}, {high:g}] is reversed or empty; give low < high")
     if wanted.tilt is not None and not 0 < wanted.tilt <= math.pi:
         raise ValueError(f"termination.tilt is {wanted.tilt:g} rad; it must be above 0 and at most pi")
     least = -math.inf if wanted.tilt is None else float(np.cos(wanted.tilt))

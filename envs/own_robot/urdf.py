@@ -75,7 +75,7 @@ class Places:
                     "package.xml with that <name>"
                 )
         found = next((place for place in places if place.is_file()), None)
-        return found, f"is not to be found{why or f' ({places[0]})'}"
+        return found, f"is missing{why or f' ({places[0]})'}"
 
     @property
     def _above(self) -> list[Path]:

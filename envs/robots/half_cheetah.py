@@ -54,7 +54,7 @@ TORSO_PLACE = ObservationTerm(lambda state: state.xpos[:, 1], elements("m", (f"t
 @functools.cache
 def _neutral() -> mujoco.MjSpec:
     spec = load_spec(MODEL)
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND  # 4 % of a step, and bit for bit the same steps
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND  # saves 4 % of a step, with bitwise equal results
     return spec
 
 

@@ -142,7 +142,9 @@ class Range:
     name: str
     """Name of the parameter and of the setting."""
     unit: str
+    """Unit of its values."""
     neutral: float
+    """Value of the unchanged robot."""
     law: str
     """How the parameter acts, in words."""
     edit: Edit | None = None
@@ -164,7 +166,9 @@ class OneJoint:
     name: str
     """Name of the parameter; the setting is its plural."""
     law: str
+    """How the parameter acts, in words."""
     edit: Edit
+    """Edit of the model by the joint's number, or -1."""
 
     def parameters(self, settings: QuadrupedSettings) -> tuple[Parameter, ...]:
         """Return the parameter, if there are joints to choose from; ValueError for one that the robot lacks."""

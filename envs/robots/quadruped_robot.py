@@ -208,8 +208,8 @@ def build(figures: QuadrupedFigures = GO1, timestep: float = TIMESTEP) -> mujoco
     spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
     spec.option.timestep = timestep
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC  # 40 % dearer than pyramids, which creep down slopes that hold
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND  # one tree is one island: found in vain
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC  # 40 % slower than pyramids, but feet do not creep
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND  # one robot is one island
     spec.worldbody.add_light(pos=(0, 0, 4), dir=(0, 0, -1), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
     spec.worldbody.add_geom(
         name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 0.05), conaffinity=0, rgba=(0.5, 0.55, 0.6, 1)

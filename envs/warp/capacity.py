@@ -1,4 +1,4 @@
-"""How much room mujoco-warp needs for the contacts of the tasks."""
+"""Memory that mujoco-warp needs for the contacts of the tasks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import mujoco
 import numpy as np
 
 TRIES, TRIED_MODELS, TRIED_STEPS, OFF, MARGIN = 3, 16, 150, 0.1, 1.25
-"""Falls a model, models and simulation steps by which the number of contacts is judged."""
+"""Falls per model, models and simulation steps by which the number of contacts is estimated; factors on it."""
 
 
 def most_contacts(models: Sequence[mujoco.MjModel]) -> tuple[int, int]:
-    """(contacts, constraint rows) of a world that there is room for: what thrashing and falling come to, and a margin.
+    """Return (contacts, constraint rows) to allocate per world: the most in random motion and falls, plus a margin.
 
-    Each model starts at its keyframe, or its default pose, and a little off it; its motors get random signals. Room
-    costs time: the solver keeps a world's rows in a GPU core's own memory.
+    Each model starts near its keyframe or default pose, and its motors get random signals. More rows cost time: the
+    solver keeps a world's rows in shared memory.
     """
     chosen = [models[i] for i in np.unique(np.linspace(0, len(models) - 1, TRIED_MODELS).astype(int))]
     rng, contacts, rows = np.random.default_rng(0), 0, 0
@@ -36,7 +36,7 @@ def most_contacts(models: Sequence[mujoco.MjModel]) -> tuple[int, int]:
 
 
 def convex_pairs(model: Any) -> int:
-    """Most pairs of geoms of two types that mujoco-warp collides by iteration: each type has memory of its own."""
+    """Return the most pairs of geoms of two types that mujoco-warp collides by iteration, in memory per type."""
     kinds = mujoco.mjtGeom
     closed = {kinds.mjGEOM_SPHERE: {kinds.mjGEOM_SPHERE, kinds.mjGEOM_CAPSULE, kinds.mjGEOM_CYLINDER, kinds.mjGEOM_BOX}}
     closed[kinds.mjGEOM_CAPSULE] = {kinds.mjGEOM_CAPSULE, kinds.mjGEOM_BOX}

@@ -1,4 +1,4 @@
-"""What is done on the device besides mujoco-warp's own steps."""
+"""Kernels that run on the device besides mujoco-warp's own."""
 # Warp compiles these functions from their text, and says what the types in it mean.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
 # pyright: reportOperatorIssue=false, reportAssignmentType=false, reportGeneralTypeIssues=false
@@ -18,7 +18,7 @@ KINDS = int(math.log2(max(mujoco_warp.OverflowType))) + 1
 
 @wp.func
 def _sound(values: wp.array2d[float], w: int) -> bool:
-    """Whether MuJoCo calls no number of the row bad."""
+    """Return whether no number of the row is bad by MuJoCo's rule."""
     for i in range(values.shape[1]):  # noqa: SIM110 (Warp knows loops alone)
         if not wp.abs(values[w, i]) <= wp.static(mujoco.mjMAXVAL):
             return False
@@ -48,7 +48,7 @@ def watch(
 
 @wp.kernel(enable_backward=False)
 def restore(mask: wp.array[bool], index: wp.array[wp.int64], table: wp.array2d[float], state: wp.array2d[float]):
-    """Let the rows of the state that the mask names be their model's own."""
+    """Reset the masked rows of the state to their model's values."""
     w, i = wp.tid()
     if mask[w]:
         state[w, i] = table[int(index[w]), i]
@@ -63,9 +63,9 @@ def align(
     geom: wp.array[wp.vec2i],
     frame: wp.array[wp.mat33],
 ):
-    """Lay the tangents of a plane's contact with a capsule along the capsule, however steep it is, as MuJoCo does.
+    """Align the tangents of a plane's contact with a capsule with the capsule, however steep it is, as MuJoCo does.
 
-    mujoco-warp lays them along fixed axes from 60 degrees on: a pyramid of friction turns with them.
+    mujoco-warp uses fixed axes from 60 degrees on, which turns a pyramid of friction.
     """
     c = wp.tid()
     if c >= count[0]:

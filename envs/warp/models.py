@@ -1,7 +1,7 @@
-"""Which models one mujoco-warp model stands for: what varies from world to world, by which values, and what cannot.
+"""Models of many tasks as one mujoco-warp model: fields that vary between worlds, and fields that cannot.
 
-mujoco-warp holds one model whose arrays may have a row a world. A field of `PER_WORLD` varies; what else it reads must
-be equal in all tasks, except what is listed here with the reason. Heightfields are joined: each world has its own.
+mujoco-warp has one model whose arrays may have a row per world. A field of `PER_WORLD` varies; all other fields must be
+equal in all tasks, except those listed here with the reason. Heightfields are joined: each world has its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PLANE, HFIELD = int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIE
 
 
 def _fields(kind: Any, per_world: bool) -> tuple[str, ...]:
-    """Names of a mujoco-warp class, those that can have a row a world or the others."""
+    """Return fields of a mujoco-warp class: those that can have a row per world, or the others."""
     rows = {f.name: getattr(f.type, "shape", None) or ("",) for f in dataclasses.fields(kind)}
     return tuple(name for name, shape in rows.items() if (shape[0] == "*") == per_world)
 
@@ -30,7 +30,7 @@ def _fields(kind: Any, per_world: bool) -> tuple[str, ...]:
 PER_WORLD = (*_fields(mujoco_warp.Model, True), *(f"opt.{name}" for name in _fields(mujoco_warp.Option, True)))
 GROUND = ("hfield_size", "hfield_nrow", "hfield_ncol", "hfield_adr", "hfield_data")
 STRUCTURE = ("body_simple", "M_rownnz", "M_rowadr", "M_colind", "mapM2M", "D_rownnz", "D_rowadr", "D_diag", "D_colind")
-"""Sparsity of inertia, which follows from inertias that are aligned with joints; the fullest one holds for all."""
+"""Fields of the sparsity of inertia, which depends on inertias aligned with joints; the fullest one holds for all."""
 WITHOUT_CONSEQUENCE = (
     *("nhfield", "nhfielddata", *GROUND),  # joined
     *("nC", "nD", "nM", "mapM2D", "mapD2M", *STRUCTURE),  # the base's, see `_fullest`
@@ -42,7 +42,7 @@ READ_BESIDES = (
     *("actuator_plugin", "body_plugin", "geom_plugin", "sensor_plugin", "plugin_attradr", "sensor_needstage"),
     "opt.jacobian",
 )
-"""What `put_model` derives its own fields from, which has none there."""
+"""Fields that `put_model` derives others from and does not keep."""
 SHARED = (
     *(name for name in _fields(mujoco_warp.Model, False) if name not in (*WITHOUT_CONSEQUENCE, "opt")),
     *(f"opt.{name}" for name in _fields(mujoco_warp.Option, False)),
@@ -56,7 +56,7 @@ FLAGS = {
     "flg_adhesion": ("geom_adhesion", "pair_adhesion"),
     "flg_surfacevel": ("geom_surfacevel",),
 }
-"""What mujoco-warp leaves out of a step where these are zero: it must be left in where they are not in some task."""
+"""Flags of computations that mujoco-warp skips where fields are zero; set if they are not zero in some task."""
 OWNERS = {
     "body": mujoco.mjtObj.mjOBJ_BODY,
     "jnt": mujoco.mjtObj.mjOBJ_JOINT,
@@ -68,7 +68,7 @@ OWNERS = {
     "actuator": mujoco.mjtObj.mjOBJ_ACTUATOR,
     "sensor": mujoco.mjtObj.mjOBJ_SENSOR,
 }
-"""What the rows of an array are of, by the array's prefix."""
+"""Kind of element of an array's rows, by the array's prefix."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +76,23 @@ class Mix:
     """Models of one layout."""
 
     models: tuple[mujoco.MjModel, ...]
-    """[K] as mujoco-warp has them: a flat ground among others is a heightfield too."""
+    """Models as mujoco-warp gets them, [K]: a flat ground among others is a heightfield, too."""
     base: mujoco.MjModel
-    """What all of them share is its."""
+    """Model with the shared values."""
     varying: frozenset[str]
-    """Fields of `PER_WORLD` in which they differ."""
+    """Fields of `PER_WORLD` in which the models differ."""
     grounds: bool
     """Whether each world has a heightfield of its own."""
 
     def table(self, name: str) -> np.ndarray:
-        """[K, ...] the models' values of a field, as `put_model` would make them of each."""
+        """Return the models' values of a field as `put_model` would compute them for each, [K, ...]."""
         rows = np.stack([value(model, name) for model in self.models])
         if name == "geom_dataid" and self.grounds:
             rows[:, self.base.geom_type == HFIELD] = np.arange(len(rows))[:, None]
         return rows
 
     def holds(self, other: Mix) -> bool:
-        """Whether arrays made for this mix have room for another's values."""
+        """Return whether arrays made for this mix have room for another's values."""
         return (
             len(other.models) == len(self.models)
             and other.varying <= self.varying
@@ -103,11 +103,11 @@ class Mix:
         )
 
     def flags(self) -> tuple[str, ...]:
-        """Flags of mujoco-warp's model that some model asks for."""
+        """Return the flags of mujoco-warp's model that some model needs."""
         return tuple(flag for flag, names in FLAGS.items() if any(self.table(n).any() for n in names))
 
     def ground(self, name: str) -> np.ndarray:
-        """[K, ...] one of `GROUND`, of the heightfields one after the other."""
+        """Return a field of `GROUND` for the heightfields one after the other, [K, ...]."""
         rows = [getattr(model, name) for model in self.models]
         if name == "hfield_adr":
             sizes = [model.nhfielddata for model in self.models]
@@ -116,9 +116,9 @@ class Mix:
 
 
 def mixed(models: Sequence[mujoco.MjModel], like: mujoco.MjModel | None = None) -> Mix:
-    """The models as worlds of one model, and of one with `like`; ValueError that names what cannot vary.
+    """Combine models, and `like`, as worlds of one model; ValueError names what cannot vary.
 
-    like: a model whose shared values are asked for, of which no world need be.
+    like: a model whose shared values must be equal, too; it needs no world.
     """
     every = [*models, *([like] if like is not None else [])]
     every = _with_grounds(every)
@@ -139,7 +139,7 @@ def mixed(models: Sequence[mujoco.MjModel], like: mujoco.MjModel | None = None) 
 
 
 def value(model: mujoco.MjModel, name: str) -> np.ndarray:
-    """A field of `PER_WORLD` as `put_model` makes it of the model."""
+    """Return a field of `PER_WORLD` as `put_model` computes it for the model."""
     if name == "opt.tolerance":
         return np.array(max(model.opt.tolerance, 1e-6))
     if name == "opt.impratio_invsqrt":
@@ -150,14 +150,14 @@ def value(model: mujoco.MjModel, name: str) -> np.ndarray:
 
 
 def raw(model: mujoco.MjModel, name: str) -> Any:
-    """A field of the model, or of its options; Newton's method in place of PGS, which would come to the same result."""
+    """Return a field of the model or its options, with Newton's method in place of PGS, which has the same solution."""
     if name == "opt.solver" and model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
         return int(mujoco.mjtSolver.mjSOL_NEWTON)
     return getattr(model.opt, name[4:], 0) if name.startswith("opt.") else getattr(model, name, 0)
 
 
 def _with_actuators_damping(model: mujoco.MjModel, name: str) -> np.ndarray:
-    """Damping of joints or tendons with that of their actuators, as MuJoCo adds it at each step."""
+    """Return the damping of joints or tendons plus that of their actuators, as MuJoCo adds it at each step."""
     kind, what = name.split("_")
     total, added = getattr(model, name).copy(), getattr(model, f"actuator_{what}")
     joints = (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
@@ -178,7 +178,7 @@ def _differ(values: Iterable[Any]) -> bool:
 
 
 def _fullest(models: Sequence[mujoco.MjModel]) -> mujoco.MjModel:
-    """The model whose inertia is the fullest: zeros of the others are values of it."""
+    """Return the model whose inertia is the fullest: its pattern includes those of the others."""
     return max(models, key=lambda model: model.nC)
 
 
@@ -187,7 +187,7 @@ def _has_fluid(models: Sequence[mujoco.MjModel]) -> bool:
 
 
 def _require_supported(model: mujoco.MjModel) -> None:
-    """ValueError for what mujoco-warp would leave out without a word."""
+    """Raise ValueError for features that mujoco-warp ignores silently."""
     if model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP:
         raise Unsupported("the gpu simulator cannot let islands sleep; use simulator cpu, or clear the option's flag")
     if model.opt.disableactuator:
@@ -202,7 +202,7 @@ def _require_equal(models: Sequence[mujoco.MjModel], base: mujoco.MjModel, names
 
 
 def _require_equal_arrays(name: str, values: Sequence[np.ndarray], base: mujoco.MjModel) -> None:
-    """ValueError unless all are the same."""
+    """Raise ValueError unless all are equal."""
     first = values[0]
     for k, other in enumerate(values):
         if not np.array_equal(first, other):
@@ -233,7 +233,7 @@ def _element(model: mujoco.MjModel, name: str, row: int) -> str:
 
 
 def _with_grounds(models: Sequence[mujoco.MjModel]) -> list[mujoco.MjModel]:
-    """The models, with heightfields in place of planes where others have them."""
+    """Return the models with heightfields in place of planes where others have them."""
     donor = next((model for model in models if model.nhfield), None)
     if donor is None:
         return list(models)
@@ -243,7 +243,7 @@ def _with_grounds(models: Sequence[mujoco.MjModel]) -> list[mujoco.MjModel]:
 
 
 def _flat_field(model: mujoco.MjModel, donor: mujoco.MjModel) -> mujoco.MjModel:
-    """The model with a flat heightfield, of the donor's extent, where it has a plane and the donor a heightfield."""
+    """Return the model with a flat heightfield of the donor's extent where it has a plane and the donor has one."""
     made = copy.copy(donor)
     for source, target in ((model, made), (model.opt, made.opt)):
         for name in dir(source):

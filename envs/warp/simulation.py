@@ -1,7 +1,7 @@
-"""Simulations by mujoco-warp: one model whose fields have a row a world, arrays that are torch's without a copy.
+"""Simulations by mujoco-warp: one model whose fields have a row per world, and arrays shared with torch.
 
-It computes in single precision. On CUDA what always does the same is recorded once as a graph; on Warp's CPU device,
-for tests, the same kernels run one after the other.
+It computes in single precision. On CUDA a control step is recorded once as a graph; on Warp's CPU device, for tests,
+the same kernels run one after the other.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ wp.config.log_level = wp.LOG_WARNING  # compiling a kernel is not worth a line
 CCD_ITERATIONS = 50
 """Most iterations of a convex collision: the memory of one grows with them (500 take 70 kB)."""
 LOSSES = ("NEFC", "NJMAX_NNZ", "BROADPHASE", "NARROWPHASE", "CCD", "HFIELD", "CONTACT_MATCH", "EPA_HORIZON", "TACTILE")
-"""Overflows by which contacts or constraints are lost; the rest are iterations that came to their end."""
+"""Overflows that drop contacts or constraints; the others are iterations that reached their limit."""
 INITIAL = (
     *("qpos", "qvel", "act", "history", "qacc_warmstart", "ctrl", "qfrc_applied", "xfrc_applied", "time"),
     *("mocap_pos", "mocap_quat", "userdata"),
 )
-"""The state but for `eq_active`: what a reset sets."""
+"""Fields that a reset sets: the state except `eq_active`."""
 CONTACT_FORCES = ("cacc", "cfrc_ext", "cfrc_int")
-"""What a step computes only for a sensor, or where it is asked for."""
+"""Fields that a step computes only for a sensor, or if they are bound."""
 
 
 def _contacts(model: Any, data: Any) -> None:
-    """What is done to the contacts that mujoco-warp found."""
+    """Correct the contacts that mujoco-warp found."""
     contact = data.contact
     inputs = [model.geom_type, data.geom_xmat, data.nacon, contact.worldid, contact.geom, contact.frame]
     wp.launch(align, dim=data.naconmax, inputs=inputs)
 
 
 class WarpSimulation:
-    """`num_sims` worlds of mujoco-warp. Host values come back in the precision that the arrays have."""
+    """`num_sims` worlds of mujoco-warp. Host values have the precision of the arrays."""
 
     def __init__(self, model: mujoco.MjModel, num_sims: int, threads: int, device: str, deterministic: bool) -> None:
         """threads: not used. device: "cpu" or "cuda:N". deterministic: whether a run on CUDA repeats bit for bit."""
@@ -73,9 +73,9 @@ class WarpSimulation:
         self._contact_forces = False
         self._mix: Mix | None = None
         self._recorded = 0
-        """Changes whenever a recording would refer to what is no longer used."""
+        """Version that changes whenever a recording would refer to arrays that are no longer used."""
         self._tables: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        """[K, ...] the models' values of each field that varies, and [S, ...] mujoco-warp's own."""
+        """The models' values of each field that varies, [K, ...], and mujoco-warp's own, [S, ...]."""
         self._model: Any = None
         self._data: Any = None
         self._nconmax = self._njmax = 0
@@ -108,7 +108,7 @@ class WarpSimulation:
         return [view for view in views if view.numel()]
 
     def _view(self, name: str) -> torch.Tensor:
-        """A field of the data as torch's, with MuJoCo's shape."""
+        """Return a field of the data as a torch tensor of MuJoCo's shape."""
         specs = {f.name: getattr(f.type, "shape", None) for f in dataclasses.fields(mujoco_warp.Data)}
         if (specs.get(name) or ("",))[0] != "nworld" or getattr(self._data, name) is None:
             raise Unsupported(
@@ -124,7 +124,7 @@ class WarpSimulation:
             if before is None:
                 raise ValueError("nothing was taken before")
             mix = mixed(models, before.base)
-        except ValueError:  # what was taken before may be what the models do not go with
+        except ValueError:  # the models may not fit those that were taken before
             self._build(mixed(models), models)
             return
         if before.holds(mix):
@@ -151,7 +151,7 @@ class WarpSimulation:
         before = [view.clone() for view in derived]
         with self._warp():
             warp_step.forward(self._model, self._data)
-        for view, old in zip(derived, before, strict=True):  # those not chosen keep what their last step left
+        for view, old in zip(derived, before, strict=True):  # simulations not chosen keep their last values
             view.copy_(torch.where(chosen.reshape(-1, *(1,) * (view.ndim - 1)), view, old))
         self._faulted.zero_()
 
@@ -170,7 +170,7 @@ class WarpSimulation:
         return flagged
 
     def overflows(self) -> dict[str, int]:
-        """Simulation steps of single worlds in which contacts or constraints were lost since the start, by reason."""
+        """Return the number of simulation steps of worlds in which contacts or constraints were dropped, by reason."""
         counts = self.host(self._counts)
         counted = {name: int(counts[int(math.log2(mujoco_warp.OverflowType[name]))]) for name in LOSSES}
         return {name: count for name, count in counted.items() if count}
@@ -179,7 +179,7 @@ class WarpSimulation:
         return function if self.device.type == "cpu" else _Recording(self, function)
 
     def _advance(self, model: Any, data: Any) -> None:
-        """One simulation step."""
+        """Take one simulation step."""
         if model.opt.integrator != mujoco_warp.IntegratorType.RK4:
             warp_step.step(model, data)
             return
@@ -200,7 +200,7 @@ class WarpSimulation:
                 wp.launch(restore, dim=state.shape, inputs=[mask, index, wp.from_torch(table), wp.from_torch(state)])
 
     def _build(self, mix: Mix, models: Sequence[mujoco.MjModel]) -> None:
-        """New arrays of mujoco-warp for the mix; the state's own go on to be used."""
+        """Make new arrays of mujoco-warp for the mix; those of the state stay in use."""
         self._mix = mix
         nconmax, njmax = most_contacts(models)
         self._nconmax, self._njmax = max(nconmax, self._nconmax), max(njmax, self._njmax)
@@ -235,7 +235,7 @@ class WarpSimulation:
         self._fill(mix)
 
     def _use_options(self) -> None:
-        """How mujoco-warp computes; what was recorded before would compute otherwise."""
+        """Set mujoco-warp's options, which makes old recordings invalid."""
         self._model.callback.contactfilter = _contacts
         options = self._model.opt
         options.warn_overflow = 0  # counted instead
@@ -251,7 +251,7 @@ class WarpSimulation:
         self._recorded += 1
 
     def _make_tables(self, mix: Mix) -> None:
-        """Room for the values of K models, which `_fill` writes."""
+        """Allocate tables for the values of K models, which `_fill` writes."""
         m, count = self._model, len(mix.models)
 
         def rows(like: torch.Tensor) -> torch.Tensor:
@@ -293,7 +293,7 @@ class WarpSimulation:
 
     @contextlib.contextmanager
     def _warp(self) -> Iterator[None]:
-        """Have Warp work on the device, and on the stream that torch works on."""
+        """Let Warp use the device and torch's stream."""
         if not self._device.is_cuda:
             with wp.ScopedDevice(self._device):
                 yield
@@ -308,16 +308,16 @@ class WarpSimulation:
 
 
 class _Recording:
-    """A function of one array, which runs as it is the first time and is a CUDA graph from then on.
+    """A function of one array that is a CUDA graph after its first call.
 
-    The first run compiles what it needs and copies constants to the device; recording it runs nothing. It is recorded
-    anew when the simulation no longer uses the arrays that it refers to.
+    The first call compiles kernels and copies constants to the device; recording runs nothing. It is recorded again
+    when the simulation no longer uses the arrays that it refers to.
     """
 
     def __init__(self, simulation: WarpSimulation, function: Callable[[torch.Tensor], None]) -> None:
         self._simulation, self._function = simulation, function
         self._seen = -1
-        """What the simulation was at the last run."""
+        """Version of the simulation at the last call."""
         self._graph: Any = None
 
     def __call__(self, values: torch.Tensor) -> None:
@@ -332,7 +332,7 @@ class _Recording:
         wp.capture_launch(self._graph, stream=wp.stream_from_torch(torch.cuda.current_stream(simulation.device)))
 
     def _record(self, values: torch.Tensor) -> Any:
-        """Warp records, as it makes loops that end by themselves; torch's memory meanwhile is the recording's own."""
+        """Record with Warp, which can record loops with a condition, and a memory pool of torch's for it."""
         device = self._simulation.device
         self._input = values.detach().clone()
         self._pool = torch.cuda.MemPool()
@@ -350,7 +350,7 @@ class _Recording:
 
 
 def _keep_arrays(old: Any, new: Any) -> None:
-    """Let mujoco-warp's new data use the old ones' arrays, which others may hold, where the shapes are the same."""
+    """Let mujoco-warp's new data use the old arrays, which others may hold, where shapes are equal."""
     for field in dataclasses.fields(new):
         before, now = getattr(old, field.name), getattr(new, field.name)
         if isinstance(now, wp.array) and isinstance(before, wp.array) and before.shape == now.shape:
@@ -358,8 +358,8 @@ def _keep_arrays(old: Any, new: Any) -> None:
 
 
 def simulator(device: str, deterministic: bool = False) -> Simulator:
-    """mujoco-warp on a device: "cpu" (Warp's own, for tests) or "cuda:N".
+    """Return the simulator mujoco-warp on a device: "cpu" (Warp's own, for tests) or "cuda:N".
 
-    deterministic: contacts and sums in an order of their own on CUDA, which costs time; the CPU device repeats anyway.
+    deterministic: fixed order of contacts and sums on CUDA, which costs time; the CPU device is deterministic anyway.
     """
     return Simulator(functools.partial(WarpSimulation, device=device, deterministic=deterministic), shards=1)

@@ -20,8 +20,8 @@ _CONSTANTS = (
     *("ROWS", "MORE_THAN", "J_SHARED"),
 )
 _MAX_DOFS = 32  # a lane factors a row of the Hessian
-_MAX_SHARED = 47 * 1024  # bytes of static shared memory that a CUDA block may have besides what CUDA takes
-_USUAL_SHARED = 9 * 1024  # bytes a world, so that more than twenty find room on a multiprocessor of an H100
+_MAX_SHARED = 47 * 1024  # bytes of static shared memory that a CUDA block may use, without CUDA's own
+_USUAL_SHARED = 9 * 1024  # bytes per world, so that more than twenty fit on a multiprocessor of an H100
 _LANES = 32
 _Vec5 = wp.types.vector(length=5, dtype=wp.float32)
 

@@ -32,9 +32,9 @@ machine with the same folder, joins it or goes on with it; Ctrl-C stops it after
 names a function as the robot, its code is run.
 
   --workers N        processes on this machine (1)
-  --ranks K          processes that train each trial together, by torchrun (1)
-  --trials N         trials in all, instead of the file's; more of them later go on with the same sweep
-  --threads N        threads of each trial; not given: the cores, shared among the workers
+  --ranks K          processes that train each variant together, by torchrun (1)
+  --trials N         number of variants, instead of the file's; raise it later to continue the same sweep
+  --threads N        threads of each variant; not given: the cores, shared among the workers
   --runs-dir DIR     folder of all runs (runs)
   --report           write tables, figures and best.yaml of what has ended so far
   --wandb-file OUT   write the sweep as a W&B sweep file, and start nothing

@@ -1,8 +1,8 @@
-"""What Slurm starts on each node of a job, by way of submitit: metarl, and a way to end it before Slurm does.
+"""The callable that Slurm runs on each node of a job, through submitit: it runs metarl and ends it before Slurm does.
 
-Slurm signals all processes of a job: some time before its end with SIGUSR2, on which the first node ends the training
-after the iteration at hand, with a checkpoint, and puts the job back into the queue; and with SIGTERM where it preempts
-or cancels it, on which the training ends just so, and whether it comes back is Slurm's to say.
+Slurm sends two signals to all processes of a job. SIGUSR2 comes a set time before the job's end: the first node ends
+the training after the current iteration, with a checkpoint, and puts the job back into the queue. SIGTERM comes when
+the job is preempted or cancelled: the training ends in the same way, and Slurm decides whether the job comes back.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from metarl.launching.launch import Work, port_of
 
 POLL_S = 0.2
 SPARE_S = 10
-"""Of the grace, for putting the job back into the queue."""
+"""Part of the grace period that is reserved for putting the job back into the queue, s."""
 PREEMPTION = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
-"""What Slurm sends, as the job asked for, before it ends it."""
+"""The signal that the job asks Slurm to send before the time limit."""
 
 
 @dataclass
 class NodeJob:
-    """Runs a node's command until it ends; submitit's callable."""
+    """Runs a node's command until it ends."""
 
     work: Work
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _told: bool = field(default=False, init=False)
-    """Whether Slurm has asked for the job's end."""
+    """Whether Slurm has signalled that the job is to end."""
 
     def __call__(self) -> None:
+        """Run the command; RuntimeError if it fails without a signal of Slurm."""
         environment = submitit.JobEnvironment()
         node, job = environment.global_rank, environment.job_id
         command = self.work.command(node, environment.hostnames[0], port_of(job), job)
@@ -59,26 +60,26 @@ class NodeJob:
         if status == 0:
             return
         if not self._told:
-            raise RuntimeError(f"metarl ended with status {status}; what it said is above")
+            raise RuntimeError(f"metarl ended with status {status}; its messages are in this job's logs")
         # A job that ends by itself while it is being preempted is not put back into the queue.
-        print("ended on Slurm's signal; it is Slurm's to end the job, or to put it back into the queue", flush=True)
+        print("ended on Slurm's signal; Slurm now ends the job or puts it back into the queue", flush=True)
         while True:
             time.sleep(POLL_S)
 
     def checkpoint(self) -> DelayedSubmission:
-        """Called by submitit on the first node when the job is about to end: end the training, and run anew."""
+        """End the training and return the job to submit again; submitit calls this on the first node before the end."""
         self._end()
-        # Slurm signals scontrol too, which puts the job back: it inherits this, and lives to see it done.
+        # Slurm signals scontrol too, which puts the job back: it inherits this, so that it is not killed before it has.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return DelayedSubmission(NodeJob(self.work))
 
     @property
     def _patience_s(self) -> int:
-        """How long the training may take to end."""
+        """Time that the training may take to end, s."""
         return max(self.work.grace_s - SPARE_S, 1)
 
     def _end(self) -> None:
-        """End the training after the iteration at hand; within a signal handler."""
+        """End the training after the current iteration; runs within a signal handler."""
         self._told = True
         if self._process is None:
             return
@@ -97,13 +98,13 @@ class NodeJob:
 
 
 def _ended(pid: int) -> bool:
-    """Whether a child has ended; leaves its status to whoever the signal interrupted in waiting for it."""
+    """Return whether a child has ended, without collecting its status: the code that was interrupted waits for it."""
     with contextlib.suppress(ChildProcessError):
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     return True
 
 
 def _ignore_signals() -> None:
-    """In a child before its program: what is ignored stays so, but for a handler that the program sets itself."""
+    """Ignore Slurm's signals in a child; its program may set handlers of its own."""
     for number in (PREEMPTION, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

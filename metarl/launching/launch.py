@@ -1,4 +1,4 @@
-"""What is launched on a cluster: what each node runs, and what is asked of the scheduler.
+"""A job on a cluster: the command of each node, and the resources that are requested.
 
 Nothing here imports torch, MuJoCo or submitit.
 """
@@ -17,31 +17,31 @@ from metarl.errors import UsageError
 from metarl.launching.torchrun import Meeting, torchrun
 
 PORTS = range(20000, 32000)
-"""Below those that systems give away by themselves."""
+"""Ports below the ephemeral ones of common systems."""
 TIME = re.compile(r"((?P<days>\d{1,4})-)?(?P<rest>\d{1,6}(:\d{1,2}){0,2})")
-"""Slurm's: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes, days-hours:minutes:s."""
+"""Slurm's formats: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
 IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
-"""File systems that no other node sees."""
+"""File systems in memory, which no other node sees."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the nodes of a job run."""
+    """The command that the nodes of a job run."""
 
     arguments: tuple[str, ...]
-    """Of metarl. The same at every start of the job: it goes on with what it finds."""
+    """Arguments of metarl, the same at every start of the job: they resume the run."""
     nodes: int = 1
     ranks: int = 1
-    """Processes on each node."""
+    """Number of processes on each node."""
     restarts: int = 3
-    """Of the ranks, after one of them died, until the job fails."""
+    """Number of times that the ranks are started again after one of them died."""
     together: bool = True
-    """Whether the ranks of all nodes train one run; else each node works by itself."""
+    """Whether the ranks of all nodes train one run; otherwise each node works by itself."""
     grace_s: int = 120
-    """From the signal that the job is to end until it is killed."""
+    """Time from the signal that announces the end of the job until it is killed, s."""
 
     def command(self, node: int, host: str, port: int | str, job: str) -> list[str]:
-        """What a node runs. node: from 0. host: the first one. port: on it, or what stands for it."""
+        """Return the command of a node. node: from 0. host: the first node. port: on it, or a placeholder."""
         program = ["-m", "metarl", *self.arguments]
         if not self.together:
             return torchrun(program, 1)
@@ -50,31 +50,31 @@ class Work:
 
 
 def port_of(job: str) -> int:
-    """A port that two jobs on one node seldom share, the same on all nodes of a job."""
+    """Return a port that is the same on all nodes of a job, and that two jobs on one node seldom share."""
     return PORTS[int(re.sub(r"\D", "", job) or "0") % len(PORTS)]
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A job: what it runs, and what it asks for."""
+    """A job: its command and its resources."""
 
     name: str
     work: Work
     folder: Path
-    """Of its script and its logs, which all nodes see."""
+    """Folder of its script and its logs, which all nodes see."""
     minutes: int
-    """Time limit."""
+    """Time limit, minutes."""
     cpus: int
-    """Of each node."""
+    """Cores of each node."""
     gpus: int = 0
-    """Of each node."""
+    """GPUs of each node."""
     requeues: int = 100
-    """After the time limit; those after a preemption are not counted."""
+    """Times that it is queued again after its time limit; those after a preemption are not counted."""
     options: dict[str, str] = field(default_factory=dict)
-    """Of sbatch, as they were given."""
+    """Options of sbatch, as they were given."""
 
     def parameters(self) -> dict[str, Any]:
-        """Of submitit's executor for Slurm."""
+        """Return the parameters of submitit's Slurm executor."""
         return {
             "job_name": self.name,
             "time": self.minutes,
@@ -83,19 +83,19 @@ class Launch:
             "cpus_per_task": self.cpus,
             "gpus_per_node": self.gpus or None,
             "signal_delay_s": self.work.grace_s,
-            "srun_args": [f"--cpus-per-task={self.cpus}"],  # since Slurm 22.05 srun does not take over sbatch's
+            "srun_args": [f"--cpus-per-task={self.cpus}"],  # since Slurm 22.05 srun does not inherit sbatch's
             "additional_parameters": {"requeue": True},
             "wckey": None,
             **self.options,
         }
 
     def commands(self) -> list[str]:
-        """What each node runs, with HOST, PORT and JOB for what is known when the job starts."""
+        """Return each node's command, with the placeholders HOST, PORT and JOB for what is known at the start."""
         return [shlex.join(self.work.command(node, "HOST", "PORT", "JOB")) for node in range(self.work.nodes)]
 
 
 def minutes_of(text: str) -> int:
-    """A time as Slurm writes it, in minutes, rounded up; UsageError for what is none."""
+    """Return a time in Slurm's format in minutes, rounded up; UsageError for another format."""
     match = TIME.fullmatch(text)
     parts = [int(part) for part in match["rest"].split(":")] if match else []
     days = int(match["days"] or 0) if match else 0
@@ -104,27 +104,27 @@ def minutes_of(text: str) -> int:
     total_s = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     if total_s == 0:
         raise UsageError(
-            f"--time is {shown(text)}; give it as Slurm does: minutes, hours:minutes:seconds or days-hours:minutes:"
+            f"--time is {shown(text)}; use Slurm's format: minutes, hours:minutes:seconds or days-hours:minutes:"
             "seconds, such as 4:00:00"
         )
     return math.ceil(total_s / 60)
 
 
 def require_shared(folder: Path) -> None:
-    """UsageError for a folder that other nodes cannot see, or whose name Slurm would read as a pattern."""
+    """Raise UsageError for a folder that other nodes cannot see, or whose name Slurm would read as a pattern."""
     if "%" in str(folder):
         raise UsageError(
             f"--runs-dir is {folder}, and Slurm takes % for a pattern; choose another --runs-dir or --name"
         )
     if (kind := file_system(folder)) in IN_MEMORY:
         raise UsageError(
-            f"--runs-dir is {folder}, in the memory of this machine ({kind}), where no node of the cluster sees it; "
+            f"--runs-dir is {folder}, in the memory of this machine ({kind}), which no node of the cluster sees; "
             "choose a folder on a file system that they share"
         )
 
 
 def file_system(path: Path, table: Path = Path("/proc/self/mounts")) -> str:
-    """Kind of the file system that a path is on, or will be; empty where the system does not say."""
+    """Return the kind of the file system that a path is on, or will be; empty where the system does not tell."""
     try:
         mounts = [line.split() for line in table.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:

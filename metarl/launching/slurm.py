@@ -1,4 +1,4 @@
-"""A job's script, and its submission, by submitit."""
+"""Write a job's batch script and submit it, through submitit."""
 
 from __future__ import annotations
 
@@ -21,37 +21,38 @@ from metarl.launching.launch import Launch
 
 
 class SlurmExecutor(submitit.SlurmExecutor):
-    """submitit's, which can be made where there is no Slurm too: its script can be looked at."""
+    """submitit's executor, which can also be made without Slurm, to look at its script."""
 
     @classmethod
     def affinity(cls) -> int:
+        """Return submitit's score of a usable Slurm executor."""
         return 2
 
     def script(self) -> str:
-        """The batch script."""
+        """Return the batch script."""
         return self._make_submission_file_text(self._submitit_command_str, "")
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that waits or runs."""
+    """A submitted job."""
 
     job: submitit.Job[Any]
     stdout: Path
-    """Of the first node; of node K `_K_` stands in its name for `_0_`."""
+    """Log of the first node; the name of node K has `_K_` in place of `_0_`."""
     stderr: Path
 
 
 def script(launch: Launch) -> str:
-    """The batch script of a job."""
+    """Return the batch script of a job."""
     return _slurm(launch).script()
 
 
 def submit(launch: Launch, cluster: Literal["slurm", "local"] = "slurm") -> Submitted:
-    """Submit a job; RunError with what sbatch said if it refuses. local: processes of this machine, without Slurm."""
+    """Submit a job; RunError with sbatch's message if it refuses. cluster: local runs it here, without Slurm."""
     new = not launch.folder.exists()
     try:
-        # submitit prints what sbatch says of a refusal, besides raising it.
+        # submitit prints sbatch's message, too, and not only raises it.
         with _outside_of_a_job(), contextlib.redirect_stderr(io.StringIO()):
             executor = _slurm(launch) if cluster == "slurm" else _local(launch)
             job = executor.submit(NodeJob(launch.work))
@@ -66,7 +67,7 @@ def submit(launch: Launch, cluster: Literal["slurm", "local"] = "slurm") -> Subm
 
 @contextlib.contextmanager
 def _outside_of_a_job() -> Iterator[None]:
-    """Within the block nothing tells of a job that this process may be in; where Slurm is stays known."""
+    """Within the block, hide the environment of a job that this process may run in, but keep Slurm's configuration."""
     known = {name: os.environ[name] for name in ("SLURM_CONF", "SLURM_CONF_SERVER") if name in os.environ}
     with clean_env():
         os.environ.update(known)

@@ -1,4 +1,4 @@
-"""The command that trains one run in several processes: torch's own launcher, which starts them again where they die.
+"""The command that trains one run in several processes: torchrun, which starts them again when one dies.
 
 Nothing here imports torch.
 """
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where the processes of several nodes find each other."""
+    """The address at which the processes of several nodes find each other."""
 
     host: str
     """The first node."""
     port: int | str
-    """On it; as text, what stands for it."""
+    """Port on the host; as text, a placeholder."""
     job: str
-    """Name that only these nodes use."""
+    """Name that is unique to these nodes."""
 
 
 def torchrun(
@@ -30,16 +30,16 @@ def torchrun(
     meeting: Meeting | None = None,
     restarts: int = 0,
 ) -> list[str]:
-    """What runs Python with these arguments on one node: in `ranks` processes there, of `nodes` times as many in all.
+    """Return the command that runs Python with these arguments in `ranks` processes on each of `nodes` nodes.
 
-    One process in all needs no torchrun. node: number of this one, from 0. meeting: of several nodes. restarts: of all
-    ranks, after one of them died.
+    A single process needs no torchrun. node: number of this node, from 0. meeting: required for several nodes.
+    restarts: number of times that all ranks are started again after one of them died.
     """
     if ranks * nodes == 1:
         return [sys.executable, *program]
     run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", f"--max-restarts={restarts}"]
     if meeting is None:
         return [*run, "--standalone", *program]
-    # Which node is the host is said: torchrun would guess it from the node's names, of which it may have several.
+    # State which node is the host: torchrun would guess it from the node's names, and a node may have several.
     run += [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={meeting.host}:{meeting.port}"]
     return [*run, f"--rdzv-id={meeting.job}", f"--rdzv-conf=is_host={str(node == 0).lower()}", *program]

@@ -52,7 +52,7 @@ class PrunerSettings:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What is drawn when the sweep has ended. May change at any time."""
+    """Figures that are drawn when the sweep has ended. May change at any time."""
 
     parameters: tuple[str, ...] = ()
     """One or two task parameters of the heat map. Empty: those whose training ranges vary, then the first."""

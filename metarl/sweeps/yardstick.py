@@ -14,7 +14,8 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Choice, DiscRadius, Distribution, LogUniform, Parameter, Uniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError, nearest, usage_errors
-from metarl.evaluation.evaluate import EvaluationResult, evaluate_agent
+from metarl.evaluation.evaluate import evaluate_agent
+from metarl.evaluation.results import EvaluationResult
 from metarl.sweeps.sweep import Sweep
 
 COMBINATIONS = 512
@@ -23,7 +24,7 @@ COMBINATIONS = 512
 
 @dataclass(frozen=True)
 class Yardstick:
-    """How the variants of a sweep are judged."""
+    """The measure and the tasks by which the variants of a sweep are judged."""
 
     measure: str
     """return or gain."""
@@ -35,7 +36,7 @@ class Yardstick:
     """Names of the task parameters whose training distribution varies in the sweep."""
 
     def agrees(self, settings: EvaluationSettings) -> bool:
-        """Whether a variant's evaluation settings ask for the same tasks, so that one evaluation serves both."""
+        """Return whether a variant's evaluation settings ask for the same tasks, so that one evaluation serves both."""
         return self.split == settings.split
 
     def judge(self, agent: Agent, family: TaskFamily, settings: EvaluationSettings, threads: int) -> EvaluationResult:

@@ -86,7 +86,8 @@ def test_training_reads_what_acting_read(lengths: list[Tensor]) -> None:
     agent = make_agent()
     trial, hidden = play(agent, lengths)
     sequence = agent._sequence(trial)
-    states, _ = agent.network.gru(agent.network.embed(agent.network.normalise(sequence.inputs)), sequence.hidden)
+    network = agent.network
+    states, _ = network.core.sequence(network.embed(network.normalise(sequence.inputs)), sequence.memory)
     for env in range(TASKS * ENVS):
         m, n = divmod(env, ENVS)
         slot = 0

@@ -128,7 +128,7 @@ def test_recurrent_ppo_reads_in_training_what_it_reads_in_a_trial(monkeypatch):
     agent.learn(env, env.trial_steps, torch.Generator().manual_seed(0))
     assert max(actions.abs().max() for _, actions in trained) > 3
     belief, read = agent.begin(3, 2, ()), []
-    monkeypatch.setattr(agent, "_standardise", lambda inputs: read.append(inputs.flatten(0, 1)) or inputs)
+    monkeypatch.setattr(agent, "_standardise", lambda inputs: read.append(inputs) or inputs)
     reference = ShardedEnv(POINT, 3, 2, threads=1, at_once=1)
     reference.set_tasks(env.tasks)
     rngs = streams(1, "test", 0, 3)

@@ -14,7 +14,9 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Choice
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.state import State
 from metarl.envs.task import Task
+from metarl.envs.terms import Measure, RewardTerm
 
 FAMILY_NAMES = list(FAMILY_SETTINGS)
 PUBLISHED_CONSTANTS = {
@@ -136,16 +138,18 @@ class TestEveryFamily:
             start = end
 
     def test_noise_is_on_the_terms_that_declare_it(self, name: str):
-        family = family_of(name)
+        settings = FAMILY_SETTINGS[name]
+        noisy = {"sensor_noise": (0.5, 1.5)} if hasattr(settings, "sensor_noise") else {}
+        family = make_family(settings(**noisy))
         env = BatchedEnv(family, 2, 500, 1)
         env.set_tasks(alike(family, 2))
         env.reset([np.random.default_rng(i) for i in range(2)])
         seen = family.seen(env._state)
         added = family.observe(seen) - dataclasses.replace(family, noise_factor=None).observe(seen)
+        assert (family.noise_factor is not None) == any(term.noise for term in family.observation.values())
         if family.noise_factor is None:
             assert not added.any()
             return
-        assert family.noisy and any(term.noise for term in family.observation.values())
         declared = np.concatenate([np.full(len(term.elements), term.noise) for term in family.observation.values()])
         factors = np.array([task.values[family.noise_factor] for task in env.tasks])
         spread = added.reshape(2, 500, -1).std(axis=1)
@@ -309,3 +313,35 @@ class TestEveryFamily:
             family.task({wrong: 1.0})
         with pytest.raises(ValueError, match="greater than 0" if family.parameters[0].above == 0 else "must be finite"):
             family.task({family.parameters[0].name: float("nan")})
+
+
+def test_noise_needs_a_parameter_and_keys():
+    family = family_of("quadruped")
+    with pytest.raises(ValueError, match="has no parameter 'noise'"):
+        dataclasses.replace(family, noise_factor="noise")
+    with pytest.raises(ValueError, match="observations with noise need noisy=True"):
+        dataclasses.replace(family, noise_factor="friction", noisy=False)
+
+
+def test_a_view_is_what_terms_measures_and_ends_are_functions_of():
+    def raised(state: State) -> State:
+        return State(lambda name: state.qpos + 10 if name == "qpos" else getattr(state, name))
+
+    plain = dataclasses.replace(
+        family_of("half_cheetah_direction"),
+        rewards={"height": RewardTerm(lambda state: state.qpos[:, 1])},
+        measures={"height": Measure(lambda state: state.qpos[:, 1], "m", "last")},
+        success=(),
+        terminate=lambda state: state.qpos[:, 1] > 5,
+    )
+    results = []
+    for family in (plain, dataclasses.replace(plain, view=raised)):
+        env = BatchedEnv(family, 1, 2, 1, measuring=True)
+        start = env.reset([np.random.default_rng(0)])
+        results.append((start, env.step(np.zeros((1, 2, 6))), env.measures["height"], env.poses.copy()))
+    (start, step, measured, poses), (start_raised, step_raised, measured_raised, poses_raised) = results
+    np.testing.assert_array_equal(poses, poses_raised)
+    np.testing.assert_allclose(start_raised[..., :8], start[..., :8] + 10, atol=1e-5)
+    np.testing.assert_allclose(step_raised.rewards, step.rewards + 10, atol=1e-5)
+    np.testing.assert_allclose(measured_raised, measured + 10)
+    assert step_raised.terminated.all() and not step.terminated.any()

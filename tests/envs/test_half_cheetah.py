@@ -111,7 +111,7 @@ def test_action_is_scaled_then_clipped_and_the_cost_is_on_what_was_applied():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (HalfCheetahVelocitySettings(velocity_low=2.0, velocity_high=1.0), "upside down"),
+        (HalfCheetahVelocitySettings(velocity_low=2.0, velocity_high=1.0), "reversed"),
         (HalfCheetahVelocitySettings(velocity_high=float("inf")), "velocity_high is inf; it must be a finite number"),
         (HalfCheetahMassSettings(mass_exponent=5000.0), "must be finite"),
     ],

@@ -184,7 +184,7 @@ def test_kp_keeps_home_and_kd(name, tmp_path):
             '<dcmotor name="a" joint="lift" motorconst=".05 .05" resistance=".5" cogging=".1 4 0" ctrlrange="-9 9"/>',
             "strength", "DC motor with saturation, cogging",
         ),
-        (SERVO, "gear", "which another gear would change: it would hold another home"),
+        (SERVO, "gear", "and another gear would change the pose that it holds"),
         ('<motor name="a" joint="lift" ctrlrange="-1 1"/>', "kp", "no position servo"),
         ('<motor name="a" joint="lift" ctrlrange="-1 1"/>', "force_limit", "has no force limit"),
     ],

@@ -274,7 +274,7 @@ def test_a_slope_on_which_every_episode_would_end_at_once_is_refused(tmp_path):
 
 
 def test_a_slope_of_ground_that_it_cannot_turn_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="a slope turns planes, and table would stay behind"):
+    with pytest.raises(ValueError, match="a slope turns planes, and table would not turn with them"):
         family_of(tmp_path, model(scene=PLANE.format("") + TABLE), distribution=[*COMMANDS, SLOPE])
 
 

@@ -487,7 +487,7 @@ class TestUrdf:
         wanted = "package://pkg_b/meshes/box.stl"
         model = put(home / "pkg_a/urdf/bot.urdf", urdf(part(wanted)))
         with pytest.raises(
-            ValueError, match=r"collision mesh 'package://pkg_b/meshes/box.stl' of link 'arm' is not .*'pkg_b'"
+            ValueError, match=r"collision mesh 'package://pkg_b/meshes/box.stl' of link 'arm' is missing.*'pkg_b'"
         ):
             open_model(str(model))
         model = put(
@@ -509,7 +509,7 @@ class TestUrdf:
     @pytest.mark.parametrize(
         ("visual", "why"),
         [
-            (part("no_such.stl", "visual"), "is not to be found"),
+            (part("no_such.stl", "visual"), "is missing"),
             (part("shell.dae", "visual"), "is none of .stl, .obj, .msh"),
             (part("text.stl", "visual"), "MuJoCo cannot read it"),
             (part("empty.stl", "visual"), "MuJoCo cannot read it"),
@@ -548,7 +548,7 @@ class TestUrdf:
         assert source.spec.compile().nmesh == 0 and not source.remarks
 
     def test_what_touches_is_not_left_out(self, home):
-        for text, why in (("no_such.stl", "is not to be found"), ("shell.dae", "is none of")):
+        for text, why in (("no_such.stl", "is missing"), ("shell.dae", "is none of")):
             put(home / "shell.dae", "<COLLADA/>")
             model = put(home / "bot.urdf", urdf(part(text)))
             with pytest.raises(
@@ -612,19 +612,22 @@ def test_what_is_no_model_is_named_with_what_to_do(name, text, message, home):
 
 
 UNFIT = {
-    "a model within itself": ('<asset><model name="c" file="robot.xml"/></asset>', "robot.xml takes parts of itself"),
+    "a model within itself": (
+        '<asset><model name="c" file="robot.xml"/></asset>',
+        "robot.xml attaches parts of itself",
+    ),
     "two models within each other": (
         '<asset><model name="c" file="other.xml"/></asset>',
-        "robot.xml takes parts of itself, by way of <model>",
+        "robot.xml attaches parts of itself by <model>",
     ),
     "a file that includes itself": ('<include file="robot.xml"/>', "robot.xml is included twice"),
     "a file that is included twice": ('<include file="i.xml"/><include file="./i.xml"/>', "i.xml is included twice"),
-    "no file to include": ('<include file="no.xml"/>', "the file 'no.xml' that robot.xml includes is not to be found"),
-    "a pipe to include": ('<include file="pipe"/>', "the file 'pipe' that robot.xml includes is not to be found"),
-    "no model": ('<asset><model name="c" file="no.xml"/></asset>', "the file of <model> 'c' is not to be found"),
-    "no mesh": ('<asset><mesh file="no.stl"/></asset>', "the file of mesh 'no' is not to be found (.*/mine/no.stl)"),
-    "a pipe for a mesh": ('<asset><mesh name="m" file="pipe"/></asset>', "the file of mesh 'm' is not to be found"),
-    "no texture": ('<asset><texture type="2d" file="no.png"/></asset>', "the file of texture 'no' is not to be found"),
+    "no file to include": ('<include file="no.xml"/>', "the file 'no.xml' that robot.xml includes is missing"),
+    "a pipe to include": ('<include file="pipe"/>', "the file 'pipe' that robot.xml includes is missing"),
+    "no model": ('<asset><model name="c" file="no.xml"/></asset>', "the file of <model> 'c' is missing"),
+    "no mesh": ('<asset><mesh file="no.stl"/></asset>', "the file of mesh 'no' is missing (.*/mine/no.stl)"),
+    "a pipe for a mesh": ('<asset><mesh name="m" file="pipe"/></asset>', "the file of mesh 'm' is missing"),
+    "no texture": ('<asset><texture type="2d" file="no.png"/></asset>', "the file of texture 'no' is missing"),
     "elements in elements": ("<worldbody>" + "<body>" * 9000 + "</body>" * 9000 + "</worldbody>", "robot.xml: "),
 }
 
@@ -682,7 +685,7 @@ def test_a_urdf_that_xacro_wrote_is_a_urdf(comment, home):
             '<mesh filename="shell.dae"/>',
             "is none of .stl, .obj, .msh; convert it to one of these, or give the link a box",
         ),
-        ('<mesh filename="no.stl"/>', "is not to be found .*; put it where it is looked for, or give the link a box"),
+        ('<mesh filename="no.stl"/>', "is missing .*; put it where it is looked for, or give the link a box"),
         ('<mesh filename="shell.dae" scale="1 0 1"/>', "has no size; give the link a box"),
         ('<box size="0 1 1"/>', "has no size; give the link a box"),
     ],

@@ -50,13 +50,13 @@ def crab(flag: str = "", option: str = "", equality: str = "", more: str = "", a
 def test_what_an_option_switches_off_is_not_varied(flag, quantity, target, tmp_path):
     said, hints = entry(quantity, target, "scale", [0.5, 0.9]), {"robot": {"floor": False}}
     family_of(tmp_path, written(tmp_path, crab()), said)
-    with pytest.raises(ValueError, match=f"the model's options disable {flag}: {quantity} acts on nothing; enable it"):
+    with pytest.raises(ValueError, match=f"the model's options disable {flag}: {quantity} has no effect; enable it"):
         family_of(tmp_path, written(tmp_path, crab(flag)), said, **hints)
 
 
 def test_actuators_of_a_group_that_is_switched_off_are_not_varied(tmp_path):
     model = written(tmp_path, crab(option='actuatorgroupdisable="3"'))
-    with pytest.raises(ValueError, match="disable actuators of group 3: strength of l acts on nothing"):
+    with pytest.raises(ValueError, match="disable actuators of group 3: strength of l has no effect"):
         family_of(tmp_path, model, entry("strength", "l", "scale", [0.5, 0.9]))
     family_of(tmp_path, model, entry("strength", "r", "scale", [0.5, 0.9]))
     family_of(tmp_path, model, entry("strength", "l|r", "scale", [0.5, 0.9]))  # r feels it

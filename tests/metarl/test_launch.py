@@ -139,7 +139,7 @@ def test_times_are_read_as_slurm_reads_them(text):
 
 @pytest.mark.parametrize("text", ["0", "4h", "-1", "1:2:3:4", "0:0:0", "1-", "infinite", ""])
 def test_what_is_no_time_is_refused(text):
-    with pytest.raises(UsageError, match="give it as Slurm does"):
+    with pytest.raises(UsageError, match="use Slurm's format"):
         minutes_of(text)
 
 
@@ -158,7 +158,7 @@ MISTAKES = {
     "slurm --time 10": "say after -- what is to be launched: train ... or sweep ...",
     "slurm --time 10 -- trian": "got 'trian'; did you mean 'train'?",
     f"slurm {TRAIN}": "--time is missing; give the job's time limit, such as --time 4:00:00",
-    f"slurm --time 4h {TRAIN}": "--time is '4h'; give it as Slurm does",
+    f"slurm --time 4h {TRAIN}": "--time is '4h'; use Slurm's format",
     f"slurm --time 2 --grace 120 {TRAIN}": "--grace is 120 s, and --time no more than that",
     f"slurm --time 10 --nodes 0 {TRAIN}": "--nodes is 0; it must be at least 1",
     f"slurm --time 10 --nodes two {TRAIN}": "--nodes is 'two', text; it must be a whole number",
@@ -188,7 +188,7 @@ def test_a_mistake_is_one_line(text, here, capsys):
 def test_a_folder_that_no_node_sees_is_refused(here, capsys, monkeypatch):
     monkeypatch.setattr(launch, "file_system", lambda path: "tmpfs")
     assert cli.main(["launch", *f"slurm --time 10 --dry-run {TRAIN}".split()]) == 2
-    assert "in the memory of this machine (tmpfs), where no node of the cluster sees it" in capsys.readouterr().err
+    assert "in the memory of this machine (tmpfs), which no node of the cluster sees" in capsys.readouterr().err
 
 
 def test_without_submitit_it_says_what_to_install(here, capsys, monkeypatch):
@@ -371,5 +371,5 @@ def test_a_preempted_job_of_two_ranks_goes_on_with_both(here, tiny):
 def test_a_run_that_fails_fails_its_job(here, tiny):
     job = Launch("r", Work(("train", "--resume", str(here / "none"))), here / "jobs", 10, 1)
     submitted = submit(job, cluster="local")
-    assert "metarl ended with status 2; what it said is above" in str(submitted.job.exception())
+    assert "metarl ended with status 2; its messages are in this job's logs" in str(submitted.job.exception())
     assert f"error: no run folder {here / 'none'}" in submitted.stderr.read_text()

@@ -441,12 +441,12 @@ def test_logs_of_a_memory_are_read_with_whatever_actions_they_hold():
     flags = {"terminations": np.zeros(3, bool), "truncations": np.array([0, 0, 1], bool)}
     episode = check_episode({**fields, **flags}, "here", run.family, unnamed=True)
     belief = adapt(run, [episode], 1).belief
-    network, hidden = run.agent.network, torch.zeros(1, 1, 8)
+    network, memory = run.agent.network, {"hidden": torch.zeros(1, 8)}
     before = np.concatenate([np.zeros((1, 2)), actions[:3] * 9])
     for t in range(4):
         slot = [*observations[t], *before[t], rewards[t - 1] if t else 0.0, float(t == 0), float(t == 3)]
-        _, hidden = network(torch.tensor(slot, dtype=torch.float32)[None, None], hidden)
-    torch.testing.assert_close(belief.memory["hidden"], hidden.detach())
+        _, memory = network(torch.tensor(slot, dtype=torch.float32)[None, None], memory)
+    torch.testing.assert_close(belief.memory["hidden"][0], memory["hidden"].detach())
 
 
 def test_a_log_in_which_shots_are_not_said_is_one_shot_or_one_an_episode():

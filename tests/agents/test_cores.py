@@ -1,0 +1,246 @@
+"""Cores: a sequence is its steps, and an agent that holds one works with any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from metarl.agents import beliefs
+from metarl.agents.agent import Rollout, Trial
+from metarl.agents.cores import Core, GruCore, LstmCore, Memory
+from metarl.agents.rl2.rl2 import Rl2
+from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.sb3.recurrent_ppo import RecurrentPpo
+from metarl.agents.sb3.settings import RecurrentPpoSettings
+
+CPU = torch.device("cpu")
+INPUT, HIDDEN, LENGTH, BATCH = 5, 4, 7, 3
+OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 2, 2, 4
+SETTINGS = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4)
+
+
+class AttentionCore(Core):
+    """One head of causal attention, whose memory is the last keys and values and how many of them there are."""
+
+    name = "attention"
+    length = 16
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.output_size = hidden_size
+        self.project = nn.Linear(input_size, 3 * hidden_size)
+
+    def initial(self, size: int) -> Memory:
+        keys = next(self.parameters()).new_zeros(size, self.length, self.output_size)
+        return {"keys": keys, "values": keys, "count": keys.new_zeros(size, dtype=torch.int64)}
+
+    def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        query, *new = self.project(inputs).chunk(3, dim=-1)
+        kept = zip((memory["keys"], memory["values"]), new, strict=True)
+        keys, values = (torch.cat([old[:, 1:], x.unsqueeze(1)], dim=1) for old, x in kept)
+        count = memory["count"] + 1
+        scores = (keys @ query.unsqueeze(-1)).squeeze(-1)  # [B, length]
+        empty = torch.arange(self.length, 0, -1) > count.unsqueeze(-1)
+        features = scores.masked_fill(empty, -torch.inf).softmax(-1).unsqueeze(1) @ values
+        return features.squeeze(1), {"keys": keys, "values": values, "count": count}
+
+    def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        features = []
+        for x in inputs:
+            y, memory = self.step(x, memory)
+            features.append(y)
+        return torch.stack(features), memory
+
+    def initialise(self, generator: torch.Generator) -> None:
+        nn.init.orthogonal_(self.project.weight, generator=generator)
+        nn.init.zeros_(self.project.bias)
+
+
+CORES = {
+    "gru": GruCore,
+    "lstm": lambda inputs, hidden: LstmCore(nn.LSTM(inputs, hidden)),
+    "attention": AttentionCore,
+}
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_core(name: str) -> Core:
+    core = CORES[name](INPUT, HIDDEN)
+    core.initialise(torch.Generator().manual_seed(1))
+    return core
+
+
+def read_twice(core: Core) -> Memory:
+    """The memory after two inputs of each sequence."""
+    return core.sequence(draw(2, BATCH, INPUT, seed=9), core.initial(BATCH))[1]
+
+
+@pytest.mark.parametrize("name", CORES)
+class TestEveryCore:
+    def test_a_sequence_is_its_steps(self, name: str):
+        core, inputs = make_core(name), draw(LENGTH, BATCH, INPUT)
+        memory = read_twice(core)
+        features, last = core.sequence(inputs, memory)
+        assert features.shape == (LENGTH, BATCH, core.output_size)
+        for x, y in zip(inputs, features, strict=True):
+            feature, memory = core.step(x, memory)
+            torch.testing.assert_close(feature, y)
+        assert memory.keys() == last.keys()
+        for state, value in memory.items():
+            torch.testing.assert_close(value, last[state])
+
+    def test_the_memory_matters_and_sequences_do_not_mix(self, name: str):
+        core, inputs = make_core(name), draw(LENGTH, BATCH, INPUT)
+        fresh, _ = core.sequence(inputs, core.initial(BATCH))
+        later, _ = core.sequence(inputs, read_twice(core))
+        assert not torch.allclose(fresh, later)
+        for b in range(BATCH):
+            alone, _ = core.sequence(inputs[:, b : b + 1], core.initial(1))
+            torch.testing.assert_close(alone[:, 0], fresh[:, b])
+
+    def test_its_parameters_follow_from_the_generator_alone(self, name: str):
+        state, first, second = torch.get_rng_state(), CORES[name](INPUT, HIDDEN), CORES[name](INPUT, HIDDEN)
+        torch.set_rng_state(state)
+        for core in (first, second):
+            core.initialise(torch.Generator().manual_seed(2))
+        assert torch.equal(torch.get_rng_state(), state)
+        for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_a_gru_is_torchs_cell_step_by_step():
+    core = make_core("gru")
+    cell, hidden = nn.GRUCell(INPUT, HIDDEN), torch.zeros(BATCH, HIDDEN)
+    cell.load_state_dict({name.removesuffix("_l0"): value for name, value in core.state_dict().items()})
+    inputs = draw(LENGTH, BATCH, INPUT)
+    features, last = core.sequence(inputs, core.initial(BATCH))
+    for x, y in zip(inputs, features, strict=True):
+        hidden = cell(x, hidden)
+        torch.testing.assert_close(y, hidden)
+    torch.testing.assert_close(last["hidden"], hidden)
+
+
+def test_an_lstm_is_torchs_cell_step_by_step():
+    core = make_core("lstm")
+    assert isinstance(core, LstmCore)
+    cell, states = nn.LSTMCell(INPUT, HIDDEN), (torch.zeros(BATCH, HIDDEN), torch.zeros(BATCH, HIDDEN))
+    cell.load_state_dict({name.removesuffix("_l0"): value for name, value in core.lstm.state_dict().items()})
+    inputs = draw(LENGTH, BATCH, INPUT)
+    features, last = core.sequence(inputs, core.initial(BATCH))
+    for x, y in zip(inputs, features, strict=True):
+        states = cell(x, states)
+        torch.testing.assert_close(y, states[0])
+    torch.testing.assert_close((last["hidden"], last["cell"]), states)
+
+
+def test_every_gate_of_a_gru_is_orthogonal():
+    for gate in make_core("gru").get_parameter("weight_hh_l0").chunk(3):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(HIDDEN))
+
+
+def rl2(name: str, seed: int = 0) -> Rl2:
+    kind: Any = type("Rl2With", (Rl2,), {"make_core": staticmethod(CORES[name])})
+    agent = kind(SETTINGS, OBSERVATION, ACTION, torch.Generator().manual_seed(seed), CPU)
+    with torch.no_grad():  # a policy that hardly depends on its memory would hide a wrong one
+        agent.network.mean.weight.copy_(draw(ACTION, 8))
+    return agent
+
+
+def play(agent: Rl2, shots: int = 2) -> tuple[Trial, list[Tensor], Any]:
+    """A trial on random data, the means that its actions were drawn about, and the belief at its end."""
+    belief, trial, means = agent.begin(TASKS, ENVS, ()), Trial([], []), []
+    lengths = torch.tensor([[4, 2], [1, 3]])
+    for shot in range(shots):
+        trial.beliefs.append(belief)
+        observations, rewards = draw(HORIZON, TASKS, ENVS, OBSERVATION, seed=shot), draw(HORIZON, TASKS, ENVS, seed=8)
+        valid = torch.arange(HORIZON).view(-1, 1, 1) < lengths
+        actions = torch.zeros(HORIZON, TASKS, ENVS, ACTION)
+        for t in range(HORIZON):
+            means.append(agent.act(belief, observations[t], None)[0])
+            actions[t], belief = agent.act(belief, observations[t], draw(TASKS, ENVS, ACTION, seed=t))
+            belief = agent.observe(belief, rewards[t] * valid[t], t >= lengths - 1)
+        ends = torch.arange(HORIZON).view(-1, 1, 1) == lengths - 1
+        final = draw(TASKS, ENVS, OBSERVATION, seed=7)
+        rollout = Rollout(observations, actions, rewards * valid, ends, torch.zeros_like(ends), valid, final)
+        trial.rollouts.append(rollout)
+        belief = agent.adapt(belief, rollout, ())
+    return trial, means, belief
+
+
+@pytest.mark.parametrize("name", CORES)
+class TestRl2WithEveryCore:
+    def test_it_learns_from_what_it_acted_on(self, name: str):
+        agent = rl2(name)
+        trial, means, _ = play(agent)
+        sequence = agent._sequence(trial)
+        found, _ = agent._evaluate(sequence)
+        expected = [
+            mean[trial.rollouts[k // HORIZON].valid[k % HORIZON]] for k, mean in enumerate(means)
+        ]  # in env time; those of training are sorted by env
+        ours, theirs = found[sequence.steps], torch.cat(expected)
+        order = [x[:, 0].sort().indices for x in (ours, theirs)]
+        torch.testing.assert_close(ours[order[0]], theirs[order[1]], rtol=1e-4, atol=1e-5)
+        before = [p.clone() for p in agent.core.parameters()]
+        metrics = agent.meta_update(trial, torch.Generator().manual_seed(3))
+        assert torch.tensor(list(metrics.values())).isfinite().all()
+        assert not any(torch.equal(p, q) for p, q in zip(agent.core.parameters(), before, strict=True))
+
+    def test_its_belief_is_joined_saved_and_loaded(self, name: str):
+        agent = rl2(name)
+        _, _, belief = play(agent)
+        state = beliefs.saved(belief)
+        assert set(state["memory"]) == set(agent.core.initial(1))
+        loaded = beliefs.load(agent, state)
+        swapped = beliefs.join([loaded, belief], torch.tensor([3, 0]))
+        seen = draw(TASKS, ENVS, OBSERVATION)
+        actions = agent.act(belief, seen, None)[0]
+        assert torch.equal(agent.act(loaded, seen, None)[0], actions)
+        torch.testing.assert_close(agent.act(swapped, seen.flip(0), None)[0], actions.flip(0))
+
+    def test_the_deployed_policy_acts_as_it_does(self, name: str):
+        agent = rl2(name)
+        belief = agent.begin(1, 1, ())
+        policy = agent.deployable(belief)
+        inputs = dict(policy.inputs)
+        assert policy.outputs == ("action", *(f"next_{state}" for state in agent.core.initial(1)))
+        for t in range(3):
+            seen = draw(1, 1, OBSERVATION, seed=t)
+            inputs["observation"] = seen[0]
+            with torch.no_grad():
+                returned = dict(zip(policy.outputs, policy.module(*inputs.values()), strict=True))
+            actions, belief = agent.act(belief, seen, None)
+            torch.testing.assert_close(returned["action"], actions[0])
+            belief = agent.observe(belief, torch.full((1, 1), 0.5), torch.zeros(1, 1, dtype=torch.bool))
+            inputs |= {state: returned[f"next_{state}"] for state in belief.memory}
+            inputs |= {"previous_action": actions[0], "previous_reward": torch.full((1, 1), 0.5)}
+            inputs["episode_start"] = torch.zeros(1, 1)
+
+    def test_it_goes_on_from_its_checkpoint(self, name: str):
+        agent, twin = rl2(name), rl2(name, seed=5)
+        agent.meta_update(play(agent)[0], torch.Generator().manual_seed(3))
+        twin.load_state_dict(agent.state_dict())
+        seen = draw(TASKS, ENVS, OBSERVATION)
+        for ours, theirs in zip(*(a.network.state_dict().values() for a in (agent, twin)), strict=True):
+            assert torch.equal(ours, theirs)
+        assert torch.equal(*(a.act(a.begin(TASKS, ENVS, ()), seen, None)[0] for a in (agent, twin)))
+
+
+def test_a_checkpoint_with_another_core_is_refused():
+    with pytest.raises(ValueError, match=r"lstm\.lstm\.weight_ih_l0 has shape .* here, nothing in the state"):
+        rl2("lstm").load_state_dict(rl2("gru").state_dict())
+
+
+def test_parameters_have_the_names_that_checkpoints_have_always_held():
+    names = [name for name in rl2("gru").network.state_dict() if name.startswith("gru")]
+    assert names == ["gru.weight_ih_l0", "gru.weight_hh_l0", "gru.bias_ih_l0", "gru.bias_hh_l0"]
+    agent = RecurrentPpo(
+        RecurrentPpoSettings(hidden_size=8, head_sizes=(8,)), OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU
+    )
+    assert isinstance(agent.core, LstmCore) and agent.core.lstm is agent.model.policy.lstm_actor
+    assert "lstm_actor.weight_ih_l0" in agent.state_dict()["policy"]
