@@ -240,14 +240,14 @@ def test_killed_without_a_word_a_rank_is_started_again_and_the_run_goes_on(start
 FAILS = """
 import os, sys
 from metarl.cli import app as cli
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 from metarl.errors import RunError
-iterate = World.iterate
+iterate = TrainingWorld.iterate
 def failing(self, tasks, key):
     if key == 3 and os.environ["RANK"] == "1":
         raise RunError("the disk of this machine is gone")
     return iterate(self, tasks, key)
-World.iterate = failing
+TrainingWorld.iterate = failing
 sys.exit(cli.main(sys.argv[1:]))
 """
 
