@@ -86,7 +86,7 @@ class RobotInterface:
         self._rng = np.random.default_rng(rng)
         begun = AgentGenerators([self._rng], 0)
         self.shot_belief = agent.begin(1, episodes_per_shot, begun) if belief is None else belief
-        """What the episodes of the running shot start from."""
+        """Belief that the episodes of the current shot start from."""
         self._belief = self.shot_belief
         self._next = _Next.ACT
         self._episode = self._step = 0  # of the shot, of the episode
@@ -105,7 +105,7 @@ class RobotInterface:
 
     @property
     def belief(self) -> Belief:
-        """What is known now, the steps of the running episode included."""
+        """Current belief, the steps of the current episode included."""
         return self._belief
 
     @property
@@ -138,14 +138,14 @@ class RobotInterface:
         return action
 
     def command(self, action: Array) -> Array:
-        """What the motors are told for an action [act]: MuJoCo's control signals, as the env writes them.
+        """Return the commands of the motors for an action [act]: MuJoCo's control signals, as the env writes them.
 
         `family.control` says what they ask of which joint, in which unit: zero + size x command.
         """
         return self.family.command(action)
 
     def observe(self, reward: float, terminated: bool, truncated: bool) -> None:
-        """What the last action led to, as Gymnasium's `step` returns it."""
+        """Take the outcome of the last action, as Gymnasium's `step` returns it."""
         self._require(_Next.OBSERVE)
         if not np.isfinite(reward):
             raise ValueError(
@@ -207,7 +207,7 @@ class RobotInterface:
             kept[:] = 0
 
     def _know_range(self) -> None:
-        """What observations are expected to be: anything, as long as the policy has learned from none."""
+        """Set the expected range of observations, which is unlimited while the policy has learned from none."""
         size = self.family.observation_size
         self._mean, self._std = np.zeros(size, dtype=np.float32), np.full(size, np.inf, dtype=np.float32)
         moments = self._agent.observation_moments(self.shot_belief)

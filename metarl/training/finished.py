@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metarl.config import RunConfig, read_run_config
-from metarl.reporting.tables import has_pictures
+from metarl.reporting.evaluation_files import has_pictures
 from metarl.runs.checkpoint import CheckpointError, CheckpointStore, iteration_of
 from metarl.runs.run import CHECKPOINTS, Run, load_run
 

@@ -172,7 +172,7 @@ class TestRendering:
         for clip, expected in zip(clips, result.returns[0, [0, 2], 0], strict=True):
             said = re.search(r"mean of 2: (\S+)\)", clip.title).group(1).replace("−", "-")
             assert float(said) == pytest.approx(expected, abs=0.06)
-        assert lines[1] == f"mass scale {result.tasks[0][0].values['mass_scale']:.3g}"
+        assert lines[1] == f"mass scale {result.tasks[0][0]['mass_scale']:.3g}"
 
     def test_each_stage_of_a_task_has_its_own_picture(self):
         family = make_family(HalfCheetahMassSettings())
