@@ -41,7 +41,7 @@ from metarl.provenance import provenance
 from metarl.runs.run import Run
 from metarl.runs.trial import run_trial, stream, streams, torch_stream
 from metarl.training.loop import Counters, iterate
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 
 TASKS, ENVS = 40, 20
 GYMNASIUM_ENVS, GYMNASIUM_STEPS = 16, 500
@@ -182,7 +182,7 @@ def against_gymnasium(mode: str, run: Run, env: ShardedEnv) -> list[float]:
 def iteration(name: str, settings: FamilySettings, agent: MamlSettings, bar: float) -> tuple[Figure, list[float]]:
     """A whole iteration's rate over that of pure physics, and the ratio in each round."""
     run, env = make_run(settings, agent)
-    world, counters, batch = World(run), Counters(), BatchedEnv(run.family, TASKS, ENVS)
+    world, counters, batch = TrainingWorld(run), Counters(), BatchedEnv(run.family, TASKS, ENVS)
     iterate(world, counters)
     tasks = run.family.sample(TASKS, stream(1, "tasks"))
     env.set_tasks(tasks)
@@ -282,7 +282,7 @@ def help_texts() -> list[Figure]:
 
 def one_iteration() -> None:
     run, _ = make_run(HalfCheetahVelocitySettings(), MamlSettings(outer="trpo"))
-    iterate(World(run), Counters())
+    iterate(TrainingWorld(run), Counters())
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
 

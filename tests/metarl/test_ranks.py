@@ -259,14 +259,14 @@ def test_a_process_that_leaves_ends_in_order_before_python_shuts_down(started, t
 FAILS = """
 import os, sys
 from metarl.cli import app as cli
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 from metarl.errors import RunError
-iterate = World.iterate
+iterate = TrainingWorld.iterate
 def failing(self, tasks, key):
     if key == 3 and os.environ["RANK"] == "1":
         raise RunError("the disk of this machine is gone")
     return iterate(self, tasks, key)
-World.iterate = failing
+TrainingWorld.iterate = failing
 sys.exit(cli.main(sys.argv[1:]))
 """
 
