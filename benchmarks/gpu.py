@@ -303,7 +303,7 @@ def inner_loop(num_tasks: int) -> dict[str, Any]:
 
     def gradient() -> None:
         theta = agent.theta.detach().requires_grad_()
-        surrogate, kl = agent.promp_losses(theta, batches)
+        surrogate, kl = agent.inner.promp_losses(theta, batches)
         torch.autograd.grad(surrogate + kl, theta)
 
     gradient()

@@ -179,7 +179,7 @@ def noise(preset: str, iterations: list[int]) -> None:
             batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
             for m in range(t.tasks):
                 theta = agent.theta.detach().requires_grad_()
-                loss = agent.surrogate(theta, [batch.tasks(slice(m, m + 1)) for batch in batches])
+                loss = agent.inner.surrogate(theta, [batch.tasks(slice(m, m + 1)) for batch in batches])
                 gradients.append(torch.autograd.grad(loss, theta)[0].double())
         found = torch.stack(gradients)
         trace = found.var(0).sum()

@@ -23,7 +23,7 @@ from metarl.agents.sb3.settings import PpoSettings
 from metarl.agents.storage import Field, Storage
 
 METRICS = ("approx_kl", "clip_fraction", "entropy_loss", "loss", "policy_gradient_loss", "value_loss")
-"""Of a minibatch."""
+"""Names of a minibatch's metrics."""
 
 
 class RunningMoments:
@@ -126,7 +126,7 @@ class DevicePpo:
         self._share = min(-(-len(self._whole.values) // settings.minibatches), len(self._whole.values))
         self._gradients = [torch.zeros_like(parameter) for parameter in policy.parameters()]
         self._metrics = torch.zeros(len(METRICS), device=device)
-        """Of the minibatch at hand, in the order of METRICS."""
+        """Metrics of the current minibatch, in the order of METRICS."""
         self._learn = Recorded(self._learn_from, device)
 
     def learn(

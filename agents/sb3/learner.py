@@ -1,4 +1,4 @@
-"""What the agents of Stable-Baselines3 share: a model without an env of its own, its normalisers, its randomness."""
+"""Common parts of the agents of Stable-Baselines3: a model without an env, its normalisers, its randomness."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EPSILON = 1e-8
 """VecNormalize's own."""
 LOGGED = ("approx_kl", "clip_fraction", "entropy_loss", "explained_variance", "loss", "policy_gradient_loss", "std")
 LOGGED += ("value_loss",)
-"""What SB3 logs of an update, and we with it."""
+"""Metrics of an update that are taken over from Stable-Baselines3's log."""
 
 
 @contextlib.contextmanager
@@ -50,18 +50,18 @@ def global_randomness(generator: torch.Generator) -> Iterator[None]:
 
 
 def standardise(values: Tensor, moments: Any) -> Tensor:
-    """What VecNormalize makes of observations [..., size]; moments: anything with `mean` and `var`."""
+    """Normalise observations [..., size] as VecNormalize does; moments: anything with `mean` and `var`."""
     mean, variance = (torch.as_tensor(x, device=values.device) for x in (moments.mean, moments.var))
     return ((values - mean) / (variance + EPSILON).sqrt()).clamp(-INPUT_CLIP, INPUT_CLIP).float()
 
 
 def moments_state(moments: RunningMeanStd) -> dict[str, Any]:
-    """Plain types and tensors."""
+    """Return moments as plain types and tensors."""
     return {"mean": torch.tensor(moments.mean), "var": torch.tensor(moments.var), "count": float(moments.count)}
 
 
 def load_moments(moments: RunningMeanStd, state: dict[str, Any]) -> None:
-    """Restore what `moments_state` gave; ValueError if the size differs."""
+    """Restore what `moments_state` returned; ValueError if the size differs."""
     if state["mean"].shape != np.shape(moments.mean):
         raise ValueError(
             f"the normaliser is of size {tuple(state['mean'].shape)}, this agent reads {np.shape(moments.mean)}; "
@@ -71,7 +71,7 @@ def load_moments(moments: RunningMeanStd, state: dict[str, Any]) -> None:
 
 
 def as_moments(moments: RunningMeanStd, size: int) -> Moments:
-    """Of the first `size` components."""
+    """Return the moments of the first `size` components."""
     ours = Moments(size)
     ours.count.fill_(float(moments.count))
     ours.mean.copy_(torch.as_tensor(moments.mean[:size]))
@@ -197,7 +197,7 @@ class Sb3Agent:
         return metrics | {"lr": lr}
 
     def _lr(self) -> float:
-        """Adam's step size in the iteration at hand."""
+        """Return Adam's step size in the current iteration."""
         s = self.settings
         share = min(1.0, self.updates / s.lr_decay_updates) if s.lr_decay_updates else 0.0
         return s.lr + share * (s.lr_end - s.lr)
@@ -221,25 +221,25 @@ class Sb3Agent:
         raise NotImplementedError
 
     def _standardise(self, inputs: Tensor, moments: Any = None) -> Tensor:
-        """What a policy reads of inputs [..., input]; moments: of its own, None for those of training."""
+        """Return a policy's normalised inputs [..., input]; moments: its own, None for those of training."""
         inputs = inputs.to(self.device)
         if not self.settings.normalise_input:
             return inputs
         return standardise(inputs, self.input_moments if moments is None else moments)
 
     def observation_moments(self, belief: Belief) -> Moments | None:
-        """Of the observations of training; None if they are read as they are."""
+        """Return the moments of the observations of training; None if observations are read as they are."""
         return as_moments(self.input_moments, self.observation_size) if self.settings.normalise_input else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training goes on from: plain types and tensors."""
+        """Return everything that training continues from, as plain types and tensors."""
         state = {"policy": self.model.policy.state_dict(), "optimiser": self.model.policy.optimizer.state_dict()}
         moments = {"input": moments_state(self.input_moments), "return": moments_state(self.return_moments)}
         counters = {"updates": self.updates, "num_timesteps": self.model.num_timesteps}
         return copy.deepcopy(state) | {"moments": moments} | counters
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave; raises ValueError if the shapes differ."""
+        """Restore what `state_dict` returned; raises ValueError if the shapes differ."""
         policy = self.model.policy
         require_same_shapes(policy.state_dict(), state["policy"])
         load_moments(self.input_moments, state["moments"]["input"])

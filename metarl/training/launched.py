@@ -7,6 +7,7 @@ in the store, and every process has a thread that looks for it: none waits for o
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import platform
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -212,14 +213,19 @@ class Launched(Ranks):
         """Exit status and message of this process that fails; the message is empty where another says it."""
         return self._failures.report(status, one_line(message, LONGEST))
 
-    def leave(self, status: int) -> None:
-        """End with the others. Of those that failed, this ends the process: some are not there any more."""
+    def leave(self, status: int) -> NoReturn:
+        """End this process with an exit status.
+
+        It does not end by itself: gloo's threads outlive their process group, and now and then abort the process while
+        Python shuts down, so that a run that has succeeded would fail.
+        """
         self._failures.close()
-        if status:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-        dist.destroy_process_group()
+        if not status:
+            dist.destroy_process_group()
+            atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _store(address: str, port: int, serve: bool = False) -> TCPStore:

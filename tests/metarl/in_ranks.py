@@ -68,8 +68,8 @@ def meta_gradient(agent: Maml, run: Run, own: range) -> torch.Tensor:
     env.set_tasks([tasks[m] for m in own])
     trial = run_trial(env, agent, streams(3, "gradient", 0, own), 1).trial
     batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
-    losses = agent.surrogate, lambda theta, here: sum(agent.promp_losses(theta, here))
-    return torch.cat([agent._meta_gradient(batches, len(tasks), loss) for loss in losses])
+    losses = agent.inner.surrogate, lambda theta, here: sum(agent.inner.promp_losses(theta, here))
+    return torch.cat([agent.outer.meta_gradient(agent.theta, batches, len(tasks), loss) for loss in losses])
 
 
 def compute(name: str, ranks: Ranks) -> dict[str, Any]:
