@@ -282,7 +282,7 @@ MISTAKES = {
     ("render", "--family", "point_goal", "--output", "a.avi"): "--output is 'a.avi'; name a file that ends with .mp4",
     ("render", "--family", "point_goal", "--seconds", "0"): "--seconds is 0; it must be greater than 0",
     ("render", "--family", "point_goal", "--seed", "-1"): "--seed is -1; it must be at least 0",
-    ("render", "--family", "point_goal", "family.goal_range=-1"): "error: family: ",
+    ("render", "--family", "point_goal", "family.goal_range=-1"): "family.goal_range is -1; it must be greater than 0",
     (
         "render",
         "--family",
