@@ -1,4 +1,4 @@
-"""Running mean and standard deviation of what an agent reads."""
+"""Running mean and standard deviation of an agent's inputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Moments(nn.Module):
         self.variance.fill_(1.0)
 
     def update(self, values: Tensor, ranks: Ranks = ALONE) -> None:
-        """Take in values [K, size] of every process, of each its own K."""
+        """Update by values [K, size] of every process, each with its own K."""
         added, mean, variance = self._of(values, ranks)
         if not added:
             return
@@ -44,9 +44,9 @@ class Moments(nn.Module):
         self.count.copy_(count)
 
     def _of(self, values: Tensor, ranks: Ranks) -> tuple[int, Tensor, Tensor]:
-        """Count, mean [size] and variance [size] of the values of all processes.
+        """Return count, mean [size] and variance [size] of the values of all processes.
 
-        From sums of deviations from the mean so far, so that large means take no digits from small variances.
+        They come from sums of deviations from the mean so far, so that large means take no digits from small variances.
         """
         if ranks.size == 1 and not len(values):
             return 0, self.mean, self.variance
@@ -60,10 +60,10 @@ class Moments(nn.Module):
         return added, (self.mean + shift).to(values.dtype), (squares - shift.square()).clamp(min=0).to(values.dtype)
 
     def standardise(self, values: Tensor) -> Tensor:
-        """(values - mean) / std, for values [..., size]."""
+        """Return (values - mean) / std, for values [..., size]."""
         return (values - self.mean) / self.std
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation [size], never zero."""
+        """Return the standard deviation [size], never zero."""
         return (self.variance + 1e-8).sqrt()

@@ -44,7 +44,7 @@ def _stacked(tuned: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _adam(own: dict[str, Any], index: int, kind: str, parameter: torch.Tensor) -> torch.Tensor:
-    """Return what Adam keeps of a parameter; zeros before its first step."""
+    """Return a part of Adam's state for a parameter; zeros before its first step."""
     kept = own["optimiser"]["state"].get(index)
     if kept is not None:
         return kept[kind]

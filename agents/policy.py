@@ -18,7 +18,7 @@ ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
 
 class Gaussian(NamedTuple):
-    """Actions' distribution: mean [M, B, act] and log_std [M, 1, act]."""
+    """Distribution of actions: mean [M, B, act] and log_std [M, 1, act]."""
 
     mean: Tensor
     log_std: Tensor
@@ -34,7 +34,7 @@ class Layers(NamedTuple):
 
 @dataclass(frozen=True)
 class GaussianPolicy:
-    """The architecture; parameters are handed in."""
+    """Architecture of a policy; parameters are arguments."""
 
     observation_size: int
     action_size: int
@@ -44,17 +44,17 @@ class GaussianPolicy:
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
-        """(in, out) of each linear layer."""
+        """Return (in, out) of each linear layer."""
         sizes = (self.observation_size, *self.hidden_sizes, self.action_size)
         return tuple(itertools.pairwise(sizes))
 
     @property
     def lengths(self) -> list[int]:
-        """Lengths of the pieces of a flat vector: weights and bias of each layer in turn, log_std."""
+        """Return the lengths of the pieces of a flat vector: weights and bias of each layer in turn, log_std."""
         return [n for i, o in self.shapes for n in (i * o, o)] + [self.action_size]
 
     def initial(self, std: float, output_gain: float, generator: torch.Generator) -> Tensor:
-        """Flat parameters [P]: Xavier-uniform weights (Glorot 2010), the last layer's scaled; zero biases; std."""
+        """Draw flat parameters [P]: Xavier-uniform weights (Glorot 2010), the last layer's scaled; zero biases; std."""
         pieces = []
         for i, o in self.shapes:
             limit = math.sqrt(6 / (i + o))
@@ -63,14 +63,14 @@ class GaussianPolicy:
         return torch.cat([*pieces, torch.full((self.action_size,), math.log(std))])
 
     def layers(self, parameters: Tensor) -> Layers:
-        """Flat parameters [M, P] as stacked layers."""
+        """Return flat parameters [M, P] as stacked layers."""
         pieces = parameters.split(self.lengths, dim=1)
         weights = tuple(w.view(-1, i, o) for w, (i, o) in zip(pieces[:-1:2], self.shapes, strict=True))
         biases = tuple(b.unsqueeze(1) for b in pieces[1:-1:2])
         return Layers(weights, biases, pieces[-1].unsqueeze(1).clamp(min=math.log(self.min_std)))
 
     def __call__(self, layers: Layers, observations: Tensor) -> Gaussian:
-        """The distribution of actions for observations [M, B, obs]."""
+        """Return the distribution of actions for observations [M, B, obs]."""
         activate = ACTIVATIONS[self.activation]
         x = observations
         for weight, bias in zip(layers.weights[:-1], layers.biases[:-1], strict=True):

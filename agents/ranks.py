@@ -1,6 +1,6 @@
-"""The processes that train one agent together: each has its share of the tasks, and what is a sum is summed over all.
+"""Processes that train one agent together: each has its share of the tasks, and sums run over all processes.
 
-`Ranks` itself is one process alone, for which every sum is what it was.
+`Ranks` itself is one process alone, whose sums are its own.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ class Ranks:
         return self.rank == 0
 
     def own(self, count: int) -> range:
-        """This process's share of the places 0 to count - 1: consecutive ones, the earlier processes' longer by one."""
+        """Return this process's places among 0 to count - 1: consecutive ones; earlier ranks may have one more."""
         share, more = divmod(count, self.size)
         start = self.rank * share + min(self.rank, more)
         return range(start, start + share + (self.rank < more))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of the processes' tensors of one shape, the same to the bit in each; may be made in place."""
+        """Return the sum of the processes' tensors of one shape, the same to the bit in each, maybe in place."""
         return tensor
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process."""
+        """Return whether the flag is True in any process."""
         return flag
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns in the first process, where alone it is called, however long it takes."""
+        """Return the result of `make`, which only the first process calls, however long it takes."""
         return make()
 
     def share_of_cores(self, cores: int) -> int:
-        """How many of the cores that this process may use are its own, where others of them may use them too."""
+        """Return the number of cores that are this process's own, of those that it shares with others."""
         return cores
 
     def cuda_device(self) -> torch.device:
-        """The CUDA device of this process."""
+        """Return the CUDA device of this process."""
         import torch
 
         return torch.device("cuda")
@@ -74,7 +74,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
 
 
 def mean_and_std(values: Tensor, ranks: Ranks, correction: int = 0) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of all elements of the processes' values, as scalars of their type."""
+    """Return mean and standard deviation of all elements of the processes' values, as scalars of their type."""
     if ranks.size == 1:
         return values.mean(), values.std(correction=correction)
     import torch

@@ -1,4 +1,4 @@
-"""Functions of tensors that a GPU repeats as a recorded graph, without the host launching each kernel."""
+"""Functions of tensors that a GPU replays as a recorded graph, so that the host need not launch each kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Recorded:
-    """A function of tensors that always does the same, writes its results in place, and returns nothing.
+    """A function of tensors that always runs the same operations, writes its results in place and returns None.
 
     On a GPU the first call runs as it is, the second records it as a CUDA graph, and from then on the graph runs: the
     arguments are copied into tensors of its own. Elsewhere it is the function.

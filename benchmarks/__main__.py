@@ -41,7 +41,7 @@ from metarl.provenance import provenance
 from metarl.runs.run import Run
 from metarl.runs.trial import run_trial, stream, streams, torch_stream
 from metarl.training.loop import Counters, iterate
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 
 TASKS, ENVS = 40, 20
 GYMNASIUM_ENVS, GYMNASIUM_STEPS = 16, 500
@@ -49,6 +49,12 @@ FAMILY_STEPS = 10  # of every family, timed
 ROUNDS = 5
 REFERENCE_PHYSICS = 72.7e3  # env steps/s of the machine that the reference times come from
 REFERENCE_ITERATION_S = 16.7  # pytorch-maml-rl, HalfCheetahDir, 40 tasks x 20 rollouts x H 100 x 2 shots, two workers
+HELP = {
+    "metarl --help": 0.5,
+    "metarl train --help": 1.0,
+    "metarl train --agent maml --family quadruped --help": 1.0,
+}
+"""Bar on the CPU time of each command, s."""
 RESULT = Path("results/benchmark.json")
 
 
@@ -176,7 +182,7 @@ def against_gymnasium(mode: str, run: Run, env: ShardedEnv) -> list[float]:
 def iteration(name: str, settings: FamilySettings, agent: MamlSettings, bar: float) -> tuple[Figure, list[float]]:
     """A whole iteration's rate over that of pure physics, and the ratio in each round."""
     run, env = make_run(settings, agent)
-    world, counters, batch = World(run), Counters(), BatchedEnv(run.family, TASKS, ENVS)
+    world, counters, batch = TrainingWorld(run), Counters(), BatchedEnv(run.family, TASKS, ENVS)
     iterate(world, counters)
     tasks = run.family.sample(TASKS, stream(1, "tasks"))
     env.set_tasks(tasks)
@@ -260,20 +266,23 @@ def memory() -> Figure:
     return Figure("peak memory of 40 x 20 x 200 HalfCheetah", float(out.stdout.split()[-1]), 2.0, "GB", at_most=True)
 
 
-def help_text() -> Figure:
-    """What `metarl --help` takes of a core, as a process of its own."""
-    taken = []
-    for _ in range(ROUNDS):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "metarl", "--help"], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return Figure("metarl --help, seconds of a core", median(taken), 0.5, "s", at_most=True, rounds=taken)
+def help_texts() -> list[Figure]:
+    """CPU time of each command that prints help, in a process of its own."""
+    figures = []
+    for command, bar in HELP.items():
+        taken = []
+        for _ in range(ROUNDS):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "-m", *command.split()], capture_output=True, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        figures.append(Figure(f"{command}, CPU time", median(taken), bar, "s", at_most=True, rounds=taken))
+    return figures
 
 
 def one_iteration() -> None:
     run, _ = make_run(HalfCheetahVelocitySettings(), MamlSettings(outer="trpo"))
-    iterate(World(run), Counters())
+    iterate(TrainingWorld(run), Counters())
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
 
@@ -284,7 +293,7 @@ def main() -> None:
         return
     began = time.perf_counter()
     figures = [*collection(), *iterations(), *on_other_robots(), *families(), *robot_loops()]
-    figures += [*processes(), memory(), help_text()]
+    figures += [*processes(), memory(), *help_texts()]
     for figure in figures:
         print(figure.line())
     print(f"took {time.perf_counter() - began:.0f} s; written to {RESULT}")

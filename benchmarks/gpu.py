@@ -38,7 +38,7 @@ from metarl.provenance import provenance
 from metarl.runs.run import Run, build
 from metarl.runs.trial import stream, tensor
 from metarl.training.loop import Counters, iterate
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 
 BARS = {
     "env/half_cheetah": 3.0e6,
@@ -220,7 +220,7 @@ def iterations(run: Run, count: int) -> dict[str, Any]:
         return result[0]
 
     run.agent.adapt = timed  # pyright: ignore[reportAttributeAccessIssue]
-    world, counters, rows = World(run), Counters(), []
+    world, counters, rows = TrainingWorld(run), Counters(), []
     if device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     for _ in range(count + 1):  # the first records and compiles
@@ -303,7 +303,7 @@ def inner_loop(num_tasks: int) -> dict[str, Any]:
 
     def gradient() -> None:
         theta = agent.theta.detach().requires_grad_()
-        surrogate, kl = agent.promp_losses(theta, batches)
+        surrogate, kl = agent.inner.promp_losses(theta, batches)
         torch.autograd.grad(surrogate + kl, theta)
 
     gradient()

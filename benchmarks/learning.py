@@ -24,7 +24,7 @@ import numpy as np
 
 import metarl
 from metarl.config import PRESETS, RunConfig, load_config
-from metarl.evaluation.evaluate import EvaluationResult
+from metarl.evaluation.results import EvaluationResult
 from metarl.evaluation.statistics import Summary, summarise
 from metarl.provenance import provenance
 from metarl.reporting.figures import AFTER, BEFORE, STYLE

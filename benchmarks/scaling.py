@@ -39,7 +39,7 @@ from metarl.runs.run import Run, build
 from metarl.runs.trial import run_trial, stream, streams
 from metarl.training.launched import Launched
 from metarl.training.loop import Counters, iterate
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 
 TASKS, ENVS, HORIZON = 10, 10, 100  # tasks: of each process
 AGENTS: dict[str, AgentSettings] = {
@@ -90,12 +90,12 @@ class Scaling:
     """Seconds in these sums, in the first process: waiting for the slower ones is most of it."""
 
 
-def world_of(settings: AgentSettings, ranks: Ranks) -> World:
+def world_of(settings: AgentSettings, ranks: Ranks) -> TrainingWorld:
     """The world of a run of `TASKS` tasks for each process."""
     training = TrainingSettings(tasks=TASKS * ranks.size, envs_per_task=ENVS, threads=1)
     config = RunConfig(agent=settings, family=HalfCheetahVelocitySettings(horizon=HORIZON), training=training)
     family, agent = build(config, "cpu", ranks)
-    return World(Run(Path(), config, family, agent, 0, 0), ranks)
+    return TrainingWorld(Run(Path(), config, family, agent, 0, 0), ranks)
 
 
 def scaling(name: str, ranks: Metered, rounds: int) -> Scaling:
@@ -167,7 +167,7 @@ def noise(preset: str, iterations: list[int]) -> None:
     family, agent = build(config, "cpu")
     assert isinstance(agent, Maml), "the noise scale is of MAML's presets"
     run, counters, t = Run(Path(), config, family, agent, 0, 0), Counters(), config.training
-    world, env = World(run), ShardedEnv(family, t.tasks, t.envs_per_task, t.threads)
+    world, env = TrainingWorld(run), ShardedEnv(family, t.tasks, t.envs_per_task, t.threads)
     for end in iterations:
         while counters.iteration < end:
             iterate(world, counters)
@@ -179,7 +179,7 @@ def noise(preset: str, iterations: list[int]) -> None:
             batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
             for m in range(t.tasks):
                 theta = agent.theta.detach().requires_grad_()
-                loss = agent.surrogate(theta, [batch.tasks(slice(m, m + 1)) for batch in batches])
+                loss = agent.inner.surrogate(theta, [batch.tasks(slice(m, m + 1)) for batch in batches])
                 gradients.append(torch.autograd.grad(loss, theta)[0].double())
         found = torch.stack(gradients)
         trace = found.var(0).sum()

@@ -1,4 +1,4 @@
-"""Envs that start anew as soon as their episode is over, for learners that step them without waiting for a device."""
+"""Envs that are reset as soon as their episode is over, for agents that step them without waiting for a device."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from metarl.envs.simulation import Simulator
 from metarl.envs.task import Task
 
 STARTS = 8
-"""Starts of each env that are drawn ahead: an env that has used them up goes through them again."""
+"""Number of initial states drawn for each env in advance; an env that has used all of them begins again."""
 
 
 class Step(NamedTuple):
-    """What a control step led to, live: the next step overwrites it. S envs."""
+    """Outcome of a control step of S envs. The next step overwrites it."""
 
     observations: Array
-    """[S, obs] float32, of the episode that goes on or has just begun."""
+    """[S, obs] float32, of the episode that continues or has just begun."""
     rewards: Array
     """[S] float32."""
     terminated: Array
-    """[S] bool, the episode ended for good."""
+    """[S] bool, True where the episode reached a terminal state."""
     cut: Array
-    """[S] bool, the time limit or a fault of the simulation ended the episode."""
+    """[S] bool, True where the time limit or a simulation fault ended the episode."""
     last_observations: Array
-    """[S, obs] float32, as the step led to it: the episode's last where it is over."""
+    """[S, obs] float32, after the step and before any reset."""
 
 
 class RestartingEnv:
-    """Env m N + n is the n-th of task m. An env whose episode is over starts another at once, on its task."""
+    """Env m N + n is the n-th env of task m. An env whose episode is over is reset at once, on its own task."""
 
     def __init__(self, family: TaskFamily, num_tasks: int, envs_per_task: int, simulator: Simulator, threads: int = 0):
         if family.layout:
@@ -54,7 +54,7 @@ class RestartingEnv:
 
     @property
     def num_faults(self) -> int:
-        """Simulations that were flagged since this env was made."""
+        """Number of simulations that were flagged since this env was made."""
         return self.batch.num_faults
 
     @property
@@ -64,11 +64,11 @@ class RestartingEnv:
 
     @property
     def num_steps(self) -> int:
-        """Env steps since the last reset, those of a flagged simulation's episode not counted."""
+        """Number of env steps since the last reset, without those of episodes whose simulation was flagged."""
         return int(self.batch.simulation.host(self._sound_steps).sum())
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Take up one task for each N envs. All envs must be reset before they are stepped."""
+        """Set the task of each N envs. Every env must be reset before it is stepped."""
         self.batch.set_tasks(tasks)
 
     def use(self, rngs: Sequence[np.random.Generator]) -> None:
@@ -88,7 +88,7 @@ class RestartingEnv:
         return self.batch.simulation.repeat(function)
 
     def step(self, actions: Array) -> Step:
-        """A control step of actions [S, act], and new episodes where one is over; always the same operations."""
+        """Take a control step with actions [S, act] and reset envs that are done; always the same operations."""
         batch, xp = self.batch, self.batch.simulation.xp
         batch.advance(actions)
         done = batch.results
@@ -108,7 +108,7 @@ class RestartingEnv:
         return Step(done.observations, done.rewards, done.terminated, self._cut, self._last)
 
     def first_episodes(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Returns, and each weighted reward term's sum by name, of each env's first episode, [M, N] on the host.
+        """Return the return and the sums of the weighted reward terms of each env's first episode, [M, N] on the host.
 
         NaN where it is not over yet, or the simulation was flagged.
         """

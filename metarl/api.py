@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from metarl.config import RunConfig, preset, read_run_config
 from metarl.reporting import judge
-from metarl.reporting import report as reports
+from metarl.reporting.report import make as reports
 from metarl.runs.entries import run_dir
 from metarl.runs.run import Run, start_run
 from metarl.training import loop as training

@@ -1,4 +1,4 @@
-"""PPO where the envs are: what Stable-Baselines3's PPO computes, with rollouts and updates that never leave the device.
+"""PPO on the device of the envs: Stable-Baselines3's PPO, with rollouts and updates that never leave the device.
 
 It trains the policy, the optimiser and the normalisers of `metarl.agents.sb3.ppo.Ppo`; its steps are those of
 Stable-Baselines3 2.9 (OnPolicyAlgorithm.collect_rollouts, VecNormalize, PPO.train).
@@ -23,7 +23,7 @@ from metarl.agents.sb3.settings import PpoSettings
 from metarl.agents.storage import Field, Storage
 
 METRICS = ("approx_kl", "clip_fraction", "entropy_loss", "loss", "policy_gradient_loss", "value_loss")
-"""Of a minibatch."""
+"""Metrics of a minibatch."""
 
 
 class RunningMoments:
@@ -36,17 +36,17 @@ class RunningMoments:
         self.count = torch.tensor(float(like.count), dtype=torch.float64, device=device)
 
     def take(self, moments: RunningMeanStd) -> None:
-        """Go on from these."""
+        """Copy these moments to this object."""
         for here, there in ((self.mean, moments.mean), (self.var, moments.var), (self.count, moments.count)):
             here.copy_(torch.as_tensor(there, dtype=torch.float64))
 
     def give(self, moments: RunningMeanStd) -> None:
-        """Let these be as they are here."""
+        """Copy the moments of this object to these."""
         moments.mean, moments.var = self.mean.cpu().numpy().copy(), self.var.cpu().numpy().copy()
         moments.count = float(self.count)
 
     def update(self, values: Tensor) -> None:
-        """Take in [S, size] or [S] (Chan 1979)."""
+        """Update the moments with values [S, size] or [S] (Chan 1979)."""
         values = values.double()
         delta = values.mean(0) - self.mean
         total = self.count + len(values)
@@ -56,25 +56,25 @@ class RunningMoments:
         self.count.copy_(total)
 
     def scaled(self, values: Tensor) -> Tensor:
-        """(values - mean) / std, clipped."""
+        """Return (values - mean) / std, clipped."""
         return standardise(values, self)
 
 
 class Minibatch(NamedTuple):
-    """B steps, as PPO learns from them."""
+    """B steps for an update of PPO."""
 
     observations: Tensor
-    """[B, obs] standardised."""
+    """Standardised observations, [B, obs]."""
     actions: Tensor
-    """[B, act]."""
+    """Actions, [B, act]."""
     values: Tensor
-    """[B] of the critic that collected."""
+    """Values of the critic that collected, [B]."""
     log_likelihoods: Tensor
-    """[B] of the actions under the policy that collected."""
+    """Log-likelihoods of the actions under the policy that collected, [B]."""
     advantages: Tensor
-    """[B]."""
+    """Advantages, [B]."""
     returns: Tensor
-    """[B] what the critic is to give."""
+    """Targets of the critic, [B]."""
 
 
 def fields(observation_size: int, action_size: int) -> dict[str, Field]:
@@ -91,7 +91,7 @@ def fields(observation_size: int, action_size: int) -> dict[str, Field]:
 
 
 class DevicePpo:
-    """Collects from envs on a device and updates there.
+    """Collects rollouts from envs on a device, and updates the policy there.
 
     policy: Stable-Baselines3's ActorCriticPolicy with its optimiser.
     """
@@ -115,18 +115,18 @@ class DevicePpo:
         self._inputs, self._returns = RunningMoments(inputs, device), RunningMoments(returns, device)
         self._buffers = Storage(between, (env.num_envs,), fields(*sizes), device)
         self._observations = torch.zeros(env.num_envs, sizes[0], device=device)
-        """[S, obs] what the policy acts on next, standardised."""
+        """Standardised observations that the policy acts on next, [S, obs]."""
         self._discounted = torch.zeros(env.num_envs, dtype=torch.float64, device=device)
-        """[S] the discounted reward so far, by whose spread rewards are scaled."""
+        """Discounted sum of rewards so far, [S]; rewards are divided by its standard deviation."""
         self._noise = torch.zeros(between, env.num_envs, sizes[1], device=device)
-        """[K, S, act] standard normal, drawn before it is needed: what is recorded draws nothing."""
+        """Standard normal noise, [K, S, act], drawn in advance: a recorded graph draws nothing."""
         self._collect = env.repeat(self._collect_step)
         self._steps = torch.arange(between, device=device)
         self._whole = Minibatch(*self._data())
         self._share = min(-(-len(self._whole.values) // settings.minibatches), len(self._whole.values))
         self._gradients = [torch.zeros_like(parameter) for parameter in policy.parameters()]
         self._metrics = torch.zeros(len(METRICS), device=device)
-        """Of the minibatch at hand, in the order of METRICS."""
+        """Metrics of the current minibatch, in the order of METRICS."""
         self._learn = Recorded(self._learn_from, device)
 
     def learn(
@@ -161,7 +161,7 @@ class DevicePpo:
             torch.cuda.synchronize(self._device)
 
     def _see(self, observations: Tensor) -> None:
-        """Standardise what is acted on next, after it has been learned from."""
+        """Update the normaliser with the observations that the policy acts on next, then standardise them."""
         if self._settings.normalise_input:
             self._inputs.update(observations)
         self._observations.copy_(self._standardised(observations))
@@ -205,7 +205,7 @@ class DevicePpo:
         return Minibatch(flat["observations"], flat["actions"], flat["values"], likelihoods, advantages, returns)
 
     def _update(self) -> dict[str, Any]:
-        """PPO's passes over the data; returns metrics, tensors where nobody has waited for them."""
+        """Take PPO's passes over the data; returns metrics as tensors or floats."""
         s, policy, data = self._settings, self._policy, self._whole
         for kept, value in zip(data, self._data(), strict=True):
             kept.copy_(value)
@@ -231,7 +231,7 @@ class DevicePpo:
         }
 
     def _learn_from(self, chosen: Tensor) -> None:
-        """The clipped gradient of PPO's loss on the steps `chosen` [B], and its metrics; always the same operations."""
+        """Compute the clipped gradient of PPO's loss on the steps `chosen` [B]; always the same operations."""
         loss, metrics = ppo_loss(self._policy, Minibatch(*(x[chosen] for x in self._whole)), self._settings)
         for kept, gradient in zip(self._gradients, torch.autograd.grad(loss, self._policy.parameters()), strict=True):
             kept.copy_(gradient)
@@ -243,13 +243,13 @@ class DevicePpo:
 
 
 def evaluate(policy: Any, observations: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of the actions [B, act] and values [B] of standardised observations [B, obs]."""
+    """Return the mean actions [B, act] and the values [B] of standardised observations [B, obs]."""
     latent_actor, latent_critic = policy.mlp_extractor(observations)
     return policy.action_net(latent_actor), policy.value_net(latent_critic).squeeze(-1)
 
 
 def ppo_loss(policy: Any, minibatch: Minibatch, s: PpoSettings) -> tuple[Tensor, dict[str, Tensor]]:
-    """PPO's loss (Schulman 2017) as Stable-Baselines3 forms it, and what it logs of it."""
+    """Return PPO's loss (Schulman 2017) as Stable-Baselines3 computes it, and the metrics that it logs."""
     advantages = (minibatch.advantages - minibatch.advantages.mean()) / (minibatch.advantages.std() + 1e-8)
     means, values = evaluate(policy, minibatch.observations)
     log_ratio = numerics.gaussian_log_prob(means, policy.log_std, minibatch.actions) - minibatch.log_likelihoods

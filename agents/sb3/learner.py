@@ -1,4 +1,4 @@
-"""What the agents of Stable-Baselines3 share: a model without an env of its own, its normalisers, its randomness."""
+"""The base class of the agents of Stable-Baselines3: its model, normalisers and randomness."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from metarl.agents.ranks import Ranks
 from metarl.agents.sb3.settings import Sb3Settings
 
 EPSILON = 1e-8
-"""VecNormalize's own."""
+"""VecNormalize's epsilon."""
 LOGGED = ("approx_kl", "clip_fraction", "entropy_loss", "explained_variance", "loss", "policy_gradient_loss", "std")
 LOGGED += ("value_loss",)
-"""What SB3 logs of an update, and we with it."""
+"""Metrics of an update that Stable-Baselines3 logs."""
 
 
 @contextlib.contextmanager
 def global_randomness(generator: torch.Generator) -> Iterator[None]:
-    """Torch's and NumPy's global generators, which Stable-Baselines3 draws from, follow from `generator` meanwhile."""
+    """Seed torch's and NumPy's global generators, from which Stable-Baselines3 draws, and restore them afterwards."""
     seed = int(torch.randint(2**32, (), generator=generator, device=generator.device))
     state = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
@@ -50,18 +50,18 @@ def global_randomness(generator: torch.Generator) -> Iterator[None]:
 
 
 def standardise(values: Tensor, moments: Any) -> Tensor:
-    """What VecNormalize makes of observations [..., size]; moments: anything with `mean` and `var`."""
+    """Standardise observations [..., size] as VecNormalize does; moments: anything with `mean` and `var`."""
     mean, variance = (torch.as_tensor(x, device=values.device) for x in (moments.mean, moments.var))
     return ((values - mean) / (variance + EPSILON).sqrt()).clamp(-INPUT_CLIP, INPUT_CLIP).float()
 
 
 def moments_state(moments: RunningMeanStd) -> dict[str, Any]:
-    """Plain types and tensors."""
+    """Return the moments as plain types and tensors."""
     return {"mean": torch.tensor(moments.mean), "var": torch.tensor(moments.var), "count": float(moments.count)}
 
 
 def load_moments(moments: RunningMeanStd, state: dict[str, Any]) -> None:
-    """Restore what `moments_state` gave; ValueError if the size differs."""
+    """Restore what `moments_state` returned; ValueError if the size differs."""
     if state["mean"].shape != np.shape(moments.mean):
         raise ValueError(
             f"the normaliser is of size {tuple(state['mean'].shape)}, this agent reads {np.shape(moments.mean)}; "
@@ -71,7 +71,7 @@ def load_moments(moments: RunningMeanStd, state: dict[str, Any]) -> None:
 
 
 def as_moments(moments: RunningMeanStd, size: int) -> Moments:
-    """Of the first `size` components."""
+    """Return the moments of the first `size` components."""
     ours = Moments(size)
     ours.count.fill_(float(moments.count))
     ours.mean.copy_(torch.as_tensor(moments.mean[:size]))
@@ -80,7 +80,7 @@ def as_moments(moments: RunningMeanStd, size: int) -> Moments:
 
 
 class Standardise(nn.Module):
-    """`standardise` as a module of its own, with the statistics of the moment; nothing if there are none."""
+    """`standardise` as a module, with the current statistics; the identity if there are none."""
 
     def __init__(self, moments: RunningMeanStd | None) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Sb3Agent:
         self.device = device
         self.observation_size, self.action_size = observation_size, action_size
         self.updates = 0
-        """Iterations that were learned from."""
+        """Number of training iterations taken."""
         self.input_moments, self.return_moments = RunningMeanStd(shape=(input_size,)), RunningMeanStd(shape=())
         options = {
             "learning_rate": s.lr,
@@ -197,17 +197,17 @@ class Sb3Agent:
         return metrics | {"lr": lr}
 
     def _lr(self) -> float:
-        """Adam's step size in the iteration at hand."""
+        """Return Adam's step size in the current iteration."""
         s = self.settings
         share = min(1.0, self.updates / s.lr_decay_updates) if s.lr_decay_updates else 0.0
         return s.lr + share * (s.lr_end - s.lr)
 
     def steps_between(self, steps: int) -> int:
-        """Steps of every env between two updates, of so many in an iteration."""
+        """Return the steps of every env between two updates; steps: their number in an iteration."""
         raise NotImplementedError
 
     def take_up(self, env: VecEnv, between: int) -> None:
-        """Learn from this env from now on, with an update every so many steps of it."""
+        """Learn from this env from now on, with an update every `between` steps of it."""
         model, s = self.model, self.settings
         wrapped = VecNormalize(env, True, s.normalise_input, s.normalise_reward, INPUT_CLIP, INPUT_CLIP, s.discount)
         wrapped.obs_rms, wrapped.ret_rms = self.input_moments, self.return_moments
@@ -217,29 +217,29 @@ class Sb3Agent:
         model.rollout_buffer = self.make_buffer(between, env.num_envs)
 
     def make_buffer(self, steps: int, num_envs: int) -> RolloutBuffer:
-        """For so many steps of so many envs."""
+        """Return a rollout buffer for this many steps of this many envs."""
         raise NotImplementedError
 
     def _standardise(self, inputs: Tensor, moments: Any = None) -> Tensor:
-        """What a policy reads of inputs [..., input]; moments: of its own, None for those of training."""
+        """Standardise a policy's inputs [..., input]; moments: its own, or None for those of training."""
         inputs = inputs.to(self.device)
         if not self.settings.normalise_input:
             return inputs
         return standardise(inputs, self.input_moments if moments is None else moments)
 
     def observation_moments(self, belief: Belief) -> Moments | None:
-        """Of the observations of training; None if they are read as they are."""
+        """Return the moments of the observations of training; None if observations are not standardised."""
         return as_moments(self.input_moments, self.observation_size) if self.settings.normalise_input else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training goes on from: plain types and tensors."""
+        """Return all that training continues from, as plain types and tensors."""
         state = {"policy": self.model.policy.state_dict(), "optimiser": self.model.policy.optimizer.state_dict()}
         moments = {"input": moments_state(self.input_moments), "return": moments_state(self.return_moments)}
         counters = {"updates": self.updates, "num_timesteps": self.model.num_timesteps}
         return copy.deepcopy(state) | {"moments": moments} | counters
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave; raises ValueError if the shapes differ."""
+        """Restore what `state_dict` returned; ValueError if the shapes differ."""
         policy = self.model.policy
         require_same_shapes(policy.state_dict(), state["policy"])
         load_moments(self.input_moments, state["moments"]["input"])
@@ -250,7 +250,7 @@ class Sb3Agent:
 
 
 def require_same_shapes(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    """ValueError, with what differs, unless a saved network is like this one."""
+    """Raise ValueError, with the difference, unless a saved network has the shapes of this one."""
     for name in ours.keys() | theirs.keys():
         here, there = (tuple(x[name].shape) if name in x else "nothing" for x in (ours, theirs))
         if here != there:

@@ -25,10 +25,10 @@ from metarl.agents.slots import SlotReader, slots
 
 
 class TrialsPolicy(RecurrentActorCriticPolicy):
-    """sb3-contrib's, which walks through a minibatch step by step, in Python, if a trial begins anywhere in it.
+    """sb3-contrib's policy, faster: it reads a minibatch step by step, in Python, if a trial begins anywhere in it.
 
-    Sequences are cut where trials begin: with their first memory cleared here, nothing is left to clear on the way, and
-    the LSTM reads them in one call.
+    Sequences are cut where trials begin, so only the memory before the first step must be cleared. Here that is done
+    first, and the LSTM then reads the sequences in one call.
     """
 
     @staticmethod
@@ -43,7 +43,7 @@ class TrialsPolicy(RecurrentActorCriticPolicy):
 
 
 def slots_of_arrays(*parts: np.ndarray) -> np.ndarray:
-    """`slots` for the NumPy arrays of a VecEnv."""
+    """Return `slots` of the NumPy arrays of a VecEnv."""
     return slots(*map(torch.from_numpy, parts)).numpy()
 
 

@@ -14,9 +14,9 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")
-"""What Adam keeps of each parameter."""
+"""State of Adam for each parameter."""
 MOMENTS = ("mean", "var", "count")
-"""What a normaliser consists of."""
+"""Parts of a normaliser."""
 ACTOR = ("mlp_extractor.policy_net.", "action_net.")
 """Prefixes of the actor's parameters in Stable-Baselines3's policies."""
 
@@ -90,7 +90,7 @@ def stacked(tuned: Sequence[Tuned]) -> Stacked:
 
 
 def _adam(policy: ActorCriticPolicy, name: str, kind: str) -> Tensor:
-    """Return what Adam keeps of a parameter; zeros, from which it starts, before its first step."""
+    """Return a part of Adam's state for a parameter; before its first step zeros, from which it starts."""
     parameter = policy.get_parameter(name)
     kept = policy.optimizer.state.get(parameter)
     if kept:

@@ -183,10 +183,10 @@ def parameters(settings: TerrainSettings) -> tuple[Parameter, ...]:
     shared = set(settings.kinds) & set(settings.ood_kinds)
     if shared:
         raise ValueError(f"{', '.join(sorted(shared))} is both in kinds and in ood_kinds; leave it out of one of them")
-    if not 0 <= settings.difficulty_low < settings.difficulty_high <= 1:
+    low, high = settings.difficulty_low, settings.difficulty_high
+    if not low < high:
         raise ValueError(
-            "difficulties need 0 <= difficulty_low < difficulty_high <= 1, got "
-            f"{settings.difficulty_low:g} and {settings.difficulty_high:g}"
+            f"difficulty_low is {low:g} and difficulty_high {high:g}; give difficulty_low < difficulty_high"
         )
     names = ", ".join(f"{i} {kind}" for i, kind in enumerate(terrain.KINDS))
     return (
@@ -202,7 +202,7 @@ def parameters(settings: TerrainSettings) -> tuple[Parameter, ...]:
         Parameter(
             name="terrain_difficulty",
             unit="1",
-            distribution=Uniform(settings.difficulty_low, settings.difficulty_high),
+            distribution=Uniform(low, high),
             law=Law("height of its steps, angle, width of its gaps, from 0 to 1", joint=True),
             neutral=0.0,
         ),

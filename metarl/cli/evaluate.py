@@ -118,12 +118,12 @@ def _compare(
     if command.checkpoint not in ("last", "best") and len(entries) > 1:
         raise UsageError(f"--checkpoint is {command.checkpoint!r}, a file of one run; for several it is last or best")
 
-    from metarl.evaluation.compare import compare_entries
+    from metarl.evaluation.compare import checked_family, compare_entries
     from metarl.reporting.judge import conclude_comparison, say
 
-    asked = command.device if device else None
-    comparison = compare_entries(entries, config, taken, command.checkpoint, asked, command.threads, say=say)
-    conclude_comparison(comparison, command.output or None)
+    asked, family = command.device if device else None, checked_family(config)
+    comparison = compare_entries(entries, config, family, taken, command.checkpoint, asked, command.threads, say=say)
+    conclude_comparison(comparison, family, command.output or None)
 
 
 def long_names(arguments: Sequence[str]) -> list[str]:

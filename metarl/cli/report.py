@@ -43,7 +43,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     if output is not None and output.exists() and not output.is_dir():
         raise UsageError(f"--output is {str(output)!r}, which is a file; name a folder")
 
-    from metarl.reporting.report import report
+    from metarl.reporting.report.make import report
 
     comparison = Path(plain["comparison"]) if "comparison" in plain else None
     written = report(

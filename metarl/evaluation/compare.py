@@ -1,4 +1,4 @@
-"""Comparing: the agents of several runs evaluated on the same tasks, what is said of their differences."""
+"""Evaluate the agents of several runs on the same tasks, and compare them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from metarl.config import EvaluationSettings, RunConfig, read_run_config
+from metarl.config import EvaluationSettings, RunConfig, config_to_dict, read_run_config
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.task import Task
 from metarl.errors import RunError, UsageError, usage_errors
 from metarl.evaluation.comparison import Compared, Comparison, Improvement, Trained
-from metarl.evaluation.evaluate import draw_tasks, evaluate_agent, pooled, source_of, train_gap
+from metarl.evaluation.contrasts import probability_of_improvement, share_interval
+from metarl.evaluation.evaluate import draw_tasks, evaluate_agent, pooled, with_source
+from metarl.evaluation.notes import remarked
 from metarl.evaluation.remarks import notes_of, warnings_of
-from metarl.evaluation.statistics import Interval, probability_of_improvement, share_interval
+from metarl.evaluation.results import AgentResult, EvaluationResult
+from metarl.evaluation.statistics import Interval
+from metarl.evaluation.train_gap import train_gap
+from metarl.files import plain
 from metarl.provenance import provenance
 from metarl.runs.entries import Entry, by_agent, labels, trained_with
 from metarl.runs.run import Run, load_run
@@ -26,6 +31,7 @@ from metarl.runs.trial import stream
 def compare_entries(
     entries: Sequence[Entry],
     config: RunConfig,
+    family: TaskFamily,
     taken: Mapping[str, Any],
     checkpoint: str = "last",
     device: str | None = None,
@@ -33,15 +39,15 @@ def compare_entries(
     loaded: Mapping[int, Run] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
-    """Evaluate the agents of entries on the same tasks.
+    """Evaluate the agents of entries on the same tasks, and return the comparison.
 
-    config: family and evaluation count. taken: settings that the family has from the first run. loaded: runs that need
-    not be read, by their place among the entries. say: is given lines about how far it is.
+    config: has the settings of the evaluation, and those of the family whose tasks they are. taken: settings of the
+    family that come from the first run. loaded: runs that need not be read, by their place among the entries. say:
+    called with lines about the progress.
     """
     together = by_agent(entries)
     names = labels(together)
     threads = entries[0].config.training.threads if threads is None else threads
-    family = checked_family(config)
     tasks = draw_tasks(family, config.evaluation)
     ready = loaded or {}
     runs = [
@@ -52,25 +58,31 @@ def compare_entries(
     trained = [[run_of[id(entry)] for entry in own] for own in together]
     for name, own in zip(names, trained, strict=True):
         require_fit(name, own[0], family_for(own[0].config, family))
-    agents = []
+    agents, notes = [], []
     for name, own, their_runs in zip(names, together, trained, strict=True):
         settings = replace(config.evaluation, **own[0].own_evaluation)
-        agents.append(_compared(name, own, their_runs, family, settings, tasks, threads, say))
+        agent, result = _compared(name, own, their_runs, family, settings, tasks, threads, say)
+        agents.append(agent)
+        notes.append(result.notes)
     agents = with_oracle_shares(agents, config.evaluation)
+    firsts = [own[0] for own in trained]
     return Comparison(
-        family,
-        config,
-        tasks,
-        agents,
-        improvements_of(agents, config.evaluation),
-        notes_of(agents, [own[0] for own in trained], config, taken),
-        warnings_of(agents, [own[0] for own in trained], checkpoint),
-        provenance(),
+        family=family.name,
+        family_settings=plain(config_to_dict(config)["family"]),
+        settings=config.evaluation,
+        units=dict(family.measure_units),
+        success=family.success_text(),
+        tasks=[[dict(task.values) for task in of_seed] for of_seed in tasks],
+        agents=agents,
+        improvements=improvements_of(agents, config.evaluation),
+        notes=notes_of(agents, notes, firsts, config, taken),
+        warnings=warnings_of(agents, firsts, family, checkpoint),
+        provenance=provenance(),
     )
 
 
 def checked_family(config: RunConfig) -> TaskFamily:
-    """The family of a configuration, with the split that is asked for."""
+    """Return the family of a configuration; UsageError if it lacks the split of the evaluation."""
     with usage_errors("family"):
         family = make_family(config.family)
     with usage_errors("evaluation.split"):
@@ -79,12 +91,12 @@ def checked_family(config: RunConfig) -> TaskFamily:
 
 
 def family_for(config: RunConfig, family: TaskFamily) -> TaskFamily:
-    """The family as the run's agent meets it: an oracle's observations tell the task's parameters too."""
+    """Return the family as the run's agent observes it: an oracle observes the parameters of the task too."""
     return reveal(family) if config.training.reveal_task else family
 
 
 def require_fit(label: str, run: Run, family: TaskFamily) -> None:
-    """UsageError, which says what differs, unless the run's agent can read and drive the family's robot."""
+    """Raise UsageError with the differences unless the run's agent fits the observations and actions of the family."""
     where = f"{label} was trained on {run.family.name} and cannot act in {family.name}"
     ours, theirs = family.observation_names, run.family.observation_names
     if ours != theirs:
@@ -116,32 +128,42 @@ def _compared(
     tasks: list[list[Task]],
     threads: int,
     say: Callable[[str], None],
-) -> Compared:
-    """An agent, of one run or of several; say: is given lines about how far it is."""
-    trained = []
+) -> tuple[Compared, EvaluationResult]:
+    """Return an agent of one run or several, and its evaluation. say: called with lines about the progress."""
+    results = []
     for entry, run in zip(entries, runs, strict=True):
         name = label if len(runs) == 1 else f"{label} ({entry.path.resolve().name})"
 
         def progress(line: str, name: str = name) -> None:
             say(f"{name}: {line}")
 
-        result = evaluate_agent(run.agent, family_for(run.config, family), settings, threads, progress, tasks)
-        result = replace(result, source=source_of(run))
+        met = family_for(run.config, family)
+        result = with_source(evaluate_agent(run.agent, met, settings, threads, progress, tasks), run)
         if settings.train_gap:
-            result = replace(result, train_gap=train_gap(run, result, threads, progress))
-        trained.append(Trained(run.config.training.seed, entry.path.resolve(), result))
-    first = runs[0].config
-    return Compared(
-        *(label, first.agent_name, first.training.reveal_task, entries[0].overrides),
-        trained[0].result if len(trained) == 1 else pooled([run.result for run in trained]),
-        folder=trained[0].folder,
-        trained=trained_with(read_run_config(trained[0].folder)),
-        runs=tuple(trained) if len(trained) > 1 else (),
+            gap = train_gap(run, met, result.settings, result.returns, threads, progress)
+            result = replace(result, train_gap=gap)
+        results.append(remarked(result, met, run.agent.facts.adapts))
+    first, met = runs[0].config, family_for(runs[0].config, family)
+    whole = results[0] if len(results) == 1 else pooled(results, met, runs[0].agent.facts.adapts)
+    folders = [entry.path.resolve() for entry in entries]
+    own = zip(runs, folders, results, strict=True) if len(runs) > 1 else ()
+    agent = Compared(
+        label=label,
+        agent=first.agent_name,
+        oracle=first.training.reveal_task,
+        overrides=entries[0].overrides,
+        result=AgentResult.part_of(whole),
+        explore=whole.settings.explore,
+        envs_per_task=whole.settings.envs_per_task,
+        folder=folders[0],
+        trained=trained_with(read_run_config(folders[0])),
+        runs=tuple(Trained.of(run.config.training.seed, folder, result) for run, folder, result in own),
     )
+    return agent, whole
 
 
 def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Compared]:
-    """The agents with what they recover of the gap to the best oracle among them."""
+    """Return the agents with the share of the best oracle's lead that each recovers."""
     oracles = [agent for agent in agents if agent.oracle]
     if not oracles:
         return list(agents)
@@ -149,7 +171,7 @@ def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings)
 
     def share(agent: Compared) -> Interval | None:
         returns = agent.returns
-        if agent.oracle or not agent.result.settings.adaptations:
+        if agent.oracle or not agent.adaptations:
             return None
         rng = stream(settings.seeds[0], "comparison/oracle")
         return _of_common_tasks(
@@ -160,7 +182,7 @@ def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings)
 
 
 def improvements_of(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Improvement]:
-    """Of each pair of agents, by their returns after their last rounds."""
+    """Return the probability of improvement of each pair of agents, by their returns after their last rounds."""
 
     def improvement(a: Compared, b: Compared) -> Improvement:
         first, second = a.returns[:, :, -1], b.returns[:, :, -1]
@@ -177,6 +199,7 @@ def improvements_of(agents: Sequence[Compared], settings: EvaluationSettings) ->
 
 
 def _of_common_tasks(compute: Callable[[], Any]) -> Any:
+    """Return what a function computes; its ValueError about too few tasks becomes RunError."""
     try:
         return compute()
     except ValueError as error:

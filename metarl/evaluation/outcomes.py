@@ -1,8 +1,7 @@
-"""What trials on given tasks give: returns, measures, recovery after changes; disturbed where settings ask for it."""
+"""Run trials on given tasks, and collect returns, measures and recovery after changes."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -13,26 +12,30 @@ from metarl.config import EvaluationSettings
 from metarl.envs.family import TaskFamily
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.task import Task
-from metarl.evaluation.statistics import RECOVERY_WINDOW, Array, steps_to_recover
+from metarl.evaluation.recovery import recovery_of
+from metarl.evaluation.statistics import Array
 from metarl.runs.simulators import simulator_for, unsupported
-from metarl.runs.trial import UNDISTURBED, Disturbance, TrialResult, run_trial, stream, streams
+from metarl.runs.trial import UNDISTURBED, Disturbance, run_trial, stream, streams
 
 OnTrial = Callable[[Agent, TaskFamily, Trial, list[Task], int], None]
-"""(agent, family, trial, its tasks, the evaluation seed)."""
+"""Callback that is given (agent, family, trial, tasks of the trial, evaluation seed)."""
 SPREAD_TASKS, SPREAD_ENVS = 8, 2
-"""Training tasks, and episodes of each, from which the scale of an observation's elements is taken."""
+"""Training tasks, and episodes of each, that the scale of observation noise is measured on."""
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """What trials on some tasks gave: [seed, shot, task], means over a task's sound episodes, NaN where it has none."""
+    """Outcome of trials: arrays [seed, shot, task], means over the episodes of a task that MuJoCo did not flag.
+
+    NaN where a task has no such episode.
+    """
 
     returns: Array
     measures: dict[str, Array]
-    """By name: what the family measures, and `success` where it defines it."""
+    """Measures of the family by name, and `success` if the family defines it."""
     recovery: Array | None
-    """[seed, task] mean over the task's changes of the control steps until the reward was back (`steps_to_recover`);
-    infinite if after one it was not, NaN if it cannot be told. None if the tasks do not change."""
+    """[seed, task] mean over the task's changes of the control steps until the reward was back (`steps_to_recover`).
+    Infinite if it did not come back after some change, NaN if it cannot be measured. None without changes."""
     faults: int
     """Episodes left out because MuJoCo flagged the simulation."""
     overflows: int
@@ -49,9 +52,10 @@ def run_trials(
     progress: Callable[[str], None] | None = None,
     on_trial: OnTrial | None = None,
 ) -> TrialOutcome:
-    """Trials on tasks [seed][task], as many of each of `settings.seeds`. name: of the streams of randomness.
+    """Run trials on tasks [seed][task], as many tasks for each of `settings.seeds`, and return their outcome.
 
-    on_trial: is given each seed's trial, to write its episodes down for one.
+    threads: of the simulation; 0 takes all cores. name: prefix of the streams of randomness. progress: called with a
+    line for each seed. on_trial: called with each seed's trial, for example to write its episodes to a file.
     """
     simulator = simulator_for(settings.simulator, agent, "evaluation.simulator")
     with unsupported("evaluation.simulator"):
@@ -83,24 +87,24 @@ def run_trials(
 
 
 def exploring(agent: Agent, settings: EvaluationSettings) -> EvaluationSettings:
-    """The settings, with the policy's noise where the agent adapts by it: the policy gradient of its mean is 0."""
+    """Return the settings with the policy's noise on if the agent adapts by it: without noise its gradient is 0."""
     if settings.adaptations and agent.facts.needs_own_noise:
         return replace(settings, explore=True)
     return settings
 
 
 def disturbance_of(family: TaskFamily, settings: EvaluationSettings, threads: int) -> Disturbance:
-    """What the settings put between the world and the agent."""
+    """Return the noise on observations and the scale of rewards that the settings ask for."""
     if not settings.observation_noise:
         return replace(UNDISTURBED, reward_scale=settings.reward_scale)
     return Disturbance(settings.observation_noise * observation_spread(family, threads), settings.reward_scale)
 
 
 def observation_spread(family: TaskFamily, threads: int = 1) -> Array:
-    """Standard deviation of each element of the observation over training tasks under random actions, [obs].
+    """Return the standard deviation of each element of the observation over training tasks under random actions, [obs].
 
-    The scale of observation noise: it is the same for every agent, and no agent need know any. Elements that are a
-    parameter by name, such as what an oracle is told, have 0: no sensor reads them.
+    It is the unit of observation noise, the same for every agent. Elements that are a parameter of the task, which an
+    oracle is told, have 0: no sensor measures them.
     """
     env = ShardedEnv(family, SPREAD_TASKS, SPREAD_ENVS, threads)
     rng = stream(0, "evaluation/spread")
@@ -118,34 +122,13 @@ def observation_spread(family: TaskFamily, threads: int = 1) -> Array:
     return np.where([name in told for name in names], 0.0, spread)
 
 
-def recovery_of(result: TrialResult, task: Task, index: int) -> float:
-    """Mean control steps until the reward of the task's trial was back after its changes; see `TrialOutcome`.
-
-    The reward of a step is the mean over the task's episodes that run; episodes follow each other at full length. Their
-    first steps, as many as are averaged over, are left out: the robot starts from rest, change or no change.
-    """
-    rollouts = result.trial.rollouts
-    rewards = np.concatenate([rollout.rewards[:, index].cpu().numpy() for rollout in rollouts])  # [K T, N]
-    valid = np.concatenate([rollout.valid[:, index].cpu().numpy() for rollout in rollouts])
-    horizon = len(rollouts[0].valid)
-    running = np.asarray(valid.any(axis=1)) & (np.arange(len(valid)) % horizon >= RECOVERY_WINDOW)
-    means = (rewards * valid).sum(axis=1)[running] / valid.sum(axis=1)[running]
-    places = np.cumsum(running) - running  # of each step among those that are left
-    starts = [int(places[change.step]) for change in task.changes if change.step < running.size]
-    steps = []
-    for start, end in itertools.pairwise([*starts, len(means)]):
-        if (taken := steps_to_recover(means[:end].astype(np.float64), start)) is not None:
-            steps.append(taken)
-    return float(np.mean(steps)) if steps else np.nan
-
-
 def total_of_sound(episodes: Array) -> tuple[Array, Array]:
-    """Sum along the last axis of what is not NaN, and how many there are."""
+    """Return the sum along the last axis of the values that are not NaN, and their number."""
     sound = ~np.isnan(episodes)
     return np.where(sound, episodes, 0.0).sum(axis=-1, dtype=np.float64), sound.sum(axis=-1)
 
 
 def mean_of_sound(episodes: Array) -> Array:
-    """Mean along the last axis over what is not NaN; NaN where nothing is left."""
+    """Return the mean along the last axis of the values that are not NaN; NaN if there are none."""
     total, count = total_of_sound(episodes)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

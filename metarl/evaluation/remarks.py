@@ -1,41 +1,43 @@
-"""What must be said of a comparison: one line a cause with the agents that it holds for, what matters most first."""
+"""Notes and warnings on a comparison: one line for each cause with the agents concerned, the most important first."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metarl.config import RunConfig
+from metarl.envs.family import TaskFamily
 from metarl.envs.family_settings import FamilySettings
+from metarl.evaluation.comparison import Compared
 from metarl.files import plain
 from metarl.runs.run import Run
 from metarl.wording import grouped
 
-if TYPE_CHECKING:
-    from metarl.evaluation.comparison import Compared
 
+def warnings_of(
+    agents: Sequence[Compared], runs: Sequence[Run], family: TaskFamily, checkpoint: str = "last"
+) -> list[str]:
+    """Return what speaks against an agent or the comparison; a gain of 0 does not, as some agents do not adapt.
 
-def warnings_of(agents: Sequence[Compared], runs: Sequence[Run], checkpoint: str = "last") -> list[str]:
-    """What speaks against an agent or the comparison; a gain of 0 does not: some agents do not adapt.
-
-    runs: the first of each agent. checkpoint: which of theirs; the last ones of an agent are to be of one iteration.
+    runs: the first run of each agent. family: whose tasks they are. checkpoint: the one that was loaded; if it is the
+    last, the runs of an agent are to be of the same iteration.
     """
     said: list[tuple[str, str]] = []
     for agent, run in zip(agents, runs, strict=True):
         trained, met = (
             (f.action_scale, *f.action_low, *f.action_high, *f.control.offset, *f.control.gain, f.frame_skip)
-            for f in (run.family, agent.result.family)
+            for f in (run.family, family)
         )
         if trained != met:
             text = (
                 "trained with another action scale, other bounds, other control signals of an action or another "
-                "control step than judged with: what its actions do has changed, and the comparison is unfair to it; "
-                "train all agents with the same family.* settings"
+                "control step than it is evaluated with: its actions have other effects here, and the comparison is "
+                "unfair to it; train all agents with the same family.* settings"
             )
             said.append((agent.label, text))
     for agent in agents:
-        iterations = sorted({run.result.source.iteration for run in agent.runs if run.result.source})
+        iterations = sorted({run.source.iteration for run in agent.runs})
         if len(iterations) > 1 and checkpoint == "last":
             text = (
                 f"its runs were trained for different numbers of iterations ({', '.join(map(str, iterations))}), so "
@@ -47,15 +49,25 @@ def warnings_of(agents: Sequence[Compared], runs: Sequence[Run], checkpoint: str
     said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low > 0 for text in gap.warnings]
     for agent in agents:
         gain = agent.result.summary.gain[-1]
-        if agent.result.settings.adaptations and gain.high < 0:
+        if agent.adaptations and gain.high < 0:
             lost = f"{-gain.estimate:.4g} [{-gain.high:.4g}, {-gain.low:.4g}]"
             said.append((agent.label, f"adaptation lowers the return by {lost}"))
     said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low <= 0 for text in gap.warnings]
     return grouped(said, len(agents))
 
 
-def notes_of(agents: Sequence[Compared], runs: Sequence[Run], config: RunConfig, taken: Mapping[str, Any]) -> list[str]:
-    """What a reader must know to compare the numbers."""
+def notes_of(
+    agents: Sequence[Compared],
+    notes: Sequence[Sequence[str]],
+    runs: Sequence[Run],
+    config: RunConfig,
+    taken: Mapping[str, Any],
+) -> list[str]:
+    """Return the sentences that a reader needs to compare the numbers.
+
+    notes: those on each agent's own evaluation. runs: the first run of each agent. config, taken: as in
+    `compare_entries`.
+    """
     trained: list[tuple[str, str]] = []
     for agent, run in zip(agents, runs, strict=True):
         if type(run.config.family) is not type(config.family):
@@ -64,7 +76,7 @@ def notes_of(agents: Sequence[Compared], runs: Sequence[Run], config: RunConfig,
             trained.append((agent.label, f"trained with {', '.join(different)}"))
     said = ", ".join(f"{name}={plain(value)}" for name, value in taken.items())
     of_all = [f"the tasks' family has settings of {agents[0].label}'s training: {said}"] if taken else []
-    by_agent = [(agent.label, agent.result.settings.explore, agent.result.notes) for agent in agents]
+    by_agent = [(agent.label, agent.explore, own) for agent, own in zip(agents, notes, strict=True)]
     return joined_notes(by_agent, trained, of_all)
 
 
@@ -73,10 +85,11 @@ def joined_notes(
     own: Sequence[tuple[str, str]] = (),
     of_all: Sequence[str] = (),
 ) -> list[str]:
-    """The notes on evaluations on the same tasks, each (label, whether it acts with noise, notes), as those on all.
+    """Return the notes on several evaluations on the same tasks as notes on all of them.
 
-    own: further ones (label, note), of_all: further ones on all of them. Last is what an evaluation's first note says:
-    how many tasks there are, and what the numbers are.
+    agents: (label, whether it acts with noise, notes) of each evaluation. own: further notes (label, note). of_all:
+    further notes on all. The first note of an evaluation, on the number of tasks and the meaning of the numbers, comes
+    last.
     """
     counted = [(label, note) for label, _, notes in agents for note in notes[:1]]
     further = [(label, note) for label, _, notes in agents for note in notes[1:]]
@@ -93,7 +106,7 @@ def joined_notes(
 
 
 def explore_notes(agents: Sequence[tuple[str, bool]]) -> list[str]:
-    """A note if some of the agents, each (label, whether it acts with noise), act with it and others without."""
+    """Return a note if some agents act with noise and others without. agents: (label, whether it acts with noise)."""
     noisy, still = ([label for label, explores in agents if explores is wanted] for wanted in (True, False))
     if not (noisy and still):
         return []
@@ -105,7 +118,7 @@ def explore_notes(agents: Sequence[tuple[str, bool]]) -> list[str]:
 
 
 def _differences(theirs: FamilySettings, ours: FamilySettings) -> list[str]:
-    """Settings that are other than those of the tasks, as `family.a=b (here c)`."""
+    """Return the settings that differ from those of the tasks, as `family.a=b (here c)`."""
     pairs = {
         f.name: (getattr(theirs, f.name), getattr(ours, f.name))
         for f in dataclasses.fields(ours)

@@ -1,5 +1,5 @@
-"""What figures of several agents are made of, on the page of a report and beside a comparison: adaptation curves, and
-the return against a parameter of the tasks."""
+"""Panels that show several agents: adaptation curves, and the return against a parameter of the tasks. Figures of a
+comparison and of a report are made of them."""
 
 from __future__ import annotations
 
@@ -36,35 +36,36 @@ if TYPE_CHECKING:
     from metarl.envs.parameters import Parameter
 
 LABEL = 40
-"""Longest names of agents in figures."""
+"""Longest name of an agent in a figure."""
 BANDS = 3
-"""Agents whose intervals are drawn as bands; those of more agents are bars."""
+"""Largest number of agents whose intervals are drawn as bands; intervals of more agents are bars."""
 BEFORE = 4
-"""Agents that are drawn before adaptation, too, at most."""
+"""Largest number of agents that are also drawn before adaptation."""
 BIN_TASKS, BINS = 6, 8
-"""Tasks of a bin along a parameter at least, and bins at most; of fewer tasks than two bins have, each is drawn."""
+"""Smallest number of tasks in a bin along a parameter, and largest number of bins. With fewer tasks than two bins
+need, each task is drawn."""
 FEW = 9
-"""A parameter of fewer values has a bin a value."""
+"""A parameter with fewer values than this has a bin for each value."""
 TICKS, TICK_GAP = 8, 1 / 14
-"""Values that are named on an axis at most, and the share of its length that must be between them."""
+"""Largest number of values with a tick on an axis, and the smallest gap between them as a share of its length."""
 SAMPLES = 1000
-"""Resamples of the bootstrap behind the interval of a bin."""
+"""Number of bootstrap samples for the interval of a bin."""
 LOG_FROM = 10
-"""Rounds beyond which the axis of rounds is logarithmic."""
+"""With more rounds than this, the axis of rounds is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An agent as it is drawn."""
+    """An agent with its style in figures."""
 
     label: str
     returns: Array
-    """[training seed, seed, shot, task], or [seed, shot, task] of one; NaN where a task has no sound episode."""
+    """[training seed, seed, shot, task], or [seed, shot, task] of one agent; NaN where MuJoCo flagged all episodes."""
     iqm: Sequence[Interval]
     """IQM of the return after each round."""
     envs_per_task: int
     style: Mapping[str, Any]
-    """See `figures.styles`."""
+    """Colour, marker and line, see `figures.styles`."""
 
     @property
     def adaptations(self) -> int:
@@ -72,31 +73,31 @@ class Shown:
         return self.returns.shape[-2] - 1
 
     def after(self, shot: int = -1) -> Array:
-        """Return of each task after a round, [training seed, seed x task]."""
+        """Return the return of each task after a round, [training seed, seed x task]."""
         returns = by_run(self.returns, 3)[:, :, shot]
         return returns.reshape(len(returns), -1)
 
 
 def short(label: str, length: int = LABEL) -> str:
-    """A label of at most that length; what is cut is in its middle, since both ends tell agents apart."""
+    """Return a label of at most that length; the middle is cut, since both ends tell agents apart."""
     tail = length // 2
     return label if len(label) <= length else f"{label[: length - tail - 1]}…{label[-tail:]}"
 
 
 def legend_columns(names: Iterable[str], room: int) -> int:
-    """Columns of a legend of so many letters' width."""
+    """Return the number of columns of a legend. room: its width in letters."""
     lengths = [len(name) for name in names]
     return max(1, min(len(lengths), 3, room // (max(lengths, default=1) + 8)))
 
 
 def legend(axes: Axes, room: int) -> None:
-    """Names above the axes, in as many columns as they fit into."""
+    """Draw a legend above the axes, in as many columns as fit. room: its width in letters."""
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles, names, **(LEGEND | {"ncols": legend_columns(names, room)}))
 
 
 def draw_adaptation(axes: Axes, agents: Sequence[Shown]) -> None:
-    """IQM of the return after each round with its interval, all agents."""
+    """Draw the IQM of the return after each round with its interval, all agents."""
     alike = len({agent.envs_per_task for agent in agents}) == 1
     unit = 1 if alike else min(agent.envs_per_task for agent in agents)
     most = max(agent.adaptations for agent in agents)
@@ -129,13 +130,13 @@ def draw_adaptation(axes: Axes, agents: Sequence[Shown]) -> None:
 
 
 def ends_of(intervals: Sequence[Interval]) -> tuple[Array, Array, Array]:
-    """Low ends, estimates and high ends."""
+    """Return the low ends, estimates and high ends of intervals."""
     low, middle, high = (np.array([getattr(i, end) for i in intervals]) for end in ("low", "estimate", "high"))
     return low, middle, high
 
 
 def bins_of(values: Array) -> list[Indices]:
-    """Indices of the values in groups of equally many, or one group a value where there are few."""
+    """Return the indices of the values in groups of equal size, or a group for each value if there are few values."""
     distinct = np.unique(values)
     if is_discrete(values):
         return [np.flatnonzero(values == value) for value in distinct]
@@ -144,13 +145,13 @@ def bins_of(values: Array) -> list[Indices]:
 
 
 def is_discrete(values: Array) -> bool:
-    """Whether the values are few, and come up again."""
+    """Return whether there are few distinct values, each of several tasks on average."""
     distinct = len(np.unique(values))
     return distinct < FEW and 2 * distinct <= len(values)
 
 
 def dependence(values: Array, returns: Array) -> float:
-    """Share of the variance of the returns that lies between bins of the values (correlation ratio, eta squared)."""
+    """Return the share of the variance of the returns that lies between bins of the values (eta squared)."""
     sound = np.isfinite(returns)
     values, returns = values[sound], returns[sound]
     if len(returns) < 2 or np.var(returns) == 0:
@@ -161,15 +162,17 @@ def dependence(values: Array, returns: Array) -> float:
 
 
 def ranked(values: Mapping[str, Array], agents: Sequence[Shown]) -> list[str]:
-    """Parameters whose values [seed x task] differ, those first on which the return of some agent depends most."""
+    """Return the parameters whose values [seed x task] differ, by how much the return of some agent depends on them."""
     varied = {name: own for name, own in values.items() if np.ptp(own) > 0}
     most = {name: max(dependence(own, agent.after().mean(axis=0)) for agent in agents) for name, own in varied.items()}
     return sorted(varied, key=lambda name: -most[name])
 
 
 def bin_interval(returns: Array) -> Interval | None:
-    """IQM over the tasks of a bin [training seed, task], with its bootstrap interval over both; None if fewer than two
-    tasks have a return."""
+    """Return the IQM over the tasks of a bin [training seed, task], with its bootstrap interval over both.
+
+    None if fewer than two tasks have a return.
+    """
     sound = returns[:, np.isfinite(returns).all(axis=0)]
     runs, tasks = sound.shape
     if tasks < 2:
@@ -180,12 +183,12 @@ def bin_interval(returns: Array) -> Interval | None:
 
 
 def draws_each(values: Array) -> bool:
-    """Whether `draw_parameter` draws every task, there being too few for bins."""
+    """Return whether `draw_parameter` draws every task, because there are too few for bins."""
     return len(values) < 2 * BIN_TASKS and not is_discrete(values)
 
 
 def what_is_drawn(values: Array) -> str:
-    """What a point of `draw_parameter` is, in words."""
+    """Return the meaning of a point of `draw_parameter` in words."""
     if draws_each(values):
         return "each point one task"
     return "IQM over tasks of like values, with its 95 % interval"
@@ -194,10 +197,11 @@ def what_is_drawn(values: Array) -> str:
 def ranges_to_mark(
     trained: Sequence[Mapping[str, Any]], judged: Mapping[str, Any], family: TaskFamily | None, split: str
 ) -> dict[str, Parameter]:
-    """The parameters with the ranges that all agents were trained in, by name, if they are judged outside of them.
+    """Return the parameters with the ranges of training, by name, if the agents are evaluated outside these ranges.
 
-    trained: an agent's training configuration each, empty if it is not known: then it is taken to be as judged. judged:
-    settings of the family of the tasks. None are marked where the agents' differ.
+    trained: each agent's training configuration, empty if it is not known; then the agent is taken to be trained with
+    the settings of the tasks. judged: settings of the family of the tasks. Nothing is marked if the agents were trained
+    with different families.
     """
     texts = [json.dumps(own["family"], sort_keys=True) for own in trained if own.get("family")]
     own_robot = judged["name"] == "robot"  # its files are named otherwise where it was trained
@@ -217,7 +221,7 @@ def _ranges(parameters: Iterable[Parameter]) -> dict[str, Parameter]:
 
 
 def mark_range(axes: Axes, trained: Parameter | None, side: str = "x") -> None:
-    """Where training ended along an axis; None: nowhere."""
+    """Draw lines at the ends of the range of training along an axis, x or y; none if the parameter is None."""
     if trained is not None:
         for end in (trained.distribution.low, trained.distribution.high):
             (axes.axvline if side == "x" else axes.axhline)(end, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
@@ -231,9 +235,10 @@ def draw_parameter(
     trained: Parameter | None,
     name: str,
 ) -> None:
-    """Return before and after adaptation against a parameter; values [seed x task].
+    """Draw the return before and after adaptation against a parameter.
 
-    parameter: None if it is not known. trained: with its range of training, which is marked, and at which lines end.
+    values: of the parameter, [seed x task]. parameter: None if it is not known. trained: the parameter whose range of
+    training is marked; lines are interrupted at its ends. name: label of the axis.
     """
     sides = _sides(values, trained)
     mark_range(axes, trained)
@@ -250,7 +255,7 @@ def draw_parameter(
 
 
 def _sides(values: Array, trained: Parameter | None) -> list[list[Indices]]:
-    """Bins of the values below, in and above the range of training, each by itself; of all if it is None."""
+    """Return the bins of the values below, in and above the range of training; bins of all values if it is None."""
     split = (lambda own: [np.array([i]) for i in np.argsort(own, kind="stable")]) if draws_each(values) else bins_of
     if trained is None:
         return [split(values)]
@@ -269,8 +274,10 @@ def _draw_sides(
     alpha: float,
     label: str | None = None,
 ) -> None:
-    """A line a side: between two of them nothing was measured. returns: [training seed, seed x task]. alpha: of the
-    intervals, 0 for none."""
+    """Draw a line for each side of the range of training. returns: [training seed, seed x task].
+
+    alpha: opacity of the intervals, 0 for none.
+    """
     each = draws_each(values)
     look: dict[str, Any] = style | {"linewidth": 1.3 if not alpha else 1.6}
     for i, groups in enumerate(sides):
@@ -288,7 +295,7 @@ def _draw_sides(
 
 
 def _scale(axes: Axes, values: Array, parameter: Parameter | None) -> None:
-    """A logarithmic axis where the parameter is drawn so; ticks that do not run into each other."""
+    """Make the axis logarithmic if the parameter's distribution is, with ticks that do not overlap."""
     from matplotlib.ticker import MaxNLocator, NullLocator
 
     low, high = float(values.min()), float(values.max())

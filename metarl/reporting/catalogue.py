@@ -1,4 +1,4 @@
-"""`metarl families`: what there is to train on."""
+"""List of the families: their parameters, distributions, measures and settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def show_families(settings: Iterable[FamilySettings], console: Console | None = 
 
 
 def splits(family: TaskFamily) -> str:
-    """What its other splits are."""
+    """Return one phrase on the tasks of the other splits."""
     outside = "; split ood lies outside of training" if "ood" in family.splits else ""
     if family.disjoint_splits:
         return f"held-out tasks are never trained on{outside}"
@@ -43,25 +43,25 @@ def splits(family: TaskFamily) -> str:
 
 
 def measured(family: TaskFamily) -> str:
-    """What an evaluation reports besides the return."""
+    """Return one line with the measures of a family and its criterion of success."""
     units = {name: unit for name, unit in family.measure_units.items() if name != "success"}
     names = ", ".join(name.replace("_", " ") + ("" if unit == "1" else f" ({unit})") for name, unit in units.items())
     return f"measured: {names}" + (f"; success: {text}" if (text := family.success_text()) else "")
 
 
 def parameter_rows(family: TaskFamily) -> list[tuple[str, ...]]:
-    """A row a parameter."""
+    """Return a row for each parameter: name, unit, distribution, neutral value, law."""
     return [(p.name, p.unit, tasks(p), f"{p.neutral:g}", p.law.description) for p in family.parameters]
 
 
 def tasks(parameter: Parameter) -> str:
-    """A parameter's distribution by split; held-out values follow that of training unless they have their own."""
+    """Return the distribution of a parameter by split; held-out values follow that of training unless they have one."""
     own = (("held out", parameter.held_out), ("ood", parameter.ood))
     return "\n".join([parameter.distribution.describe(), *(f"{name}: {d.describe()}" for name, d in own if d)])
 
 
 def setting_rows(settings: FamilySettings) -> list[tuple[str, ...]]:
-    """A row a setting, as `metarl train` takes it."""
+    """Return a row for each setting as `metarl train` takes it: option, type, default."""
     kinds = get_type_hints(type(settings))
     return [
         (f"--family.{f.name.replace('_', '-')}", _kind(kinds[f.name]), str(getattr(settings, f.name)))
@@ -70,7 +70,7 @@ def setting_rows(settings: FamilySettings) -> list[tuple[str, ...]]:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Cells under their headings."""
+    """Return a table to be drawn on a terminal."""
     result = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         result.add_row(*row)

@@ -6,11 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from metarl.config import SPLIT_NAMES, config_to_dict
-from metarl.evaluation.statistics import Array
-from metarl.files import plain
+from metarl.config import SPLIT_NAMES
 from metarl.reporting.agent_figures import (
     Shown,
     draw_adaptation,
@@ -26,27 +22,28 @@ from metarl.reporting.figures import INK, NARROW, QUIET, STYLE, WIDTH, axis_labe
 from metarl.wording import number_of
 
 if TYPE_CHECKING:
+    from metarl.envs.family import TaskFamily
     from metarl.evaluation.comparison import Comparison
 
 PANELS, COLUMNS = 6, 3
-"""Parameters drawn at most, those first on which the return depends most; panels in a row."""
+"""Largest number of parameters drawn, by how much the return depends on them; panels in a row."""
 PAIR_LABEL = 32
 """Longest names of agents beside their pair's bar."""
 PAIRS = 15
-"""Pairs of agents drawn at most."""
+"""Largest number of pairs of agents drawn."""
 ROOM = 84
-"""Letters that fit beside each other at a README's width."""
+"""Number of letters that fit beside each other in a figure."""
 
 
-def draw(comparison: Comparison, folder: Path) -> dict[str, Path]:
-    """Draw what there is to see; returns the files by name."""
+def draw(comparison: Comparison, family: TaskFamily, folder: Path) -> dict[str, Path]:
+    """Draw the figures of a comparison, and return the files by name. family: whose tasks they are."""
     import matplotlib
 
     agents = shown_of(comparison)
-    names = ranked(values_of(comparison), agents)[:PANELS]
+    names = ranked({p.name: comparison.values(p.name) for p in family.parameters}, agents)[:PANELS]
     wanted: dict[str, tuple[bool, Callable[[Path], None]]] = {
         "curves": (True, lambda path: adaptation_curves(comparison, agents, path)),
-        "parameters": (bool(names), lambda path: by_parameter(comparison, agents, names, path)),
+        "parameters": (bool(names), lambda path: by_parameter(comparison, family, agents, names, path)),
         "improvement": (bool(comparison.improvements), lambda path: improvement_bars(comparison, agents, path)),
     }
     paths = {name: folder / f"{name}.png" for name, (there, _) in wanted.items() if there}
@@ -57,31 +54,22 @@ def draw(comparison: Comparison, folder: Path) -> dict[str, Path]:
 
 
 def shown_of(comparison: Comparison) -> list[Shown]:
-    """The agents as they are drawn in every figure."""
+    """Return the agents as they are drawn in every figure."""
     looks = styles((agent.label, agent.oracle) for agent in comparison.agents)
-    return [
-        Shown(a.label, a.returns, a.result.summary.iqm, a.result.settings.envs_per_task, looks[a.label])
-        for a in comparison.agents
-    ]
-
-
-def values_of(comparison: Comparison) -> dict[str, Array]:
-    """Each parameter's value in each task, seed after seed."""
-    tasks = [task for drawn in comparison.tasks for task in drawn]
-    return {p.name: np.array([task.values[p.name] for task in tasks]) for p in comparison.family.parameters}
+    return [Shown(a.label, a.returns, a.result.summary.iqm, a.envs_per_task, looks[a.label]) for a in comparison.agents]
 
 
 def what(comparison: Comparison) -> str:
-    """The tasks, in words."""
+    """Return the number of tasks, evaluation seeds and training seeds in words."""
     settings = comparison.settings
     tasks = number_of(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
-    trained = {agent.result.trained_agents for agent in comparison.agents} - {1}
+    trained = {len(agent.members) for agent in comparison.agents} - {1}
     seeds = f", up to {number_of(max(trained), 'training seed')} an agent" if trained else ""
-    return f"{comparison.family.name}: {tasks}, {number_of(len(settings.seeds), 'seed')}{seeds}"
+    return f"{comparison.family}: {tasks}, {number_of(len(settings.seeds), 'seed')}{seeds}"
 
 
 def adaptation_curves(comparison: Comparison, agents: Sequence[Shown], path: Path) -> None:
-    """IQM of the return after each round with its interval, all agents on one axes."""
+    """Draw the IQM of the return after each round with its interval, all agents in one panel."""
     from matplotlib.figure import Figure
 
     rows = -(-len(agents) // legend_columns((short(agent.label) for agent in agents), ROOM))
@@ -93,12 +81,14 @@ def adaptation_curves(comparison: Comparison, agents: Sequence[Shown], path: Pat
     save(figure, path)
 
 
-def by_parameter(comparison: Comparison, agents: Sequence[Shown], names: Sequence[str], path: Path) -> None:
-    """Return against the parameters, before adaptation and after, one panel each."""
+def by_parameter(
+    comparison: Comparison, family: TaskFamily, agents: Sequence[Shown], names: Sequence[str], path: Path
+) -> None:
+    """Draw the return before and after adaptation against the parameters of these names, one panel each."""
     from matplotlib.figure import Figure
 
-    values = values_of(comparison)
-    parameters = {p.name: p for p in comparison.family.parameters}
+    values = {name: comparison.values(name) for name in names}
+    parameters = {p.name: p for p in family.parameters}
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
     wide = columns > 1
@@ -108,10 +98,8 @@ def by_parameter(comparison: Comparison, agents: Sequence[Shown], names: Sequenc
     size = (WIDTH if wide else NARROW, 2.5 * rows + 0.9 + 0.2 * -(-len(labels) // across))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    judged = plain(config_to_dict(comparison.config)["family"])
-    trained = ranges_to_mark(
-        [agent.trained for agent in comparison.agents], judged, comparison.family, comparison.settings.split
-    )
+    trained_with = [agent.trained for agent in comparison.agents]
+    trained = ranges_to_mark(trained_with, comparison.family_settings, family, comparison.settings.split)
     for panel, name in zip(panels.flat, names, strict=False):
         draw_parameter(panel, agents, values[name], parameters[name], trained.get(name), axis_label(parameters[name]))
     for panel in panels.flat[len(names) :]:
@@ -126,8 +114,7 @@ def by_parameter(comparison: Comparison, agents: Sequence[Shown], names: Sequenc
 
 
 def improvement_bars(comparison: Comparison, agents: Sequence[Shown], path: Path) -> None:
-    """How likely one agent does better on a task than another, with the interval, in the colour of the better one; grey
-    is open."""
+    """Draw the probability of improvement of each pair in the colour of the better agent, else grey."""
     from matplotlib.figure import Figure
 
     pairs = comparison.improvements[:PAIRS]

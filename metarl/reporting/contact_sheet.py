@@ -1,4 +1,4 @@
-"""`metarl families show`: sampled robots of every split, and what their parameters range over."""
+"""Contact sheet of a family: robots of sampled tasks of every split, and the values of their parameters."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-COLUMNS = 4
-ROWS = 4
-"""Of robots, shared by the splits."""
+COLUMNS, ROWS = 4, 4
+"""Robots in a row, and rows of robots that the splits share."""
 WIDTH = 9.0
-"""Inches, at 160 pixels each."""
+"""Width in inches, at 160 pixels each."""
 TILE = (384, 288)
 """Width and height of a rendered robot, pixels."""
 PLOT_HEIGHT, SINGLE_HEIGHT = 1.35, 3.0
-"""Inches, of a row of plots, and of a robot that is shown alone."""
+"""Heights in inches: of a row of plots, and of a robot that is shown alone."""
 NARROW, NARROW_COLUMNS, FEW = 4.9, 2, 4
-"""Of a sheet that is read on a phone: inches, robots in a row, and parameters whose plots are below each other."""
+"""For a phone: width in inches, robots in a row, and largest number of parameters with one plot in a row."""
 CAPTION_LINES = 5
+"""Largest number of lines below a robot."""
 SAMPLES = 300
 """Tasks of each split in the plots."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Of a sheet."""
+    """Sizes of a sheet."""
 
     width: float
-    """Inches."""
+    """Width in inches."""
     columns: int
     """Robots in a row."""
     plots: int
     """Plots of parameters in a row."""
     tile_height: float = 1.62
-    """Inches, of a robot."""
+    """Height of a robot, inches."""
     line_height: float = 0.135
-    """Inches, of a line of its caption."""
+    """Height of a line of its caption, inches."""
     text: float = 7.0
-    """Points, of its caption."""
+    """Size of its caption, points."""
 
     @property
     def narrow(self) -> bool:
-        """Whether it is read on a phone."""
+        """Whether it is for a phone."""
         return self.width < WIDTH
 
 
 def layout_of(family: TaskFamily, narrow: bool) -> Layout:
-    """Of a family's sheet."""
+    """Return the sizes of a family's sheet. narrow: for a phone."""
     parameters = len(family.parameters)
     if narrow:
         return Layout(NARROW, NARROW_COLUMNS, 1 if parameters <= FEW else 2, 1.72, 0.165, 8.5)
@@ -73,7 +73,7 @@ def layout_of(family: TaskFamily, narrow: bool) -> Layout:
 def draw(family: TaskFamily, path: Path, seed: int = 1, narrow: bool = False) -> None:
     """Write the contact sheet of a family as PNG; UsageError if there is no renderer.
 
-    A family that looks the same whatever the task is shown once. narrow: for a page that is read on a phone.
+    A robot that looks the same in every task is shown once. narrow: for a page that is read on a phone.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -106,20 +106,20 @@ def draw(family: TaskFamily, path: Path, seed: int = 1, narrow: bool = False) ->
 
 
 def picture(family: TaskFamily, task: Task) -> Array:
-    """A task's robot as an episode starts, [height, width, 3] uint8; the same start for every task."""
+    """Return a picture of a task's robot at the start of an episode, [height, width, 3] uint8; starts are the same."""
     with usable_renderer(), Renderer(family.picture(task), *TILE) as renderer:
         qpos, _ = family.reset(family.compile(task), stream(0, "contact_sheet/start"), 1)
         return renderer.frame(qpos[0])
 
 
 def _rows(family: TaskFamily) -> dict[Split, int]:
-    """Rows of robots by split, at least one: what is left over goes to the first splits."""
+    """Return the rows of robots by split, at least one each; the first splits get the remainder."""
     share, left = divmod(max(ROWS, len(family.splits)), len(family.splits))
     return {split: share + (i < left) for i, split in enumerate(family.splits)}
 
 
 def _spread(family: TaskFamily, tasks: list[Task], count: int) -> list[Task]:
-    """The first tasks, in the order of the first parameter that shapes the robot, or else of the first one."""
+    """Return the first tasks, sorted by the first parameter that edits the model, or else by the first parameter."""
     shaping = [p for p in family.parameters if p.law.edit is not None] or list(family.parameters)
     return sorted(tasks[:count], key=lambda task: task.values[shaping[0].name])
 
@@ -156,7 +156,7 @@ def _show(axes: Axes, image: Array, colour: str) -> None:
 
 
 def _tile_caption(family: TaskFamily, task: Task) -> list[str]:
-    """The task's values; where they are too many, those furthest from neutral within their range."""
+    """Return the values of a task; if there are too many, those furthest from neutral within their range."""
     texts = value_captions(family, task.values)
     if len(texts) <= CAPTION_LINES:
         return texts
@@ -183,7 +183,7 @@ def _draw_parameters(
     tiles: dict[Split, list[Task]],
     layout: Layout,
 ) -> None:
-    """Values by split, one plot a parameter: sampled tasks as dots, those pictured as circles, neutral as a line."""
+    """Draw a plot for each parameter: sampled values by split as dots, pictured ones as circles, neutral as a line."""
     columns = layout.plots
     plots = part.subplots(-(-len(family.parameters) // columns), columns, squeeze=False).flat
     for axes in plots[len(family.parameters) :]:

@@ -1,4 +1,4 @@
-"""Figures of a run: the adaptation curve and the learning curve, as PNG at a README's width."""
+"""Figures of a run, the adaptation curve and the learning curve, as PNG; colours and styles of all figures."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.typing import RcKeyType
 
+    from metarl.envs.family import TaskFamily
     from metarl.envs.parameters import Parameter
-    from metarl.evaluation.evaluate import EvaluationResult
+    from metarl.evaluation.results import EvaluationResult
 
 AFTER, BEFORE, QUIET, INK = "#0072B2", "#D55E00", "#9aa0a6", "#333333"
 """Okabe and Ito's blue and vermilion, told apart by every kind of colour vision, and two greys."""
 ROW = 22
-"""Letters of names that fit beside each other under a narrow panel."""
+"""Number of letters that fit beside each other under a narrow panel."""
 SPLIT_COLOURS = {"train": "#0072B2", "held_out": "#D55E00", "ood": "#009E73"}
 """Okabe and Ito's blue, vermilion and green."""
-
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31")
-"""Okabe and Ito's, told apart by every kind of colour vision, yellow left out, and a brown; agent by agent."""
+"""Colours of agents: Okabe and Ito's, which every kind of colour vision tells apart, without yellow; and a brown."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[Any, ...] = ((0, (4, 2)), (0, (8, 2)), (0, (6, 2, 1, 2)))
-"""Of oracles."""
+"""Lines of oracles."""
 
 STYLE: dict[RcKeyType, Any] = {
     "font.size": 9.5,
@@ -58,18 +58,17 @@ STYLE: dict[RcKeyType, Any] = {
     "figure.dpi": 160,
 }
 LEGEND: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 2}
-"""Above the axes, where it covers no data."""
+"""Place above the axes, where a legend covers no data."""
 WIDTH, NARROW = 8.3, 6.4
-"""Inches, of two panels and of one: 1,328 and 1,024 pixels."""
+"""Widths of a figure with two panels and with one, inches: 1,328 and 1,024 pixels."""
 
 
-def adaptation_curve(result: EvaluationResult, path: Path) -> None:
-    """Return after 0..K rounds of adaptation; beside it return against the parameter, where the family has just one."""
+def adaptation_curve(result: EvaluationResult, family: TaskFamily, path: Path) -> None:
+    """Draw the return after 0..K rounds of adaptation; beside it against the parameter, if the family has just one."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    family = result.family
-    by_parameter = len(family.parameters) == 1 and family.disjoint_splits and result.settings.adaptations > 0
+    by_parameter = len(family.parameters) == 1 and family.disjoint_splits and result.adaptations > 0
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH if by_parameter else NARROW, 3.5), layout="constrained")
         axes = figure.subplots(1, 2 if by_parameter else 1, sharey=True, squeeze=False)[0]
@@ -77,12 +76,12 @@ def adaptation_curve(result: EvaluationResult, path: Path) -> None:
         if by_parameter:
             _draw_by_parameter(axes[1], result, family.parameters[0])
         axes[0].set_ylabel("return of an episode")
-        title_of(figure, f"{_whose(result)}\n{_what(result)}")
+        title_of(figure, f"{_whose(result)}\n{_what(result, family)}")
         save(figure, path)
 
 
 def learning_curve(metrics: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Return before and after adaptation on the training tasks against env steps, one dict of metrics an iteration."""
+    """Draw the return before and after adaptation on training tasks against env steps; metrics: a dict an iteration."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -115,8 +114,8 @@ def _draw_curve(axes: Axes, result: EvaluationResult) -> None:
 
 
 def _draw_by_parameter(axes: Axes, result: EvaluationResult, parameter: Parameter) -> None:
-    x = np.array([[task.values[parameter.name] for task in tasks] for tasks in result.tasks])  # [S, M]
-    last = result.settings.adaptations
+    x = np.array([[values[parameter.name] for values in drawn] for drawn in result.tasks])  # [S, M]
+    last = result.adaptations
     for shot, label, colour in [(last, f"after {number_of(last, 'round')}", AFTER), (0, "before adaptation", BEFORE)]:
         axes.scatter(x, result.returns[:, shot], s=11, color=colour, alpha=0.75, linewidths=0, label=label)
     axes.set(xlabel=axis_label(parameter))
@@ -125,25 +124,25 @@ def _draw_by_parameter(axes: Axes, result: EvaluationResult, parameter: Paramete
 
 
 def _whose(result: EvaluationResult) -> str:
-    return result.family.name + (f", run {result.source.run}" if result.source else "")
+    return result.family + (f", run {result.source.run}" if result.source else "")
 
 
-def _what(result: EvaluationResult) -> str:
-    family, settings = result.family, result.settings
+def _what(result: EvaluationResult, family: TaskFamily) -> str:
+    settings = result.settings
     counted, seeds = result.summary.tasks_counted, len(settings.seeds)
     if family.disjoint_splits:
         tasks = number_of(counted, f"{SPLIT_NAMES[settings.split]} task")
     else:
-        distinct = len({task.id for drawn in result.tasks for task in drawn})
+        distinct = len({tuple(values.items()) for drawn in result.tasks for values in drawn})
         tasks = f"{number_of(counted, 'draw')} of {number_of(distinct, 'task')}"
     tasks += f" ({number_of(seeds, 'seed')}), {number_of(family.horizon, 'step')} an episode"
     return tasks + (f", trained for {result.source.env_steps / 1e6:.3g}M env steps" if result.source else "")
 
 
 def styles(agents: Iterable[tuple[str, bool]]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and line by name, of agents as (name, whether an oracle); an oracle is dark and dashed.
+    """Return colour, marker and line by name. agents: (name, whether it is an oracle); an oracle is dark and dashed.
 
-    Made once for all figures of a comparison or a report, so that an agent looks the same in each of them.
+    It is called once for all figures of a comparison or a report, so that an agent looks the same in each of them.
     """
     looks: dict[str, dict[str, Any]] = {}
     oracles = 0
@@ -161,13 +160,13 @@ def styles(agents: Iterable[tuple[str, bool]]) -> dict[str, dict[str, Any]]:
 
 
 def axis_label(parameter: Parameter) -> str:
-    """A parameter's name as words, with its unit."""
+    """Return the name of a parameter in words, with its unit."""
     name = parameter.name.replace("_", " ")
     return name if parameter.unit == "1" else f"{name} ({parameter.unit})"
 
 
 def name_ticks(axis: Axis, values: Array, parameter: Parameter | None) -> None:
-    """Call the values on an axis by their names, if they have some, with room beside them."""
+    """Name the values on an axis if the parameter names them, with room beside them."""
     if parameter is None or not parameter.names:
         return
     distinct = np.unique(values)
@@ -178,7 +177,7 @@ def name_ticks(axis: Axis, values: Array, parameter: Parameter | None) -> None:
 
 
 def title_of(figure: Figure, title: str) -> None:
-    """Put a title over a figure, at its left."""
+    """Put a title over a figure, at the left."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
 
 

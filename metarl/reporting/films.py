@@ -1,4 +1,4 @@
-"""`metarl render`: a policy at work as an MP4, before and after adaptation side by side."""
+"""Films of a policy as MP4, before and after adaptation side by side."""
 
 from __future__ import annotations
 
@@ -39,40 +39,42 @@ PANE = (480, 360)
 """Width and height of one robot's picture, pixels."""
 MAX_FPS = 30
 CAPTION_LINES = 3
-"""Of parameter values over the pictures, at most."""
+"""Largest number of lines of parameter values over the pictures."""
 LINE, BAR, GAP = 20, 4, 4
-"""Pixels: height of a line of text, of the bar that shows how much of an episode is over; width between pictures."""
+"""Pixels: height of a line of text, height of the progress bar of an episode, width between pictures."""
 DPI = 100
 BITRATE = 640_000
-"""Bits per second at most: 10 s stay under 1 MB."""
+"""Highest bit rate, bits per second: 10 s stay under 1 MB."""
 
 
 class Pose(NamedTuple):
-    """Where a robot is."""
+    """Pose of a robot."""
 
     qpos: Array
     """[nq]."""
     stage: int = 0
-    """How often its task has changed in the trial."""
+    """Number of changes of the task so far in the trial."""
 
 
 class RecordingEnv(BatchedEnv):
-    """A batch that keeps the poses of its first env."""
+    """A batch that records the poses of its first env."""
 
     def __init__(self, *arguments: Any, **keywords: Any):
         super().__init__(*arguments, **keywords)
         self.trajectories: list[list[Pose]] = []
-        """At the start and after each sound step, one list an episode."""
+        """Poses at the start and after each step that MuJoCo did not flag, one list for each episode."""
 
     def reset(
         self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
     ) -> Array:
+        """Reset as `BatchedEnv` does; a new episode of the first env begins a list of poses."""
         observations = super().reset(rngs, envs, trials)
         if envs is None or envs[0, 0]:
             self.trajectories.append([self._pose()])
         return observations
 
     def step(self, actions: Array) -> StepResult:
+        """Step as `BatchedEnv` does, and record the pose of the first env."""
         running = self.active[0, 0]
         result = super().step(actions)
         if running and not result.faulted[0, 0]:
@@ -84,7 +86,7 @@ class RecordingEnv(BatchedEnv):
 
 
 class TaskRenderer:
-    """Pictures of a task's robot, at any stage of the task."""
+    """Renderer of a task's robot before and after the changes of the task."""
 
     def __init__(self, family: TaskFamily, task: Task):
         self.width, self.height = PANE
@@ -100,17 +102,17 @@ class TaskRenderer:
         self._opened.close()
 
     def frame(self, pose: Pose) -> Array:
-        """The picture [height, width, 3] uint8."""
+        """Return the picture of a pose, [height, width, 3] uint8."""
         return self._stages[pose.stage].frame(pose.qpos)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """An episode to be shown."""
+    """An episode to be filmed."""
 
     title: str
     poses: Sequence[Pose]
-    """At the start and after each step."""
+    """Poses at the start and after each step."""
     colour: str = INK
 
 
@@ -123,7 +125,7 @@ class Video:
     episode_s: float
     """Length of the longest episode that it shows."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
 
     def __str__(self) -> str:
         cut = f"the first {self.seconds:.1f} s of {self.episode_s:.1f} s" if self.seconds < self.episode_s else ""
@@ -140,12 +142,12 @@ def render_run(
     seconds: float = 10.0,
     threads: int = 0,
 ) -> Video:
-    """Film a run's policy on one task: shot 0 beside a later one.
+    """Film a run's policy on one task: an episode before adaptation beside one after it.
 
-    task: None takes the first task that an evaluation with this split and seed meets, and its first episode. shot: the
-    number of adaptations before the later picture; 0 shows shot 0 alone, as does an agent that does not adapt.
-    seconds: of an episode at most. What is None
-    is as in the run's evaluation settings. UsageError if there is no renderer.
+    task: None takes the first task that an evaluation with this split and seed meets, and its first episode. shot:
+    rounds of adaptation before the second episode; with 0, or if the agent does not adapt, there is only the first.
+    seconds: longest part of an episode. None takes the value of the run's evaluation settings. UsageError if there is
+    no renderer.
     """
     settings, family = run.config.evaluation, run.family
     seed = settings.seeds[0] if seed is None else seed
@@ -186,7 +188,7 @@ def render_family(
     output: Path | None = None,
     seconds: float = 10.0,
 ) -> Video:
-    """Film an episode of one task without a policy; actions: `random`, uniform in their bounds, or `zero`."""
+    """Film an episode of one task without a policy. actions: `random`, uniform in their bounds, or `zero`."""
     _check(seconds, seed)
     shown, of_what = _draw(family, task, split, seed)
     with _renderer(family, shown) as renderer:
@@ -205,7 +207,7 @@ def render_family(
 
 
 def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
-    """The lines over the pictures: a heading, and the task's values with their units."""
+    """Return the lines over the pictures: a heading, and the values of the task with their units."""
     changes = "".join(
         f";  from step {change.step} of the trial on {',  '.join(value_captions(family, change.values))}"
         for change in task.changes
@@ -214,14 +216,14 @@ def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
 
 
 def value_captions(family: TaskFamily, values: Mapping[str, float]) -> list[str]:
-    """`target velocity 1.5 m/s`, one a parameter that has a value here."""
+    """Return a text such as `target velocity 1.5 m/s` for each parameter that has a value."""
     return [f"{p.name.replace('_', ' ')} {p.words(values[p.name])}" for p in family.parameters if p.name in values]
 
 
 def film(
     renderer: TaskRenderer, step_s: float, clips: Sequence[Clip], lines: Sequence[str], path: Path, seconds: float
 ) -> Video:
-    """Write the clips, side by side and in step, as an MP4; step_s: between their positions, s."""
+    """Write the clips, side by side and at the same time, as an MP4. step_s: seconds between poses."""
     every = math.ceil(1 / step_s / MAX_FPS - 1e-9)
     count = max(len(clip.poses) for clip in clips)
     shown = min(count, 1 + math.floor(seconds / step_s + 1e-9))
@@ -233,7 +235,7 @@ def film(
 
 
 def compose(renderer: TaskRenderer, clips: Sequence[Clip], lines: Sequence[str], steps: range) -> Iterator[Array]:
-    """Frames [height, width, 3] uint8, both even: captions above, a picture a clip below, which stops at its end."""
+    """Yield frames [height, width, 3] uint8 of even sizes: captions above, a picture of each clip below."""
     width = renderer.width * len(clips)
     top = caption([wrapped for line in lines for wrapped in _wrap(line, width)], width)
     titles = np.hstack([caption([clip.title], renderer.width, clip.colour) for clip in clips])
@@ -252,7 +254,7 @@ def compose(renderer: TaskRenderer, clips: Sequence[Clip], lines: Sequence[str],
 
 
 def caption(lines: Sequence[str], width: int, colour: str = INK) -> Array:
-    """Lines of text on white, [LINE x lines, width, 3] uint8."""
+    """Return lines of text on white, [LINE x lines, width, 3] uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -267,7 +269,7 @@ def caption(lines: Sequence[str], width: int, colour: str = INK) -> Array:
 
 
 def encode(frames: Iterable[Array], fps: Fraction) -> bytes:
-    """Frames [height, width, 3] uint8 of even sizes as H.264 in an MP4 that any player and browser takes."""
+    """Return frames [height, width, 3] uint8 of even sizes as H.264 in an MP4 that every player and browser reads."""
     limits = {"maxrate": str(BITRATE), "bufsize": str(BITRATE)}
     rest = iter(frames)
     first = next(rest)
@@ -285,7 +287,7 @@ def encode(frames: Iterable[Array], fps: Fraction) -> bytes:
 
 @contextlib.contextmanager
 def encodable() -> Iterator[None]:
-    """Turn what the encoder fails of into RunError: it says what it needs."""
+    """Raise RunError, which names the requirements, where the encoder fails."""
     try:
         yield
     except (FFmpegError, UnknownCodecError) as error:
@@ -296,7 +298,7 @@ def encodable() -> Iterator[None]:
 
 
 def poster(path: Path) -> bytes:
-    """The frame in the middle of a film, as JPEG."""
+    """Return the frame in the middle of a film as JPEG."""
     from PIL import Image
 
     with av.open(path) as container:
@@ -308,7 +310,7 @@ def poster(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def usable_renderer() -> Iterator[None]:
-    """Turn the lack of a renderer into the caller's mistake: it says what to install or set."""
+    """Raise UsageError, which says what to install or set, where there is no renderer."""
     try:
         yield
     except RenderingUnavailable as error:
@@ -321,7 +323,7 @@ def _renderer(family: TaskFamily, task: Task) -> TaskRenderer:
 
 
 def _draw(family: TaskFamily, task: Task | None, split: str, seed: int) -> tuple[Task, str]:
-    """The task, and where it comes from."""
+    """Return the task, and its origin in words."""
     if task is not None:
         return family.own(task), "a task of your own"
     with usage_errors("--split"):
@@ -337,7 +339,7 @@ def _check(seconds: float, seed: int) -> None:
 
 
 def _shot(k: int, envs: int, facts: Facts) -> str:
-    """What an episode of shot k comes after; what an env remembers is of its own episodes alone."""
+    """Return the number of episodes before shot k in words; a memory of each env has seen its own episodes alone."""
     if not facts.adapts:
         return "one policy for all tasks"
     episodes = k if facts.belief_per_env else k * envs

@@ -1,4 +1,4 @@
-"""Judging runs: evaluations and comparisons with what is printed and saved of them."""
+"""Evaluate and compare runs as the commands do: compute, print and save."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from typing import Any
 
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
 from metarl.deployment.logs import save_trial
+from metarl.envs.family import TaskFamily
 from metarl.envs.family_settings import FamilySettings
 from metarl.errors import UsageError
-from metarl.evaluation.compare import compare_entries
+from metarl.evaluation.compare import checked_family, compare_entries
 from metarl.evaluation.comparison import Comparison
-from metarl.evaluation.evaluate import EvaluationResult, evaluate_agent, source_of, train_gap
+from metarl.evaluation.evaluate import draw_tasks, evaluate_agent, with_source
+from metarl.evaluation.notes import remarked
+from metarl.evaluation.results import EvaluationResult
 from metarl.evaluation.simulator_shift import simulator_shift
+from metarl.evaluation.train_gap import train_gap
 from metarl.files import fresh_folder
-from metarl.reporting import comparison_tables, tables
+from metarl.reporting import comparison_files, comparison_tables, evaluation_files, evaluation_tables
 from metarl.runs.entries import Entry, family_settings, read_entries
 from metarl.runs.run import Run, load_run
 
@@ -32,11 +36,11 @@ def evaluate(
     log_rollouts: Path | None = None,
     **overrides: Any,
 ) -> EvaluationResult:
-    """Evaluate a run's agent, print the table, and save JSON and figures in the run's folder.
+    """Evaluate a run's agent, print the tables, save JSON and figures in the run's folder, and return the result.
 
-    run: what `metarl.load` returned, or a run's folder, of which checkpoint and device are as `metarl.load` takes them.
-    settings, threads: None takes the run's own. log_rollouts: folder to write the episodes to. overrides: single
-    fields of the settings. UsageError for a field or value that is none.
+    run: a run that `metarl.load` returned, or a run's folder, which is loaded with checkpoint and device as by
+    `metarl.load`. settings, threads: None takes the run's own. log_rollouts: folder to write the episodes to.
+    overrides: single fields of the settings. UsageError for an unknown field or a wrong value.
     """
     loaded = run if isinstance(run, Run) else load_run(Path(run), checkpoint, device)
     data = config_to_dict(loaded.config if settings is None else replace(loaded.config, evaluation=settings))
@@ -49,15 +53,20 @@ def evaluate(
 
 
 def conclude(loaded: Run, config: RunConfig, result: EvaluationResult, threads: int = 0) -> EvaluationResult:
-    """Say and save what an evaluation of a run, with the settings of a configuration, came to, as `evaluate` does."""
-    result = replace(result, source=source_of(loaded, config))
-    if config.evaluation.train_gap:
-        result = replace(result, train_gap=train_gap(loaded, result, threads, say))
-    trained = loaded.config.training.simulator
-    parts = (config.evaluation, result.tasks, result.returns, threads, say)
-    result = replace(result, shift=simulator_shift(loaded.agent, loaded.family, trained, *parts))
-    tables.show(result)
-    return replace(result, figures=tables.save_all(result, loaded.directory.resolve()))
+    """Complete the result of an evaluation of a run, print and save it, and return it.
+
+    config: has the settings of the evaluation. Source, gap to training tasks and shift between simulators are added.
+    """
+    family, settings = loaded.family, config.evaluation
+    result = with_source(result, loaded, config)
+    if settings.train_gap:
+        gap = train_gap(loaded, family, result.settings, result.returns, threads, say)
+        result = replace(result, train_gap=gap)
+    trained, tasks = loaded.config.training.simulator, draw_tasks(family, settings)
+    shift = simulator_shift(loaded.agent, family, trained, settings, tasks, result.returns, threads, say)
+    result = remarked(replace(result, shift=shift), family, loaded.agent.facts.adapts)
+    evaluation_tables.show(result)
+    return replace(result, figures=evaluation_files.save_all(result, family, loaded.directory.resolve()))
 
 
 def compare(
@@ -70,16 +79,15 @@ def compare(
     output: Path | str | None = None,
     **overrides: Any,
 ) -> Comparison:
-    """Evaluate several agents on the same tasks, print tables, and save JSON, CSV and figures.
+    """Evaluate several agents on the same tasks, print tables, save JSON, CSV and figures, and return the comparison.
 
-    runs: what `metarl.load` returned, folders, or texts as `metarl evaluate` takes them: `PATH:agent.SETTING=VALUE`,
-    `runs/ppo_*`.
-    Runs that differ in `training.seed` alone are one agent: its numbers are means over them, its intervals are over
-    training seeds too; labels of their own keep them apart.
-    family: whose tasks all meet, by its settings or its name; None: the runs' own, in the settings of the first.
-    settings, threads: None takes the first run's own. checkpoint, device: as `metarl.load` takes them. output: folder;
-    None: a new one in `comparisons/`. overrides: single fields of the settings. UsageError if the runs do not belong
-    together, or for a value that is none.
+    runs: runs that `metarl.load` returned, folders, or texts as `metarl evaluate` takes them, such as
+    `PATH:agent.SETTING=VALUE` or `runs/ppo_*`. Runs that differ in `training.seed` alone are one agent: its numbers are
+    means over the runs, and its intervals cover training seeds too; give the runs different labels to keep them apart.
+    family: settings or name of the family whose tasks all agents meet; None for the runs' own, with the settings of the
+    first run. settings, threads: None takes the first run's own. checkpoint, device: as `metarl.load` takes them.
+    output: folder; None for a new one in `comparisons/`. overrides: single fields of the settings. UsageError if the
+    runs cannot be compared, or for a wrong value.
     """
     entries: list[Entry] = []
     loaded: dict[int, Run] = {}
@@ -100,8 +108,10 @@ def compare(
     data["evaluation"] |= overrides
     if settings is None and "explore" not in overrides:
         entries = [entry.exploring_as_trained() for entry in entries]
-    comparison = compare_entries(entries, config_from_dict(data), taken, checkpoint, device, threads, loaded, say)
-    return conclude_comparison(comparison, output)
+    config = config_from_dict(data)
+    tasks_of = checked_family(config)
+    comparison = compare_entries(entries, config, tasks_of, taken, checkpoint, device, threads, loaded, say)
+    return conclude_comparison(comparison, tasks_of, output)
 
 
 def say(line: str) -> None:
@@ -109,13 +119,16 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def conclude_comparison(comparison: Comparison, output: Path | str | None = None) -> Comparison:
-    """Print a comparison's tables, and save JSON, CSV and figures; output: folder, None for a new one."""
+def conclude_comparison(comparison: Comparison, family: TaskFamily, output: Path | str | None = None) -> Comparison:
+    """Print the tables of a comparison, and save JSON, CSV and figures.
+
+    family: whose tasks they are. output: folder; None for a new one in `comparisons/`.
+    """
     comparison_tables.show(comparison)
-    folder = Path(output) if output else _new_folder(comparison.config)
-    return replace(comparison, folder=folder, figures=comparison_tables.save(comparison, folder))
+    folder = Path(output) if output else _new_folder(comparison)
+    return replace(comparison, folder=folder, figures=comparison_files.save(comparison, family, folder))
 
 
-def _new_folder(config: RunConfig) -> Path:
+def _new_folder(comparison: Comparison) -> Path:
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return fresh_folder(Path("comparisons") / f"{config.family_name}_{config.evaluation.split}_{stamp}", "--output")
+    return fresh_folder(Path("comparisons") / f"{comparison.family}_{comparison.settings.split}_{stamp}", "--output")

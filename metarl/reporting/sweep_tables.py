@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 
 from metarl.evaluation.sweep_result import Effect, SweepResult, Variant
-from metarl.reporting.tables import show_lines, show_table
+from metarl.reporting.columns import Table
+from metarl.reporting.terminal import print_lines, print_table
 from metarl.wording import number_of
 
 CSV_COLUMNS = ("return", "before", "gain", "iteration", "env_steps", "seconds", "error")
@@ -24,9 +25,9 @@ CSV_COLUMNS = ("return", "before", "gain", "iteration", "env_steps", "seconds", 
 def show(result: SweepResult, console: Console | None = None) -> None:
     """Print the result of a sweep: drawn on a terminal, plain columns elsewhere."""
     console = console or Console(file=sys.stdout)
-    show_lines([counts_text(result.variants), *best_lines(result)], console)
-    show_table(columns(result), rows(result), console, left=2)
-    show_lines(remarks(result), console)
+    print_lines([counts_text(result.variants), *best_lines(result)], console)
+    print_table(effects_table(result), console, left=2)
+    print_lines(remarks(result), console)
 
 
 def counts_text(variants: Sequence[Variant]) -> str:
@@ -46,23 +47,18 @@ def best_lines(result: SweepResult) -> list[str]:
     ]
 
 
-def columns(result: SweepResult) -> list[str]:
-    """Return the heads of the table of effects."""
+def effects_table(result: SweepResult) -> Table:
+    """Return the table of effects, one row for each level."""
     more = ["importance"] if any(effect.importance is not None for effect in result.effects) else []
-    return ["factor", "level", f"{result.measure}: IQM [95 %]", "variants", *more]
-
-
-def rows(result: SweepResult) -> list[list[str]]:
-    """Return the cells of the table of effects, one row a level."""
-    cells = []
+    columns, cells = ["factor", "level", f"{result.measure}: IQM [95 %]", "variants", *more], []
     for effect in result.effects:
         for i, level in enumerate(effect.levels):
             interval = f" [{level.iqm.low:.4g}, {level.iqm.high:.4g}]" if level.iqm else ""
             row = ["" if i else effect.name, level.name, f"{level.value:.4g}{interval}", str(level.trials)]
-            if len(columns(result)) > len(row):
+            if more:
                 row.append(f"{effect.importance:.2f}" if i == 0 and effect.importance is not None else "")
             cells.append(row)
-    return cells
+    return Table("", columns, cells)
 
 
 def remarks(result: SweepResult) -> list[str]:

@@ -22,23 +22,23 @@ from metarl.files import make_folder, write
 from metarl.provenance import VERSION
 
 FORMAT = 2
-"""Raised whenever what a checkpoint holds changes its meaning: a checkpoint of another format is refused."""
+"""Version of the format; a checkpoint of another version is refused."""
 
 BEST = "best.pt"
 OWN_FILES = "agent_files"
 """Folder beside the checkpoints for the agent's own files: see `metarl.agents.learning.World.folder`."""
 MOST_BYTES = 2**32
-"""Of a checkpoint that is read."""
+"""Largest size of a checkpoint that is read."""
 MOST_VALUES = 1_000_000
-"""In a checkpoint, a tensor counted as one."""
+"""Largest number of values in a checkpoint; a tensor counts as one."""
 MOST_LEVELS = 30
-"""Of lists and mappings within each other in a checkpoint."""
+"""Largest depth of nested lists and mappings in a checkpoint."""
 SHARED = 8
-"""Tensors at most that are on average one in the file: networks share layers."""
+"""Largest ratio of the bytes of all tensors to the bytes of the file: networks may share layers."""
 
 
 class CheckpointError(UsageError):
-    """A file that is no checkpoint that this metarl can read."""
+    """The file is no checkpoint that this version of metarl can read."""
 
 
 def save(path: Path, state: Mapping[str, Any], option: str = "--runs-dir") -> None:
@@ -50,7 +50,7 @@ def save(path: Path, state: Mapping[str, Any], option: str = "--runs-dir") -> No
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state that `save` wrote; CheckpointError names the file and the reason if it cannot be used.
+    """Return the state that `save` wrote; CheckpointError names the file and the reason if it cannot be used.
 
     A stranger's file runs no code, and takes no more memory than its own size, a few times over.
     """
@@ -85,9 +85,9 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _require_whole(path: Path, data: bytes) -> None:
-    """CheckpointError unless the bytes are an archive as torch writes it: checksums right, nothing compressed.
+    """Raise CheckpointError unless the bytes are an archive as torch writes it: right checksums, no compression.
 
-    So what is read from it is no larger than the file: no few bytes that unpack to more than there is memory.
+    So its content is no larger than the file, and cannot exhaust the memory.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -105,9 +105,9 @@ def _require_whole(path: Path, data: bytes) -> None:
 
 
 def _require_plain(path: Path, content: Any, size: int) -> None:
-    """CheckpointError unless it is a tree no larger than its file: what few bytes name again and again never ends.
+    """Raise CheckpointError unless the content is a tree no larger than its file: references can make it endless.
 
-    size: of the file, bytes.
+    size: bytes of the file.
     """
     values, numbers, level = 0, 0, [content]
     for _ in range(MOST_LEVELS):
@@ -125,7 +125,7 @@ def _require_plain(path: Path, content: Any, size: int) -> None:
 
 
 def is_finite(state: Any) -> bool:
-    """Whether every number in plain types and tensors is finite."""
+    """Return whether every number in plain types and tensors is finite."""
     if isinstance(state, torch.Tensor):
         return bool(state.isfinite().all())
     if isinstance(state, float):
@@ -136,7 +136,7 @@ def is_finite(state: Any) -> bool:
 
 
 def digest(state: Any) -> str:
-    """Of plain types and tensors, to the bit, in their order."""
+    """Return a digest of plain types and tensors in their order; any changed bit changes it."""
     found = hashlib.sha256()
 
     def take(part: Any) -> None:
@@ -153,7 +153,7 @@ def digest(state: Any) -> str:
 
 
 def iteration_of(path: Path) -> int:
-    """The iteration that a checkpoint's name says; 0 if it says none."""
+    """Return the iteration in a checkpoint's file name; 0 if there is none."""
     digits = path.stem.removeprefix("iteration_")
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else 0
 
@@ -167,7 +167,7 @@ def strings_in(state: Any) -> set[str]:
 
 
 class CheckpointStore:
-    """The checkpoints of one run: the last `keep`, and the best; and the files of the agent that they name."""
+    """Keeps the last `keep` checkpoints of a run, the best one, and the agent's files that they name."""
 
     def __init__(self, folder: Path, keep: int = 3):
         self.folder = folder
@@ -176,15 +176,15 @@ class CheckpointStore:
         """Strings in the checkpoints that were written or read so far."""
 
     def path(self, iteration: int) -> Path:
-        """Where the checkpoint after an iteration is."""
+        """Return the path of the checkpoint after an iteration."""
         return self.folder / f"iteration_{iteration:06d}.pt"
 
     def paths(self) -> list[Path]:
-        """The checkpoints by iteration, oldest first, without the best."""
+        """Return the checkpoints by iteration, oldest first, without the best one."""
         return sorted(filter(iteration_of, self.folder.glob("iteration_*.pt")), key=iteration_of)
 
     def save(self, state: Mapping[str, Any], iteration: int, best: bool = False) -> Path:
-        """Write the checkpoint after an iteration, and only then remove what is too old."""
+        """Write the checkpoint after an iteration, then remove those that are too old."""
         path = self.path(iteration)
         make_folder(self.folder, "--runs-dir")
         for written in [self.folder / BEST, path] if best else [path]:
@@ -215,7 +215,7 @@ class CheckpointStore:
                 file.unlink(missing_ok=True)
 
     def best_return(self, said: float) -> float:
-        """The return that the best checkpoint has; said: by the checkpoint that a run goes on from.
+        """Return the mean return of the best checkpoint; said: its value in the checkpoint that is resumed from.
 
         It is ahead of that where a kill came between the two. Where the best one is gone, damaged or another, there is
         none, which is said on stderr: the next checkpoint becomes it.
@@ -231,11 +231,11 @@ class CheckpointStore:
         return -math.inf
 
     def has_best(self) -> bool:
-        """Whether there is a best checkpoint."""
+        """Return whether there is a best checkpoint."""
         return (self.folder / BEST).exists()
 
     def load(self, which: str | Path = "last") -> tuple[Path, dict[str, Any]]:
-        """`last`, `best` or a file, as (path, state).
+        """Load `last`, `best` or a file; returns (path, state).
 
         For `last`, a checkpoint that cannot be used is refused by name on stderr, and the one before it is used.
         """

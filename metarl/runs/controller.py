@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from metarl.agents.agent import Agent, Belief, Rollout
 from metarl.agents.moments import INPUT_CLIP
+from metarl.agents.storage import Storage
 from metarl.envs.arrays import Array
 from metarl.envs.family import TaskFamily
 from metarl.runs.trial import AgentGenerators
@@ -93,10 +94,8 @@ class Controller:
         self._episode = self._step = 0  # index in the shot, in the episode
         steps, n, act = family.horizon, episodes_per_shot, family.action_size
         self._noise = np.zeros((steps, n, act), dtype=np.float32)
-        self._observations = np.zeros((steps, 1, n, family.observation_size), dtype=np.float32)
-        self._actions = np.zeros((steps, 1, n, act), dtype=np.float32)
-        self._rewards = np.zeros((steps, 1, n), dtype=np.float32)
-        self._terminated, self._truncated, self._valid = (np.zeros((steps, 1, n), dtype=bool) for _ in range(3))
+        storage = Storage(steps, (1, n), Rollout.fields(family.observation_size, act), torch.device("cpu"))
+        self._shot = {name: kept.numpy() for name, kept in storage.tensors.items()}
         self._final = np.zeros((1, n, family.observation_size), dtype=np.float32)
         self._seen = np.zeros(family.observation_size, dtype=np.float32)  # the last observation
         self._know_range()
@@ -135,7 +134,7 @@ class Controller:
             actions, self._belief = self._agent.act(self._belief, torch.from_numpy(seen[None, None]), noise)
         action = actions.cpu().numpy()[0, 0].copy()
         if self.learning:
-            self._observations[t, 0, n], self._actions[t, 0, n] = seen, action
+            self._shot["observations"][t, 0, n], self._shot["actions"][t, 0, n] = seen, action
         self._seen = seen
         self._next = _Next.OBSERVE
         return action
@@ -159,8 +158,9 @@ class Controller:
         self._step += 1
         if self.learning:
             truncated = truncated or (self._step == self.family.horizon and not terminated)
-            self._rewards[t, 0, n], self._valid[t, 0, n] = reward, True
-            self._terminated[t, 0, n], self._truncated[t, 0, n] = terminated, truncated
+            step = {"rewards": reward, "valid": True, "terminated": terminated, "truncated": truncated}
+            for name, value in step.items():
+                self._shot[name][t, 0, n] = value
         ended = bool(terminated or truncated)
         with torch.no_grad():
             told = torch.full((1, 1), float(reward)), torch.full((1, 1), ended)
@@ -181,7 +181,7 @@ class Controller:
         adapts = False
         if self.learning:
             last, n = self._step - 1, self._episode
-            self._truncated[last, 0, n] |= not self._terminated[last, 0, n]
+            self._shot["truncated"][last, 0, n] |= not self._shot["terminated"][last, 0, n]
             self._final[0, n] = self._seen
             adapts = n + 1 == self.episodes_per_shot
             if adapts:
@@ -192,7 +192,7 @@ class Controller:
 
     def discard_episode(self) -> None:
         """Discard the current episode, for example after a sensor failed; the next one takes its place."""
-        for kept in (self._observations, self._actions, self._rewards, self._terminated, self._truncated, self._valid):
+        for kept in self._shot.values():
             kept[:, 0, self._episode] = 0
         self._restart()
 
@@ -200,13 +200,13 @@ class Controller:
         self._belief, self._step, self._next = self.shot_belief, 0, _Next.ACT
 
     def _adapt(self) -> None:
-        kept = (self._observations, self._actions, self._rewards, self._terminated, self._truncated, self._valid)
-        rollout = Rollout(*(torch.from_numpy(x.copy()) for x in (*kept, self._final)))
+        taken = {**self._shot, "final_observations": self._final}
+        rollout = Rollout(**{name: torch.from_numpy(kept.copy()) for name, kept in taken.items()})
         self.adapted += 1
         self.shot_belief = self._agent.adapt(self._belief, rollout, AgentGenerators([self._rng], self.adapted))
         self._know_range()
-        for buffer in kept:
-            buffer[:] = 0
+        for kept in self._shot.values():
+            kept[:] = 0
 
     def _know_range(self) -> None:
         """Set the range of expected observations: any, until the policy has normaliser statistics."""

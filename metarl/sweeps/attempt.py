@@ -15,7 +15,7 @@ import optuna
 
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.config import RunConfig
-from metarl.evaluation.evaluate import EvaluationResult
+from metarl.evaluation.results import EvaluationResult
 from metarl.evaluation.sweep_result import TaskReturns
 from metarl.files import write
 from metarl.runs.run import Run
@@ -132,5 +132,5 @@ def _attempt(run: Run, watch: Watch, result: EvaluationResult | None) -> Attempt
 
 def task_returns(result: EvaluationResult) -> TaskReturns:
     """Return the tasks of an evaluation with their returns before the first and after the last adaptation."""
-    tasks = [task.values for seed in result.tasks for task in seed]
+    tasks = [values for of_seed in result.tasks for values in of_seed]
     return TaskReturns.of(tasks, *(result.returns[:, shot].reshape(-1) for shot in (0, -1)))

@@ -10,7 +10,7 @@ import select
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import optuna
 
@@ -28,8 +28,8 @@ from metarl.sweeps.yardstick import yardstick
 from metarl.training.launched import LostRank, join
 
 
-def main(request: dict[str, Any]) -> int:
-    """Train the variant in this process, together with the others; return the exit status."""
+def main(request: dict[str, Any]) -> NoReturn:
+    """Train the variant in this process, together with the others, and end the process."""
     ranks, directory = join(), Path(request["directory"])
     if ranks is None:
         raise UsageError(
@@ -59,7 +59,6 @@ def main(request: dict[str, Any]) -> int:
         if message:  # of this process, and not of another that failed first
             _record(error, message, directory)
     ranks.leave(status)
-    return status
 
 
 def _record(error: Exception, message: str, directory: Path) -> None:
@@ -84,4 +83,4 @@ def _left() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+    main(json.loads(sys.argv[1]))

@@ -14,7 +14,8 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Choice, DiscRadius, Distribution, LogUniform, Parameter, Uniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError, nearest, usage_errors
-from metarl.evaluation.evaluate import EvaluationResult, evaluate_agent
+from metarl.evaluation.evaluate import evaluate_agent
+from metarl.evaluation.results import EvaluationResult
 from metarl.sweeps.sweep import Sweep
 
 COMBINATIONS = 512

@@ -1,4 +1,4 @@
-"""How processes that train together learn that one of them has failed, and end within seconds."""
+"""Failures in processes that train together: the others notice within seconds, and end."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from dataclasses import asdict, dataclass
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 LOOK_S = 0.5
-"""Between two looks into the store."""
+"""Time between two looks into the store."""
 SILENT_S = 60.0
-"""A process that gives no sign of life for so long is taken for gone."""
+"""Time without a sign of life after which a process counts as failed."""
 GRACE_S = 10.0
-"""What a process has to end in order, once another has failed, before it is ended."""
+"""Time in which a process can end by itself once another has failed; then it is ended."""
 HEARD_S = 2.0
-"""Longest wait until the others have heard of a failure: its process, and the store with it, may be gone after that."""
+"""Longest time that a failed process waits for the others to notice: it may be the one that serves the store."""
 MISSES = 3
-"""Looks in vain, after which the store is gone."""
+"""Number of failed looks in a row after which the store counts as gone."""
 REMEDY = "go on from its last checkpoint with metarl train --resume"
 FAILED = 1
-"""Exit status where nothing else is said."""
+"""Exit status of an unspecified failure."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What the first process that failed leaves in the store."""
+    """Note about the first failure, which its process leaves in the store."""
 
     rank: int
     status: int
@@ -38,7 +38,7 @@ class Failure:
 
 
 class Failures:
-    """The note about the first failure, and the thread that looks for it."""
+    """Reports failures of this process, and watches for those of others in a thread."""
 
     def __init__(self, rank: int, size: int, store: Store) -> None:
         """store: a connection of its own, with keys of this attempt alone."""
@@ -48,17 +48,17 @@ class Failures:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._signs: dict[int, tuple[bytes, float]] = {}
         self.known: Failure | None = None
-        """The first failure, once this process knows of it."""
+        """First failure; None until this process has noticed it."""
         self._sign(0)
 
     def watch(self, nodes: Sequence[str]) -> None:
-        """Look for failures from now on. nodes: by rank, the torchrun that each belongs to: it shows what they say."""
+        """Start to look for failures. nodes: the torchrun that started each process, by rank."""
         self._nodes = nodes
         if self._size > 1:
             self._thread.start()
 
     def report(self, status: int, message: str) -> tuple[int, str]:
-        """A failure of this process: the status that it ends with and what it is to say, which may be nothing.
+        """Report a failure of this process; returns its exit status and the message that it is to print, maybe empty.
 
         Where another failed first, it is that one's failure; and one process on each machine says it.
         """
@@ -78,7 +78,7 @@ class Failures:
         return first.status, first.message if self._says(first) else ""
 
     def close(self) -> None:
-        """Look for no more failures."""
+        """Stop looking for failures."""
         self._ended.set()
         if self._thread.is_alive():  # Python must not end while it is in the store's C++: that would abort
             self._thread.join(HEARD_S)
@@ -92,7 +92,7 @@ class Failures:
             time.sleep(0.02)
 
     def _says(self, failure: Failure) -> bool:
-        """Whether this process says it: the one that failed, and the first of every other node."""
+        """Return whether this process prints the message: the failed one does, and the first of every other node."""
         node = self._nodes[self._rank]
         there = self._nodes[failure.rank] == node
         return self._rank == (failure.rank if there else self._nodes.index(node))
@@ -131,7 +131,7 @@ class Failures:
         self.known = note
 
     def _silent(self) -> int | None:
-        """A process that is silent; the first watches all others, and they the first."""
+        """Return the rank of a silent process, or None. The first process watches all others, and they watch it."""
         watched = range(1, self._size) if self._rank == 0 else range(1)
         now = time.monotonic()
         for rank, sign in zip(watched, self._store.multi_get([f"alive/{rank}" for rank in watched]), strict=True):

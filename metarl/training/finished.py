@@ -1,20 +1,19 @@
-"""Whether there is anything left of a run to train."""
+"""Runs that are finished: trained, evaluated and drawn."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from metarl.config import RunConfig, read_run_config
-from metarl.reporting.tables import has_pictures
+from metarl.reporting.evaluation_files import has_pictures
 from metarl.runs.checkpoint import CheckpointError, CheckpointStore, iteration_of
 from metarl.runs.run import CHECKPOINTS, Run, load_run
 
 
 def finished_run(directory: Path, config: RunConfig) -> Run | None:
-    """The run if there is nothing left to train and it was evaluated as it is, with the pictures that belong to it;
-    None if it is to be gone on with.
+    """Return the run if it is trained, evaluated and has its pictures; None if there is something left to do.
 
-    config: the run's own, with what is asked for now.
+    config: the run's own, with the settings that were changed for the resumption.
     """
     paths = CheckpointStore(directory / CHECKPOINTS).paths()
     if not paths or (iteration := iteration_of(paths[-1])) < config.training.iterations:
@@ -31,7 +30,7 @@ def finished_run(directory: Path, config: RunConfig) -> Run | None:
 
 
 def finished_words(run: Run) -> str:
-    """That a run is finished, and how to go on."""
+    """Return the message that a run is finished, and how to train it further."""
     return (
         f"{run.directory} is finished, at iteration {run.iteration}, and is left as it is; train it further by: metarl "
         f"train --resume {run.directory} training.iterations={2 * run.iteration}"

@@ -7,6 +7,7 @@ in the store, and every process has a thread that looks for it: none waits for o
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import platform
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -34,13 +35,13 @@ from metarl.training.network import interface_towards
 T = TypeVar("T")
 
 MEET_S = 300.0
-"""Longest wait for the processes of a launch to meet."""
+"""Longest time that processes wait for each other at the start of a launch."""
 COLLECTIVE_S = 1800.0
-"""Longest wait for the others in a sum: they are alive, or the run had ended."""
+"""Longest time that a process waits for the others in a sum. A failed process is noticed much earlier."""
 POLL_S = 0.05
-"""Between two looks for a key."""
+"""Time between two looks for a key."""
 VERSIONS = ("torch", "numpy", "mujoco")
-"""Packages of which all processes must have the same versions: they compute what must agree."""
+"""Packages that must have the same version in all processes, so that their results agree."""
 
 
 class LostRank(ConnectionError):
@@ -49,18 +50,18 @@ class LostRank(ConnectionError):
 
 @dataclass(frozen=True)
 class Member:
-    """What a process says of itself to the others."""
+    """Properties of a process that the others are told."""
 
     rank: int
     host: str
     boot: str
-    """With the host's name, one machine."""
+    """Identity of the machine's boot; with the host's name, it identifies the machine."""
     node: str
-    """torchrun's: processes that one torchrun started."""
+    """Identity of the torchrun that started the process."""
     cores: frozenset[int]
-    """That it may use."""
+    """CPU cores that it may use."""
     device: str
-    """Identity of the CUDA device that would be its own; empty if there is none."""
+    """Identity of its CUDA device; empty if there is none."""
     versions: tuple[tuple[str, str], ...]
 
 
@@ -101,7 +102,7 @@ class Launched(Ranks):
         self._nccl = dist.new_group(backend="nccl", timeout=timedelta(seconds=COLLECTIVE_S)) if own else None
 
     def require_alike(self) -> None:
-        """UsageError unless all processes have the versions of the first."""
+        """Raise UsageError unless all processes have the same package versions as the first."""
         first = self.members[0]
         for other in self.members:
             for (name, theirs), (_, version) in zip(other.versions, first.versions, strict=True):
@@ -112,7 +113,7 @@ class Launched(Ranks):
                     )
 
     def _meet(self) -> str:
-        """The prefix of the keys of this attempt, drawn by the first process.
+        """Return the prefix of the keys of this attempt, drawn by the first process.
 
         torchrun's store outlives an attempt, and its counts of restarts differ between machines: a process that is
         there says so under a name of its own, which nothing that is left in the store can answer.
@@ -144,7 +145,7 @@ class Launched(Ranks):
 
     @contextlib.contextmanager
     def _losing(self) -> Iterator[None]:
-        """LostRank for what torch says when another process is gone."""
+        """Turn torch's error about a process that has ended into LostRank."""
         try:
             yield
         except RuntimeError as error:
@@ -198,28 +199,33 @@ class Launched(Ranks):
         return device
 
     def remember(self, key: str, value: str) -> None:
-        """Leave a word for the processes that torchrun starts in place of these."""
+        """Store a value for the processes that torchrun starts in place of these."""
         with self._losing():
             self._launch.set(f"metarl/kept/{key}", value)
 
     def recall(self, key: str) -> str | None:
-        """What the processes before these left; None if there were none. Where no agent of torchrun keeps it, None."""
+        """Return the value that earlier processes stored; None if there is none, or torchrun kept no store."""
         with self._losing():
             key = f"metarl/kept/{key}"
             return self._launch.get(key).decode() if self._launch.check([key]) else None
 
     def failed(self, status: int, message: str) -> tuple[int, str]:
-        """Exit status and message of this process that fails; the message is empty where another says it."""
+        """Report a failure of this process; returns its exit status and message, empty if another process prints it."""
         return self._failures.report(status, one_line(message, LONGEST))
 
-    def leave(self, status: int) -> None:
-        """End with the others. Of those that failed, this ends the process: some are not there any more."""
+    def leave(self, status: int) -> NoReturn:
+        """End this process with an exit status.
+
+        It does not end by itself: gloo's threads outlive their process group, and now and then abort the process while
+        Python shuts down, so that a run that has succeeded would fail.
+        """
         self._failures.close()
-        if status:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-        dist.destroy_process_group()
+        if not status:
+            dist.destroy_process_group()
+            atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _store(address: str, port: int, serve: bool = False) -> TCPStore:
@@ -229,7 +235,7 @@ def _store(address: str, port: int, serve: bool = False) -> TCPStore:
 
 
 def join(environment: Mapping[str, str] = os.environ) -> Launched | None:
-    """The processes that torchrun has started this one with; None if it was started by itself."""
+    """Return the processes that torchrun has started, of which this is one; None without torchrun."""
     if "RANK" not in environment or "WORLD_SIZE" not in environment:
         return None
     if environment["WORLD_SIZE"] == "1" and "TORCHELASTIC_RUN_ID" not in environment:
@@ -238,7 +244,7 @@ def join(environment: Mapping[str, str] = os.environ) -> Launched | None:
 
 
 def member(rank: int, local_rank: int, environment: Mapping[str, str]) -> Member:
-    """This process."""
+    """Return the properties of this process."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     device = ""

@@ -44,15 +44,15 @@ from metarl.runs.run_lock import hold
 from metarl.runs.simulators import simulator_for
 from metarl.runs.tracking import METRICS, Tracker, read_record
 from metarl.runs.trial import stream
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 
 
 @dataclass
 class Counters:
-    """Where a run stands; with the agent, all that a checkpoint needs."""
+    """Progress of a run; with the agent, all that a checkpoint needs."""
 
     iteration: int = 0
-    """Outer steps taken."""
+    """Training iterations taken."""
     env_steps: int = 0
     """Env steps taken in training."""
     best_return: float = -math.inf
@@ -60,7 +60,7 @@ class Counters:
 
 
 REFUSALS = 20
-"""Updates in a row that an agent refuses until the user is told."""
+"""Number of updates in a row that an agent refuses before the user is warned."""
 
 OnIteration = Callable[[Run, dict[str, float]], bool]
 """(run, metrics of the iteration) -> whether to end the run here; may add to the metrics before they are recorded, and
@@ -96,7 +96,7 @@ def train(
 
 
 def _reached(run_dir: Path) -> int:
-    """The last iteration in a run's record; 0 without one."""
+    """Return the last iteration in a run's record; 0 without a record."""
     path = run_dir / METRICS
     return max(read_record(path).lines, default=0) if path.exists() else 0
 
@@ -116,7 +116,7 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
         if curriculum is not None and state.get("curriculum"):  # it may have been asked for at the resumption only
             restore_curriculum(curriculum, path, state)
     run = Run(run_dir, config, family, agent, counters.iteration, counters.env_steps, curriculum)
-    world = World(run, ranks)
+    world = TrainingWorld(run, ranks)
     simulator_for(config.evaluation.simulator, agent, "evaluation.simulator")  # refused now, not after training
     if not ranks.is_first:
         _iterations(world, counters, None, on_iteration)
@@ -139,7 +139,9 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
     return run
 
 
-def _iterations(world: World, counters: Counters, keeper: Keeper | None, on_iteration: OnIteration | None) -> bool:
+def _iterations(
+    world: TrainingWorld, counters: Counters, keeper: Keeper | None, on_iteration: OnIteration | None
+) -> bool:
     """Iterate until the run is complete or is to be stopped; returns whether it was stopped. keeper: None in all
     processes but the first."""
     run, ranks = world.run, world.ranks
@@ -164,7 +166,7 @@ def _iterations(world: World, counters: Counters, keeper: Keeper | None, on_iter
 
 
 def _look(run: Run, metrics: dict[str, float], evaluating: bool, on_iteration: OnIteration | None) -> bool:
-    """Add to an iteration's metrics what one process alone finds out; returns whether to end the run here."""
+    """Evaluate if it is due and call `on_iteration`, in the first process; returns whether to end the run here."""
     if evaluating:
         metrics |= evaluate_agent(run.agent, run.family, run.config.evaluation, run.config.training.threads).scalars
     return on_iteration is not None and on_iteration(run, metrics)
@@ -188,7 +190,7 @@ class Keeper:
         self.progress.__exit__(kind, error, traceback)
 
     def record(self, metrics: dict[str, float]) -> None:
-        """An iteration's metrics; a warning if nothing has been learned for long."""
+        """Record an iteration's metrics; warn if many updates in a row were refused."""
         self.tracker.log(metrics)
         self.progress.update(metrics)
         self._refused = self._refused + 1 if metrics.get(f"agent/{REFUSED}") else 0
@@ -199,7 +201,7 @@ class Keeper:
             )
 
     def save(self, metrics: dict[str, float]) -> None:
-        """A checkpoint after the iteration of these metrics."""
+        """Write a checkpoint after the iteration with these metrics."""
         counters, curriculum = self.counters, self.run.curriculum
         best = metrics["return/after"] > counters.best_return
         counters.best_return = max(counters.best_return, metrics["return/after"])
@@ -211,9 +213,9 @@ class Keeper:
 
 
 def begins_anew(store: CheckpointStore, run_dir: Path) -> bool:
-    """Whether a run was ended before its first checkpoint, so that it is gone on with from its first iteration.
+    """Return whether a resumed run begins with its first iteration, as it ended before its first checkpoint.
 
-    CheckpointError if it had checkpoints, and they are gone.
+    CheckpointError if it had checkpoints and they are missing.
     """
     if store.paths():
         return False
@@ -227,7 +229,7 @@ def begins_anew(store: CheckpointStore, run_dir: Path) -> bool:
     return True
 
 
-def iterate(world: World, counters: Counters) -> dict[str, float]:
+def iterate(world: TrainingWorld, counters: Counters) -> dict[str, float]:
     """Train for one iteration on fresh tasks and advance the counters; returns the iteration's metrics."""
     run, key = world.run, counters.iteration
     t = run.config.training
@@ -266,7 +268,7 @@ def iterate(world: World, counters: Counters) -> dict[str, float]:
 
 
 def draw_tasks(run: Run, rng: np.random.Generator) -> list[Task]:
-    """An iteration's training tasks: fresh ones, or of the run's fixed set, each of which comes equally often."""
+    """Return an iteration's training tasks: new ones, or tasks of the run's fixed set, each equally often."""
     t = run.config.training
     if not t.distinct_tasks:
         return run.family.sample(t.tasks, rng, "train")
@@ -275,7 +277,7 @@ def draw_tasks(run: Run, rng: np.random.Generator) -> list[Task]:
 
 
 def require_agreement(agent: Agent, iteration: int, ranks: Ranks) -> None:
-    """RunError if the agent is not the same to the bit in all processes, as it is where they compute alike."""
+    """Raise RunError unless the agent is the same to the bit in all processes."""
     if ranks.size == 1:
         return
     own = digest(agent.state_dict())
@@ -287,7 +289,7 @@ def require_agreement(agent: Agent, iteration: int, ranks: Ranks) -> None:
 
 
 def require_finite(state: Any, iteration: int) -> None:
-    """RunError if an agent's state is not finite, so that good checkpoints are not rotated out for it."""
+    """Raise RunError if an agent's state is not finite: it must not replace good checkpoints."""
     if not is_finite(state):
         raise RunError(
             f"iteration {iteration}: the agent's parameters are no longer finite, and are not saved; start a new run "

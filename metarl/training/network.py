@@ -1,4 +1,4 @@
-"""Which of this machine's networks leads to another machine."""
+"""The network interface that leads to another machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SIOCGIFADDR = 0x8915
 
 
 def interface_towards(address: str) -> str | None:
-    """Name of the interface by which a machine is reached; None if it cannot be told.
+    """Return the name of the interface that leads to a machine; None if it is unknown.
 
-    gloo would take the one whose address the host's own name stands for, which on many machines is the loopback.
+    gloo would take the interface of the host name's address, which on many machines is the loopback.
     """
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -38,7 +38,7 @@ class Size(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What was played since the last `begin`. K shots, M tasks."""
+    """Record of an iteration. K shots, M tasks."""
 
     returns: np.ndarray
     """[K, M] mean return over the task's sound episodes; NaN where it has none."""

@@ -11,7 +11,7 @@ from metarl.envs.sharded import ShardedEnv
 from metarl.runs.run import Run, build
 from metarl.runs.simulators import PACKAGES, simulator_for, unsupported
 from metarl.runs.trial import stream
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 
 TASKS = 8
 """Most tasks that are compiled for the check."""
@@ -34,7 +34,7 @@ def require_trainable(config: RunConfig, gpus: bool) -> None:
     config = dataclasses.replace(config, training=few)
     family, agent = build(config)
     run = Run(Path(), config, family, agent, 0, 0)
-    World(run).begin(family.sample(few.tasks, stream(t.seed, "tasks", 0)), 0)
+    TrainingWorld(run).begin(family.sample(few.tasks, stream(t.seed, "tasks", 0)), 0)
     name = config.evaluation.simulator
     if name == "gpu":
         with unsupported("evaluation.simulator"):

@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
     """The agent's metrics by name."""
 
 
-class World:
+class TrainingWorld:
     """The world in which a run's agent learns: see `metarl.agents.learning.World`.
 
     Each process has its share of the tasks.

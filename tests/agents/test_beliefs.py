@@ -16,29 +16,29 @@ from torch import Tensor
 
 from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Facts, Rollout
+from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.maml import MamlBelief
-from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.old_beliefs import upgraded
-from metarl.agents.registry import AGENT_SETTINGS, make_agent
-from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.registry import AGENTS, make_agent
 from metarl.agents.sb3.learner import moments_state
 from metarl.agents.sb3.ppo import Ppo
-from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 from metarl.agents.sb3.tuned import of_task
+from tests.small_agents import small_agent
 
 CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 4, 2, 6
-SMALL = {
-    "maml": MamlSettings(hidden_sizes=(8,)),
-    "rl2": Rl2Settings(hidden_size=8, head_sizes=(8,)),
-    "ppo": PpoSettings(hidden_sizes=(8,), adaptation="fine_tune", adaptation_epochs=2, adaptation_minibatches=2),
-    "scratch": PpoSettings(hidden_sizes=(8,), adaptation="scratch", adaptation_epochs=2, adaptation_minibatches=2),
-    "recurrent_ppo": RecurrentPpoSettings(hidden_size=8, head_sizes=(8,)),
-}
+
+NAMES = [*AGENTS, "scratch"]
+"""Every agent, and PPO that is trained from scratch on each task."""
+
+
+def settings_of(name: str) -> AgentSettings:
+    few: dict[str, Any] = {"adaptation_epochs": 2, "adaptation_minibatches": 2}
+    return small_agent("ppo", adaptation="scratch", **few) if name == "scratch" else small_agent(name, **few)
 
 
 def make(name: str) -> Any:
-    return make_agent(SMALL[name], OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU)
+    return make_agent(settings_of(name), OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -78,11 +78,7 @@ def assert_close(ours: Any, theirs: Any, **tolerance: float) -> None:
         torch.testing.assert_close(x, theirs[name], **tolerance)
 
 
-def test_every_agent_is_tested():
-    assert {type(settings) for settings in SMALL.values()} == set(AGENT_SETTINGS.values())
-
-
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", NAMES)
 class TestEveryAgent:
     def test_every_tensor_has_a_task_axis(self, name: str):
         state = flat(beliefs.saved(after(make(name))))

@@ -11,8 +11,10 @@ import torch
 
 from metarl.agents import numerics
 from metarl.agents.agent import Rollout, Trial
+from metarl.agents.maml.fisher import fisher_product
 from metarl.agents.maml.maml import Maml
 from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.ranks import ALONE
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
@@ -70,17 +72,17 @@ class TestMetaGradient:
         agent, batches = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
 
         def loss(theta: torch.Tensor) -> torch.Tensor:
-            return agent.surrogate(theta.requires_grad_(), batches).detach()
+            return agent.inner.surrogate(theta.requires_grad_(), batches).detach()
 
         theta = agent.theta.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(agent.surrogate(theta, batches), theta)
+        (gradient,) = torch.autograd.grad(agent.inner.surrogate(theta, batches), theta)
         assert relative_error(gradient, central_differences(loss, agent.theta)) < 1e-6
 
     def test_promp_losses_equal_central_differences(self, adaptations: int, surrogate):
         agent, batches = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
 
         def loss(theta: torch.Tensor) -> torch.Tensor:
-            surrogate_loss, kl = agent.promp_losses(theta.requires_grad_(), batches)
+            surrogate_loss, kl = agent.inner.promp_losses(theta.requires_grad_(), batches)
             return surrogate_loss + 0.3 * kl
 
         theta = agent.theta.clone().requires_grad_()
@@ -90,7 +92,7 @@ class TestMetaGradient:
     def test_stacked_equals_a_loop_over_tasks_in_plain_torch(self, adaptations: int, surrogate):
         agent, batches = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
         theta = agent.theta.clone().requires_grad_()
-        (stacked,) = torch.autograd.grad(agent.surrogate(theta, batches), theta)
+        (stacked,) = torch.autograd.grad(agent.inner.surrogate(theta, batches), theta)
         plain = torch.zeros_like(theta)
         for m in range(3):
             plain += plain_meta_gradient(agent, [b.tasks(slice(m, m + 1)) for b in batches], surrogate)
@@ -100,29 +102,31 @@ class TestMetaGradient:
         settings = dataclasses.replace(SMALL, inner_surrogate=surrogate)
         agent, batches = in_double(dataclasses.replace(settings, first_order=True), adaptations)
         theta = agent.theta.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(agent.surrogate(theta, batches), theta)
+        (gradient,) = torch.autograd.grad(agent.inner.surrogate(theta, batches), theta)
         query = batches[-1]
-        phi = agent.adapted(agent.theta, batches, create_graph=False)[-1].detach().requires_grad_()
+        phi = agent.inner.adapted(agent.theta, batches, create_graph=False)[-1].detach().requires_grad_()
         new = agent.policy(agent.policy.layers(phi), query.observations)
         ratio = torch.exp(numerics.gaussian_log_prob(*new, query.actions) - query.old_log_probs)
         (at_adapted,) = torch.autograd.grad(-(query.weights * ratio * query.advantages).sum(), phi)
         torch.testing.assert_close(gradient, at_adapted.sum(0))
         exact, batches = in_double(settings, adaptations)
         theta = exact.theta.clone().requires_grad_()
-        (second,) = torch.autograd.grad(exact.surrogate(theta, batches), theta)
+        (second,) = torch.autograd.grad(exact.inner.surrogate(theta, batches), theta)
         assert relative_error(gradient, second) > 1e-3
 
     def test_fisher_vector_product_is_the_hessian_of_the_adapted_policies_kl(self, adaptations: int, surrogate):
         settings = dataclasses.replace(SMALL, trpo_fisher_share=1.0, trpo_damping=0.0, inner_surrogate=surrogate)
         agent, batches = in_double(settings, adaptations)
-        phis = agent.adapted(agent.theta, batches, create_graph=False)
-        product = agent._fisher(batches, len(phis[0]), [p.detach() for p in phis], torch.Generator().manual_seed(0))
+        phis = agent.inner.adapted(agent.theta, batches, create_graph=False)
+        product = fisher_product(
+            agent.inner, ALONE, batches, len(phis[0]), [p.detach() for p in phis], torch.Generator().manual_seed(0)
+        )
         query = batches[-1]
         before = agent.policy(agent.policy.layers(phis[-1].detach()), query.observations)
 
         def kl_gradient(theta: torch.Tensor) -> torch.Tensor:
             theta = theta.detach().requires_grad_()
-            phi = agent.adapted(theta, batches, create_graph=True)[-1]
+            phi = agent.inner.adapted(theta, batches, create_graph=True)[-1]
             after = agent.policy(agent.policy.layers(phi), query.observations)
             kl = (query.weights * numerics.gaussian_kl(*before, *after)).sum() / len(query.weights)
             return torch.autograd.grad(kl, theta)[0]
@@ -175,7 +179,7 @@ def test_meta_update_reproduces_the_adaptation_of_collection():
     agent = make_agent(SMALL)
     trial = make_trial(agent, adaptations=2)
     batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
-    for phi, belief in zip(agent.adapted(agent.theta, batches, create_graph=False), trial.beliefs, strict=True):
+    for phi, belief in zip(agent.inner.adapted(agent.theta, batches, create_graph=False), trial.beliefs, strict=True):
         torch.testing.assert_close(phi.detach(), belief.parameters)
 
 

@@ -9,8 +9,12 @@ import mujoco
 import mujoco_warp as mjw
 import numpy as np
 
-from metarl.envs import settings
 from metarl.envs.registry import make_family
+from metarl.envs.robots.ant_settings import AntVelocitySettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
+from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from metarl.envs.robots.walkers_settings import HopperParametersSettings, Walker2dParametersSettings
 
 NUM_WORLDS = 24
 NJMAX, NCONMAX = 96, 48
@@ -58,7 +62,7 @@ def family(of: type, **given: object) -> Callable[[], mujoco.MjModel]:
 
 def locked_quadruped() -> mujoco.MjModel:
     """The quadruped with one joint held by an equality."""
-    made = make_family(settings.QuadrupedSettings())
+    made = make_family(QuadrupedSettings())
     spec = made.spec(made.neutral())
     equality = spec.add_equality()
     equality.type, equality.objtype = mujoco.mjtEq.mjEQ_JOINT, mujoco.mjtObj.mjOBJ_JOINT
@@ -80,15 +84,15 @@ def chain(dofs: int) -> mujoco.MjModel:
 
 SCENES = {f"{cone}-{condim}": (cone, condim) for cone in ("pyramidal", "elliptic") for condim in (1, 3, 4, 6)}
 ROBOTS: dict[str, Callable[[], mujoco.MjModel]] = {
-    "half_cheetah": family(settings.HalfCheetahVelocitySettings),
-    "quadruped": family(settings.QuadrupedSettings),
+    "half_cheetah": family(HalfCheetahVelocitySettings),
+    "quadruped": family(QuadrupedSettings),
     "locked_quadruped": locked_quadruped,
 }
 MORE_ROBOTS = {
-    "ant": family(settings.AntVelocitySettings),
-    "humanoid": family(settings.HumanoidDirectionSettings),
-    "hopper": family(settings.HopperParametersSettings),
-    "walker2d": family(settings.Walker2dParametersSettings),
+    "ant": family(AntVelocitySettings),
+    "humanoid": family(HumanoidDirectionSettings),
+    "hopper": family(HopperParametersSettings),
+    "walker2d": family(Walker2dParametersSettings),
 }
 
 

@@ -487,7 +487,7 @@ class TestUrdf:
         wanted = "package://pkg_b/meshes/box.stl"
         model = put(home / "pkg_a/urdf/bot.urdf", urdf(part(wanted)))
         with pytest.raises(
-            ValueError, match=r"collision mesh 'package://pkg_b/meshes/box.stl' of link 'arm' is not .*'pkg_b'"
+            ValueError, match=r"collision mesh 'package://pkg_b/meshes/box.stl' of link 'arm' is missing.*'pkg_b'"
         ):
             open_model(str(model))
         model = put(
@@ -612,7 +612,10 @@ def test_what_is_no_model_is_named_with_what_to_do(name, text, message, home):
 
 
 UNFIT = {
-    "a model within itself": ('<asset><model name="c" file="robot.xml"/></asset>', "robot.xml takes parts of itself"),
+    "a model within itself": (
+        '<asset><model name="c" file="robot.xml"/></asset>',
+        "robot.xml attaches parts of itself",
+    ),
     "two models within each other": (
         '<asset><model name="c" file="other.xml"/></asset>',
         "robot.xml attaches parts of itself by <model>",

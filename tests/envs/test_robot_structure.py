@@ -324,9 +324,9 @@ class TestLegs:
 @pytest.mark.parametrize(
     ("quantity", "target", "operation", "message"),
     [
-        ("mass", "left_base", "scale", "left_base is fixed to the world: mass acts on nothing there"),
-        ("payload", "left_base", "set", "left_base is fixed to the world: payload acts on nothing there"),
-        ("com_x", "left_base", "add", "left_base is fixed to the world: com_x acts on nothing there"),
+        ("mass", "left_base", "scale", "left_base is fixed to the world: mass has no effect there"),
+        ("payload", "left_base", "set", "left_base is fixed to the world: payload has no effect there"),
+        ("com_x", "left_base", "add", "left_base is fixed to the world: com_x has no effect there"),
         ("density", "left_foot", "scale", "left_foot|left_base is fixed to the world"),
         (
             "link_length",

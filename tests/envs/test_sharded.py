@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import mujoco
 import numpy as np
 import pytest
 import torch
 
 from metarl.agents.learning import MetaLearner
-from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import AGENT_SETTINGS, make_agent
-from metarl.agents.rl2.settings import Rl2Settings
-from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily
@@ -22,14 +17,9 @@ from metarl.envs.sharded import ShardedEnv
 from metarl.envs.state import State
 from metarl.envs.terms import ObservationTerm, RewardTerm, elements
 from metarl.runs.trial import run_trial, stream, streams
+from tests.small_agents import small_agent
 
 LONGEST = 3
-SMALL: dict[str, Any] = {
-    "maml": MamlSettings(hidden_sizes=(8,)),
-    "rl2": Rl2Settings(hidden_size=8, head_sizes=(8,)),
-    "ppo": PpoSettings(hidden_sizes=(8,), adaptation="fine_tune"),
-    "recurrent_ppo": RecurrentPpoSettings(hidden_size=8, head_sizes=(8,)),
-}
 
 
 def chain(links: float) -> mujoco.MjSpec:
@@ -104,7 +94,7 @@ def test_tasks_of_every_layout_equal_their_own_model_stepped_alone():
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
 def test_a_trial_over_layouts_is_in_the_order_of_its_tasks(name: str):
-    agent = make_agent(SMALL[name], LONGEST, LONGEST, torch.Generator().manual_seed(0), torch.device("cpu"))
+    agent = make_agent(small_agent(name), LONGEST, LONGEST, torch.Generator().manual_seed(0), torch.device("cpu"))
     env = ShardedEnv(CHAINS, 5, 2, threads=2)
     env.set_tasks(TASKS)
     together = run_trial(env, agent, streams(1, "test", 0, 5), adaptations=1)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import warp as wp
 
-from metarl.envs import settings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.warp import solver as warp_solver
 from metarl.envs.warp import step as warp_step
 from tests.envs.solver_problems import (
@@ -144,7 +145,7 @@ def test_starts_from_the_better_of_warm_start_and_smooth_acceleration(cone):
 
 
 def test_leaves_worlds_without_constraint_alone():
-    model = family(settings.HalfCheetahVelocitySettings)()
+    model = family(HalfCheetahVelocitySettings)()
     states = visited(model)
     states.qpos[:, 1] = 5
     states.qpos[:, 2:] = 0
@@ -166,7 +167,7 @@ def test_solves_the_rows_that_njmax_holds(cone):
 
 
 def test_solves_worlds_that_differ():
-    model = family(settings.QuadrupedSettings)()
+    model = family(QuadrupedSettings)()
     rng, names = (
         np.random.default_rng(1),
         ("body_mass", "body_inertia", "geom_friction", "dof_frictionloss", "dof_armature"),
@@ -182,7 +183,7 @@ def test_solves_worlds_that_differ():
     theirs, ours = both(m, d)
     assert np.abs(ours["qacc"] - theirs["qacc"]).max() < 1e-4 * np.abs(theirs["qacc"]).max()
     for world in range(0, NUM_WORLDS, 5):
-        own = family(settings.QuadrupedSettings)()
+        own = family(QuadrupedSettings)()
         for name in names:
             getattr(own, name)[:] *= factors[world]
         exact = Exact(own, states, d, world)
@@ -297,6 +298,6 @@ def test_forward_fills_sensors_and_energy():
 
 
 def test_steps_by_mujoco_warp_where_the_solver_does_not_fit():
-    model = family(settings.HalfCheetahVelocitySettings)()
+    model = family(HalfCheetahVelocitySettings)()
     model.opt.solver = mujoco.mjtSolver.mjSOL_CG
     np.testing.assert_array_equal(trajectory(model, warp_step.step, 5), trajectory(model, mjw.step, 5))

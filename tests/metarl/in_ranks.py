@@ -25,7 +25,7 @@ from metarl.runs.run import Run, build, make_curriculum
 from metarl.runs.trial import run_trial, stream, streams
 from metarl.training.launched import join
 from metarl.training.loop import Counters, iterate
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 
 MAML = MamlSettings(hidden_sizes=(8,), tasks_per_chunk=2, normalise_input=False)
 RL2 = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4)
@@ -41,7 +41,7 @@ CASES = {
 """Agent, family, tasks an iteration, iterations."""
 
 
-class Flagging(World):
+class Flagging(TrainingWorld):
     """Takes one env of the second task for flagged, as MuJoCo would have it: whoever has it learns nothing from it."""
 
     def iterate(self, tasks, key):
@@ -68,8 +68,8 @@ def meta_gradient(agent: Maml, run: Run, own: range) -> torch.Tensor:
     env.set_tasks([tasks[m] for m in own])
     trial = run_trial(env, agent, streams(3, "gradient", 0, own), 1).trial
     batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
-    losses = agent.surrogate, lambda theta, here: sum(agent.promp_losses(theta, here))
-    return torch.cat([agent._meta_gradient(batches, len(tasks), loss) for loss in losses])
+    losses = agent.inner.surrogate, lambda theta, here: sum(agent.inner.promp_losses(theta, here))
+    return torch.cat([agent.outer.meta_gradient(agent.theta, batches, len(tasks), loss) for loss in losses])
 
 
 def compute(name: str, ranks: Ranks) -> dict[str, Any]:

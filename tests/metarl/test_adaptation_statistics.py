@@ -5,18 +5,15 @@ import math
 import numpy as np
 import pytest
 
+from metarl.evaluation.contrasts import difference_interval, probability_of_improvement, recovered_share, share_interval
+from metarl.evaluation.recovery import steps_to_recover
 from metarl.evaluation.statistics import (
     Interval,
     curve_interval,
-    difference_interval,
     interquartile_mean,
     mean,
-    probability_of_improvement,
-    recovered_share,
     seed_deviations,
-    share_interval,
     shots_to_reach,
-    steps_to_recover,
     stratified_resamples,
     summarise,
     task_interval,

@@ -18,7 +18,14 @@ import metarl
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
-from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings, read_run_config
+from metarl.config import (
+    EvaluationSettings,
+    RunConfig,
+    TrackingSettings,
+    TrainingSettings,
+    config_to_dict,
+    read_run_config,
+)
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
@@ -29,19 +36,14 @@ from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.errors import UsageError
 from metarl.evaluation.compare import improvements_of, with_oracle_shares
 from metarl.evaluation.comparison import Compared, Comparison
-from metarl.evaluation.evaluate import EvaluationResult, Source, TrainGap
-from metarl.evaluation.statistics import (
-    Interval,
-    difference_interval,
-    interquartile_mean,
-    mean,
-    summarise,
-    task_interval,
-)
-from metarl.reporting import comparison_tables
+from metarl.evaluation.contrasts import difference_interval
+from metarl.evaluation.results import AgentResult, Source, TrainGap
+from metarl.evaluation.saved import read_comparison
+from metarl.evaluation.statistics import Interval, interquartile_mean, mean, summarise, task_interval
+from metarl.reporting import comparison_files, comparison_tables
 from metarl.reporting.judge import evaluate
-from metarl.reporting.report import _return_table
-from metarl.reporting.report_data import gather
+from metarl.reporting.report.agents import return_table
+from metarl.reporting.report.reading import gather
 from metarl.runs.entries import Entry, by_agent, family_settings, labels, read_entries
 from metarl.runs.run import load_run, save_config, start_run
 from metarl.training.loop import train
@@ -73,16 +75,31 @@ def made_up(
             difference_interval(training[:, s], returns[:, s], interquartile_mean, 200, rng) for s in (0, -1)
         )
         gap = TrainGap(training, Interval(0, 0, 0), before, after, own=True)
-        result = EvaluationResult(
-            *(family, own, tasks, returns, 0, summarise(returns, 200, rng), Source(name, 9, 9000, 1, {})),
+        result = AgentResult(
+            returns=returns,
+            faults=0,
+            summary=summarise(returns, 200, rng),
+            source=Source(name, 9, 9000),
             measures=values,
             measured=measured,
             train_gap=gap,
         )
-        agents.append(Compared(name, "maml", i == oracle, {}, result))
+        agents.append(
+            Compared(label=name, agent="maml", oracle=i == oracle, result=result, explore=True, envs_per_task=5)
+        )
     agents = with_oracle_shares(agents, evaluation)
-    config = RunConfig(family=settings or HalfCheetahMassSettings(), evaluation=evaluation)
-    return Comparison(family, config, tasks, agents, improvements_of(agents, evaluation), ["a note"], ["a warning"], {})
+    return Comparison(
+        family=family.name,
+        family_settings=config_to_dict(RunConfig(family=settings or HalfCheetahMassSettings()))["family"],
+        settings=evaluation,
+        units=dict(family.measure_units),
+        success=family.success_text(),
+        tasks=[[dict(task.values) for task in drawn] for drawn in tasks],
+        agents=tuple(agents),
+        improvements=tuple(improvements_of(agents, evaluation)),
+        notes=("a note",),
+        warnings=("a warning",),
+    )
 
 
 def shown(comparison: Comparison, terminal: bool = False) -> str:
@@ -109,7 +126,7 @@ class TestWhatIsShown:
         assert f"{summary.iqm[0].estimate:.1f}" in text and f"{summary.gain[-1].estimate:+.1f}" in text
         saved = json.loads(json.dumps(self.COMPARISON.to_dict(), allow_nan=False))
         assert saved["agents"][0]["summary"]["iqm"][0]["estimate"] == summary.iqm[0].estimate
-        row = next(csv.DictReader(io.StringIO(comparison_tables.csv_text(self.COMPARISON))))
+        row = next(csv.DictReader(io.StringIO(comparison_files.csv_text(self.COMPARISON))))
         assert float(row["return_before"]) == summary.iqm[0].estimate
         assert float(row["gain_low"]) == summary.gain[-1].low
         assert float(row["speed"]) == pytest.approx(0.5, abs=0.1)
@@ -145,7 +162,8 @@ class TestWhatIsShown:
         assert pairs[1][2] == 0.0 and all(pair[2] <= 0.5 for pair in pairs)
 
     def test_files_are_written_and_figures_are_of_readme_width(self, tmp_path: Path, capsys):
-        figures = comparison_tables.save(made_up(["a", "b"], rounds=(1, 30)), tmp_path / "new")
+        family = make_family(HalfCheetahMassSettings())
+        figures = comparison_files.save(made_up(["a", "b"], rounds=(1, 30)), family, tmp_path / "new")
         assert set(figures) == {"curves", "parameters", "improvement"}
         for path in figures.values():
             head = path.read_bytes()[:24]
@@ -260,6 +278,7 @@ def test_agents_meet_the_same_tasks_and_get_the_numbers_of_their_own_evaluation(
     alone = evaluate(runs["maml"], threads=1)
     np.testing.assert_array_equal(comparison.agents[0].result.returns, alone.returns)
     assert comparison.tasks == alone.tasks
+    assert read_comparison(tmp_path / "out" / "comparison.json") == comparison
     assert comparison.agents[0].result.train_gap.after == alone.train_gap.after
     assert [a.oracle for a in comparison.agents] == [False, False, True]
     saved = json.loads((tmp_path / "out" / "comparison.json").read_text())
@@ -267,7 +286,7 @@ def test_agents_meet_the_same_tasks_and_get_the_numbers_of_their_own_evaluation(
         "agent.adaptation": "fine_tune",
         "evaluation.adaptations": 2,
     }
-    assert saved["tasks"] == [[dict(task.values) for task in tasks] for tasks in alone.tasks]
+    assert saved["tasks"] == alone.tasks
     assert saved["agents"][0]["returns"] == alone.returns.tolist()
     assert saved["agents"][0]["measures"].keys() == {"success", "final_goal_distance", "goal_reached"}
     assert saved["provenance"]["versions"]["mujoco"]
@@ -321,12 +340,12 @@ def test_a_report_knows_the_runs_of_several_training_seeds(runs, seeds, tmp_path
     metarl.compare([*seeds, runs["oracle"]], threads=1, train_gap=False, output="comparisons/new")
     for comparison in (None, Path("comparisons")):
         material = gather([*seeds, runs["oracle"]], comparison)
-        [judgement] = material.judgements
-        iterations = [dict(agent.runs) for agent in judgement.agents]
+        [compared] = material.comparisons
+        iterations = [dict(agent.runs) for agent in compared.agents]
         assert iterations == [{"ppo": 1, "ppo_5": 1, "ppo_6": 1}, {"oracle": 1}]
         assert material.problems == []
     material = gather([seeds[1], runs["oracle"]])
-    assert all(len(agent.members) == 1 for judgement in material.judgements for agent in judgement.agents)
+    assert all(len(agent.agent.members) == 1 for own in material.comparisons for agent in own.agents)
     material = gather([seeds[1], runs["oracle"]], Path("comparisons"))
     assert any("2 of the 3 runs of ppo" in problem for problem in material.problems)
     assert any("shown one by one" in problem for problem in gather(seeds[1:]).problems)
@@ -335,8 +354,8 @@ def test_a_report_knows_the_runs_of_several_training_seeds(runs, seeds, tmp_path
     data = json.loads(Path("comparisons/new/comparison.json").read_text().replace(str(runs["ppo"].parent), "/gone"))
     Path("comparisons/new/comparison.json").write_text(json.dumps(data))
     material = gather([moved / path.name for path in seeds], Path("comparisons"))
-    assert list(material.judgements[0].agents[0].runs) == ["ppo", "ppo_5", "ppo_6"]
-    table = _return_table(material.judgements[0])
+    assert list(material.comparisons[0].agents[0].runs) == ["ppo", "ppo_5", "ppo_6"]
+    table = return_table(material.comparisons[0].comparison)
     column = table.columns.index("training seeds")
     assert [row[column] for row in table.rows] == ["3", "1"]
 

@@ -20,19 +20,14 @@ from metarl.envs.task import Task
 from metarl.runs.controller import OutOfRange
 from metarl.runs.run import Run, build
 from metarl.runs.trial import TrialResult, run_trial, streams
+from tests.small_agents import small_agent
 
 HOPPER, POINT = HopperParametersSettings(horizon=40), PointGoalSettings(horizon=12)
-SMALL = {
-    "maml": {"hidden_sizes": (8,)},
-    "rl2": {"hidden_size": 8, "head_sizes": (8,)},
-    "ppo": {"hidden_sizes": (8,), "adaptation": "fine_tune"},
-    "recurrent_ppo": {"hidden_size": 8, "head_sizes": (8,)},
-}
 
 
 def make_run(name: str = "maml", family=POINT, envs: int = 1, adaptations: int = 2) -> Run:
     evaluation = EvaluationSettings(envs_per_task=envs, adaptations=adaptations)
-    config = RunConfig(agent=AGENT_SETTINGS[name](**SMALL.get(name, {})), family=family, evaluation=evaluation)
+    config = RunConfig(agent=small_agent(name), family=family, evaluation=evaluation)
     return Run(Path("run"), config, *build(config, "cpu"), 0, 0)
 
 

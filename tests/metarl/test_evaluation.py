@@ -23,17 +23,14 @@ from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSetting
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.task import Change, Task
 from metarl.errors import RunError, UsageError
-from metarl.evaluation.evaluate import (
-    EvaluationResult,
-    TrainGap,
-    _recovered,
-    evaluate_agent,
-    gain_warnings,
-    train_gap,
-    training_tasks,
-)
-from metarl.evaluation.outcomes import observation_spread, recovery_of
+from metarl.evaluation.evaluate import evaluate_agent, recovered_of
+from metarl.evaluation.notes import gain_warnings
+from metarl.evaluation.outcomes import observation_spread
+from metarl.evaluation.recovery import recovery_of
+from metarl.evaluation.results import EvaluationResult, TrainGap
+from metarl.evaluation.saved import read_evaluation
 from metarl.evaluation.statistics import Interval, interquartile_mean
+from metarl.evaluation.train_gap import train_gap, training_tasks
 from metarl.reporting.judge import evaluate
 from metarl.runs.run import distinct_tasks, load_run, save_config
 from metarl.runs.trial import TrialResult
@@ -109,7 +106,7 @@ def evaluated(agent: Any, family: TaskFamily = POINT, settings: EvaluationSettin
 
 def test_ood_goals_are_farther_on_both_axes_and_so_are_the_returns() -> None:
     result = evaluated(Scripted([STAY] * 3), settings=replace(SMALL, split="ood"))
-    goals = np.array([[list(task.values.values()) for task in tasks] for tasks in result.tasks])  # [S, M, 2]
+    goals = np.array([[list(values.values()) for values in drawn] for drawn in result.tasks])  # [S, M, 2]
     assert (np.abs(goals) >= 0.5).all() and (np.abs(goals) <= 0.75).all()
     np.testing.assert_allclose(result.returns[:, 0], -6 * np.linalg.norm(goals, axis=-1), rtol=1e-5)
     assert "these are tasks outside the range of training" in result.notes
@@ -125,7 +122,7 @@ def test_returns_of_a_point_that_stays_are_its_distance_from_the_goal() -> None:
     result = evaluated(Scripted([STAY] * 3))
     assert result.returns.shape == (2, 3, 4)  # [seed, shot, task]
     for s, tasks in enumerate(result.tasks):
-        distances = [math.hypot(t.values["goal_x"], t.values["goal_y"]) for t in tasks]
+        distances = [math.hypot(values["goal_x"], values["goal_y"]) for values in tasks]
         np.testing.assert_allclose(result.returns[s], np.tile(-6.0 * np.array(distances), (3, 1)), rtol=1e-5)
     assert result.faults == 0
     assert "includes 0" in result.warnings[0]
@@ -142,7 +139,7 @@ def test_gain_of_an_agent_that_runs_away_until_it_adapts() -> None:
 def test_every_agent_meets_the_same_tasks_which_are_those_of_the_split() -> None:
     def ids(settings: EvaluationSettings) -> list[list[str]]:
         result = evaluated(Scripted([STAY] * 3), settings=settings)
-        return [[task.id for task in tasks] for tasks in result.tasks]
+        return [[POINT.task(values).id for values in drawn] for drawn in result.tasks]
 
     held_out = ids(SMALL)
     assert held_out == ids(replace(SMALL, explore=True, envs_per_task=1))
@@ -257,7 +254,7 @@ def test_measures_are_means_over_the_episodes_of_a_task() -> None:
     result = evaluated(Scripted([STAY] * 3))
     assert list(result.measures) == list(result.measured) == ["success", "final_goal_distance", "goal_reached"]
     for s, tasks in enumerate(result.tasks):
-        distances = [math.hypot(t.values["goal_x"], t.values["goal_y"]) for t in tasks]
+        distances = [math.hypot(values["goal_x"], values["goal_y"]) for values in tasks]
         np.testing.assert_allclose(result.measures["final_goal_distance"][s], [distances] * 3, rtol=1e-6)
     assert (result.measures["success"] == 0).all()
     assert result.measured["final_goal_distance"][0].estimate == pytest.approx(
@@ -296,23 +293,27 @@ def test_recovery_of_a_family_that_changes_is_summed_up() -> None:
     family = make_family(HalfCheetahMassSettings(horizon=60, changes=1, change_gap=(50, 58)))
     result = evaluated(Scripted([[0.3] * 6] * 3), family)
     assert result.recovery is not None and result.recovery.shape == (2, 4)
-    assert result.recovered is not None and 0 <= result.recovered[0].estimate <= 1
+    assert result.recovered is not None and 0 <= result.recovered.share.estimate <= 1
     json.dumps(result.to_dict(), allow_nan=False)
     assert evaluated(Scripted([STAY] * 3)).recovery is None
 
 
 def test_gap_to_training_tasks(run_dir: Path) -> None:
     run = load_run(run_dir)
-    held_out = evaluate_agent(run.agent, run.family, SMALL, 1)
-    gap = train_gap(run, held_out, 1)
+
+    def gap_to(split: str) -> tuple[EvaluationResult, TrainGap | None]:
+        result = evaluate_agent(run.agent, run.family, replace(SMALL, split=split), 1)
+        return result, train_gap(run, run.family, result.settings, result.returns, 1)
+
+    held_out, gap = gap_to("held_out")
     assert gap is not None and gap.own and gap.returns.shape == (2, 3, 4)
     iqm = [float(interquartile_mean(r[:, -1].ravel())) for r in (gap.returns, held_out.returns)]
     assert gap.after.estimate == pytest.approx(iqm[0] - iqm[1]) and gap.train.estimate == pytest.approx(iqm[0])
     ids = {task.id for tasks in training_tasks(run, SMALL) for task in tasks}
-    assert len(ids) == 8 and not ids & {task.id for tasks in held_out.tasks for task in tasks}
-    far = train_gap(run, evaluate_agent(run.agent, run.family, replace(SMALL, split="ood"), 1), 1)
+    assert len(ids) == 8 and not ids & {POINT.task(values).id for drawn in held_out.tasks for values in drawn}
+    _, far = gap_to("ood")
     assert far is not None and not far.own and far.warnings == []
-    assert train_gap(run, evaluate_agent(run.agent, run.family, replace(SMALL, split="train"), 1), 1) is None
+    assert gap_to("train")[1] is None
 
 
 def test_training_tasks_of_a_run_that_had_few_are_those(run_dir: Path) -> None:
@@ -366,11 +367,12 @@ def test_evaluation_of_a_run_is_printed_and_saved(run_dir: Path, capsys: pytest.
     assert (saved["run"], saved["iteration"], saved["env_steps"]) == ("small", 2, 120)
     assert saved["returns"] == result.returns.tolist()
     assert [[POINT.task(values).id for values in tasks] for tasks in saved["tasks"]] == [
-        [task.id for task in tasks] for tasks in result.tasks
+        [POINT.task(values).id for values in drawn] for drawn in result.tasks
     ]
     assert saved["summary"]["gain"][1].keys() == {"estimate", "low", "high"}
     assert saved["provenance"]["config"]["evaluation"]["adaptations"] == 1
     assert saved["provenance"]["command"]
+    assert read_evaluation(folder / "held_out_seeds1to2_iteration000002_2.json") == result
     assert saved["provenance"]["versions"]["mujoco"]
     for name in ("held_out_seeds1to2_iteration000002_2.png", "learning.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
@@ -414,5 +416,5 @@ def test_domain_randomisation_is_not_told_to_adapt() -> None:
 
 
 def test_that_nothing_recovers_is_said() -> None:
-    share, steps = _recovered(np.full((1, 40), np.inf), 50, np.random.default_rng(0)) or (None, None)
-    assert share is not None and share.estimate == 0 and steps is None
+    found = recovered_of(np.full((1, 40), np.inf), 50, np.random.default_rng(0))
+    assert found is not None and found.share.estimate == 0 and found.steps is None

@@ -21,7 +21,7 @@ from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import RunError, UsageError
 from metarl.runs.beliefs import save_belief
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 from tests.metarl.test_controller import HOPPER, evaluated, make_run
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -37,7 +37,7 @@ def adapted_run(name: str, folder: Path, family=CHEETAH):
     training = TrainingSettings(tasks=2, envs_per_task=2, threads=1)
     run.config = dataclasses.replace(run.config, training=training)
     task, other = run.family.sample(2, np.random.default_rng(0))
-    World(run).iterate([task, other], 0)
+    TrainingWorld(run).iterate([task, other], 0)
     result = evaluated(run, task, np.random.default_rng(2), explore=True)
     return run, result.trial.beliefs[-1]
 

@@ -33,10 +33,16 @@ from metarl.envs.family_settings import FamilySettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.errors import UsageError
-from metarl.reporting import agent_figures, contact_sheet, report_figures
+from metarl.evaluation.comparison import Compared, Comparison
+from metarl.evaluation.results import AgentResult, Source
+from metarl.evaluation.saved import read_evaluation
+from metarl.evaluation.statistics import summarise
+from metarl.reporting import agent_figures, contact_sheet
 from metarl.reporting import films as render
 from metarl.reporting.judge import compare
-from metarl.reporting.report_data import Judged, Judgement, ReportedRun, evaluation_of, one_agent
+from metarl.reporting.report import figures as report_figures
+from metarl.reporting.report import heat_map
+from metarl.reporting.report.material import ReportedAgent, ReportedComparison, ReportedRun, one_agent
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import CheckpointStore
 from metarl.runs.run import start_run
@@ -372,34 +378,42 @@ def test_a_run_looks_the_same_in_every_figure():
         for name in ("a", "o", "b")
     ]
 
-    def agent(label: str, of: str, **overrides: Any) -> Judged:
-        data = {"overrides": overrides, "oracle": of == "o", "summary": {}}
-        return Judged(label, of or label, np.zeros((1, 2, 2)), 1, data, {of: 2} if of else {})
-
-    def judged(*agents: Judged) -> Judgement:
-        return Judgement("f", "held_out", {}, [], agents, {}, {}, None, [], (), (), {}, ())
-
-    one = judged(agent("b:tuned", "b", x=1), agent("renamed", "b"), agent("a", ""), agent("o", "o"))
-    two = judged(agent("a:tuned", "a", x=1), agent("b:tuned", "b", x=1))
+    one = compared(made_up("b:tuned", "b", x=1), made_up("renamed", "b"), made_up("a"), made_up("o", "o", oracle=True))
+    two = compared(made_up("a:tuned", "a", x=1), made_up("b:tuned", "b", x=1))
     looks = report_figures.looks_of(runs, [one, two])
-    first, second = ([shown.style for shown in report_figures.shown_of(j, looks)] for j in (one, two))
+    first, second = ([shown.style for shown in report_figures.shown_of(own, looks)] for own in (one, two))
     assert first[1] == looks["b"] and first[3] == looks["o"] and second[0] == looks["a"]
     assert first[0] == second[1]
     assert len({style["color"] for style in (looks["a"], looks["b"], looks["o"], first[0], first[2])}) == 5
 
 
+def made_up(label: str, *of: str, oracle: bool = False, **overrides: Any) -> ReportedAgent:
+    """An agent whose returns are 0, which is the runs of these labels, all evaluated at iteration 2."""
+    returns = np.zeros((1, 2, 2))
+    summary = summarise(returns[None], 10, np.random.default_rng(0))
+    result = AgentResult(returns=returns, faults=0, summary=summary, source=Source(of[0] if of else label, 2, 9))
+    agent = Compared(label=label, oracle=oracle, overrides=overrides, result=result, explore=True, envs_per_task=1)
+    return ReportedAgent(agent, dict.fromkeys(of, 2))
+
+
+def compared(*agents: ReportedAgent) -> ReportedComparison:
+    comparison = Comparison(
+        family="f",
+        family_settings={"name": "f"},
+        settings=EVALUATION,
+        tasks=[[{"a": 1.0}, {"a": 2.0}]],
+        agents=tuple(agent.agent for agent in agents),
+    )
+    return ReportedComparison(comparison, agents, ())
+
+
 def test_runs_of_one_agent_look_alike_unless_they_are_judged_apart():
     runs = [ReportedRun(name, Path(name), RunConfig(), 2, 9, {}, *[()] * 3) for name in ("p1", "p2", "q")]
-
-    def judged(*of: tuple[str, ...]) -> Judgement:
-        agents = [Judged(o[0][0], o[0], np.zeros((1, 2, 2)), 1, {}, dict.fromkeys(o, 2)) for o in of]
-        return Judgement("f", "held_out", {}, [], tuple(agents), {}, {}, None, [], (), (), {}, ())
-
-    together = [judged(("p1", "p2"), ("q",))]
+    together = [compared(made_up("p1", "p1", "p2"), made_up("q", "q"))]
     assert one_agent(together) == {"p1": "p1", "p2": "p1"}
     looks = report_figures.looks_of(runs, together)
     assert looks["p1"] is looks["p2"] and looks["q"]["color"] != looks["p1"]["color"]
-    apart = [*together, judged(("p1",), ("p2",))]
+    apart = [*together, compared(made_up("p1", "p1"), made_up("p2", "p2"))]
     assert one_agent(apart) == {}
     colours = {look["color"] for look in report_figures.looks_of(runs, apart).values()}
     assert len(colours) == 3
@@ -408,8 +422,9 @@ def test_runs_of_one_agent_look_alike_unless_they_are_judged_apart():
 def test_a_cell_of_a_heat_map_is_the_mean_of_its_tasks():
     x, y = np.array([0.1, 0.2, 0.9, 0.8, 0.4]), np.array([0.1, 0.2, 0.9, 0.7, 0.9])
     returns = np.array([[1.0, 3.0, 10.0, 20.0, np.nan]])
-    edges = [np.array([0.0, 0.5, 1.0])] * 2
-    cells = report_figures._cells(x, y, returns, edges)
+    across, up = (heat_map.Side(name, values, None, None) for name, values in (("x", x), ("y", y)))
+    np.testing.assert_allclose(across.edges, [0.1, 0.5, 0.9])
+    cells = heat_map.cells_of((across, up), returns)
     assert {place: interval.estimate for place, interval in cells.items()} == {(0, 0): 2.0, (1, 1): 15.0}
     assert (cells[1, 1].low, cells[1, 1].high) == (10.0, 20.0)
 
@@ -452,6 +467,7 @@ def blind(monkeypatch):
 
     monkeypatch.setattr(contact_sheet, "draw", refuse)
     monkeypatch.setattr(report_figures, "picture", dot)
+    monkeypatch.setattr(heat_map, "picture", dot)
 
 
 @pytest.mark.usefixtures("blind")
@@ -629,9 +645,10 @@ def test_an_evaluation_of_another_shape_is_left_out_by_name(place, value, tmp_pa
         box = box[key]
     assert place[-1] in box or isinstance(box, list)
     box[place[-1]] = value
+    result.write_text(json.dumps(data))
     with pytest.raises(UsageError, match=rf"{result.name} is not an evaluation of metarl: ") as caught:
-        evaluation_of(data, result, "r")
-    assert len(str(caught.value)) < 500
+        read_evaluation(result)
+    assert len(str(caught.value)) < 500 and str(caught.value).endswith("make it again with metarl evaluate RUN")
 
 
 def evaluation_of_a_run(folder: Path) -> Path:
@@ -640,5 +657,5 @@ def evaluation_of_a_run(folder: Path) -> Path:
     options = f"--family point_goal --name r {tiny} training.iterations=1 evaluation.seeds=1 tracking.wandb=disabled"
     assert cli.main(["train", "--runs-dir", str(folder), *options.split()]) == 0
     (saved,) = folder.glob("r/evaluation/*.json")
-    assert evaluation_of(json.loads(saved.read_text()), saved, "r")
+    assert read_evaluation(saved).source == Source("r", 1, 40)
     return saved

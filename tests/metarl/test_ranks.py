@@ -237,17 +237,36 @@ def test_killed_without_a_word_a_rank_is_started_again_and_the_run_goes_on(start
     assert text.count("iteration 24/24") == 1 and text.count("run: runs/whole") == 1  # one process speaks
 
 
+LEAVES = """
+import atexit, torch
+from metarl.training.launched import join
+ranks = join()
+atexit.register(print, "ended in order", flush=True)
+assert ranks.sum(torch.ones(1)) == 2
+ranks.leave(0)
+print("alive", flush=True)
+"""
+
+
+def test_a_process_that_leaves_ends_in_order_before_python_shuts_down(started, tmp_path):
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    process = started(*command(2), "leaves.py")
+    text = ended(process)
+    assert process.returncode == 0, text
+    assert text.count("ended in order") == 2 and "alive" not in text
+
+
 FAILS = """
 import os, sys
 from metarl.cli import app as cli
-from metarl.training.world import World
+from metarl.training.world import TrainingWorld
 from metarl.errors import RunError
-iterate = World.iterate
+iterate = TrainingWorld.iterate
 def failing(self, tasks, key):
     if key == 3 and os.environ["RANK"] == "1":
         raise RunError("the disk of this machine is gone")
     return iterate(self, tasks, key)
-World.iterate = failing
+TrainingWorld.iterate = failing
 sys.exit(cli.main(sys.argv[1:]))
 """
 

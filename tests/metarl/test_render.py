@@ -172,7 +172,7 @@ class TestRendering:
         for clip, expected in zip(clips, result.returns[0, [0, 2], 0], strict=True):
             said = re.search(r"mean of 2: (\S+)\)", clip.title).group(1).replace("−", "-")
             assert float(said) == pytest.approx(expected, abs=0.06)
-        assert lines[1] == f"mass scale {result.tasks[0][0].values['mass_scale']:.3g}"
+        assert lines[1] == f"mass scale {result.tasks[0][0]['mass_scale']:.3g}"
 
     def test_each_stage_of_a_task_has_its_own_picture(self):
         family = make_family(HalfCheetahMassSettings())
@@ -282,7 +282,7 @@ MISTAKES = {
     ("render", "--family", "point_goal", "--output", "a.avi"): "--output is 'a.avi'; name a file that ends with .mp4",
     ("render", "--family", "point_goal", "--seconds", "0"): "--seconds is 0; it must be greater than 0",
     ("render", "--family", "point_goal", "--seed", "-1"): "--seed is -1; it must be at least 0",
-    ("render", "--family", "point_goal", "family.goal_range=-1"): "error: family: ",
+    ("render", "--family", "point_goal", "family.goal_range=-1"): "family.goal_range is -1; it must be greater than 0",
     (
         "render",
         "--family",

@@ -7,9 +7,10 @@ import html.parser
 import pytest
 from markdown_it import MarkdownIt
 
-from metarl.reporting.report_figures import Picture
-from metarl.reporting.report_page import Code, Film, Gallery, Page, Remarks, Section, Table, Text, markdown
-from metarl.reporting.report_page import html as to_html
+from metarl.reporting.columns import Table
+from metarl.reporting.report.figures import Picture
+from metarl.reporting.report.page import Code, Film, Gallery, Page, Remarks, Section, Text, markdown
+from metarl.reporting.report.page import html as to_html
 
 NAMES = (
     "<script>alert(1)</script>",

@@ -31,13 +31,7 @@ from metarl.runs.run import Run, load_run
 from metarl.runs.trial import stream, streams
 from tests.metarl.test_control import arm
 from tests.metarl.test_controller import HOPPER, evaluated, make_run
-
-SMALL = {
-    "maml": ["agent.hidden_sizes=8"],
-    "rl2": ["agent.hidden_size=8", "agent.head_sizes=8"],
-    "ppo": ["agent.hidden_sizes=8", "agent.adaptation=fine_tune"],
-    "recurrent_ppo": ["agent.hidden_size=8", "agent.head_sizes=8"],
-}
+from tests.small_agents import small_options
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +43,7 @@ def trained(tmp_path_factory, tiny):
         if agent not in made:
             folder = tmp_path_factory.mktemp(agent)
             arguments = ["--runs-dir", folder, "--name", "r", "--agent", agent, "--family", "point_goal", *tiny]
-            arguments += ["training.iterations=2", "tracking.wandb=disabled", *SMALL.get(agent, ())]
+            arguments += ["training.iterations=2", "tracking.wandb=disabled", *small_options(agent)]
             assert cli.main(["train", *map(str, arguments)]) == 0
             made[agent] = folder / "r"
         return made[agent]

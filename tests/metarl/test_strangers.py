@@ -21,7 +21,8 @@ from metarl.config import preset, read_run_config
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.errors import RunError
 from metarl.files import append, write
-from metarl.reporting import agent_figures, report_data
+from metarl.reporting import agent_figures
+from metarl.reporting.report.material import family_of
 from metarl.runs.checkpoint import CheckpointError, load, save
 from metarl.runs.run import load_run
 from metarl.runs.tracking import METRICS, Tracker
@@ -115,8 +116,8 @@ def test_records_of_results_run_no_code(run, tmp_path):
     mark = tmp_path / "owned"
     (tmp_path / "evil.py").write_text(EVIL.format(mark=str(mark), model=MODEL))
     family = {"name": "robot", "model": "evil:robot", "file": str(run / "robot/arm.yaml"), "horizon": 10}
-    judgement = type("Kept", (), {"family_settings": family})()
-    assert report_data.family_of(judgement, []) is None  # type: ignore[arg-type]
+    kept = type("Kept", (), {"family_settings": family})()
+    assert family_of(kept, []) is None  # type: ignore[arg-type]
     other = {"name": "point_goal"}
     assert agent_figures.ranges_to_mark([{"family": family}], other, None, "ood") == {}
     assert not mark.exists()

@@ -17,14 +17,14 @@ from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.errors import RunError
-from metarl.evaluation.evaluate import EvaluationResult, Source
+from metarl.evaluation.notes import remarked
+from metarl.evaluation.results import EvaluationResult, Source
 from metarl.evaluation.statistics import Interval, Summary, summarise
-from metarl.reporting import figures, tables
+from metarl.reporting import columns, evaluation_files, evaluation_tables, figures
 
 SETTINGS = EvaluationSettings(tasks=10, envs_per_task=2, adaptations=2, seeds=(1, 2), bootstrap_samples=200)
-SOURCE = Source(
-    "some_run", 12, 3_400_000, 1, {"command": "metarl evaluate runs/some_run", "versions": {"mujoco": "3.17.0"}}
-)
+SOURCE = Source("some_run", 12, 3_400_000)
+PROVENANCE = {"command": "metarl evaluate runs/some_run", "versions": {"mujoco": "3.17.0"}}
 
 
 def made_up(family_settings: FamilySettings, settings: EvaluationSettings = SETTINGS) -> EvaluationResult:
@@ -36,23 +36,40 @@ def made_up(family_settings: FamilySettings, settings: EvaluationSettings = SETT
     start = rng.normal(-200.0, 20.0, (len(settings.seeds), 1, settings.tasks))
     returns = start + rounds[:, None] + rng.normal(0.0, 3.0, (len(settings.seeds), len(rounds), settings.tasks))
     summary = summarise(returns, settings.bootstrap_samples, rng)
-    return EvaluationResult(family, settings, tasks, returns, 0, summary, SOURCE)
+    result = EvaluationResult(
+        family=family.name,
+        settings=settings,
+        tasks=[[dict(task.values) for task in drawn] for drawn in tasks],
+        returns=returns,
+        faults=0,
+        summary=summary,
+        source=SOURCE,
+        units=dict(family.measure_units),
+        success=family.success_text(),
+        provenance=PROVENANCE,
+    )
+    return remarked(result, family, adapts=True)
 
 
+FAMILY = make_family(HalfCheetahVelocitySettings())
 VELOCITY = made_up(HalfCheetahVelocitySettings())
+
+
+def save(result: EvaluationResult, folder: Path) -> Path:
+    return evaluation_files.save(result, FAMILY, folder)
 
 
 def shown(result: EvaluationResult, **console: object) -> str:
     file = io.StringIO()
-    tables.show(result, Console(file=file, width=100, **console))  # type: ignore[arg-type]
+    evaluation_tables.show(result, Console(file=file, width=100, **console))  # type: ignore[arg-type]
     return file.getvalue()
 
 
 def test_what_rounds_to_zero_has_no_minus_sign() -> None:
     nearly = Interval(-0.004, -0.04, 0.04)
-    assert tables.interval_text(nearly, 1) == "0.0 [0.0, 0.0]"
-    assert tables.interval_text(nearly, 1, "+") == "+0.0 [+0.0, +0.0]"
-    assert tables.share_text(nearly) == "0 % [-4, 4]"
+    assert columns.interval_text(nearly, 1) == "0.0 [0.0, 0.0]"
+    assert columns.interval_text(nearly, 1, "+") == "+0.0 [+0.0, +0.0]"
+    assert columns.share_text(nearly) == "0 % [-4, 4]"
 
 
 def test_plain_table_has_columns_that_line_up() -> None:
@@ -68,15 +85,15 @@ def test_plain_table_has_columns_that_line_up() -> None:
         worst=[Interval(-190.0, -200.0, -180.0), Interval(-20.0, -22.0, -18.0)],
         rounds_to_reach=Interval(1.0, 1.0, 1.0),
     )
-    text = shown(replace(VELOCITY, settings=replace(SETTINGS, adaptations=1), summary=summary))
+    text = shown(replace(VELOCITY, returns=VELOCITY.returns[:, :2], summary=summary))
     assert text.splitlines()[:9] == [
         "half_cheetah_velocity, held-out tasks, run some_run at iteration 12 (3,400,000 env steps)",
         "rounds       return: IQM [95 %]  return: mean ± std         gain: IQM [95 %]",
         "     0  -150.0 [-160.0, -140.0]       -151.0 ± 20.0",
         "     1      -10.0 [-12.0, -8.0]         -10.0 ± 3.2  +139.5 [+130.0, +150.0]",
         "mean over all rounds: -80.5 [-85.0, -75.0]",
-        "worst 5 % of the tasks: -20.0 [-22.0, -18.0]",
-        "90 % of the way up: after 1 [1, 1] rounds, 2 episodes a task",
+        "worst 5 % of tasks: -20.0 [-22.0, -18.0]",
+        "90 % of the gain after: 1 [1, 1] rounds, 2 episodes",
         "success: velocity error at most 0.5 m/s",
         "note: 20 tasks, 2 episodes a task and round; IQM: mean of the middle half of the tasks; ±: standard deviation "
         "between tasks; [ ]: 95 % bootstrap interval over tasks, stratified by seed, of this one trained agent",
@@ -85,15 +102,14 @@ def test_plain_table_has_columns_that_line_up() -> None:
 
 def test_a_terminal_shows_the_same_cells() -> None:
     text = shown(VELOCITY, force_terminal=True, color_system=None)
-    for row in tables.rows(VELOCITY):
-        assert all(cell in text for cell in row)
-    assert len(tables.rows(VELOCITY)) == 3
+    rows = evaluation_tables.return_table(VELOCITY).rows
+    assert len(rows) == 3 and all(cell in text for row in rows for cell in row)
     assert "warning" not in text
 
 
 def test_a_gain_that_may_be_nothing_is_warned_of() -> None:
     flat = replace(VELOCITY.summary, gain=[Interval(0.0, 0.0, 0.0), Interval(9.0, 8.0, 10.0), Interval(1.0, -1.0, 2.0)])
-    assert "warning: the gain after 2 rounds" in shown(replace(VELOCITY, summary=flat))
+    assert "warning: the gain after 2 rounds" in shown(remarked(replace(VELOCITY, summary=flat), FAMILY, adapts=True))
 
 
 @pytest.mark.parametrize(
@@ -105,32 +121,32 @@ def test_a_gain_that_may_be_nothing_is_warned_of() -> None:
     ],
 )
 def test_file_name_says_split_seeds_and_iteration(tmp_path: Path, seeds: tuple[int, ...], name: str) -> None:
-    path = tables.save(made_up(PointGoalSettings(), replace(SETTINGS, seeds=seeds)), tmp_path / "new" / "evaluation")
+    path = save(made_up(HalfCheetahVelocitySettings(), replace(SETTINGS, seeds=seeds)), tmp_path / "new" / "evaluation")
     assert path == tmp_path / "new" / "evaluation" / f"{name}.json"
     assert path.with_suffix(".png").is_file()
 
 
 def test_file_names_of_many_seeds_stay_short(tmp_path: Path) -> None:
-    many = made_up(PointGoalSettings(), replace(SETTINGS, tasks=2, seeds=tuple(range(0, 600, 2))))
-    assert len(tables.save(many, tmp_path).name) < 60
+    many = made_up(HalfCheetahVelocitySettings(), replace(SETTINGS, tasks=2, seeds=tuple(range(0, 600, 2))))
+    assert len(save(many, tmp_path).name) < 60
 
 
 def test_only_a_file_of_the_same_settings_is_replaced(tmp_path: Path) -> None:
-    first = tables.save(VELOCITY, tmp_path)
-    assert tables.save(VELOCITY, tmp_path) == first
-    other_versions = replace(VELOCITY, source=replace(SOURCE, provenance={"versions": {"mujoco": "3.18.0"}}))
-    second = tables.save(other_versions, tmp_path)
+    first = save(VELOCITY, tmp_path)
+    assert save(VELOCITY, tmp_path) == first
+    other_versions = replace(VELOCITY, provenance={"versions": {"mujoco": "3.18.0"}})
+    second = save(other_versions, tmp_path)
     assert second.name == f"{first.stem}_2.json"
     assert json.loads(first.read_text())["provenance"]["versions"]["mujoco"] == "3.17.0"
     first.write_text('{"cut sho')
-    assert tables.save(VELOCITY, tmp_path).name == f"{first.stem}_3.json"
+    assert save(VELOCITY, tmp_path).name == f"{first.stem}_3.json"
     assert first.read_text() == '{"cut sho'
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "evaluation").write_text("a file")
     with pytest.raises(RunError, match=r"cannot save in .*evaluation: .*make room, or allow writing"):
-        tables.save(VELOCITY, tmp_path / "evaluation")
+        save(VELOCITY, tmp_path / "evaluation")
 
 
 def test_a_parameter_of_its_own_gets_a_second_panel(tmp_path: Path) -> None:
@@ -141,7 +157,7 @@ def test_a_parameter_of_its_own_gets_a_second_panel(tmp_path: Path) -> None:
         ("direction", HalfCheetahDirectionSettings()),
     ]:
         path = tmp_path / f"{name}.png"
-        figures.adaptation_curve(made_up(settings), path)
+        figures.adaptation_curve(made_up(settings), make_family(settings), path)
         sizes[name] = size(path)
     assert sizes["velocity"] == (1328, 560)
     assert sizes["point"] == sizes["direction"] == (1024, 560)
@@ -150,9 +166,9 @@ def test_a_parameter_of_its_own_gets_a_second_panel(tmp_path: Path) -> None:
 def test_a_flagged_task_and_a_single_round_are_drawn(tmp_path: Path) -> None:
     returns = VELOCITY.returns.copy()
     returns[0, 1, 3] = np.nan
-    figures.adaptation_curve(replace(VELOCITY, returns=returns, source=None), tmp_path / "nan.png")
+    figures.adaptation_curve(replace(VELOCITY, returns=returns, source=None), FAMILY, tmp_path / "nan.png")
     figures.adaptation_curve(
-        made_up(HalfCheetahVelocitySettings(), replace(SETTINGS, adaptations=0)), tmp_path / "0.png"
+        made_up(HalfCheetahVelocitySettings(), replace(SETTINGS, adaptations=0)), FAMILY, tmp_path / "0.png"
     )
     assert size(tmp_path / "nan.png") == (1328, 560)
     assert size(tmp_path / "0.png") == (1024, 560)
@@ -169,7 +185,7 @@ def test_learning_curve_shows_both_colours_and_survives_nulls(tmp_path: Path) ->
         for i in range(1, 20)
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    path = tables.save_learning_curve(tmp_path, "point_goal")
+    path = evaluation_files.save_learning_curve(tmp_path, "point_goal")
     assert path == tmp_path / "evaluation" / "learning.png"
     assert path is not None
     pixels = (matplotlib.image.imread(path)[..., :3] * 255).round().astype(int)
@@ -179,9 +195,9 @@ def test_learning_curve_shows_both_colours_and_survives_nulls(tmp_path: Path) ->
 
 
 def test_a_run_without_metrics_has_no_learning_curve(tmp_path: Path) -> None:
-    assert tables.save_learning_curve(tmp_path, "point_goal") is None
+    assert evaluation_files.save_learning_curve(tmp_path, "point_goal") is None
     (tmp_path / "metrics.jsonl").write_text("")
-    assert tables.save_learning_curve(tmp_path, "point_goal") is None
+    assert evaluation_files.save_learning_curve(tmp_path, "point_goal") is None
 
 
 def size(path: Path) -> tuple[int, int]:

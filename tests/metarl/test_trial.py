@@ -10,10 +10,7 @@ import torch
 
 from metarl.agents.learning import MetaLearner
 from metarl.agents.maml.maml import Maml
-from metarl.agents.maml.settings import MamlSettings
-from metarl.agents.registry import AGENT_SETTINGS, AGENTS, make_agent
-from metarl.agents.rl2.settings import Rl2Settings
-from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
+from metarl.agents.registry import AGENT_SETTINGS, make_agent
 from metarl.envs.batch import BatchedEnv, SimulationFault
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
@@ -22,25 +19,16 @@ from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.terms import RewardTerm
 from metarl.runs.trial import collect, run_trial, stream, streams
+from tests.small_agents import small_agent
 
 CPU = torch.device("cpu")
-SMALL = {
-    "maml": MamlSettings(hidden_sizes=(8,)),
-    "rl2": Rl2Settings(hidden_size=8, head_sizes=(8,)),
-    "ppo": PpoSettings(hidden_sizes=(8,), adaptation="fine_tune"),
-    "recurrent_ppo": RecurrentPpoSettings(hidden_size=8, head_sizes=(8,)),
-}
 
 
 def make(family: TaskFamily, name: str = "maml", num_tasks: int = 3, envs: int = 2, threads: int = 1):
     env = ShardedEnv(family, num_tasks, envs, threads)
     env.set_tasks(family.sample(num_tasks, np.random.default_rng(0)))
     sizes = family.observation_size, family.action_size
-    return env, make_agent(SMALL[name], *sizes, torch.Generator().manual_seed(0), CPU)
-
-
-def test_every_agent_is_registered():
-    assert set(SMALL) == set(AGENTS)
+    return env, make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), CPU)
 
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
@@ -99,7 +87,7 @@ class TestEveryAgent:
         for device in (CPU, torch.device("cuda")):
             env, _ = make(family, name)
             sizes = family.observation_size, family.action_size
-            agent = make_agent(SMALL[name], *sizes, torch.Generator().manual_seed(0), device)
+            agent = make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), device)
             trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
             if isinstance(agent, MetaLearner):
                 metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))

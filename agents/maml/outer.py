@@ -1,0 +1,139 @@
+"""Outer steps of MAML: ProMP (Rothfuss 2019), and TRPO (Schulman 2015) on the adapted policies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metarl.agents import numerics
+from metarl.agents.agent import REFUSED
+from metarl.agents.maml.fisher import fisher_product
+from metarl.agents.maml.inner import Batch, InnerLoop, ratio
+from metarl.agents.ranks import Ranks
+
+STEP_SIZE_FACTOR = 1.2
+"""Factor on ProMP's step size, down if its way was too long and up if it was not."""
+STEP_SIZE_RANGE = 100.0
+"""Largest factor between that step size and its first value, either way."""
+PROMP_BACKTRACKS = 6
+"""Number of halvings of ProMP's way before it is given up."""
+
+
+@dataclass(frozen=True)
+class OuterLoop:
+    """Steps of the meta-parameters theta [P], in place."""
+
+    inner: InnerLoop
+    """Inner steps, through which the gradient goes."""
+    ranks: Ranks
+    """Processes whose tasks are averaged over."""
+
+    def promp_step(
+        self, theta: Tensor, optimiser: torch.optim.Adam, batches: list[Batch], num_tasks: int
+    ) -> dict[str, float]:
+        """Take ProMP's epochs (Rothfuss 2019) of Adam on the clipped surrogate plus a KL penalty, in place.
+
+        The way they went is then shortened until it lowers the surrogate loss with the adapted policies' KL in bounds.
+        Adam's step size follows: it shrinks if the way was too long, and grows if it was not.
+        """
+        s, start = self.inner.settings, theta.clone()
+
+        def loss(at: Tensor, here: list[Batch]) -> Tensor:
+            surrogate, inner_kl = self.inner.promp_losses(at, here)
+            return surrogate + s.promp_inner_kl * inner_kl
+
+        norms = []
+        for _ in range(s.promp_epochs):
+            gradient = self.meta_gradient(theta, batches, num_tasks, loss)
+            norms.append(float(gradient.norm()))
+            if not math.isfinite(norms[-1]):  # too far already: likelihood ratios overflow
+                break
+            theta.grad = gradient
+            optimiser.step()
+        group, way = optimiser.param_groups[0], theta - start
+        reached, metrics = self._search(batches, num_tasks, start, way, s.promp_kl, PROMP_BACKTRACKS, factor=0.5)
+        theta.copy_(reached)
+        group["lr"] *= 1 / STEP_SIZE_FACTOR if metrics["backtracks"] else STEP_SIZE_FACTOR
+        group["lr"] = min(max(group["lr"], s.promp_lr / STEP_SIZE_RANGE), s.promp_lr * STEP_SIZE_RANGE)
+        return {**metrics, "gradient_norm": norms[0], "lr": group["lr"]}
+
+    def trpo_step(
+        self,
+        theta: Tensor,
+        batches: list[Batch],
+        num_tasks: int,
+        parameters: list[Tensor],
+        generator: torch.Generator,
+    ) -> dict[str, float]:
+        """Take a TRPO step on the adapted policies, in place: natural gradient, then a backtracking line search.
+
+        parameters: [M, P], those of each shot's policies.
+        """
+        s = self.inner.settings
+        gradient = self.meta_gradient(theta, batches, num_tasks, self.inner.surrogate)
+        fisher = fisher_product(self.inner, self.ranks, batches, num_tasks, parameters, generator)
+        direction = numerics.conjugate_gradient(fisher, gradient, s.trpo_cg_iterations)
+        curvature = (direction @ fisher(direction)).clamp(min=1e-12)
+        step = -direction * torch.sqrt(2 * s.trpo_kl / curvature)
+        reached, metrics = self._search(batches, num_tasks, theta, step, s.trpo_kl, s.trpo_backtracks, factor=0.8)
+        theta.copy_(reached)
+        return {**metrics, "gradient_norm": float(gradient.norm())}
+
+    def meta_gradient(
+        self, theta: Tensor, batches: list[Batch], num_tasks: int, loss: Callable[[Tensor, list[Batch]], Tensor]
+    ) -> Tensor:
+        """Return the gradient [P] through the inner steps of a loss, as the mean over the tasks of all ranks.
+
+        loss: (theta, batches) -> sum over tasks.
+        """
+        gradient = torch.zeros_like(theta)
+        for chunk in self.inner.chunks(len(batches[0].weights)):
+            at = theta.detach().requires_grad_()
+            value = loss(at, [b.tasks(chunk) for b in batches]) / num_tasks
+            gradient += torch.autograd.grad(value, at)[0]
+        return self.ranks.sum(gradient)
+
+    def _search(
+        self,
+        batches: list[Batch],
+        num_tasks: int,
+        start: Tensor,
+        step: Tensor,
+        bound: float,
+        backtracks: int,
+        factor: float,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Find the longest share of a step that lowers the adapted policies' loss and keeps their KL within a bound.
+
+        Returns the parameters there, which are `start` if no share does it, and metrics.
+        """
+        loss, _ = self._loss_and_kl(start, batches, num_tasks)
+        reached = {}
+
+        def accept(theta: Tensor) -> bool:
+            reached["loss_after"], reached["kl"] = self._loss_and_kl(theta, batches, num_tasks)
+            return reached["loss_after"] < loss and reached["kl"] <= bound
+
+        theta, taken = numerics.backtracking_line_search(accept, start, step, backtracks, factor)
+        if taken == backtracks:
+            reached = {"loss_after": loss, "kl": 0.0}
+        return theta, {"loss_before": loss, **reached, "backtracks": float(taken), REFUSED: float(taken == backtracks)}
+
+    def _loss_and_kl(self, theta: Tensor, batches: list[Batch], num_tasks: int) -> tuple[float, float]:
+        """Return the adapted policies' loss and KL, as means over the tasks of all ranks."""
+        loss, kl = 0.0, 0.0
+        for chunk in self.inner.chunks(len(batches[0].weights)):
+            here = [b.tasks(chunk) for b in batches]
+            query = here[-1]
+            phi = self.inner.adapted(theta, here, create_graph=False)[-1]
+            with torch.no_grad():
+                after = self.inner.policy(self.inner.policy.layers(phi), query.observations)
+            likelihoods = ratio(after, query)
+            loss -= (query.weights * likelihoods * query.advantages).sum().item() / num_tasks
+            kl += (query.weights * numerics.gaussian_kl(*query.old, *after)).sum().item() / num_tasks
+        loss, kl = self.ranks.sum(torch.tensor([loss, kl], dtype=torch.float64)).tolist()
+        return loss, kl

@@ -1,0 +1,108 @@
+"""Notes and warnings on the evaluation of one agent, which a reader needs to compare its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from metarl.envs.family import TaskFamily
+from metarl.evaluation.results import EvaluationResult
+from metarl.evaluation.statistics import Interval
+from metarl.wording import number_of
+
+
+def remarked(result: EvaluationResult, family: TaskFamily, adapts: bool, agents: int = 1) -> EvaluationResult:
+    """Return the result with the notes and warnings that its numbers ask for.
+
+    family: whose tasks they are. adapts: whether the agent learns from a shot. agents: number of agents, trained alike
+    with different seeds, that the numbers are the mean of.
+    """
+    warnings = result.train_gap.warnings if result.train_gap else []
+    if result.settings.adaptations and adapts:
+        warnings = gain_warnings(result.summary.gain[-1], result.settings.adaptations) + warnings
+    notes = [numbers_note(result, agents), *task_notes(result, family), *_condition_notes(result, adapts)]
+    if result.shift:
+        notes.append(result.shift.note)
+    return replace(result, notes=[*notes, *_left_out_notes(result)], warnings=warnings)
+
+
+def numbers_note(result: EvaluationResult, agents: int) -> str:
+    """Return the note on the number of tasks and episodes and on the meaning of the numbers."""
+    whose = (
+        "of this one trained agent"
+        if agents == 1
+        else f"and over {agents} training seeds (Student's t), of the mean of the agents trained with them; "
+        "probabilities and shares on which few training seeds agree are less certain than their intervals say"
+    )
+    tasks, episodes = result.summary.tasks_counted, result.settings.envs_per_task
+    return (
+        f"{number_of(tasks, 'task')}, {number_of(episodes, 'episode')} a task and round; "
+        "IQM: mean of the middle half of the tasks; ±: standard deviation between tasks; [ ]: 95 % bootstrap "
+        f"interval over tasks, stratified by seed, {whose}"
+    )
+
+
+def task_notes(result: EvaluationResult, family: TaskFamily) -> list[str]:
+    """Return the note on the tasks of a split, if they are other than held-out tasks that training never draws."""
+    if result.settings.split == "ood":
+        return ["these are tasks outside the range of training"]
+    if not family.disjoint_splits:
+        return [
+            f"{family.name} has finitely many tasks: held-out tasks are the training tasks, as in the "
+            "published protocol"
+        ]
+    return ["these are tasks of the training split"] if result.settings.split == "train" else []
+
+
+def _condition_notes(result: EvaluationResult, adapts: bool) -> list[str]:
+    """Return the notes on conditions that differ from those of training."""
+    settings, notes = result.settings, []
+    if settings.observation_noise:
+        notes.append(
+            f"observed with noise: {settings.observation_noise:g} standard deviations of each element under random "
+            "actions"
+        )
+    if settings.reward_scale != 1:
+        notes.append(f"the agent was shown {settings.reward_scale:g} times the reward; the returns are the true ones")
+    if result.source and adapts and settings.adaptations > result.trained_rounds:
+        rounds = settings.adaptations
+        notes.append(
+            f"{number_of(rounds, 'round')} of adaptation {'are' if rounds > 1 else 'is'} more than the "
+            f"{result.trained_rounds} that the agent was trained for"
+        )
+    return notes
+
+
+def _left_out_notes(result: EvaluationResult) -> list[str]:
+    """Return the notes on contacts, episodes and tasks that were left out."""
+    notes = []
+    if result.overflows:
+        notes.append(
+            f"in {number_of(result.overflows, 'simulation step')} of single robots the gpu simulator had no room for "
+            "a contact and left it out"
+        )
+    if result.faults:
+        notes.append(
+            f"left out because MuJoCo flagged their simulation: {number_of(result.faults, 'episode')}; because a "
+            f"round had no sound episode: {number_of(result.summary.tasks_left_out, 'task')}"
+        )
+    return notes
+
+
+def gain_warnings(gain: Interval, rounds: int) -> list[str]:
+    """Return a warning if the interval of the gain after so many rounds does not lie above 0."""
+    if gain.low > 0:
+        return []
+    found = (
+        f"the gain after {number_of(rounds, 'round')} of adaptation is {gain.estimate:.4g} "
+        f"[{gain.low:.4g}, {gain.high:.4g}]"
+    )
+    if gain.high < 0:
+        return [
+            f"{found}, below 0: adaptation makes this agent worse. Look at the return after each round: if it falls "
+            "from the first on, make the agent's adaptation steps smaller or train longer"
+        ]
+    return [
+        f"{found}, which includes 0: these tasks do not show that adaptation helps. Look at return/before and "
+        "return/after in the learning curve: where the two still part, train longer; where they lie on each other, "
+        "the agent makes no use of what it sees. More tasks or seeds narrow the interval"
+    ]

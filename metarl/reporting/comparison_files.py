@@ -1,0 +1,65 @@
+"""Files of a comparison: JSON, CSV and figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from metarl.envs.family import TaskFamily
+from metarl.evaluation.comparison import Compared, Comparison
+from metarl.evaluation.saved import COMPARISON
+from metarl.files import write
+from metarl.reporting import comparison_figures
+from metarl.reporting.columns import ADAPTATION, RETURNS, csv_numbers, measure_column
+from metarl.reporting.evaluation_files import disk_errors
+
+CSV = "comparison.csv"
+
+
+def save(comparison: Comparison, family: TaskFamily, folder: Path) -> dict[str, Path]:
+    """Write JSON, CSV and figures, and print where; return the figures by name. RunError if the disk refuses."""
+    text = json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n"
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / COMPARISON, text.encode())
+        write(folder / CSV, csv_text(comparison).encode())
+        figures = comparison_figures.draw(comparison, family, folder)
+    for path in (folder / COMPARISON, folder / CSV, *figures.values()):
+        print(f"saved {os.path.relpath(path)}")
+    return figures
+
+
+def csv_text(comparison: Comparison) -> str:
+    """Return one row for each agent: the numbers of the tables, with the ends of intervals."""
+    rows = [csv_row(agent) for agent in comparison.agents]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def csv_row(agent: Compared) -> dict[str, Any]:
+    """Return an agent's numbers by column."""
+    result, source = agent.result, agent.result.source
+    names = [run.folder.name for run in agent.runs if run.folder]
+    return {
+        "label": agent.label,
+        "agent": agent.agent,
+        "oracle": agent.oracle,
+        "run": "+".join(names) or (source.run if source else ""),
+        "training_seed": "+".join(str(run.seed) for run in agent.runs)
+        or agent.trained.get("training", {}).get("seed", ""),
+        "iteration": source.iteration if source else "",
+        "env_steps": source.env_steps if source else "",
+        "rounds": agent.adaptations,
+        "episodes_per_round": agent.envs_per_task,
+        "tasks": result.summary.tasks_counted,
+        **csv_numbers((*RETURNS, *ADAPTATION), agent),
+        **csv_numbers([measure_column(name, "1") for name in result.measured], agent),
+    }

@@ -1,0 +1,127 @@
+"""Files of an evaluation: JSON, the adaptation curve and the learning curve, in a run's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from metarl.config import EvaluationSettings
+from metarl.envs.family import TaskFamily
+from metarl.errors import RunError, describe
+from metarl.evaluation.results import EvaluationResult
+from metarl.files import write
+from metarl.reporting import figures
+from metarl.runs.tracking import METRICS, read_metrics, read_record
+
+
+def save_all(result: EvaluationResult, family: TaskFamily, directory: Path) -> dict[str, Path]:
+    """Save an evaluation and the learning curve in a run's folder, and print where; return the figures by name."""
+    saved = save(result, family, directory / "evaluation")
+    drawn = {"adaptation": saved.with_suffix(".png")}
+    if (learning := save_learning_curve(directory, family.name)) is not None:
+        drawn["learning"] = learning
+    for path in (saved, *drawn.values()):
+        print(f"saved {os.path.relpath(path)}")
+    return drawn
+
+
+def save(result: EvaluationResult, family: TaskFamily, folder: Path) -> Path:
+    """Write the JSON file and the adaptation curve beside it, and return the path of the JSON file.
+
+    The name has split, seeds and iteration. A file of that name is replaced only if it was made with the same settings;
+    otherwise a number is added. RunError if the disk refuses.
+    """
+    text = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = _free_path(folder, name_of(result.settings, result.source and result.source.iteration), json.loads(text))
+        write(path, text.encode())
+        figures.adaptation_curve(result, family, path.with_suffix(".png"))
+    return path
+
+
+def save_learning_curve(directory: Path, family: str) -> Path | None:
+    """Draw evaluation/learning.png from a run's metrics.jsonl, and return its path; None without an iteration."""
+    if not (directory / METRICS).exists() or not (metrics := read_metrics(directory)):
+        return None
+    path = learning_path(directory)
+    with disk_errors(path.parent):
+        path.parent.mkdir(exist_ok=True)
+        figures.learning_curve(metrics, path, f"{family}, run {directory.name}: meta-training")
+    return path
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Raise RunError where the disk refuses to save."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot save in {folder}: {describe(error)}; make room, or allow writing there") from error
+
+
+def name_of(settings: EvaluationSettings, iteration: int | None) -> str:
+    """Return the name of an evaluation's files. iteration: of the checkpoint; None if the agent is not of a run."""
+    seeds = settings.seeds
+    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        named = f"{seeds[0]}to{seeds[-1]}"
+    elif len(seeds) <= 4:
+        named = "_".join(map(str, seeds))
+    else:
+        named = hashlib.sha256(repr(seeds).encode()).hexdigest()[:8]
+    at = "" if iteration is None else f"_iteration{iteration:06d}"
+    return f"{settings.split}_seeds{named}{at}"
+
+
+def has_pictures(directory: Path, settings: EvaluationSettings, iteration: int) -> bool:
+    """Return whether a run's folder has all pictures that `save_all` makes of an evaluation with these settings."""
+    saved = list((directory / "evaluation").glob(f"{name_of(settings, iteration)}*.json"))
+    drawn = any(path.with_suffix(".png").is_file() for path in saved) or not saved
+    metrics = directory / METRICS
+    return drawn and (learning_path(directory).is_file() or not (metrics.exists() and read_record(metrics).lines))
+
+
+def learning_path(directory: Path) -> Path:
+    """Return the path of a run's learning curve."""
+    return directory / "evaluation" / "learning.png"
+
+
+def _free_path(folder: Path, name: str, content: dict[str, Any]) -> Path:
+    """Return the path of a file that does not exist, or was made with the same settings."""
+    for number in itertools.count(1):
+        path = folder / f"{name}{f'_{number}' if number > 1 else ''}.json"
+        if not path.exists() or _made_with(_read(path)) == _made_with(content):
+            return path
+    raise AssertionError("unreachable")
+
+
+def _made_with(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings and versions that an evaluation's numbers follow from."""
+    provenance = content.get("provenance", {})
+    config = provenance.get("config", {})
+    return {
+        **{key: content.get(key) for key in ("family", "iteration", "env_steps")},
+        # The gap to training tasks changes no other number; settings that an older version lacks have their defaults.
+        "evaluation": {**_plain_settings(), **(content.get("evaluation") or {}), "train_gap": None},
+        **{key: config.get(key) for key in ("agent", "family", "training")},
+        **{key: provenance.get(key) for key in ("metarl", "commit", "versions")},
+    }
+
+
+def _plain_settings() -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(EvaluationSettings())))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # damaged, or another program's: it is kept
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,28 @@
+"""Settings that make every registered agent small, so that tests over all agents are quick."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.registry import AGENTS
+
+SMALL: dict[str, Any] = {"hidden_sizes": (8,), "hidden_size": 8, "head_sizes": (8,), "adaptation": "fine_tune"}
+"""Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
+
+
+def small_values(name: str, **more: Any) -> dict[str, Any]:
+    """Values of an agent's settings by name; of `more`, too, those that the agent has."""
+    known = {f.name for f in dataclasses.fields(AGENTS[name].settings)}
+    return {setting: value for setting, value in {**SMALL, **more}.items() if setting in known}
+
+
+def small_agent(name: str, **more: Any) -> AgentSettings:
+    return AGENTS[name].settings(**small_values(name, **more))
+
+
+def small_options(name: str) -> list[str]:
+    """The same on the command line."""
+    values = small_values(name).items()
+    return [f"agent.{setting}={value[0] if isinstance(value, tuple) else value}" for setting, value in values]
