@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from metarl.envs.own_robot.family import check_robot
-from tests.envs.own_robots import HOME, arm, at, declared, entry, family_of, played, written
+from tests.envs.own_robot.families import HOME, arm, at, declared, entry, family_of, played, written
 
 SERVO = '<position name="a" joint="lift" kp="200" kv="10" ctrlrange="-2 2"/>'
 TENDON = '<tendon><spatial name="t"{}><site site="high"/><site site="tip"/></spatial></tendon>'

@@ -12,8 +12,8 @@ import pytest
 from metarl.envs.own_robot.check_run import CheckRun, Second, run_check
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import check_robot
-from tests.envs.robot_models import CASES, FLOOR, HOME, POSITION, SERVOS, Case, arm, dog, sled
-from tests.envs.robot_probes import SCALAR, declare, nothing, path_of, play, run_of
+from tests.envs.own_robot.models import CASES, FLOOR, HOME, POSITION, SERVOS, Case, arm, dog, sled
+from tests.envs.own_robot.probes import SCALAR, declare, nothing, path_of, play, run_of
 
 DT = 0.02
 

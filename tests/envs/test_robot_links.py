@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from tests.envs.own_robots import at, entry, family_of, written
+from tests.envs.own_robot.families import at, entry, family_of, written
 
 LIMB = """<mujoco model="limb"><compiler angle="radian"/><worldbody><body name="base" pos="0 0 1">
   <geom name="base" size=".02" mass="1"/><body name="upper" pos="0 0 -.05">{joint}

@@ -11,7 +11,7 @@ import yaml
 
 from metarl.envs.own_robot.check_run import run_check
 from metarl.envs.own_robot.family import check_robot
-from tests.envs.own_robots import at, declared, entry, family_of, played, written
+from tests.envs.own_robot.families import at, declared, entry, family_of, played, written
 
 CRAB = """<mujoco model="crab"><compiler angle="{angle}"/><option {option}>{flag}</option>
   <worldbody><geom name="floor" type="plane" size="0 0 1"/><body name="hull" pos="0 0 .3"><freejoint/>

@@ -11,7 +11,7 @@ import yaml
 from metarl.envs.own_robot.declaration import EpisodeRules
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.start import start_near
-from tests.envs.own_robots import STILL, declared, entry, family_of, played, written
+from tests.envs.own_robot.families import STILL, declared, entry, family_of, played, written
 
 ARM = """<body name="{0}_base" pos="0 {1} .5"><geom name="{0}_foot" size=".05" contype="0" conaffinity="0"/>
   <body name="{0}_upper"><joint name="{0}_shoulder" axis="0 1 0" range="-2 2" damping=".5"/>

@@ -1,4 +1,4 @@
-"""Every robot of `robot_models.CASES` and every quantity: what acts is what the model file says, and what a value says.
+"""Every robot of `models.CASES` and every quantity: what acts is what the model file says, and what a value says.
 
 The reference is MuJoCo itself: the model file as MuJoCo reads it, stepped by `mj_step` under the same control signals.
 """
@@ -23,8 +23,8 @@ from metarl.envs.own_robot.quantities import QUANTITIES
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from metarl.runs.controller import Controller
-from tests.envs.robot_models import ASKED, CASES, Case
-from tests.envs.robot_probes import (
+from tests.envs.own_robot.models import ASKED, CASES, Case
+from tests.envs.own_robot.probes import (
     BALL,
     EQUALITY,
     FREE,

@@ -26,8 +26,8 @@ from metarl.envs.simulation import CPU, Simulator
 from metarl.envs.state import State
 from metarl.envs.task import Task
 from metarl.envs.terms import RewardTerm
-from tests.envs.own_robots import family_of, written
-from tests.envs.robot_models import FLOOR, dog
+from tests.envs.own_robot.families import family_of, written
+from tests.envs.own_robot.models import FLOOR, dog
 from tests.envs.torch_simulation import TORCH, Crossing, TorchSimulation, Watch
 
 STEPS, HORIZON = 36, 15

@@ -13,7 +13,7 @@ from metarl.cli.check_remarks import check_rows, remarks, some, start_text
 from metarl.cli.check_report import show_check
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
 from metarl.envs.own_robot.family import check_robot
-from tests.envs.robot_models import CASES, POSITION, arm, dog
+from tests.envs.own_robot.models import CASES, POSITION, arm, dog
 
 CALM = Second(Base(0.37, 0.369, 0.01), 0.0004, {"hip1": 0.01, "hip2": 0.02}, (), (), {}, None)
 CHECK = CheckRun(9.81, 0.0, 0.01, (), CALM, dataclasses.replace(CALM, moved={"hip1": 0.5, "hip2": 0.4}))

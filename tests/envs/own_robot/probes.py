@@ -23,7 +23,8 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
-from tests.envs.robot_models import CASES, Case
+from tests.envs.own_robot.families import STILL
+from tests.envs.own_robot.models import CASES, Case
 
 # As numbers: NumPy's integers are equal to no enumerated value.
 FREE, BALL, SLIDE, HINGE = (int(getattr(mujoco.mjtJoint, f"mjJNT_{n}")) for n in ("FREE", "BALL", "SLIDE", "HINGE"))
@@ -38,7 +39,6 @@ INTEGRATOR = int(mujoco.mjtDyn.mjDYN_INTEGRATOR)
 LIMIT, DRY = int(mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT), int(mujoco.mjtConstraint.mjCNSTR_FRICTION_DOF)
 EQUALITY, COUPLED = int(mujoco.mjtConstraint.mjCNSTR_EQUALITY), int(mujoco.mjtEq.mjEQ_JOINT)
 FROM_GEOMS = mujoco.mjtInertiaFromGeom
-STILL = {"position_noise": 0.0, "velocity_noise": 0.0}
 Effect = Callable[[mujoco.MjModel], Array]
 
 
