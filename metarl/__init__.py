@@ -31,7 +31,7 @@ _HOME = {
     "RunConfig": ("metarl.config", "RunConfig"),
     "__version__": ("metarl.provenance", "VERSION"),
 }
-"""Where each public name is. They are imported when they are asked for: torch and MuJoCo take seconds."""
+"""Module and name of each public name. They are imported on first use, because torch and MuJoCo take seconds."""
 
 # Read by OpenMP when torch loads it. By default its threads spin while they wait, and on cores that anything else uses,
 # the simulation's own threads for one, an update then takes up to a hundred times as long.

@@ -1,6 +1,6 @@
-"""The Python API: what the commands do, as functions. `import metarl` offers them.
+"""The Python API: the commands as functions, which `import metarl` offers.
 
-Runs are given as what `metarl.load` returned, as folders, or by their bare names where they are in `runs/`.
+A run is the result of `metarl.load`, a folder, or the name of a folder in `runs/`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ AnyRun = Run | Path | str
 
 
 def train(config: RunConfig | None = None, name: str | None = None, runs_dir: str | Path = "runs") -> Run:
-    """Meta-train in a new folder of `runs_dir`, then evaluate; without a configuration, the main job.
+    """Meta-train in a new folder of `runs_dir`, evaluate, and return the run.
+
+    config: None is the preset of maml on half_cheetah_velocity. name: None makes it of agent, family, seed and time.
 
     UsageError (a ValueError) for values out of range; RunError if the disk refuses.
     """
@@ -34,9 +36,9 @@ def train(config: RunConfig | None = None, name: str | None = None, runs_dir: st
 
 
 def resume(directory: str | Path) -> Run:
-    """Go on with a run from its last checkpoint, up to `training.iterations` of its config.yaml, then evaluate.
+    """Resume a run from its last checkpoint, up to `training.iterations` of its config.yaml, then evaluate.
 
-    directory: the run's folder, or its bare name where it is in `runs/`. A finished run is returned as it is.
+    directory: the run's folder, or its name if it is in `runs/`. A finished run is returned unchanged.
     """
     directory = run_dir(str(directory))
     config = read_run_config(directory)
@@ -49,7 +51,7 @@ def resume(directory: str | Path) -> Run:
 def _of_one_or_more(
     function: Callable[Concatenate[Sequence[AnyRun], P], R],
 ) -> Callable[Concatenate[AnyRun | Sequence[AnyRun], P], R]:
-    """The same, and of one run by itself."""
+    """Return the function so that it also takes a single run."""
 
     @functools.wraps(function)
     def called(runs: AnyRun | Sequence[AnyRun], *arguments: P.args, **options: P.kwargs) -> R:
@@ -70,11 +72,11 @@ def write_report(
     title: str = "",
     wandb: bool = False,
 ) -> reports.Report:
-    """Write a report on one run or several: report.html, report.md, report.json, figures and films beside.
+    """Write a report on one run or several: report.html, report.md, report.json, figures and films.
 
-    comparison: what `metarl.compare` saved, or a folder of several; None: the newest that fit. output: folder; None: a
-    new one in `reports/`. videos: whether films are made. wandb: also send it to the W&B run of each run. UsageError
-    for what cannot be reported on, RunError if the disk refuses.
+    comparison: folder that `metarl.compare` saved, or a folder of several; None: the newest that fit. output: folder;
+    None: a new one in `reports/`. videos: whether to make films. wandb: whether to send the report to the W&B run of
+    each run. UsageError for runs that cannot be reported on, RunError if the disk refuses.
     """
     folders = [run.directory if isinstance(run, Run) else run_dir(str(run)) for run in runs]
     for directory in folders:

@@ -1,4 +1,4 @@
-"""What goes wrong, sorted by whose move it is, and how names that are almost right are found."""
+"""Errors for the user's mistakes and for faults at run time, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections.abc import Iterable, Iterator, Sequence
 from metarl.envs.text import one_line
 
 NEAR, SURE = 0.66, 0.8
-"""Least ratio (difflib's) of a name to what it is taken for: `pop` is `ppo`, `walk` is no `watch`; and to what it is
-taken for although another section has the very name."""
+"""Smallest similarity (difflib's ratio) of a name to the suggested one: `pop` suggests `ppo`, `walk` does not suggest
+`watch`; and the smallest if another section has exactly this name."""
 SECTIONS = ("agent", "family", "training", "evaluation", "tracking")
-"""Of the configuration, which stand in front of a setting's name."""
+"""Sections of the configuration, the first part of a setting's dotted name."""
 FEW, MANY = 8, 30
-"""Names that are listed although the one that was meant is known; and at most."""
+"""Largest number of valid names that are listed beside a suggestion, and without one."""
 LONG = 80
-"""Letters of a name beyond which it is no name, and what is near to its beginning is near to it."""
+"""Longest part of a misspelt name that is compared, characters."""
 LONGEST = 500
-"""Letters of a message: whatever it is about, it is read on a terminal."""
+"""Longest message on the terminal, characters."""
 
 
 class UsageError(ValueError):
-    """The caller's mistake; the command line exits with 2."""
+    """A mistake of the caller; the command line exits with 2."""
 
 
 class RunError(RuntimeError):
-    """A fault at run time, said in words that need no traceback; the command line exits with 1."""
+    """A fault at run time whose message needs no traceback; the command line exits with 1."""
 
 
 @contextlib.contextmanager
 def usage_errors(what: str) -> Iterator[None]:
-    """Turn what is raised while something is being built from the caller's values into `UsageError`.
+    """Turn errors from building something with the caller's values into `UsageError`.
 
-    `envs` and `agents` raise ValueError, and files that are not there FileNotFoundError. what: the section of the
-    configuration, named in front of a message that does not name it.
+    `envs` and `agents` raise ValueError, and missing files FileNotFoundError. what: section of the configuration, which
+    is put in front of a message that does not name it.
     """
     try:
         yield
@@ -48,18 +48,18 @@ def usage_errors(what: str) -> Iterator[None]:
         raise UsageError(message if message.startswith(what) else f"{what}: {message}") from error
 
 
-NO_MEMORY = "it asks for more memory than there is"
+NO_MEMORY = "it needs more memory than there is"
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether NumPy or torch could not allocate what was asked for."""
+    """Return whether NumPy or torch could not allocate memory."""
     words = ("not enough memory", "out of memory", "allocate memory")
     torchs = isinstance(error, RuntimeError) and any(said in str(error) for said in words)
     return torchs or isinstance(error, MemoryError)
 
 
 def describe(error: BaseException) -> str:
-    """An exception as one line of words, of bounded length, without anything that a terminal obeys."""
+    """Return an exception as one line of bounded length without control characters."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return one_line(f"{where}{error.strerror}", LONGEST)
@@ -67,10 +67,9 @@ def describe(error: BaseException) -> str:
 
 
 def nearest(name: str, valid: Iterable[str], otherwise: str = "") -> str:
-    """What to say after an unknown name: where it is, or the nearest valid one; the valid ones where they are few or
-    none is near.
+    """Return a hint for an unknown name: the section that has it, or the nearest valid name, or the valid names.
 
-    A name may have a section (`agent.inner_lr`) and dashes. otherwise: what to say instead of the list if none is near.
+    A name may have a section (`agent.inner_lr`) and dashes. otherwise: hint instead of the list if no name is near.
     """
     name, names = name[:LONG], list(valid)
     close, places = _closest(name, names), _places(name, names)
@@ -88,13 +87,13 @@ def nearest(name: str, valid: Iterable[str], otherwise: str = "") -> str:
 
 
 def _closest(name: str, names: Sequence[str]) -> str | None:
-    """The name that was probably meant: mistyped, cut short, or with a word left out; None if there is none."""
+    """Return the valid name that was probably meant: misspelt, abbreviated, or lacking a word; None without one."""
     meant = [(likeness, other) for other in names if (likeness := _likeness(name, other)) is not None]
     return max(meant, key=lambda pair: pair[0])[1] if meant else None
 
 
 def _likeness(name: str, other: str) -> float | None:
-    """In [0, 1]; None if the one is not meant by the other. A section that is left out may be any."""
+    """Return the similarity in [0, 1]; None if it is too small. A missing section matches any."""
     (asked_section, asked), (section, leaf) = _parts(name), _parts(other)
     of_section = difflib.SequenceMatcher(None, asked_section, section).ratio() if asked_section and section else 1.0
     of_leaf = difflib.SequenceMatcher(None, asked, leaf).ratio()
@@ -103,7 +102,7 @@ def _likeness(name: str, other: str) -> float | None:
 
 
 def _places(name: str, names: Sequence[str]) -> list[str]:
-    """Names of other sections that are the same but for the section."""
+    """Return the same name in other sections."""
     return [x for x in names if _section(x) not in ("", _section(name)) and _parts(x)[1] == _parts(name)[1]]
 
 
@@ -112,7 +111,7 @@ def _section(name: str) -> str:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Section and name of a setting; of anything else nothing and the name."""
+    """Return (section, name) of a setting; the section is empty if there is none."""
     plain = name.lstrip("-").replace("-", "_").lower()
     section, _, rest = plain.partition(".")
     known = rest and difflib.get_close_matches(section, SECTIONS, n=1, cutoff=NEAR)

@@ -15,7 +15,7 @@ TRUTH = {"true": True, "false": False}
 
 
 def flag(name: str) -> str:
-    """Return an option's name as it is typed."""
+    """Return an option as it is typed, such as `--agent.inner-lr`."""
     return f"--{name.replace('_', '-')}"
 
 

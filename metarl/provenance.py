@@ -1,4 +1,4 @@
-"""What a number was made with: every number that leaves the program carries it."""
+"""Record versions, commit, command, machine and time with every saved result."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 from metarl.config import RunConfig, config_to_dict
 
 PACKAGES = ("mujoco", "torch", "numpy", "gymnasium", "stable-baselines3", "sb3-contrib", "wandb")
-PACKAGES += ("mujoco-warp", "warp-lang")  # of the gpu simulator
+PACKAGES += ("mujoco-warp", "warp-lang")  # for the gpu simulator
 
 
 def _version(package: str) -> str | None:
-    """Of an installed package."""
+    """Return the version of a package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -26,11 +26,11 @@ def _version(package: str) -> str | None:
 
 
 VERSION = _version("metarl-robotics") or "0+unknown"
-"""Unknown in a checkout that is not installed."""
+"""Version of metarl; unknown in a checkout that is not installed."""
 
 
 def provenance(config: RunConfig | None = None) -> dict[str, Any]:
-    """Versions, commit, command, machine and time, as plain types; and the configuration, if given."""
+    """Return versions, commit, command, machine and time as plain types, with the configuration if given."""
     record: dict[str, Any] = {
         "metarl": VERSION,
         "commit": commit(),
@@ -50,12 +50,12 @@ def provenance(config: RunConfig | None = None) -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def commit() -> str | None:
-    """The commit of the source tree, with `+changes` where it was edited since; None outside a checkout."""
+    """Return the commit of the source tree, with `+changes` if it was edited since; None outside a checkout."""
     source = Path(__file__).resolve().parent.parent
     if not (source / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Numbers of things in words, and what is said of several agents in as few lines as there are causes."""
+"""Write numbers of things in words, and group statements about several agents."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import re
 from collections.abc import Iterable, Sequence
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])(?: \[[^\]]*\])?")
-"""A number that is no part of a word, with its interval if it has one."""
+"""A number that is not part of a word, with its interval if it has one."""
 
 
 def number_of(number: float, thing: str) -> str:
-    """`1 round`, `2 rounds`."""
+    """Return a number with its noun: `1 round`, `2 rounds`."""
     text = f"{number:,}" if isinstance(number, int) else f"{number:g}"
     return f"{text} {thing}" + "s" * (number != 1)
 
 
 def grouped(said: Iterable[tuple[str, str]], everyone: int = 0) -> list[str]:
-    """What is said of agents as (name, text), one line a cause, in the order of their first.
+    """Return statements about agents, given as (name, text), in one line for each cause.
 
-    Texts that differ in nothing but numbers are one cause: the line has each number that differs with the names that it
-    is of. everyone: how many agents there are; what holds for three or more that are all is said of `all agents`.
+    Texts that differ only in numbers have one cause: the line names the agents of each number that differs. The lines
+    are in the order of their first statements. everyone: number of agents; from three on, a statement about every agent
+    says `all agents`.
     """
     causes: dict[str, list[tuple[str, str]]] = {}
     for name, text in said:

@@ -1,4 +1,4 @@
-"""`metarl adapt`: a belief from logged episodes."""
+"""`metarl adapt`: adapt a policy to episodes that were logged on a robot."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from metarl.cli import AGENT_OPTIONS, one_run
-from metarl.cli.app import Session
 from metarl.cli.arguments import Arguments
+from metarl.cli.invocation import Invocation
+from metarl.cli.selection import AGENT_OPTIONS, one_run, option
 from metarl.errors import UsageError
 from metarl.wording import number_of
 
@@ -25,25 +25,25 @@ OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class AdaptCommand:
-    """Adapt a run's policy to a task from logged episodes, and save what it came to know: its belief."""
+    """Adapt a run's policy to a task from logged episodes, and save the resulting belief."""
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
-    """The run's folder."""
-    rollouts: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder of .npz files, one an episode, or minari:DATASET, or minari:FOLDER; see docs/deploy.md."""
-    adaptations: int = 3
-    """Shots to adapt from at most; not given: the run's evaluation.adaptations."""
+    run: Annotated[tyro.conf.Positional[str], option("RUN")] = ""
+    """Folder of the run."""
+    rollouts: Annotated[str, option("DIR")] = ""
+    """Folder of .npz files, one for each episode, or minari:DATASET, or minari:FOLDER; see docs/deploy.md."""
+    adaptations: Annotated[int, option(default="the run's evaluation.adaptations")] = 3
+    """Largest number of shots to adapt from."""
     off_policy: bool = False
-    """Take a policy-gradient step from actions that are not the policy's own. It is biased."""
-    output: Annotated[str, tyro.conf.arg(metavar="FILE.pt")] = ""
-    """Where the belief goes. Empty: in the run's folder beliefs, under the name of the rollouts."""
+    """Adapt also from actions of another policy. The policy gradient is then biased."""
+    output: Annotated[str, option("FILE.pt", default="beliefs/ROLLOUTS.pt in the run's folder")] = ""
+    """File to save the belief in."""
     checkpoint: str = "last"
     """last, best, or a checkpoint file."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Torch device of the agent; not given: the run's."""
+    device: Annotated[Literal["auto", "cpu", "cuda"], option(default="the run's")] = "auto"
+    """Torch device of the agent."""
 
 
-def run(arguments: list[str], session: Session) -> int:
+def run(arguments: list[str], invocation: Invocation) -> int:
     """Run the command."""
     given = Arguments.split(arguments)
     directory, config = one_run(given, AdaptCommand(), "metarl adapt")
@@ -54,15 +54,16 @@ def run(arguments: list[str], session: Session) -> int:
     if command.adaptations < 1:
         raise UsageError(f"--adaptations is {command.adaptations}; it must be at least 1")
 
-    from metarl.deployment import rollouts
+    from metarl.deployment.adaptation import adapt
+    from metarl.deployment.logs import MINARI, load_episodes
     from metarl.runs import beliefs
     from metarl.runs.run import load_run
 
-    session.run_dir = directory
+    invocation.run_dir = directory
     loaded = load_run(directory, command.checkpoint, command.device)
-    episodes = rollouts.load_episodes(command.rollouts, loaded.family)
-    adapted = rollouts.adapt(loaded, episodes, command.adaptations, command.off_policy)
-    name = Path(command.rollouts.removeprefix(rollouts.MINARI)).resolve().name
+    episodes = load_episodes(command.rollouts, loaded.family)
+    adapted = adapt(loaded, episodes, command.adaptations, command.off_policy)
+    name = Path(command.rollouts.removeprefix(MINARI)).resolve().name
     output = Path(command.output) if command.output else directory / beliefs.FOLDER / f"{name}.pt"
     beliefs.save_belief(output, loaded, adapted.belief, len(adapted.shots), command.rollouts)
     for k, shot in enumerate(adapted.shots):
@@ -71,6 +72,6 @@ def run(arguments: list[str], session: Session) -> int:
         print(f"shot {k}: {number_of(len(shot), 'episode')}, {number_of(steps, 'step')}, mean return {total:z.1f}")
     if adapted.left:
         total = len(adapted.shots) + adapted.left
-        print(f"{adapted.left} of {total} shots are left; --adaptations {total} adapts from all")
-    print(f"saved {output}; metarl export {directory} --belief {output} puts it on a robot")
+        print(f"{adapted.left} of {total} shots were not used; --adaptations {total} adapts from all")
+    print(f"saved {output}; to export the adapted policy: metarl export {directory} --belief {output}")
     return 0

@@ -1,4 +1,4 @@
-"""`metarl evaluate`: one run on held-out tasks, or several agents on the same ones."""
+"""`metarl evaluate`: evaluate one run on held-out tasks, or compare several on the same tasks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from metarl.cli.arguments import SHORT, Arguments
+from metarl.cli.invocation import Invocation
+from metarl.cli.selection import option
 from metarl.config import EvaluationSettings, RunConfig, options
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
@@ -18,61 +20,58 @@ from metarl.errors import UsageError
 from metarl.options import flag
 from metarl.runs.entries import Entry, family_settings, read_entries
 
-if TYPE_CHECKING:
-    from metarl.cli.app import Session
-
 TYPES: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int, "output": str}
 TYPES |= {"log_rollouts": str}
 SWITCHES = {
     "--no-train-gap": "--evaluation.train-gap=false",
     "--no-explore": "--evaluation.explore=false",
 }
-"""Short switches, and the settings that they stand for."""
+"""Settings that short switches stand for."""
 
 
 @dataclass(frozen=True)
 class EvaluateCommand:
-    """Adapt trained agents to tasks that training never saw; print and save returns, gain, measures and intervals.
+    """Adapt trained agents to held-out tasks; print and save returns, gain, measures and confidence intervals.
 
-    One RUN is evaluated by itself. Several, or RUN:SETTING=VALUE,... with agent settings, evaluation.adaptations,
-    evaluation.envs-per-task or a label of its own, are compared on the same tasks, as is one with --family. Runs that
-    differ in training.seed alone are one agent, with intervals over tasks and training seeds; labels keep them apart.
-    Patterns stand for all runs whose folders fit: 'runs/ppo_*:agent.adaptation=fine_tune'.
+    One RUN is evaluated by itself. Several are compared on the same tasks. RUN:SETTING=VALUE,... overrides agent
+    settings, evaluation.adaptations or evaluation.envs-per-task for one of them, or gives it a label. Runs that differ
+    only in training.seed count as one agent, with intervals over tasks and training seeds, unless labels keep them
+    apart. A pattern stands for all runs that match it: 'runs/ppo_*:agent.adaptation=fine_tune'.
 
-    Short: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds, --no-train-gap;
-    also --explore and --no-explore (with the noise of exploration or without, all agents; not given: each as in its
-    config).
+    Short options: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds,
+    --no-train-gap, and --explore or --no-explore: with or without exploration noise, for all agents (default: as in
+    each run's config).
     """
 
-    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")] = ()
-    """Folders of the runs."""
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], option("RUN...")] = ()
+    """Folders of runs."""
     checkpoint: str = "last"
-    """last, best, or, of one RUN, a checkpoint file."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Torch device of the agents; not given: the runs'."""
-    threads: int = 0
-    """Threads of the simulation, 0 for all cores; not given: the first run's."""
-    output: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder of a comparison. Empty: a new one in comparisons/."""
-    log_rollouts: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Of one RUN: folder to write the episodes to, a folder for each robot in it, as `metarl adapt` reads them."""
-    family_name_: Annotated[str, tyro.conf.arg(name="family", metavar="NAME")] = ""
-    """Family of the same robot whose tasks all meet; not given: the first run's."""
+    """last, best, or, with one RUN, a checkpoint file."""
+    device: Annotated[Literal["auto", "cpu", "cuda"], option(default="each run's")] = "auto"
+    """Torch device of the agents."""
+    threads: Annotated[int, option(default="the first run's")] = 0
+    """Threads of the simulation; 0: all cores."""
+    output: Annotated[str, option("DIR", default="a new one in comparisons/")] = ""
+    """Folder to save a comparison in."""
+    log_rollouts: Annotated[str, option("DIR")] = ""
+    """With one RUN: folder to log episodes in. Each of its subfolders is an input of `metarl adapt --rollouts`."""
+    family_name_: Annotated[str, option("NAME", name="family", default="the first run's")] = ""
+    """Family, of the same robot, whose tasks the agents are compared on."""
     evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
-    """How; what is not given is as in the first run's config."""
+    """Settings of the evaluation; the default is the first run's config."""
     family: FamilySettings = dataclasses.field(default_factory=HalfCheetahVelocitySettings)
-    """Settings of the tasks of a comparison."""
+    """Settings of the family; the default is the first run's config."""
 
 
-def run(arguments: list[str], session: Session) -> int:
-    """`metarl evaluate`."""
+def run(arguments: list[str], invocation: Invocation) -> int:
+    """Run the command."""
     given = Arguments.split(long_names(arguments))
     family_name = given.take(("family",)).get("family")
     if given.help and not given.positionals:
         Arguments([], {}, help=True).parse(EvaluateCommand(), {}, (), "metarl evaluate")
     if not given.positionals:
         raise UsageError(
-            "metarl evaluate takes the folder of a run (metarl evaluate runs/NAME), or of several to compare"
+            "metarl evaluate takes the folder of a run (metarl evaluate runs/NAME), or those of several to compare"
         )
     if "evaluation.split" in given.options:
         given.options["evaluation.split"] = [v.replace("-", "_") for v in given.options["evaluation.split"]]
@@ -97,18 +96,18 @@ def run(arguments: list[str], session: Session) -> int:
     except UsageError as error:
         raise UsageError(by_short_names(str(error), arguments)) from None
     if command.log_rollouts and not (alone and not command.output):
-        raise UsageError("--log-rollouts writes the episodes of one RUN on tasks of its own family; leave the rest out")
+        raise UsageError("--log-rollouts takes one RUN on tasks of its own family; leave out overrides and --output")
     if alone and not command.output:
-        _evaluate(entries[0].path, command, session)
+        _evaluate(entries[0].path, command, invocation)
     else:
         _compare(entries, config, taken, command, explicit_device)
     return 0
 
 
-def _evaluate(directory: Path, command: EvaluateCommand, session: Session) -> None:
+def _evaluate(directory: Path, command: EvaluateCommand, invocation: Invocation) -> None:
     from metarl.reporting.judge import evaluate
 
-    session.run_dir = directory
+    invocation.run_dir = directory
     log = Path(command.log_rollouts) if command.log_rollouts else None
     evaluate(directory, command.evaluation, command.checkpoint, command.device, command.threads, log)
 
@@ -128,7 +127,7 @@ def _compare(
 
 
 def long_names(arguments: Sequence[str]) -> list[str]:
-    """The arguments with short options spelled out; UsageError if one is given under its long name too."""
+    """Return the arguments with short options spelled out; UsageError if one is given under its long name too."""
     result, spelled = [], {}
     for token in arguments:
         name, equals, value = token.partition("=")
@@ -145,7 +144,7 @@ def long_names(arguments: Sequence[str]) -> list[str]:
 
 
 def by_short_names(message: str, arguments: Sequence[str]) -> str:
-    """An error message with the settings called as the caller did."""
+    """Return an error message that names settings by the short options that were typed."""
     for short, setting in SHORT.items():
         if any(token.partition("=")[0] == f"--{short}" for token in arguments):
             message = message.replace(flag(setting), f"--{short}").replace(setting, f"--{short}")

@@ -1,4 +1,4 @@
-"""`metarl export`: a policy as a file for a robot."""
+"""`metarl export`: save a policy as an ONNX file."""
 
 from __future__ import annotations
 
@@ -9,64 +9,62 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from metarl.cli import AGENT_OPTIONS, one_run
-from metarl.cli.app import Session
 from metarl.cli.arguments import Arguments
-from metarl.errors import UsageError
+from metarl.cli.invocation import Invocation
+from metarl.cli.selection import AGENT_OPTIONS, one_run, option, output_file
 
 OPTIONS: dict[str, Any] = {"format": Literal["onnx"], "belief": str, "output": str, **AGENT_OPTIONS}
 
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Write a run's policy, adapted or not, as ONNX: the mean of its actions, a memory as state that goes in and out.
+    """Save a run's policy, adapted or not, as ONNX. It returns mean actions; a memory is an input and an output.
 
-    The file holds the normaliser and, as metadata, names, units, ranges, control step and versions. It is checked in
-    ONNX Runtime against the agent over recorded observations. docs/control_loop.py runs it.
+    The file includes the observation normaliser and, as metadata, names, units, ranges, control step and versions. It
+    is checked against the agent in ONNX Runtime on recorded observations. docs/control_loop.py runs it.
     """
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
-    """The run's folder."""
+    run: Annotated[tyro.conf.Positional[str], option("RUN")] = ""
+    """Folder of the run."""
     format: Literal["onnx"] = "onnx"
-    """Of the file."""
-    belief: Annotated[str, tyro.conf.arg(metavar="FILE.pt")] = ""
-    """What `metarl adapt` saved. Empty: the policy before adaptation."""
-    output: Annotated[str, tyro.conf.arg(metavar="FILE.onnx")] = ""
-    """The file. Empty: policy.onnx in the run's folder, or under the belief's name."""
+    """File format."""
+    belief: Annotated[str, option("FILE.pt")] = ""
+    """Belief that `metarl adapt` saved. Without it, the policy before adaptation is exported."""
+    output: Annotated[str, option("FILE.onnx", default="policy.onnx in the run's folder; with --belief, its name")] = ""
+    """File to write."""
     checkpoint: str = "last"
     """last, best, or a checkpoint file."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Torch device of the agent; not given: the run's."""
+    device: Annotated[Literal["auto", "cpu", "cuda"], option(default="the run's")] = "auto"
+    """Torch device of the agent."""
 
 
-def run(arguments: list[str], session: Session) -> int:
+def run(arguments: list[str], invocation: Invocation) -> int:
     """Run the command."""
     given = Arguments.split(arguments)
     directory, config = one_run(given, ExportCommand(), "metarl export")
     command = given.parse(ExportCommand(str(directory), device=config.training.device), OPTIONS, (), "metarl export")
-    if command.output and Path(command.output).suffix.lower() != ".onnx":
-        raise UsageError(f"--output is {command.output!r}; name a file that ends with .onnx")
+    given_output = output_file(command.output, ".onnx")
 
     from metarl.deployment import export
     from metarl.runs.beliefs import load_belief
     from metarl.runs.run import load_run
 
     export.require_packages()
-    session.run_dir = directory
+    invocation.run_dir = directory
     loaded = load_run(directory, command.checkpoint, command.device)
     belief = load_belief(Path(command.belief), loaded) if command.belief else None
     name = Path(command.belief).stem if command.belief else "policy"
-    output = Path(command.output) if command.output else directory / f"{name}.onnx"
+    output = given_output or directory / f"{name}.onnx"
     written = export.export_run(loaded, output, belief, command.belief or None)
     if told := export.told(loaded):
         print(
             f"warning: {directory} is an oracle (training.reveal_task): the last {len(told)} of its "
-            f"{loaded.family.observation_size} observations are the task's parameters, which the robot has to supply: "
+            f"{loaded.family.observation_size} observations are the task's parameters, which you have to supply: "
             f"{', '.join(told)}",
             file=sys.stderr,
         )
     print(
-        f"saved {written.path} ({written.size / 1000:.0f} KB); over {written.steps} recorded observations ONNX Runtime "
-        f"gives torch's actions to {written.error:.1g}"
+        f"saved {written.path} ({written.size / 1000:.0f} KB); on {written.steps} recorded observations the actions of "
+        f"ONNX Runtime differ from torch's by at most {written.error:.1g}"
     )
     return 0

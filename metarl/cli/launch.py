@@ -1,4 +1,4 @@
-"""`metarl launch slurm`: train on a cluster."""
+"""`metarl launch slurm`: submit a training or a sweep as a job of a Slurm cluster."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from metarl.agents.ranks import Ranks
 from metarl.cli import sweep as sweep_command
-from metarl.cli.app import TRAIN_OPTIONS, Session, new_run, parse_train
+from metarl.cli import train as train_command
 from metarl.cli.arguments import Arguments, whole
+from metarl.cli.invocation import Invocation
 from metarl.errors import UsageError, nearest
 from metarl.launching.launch import Launch, Work, minutes_of, require_shared
 from metarl.options import flag
@@ -27,37 +28,38 @@ HELP = """usage: metarl launch slurm --time T [OPTIONS] -- train [OPTIONS OF met
        metarl launch slurm --time T [OPTIONS] -- train --resume RUN
        metarl launch slurm --time T [OPTIONS] -- sweep FILE.yaml [OPTIONS OF metarl sweep]
 
-Submit a training, or a sweep, as a job of a Slurm cluster (pip install 'metarl-robotics[slurm]'). All ranks of all
-nodes train one run, by torchrun; of a sweep each node runs trials by itself. The job is put back into the queue when it
-is preempted, when a node fails, and at its time limit, and goes on from a checkpoint. docs/launch.md says more.
+Submit a training or a sweep as a job of a Slurm cluster. It needs: pip install 'metarl-robotics[slurm]'. A training
+is one run on all ranks of all nodes, through torchrun; in a sweep, each node runs trials by itself. Slurm requeues the
+job when it is preempted, when a node fails and at its time limit, and the job resumes from its last checkpoint. See
+docs/launch.md.
 
-  --time T              time limit as Slurm writes it: 90 (minutes), 4:00:00, 2-00:00:00
-  --nodes N             nodes (1)
-  --ranks-per-node K    processes that train on each node; not given: a GPU each, or 1 without
+  --time T              time limit in Slurm's format: 90 (minutes), 4:00:00, 2-00:00:00
+  --nodes N             number of nodes (1)
+  --ranks-per-node K    training processes on each node (one for each GPU; 1 without GPUs)
   --gpus-per-node N     GPUs of each node (0)
-  --cpus-per-task N     cores of each node, on which one task of Slurm runs; not given: one for each rank
+  --cpus-per-task N     CPU cores of each node, which runs one Slurm task (one for each rank)
   --mem SIZE            memory of each node, such as 64G
-  --partition, --account, --qos, --constraint, --exclude NAME      as of sbatch
-  --grace S             seconds that Slurm warns ahead, in which an iteration must end (120)
-  --max-requeues N      times that it goes on after its time limit (100)
-  --max-restarts N      times that torchrun starts the ranks anew, after one of them died (3)
-  --dry-run             write and print the batch script and each node's command; submit nothing
+  --partition, --account, --qos, --constraint, --exclude NAME      passed on to sbatch
+  --grace S             seconds between Slurm's warning and the end of the job; an iteration must fit (120)
+  --max-requeues N      how often the job resumes after its time limit (100)
+  --max-restarts N      how often torchrun restarts the ranks after one of them died (3)
+  --dry-run             save and print the batch script and each node's command, and submit nothing
 """
 SBATCH = ("partition", "account", "qos", "constraint", "exclude", "mem")
-"""Options that are passed on as they are."""
+"""Options that are passed on to sbatch."""
 COUNTS = {"nodes": 1, "ranks_per_node": 1, "gpus_per_node": 0, "cpus_per_task": 1, "grace": 30}
 COUNTS |= {"max_requeues": 0, "max_restarts": 0}
-"""Options that are whole numbers, with their least values."""
+"""Least value of each option that is a whole number."""
 NO_WORK = ("report", "wandb_file", "point")
-"""Options of a sweep that train nothing, or one trial for another scheduler."""
+"""Options of `metarl sweep` that train nothing, or only one trial."""
 SIMULATED = ("family.", "training.simulator")
 """Settings that decide whether the tasks can be simulated. Where a sweep varies them, some variants may not be."""
 JOBS = "slurm"
-"""In the folder of all runs: scripts and logs, a folder a run."""
+"""Subfolder of the folder of all runs, with a folder of scripts and logs for each run."""
 
 
-def run(arguments: list[str], session: Session) -> int:
-    """`metarl launch`."""
+def run(arguments: list[str], invocation: Invocation) -> int:
+    """Run the command."""
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     own, work = arguments[:cut], arguments[cut + 1 :]
     given, plain, switched = Arguments.plain(own, ("time", *COUNTS, *SBATCH), ("dry_run",))
@@ -69,13 +71,13 @@ def run(arguments: list[str], session: Session) -> int:
         raise UsageError(f"metarl launch takes: slurm [OPTIONS] -- train|sweep ...{got}")
     if not work or work[0] not in (commands := {"train": _train, "sweep": _sweep}):
         got = f", got {work[0]!r}{nearest(work[0], ('train', 'sweep'))}" if work else ""
-        raise UsageError(f"say after -- what is to be launched: train ... or sweep ...{got}")
+        raise UsageError(f"name the command to launch after --: train ... or sweep ...{got}")
     options = Options(plain, "dry_run" in switched)
-    return commands[work[0]](work[1:], options, session)
+    return commands[work[0]](work[1:], options, invocation)
 
 
 class Options:
-    """The command's own options, checked."""
+    """Options of the job, checked."""
 
     def __init__(self, plain: dict[str, str], dry: bool) -> None:
         if "time" not in plain:
@@ -86,21 +88,22 @@ class Options:
         self.grace_s = number.get("grace", 120)
         if self.grace_s >= 60 * self.minutes:
             raise UsageError(
-                f"--grace is {self.grace_s} s, and --time no more than that; give more time, or less grace"
+                f"--grace is {self.grace_s} s and --time is not longer; give a longer --time or a shorter --grace"
             )
         if importlib.util.find_spec("submitit") is None:
-            raise UsageError("a launch needs submitit: pip install 'metarl-robotics[slurm]'")
+            raise UsageError("metarl launch needs submitit: pip install 'metarl-robotics[slurm]'")
         for program in ("sbatch", "srun") if not dry else ():
             if shutil.which(program) is None:
                 raise UsageError(
-                    f"no {program} on PATH: this machine submits nothing to Slurm; launch from a login node of the "
-                    "cluster, or look at what would be submitted by --dry-run"
+                    f"no {program} on PATH: this machine cannot submit jobs to Slurm; launch from a login node of the "
+                    "cluster, or see with --dry-run what would be submitted"
                 )
 
     def launch(self, name: str, runs_dir: Path, arguments: Sequence[str], processes: int | None = None) -> Launch:
-        """The job that runs these arguments of metarl.
+        """Return the job that runs metarl with these arguments.
 
-        processes: of a command that each node runs by itself, on each; None: all nodes train one run.
+        processes: number of processes on each node, for a command that each node runs by itself; None: all nodes train
+        one run.
         """
         number, together = self.number, processes is None
         gpus = number.get("gpus_per_node", 0)
@@ -127,12 +130,12 @@ class Options:
         )
 
 
-def _train(arguments: list[str], options: Options, session: Session) -> int:
-    config, plain = parse_train(arguments)
+def _train(arguments: list[str], options: Options, invocation: Invocation) -> int:
+    config, plain = train_command.parse(arguments)
     runs_dir = Path(plain.get("runs_dir", "runs")).absolute()
     if "resume" in plain:
         directory = run_dir(plain["resume"], runs_dir).absolute()
-        session.run_dir = directory
+        invocation.run_dir = directory
         launch = options.launch(directory.name, directory.parent, _going_on(directory, arguments))
         if options.dry:
             return _dry_run(launch)
@@ -147,10 +150,10 @@ def _train(arguments: list[str], options: Options, session: Session) -> int:
     launch = options.launch(name, runs_dir, ["train", "--resume", str(directory)])
     if options.dry:
         return _dry_run(launch)
-    # A mistake shows now and not when the job starts, and every start of the job is the same: it goes on with the run.
+    # Mistakes in the settings show now, and not when the job starts; and every start of the job is the same: a resume.
     _require_trainable(config, launch)
-    new_run(config, runs_dir, name, _planned(launch.work), device="cpu")
-    session.run_dir = directory
+    train_command.new_run(config, runs_dir, name, _planned(launch.work), device="cpu")
+    invocation.run_dir = directory
     try:
         return _submit(launch, f"run: {directory}", directory)
     except BaseException:  # the name is free again
@@ -167,31 +170,29 @@ def _require_trainable(config: RunConfig, launch: Launch) -> None:
 
 
 def _planned(work: Work) -> Ranks:
-    """The processes that there will be, which share the tasks."""
+    """Return the processes that will share the tasks."""
     ranks = Ranks()
     ranks.size = work.nodes * work.ranks
     return ranks
 
 
 def _going_on(directory: Path, arguments: list[str]) -> list[str]:
-    """The arguments that go on with a run, with what is to change."""
-    options = Arguments.split(arguments).options
-    changes = [
-        token for name, values in options.items() if name not in TRAIN_OPTIONS for token in (flag(name), *values)
-    ]
+    """Return the arguments that resume a run, with the settings that are to change."""
+    settings = {n: v for n, v in Arguments.split(arguments).options.items() if n not in train_command.PLAIN_OPTIONS}
+    changes = [token for name, values in settings.items() for token in (flag(name), *values)]
     return ["train", "--resume", str(directory), *changes]
 
 
-def _sweep(arguments: list[str], options: Options, session: Session) -> int:
+def _sweep(arguments: list[str], options: Options, invocation: Invocation) -> int:
     request = sweep_command.parse(arguments)
     if request is None:
         return 0
     for name in (*NO_WORK, *sweep_command.HIDDEN):
         if name in request.plain or name in request.switched:
-            raise UsageError(f"{flag(name)} of metarl sweep is nothing to launch; run it here")
+            raise UsageError(f"{flag(name)} of metarl sweep cannot be launched; run the command here")
     for name in ("ranks_per_node", "max_restarts"):
         if name in options.number:
-            raise UsageError(f"{flag(name)} is of a run; the trials of a sweep take: -- sweep FILE.yaml --ranks K")
+            raise UsageError(f"{flag(name)} is for metarl train; for a sweep give: -- sweep FILE.yaml --ranks K")
     runs_dir = request.folder.parent.absolute()
     command = ["sweep", str(request.sweep.path.absolute()), "--runs-dir", str(runs_dir)]
     command += [token for name, value in request.number.items() for token in (flag(name), str(value))]
@@ -217,7 +218,7 @@ def _dry_run(launch: Launch) -> int:
     write(folder / "commands.txt", "".join(f"{line}\n" for line in nodes).encode())
     print(text.rstrip(), end="\n\n")
     print(*nodes, sep="\n", end="\n\n")
-    print(f"nothing is submitted; saved {folder / 'submission.sh'} and {folder / 'commands.txt'}")
+    print(f"nothing was submitted; saved {folder / 'submission.sh'} and {folder / 'commands.txt'}")
     return 0
 
 
@@ -226,20 +227,20 @@ def _submit(launch: Launch, what: str, directory: Path | None) -> int:
 
     _say(launch, submit(launch), what)
     if directory is not None:
-        print(f"to go on by hand, once it has ended: metarl train --resume {shlex.quote(str(directory))}")
+        print(f"to resume by hand after the job has ended: metarl train --resume {shlex.quote(str(directory))}")
     return 0
 
 
 def _say(launch: Launch, submitted: Submitted, what: str) -> None:
     work, job = launch.work, submitted.job.job_id
     ranks = f", {work.ranks} rank{'s' * (work.ranks > 1)} on each" if work.together else ""
-    print(f"submitted job {job}: {work.nodes} node{'s' * (work.nodes > 1)}{ranks}, {launch.minutes} minutes at a time")
+    print(f"submitted job {job}: {work.nodes} node{'s' * (work.nodes > 1)}{ranks}, time limit {launch.minutes} minutes")
     print(what)
     print(f"logs: {submitted.stdout}, {submitted.stderr}")
     log = submitted.stdout
-    if work.nodes > 1:  # which node has the first rank, the one that speaks, torchrun decides
-        print(f"      and of node K: {job}_K_log.out and .err beside them")
+    if work.nodes > 1:  # torchrun decides which node has the first rank, the one that prints
+        print(f"      and for node K: {job}_K_log.out and .err beside them")
         log = log.with_name(f"{job}_*_log.out")
     follow = shlex.quote(f"{log.parent}/") + log.name
-    print(f"follow it: tail -F {follow}; where it stands: squeue --job {job}")
+    print(f"follow it: tail -F {follow}; see its state: squeue --job {job}")
     print(f"cancel it: scancel {job}")

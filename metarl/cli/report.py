@@ -1,44 +1,41 @@
-"""`metarl report`: runs, compared or alone, as one page to read, send and keep."""
+"""`metarl report`: write one page about one run, or about several that are compared."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from metarl.cli.arguments import Arguments
+from metarl.cli.invocation import Invocation
 from metarl.config import read_run_config
 from metarl.errors import UsageError
 from metarl.runs.entries import run_dir
 
-if TYPE_CHECKING:
-    from metarl.cli.app import Session
-
 HELP = """usage: metarl report RUN... [--comparison DIR] [--output DIR] [--title TEXT] [--no-videos] [--wandb]
 
-Writes report.html, one page that opens without a network, report.md and report.json: adaptation curves, returns against
-task parameters, learning curves, comparison tables, films before and after adaptation, the task distribution, settings
-that differ, commands, versions, seeds.
+Write report.html, a single page that needs no network, report.md and report.json. They show adaptation curves, returns
+by task parameter, learning curves, comparison tables, films before and after adaptation, the task distribution,
+settings that differ, commands, versions and seeds.
 
   RUN...             folders of runs, or their names in runs/
-  --comparison DIR   what metarl evaluate RUN RUN... wrote, or a folder of several; not given: the newest in
-                     comparisons/ that have all runs of a family, otherwise the newest evaluations in the runs' folders
-  --output DIR       folder for the report; not given: a new one in reports/
-  --title TEXT       its heading
+  --comparison DIR   folder that metarl evaluate RUN RUN... saved, or a folder of several (the newest in comparisons/
+                     with all runs of a family; without one, the newest evaluation in each run's folder)
+  --output DIR       folder of the report (a new one in reports/)
+  --title TEXT       heading of the report
   --no-videos        make no films
-  --wandb            send the page, its figures and films to the W&B run of each run, too
+  --wandb            also send the page, its figures and films to each run's W&B run
 """
 OPTIONS = ("comparison", "output", "title")
 SWITCHES = ("no_videos", "wandb")
 
 
-def run(arguments: list[str], session: Session) -> int:
-    """`metarl report`."""
+def run(arguments: list[str], invocation: Invocation) -> int:
+    """Run the command."""
     given, plain, switched = Arguments.plain(arguments, OPTIONS, SWITCHES)
     if given.help:
         print(HELP, end="")
         return 0
     if not given.positionals:
-        raise UsageError("metarl report takes the folders of one run or more (metarl report runs/NAME runs/OTHER)")
+        raise UsageError("metarl report takes the folders of one or more runs (metarl report runs/NAME runs/OTHER)")
     directories = [run_dir(name) for name in given.positionals]
     for directory in directories:
         read_run_config(directory)

@@ -1,4 +1,4 @@
-"""`metarl sweep`: train what a file describes in many variants, and say which does best, where, and why."""
+"""`metarl sweep`: train variants of a configuration, and report which does best, where and why."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metarl.cli.arguments import Arguments, whole
+from metarl.cli.invocation import Invocation
 from metarl.envs.text import shown
 from metarl.errors import RunError, UsageError, nearest
 from metarl.options import flag
@@ -19,7 +20,6 @@ from metarl.sweeps.file import load_sweep
 from metarl.sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
-    from metarl.cli.app import Session
     from metarl.runs.interrupt import Stop
     from metarl.sweeps.study import Study
 
@@ -27,43 +27,45 @@ HELP = """usage: metarl sweep FILE.yaml [--workers N] [--ranks K] [--trials N] [
        metarl sweep FILE.yaml --report
        metarl sweep FILE.yaml --wandb-file OUT.yaml
 
-Train many variants of a configuration, every one a run folder in runs/FILE/. The same command again, here or on another
-machine with the same folder, joins it or goes on with it; Ctrl-C stops it after the iteration at hand. Where its base
-names a function as the robot, its code is run.
+Train variants of a configuration. Each trial is a run folder in runs/FILE/. The same command, started again here or on
+another machine that shares the folder, joins or resumes the sweep. Ctrl-C stops it after the current iteration. If the
+configuration names a Python function as the robot, its code is run.
 
-  --workers N        processes on this machine (1)
-  --ranks K          processes that train each variant together, by torchrun (1)
+  --workers N        worker processes on this machine (1)
+  --ranks K          processes that train each variant together, through torchrun (1)
   --trials N         number of variants, instead of the file's; raise it later to continue the same sweep
-  --threads N        threads of each variant; not given: the cores, shared among the workers
+  --threads N        threads of each variant (the CPU cores divided by the workers)
   --runs-dir DIR     folder of all runs (runs)
-  --report           write tables, figures and best.yaml of what has ended so far
-  --wandb-file OUT   write the sweep as a W&B sweep file, and start nothing
-  --point JSON       train the one variant that the JSON names, as W&B's agents do
+  --report           write tables, figures and best.yaml of the trials that have ended
+  --wandb-file OUT   write a W&B sweep file, and train nothing
+  --point JSON       train only the variant with these values, as W&B's agents do
 """
 OPTIONS = ("workers", "ranks", "trials", "threads", "runs_dir", "wandb_file", "point")
 NUMBERS = ("workers", "ranks", "trials", "threads")
 SWITCHES = ("report",)
 HIDDEN = ("worker",)
-"""What a sweep starts its own workers with."""
+"""Options with which a sweep starts its worker processes."""
 STOPPED = 128 + signal.SIGTERM
-"""Exit status of a sweep that was stopped, so that nobody takes it for finished."""
+"""Exit status of a sweep that was stopped: nobody takes it for finished."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the arguments ask for."""
+    """The arguments of the command, checked."""
 
     sweep: Sweep
     folder: Path
-    """Of the sweep."""
+    """Folder of the sweep."""
     number: dict[str, int]
-    """Options that are whole numbers, as far as they are given."""
+    """Values of the given options that are whole numbers."""
     plain: dict[str, str]
+    """Values of the given options, as typed."""
     switched: frozenset[str]
+    """Switches that are given."""
 
 
 def parse(arguments: list[str]) -> Request | None:
-    """What the arguments ask for; None after --help."""
+    """Check the arguments; None after --help."""
     given, plain, switched = Arguments.plain(arguments, OPTIONS, SWITCHES, HIDDEN)
     if given.help:
         print(HELP, end="")
@@ -78,8 +80,8 @@ def parse(arguments: list[str]) -> Request | None:
     return Request(sweep, folder, number, plain, switched)
 
 
-def run(arguments: list[str], session: Session) -> int:
-    """`metarl sweep`."""
+def run(arguments: list[str], invocation: Invocation) -> int:
+    """Run the command."""
     request = parse(arguments)
     if request is None:
         return 0
@@ -88,19 +90,19 @@ def run(arguments: list[str], session: Session) -> int:
         from metarl.sweeps.wandb_sweep import write_sweep
 
         write_sweep(sweep, Path(plain["wandb_file"]))
-        print(f"saved {plain['wandb_file']}; start it by: wandb sweep {plain['wandb_file']}")
+        print(f"saved {plain['wandb_file']}; start it with: wandb sweep {plain['wandb_file']}")
         return 0
     if "point" in plain:
         return _point(sweep, folder, plain["point"])
     if "report" in request.switched:
         return _report(sweep, folder, number.get("threads", 0))
-    if "worker" in plain and plain["worker"] != str(os.getppid()):  # what a worker is started with
+    if "worker" in plain and plain["worker"] != str(os.getppid()):  # only a sweep starts workers
         raise UsageError(f"unknown option --worker{nearest('--worker', ['--workers'])}")
     return _work(sweep, folder, number, int(plain.get("worker", 0)))
 
 
 def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> int:
-    """Run trials: in this process, or in several of them. parent: the process that this one works for, 0 for none."""
+    """Run trials in this process or in several. parent: id of the process that this one works for; 0: none."""
     from metarl.provenance import cores
     from metarl.runs.interrupt import stop_on_signals
     from metarl.sweeps.study import Study
@@ -134,16 +136,16 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
 
 def _stopped(status: int) -> int:
     if status == STOPPED:
-        print("stopped; start the same command again to go on", flush=True)
+        print("stopped; start the same command again to resume", flush=True)
     return status
 
 
 def _several(sweep: Sweep, folder: Path, workers: int, ranks: int, threads: int, stop: Stop) -> int:
-    """Start worker processes and wait for them; returns the first status that is not 0."""
+    """Start worker processes, wait for them, and return the first exit status that is not 0."""
     command = [sys.executable, "-m", "metarl", "sweep", str(sweep.path), "--runs-dir", str(folder.parent)]
     command += ["--trials", str(sweep.trials), "--threads", str(threads), "--ranks", str(ranks)]
     command += ["--worker", str(os.getpid())]
-    # A group of their own: a Ctrl-C is passed on once, like a SIGTERM.
+    # A process group of their own: Ctrl-C reaches them once, as a SIGTERM from here.
     processes = [subprocess.Popen(command, start_new_session=True) for _ in range(workers)]
     told = False
     statuses: list[int] = []
@@ -160,7 +162,7 @@ def _several(sweep: Sweep, folder: Path, workers: int, ranks: int, threads: int,
     killed = [-status for status in statuses if status < 0]
     if killed:
         raise RunError(
-            f"{len(killed)} workers were killed by signal {killed[0]}; start the same command again to go on"
+            f"{len(killed)} workers were killed by signal {killed[0]}; start the same command again to resume"
         )
     return next(filter(None, statuses), 0)
 
@@ -184,7 +186,7 @@ def _report(sweep: Sweep, folder: Path, threads: int) -> int:
     from metarl.sweeps.yardstick import yardstick
 
     if not (folder / JOURNAL).is_file():
-        raise UsageError(f"no sweep in {folder}; start it by metarl sweep {sweep.path}")
+        raise UsageError(f"no sweep in {folder}; start it with metarl sweep {sweep.path}")
     found = conclude(Study(sweep, folder), yardstick(sweep), lambda line: print(line, flush=True), threads)
     sweep_tables.show(found.result)
     print(sweep_tables.saved_line([found.report, found.table, *found.figures.values()]))
@@ -204,6 +206,6 @@ def _point(sweep: Sweep, folder: Path, text: str) -> int:
 
     directory = run_point(sweep, folder, values)
     if not (directory / "evaluation").is_dir():
-        raise RunError(f"{directory} was stopped; go on with: metarl train --resume {directory}")
+        raise RunError(f"{directory} was stopped; resume it with: metarl train --resume {directory}")
     print(f"run: {directory}")
     return 0

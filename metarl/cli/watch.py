@@ -1,4 +1,4 @@
-"""`metarl watch`: a policy live in MuJoCo's viewer."""
+"""`metarl watch`: show a policy live in MuJoCo's viewer."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from metarl.cli import AGENT_OPTIONS, one_run
-from metarl.cli.app import Session, parse_task
 from metarl.cli.arguments import Arguments
+from metarl.cli.invocation import Invocation
+from metarl.cli.selection import AGENT_OPTIONS, one_run, option, parse_task, require_seed
 from metarl.config import options
-from metarl.errors import UsageError, usage_errors
+from metarl.errors import usage_errors
 
 OPTIONS: dict[str, Any] = {"belief": str, "task": str, "seed": int, **AGENT_OPTIONS}
 
 
 @dataclass(frozen=True)
 class WatchCommand:
-    """Watch a run's policy live in MuJoCo's viewer. Sliders (under Control) are the task's parameters.
+    """Show a run's policy live in MuJoCo's viewer. The sliders under Control set the task's parameters.
 
-    Enter plays the rest of a shot unseen and adapts, Home begins anew, Space pauses.
+    Keys: Enter plays the rest of the shot without drawing it and adapts, Home starts again, Space pauses.
     """
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
-    """The run's folder."""
-    belief: Annotated[str, tyro.conf.arg(metavar="FILE.pt")] = ""
-    """What `metarl adapt` saved. Empty: nothing is known of the task at first."""
-    task: Annotated[str, tyro.conf.arg(metavar="JSON")] = ""
-    """The first task's parameter values, such as '{"target_velocity": 1.5}'. Empty: drawn."""
-    split: Annotated[str, tyro.conf.arg(metavar="SPLIT")] = "held_out"
-    """Split that the first task is drawn from; not given: the run's evaluation.split."""
-    seed: int = 1
-    """Draws task, starts and noise; not given: the run's first of evaluation."""
+    run: Annotated[tyro.conf.Positional[str], option("RUN")] = ""
+    """Folder of the run."""
+    belief: Annotated[str, option("FILE.pt")] = ""
+    """Belief that `metarl adapt` saved. Without it, the policy starts unadapted."""
+    task: Annotated[str, option("JSON", default="drawn from the split")] = ""
+    """Parameter values of the first task, such as '{"target_velocity": 1.5}'; those left out are neutral."""
+    split: Annotated[str, option("SPLIT", default="the run's evaluation.split")] = "held_out"
+    """Split that the first task is drawn from."""
+    seed: Annotated[int, option(default="the run's first of evaluation.seeds")] = 1
+    """Seed of task, starts and noise."""
     checkpoint: str = "last"
     """last, best, or a checkpoint file."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Torch device of the agent; not given: the run's."""
+    device: Annotated[Literal["auto", "cpu", "cuda"], option(default="the run's")] = "auto"
+    """Torch device of the agent."""
 
 
-def run(arguments: list[str], session: Session) -> int:
+def run(arguments: list[str], invocation: Invocation) -> int:
     """Run the command."""
     given = Arguments.split(arguments)
     directory, config = one_run(given, WatchCommand(), "metarl watch")
@@ -48,8 +48,7 @@ def run(arguments: list[str], session: Session) -> int:
     command = WatchCommand(str(directory), split=settings.split, seed=settings.seeds[0], device=config.training.device)
     types = OPTIONS | {"split": options(config)["evaluation.split"]}
     command = given.parse(command, types, (), "metarl watch")
-    if command.seed < 0:
-        raise UsageError(f"--seed is {command.seed}; it must be at least 0")
+    require_seed(command.seed)
 
     from metarl.deployment import watch
     from metarl.runs.beliefs import load_belief
@@ -57,7 +56,7 @@ def run(arguments: list[str], session: Session) -> int:
     from metarl.runs.trial import stream
 
     watch.require_display()
-    session.run_dir = directory
+    invocation.run_dir = directory
     loaded = load_run(directory, command.checkpoint, command.device)
     belief = load_belief(Path(command.belief), loaded) if command.belief else None
     task = parse_task(loaded.family, command.task)

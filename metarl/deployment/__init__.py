@@ -1,1 +1,1 @@
-"""Deployment: a robot's logged rollouts, export, the live viewer."""
+"""Deployment: adaptation to logged episodes, export as ONNX, and the live viewer."""

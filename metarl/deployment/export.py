@@ -1,4 +1,4 @@
-"""`metarl export`: an adapted policy as one ONNX file that needs neither metarl nor torch."""
+"""Export a policy as an ONNX file that runs without metarl and torch, and check it against the agent."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from metarl.errors import RunError, UsageError, describe
 from metarl.files import make_folder, write
 from metarl.provenance import VERSION, commit
 from metarl.runs.checkpoint import is_finite
-from metarl.runs.interface import OutOfRange
+from metarl.runs.controller import OutOfRange
 from metarl.runs.run import Run
 from metarl.runs.trial import stream, streams
 
 FORMAT = 2
-"""Of the metadata, raised whenever a loop that reads it would have to change."""
+"""Version of the metadata; it is raised whenever a program that reads them has to change."""
 KEY = "metarl"
-"""Of the metadata in the file, JSON."""
+"""Key of the metadata in the file; they are JSON."""
 OPSET = 17
-"""ONNX's, of 2022: old runtimes on robots know it."""
+"""Version of ONNX's operators, of 2022, which old runtimes on robots support."""
 TOLERANCE = 1e-5
-"""Between torch's actions and ONNX Runtime's, relative to actions above 1."""
+"""Largest difference of ONNX Runtime's actions from torch's, relative for actions above 1."""
 CHECKED_EPISODES = 2
-"""So that a memory is carried from one into the next."""
+"""Episodes of the check; a memory is carried from one to the next."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """An ONNX file that was written."""
+    """A written ONNX file."""
 
     path: Path
     size: int
-    """Bytes."""
+    """Size of the file, bytes."""
     steps: int
-    """That it was checked on."""
+    """Number of steps that it was checked on."""
     error: float
-    """Largest difference from torch on them, relative to actions above 1."""
+    """Largest difference from torch on these steps, relative for actions above 1."""
 
 
 class Commanded(nn.Module):
-    """A deployable policy that also returns the command: MuJoCo's control signals, as the env writes them."""
+    """A deployable policy that also returns the command, MuJoCo's control signals, as the env writes them."""
 
     low: Tensor
     high: Tensor
@@ -71,6 +71,7 @@ class Commanded(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return (action, command, *states), each [1, ...]."""
         returned = self.policy(*inputs)
         action, *states = (returned,) if isinstance(returned, Tensor) else returned
         applied = torch.minimum(torch.maximum(action * self.scale, self.low), self.high)
@@ -78,10 +79,10 @@ class Commanded(nn.Module):
 
 
 def export_run(run: Run, path: Path, belief: Belief | None = None, source: str | None = None) -> Export:
-    """Write a run's policy, the mean of its actions, at a belief about one task; None: nothing is known.
+    """Write the mean actions of a run's policy at a belief about one task; None: the belief before adaptation.
 
-    The file is checked in ONNX Runtime against the agent itself over episodes in the family's env before it is left.
-    source: where the belief comes from. UsageError without onnx and onnxruntime; RunError if the check fails.
+    The file is checked in ONNX Runtime against the agent, on episodes in the family's env, before it is written.
+    source: file of the belief, for the metadata. UsageError without onnx and onnxruntime; RunError if the check fails.
     """
     require_packages()
     belief = run.start(adaptations=0, episodes_per_shot=1).belief if belief is None else belief
@@ -92,7 +93,7 @@ def export_run(run: Run, path: Path, belief: Belief | None = None, source: str |
         )
     data = to_onnx(policy, run.family, describe_policy(run, policy, belief, source))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OutOfRange)  # of tasks beyond training, or of a policy that is hardly trained
+        warnings.simplefilter("ignore", OutOfRange)  # for tasks outside training, or an untrained policy
         steps, error = check(data, run, belief)
     make_folder(path.parent, "--output")
     write(path, data, "--output")
@@ -111,13 +112,13 @@ def require_packages() -> None:
 
 
 def to_onnx(policy: Deployable, family: TaskFamily, about: dict[str, Any]) -> bytes:
-    """The policy as an ONNX file with `about` in it."""
+    """Return the policy as the bytes of an ONNX file. about: metadata."""
     import onnx
 
     outputs = [policy.outputs[0], "command", *policy.outputs[1:]]
     module = Commanded(policy.module, family).eval()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        # torch's newer exporter needs onnxscript besides; this one traces, and what it traced is checked below.
+        # torch's newer exporter also needs onnxscript; this one traces, and `check` tests what it traced.
         warnings.simplefilter("ignore")
         file = Path(folder, "policy.onnx")
         torch.onnx.export(
@@ -138,12 +139,12 @@ def to_onnx(policy: Deployable, family: TaskFamily, about: dict[str, Any]) -> by
 
 
 def told(run: Run) -> list[str]:
-    """Observations of a run's policy that are the task's parameters, with their units: an oracle's."""
+    """Return the observations, with units, that are the task's parameters: an oracle has them, others do not."""
     return list(run.family.observation_names[-len(run.family.parameters) :]) if run.config.training.reveal_task else []
 
 
 def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | None) -> dict[str, Any]:
-    """What a robot's program has to know, as plain types."""
+    """Return the metadata that a control program needs, as plain types."""
     family, moments = run.family, run.agent.observation_moments(belief)
     known = moments is not None and float(moments.count) > 0
     states = [name for name in policy.inputs if f"next_{name}" in policy.outputs]
@@ -179,21 +180,20 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
             **{name: metadata.version(name) for name in ("mujoco", "torch", "onnx", "onnxruntime", "numpy")},
         },
         "notes": {
-            "observation": "as sensed, in these units; standardised inside by mean and std, where they are given, and "
-            "held within read_within standard deviations; those of told are no sensor's, but the task's parameters, "
-            "which you supply",
-            "action": "what the policy means, one for each motor, of the motor's name",
-            "command": "MuJoCo's control signal of each motor: offset + gain * clip(action * scale, low, high), within "
-            "ctrl_range where the model has one. What it asks of the motor's joint is zero + size * command, in the "
-            "unit given: of kind 'position from home' the command itself is no angle of the joint",
+            "observation": "as sensed, in these units; the policy standardises it with mean and std, if given, and "
+            "clips it to read_within standard deviations; those in told are task parameters, which you supply",
+            "action": "output of the policy, one for each motor, with the motor's name",
+            "command": "MuJoCo's control signal of each motor: offset + gain * clip(action * scale, low, high), "
+            "clipped to ctrl_range if there is one. It asks the motor's joint for zero + size * command, in the given "
+            "unit; for the kind 'position from home' the command is not the joint's angle",
             "home": "position of each hinge (rad) and slide (m) at the home pose",
-            "states": "what the policy is given first; then what it returned as next_NAME. dt, s, is the control step",
+            "states": "initial inputs; at later steps the outputs next_NAME. dt is the control step, s",
         },
     }
 
 
 def describe_signals(control: Signals) -> dict[str, Any]:
-    """Control signals as plain types; null where there is no joint and no control range."""
+    """Return control signals as plain types; null for a missing joint or control range."""
     return {
         "names": list(control.names),
         "joints": [joint or None for joint in control.joints],
@@ -204,8 +204,8 @@ def describe_signals(control: Signals) -> dict[str, Any]:
     }
 
 
-class Session:
-    """An exported policy in ONNX Runtime, as the control loop in docs/ runs it."""
+class ExportedPolicy:
+    """An exported policy in ONNX Runtime, as docs/control_loop.py runs it."""
 
     def __init__(self, data: bytes):
         import onnxruntime
@@ -217,7 +217,7 @@ class Session:
         self._inputs |= {name: np.array([values], np.float32) for name, values in self.about["states"].items()}
 
     def act(self, **given: Any) -> tuple[Array, Array]:
-        """(action, command), each [act]; given: values of the inputs by name, those that it does not read left out."""
+        """Return (action, command), each [act]. given: inputs by name; those that the file lacks are ignored."""
         inputs = self._inputs | {
             name: np.asarray(value, dtype=np.float32).reshape(self._inputs[name].shape)
             for name, value in given.items()
@@ -229,43 +229,43 @@ class Session:
 
 
 def check(data: bytes, run: Run, belief: Belief) -> tuple[int, float]:
-    """(steps, largest relative difference) of the file from the agent, over episodes that are played with noise.
+    """Return (steps, largest relative difference) between file and agent, on episodes with exploration noise.
 
     RunError if an action or command differs by more than `TOLERANCE`.
     """
-    family, session = run.family, Session(data)
+    family, exported = run.family, ExportedPolicy(data)
     seed, split = run.config.evaluation.seeds[0], run.config.evaluation.split
     task = family.sample(1, stream(seed, "evaluation/tasks"), split)[0]
     env, rngs = BatchedEnv(family, 1, 1, threads=1, like=task), streams(seed, "evaluation/episodes", 0, 1)
     env.set_tasks([task])
     shots = CHECKED_EPISODES if run.agent.facts.belief_per_env else 0
-    robot = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="always", rng=rngs[0])
+    controller = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="always", rng=rngs[0])
     steps, worst = 0, 0.0
     for _ in range(CHECKED_EPISODES):
         observation, reward, previous, first = env.reset(rngs)[0, 0], 0.0, np.zeros(family.action_size), True
         while env.active[0, 0]:
             with torch.no_grad():
-                mean, _ = run.agent.act(robot.belief, torch.from_numpy(observation[None, None]), None)
+                mean, _ = run.agent.act(controller.belief, torch.from_numpy(observation[None, None]), None)
             expected = mean.cpu().numpy()[0, 0]
             slot = {"observation": observation, "previous_action": previous, "previous_reward": reward}
-            action, command = session.act(**slot, episode_start=first, episode_end=False)
+            action, command = exported.act(**slot, episode_start=first, episode_end=False)
             steps += 1
-            worst = max(worst, _difference(action, expected), _difference(command, robot.command(expected)))
+            worst = max(worst, _difference(action, expected), _difference(command, controller.command(expected)))
             if not worst <= TOLERANCE:
                 raise RunError(
-                    f"no file is left: at step {steps} ONNX Runtime's action differs from torch's by {worst:.2g}, more "
-                    f"than {TOLERANCE:g}; please report it with the versions of torch, onnx and onnxruntime"
+                    f"no file is written: at step {steps} ONNX Runtime's action differs from torch's by {worst:.2g}, "
+                    f"more than {TOLERANCE:g}; please report it with the versions of torch, onnx and onnxruntime"
                 )
-            previous, first = robot.act(observation), False
+            previous, first = controller.act(observation), False
             step = env.step(previous[None, None])
             observation, reward = step.observations[0, 0], float(step.rewards[0, 0])
-            robot.observe(reward, bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
+            controller.observe(reward, bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
         slot = {"observation": observation, "previous_action": previous, "previous_reward": reward}
-        session.act(**slot, episode_start=False, episode_end=True)
-        robot.end_episode(observation)
+        exported.act(**slot, episode_start=False, episode_end=True)
+        controller.end_episode(observation)
     return steps, worst
 
 
 def _difference(ours: Array, theirs: Array) -> float:
-    """Largest of |ours - theirs| / max(1, |theirs|)."""
+    """Return the largest |ours - theirs| / max(1, |theirs|)."""
     return float(np.max(np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))))

@@ -1,4 +1,4 @@
-"""`metarl watch`: a policy live in MuJoCo's viewer, the task's parameters on sliders."""
+"""Show a policy live in MuJoCo's viewer, with the task's parameters on sliders."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from metarl.errors import UsageError, describe
 from metarl.runs.run import Run
 from metarl.runs.trial import stream
 
-FRAME_S = 1 / 60  # s, between pictures at least
-SETTLE_S = 0.3  # s that a slider rests before its value counts: every value is a new model
-WINDOW_S = 5.0  # s that the window may take to close
-LATE_S = 0.5  # s behind real time from which on it is given up
+FRAME_S = 1 / 60  # s, shortest time between frames
+SETTLE_S = 0.3  # s that a slider has to rest before its value is used: every value is a new model
+WINDOW_S = 5.0  # s, longest time for the window to close
+LATE_S = 0.5  # s, largest delay behind real time that is made up for
 ENTER, HOME, SPACE = 257, 268, 32  # as GLFW numbers keys
 FOLLOWED = ("type", "fixedcamid", "trackbodyid", "distance", "azimuth", "elevation")
 REMEDY = "; metarl render films the policy without one"
 
 
 class Window(Protocol):
-    """What the policy is watched in."""
+    """A viewer with a slider for each parameter."""
 
     def is_running(self) -> bool:
-        """Whether it is still open."""
+        """Return whether the window is still open."""
         ...
 
     def values(self) -> dict[str, float]:
-        """Where the sliders stand, by parameter."""
+        """Return the values of the sliders by parameter."""
         ...
 
     def pressed(self) -> list[int]:
-        """Keys that were pressed since the last call, as GLFW numbers them."""
+        """Return the keys, as GLFW numbers them, that were pressed since the last call."""
         ...
 
     def load(self, task: Task) -> None:
@@ -53,12 +53,12 @@ class Window(Protocol):
         ...
 
     def show(self, qpos: Array, lines: Mapping[str, str]) -> None:
-        """Show the robot at generalised positions [nq], and what there is to say."""
+        """Draw the robot at generalised positions [nq], and lines of text by title."""
         ...
 
 
 class Scene:
-    """A robot that plays episodes of one task, and adapts."""
+    """A simulated robot that plays episodes of one task with a policy that adapts."""
 
     def __init__(self, run: Run, task: Task, belief: Belief | None = None, seed: int = 1):
         self.run, self.belief, self._seed = run, belief, seed
@@ -66,13 +66,13 @@ class Scene:
         self.change(task)
 
     def change(self, task: Task) -> None:
-        """Begin anew on a task, with what was known of it at the start."""
+        """Start again on a task, with the initial belief."""
         self.task = self.run.family.own(task)
         self.env.set_tasks([self.task])
         self._rng = stream(self._seed, "evaluation/episodes", 0, 0)
-        self.robot = self.run.start(self.belief, rng=stream(self._seed, "watch/noise"))
+        self.controller = self.run.start(self.belief, rng=stream(self._seed, "watch/noise"))
         self.episodes = 0
-        """Episodes that are over."""
+        """Number of finished episodes."""
         self.last_return = float("nan")
         self._reset()
 
@@ -91,44 +91,44 @@ class Scene:
         return self.env.shards[0].poses[0]
 
     def step(self) -> None:
-        """A control step; after an episode's last one the next episode begins."""
-        step = self.env.step(self.robot.act(self._observation)[None, None])
+        """Take a control step; after the last step of an episode, start the next."""
+        step = self.env.step(self.controller.act(self._observation)[None, None])
         self._observation = step.observations[0, 0]
         self._return += float(step.rewards[0, 0])
         self._steps += 1
         if step.faulted[0, 0]:
-            self.robot.discard_episode()
+            self.controller.discard_episode()
             self._reset()
             return
-        self.robot.observe(float(step.rewards[0, 0]), bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
+        self.controller.observe(float(step.rewards[0, 0]), bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
         if not self.env.active[0, 0]:
-            self.robot.end_episode(self._observation)
+            self.controller.end_episode(self._observation)
             self.last_return = self._return
             self.episodes += 1
             self._reset()
 
     def adapt(self) -> None:
-        """Play on, unseen, until the shot's episodes are in and the agent has adapted."""
-        before = self.robot.adapted
-        while self.robot.learning and self.robot.adapted == before:
+        """Play the rest of the shot without drawing it, until the agent has adapted."""
+        before = self.controller.adapted
+        while self.controller.learning and self.controller.adapted == before:
             self.step()
 
     @property
     def lines(self) -> dict[str, str]:
-        """What there is to say, by what it is about."""
-        robot = self.robot
-        shot = f", episode {self.episodes % robot.episodes_per_shot + 1} of {robot.episodes_per_shot}"
+        """Lines of text by title."""
+        controller = self.controller
+        shot = f", episode {self.episodes % controller.episodes_per_shot + 1} of {controller.episodes_per_shot}"
         outside = [p.name for p in self.run.family.parameters if not _trained(p, self.task.values[p.name])]
         return {
-            "adaptations": f"{robot.adapted} of {robot.adaptations}{shot if robot.learning else ''}"
-            if robot.adaptations
-            else f"none{', the agent does not adapt' if not self.run.agent.facts.adapts else ''}",
+            "adaptations": f"{controller.adapted} of {controller.adaptations}{shot if controller.learning else ''}"
+            if controller.adaptations
+            else f"none{': the agent does not adapt' if not self.run.agent.facts.adapts else ''}",
             "return": f"{self._return:.1f} after {self._steps * self.dt:.1f} s",
             "last return": "" if np.isnan(self.last_return) else f"{self.last_return:.1f}",
             **({"beyond training": ", ".join(outside)} if outside else {}),
-            "task": "sliders under Control, at the right",
-            **({"Enter": "adapt now"} if robot.adaptations else {}),
-            "Home": "begin anew",
+            "task": "sliders under Control, on the right",
+            **({"Enter": "adapt now"} if controller.adaptations else {}),
+            "Home": "start again",
             "Space": "pause",
         }
 
@@ -139,9 +139,9 @@ def watch(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Play in real time until the window is closed; its sliders choose the task, its keys adapt, restart and pause."""
+    """Play in real time until the window closes; sliders set the task, and keys adapt, restart and pause."""
     paused, due, shown = False, now(), -np.inf
-    taken = last = window.values()  # where the sliders stood when the task was chosen, and where they stood last
+    taken = last = window.values()  # slider values of the current task, and the latest
     since = now()
     while window.is_running():
         values = window.values()
@@ -167,13 +167,13 @@ def watch(
 
 
 def slider_range(parameter: Parameter) -> tuple[float, float]:
-    """Least and largest value of any split."""
+    """Return the smallest and largest value of all splits."""
     splits = [d for d in (parameter.distribution, parameter.held_out, parameter.ood) if d is not None]
     return min(d.low for d in splits), max(d.high for d in splits)
 
 
 def chosen(family: TaskFamily, values: Mapping[str, float]) -> Task:
-    """The task of slider values: within their ranges, and the nearest of a finite number of choices."""
+    """Return the task of slider values, clipped to their ranges; a discrete parameter takes the nearest choice."""
     task = {}
     for parameter in family.parameters:
         low, high = slider_range(parameter)
@@ -191,9 +191,10 @@ def _trained(parameter: Parameter, value: float) -> bool:
 
 
 def picture(family: TaskFamily, task: Task) -> tuple[mujoco.MjModel, mujoco.MjData]:
-    """The task's robot, for the eye alone: its motors are replaced by one for each parameter, which move nothing.
+    """Return model and data of the task's robot for the viewer.
 
-    The viewer has a slider for each motor, under `Control`.
+    The viewer shows a slider for each motor, under `Control`. So the motors are replaced by one for each parameter,
+    which moves nothing.
     """
     spec = family.picture(task)
     for actuator in tuple(spec.actuators):
@@ -217,10 +218,10 @@ def picture(family: TaskFamily, task: Task) -> tuple[mujoco.MjModel, mujoco.MjDa
 
 
 class MujocoWindow:
-    """MuJoCo's own viewer."""
+    """MuJoCo's viewer as a `Window`."""
 
     def __init__(self, family: TaskFamily, task: Task):
-        """UsageError, with what to do, where no window can be opened."""
+        """Open the window. UsageError, with what to do, if none can be opened."""
         require_display()
         import mujoco.viewer
 
@@ -241,28 +242,33 @@ class MujocoWindow:
             theirs.lookat[:] = ours.lookat
 
     def is_running(self) -> bool:
+        """Return whether the window is still open."""
         return self._viewer.is_running()
 
     def values(self) -> dict[str, float]:
+        """Return the values of the sliders by parameter."""
         return {p.name: float(value) for p, value in zip(self._family.parameters, self._data.ctrl, strict=True)}
 
     def pressed(self) -> list[int]:
+        """Return the keys, as GLFW numbers them, that were pressed since the last call."""
         keys = self._pressed[:]
         del self._pressed[: len(keys)]
         return keys
 
     def load(self, task: Task) -> None:
+        """Show another task."""
         if not self._family.edits_model and self._family.decorate is None:
             self._data.ctrl[:] = [task.values[parameter.name] for parameter in self._family.parameters]
             return
         model, data = picture(self._family, task)
-        simulate = self._viewer._get_sim()  # the handle has no way of its own to show another model
+        simulate = self._viewer._get_sim()  # the handle has no public way to show another model
         if simulate is not None:
             simulate.load(model, data, "")
-            self._model, self._data = model, data  # not before: the window draws the old ones until then
+            self._model, self._data = model, data  # only now: the window draws the old ones until then
             self._follow()
 
     def show(self, qpos: Array, lines: Mapping[str, str]) -> None:
+        """Draw the robot at generalised positions [nq], and lines of text by title."""
         with self._viewer.lock():
             self._data.qpos[:] = qpos
             mujoco.mj_fwdPosition(self._model, self._data)
@@ -270,14 +276,14 @@ class MujocoWindow:
         self._viewer.sync()
 
     def close(self) -> None:
-        """Close it, and wait until it is: it draws in a thread of its own."""
+        """Close the window and wait for its drawing thread."""
         self._viewer.close()
         for thread in self._threads:
             thread.join(WINDOW_S)
 
 
 def require_display() -> None:
-    """UsageError, with what to do, unless a window with OpenGL can be opened here."""
+    """UsageError, with what to do, if no window with OpenGL can be opened here."""
     needs = "metarl watch opens a window, and"
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise UsageError(f"{needs} there is no display here (DISPLAY is not set){REMEDY}")
@@ -299,11 +305,11 @@ def require_display() -> None:
             glfw.terminate()
         if not window:
             reason = "; ".join(str(warning.message) for warning in said)
-            raise UsageError(f"{needs} none can be opened here ({reason or 'GLFW gives no reason'}){REMEDY}")
+            raise UsageError(f"{needs} no window can be opened here ({reason or 'GLFW gives no reason'}){REMEDY}")
 
 
 def watch_run(run: Run, task: Task, belief: Belief | None = None, seed: int = 1) -> None:
-    """Watch a run's policy on a task until the window is closed. UsageError where no window can be opened."""
+    """Show a run's policy on a task until the window closes. UsageError if no window can be opened."""
     window = MujocoWindow(run.family, task)
     try:
         watch(Scene(run, task, belief, seed), window)

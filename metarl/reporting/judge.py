@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict
-from metarl.deployment.rollouts import save_trial
+from metarl.deployment.logs import save_trial
 from metarl.envs.family import TaskFamily
 from metarl.envs.family_settings import FamilySettings
 from metarl.errors import UsageError

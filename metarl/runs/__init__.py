@@ -1,1 +1,1 @@
-"""Runs: trials, a run's folder, checkpoints, tracking, the loop on a robot."""
+"""Runs: trials, the run folder, checkpoints, tracking, and the controller that runs a policy on a robot."""

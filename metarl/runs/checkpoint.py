@@ -17,7 +17,7 @@ import torch
 
 from metarl.envs.strict_yaml import read_file
 from metarl.envs.text import one_line, shown
-from metarl.errors import LONGEST, RunError, UsageError, describe
+from metarl.errors import LONGEST, UsageError, describe
 from metarl.files import make_folder, write
 from metarl.provenance import VERSION
 

@@ -1,6 +1,6 @@
-"""What is compared: runs, each with settings of its own, and the family whose tasks all of them meet.
+"""Read which runs to compare, each with its own overrides, and the family whose tasks they are compared on.
 
-Nothing here imports torch or MuJoCo: mistakes are told at once.
+Nothing here imports torch or MuJoCo, so that mistakes show at once.
 """
 
 from __future__ import annotations
@@ -17,52 +17,64 @@ from pathlib import Path
 from typing import Any
 
 from metarl.bounds import names_without_effect
-from metarl.options import value_of
-from metarl.config import CONFIG, RunConfig, TrainingSettings, config_to_dict, map_files, options, read_run_config, settings_of
+from metarl.config import (
+    CONFIG,
+    RunConfig,
+    TrainingSettings,
+    config_to_dict,
+    map_files,
+    options,
+    read_run_config,
+    settings_of,
+)
 from metarl.envs.family_settings import FamilySettings
 from metarl.errors import UsageError, nearest
 from metarl.files import plain
+from metarl.options import value_of
 
 ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9]+)?=.*))?", re.DOTALL)
 OF_THE_MACHINE = ("seed", *names_without_effect(TrainingSettings))
-"""Settings of the training that may differ between runs of one agent: its random numbers, and how it was run."""
+"""Settings of training that may differ between runs of one agent: the seed, and those of the machine."""
 OWN_EVALUATION = ("evaluation.adaptations", "evaluation.envs_per_task", "evaluation.explore")
-"""Settings of the evaluation that may differ from agent to agent: each still meets the same tasks."""
+"""Settings of the evaluation that may differ between agents; the tasks stay the same."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run that is to be compared, and what is other than in its training."""
+    """A run to compare, with its overrides."""
 
     path: Path
     config: RunConfig
-    """With the agent's settings as they are to be."""
+    """The run's configuration, with the overrides."""
     overrides: dict[str, Any] = field(default_factory=dict)
-    """By dotted name: of the agent, or of `OWN_EVALUATION`."""
+    """Overridden settings by dotted name: of the agent, or in `OWN_EVALUATION`."""
     explore: bool | None = None
-    """`evaluation.explore` where all agents' is not the same; None: it is."""
+    """`evaluation.explore` of this run; None: as for all agents."""
     name: str = ""
-    """Given to it by `label=`; empty: by the run's folder and the overrides."""
+    """Label that `label=` gives; empty: derived from the run's folder and the overrides."""
 
     @property
     def agent_overrides(self) -> dict[str, Any]:
-        """Those of the agent, by the setting's name."""
+        """Overridden settings of the agent, by name."""
         return {k.removeprefix("agent."): v for k, v in self.overrides.items() if k.startswith("agent.")}
 
     @property
     def own_evaluation(self) -> dict[str, Any]:
-        """Settings of the evaluation that are the agent's own, by the setting's name."""
+        """Overridden settings of the evaluation, by name."""
         given = {k.removeprefix("evaluation."): v for k, v in self.overrides.items() if k.startswith("evaluation.")}
         return {**({} if self.explore is None else {"explore": self.explore}), **given}
 
     def exploring_as_trained(self) -> Entry:
-        """The entry, to act with noise or without as its run's config says: MAML adapts by it, others need none."""
+        """Return the entry with the exploration noise of its run's config: MAML needs it, other agents do not."""
         return dataclasses.replace(self, explore=self.config.evaluation.explore)
 
 
 def read_entries(text: str, runs_dir: Path = Path("runs")) -> list[Entry]:
-    """`PATH[:setting=value[,setting=value...]]`, the path of a run or its bare name, or a pattern of several, which all
-    get the settings. UsageError for what is neither, and for a pattern that no run fits."""
+    """Return the runs that `PATH[:setting=value[,setting=value...]]` names, with their overrides.
+
+    PATH: a run's folder, its name in runs_dir, or a pattern of either, whose matches all get the overrides. UsageError
+    if there is no such run.
+    """
     match = None if Path(text).exists() else ENTRY.fullmatch(text)
     name, settings = (match["path"], _settings(match["settings"] or "")) if match else (text, [])
     entries = []
@@ -76,28 +88,28 @@ def read_entries(text: str, runs_dir: Path = Path("runs")) -> list[Entry]:
 
 
 def _fitting(pattern: str, runs_dir: Path) -> list[Path]:
-    """The folders of runs that fit a pattern, by name, 2 before 10."""
+    """Return the folders of runs that match a pattern, sorted by name, 2 before 10."""
     pattern = str(Path(pattern).expanduser())
     found = [path for path in map(Path, glob.glob(pattern)) if (path / CONFIG).exists()]
     found = found or [path for path in map(Path, glob.glob(str(runs_dir / pattern))) if (path / CONFIG).exists()]
     if not found:
-        raise UsageError(f"no run's folder fits {pattern!r}")
+        raise UsageError(f"no run matches {pattern!r}")
     return sorted(found, key=lambda path: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", str(path))])
 
 
 def run_dir(name: str, runs_dir: Path = Path("runs")) -> Path:
-    """A run's folder by its path or its bare name."""
+    """Return a run's folder; name: its path, or its name in runs_dir."""
     return runs_dir / name if not Path(name).exists() and (runs_dir / name).is_dir() else Path(name)
 
 
 def trained_with(config: RunConfig) -> dict[str, Any]:
-    """What a run was trained with, as plain types; of files that its family is made of the names, wherever they are."""
+    """Return the settings that a run was trained with, as plain types; files by name, without their folders."""
     data = plain(config_to_dict(map_files(config, lambda file: Path(file).name)))
     return {section: data[section] for section in ("agent", "family", "training")}
 
 
 def _settings(text: str) -> list[tuple[str, str]]:
-    """(name, value) of `a=b,c=d`; what has no `=` goes on with the list before it."""
+    """Return the pairs (name, value) of `a=b,c=d`; a piece without `=` belongs to the list before it."""
     pairs: list[tuple[str, str]] = []
     for piece in text.split(",") if text else ():
         name, equals, value = piece.partition("=")
@@ -124,9 +136,9 @@ def _override(entry: Entry, name: str, text: str) -> Entry:
 
 
 def by_agent(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """The entries, those together that differ in nothing but the seed of their training: they are one agent.
+    """Group the entries by agent: runs that differ only in their training seed are one agent.
 
-    Different labels keep them apart, and so does the same seed: trained twice it tells nothing more.
+    Different labels keep runs apart, and so does the same seed: a run repeated with its seed adds no information.
     """
     keys = [(but_for_the_seed(e.config), e.overrides, e.explore, e.name) for e in entries]
     groups: list[tuple[Any, list[Entry]]] = []
@@ -141,28 +153,31 @@ def by_agent(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def but_for_the_seed(config: RunConfig) -> tuple[Any, ...]:
-    """What an agent is trained with, apart from the seed and the rest of `OF_THE_MACHINE`, to be compared."""
+    """Return the settings that define an agent: all but the seed and the others in `OF_THE_MACHINE`."""
     config = map_files(config, content)
     training = {k: v for k, v in dataclasses.asdict(config.training).items() if k not in OF_THE_MACHINE}
     return training, config.agent, config.family
 
 
 def content(file: str) -> str:
-    """What a file holds, which runs have copies of; its name if it is gone."""
+    """Return a hash of a file, which copies share; its name if it does not exist."""
     path = Path(file)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else path.name
 
 
 def labels(agents: Sequence[Sequence[Entry]]) -> list[str]:
-    """A name for each agent, no two alike: the folder of its run, with what was overridden; its parent where that is
-    not enough, and a number where it is the same run once more. Of several runs what their folders' names begin with,
-    or the first one where that is not enough. UsageError for a label that is given to different ones."""
+    """Return a distinct label for each agent.
+
+    It is the folder's name of its run, with the overrides; for several runs, the beginning that the names share. If
+    that is not distinct, it is the name of the first run, then with the parent folder, then with a number. UsageError
+    for one label that is given to different agents.
+    """
     given = Counter(entries[0].name for entries in agents if entries[0].name)
     for name, count in given.items():
         if count > 1:
             raise UsageError(
-                f"the label {name!r} is given to {count} agents: their runs differ in more than the seed of their "
-                "training (training.seed), or have the same; give each its own"
+                f"the label {name!r} is given to {count} agents: their runs differ in more than training.seed, or have "
+                "the same training.seed; give each agent its own label"
             )
     short = [entries[0].name or _plain_label(entries) for entries in agents]
     alike = Counter(short)
@@ -189,7 +204,7 @@ def _plain_label(entries: Sequence[Entry]) -> str:
 
 
 def _common(names: Sequence[str]) -> str:
-    """The words that all names begin with, parted by what is no letter and no digit; the first name if that is none."""
+    """Return the words that all names begin with; the first name if there are none."""
     words = [re.split(r"([\W_]+)", name) for name in names]
     pairs = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
     return re.sub(r"([\W_]+seed)?[\W_]+$", "", "".join(column[0] for column in pairs)) or names[0]
@@ -200,11 +215,11 @@ def _word(value: Any) -> str:
 
 
 def family_settings(entries: Sequence[Entry], name: str | None) -> tuple[FamilySettings, dict[str, Any]]:
-    """The settings of the family whose tasks all meet, and those of them that were taken over from the first run.
+    """Return the settings of the family to compare on, and those of them that are taken from the first run.
 
-    name: None stands for the runs' own family. Another family gets what the first run's settings say other than by
-    default, where both have such a setting: how the robot acts and what it observes. UsageError if the runs are of
-    different families and none is named.
+    name: None is the runs' own family. Another family takes those settings of the first run that are not at their
+    default and that it has too, such as the action scale. UsageError if the runs have different families and name is
+    None.
     """
     first = entries[0].config
     if name is None:
@@ -212,8 +227,8 @@ def family_settings(entries: Sequence[Entry], name: str | None) -> tuple[FamilyS
             if other.config.family_name != first.family_name:
                 families = (first.family_name, other.config.family_name)
                 raise UsageError(
-                    f"{entries[0].path} was trained on {families[0]}, {other.path} on {families[1]}; say whose "
-                    f"tasks they are to meet, such as --family {first.family_name}"
+                    f"{entries[0].path} was trained on {families[0]}, {other.path} on {families[1]}; name "
+                    f"the family to compare them on, such as --family {first.family_name}"
                 )
         return first.family, {}
     cls = settings_of("family", name)

@@ -1,4 +1,4 @@
-"""How a run looks while it runs: a live table on a terminal, a line an iteration elsewhere."""
+"""Show the progress of a run: a live line on a terminal, and one line for each iteration elsewhere."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rich.progress import Progress as LiveProgress
 
 
 def duration(seconds: float) -> str:
-    """`1:02:03`, or `2:03` under an hour."""
+    """Return a duration as `1:02:03`, or `2:03` under an hour."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class Progress:
-    """Iteration, env steps, env steps/s, return before and after, time left."""
+    """Shows iteration, env steps, env steps/s, return before and after adaptation, and the time left."""
 
     def __init__(self, total: int, start: int = 0, console: Console | None = None):
-        """total: iterations of the run; start: those that were done before a resume."""
+        """total: iterations of the run. start: iterations before it was resumed."""
         self.total = total
         self.console = console or Console(file=sys.stdout)
         self._start = start
@@ -52,7 +52,7 @@ class Progress:
             self._live.stop()
 
     def update(self, metrics: Mapping[str, float]) -> None:
-        """Show an iteration's metrics."""
+        """Show the metrics of an iteration."""
         text = self.describe(metrics)
         if self._live is None:
             print(text, file=self.console.file, flush=True)
@@ -60,11 +60,11 @@ class Progress:
             self._live.update(self._task, completed=metrics["iteration"], description=text)
 
     def line(self, text: str) -> None:
-        """Print a line, above the live table if there is one."""
+        """Print a line, above the live one if there is one."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def describe(self, metrics: Mapping[str, float]) -> str:
-        """One line about an iteration."""
+        """Return one line about an iteration."""
         iteration = int(metrics["iteration"])
         done = iteration - self._start
         left = (time.monotonic() - self._began) / done * (self.total - iteration) if done > 0 else 0.0
@@ -74,9 +74,9 @@ class Progress:
         if "return/before" in metrics and "return/after" in metrics:
             parts.append(f"return {metrics['return/before']:z.1f} -> {metrics['return/after']:z.1f}")
         if metrics.get("overflows"):
-            parts.append(f"no room for a contact in {metrics['overflows']:.0f} simulation steps")
+            parts.append(f"too many contacts in {metrics['overflows']:.0f} simulation steps")
         if metrics.get("faults"):
-            parts.append(f"{metrics['faults']:.0f} simulations flagged by MuJoCo")
+            parts.append(f"MuJoCo warnings in {metrics['faults']:.0f} simulations")
         parts.append(f"{duration(left)} left")
         return "  ".join(parts)
 

@@ -1,4 +1,4 @@
-"""A run's folder, and what is made from it: config, family, agent."""
+"""Make the folder of a run, and load config, family and agent from it."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ from typing import Any
 import numpy as np
 import torch
 
-from metarl.bounds import MOST
 from metarl.agents.agent import Agent, Belief
 from metarl.agents.learning import Learner
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
-from metarl.runs.beliefs import load_belief
-from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite, iteration_of
+from metarl.bounds import MOST
 from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_files, read_run_config
-from metarl.runs.entries import run_dir
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import TaskFamily
-from metarl.envs.task import Task
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import reveal
+from metarl.envs.task import Task
 from metarl.envs.text import CONTROL, WHOLE, shown
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 from metarl.files import fresh_folder, make_folder, write
-from metarl.runs.interface import Explore, RobotInterface
+from metarl.runs.beliefs import load_belief
+from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite
+from metarl.runs.controller import Controller, Explore
+from metarl.runs.entries import run_dir
 from metarl.runs.trial import stream, torch_stream
 
 CHECKPOINTS = "checkpoints"
 FILES = "robot"
-"""Copies of the files that the family is made of, in a run's folder."""
+"""Subfolder of the run's folder with copies of your own robot's files."""
 MOST_NAME = 200
-"""Bytes of a run's name: file systems take 255, and what is made of a run has longer names."""
+"""Longest name of a run, bytes: file systems allow 255, and files named after the run have longer names."""
 DEVICES = ("auto", "cpu", "cuda")
 MISFITS = (ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError, OverflowError)
-"""What an agent raises that is given the state of something else."""
+"""Errors of an agent that loads the state of another."""
 CHECKPOINT_KEYS = ("agent", "config", "iteration", "env_steps", "best_return", "tracking")
-"""What the checkpoint of a run holds."""
+"""Entries of a run's checkpoint."""
 
 
 @dataclass
 class Run:
-    """A trained agent with everything around it."""
+    """A trained agent with its configuration, family and folder."""
 
     directory: Path
     config: RunConfig
     family: TaskFamily
     agent: Learner
     iteration: int
-    """Iterations that the agent was trained for."""
+    """Number of training iterations so far."""
     env_steps: int
-    """Env steps that the agent was trained on."""
+    """Number of env steps of training so far."""
     curriculum: Curriculum | None = None
-    """What training draws its tasks by; None: from the training split as it is."""
+    """Curriculum that training draws its tasks by; None: from the whole training split."""
     evaluation: Any = None
-    """The `EvaluationResult` that training ended with; None if it did not end, or the run was loaded."""
+    """`EvaluationResult` of the evaluation after training; None if training was stopped, or the run was loaded."""
 
     def start(
         self,
@@ -73,14 +73,14 @@ class Run:
         episodes_per_shot: int | None = None,
         explore: Explore | None = None,
         rng: np.random.Generator | int = 0,
-    ) -> RobotInterface:
-        """The policy for a robot on one task: `act`, `observe`, `end_episode`.
+    ) -> Controller:
+        """Return a controller that runs the policy on one task: `act`, `observe`, `end_episode`.
 
-        belief: what is known of the task, or the file that `metarl adapt` made; None: nothing. adaptations: that are to
-        come; None: those of the run's evaluation, or none where a belief is given or the agent does not adapt.
-        episodes_per_shot: None: those of evaluation, 1 for an agent that adapts by memory. explore: None: `adapting`,
-        or `never` if evaluation does not explore and the agent does not adapt by its noise. rng: of the noise.
-        UsageError if the file cannot be used.
+        belief: a belief, or the file that `metarl adapt` saved; None: the belief before adaptation. adaptations: number
+        of shots to adapt after; None: as in the run's evaluation, or 0 if a belief is given or the agent does not
+        adapt. episodes_per_shot: None: as in evaluation, or 1 for an agent with a belief per env. explore: None:
+        `adapting`, or `never` if evaluation does not explore and the agent does not need its own noise. rng: generator
+        or seed of the noise. UsageError if the file cannot be used.
         """
         settings = self.config.evaluation
         if adaptations is None:
@@ -91,11 +91,11 @@ class Run:
             explore = "adapting" if settings.explore or self.agent.facts.needs_own_noise else "never"
         if isinstance(belief, str | Path):
             belief = load_belief(Path(belief), self)
-        return RobotInterface(self.agent, self.family, adaptations, episodes_per_shot, explore, rng, belief)
+        return Controller(self.agent, self.family, adaptations, episodes_per_shot, explore, rng, belief)
 
 
 def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
-    """The torch device that `auto`, `cpu` or `cuda` stands for in this process."""
+    """Return the torch device that `auto`, `cpu` or `cuda` stands for in this process."""
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "the device is cuda, but torch sees no CUDA device; set training.device to auto or cpu "
@@ -109,14 +109,14 @@ def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
 
 
 def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) -> tuple[TaskFamily, Learner]:
-    """The family and the untrained agent that a configuration describes; UsageError for values they refuse.
+    """Return the family and the untrained agent of a configuration; UsageError for values that they refuse.
 
-    device: other than the configuration's own. ranks: the processes that the agent learns in.
+    device: overrides the configuration's. ranks: the processes that train the agent together.
     """
     config.validate()
     if config.training.tasks < ranks.size:
         raise UsageError(
-            f"training.tasks is {config.training.tasks}, and {ranks.size} processes share them; each needs one at least"
+            f"training.tasks is {config.training.tasks}, and {ranks.size} processes share them; each needs at least one"
         )
     with usage_errors("family"):
         family = make_family(config.family)
@@ -133,7 +133,7 @@ def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) ->
 
 
 def _require_weights(config: RunConfig, family: TaskFamily) -> None:
-    """UsageError for layers whose weights no memory would hold: the machine would end the process without a word."""
+    """UsageError for layers whose weights exceed any memory: the system would kill the process without a message."""
     for name in ("hidden_sizes", "hidden_size"):
         given = getattr(config.agent, name, ())
         layers = (family.observation_size, *(given if isinstance(given, tuple) else (given, given)), family.action_size)
@@ -145,45 +145,45 @@ def _require_weights(config: RunConfig, family: TaskFamily) -> None:
 
 
 def make_curriculum(config: RunConfig, family: TaskFamily) -> Curriculum | None:
-    """The curriculum that the configuration asks for, at its start; UsageError if the family has none."""
+    """Return the curriculum at its start, or None without one; UsageError if the family has no difficulty."""
     with usage_errors("training.curriculum"):
         return Curriculum(family) if config.training.curriculum else None
 
 
 def distinct_tasks(run: Run) -> list[Task]:
-    """The fixed set of tasks of a run that trains on one; it follows from the run's seed."""
+    """Return the fixed set of training tasks (`training.distinct_tasks`), drawn with the run's seed."""
     t = run.config.training
     return run.family.sample(t.distinct_tasks, stream(t.seed, "tasks/distinct"), "train")
 
 
 def require_name(name: str) -> None:
-    """UsageError unless a run's name is that of one folder: it is what the run is found by."""
+    """UsageError unless a run's name is the name of a single folder."""
     if len(os.fsencode(name)) > MOST_NAME:
         raise UsageError(f"--name has {len(os.fsencode(name))} bytes; give one of at most {MOST_NAME}")
     if name in ("", ".", "..") or set(name) & {"/", "\\"} or CONTROL.search(name):
         raise UsageError(
-            f"--name is {shown(name)}; give one folder's name, without a slash, and the folder that it is to be in by "
+            f"--name is {shown(name)}; give the name of one folder, without a slash, and the folder of all runs with "
             "--runs-dir"
         )
 
 
 def new_name(config: RunConfig) -> str:
-    """The name of a run that is given none: by agent, family, seed and time."""
+    """Return the name of a run that is not given one: agent, family, seed and time."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return f"{config.agent_name}_{config.family_name}_{config.training.seed}_{stamp}"
 
 
 def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> Path:
-    """Make the folder of a new run; without a name it is called by agent, family, seed and time."""
+    """Make the folder of a new run, and return it. UsageError if a folder of the given name exists."""
     if name is None:
         return fresh_folder(runs_dir / new_name(config), "--runs-dir")
     directory = runs_dir / name
     try:
         make_folder(directory, "--runs-dir", exist_ok=False)
     except FileExistsError:
-        remedy = f"; go on with it by metarl train --resume {directory}, or choose another --name"
+        remedy = f"; resume it with metarl train --resume {directory}, or choose another --name"
         if not (directory / CONFIG).exists():
-            remedy = " and holds no run: remove it, or choose another --name"
+            remedy = " and is not a run; remove it, or choose another --name"
         raise UsageError(f"{directory} exists{remedy}") from None
     return directory
 
@@ -191,12 +191,12 @@ def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> P
 def start_run(
     config: RunConfig, runs_dir: Path, name: str | None = None, ranks: Ranks = ALONE, device: str | None = None
 ) -> Path:
-    """Make the folder of a new run with its config.yaml, after the family and the agent have taken their settings.
+    """Make the folder of a new run with its config.yaml, after a check that family and agent accept the settings.
 
-    Files that the family is made of, such as your robot, are copied: the run is trained on its own copy, which
-    `read_run_config` names, whatever becomes of them, and wherever the folder is moved. A start that fails leaves
-    nothing behind. ranks: the processes that it will be trained in; one of them makes the folder. device: that the
-    settings are tried on, where the run's own is of another machine.
+    The files of your own robot are copied into the folder, and `read_run_config` names the copies: the run does not
+    depend on the originals, and the folder can be moved. A start that fails leaves nothing behind. ranks: the processes
+    that will train the run; only one of them calls this. device: device for the check, if the run will be trained on
+    another machine.
     """
     if name is not None:
         require_name(name)
@@ -221,7 +221,7 @@ def start_run(
 
 
 def save_config(config: RunConfig, directory: Path) -> None:
-    """Write config.yaml, complete: `metarl train --config` on it repeats the run."""
+    """Write the complete config.yaml: `metarl train --config` on it repeats the run."""
     folder = os.path.abspath(directory)
 
     def within(file: str) -> str:
@@ -235,7 +235,7 @@ def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any
     """Load an agent's state from a checkpoint; CheckpointError if it is another agent's or another family's."""
     missing = [key for key in CHECKPOINT_KEYS if key not in state]
     if missing:
-        raise CheckpointError(f"checkpoint {path} lacks {', '.join(missing)}: it is no checkpoint of a run")
+        raise CheckpointError(f"checkpoint {path} lacks {', '.join(missing)}: it is not a checkpoint of a run")
     require_state(path, state)
     ours = config_to_dict(config)
     for section in ("agent", "family"):
@@ -251,7 +251,7 @@ def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any
 
 
 def require_state(path: Path, state: Mapping[str, Any]) -> None:
-    """CheckpointError unless what a run goes on from is of the types that it writes, and finite."""
+    """CheckpointError unless the entries that a run resumes from have the types that it writes, and are finite."""
     fits = {
         "config": all(isinstance(_at(state["config"], section, "name"), str) for section in ("agent", "family")),
         "iteration": type(state["iteration"]) is int and 0 < state["iteration"] <= MOST,
@@ -262,19 +262,19 @@ def require_state(path: Path, state: Mapping[str, Any]) -> None:
     }
     for key, fit in fits.items():
         if not fit:
-            raise CheckpointError(f"checkpoint {path} is damaged: its {key} is not what metarl writes there")
+            raise CheckpointError(f"checkpoint {path} is damaged: its entry {key} is not what metarl writes")
 
 
 def restore_curriculum(curriculum: Curriculum, path: Path, state: Mapping[str, Any]) -> None:
-    """Load a curriculum's state from a checkpoint; CheckpointError if it is none."""
+    """Load a curriculum's state from a checkpoint; CheckpointError if it does not fit."""
     try:
         curriculum.load_state_dict(state["curriculum"])
     except MISFITS as error:
-        raise CheckpointError(f"checkpoint {path} holds no curriculum of this run: {describe(error)}") from error
+        raise CheckpointError(f"checkpoint {path} has no curriculum of this run: {describe(error)}") from error
 
 
 def _at(data: Any, *keys: str) -> Any:
-    """What is in mappings within mappings; None where there is none."""
+    """Return an entry of nested mappings; None if there is none."""
     for key in keys:
         data = data.get(key) if isinstance(data, dict) else None
     return data
@@ -286,10 +286,10 @@ def load_run(
     device: str | None = None,
     agent_settings: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A run as it was at a checkpoint: `last`, `best` or a file.
+    """Load a run at a checkpoint: `last`, `best` or a file.
 
-    directory: the run's folder, or its bare name where it is in `runs/`; UsageError names the nearest if there is none.
-    device: other than the run's own. agent_settings: of the agent, other than the run's own.
+    directory: the run's folder, or its name if it is in `runs/`; UsageError names the nearest if there is none. device:
+    overrides the run's. agent_settings: override the run's settings of the agent.
     """
     directory = run_dir(str(directory))
     config = read_run_config(directory)

@@ -1,6 +1,7 @@
-"""One process a run: who trains in a run's folder holds a lock on a file of it, which the kernel gives back at its end.
+"""Keep two processes from training the same run: the one that trains holds a lock on a file in the run's folder.
 
-However a process ends, nothing is left that blocks the next one; the file itself is removed by whoever ends in order.
+The kernel releases the lock however the process ends, so that nothing blocks the next one. A process that ends normally
+also removes the file.
 """
 
 from __future__ import annotations
@@ -18,33 +19,33 @@ from pathlib import Path
 from metarl.errors import RunError, UsageError, describe
 
 LOCK = ".lock"
-"""In the run's folder."""
+"""File in the run's folder."""
 UNKNOWN = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""What file systems say that know no such locks."""
+"""Errors of file systems that do not support locks."""
 
 
 class RunBusy(UsageError):
-    """Another process trains the run."""
+    """Another process is training the run."""
 
 
 @contextlib.contextmanager
 def hold(directory: Path) -> Iterator[None]:
-    """Within the block no other process trains in the run's folder; RunBusy names the process that does.
+    """Within the block no other process trains in the run's folder; RunBusy names the process that already does.
 
-    Where the file system knows no locks, that is said on stderr, and the run goes on without one.
+    A file system without locks is a warning on stderr, and the run continues without one.
     """
     descriptor = _take(directory)
     try:
         yield
     finally:
         if descriptor is not None:
-            with contextlib.suppress(OSError):  # a disk that is gone: the kernel gives the lock back all the same
+            with contextlib.suppress(OSError):  # a disk that is gone: the kernel releases the lock all the same
                 (directory / LOCK).unlink()
             os.close(descriptor)
 
 
 def _take(directory: Path) -> int | None:
-    """The open file that is locked; None where there are no locks."""
+    """Return the descriptor of the locked file; None if the file system has no locks."""
     path = directory / LOCK
     while True:
         try:
@@ -60,8 +61,8 @@ def _take(directory: Path) -> int | None:
             holder = _holder(descriptor)
             os.close(descriptor)
             raise RunBusy(
-                f"{directory} is being trained by {holder}; wait until it ends, or end it, and go on with: metarl "
-                f"train --resume {directory}"
+                f"{directory} is being trained by {holder}; wait until it ends, or end it, then resume the run "
+                f"with: metarl train --resume {directory}"
             ) from None
         except OSError as error:
             os.close(descriptor)
@@ -70,8 +71,8 @@ def _take(directory: Path) -> int | None:
             with contextlib.suppress(OSError):
                 path.unlink()
             print(
-                f"warning: the file system of {directory} knows no locks ({error.strerror}): nothing keeps a second "
-                "process from training this run at the same time; see that there is none",
+                f"warning: the file system of {directory} does not support locks ({error.strerror}): nothing keeps a "
+                "second process from training this run at the same time; make sure that there is none",
                 file=sys.stderr,
             )
             return None
@@ -81,7 +82,7 @@ def _take(directory: Path) -> int | None:
 
 
 def _is(path: Path, descriptor: int) -> bool:
-    """Whether the path still names the open file."""
+    """Return whether the path still names the open file."""
     try:
         return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
     except FileNotFoundError:
@@ -89,7 +90,7 @@ def _is(path: Path, descriptor: int) -> bool:
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds the lock, in words, as far as the file says."""
+    """Return the process that holds the lock, in words, as the file states it."""
     try:
         record = json.loads(os.pread(descriptor, 1000, 0))
         pid, host = int(record["pid"]), str(record["host"])

@@ -1,4 +1,4 @@
-"""Which simulator the settings mean on this machine."""
+"""Choose the simulator that the settings name on this machine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from metarl.errors import UsageError, usage_errors
 
 NAMES = ("cpu", "gpu", "auto")
 PACKAGES = ("mujoco_warp", "warp", "array_api_compat")
-"""What the gpu simulator needs."""
+"""Packages that the gpu simulator needs."""
 
 
 def simulator_for(name: str, agent: Agent, setting: str = "training.simulator") -> Simulator:
-    """The simulator that `cpu`, `gpu` or `auto` stands for, `gpu` on the agent's device.
+    """Return the simulator that `cpu`, `gpu` or `auto` stands for; `gpu` is on the agent's device.
 
-    setting: what asks for it; UsageError if it cannot be had here.
+    setting: name of the setting, for messages. UsageError if the simulator is not available here.
     """
     if simulator_name(name, agent) == "cpu":
         return CPU
@@ -33,7 +33,7 @@ def simulator_for(name: str, agent: Agent, setting: str = "training.simulator") 
 
 @contextlib.contextmanager
 def unsupported(setting: str) -> Iterator[None]:
-    """Turn what a simulator cannot simulate into `UsageError`. setting: what asks for the simulator."""
+    """Turn `Unsupported` into `UsageError`. setting: name of the setting that chose the simulator."""
     try:
         yield
     except Unsupported as error:
@@ -41,10 +41,10 @@ def unsupported(setting: str) -> Iterator[None]:
 
 
 def simulator_name(name: str, agent: Agent) -> str:
-    """`cpu` or `gpu`, whichever the name stands for with this agent."""
-    return "cpu" if name == "cpu" or (name == "auto" and not _worth_it(agent)) else "gpu"
+    """Return `cpu` or `gpu`, which `auto` stands for one of, depending on the agent's device."""
+    return "cpu" if name == "cpu" or (name == "auto" and not _on_gpu(agent)) else "gpu"
 
 
-def _worth_it(agent: Agent) -> bool:
-    """Whether the agent is on a GPU, and mujoco-warp is installed."""
+def _on_gpu(agent: Agent) -> bool:
+    """Return whether the agent is on a GPU, and mujoco-warp is installed."""
     return torch.device(agent.device).type == "cuda" and all(map(importlib.util.find_spec, PACKAGES))

@@ -1,4 +1,4 @@
-"""How a run is recorded: metrics.jsonl, which survives a crash, and Weights & Biases, which is never needed."""
+"""Record a run: metrics.jsonl, which survives a crash, and Weights & Biases, which is optional."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from metarl.files import append, write
 
 METRICS = "metrics.jsonl"
 MOST_BYTES = 2**30
-"""Of a metrics.jsonl that is read."""
+"""Largest size of a metrics.jsonl that is read."""
 MOST_LINES = 10**9
-"""Iterations are fewer."""
+"""Numbers of iterations are below this."""
 SPANS = 4
-"""Gaps in the iterations that are named."""
+"""Largest number of gaps in the iterations that a message names."""
 STEPS = 10
-"""W&B steps from one iteration to the next: those between are the evaluation's and the reports'."""
+"""W&B steps from one iteration to the next; those between are for the evaluation and reports."""
 REPORT_STEP = 2
 """W&B steps from an iteration to the report on its checkpoint."""
 WANDB_INIT_S = 30.0
 """Longest wait for the W&B server when a run starts."""
 WANDB_FINISH_S = 60.0
-"""Longest wait for the upload when a run ends; what is left stays on disk and `wandb sync` sends it."""
+"""Longest wait for the upload when a run ends; `wandb sync` sends the rest from the disk."""
 
 
 class Tracker:
-    """Takes one dict of metrics an iteration; `iteration` and `env_steps` are among them."""
+    """Records one dict of metrics for each iteration, with `iteration` and `env_steps` among them."""
 
     def __init__(
         self, config: RunConfig, run_dir: Path, state: Mapping[str, Any] | None = None, iteration: int = 0
     ) -> None:
-        """state, iteration: of the checkpoint that is gone on from; later lines of metrics.jsonl are dropped."""
+        """state, iteration: those of the checkpoint that is resumed; later lines of metrics.jsonl are dropped."""
         run_dir.mkdir(parents=True, exist_ok=True)
         self._path = run_dir / METRICS
         truncate_metrics(self._path, iteration)
@@ -59,7 +59,7 @@ class Tracker:
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Append one line to metrics.jsonl and send the same to W&B. RunError if the line cannot be written."""
-        # JSON has no NaN: a return of which no episode was sound is null.
+        # JSON has no NaN: a return without a sound episode is null.
         line = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
         with self._disk_errors():
             self._file.write(json.dumps(line) + "\n")
@@ -67,7 +67,7 @@ class Tracker:
         self._wandb.log(metrics)
 
     def sync(self) -> None:
-        """Bring the lines to the disk, before a checkpoint that counts on them. RunError if the disk refuses."""
+        """Flush the lines to the disk, before a checkpoint that relies on them. RunError if the disk refuses."""
         with self._disk_errors():
             os.fsync(self._file.fileno())
 
@@ -77,33 +77,33 @@ class Tracker:
             yield
         except OSError as error:
             raise RunError(
-                f"cannot write {self._path}: {error.strerror}; make room, then go on with metarl train --resume "
+                f"cannot write {self._path}: {error.strerror}; make room, then resume with metarl train --resume "
                 f"{self._path.parent}"
             ) from error
 
     def conclude(self, summary: Mapping[str, float], figures: Mapping[str, Path]) -> None:
-        """What a run came to, for W&B: numbers, `env_steps` among them, and PNG files by name."""
+        """Send the results of a run to W&B: numbers, with `env_steps` among them, and PNG files by name."""
         self._wandb.conclude(summary, figures)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps so that a resumed run goes on as the same W&B run."""
+        """Return the state that a checkpoint keeps, so that a resumed run continues the same W&B run."""
         return {"wandb_id": self._wandb.id, "wandb_step": self._wandb.step}
 
     def close(self, failed: bool = False) -> None:
-        """End the record; `failed` marks the W&B run as failed."""
-        with contextlib.suppress(OSError):  # what could not be written was said when it was logged
+        """Close the record; `failed` marks the W&B run as failed."""
+        with contextlib.suppress(OSError):  # `log` has raised what could not be written
             self._file.close()
         self._wandb.finish(failed)
 
 
 def truncate_metrics(path: Path, iteration: int) -> None:
-    """Keep the lines up to an iteration: those of a killed run that went on after its last checkpoint come again.
+    """Keep the lines up to an iteration: a killed run repeats those after its last checkpoint.
 
-    What is missing of them is said on stderr.
+    Missing lines are a warning on stderr.
     """
     if not path.exists():
         if iteration:
-            print(f"warning: {path} is gone, and with it the metrics of {iteration} iterations", file=sys.stderr)
+            print(f"warning: {path} is missing, with the metrics of {iteration} iterations", file=sys.stderr)
         return
     record = read_record(path, iteration)
     if record.missing:
@@ -113,7 +113,7 @@ def truncate_metrics(path: Path, iteration: int) -> None:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, one dict an iteration; what is missing or cannot be read is said on stderr."""
+    """Return the metrics of a run, one dict for each iteration; missing or damaged lines are a warning on stderr."""
     record = read_record(run_dir / METRICS)
     warn_of(record)
     return [line for _, line in sorted(record.lines.items())]
@@ -121,32 +121,32 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Record:
-    """What a metrics.jsonl holds."""
+    """Contents of a metrics.jsonl."""
 
     path: Path
     lines: dict[int, dict[str, Any]]
-    """By iteration; of several of one iteration the last."""
+    """Metrics by iteration; the last line counts if several have the same iteration."""
     missing: tuple[int, ...]
-    """Iterations that have no line."""
+    """Iterations without a line."""
     unread: tuple[int, ...]
-    """Numbers of the lines that cannot be read."""
+    """Line numbers, from 1, of damaged lines."""
     cut: bool
-    """Whether the last line, which has no end, is among these, as a kill leaves it."""
+    """Whether the last line is one of these because a kill cut it short."""
 
     @property
     def amiss(self) -> str:
-        """What is missing and what cannot be read, in words; empty if nothing."""
+        """Missing and damaged lines, in words; empty if there are none."""
         whole = self.unread[:-1] if self.cut else self.unread
         said = [f"no iteration {spans(self.missing)}"] if self.missing else []
-        said += [f"no line that can be read at {spans(whole)}"] if whole else []
+        said += [f"a damaged line at {spans(whole)}"] if whole else []
         said += ["a last line that is cut short"] if self.cut else []
         return f"{self.path} has {', and '.join(said)}" if said else ""
 
 
 def read_record(path: Path, iterations: int = 0) -> Record:
-    """Read a metrics.jsonl as far as it can be read; iterations: that it must have, if it has no later ones.
+    """Read a metrics.jsonl; damaged lines are left out.
 
-    UsageError if the file cannot be read at all.
+    iterations: number of iterations that it must have. UsageError if the file cannot be read at all.
     """
     try:
         data = read_file(path, MOST_BYTES)
@@ -164,13 +164,13 @@ def read_record(path: Path, iterations: int = 0) -> Record:
 
 
 def warn_of(record: Record) -> None:
-    """Say on stderr what is missing of a run's metrics."""
+    """Print a warning on stderr about missing and damaged lines."""
     if record.amiss:
-        print(f"warning: {one_line(record.amiss, LONGEST)}; what is there is used", file=sys.stderr, flush=True)
+        print(f"warning: {one_line(record.amiss, LONGEST)}; the other lines are used", file=sys.stderr, flush=True)
 
 
 def spans(numbers: Sequence[int]) -> str:
-    """Ascending whole numbers in words: `3, 7 to 9`; of many gaps the first."""
+    """Return ascending whole numbers in words, such as `3, 7 to 9`; only the first of many spans."""
     groups: list[list[int]] = []
     for number in numbers:
         if groups and number == groups[-1][-1] + 1:
@@ -182,7 +182,7 @@ def spans(numbers: Sequence[int]) -> str:
 
 
 def _line(row: bytes) -> dict[str, Any] | None:
-    """A line of metrics; None for one that a kill cut short, or that is none."""
+    """Return a line of metrics; None if it is cut short or damaged."""
     try:
         line = json.loads(row.decode("utf-8"))
         iteration, env_steps = line["iteration"], line["env_steps"]
@@ -194,7 +194,7 @@ def _line(row: bytes) -> dict[str, Any] | None:
 
 
 def wandb_mode(setting: Literal["auto", "online", "offline", "disabled"]) -> str:
-    """The mode that a setting stands for on this machine. WANDB_MODE decides where the setting is `auto`."""
+    """Return the W&B mode that a setting stands for on this machine; WANDB_MODE decides what `auto` is."""
     if setting != "auto":
         return setting
     if (mode := os.environ.get("WANDB_MODE")) in ("online", "offline", "disabled"):
@@ -203,7 +203,7 @@ def wandb_mode(setting: Literal["auto", "online", "offline", "disabled"]) -> str
 
 
 def _has_credentials() -> bool:
-    """Whether W&B would find credentials; asked of the machine alone, `wandb.login` would ask the server."""
+    """Return whether W&B has credentials on this machine; `wandb.login` would ask the server."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     import wandb
@@ -213,16 +213,16 @@ def _has_credentials() -> bool:
 
 
 class WandbRun:
-    """A W&B run whose failures are a line on stderr and nothing more."""
+    """A W&B run whose failures are only a line on stderr."""
 
     def __init__(self, config: RunConfig, run_dir: Path, run_id: str | None = None):
-        """run_id: of the run that is gone on with, None for a new one."""
+        """run_id: id of the W&B run to continue; None for a new one."""
         self.id = run_id
         self.step = 0
         self._run: Any = None
         if config.tracking.wandb == "disabled":
             return
-        # Read when wandb is imported; artifacts of all runs would be staged at home otherwise.
+        # wandb reads this when it is imported; otherwise it stages artifacts of all runs in the home folder.
         os.environ["WANDB_DATA_DIR"] = str(run_dir.resolve() / "wandb")
         mode = self._guard("start", wandb_mode, config.tracking.wandb) or "disabled"
         if mode == "online" and self._guard("go online", self._init, config, run_dir, mode) is None:
@@ -231,16 +231,16 @@ class WandbRun:
             self._guard("start", self._init, config, run_dir, mode)
         if self._run is not None and mode == "offline":
             folder = self._guard("tell its folder", lambda: os.path.relpath(self._run.settings.sync_dir))
-            print(f"W&B records offline; to upload: wandb sync {folder}", flush=True)
+            print(f"W&B records offline; upload with: wandb sync {folder}", flush=True)
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """One step an iteration, `STEPS` apart: a resumed run repeats no step, and those between are free."""
+        """Log an iteration. W&B steps are `STEPS` apart: a resumed run repeats none, and those between are free."""
         self.step = STEPS * int(metrics["iteration"])
         if self._run is not None:
             self._guard("log", lambda: self._run.log(dict(metrics), step=self.step, commit=True))
 
     def conclude(self, summary: Mapping[str, float], figures: Mapping[str, Path]) -> None:
-        """Numbers and PNG files of the run as a whole, on the step after the last iteration's."""
+        """Log numbers and PNG files of the whole run, on the step after the last iteration's."""
         if self._run is not None:
             self._guard("take the evaluation", self._conclude, summary, figures)
 
@@ -251,7 +251,7 @@ class WandbRun:
         self._run.log({**summary, **images}, step=self.step + 1, commit=True)
 
     def report(self, step: int, page: Path, figures: Mapping[str, Path], films: Mapping[str, Path]) -> None:
-        """A page with its figures (PNG) and films (MP4) by name. step: of the run's checkpoint."""
+        """Log a page with its figures (PNG) and films (MP4) by name. step: W&B step of the run's checkpoint."""
         if self._run is not None:
             self._guard("take the report", self._report, step, page, figures, films)
 
@@ -261,11 +261,11 @@ class WandbRun:
         logged: dict[str, Any] = {f"report/{name}": wandb.Image(str(path)) for name, path in figures.items()}
         logged |= {f"report/{name}": wandb.Video(str(path), format="mp4") for name, path in films.items()}
         logged["report/page"] = wandb.Html(page.read_text(encoding="utf-8"), inject=False)
-        # The server knows the step that comes next; an offline file must name one that nothing else takes.
+        # The server knows the next step; an offline file must name one that nothing else takes.
         self._run.log(logged, step=None if self._run.settings.mode == "online" else step + REPORT_STEP, commit=True)
 
     def finish(self, failed: bool = False) -> None:
-        """Write out what is left."""
+        """Finish the run, and upload the rest."""
         if self._run is not None:
             run = self._run
             self._guard("finish", lambda: run.finish(exit_code=int(failed)))
@@ -298,11 +298,11 @@ class WandbRun:
         return True
 
     def _guard(self, deed: str, call: Callable[..., Any], *arguments: Any) -> Any:
-        """The call's result, or None and a warning: whatever W&B raises, the run goes on."""
+        """Return the result of a call; if W&B raises, print a warning and return None: training continues."""
         try:
             return call(*arguments)
         except Exception as error:
             self._run = None
-            record = "metrics.jsonl has everything" if deed != "go online" else "recording offline"
+            record = "metrics.jsonl has all metrics" if deed != "go online" else "recording offline"
             print(f"warning: W&B could not {deed} ({describe(error)[:300]}); {record}", file=sys.stderr, flush=True)
             return None

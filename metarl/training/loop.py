@@ -161,7 +161,7 @@ def _iterations(
                 if keeper is not None:
                     keeper.save(metrics)
         if terminated and keeper is not None:
-            keeper.progress.line(f"stopped by SIGTERM; go on with metarl train --resume {run.directory}")
+            keeper.progress.line(f"stopped by SIGTERM; resume with metarl train --resume {run.directory}")
     return stopping
 
 

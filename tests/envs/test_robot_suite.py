@@ -22,7 +22,7 @@ from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.quantities import QUANTITIES
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
-from metarl.runs.interface import RobotInterface
+from metarl.runs.controller import Controller
 from tests.envs.robot_models import ASKED, CASES, Case
 from tests.envs.robot_probes import (
     BALL,
@@ -164,9 +164,9 @@ def test_command_is_what_the_simulation_is_told(name, scale):
     run = play(run_of(name).family if scale == 1 else family_of(name, control={"action_scale": scale}), actions)
     sizes = run.family.observation_size, run.family.action_size
     agent = make_agent(PpoSettings(hidden_sizes=(4,)), *sizes, torch.Generator(), torch.device("cpu"))
-    interface = RobotInterface(agent, run.family, 0, 1)
+    controller = Controller(agent, run.family, 0, 1)
     for action, ctrl in zip(run.actions, run.ctrl, strict=True):
-        np.testing.assert_allclose(interface.command(action), ctrl, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(controller.command(action), ctrl, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", CASES)

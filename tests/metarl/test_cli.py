@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from metarl.cli import app as cli
+from metarl.cli import train as train_command
 from metarl.cli.arguments import Arguments
+from metarl.cli.render import RenderCommand
 from metarl.config import RunConfig, preset
 from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import LONGEST, RunError, UsageError
@@ -60,7 +62,7 @@ def test_help_documents_every_setting_of_the_chosen_agent_and_family(capsys):
     ],
 )
 def test_an_override_is_understood_however_it_is_written(spelling):
-    config, _ = cli.parse_train(spelling)
+    config, _ = train_command.parse(spelling)
     default = preset()
     assert config == dataclasses.replace(default, agent=dataclasses.replace(default.agent, inner_lr=0.05))
 
@@ -68,7 +70,7 @@ def test_an_override_is_understood_however_it_is_written(spelling):
 def test_overrides_of_every_kind_in_any_order(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("agent: {name: maml, inner_lr: 0.3}\nfamily: {name: point_goal}\ntraining: {tasks: 7}\n")
-    config, plain = cli.parse_train(
+    config, plain = train_command.parse(
         "agent.first_order=true --training.envs-per-task 3 --agent.hidden-sizes 32 16 --name x "
         f"--agent.outer trpo --config {file} evaluation.seeds=4,5 --evaluation.explore false "
         "tracking.group=-g- --agent.bootstrap-truncation training.iterations=1e3".split()
@@ -82,7 +84,7 @@ def test_overrides_of_every_kind_in_any_order(tmp_path):
 
 
 def test_the_default_is_the_main_job():
-    assert cli.parse_train([])[0] == preset("maml", "half_cheetah_velocity")
+    assert train_command.parse([])[0] == preset("maml", "half_cheetah_velocity")
 
 
 MISTAKES = {
@@ -108,7 +110,7 @@ MISTAKES = {
     "train --agent rl2 agent.inner_lr=3": "unknown option --agent.inner-lr; it is a setting of agent maml",
     "train --verbose yes": "unknown option --verbose; metarl train --help lists the options",
     f"train --name {'x' * 300}": "--name has 300 bytes; give one of at most 200",
-    "train --name ../x": "--name is '../x'; give one folder's name, without a slash, and the folder that it is to be",
+    "train --name ../x": "--name is '../x'; give the name of one folder, without a slash, and the folder of all runs",
     "train --config .": ". is a folder, and no config file; give a YAML file",
     "train maml": "metarl train takes options only, got 'maml'; overrides look like a.b=c",
     "train --config absent.yaml": "no config file absent.yaml",
@@ -155,7 +157,7 @@ def test_a_mistake_is_one_line_that_names_thing_and_remedy(line, capsys, tmp_pat
 )
 def test_the_short_names_of_evaluate_are_understood_elsewhere(types, hint):
     with pytest.raises(UsageError, match=f"unknown option --shots; {re.escape(hint)}"):
-        Arguments.split(["--shots", "3"]).parse(cli.RenderCommand(), types, (), "metarl render")
+        Arguments.split(["--shots", "3"]).parse(RenderCommand(), types, (), "metarl render")
 
 
 def test_every_family_is_described(capsys):
@@ -217,10 +219,10 @@ def test_an_existing_name_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/r").mkdir(parents=True)
     assert cli.main(["train", "--name", "r"]) == 2
-    assert "runs/r exists and holds no run: remove it, or choose another --name" in capsys.readouterr().err
+    assert "runs/r exists and is not a run; remove it, or choose another --name" in capsys.readouterr().err
     (tmp_path / "runs/r/config.yaml").touch()
     assert cli.main(["train", "--name", "r"]) == 2
-    assert "runs/r exists; go on with it by metarl train --resume runs/r, or" in capsys.readouterr().err
+    assert "runs/r exists; resume it with metarl train --resume runs/r, or" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch, capsys):

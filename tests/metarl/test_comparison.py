@@ -468,8 +468,8 @@ def other_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 MISTAKES = {
     "{maml} absent": "no run folder absent",
-    "{maml} absent_*:label=x": r"no run's folder fits 'absent_\*'",
-    "{maml} {ant}": r"maml was trained on point_goal, .*ant on ant_goal; say whose tasks .* --family point_goal",
+    "{maml} absent_*:label=x": r"no run matches 'absent_\*'",
+    "{maml} {ant}": r"maml was trained on point_goal, .*ant on ant_goal; name the family .* --family point_goal",
     "{maml} --family ant_velocity": r"maml was trained on point_goal and cannot act in ant_velocity: it observes 2 "
     r"elements, there are 27 there \(no x \[m\], y \[m\], besides torso_z \[m\]",
     "{maml} {ppo} --split out": "--split is 'out'; did you mean 'held_out'",

@@ -22,7 +22,7 @@ from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.robots.quadruped_robot import JOINTS, QuadrupedFigures
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.sharded import ShardedEnv
-from tests.metarl.test_robot_interface import make_run
+from tests.metarl.test_controller import make_run
 
 CONTROL_LOOP = Path(__file__).parents[2] / "docs" / "control_loop.py"
 HOME = 1.0
@@ -106,15 +106,15 @@ def test_the_command_is_what_the_simulation_writes_and_what_the_file_gives(setti
     tasks = [task for split in family.splits for task in family.sample(2, rng, split)]
     span = np.maximum(np.abs(family.action_low), np.abs(family.action_high)) / family.action_scale
     actions = (reach * span * rng.uniform(-1, 1, (len(tasks), family.action_size))).astype(np.float32)
-    robot = run.start()
+    controller = run.start()
     for action, signals in zip(actions, written(family, tasks, actions), strict=True):
-        command = robot.command(action)
+        command = controller.command(action)
         np.testing.assert_array_equal(signals, command[: len(signals)], strict=True)
         low, high = family.control.ranges.T
         assert (low - 1e-9 <= command).all() and (command <= high + 1e-9).all()
     belief = beliefs.load(run.agent, {"parameters": run.agent.theta[None] * (10 if reach > 1 else 1), "steps": 1})
     policy = run.agent.deployable(belief)
-    session = export.Session(export.to_onnx(policy, family, export.describe_policy(run, policy, belief, None)))
+    session = export.ExportedPolicy(export.to_onnx(policy, family, export.describe_policy(run, policy, belief, None)))
     action, command = session.act(observation=rng.normal(size=family.observation_size))
     signals = written(family, tasks[:1], action[None])[0]
     np.testing.assert_allclose(command[: len(signals)], signals, rtol=1e-5, atol=1e-5)
@@ -160,7 +160,7 @@ def test_an_arm_that_is_driven_in_plain_mujoco_goes_where_it_goes_in_metarl(agen
     export.export_run(run, tmp_path / "p.onnx")
     policy = loop().Policy(tmp_path / "p.onnx")
     env = BatchedEnv(run.family, 1, 1, threads=1)
-    robot = run.start(adaptations=0, explore="never")
+    controller = run.start(adaptations=0, explore="never")
     observation = env.reset([np.random.default_rng(0)])[0, 0]
 
     model = mujoco.MjModel.from_xml_path(str(tmp_path / "arm.xml"))
@@ -172,10 +172,10 @@ def test_an_arm_that_is_driven_in_plain_mujoco_goes_where_it_goes_in_metarl(agen
         sensed = [data.qpos[0] - about["home"]["lift"], data.qvel[0]]
         data.ctrl[:] = policy.act(np.array(sensed), reward, start=t == 0)
         mujoco.mj_step(model, data, round(about["dt"] / model.opt.timestep))
-        action = robot.act(observation)
+        action = controller.act(observation)
         step = env.step(action[None, None])
         observation, reward = step.observations[0, 0], float(step.rewards[0, 0])
-        robot.observe(reward, False, bool(step.truncated[0, 0]))
+        controller.observe(reward, False, bool(step.truncated[0, 0]))
     np.testing.assert_allclose(data.qpos, env.simulation.batch.qpos[0], atol=1e-4)
     np.testing.assert_allclose(data.qvel, env.simulation.batch.qvel[0], atol=1e-3)
     asked = policy.targets(data.ctrl)

@@ -1,4 +1,4 @@
-"""An agent that draws from its belief: the same numbers in shards, beside other tasks, and on a robot."""
+"""An agent that draws from its belief: the same numbers in shards, beside other tasks, and on a controller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.runs.interface import RobotInterface
+from metarl.runs.controller import Controller
 from metarl.runs.trial import AgentGenerators, TrialResult, run_trial, streams
 
 POINT = make_family(PointGoalSettings(horizon=12))
@@ -155,16 +155,16 @@ def test_on_a_robot_it_draws_as_in_evaluation():
     env = ShardedEnv(POINT, 1, 1, 1)
     env.set_tasks(list(expected.trial.tasks))
     rngs = streams(1, "test", 0, [3])
-    robot = RobotInterface(agent, POINT, 2, 1, explore="always", rng=rngs[0])
+    controller = Controller(agent, POINT, 2, 1, explore="always", rng=rngs[0])
     for rollout, belief in zip(expected.trial.rollouts, expected.trial.beliefs, strict=True):
-        assert torch.equal(robot.belief.action, belief.action)
+        assert torch.equal(controller.belief.action, belief.action)
         observation, actions = env.reset(rngs)[0, 0], []
-        while not robot.episode_over and env.active.any():
-            actions.append(robot.act(observation))
+        while not controller.episode_over and env.active.any():
+            actions.append(controller.act(observation))
             step = env.step(actions[-1][None, None])
             observation = step.observations[0, 0]
-            robot.observe(float(step.rewards[0, 0]), bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
-        robot.end_episode(observation)
+            controller.observe(float(step.rewards[0, 0]), bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
+        controller.end_episode(observation)
         np.testing.assert_array_equal(np.array(actions), rollout.actions[rollout.valid[:, 0, 0], 0, 0].numpy())
 
 

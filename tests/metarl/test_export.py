@@ -22,7 +22,7 @@ from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import RunError, UsageError
 from metarl.runs.beliefs import save_belief
 from metarl.training.world import TrainingWorld
-from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
+from tests.metarl.test_controller import HOPPER, evaluated, make_run
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -52,7 +52,7 @@ def test_in_onnx_runtime_the_adapted_policy_acts_as_the_agent(name, family, tmp_
     inputs = {i.name: np.zeros(i.shape, dtype=np.float32) for i in session.get_inputs()}
     about = json.loads(session.get_modelmeta().custom_metadata_map["metarl"])
     inputs |= {name: np.array([start], dtype=np.float32) for name, start in about["states"].items()}
-    rng, robot = np.random.default_rng(0), run.start(belief)
+    rng, controller = np.random.default_rng(0), run.start(belief)
     for _ in range(20):
         observation = rng.normal(size=inputs["observation"].shape).astype(np.float32) * 3
         given = inputs | {"observation": observation}
@@ -60,30 +60,30 @@ def test_in_onnx_runtime_the_adapted_policy_acts_as_the_agent(name, family, tmp_
         action, command = session.run(["action", "command"], given)
         expected = run.agent.act(belief, torch.from_numpy(observation[None]), None)[0][0, 0].numpy()
         np.testing.assert_allclose(action[0], expected, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(command[0], robot.command(expected), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(command[0], controller.command(expected), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
-def test_the_control_loop_of_docs_does_what_the_robot_interface_does(name, tmp_path):
+def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path):
     """Two episodes in an env, recorded; the loop replays them in a process that has only numpy and onnxruntime."""
     run, belief = adapted_run(name, tmp_path)
     export.export_run(run, tmp_path / "p.onnx", belief)
     env = BatchedEnv(run.family, 1, 1, threads=1)
     shots = 2 if run.agent.facts.belief_per_env else 0
-    robot = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="never")
+    controller = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="never")
     observations, rewards, commands = [], [], []
     for _ in range(2):
         observation = env.reset([np.random.default_rng(3)])[0, 0]
         observations.append(observation)
         while env.active[0, 0]:
-            action = robot.act(observation)
+            action = controller.act(observation)
             step = env.step(action[None, None])
             observation, reward = step.observations[0, 0], float(step.rewards[0, 0])
-            robot.observe(reward, bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
+            controller.observe(reward, bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
             observations.append(observation)
             rewards.append(reward)
-            commands.append(robot.command(action))
-        robot.end_episode(observation)
+            commands.append(controller.command(action))
+        controller.end_episode(observation)
     assert np.abs(np.diff(commands, axis=0)).max() > 1e-3
     np.savez(tmp_path / "recorded.npz", observations=observations, rewards=rewards)
     script = """
@@ -157,10 +157,10 @@ def test_an_oracle_is_told_what_the_robot_has_to_supply(tmp_path, tiny, monkeypa
     assert cli.main(["export", "r"]) == 0
     assert re.fullmatch(
         r"warning: runs/r is an oracle \(training.reveal_task\): the last 1 of its \d+ observations are the task's "
-        r"parameters, which the robot has to supply: task_mass_scale \[1\]\n",
+        r"parameters, which you have to supply: task_mass_scale \[1\]\n",
         capsys.readouterr().err,
     )
-    about = export.Session(Path("runs/r/policy.onnx").read_bytes()).about
+    about = export.ExportedPolicy(Path("runs/r/policy.onnx").read_bytes()).about
     assert about["observation"]["told"] == ["task_mass_scale [1]"]
 
 
@@ -168,7 +168,7 @@ def test_an_oracle_is_told_what_the_robot_has_to_supply(tmp_path, tiny, monkeypa
 def test_a_file_that_differs_from_the_agent_is_not_left(name, tmp_path, monkeypatch):
     run, belief = adapted_run(name, tmp_path)
     monkeypatch.setattr(run.agent, "deployable", scaled(run.agent.deployable))
-    with pytest.raises(RunError, match="no file is left: at step 1 ONNX Runtime's action differs from torch's by"):
+    with pytest.raises(RunError, match="no file is written: at step 1 ONNX Runtime's action differs from torch's by"):
         export.export_run(run, tmp_path / "p.onnx", belief)
     assert list(tmp_path.iterdir()) == []
 
@@ -210,7 +210,7 @@ def test_the_command_exports_a_belief(tmp_path, tiny, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "saved runs/r/policy.onnx" in said and "saved runs/r/b.onnx" in said
     actions = [
-        export.Session(Path(f"runs/r/{n}.onnx").read_bytes()).act(observation=[1, 1])[0] for n in ("policy", "b")
+        export.ExportedPolicy(Path(f"runs/r/{n}.onnx").read_bytes()).act(observation=[1, 1])[0] for n in ("policy", "b")
     ]
     np.testing.assert_allclose(actions[1], run.start(belief=belief).act([1, 1]), rtol=1e-5)
     assert not np.allclose(*actions)

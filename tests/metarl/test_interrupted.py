@@ -99,8 +99,8 @@ def test_a_run_that_another_process_trains_is_left_alone(run_dir, capsys):
         assert cli.main(["train", "--resume", str(run_dir), "training.iterations=5"]) == 2
         message = capsys.readouterr().err
         assert message == (
-            f"error: {run_dir} is being trained by process {process.pid}; wait until it ends, or end it, and go on "
-            f"with: metarl train --resume {run_dir}\n"
+            f"error: {run_dir} is being trained by process {process.pid}; wait until it ends, or end it, then "
+            f"resume the run with: metarl train --resume {run_dir}\n"
         )
         assert {path: path.read_bytes() for path in before} == before
         process.stdin.close()
@@ -145,7 +145,7 @@ def test_without_locks_a_run_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_lock.fcntl, "flock", refuse)
     with hold(tmp_path):
         said = capsys.readouterr().err
-    assert f"warning: the file system of {tmp_path} knows no locks (No locks available): nothing keeps" in said
+    assert f"warning: the file system of {tmp_path} does not support locks (No locks available): nothing" in said
     assert not any(tmp_path.iterdir())
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from metarl.cli import app as cli
+from metarl.cli import train as train_command
 from metarl.errors import UsageError
 from metarl.launching import launch
 from metarl.launching.launch import Launch, Work, file_system, minutes_of, port_of
@@ -107,7 +108,7 @@ def test_a_dry_run_writes_the_script_and_what_each_node_runs(here, tiny, capsys)
             f"--rdzv-conf=is_host={'true' if node == 0 else 'false'}",
         }
         assert line in said
-    assert script.read_text() in said and "nothing is submitted" in said
+    assert script.read_text() in said and "nothing was submitted" in said
     assert not (here / "runs" / "my run").exists()
 
 
@@ -155,23 +156,23 @@ TRAIN = "-- train --family point_goal --name r"
 MISTAKES = {
     "": "metarl launch takes: slurm [OPTIONS] -- train|sweep ...",
     f"slrum {TRAIN}": "metarl launch takes: slurm [OPTIONS] -- train|sweep ..., got slrum",
-    "slurm --time 10": "say after -- what is to be launched: train ... or sweep ...",
+    "slurm --time 10": "name the command to launch after --: train ... or sweep ...",
     "slurm --time 10 -- trian": "got 'trian'; did you mean 'train'?",
     f"slurm {TRAIN}": "--time is missing; give the job's time limit, such as --time 4:00:00",
     f"slurm --time 4h {TRAIN}": "--time is '4h'; use Slurm's format",
-    f"slurm --time 2 --grace 120 {TRAIN}": "--grace is 120 s, and --time no more than that",
+    f"slurm --time 2 --grace 120 {TRAIN}": "--grace is 120 s and --time is not longer",
     f"slurm --time 10 --nodes 0 {TRAIN}": "--nodes is 0; it must be at least 1",
     f"slurm --time 10 --nodes two {TRAIN}": "--nodes is 'two', text; it must be a whole number",
     f"slurm --time 10 --partitoin a {TRAIN}": "unknown option --partitoin; did you mean '--partition'?",
-    f"slurm --time 10 {TRAIN}": "no sbatch on PATH: this machine submits nothing to Slurm; launch from a login node",
+    f"slurm --time 10 {TRAIN}": "no sbatch on PATH: this machine cannot submit jobs to Slurm; launch from a login node",
     f"slurm --time 10 --dry-run {TRAIN} training.tasks=0": "training.tasks is 0; it must be at least 1",
     "slurm --time 10 --dry-run -- train --family point_gaol": "unknown family 'point_gaol'; did you mean 'point_goal'",
-    "slurm --time 10 --dry-run -- train --name a/b": "--name is 'a/b'; give one folder's name",
+    "slurm --time 10 --dry-run -- train --name a/b": "--name is 'a/b'; give the name of one folder",
     "slurm --time 10 --dry-run -- train --name %j": "Slurm takes % for a pattern",
     "slurm --time 10 --dry-run -- train --resume none": "none",
     "slurm --time 10 --dry-run -- sweep none.yaml": "no sweep file none.yaml",
-    "slurm --time 10 --dry-run -- sweep s.yaml --report": "--report of metarl sweep is nothing to launch; run it here",
-    "slurm --time 10 --dry-run --ranks-per-node 2 -- sweep s.yaml": "--ranks-per-node is of a run; the trials of a",
+    "slurm --time 10 --dry-run -- sweep s.yaml --report": "--report of metarl sweep cannot be launched; run",
+    "slurm --time 10 --dry-run --ranks-per-node 2 -- sweep s.yaml": "--ranks-per-node is for metarl train; for a sweep",
 }
 
 
@@ -194,7 +195,7 @@ def test_a_folder_that_no_node_sees_is_refused(here, capsys, monkeypatch):
 def test_without_submitit_it_says_what_to_install(here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert cli.main(["launch", *f"slurm --time 10 {TRAIN}".split()]) == 2
-    assert capsys.readouterr().err == "error: a launch needs submitit: pip install 'metarl-robotics[slurm]'\n"
+    assert capsys.readouterr().err == "error: metarl launch needs submitit: pip install 'metarl-robotics[slurm]'\n"
 
 
 def test_a_job_that_sbatch_refuses_leaves_nothing(here, tiny, capsys):
@@ -281,10 +282,10 @@ def test_what_is_said_of_a_job(here, tiny, capsys):
     assert re.fullmatch(r"maml_point_goal_1_\d{8}-\d{6}", run.name) and (run / "config.yaml").is_file()
     logs = here / "runs" / "slurm" / run.name
     for line in (
-        "submitted job 4711: 2 nodes, 1 rank on each, 120 minutes at a time",
+        "submitted job 4711: 2 nodes, 1 rank on each, time limit 120 minutes",
         f"run: {run}",
         f"logs: {logs}/4711_0_log.out, {logs}/4711_0_log.err",
-        f"follow it: tail -F {logs}/4711_*_log.out; where it stands: squeue --job 4711",
+        f"follow it: tail -F {logs}/4711_*_log.out; see its state: squeue --job 4711",
         "cancel it: scancel 4711",
         f"metarl train --resume {run}",
     ):
@@ -292,7 +293,7 @@ def test_what_is_said_of_a_job(here, tiny, capsys):
     assert directives(here / "seen") == directives(logs / "4711_submission.sh")
     assert directives(here / "seen")["--cpus-per-task"] == "1"
     assert cli.main(["launch", *arguments, "--name", run.name]) == 2
-    assert f"{run} exists; go on with it by metarl train --resume" in capsys.readouterr().err
+    assert f"{run} exists; resume it with metarl train --resume" in capsys.readouterr().err
     assert run.is_dir()
 
 
@@ -336,15 +337,15 @@ def test_a_preempted_job_goes_on_and_computes_what_an_uninterrupted_one_does(her
     overrides = ["--family", "point_goal", *longer, "training.iterations=20", "training.checkpoint_every=20"]
     overrides += ["tracking.wandb=disabled"]
     assert cli.main(["train", "--name", "whole", *overrides]) == 0
-    config, _ = cli.parse_train(overrides)
-    run = cli.new_run(config, here / "runs", "r")
+    config, _ = train_command.parse(overrides)
+    run = train_command.new_run(config, here / "runs", "r")
     job = Launch("r", Work(("train", "--resume", str(run)), grace_s=60), here / "runs" / "slurm" / "r", 10, 1)
     submitted = submit(job, cluster="local")
     wait_for(lambda: lines(run) >= 1)
     preempt(int(submitted.job.job_id), signal.SIGUSR2)
     submitted.job.result()
     said = submitted.stdout.read_text() + submitted.stderr.read_text()
-    assert said.count("stopped by SIGTERM; go on with") == 1 and said.count("Requeued job") == 1
+    assert said.count("stopped by SIGTERM; resume with") == 1 and said.count("Requeued job") == 1
     assert said.count(f"node 0 of 1: {sys.executable} -m metarl train --resume {run}") == 2
     assert numbers(run) == numbers(here / "runs" / "whole")
     assert [line["iteration"] for line in read_metrics(run)] == list(range(1, 21))
@@ -354,8 +355,8 @@ def test_a_preempted_job_goes_on_and_computes_what_an_uninterrupted_one_does(her
 def test_a_preempted_job_of_two_ranks_goes_on_with_both(here, tiny):
     longer = [setting for setting in tiny if not setting.startswith("family.horizon")] + ["family.horizon=200"]
     overrides = ["--family", "point_goal", *longer, "training.iterations=40", "training.checkpoint_every=40"]
-    config, _ = cli.parse_train([*overrides, "tracking.wandb=disabled"])
-    runs = [cli.new_run(config, here / "runs", name) for name in ("r", "whole")]
+    config, _ = train_command.parse([*overrides, "tracking.wandb=disabled"])
+    runs = [train_command.new_run(config, here / "runs", name) for name in ("r", "whole")]
     works = [Work(("train", "--resume", str(run)), ranks=2, grace_s=60) for run in runs]
     jobs = [Launch(run.name, work, here / "jobs" / run.name, 10, 1) for run, work in zip(runs, works, strict=True)]
     submitted = submit(jobs[0], cluster="local")
@@ -363,7 +364,7 @@ def test_a_preempted_job_of_two_ranks_goes_on_with_both(here, tiny):
     preempt(int(submitted.job.job_id), signal.SIGUSR2)
     submitted.job.result()
     said = submitted.stdout.read_text()
-    assert said.count("stopped by SIGTERM; go on with") == 1 and said.count("--nproc-per-node=2") == 2
+    assert said.count("stopped by SIGTERM; resume with") == 1 and said.count("--nproc-per-node=2") == 2
     submit(jobs[1], cluster="local").job.result()
     assert numbers(runs[0]) == numbers(runs[1]) and len(numbers(runs[0])) == 40
 

@@ -27,7 +27,7 @@ def test_a_plain_line_an_iteration_where_there_is_no_terminal():
 
 
 def test_flagged_simulations_are_told():
-    assert "2 simulations flagged by MuJoCo" in Progress(10, console=Console(file=io.StringIO())).describe(
+    assert "MuJoCo warnings in 2 simulations" in Progress(10, console=Console(file=io.StringIO())).describe(
         METRICS | {"faults": 2}
     )
 

@@ -291,7 +291,7 @@ def test_sigterm_to_one_rank_ends_all_with_a_checkpoint_that_one_process_goes_on
     await_lines(run_dir / "metrics.jsonl", 3, process)
     os.kill(pid_of(1, tmp_path), signal.SIGTERM)
     text = ended(process)
-    assert process.returncode != 0 and text.count("stopped by SIGTERM; go on with metarl train --resume") == 1
+    assert process.returncode != 0 and text.count("stopped by SIGTERM; resume with metarl train --resume") == 1
     assert statuses(text) == {143}, text
     reached = len(read_metrics(run_dir))
     assert CheckpointStore(run_dir / "checkpoints").load("last")[1]["iteration"] == reached
@@ -312,8 +312,8 @@ def test_the_user_is_told_once_what_cannot_be(started, tmp_path, tiny):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--name", "there"], "error: runs/there exists; go on with it by metarl train --resume runs/there"),
-        (["training.tasks=1"], "error: training.tasks is 1, and 2 processes share them; each needs one at least"),
+        (["--name", "there"], "error: runs/there exists; resume it with metarl train --resume runs/there"),
+        (["training.tasks=1"], "error: training.tasks is 1, and 2 processes share them; each needs at least one"),
         (["--bogus"], "error: unknown option --bogus"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from metarl.cli import app as cli
+from metarl.cli import train as train_command
 from metarl.config import load_config, preset, read_run_config
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.reporting import contact_sheet
@@ -86,7 +87,7 @@ def test_a_run_is_self_contained(own, tiny, capsys):
     assert (own / "runs/b/robot/robot.xml").read_text() == MODEL
     capsys.readouterr()
     assert cli.main(["train", "--resume", "moved", "family.model=robot.xml"]) == 2
-    assert "--family.model cannot change when a run is gone on with" in capsys.readouterr().err
+    assert "--family.model cannot change when a run is resumed" in capsys.readouterr().err
 
 
 def test_paths_in_a_config_file_are_relative_to_it(tmp_path):
@@ -99,7 +100,7 @@ def test_paths_in_a_config_file_are_relative_to_it(tmp_path):
 
 
 def test_robot_and_family_are_settings_like_any_others(own):
-    config, _ = cli.parse_train(
+    config, _ = train_command.parse(
         ["--agent", "rl2", "--robot", "robot.xml", "--family", "family.yaml", "family.horizon=5"]
     )
     default = preset("rl2", "robot")
@@ -129,7 +130,7 @@ def test_ones_own_is_filmed_and_pictured_by_the_files_that_train_takes(own, monk
 MISTAKES = {
     "train --robot robot.xml": "--robot needs --family FILE.yaml, which declares what varies; metarl robot check",
     "train --robot robot.xml --family point_goal": "--family FILE.yaml, which declares what varies, not 'point_goal'",
-    "train --family family.yaml": "--family family.yaml declares the tasks of a robot; name its model by --robot MODEL",
+    "train --family family.yaml": "--family family.yaml declares the tasks of a robot; name its model with --robot",
     "train --robot absent.xml --family family.yaml": "family: no robot absent.xml; give an MJCF or URDF file",
     "train --robot robot.xml --family absent.yaml": "family: cannot read absent.yaml: No such file",
     "train --robot robot.xml --family wrong.yaml": "wrong.yaml: distribution (leg): target: body names 'leg' matches",
@@ -138,13 +139,13 @@ MISTAKES = {
     "families --robot robot.xml": "--robot needs --family FILE.yaml",
     "families --robot robot.xml --family wrong.yaml": "matches nothing",
     "families show --robot robot.xml": "--robot needs --family FILE.yaml, which declares what varies",
-    "families show --family family.yaml": "declares the tasks of a robot; name its model by --robot MODEL",
+    "families show --family family.yaml": "declares the tasks of a robot; name its model with --robot MODEL",
     "families show robot --robot robot.xml --family family.yaml": "takes the name of one family, got robot --robot",
     "families show --robot robot.xml --family wrong.yaml": "family: wrong.yaml: distribution (leg): target: body names",
     "families show --robot robot.xml --family family.yaml --outptu a.png": "did you mean '--output'?",
     "render --robot robot.xml": "--robot needs --family FILE.yaml, which declares what varies",
     "render --robot robot.xml --family point_goal": "--family FILE.yaml, which declares what varies, not 'point_goal'",
-    "render --family family.yaml": "declares the tasks of a robot; name its model by --robot MODEL",
+    "render --family family.yaml": "declares the tasks of a robot; name its model with --robot MODEL",
     "render runs/a --robot robot.xml --family family.yaml": "got runs/a --robot robot.xml --family family.yaml",
     "render --robot absent.xml --family family.yaml": "family: no robot absent.xml; give an MJCF or URDF file",
     "render --robot robot.xml --family deep.yaml": "deep.yaml: leg = 2 (scale link_length of l, r): ",

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from metarl.cli.robot_remarks import check_rows, remarks, some, start_text
-from metarl.cli.robot_report import show_robot
+from metarl.cli.check_remarks import check_rows, remarks, some, start_text
+from metarl.cli.check_report import show_check
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
 from metarl.envs.own_robot.family import check_robot
 from tests.envs.robot_models import CASES, POSITION, arm, dog
@@ -40,19 +40,19 @@ def test_nothing_is_said_of_a_robot_that_stands(robot):
 
 
 SAID = {
-    "falls": (changed(base=Base(0.37, 0.1, 0.2)), "at action 0 it falls: it comes down from 0.37 m to 0.1 m"),
-    "tilts": (changed(base=Base(0.37, 0.3, 1.4)), "at action 0 it falls: it tilts by 1.4 rad"),
+    "falls": (changed(base=Base(0.37, 0.1, 0.2)), "with action 0 it falls: it comes down from 0.37 m to 0.1 m"),
+    "tilts": (changed(base=Base(0.37, 0.3, 1.4)), "with action 0 it falls: it tilts by 1.4 rad"),
     "limp": (changed(moved={"hip1": 1.2, "hip2": 0.3}), "joints leave home, hip1 by 1.2 rad, hip2 by 0.3 rad; servos"),
-    "saturated": (changed(saturated=("s1", "s2")), "at action 0 s1, s2 are at the limit of force already: raise it"),
-    "sinks": (changed(sunk=0.3), "at action 0 it is 0.3 m in the ground"),
-    "sinks at random": (at_random(sunk=0.05), "at random actions it is 0.05 m in the ground"),
-    "breaks": (changed(broken=0.31, warnings={"BADQACC": 1}), "breaks after 0.31 s (an acceleration that is no number"),
-    "warned": (at_random(warnings={"CONTACTFULL": 9}), "at random actions MuJoCo warns of too many contacts"),
-    "stuck": (at_random(moved={"hip1": 0.0, "hip2": 1e-6}), "random actions move no joint: look at control ranges"),
-    "idle": (dataclasses.replace(CHECK, idle=("s2",)), "s2 moves nothing from home: look at gear"),
+    "saturated": (changed(saturated=("s1", "s2")), "with action 0 s1, s2 are already at the force limit: raise"),
+    "sinks": (changed(sunk=0.3), "with action 0 it is 0.3 m in the ground"),
+    "sinks at random": (at_random(sunk=0.05), "with random actions it is 0.05 m in the ground"),
+    "breaks": (changed(broken=0.31, warnings={"BADQACC": 1}), "breaks after 0.31 s (an acceleration that is huge"),
+    "warned": (at_random(warnings={"CONTACTFULL": 9}), "with random actions MuJoCo warns of too many contacts"),
+    "stuck": (at_random(moved={"hip1": 0.0, "hip2": 1e-6}), "random actions move no joint: check control ranges"),
+    "idle": (dataclasses.replace(CHECK, idle=("s2",)), "s2 moves no joint at home: check gear"),
     "hovers": (
         dataclasses.replace(CHECK, gap=0.12),
-        "0.12 m above the ground: an episode begins with a fall; robot: {h",
+        "0.12 m above the ground: each episode starts with a fall; robot: {h",
     ),
     "weightless": (dataclasses.replace(CHECK, gravity=0.0), 'there is no gravity: write <option gravity="0 0 -9.81"/>'),
 }
@@ -89,12 +89,12 @@ def test_where_it_starts(gap, text):
 
 def test_rows_say_what_applies(robot):
     assert [row[0] for row in check_rows(robot, CHECK)] == [
-        "base over the ground",
+        "base above the ground",
         "base tilts by",
         "deepest in the ground",
         "furthest from home",
         "held by joint limits",
-        "at the limit of force",
+        "at the force limit",
         "MuJoCo's warnings",
     ]
     assert check_rows(robot, CHECK)[3] == ("furthest from home", "hip2 by 0.02 rad", "hip1 by 0.5 rad")
@@ -108,7 +108,7 @@ def test_some_of_many_names():
 
 def shown(model: str, width: int = 120) -> str:
     text = io.StringIO()
-    show_robot(model, console=Console(file=text, width=width))
+    show_check(model, console=Console(file=text, width=width))
     return text.getvalue()
 
 
@@ -119,16 +119,16 @@ def test_the_report_fits_its_width_and_its_starter_is_yaml(name, width, tmp_path
     output = shown(str(path), width)
     starter = output[output.index("  reward:") : output.index("in my_family.yaml")]
     assert yaml.safe_load(starter)["distribution"][0]["range"] == [0.5, 1.5]
-    report = output[output.index("At home") : output.index("It can be used")]
+    report = output[output.index("At home") : output.index("The robot can be used")]
     assert max(map(len, report.splitlines())) <= width
-    assert "of action 0" in report and "of random actions" in report
+    assert "with action 0" in report and "with random actions" in report
 
 
 def test_a_robot_with_questions_is_not_simulated(tmp_path):
     path = tmp_path / "dog.xml"
     path.write_text(dog(rest=""))
     output = shown(str(path))
-    assert "to do:" in output and "a second from home" not in output
+    assert "to do:" in output and "one second from home" not in output
 
 
 def test_names_are_shown_as_they_are(tmp_path):
@@ -136,4 +136,4 @@ def test_names_are_shown_as_they_are(tmp_path):
     path.write_text(arm(POSITION.format('forcerange="-.1 .1"')).replace('"lift"', '"[red]lift[/red]"'))
     output = shown(str(path))
     report = output[output.index("At home") :]
-    assert "[red]lift[/red] by" in report and "[red]lift[/red] is at the limit of force" in report
+    assert "[red]lift[/red] by" in report and "[red]lift[/red] is already at the force limit" in report

@@ -18,24 +18,19 @@ from metarl.agents import beliefs
 from metarl.agents.registry import AGENT_SETTINGS
 from metarl.agents.sb3.tuned import ADAM
 from metarl.cli import app as cli
+from metarl.deployment.adaptation import adapt, group
+from metarl.deployment.episode import LoggedEpisode, assemble
+from metarl.deployment.episode_check import check_episode
 from metarl.deployment.export import export_run
-from metarl.deployment.rollouts import (
-    Episode,
-    adapt,
-    assemble,
-    check_episode,
-    deviations,
-    group,
-    load_episodes,
-    save_trial,
-)
+from metarl.deployment.logs import load_episodes, save_trial
+from metarl.deployment.on_policy import deviations
 from metarl.errors import UsageError
 from metarl.runs import checkpoint
 from metarl.runs.beliefs import load_belief, save_belief
 from metarl.runs.run import Run, load_run
 from metarl.runs.trial import stream, streams
 from tests.metarl.test_control import arm
-from tests.metarl.test_robot_interface import HOPPER, evaluated, make_run
+from tests.metarl.test_controller import HOPPER, evaluated, make_run
 from tests.small_agents import small_options
 
 
@@ -92,11 +87,11 @@ def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reach
     result = evaluated(run, task, streams(1, "test", 0, 1)[0], explore=True)
     save_trial(tmp_path, run.agent, run.family, result.trial, [task], seed=1)
     apart = run.agent.facts.belief_per_env
-    robots = sorted(path.name for path in tmp_path.iterdir())
-    assert robots == ([f"seed1_task000_env00{n}" for n in range(3)] if apart else ["seed1_task000"])
+    logs = sorted(path.name for path in tmp_path.iterdir())
+    assert logs == ([f"seed1_task000_env00{n}" for n in range(3)] if apart else ["seed1_task000"])
     reached = result.trial.beliefs[-1]
-    for n, robot in enumerate(robots):
-        episodes = load_episodes(str(tmp_path / robot), run.family)
+    for n, log in enumerate(logs):
+        episodes = load_episodes(str(tmp_path / log), run.family)
         assert len(episodes) == (3 if apart else 9) and len({len(e.rewards) for e in episodes}) > 1
         adapted = adapt(run, episodes, adaptations=2)
         assert adapted.left == 1
@@ -114,14 +109,14 @@ def test_the_command_saves_a_belief_that_a_robot_starts_with(name, trained, tmp_
     if not run.agent.facts.adapts:
         pytest.skip("this agent does not adapt")
     assert cli.main(["evaluate", str(directory), "--log-rollouts", str(tmp_path)]) == 0
-    robot = sorted(tmp_path.iterdir())[0]
+    log = sorted(tmp_path.iterdir())[0]
     capsys.readouterr()
-    assert cli.main(["adapt", str(directory), "--rollouts", str(robot)]) == 0
+    assert cli.main(["adapt", str(directory), "--rollouts", str(log)]) == 0
     said = capsys.readouterr().out
-    assert "shot 0: " in said and "1 of 2 shots are left; --adaptations 2 adapts from all" in said
-    file = directory / "beliefs" / f"{robot.name}.pt"
+    assert "shot 0: " in said and "1 of 2 shots were not used; --adaptations 2 adapts from all" in said
+    file = directory / "beliefs" / f"{log.name}.pt"
     assert f"saved {file}" in said
-    expected = adapt(run, load_episodes(str(robot), run.family), 1).belief
+    expected = adapt(run, load_episodes(str(log), run.family), 1).belief
     torch.testing.assert_close(plain(load_belief(file, run)), plain(expected), rtol=0, atol=0)
     observation = np.full(run.family.observation_size, 0.1)
     adapted, fresh = (run.start(belief=b, explore="never").act(observation) for b in (file, None))
@@ -278,23 +273,23 @@ BROKEN = {
     "more names": (lambda f: rewrite(f, names=np.array(["a", "b", "c"])), "names has 3 entries; the policy reads 2"),
     "an end in the middle": (
         lambda f: rewrite(f, terminations=put(4, True)),
-        "terminations[4] is true, and the episode has 10 steps; log one file an episode",
+        "terminations[4] is true, but the episode has 10 steps; log one file for each episode",
     ),
     "no end": (
         lambda f: rewrite(f, terminations=put(-1, False), truncations=put(-1, False)),
-        "the episode has no end, neither terminations[9] nor truncations[9] is true",
+        "the episode has no end: neither terminations[9] nor truncations[9] is true",
     ),
     "a gap in the shots": (
         lambda f: rewrite(f, shot=7),
         "are of the shots [0, 1, 7]; number them from 0 without a gap",
     ),
     "a shot not said": (lambda f: rewrite(f, shot=None), f"{FILE} lacks the field shot, which other episodes have"),
-    "cut short": (lambda f: cut(f, 0.6), f"{FILE} is cut short, damaged, or no .npz file"),
-    "empty": (lambda f: cut(f, 0.0), f"{FILE} is cut short, damaged, or no .npz file"),
+    "cut short": (lambda f: cut(f, 0.6), f"{FILE} is cut short, damaged, or not an .npz file"),
+    "empty": (lambda f: cut(f, 0.0), f"{FILE} is cut short, damaged, or not an .npz file"),
     "damaged": (flip, f"{FILE}"),
-    "one array": (lambda f: write(f, single()), f"{FILE} is a single array, no .npz archive"),
-    "a pickle": (lambda f: write(f, pickled()), f"{FILE} is no .npz file, or a pickle, which is not read"),
-    "noise": (lambda f: write(f, b"\x00\x01" * 200), f"{FILE} is no .npz file"),
+    "one array": (lambda f: write(f, single()), f"{FILE} is a single array, not an .npz archive"),
+    "a pickle": (lambda f: write(f, pickled()), f"{FILE} is not an .npz file, or a pickle, which is not read"),
+    "noise": (lambda f: write(f, b"\x00\x01" * 200), f"{FILE} is not an .npz file"),
     "encrypted": (lambda f: write(f, npz(encrypt, rewards=single())), f"{FILE}: rewards is encrypted"),
     "a size that is none": (lambda f: write(f, npz(lie, rewards=single())), f"{FILE}: rewards has 2,147,483,647 bytes"),
     "a bomb": (lambda f: write(f, zeros()), f"{FILE}: rewards has 536,870,912 bytes unpacked; an episode has at most"),
@@ -347,10 +342,10 @@ def test_a_broken_log_is_one_line_that_names_file_field_and_index(what, trained,
     [
         (["absent", "--rollouts", "."], "no run folder absent"),
         (["RUN"], "metarl adapt needs --rollouts"),
-        (["RUN", "--rollouts", "absent"], "--rollouts: absent is no folder"),
+        (["RUN", "--rollouts", "absent"], "--rollouts: absent is not a folder"),
         (["RUN", "--rollouts", "file.npz"], "--rollouts: file.npz is a file"),
         (["RUN", "--rollouts", "outer"], "outer holds no .npz file; did you mean outer/robot?"),
-        (["RUN", "--rollouts", "hollow"], "hollow holds no .npz file; log one file an episode there"),
+        (["RUN", "--rollouts", "hollow"], "hollow holds no .npz file; log one file for each episode there"),
         (["RUN", "--rollouts", "robot", "--adaptations", "0"], "--adaptations is 0; it must be at least 1"),
         (["RUN", "--rollout", "robot"], "unknown option --rollout; did you mean '--rollouts'?"),
         (["RUN", "--rollouts", "minari:absent-v0"], "the Minari dataset 'absent-v0' cannot be read"),
@@ -400,7 +395,7 @@ def test_actions_that_are_not_the_policys_own_are_found_without_log_probabilitie
     if found is None:
         adapt(run, episodes, 2)
     else:
-        with pytest.raises(UsageError, match=f"(?s){found}.* it is biased.*insist by --off-policy"):
+        with pytest.raises(UsageError, match=f"(?s){found}.* it is biased.*use them anyway with --off-policy"):
             adapt(run, episodes, 2)
         assert len(adapt(run, episodes, 2, off_policy=True).shots) == 2
 
@@ -413,15 +408,17 @@ def test_commands_are_not_taken_for_actions(name, motor, tmp_path):
     if not run.agent.facts.adapts:
         pytest.skip("this agent does not adapt")
     on_policy_log(run, tmp_path / "logs")
-    (robot,) = (tmp_path / "logs").iterdir()
-    assert adapt(run, load_episodes(str(robot), run.family), 1).shots
-    for file in robot.glob("*.npz"):
+    (log,) = (tmp_path / "logs").iterdir()
+    assert adapt(run, load_episodes(str(log), run.family), 1).shots
+    for file in log.glob("*.npz"):
         fields = dict(np.load(file))
         del fields["log_probabilities"]
         np.savez(file, **fields | {"actions": run.family.command(fields["actions"])})
-    with pytest.raises(UsageError, match=r"the actions are commands, .* log what act\(\) returned, not what command\("):
-        adapt(run, load_episodes(str(robot), run.family), 1)
-    assert adapt(run, load_episodes(str(robot), run.family), 1, off_policy=True).shots
+    with pytest.raises(
+        UsageError, match=r"the actions are motor commands; log what act\(\) returned, not what command\("
+    ):
+        adapt(run, load_episodes(str(log), run.family), 1)
+    assert adapt(run, load_episodes(str(log), run.family), 1, off_policy=True).shots
 
 
 def test_the_chi_square_statistic_is_as_far_off_as_its_tail_says():
@@ -450,8 +447,8 @@ def test_logs_of_a_memory_are_read_with_whatever_actions_they_hold():
 
 
 def test_a_log_in_which_shots_are_not_said_is_one_shot_or_one_an_episode():
-    def silent(i: int) -> Episode:
-        return Episode(str(i), np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1), True)
+    def silent(i: int) -> LoggedEpisode:
+        return LoggedEpisode(str(i), np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1), True)
 
     episodes = [silent(i) for i in range(3)]
     assert [len(shot) for shot in group(episodes, make_run("maml").agent)] == [3]

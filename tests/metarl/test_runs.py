@@ -17,6 +17,7 @@ import torch
 import metarl
 from metarl.agents.maml.maml import Maml
 from metarl.cli import app as cli
+from metarl.cli import train as train_command
 from metarl.config import load_config
 from metarl.errors import UsageError
 from metarl.runs.checkpoint import CheckpointStore
@@ -119,7 +120,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint_of_its_last_iteration(start, tmp_p
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM, errors
-    assert "go on with metarl train --resume runs/ended" in output
+    assert "resume with metarl train --resume runs/ended" in output
     assert errors == ""
     recorded = read_metrics(tmp_path / "runs/ended")[-1]["iteration"]
     assert CheckpointStore(tmp_path / "runs/ended/checkpoints").load("last")[1]["iteration"] == recorded
@@ -130,7 +131,7 @@ def test_ctrl_c_is_one_line(start):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
-    assert errors == "interrupted; go on with: metarl train --resume runs/stopped\n"
+    assert errors == "interrupted; resume it with: metarl train --resume runs/stopped\n"
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,7 @@ def test_a_run_without_a_checkpoint_is_named(run_dir, capsys):
 @pytest.mark.parametrize("override", ["agent.inner_lr=0.2", "training.tasks=3", "training.seed=9", "family.horizon=5"])
 def test_what_would_change_the_numbers_cannot_change_on_resume(run_dir, override, capsys):
     assert cli.main(["train", "--resume", str(run_dir), override]) == 2
-    assert "cannot change when a run is gone on with; start a new run for it" in capsys.readouterr().err
+    assert "cannot change when a run is resumed; start a new run for it" in capsys.readouterr().err
 
 
 def test_a_resume_that_is_refused_leaves_the_config_as_it_was(run_dir, monkeypatch, capsys):
@@ -292,7 +293,9 @@ def test_evaluate_refuses_by_name(run_dir, arguments, message, capsys):
 
 
 def test_the_python_api_trains(tmp_path, tiny):
-    config, _ = cli.parse_train(["--family", "point_goal", *tiny, "training.iterations=1", "tracking.wandb=disabled"])
+    config, _ = train_command.parse(
+        ["--family", "point_goal", *tiny, "training.iterations=1", "tracking.wandb=disabled"]
+    )
     run = metarl.train(config, name="api", runs_dir=tmp_path)
     assert (run.directory, run.iteration) == (tmp_path / "api", 1)
     assert metarl.resume(run.directory).iteration == 1
@@ -340,7 +343,7 @@ def test_only_what_trains_is_gone_on_with(command, module, function, run_dir, mo
     for status in (1, 1, 130):
         assert cli.main([command, str(run_dir)]) == status
         message = capsys.readouterr().err
-        assert "go on with" not in message and message.count("\n") == 1
+        assert "resume" not in message and message.count("\n") == 1
 
 
 def test_the_python_api_takes_runs_as_the_command_line_does(run_dir, tmp_path, monkeypatch, capsys):
@@ -357,5 +360,5 @@ def test_the_python_api_takes_runs_as_the_command_line_does(run_dir, tmp_path, m
             function("frist")
     with pytest.raises(UsageError, match="did you mean 'first'"):
         metarl.compare(["first", Path("runs/frist")])
-    with pytest.raises(UsageError, match="--name is 'a/b'; give one folder's name"):
+    with pytest.raises(UsageError, match="--name is 'a/b'; give the name of one folder"):
         metarl.train(load_config(Path("runs/first/config.yaml")), name="a/b")

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from metarl.cli import app as cli
+from metarl.cli.invocation import Invocation
 from metarl.config import preset, read_run_config
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.errors import RunError
@@ -134,7 +135,7 @@ def test_what_runs_code_says_so(run, tmp_path, capsys):
     assert cli.main(["robot", "check", f"{tmp_path}/mine.py:robot"]) == 0
     assert "what the code of robot returned when it was run" in " ".join(capsys.readouterr().out.split())
     assert cli.main(["train", "--config", "mine.yaml", "--name", "own"]) == 0
-    assert f"{tmp_path}/mine.py:robot is run, as Python" in capsys.readouterr().out
+    assert f"running the Python function {tmp_path}/mine.py:robot, which" in capsys.readouterr().out
     assert read_run_config(Path("runs/own")).family == RobotSettings(
         "runs/own/robot/robot.xml", "runs/own/robot/arm.yaml", horizon=10
     )
@@ -187,7 +188,7 @@ def test_a_traceback_is_written_through_no_link(run, tmp_path, capsys, monkeypat
     change(run, horizon=10**18)  # more than any memory holds
     assert cli.main(["evaluate", str(run)]) != 0
     assert "Traceback" not in capsys.readouterr().err
-    said = cli._fault(KeyError("nothing"), cli.Session(run))
+    said = Invocation(run).describe_fault(KeyError("nothing"))
     assert f"the traceback is in {run / 'error.log'}" in said
     assert victim.read_text() == "mine"
     assert "KeyError" in (run / "error.log").read_text() and not (run / "error.log").is_symlink()

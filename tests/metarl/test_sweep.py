@@ -68,7 +68,7 @@ COMMANDS = {
     "s.yaml --report=yes": "--report takes no value",
     "s.yaml --worker 2": "unknown option --worker; did you mean '--workers'?",
     "s.yaml --workers 0": "--workers is 0; it must be at least 1",
-    "s.yaml --report": "no sweep in runs/s; start it by metarl sweep s.yaml",
+    "s.yaml --report": "no sweep in runs/s; start it with metarl sweep s.yaml",
     "s.yaml --point 3": "--point is '3'; give the factors' values as JSON, such as '{\"family.goal_range\": 0}'",
     's.yaml --point {"family.goal_range":0.2}': "agent.inner_lr has no value",
     's.yaml --point {"family.goal_range":3,"agent.inner_lr":0.1}': "family.goal_range is 3; its levels are 0.2, 0.4",

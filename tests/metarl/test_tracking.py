@@ -79,7 +79,7 @@ def test_the_message_of_a_full_disk_survives_the_end_of_the_record(metarl, tmp_p
     )
     assert done.returncode == 1
     assert done.stderr.startswith(
-        "error: cannot write runs/r/metrics.jsonl: File too large; make room, then go on with"
+        "error: cannot write runs/r/metrics.jsonl: File too large; make room, then resume with"
     )
     assert done.stderr.count("\n") == 1
 
@@ -112,7 +112,7 @@ def test_wandb_that_cannot_start_or_log_stops_nothing(tmp_path, monkeypatch, cap
         tracker.log(metrics(1))
     said = capsys.readouterr().err
     assert "warning: W&B could not go online (no such host); recording offline" in said
-    assert "warning: W&B could not start (no such host); metrics.jsonl has everything" in said
+    assert "warning: W&B could not start (no such host); metrics.jsonl has all metrics" in said
     assert read_metrics(tmp_path) == [metrics(1)]
 
     class Broken:
@@ -148,7 +148,7 @@ def test_an_offline_run_holds_the_metrics_and_goes_on_as_the_same_run(metarl, tm
     assert done.returncode == 0, done.stderr
     run_dir = tmp_path / "runs/r"
     (first,) = (run_dir / "wandb").glob("offline-run-*")
-    assert f"W&B records offline; to upload: wandb sync runs/r/wandb/{first.name}" in done.stdout
+    assert f"W&B records offline; upload with: wandb sync runs/r/wandb/{first.name}" in done.stdout
     done = metarl("train", "--resume", "runs/r", "training.iterations=3")
     assert done.returncode == 0, done.stderr
     (second,) = set((run_dir / "wandb").glob("offline-run-*")) - {first}
@@ -192,14 +192,14 @@ DAMAGED = {
     "a gap": (LINES[:2] + LINES[4:], [1, 2, 5, 6], "has no iteration 3 to 4"),
     "gaps": (LINES[1:2] + LINES[3:4] + LINES[5:], [2, 4, 6], "has no iteration 1, 3, 5"),
     "cut": ([*LINES[:3], LINES[3][:-9]], [1, 2, 3], "has a last line that is cut short"),
-    "a byte": ([*LINES[:2], b'{"iteration": 3, "\xff": 1}\n', *LINES[3:]], [1, 2, 4, 5, 6], "read at 3"),
-    "no number": ([b'{"iteration": 1, "gain": "x"}\n', *LINES[1:]], [2, 3, 4, 5, 6], "read at 1"),
-    "infinite": ([b'{"iteration": 1, "gain": 1e999}\n', *LINES[1:]], [2, 3, 4, 5, 6], "read at 1"),
-    "deep": ([LINES[0], b"[" * 100_000 + b"\n", *LINES[2:]], [1, 3, 4, 5, 6], "no iteration 2, and no line"),
-    "long": ([LINES[0], b'{"iteration": ' + b"9" * 5000 + b"}\n", LINES[1]], [1, 2], "read at 2"),
-    "far": ([LINES[0], b'{"iteration": 99999999999}\n', LINES[1]], [1, 2], "read at 2"),
-    "no steps": ([b'{"iteration": 1, "env_stepz": 5}\n', *LINES[1:]], [2, 3, 4, 5, 6], "read at 1"),
-    "a list": ([b"[1]\n", *LINES[1:]], [2, 3, 4, 5, 6], "read at 1"),
+    "a byte": ([*LINES[:2], b'{"iteration": 3, "\xff": 1}\n', *LINES[3:]], [1, 2, 4, 5, 6], "line at 3"),
+    "no number": ([b'{"iteration": 1, "gain": "x"}\n', *LINES[1:]], [2, 3, 4, 5, 6], "line at 1"),
+    "infinite": ([b'{"iteration": 1, "gain": 1e999}\n', *LINES[1:]], [2, 3, 4, 5, 6], "line at 1"),
+    "deep": ([LINES[0], b"[" * 100_000 + b"\n", *LINES[2:]], [1, 3, 4, 5, 6], "no iteration 2, and a damaged line"),
+    "long": ([LINES[0], b'{"iteration": ' + b"9" * 5000 + b"}\n", LINES[1]], [1, 2], "line at 2"),
+    "far": ([LINES[0], b'{"iteration": 99999999999}\n', LINES[1]], [1, 2], "line at 2"),
+    "no steps": ([b'{"iteration": 1, "env_stepz": 5}\n', *LINES[1:]], [2, 3, 4, 5, 6], "line at 1"),
+    "a list": ([b"[1]\n", *LINES[1:]], [2, 3, 4, 5, 6], "line at 1"),
     "twice": ([*LINES[:2], LINES[1]], [1, 2], ""),
     "nothing": ([], [], ""),
 }
@@ -221,7 +221,7 @@ def test_what_is_missing_of_the_metrics_is_said_and_the_rest_is_read(what, tmp_p
 
 def test_metrics_that_are_gone_or_no_file_are_said(tmp_path, capsys):
     truncate_metrics(tmp_path / "metrics.jsonl", 3)
-    assert "metrics.jsonl is gone, and with it the metrics of 3 iterations" in capsys.readouterr().err
+    assert "metrics.jsonl is missing, with the metrics of 3 iterations" in capsys.readouterr().err
     with pytest.raises(UsageError, match=r"cannot read .*metrics.jsonl: No such file"):
         read_metrics(tmp_path)
     os.mkfifo(tmp_path / "metrics.jsonl")

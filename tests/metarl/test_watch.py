@@ -17,7 +17,7 @@ from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.runs.trial import stream
-from tests.metarl.test_robot_interface import HOPPER, POINT, make_run
+from tests.metarl.test_controller import HOPPER, POINT, make_run
 
 
 class Clock:
@@ -71,7 +71,7 @@ def watched(run, steps, happens=None, task=None):
 def test_it_plays_in_real_time_and_adapts_as_the_episodes_come_in(name):
     scene, window, clock = watched(make_run(name, POINT, adaptations=2), 30)
     assert clock.seconds - 100 == pytest.approx(30 * scene.dt)
-    assert (scene.episodes, scene.robot.adapted) == (2, 2)
+    assert (scene.episodes, scene.controller.adapted) == (2, 2)
     poses = np.array([qpos for qpos, _ in window.shown])
     assert len(poses) == 30 and np.abs(np.diff(poses, axis=0)).max() > 0
     assert window.shown[-1][1]["adaptations"] == "2 of 2"
@@ -88,10 +88,10 @@ def test_pictures_are_no_more_than_60_a_second():
 def test_enter_adapts_at_once_home_begins_anew_and_space_pauses():
     run = make_run("maml", POINT, envs=3, adaptations=2)
     scene, window, _ = watched(run, 4, {2: ENTER})
-    assert (scene.robot.adapted, scene.episodes) == (1, 3)
-    assert scene.robot.shot_belief.steps == 1
+    assert (scene.controller.adapted, scene.episodes) == (1, 3)
+    assert scene.controller.shot_belief.steps == 1
     scene, _, _ = watched(run, 5, {2: ENTER, 3: HOME})
-    assert (scene.robot.adapted, scene.episodes) == (0, 0)
+    assert (scene.controller.adapted, scene.episodes) == (0, 0)
     scene, window, _ = watched(run, 9, {3: SPACE, 7: SPACE})
     paused = ["paused" in lines for _, lines in window.shown]
     assert paused == [False] * 2 + [True] * 4 + [False] * 3
@@ -174,7 +174,7 @@ def test_a_display_that_cannot_be_reached_is_one_line_too(run_dir, metarl, envir
         command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert "error: metarl watch opens a window, and none can be opened here (" in done.stderr
+    assert "error: metarl watch opens a window, and no window can be opened here (" in done.stderr
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def test_on_a_display_mujocos_window_shows_it_and_closes(tmp_path):
     script = """
 from metarl.deployment.watch import MujocoWindow, Scene, watch
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
-from tests.metarl.test_robot_interface import make_run
+from tests.metarl.test_controller import make_run
 
 run = make_run("maml", HalfCheetahMassSettings(horizon=20))
 tasks = [run.family.task({"mass_scale": x}) for x in (1.0, 1.5)]

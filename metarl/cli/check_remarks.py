@@ -1,4 +1,4 @@
-"""What was seen of a robot in simulation, in words: what is amiss, and what to do about it."""
+"""Describe the simulation of a robot: what it did, what is wrong, and how to mend it."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from metarl.envs.own_robot.description import Robot
 
 FALLEN = 1.0  # rad of tilt
 LOST = 0.5
-"""Share of its height that a base has lost if it has come down."""
-HOVERS = 0.02  # m over the ground
+"""Share of its height; a base that loses more has fallen."""
+HOVERS = 0.02  # m above the ground
 LIMP = 0.2
-"""rad, or share of a slide's range: what is further from home was not held."""
-STILL = 1e-4  # rad (m): less is no motion
+"""rad, or share of a slide's range; a joint further from home has left it."""
+STILL = 1e-4  # rad (m); less is no motion
 SINKS = 2.0
-"""Times the depth that counts as touching."""
+"""Largest depth in the ground, in units of the depth that counts as touching."""
 NAMED = 4
-"""Names in a cell or a line."""
+"""Largest number of names in a cell or a line."""
 WARNINGS = {
     "INERTIA": "inertia near to singular",
     "CONTACTFULL": "too many contacts",
     "CNSTRFULL": "too many constraints",
-    "BADQPOS": "a position that is no number",
-    "BADQVEL": "a velocity that is no number",
-    "BADQACC": "an acceleration that is no number, or huge",
-    "BADCTRL": "a control signal that is no number",
+    "BADQPOS": "a position that is not a number",
+    "BADQVEL": "a velocity that is not a number",
+    "BADQACC": "an acceleration that is huge or not a number",
+    "BADCTRL": "a control signal that is not a number",
 }
-"""In words; others are called by MuJoCo's name."""
+"""MuJoCo's warnings in words; others keep MuJoCo's name."""
 
 
 def start_text(check: CheckRun) -> str:
-    """Where it starts, and the gravity."""
+    """Return where the robot starts, and the gravity."""
     gravity = f"gravity {check.gravity:.3g} m/s^2" if check.gravity else "no gravity"
     if check.gap is None:
         return f"At home: {gravity}."
@@ -43,27 +43,27 @@ def start_text(check: CheckRun) -> str:
 
 
 def check_rows(robot: Robot, check: CheckRun) -> list[tuple[str, str, str]]:
-    """A row a thing that was seen, of action 0 and of random actions."""
+    """Return a row for each quantity: its name, with action 0, and with random actions."""
     rows: dict[str, Callable[[Second], str]] = {}
     if check.zero.base is not None:
-        rows["base over the ground" if robot.ground.names else "height of the base"] = lambda s: _heights(s.base)
+        rows["base above the ground" if robot.ground.names else "height of the base"] = lambda s: _heights(s.base)
         rows["base tilts by"] = lambda s: "" if s.base is None else _angle(s.base.tilt)
     if check.gap is not None:
         rows["deepest in the ground"] = lambda s: _length(s.sunk)
     rows["furthest from home"] = lambda s: _furthest(robot, s)
     rows["held by joint limits"] = lambda s: some(s.pressed)
-    rows["at the limit of force"] = lambda s: some(s.saturated)
+    rows["at the force limit"] = lambda s: some(s.saturated)
     rows["MuJoCo's warnings"] = _warnings
     return [(what, text(check.zero), text(check.random)) for what, text in rows.items()]
 
 
 def remarks(robot: Robot, check: CheckRun) -> list[str]:
-    """What is amiss or is to be known, and what to do about it, the worst first."""
+    """Return what is wrong or worth knowing, and how to mend it, the worst first."""
     return [*_broken(check), *_start(robot, check), *_idle(check), *_at_zero(robot, check), *_at_random(robot, check)]
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more."""
+    """Return the first few names, and how many more there are."""
     more = len(names) - NAMED
     return ", ".join(names) or "none" if more <= 1 else f"{', '.join(names[:NAMED])} and {more} more"
 
@@ -72,69 +72,69 @@ def _broken(check: CheckRun) -> Iterator[str]:
     for second, action in ((check.zero, "action 0"), (check.random, "random actions")):
         if second.broken is not None:
             yield (
-                f"at {action} the simulation breaks after {second.broken:.2g} s ({_warnings(second)}): take a smaller "
-                '<option timestep="..."/>, softer gains, or armature and damping for light joints'
+                f"with {action} the simulation breaks after {second.broken:.2g} s ({_warnings(second)}): use a "
+                'smaller <option timestep="..."/>, softer gains, or armature and damping for light joints'
             )
         elif second.warnings:
-            yield f"at {action} MuJoCo warns of {_warnings(second)}: mend it, episodes that are warned of are left out"
+            yield f"with {action} MuJoCo warns of {_warnings(second)}: mend it, episodes with warnings are left out"
 
 
 def _start(robot: Robot, check: CheckRun) -> Iterator[str]:
     if not check.gravity:
-        yield 'there is no gravity: write <option gravity="0 0 -9.81"/>, unless it is meant'
+        yield 'there is no gravity: write <option gravity="0 0 -9.81"/>, unless this is intended'
     if check.gap is not None and check.gap > HOVERS and check.gravity:
         base = check.zero.base if robot.mobility == "floating" else None
-        lower = f"; robot: {{height: {base.start - check.gap:.3g}}} stands it on the ground" if base else ""
-        yield f"home is {_length(check.gap)} above the ground: an episode begins with a fall{lower}"
+        lower = f"; robot: {{height: {base.start - check.gap:.3g}}} puts it on the ground" if base else ""
+        yield f"home is {_length(check.gap)} above the ground: each episode starts with a fall{lower}"
 
 
 def _idle(check: CheckRun) -> Iterator[str]:
     if check.idle:
         yield (
-            f"{some(check.idle)} {_move(check.idle)} nothing from home: look at gear, gain, control range, and at what "
-            "it pulls"
+            f"{some(check.idle)} {_move(check.idle)} no joint at home: check gear, gain, control range, and the "
+            "joint or tendon"
         )
 
 
 def _at_zero(robot: Robot, check: CheckRun) -> Iterator[str]:
     second = check.zero
-    yield from _sinks(check, second, "at action 0")
+    yield from _sinks(check, second, "with action 0")
     if fell := _fell(second.base):
-        yield f"at action 0 it falls: {fell}; only a policy can hold it up, or position servos whose home it is"
+        yield f"with action 0 it falls: {fell}; a policy has to hold it up, or position servos with this home pose"
     limp = sorted((n for n in second.moved if _left_home(robot, n, second)), key=lambda n: -second.moved[n])
     if limp:
         servos = [n for n in limp if _held_by_servo(robot, n)]
         what = (
-            "servos give way under what they carry: raise kp or their limit of force, or let a policy counter it"
+            "servos give way under the load: raise kp or their force limit, or leave it to the policy"
             if servos
-            else "no servo holds them: so it is with motors, and with joints that nothing moves"
+            else "no servo holds them, as is normal for motors and passive joints"
         )
         named = [f"{n} by {_distance(robot, n, second)}" for n in limp]
-        yield f"at action 0 joints leave home, {some(named)}; {what}"
+        yield f"with action 0 joints leave home, {some(named)}; {what}"
     if second.saturated:
         yield (
-            f"at action 0 {some(second.saturated)} {_are(second.saturated)} at the limit of force already: raise it, "
-            "or take a home that asks for less"
+            f"with action 0 {some(second.saturated)} {_are(second.saturated)} already at the force limit: raise the "
+            "limit, or choose a home pose that needs less force"
         )
 
 
 def _at_random(robot: Robot, check: CheckRun) -> Iterator[str]:
     second = check.random
     if second.broken is None and max(second.moved.values(), default=0.0) < STILL:
-        yield "random actions move no joint: look at control ranges, gears, friction loss and equalities"
-    yield from _sinks(check, second, "at random actions")
+        yield "random actions move no joint: check control ranges, gears, friction loss and equalities"
+    yield from _sinks(check, second, "with random actions")
 
 
 def _sinks(check: CheckRun, second: Second, when: str) -> Iterator[str]:
     if check.gap is not None and second.sunk > SINKS * check.tolerance:
         yield (
-            f"{when} it is {_length(second.sunk)} in the ground: look at the softness of contacts (solref), the "
-            "timestep, what collides (contype, conaffinity), and how far actions reach (control: {action_scale: 0.3})"
+            f"{when} it is {_length(second.sunk)} in the ground: check the softness of contacts (solref), the "
+            "timestep, what collides (contype, conaffinity), and the size of actions (control: {action_scale: 0.3})"
         )
 
 
 def _fell(base: Base | None) -> str:
-    """How it fell; empty if it did not."""
+    """Return how the robot fell; empty if it did not."""
     if base is None:
         return ""
     if base.tilt > FALLEN:

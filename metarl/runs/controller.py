@@ -1,4 +1,4 @@
-"""A policy on a robot, step by step: `Run.start` makes the interface, the robot's own loop calls it."""
+"""Run a policy step by step: `Run.start` makes the controller, and your control loop calls it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from metarl.envs.family import TaskFamily
 from metarl.runs.trial import AgentGenerators
 
 Explore = Literal["adapting", "always", "never"]
-"""When actions have the policy's noise: up to the last adaptation; in later episodes too, as in evaluation; never."""
+"""When actions have exploration noise: up to the last adaptation; in all episodes, as in evaluation; never."""
 
 
 class OutOfRange(UserWarning):
-    """An observation that training never came near."""
+    """An observation far outside the range of training."""
 
 
 class _Next(Enum):
@@ -33,23 +33,24 @@ class _Next(Enum):
     END = "end_episode(observation)"
 
 
-class RobotInterface:
-    """One robot, one task, episodes one after another; the belief is adapted when a shot's episodes are in.
+class Controller:
+    """Run a policy on one robot and one task, and adapt it after the episodes of each shot.
 
-        robot = metarl.load(RUN).start()
+        controller = metarl.load(RUN).start()
         while True:
             observation = reset()
-            while not robot.episode_over:
-                observation, reward, terminated, truncated = step(robot.act(observation))
-                robot.observe(reward, terminated, truncated)
-            robot.end_episode(observation)
+            while not controller.episode_over:
+                observation, reward, terminated, truncated = step(controller.act(observation))
+                controller.observe(reward, terminated, truncated)
+            controller.end_episode(observation)
 
-    What evaluation plays in N envs of a task at once is played here one after another: N episodes are one shot of an
-    agent that takes a gradient. An agent that remembers keeps a memory for each env, so that a robot is one env, and
-    every episode a shot. After `adaptations` shots nothing more is learned: every later episode starts from the belief
-    that was reached, as the last shot of an evaluation does, and may last as long as it likes.
+    Evaluation plays the episodes of a shot in N envs at the same time; here they are played one after another. For an
+    agent with one belief per task, N episodes make a shot. For an agent with a belief per env, a robot is one env, and
+    each episode is a shot. After `adaptations` shots the agent stops adapting: each later episode starts from the last
+    belief, as the last shot of an evaluation does, and may have any length.
 
-    The buffers are made at the start, nothing grows with the steps, and the policy has been called once.
+    All buffers are allocated at the start, so that memory does not grow with the steps. The policy is called once at
+    the start, because the first call is slow.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class RobotInterface:
         rng: np.random.Generator | int = 0,
         belief: Belief | None = None,
     ):
-        """rng: generator, or seed, of the action noise, [horizon, episodes_per_shot, act] at the first step of a shot,
-        and of the agent's own draws. belief: None starts from that of an unknown task.
+        """Start from a belief; None: the belief before adaptation.
 
-        ValueError for a number of adaptations or episodes that cannot be.
+        adaptations: number of shots to adapt after. rng: generator, or its seed, of the exploration noise of a shot,
+        [horizon, episodes_per_shot, act], at its first step, and of the agent's own draws. ValueError for a negative
+        number of adaptations, and for a number of episodes that the agent cannot adapt from.
         """
         if adaptations < 0:
             raise ValueError(f"adaptations is {adaptations}; it must be at least 0")
@@ -73,15 +75,15 @@ class RobotInterface:
             raise ValueError(f"episodes_per_shot is {episodes_per_shot}; it must be at least 1")
         if agent.facts.belief_per_env and episodes_per_shot != 1:
             raise ValueError(
-                f"episodes_per_shot is {episodes_per_shot}; this agent adapts by what it remembers from one episode to "
-                "the next, a shot of it is 1 episode"
+                f"episodes_per_shot is {episodes_per_shot}; this agent adapts after each episode, "
+                "so a shot is 1 episode"
             )
         self.family = family
         self.adaptations = adaptations
         self.episodes_per_shot = episodes_per_shot
         self.explore: Explore = explore
         self.adapted = 0
-        """Adaptations so far."""
+        """Number of adaptations so far."""
         self._agent = agent
         self._rng = np.random.default_rng(rng)
         begun = AgentGenerators([self._rng], 0)
@@ -89,13 +91,13 @@ class RobotInterface:
         """Belief that the episodes of the current shot start from."""
         self._belief = self.shot_belief
         self._next = _Next.ACT
-        self._episode = self._step = 0  # of the shot, of the episode
+        self._episode = self._step = 0  # index in the shot, in the episode
         steps, n, act = family.horizon, episodes_per_shot, family.action_size
         self._noise = np.zeros((steps, n, act), dtype=np.float32)
         storage = Storage(steps, (1, n), Rollout.fields(family.observation_size, act), torch.device("cpu"))
         self._shot = {name: kept.numpy() for name, kept in storage.tensors.items()}
         self._final = np.zeros((1, n, family.observation_size), dtype=np.float32)
-        self._seen = np.zeros(family.observation_size, dtype=np.float32)  # last observation
+        self._seen = np.zeros(family.observation_size, dtype=np.float32)  # the last observation
         self._know_range()
         self._warned = np.zeros(family.observation_size, dtype=bool)
         with torch.no_grad():  # the first call of everything is slow
@@ -105,24 +107,24 @@ class RobotInterface:
 
     @property
     def belief(self) -> Belief:
-        """Current belief, the steps of the current episode included."""
+        """Current belief; it includes the steps of the current episode."""
         return self._belief
 
     @property
     def learning(self) -> bool:
-        """Whether an adaptation is still to come."""
+        """Whether the agent will still adapt."""
         return self.adapted < self.adaptations
 
     @property
     def episode_over(self) -> bool:
-        """Whether the episode has ended, or is as long as those of training while the agent adapts."""
+        """Whether the episode has ended: by its last step, or, while the agent adapts, at the horizon of training."""
         return self._next is _Next.END
 
     def act(self, observation: ArrayLike) -> Array:
-        """The action [act] float32 for an observation [obs], as the family's env takes it; motors take `command` of it.
+        """Return the action [act] float32 for an observation [obs], as the family's env takes it.
 
-        ValueError names the channel of an observation that is no number; a channel beyond the range of training is
-        warned of once. RuntimeError if another call is due.
+        Motors take `command(action)`. ValueError names the channel of an observation that is not finite. A channel far
+        outside the range of training raises the warning `OutOfRange` once. RuntimeError if another call is due.
         """
         self._require(_Next.ACT)
         seen = self._checked(observation)
@@ -138,14 +140,14 @@ class RobotInterface:
         return action
 
     def command(self, action: Array) -> Array:
-        """Return the commands of the motors for an action [act]: MuJoCo's control signals, as the env writes them.
+        """Return MuJoCo's control signals [act] for an action [act], as the env writes them.
 
-        `family.control` says what they ask of which joint, in which unit: zero + size x command.
+        A command asks its joint for zero + size x command; `family.control` has these, with joints and units.
         """
         return self.family.command(action)
 
     def observe(self, reward: float, terminated: bool, truncated: bool) -> None:
-        """Take the outcome of the last action, as Gymnasium's `step` returns it."""
+        """Record the result of the last action, as Gymnasium's `step` returns it."""
         self._require(_Next.OBSERVE)
         if not np.isfinite(reward):
             raise ValueError(
@@ -166,9 +168,9 @@ class RobotInterface:
         self._next = _Next.END if ended else _Next.ACT
 
     def end_episode(self, observation: ArrayLike | None = None) -> bool:
-        """The episode is over, or you stopped it; returns whether the agent adapted.
+        """End the episode, or stop it early, and return whether the agent adapted.
 
-        observation: [obs] after the last step; None: the one before it stands in, which is a control step older.
+        observation: [obs] after the last step; None: the last one given to `act`, which is one control step older.
         """
         if self._next is _Next.OBSERVE:
             self._require(_Next.END)
@@ -189,7 +191,7 @@ class RobotInterface:
         return adapts
 
     def discard_episode(self) -> None:
-        """Forget the running episode, because a sensor or the robot failed; the next one takes its place."""
+        """Discard the current episode, for example after a sensor failed; the next one takes its place."""
         for kept in self._shot.values():
             kept[:, 0, self._episode] = 0
         self._restart()
@@ -207,7 +209,7 @@ class RobotInterface:
             kept[:] = 0
 
     def _know_range(self) -> None:
-        """Set the expected range of observations, which is unlimited while the policy has learned from none."""
+        """Set the range of expected observations: any, until the policy has normaliser statistics."""
         size = self.family.observation_size
         self._mean, self._std = np.zeros(size, dtype=np.float32), np.full(size, np.inf, dtype=np.float32)
         moments = self._agent.observation_moments(self.shot_belief)
@@ -215,7 +217,10 @@ class RobotInterface:
             self._mean, self._std = moments.mean.cpu().numpy(), moments.std.cpu().numpy()
 
     def _draw(self, step: int, episode: int) -> torch.Tensor | None:
-        """Noise [1, 1, act] of a step, or None; a shot's is drawn as evaluation draws it, at its first step."""
+        """Return the noise [1, 1, act] of a step, or None.
+
+        Like evaluation, it draws the noise of a whole shot at the first step.
+        """
         if self.explore == "never" or (self.explore == "adapting" and not self.learning):
             return None
         if step >= self.family.horizon:
@@ -230,15 +235,15 @@ class RobotInterface:
         name, due = (c.value.partition("(")[0] for c in (call, self._next))
         why = {
             _Next.ACT: "the step before it is complete",
-            _Next.OBSERVE: "what the last action led to has not been told",
+            _Next.OBSERVE: "the result of the last action has not been recorded",
             _Next.END: "the episode is over",
         }
         if self._next is _Next.END and self._step == self.family.horizon:
-            why[_Next.END] = f"the episode has had the {self._step} steps of an episode in training"
+            why[_Next.END] = f"the episode has the {self._step} steps of an episode in training"
         raise RuntimeError(f"{name}() is not due, {due}() is: {why[self._next]}; call {self._next.value}")
 
     def _checked(self, observation: ArrayLike) -> Array:
-        """The observation as [obs] float32; ValueError names what is wrong with it."""
+        """Return the observation as [obs] float32; ValueError names what is wrong with it."""
         seen, names = np.array(observation, dtype=np.float32), self.family.observation_names
         if seen.shape != (len(names),):
             raise ValueError(
@@ -261,9 +266,9 @@ class RobotInterface:
         for i in np.flatnonzero(far):
             warnings.warn(
                 f"observation {i}, {self.family.observation_names[i]!r}, is {seen[i]:.4g}, "
-                f"{abs(seen[i] - self._mean[i]) / self._std[i]:.0f} standard deviations from what the policy learned "
-                f"from ({self._mean[i]:.4g} +- {self._std[i]:.2g}); look at the sensor, its unit and its sign. This "
-                "is said once a channel",
+                f"{abs(seen[i] - self._mean[i]) / self._std[i]:.0f} standard deviations from the mean of training "
+                f"({self._mean[i]:.4g} +- {self._std[i]:.2g}); check the sensor, its unit and its sign. This warning "
+                "comes once for each channel",
                 OutOfRange,
                 stacklevel=4,
             )

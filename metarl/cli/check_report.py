@@ -1,4 +1,4 @@
-"""`metarl robot check`: what is inferred about a robot, what its file makes of it, and what is amiss."""
+"""Print the report of `metarl robot check`: what is inferred about a robot, what its file declares, what is wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from metarl.cli.robot_remarks import check_rows, remarks, start_text
+from metarl.cli.check_remarks import check_rows, remarks, start_text
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.check_run import run_check
 from metarl.envs.own_robot.description import Robot
@@ -18,32 +18,33 @@ from metarl.envs.text import escaped
 from metarl.reporting.catalogue import parameter_rows, splits, table
 
 STARTER = """\
-It can be used. Declare what it is to do and what varies, for instance
+The robot can be used. Declare its reward and what varies, for example
 
   reward: {{{reward}}}
   distribution:
     - {{name: {body}_mass, target: {body}, quantity: mass, operation: scale,
        distribution: uniform, range: [0.5, 1.5]}}
 
-in my_family.yaml; then: metarl robot check {model} --family my_family.yaml"""
+in my_family.yaml, then run: metarl robot check {model} --family my_family.yaml"""
 
 
-def show_robot(model: str, declaration: str = "", console: Console | None = None) -> bool:
-    """Print the report; returns whether the robot can be used. ValueError if it or the file is wrong."""
+def show_check(model: str, declaration: str = "", console: Console | None = None) -> bool:
+    """Print the report and return whether the robot can be used. ValueError for a mistake in the model or the file."""
     console = console or Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
     robot, family = check_robot(model, declaration)
     console.print(f"\n[bold]{escape(escaped(model))}[/bold]", highlight=False, soft_wrap=True)
-    console.print(table(("", "", "from"), [(f.subject, f.value, f.source) for f in robot.findings]))
+    console.print(table(("property", "value", "source"), [(f.subject, f.value, f.source) for f in robot.findings]))
     console.print(table(("body", "mass, kg", "geoms"), body_rows(robot)))
     if robot.model.nu:
         console.print(table(("actuator", "kind", "control range", "action"), actuator_rows(robot)))
     for question in robot.questions:
         console.print(f"[bold red]to do:[/bold red] {question}", highlight=False, markup=True)
     if not robot.questions:
-        show_trial(robot, CONTROL_DT if family is None else family.dt, console)
+        show_check_run(robot, CONTROL_DT if family is None else family.dt, console)
     if family is not None:
         show_family(family, console)
-        console.print(f"It can be trained on: metarl train --robot {model} --family {declaration}", highlight=False)
+        command = f"metarl train --robot {model} --family {declaration}"
+        console.print(f"Train on it with: {command}", highlight=False, markup=False, soft_wrap=True)
     elif not robot.questions:
         fixed = robot.mobility == "fixed"
         reward = "home_cost: 1, control_cost: 0.05" if fixed else "forward_velocity: 1, control_cost: 0.05"
@@ -54,19 +55,19 @@ def show_robot(model: str, declaration: str = "", console: Console | None = None
     return not robot.questions
 
 
-def show_trial(robot: Robot, dt: float, console: Console) -> None:
-    """Simulate the robot and print what was seen. dt: control step, s."""
+def show_check_run(robot: Robot, dt: float, console: Console) -> None:
+    """Simulate the robot and print what it did. dt: control step, s."""
     check = run_check(robot, dt)
     rows = [[escape(escaped(cell)) for cell in row] for row in check_rows(robot, check)]
     console.print(start_text(check), highlight=False, markup=False)
-    console.print(table(("a second from home", "of action 0", "of random actions"), rows))
+    console.print(table(("one second from home", "with action 0", "with random actions"), rows))
     for remark in remarks(robot, check):
-        console.print("[bold yellow]look:[/bold yellow]", Text(escaped(remark)), highlight=False)
+        console.print("[bold yellow]note:[/bold yellow]", Text(escaped(remark)), highlight=False)
     console.print()
 
 
 def body_rows(robot: Robot) -> list[tuple[str, ...]]:
-    """A row a body: the names that a target can match."""
+    """Return a row for each body: the names that a target can match."""
     return [
         (name, f"{robot.model.body(name).mass[0]:.4g}", ", ".join(g.name for g in robot.spec.body(name).geoms))
         for name in robot.bodies
@@ -74,7 +75,7 @@ def body_rows(robot: Robot) -> list[tuple[str, ...]]:
 
 
 def actuator_rows(robot: Robot) -> list[tuple[str, ...]]:
-    """A row an actuator, with the control signals and the actions that it takes."""
+    """Return a row for each actuator, with the ranges of its control signals and actions."""
 
     def span(low: float, high: float) -> str:
         return "not given" if np.isnan(low) else f"{low:.4g} .. {high:.4g}"
@@ -88,13 +89,13 @@ def actuator_rows(robot: Robot) -> list[tuple[str, ...]]:
 
 
 def show_family(family: TaskFamily, console: Console) -> None:
-    """Print what a robot's file declares."""
+    """Print the parameters, observations, actions and rewards that a robot's file declares."""
     console.print(table(("parameter", "unit", "tasks", "neutral", "law"), parameter_rows(family)))
     rewards = ", ".join(f"{term.weight:+g} {name}" for name, term in family.rewards.items())
     console.print(
         f"{family.observation_size} observations: {', '.join(family.observation_names)}\n"
-        f"{family.action_size} actions; {family.horizon} steps of {family.frame_skip} simulation steps an episode, "
-        f"which {'can end early' if family.terminate else 'never ends early'}\n"
+        f"{family.action_size} actions; {family.horizon} steps an episode, each of {family.frame_skip} simulation "
+        f"steps; an episode {'can end' if family.terminate else 'never ends'} early\n"
         f"reward: {rewards}\n"
         f"{splits(family)}",
         highlight=False,

@@ -17,7 +17,7 @@ from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.task import Task
-from metarl.runs.interface import OutOfRange
+from metarl.runs.controller import OutOfRange
 from metarl.runs.run import Run, build
 from metarl.runs.trial import TrialResult, run_trial, streams
 from tests.small_agents import small_agent
@@ -38,15 +38,15 @@ def evaluated(run: Run, task: Task, rng: np.random.Generator, explore: bool) -> 
     return run_trial(env, run.agent, [rng], settings.adaptations, explore)
 
 
-def play(robot, env: gymnasium.Env) -> tuple[np.ndarray, bool]:
+def play(controller, env: gymnasium.Env) -> tuple[np.ndarray, bool]:
     """The actions of an episode, and whether the robot adapted after it."""
     observation, _ = env.reset()
     actions = []
-    while not robot.episode_over:
-        actions.append(robot.act(observation))
+    while not controller.episode_over:
+        actions.append(controller.act(observation))
         observation, reward, terminated, truncated, _ = env.step(actions[-1])
-        robot.observe(float(reward), terminated, truncated)
-    return np.array(actions), robot.end_episode(observation)
+        controller.observe(float(reward), terminated, truncated)
+    return np.array(actions), controller.end_episode(observation)
 
 
 def shots(rollout) -> list[np.ndarray]:
@@ -63,10 +63,10 @@ def test_in_a_gymnasium_env_it_acts_as_evaluation_does(name, explore):
     env = gymnasium.make(gymnasium_id(run.family.name), horizon=40).unwrapped
     env.reset(seed=5, options={"task": task})
     env._rng = np.random.default_rng(7)
-    robot = run.start(explore="always" if explore else "never", rng=env._rng)
+    controller = run.start(explore="always" if explore else "never", rng=env._rng)
     trial = evaluated(run, task, np.random.default_rng(7), explore).trial
     for k, rollout in enumerate(trial.rollouts):
-        actions, adapted = play(robot, env)
+        actions, adapted = play(controller, env)
         np.testing.assert_array_equal(actions, shots(rollout)[0])
         assert adapted == (k < 2)
         assert len(actions) < 40 or not explore
@@ -80,11 +80,11 @@ def test_what_evaluation_plays_at_once_it_plays_one_after_another(name):
     task = run.family.sample(1, np.random.default_rng(0), "held_out")[0]
     env = gymnasium.make(gymnasium_id(run.family.name), horizon=12).unwrapped
     env.reset(options={"task": task})
-    robot = run.start(explore="always", rng=7)
+    controller = run.start(explore="always", rng=7)
     result = evaluated(run, task, np.random.default_rng(7), explore=True)
     for k, rollout in enumerate(result.trial.rollouts):
         for n, expected in enumerate(shots(rollout)):
-            actions, adapted = play(robot, env)
+            actions, adapted = play(controller, env)
             np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-5)
             assert adapted == (k < 2 and n == 2)
 
@@ -92,65 +92,65 @@ def test_what_evaluation_plays_at_once_it_plays_one_after_another(name):
 def test_after_the_last_adaptation_it_acts_by_the_mean_from_the_belief_it_reached():
     run = make_run("rl2", POINT, adaptations=1)
     env = gymnasium.make(gymnasium_id(run.family.name), horizon=12)
-    robot = run.start(rng=3)
-    (first, adapted), (second, again), (third, _) = (play(robot, env) for _ in range(3))
-    assert (adapted, again, robot.adapted, robot.learning) == (True, False, 1, False)
+    controller = run.start(rng=3)
+    (first, adapted), (second, again), (third, _) = (play(controller, env) for _ in range(3))
+    assert (adapted, again, controller.adapted, controller.learning) == (True, False, 1, False)
     np.testing.assert_array_equal(second, third)  # the point starts where it did
     assert not np.array_equal(first, second)
-    mean, _ = run.agent.act(robot.shot_belief, torch.zeros(1, 1, 2), None)
-    np.testing.assert_array_equal(robot.act([0.0, 0.0]), mean[0, 0].numpy())
+    mean, _ = run.agent.act(controller.shot_belief, torch.zeros(1, 1, 2), None)
+    np.testing.assert_array_equal(controller.act([0.0, 0.0]), mean[0, 0].numpy())
 
 
 def test_an_adapted_robot_may_go_on_longer_than_an_episode_of_training():
-    robot = make_run(adaptations=0).start()
+    controller = make_run(adaptations=0).start()
     for _ in range(30):
-        robot.act([0.0, 0.0])
-        robot.observe(0.0, False, False)
-    assert not robot.episode_over
+        controller.act([0.0, 0.0])
+        controller.observe(0.0, False, False)
+    assert not controller.episode_over
 
 
 def test_one_that_adapts_is_told_to_end_an_episode_of_full_length():
-    robot = make_run().start()
+    controller = make_run().start()
     for _ in range(12):
-        assert not robot.episode_over
-        robot.act([0.0, 0.0])
-        robot.observe(0.0, False, False)
-    assert robot.episode_over
-    with pytest.raises(RuntimeError, match=r"the episode has had the 12 steps .*; call end_episode\(observation\)"):
-        robot.act([0.0, 0.0])
-    assert robot.end_episode() and not robot.episode_over
+        assert not controller.episode_over
+        controller.act([0.0, 0.0])
+        controller.observe(0.0, False, False)
+    assert controller.episode_over
+    with pytest.raises(RuntimeError, match=r"the episode has the 12 steps .*; call end_episode\(observation\)"):
+        controller.act([0.0, 0.0])
+    assert controller.end_episode() and not controller.episode_over
 
 
 def test_a_discarded_episode_leaves_nothing_behind():
     beliefs = []
     for discard in (False, True):
-        robot = make_run(envs=2, adaptations=1).start(explore="never")
+        controller = make_run(envs=2, adaptations=1).start(explore="never")
         for episode in range(2):
             if discard and episode == 1:
-                robot.act([9.0, 9.0])
-                robot.observe(-99.0, False, False)
-                robot.discard_episode()
+                controller.act([9.0, 9.0])
+                controller.observe(-99.0, False, False)
+                controller.discard_episode()
             for t in range(4):
-                robot.act([0.1 * t, episode])
-                robot.observe(-t, t == 3, False)
-            robot.end_episode([1.0, 1.0])
-        beliefs.append(robot.shot_belief.parameters)
+                controller.act([0.1 * t, episode])
+                controller.observe(-t, t == 3, False)
+            controller.end_episode([1.0, 1.0])
+        beliefs.append(controller.shot_belief.parameters)
     torch.testing.assert_close(*beliefs, rtol=0, atol=0)
 
 
 def test_calls_in_the_wrong_order_say_which_one_is_due():
-    robot = make_run().start()
+    controller = make_run().start()
     with pytest.raises(RuntimeError, match=r"observe\(\) is not due, act\(\) is: .*; call act\(observation\)"):
-        robot.observe(0.0, False, False)
+        controller.observe(0.0, False, False)
     with pytest.raises(RuntimeError, match=r"at least one step; call act\(observation\) first"):
-        robot.end_episode()
-    robot.act([0.0, 0.0])
-    for call in (lambda: robot.act([0.0, 0.0]), robot.end_episode):
-        with pytest.raises(RuntimeError, match=r"has not been told; call observe\(reward, terminated, truncated\)"):
+        controller.end_episode()
+    controller.act([0.0, 0.0])
+    for call in (lambda: controller.act([0.0, 0.0]), controller.end_episode):
+        with pytest.raises(RuntimeError, match=r"has not been recorded; call observe\(reward, terminated, truncated\)"):
             call()
-    robot.observe(0.0, True, False)
+    controller.observe(0.0, True, False)
     with pytest.raises(RuntimeError, match=r"act\(\) is not due, end_episode\(\) is: the episode is over"):
-        robot.act([0.0, 0.0])
+        controller.act([0.0, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -163,12 +163,12 @@ def test_calls_in_the_wrong_order_say_which_one_is_due():
     ],
 )
 def test_an_observation_that_cannot_be_is_refused_by_channel(observation, message):
-    robot = make_run().start()
+    controller = make_run().start()
     with pytest.raises(ValueError, match=message):
-        robot.act(observation)
-    robot.act([0.0, 0.0])  # nothing has happened
+        controller.act(observation)
+    controller.act([0.0, 0.0])  # nothing has happened
     with pytest.raises(ValueError, match="the reward of step 0 is nan"):
-        robot.observe(np.nan, False, False)
+        controller.observe(np.nan, False, False)
 
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
@@ -180,18 +180,18 @@ def test_a_channel_that_training_never_came_near_is_warned_of_once(name, monkeyp
     seen = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.1])
     moments.update(seen)
     monkeypatch.setattr(run.agent, "observation_moments", lambda belief: moments)
-    robot = run.start(explore="never")
+    controller = run.start(explore="never")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        robot.act([8.0, 0.8])  # 8 standard deviations
-    robot.observe(0.0, False, False)
+        controller.act([8.0, 0.8])  # 8 standard deviations
+    controller.observe(0.0, False, False)
     with pytest.warns(OutOfRange, match=r"observation 1, 'y \[m\]', is 2, 19 standard deviations") as caught:
-        robot.act([8.0, 2.0])
+        controller.act([8.0, 2.0])
     assert len(caught) == 1
-    robot.observe(0.0, False, False)
+    controller.observe(0.0, False, False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        robot.act([0.0, 3.0])
+        controller.act([0.0, 3.0])
 
 
 def test_a_policy_from_scratch_is_checked_by_what_it_has_seen_itself():
@@ -200,20 +200,21 @@ def test_a_policy_from_scratch_is_checked_by_what_it_has_seen_itself():
     run.config = dataclasses.replace(run.config, agent=dataclasses.replace(run.config.agent, adaptation="scratch"))
     run.family, run.agent = build(run.config, "cpu")
     run.agent.input_moments.update(np.full((1000, 2), 100.0) + np.random.default_rng(0).normal(size=(1000, 2)))
-    robot, seen = run.start(explore="never"), np.random.default_rng(1).normal(5.0, 0.1, size=(8, 2))
+    controller, seen = run.start(explore="never"), np.random.default_rng(1).normal(5.0, 0.1, size=(8, 2))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is known yet
         for t, observation in enumerate(seen):
-            robot.act(observation)
-            robot.observe(-1.0, t == 7, False)
-    assert robot.end_episode()
+            controller.act(observation)
+            controller.observe(-1.0, t == 7, False)
+    assert controller.end_episode()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        robot.act([5.0, 5.0])
-    robot.observe(0.0, False, False)
-    with pytest.warns(OutOfRange, match=r"from what the policy learned from \([45]"):
-        robot.act([100.0, 5.0])
-    about = export.describe_policy(run, run.agent.deployable(robot.shot_belief), robot.shot_belief, None)["observation"]
+        controller.act([5.0, 5.0])
+    controller.observe(0.0, False, False)
+    with pytest.warns(OutOfRange, match=r"from the mean of training \([45]"):
+        controller.act([100.0, 5.0])
+    belief = controller.shot_belief
+    about = export.describe_policy(run, run.agent.deployable(belief), belief, None)["observation"]
     np.testing.assert_allclose(about["mean"], seen.mean(axis=0), atol=1e-3)
     np.testing.assert_allclose(about["std"], seen.std(axis=0), rtol=0.5)
 
@@ -222,10 +223,10 @@ def test_a_robot_whose_agent_does_not_adapt_acts_by_the_mean_at_once():
     run = make_run("ppo", POINT, adaptations=3)
     run.config = dataclasses.replace(run.config, agent=dataclasses.replace(run.config.agent, adaptation="none"))
     run.family, run.agent = build(run.config, "cpu")
-    robot = run.start(rng=1)
-    assert robot.adaptations == 0
-    mean, _ = run.agent.act(robot.belief, torch.zeros(1, 1, 2), None)
-    np.testing.assert_array_equal(robot.act([0.0, 0.0]), mean[0, 0].numpy())
+    controller = run.start(rng=1)
+    assert controller.adaptations == 0
+    mean, _ = run.agent.act(controller.belief, torch.zeros(1, 1, 2), None)
+    np.testing.assert_array_equal(controller.act([0.0, 0.0]), mean[0, 0].numpy())
 
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
@@ -236,7 +237,7 @@ def test_an_agent_that_has_seen_nothing_warns_of_nothing(name):
 
 
 def test_settings_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="a shot of it is 1 episode"):
+    with pytest.raises(ValueError, match="so a shot is 1 episode"):
         make_run("rl2").start(episodes_per_shot=2)
     with pytest.raises(ValueError, match="adaptations is -1"):
         make_run().start(adaptations=-1)
@@ -256,12 +257,12 @@ def test_commands_are_what_the_env_applies():
 def test_nothing_grows_with_the_episode():
     import tracemalloc
 
-    robot = make_run("rl2", POINT, adaptations=0).start()
+    controller = make_run("rl2", POINT, adaptations=0).start()
 
     def steps(count: int) -> int:
         for _ in range(count):
-            robot.act([0.0, 0.0])
-            robot.observe(0.0, False, False)
+            controller.act([0.0, 0.0])
+            controller.observe(0.0, False, False)
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()

@@ -1,0 +1,120 @@
+"""Write and read logs of episodes: folders of .npz files with Minari's field names, or Minari datasets."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl.agents.agent import Agent, Trial
+from metarl.deployment.episode import LoggedEpisode
+from metarl.deployment.episode_check import FIELDS, check_episode
+from metarl.deployment.npz import read_arrays
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
+from metarl.errors import UsageError, describe
+from metarl.files import make_folder, write
+
+MINARI = "minari:"
+"""Prefix of the name of a Minari dataset."""
+
+
+def save_episode(
+    path: Path,
+    observations: Array,
+    actions: Array,
+    rewards: Array,
+    terminated: bool,
+    family: TaskFamily,
+    log_probabilities: Array | None = None,
+    shot: int | None = None,
+    task: Task | None = None,
+) -> None:
+    """Write an episode of T steps as `metarl adapt` reads it. RunError if the disk refuses.
+
+    Arguments are as in `LoggedEpisode`; task: recorded in the file, not read back.
+    """
+    flags = np.zeros((2, len(rewards)), dtype=bool)
+    flags[0 if terminated else 1, -1] = True
+    fields: dict[str, Any] = {
+        "observations": observations,
+        "actions": actions,
+        "rewards": rewards,
+        "terminations": flags[0],
+        "truncations": flags[1],
+        "dt": family.dt,
+        "names": np.array(family.observation_names),
+    }
+    optional = {"log_probabilities": log_probabilities, "shot": shot, "task": None if task is None else task.to_json()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **fields, **{k: v for k, v in optional.items() if v is not None})
+    make_folder(path.parent, "--log-rollouts")
+    write(path, buffer.getvalue(), "--log-rollouts")
+
+
+def save_trial(folder: Path, agent: Agent, family: TaskFamily, trial: Trial, tasks: Sequence[Task], seed: int) -> None:
+    """Write the episodes of an evaluation's trial; each subfolder can be given to `metarl adapt --rollouts`.
+
+    A subfolder holds the episodes of one task, or of one env of a task if each env of the agent adapts by itself.
+    Episodes with MuJoCo warnings are left out.
+    """
+    readings = [agent.read(*shot) for shot in zip(trial.beliefs, trial.rollouts, strict=True)]
+    apart = agent.facts.belief_per_env
+    for k, (rollout, reading) in enumerate(zip(trial.rollouts, readings, strict=True)):
+        log_probabilities = reading.log_probabilities.cpu().numpy()
+        data = {name: tensor.cpu().numpy() for name, tensor in vars(rollout).items()}
+        for m, n in np.argwhere(data["valid"].any(axis=0)):
+            steps = int(data["valid"][:, m, n].sum())
+            name = f"seed{seed}_task{m:03d}{f'_env{n:03d}' if apart else ''}"
+            save_episode(
+                folder / name / f"shot{k:02d}_episode{0 if apart else n:03d}.npz",
+                np.concatenate([data["observations"][:steps, m, n], data["final_observations"][None, m, n]]),
+                data["actions"][:steps, m, n],
+                data["rewards"][:steps, m, n],
+                bool(data["terminated"][steps - 1, m, n]),
+                family,
+                log_probabilities[:steps, m, n],
+                k,
+                tasks[m],
+            )
+
+
+def load_episodes(source: str, family: TaskFamily) -> list[LoggedEpisode]:
+    """Return the episodes in a folder of .npz files, sorted by name, or in a Minari dataset.
+
+    source: FOLDER, `minari:ID` or `minari:FOLDER`. UsageError names file, field and index of what does not fit the
+    policy.
+    """
+    if source.startswith(MINARI):
+        return _load_minari(source.removeprefix(MINARI), family)
+    folder = Path(source)
+    if not folder.is_dir():
+        raise UsageError(
+            f"--rollouts: {folder} is {'a file' if folder.exists() else 'not a folder'}; name a folder of .npz files"
+        )
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        below = sorted(path.parent for path in folder.glob("*/*.npz"))
+        hint = f"; did you mean {below[0]}?" if below else "; log one file for each episode there"
+        raise UsageError(f"--rollouts: {folder} holds no .npz file{hint}")
+    return [check_episode(read_arrays(file, FIELDS), str(file), family) for file in files]
+
+
+def _load_minari(name: str, family: TaskFamily) -> list[LoggedEpisode]:
+    try:
+        import minari
+    except ImportError:
+        raise UsageError(f"{MINARI}{name} needs Minari: pip install 'metarl-robotics[minari]'") from None
+    try:
+        data = Path(name, "data") if Path(name, "data").is_dir() else Path(name)
+        dataset = minari.MinariDataset(data) if data.is_dir() else minari.load_dataset(name)
+        loaded = list(dataset.iterate_episodes())
+    except Exception as error:  # from any of the libraries that store it, which may be missing
+        raise UsageError(f"the Minari dataset {name!r} cannot be read: {describe(error)[:200]}") from error
+    if not loaded:
+        raise UsageError(f"the Minari dataset {name!r} holds no episode")
+    return [check_episode(vars(episode), f"{MINARI}{name} episode {episode.id}", family, True) for episode in loaded]
