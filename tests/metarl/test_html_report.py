@@ -553,7 +553,7 @@ def broken(tmp_path: Path, name: str, text: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "metarl report takes the folders of one run or more"),
+        ((), "metarl report takes the folders of one or more runs"),
         (("fisrt",), "no run folder fisrt"),
         (("runs/fisrt",), "did you mean 'first'?"),
         (("first", "runs/first"), "run runs/first is given twice"),
