@@ -5,7 +5,7 @@ Axes are named as in `metarl.agents.agent`: T time, M tasks, N envs of a task; S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.agent import Agent, Trial
+from metarl.agents.agent import Agent, Belief, Reading, Rollout, Trial
+from metarl.agents.moments import Moments
+from metarl.agents.numerics import gaussian_entropy, gaussian_log_prob
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -132,7 +134,12 @@ class Learner(Agent, Protocol):
 
 
 class MetaLearner:
-    """Base class of agents that take one outer step on one trial an iteration."""
+    """Base class of agents that take one outer step on one trial an iteration.
+
+    Its other methods are those of an agent whose belief stays as it is while it acts and that has a Gaussian policy.
+    """
+
+    device: torch.device
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         """Take an outer step on a trial; returns scalar metrics by name."""
@@ -142,3 +149,31 @@ class MetaLearner:
         """Play a trial, then take an outer step on it."""
         play = world.trials()
         return lambda generator: self.meta_update(play(), generator)
+
+    def act(self, belief: Belief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, Belief]:
+        """See `metarl.agents.agent.Agent`."""
+        raise NotImplementedError
+
+    def log_std(self) -> Tensor:
+        """Return the logarithm of the standard deviation of the actions, [act]."""
+        raise NotImplementedError
+
+    def observe(self, belief: Belief, rewards: Tensor, ended: Tensor) -> Belief:
+        """Return the belief as it is."""
+        return belief
+
+    def adapt(self, belief: Belief, rollout: Rollout, generators: Sequence[torch.Generator]) -> Belief:
+        """Return the belief as it is."""
+        return belief
+
+    @torch.no_grad()
+    def read(self, belief: Belief, rollout: Rollout) -> Reading:
+        """Compare the actions of a shot that was played elsewhere with the policy's mean."""
+        rollout, log_std = rollout.to(self.device), self.log_std().detach()
+        means = torch.stack([self.act(belief, observations, None)[0] for observations in rollout.observations])
+        entropies = gaussian_entropy(log_std).expand(rollout.rewards.shape)
+        return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies)
+
+    def observation_moments(self, belief: Belief) -> Moments | None:
+        """Return None: none are kept."""
+        return None

@@ -103,9 +103,6 @@ class Maml(MetaLearner):
             actions = actions + belief.std * noise.to(self.device)
         return actions, belief
 
-    def observe(self, belief: MamlBelief, rewards: Tensor, ended: Tensor) -> MamlBelief:
-        return belief
-
     def adapt(self, belief: MamlBelief, rollout: Rollout, generators: Sequence[torch.Generator]) -> MamlBelief:
         """Take one inner step on the rollout."""
         batch = self.prepare(rollout, belief)

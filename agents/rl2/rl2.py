@@ -85,7 +85,7 @@ class MeanNetwork(nn.Module):
         return self.network.means(features), after
 
 
-class Rl2(MetaLearner, SlotReader):
+class Rl2(SlotReader, MetaLearner):
     """RL2 behind the Learner protocol: see `metarl.agents.learning.Learner`."""
 
     make_core: Callable[[int, int], Core] = staticmethod(GruCore)

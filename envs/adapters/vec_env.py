@@ -178,7 +178,7 @@ class TaskVecEnv(VecEnv):
     def _slots(
         self, observations: Array, start: Array | None = None, end: Array | None = None, rewards: Array | None = None
     ) -> Array:
-        """What the policy reads: the observations or, in trials, the slots. rewards: None for 0."""
+        """Return the input of the policy: observations or, in trials, slots. rewards: None for 0."""
         if self._slot_maker is None:
             return observations
         none = np.zeros(self.num_envs, dtype=bool)

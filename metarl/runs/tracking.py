@@ -120,7 +120,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Record:
+class MetricsFile:
     """Contents of a metrics.jsonl."""
 
     path: Path
@@ -143,7 +143,7 @@ class Record:
         return f"{self.path} has {', and '.join(said)}" if said else ""
 
 
-def read_record(path: Path, iterations: int = 0) -> Record:
+def read_record(path: Path, iterations: int = 0) -> MetricsFile:
     """Read a metrics.jsonl; damaged lines are left out.
 
     iterations: number of iterations that it must have. UsageError if the file cannot be read at all.
@@ -160,10 +160,10 @@ def read_record(path: Path, iterations: int = 0) -> Record:
     unread = tuple(number for number, line in parsed if line is None)
     last = iterations or max(lines, default=0)
     missing = tuple(number for number in range(1, last + 1) if number not in lines) if last < MOST_LINES else ()
-    return Record(path, lines, missing, unread, bool(unread) and unread[-1] == len(rows))
+    return MetricsFile(path, lines, missing, unread, bool(unread) and unread[-1] == len(rows))
 
 
-def warn_of(record: Record) -> None:
+def warn_of(record: MetricsFile) -> None:
     """Print a warning on stderr about missing and damaged lines."""
     if record.amiss:
         print(f"warning: {one_line(record.amiss, LONGEST)}; the other lines are used", file=sys.stderr, flush=True)

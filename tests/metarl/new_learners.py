@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.agent import Deployable, Facts, Reading, Rollout, Trial
+from metarl.agents.agent import Deployable, Facts, Rollout, Trial
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.learning import MetaLearner, Trainer, World
-from metarl.agents.numerics import gaussian_entropy, gaussian_log_prob
-from metarl.agents.ranks import ALONE, Ranks
+from metarl.agents.numerics import gaussian_log_prob
+from metarl.agents.ranks import ALONE
 from metarl.agents.registry import AgentEntry
 from metarl.agents.replay import Replay, transitions
 
@@ -38,34 +38,17 @@ class DriftBelief:
     """[M, act], mean of actions weighted by how much better than the mean their rewards were."""
 
 
-class LinearPolicy(nn.Module):
-    """Means of actions: [1, obs] -> [1, act]."""
-
-    def __init__(self, weights: Tensor, drift: Tensor) -> None:
-        super().__init__()
-        self.weights, self.drift = weights.clone(), drift.clone()
-
-    def forward(self, observation: Tensor) -> Tensor:
-        return torch.cat([observation, self.drift], dim=-1) @ self.weights
-
-
 class Drift(MetaLearner):
     """A linear Gaussian policy that adapts by a running estimate; nothing is learned but its weights."""
 
     facts = Facts(needs_own_noise=True)
 
-    def __init__(
-        self,
-        settings: DriftSettings,
-        observation_size: int,
-        action_size: int,
-        generator: torch.Generator,
-        device: torch.device,
-        ranks: Ranks = ALONE,
-    ) -> None:
+    def __init__(self, settings, observation_size, action_size, generator, device, ranks=ALONE) -> None:
         self.device, self.settings, self.sizes = device, settings, (observation_size, action_size)
         self.weights = 0.1 * torch.randn(sum(self.sizes), action_size, generator=generator)
-        self.log_std = torch.full((action_size,), math.log(settings.std))
+
+    def log_std(self) -> Tensor:
+        return torch.full(self.sizes[1:], math.log(self.settings.std))
 
     def begin(self, num_tasks: int, envs_per_task: int, generators: Sequence[torch.Generator] = ()) -> DriftBelief:
         return DriftBelief(torch.zeros(num_tasks, self.sizes[1]))
@@ -78,31 +61,22 @@ class Drift(MetaLearner):
         means = self.means(belief, observations, self.weights)
         return means if noise is None else means + self.settings.std * noise, belief
 
-    def observe(self, belief: DriftBelief, rewards: Tensor, ended: Tensor) -> DriftBelief:
-        return belief
-
     def adapt(self, belief: DriftBelief, rollout: Rollout, generators: Sequence[torch.Generator] = ()) -> DriftBelief:
         gains = rollout.rewards - rollout.rewards.mean(dim=(0, 2), keepdim=True)
         return DriftBelief(belief.drift + (gains.unsqueeze(-1) * rollout.actions).mean(dim=(0, 2)))
 
-    def read(self, belief: DriftBelief, rollout: Rollout) -> Reading:
-        means = self.means(belief, rollout.observations, self.weights)
-        entropies = gaussian_entropy(self.log_std).expand(rollout.rewards.shape)
-        return Reading(belief, gaussian_log_prob(means, self.log_std, rollout.actions), entropies)
-
-    def observation_moments(self, belief: DriftBelief) -> None:
-        return None
-
     def deployable(self, belief: DriftBelief) -> Deployable:
-        inputs = {"observation": torch.zeros(1, self.sizes[0])}
-        return Deployable(LinearPolicy(self.weights, belief.drift), inputs, ("action",))
+        policy = nn.Linear(*self.sizes)
+        policy.weight.data = self.weights[: self.sizes[0]].mT.clone()
+        policy.bias.data = (belief.drift @ self.weights[self.sizes[0] :])[0]
+        return Deployable(nn.Sequential(policy), {"observation": torch.zeros(1, self.sizes[0])}, ("action",))
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         weights, loss = self.weights.requires_grad_(), torch.zeros(())
         for belief, rollout in zip(trial.beliefs, trial.rollouts, strict=True):
             returns = rollout.episode_returns()
             means = self.means(belief, rollout.observations, weights)
-            likelihoods = gaussian_log_prob(means, self.log_std, rollout.actions) * rollout.valid
+            likelihoods = gaussian_log_prob(means, self.log_std(), rollout.actions) * rollout.valid
             loss = loss - (likelihoods.sum(0) * (returns - returns.mean(1, keepdim=True))).mean()
         (gradient,) = torch.autograd.grad(loss, weights)
         self.weights = (weights - self.settings.lr * gradient / gradient.norm()).detach()
@@ -137,23 +111,18 @@ class Imitator(MetaLearner):
 
     facts = Facts(adapts=False)
 
-    def __init__(
-        self,
-        settings: ImitatorSettings,
-        observation_size: int,
-        action_size: int,
-        generator: torch.Generator,
-        device: torch.device,
-        ranks: Ranks = ALONE,
-    ) -> None:
+    def __init__(self, settings, observation_size, action_size, generator, device, ranks=ALONE) -> None:
         self.device, self.settings, self.observation_size = device, settings, observation_size
         self.policy = nn.Sequential(nn.Linear(observation_size, 8), nn.Tanh(), nn.Linear(8, action_size))
         with torch.no_grad():
             for parameter in self.policy.parameters():
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
         self.optimiser = torch.optim.Adam(self.policy.parameters(), lr=settings.lr)
-        self.log_std = torch.full((action_size,), math.log(settings.std))
+        self.action_size = action_size
         self.replay = Replay(settings.capacity)
+
+    def log_std(self) -> Tensor:
+        return torch.full((self.action_size,), math.log(self.settings.std))
 
     def trainer(self, world: World) -> Trainer:
         self.replay.open(world)
@@ -166,20 +135,6 @@ class Imitator(MetaLearner):
     def act(self, belief: NoBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, NoBelief]:
         means = self.policy(observations)
         return means if noise is None else means + self.settings.std * noise, belief
-
-    def observe(self, belief: NoBelief, rewards: Tensor, ended: Tensor) -> NoBelief:
-        return belief
-
-    def adapt(self, belief: NoBelief, rollout: Rollout, generators: Sequence[torch.Generator] = ()) -> NoBelief:
-        return belief
-
-    @torch.no_grad()
-    def read(self, belief: NoBelief, rollout: Rollout) -> Reading:
-        log_probabilities = gaussian_log_prob(self.policy(rollout.observations), self.log_std, rollout.actions)
-        return Reading(belief, log_probabilities, gaussian_entropy(self.log_std).expand(rollout.rewards.shape))
-
-    def observation_moments(self, belief: NoBelief) -> None:
-        return None
 
     def deployable(self, belief: NoBelief) -> Deployable:
         inputs = {"observation": torch.zeros(1, self.observation_size)}
