@@ -54,7 +54,13 @@ def start(environment, tmp_path, tiny):
             "tracking.wandb=disabled",
         ]
         process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
         )
         processes.append(process)
         record = tmp_path / "runs" / name / "metrics.jsonl"
