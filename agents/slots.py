@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents.agent import Deployable, Facts, Reading, Rollout
-from metarl.agents.cores import Core, Memory
+from metarl.agents.cores.core import Core, Memory
 from metarl.agents.numerics import gaussian_entropy, gaussian_log_prob
 
 PARTS = 5

@@ -17,7 +17,8 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
-from metarl.agents.cores import Core, LstmCore, Memory
+from metarl.agents.cores.core import Core, Memory
+from metarl.agents.cores.recurrent import LstmCore
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.sb3.learner import Sb3Agent, Standardise
 from metarl.agents.sb3.settings import RecurrentPpoSettings

@@ -5,47 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.ppo_settings import PpoBlock
 from metarl.bounds import bounded
 
 
-@dataclass(frozen=True)
-class Sb3Settings(AgentSettings):
+@dataclass(frozen=True, kw_only=True)
+class Sb3Settings(PpoBlock):
     """Settings of every agent of Stable-Baselines3."""
 
-    initial_std: float = bounded(1.0, above=0)
-    """Initial standard deviation of the policy, in units of its action."""
-    discount: float = bounded(0.99, at_least=0, at_most=1)
-    """Discount per step, across the episodes of a trial."""
-    gae_lambda: float = bounded(0.95, at_least=0, at_most=1)
-    """Lambda of generalised advantage estimation (Schulman 2016)."""
-    lr: float = bounded(3e-4, above=0)
-    """Adam's first step size."""
-    lr_decay_updates: int = bounded(0, at_least=0)
-    """Iterations over which the step size falls linearly to `lr_end`. 0: it stays constant."""
-    lr_end: float = bounded(3e-5, above=0)
-    """Adam's last step size."""
-    epochs: int = bounded(5, at_least=1)
-    """PPO passes over the data of an update."""
-    minibatches: int = bounded(4, at_least=1)
-    """Minibatches a pass."""
-    clip: float = bounded(0.2, above=0)
-    """PPO's clip range of the likelihood ratio."""
     target_kl: float = bounded(0.0, at_least=0)
     """Stop an update when the approximate KL divergence exceeds 1.5 times this. 0: never."""
-    entropy_weight: float = bounded(0.0, at_least=0)
-    """Weight of the entropy bonus."""
-    value_weight: float = bounded(0.5, at_least=0)
-    """Weight of the value loss."""
-    max_gradient_norm: float = bounded(0.5, above=0)
-    """Norm at which gradients are clipped."""
-    normalise_input: bool = True
-    """Standardise observations with their running mean and standard deviation (VecNormalize)."""
-    normalise_reward: bool = True
-    """Divide rewards by the running standard deviation of the return (VecNormalize)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PpoSettings(Sb3Settings):
     """PPO of Stable-Baselines3 on all tasks at once: domain randomisation, fine-tuning, or training from scratch."""
 
@@ -66,7 +38,7 @@ class PpoSettings(Sb3Settings):
     """Steps of each env between two updates; an iteration plays a whole episode in each env."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecurrentPpoSettings(Sb3Settings):
     """RecurrentPPO of sb3-contrib over whole trials: an LSTM that reads what RL2 reads."""
 

@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 from metarl.agents import beliefs
 from metarl.agents.agent import Rollout, Trial
-from metarl.agents.cores import Core, GruCore, LstmCore, Memory
+from metarl.agents.cores.core import Core, Memory
+from metarl.agents.cores.recurrent import GruCore, LstmCore, make_lstm
+from metarl.agents.cores.settings import MemorySettings
 from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.sb3.recurrent_ppo import RecurrentPpo
 from metarl.agents.sb3.settings import RecurrentPpoSettings
 
 CPU = torch.device("cpu")
+MEMORY = MemorySettings(hidden_size=4)
 INPUT, HIDDEN, LENGTH, BATCH = 5, 4, 7, 3
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 2, 2, 4
 SETTINGS = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4)
@@ -28,10 +31,10 @@ class AttentionCore(Core):
     name = "attention"
     length = 16
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
+    def __init__(self, input_size: int, settings: MemorySettings) -> None:
         super().__init__()
-        self.output_size = hidden_size
-        self.project = nn.Linear(input_size, 3 * hidden_size)
+        self.output_size = settings.hidden_size
+        self.project = nn.Linear(input_size, 3 * settings.hidden_size)
 
     def initial(self, size: int) -> Memory:
         keys = next(self.parameters()).new_zeros(size, self.length, self.output_size)
@@ -61,7 +64,7 @@ class AttentionCore(Core):
 
 CORES = {
     "gru": GruCore,
-    "lstm": lambda inputs, hidden: LstmCore(nn.LSTM(inputs, hidden)),
+    "lstm": make_lstm,
     "attention": AttentionCore,
 }
 
@@ -71,7 +74,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def make_core(name: str) -> Core:
-    core = CORES[name](INPUT, HIDDEN)
+    core = CORES[name](INPUT, MEMORY)
     core.initialise(torch.Generator().manual_seed(1))
     return core
 
@@ -105,7 +108,7 @@ class TestEveryCore:
             torch.testing.assert_close(alone[:, 0], fresh[:, b])
 
     def test_its_parameters_follow_from_the_generator_alone(self, name: str):
-        state, first, second = torch.get_rng_state(), CORES[name](INPUT, HIDDEN), CORES[name](INPUT, HIDDEN)
+        state, first, second = torch.get_rng_state(), CORES[name](INPUT, MEMORY), CORES[name](INPUT, MEMORY)
         torch.set_rng_state(state)
         for core in (first, second):
             core.initialise(torch.Generator().manual_seed(2))
@@ -178,8 +181,8 @@ class TestRl2WithEveryCore:
     def test_it_learns_from_what_it_acted_on(self, name: str):
         agent = rl2(name)
         trial, means, _ = play(agent)
-        sequence = agent._sequence(trial)
-        found, _ = agent._evaluate(sequence)
+        sequence = agent.sequence(trial)
+        found, _ = agent.evaluate(sequence)
         expected = [
             mean[trial.rollouts[k // HORIZON].valid[k % HORIZON]] for k, mean in enumerate(means)
         ]  # in env time; those of training are sorted by env

@@ -13,7 +13,8 @@ from metarl.agents.registry import AGENT_SETTINGS, AGENTS, make_agent
 def test_an_entry_names_an_agent_of_its_settings_and_no_class_is_registered_twice(name):
     entry = AGENTS[name]
     make = resolve_name(entry.make)
-    assert typing.get_type_hints(make.__init__)["settings"] is entry.settings
+    hints = {**typing.get_type_hints(make.__init__), **typing.get_type_hints(make)}
+    assert hints["settings"] is entry.settings
     assert list(inspect.signature(make).parameters) == list(inspect.signature(make_agent).parameters)
     assert list(AGENT_SETTINGS.values()).count(entry.settings) == 1
     assert type(make_agent(entry.settings(), 3, 2, torch.Generator(), torch.device("cpu"))) is make

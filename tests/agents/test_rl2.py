@@ -14,9 +14,10 @@ from torch import Tensor
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.moments import Moments
 from metarl.agents.numerics import gaussian_log_prob
-from metarl.agents.rl2.network import discounted_sums, trial_gae
-from metarl.agents.rl2.rl2 import Rl2, value_loss
+from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.trial_ppo.learner import value_loss
+from metarl.agents.trial_ppo.sequence import discounted_sums, trial_gae
 from metarl.envs.registry import make_family
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
@@ -85,7 +86,7 @@ EARLY = [torch.tensor([[5, 2, 1], [4, 5, 3]]), torch.tensor([[1, 5, 2], [5, 5, 4
 def test_training_reads_what_acting_read(lengths: list[Tensor]) -> None:
     agent = make_agent()
     trial, hidden = play(agent, lengths)
-    sequence = agent._sequence(trial)
+    sequence = agent.sequence(trial)
     network = agent.network
     states, _ = network.core.sequence(network.embed(network.normalise(sequence.inputs)), sequence.memory)
     for env in range(TASKS * ENVS):
@@ -108,7 +109,7 @@ def test_log_probabilities_are_those_of_collection() -> None:
     agent = make_agent()
     generator = torch.Generator().manual_seed(1)
     trial, _ = play(agent, EARLY)
-    targets = agent._targets(agent._sequence(trial))
+    targets = agent._targets(agent.sequence(trial))
     expected = []
     for rollout in trial.rollouts:  # the draws of `play`, in its order
         torch.randn(HORIZON, TASKS, ENVS, OBSERVATION, generator=generator)
@@ -118,7 +119,7 @@ def test_log_probabilities_are_those_of_collection() -> None:
         log_std = agent.network.log_std.detach()
         density = gaussian_log_prob(torch.zeros_like(noise), torch.zeros(ACTION), noise) - log_std.sum()
         expected.append(density[rollout.valid])
-    found = targets.log_likelihoods[agent._sequence(trial).steps]
+    found = targets.log_likelihoods[agent.sequence(trial).steps]
     torch.testing.assert_close(found.sort().values, torch.cat(expected).sort().values, rtol=1e-4, atol=1e-4)
 
 
@@ -129,8 +130,8 @@ def test_training_reads_what_acting_read_of_a_real_env() -> None:
     env.set_tasks([family.task({"goal_x": x, "goal_y": 0.0}) for x in (0.0, 0.3, -0.3)])
     agent = Rl2(SETTINGS, family.observation_size, family.action_size, torch.Generator().manual_seed(0), CPU)
     trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2, explore=False).trial
-    sequence = agent._sequence(trial)
-    means, _ = agent._evaluate(sequence)
+    sequence = agent.sequence(trial)
+    means, _ = agent.evaluate(sequence)
     torch.testing.assert_close(means[sequence.steps], sequence.actions[sequence.steps], rtol=1e-4, atol=1e-6)
     taken = sequence.steps.sum(dim=0)
     assert taken.tolist() == [int(n) for n in sum(r.valid.sum(dim=0) for r in trial.rollouts).flatten()]
@@ -158,9 +159,9 @@ def test_an_env_that_ended_reads_nothing() -> None:
 def test_gradient_crosses_the_episode_boundary() -> None:
     agent = make_agent()
     trial, _ = play(agent, [FULL, FULL])
-    sequence = agent._sequence(trial)
+    sequence = agent.sequence(trial)
     inputs = sequence.inputs.clone().requires_grad_()
-    means, values = agent._evaluate(dataclasses.replace(sequence, inputs=inputs))
+    means, values = agent.evaluate(dataclasses.replace(sequence, inputs=inputs))
     second = HORIZON + 1
     (means[second:].sum() + values[second:].sum()).backward()
     gradient = inputs.grad
@@ -207,7 +208,7 @@ def test_value_loss_closed_form() -> None:
 def test_critic_is_told_how_near_the_end_is() -> None:
     """Slots count down over both episodes; one that ends early jumps to its end slot."""
     agent = make_agent()
-    ending = agent._sequence(play(agent, EARLY)[0]).ending
+    ending = agent.sequence(play(agent, EARLY)[0]).ending
     left = ending.log() / torch.tensor(agent.settings.discount).log()
     torch.testing.assert_close(left[:8, 0], torch.tensor([10.0, 9, 8, 7, 6, 5, 5, 0]))
     torch.testing.assert_close(left[:8, 2], torch.tensor([10.0, 5, 5, 4, 0, 9, 8, 7]))

@@ -47,7 +47,7 @@ def test_help_documents_every_setting_of_the_chosen_agent_and_family(capsys):
     for section in dataclasses.fields(config):
         for setting in dataclasses.fields(getattr(config, section.name)):
             assert f"--{section.name}.{setting.name.replace('_', '-')} " in text
-    assert "Width of the GRU." in text
+    assert "Width of the memory, and of its features." in text
     assert "--runs-dir DIR" in text
 
 

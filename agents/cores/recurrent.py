@@ -1,53 +1,22 @@
-"""Memories of agents that adapt by remembering: networks that read inputs one by one, or a whole sequence at once.
-
-An agent that holds a `Core` does not know which one it is: a GRU, an LSTM and a transformer differ in this alone.
-"""
+"""Gated recurrent networks of one layer."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-Memory = Mapping[str, Tensor]
-"""States of a core by name, each [B, ...]: B sequences that are read side by side."""
-
-
-class Core(nn.Module):
-    """A network with a memory. Reading a sequence gives the features and the memory that its steps give in turn."""
-
-    name: str
-    """Name of the module in a network that holds the core, and so the prefix of its parameters in a checkpoint."""
-    output_size: int
-    """Size of the features."""
-
-    def initial(self, size: int) -> Memory:
-        """Return the memory of `size` sequences of which nothing has been read, on the core's device."""
-        raise NotImplementedError
-
-    def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Read one input [B, input] of each sequence; returns features [B, output] and the memory after it."""
-        features, after = self.sequence(inputs.unsqueeze(0), memory)
-        return features[0], after
-
-    def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Read inputs [L, B, input] in order; returns features [L, B, output] and the memory after the last."""
-        raise NotImplementedError
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw initial parameters; the core may have been made without any."""
-        raise NotImplementedError
+from metarl.agents.cores.core import Core, Memory
+from metarl.agents.cores.settings import MemorySettings
 
 
 class GruCore(nn.GRU, Core):
-    """A gated recurrent unit (Cho 2014) of one layer."""
+    """A gated recurrent unit (Cho 2014)."""
 
     name = "gru"
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size)
-        self.output_size = hidden_size
+    def __init__(self, input_size: int, settings: MemorySettings) -> None:
+        super().__init__(input_size, settings.hidden_size)
+        self.output_size = settings.hidden_size
 
     def initial(self, size: int) -> Memory:
         return {"hidden": next(self.parameters()).new_zeros(size, self.hidden_size)}
@@ -83,6 +52,11 @@ class LstmCore(Core):
     def initialise(self, generator: torch.Generator) -> None:
         """Draw each gate's weights orthogonal; biases are zero."""
         initialise_gates(self.lstm, 4, generator)
+
+
+def make_lstm(input_size: int, settings: MemorySettings) -> LstmCore:
+    """Return an LSTM of the settings' width."""
+    return LstmCore(nn.LSTM(input_size, settings.hidden_size))
 
 
 def initialise_gates(network: nn.RNNBase, gates: int, generator: torch.Generator) -> None:

@@ -1,0 +1,1 @@
+"""PPO over whole trials, for agents that read slots."""

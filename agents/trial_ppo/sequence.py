@@ -1,0 +1,108 @@
+"""Trials as sequences of slots, and the returns and advantages of whole trials.
+
+Axes: L slots of a trial, B envs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+from metarl.agents.agent import Rollout, Trial
+from metarl.agents.cores.core import Memory
+from metarl.agents.numerics import discounted_returns, gae
+from metarl.agents.slots import slots
+
+
+@dataclass(frozen=True)
+class TrialSequence:
+    """Trials laid out for the core: slots that were not taken are moved behind those that were. L slots, B envs."""
+
+    inputs: Tensor
+    """[L, B, input], as the env gave them: not normalised."""
+    actions: Tensor
+    """[L, B, act]."""
+    rewards: Tensor
+    """[L, B], as the env gave them."""
+    steps: Tensor
+    """[L, B] bool, True where an action was taken: neither the slot after an episode nor padding."""
+    ending: Tensor
+    """[L, B], discount^(steps left in the trial if no episode ends early): 1 at its end."""
+    memory: Memory
+    """States of the core before the first slot by name, each [B, ...]."""
+
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """What an agent adds for its own use by name, each [L, B, ...]."""
+
+    def of_envs(self, envs: Tensor) -> TrialSequence:
+        """Return the trials of some envs [K]."""
+        memory = {name: state[envs] for name, state in self.memory.items()}
+        extra = {name: value[:, envs] for name, value in self.extra.items()}
+        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("memory", "extra")}
+        return TrialSequence(**{name: value[:, envs] for name, value in columns.items()}, memory=memory, extra=extra)
+
+
+def lay_out(trial: Trial, discount: float, device: torch.device) -> TrialSequence:
+    """Return the slots of whole trials, without the envs that were flagged in any shot."""
+    rollouts = [rollout.to(device) for rollout in trial.rollouts]
+    episodes = [episode_slots(rollout) for rollout in rollouts]
+    inputs, actions, rewards, taken, steps = (torch.cat(parts) for parts in zip(*episodes, strict=True))
+    keep = torch.stack([rollout.valid.any(dim=0).flatten() for rollout in rollouts]).all(dim=0)
+    order = front(taken)
+    horizon, shots = len(rollouts[0].valid), len(rollouts)
+    left = torch.cat([torch.arange(horizon, -1, -1) + horizon * k for k in reversed(range(shots))])
+    ending = (discount ** left.to(inputs)).unsqueeze(-1).expand(taken.shape)
+    wide = order.unsqueeze(-1)
+    return TrialSequence(
+        inputs=inputs.take_along_dim(wide, dim=0)[:, keep],
+        actions=actions.take_along_dim(wide, dim=0)[:, keep],
+        rewards=rewards.take_along_dim(order, dim=0)[:, keep],
+        steps=steps.take_along_dim(order, dim=0)[:, keep],
+        ending=ending.take_along_dim(order, dim=0)[:, keep],
+        memory={name: state.flatten(0, 1)[keep] for name, state in trial.beliefs[0].memory.items()},
+    )
+
+
+def episode_slots(rollout: Rollout) -> tuple[Tensor, ...]:
+    """Return inputs, actions, rewards, taken and steps of one shot's T + 1 slots, [T + 1, B, ...], in env time."""
+    actions, rewards = rollout.actions.flatten(1, 2), rollout.rewards.flatten(1, 2)
+    valid = rollout.valid.flatten(1, 2)
+    last = (valid.sum(dim=0, keepdim=True) - 1).clamp(min=0)  # [1, B], the step that ended the episode
+    blank_action, blank_reward = torch.zeros_like(actions[:1]), torch.zeros_like(rewards[:1])
+    previous_actions = torch.cat([blank_action, actions[:-1], actions.take_along_dim(last.unsqueeze(-1), dim=0)])
+    previous_rewards = torch.cat([blank_reward, rewards[:-1], rewards.take_along_dim(last, dim=0)])
+    observations = torch.cat([rollout.observations, rollout.final_observations.unsqueeze(0)]).flatten(1, 2)
+    start, end = torch.zeros_like(previous_rewards), torch.zeros_like(previous_rewards)
+    start[0], end[-1] = 1.0, 1.0
+    inputs = slots(observations, previous_actions, previous_rewards, start, end)
+    taken = torch.cat([valid, valid.any(dim=0, keepdim=True)])
+    steps = torch.cat([valid, torch.zeros_like(valid[:1])])
+    return inputs, torch.cat([actions, blank_action]), torch.cat([rewards, blank_reward]), taken, steps
+
+
+def front(chosen: Tensor) -> Tensor:
+    """Return the order [L, B] that moves the chosen rows [L, B] of each column to the front and keeps their order."""
+    return (~chosen).byte().argsort(dim=0, stable=True)
+
+
+def trial_gae(rewards: Tensor, values: Tensor, steps: Tensor, discount: float, lambda_: float) -> Tensor:
+    """Return advantages [L, B] of whole trials: GAE over the slots that are steps, as one sequence; 0 at the others.
+
+    The value after the last step is 0, and only there: credit crosses from one episode to the next.
+    """
+    order = front(steps)
+    rewards, values = ((x * steps).take_along_dim(order, dim=0) for x in (rewards, values))
+    next_values = torch.cat([values[1:], torch.zeros_like(values[:1])])
+    ended = torch.zeros_like(steps)
+    return torch.zeros_like(values).scatter(0, order, gae(rewards, values, next_values, ended, discount, lambda_))
+
+
+def discounted_sums(rewards: Tensor, steps: Tensor, discount: float) -> Tensor:
+    """Return the discounted reward so far of every step, S_t = r_t + discount S_{t-1}, in one row."""
+    order = front(steps)
+    rewards, steps = (x.take_along_dim(order, dim=0) for x in (rewards * steps, steps))
+    backwards = discounted_returns(rewards.flip(0), torch.zeros_like(steps), discount)
+    return backwards.flip(0)[steps]

@@ -1,0 +1,39 @@
+"""Settings of PPO over whole trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metarl.agents.cores.settings import MemorySettings
+from metarl.agents.ppo_settings import PpoBlock
+from metarl.bounds import bounded
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialPpoSettings(MemorySettings, PpoBlock):
+    """Settings of agents that are trained with PPO over whole trials.
+
+    On HalfCheetah these mattered most: discount .99 with lambda .95, a small initial std, two hidden layers in each
+    head, many small meta-updates (20 trials), and a critic that observes how near the trial's end is.
+    """
+
+    observation_embedding: int = bounded(32, at_least=1)
+    """Width of the observation's embedding."""
+    action_embedding: int = bounded(16, at_least=1)
+    """Width of the previous action's embedding."""
+    reward_embedding: int = bounded(16, at_least=1)
+    """Width of the previous reward's embedding."""
+    head_sizes: tuple[int, ...] = bounded((128, 128), at_least=1)
+    """Widths of the hidden layers of the actor, and of the critic."""
+    initial_std: float = 0.25
+    min_std: float = bounded(1e-3, above=0)
+    """Smallest standard deviation of the policy."""
+    lr: float = 5e-4
+    lr_end: float = 1e-4
+    epochs: int = 6
+    """PPO passes over the data of an iteration."""
+    minibatches: int = 2
+    """Minibatches a pass, each of whole trials."""
+    value_clip: float = bounded(0.0, at_least=0)
+    """Clip range of the value's change in an iteration, in units of the normalised return. 0: no clipping."""
+    max_gradient_norm: float = 1.0
