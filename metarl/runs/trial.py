@@ -144,7 +144,8 @@ def collect(
     noise_rngs = [] if disturbance.observation_std is None else [rng.spawn(1)[0] for rng in rngs]
     observation = disturbance.observe(env, env.reset(rngs), noise_rngs)
 
-    fields = Rollout.fields(env.family.observation_size, env.family.action_size)
+    told = env.privileged.shape[-1]  # 0 but in the training of an informed agent
+    fields = Rollout.fields(env.family.observation_size, env.family.action_size, told)
     storage = Storage(horizon, (m, n), fields, tensor(observation).device)
     faulted = xp.zeros_like(env.active)
     noise = exploration(env, rngs)  # drawn even where it is not used: the next shot's starts come after it
@@ -152,6 +153,9 @@ def collect(
         if env.over or (stop is not None and stop.is_set()):
             break
         storage.write(t, valid=env.active)
+        if told:
+            storage.write(t, privileged=env.privileged)
+            belief = agent.inform(belief, storage["privileged"][t])
         action, belief = agent.act(belief, tensor(observation), noise(t) if explore else None)
         storage.write(t, observations=observation, actions=action)
         taken = storage["actions"][t]
