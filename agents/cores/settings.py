@@ -13,7 +13,10 @@ from metarl.bounds import bounded
 class MemorySettings(AgentSettings):
     """Settings of agents that hold a memory."""
 
-    memory: Literal["gru", "lstm"] = "gru"
-    """gru (Cho 2014), or lstm (Hochreiter 1997), which is faster on a CPU."""
+    memory: Literal["gru", "lstm", "history", "stack"] = "gru"
+    """gru (Cho 2014); lstm (Hochreiter 1997); history, the last slots read by a convolution (RMA, Kumar 2021);
+    stack, the last slots side by side."""
     hidden_size: int = bounded(64, at_least=1)
     """Width of the memory, and of its features."""
+    history_length: int = bounded(20, at_least=2)
+    """Slots that history and stack remember, the present one among them."""
