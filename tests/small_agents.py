@@ -14,6 +14,8 @@ SMALL: dict[str, Any] = {
     "head_sizes": (8,),
     "adaptation": "fine_tune",
     "history_length": 4,
+    "attention_window": 4,
+    "decoder_sizes": (8,),
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
 
