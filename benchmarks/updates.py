@@ -75,7 +75,7 @@ def recorded_trial(memory: str) -> tuple[Rl2, Trial]:
 def update_ms(agent: Rl2, trial: Trial, rounds: int) -> dict[str, float]:
     """Return the time of an update's parts by name. The parts of a minibatch are those of one of many."""
     network, generator = agent.network, torch.Generator().manual_seed(0)
-    whole = agent.sequence(trial)
+    whole = agent.sequence(trial).without_padding()
     targets = agent._targets(whole)
     envs = torch.arange(whole.steps.shape[1])[:: agent.settings.minibatches]
     part, goals = whole.of_envs(envs), targets.of_envs(envs)

@@ -168,7 +168,7 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         """Take PPO's steps on whole trials: back-propagation and credit cross from one episode to the next."""
-        sequence = self.sequence(trial)
+        sequence = self.sequence(trial).without_padding()
         own_envs = sequence.steps.shape[1]
         num_envs, first = self._places(own_envs)
         if num_envs == 0:
