@@ -11,7 +11,12 @@ from metarl.bounds import bounded
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings(AgentSettings):
-    """Settings of agents that hold a memory."""
+    """Settings of agents that hold a memory.
+
+    gru, lstm and linear remember whole trials at little cost: take one of them first; lstm and linear train faster on a
+    CPU. history is enough, and simplest, where a second of the past tells the task, as a payload or a friction does.
+    transformer, snail and external pick out single past slots, which the others blur, and cost several times as much.
+    """
 
     memory: Literal["gru", "lstm", "linear", "transformer", "snail", "external", "history", "stack"] = "gru"
     """gru (Cho 2014); lstm (Hochreiter 1997); linear, a linear recurrence (Orvieto 2023);
