@@ -19,10 +19,10 @@ class MemorySettings(AgentSettings):
     """
 
     memory: Literal["gru", "lstm", "linear", "transformer", "snail", "external", "history", "stack"] = "gru"
-    """gru (Cho 2014); lstm (Hochreiter 1997); linear, a linear recurrence (Orvieto 2023);
-    transformer, causal and over the last slots (Transformer-XL, Dai 2019); snail, convolutions and attention (Mishra
-    2018); external, rows that an LSTM reads and writes (Santoro 2016); history, the last slots read by a convolution
-    (RMA, Kumar 2021); stack, the last slots side by side."""
+    """gru (Cho 2014); lstm (Hochreiter 1997); linear, a linear recurrence (Orvieto 2023); transformer, causal and over
+    the last slots (Transformer-XL, Dai 2019); snail, convolutions and attention (Mishra 2018); external, rows that an
+    LSTM reads and writes (Santoro 2016); history, the last slots read by a convolution (RMA, Kumar 2021); stack, the
+    last slots side by side."""
     hidden_size: int = bounded(64, at_least=1)
     """Width of the memory, and of its features."""
     history_length: int = bounded(20, at_least=2)

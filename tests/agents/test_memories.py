@@ -13,6 +13,8 @@ from metarl.agents.cores.core import Core
 from metarl.agents.cores.external import ExternalCore, address, least_used
 from metarl.agents.cores.history import HistoryCore, StackCore, taps
 from metarl.agents.cores.linear import LinearCore
+from metarl.agents.cores.layers import draw_layers
+from metarl.agents.cores.registry import CORES as REGISTRY
 from metarl.agents.cores.registry import make_core
 from metarl.agents.cores.settings import MemorySettings
 from metarl.agents.cores.snail import dilations
@@ -273,3 +275,29 @@ def test_external_adds_to_the_row_that_it_read_last():
 def test_external_needs_a_row_for_each_head():
     with pytest.raises(ValueError, match="agent.external_rows is 3; it must be at least agent.attention_heads, 4"):
         make_core(INPUT, MemorySettings(memory="external", external_rows=3))
+
+
+def cues(seed: int) -> tuple[Tensor, Tensor]:
+    """Inputs [8, 64, 2], numbers and where one is a cue, and the last cue's number at each slot."""
+    numbers = torch.rand(8, 64, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1.0
+    cue = (torch.arange(8) % 4 == 0).float().unsqueeze(1).expand_as(numbers)
+    return torch.stack([numbers, cue], dim=-1), numbers[torch.arange(8) // 4 * 4]
+
+
+@pytest.mark.parametrize("memory", REGISTRY)
+def test_every_memory_learns_to_recall_a_cue(memory: str):
+    core = make_core(2, MemorySettings(memory=memory, hidden_size=16, history_length=5, attention_window=5))  # pyright: ignore[reportArgumentType]
+    generator, head = torch.Generator().manual_seed(2), torch.nn.Linear(core.output_size, 1)
+    core.initialise(generator)
+    draw_layers(head, generator)
+    optimiser = torch.optim.Adam([*core.parameters(), *head.parameters()], lr=1e-2)
+
+    def loss(seed: int) -> Tensor:
+        inputs, targets = cues(seed)
+        return (head(core.sequence(inputs, core.initial(64))[0]).squeeze(-1) - targets).square().mean()
+
+    for step in range(100):
+        optimiser.zero_grad()
+        loss(step).backward()
+        optimiser.step()
+    assert loss(1000).item() < 0.25 * cues(1000)[1].var().item()
