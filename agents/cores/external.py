@@ -60,7 +60,7 @@ class ExternalCore(Core):
     def initial(self, size: int) -> Memory:
         zeros, order = self.of_input.weight.new_zeros, torch.arange(self.rows, device=self.of_input.weight.device)
         return {
-            "hidden": zeros(size, self.hidden),
+            "features": zeros(size, self.output_size),  # the LSTM's output, and what was read
             "cell": zeros(size, self.hidden),
             "rows": zeros(size, self.rows, self.width),
             "weights": zeros(size, self.reads, self.rows),  # of the last reading
@@ -80,8 +80,7 @@ class ExternalCore(Core):
     def _read(self, driven: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Return features [B, output], and the memory after a slot that drives the LSTM's gates by [B, 4 hidden]."""
         rows, weights, usage = memory["rows"], memory["weights"], memory["usage"]
-        state = torch.cat([memory["hidden"], (weights @ rows).flatten(1)], dim=-1)
-        keep, write, new, show = (driven + self.of_state(state)).chunk(4, dim=-1)
+        keep, write, new, show = (driven + self.of_state(memory["features"])).chunk(4, dim=-1)
         cell = keep.sigmoid() * memory["cell"] + write.sigmoid() * new.tanh()
         hidden = show.sigmoid() * cell.tanh()
         keys = self.keys(hidden).tanh().unflatten(-1, (self.reads, self.width))
@@ -89,9 +88,9 @@ class ExternalCore(Core):
         writing = gates * weights + (1.0 - gates) * unused
         rows = torch.baddbmm(rows * (1.0 - unused.sum(dim=1)).unsqueeze(-1), writing.transpose(1, 2), keys)
         weights = address(keys, 1.0 + functional.softplus(self.strengths(hidden)), rows)
-        usage = USAGE_DECAY * usage + weights.sum(dim=1) + writing.sum(dim=1)
+        usage = USAGE_DECAY * usage + (weights + writing).detach().sum(dim=1)
         features = torch.cat([hidden, (weights @ rows).flatten(1)], dim=-1)
-        return features, {"hidden": hidden, "cell": cell, "rows": rows, "weights": weights, "usage": usage}
+        return features, {"features": features, "cell": cell, "rows": rows, "weights": weights, "usage": usage}
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw weights orthogonal; biases are zero."""

@@ -12,8 +12,8 @@ from metarl.agents.cores.attention import WindowAttention, skewed
 from metarl.agents.cores.core import Core
 from metarl.agents.cores.external import ExternalCore, address, least_used
 from metarl.agents.cores.history import HistoryCore, StackCore, taps
-from metarl.agents.cores.linear import LinearCore
 from metarl.agents.cores.layers import draw_layers
+from metarl.agents.cores.linear import LinearCore
 from metarl.agents.cores.registry import CORES as REGISTRY
 from metarl.agents.cores.registry import make_core
 from metarl.agents.cores.settings import MemorySettings
@@ -251,7 +251,7 @@ def test_external_writes_over_the_least_used_row_alone():
         assert [bool((a != b).any()) for a, b in zip(after["rows"][0], memory["rows"][0], strict=True)] == [
             row == written for row in range(4)
         ]
-        key = core.keys(after["hidden"]).tanh()
+        key = core.keys(after["features"][:, : core.hidden]).tanh()
         torch.testing.assert_close(after["rows"][0, written], key[0])
         assert after["weights"].argmax().item() == written  # the key that was written is found again
         usage = 0.95 * memory["usage"] + after["weights"][0] + torch.eye(4)[written]
@@ -265,7 +265,7 @@ def test_external_adds_to_the_row_that_it_read_last():
     memory = dict(core.initial(1)) | {"rows": rows, "usage": torch.tensor([[0.4, 0.3, 0.1, 0.2]])}
     memory["weights"] = torch.tensor([[[0.0, 1.0, 0.0, 0.0]]])
     _, after = core.step(draw(1, INPUT), memory)
-    key = core.keys(after["hidden"]).tanh()
+    key = core.keys(after["features"][:, : core.hidden]).tanh()
     expected = rows[0].clone()
     expected[1] += key[0]
     expected[2] = 0.0  # the least used row is cleared
