@@ -15,6 +15,7 @@ SMALL: dict[str, Any] = {
     "adaptation": "fine_tune",
     "history_length": 4,
     "attention_window": 4,
+    "external_rows": 5,
     "decoder_sizes": (8,),
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
