@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.pearl.settings import PearlSettings
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
@@ -30,6 +31,7 @@ class AgentEntry(NamedTuple):
 AGENTS: dict[str, AgentEntry] = {
     "maml": AgentEntry(MamlSettings, "metarl.agents.maml.maml:Maml"),
     "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2"),
+    "pearl": AgentEntry(PearlSettings, "metarl.agents.pearl.pearl:Pearl"),
     "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }

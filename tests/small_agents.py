@@ -8,7 +8,17 @@ from typing import Any
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.registry import AGENTS
 
-SMALL: dict[str, Any] = {"hidden_sizes": (8,), "hidden_size": 8, "head_sizes": (8,), "adaptation": "fine_tune"}
+SMALL: dict[str, Any] = {
+    "hidden_sizes": (8,),
+    "hidden_size": 8,
+    "head_sizes": (8,),
+    "encoder_sizes": (8,),
+    "adaptation": "fine_tune",
+    "tasks_per_update": 2,
+    "batch_size": 8,
+    "context_size": 8,
+    "updates_per_step": 0.1,
+}
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
 
 
