@@ -18,6 +18,8 @@ SMALL: dict[str, Any] = {
     "batch_size": 8,
     "context_size": 8,
     "updates_per_step": 0.1,
+    "history_length": 4,
+    "attention_window": 4,
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
 
