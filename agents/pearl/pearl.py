@@ -8,6 +8,7 @@ the true one, and draws anew after each shot.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,11 +116,11 @@ class Pearl(MetaLearner):
     @torch.no_grad()
     def read(self, belief: PearlBelief, rollout: Rollout) -> Reading:
         rollout, bound = rollout.to(self.device), self.settings.action_bound
-        steps, m, n = rollout.rewards.shape
+        steps, _, n = rollout.rewards.shape
         mean, log_std = self._policy(belief, rollout.observations.transpose(0, 1).flatten(1, 2))
         mean, log_std = (x.unflatten(1, (steps, n)).transpose(0, 1) for x in (mean, log_std))
         raw = gaussians.unsquash(rollout.actions / bound)
-        shift = self.action_size * torch.log(torch.tensor(bound)).item()
+        shift = self.action_size * math.log(bound)
         log_probs = gaussians.squashed_log_prob(mean, log_std, raw) - shift
         return Reading(belief, log_probs, gaussians.squashed_entropy(mean, log_std) + shift)
 
@@ -176,7 +177,9 @@ class Pearl(MetaLearner):
         """Return transitions [..., context] as the encoder reads them; columns: as `transitions` returns them."""
         names = ["next_observations"] if self.settings.next_observation_in_context else []
         parts = [self._standardise(columns[name]) for name in ("observations", *names)]
-        return torch.cat([*parts, columns["actions"] / self.settings.action_bound, columns["rewards"].unsqueeze(-1)], -1)
+        return torch.cat(
+            [*parts, columns["actions"] / self.settings.action_bound, columns["rewards"].unsqueeze(-1)], -1
+        )
 
     def _evidence(self, rollout: Rollout) -> Evidence:
         """Return the evidence of a shot's valid transitions for each task."""

@@ -89,9 +89,7 @@ class TaskReplay:
         self._shot_ends = {s.name: known[s.name] if s.name in known else _shot_ends(s) for s in segments}
         self._parts = _parts(segments, list(self._shot_ends.values()))
 
-    def sample(
-        self, updates: int, tasks: int, steps: int, context: int, generator: torch.Generator
-    ) -> Iterator[Drawn]:
+    def sample(self, updates: int, tasks: int, steps: int, context: int, generator: torch.Generator) -> Iterator[Drawn]:
         """Draw transitions for gradient steps one after another, with replacement: tasks, then steps of each task.
 
         context: transitions of context of each task. ValueError if nothing is stored.
@@ -155,7 +153,7 @@ class TaskReplay:
 
 
 def task_key(name: str) -> int:
-    """Return a whole number [0, 2^63) for the id of a task; the chance that two of a million tasks share one is 1e-7."""
+    """Return the whole number, 0 to 2^63 - 1, that stands for the id of a task in the replay buffer."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import metarl
@@ -79,7 +78,9 @@ def test_a_checkpoint_does_not_hold_the_replay(tmp_path):
     [checkpoint] = (run / "checkpoints").glob("*4.pt")
     assert checkpoint.stat().st_size < sum(file.stat().st_size for file in (run / OWN_FILES).iterdir()) / 2
     lines = record(run)
-    assert [line["agent/replay_steps"] for line in lines] == [sum(x["env_steps"] for x in lines[k : k + 1]) for k in range(4)]
+    assert [line["agent/replay_steps"] for line in lines] == [
+        sum(x["env_steps"] for x in lines[k : k + 1]) for k in range(4)
+    ]
 
 
 def learned(iterations: int, tmp_path: Path, **agent) -> list[float]:
