@@ -274,3 +274,29 @@ def test_a_trial_without_a_sound_env_is_not_learned_from(tmp_path):
     assert agent.meta_update(played, torch.Generator()) == {"updates": 0.0}
     assert all(torch.equal(x, before[name]) for name, x in agent.networks.state_dict().items())
     assert not list(tmp_path.iterdir())
+
+
+def test_it_learns_to_adapt(tmp_path):
+    """A bandit of one step an episode, whose better action is -1 or 1: only the first shot's rewards tell which."""
+    settings = dataclasses.replace(
+        SETTINGS, tasks_per_update=8, batch_size=8, updates_per_step=0.1, lr=1e-2, discount=0.0, temperature=0.1
+    )
+    agent = Pearl(settings, 1, 1, torch.Generator().manual_seed(0), CPU)
+    agent._replay.open(World(folder=tmp_path))
+    rng, generator, returns = np.random.default_rng(0), torch.Generator().manual_seed(0), []
+    for iteration in range(22):
+        arms = torch.from_numpy(rng.choice([-1.0, 1.0], (32, 1))).float()
+        belief = agent.begin(32, 4, generators(iteration, 32))
+        played = Trial([], [], [SimpleNamespace(id=f"{iteration} {m}") for m in range(32)])
+        for shot in range(2):
+            played.beliefs.append(belief)
+            seen, ended = torch.zeros(1, 32, 4, 1), torch.ones(1, 32, 4, dtype=torch.bool)
+            actions, _ = agent.act(belief, seen[0], torch.randn(32, 4, 1, generator=generator))
+            rewards = -(actions.squeeze(-1) - arms).abs()
+            played.rollouts.append(Rollout(seen, actions[None], rewards[None], ended, ~ended, ended, seen[0]))
+            belief = agent.adapt(belief, played.rollouts[-1], generators(1000 + 2 * iteration + shot, 32))
+        agent.meta_update(played, generator)
+        returns.append([rollout.episode_returns().mean().item() for rollout in played.rollouts])
+    first, second = np.mean(returns[-3:], axis=0)
+    assert second > -0.4  # without adaptation at best -1
+    assert second > first + 0.5
