@@ -12,6 +12,7 @@ from metarl.agents.pearl.settings import PearlSettings
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
+from metarl.agents.varibad.settings import VaribadSettings
 from metarl.bounds import check
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ AGENTS: dict[str, AgentEntry] = {
     "maml": AgentEntry(MamlSettings, "metarl.agents.maml.maml:Maml"),
     "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2"),
     "pearl": AgentEntry(PearlSettings, "metarl.agents.pearl.pearl:Pearl"),
+    "varibad": AgentEntry(VaribadSettings, "metarl.agents.varibad.varibad:Varibad"),
     "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }

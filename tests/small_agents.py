@@ -20,6 +20,7 @@ SMALL: dict[str, Any] = {
     "updates_per_step": 0.1,
     "history_length": 4,
     "attention_window": 4,
+    "decoder_sizes": (8,),
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
 

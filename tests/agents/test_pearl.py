@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -209,7 +209,7 @@ def test_a_state_of_other_shapes_is_refused():
 class World(SimpleNamespace):
     """As much of a world as a replay buffer uses."""
 
-    def write(self, name: str, parts: object) -> None:
+    def write(self, name: str, parts: Iterable[bytes]) -> None:
         with (self.folder / name).open("wb") as file:
             for part in parts:
                 file.write(part)
