@@ -201,13 +201,16 @@ class Pearl(MetaLearner):
 
     @torch.no_grad()
     def _spread(self, trial: Trial) -> dict[str, float]:
-        """Return the posterior's root-mean-square mean and mean standard deviation after each shot, by name."""
+        """Return mean and standard deviation of the posterior after each shot, as means over tasks and latents.
+
+        The mean is that of its absolute value.
+        """
         last = self._evidence(trial.rollouts[-1].to(self.device))
         found = [belief.posterior for belief in trial.beliefs[1:]]
         found.append(gaussians.posterior(trial.beliefs[-1].evidence.plus(last)))
         metrics = {}
         for shot, (mean, std) in enumerate(found, 1):
-            metrics[f"posterior_mean_{shot}"] = mean.square().mean().sqrt().item()
+            metrics[f"posterior_mean_{shot}"] = mean.abs().mean().item()
             metrics[f"posterior_std_{shot}"] = std.mean().item()
         return metrics
 

@@ -71,8 +71,6 @@ class SoftActorCritic:
     def __init__(self, networks: Networks, settings: PearlSettings, action_size: int) -> None:
         self.networks, self.settings, self.action_size = networks, settings, action_size
         self._policy_parameters = list(networks.policy.parameters())
-        self._sources: list[Tensor] = list(networks.q.parameters())
-        self._targets: list[Tensor] = list(networks.q_target.parameters())
         groups = {
             "critic": [*networks.encoder.parameters(), *networks.q.parameters()],
             "policy": self._policy_parameters,
@@ -107,7 +105,8 @@ class SoftActorCritic:
         if self.settings.automatic_temperature:
             self._step_temperature(log_probs)
         with torch.no_grad():
-            torch._foreach_lerp_(self._targets, self._sources, self.settings.target_rate)
+            for target, source in zip(networks.q_target.parameters(), networks.q.parameters(), strict=True):
+                target.lerp_(source, self.settings.target_rate)
         return {
             "critic_loss": critic_loss.detach(),
             "policy_loss": policy_loss.detach(),
