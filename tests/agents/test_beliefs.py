@@ -56,12 +56,17 @@ def rollout(seed: int) -> Rollout:
     return Rollout(observations, actions, draw(*shape, seed=seed + 3), ~valid, truncated, valid, final)
 
 
+def generators(shots: int, tasks: slice = slice(TASKS)) -> list[torch.Generator]:
+    """A generator for each task, by its place among all."""
+    return [torch.Generator().manual_seed(TASKS * shots + m) for m in range(TASKS)[tasks]]
+
+
 def after(agent: Agent, tasks: slice = slice(TASKS), shots: int = 2) -> Any:
     """The belief about some of the tasks after shots that were played elsewhere."""
-    belief = agent.begin(len(range(TASKS)[tasks]), ENVS, ())
+    belief = agent.begin(len(range(TASKS)[tasks]), ENVS, generators(0, tasks))
     for shot in range(shots):
         part = rollout(10 * shot).slice_tasks(tasks)
-        belief = agent.adapt(agent.read(belief, part).belief, part, ())
+        belief = agent.adapt(agent.read(belief, part).belief, part, generators(shot + 1, tasks))
     return belief
 
 
@@ -107,9 +112,9 @@ class TestEveryAgent:
         loaded = beliefs.load(agent, torch.load(file, weights_only=True))
         assert_close(loaded, belief, rtol=0, atol=0)
         seen, shot = draw(TASKS, ENVS, OBSERVATION), rollout(50)
-        first, second = (agent.adapt(agent.act(b, seen, None)[1], shot, ()) for b in (loaded, belief))
+        first, second = (agent.adapt(agent.act(b, seen, None)[1], shot, generators(3)) for b in (loaded, belief))
         assert_close(first, second, rtol=0, atol=0)
-        actions = [agent.act(b, seen, None)[0] for b in (loaded, belief, agent.begin(TASKS, ENVS, ()))]
+        actions = [agent.act(b, seen, None)[0] for b in (loaded, belief, agent.begin(TASKS, ENVS, generators(0)))]
         assert torch.equal(actions[0], actions[1])
         assert not torch.equal(actions[0], actions[2])
 
@@ -117,7 +122,7 @@ class TestEveryAgent:
         agent = make(name)
         state = beliefs.saved(after(agent))
         before = copy.deepcopy(state)
-        agent.adapt(beliefs.load(agent, state), rollout(50), ())
+        agent.adapt(beliefs.load(agent, state), rollout(50), generators(3))
         for name_, x in flat(state).items():
             torch.testing.assert_close(x, flat(before)[name_], rtol=0, atol=0)
 
