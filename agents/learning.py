@@ -150,6 +150,10 @@ class MetaLearner:
         play = world.trials()
         return lambda generator: self.meta_update(play(), generator)
 
+    def inform(self, belief: Belief, privileged: Tensor) -> Belief:
+        """Return the belief as it is."""
+        return belief
+
     def act(self, belief: Belief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, Belief]:
         """See `metarl.agents.agent.Agent`."""
         raise NotImplementedError

@@ -16,6 +16,8 @@ SMALL: dict[str, Any] = {
     "adaptation_epochs": 2,
     "adaptation_minibatches": 2,
     "history_length": 4,
+    "attention_window": 4,
+    "decoder_sizes": (8,),
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
 

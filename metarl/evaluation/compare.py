@@ -92,7 +92,7 @@ def checked_family(config: RunConfig) -> TaskFamily:
 
 def family_for(config: RunConfig, family: TaskFamily) -> TaskFamily:
     """Return the family as the run's agent observes it: an oracle observes the parameters of the task too."""
-    return reveal(family) if config.training.reveal_task else family
+    return reveal(family, make_family(config.family)) if config.training.reveal_task else family
 
 
 def require_fit(label: str, run: Run, family: TaskFamily) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from metarl.agents.agent import Agent, Trial
 from metarl.config import EvaluationSettings
 from metarl.envs.family import TaskFamily
+from metarl.envs.reveal import told_as
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.task import Task
 from metarl.evaluation.recovery import recovery_of
@@ -119,8 +120,8 @@ def observation_spread(family: TaskFamily, threads: int = 1) -> Array:
         active = env.active
         seen.append(env.step(actions / family.action_scale).observations[active])
     spread = np.concatenate(seen).std(axis=0, dtype=np.float64)
-    told = {parameter.name for parameter in family.parameters}
-    names = [element.name.removeprefix("task_") for element in family.elements]
+    told = {parameter.name for parameter in family.parameters} | set(told_as(family))
+    names = [element.name for element in family.elements]
     return np.where([name in told for name in names], 0.0, spread)
 
 

@@ -147,7 +147,8 @@ def collect(
     noise_rngs = [] if disturbance.observation_std is None else [rng.spawn(1)[0] for rng in rngs]
     observation = disturbance.observe(env, env.reset(rngs), noise_rngs)
 
-    fields = Rollout.fields(env.family.observation_size, env.family.action_size)
+    told = env.privileged.shape[-1]  # 0 but in the training of an informed agent
+    fields = Rollout.fields(env.family.observation_size, env.family.action_size, told)
     storage = Storage(horizon, (m, n), fields, tensor(observation).device)
     faulted = xp.zeros_like(env.active)
     noise = exploration(env, rngs)  # drawn even where it is not used: the next shot's starts come after it
@@ -156,6 +157,9 @@ def collect(
             break
         storage.write(t, valid=env.active)
         belief = belief if begun is None else agent.forget(belief, begun)
+        if told:
+            storage.write(t, privileged=env.privileged)
+            belief = agent.inform(belief, storage["privileged"][t])
         action, belief = agent.act(belief, tensor(observation), noise(t) if explore else None)
         storage.write(t, observations=observation, actions=action)
         taken = storage["actions"][t]
