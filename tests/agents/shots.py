@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,8 +44,7 @@ def rollout(seed: int) -> Rollout:
 
 def of_envs(shot: Rollout, envs: slice) -> Rollout:
     """The same shot of some of the envs of each task."""
-    parts = {f.name: getattr(shot, f.name) for f in dataclasses.fields(shot)}
-    return Rollout(**{name: x[:, envs] if name == "final_observations" else x[:, :, envs] for name, x in parts.items()})
+    return shot._each(lambda name, x: x[:, envs] if name == "final_observations" else x[:, :, envs])
 
 
 def generators(shots: int, tasks: slice = slice(TASKS)) -> list[torch.Generator]:

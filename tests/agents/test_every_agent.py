@@ -24,6 +24,7 @@ from metarl.agents.registry import AGENTS, make_agent
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
+from metarl.envs.reveal import privileged_names
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
@@ -233,11 +234,12 @@ class TestPolicy:
 
 
 def make_in(family: TaskFamily, name: str, threads: int = 1) -> tuple[ShardedEnv, Any]:
-    """An env of three tasks, two envs each, and an agent for it."""
-    env = ShardedEnv(family, 3, 2, threads)
+    """An env of three tasks, two envs each, as in training, and an agent for it."""
+    sizes, told = (family.observation_size, family.action_size), privileged_names(family)
+    agent = make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), CPU, privileged=told)
+    env = ShardedEnv(family, 3, 2, threads, telling=agent.facts.informed)
     env.set_tasks(family.sample(3, np.random.default_rng(0)))
-    sizes = family.observation_size, family.action_size
-    return env, make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), CPU)
+    return env, agent
 
 
 def tensors(state) -> list[torch.Tensor]:
@@ -263,7 +265,7 @@ class TestTrial:
         family = make_family(HalfCheetahMassSettings(horizon=10))
         env, agent = make_in(family, name)
         together = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
-        alone_env = ShardedEnv(family, 1, 2, 1)
+        alone_env = ShardedEnv(family, 1, 2, 1, telling=agent.facts.informed)
         alone_env.set_tasks(env.tasks[1:2])
         alone = run_trial(alone_env, agent, streams(1, "test", 0, 3)[1:2], adaptations=1).trial
         torch.testing.assert_close(
@@ -334,7 +336,7 @@ def test_the_shards_trial_is_that_of_one_batch(name: str):
         assert [shard.num_tasks for shard in env.shards] == [2, 1] and env.workers == min(threads, 2)
         results.append(run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2))
     assert len(env.tasks) == 3 and [task for shard in env.shards for task in shard.tasks] == env.tasks
-    whole = BatchedEnv(family, 3, 2, 2)
+    whole = BatchedEnv(family, 3, 2, 2, telling=agent.facts.informed)
     whole.set_tasks(env.tasks)
     rngs = streams(1, "test", 0, 3)
     belief = agent.begin(3, 2, AgentGenerators(rngs, 0))
