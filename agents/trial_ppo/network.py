@@ -48,6 +48,7 @@ class SlotNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = (observation_size, action_size, 1, 2)
+        self.chunk = settings.chunk
         self.observation_moments = Moments(observation_size)
         self.reward_moments = Moments(1)
         self.return_moments = Moments(1)
@@ -102,7 +103,7 @@ class SlotNetwork(nn.Module):
     def forward(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Return the heads' inputs [L, B, features] of slots [L, B, input], and the memory after the last."""
         normalised = self.normalise(inputs)
-        features, after = self.core.sequence(self.embed(normalised), memory)
+        features, after = self.core.truncated(self.embed(normalised), memory, self.chunk)
         return self.features(features, normalised), after
 
     def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

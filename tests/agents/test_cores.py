@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pkgutil import resolve_name
 from typing import Any, get_args, get_type_hints
 
@@ -22,7 +23,7 @@ from metarl.agents.sb3.recurrent_ppo import RecurrentPpo
 from metarl.agents.sb3.settings import RecurrentPpoSettings
 
 CPU = torch.device("cpu")
-WINDOWS: dict[str, Any] = {"history_length": 4, "attention_window": 4}
+WINDOWS: dict[str, Any] = {"history_length": 4, "attention_window": 4, "external_rows": 5}
 """Windows that are shorter than the sequences of these tests."""
 MEMORY = MemorySettings(hidden_size=4, **WINDOWS)
 INPUT, HIDDEN, LENGTH, BATCH = 5, 4, 7, 3
@@ -109,6 +110,30 @@ class TestEveryCore:
         for b in range(BATCH):
             alone, _ = core.sequence(inputs[:, b : b + 1], core.initial(1))
             torch.testing.assert_close(alone[:, 0], fresh[:, b])
+
+    @pytest.mark.parametrize("chunk", [1, 3, LENGTH])
+    def test_gradients_stop_at_chunks_and_values_do_not_change(self, name: str, chunk: int):
+        """Against a loop over the steps that lets go of the memory after each chunk."""
+        core, weights = make_core(name), draw(LENGTH, BATCH, 1, seed=4)
+        inputs = draw(LENGTH, BATCH, INPUT).requires_grad_()  # they come from embeddings that learn
+        before = read_twice(core)
+        features, last = core.truncated(inputs, before, chunk)
+        whole, _ = core.truncated(inputs, before, 0)
+        torch.testing.assert_close(features, whole)
+        memory, expected = before, []
+        for t, x in enumerate(inputs):
+            if t and t % chunk == 0:
+                memory = {state: value.detach() for state, value in memory.items()}
+            feature, memory = core.step(x, memory)
+            expected.append(feature)
+        found = [
+            torch.autograd.grad((y * weights).sum(), [inputs, *core.parameters()], retain_graph=True)
+            for y in (features, torch.stack(expected), whole)
+        ]
+        torch.testing.assert_close(found[0], found[1])
+        if chunk < LENGTH:
+            assert not all(torch.allclose(x, y) for x, y in zip(found[0], found[2], strict=True))
+        assert memory.keys() == last.keys() and not any(value.requires_grad for value in last.values())
 
     def test_its_parameters_follow_from_the_generator_alone(self, name: str):
         state, first, second = torch.get_rng_state(), CORES[name](INPUT, MEMORY), CORES[name](INPUT, MEMORY)
@@ -206,9 +231,9 @@ def test_every_gate_of_a_gru_is_orthogonal():
         torch.testing.assert_close(gate @ gate.T, torch.eye(HIDDEN))
 
 
-def rl2(name: str, seed: int = 0) -> Rl2:
+def rl2(name: str, seed: int = 0, **settings: Any) -> Rl2:
     kind: Any = type("Rl2With", (Rl2,), {"make_core": staticmethod(CORES[name])})
-    agent = kind(SETTINGS, OBSERVATION, ACTION, torch.Generator().manual_seed(seed), CPU)
+    agent = kind(replace(SETTINGS, **settings), OBSERVATION, ACTION, torch.Generator().manual_seed(seed), CPU)
     with torch.no_grad():  # a policy that hardly depends on its memory would hide a wrong one
         agent.network.mean.weight.copy_(draw(ACTION, 8))
     return agent
@@ -291,6 +316,19 @@ class TestRl2WithEveryCore:
         for ours, theirs in zip(*(a.network.state_dict().values() for a in (agent, twin)), strict=True):
             assert torch.equal(ours, theirs)
         assert torch.equal(*(a.act(a.begin(TASKS, ENVS, ()), seen, None)[0] for a in (agent, twin)))
+
+
+def test_rl2_stops_gradients_at_chunks():
+    trial, _, _ = play(rl2("gru"))
+    found = {}
+    for chunk in (0, 3, 100):
+        agent = rl2("gru", chunk=chunk)
+        means, values = agent.evaluate(agent.sequence(trial))
+        gradients = torch.autograd.grad(means.sum() + values.sum(), list(agent.core.parameters()))
+        found[chunk] = means, torch.cat([gradient.flatten() for gradient in gradients])
+    torch.testing.assert_close(found[3][0], found[0][0])
+    torch.testing.assert_close(found[100], found[0])
+    assert not torch.allclose(found[3][1], found[0][1])
 
 
 def test_a_checkpoint_with_another_core_is_refused():
