@@ -20,10 +20,11 @@ from metarl.agents.cores.settings import MemorySettings
 from metarl.agents.registry import make_agent
 from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.threads import single_torch_thread
 from metarl.config import PRESETS, load_config
 from metarl.envs.registry import make_family
 from metarl.envs.sharded import ShardedEnv
-from metarl.runs.trial import run_trial, single_torch_thread, stream, streams, torch_stream
+from metarl.runs.trial import run_trial, stream, streams, torch_stream
 
 SLOTS, INPUT, WIDTH = 402, 66, 64  # of a trial of two episodes of 200 steps, as RL2 reads it on half_cheetah_mass
 BATCHES = (10, 20, 40, 80)

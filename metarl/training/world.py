@@ -14,6 +14,7 @@ import torch
 from metarl.agents.agent import Trial
 from metarl.agents.learning import DeviceEnv, SlotMaker
 from metarl.agents.ranks import ALONE, Ranks
+from metarl.agents.threads import single_torch_thread
 from metarl.envs.simulation import CPU
 from metarl.envs.task import Task
 from metarl.errors import UsageError, usage_errors
@@ -23,7 +24,7 @@ from metarl.provenance import cores
 from metarl.runs.checkpoint import OWN_FILES
 from metarl.runs.run import Run
 from metarl.runs.simulators import simulator_for
-from metarl.runs.trial import single_torch_thread, streams, torch_stream
+from metarl.runs.trial import streams, torch_stream
 from metarl.training.players import DevicePlayer, Player, Size, TrialPlayer, VecEnvPlayer
 
 if TYPE_CHECKING:

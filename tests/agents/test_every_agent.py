@@ -21,6 +21,7 @@ from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Rollout
 from metarl.agents.learning import MetaLearner
 from metarl.agents.registry import AGENTS, make_agent
+from metarl.agents.threads import single_torch_thread
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
@@ -28,7 +29,7 @@ from metarl.envs.reveal import privileged_names
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.runs.trial import AgentGenerators, collect, run_trial, single_torch_thread, streams
+from metarl.runs.trial import AgentGenerators, collect, run_trial, streams
 from tests.agents.shots import (
     ACTION,
     CPU,

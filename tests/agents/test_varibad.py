@@ -16,6 +16,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from metarl.agents.agent import Trial
+from metarl.agents.threads import single_torch_thread
 from metarl.agents.trial_ppo.sequence import TrialSequence
 from metarl.agents.varibad.elbo import Draws, elbo, places, posteriors_after_shots, slots_read
 from metarl.agents.varibad.network import LOG_VARIANCE, MEAN, Decoder
@@ -24,7 +25,7 @@ from metarl.agents.varibad.varibad import POSTERIOR, Varibad
 from metarl.envs.registry import make_family
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.runs.trial import run_trial, single_torch_thread, streams
+from metarl.runs.trial import run_trial, streams
 from tests.agents.test_rl2 import ACTION, EARLY, ENVS, FULL, HORIZON, OBSERVATION, TASKS, assert_same, play
 
 CPU = torch.device("cpu")
