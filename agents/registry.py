@@ -7,9 +7,11 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.estimator.settings import EstimatorSettings
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.rma.settings import RmaSettings
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 from metarl.bounds import check
 
@@ -33,6 +35,8 @@ class AgentEntry(NamedTuple):
 AGENTS: dict[str, AgentEntry] = {
     "maml": AgentEntry(MamlSettings, "metarl.agents.maml.maml:Maml"),
     "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2"),
+    "rma": AgentEntry(RmaSettings, "metarl.agents.rma.rma:Rma", informed=True),
+    "estimator": AgentEntry(EstimatorSettings, "metarl.agents.estimator.estimator:Estimator", informed=True),
     "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }

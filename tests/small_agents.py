@@ -12,10 +12,13 @@ SMALL: dict[str, Any] = {
     "hidden_sizes": (8,),
     "hidden_size": 8,
     "head_sizes": (8,),
+    "encoder_sizes": (8,),
     "adaptation": "fine_tune",
     "history_length": 4,
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
+PRIVILEGED = ("task_mass", "contact")
+"""Names of privileged values, for agents that are made without a family."""
 
 
 def small_values(name: str, **more: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from metarl.agents.registry import AGENTS, make_agent
 from metarl.agents.sb3.learner import moments_state
 from metarl.agents.sb3.ppo import Ppo
 from metarl.agents.sb3.tuned import of_task
-from tests.small_agents import small_agent
+from tests.small_agents import PRIVILEGED, small_agent
 
 CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 4, 2, 6
@@ -38,7 +38,9 @@ def settings_of(name: str) -> AgentSettings:
 
 
 def make(name: str) -> Any:
-    return make_agent(settings_of(name), OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU)
+    return make_agent(
+        settings_of(name), OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU, privileged=PRIVILEGED
+    )
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -17,7 +17,7 @@ from metarl.envs.sharded import ShardedEnv
 from metarl.envs.state import State
 from metarl.envs.terms import ObservationTerm, RewardTerm, elements
 from metarl.runs.trial import run_trial, stream, streams
-from tests.small_agents import small_agent
+from tests.small_agents import PRIVILEGED, small_agent
 
 LONGEST = 3
 
@@ -94,7 +94,8 @@ def test_tasks_of_every_layout_equal_their_own_model_stepped_alone():
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
 def test_a_trial_over_layouts_is_in_the_order_of_its_tasks(name: str):
-    agent = make_agent(small_agent(name), LONGEST, LONGEST, torch.Generator().manual_seed(0), torch.device("cpu"))
+    sizes, generator = (LONGEST, LONGEST), torch.Generator().manual_seed(0)
+    agent = make_agent(small_agent(name), *sizes, generator, torch.device("cpu"), privileged=PRIVILEGED)
     env = ShardedEnv(CHAINS, 5, 2, threads=2)
     env.set_tasks(TASKS)
     together = run_trial(env, agent, streams(1, "test", 0, 5), adaptations=1)

@@ -19,7 +19,7 @@ from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.terms import RewardTerm
 from metarl.runs.trial import collect, run_trial, stream, streams
-from tests.small_agents import small_agent
+from tests.small_agents import PRIVILEGED, small_agent
 
 CPU = torch.device("cpu")
 
@@ -28,7 +28,7 @@ def make(family: TaskFamily, name: str = "maml", num_tasks: int = 3, envs: int =
     env = ShardedEnv(family, num_tasks, envs, threads)
     env.set_tasks(family.sample(num_tasks, np.random.default_rng(0)))
     sizes = family.observation_size, family.action_size
-    return env, make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), CPU)
+    return env, make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), CPU, privileged=PRIVILEGED)
 
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
@@ -87,7 +87,9 @@ class TestEveryAgent:
         for device in (CPU, torch.device("cuda")):
             env, _ = make(family, name)
             sizes = family.observation_size, family.action_size
-            agent = make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), device)
+            agent = make_agent(
+                small_agent(name), *sizes, torch.Generator().manual_seed(0), device, privileged=PRIVILEGED
+            )
             trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
             if isinstance(agent, MetaLearner):
                 metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))
