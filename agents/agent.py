@@ -220,6 +220,13 @@ class Agent(Protocol):
         """Return the belief after a shot; generators: as for `begin`, others after every shot."""
         ...
 
+    def forget(self, belief: Belief, begun: Belief) -> Belief:
+        """Return the belief without its knowledge of the tasks, within an episode; begun: as `begin` returned it.
+
+        What the policy observes of the last step beside the observation, such as its action and reward, is kept.
+        """
+        ...
+
     def read(self, belief: Belief, rollout: Rollout) -> Reading:
         """Read a shot that was played elsewhere, as `act` and `observe` would have."""
         ...

@@ -170,6 +170,10 @@ class MetaLearner:
         """Return the belief as it is."""
         return belief
 
+    def forget(self, belief: Belief, begun: Belief) -> Belief:
+        """Return the belief that knows nothing: the policy depends on nothing else but the observation."""
+        return begun
+
     @torch.no_grad()
     def read(self, belief: Belief, rollout: Rollout) -> Reading:
         """Compare the actions of a shot that was played elsewhere with the policy's mean."""

@@ -13,6 +13,7 @@ from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.rma.settings import RmaSettings
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
+from metarl.agents.varibad.settings import VaribadSettings
 from metarl.bounds import check
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ AGENTS: dict[str, AgentEntry] = {
     "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2"),
     "rma": AgentEntry(RmaSettings, "metarl.agents.rma.rma:Rma", informed=True),
     "estimator": AgentEntry(EstimatorSettings, "metarl.agents.estimator.estimator:Estimator", informed=True),
+    "varibad": AgentEntry(VaribadSettings, "metarl.agents.varibad.varibad:Varibad"),
     "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }

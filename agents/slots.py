@@ -110,6 +110,10 @@ class SlotReader:
         num_tasks, envs_per_task = end.shape
         return replace(self.begin(num_tasks, envs_per_task, generators), memory=memory)
 
+    def forget(self, belief: SlotBelief, begun: SlotBelief) -> SlotBelief:
+        """Return the belief with an empty memory; the other parts of the next slot are kept."""
+        return replace(belief, memory=begun.memory)
+
     @torch.no_grad()
     def read(self, belief: SlotBelief, rollout: Rollout) -> Reading:
         """Read the slots of a shot that was played elsewhere, with the actions that were taken."""

@@ -15,6 +15,8 @@ SMALL: dict[str, Any] = {
     "encoder_sizes": (8,),
     "adaptation": "fine_tune",
     "history_length": 4,
+    "attention_window": 4,
+    "decoder_sizes": (8,),
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
 PRIVILEGED = ("task_mass", "contact")

@@ -10,6 +10,8 @@ from metarl.agents.cores.settings import MemorySettings
 CORES: dict[str, str] = {
     "gru": "metarl.agents.cores.recurrent:GruCore",
     "lstm": "metarl.agents.cores.recurrent:make_lstm",
+    "linear": "metarl.agents.cores.linear:LinearCore",
+    "transformer": "metarl.agents.cores.transformer:TransformerCore",
     "history": "metarl.agents.cores.history:HistoryCore",
     "stack": "metarl.agents.cores.history:StackCore",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from metarl.agents.trial_ppo.settings import TrialPpoSettings
 from metarl.bounds import bounded
@@ -13,7 +12,6 @@ from metarl.bounds import bounded
 class StudySettings(TrialPpoSettings):
     """Settings of agents whose memory is regressed on what a simulator knows."""
 
-    memory: Literal["gru", "lstm", "history", "stack"] = "history"
     study_lr: float = bounded(1e-3, above=0)
     """Adam's step size of the regression."""
     study_epochs: int = bounded(10, at_least=1)

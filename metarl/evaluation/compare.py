@@ -155,6 +155,7 @@ def _compared(
         result=AgentResult.part_of(whole),
         explore=whole.settings.explore,
         envs_per_task=whole.settings.envs_per_task,
+        reset_memory=whole.settings.reset_memory,
         folder=folders[0],
         trained=trained_with(read_run_config(folders[0])),
         runs=tuple(Trained.of(run.config.training.seed, folder, result) for run, folder, result in own),

@@ -69,7 +69,9 @@ def run_trials(
         with unsupported("evaluation.simulator"):
             env.set_tasks(drawn)
         rngs = streams(seed, f"{name}/episodes", 0, settings.tasks)
-        result = run_trial(env, agent, rngs, settings.adaptations, settings.explore, disturbance)
+        result = run_trial(
+            *(env, agent, rngs, settings.adaptations, settings.explore, disturbance, settings.reset_memory)
+        )
         if on_trial is not None:
             on_trial(agent, family, result.trial, drawn, seed)
         episodes = np.stack(result.returns)  # [K, M, N]

@@ -21,7 +21,7 @@ from metarl.agents.sb3.recurrent_ppo import RecurrentPpo
 from metarl.agents.sb3.settings import RecurrentPpoSettings
 
 CPU = torch.device("cpu")
-WINDOWS: dict[str, Any] = {"history_length": 4}
+WINDOWS: dict[str, Any] = {"history_length": 4, "attention_window": 4}
 """Windows that are shorter than the sequences of these tests."""
 MEMORY = MemorySettings(hidden_size=4, **WINDOWS)
 INPUT, HIDDEN, LENGTH, BATCH = 5, 4, 7, 3

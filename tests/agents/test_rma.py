@@ -34,7 +34,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def rma(seed: int = 0, **settings) -> Rma:
-    given = {**SMALL, "history_length": 4, "encoder_sizes": (8,), "latent_size": 3, **settings}
+    given = {**SMALL, "memory": "history", "history_length": 4, "encoder_sizes": (8,), "latent_size": 3, **settings}
     return Rma(RmaSettings(**given), 2, 1, generator(seed), CPU, privileged=NAMES)
 
 
