@@ -134,7 +134,7 @@ class TestWhoActs:
 
 class TestLosses:
     def test_the_pull_rises_and_brings_the_encodings_together(self):
-        agent = rma(pull_weight=0.4, pull_from=2, pull_updates=4)
+        agent = rma(stages="roa", pull_weight=0.4, pull_from=2, pull_updates=4)
         pulls = []
         for agent.updates in range(9):
             pulls.append(agent.pull)

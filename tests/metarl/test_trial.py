@@ -10,25 +10,30 @@ import torch
 
 from metarl.agents.learning import MetaLearner
 from metarl.agents.maml.maml import Maml
-from metarl.agents.registry import AGENT_SETTINGS, make_agent
+from metarl.agents.registry import AGENT_SETTINGS, AGENTS, make_agent
 from metarl.envs.batch import BatchedEnv, SimulationFault
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
+from metarl.envs.reveal import privileged_names
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.terms import RewardTerm
 from metarl.runs.trial import collect, run_trial, stream, streams
-from tests.small_agents import PRIVILEGED, small_agent
+from tests.small_agents import small_agent
 
 CPU = torch.device("cpu")
 
 
 def make(family: TaskFamily, name: str = "maml", num_tasks: int = 3, envs: int = 2, threads: int = 1):
-    env = ShardedEnv(family, num_tasks, envs, threads)
+    env = ShardedEnv(family, num_tasks, envs, threads, telling=AGENTS[name].informed)
     env.set_tasks(family.sample(num_tasks, np.random.default_rng(0)))
-    sizes = family.observation_size, family.action_size
-    return env, make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), CPU, privileged=PRIVILEGED)
+    return env, make_of(family, name, CPU)
+
+
+def make_of(family: TaskFamily, name: str, device: torch.device):
+    sizes, names = (family.observation_size, family.action_size), privileged_names(family)
+    return make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), device, privileged=names)
 
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
@@ -46,7 +51,7 @@ class TestEveryAgent:
         family = make_family(HalfCheetahMassSettings(horizon=10))
         env, agent = make(family, name)
         together = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
-        alone_env = ShardedEnv(family, 1, 2, 1)
+        alone_env = ShardedEnv(family, 1, 2, 1, telling=AGENTS[name].informed)
         alone_env.set_tasks(env.tasks[1:2])
         alone = run_trial(alone_env, agent, streams(1, "test", 0, 3)[1:2], adaptations=1).trial
         torch.testing.assert_close(
@@ -86,10 +91,7 @@ class TestEveryAgent:
         actions = []
         for device in (CPU, torch.device("cuda")):
             env, _ = make(family, name)
-            sizes = family.observation_size, family.action_size
-            agent = make_agent(
-                small_agent(name), *sizes, torch.Generator().manual_seed(0), device, privileged=PRIVILEGED
-            )
+            agent = make_of(family, name, device)
             trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
             if isinstance(agent, MetaLearner):
                 metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))
@@ -182,7 +184,7 @@ def test_the_shards_trial_is_that_of_one_batch(name: str):
         assert [shard.num_tasks for shard in env.shards] == [2, 1] and env.workers == min(threads, 2)
         results.append(run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2))
     assert len(env.tasks) == 3 and [task for shard in env.shards for task in shard.tasks] == env.tasks
-    whole = BatchedEnv(family, 3, 2, 2)
+    whole = BatchedEnv(family, 3, 2, 2, telling=AGENTS[name].informed)
     whole.set_tasks(env.tasks)
     belief, rngs = agent.begin(3, 2, ()), streams(1, "test", 0, 3)
     for k in range(3):
@@ -192,7 +194,7 @@ def test_the_shards_trial_is_that_of_one_batch(name: str):
         shot = collect(whole, agent, belief, rngs)
         for result in results:
             rollout = result.trial.rollouts[k]
-            for name_, data in vars(shot.rollout).items():
+            for name_, data in ((key, value) for key, value in vars(shot.rollout).items() if value is not None):
                 torch.testing.assert_close(getattr(rollout, name_), data, rtol=1e-4, atol=1e-4)
                 torch.testing.assert_close(
                     getattr(rollout, name_), getattr(results[0].trial.rollouts[k], name_), rtol=0, atol=0
