@@ -223,7 +223,7 @@ def test_flagged_env_changes_nothing() -> None:
     for rollout in others.rollouts:
         for f in dataclasses.fields(rollout):
             values = getattr(rollout, f.name)
-            if values.dtype == torch.float32:
+            if values is not None and values.dtype == torch.float32:
                 (values[1, 0] if f.name == "final_observations" else values[:, 1, 0]).fill_(torch.nan)
     twin = copy.deepcopy(agent)
     metrics = agent.meta_update(trial, torch.Generator().manual_seed(3))
