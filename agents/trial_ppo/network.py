@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from operator import is_not
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +20,32 @@ CoreMaker = Callable[[int, TrialPpoSettings], Core]
 """(input size, settings) -> core."""
 
 
-def hidden_layers(widths: tuple[int, ...]) -> nn.Sequential:
+class HiddenLayers(nn.Sequential):
+    """Linear layers, each with a tanh after it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        for layer in self:
+            if isinstance(layer, nn.Linear):  # two functions have less overhead than two modules
+                input = torch.tanh(functional.linear(input, layer.weight, layer.bias))
+        return input
+
+
+def hidden_layers(widths: tuple[int, ...]) -> HiddenLayers:
     """Return hidden layers with tanh."""
-    return nn.Sequential(*(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh())))
+    return HiddenLayers(*(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh())))
+
+
+class Scales(NamedTuple):
+    """Mean and standard deviation of slots, and what they were computed from."""
+
+    mean: Tensor
+    """[input]."""
+    std: Tensor
+    """[input]."""
+    sources: tuple[Tensor, ...]
+    """Means and variances of the slots' parts."""
+    versions: list[int]
+    """torch's counts of the changes of each of them."""
 
 
 class SlotNetwork(nn.Module):
@@ -40,6 +65,7 @@ class SlotNetwork(nn.Module):
         self.observation_moments = Moments(observation_size)
         self.reward_moments = Moments(1)
         self.return_moments = Moments(1)
+        self._scaled: Scales | None = None
         self.embed_observation = nn.Linear(observation_size, settings.observation_embedding)
         self.embed_action = nn.Linear(action_size, settings.action_embedding)
         self.embed_reward = nn.Linear(1, settings.reward_embedding)
@@ -66,20 +92,31 @@ class SlotNetwork(nn.Module):
 
     def normalise(self, inputs: Tensor) -> Tensor:
         """Return slots [..., input] with standardised observations and rewards, all clipped."""
-        observation, action, reward, flags = inputs.split(self.sizes, dim=-1)
-        parts = [
-            self.observation_moments.standardise(observation),
-            action,
-            self.reward_moments.standardise(reward),
-            flags,
-        ]
-        return torch.cat(parts, dim=-1).clamp(-INPUT_CLIP, INPUT_CLIP)
+        mean, std = self._scales()
+        return ((inputs - mean) / std).clamp(-INPUT_CLIP, INPUT_CLIP)
+
+    def _scales(self) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of slots [input]; 0 and 1 where they are read as they are.
+
+        They are computed again after the moments have changed, not at each of the steps of a trial.
+        """
+        observation, reward = self.observation_moments, self.reward_moments
+        sources = observation.mean, observation.variance, reward.mean, reward.variance
+        versions = [source._version for source in sources]
+        if self._scaled is None or versions != self._scaled.versions or any(map(is_not, sources, self._scaled.sources)):
+            action, flags = sources[0].new_zeros(self.sizes[1]), sources[0].new_zeros(self.sizes[3])
+            mean = torch.cat([observation.mean, action, reward.mean, flags])
+            std = torch.cat([observation.std, action + 1, reward.std, flags + 1])
+            self._scaled = Scales(mean, std, sources, versions)
+        return self._scaled.mean, self._scaled.std
 
     def embed(self, normalised: Tensor) -> Tensor:
         """Return the core's inputs [..., embedding] of normalised slots."""
-        observation, action, reward, flags = normalised.split(self.sizes, dim=-1)
-        parts = [self.embed_observation(observation), self.embed_action(action), self.embed_reward(reward)]
-        return torch.cat([functional.relu(torch.cat(parts, dim=-1)), flags], dim=-1)
+        observation, action, reward, flags = normalised.split_with_sizes(self.sizes, dim=-1)
+        layers = self.embed_observation, self.embed_action, self.embed_reward
+        parts = zip((observation, action, reward), layers, strict=True)
+        embedded = [functional.linear(part, layer.weight, layer.bias) for part, layer in parts]
+        return torch.cat([functional.relu(torch.cat(embedded, dim=-1)), flags], dim=-1)
 
     @property
     def core(self) -> Core:

@@ -95,7 +95,7 @@ def test_tasks_of_every_layout_equal_their_own_model_stepped_alone():
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
 def test_a_trial_over_layouts_is_in_the_order_of_its_tasks(name: str):
     agent = make_agent(small_agent(name), LONGEST, LONGEST, torch.Generator().manual_seed(0), torch.device("cpu"))
-    env = ShardedEnv(CHAINS, 5, 2, threads=2)
+    env = ShardedEnv(CHAINS, 5, 2, threads=2, at_once=2)
     env.set_tasks(TASKS)
     together = run_trial(env, agent, streams(1, "test", 0, 5), adaptations=1)
     for m in range(5):

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def make(family: TaskFamily, name: str = "maml", num_tasks: int = 3, envs: int = 2, threads: int = 1):
-    env = ShardedEnv(family, num_tasks, envs, threads)
+    env = ShardedEnv(family, num_tasks, envs, threads, at_once=2)
     env.set_tasks(family.sample(num_tasks, np.random.default_rng(0)))
     sizes = family.observation_size, family.action_size
     return env, make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), CPU)
