@@ -7,7 +7,7 @@ which `adapt` reads, with the final observation and the last reward, so that the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,6 +115,10 @@ class SlotReader:
         num_tasks, envs_per_task = end.shape
         return replace(self.begin(num_tasks, envs_per_task, generators), memory=memory)
 
+    def forget(self, belief: SlotBelief, begun: SlotBelief) -> SlotBelief:
+        """Return the belief with an empty memory; the other parts of the next slot are kept."""
+        return replace(belief, memory=begun.memory)
+
     @torch.no_grad()
     def read(self, belief: SlotBelief, rollout: Rollout) -> Reading:
         """Read the slots of a shot that was played elsewhere, with the actions that were taken."""
@@ -139,10 +143,10 @@ class SlotReader:
             "previous_reward": one,
             "episode_start": torch.ones(1, 1),
             "episode_end": one,
-            **{name: state[0].cpu() for name, state in belief.memory.items()},
+            **{name: state[0].reshape(1, -1).cpu() for name, state in belief.memory.items()},
         }
-        names = tuple(belief.memory)
-        return Deployable(SlotPolicy(self.slot_network(), names), inputs, ("action", *(f"next_{x}" for x in names)))
+        shapes = {name: state.shape[2:] for name, state in belief.memory.items()}
+        return Deployable(SlotPolicy(self.slot_network(), shapes), inputs, ("action", *(f"next_{x}" for x in shapes)))
 
     def _read(self, belief: SlotBelief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Memory]:
         """Return action means [M, N, act], and the memory [M, N, ...] after a slot of every env."""
@@ -150,21 +154,24 @@ class SlotReader:
         memory = {name: state.flatten(0, 1) for name, state in belief.memory.items()}
         means, after = self.read_slot(inputs.flatten(0, 1), memory)
         shape = start.shape
-        return means.view(*shape, -1), {name: state.view(*shape, *state.shape[1:]) for name, state in after.items()}
+        return means.reshape(*shape, -1), {
+            name: state.reshape(*shape, *state.shape[1:]) for name, state in after.items()
+        }
 
 
 class SlotPolicy(nn.Module):
-    """A network on one slot of one env, every argument [1, ...]: (mean action, next states)."""
+    """A network on one slot of one env, every argument [1, size]: (mean action, next states)."""
 
-    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
-        """names: of the states, in their order among the arguments."""
+    def __init__(self, network: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
+        """shapes: of the states of one env by name, in their order among the arguments."""
         super().__init__()
-        self.network, self.names = network, names
+        self.network, self.shapes = network, shapes
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         slot, states = torch.cat(arguments[:PARTS], dim=-1), arguments[PARTS:]
-        means, after = self.network(slot, dict(zip(self.names, states, strict=True)))
-        return means, *(after[name] for name in self.names)
+        parts = zip(self.shapes.items(), states, strict=True)
+        means, after = self.network(slot, {name: state.reshape(1, *shape) for (name, shape), state in parts})
+        return means, *(after[name].reshape(1, -1) for name in self.shapes)
 
 
 def _none(ended: Tensor) -> bool:

@@ -31,10 +31,11 @@ class ShardedEnv:
         batch: type[BatchedEnv] = BatchedEnv,
         measuring: bool = False,
         simulator: Simulator = CPU,
+        telling: bool = False,
     ):
         """threads: threads of the simulation; 0 takes all cores. at_once: shards that share them, and that tasks of one
-        layout are divided into; None: as many as the simulator is fastest with. batch: class of a shard. measuring: see
-        `BatchedEnv`."""
+        layout are divided into; None: as many as the simulator is fastest with. batch: class of a shard. measuring,
+        telling: as of a batch."""
         if num_tasks < 1:
             raise ValueError(f"need at least 1 task, got {num_tasks}")
         threads = threads or len(os.sched_getaffinity(0))
@@ -46,7 +47,7 @@ class ShardedEnv:
         """Shards to step at the same time."""
         self._at_once = at_once
         self._batch = batch
-        self._measuring = measuring
+        self._measuring, self._telling = measuring, telling
         self._simulator = simulator
         self._threads = -(-threads // at_once)
         self._layouts: list[tuple[dict[str, float], int]] = []
@@ -79,6 +80,7 @@ class ShardedEnv:
                     like=self.tasks[index[0]],
                     measuring=self._measuring,
                     simulator=self._simulator,
+                    telling=self._telling,
                 )
                 for index in self.indices
             ]

@@ -8,7 +8,15 @@ from typing import Any
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.registry import AGENTS
 
-SMALL: dict[str, Any] = {"hidden_sizes": (8,), "hidden_size": 8, "head_sizes": (8,), "adaptation": "fine_tune"}
+SMALL: dict[str, Any] = {
+    "hidden_sizes": (8,),
+    "hidden_size": 8,
+    "head_sizes": (8,),
+    "adaptation": "fine_tune",
+    "history_length": 4,
+    "attention_window": 4,
+    "decoder_sizes": (8,),
+}
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
 
 

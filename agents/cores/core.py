@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 Memory = Mapping[str, Tensor]
-"""States of a core by name, each [B, ...]: B sequences that are read side by side."""
+"""States of a core by name, each [B, ...], of fixed shapes: B sequences that are read side by side."""
 
 
 class Core(nn.Module):

@@ -22,7 +22,7 @@ class GruCore(nn.GRU, Core):
         return {"hidden": next(self.parameters()).new_zeros(size, self.hidden_size)}
 
     def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        hidden = torch.gru_cell(inputs, memory["hidden"], *self.parameters())  # the same numbers with less overhead
+        hidden = torch.gru_cell(inputs, memory["hidden"], *self.all_weights[0])  # the same numbers with less overhead
         return hidden, {"hidden": hidden}
 
     def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

@@ -13,7 +13,19 @@ from metarl.bounds import bounded
 class MemorySettings(AgentSettings):
     """Settings of agents that hold a memory."""
 
-    memory: Literal["gru", "lstm"] = "gru"
-    """gru (Cho 2014), or lstm (Hochreiter 1997), which is faster on a CPU."""
+    memory: Literal["gru", "lstm", "linear", "transformer", "history", "stack"] = "gru"
+    """gru (Cho 2014); lstm (Hochreiter 1997); linear, a linear recurrence (Orvieto 2023);
+    transformer, causal and over the last slots (Transformer-XL, Dai 2019); history, the last slots read by a
+    convolution (RMA, Kumar 2021); stack, the last slots side by side."""
     hidden_size: int = bounded(64, at_least=1)
     """Width of the memory, and of its features."""
+    history_length: int = bounded(20, at_least=2)
+    """Slots that history and stack remember, the present one among them."""
+    memory_layers: int = bounded(2, at_least=1)
+    """Layers of linear and transformer, one after the other."""
+    attention_window: int = bounded(64, at_least=2)
+    """Slots that each layer of transformer attends to, the present one among them."""
+    attention_heads: int = bounded(4, at_least=1)
+    """Heads of each layer of transformer."""
+    attention_gate: bool = False
+    """Join the layers of transformer by gates instead of sums (GTrXL, Parisotto 2020)."""

@@ -18,21 +18,23 @@ from metarl.agents.trial_ppo.settings import TrialPpoSettings
 
 CoreMaker = Callable[[int, TrialPpoSettings], Core]
 """(input size, settings) -> core."""
+HIDDEN_GAIN, MEAN_GAIN = math.sqrt(2.0), 0.01
+"""Gains of initial weights: of hidden layers, and of the layer of the means, which makes the first means nearly 0."""
 
 
-class HiddenLayers(nn.Sequential):
+class HiddenLayers(nn.ModuleList):
     """Linear layers, each with a tanh after it."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         for layer in self:
             if isinstance(layer, nn.Linear):  # two functions have less overhead than two modules
-                input = torch.tanh(functional.linear(input, layer.weight, layer.bias))
-        return input
+                x = torch.tanh(functional.linear(x, layer.weight, layer.bias))
+        return x
 
 
 def hidden_layers(widths: tuple[int, ...]) -> HiddenLayers:
     """Return hidden layers with tanh."""
-    return HiddenLayers(*(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh())))
+    return HiddenLayers(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh()))
 
 
 class Scales(NamedTuple):
@@ -46,6 +48,14 @@ class Scales(NamedTuple):
     """Means and variances of the slots' parts."""
     versions: list[int]
     """torch's counts of the changes of each of them."""
+
+
+class Head(nn.Module):
+    """A part of a network that draws initial parameters in its own way."""
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw initial parameters; the head may have been made without any."""
+        raise NotImplementedError
 
 
 class SlotNetwork(nn.Module):
@@ -77,10 +87,10 @@ class SlotNetwork(nn.Module):
     def initialise(self, initial_std: float, generator: torch.Generator) -> None:
         """Orthogonal weights, zero biases; the layer of the means so small that the first policy is nearly zero."""
         for name, module in self.named_children():
-            if isinstance(module, Core):
+            if isinstance(module, Core | Head):
                 module.initialise(generator)
                 continue
-            gain = {"mean": 0.01, "value": 1.0}.get(name, math.sqrt(2.0))
+            gain = {"mean": MEAN_GAIN, "value": 1.0}.get(name, HIDDEN_GAIN)
             for parameter in module.parameters():
                 if parameter.dim() == 1:
                     nn.init.zeros_(parameter)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from metarl.agents import beliefs
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.cores.core import Core, Memory
-from metarl.agents.cores.recurrent import GruCore, LstmCore, make_lstm
+from metarl.agents.cores.recurrent import LstmCore
+from metarl.agents.cores.registry import CORES as REGISTRY
 from metarl.agents.cores.settings import MemorySettings
 from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
@@ -19,10 +21,14 @@ from metarl.agents.sb3.recurrent_ppo import RecurrentPpo
 from metarl.agents.sb3.settings import RecurrentPpoSettings
 
 CPU = torch.device("cpu")
-MEMORY = MemorySettings(hidden_size=4)
+WINDOWS: dict[str, Any] = {"history_length": 4, "attention_window": 4}
+"""Windows that are shorter than the sequences of these tests."""
+MEMORY = MemorySettings(hidden_size=4, **WINDOWS)
 INPUT, HIDDEN, LENGTH, BATCH = 5, 4, 7, 3
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 2, 2, 4
-SETTINGS = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4)
+SETTINGS = Rl2Settings(
+    hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4, **WINDOWS
+)
 
 
 class AttentionCore(Core):
@@ -62,11 +68,7 @@ class AttentionCore(Core):
         nn.init.zeros_(self.project.bias)
 
 
-CORES = {
-    "gru": GruCore,
-    "lstm": make_lstm,
-    "attention": AttentionCore,
-}
+CORES: dict[str, Any] = {name: resolve_name(place) for name, place in REGISTRY.items()} | {"attention": AttentionCore}
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -115,6 +117,10 @@ class TestEveryCore:
         assert torch.equal(torch.get_rng_state(), state)
         for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_the_setting_names_every_memory():
+    assert get_args(get_type_hints(MemorySettings)["memory"]) == tuple(REGISTRY)
 
 
 def test_a_gru_is_torchs_cell_step_by_step():

@@ -202,6 +202,22 @@ def test_an_agent_of_another_shape_is_refused(run_dir, capsys):
     assert "does not fit the agent of this run" in capsys.readouterr().err
 
 
+def test_an_oracle_that_was_told_the_task_in_another_form_is_refused(tmp_path, tiny, capsys):
+    """Versions before told raw numbers, and wrote no form: half_cheetah_mass has as many observations now as then."""
+    family = ["--family", "half_cheetah_mass", *tiny, "training.iterations=1", "training.reveal_task=true"]
+    assert train("--runs-dir", tmp_path, "--name", "oracle", *family) == 0
+    run, store = tmp_path / "oracle", CheckpointStore(tmp_path / "oracle/checkpoints")
+    assert metarl.load(run).config.training.reveal_task
+    _, state = store.load("last")
+    del state["told"]
+    store.save(state, 2, best=False)
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(run)]) == 2
+    message = capsys.readouterr().err
+    assert "is of an oracle (training.reveal_task) that was told the task in another form" in message
+    assert "train it again" in message and "Traceback" not in message
+
+
 def test_a_run_without_a_checkpoint_is_named(run_dir, capsys):
     shutil.rmtree(run_dir / "checkpoints")
     assert train("--resume", run_dir) == 2
