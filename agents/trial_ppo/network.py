@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from metarl.agents.cores.core import Core, Memory
 from metarl.agents.moments import INPUT_CLIP, Moments
+from metarl.agents.tanh import Tanh
 from metarl.agents.trial_ppo.settings import TrialPpoSettings
 
 CoreMaker = Callable[[int, TrialPpoSettings], Core]
@@ -22,7 +23,7 @@ HIDDEN_GAIN, MEAN_GAIN = math.sqrt(2.0), 0.01
 
 def hidden_layers(widths: tuple[int, ...]) -> nn.Sequential:
     """Return hidden layers with tanh."""
-    return nn.Sequential(*(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh())))
+    return nn.Sequential(*(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), Tanh())))
 
 
 class Head(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from metarl.agents import beliefs
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.cores.core import Core, Memory
+from metarl.agents.cores.gru import GruSequence
 from metarl.agents.cores.recurrent import LstmCore
 from metarl.agents.cores.registry import CORES as REGISTRY
 from metarl.agents.cores.settings import MemorySettings
@@ -166,6 +167,58 @@ def test_a_gru_is_torchs_cell_step_by_step():
         hidden = cell(x, hidden)
         torch.testing.assert_close(y, hidden)
     torch.testing.assert_close(last["hidden"], hidden)
+
+
+PARTS = ("inputs", "hidden", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
+
+def gru_parts(length: int, size: int, width: int) -> tuple[nn.GRU, list[Tensor]]:
+    """torch's GRU in double precision with random parameters; inputs, first state, and the parameters."""
+    net = nn.GRU(INPUT, width, dtype=torch.float64)
+    with torch.no_grad():
+        for seed, parameter in enumerate(net.parameters()):
+            parameter.copy_(0.5 * draw(*parameter.shape, seed=seed))
+    shapes = (length, size, INPUT), (size, width)
+    leaves = [draw(*shape, seed=10 + i).double().requires_grad_() for i, shape in enumerate(shapes)]
+    return net, [*leaves, *net.parameters()]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(("length", "size", "width"), [(2, 1, 1), (7, 3, 4), (50, 10, 17)])
+def test_a_gru_and_its_gradients_are_torchs(length: int, size: int, width: int, dtype: torch.dtype, tolerance: float):
+    net, parts = gru_parts(length, size, width)
+    expected, _ = net(parts[0], parts[1].unsqueeze(0))
+    weights = draw(*expected.shape, seed=20).double()
+    wanted = torch.autograd.grad((expected * weights).sum(), parts)
+    ours = [part.detach().to(dtype).requires_grad_() for part in parts]
+    features = GruSequence.apply(*ours)
+    found = torch.autograd.grad((features * weights.to(dtype)).sum(), ours)
+    assert features.dtype == dtype
+    torch.testing.assert_close(features.double(), expected, rtol=tolerance, atol=tolerance)
+    for name, x, y in zip(PARTS, found, wanted, strict=True):
+        torch.testing.assert_close(x.double(), y, rtol=tolerance, atol=tolerance * float(y.abs().max()), msg=name)
+
+
+def test_the_gradients_of_a_gru_are_central_differences():
+    _, parts = gru_parts(5, 2, 3)
+    assert torch.autograd.gradcheck(GruSequence.apply, tuple(parts))
+
+
+def test_a_gru_has_gradients_where_inputs_and_gradient_are_views_and_need_none_of_the_inputs():
+    net, (inputs, hidden, *parameters) = gru_parts(6, 3, 4)
+    inputs = inputs.detach().transpose(0, 1).contiguous().transpose(0, 1)
+    expected = net(inputs, hidden.unsqueeze(0))[0].sum()  # the gradient of a sum is one number, expanded
+    found = GruSequence.apply(inputs, hidden, *parameters).sum()
+    ours, theirs = (torch.autograd.grad(x, [hidden, *parameters]) for x in (found, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_gru_learns_by_its_own_backward_pass_and_leaves_torchs_threads_alone():
+    core, threads = make_core("gru"), torch.get_num_threads()
+    features, _ = core.sequence(draw(LENGTH, BATCH, INPUT), core.initial(BATCH))
+    assert type(features.grad_fn).__name__ == "GruSequenceBackward"
+    features.sum().backward()
+    assert torch.get_num_threads() == threads
 
 
 def test_an_lstm_is_torchs_cell_step_by_step():
