@@ -119,8 +119,12 @@ class Varibad(TrialPpo[VaribadSettings, VaribadNetwork]):
         The mean is that of its absolute value. count: trials in all ranks.
         """
         after = posteriors_after_shots(sequence.extra[POSTERIOR], sequence.inputs, slots_read(sequence.steps))
+        own, shots = after.shape[:2]
+        shares = self.ranks.sum(torch.tensor([own * shots, own], device=self.device)).tolist()
         mean, log_variance = after.chunk(2, dim=-1)  # [B, K, latent]
         rows = torch.stack([mean.abs(), (0.5 * log_variance).exp()]).mean(dim=-1).sum(dim=1).double()
+        if not own:  # this rank has no trial that would say how many shots there are
+            rows = rows.new_zeros(2, shares[0] // shares[1])
         means, stds = (self.ranks.sum(rows) / count).tolist()
         return {f"posterior_mean_{k}": x for k, x in enumerate(means, 1)} | {
             f"posterior_std_{k}": x for k, x in enumerate(stds, 1)

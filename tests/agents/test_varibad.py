@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from metarl.agents.agent import Trial
 from metarl.agents.cores.registry import CORES
+from metarl.agents.ranks import Ranks
 from metarl.agents.trial_ppo.sequence import TrialSequence
 from metarl.agents.varibad.elbo import Draws, elbo, places, posteriors_after_shots, slots_read
 from metarl.agents.varibad.network import LOG_VARIANCE, MEAN, Decoder
@@ -220,6 +221,40 @@ def test_metrics_say_what_is_known_after_each_shot() -> None:
     assert metrics["posterior_std_1"] == pytest.approx(std, rel=1e-5)
     assert {"posterior_mean_2", "posterior_std_2"} <= set(metrics) and "posterior_std_3" not in metrics
     assert np.isfinite(list(metrics.values())).all()
+
+
+class Half(Ranks):
+    """The first of two processes; the other has the same trials, so that sums are double."""
+
+    size = 2
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return 2 * tensor
+
+
+class Idle(Ranks):
+    """A process that has no sound trial; what the other sums is given."""
+
+    size = 2
+
+    def __init__(self, shares: tuple[int, int], rows: Tensor) -> None:
+        self.others = [torch.tensor(shares), rows]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return tensor + self.others.pop(0)
+
+
+def test_a_process_without_trials_has_the_metrics_of_the_others() -> None:
+    agent = make_agent()
+    sequence = agent.sequence(play(agent, EARLY)[0])
+    trials = TASKS * ENVS
+    alone = agent._spread(sequence, trials)
+    agent.ranks = Half()
+    assert agent._spread(sequence, 2 * trials) == alone
+    rows = torch.tensor(list(alone.values()), dtype=torch.float64).view(2, 2) * trials
+    agent.ranks = Idle((2 * trials, trials), rows)
+    found = agent._spread(sequence.of_envs(torch.tensor([], dtype=torch.int64)), trials)
+    assert found == pytest.approx(alone)
 
 
 def test_flagged_env_changes_nothing() -> None:
