@@ -44,7 +44,7 @@ def rollout(seed: int) -> Rollout:
 
 def of_envs(shot: Rollout, envs: slice) -> Rollout:
     """The same shot of some of the envs of each task."""
-    return shot._each(lambda name, x: x[:, envs] if name == "final_observations" else x[:, :, envs])
+    return shot.map(lambda name, x: x[:, envs] if name == "final_observations" else x[:, :, envs])
 
 
 def generators(shots: int, tasks: slice = slice(TASKS)) -> list[torch.Generator]:
