@@ -121,6 +121,11 @@ class TaskValues(Protocol):
         """Value of each parameter by name, in SI units, as the task begins."""
         ...
 
+    @property
+    def id(self) -> str:
+        """Name that is the same whenever family, values and changes are."""
+        ...
+
 
 @dataclass
 class Trial:

@@ -12,11 +12,17 @@ SMALL: dict[str, Any] = {
     "hidden_sizes": (8,),
     "hidden_size": 8,
     "head_sizes": (8,),
+    "encoder_sizes": (8,),
     "adaptation": "fine_tune",
+    "tasks_per_update": 2,
+    "batch_size": 8,
+    "context_size": 8,
+    "updates_per_step": 0.1,
     "adaptation_epochs": 2,
     "adaptation_minibatches": 2,
     "history_length": 4,
     "attention_window": 4,
+    "external_rows": 5,
     "decoder_sizes": (8,),
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
