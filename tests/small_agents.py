@@ -26,6 +26,8 @@ SMALL: dict[str, Any] = {
     "decoder_sizes": (8,),
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
+PRIVILEGED = ("task_mass", "contact")
+"""Names of privileged values, for agents that are made without a family."""
 
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -5,7 +5,7 @@ Axes: L slots of a trial, B envs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -63,6 +63,17 @@ def lay_out(trial: Trial, discount: float, device: torch.device) -> TrialSequenc
         ending=ending.take_along_dim(order, dim=0)[:, keep],
         memory={name: state.flatten(0, 1)[keep] for name, state in trial.beliefs[0].memory.items()},
     )
+
+
+def lay_beside(trial: Trial, values: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Return values [T, M, N, ...] of the steps of each rollout in the slots of `lay_out`, [L, B, ...]; 0 elsewhere."""
+    valid = [rollout.valid.to(device).flatten(1, 2) for rollout in trial.rollouts]
+    taken = torch.cat([torch.cat([steps, steps.any(dim=0, keepdim=True)]) for steps in valid])
+    keep = torch.stack([steps.any(dim=0) for steps in valid]).all(dim=0)
+    flat = [value.to(device).flatten(1, 2) for value in values]
+    slotted = torch.cat([torch.cat([value, torch.zeros_like(value[:1])]) for value in flat])
+    order = front(taken).view(*taken.shape, *[1] * (slotted.dim() - taken.dim()))
+    return slotted.take_along_dim(order, dim=0)[:, keep]
 
 
 def episode_slots(rollout: Rollout) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Rollout
 from metarl.agents.registry import make_agent
-from tests.small_agents import small_agent
+from tests.small_agents import PRIVILEGED, small_agent
 
 CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 4, 2, 6
@@ -19,7 +19,8 @@ OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 4, 2, 6
 
 def make(name: str, seed: int = 0) -> Any:
     """A small agent; name: see `small_agent`."""
-    agent: Any = make_agent(small_agent(name), OBSERVATION, ACTION, torch.Generator().manual_seed(seed), CPU)
+    generator = torch.Generator().manual_seed(seed)
+    agent: Any = make_agent(small_agent(name), OBSERVATION, ACTION, generator, CPU, privileged=PRIVILEGED)
     if name in ("film", "hypernetwork"):  # a policy that does not depend on what it knows, before training
         with torch.no_grad():
             for parameter in agent.network.actor.parameters():
