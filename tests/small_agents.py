@@ -13,6 +13,7 @@ SMALL: dict[str, Any] = {
     "hidden_size": 8,
     "head_sizes": (8,),
     "encoder_sizes": (8,),
+    "distil_updates": 0,
     "adaptation": "fine_tune",
     "history_length": 4,
     "attention_window": 4,
