@@ -84,7 +84,7 @@ class Rollout:
 
     def to(self, device: torch.device) -> Rollout:
         """Return this rollout on another torch device."""
-        return self._each(lambda name, value: value.to(device))
+        return self.map(lambda name, value: value.to(device))
 
     @staticmethod
     def join(rollouts: Sequence[Rollout], order: Tensor) -> Rollout:
@@ -95,13 +95,13 @@ class Rollout:
             whole = torch.cat([getattr(rollout, name) for rollout in rollouts], dim)
             return whole.index_select(dim, order.to(whole.device))
 
-        return rollouts[0]._each(lambda name, _: joined(name))
+        return rollouts[0].map(lambda name, _: joined(name))
 
     def slice_tasks(self, tasks: slice) -> Rollout:
         """Return the rollout of a range of tasks, as views."""
-        return self._each(lambda name, value: value[tasks] if name == "final_observations" else value[:, tasks])
+        return self.map(lambda name, value: value[tasks] if name == "final_observations" else value[:, tasks])
 
-    def _each(self, function: Callable[[str, Tensor], Tensor]) -> Rollout:
+    def map(self, function: Callable[[str, Tensor], Tensor]) -> Rollout:
         """Return the rollout of a function of each field's name and value."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return Rollout(**{name: function(name, value) for name, value in values.items() if value is not None})
@@ -123,6 +123,11 @@ class TaskValues(Protocol):
     @property
     def values(self) -> Mapping[str, float]:
         """Value of each parameter by name, in SI units, as the task begins."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Name that is the same whenever family, values and changes are."""
         ...
 
 

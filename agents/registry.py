@@ -10,6 +10,7 @@ from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.distilled.settings import DistilledSettings
 from metarl.agents.estimator.settings import EstimatorSettings
 from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.pearl.settings import PearlSettings
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.rma.settings import RmaSettings
@@ -40,6 +41,7 @@ AGENTS: dict[str, AgentEntry] = {
     "rma": AgentEntry(RmaSettings, "metarl.agents.rma.rma:Rma", informed=True),
     "estimator": AgentEntry(EstimatorSettings, "metarl.agents.estimator.estimator:Estimator", informed=True),
     "distilled": AgentEntry(DistilledSettings, "metarl.agents.distilled.distilled:Distilled", informed=True),
+    "pearl": AgentEntry(PearlSettings, "metarl.agents.pearl.pearl:Pearl"),
     "varibad": AgentEntry(VaribadSettings, "metarl.agents.varibad.varibad:Varibad"),
     "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),

@@ -88,7 +88,7 @@ class SlotReader:
         held = belief.ended.unsqueeze(-1)
         return actions, replace(
             belief,
-            memory={name: _where(belief.ended, belief.memory[name], state) for name, state in memory.items()},
+            memory=_unless(belief.ended, belief.memory, memory),
             previous_action=torch.where(held, belief.previous_action, actions),
             start=torch.zeros_like(belief.start),
         )
@@ -167,6 +167,13 @@ class SlotPolicy(nn.Module):
         return means, *(after[name].reshape(1, -1) for name in self.shapes)
 
 
-def _where(chosen: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return states [M, N, ...]: ours where chosen [M, N], else theirs."""
-    return torch.where(chosen.view(*chosen.shape, *[1] * (ours.dim() - chosen.dim())), ours, theirs)
+def _unless(ended: Tensor, before: Memory, after: Memory) -> Memory:
+    """Return the memory [M, N, ...] after a slot, of the envs that have ended [M, N] that of before."""
+    if not ended.any():  # a copy of a large memory may take longer than all else
+        return after
+
+    def chosen(name: str) -> Tensor:
+        places = ended.view(*ended.shape, *[1] * (after[name].dim() - ended.dim()))
+        return torch.where(places, before[name], after[name])
+
+    return {name: chosen(name) for name in after}

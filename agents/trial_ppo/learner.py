@@ -107,7 +107,8 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         self.network = network.to_empty(device="cpu")
         self.network.initialise(settings.initial_std, generator)
         self.network.to(device)
-        self.optimiser = torch.optim.Adam(self.trained(), lr=settings.lr, eps=ADAM_EPSILON)
+        fused = True if device.type == "cpu" else None
+        self.optimiser = torch.optim.Adam(self.trained(), lr=settings.lr, eps=ADAM_EPSILON, fused=fused)
         self.updates = 0
 
     def make_network(self) -> Network:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from metarl.agents.cores.core import Core, Memory
 from metarl.agents.moments import INPUT_CLIP, Moments
+from metarl.agents.tanh import Tanh
 from metarl.agents.trial_ppo.settings import TrialPpoSettings
 
 CoreMaker = Callable[[int, TrialPpoSettings], Core]
@@ -22,7 +23,7 @@ HIDDEN_GAIN, MEAN_GAIN = math.sqrt(2.0), 0.01
 
 def hidden_layers(widths: tuple[int, ...]) -> nn.Sequential:
     """Return hidden layers with tanh."""
-    return nn.Sequential(*(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh())))
+    return nn.Sequential(*(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), Tanh())))
 
 
 class Head(nn.Module):
@@ -47,6 +48,7 @@ class SlotNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = (observation_size, action_size, 1, 2)
+        self.chunk = settings.chunk
         self.observation_moments = Moments(observation_size)
         self.reward_moments = Moments(1)
         self.return_moments = Moments(1)
@@ -101,7 +103,7 @@ class SlotNetwork(nn.Module):
     def forward(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Return the heads' inputs [L, B, features] of slots [L, B, input], and the memory after the last."""
         normalised = self.normalise(inputs)
-        features, after = self.core.sequence(self.embed(normalised), memory)
+        features, after = self.core.truncated(self.embed(normalised), memory, self.chunk)
         return self.features(features, normalised), after
 
     def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

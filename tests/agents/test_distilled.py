@@ -120,12 +120,14 @@ def test_one_command_distils_and_fine_tunes(oracle, tmp_path, capsys):
     assert losses[0] == losses[1]
     assert cli.main(["evaluate", str(tmp_path / "parts")]) == 0
     capsys.readouterr()
-    for teacher, name, message in (
-        ("", "untaught", "agent: teacher is empty: give the folder of an oracle's run on this family"),
-        (str(tmp_path / "plain"), "by_no_oracle", "which is no oracle: it was trained without training.reveal_task=true"),
-        (str(oracle), "by_none", f"no run folder {oracle}"),
-    ):
-        assert train("--family", "point_goal", f"agent.teacher={teacher}", "--name", name, "training.iterations=1") == 2
+    refused = {
+        "": "agent: teacher is empty: give the folder of an oracle's run on this family",
+        str(tmp_path / "plain"): "which is no oracle: it was trained without training.reveal_task=true",
+        str(oracle): f"no run folder {oracle}",
+    }
+    for k, (teacher, message) in enumerate(refused.items()):
+        name = ["--family", "point_goal", "--name", f"refused_{k}"]
+        assert train(*name, f"agent.teacher={teacher}", "training.iterations=1") == 2
         assert message in capsys.readouterr().err
 
 

@@ -220,11 +220,13 @@ def test_flagged_env_changes_nothing() -> None:
     trial, _ = play(agent, EARLY)
     trial.rollouts[1].valid[:, 1, 0] = False
     others = copy.deepcopy(trial)
-    for rollout in others.rollouts:
-        for f in dataclasses.fields(rollout):
-            values = getattr(rollout, f.name)
-            if values is not None and values.dtype == torch.float32:
-                (values[1, 0] if f.name == "final_observations" else values[:, 1, 0]).fill_(torch.nan)
+
+    def spoil(name: str, values: Tensor) -> Tensor:
+        if values.dtype == torch.float32:
+            (values[1, 0] if name == "final_observations" else values[:, 1, 0]).fill_(torch.nan)
+        return values
+
+    others.rollouts = [rollout.map(spoil) for rollout in others.rollouts]
     twin = copy.deepcopy(agent)
     metrics = agent.meta_update(trial, torch.Generator().manual_seed(3))
     assert metrics == twin.meta_update(others, torch.Generator().manual_seed(3))
