@@ -38,10 +38,10 @@ class AgentEntry(NamedTuple):
 AGENTS: dict[str, AgentEntry] = {
     "maml": AgentEntry(MamlSettings, "metarl.agents.maml.maml:Maml"),
     "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2"),
+    "pearl": AgentEntry(PearlSettings, "metarl.agents.pearl.pearl:Pearl"),
     "rma": AgentEntry(RmaSettings, "metarl.agents.rma.rma:Rma", informed=True),
     "estimator": AgentEntry(EstimatorSettings, "metarl.agents.estimator.estimator:Estimator", informed=True),
     "distilled": AgentEntry(DistilledSettings, "metarl.agents.distilled.distilled:Distilled", informed=True),
-    "pearl": AgentEntry(PearlSettings, "metarl.agents.pearl.pearl:Pearl"),
     "varibad": AgentEntry(VaribadSettings, "metarl.agents.varibad.varibad:Varibad"),
     "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),

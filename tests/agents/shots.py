@@ -19,8 +19,8 @@ OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 4, 2, 6
 
 def make(name: str, seed: int = 0) -> Any:
     """A small agent; name: see `small_agent`."""
-    sizes, generator = (OBSERVATION, ACTION), torch.Generator().manual_seed(seed)
-    agent: Any = make_agent(small_agent(name), *sizes, generator, CPU, privileged=PRIVILEGED)
+    generator = torch.Generator().manual_seed(seed)
+    agent: Any = make_agent(small_agent(name), OBSERVATION, ACTION, generator, CPU, privileged=PRIVILEGED)
     if name in ("film", "hypernetwork"):  # a policy that does not depend on what it knows, before training
         with torch.no_grad():
             for parameter in agent.network.actor.parameters():

@@ -237,7 +237,7 @@ def make_in(family: TaskFamily, name: str, threads: int = 1) -> tuple[ShardedEnv
     """An env of three tasks, two envs each, as in training, and an agent for it."""
     sizes, told = (family.observation_size, family.action_size), privileged_names(family)
     agent = make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), CPU, privileged=told)
-    env = ShardedEnv(family, 3, 2, threads, telling=agent.facts.informed)
+    env = ShardedEnv(family, 3, 2, threads, at_once=2, telling=agent.facts.informed)
     env.set_tasks(family.sample(3, np.random.default_rng(0)))
     return env, agent
 

@@ -98,7 +98,7 @@ def test_a_trial_over_layouts_is_in_the_order_of_its_tasks(name: str):
     sizes, generator = (LONGEST, LONGEST), torch.Generator().manual_seed(0)
     names, informed = privileged_names(CHAINS), AGENTS[name].informed
     agent = make_agent(small_agent(name), *sizes, generator, torch.device("cpu"), privileged=names)
-    env = ShardedEnv(CHAINS, 5, 2, threads=2, telling=informed)
+    env = ShardedEnv(CHAINS, 5, 2, threads=2, at_once=2, telling=informed)
     env.set_tasks(TASKS)
     together = run_trial(env, agent, streams(1, "test", 0, 5), adaptations=1)
     for m in range(5):

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 def make(family: TaskFamily, threads: int = 1):
     """An env of three tasks, two envs each, and MAML for it."""
-    env = ShardedEnv(family, 3, 2, threads)
+    env = ShardedEnv(family, 3, 2, threads, at_once=2)
     env.set_tasks(family.sample(3, np.random.default_rng(0)))
     sizes = family.observation_size, family.action_size
     return env, make_agent(small_agent("maml"), *sizes, torch.Generator().manual_seed(0), CPU)
