@@ -5,7 +5,7 @@ Axes are named once for the whole project: T time, M tasks, N envs of a task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +23,10 @@ REFUSED = "refused"
 """The metric, 1 or 0, of agents that do not take an update which would make the adapted policies worse."""
 
 
+TEACHER = "teacher_played"
+"""The metric, 1 or 0, of agents that are taught: whether a teacher played, whose return is not that of the policy."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """Properties of an agent, which is all that code outside `agents/` asks about it."""
@@ -35,6 +39,8 @@ class Facts:
     """Whether it adapts from data of its own policy with its noise alone, as a policy gradient does."""
     samples_belief: bool = False
     """Whether it acts by a draw from its belief."""
+    informed: bool = False
+    """Whether it is trained with privileged values, which only a simulator knows: see `Agent.inform`."""
 
 
 @dataclass
@@ -59,11 +65,17 @@ class Rollout:
     """[T, M, N] bool, True where a step was taken that may be learned from."""
     final_observations: Tensor
     """[M, N, obs] float32, seen after each env's last step."""
+    privileged: Tensor | None = None
+    """[T, M, N, P] float32, what only the simulator knew before the action; None unless the agent was told it."""
 
     @staticmethod
-    def fields(observation_size: int, action_size: int) -> dict[str, Field]:
-        """Return what a step of an env consists of, as `Storage` takes it: every field but `final_observations`."""
+    def fields(observation_size: int, action_size: int, privileged_size: int = 0) -> dict[str, Field]:
+        """Return what a step of an env consists of, as `Storage` takes it: every field but `final_observations`.
+
+        privileged_size: 0 if the agent is told nothing privileged.
+        """
         vectors = {"observations": observation_size, "actions": action_size}
+        vectors |= {"privileged": privileged_size} if privileged_size else {}
         flags = dict.fromkeys(("terminated", "truncated", "valid"), ((), torch.bool))
         return {name: ((size,), torch.float32) for name, size in vectors.items()} | {
             "rewards": ((), torch.float32),
@@ -72,7 +84,7 @@ class Rollout:
 
     def to(self, device: torch.device) -> Rollout:
         """Return this rollout on another torch device."""
-        return Rollout(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return self.map(lambda name, value: value.to(device))
 
     @staticmethod
     def join(rollouts: Sequence[Rollout], order: Tensor) -> Rollout:
@@ -83,18 +95,16 @@ class Rollout:
             whole = torch.cat([getattr(rollout, name) for rollout in rollouts], dim)
             return whole.index_select(dim, order.to(whole.device))
 
-        return Rollout(**{f.name: joined(f.name) for f in fields(Rollout)})
+        return rollouts[0].map(lambda name, _: joined(name))
 
     def slice_tasks(self, tasks: slice) -> Rollout:
         """Return the rollout of a range of tasks, as views."""
-        return Rollout(
-            **{
-                f.name: getattr(self, f.name)[tasks]
-                if f.name == "final_observations"
-                else getattr(self, f.name)[:, tasks]
-                for f in fields(self)
-            }
-        )
+        return self.map(lambda name, value: value[tasks] if name == "final_observations" else value[:, tasks])
+
+    def map(self, function: Callable[[str, Tensor], Tensor]) -> Rollout:
+        """Return the rollout of a function of each field's name and value."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Rollout(**{name: function(name, value) for name, value in values.items() if value is not None})
 
     def episode_returns(self) -> Tensor:
         """Return the undiscounted return of each episode, [M, N]; NaN where the simulation was flagged."""
@@ -113,6 +123,11 @@ class TaskValues(Protocol):
     @property
     def values(self) -> Mapping[str, float]:
         """Value of each parameter by name, in SI units, as the task begins."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Name that is the same whenever family, values and changes are."""
         ...
 
 
@@ -184,6 +199,13 @@ class Agent(Protocol):
         """
         ...
 
+    def inform(self, belief: Belief, privileged: Tensor) -> Belief:
+        """Return the belief of an env whose privileged values [M, N, P] are told, before each action.
+
+        Only an agent whose facts say `informed` is told them, and only in training: it acts and adapts without them.
+        """
+        ...
+
     def act(self, belief: Belief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, Belief]:
         """Return actions [M, N, act] for observations [M, N, obs], and the belief after them.
 
@@ -201,6 +223,13 @@ class Agent(Protocol):
 
     def adapt(self, belief: Belief, rollout: Rollout, generators: Sequence[torch.Generator]) -> Belief:
         """Return the belief after a shot; generators: as for `begin`, others after every shot."""
+        ...
+
+    def forget(self, belief: Belief, begun: Belief) -> Belief:
+        """Return the belief without its knowledge of the tasks, within an episode; begun: as `begin` returned it.
+
+        What the policy observes of the last step beside the observation, such as its action and reward, is kept.
+        """
         ...
 
     def read(self, belief: Belief, rollout: Rollout) -> Reading:

@@ -150,6 +150,10 @@ class MetaLearner:
         play = world.trials()
         return lambda generator: self.meta_update(play(), generator)
 
+    def inform(self, belief: Belief, privileged: Tensor) -> Belief:
+        """Return the belief as it is."""
+        return belief
+
     def act(self, belief: Belief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, Belief]:
         """See `metarl.agents.agent.Agent`."""
         raise NotImplementedError
@@ -165,6 +169,10 @@ class MetaLearner:
     def adapt(self, belief: Belief, rollout: Rollout, generators: Sequence[torch.Generator]) -> Belief:
         """Return the belief as it is."""
         return belief
+
+    def forget(self, belief: Belief, begun: Belief) -> Belief:
+        """Return the belief that knows nothing: the policy depends on nothing else but the observation."""
+        return begun
 
     @torch.no_grad()
     def read(self, belief: Belief, rollout: Rollout) -> Reading:

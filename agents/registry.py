@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.estimator.settings import EstimatorSettings
 from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.pearl.settings import PearlSettings
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.rma.settings import RmaSettings
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
+from metarl.agents.varibad.settings import VaribadSettings
 from metarl.bounds import check
 
 if TYPE_CHECKING:
@@ -25,11 +30,17 @@ class AgentEntry(NamedTuple):
     """Class of its settings."""
     make: str
     """Class of the agent, or a function that makes it, as module:name."""
+    informed: bool = False
+    """Whether the agent is trained with privileged values; it is then made with their names."""
 
 
 AGENTS: dict[str, AgentEntry] = {
     "maml": AgentEntry(MamlSettings, "metarl.agents.maml.maml:Maml"),
     "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2"),
+    "pearl": AgentEntry(PearlSettings, "metarl.agents.pearl.pearl:Pearl"),
+    "rma": AgentEntry(RmaSettings, "metarl.agents.rma.rma:Rma", informed=True),
+    "estimator": AgentEntry(EstimatorSettings, "metarl.agents.estimator.estimator:Estimator", informed=True),
+    "varibad": AgentEntry(VaribadSettings, "metarl.agents.varibad.varibad:Varibad"),
     "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }
@@ -45,12 +56,14 @@ def make_agent(
     generator: torch.Generator,
     device: torch.device,
     ranks: Ranks = ALONE,
+    privileged: Sequence[str] = (),
 ) -> Learner:
     """Return the agent that the settings describe, with initial parameters drawn from the generator.
 
-    ranks: processes that train it. ValueError for a setting that is out of its bounds, and for several processes if
-    the agent trains in one only.
+    ranks: processes that train it. privileged: names of the privileged values of training, see `Agent.inform`.
+    ValueError for a setting that is out of its bounds, and for several processes if the agent trains in one only.
     """
     check(settings, "agent")
-    place = {entry.settings: entry.make for entry in AGENTS.values()}[type(settings)]
-    return resolve_name(place)(settings, observation_size, action_size, generator, device, ranks)
+    entry = next(entry for entry in AGENTS.values() if entry.settings is type(settings))
+    told = {"privileged": privileged} if entry.informed else {}
+    return resolve_name(entry.make)(settings, observation_size, action_size, generator, device, ranks, **told)

@@ -7,9 +7,10 @@ which `adapt` reads, with the final observation and the last reward, so that the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -83,19 +84,23 @@ class SlotReader:
     @torch.no_grad()
     def act(self, belief: SlotBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, SlotBelief]:
         """Read a slot and act; an env whose episode is over reads nothing and keeps its previous action."""
-        means, memory = self._read(belief, observations, belief.start, torch.zeros_like(belief.ended))
+        neither = torch.zeros_like(belief.ended)
+        means, memory = self._read(belief, observations, belief.start, neither)
         actions = means if noise is None else means + self.log_std().exp() * noise.to(self.device)
+        if _none(belief.ended):
+            return actions, replace(belief, memory=memory, previous_action=actions, start=neither)
         held = belief.ended.unsqueeze(-1)
         return actions, replace(
             belief,
-            memory={name: _where(belief.ended, belief.memory[name], state) for name, state in memory.items()},
+            memory=_unless(belief.ended, belief.memory, memory),
             previous_action=torch.where(held, belief.previous_action, actions),
-            start=torch.zeros_like(belief.start),
+            start=neither,
         )
 
-    @torch.no_grad()
     def observe(self, belief: SlotBelief, rewards: Tensor, ended: Tensor) -> SlotBelief:
         """Keep the rewards [M, N] of the last action for the next slot, and which episodes are over."""
+        if _none(belief.ended):
+            return replace(belief, previous_reward=rewards.to(self.device), ended=ended.to(self.device))
         return replace(
             belief,
             previous_reward=torch.where(belief.ended, belief.previous_reward, rewards.to(self.device)),
@@ -109,6 +114,10 @@ class SlotReader:
         _, memory = self._read(belief, rollout.final_observations, torch.zeros_like(end), end)
         num_tasks, envs_per_task = end.shape
         return replace(self.begin(num_tasks, envs_per_task, generators), memory=memory)
+
+    def forget(self, belief: SlotBelief, begun: SlotBelief) -> SlotBelief:
+        """Return the belief with an empty memory; the other parts of the next slot are kept."""
+        return replace(belief, memory=begun.memory)
 
     @torch.no_grad()
     def read(self, belief: SlotBelief, rollout: Rollout) -> Reading:
@@ -134,10 +143,10 @@ class SlotReader:
             "previous_reward": one,
             "episode_start": torch.ones(1, 1),
             "episode_end": one,
-            **{name: state[0].cpu() for name, state in belief.memory.items()},
+            **{name: state[0].reshape(1, -1).cpu() for name, state in belief.memory.items()},
         }
-        names = tuple(belief.memory)
-        return Deployable(SlotPolicy(self.slot_network(), names), inputs, ("action", *(f"next_{x}" for x in names)))
+        shapes = {name: state.shape[2:] for name, state in belief.memory.items()}
+        return Deployable(SlotPolicy(self.slot_network(), shapes), inputs, ("action", *(f"next_{x}" for x in shapes)))
 
     def _read(self, belief: SlotBelief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Memory]:
         """Return action means [M, N, act], and the memory [M, N, ...] after a slot of every env."""
@@ -145,23 +154,36 @@ class SlotReader:
         memory = {name: state.flatten(0, 1) for name, state in belief.memory.items()}
         means, after = self.read_slot(inputs.flatten(0, 1), memory)
         shape = start.shape
-        return means.unflatten(0, shape), {name: state.unflatten(0, shape) for name, state in after.items()}
+        return means.reshape(*shape, -1), {
+            name: state.reshape(*shape, *state.shape[1:]) for name, state in after.items()
+        }
 
 
 class SlotPolicy(nn.Module):
-    """A network on one slot of one env, every argument [1, ...]: (mean action, next states)."""
+    """A network on one slot of one env, every argument [1, size]: (mean action, next states)."""
 
-    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
-        """names: of the states, in their order among the arguments."""
+    def __init__(self, network: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
+        """shapes: of the states of one env by name, in their order among the arguments."""
         super().__init__()
-        self.network, self.names = network, names
+        self.network, self.shapes = network, shapes
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         slot, states = torch.cat(arguments[:PARTS], dim=-1), arguments[PARTS:]
-        means, after = self.network(slot, dict(zip(self.names, states, strict=True)))
-        return means, *(after[name] for name in self.names)
+        parts = zip(self.shapes.items(), states, strict=True)
+        means, after = self.network(slot, {name: state.reshape(1, *shape) for (name, shape), state in parts})
+        return means, *(after[name].reshape(1, -1) for name in self.shapes)
 
 
-def _where(chosen: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return states [M, N, ...]: ours where chosen [M, N], else theirs."""
-    return torch.where(chosen.view(*chosen.shape, *[1] * (ours.dim() - chosen.dim())), ours, theirs)
+def _none(ended: Tensor) -> bool:
+    """Return whether no episode is over; False on a device, which would have to be waited for."""
+    return ended.device.type == "cpu" and not np.count_nonzero(ended.numpy())  # much less overhead than ended.any()
+
+
+def _unless(ended: Tensor, before: Memory, after: Memory) -> Memory:
+    """Return the memory [M, N, ...] after a slot, of the envs that have ended [M, N] that of before."""
+
+    def chosen(name: str) -> Tensor:
+        places = ended.view(*ended.shape, *[1] * (after[name].dim() - ended.dim()))
+        return torch.where(places, before[name], after[name])
+
+    return {name: chosen(name) for name in after}

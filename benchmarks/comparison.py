@@ -33,6 +33,15 @@ def without_bulk(comparison: dict[str, Any]) -> dict[str, Any]:
     return kept | {"agents": [slim(agent) for agent in comparison["agents"]], "left_out": LEFT_OUT}
 
 
+def keep(folder: Path, base: Path) -> dict[str, Any]:
+    """Write base.json, base.csv and base.png from a comparison's folder; returns what the JSON holds."""
+    saved = without_bulk(json.loads((folder / "comparison.json").read_text(encoding="utf-8")))
+    base.with_suffix(".json").write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
+    for name, suffix in (("comparison.csv", ".csv"), ("curves.png", ".png")):
+        shutil.copyfile(folder / name, base.with_suffix(suffix))
+    return saved
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Keep a comparison in results/.")
@@ -40,11 +49,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--results", type=Path, default=Path("results"))
     arguments = parser.parse_args()
-    base = arguments.results / f"{arguments.name}_comparison"
-    saved = json.loads((arguments.folder / "comparison.json").read_text(encoding="utf-8"))
-    base.with_suffix(".json").write_text(json.dumps(without_bulk(saved), indent=1) + "\n", encoding="utf-8")
-    for name, suffix in (("comparison.csv", ".csv"), ("curves.png", ".png")):
-        shutil.copyfile(arguments.folder / name, base.with_suffix(suffix))
+    keep(arguments.folder, arguments.results / f"{arguments.name}_comparison")
 
 
 if __name__ == "__main__":

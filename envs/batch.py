@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metarl.envs import terms
 from metarl.envs.arrays import Array, none, write
 from metarl.envs.family import TaskFamily
+from metarl.envs.reveal import privileged
 from metarl.envs.scores import Scores
 from metarl.envs.simulation import CPU, Simulator
 from metarl.envs.simulation import zeros as simulation_zeros
@@ -68,9 +70,11 @@ class BatchedEnv:
         like: Task | None = None,
         measuring: bool = False,
         simulator: Simulator = CPU,
+        telling: bool = False,
     ):
         """threads: threads of the simulation; 0 takes all cores. like: a task of the layout that all tasks have; None:
-        the neutral one. measuring: whether the family's measures are computed, see `measures`."""
+        the neutral one. measuring: whether the family's measures are computed, see `measures`. telling: whether the
+        privileged values are, see `privileged`."""
         if num_tasks < 1 or envs_per_task < 1:
             raise ValueError(f"need at least 1 task and 1 env a task, got {num_tasks} and {envs_per_task}")
         self.family = family
@@ -79,6 +83,7 @@ class BatchedEnv:
         self._like = family.own(like or family.neutral())
         self._base = family.compile(self._like)
         self.simulation = simulator.make(self._base, num_tasks * envs_per_task, threads)
+        self._told = privileged(family) if telling else {}
         self._state = State(self.simulation.bind, self.simulation.xp, self.simulation.array)
         self._state.dt = family.frame_skip * self._base.opt.timestep
         self._allocate()
@@ -100,7 +105,10 @@ class BatchedEnv:
         state.task = {p.name: zeros() for p in family.parameters}
         self._episodes, self._clock, self._faults, self._next = (zeros((), np.int64) for _ in range(4))
         self._observations, self._rewards = zeros((family.observation_size,), np.float32), zeros((), np.float32)
+        self._privileged = zeros((sum(len(term.elements) for term in self._told.values()),), np.float32)
         self._active, self._terminated, self._truncated, self._faulted = (zeros((), bool) for _ in range(4))
+        self._shown = StepResult(*map(self._shape, self.results))
+        """Result of the last control step, live, [M, N, ...] each."""
 
     def _bind_fields(self) -> None:
         """Bind every field that the family reads: a call fills only the derived fields that were bound before it."""
@@ -109,7 +117,7 @@ class BatchedEnv:
             if family.update is not None:
                 family.update(self._state)
             seen = family.seen(self._state)
-            for function in (family.observe, family.terminate, family.truncate, *self._scores.functions()):
+            for function in (family.observe, self._tell, family.terminate, family.truncate, *self._scores.functions()):
                 if function is not None:
                     function(seen)
 
@@ -229,7 +237,9 @@ class BatchedEnv:
             write(remembered, 0, where=chosen)
         if self.family.begin is not None:
             self.family.begin(state, chosen)
-        write(self._observations, self.family.observe(self.family.seen(state)), where=chosen)
+        seen = self.family.seen(state)
+        write(self._observations, self.family.observe(seen), where=chosen)
+        write(self._privileged, self._tell(seen), where=chosen)
         return self._shape(simulation.xp.asarray(self._observations, copy=True))
 
     def _place(self, rngs: Sequence[np.random.Generator], here: np.ndarray, chosen: Array) -> None:
@@ -255,8 +265,7 @@ class BatchedEnv:
     def step(self, actions: Array) -> StepResult:
         """Advance every running episode by one control step; actions [M, N, act], scaled and clipped here."""
         self._control(actions.reshape(self.simulation.num_sims, self.family.action_size))
-        results = (result.copy() for result in self.results) if self.simulation.xp is np else self.results
-        return StepResult(*map(self._shape, results))
+        return StepResult(*[shown.copy() for shown in self._shown]) if self.simulation.xp is np else self._shown
 
     def advance(self, actions: Array) -> None:
         """Take a control step of actions [S, act] by operations that do not depend on values; see `results`."""
@@ -291,6 +300,8 @@ class BatchedEnv:
             self._observations[...] = observations
         else:
             write(self._observations, observations, where=sound)
+        if self._told:
+            write(self._privileged, self._tell(seen), where=sound)
         self._active[...] = sound & ~self._terminated & ~self._truncated
 
     def keep_starts(self, rngs: Sequence[np.random.Generator], count: int) -> None:
@@ -323,16 +334,28 @@ class BatchedEnv:
         write(self._state.action, 0, where=chosen)
         self._scores.clear(chosen)
 
+    def _tell(self, seen: State) -> Array:
+        """Return the privileged values, [S, P]; P is 0 unless this env is telling."""
+        return terms.observe(self._told, seen) if self._told else self._privileged
+
     def _start(self) -> list[Array]:
         """Return the live arrays that differ from one start of an episode to another."""
         state = self._state
-        own = [*state.memory.values(), *state.previous.values(), state.keys, self._observations]
+        own = [*state.memory.values(), *state.previous.values(), state.keys, self._observations, self._privileged]
         return [*self.simulation.live(), *own]
 
     @property
     def results(self) -> StepResult:
         """Result of the last control step, live, [S, ...] each."""
         return StepResult(self._observations, self._rewards, self._terminated, self._truncated, self._faulted)
+
+    @property
+    def privileged(self) -> Array:
+        """What only a simulator knows of each env, [M, N, P] float32, a copy; P is 0 unless this env is telling.
+
+        Where an episode is over, the values are those of its end.
+        """
+        return self._shape(self.simulation.xp.asarray(self._privileged, copy=True))
 
     @property
     def steps(self) -> Array:

@@ -230,6 +230,8 @@ class Parameter:
     """Distribution of out-of-distribution tasks, outside of the training range; None: the held-out one."""
     names: tuple[str, ...] = ()
     """Categories that the values 0, 1, 2, ... stand for; empty: the values are quantities."""
+    nuisance: bool = False
+    """Whether a value says nothing about what to do, as a generator's seed; it is encoded for no learner."""
 
     def __post_init__(self) -> None:
         self.check(self.neutral)
@@ -258,6 +260,12 @@ class Parameter:
         if self.names:
             return self.names[round(value)].replace("_", " ")
         return f"{value:z.3g}".replace("-", "\N{MINUS SIGN}") + ("" if self.unit == "1" else f" {self.unit}")
+
+    @property
+    def categories(self) -> tuple[float, ...]:
+        """Training values in order if they are a choice of some, each once; empty for a quantity of a range."""
+        drawn = self.distribution
+        return tuple(sorted(set(drawn.values))) if isinstance(drawn, Choice) else ()
 
     @property
     def continuous(self) -> bool:

@@ -1,31 +1,107 @@
-"""Families whose observation includes the task's parameters, for an oracle."""
+"""What only a simulator knows, encoded for a learner: an oracle observes it, and a teacher is trained with it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from metarl.envs.arrays import Array
+from metarl.envs.arrays import Array, like, namespace
 from metarl.envs.family import TaskFamily
+from metarl.envs.parameters import LogUniform, Parameter
+from metarl.envs.state import State
 from metarl.envs.task import Task
 from metarl.envs.terms import Element, ObservationTerm
 
+TOLD = "task"
+"""Name of the term with the encoded parameters: the last one of an oracle's observation, the first privileged one."""
 
-def reveal(family: TaskFamily) -> TaskFamily:
-    """Return the family with the value of every parameter at the end of the observation; its tasks are the same.
 
-    The values of a task that changes are the current ones.
+def reveal(family: TaskFamily, trained_on: TaskFamily | None = None) -> TaskFamily:
+    """Return the family with its encoded parameters at the end of the observation; its tasks are the same.
+
+    The values of a task that changes are the current ones. trained_on: family whose ranges and categories the encoding
+    is of, as an oracle reads it; None: the family itself.
     """
-    shown = ObservationTerm(
-        lambda state: state.xp.stack([state.task[p.name] for p in family.parameters], axis=1),
-        tuple(Element(f"task_{p.name}", p.unit) for p in family.parameters),
-    )
-    return dataclasses.replace(family, observation={**family.observation, "task": shown})
+    known = {} if trained_on is None else {p.name: p for p in trained_on.parameters}
+    as_trained = tuple(known.get(p.name, p) for p in family.parameters)
+    return dataclasses.replace(family, observation={**family.observation, **_told_term(as_trained)})
+
+
+def privileged(family: TaskFamily) -> Mapping[str, ObservationTerm]:
+    """Return what only a simulator knows, as terms by name: the encoded parameters, then the family's own terms."""
+    return {**_told_term(family.parameters), **family.privileged}
+
+
+def privileged_names(family: TaskFamily) -> tuple[str, ...]:
+    """Return the name of each privileged value, in order."""
+    return tuple(element.name for term in privileged(family).values() for element in term.elements)
 
 
 def told(family: TaskFamily, tasks: Sequence[Task]) -> Array:
     """Return what `reveal` adds to the observation of each task as it begins, [M, P] float32."""
-    values = [[task.values[p.name] for p in family.parameters] for task in tasks]
-    return np.array(values, dtype=np.float32).reshape(len(tasks), len(family.parameters))
+    values = {p.name: np.array([task.values[p.name] for task in tasks], dtype=np.float64) for p in family.parameters}
+    columns = [encode(p, values[p.name]) for p in shown(family.parameters)]
+    return np.concatenate([np.zeros((len(tasks), 0)), *columns], axis=1).astype(np.float32)
+
+
+def told_as(family: TaskFamily) -> dict[str, str]:
+    """Return how each value that `reveal` adds follows from the parameters, in words, by the value's name."""
+    words = {}
+    for parameter in shown(family.parameters):
+        name, drawn = parameter.name, parameter.distribution
+        if parameter.categories:
+            texts = [f"1 if {name} is {category:g}, else 0" for category in parameter.categories]
+        else:
+            scale = "in the logarithm" if isinstance(drawn, LogUniform) else "linearly"
+            texts = [f"{name}, {drawn.low:g} to {drawn.high:g} {parameter.unit} mapped {scale} to -1 to 1"]
+        words |= dict(zip([element.name for element in _elements(parameter)], texts, strict=True))
+    return words
+
+
+def shown(parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    """Return the parameters that are encoded: all but those that say nothing about what to do."""
+    return tuple(p for p in parameters if not p.nuisance)
+
+
+def encode(parameter: Parameter, values: Array) -> Array:
+    """Return values [S] as a learner reads them, [S, size].
+
+    A category is one-hot over those of training, all zeros for any other. The training range of a quantity becomes
+    [-1, 1], by its logarithm if that is uniform; values outside of it lie beyond.
+    """
+    xp, drawn = namespace(values), parameter.distribution
+    if parameter.categories:
+        return xp.astype(values[:, None] == like(_categories(parameter.categories), values), values.dtype)
+    low, high = drawn.low, drawn.high
+    if isinstance(drawn, LogUniform):
+        low, high, values = np.log(low), np.log(high), xp.log(xp.clip(values, np.finfo(np.float32).tiny, None))
+    return (2.0 * (values - low) / (high - low) - 1.0)[:, None]
+
+
+@functools.cache
+def _categories(values: tuple[float, ...]) -> np.ndarray:
+    """Return categories as an array that lasts, as `like` needs it."""
+    return np.array(values)
+
+
+def _told_term(parameters: tuple[Parameter, ...]) -> dict[str, ObservationTerm]:
+    """Return the term of the encoded parameters by its name; nothing if there are none."""
+    parameters = shown(parameters)
+    elements = tuple(element for p in parameters for element in _elements(p))
+
+    def function(state: State) -> Array:
+        return state.xp.concat([encode(p, state.task[p.name]) for p in parameters], axis=1)
+
+    return {TOLD: ObservationTerm(function, elements)} if elements else {}
+
+
+def _elements(parameter: Parameter) -> tuple[Element, ...]:
+    """Return the name of each number that encodes a parameter."""
+    names = [f"task_{parameter.name}"]
+    if parameter.categories:
+        labels = [parameter.names[int(c)] if parameter.names else f"{c:g}" for c in parameter.categories]
+        names = [f"task_{parameter.name}={label}" for label in labels]
+    return tuple(Element(name, "1") for name in names)

@@ -29,6 +29,14 @@ from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
 
 PRESETS = Path(__file__).parent / "configs"
+ResetMemory = Literal["never", "episode", "step"]
+"""When an agent forgets what it knows of the task."""
+RESET_WORDS = {
+    "never": "",
+    "episode": ", memory reset before every episode",
+    "step": ", memory reset before every action",
+}
+"""What a title says of an evaluation, by `ResetMemory`."""
 SPLIT_NAMES = {"train": "training", "held_out": "held-out", "ood": "out-of-distribution"}
 """Name of each split, as it is written in reports."""
 CONFIG = "config.yaml"
@@ -92,6 +100,9 @@ class EvaluationSettings:
     """Also evaluate as many training tasks, and report how much higher their return is."""
     observation_noise: float = bounded(0.0, at_least=0)
     """Standard deviation of normal noise on observations, relative to that of each element under random actions."""
+    reset_memory: ResetMemory = "never"
+    """When the agent forgets what it knows of the task. never; episode: before every episode; step: before every
+    action. If its return is as high as with never, it does not adapt."""
     reward_scale: float = bounded(1.0, above=0)
     """Factor on the rewards that the agent sees. Reported returns are of the true rewards."""
     simulator: Literal["cpu", "gpu", "auto"] = "cpu"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 Memory = Mapping[str, Tensor]
-"""States of a core by name, each [B, ...]: B sequences that are read side by side."""
+"""States of a core by name, each [B, ...], of fixed shapes: B sequences that are read side by side."""
 
 
 class Core(nn.Module):
@@ -34,6 +34,21 @@ class Core(nn.Module):
     def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Read inputs [L, B, input] in order; returns features [L, B, output] and the memory after the last."""
         raise NotImplementedError
+
+    def truncated(self, inputs: Tensor, memory: Memory, chunk: int) -> tuple[Tensor, Memory]:
+        """Return what `sequence` does; gradients do not cross from one chunk of `chunk` inputs to the next.
+
+        The memory is carried from chunk to chunk (truncated back-propagation through time; for a transformer the
+        segments of Transformer-XL, Dai 2019). chunk 0: the whole sequence is one.
+        """
+        if chunk == 0:
+            return self.sequence(inputs, memory)
+        features = []
+        for part in inputs.split(chunk):
+            feature, after = self.sequence(part, memory)
+            features.append(feature)
+            memory = {name: state.detach() for name, state in after.items()}
+        return torch.cat(features), memory
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw initial parameters; the core may have been made without any."""

@@ -6,19 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.trial_ppo.heads import make_head
 from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork, hidden_layers
 
 
 class Rl2Network(SlotNetwork):
-    """Embeddings, a core, and a head each for actor and critic."""
+    """Embeddings, a core, a head for the actor as the settings choose it, and a plain one for the critic."""
 
     def __init__(self, settings: Rl2Settings, observation_size: int, action_size: int, make_core: CoreMaker) -> None:
         super().__init__(settings, observation_size, action_size, make_core)
         self.skip = settings.observation_skip
-        widths = (self.core.output_size + self.skip * observation_size, *settings.head_sizes)
-        self.actor = hidden_layers(widths)
-        self.mean = nn.Linear(widths[-1], action_size)
-        critic_widths = (widths[0] + 1, *widths[1:])
+        seen = self.skip * observation_size
+        self.actor, self.mean = make_head(settings, self.core.output_size, seen, action_size)
+        critic_widths = (self.core.output_size + seen + 1, *settings.head_sizes)
         self.critic = hidden_layers(critic_widths)
         self.value = nn.Linear(critic_widths[-1], 1)
         self.log_std = nn.Parameter(torch.empty(action_size))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metarl.agents.trial_ppo.settings import TrialPpoSettings
+from metarl.agents.trial_ppo.settings import HeadSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rl2Settings(TrialPpoSettings):
+class Rl2Settings(HeadSettings):
     """RL2 (Duan 2016): a memory that reads whole trials, trained with PPO."""
 
     observation_skip: bool = True

@@ -154,6 +154,10 @@ class Ppo(Sb3Agent):
         tuned = [self._tune(belief, m, rollout.slice_tasks(slice(m, m + 1))) for m in range(rollout.rewards.shape[1])]
         return PpoBelief(belief.shots + 1, stacked(tuned))
 
+    def forget(self, belief: PpoBelief, begun: PpoBelief) -> PpoBelief:
+        """Return the belief that every task has the first policy."""
+        return begun
+
     @torch.no_grad()
     def read(self, belief: PpoBelief, rollout: Rollout) -> Reading:
         rollout = rollout.to(self.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from metarl.agents.cores.settings import MemorySettings
 from metarl.agents.ppo_settings import PpoBlock
@@ -23,6 +24,8 @@ class TrialPpoSettings(MemorySettings, PpoBlock):
     """Width of the previous action's embedding."""
     reward_embedding: int = bounded(16, at_least=1)
     """Width of the previous reward's embedding."""
+    chunk: int = bounded(0, at_least=0)
+    """Slots after which gradients stop, while the memory is carried on. 0: they cross the whole trial."""
     head_sizes: tuple[int, ...] = bounded((128, 128), at_least=1)
     """Widths of the hidden layers of the actor, and of the critic."""
     initial_std: float = 0.25
@@ -37,3 +40,15 @@ class TrialPpoSettings(MemorySettings, PpoBlock):
     value_clip: float = bounded(0.0, at_least=0)
     """Clip range of the value's change in an iteration, in units of the normalised return. 0: no clipping."""
     max_gradient_norm: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings(TrialPpoSettings):
+    """Settings of agents whose policy may have other heads than a plain one."""
+
+    head: Literal["plain", "film", "hypernetwork"] = "plain"
+    """How what is remembered enters the policy. plain: as an input beside the observation; film: it scales and shifts
+    the hidden layers (Perez 2018); hypernetwork: it generates all weights (Beck 2022), several times as slow. The
+    critic is always plain."""
+    generated_sizes: tuple[int, ...] = bounded((32, 32), at_least=1, at_most=256)
+    """Widths of the hidden layers of the actor that a hypernetwork generates, in place of `head_sizes`."""

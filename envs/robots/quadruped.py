@@ -20,6 +20,7 @@ from metarl.envs.robots.quadruped_robot import (
     FRAME_SKIP,
     GO1,
     JOINTS,
+    LEGS,
     TIMESTEP,
     build,
 )
@@ -28,9 +29,11 @@ from metarl.envs.robots.quadruped_terms import (
     AIR_TIME,
     NUM_FEET,
     OBSERVATION,
+    PRIVILEGED,
     REWARDS,
     fallen,
     foot_contacts,
+    foot_positions,
     path,
     velocity_error,
     yaw_rate_error,
@@ -39,7 +42,7 @@ from metarl.envs.state import State
 from metarl.envs.task import Changes
 from metarl.envs.terms import Criterion, Measure, RewardTerm
 from metarl.envs.terrain.kinds import Field
-from metarl.envs.terrain.on_terrain import FREE, on_terrain
+from metarl.envs.terrain.on_terrain import FREE, Feet, on_terrain
 
 ACTION_LIMIT = 0.8  # rad from home; keeps every target within the joint ranges
 RESET_JOINT = 0.05  # half-width of the uniform noise on the joints at the start, rad
@@ -126,6 +129,7 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
         control=read_signals(robot, "position from home", home=robot.key("home").qpos),
         action_scale=settings.action_scale,
         terminate=fallen,
+        privileged=PRIVILEGED,
         measures={
             "velocity_error": Measure(velocity_error, "m/s", "mean"),
             "yaw_rate_error": Measure(yaw_rate_error, "rad/s", "mean"),
@@ -161,6 +165,7 @@ def quadruped_terrain(settings: QuadrupedTerrainSettings) -> TaskFamily:
             field=Field(around, around, around, TERRAIN_PATCH, cell=TERRAIN_CELL),
             root=FREE,
             lift=0.0,
+            feet=Feet(LEGS, foot_positions),
         ),
         name="quadruped_terrain",
         description="quadruped (Go1) that follows velocity commands on ground that it has to find out about",

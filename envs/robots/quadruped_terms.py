@@ -7,11 +7,14 @@ Kumar et al., RSS 2021). The reward of a step is weight x term x 0.02 s, so weig
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import mujoco
+import numpy as np
+
 from metarl.envs.arrays import Array, like, namespace, rows
-from metarl.envs.robots.quadruped_robot import FOOT_CONTACTS, GO1, JOINTS
+from metarl.envs.robots.quadruped_robot import FOOT_CONTACTS, GO1, JOINTS, LEGS
 from metarl.envs.robots.quadruped_settings import DT
 from metarl.envs.state import State, StateFunction
 from metarl.envs.terms import Element, ObservationTerm, elements
@@ -45,6 +48,16 @@ def _cross(a: Any, b: Any) -> list[Array]:
 def foot_contacts(state: State) -> Array:
     """Return which feet touch the ground, [S, 4] bool."""
     return state.sensordata[:, :NUM_FEET] > 0
+
+
+def foot_positions(state: State) -> Array:
+    """Return the positions of the feet as the last substep began, [S, 4, 3] m."""
+    return state.geom_xpos[:, state.once(foot_geoms)]
+
+
+def foot_geoms(models: Sequence[mujoco.MjModel]) -> np.ndarray:
+    """Return the indices of the feet's geoms, [4]; a task does not change them."""
+    return np.array([models[0].geom(f"{leg}_foot").id for leg in LEGS])
 
 
 def from_home(state: State) -> Array:
@@ -151,6 +164,14 @@ OBSERVATION = {
     "action": ObservationTerm(lambda state: state.action, elements("rad", (f"{joint}_action" for joint in JOINTS))),
 }
 """Terms by name; joints are relative to home."""
+
+PRIVILEGED = {
+    "velocity": ObservationTerm(base_velocity, elements("m/s", ("true_base_vx", "true_base_vy", "true_base_vz"))),
+    "contacts": ObservationTerm(
+        lambda state: state.xp.astype(foot_contacts(state), state.sensordata.dtype), elements("1", FOOT_CONTACTS)
+    ),
+}
+"""Terms by name that the robot's sensors do not give, without noise."""
 
 REWARDS: dict[str, tuple[Callable[[State], Array], float]] = {
     "velocity": (velocity_tracking, 1.0),

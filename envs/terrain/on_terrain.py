@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -15,7 +15,7 @@ from metarl.envs.arrays import Array, like
 from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Law, Parameter, Uniform
 from metarl.envs.rendering import AZIMUTH, follow
-from metarl.envs.state import State
+from metarl.envs.state import State, StateFunction
 from metarl.envs.task import CurriculumRule
 from metarl.envs.terms import ObservationTerm, elements
 from metarl.envs.terrain import kinds as terrain
@@ -26,6 +26,15 @@ EDGE = 1.0  # m before the ends of the ground at which an episode is cut
 VIEW, VIEW_OF_STRIP = 3.0, 4.0  # of the start patch, distance of the camera in pictures: there is ground to be seen
 SCAN_X = np.round(np.arange(-0.8, 0.81, 0.1), 1)  # m ahead of the root, of a height scan
 SCAN_Y = np.round(np.arange(-0.5, 0.51, 0.1), 1)  # m to its left, where the ground is wider than a strip
+AROUND_FOOT = {
+    "below": (0.0, 0.0),
+    "ahead": (0.1, 0.0),
+    "left": (0.0, 0.1),
+    "behind": (-0.1, 0.0),
+    "right": (0.0, -0.1),
+}
+"""Points around a foot where the ground's height is a privileged value, m along the root's heading and to its left."""
+_AROUND = np.array(tuple(AROUND_FOOT.values()))
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,15 @@ PLANAR = Root(x=0, z=1)
 """Root on slides along x and z: HalfCheetah, Hopper, Walker2d."""
 FREE = Root(x=0, y=1, z=2, quaternion=3)
 """Root on a free joint: Ant, quadrupeds."""
+
+
+class Feet(NamedTuple):
+    """The feet of a robot."""
+
+    names: tuple[str, ...]
+    """Name of each."""
+    positions: StateFunction
+    """Return the positions of the feet, [S, F, 3] m."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +88,25 @@ class Ground:
 
     def relative(self, state: State) -> Array:
         """Return heights of the scan's points over the ground under the root, [S, P] m; points turn with the root."""
-        x, y = self.place(state)
+        return self._around(state, *self.place(state), self.scan) - self.under_root(state)[:, None]
+
+    def around_feet(self, state: State, feet: StateFunction) -> Array:
+        """Return heights of the points around each foot [S, F, 3] over the foot, [S, F * P] m."""
+        positions = feet(state)
+        over = []
+        for foot in range(positions.shape[1]):
+            x, y, z = (positions[:, foot, axis] for axis in range(3))
+            over.append(self._around(state, x, y, _AROUND) - z[:, None])
+        return state.xp.concat(over, axis=1)
+
+    def _around(self, state: State, x: Array, y: Array, points: Array) -> Array:
+        """Return heights of points [P, 2] around places x and y [S], [S, P] m; the points turn with the root."""
         c, s = self._heading(state)
-        ahead, left = like(self.scan, x).T
+        ahead, left = like(points, x).T
         points_x = x[:, None] + c * ahead - s * left  # [S, P]
         points_y = y[:, None] + s * ahead + c * left
         index = state.task_index[:, None]
-        at = terrain.height_at(state.once(self.grounds), index, points_x, points_y, self.field)
-        return at - self.under_root(state)[:, None]
+        return terrain.height_at(state.once(self.grounds), index, points_x, points_y, self.field)
 
     def _heading(self, state: State) -> tuple[Any, Any]:
         """Return cosine and sine of the root's yaw, [S, 1]."""
@@ -105,6 +134,11 @@ class Ground:
         names = (f"ground_at_{x:+.1f}" + ("" if self.field.strip else f"_{y:+.1f}") for x, y in self.scan)
         return ObservationTerm(self.relative, elements("m", names))
 
+    def feet_term(self, feet: Feet) -> ObservationTerm:
+        """Return the heights around the feet as a privileged term."""
+        names = (f"ground_{place}_{foot}" for foot in feet.names for place in AROUND_FOOT)
+        return ObservationTerm(lambda state: self.around_feet(state, feet.positions), elements("m", names))
+
 
 class _Levelled(State):
     """A state with another qpos."""
@@ -122,12 +156,13 @@ def on_terrain(
     root: Root,
     lift: float,
     floor: str = "floor",
+    feet: Feet | None = None,
 ) -> TaskFamily:
     """Return the family on ground of the settings' kinds, with kind, difficulty and seed of the ground as parameters.
 
     Observation, rewards, measures and ends of episodes see the root's height over the ground below it.
     lift: m by which the robot starts higher than on its own floor, so that no limb starts in the ground.
-    floor: geom that the ground replaces.
+    floor: geom that the ground replaces. feet: those around which the ground's height is a privileged value.
     """
     across = [0.0] if field.strip else SCAN_Y
     scan = np.array([(x, y) for x in SCAN_X for y in across])
@@ -149,6 +184,7 @@ def on_terrain(
         decorate=functools.partial(look, field=field, decorate=family.decorate),
         view=ground.level,
         observation={**family.observation, **({"height_scan": ground.scan_term()} if settings.height_scan else {})},
+        privileged={**family.privileged, **({} if feet is None else {"ground_around_feet": ground.feet_term(feet)})},
         truncate=truncate,
         reset=reset,
         curriculum=CurriculumRule(
@@ -212,5 +248,6 @@ def parameters(settings: TerrainSettings) -> tuple[Parameter, ...]:
             distribution=Uniform(0.0, 1.0),
             law=Law("which ground of the kind and difficulty", joint=True),
             neutral=0.0,
+            nuisance=True,
         ),
     )

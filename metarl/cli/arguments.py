@@ -22,6 +22,7 @@ SHORT = {
     "shots": "evaluation.adaptations",
     "episodes": "evaluation.envs_per_task",
     "seeds": "evaluation.seeds",
+    "reset_memory": "evaluation.reset_memory",
 }
 """Settings by their short names in `metarl evaluate`."""
 

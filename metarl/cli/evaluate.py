@@ -34,13 +34,14 @@ class EvaluateCommand:
     """Adapt trained agents to held-out tasks; print and save returns, gain, measures and confidence intervals.
 
     One RUN is evaluated by itself. Several are compared on the same tasks. RUN:SETTING=VALUE,... overrides agent
-    settings, evaluation.adaptations or evaluation.envs-per-task for one of them, or gives it a label. Runs that differ
-    only in training.seed count as one agent, with intervals over tasks and training seeds, unless labels keep them
-    apart. A pattern stands for all runs that match it: 'runs/ppo_*:agent.adaptation=fine_tune'.
+    settings, evaluation.adaptations, evaluation.envs-per-task or evaluation.reset-memory for one of them, or gives it a
+    label. Runs that differ only in training.seed count as one agent, with intervals over tasks and training seeds,
+    unless labels keep them apart. A pattern stands for all runs that match it: 'runs/ppo_*:agent.adaptation=fine_tune'.
+    RUN RUN:evaluation.reset-memory=step shows what an agent's memory is worth.
 
     Short options: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds,
-    --no-train-gap, and --explore or --no-explore: with or without exploration noise, for all agents (default: as in
-    each run's config).
+    --reset-memory (never, episode or step: when agents forget the task), --no-train-gap, and --explore or --no-explore:
+    with or without exploration noise, for all agents (default: as in each run's config).
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], option("RUN...")] = ()
@@ -133,12 +134,12 @@ def long_names(arguments: Sequence[str]) -> list[str]:
         name, equals, value = token.partition("=")
         if token in SWITCHES:
             result.append(SWITCHES[token])
-        elif name.startswith("--") and name[2:] in SHORT:
-            result.append(flag(SHORT[name[2:]]) + equals + value)
+        elif name.startswith("--") and (short := name[2:].replace("-", "_")) in SHORT:
+            result.append(flag(SHORT[short]) + equals + value)
         else:
             result.append(token)
         setting = result[-1].partition("=")[0].removeprefix("--").replace("-", "_")
-        if spelled.setdefault(setting, name) != name:
+        if ":" not in name and spelled.setdefault(setting, name) != name:  # RUN:SETTING=VALUE is no option
             raise UsageError(f"{spelled[setting]} and {name} are the same setting; give one of them")
     return result
 
@@ -146,6 +147,6 @@ def long_names(arguments: Sequence[str]) -> list[str]:
 def by_short_names(message: str, arguments: Sequence[str]) -> str:
     """Return an error message that names settings by the short options that were typed."""
     for short, setting in SHORT.items():
-        if any(token.partition("=")[0] == f"--{short}" for token in arguments):
-            message = message.replace(flag(setting), f"--{short}").replace(setting, f"--{short}")
+        if any(token.partition("=")[0] == flag(short) for token in arguments):
+            message = message.replace(flag(setting), flag(short)).replace(setting, flag(short))
     return message

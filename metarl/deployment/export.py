@@ -21,6 +21,7 @@ from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import Signals
 from metarl.envs.family import TaskFamily
+from metarl.envs.reveal import told_as
 from metarl.errors import RunError, UsageError, describe
 from metarl.files import make_folder, write
 from metarl.provenance import VERSION, commit
@@ -139,8 +140,8 @@ def to_onnx(policy: Deployable, family: TaskFamily, about: dict[str, Any]) -> by
 
 
 def told(run: Run) -> list[str]:
-    """Return the observations, with units, that are the task's parameters: an oracle has them, others do not."""
-    return list(run.family.observation_names[-len(run.family.parameters) :]) if run.config.training.reveal_task else []
+    """Return the observations, with how they follow from the task's parameters: an oracle has them, others do not."""
+    return list(map(": ".join, told_as(run.family).items())) if run.config.training.reveal_task else []
 
 
 def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | None) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def checked_family(config: RunConfig) -> TaskFamily:
 
 def family_for(config: RunConfig, family: TaskFamily) -> TaskFamily:
     """Return the family as the run's agent observes it: an oracle observes the parameters of the task too."""
-    return reveal(family) if config.training.reveal_task else family
+    return reveal(family, make_family(config.family)) if config.training.reveal_task else family
 
 
 def require_fit(label: str, run: Run, family: TaskFamily) -> None:
@@ -155,6 +155,7 @@ def _compared(
         result=AgentResult.part_of(whole),
         explore=whole.settings.explore,
         envs_per_task=whole.settings.envs_per_task,
+        reset_memory=whole.settings.reset_memory,
         folder=folders[0],
         trained=trained_with(read_run_config(folders[0])),
         runs=tuple(Trained.of(run.config.training.seed, folder, result) for run, folder, result in own),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl.config import SPLIT_NAMES, EvaluationSettings
+from metarl.config import SPLIT_NAMES, EvaluationSettings, ResetMemory
 from metarl.evaluation.records import Record, listed, mapping, optional, texts, whole
 from metarl.evaluation.results import (
     AgentResult,
@@ -25,6 +25,7 @@ from metarl.evaluation.results import (
 )
 from metarl.evaluation.statistics import Array, Interval, Summary
 from metarl.files import plain
+from metarl.options import coerce
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,8 @@ class Compared(Record):
     """Whether it acted with the noise of exploration."""
     envs_per_task: int
     """Episodes of each task in a round."""
+    reset_memory: ResetMemory = "never"
+    """When it forgot what it knew of the task, see `EvaluationSettings`."""
     oracle_share: Interval | None = None
     """Share of the oracle's lead that adaptation recovers, see `share_interval`. None without an oracle, or if its lead
     is not shown."""
@@ -128,6 +131,7 @@ class Compared(Record):
             "explore": self.explore,
             "adaptations": self.adaptations,
             "envs_per_task": self.envs_per_task,
+            "reset_memory": self.reset_memory,
             "oracle_share": plain(self.oracle_share and asdict(self.oracle_share)),
             "runs": [run.to_dict() for run in self.runs],
             **self.result.to_dict(),
@@ -158,6 +162,7 @@ class Compared(Record):
             result=result,
             explore=bool(own.get("explore", default.explore)),
             envs_per_task=whole(own.get("envs_per_task", default.envs_per_task), "envs_per_task"),
+            reset_memory=coerce(own.get("reset_memory", default.reset_memory), ResetMemory, "reset_memory"),
             oracle_share=share if share and math.isfinite(share.high) else None,
             folder=optional(own.get("folder"), Path),
             trained=trained,
@@ -228,6 +233,7 @@ class Comparison(Record):
             result=AgentResult.part_of(result),
             explore=result.settings.explore,
             envs_per_task=result.settings.envs_per_task,
+            reset_memory=result.settings.reset_memory,
         )
         return cls(
             **own,

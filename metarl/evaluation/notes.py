@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from metarl.config import RESET_WORDS
 from metarl.envs.family import TaskFamily
 from metarl.evaluation.results import EvaluationResult
 from metarl.evaluation.statistics import Interval
@@ -17,7 +18,7 @@ def remarked(result: EvaluationResult, family: TaskFamily, adapts: bool, agents:
     with different seeds, that the numbers are the mean of.
     """
     warnings = result.train_gap.warnings if result.train_gap else []
-    if result.settings.adaptations and adapts:
+    if result.settings.adaptations and adapts and result.settings.reset_memory == "never":
         warnings = gain_warnings(result.summary.gain[-1], result.settings.adaptations) + warnings
     notes = [numbers_note(result, agents), *task_notes(result, family), *_condition_notes(result, adapts)]
     if result.shift:
@@ -56,6 +57,9 @@ def task_notes(result: EvaluationResult, family: TaskFamily) -> list[str]:
 def _condition_notes(result: EvaluationResult, adapts: bool) -> list[str]:
     """Return the notes on conditions that differ from those of training."""
     settings, notes = result.settings, []
+    if settings.reset_memory != "never":
+        reset = RESET_WORDS[settings.reset_memory].removeprefix(", ")
+        notes.append(f"{reset} (evaluation.reset_memory={settings.reset_memory}): the gain is not one of adaptation")
     if settings.observation_noise:
         notes.append(
             f"observed with noise: {settings.observation_noise:g} standard deviations of each element under random "
@@ -63,7 +67,8 @@ def _condition_notes(result: EvaluationResult, adapts: bool) -> list[str]:
         )
     if settings.reward_scale != 1:
         notes.append(f"the agent was shown {settings.reward_scale:g} times the reward; the returns are the true ones")
-    if result.source and adapts and settings.adaptations > result.trained_rounds:
+    adapted = adapts and settings.reset_memory == "never"
+    if result.source and adapted and settings.adaptations > result.trained_rounds:
         rounds = settings.adaptations
         notes.append(
             f"{number_of(rounds, 'round')} of adaptation {'are' if rounds > 1 else 'is'} more than the "

@@ -10,6 +10,7 @@ import numpy as np
 from metarl.agents.agent import Agent, Trial
 from metarl.config import EvaluationSettings
 from metarl.envs.family import TaskFamily
+from metarl.envs.reveal import told_as
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.task import Task
 from metarl.evaluation.recovery import recovery_of
@@ -68,7 +69,9 @@ def run_trials(
         with unsupported("evaluation.simulator"):
             env.set_tasks(drawn)
         rngs = streams(seed, f"{name}/episodes", 0, settings.tasks)
-        result = run_trial(env, agent, rngs, settings.adaptations, settings.explore, disturbance)
+        result = run_trial(
+            *(env, agent, rngs, settings.adaptations, settings.explore, disturbance, settings.reset_memory)
+        )
         if on_trial is not None:
             on_trial(agent, family, result.trial, drawn, seed)
         episodes = np.stack(result.returns)  # [K, M, N]
@@ -117,8 +120,8 @@ def observation_spread(family: TaskFamily, threads: int = 1) -> Array:
         active = env.active
         seen.append(env.step(actions / family.action_scale).observations[active])
     spread = np.concatenate(seen).std(axis=0, dtype=np.float64)
-    told = {parameter.name for parameter in family.parameters}
-    names = [element.name.removeprefix("task_") for element in family.elements]
+    told = {parameter.name for parameter in family.parameters} | set(told_as(family))
+    names = [element.name for element in family.elements]
     return np.where([name in told for name in names], 0.0, spread)
 
 

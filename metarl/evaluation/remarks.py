@@ -49,7 +49,7 @@ def warnings_of(
     said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low > 0 for text in gap.warnings]
     for agent in agents:
         gain = agent.result.summary.gain[-1]
-        if agent.adaptations and gain.high < 0:
+        if agent.adaptations and agent.reset_memory == "never" and gain.high < 0:
             lost = f"{-gain.estimate:.4g} [{-gain.high:.4g}, {-gain.low:.4g}]"
             said.append((agent.label, f"adaptation lowers the return by {lost}"))
     said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low <= 0 for text in gap.warnings]

@@ -253,12 +253,17 @@ class EvaluationResult(AgentResult):
 
     @property
     def scalars(self) -> dict[str, float]:
-        """Return after each number of rounds, the last gain and the last means of measures, by the name of a metric."""
-        returns = {f"evaluation/return_{k}": interval.estimate for k, interval in enumerate(self.summary.iqm)}
-        measured = {f"evaluation/{name}": shots[-1] for name, shots in self.measured.items()}
+        """Return after each number of rounds, the last gain and the last means of measures, by the name of a metric.
+
+        An agent whose memory was reset has metrics of its own.
+        """
+        reset = self.settings.reset_memory
+        prefix = "evaluation" if reset == "never" else f"evaluation/reset_{reset}"
+        returns = {f"{prefix}/return_{k}": interval.estimate for k, interval in enumerate(self.summary.iqm)}
+        measured = {f"{prefix}/{name}": shots[-1] for name, shots in self.measured.items()}
         return {
             **returns,
-            "evaluation/gain": self.summary.gain[-1].estimate,
+            f"{prefix}/gain": self.summary.gain[-1].estimate,
             **{name: interval.estimate for name, interval in measured.items() if interval is not None},
         }
 

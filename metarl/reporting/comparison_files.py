@@ -59,6 +59,7 @@ def csv_row(agent: Compared) -> dict[str, Any]:
         "env_steps": source.env_steps if source else "",
         "rounds": agent.adaptations,
         "episodes_per_round": agent.envs_per_task,
+        "reset_memory": agent.reset_memory,
         "tasks": result.summary.tasks_counted,
         **csv_numbers((*RETURNS, *ADAPTATION), agent),
         **csv_numbers([measure_column(name, "1") for name in result.measured], agent),

@@ -77,7 +77,8 @@ def name_of(settings: EvaluationSettings, iteration: int | None) -> str:
     else:
         named = hashlib.sha256(repr(seeds).encode()).hexdigest()[:8]
     at = "" if iteration is None else f"_iteration{iteration:06d}"
-    return f"{settings.split}_seeds{named}{at}"
+    reset = "" if settings.reset_memory == "never" else f"_reset_{settings.reset_memory}"
+    return f"{settings.split}_seeds{named}{reset}{at}"
 
 
 def has_pictures(directory: Path, settings: EvaluationSettings, iteration: int) -> bool:

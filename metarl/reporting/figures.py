@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarl.config import SPLIT_NAMES
+from metarl.config import RESET_WORDS, SPLIT_NAMES
 from metarl.evaluation.statistics import Array, pool_tasks
 from metarl.files import write
 from metarl.wording import number_of
@@ -124,7 +124,8 @@ def _draw_by_parameter(axes: Axes, result: EvaluationResult, parameter: Paramete
 
 
 def _whose(result: EvaluationResult) -> str:
-    return result.family + (f", run {result.source.run}" if result.source else "")
+    run = f", run {result.source.run}" if result.source else ""
+    return f"{result.family}{run}{RESET_WORDS[result.settings.reset_memory]}"
 
 
 def _what(result: EvaluationResult, family: TaskFamily) -> str:

@@ -168,7 +168,8 @@ def render_run(
         [shard] = env.shards
         assert isinstance(shard, RecordingEnv)
         explore = exploring(run.agent, replace(settings, adaptations=shot)).explore
-        trial = run_trial(env, run.agent, streams(seed, "evaluation/episodes", 0, 1), shot, explore).trial
+        rngs = streams(seed, "evaluation/episodes", 0, 1)
+        trial = run_trial(env, run.agent, rngs, shot, explore, reset_memory=settings.reset_memory).trial
         clips = []
         for k in [0, shot] if shot else [0]:
             returns = trial.rollouts[k].episode_returns()[0].cpu().numpy()  # [N]

@@ -32,10 +32,10 @@ from metarl.errors import UsageError, nearest
 from metarl.files import plain
 from metarl.options import value_of
 
-ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9]+)?=.*))?", re.DOTALL)
+ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9-]+)?=.*))?", re.DOTALL)
 OF_THE_MACHINE = ("seed", *names_without_effect(TrainingSettings))
 """Settings of training that may differ between runs of one agent: the seed, and those of the machine."""
-OWN_EVALUATION = ("evaluation.adaptations", "evaluation.envs_per_task", "evaluation.explore")
+OWN_EVALUATION = tuple(f"evaluation.{name}" for name in ("adaptations", "envs_per_task", "explore", "reset_memory"))
 """Settings of the evaluation that may differ between agents; the tasks stay the same."""
 
 
@@ -114,7 +114,7 @@ def _settings(text: str) -> list[tuple[str, str]]:
     for piece in text.split(",") if text else ():
         name, equals, value = piece.partition("=")
         if equals:
-            pairs.append((name, value))
+            pairs.append((name.replace("-", "_"), value))
         elif pairs:
             pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{piece}")
     return pairs

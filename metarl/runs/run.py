@@ -26,7 +26,7 @@ from metarl.config import CONFIG, RunConfig, config_to_dict, dump_yaml, map_file
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import keep_files, make_family
-from metarl.envs.reveal import reveal
+from metarl.envs.reveal import privileged_names, reveal, told_as
 from metarl.envs.task import Task
 from metarl.envs.text import CONTROL, WHOLE, shown
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
@@ -127,8 +127,9 @@ def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) ->
     torch_device = resolve_device(device or config.training.device, ranks)
     generator = torch_stream(config.training.seed, "initialisation")
     _require_weights(config, family)
+    sizes, known = (family.observation_size, family.action_size), privileged_names(family)
     with usage_errors("agent"):
-        agent = make_agent(config.agent, family.observation_size, family.action_size, generator, torch_device, ranks)
+        agent = make_agent(config.agent, *sizes, generator, torch_device, ranks, known)
     return family, agent
 
 
@@ -231,7 +232,7 @@ def save_config(config: RunConfig, directory: Path) -> None:
     write(directory / CONFIG, dump_yaml(map_files(config, within)).encode())
 
 
-def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any]) -> None:
+def restore(agent: Agent, family: TaskFamily, config: RunConfig, path: Path, state: Mapping[str, Any]) -> None:
     """Load an agent's state from a checkpoint; CheckpointError if it is another agent's or another family's."""
     missing = [key for key in CHECKPOINT_KEYS if key not in state]
     if missing:
@@ -244,6 +245,12 @@ def restore(agent: Agent, config: RunConfig, path: Path, state: Mapping[str, Any
             raise CheckpointError(
                 f"checkpoint {path} is of the {section} {shown(theirs)}, this run of {ours[section]['name']!r}"
             )
+    if config.training.reveal_task and state.get("told") != told_as(family):
+        raise CheckpointError(
+            f"checkpoint {path} is of an oracle (training.reveal_task) that was told the task in another form: this "
+            "version tells categories one-hot and quantities scaled to their range; train it again, or use the version "
+            "of metarl that wrote it"
+        )
     try:
         agent.load_state_dict(state["agent"])
     except MISFITS as error:
@@ -297,5 +304,5 @@ def load_run(
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, **agent_settings))
     path, state = CheckpointStore(directory / CHECKPOINTS).load(checkpoint)
     family, agent = build(config, device)
-    restore(agent, config, path, state)
+    restore(agent, family, config, path, state)
     return Run(directory, config, family, agent, int(state["iteration"]), int(state["env_steps"]))

@@ -16,7 +16,9 @@ import torch
 from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Belief, Rollout, Trial
 from metarl.agents.storage import Storage
-from metarl.envs.arrays import Array
+from metarl.config import ResetMemory
+from metarl.envs import mujoco_log
+from metarl.envs.arrays import Array, none
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.noise import normal
 from metarl.envs.reveal import told
@@ -131,36 +133,44 @@ def collect(
     explore: bool = True,
     stop: threading.Event | None = None,
     disturbance: Disturbance = UNDISTURBED,
+    begun: Belief | None = None,
 ) -> Shot:
     """Play one episode in every env. rngs: one generator a task, for the starts and the action noise.
 
     The starts and the action noise are the same with a disturbance and without, and later shots start alike whether or
     not the policy explores.
 
-    stop: ends the shot at the next step once it is set; the result is then of no use.
+    stop: ends the shot at the next step once it is set; the result is then of no use. begun: belief about the tasks of
+    which nothing is known, for an agent that forgets before every action (`Agent.forget`); None: it remembers.
     """
     horizon, m, n = env.family.horizon, env.num_tasks, env.envs_per_task
     xp, host = env.simulation.xp, env.simulation.host
     noise_rngs = [] if disturbance.observation_std is None else [rng.spawn(1)[0] for rng in rngs]
     observation = disturbance.observe(env, env.reset(rngs), noise_rngs)
 
-    fields = Rollout.fields(env.family.observation_size, env.family.action_size)
+    told = env.privileged.shape[-1]  # 0 but in the training of an informed agent
+    fields = Rollout.fields(env.family.observation_size, env.family.action_size, told)
     storage = Storage(horizon, (m, n), fields, tensor(observation).device)
     faulted = xp.zeros_like(env.active)
     noise = exploration(env, rngs)  # drawn even where it is not used: the next shot's starts come after it
+    active = env.active
     for t in range(horizon):
-        if env.over or (stop is not None and stop.is_set()):
+        if none(active) or (stop is not None and stop.is_set()):
             break
-        storage.write(t, valid=env.active)
+        belief = belief if begun is None else agent.forget(belief, begun)
+        if told:
+            storage.write(t, privileged=env.privileged)
+            belief = agent.inform(belief, storage["privileged"][t])
         action, belief = agent.act(belief, tensor(observation), noise(t) if explore else None)
-        storage.write(t, observations=observation, actions=action)
+        storage.write(t, valid=active, observations=observation, actions=action)
         taken = storage["actions"][t]
         step = env.step(taken.numpy() if xp is np else taken)
         storage.write(t, rewards=step.rewards, terminated=step.terminated, truncated=step.truncated)
         faulted |= step.faulted
+        active = env.active
         observation = disturbance.observe(env, step.observations, noise_rngs)
         shown = step.rewards * np.float32(disturbance.reward_scale)
-        belief = agent.observe(belief, tensor(shown), tensor(~env.active))
+        belief = agent.observe(belief, tensor(shown), tensor(~active))
     env.verify()
     for name in ("valid", "observations", "actions", "rewards"):  # a weight of 0 would not stop an infinity
         storage[name][:, tensor(faulted)] = 0
@@ -224,6 +234,7 @@ def run_trial(
     adaptations: int,
     explore: bool = True,
     disturbance: Disturbance = UNDISTURBED,
+    reset_memory: ResetMemory = "never",
 ) -> TrialResult:
     """Play adaptations + 1 shots on the env's tasks, and adapt the belief between them.
 
@@ -231,15 +242,16 @@ def run_trial(
     torch on one thread.
 
     rngs: one generator a task, for the starts and the action noise; the agent's own draws follow from its seed, see
-    `AgentGenerators`.
+    `AgentGenerators`. reset_memory: as in `EvaluationSettings`; an agent that forgets before every episode is not
+    adapted, and its shots are otherwise played alike.
     """
     stop = threading.Event()
 
     def work(shard: BatchedEnv, own: Sequence[np.random.Generator]) -> TrialResult:
-        return _shard_trial(shard, agent, own, adaptations, explore, stop, disturbance)
+        return _shard_trial(shard, agent, own, adaptations, explore, stop, disturbance, reset_memory)
 
     jobs = list(zip(env.shards, env.deal(rngs), strict=True))
-    with single_torch_thread():
+    with single_torch_thread(), mujoco_log.silent():
         parts = [work(*job) for job in jobs] if env.workers == 1 else _at_once(work, jobs, env.workers, stop)
     if len(parts) == 1:
         return parts[0]
@@ -283,18 +295,25 @@ def _shard_trial(
     explore: bool,
     stop: threading.Event,
     disturbance: Disturbance,
+    reset_memory: ResetMemory,
 ) -> TrialResult:
-    belief = agent.begin(env.num_tasks, env.envs_per_task, AgentGenerators(rngs, 0))
+    def begin(shots: int) -> Belief:
+        return agent.begin(env.num_tasks, env.envs_per_task, AgentGenerators(rngs, shots))
+
+    belief = begin(0)
     trial = _trial(env, [], [])
     shots: list[Shot] = []
     for k in range(adaptations + 1):
         trial.beliefs.append(belief)
-        shot = collect(env, agent, belief, rngs, explore, stop, disturbance)
+        begun = belief if reset_memory == "step" else None
+        shot = collect(env, agent, belief, rngs, explore, stop, disturbance, begun)
         trial.rollouts.append(shot.rollout)
         shots.append(shot)
         belief = shot.belief
-        if k < adaptations:
+        if k < adaptations and reset_memory == "never":
             belief = agent.adapt(belief, shot.rollout, AgentGenerators(rngs, k + 1))
+        elif k < adaptations:
+            belief = begin(k + 1)
     parts = ([getattr(shot, name) for shot in shots] for name in ("reward_terms", "measures", "returns"))
     return TrialResult(trial, belief, *parts)
 

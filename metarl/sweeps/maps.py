@@ -111,6 +111,8 @@ def returns_on(
         env = ShardedEnv(family, len(chunk), settings.envs_per_task, threads)
         env.set_tasks(chunk)
         own = rngs[first : first + CHUNK]
-        result = run_trial(env, agent, own, settings.adaptations, settings.explore, disturbance)
+        result = run_trial(
+            *(env, agent, own, settings.adaptations, settings.explore, disturbance, settings.reset_memory)
+        )
         parts.append(np.stack([mean_of_sound(result.returns[k]) for k in (0, -1)]))
     return np.concatenate(parts, axis=1)

@@ -18,9 +18,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from metarl.agents.agent import REFUSED, Agent
+from metarl.agents.agent import REFUSED, TEACHER, Agent
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
+from metarl.envs.reveal import told_as
 from metarl.envs.task import Task
 from metarl.errors import RunError, UsageError, out_of_memory
 from metarl.evaluation.evaluate import evaluate_agent
@@ -110,7 +111,7 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
     last = ranks.from_first(lambda: store.load("last") if resume and not begins_anew(store, run_dir) else None)
     if last is not None:
         path, state = last
-        restore(agent, config, path, state)
+        restore(agent, family, config, path, state)
         counters = Counters(state["iteration"], state["env_steps"], state["best_return"])
         tracking_state = state["tracking"]
         if curriculum is not None and state.get("curriculum"):  # it may have been asked for at the resumption only
@@ -203,10 +204,11 @@ class Keeper:
     def save(self, metrics: dict[str, float]) -> None:
         """Write a checkpoint after the iteration with these metrics."""
         counters, curriculum = self.counters, self.run.curriculum
-        best = metrics["return/after"] > counters.best_return
-        counters.best_return = max(counters.best_return, metrics["return/after"])
+        best = not metrics.get(f"agent/{TEACHER}") and metrics["return/after"] > counters.best_return
+        counters.best_return = metrics["return/after"] if best else counters.best_return
         state = {**vars(counters), "agent": self.run.agent.state_dict(), "tracking": self.tracker.state()}
         state["curriculum"] = curriculum and curriculum.state_dict()
+        state["told"] = told_as(self.run.family)
         require_finite(state["agent"], counters.iteration)
         self.tracker.sync()
         self.store.save({**state, "config": config_to_dict(self.run.config)}, counters.iteration, best=best)

@@ -76,7 +76,14 @@ class TrialPlayer:
     def __init__(self, family: TaskFamily, size: Size, simulator: Simulator, agent: Agent) -> None:
         self._agent, self._size, self._family = agent, size, family
         with unsupported("training.simulator"):
-            self.env = ShardedEnv(family, size.tasks, size.envs_per_task, size.threads, simulator=simulator)
+            self.env = ShardedEnv(
+                family,
+                size.tasks,
+                size.envs_per_task,
+                size.threads,
+                simulator=simulator,
+                telling=agent.facts.informed,
+            )
         self._rngs: Rngs = lambda name: []
         self._plays = self._env_steps = 0
         self._first: tuple[np.ndarray, dict[str, np.ndarray]] | None = None

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metarl.agents import numerics
-from metarl.agents.agent import Rollout, Trial
+from metarl.agents.agent import Trial
 from metarl.agents.maml.fisher import fisher_product
 from metarl.agents.maml.maml import Maml
 from metarl.agents.maml.settings import MamlSettings
@@ -259,7 +259,7 @@ def test_flagged_and_early_ended_episodes_are_not_learned_from():
     rollout.valid[6:, 1, 2] = False  # over after six steps
     rollout.terminated[5, 1, 2] = True
     rollout.truncated[-1, 1, 2] = False
-    garbage = Rollout(**{f.name: getattr(rollout, f.name).clone() for f in dataclasses.fields(rollout)})
+    garbage = rollout.map(lambda _, values: values.clone())
     for x in (garbage.observations, garbage.actions, garbage.rewards):
         x[~rollout.valid] = 3.0
     adapted = [agent.adapt(agent.begin(3, 4, ()), r, ()).parameters for r in (rollout, garbage)]
@@ -295,12 +295,7 @@ def test_an_episode_that_ended_early_does_not_move_the_time_limit_of_the_others(
     rollout.valid[4:, :, 0] = False
     rollout.rewards[4:, :, 0] = 0.0
     rollout.truncated[-1, :, 1:] = True
-    flipped = Rollout(
-        **{
-            f.name: getattr(rollout, f.name).flip(1 if f.name == "final_observations" else 2)
-            for f in dataclasses.fields(rollout)
-        }
-    )
+    flipped = rollout.map(lambda name, values: values.flip(1 if name == "final_observations" else 2))
     advantages = [agent.prepare(r, agent.begin(3, 4, ())).advantages.view(3, 12, 4) for r in (rollout, flipped)]
     torch.testing.assert_close(advantages[0], advantages[1].flip(2), rtol=1e-4, atol=1e-4)
 

@@ -15,8 +15,9 @@ import torch
 from metarl.agents.maml.maml import Maml
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.ranks import ALONE, Ranks
-from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.trial_ppo.learner import TrialPpo
+from metarl.agents.varibad.settings import VaribadSettings
 from metarl.config import RunConfig, TrainingSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.robots.quadruped_settings import QuadrupedTerrainSettings
@@ -28,14 +29,18 @@ from metarl.training.loop import Counters, iterate
 from metarl.training.world import TrainingWorld
 
 MAML = MamlSettings(hidden_sizes=(8,), tasks_per_chunk=2, normalise_input=False)
-RL2 = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4, reward_embedding=4)
-RL2 = dataclasses.replace(RL2, epochs=2, minibatches=18)
+TRIAL_PPO: dict[str, Any] = {
+    **dict.fromkeys(("hidden_size", "observation_embedding", "action_embedding", "reward_embedding"), 4),
+    "head_sizes": (8,), "epochs": 2, "minibatches": 18,
+}
 """More minibatches than some process has envs: it has none of some of them."""
+VARIBAD = VaribadSettings(**TRIAL_PPO, decoder_sizes=(8,), vae_batch=3, elbo_terms=3, decoded_steps=5)
 CASES = {
     "promp": (dataclasses.replace(MAML, outer="promp"), HalfCheetahMassSettings(horizon=25), 5, 2),
     "trpo": (dataclasses.replace(MAML, outer="trpo"), HalfCheetahMassSettings(horizon=25), 6, 1),
     "moments": (dataclasses.replace(MAML, normalise_input=True), HalfCheetahMassSettings(horizon=25), 5, 1),
-    "rl2": (RL2, HalfCheetahMassSettings(horizon=25), 5, 2),
+    "rl2": (Rl2Settings(**TRIAL_PPO), HalfCheetahMassSettings(horizon=25), 5, 2),
+    "varibad": (VARIBAD, HalfCheetahMassSettings(horizon=25), 5, 2),
     "curriculum": (dataclasses.replace(MAML, outer="trpo"), QuadrupedTerrainSettings(horizon=40), 5, 2),
 }
 """Agent, family, tasks an iteration, iterations."""
@@ -89,7 +94,7 @@ def compute(name: str, ranks: Ranks) -> dict[str, Any]:
     vars(run.curriculum or made)["sample"] = kept  # a frozen dataclass refuses attributes
     for _ in range(iterations):
         metrics.append(iterate(world, counters))
-    if isinstance(agent, Rl2):  # of the last minibatch
+    if isinstance(agent, TrialPpo):  # of the last minibatch
         gradient = torch.cat([p.grad.flatten() for p in agent.network.parameters()])
     return {
         "tasks": [[dict(task.values) for task in tasks] for tasks in drawn],

@@ -25,9 +25,10 @@ from tests.small_agents import small_agent
 HOPPER, POINT = HopperParametersSettings(horizon=40), PointGoalSettings(horizon=12)
 
 
-def make_run(name: str = "maml", family=POINT, envs: int = 1, adaptations: int = 2) -> Run:
+def make_run(name: str = "maml", family=POINT, envs: int = 1, adaptations: int = 2, **settings) -> Run:
+    """An untrained run; settings: of the agent, for the agents that have them."""
     evaluation = EvaluationSettings(envs_per_task=envs, adaptations=adaptations)
-    config = RunConfig(agent=small_agent(name), family=family, evaluation=evaluation)
+    config = RunConfig(agent=small_agent(name, **settings), family=family, evaluation=evaluation)
     return Run(Path("run"), config, *build(config, "cpu"), 0, 0)
 
 

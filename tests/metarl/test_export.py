@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from metarl.agents import beliefs
+from metarl.agents.cores.registry import CORES
 from metarl.agents.registry import AGENT_SETTINGS
 from metarl.cli import app as cli
 from metarl.config import TrainingSettings
@@ -30,9 +31,14 @@ ROOT = Path(__file__).parents[2]
 CHEETAH = HalfCheetahMassSettings(horizon=15)
 
 
-def adapted_run(name: str, folder: Path, family=CHEETAH):
+POLICIES = [*AGENT_SETTINGS, *(f"rl2 {memory}" for memory in CORES)]
+"""Every agent, and RL2 with every memory."""
+
+
+def adapted_run(policy: str, folder: Path, family=CHEETAH):
     """A run with moments of its own, and the belief after two adaptations to a task."""
-    run = make_run(name, family, envs=1, adaptations=2)
+    name, *memory = policy.split()
+    run = make_run(name, family, envs=1, adaptations=2, **dict(zip(["memory"], memory, strict=False)))
     run.directory = folder
     training = TrainingSettings(tasks=2, envs_per_task=2, threads=1)
     run.config = dataclasses.replace(run.config, training=training)
@@ -43,7 +49,7 @@ def adapted_run(name: str, folder: Path, family=CHEETAH):
 
 
 @pytest.mark.parametrize("family", [CHEETAH, HOPPER, AntLegsSettings(horizon=10)], ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+@pytest.mark.parametrize("name", POLICIES)
 def test_in_onnx_runtime_the_adapted_policy_acts_as_the_agent(name, family, tmp_path):
     run, belief = adapted_run(name, tmp_path, family)
     written = export.export_run(run, tmp_path / "p.onnx", belief, "b.pt")
@@ -63,7 +69,7 @@ def test_in_onnx_runtime_the_adapted_policy_acts_as_the_agent(name, family, tmp_
         np.testing.assert_allclose(command[0], controller.command(expected), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+@pytest.mark.parametrize("name", POLICIES)
 def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path):
     """Two episodes in an env, recorded; the loop replays them in a process that has only numpy and onnxruntime."""
     run, belief = adapted_run(name, tmp_path)
@@ -157,11 +163,12 @@ def test_an_oracle_is_told_what_the_robot_has_to_supply(tmp_path, tiny, monkeypa
     assert cli.main(["export", "r"]) == 0
     assert re.fullmatch(
         r"warning: runs/r is an oracle \(training.reveal_task\): the last 1 of its \d+ observations are the task's "
-        r"parameters, which you have to supply: task_mass_scale \[1\]\n",
+        r"parameters, which you have to supply: task_mass_scale: mass_scale, [^\n]* -1 to 1\n",
         capsys.readouterr().err,
     )
     about = export.ExportedPolicy(Path("runs/r/policy.onnx").read_bytes()).about
-    assert about["observation"]["told"] == ["task_mass_scale [1]"]
+    [told] = about["observation"]["told"]
+    assert told.startswith("task_mass_scale: mass_scale, ")
 
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))

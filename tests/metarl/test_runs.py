@@ -16,6 +16,7 @@ import torch
 
 import metarl
 from metarl.agents.maml.maml import Maml
+from metarl.agents.registry import AGENTS
 from metarl.cli import app as cli
 from metarl.cli import train as train_command
 from metarl.config import load_config
@@ -23,6 +24,7 @@ from metarl.errors import UsageError
 from metarl.runs.checkpoint import CheckpointStore
 from metarl.runs.tracking import read_metrics
 from metarl.training.loop import REFUSALS
+from tests.small_agents import small_options
 
 TIMING = ("env_steps_per_s", "time/collect", "time/update")
 """Metrics that differ from one run to the next."""
@@ -77,12 +79,11 @@ def start(environment, tmp_path, tiny):
         process.communicate()
 
 
-@pytest.mark.parametrize(("agent", "family"), [("maml", "point_goal"), ("rl2", "half_cheetah_mass")])
-def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(
-    agent, family, start, tmp_path, tiny, monkeypatch
-):
+@pytest.mark.parametrize("agent", AGENTS)
+def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(agent, start, tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    what = ["--agent", agent, "--family", family, "training.checkpoint_every=4"]
+    family = "half_cheetah_mass" if agent == "rl2" else "point_goal"
+    what = ["--agent", agent, "--family", family, *small_options(agent), "training.checkpoint_every=4"]
     process = start("killed", 7, *what, "training.iterations=100000")
     process.kill()
     process.communicate()
@@ -200,6 +201,22 @@ def test_an_agent_of_another_shape_is_refused(run_dir, capsys):
     config.write_text(config.read_text().replace("  - 64\n", "  - 32\n"))
     assert train("--resume", run_dir) == 2
     assert "does not fit the agent of this run" in capsys.readouterr().err
+
+
+def test_an_oracle_that_was_told_the_task_in_another_form_is_refused(tmp_path, tiny, capsys):
+    """Versions before told raw numbers, and wrote no form: half_cheetah_mass has as many observations now as then."""
+    family = ["--family", "half_cheetah_mass", *tiny, "training.iterations=1", "training.reveal_task=true"]
+    assert train("--runs-dir", tmp_path, "--name", "oracle", *family) == 0
+    run, store = tmp_path / "oracle", CheckpointStore(tmp_path / "oracle/checkpoints")
+    assert metarl.load(run).config.training.reveal_task
+    _, state = store.load("last")
+    del state["told"]
+    store.save(state, 2, best=False)
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(run)]) == 2
+    message = capsys.readouterr().err
+    assert "is of an oracle (training.reveal_task) that was told the task in another form" in message
+    assert "train it again" in message and "Traceback" not in message
 
 
 def test_a_run_without_a_checkpoint_is_named(run_dir, capsys):

@@ -39,7 +39,7 @@ class ReportedAgent:
     @property
     def as_trained(self) -> bool:
         """Whether it was evaluated without settings of its own."""
-        return not self.agent.overrides
+        return not self.agent.overrides and self.agent.reset_memory == "never"
 
     @property
     def key(self) -> str:
@@ -84,6 +84,11 @@ class ReportedComparison:
         return self.comparison.settings.split
 
     @property
+    def conditions(self) -> tuple[str, str, str]:
+        """Family and split of the tasks, and when agents forgot them; the agents may differ in the last."""
+        return self.family, self.split, self.comparison.settings.reset_memory
+
+    @property
     def time(self) -> str:
         """Time at which it was made; empty if the file does not say."""
         return str(self.comparison.provenance.get("time", ""))
@@ -114,7 +119,7 @@ class ReportedRun:
     metrics: Sequence[Mapping[str, Any]]
     """One dict for each iteration."""
     evaluations: Sequence[ReportedComparison]
-    """Newest evaluation of each family and split."""
+    """Newest evaluation of each family and split, and of each way to reset the memory."""
     history: Sequence[Mapping[str, Any]]
     """Provenance of all its evaluations, oldest first."""
     problems: tuple[str, ...] = ()

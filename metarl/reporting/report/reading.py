@@ -29,9 +29,9 @@ def gather(
 ) -> Material:
     """Read runs and the results of their agents, and return them.
 
-    comparison: folder or file of a comparison, or a folder of several; None takes the newest comparison of each family
-    and split in `found_in` that has all runs of a family. The evaluations in a run's folder count if no comparison has
-    the run. UsageError for what is no run, lacks a checkpoint, or cannot be read.
+    comparison: folder or file of a comparison, or a folder of several; None takes the newest comparison of each family,
+    split and way to reset the memory in `found_in` that has all runs of a family. The evaluations in a run's folder
+    count if no comparison has the run. UsageError for what is no run, lacks a checkpoint, or cannot be read.
     """
     resolved = [directory.resolve() for directory in directories]
     for directory, path in zip(directories, resolved, strict=True):
@@ -60,7 +60,7 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
     metrics = [line for _, line in sorted(record.lines.items())] if record else []
     problems: list[str] = [record.amiss] if record and record.amiss else []
     history: list[Mapping[str, Any]] = []
-    newest: dict[tuple[str, str], ReportedComparison] = {}
+    newest: dict[tuple[str, str, str], ReportedComparison] = {}
     for path in sorted((directory / "evaluation").glob("*.json")):
         try:
             own = reported_evaluation(path, label)
@@ -68,7 +68,7 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
             problems.append(f"{error}; it is left out")
             continue
         history.append({"time": own.time, **own.comparison.provenance})
-        key = own.family, own.split
+        key = own.conditions
         if key not in newest or newest[key].time <= own.time:
             newest[key] = own
     history.sort(key=lambda record: str(record["time"]))
@@ -126,18 +126,18 @@ def _given_comparisons(given: Path, runs: Sequence[ReportedRun]) -> list[Reporte
 
 
 def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list[str]) -> list[ReportedComparison]:
-    """Return the newest comparison of each family and split that has all runs of a family.
+    """Return the newest comparison in each of the `conditions` that has all runs of a family.
 
     problems: is given a sentence for each file that cannot be read.
     """
-    newest: dict[tuple[str, str], ReportedComparison] = {}
+    newest: dict[tuple[str, str, str], ReportedComparison] = {}
     for path in _comparison_files(folder) if len(runs) > 1 else []:
         try:
             found = reported_comparison(path, runs)
         except UsageError as error:
             problems.append(f"{error}; it is left out")
             continue
-        key = found.family, found.split
+        key = found.conditions
         newer = key not in newest or newest[key].time <= found.time
         ours = [agent for agent in found.agents if agent.runs]
         own = [run for run in runs if any(run.label in agent.runs for agent in ours)]
@@ -151,15 +151,20 @@ def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list
 
 def _own_evaluations(runs: Sequence[ReportedRun], given: Sequence[ReportedComparison]) -> list[ReportedComparison]:
     """Return the runs' own evaluations that no comparison covers; those on the same tasks are put side by side."""
-    covered = {(own.family, own.split, label) for own in given for agent in own.agents for label in agent.runs}
+    covered = {
+        (own.family, own.split, agent.agent.reset_memory, label)
+        for own in given
+        for agent in own.agents
+        for label in agent.runs
+    }
     alike: dict[str, list[ReportedComparison]] = {}
     for run in runs:
         for own in run.evaluations:
-            if (own.family, own.split, run.label) in covered:
+            if (*own.conditions, run.label) in covered:
                 continue
             settings = own.comparison.settings
             disturbed = (settings.seeds, settings.observation_noise, settings.reward_scale)
-            key = json.dumps([own.family, own.split, own.comparison.tasks, disturbed], sort_keys=True)
+            key = json.dumps([own.conditions, own.comparison.tasks, disturbed], sort_keys=True)
             alike.setdefault(key, []).append(own)
     return [_side_by_side(group) for group in alike.values()]
 

@@ -1,0 +1,1 @@
+"""VariBAD, with its network, settings and evidence lower bound."""
