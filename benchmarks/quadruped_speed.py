@@ -92,7 +92,7 @@ class Training:
         return (self._counters.env_steps - before) / (self._clock() - began)
 
 
-def speeds(threads: int = 0, clock: Clock = time.perf_counter) -> list[Speed]:
+def figures(threads: int = 0, clock: Clock = time.perf_counter) -> list[Speed]:
     """Return the ratios; threads: 0 takes all cores."""
     exact, fast = (RandomTargets(physics, threads, clock) for physics in ("exact", "fast"))
     physics = [fast.rate() / exact.rate() for _ in range(ROUNDS)]
@@ -108,7 +108,7 @@ def speeds(threads: int = 0, clock: Clock = time.perf_counter) -> list[Speed]:
 def main() -> None:
     """The command line."""
     given = {"threads": 1, "clock": time.process_time} if "--cpu" in sys.argv else {}
-    for speed in speeds(**given):
+    for speed in figures(**given):
         rounds = ", ".join(f"{x:.2f}" for x in speed.rounds)
         print(f"{speed.name:<64} {median(speed.rounds):5.2f} (bar {speed.bar:g}; {rounds})")
 
