@@ -20,7 +20,13 @@ from metarl.runs.checkpoint import OWN_FILES, CheckpointStore, digest
 
 ROOT = Path(__file__).parents[2]
 AGENT = PearlSettings(
-    hidden_sizes=(8,), encoder_sizes=(8,), tasks_per_update=3, batch_size=6, context_size=6, action_bound=0.1
+    hidden_sizes=(8,),
+    encoder_sizes=(8,),
+    tasks_per_update=3,
+    batch_size=6,
+    context_size=6,
+    updates_per_step=0.02,
+    action_bound=0.1,
 )
 TRAINING = TrainingSettings(
     iterations=4, tasks=3, envs_per_task=2, adaptations=1, threads=1, checkpoint_every=2, keep_checkpoints=1
@@ -85,7 +91,7 @@ def test_a_checkpoint_does_not_hold_the_replay(tmp_path):
 
 @pytest.mark.slow
 def test_it_learns_to_find_the_goal(tmp_path):
-    """An agent that does not know the goal, and stays where it is, has a return of -7.7 in 20 steps."""
+    """In 32,000 env steps. An agent that does not know the goal, and stays where it is, has a return of -7.6."""
     goals = preset("pearl", "point_goal")
     made = dataclasses.replace(
         goals,
@@ -97,4 +103,4 @@ def test_it_learns_to_find_the_goal(tmp_path):
     run = metarl.train(made, "run", tmp_path)
     assert run.evaluation is not None
     before, after = (run.evaluation.scalars[f"evaluation/return_{k}"] for k in (0, 1))
-    assert after > -5.0 and after > before + 2.5
+    assert after > -7.0 and after > before + 1.5
