@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -83,19 +84,23 @@ class SlotReader:
     @torch.no_grad()
     def act(self, belief: SlotBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, SlotBelief]:
         """Read a slot and act; an env whose episode is over reads nothing and keeps its previous action."""
-        means, memory = self._read(belief, observations, belief.start, torch.zeros_like(belief.ended))
+        neither = torch.zeros_like(belief.ended)
+        means, memory = self._read(belief, observations, belief.start, neither)
         actions = means if noise is None else means + self.log_std().exp() * noise.to(self.device)
+        if _none(belief.ended):
+            return actions, replace(belief, memory=memory, previous_action=actions, start=neither)
         held = belief.ended.unsqueeze(-1)
         return actions, replace(
             belief,
-            memory={name: _where(belief.ended, belief.memory[name], state) for name, state in memory.items()},
+            memory=_unless(belief.ended, belief.memory, memory),
             previous_action=torch.where(held, belief.previous_action, actions),
-            start=torch.zeros_like(belief.start),
+            start=neither,
         )
 
-    @torch.no_grad()
     def observe(self, belief: SlotBelief, rewards: Tensor, ended: Tensor) -> SlotBelief:
         """Keep the rewards [M, N] of the last action for the next slot, and which episodes are over."""
+        if _none(belief.ended):
+            return replace(belief, previous_reward=rewards.to(self.device), ended=ended.to(self.device))
         return replace(
             belief,
             previous_reward=torch.where(belief.ended, belief.previous_reward, rewards.to(self.device)),
@@ -149,7 +154,9 @@ class SlotReader:
         memory = {name: state.flatten(0, 1) for name, state in belief.memory.items()}
         means, after = self.read_slot(inputs.flatten(0, 1), memory)
         shape = start.shape
-        return means.unflatten(0, shape), {name: state.unflatten(0, shape) for name, state in after.items()}
+        return means.reshape(*shape, -1), {
+            name: state.reshape(*shape, *state.shape[1:]) for name, state in after.items()
+        }
 
 
 class SlotPolicy(nn.Module):
@@ -167,6 +174,16 @@ class SlotPolicy(nn.Module):
         return means, *(after[name].reshape(1, -1) for name in self.shapes)
 
 
-def _where(chosen: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return states [M, N, ...]: ours where chosen [M, N], else theirs."""
-    return torch.where(chosen.view(*chosen.shape, *[1] * (ours.dim() - chosen.dim())), ours, theirs)
+def _none(ended: Tensor) -> bool:
+    """Return whether no episode is over; False on a device, which would have to be waited for."""
+    return ended.device.type == "cpu" and not np.count_nonzero(ended.numpy())  # much less overhead than ended.any()
+
+
+def _unless(ended: Tensor, before: Memory, after: Memory) -> Memory:
+    """Return the memory [M, N, ...] after a slot, of the envs that have ended [M, N] that of before."""
+
+    def chosen(name: str) -> Tensor:
+        places = ended.view(*ended.shape, *[1] * (after[name].dim() - ended.dim()))
+        return torch.where(places, before[name], after[name])
+
+    return {name: chosen(name) for name in after}

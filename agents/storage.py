@@ -22,6 +22,8 @@ class Storage:
             name: torch.zeros(steps, *envs, *shape, dtype=dtype, device=device)
             for name, (shape, dtype) in fields.items()
         }
+        self._arrays = {name: x.numpy() for name, x in self.tensors.items()} if device.type == "cpu" else {}
+        """The tensors as arrays, which are written with less overhead."""
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -32,11 +34,12 @@ class Storage:
         step: its index; as a tensor [1] on the device, it can be recorded in a CUDA graph.
         """
         for name, value in values.items():
-            value = torch.as_tensor(value)
             if isinstance(step, Tensor):
-                self.tensors[name].index_copy_(0, step, value.unsqueeze(0))
+                self.tensors[name].index_copy_(0, step, torch.as_tensor(value).unsqueeze(0))
+            elif self._arrays:
+                self._arrays[name][step] = value.numpy(force=True) if isinstance(value, Tensor) else value
             else:
-                self.tensors[name][step] = value
+                self.tensors[name][step] = torch.as_tensor(value)
 
     def flat(self) -> dict[str, Tensor]:
         """Return all steps of all envs along one axis, [T * envs, *shape]."""

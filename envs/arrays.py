@@ -51,7 +51,7 @@ def rows(array: Array) -> Array:
 
 def none(mask: Array) -> bool:
     """Return whether no element is True; False for a device's array, which would have to be waited for."""
-    return isinstance(mask, np.ndarray) and not mask.any()
+    return isinstance(mask, np.ndarray) and not np.count_nonzero(mask)  # much less overhead than mask.any()
 
 
 def write(target: Array, values: Array, where: Array) -> None:

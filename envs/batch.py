@@ -107,6 +107,8 @@ class BatchedEnv:
         self._observations, self._rewards = zeros((family.observation_size,), np.float32), zeros((), np.float32)
         self._privileged = zeros((sum(len(term.elements) for term in self._told.values()),), np.float32)
         self._active, self._terminated, self._truncated, self._faulted = (zeros((), bool) for _ in range(4))
+        self._shown = StepResult(*map(self._shape, self.results))
+        """Result of the last control step, live, [M, N, ...] each."""
 
     def _bind_fields(self) -> None:
         """Bind every field that the family reads: a call fills only the derived fields that were bound before it."""
@@ -263,8 +265,7 @@ class BatchedEnv:
     def step(self, actions: Array) -> StepResult:
         """Advance every running episode by one control step; actions [M, N, act], scaled and clipped here."""
         self._control(actions.reshape(self.simulation.num_sims, self.family.action_size))
-        results = (result.copy() for result in self.results) if self.simulation.xp is np else self.results
-        return StepResult(*map(self._shape, results))
+        return StepResult(*[shown.copy() for shown in self._shown]) if self.simulation.xp is np else self._shown
 
     def advance(self, actions: Array) -> None:
         """Take a control step of actions [S, act] by operations that do not depend on values; see `results`."""

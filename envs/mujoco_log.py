@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
 
 import mujoco
 
@@ -19,23 +18,35 @@ _before = (True, True)
 """Settings before the first of them: whether MuJoCo logged to the console, and whether to a file."""
 
 
-@contextlib.contextmanager
-def silent() -> Iterator[None]:
-    """Keep MuJoCo from logging to the console or a file. Errors are still raised, and warnings are still counted."""
-    global _silent, _before
-    with _lock:
-        if _silent == 0:
-            config = mujoco.MjLogConfig.get()
-            _before = (config.logto_console, config.logto_file)
-            _log_to(False, False)
-        _silent += 1
-    try:
-        yield
-    finally:
+class _Silence(contextlib.ContextDecorator):
+    """A block in which MuJoCo does not log; one inside another costs next to nothing."""
+
+    def __enter__(self) -> None:
+        global _silent, _before
+        with _lock:
+            if _silent == 0:
+                config = mujoco.MjLogConfig.get()
+                _before = (config.logto_console, config.logto_file)
+                _log_to(False, False)
+            _silent += 1
+
+    def __exit__(self, *_: object) -> None:
+        global _silent
         with _lock:
             _silent -= 1
             if _silent == 0:
                 _log_to(*_before)
+
+
+_silence = _Silence()
+
+
+def silent() -> _Silence:
+    """Keep MuJoCo from logging to the console or a file, in a block or a decorated function.
+
+    Errors are still raised, and warnings are still counted.
+    """
+    return _silence
 
 
 def _log_to(console: bool, file: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from metarl.envs.arrays import Array, write
+from metarl.envs.arrays import Array, none, write
 from metarl.envs.family import TaskFamily
 from metarl.envs.simulation import Simulation, zeros
 from metarl.envs.state import State
@@ -49,19 +49,28 @@ class Scores:
         sound: [S] bool. whole: whether all are known to be.
         """
         xp, total = self.simulation.xp, 0.0
+        values: dict[str, Array] = {}
         for name, term in self._rewards.items():
             value = term.function(seen)
             if xp is not np and value.dtype in (xp.bool, xp.int64):  # which torch would weigh in single precision
                 value = xp.astype(value, self.terms[name].dtype)
             value = term.weight * value if whole else xp.where(sound, term.weight * value, 0.0)
-            finite = xp.isfinite(value)
-            if xp is not np:
-                self._unsound |= ~finite
-            elif not finite.all():
-                self._blame(name, value, int(np.flatnonzero(~finite)[0]))
-            self.terms[name] += value
+            values[name] = value
             total = total + value
+        for name, value in values.items():
+            self.terms[name] += value
+        if values:
+            self._check(values, xp.isfinite(total))  # False where a term is not finite
         return total
+
+    def _check(self, values: dict[str, Array], finite: Array) -> None:
+        """Blame the first term that is not finite; a device only notes where. values: by term, [S] each."""
+        if self.simulation.xp is not np:
+            self._unsound |= ~finite
+        elif not none(~finite):
+            for name, value in values.items():
+                for bad in np.flatnonzero(~np.isfinite(value)):
+                    self._blame(name, value, int(bad))
 
     def measure(self, seen: State, sound: Array) -> None:
         """Add a step's measures where simulations are sound [S] bool."""

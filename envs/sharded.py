@@ -34,11 +34,12 @@ class ShardedEnv:
         telling: bool = False,
     ):
         """threads: threads of the simulation; 0 takes all cores. at_once: shards that share them, and that tasks of one
-        layout are divided into; None: the simulator's. batch: class of a shard. measuring, telling: as of a batch."""
+        layout are divided into; None: as many as the simulator is fastest with. batch: class of a shard. measuring,
+        telling: as of a batch."""
         if num_tasks < 1:
             raise ValueError(f"need at least 1 task, got {num_tasks}")
         threads = threads or len(os.sched_getaffinity(0))
-        at_once = simulator.shards if at_once is None else at_once
+        at_once = simulator.shards_of(num_tasks * envs_per_task) if at_once is None else at_once
         self.family = family
         self.num_tasks = num_tasks
         self.envs_per_task = envs_per_task

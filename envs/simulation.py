@@ -15,6 +15,9 @@ from metarl.envs.arrays import Array
 
 SHARDS = 2
 """Number of shards: one's physics runs while the other's policy and rewards are computed. Equal on every machine."""
+SHARDED = 128
+"""Least number of simulations that are divided into shards. A step of few costs as much Python as one of many, and only
+one thread runs Python at a time: two small shards take turns, and are slower than one that steps on all threads."""
 
 
 STATE = ("qpos", "qvel", "act", "history", "qacc_warmstart", "ctrl", "time")
@@ -97,6 +100,12 @@ class Simulator:
     """Return a simulation by (model, number of simulations, CPU threads)."""
     shards: int
     """Number of batches that are worth stepping at the same time."""
+    sharded: int = 0
+    """Least number of simulations that are worth more than one batch."""
+
+    def shards_of(self, num_sims: int) -> int:
+        """Return the number of batches that this number of simulations is divided into."""
+        return self.shards if num_sims >= self.sharded else 1
 
 
 class CpuSimulation:
@@ -108,7 +117,8 @@ class CpuSimulation:
         self.batch = mujoco.batch.Batch(model, num_sims, threads)
         self.num_sims = num_sims
         self._models: Sequence[mujoco.MjModel] = [model]
-        self._warnings = np.zeros(num_sims, dtype=np.int64)
+        self._counts = self.batch.warning[:, :, 1]  # live
+        self._warnings = self._count_warnings()
 
     def array(self, values: np.ndarray) -> np.ndarray:
         return values
@@ -140,7 +150,8 @@ class CpuSimulation:
 
     def step(self, chosen: np.ndarray, substeps: int) -> None:
         with mujoco_log.silent():  # warnings about unstable simulations are counted
-            self.batch.step(None if chosen.all() else np.flatnonzero(chosen), nstep=substeps)
+            everything = np.count_nonzero(chosen) == self.num_sims
+            self.batch.step(None if everything else np.flatnonzero(chosen), nstep=substeps)
 
     def faulted(self) -> np.ndarray:
         before, self._warnings = self._warnings, self._count_warnings()
@@ -153,7 +164,7 @@ class CpuSimulation:
         return function
 
     def _count_warnings(self) -> np.ndarray:
-        return self.batch.warning[:, :, 1].sum(axis=1)
+        return np.add.reduce(self._counts, axis=1)
 
 
-CPU = Simulator(CpuSimulation, SHARDS)
+CPU = Simulator(CpuSimulation, SHARDS, SHARDED)

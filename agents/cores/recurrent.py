@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents.cores.core import Core, Memory
+from metarl.agents.cores.gru import GruSequence
 from metarl.agents.cores.settings import MemorySettings
 
 
@@ -21,7 +22,14 @@ class GruCore(nn.GRU, Core):
     def initial(self, size: int) -> Memory:
         return {"hidden": next(self.parameters()).new_zeros(size, self.hidden_size)}
 
+    def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        hidden = torch.gru_cell(inputs, memory["hidden"], *self.all_weights[0])  # the same numbers with less overhead
+        return hidden, {"hidden": hidden}
+
     def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        if len(inputs) > 1 and inputs.device.type == "cpu":  # acting, and an export, read one input
+            features = GruSequence.apply(inputs, memory["hidden"], *self.parameters())
+            return features, {"hidden": features[-1]}
         features, last = self(inputs, memory["hidden"].unsqueeze(0))
         return features, {"hidden": last[0]}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from operator import is_not
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch.nn import functional
 
 from metarl.agents.cores.core import Core, Memory
 from metarl.agents.moments import INPUT_CLIP, Moments
+from metarl.agents.tanh import Tanh, tanh
 from metarl.agents.trial_ppo.settings import TrialPpoSettings
 
 CoreMaker = Callable[[int, TrialPpoSettings], Core]
@@ -20,9 +23,32 @@ HIDDEN_GAIN, MEAN_GAIN = math.sqrt(2.0), 0.01
 """Gains of initial weights: of hidden layers, and of the layer of the means, which makes the first means nearly 0."""
 
 
-def hidden_layers(widths: tuple[int, ...]) -> nn.Sequential:
+class HiddenLayers(nn.ModuleList):
+    """Linear layers, each with a tanh after it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            if isinstance(layer, nn.Linear):  # two functions have less overhead than two modules
+                x = tanh(functional.linear(x, layer.weight, layer.bias))
+        return x
+
+
+def hidden_layers(widths: tuple[int, ...]) -> HiddenLayers:
     """Return hidden layers with tanh."""
-    return nn.Sequential(*(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh())))
+    return HiddenLayers(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), Tanh()))
+
+
+class Scales(NamedTuple):
+    """Mean and standard deviation of slots, and what they were computed from."""
+
+    mean: Tensor
+    """[input]."""
+    std: Tensor
+    """[input]."""
+    sources: tuple[Tensor, ...]
+    """Means and variances of the slots' parts."""
+    versions: list[int]
+    """torch's counts of the changes of each of them."""
 
 
 class Head(nn.Module):
@@ -47,9 +73,11 @@ class SlotNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = (observation_size, action_size, 1, 2)
+        self.chunk = settings.chunk
         self.observation_moments = Moments(observation_size)
         self.reward_moments = Moments(1)
         self.return_moments = Moments(1)
+        self._scaled: Scales | None = None
         self.embed_observation = nn.Linear(observation_size, settings.observation_embedding)
         self.embed_action = nn.Linear(action_size, settings.action_embedding)
         self.embed_reward = nn.Linear(1, settings.reward_embedding)
@@ -76,20 +104,31 @@ class SlotNetwork(nn.Module):
 
     def normalise(self, inputs: Tensor) -> Tensor:
         """Return slots [..., input] with standardised observations and rewards, all clipped."""
-        observation, action, reward, flags = inputs.split(self.sizes, dim=-1)
-        parts = [
-            self.observation_moments.standardise(observation),
-            action,
-            self.reward_moments.standardise(reward),
-            flags,
-        ]
-        return torch.cat(parts, dim=-1).clamp(-INPUT_CLIP, INPUT_CLIP)
+        mean, std = self._scales()
+        return ((inputs - mean) / std).clamp(-INPUT_CLIP, INPUT_CLIP)
+
+    def _scales(self) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of slots [input]; 0 and 1 where they are read as they are.
+
+        They are computed again after the moments have changed, not at each of the steps of a trial.
+        """
+        observation, reward = self.observation_moments, self.reward_moments
+        sources = observation.mean, observation.variance, reward.mean, reward.variance
+        versions = [source._version for source in sources]
+        if self._scaled is None or versions != self._scaled.versions or any(map(is_not, sources, self._scaled.sources)):
+            action, flags = sources[0].new_zeros(self.sizes[1]), sources[0].new_zeros(self.sizes[3])
+            mean = torch.cat([observation.mean, action, reward.mean, flags])
+            std = torch.cat([observation.std, action + 1, reward.std, flags + 1])
+            self._scaled = Scales(mean, std, sources, versions)
+        return self._scaled.mean, self._scaled.std
 
     def embed(self, normalised: Tensor) -> Tensor:
         """Return the core's inputs [..., embedding] of normalised slots."""
-        observation, action, reward, flags = normalised.split(self.sizes, dim=-1)
-        parts = [self.embed_observation(observation), self.embed_action(action), self.embed_reward(reward)]
-        return torch.cat([functional.relu(torch.cat(parts, dim=-1)), flags], dim=-1)
+        observation, action, reward, flags = normalised.split_with_sizes(self.sizes, dim=-1)
+        layers = self.embed_observation, self.embed_action, self.embed_reward
+        parts = zip((observation, action, reward), layers, strict=True)
+        embedded = [functional.linear(part, layer.weight, layer.bias) for part, layer in parts]
+        return torch.cat([functional.relu(torch.cat(embedded, dim=-1)), flags], dim=-1)
 
     @property
     def core(self) -> Core:
@@ -101,7 +140,7 @@ class SlotNetwork(nn.Module):
     def forward(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Return the heads' inputs [L, B, features] of slots [L, B, input], and the memory after the last."""
         normalised = self.normalise(inputs)
-        features, after = self.core.sequence(self.embed(normalised), memory)
+        features, after = self.core.truncated(self.embed(normalised), memory, self.chunk)
         return self.features(features, normalised), after
 
     def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

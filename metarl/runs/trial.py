@@ -17,7 +17,8 @@ from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Belief, Rollout, Trial
 from metarl.agents.storage import Storage
 from metarl.config import ResetMemory
-from metarl.envs.arrays import Array
+from metarl.envs import mujoco_log
+from metarl.envs.arrays import Array, none
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.noise import normal
 from metarl.envs.reveal import told
@@ -152,23 +153,24 @@ def collect(
     storage = Storage(horizon, (m, n), fields, tensor(observation).device)
     faulted = xp.zeros_like(env.active)
     noise = exploration(env, rngs)  # drawn even where it is not used: the next shot's starts come after it
+    active = env.active
     for t in range(horizon):
-        if env.over or (stop is not None and stop.is_set()):
+        if none(active) or (stop is not None and stop.is_set()):
             break
-        storage.write(t, valid=env.active)
         belief = belief if begun is None else agent.forget(belief, begun)
         if told:
             storage.write(t, privileged=env.privileged)
             belief = agent.inform(belief, storage["privileged"][t])
         action, belief = agent.act(belief, tensor(observation), noise(t) if explore else None)
-        storage.write(t, observations=observation, actions=action)
+        storage.write(t, valid=active, observations=observation, actions=action)
         taken = storage["actions"][t]
         step = env.step(taken.numpy() if xp is np else taken)
         storage.write(t, rewards=step.rewards, terminated=step.terminated, truncated=step.truncated)
         faulted |= step.faulted
+        active = env.active
         observation = disturbance.observe(env, step.observations, noise_rngs)
         shown = step.rewards * np.float32(disturbance.reward_scale)
-        belief = agent.observe(belief, tensor(shown), tensor(~env.active))
+        belief = agent.observe(belief, tensor(shown), tensor(~active))
     env.verify()
     for name in ("valid", "observations", "actions", "rewards"):  # a weight of 0 would not stop an infinity
         storage[name][:, tensor(faulted)] = 0
@@ -249,7 +251,7 @@ def run_trial(
         return _shard_trial(shard, agent, own, adaptations, explore, stop, disturbance, reset_memory)
 
     jobs = list(zip(env.shards, env.deal(rngs), strict=True))
-    with single_torch_thread():
+    with single_torch_thread(), mujoco_log.silent():
         parts = [work(*job) for job in jobs] if env.workers == 1 else _at_once(work, jobs, env.workers, stop)
     if len(parts) == 1:
         return parts[0]
