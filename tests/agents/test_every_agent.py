@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 
 from metarl.agents import beliefs
-from metarl.agents.agent import Agent, Rollout
+from metarl.agents.agent import Agent, Rollout, Trial
 from metarl.agents.learning import MetaLearner
 from metarl.agents.registry import AGENTS, make_agent
 from metarl.envs.batch import BatchedEnv
@@ -28,6 +30,7 @@ from metarl.envs.reveal import privileged_names
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
+from metarl.files import write
 from metarl.runs.trial import AgentGenerators, collect, run_trial, single_torch_thread, streams
 from tests.agents.shots import (
     ACTION,
@@ -242,6 +245,14 @@ def make_in(family: TaskFamily, name: str, threads: int = 1) -> tuple[ShardedEnv
     return env, agent
 
 
+def learn(agent: Any, trial: Trial, folder: Path) -> dict[str, float]:
+    """Train for an iteration, in a world that plays this trial."""
+    folder.mkdir(exist_ok=True)
+    keep = {"folder": folder, "write": lambda name, parts: write(folder / name, parts)}
+    world = SimpleNamespace(on_device=False, trials=lambda: lambda: trial, **keep)
+    return agent.trainer(world)(torch.Generator().manual_seed(0))
+
+
 def tensors(state) -> list[torch.Tensor]:
     if isinstance(state, torch.Tensor):
         return [state.double()]
@@ -300,7 +311,7 @@ class TestTrial:
         assert not torch.equal(silent[0].observations[0], silent[1].observations[0])
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    def test_on_cuda_it_acts_adapts_and_learns_as_on_the_cpu(self, name: str):
+    def test_on_cuda_it_acts_adapts_and_learns_as_on_the_cpu(self, name: str, tmp_path: Path):
         family = make_family(PointGoalSettings(horizon=6))
         actions = []
         for device in (CPU, torch.device("cuda")):
@@ -309,19 +320,19 @@ class TestTrial:
             agent = make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), device)
             trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
             if isinstance(agent, MetaLearner):
-                metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))
+                metrics = learn(agent, trial, tmp_path / device.type)
                 assert all(np.isfinite(v) for v in metrics.values())
             trial = run_trial(env, agent, streams(1, "test", 1, 3), adaptations=1).trial
             actions.append(torch.stack([rollout.actions for rollout in trial.rollouts]))
         torch.testing.assert_close(*actions, rtol=1e-3, atol=1e-3)
 
-    def test_an_update_changes_the_agent_and_reports_finite_numbers(self, name: str):
+    def test_an_update_changes_the_agent_and_reports_finite_numbers(self, name: str, tmp_path: Path):
         env, agent = make_in(make_family(HalfCheetahVelocitySettings(horizon=12)), name)
         if not isinstance(agent, MetaLearner):
             pytest.skip("it learns from a VecEnv: tests/agents/test_sb3.py")
         trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
         before = torch.cat([p.flatten() for p in tensors(agent.state_dict())])
-        metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))
+        metrics = learn(agent, trial, tmp_path)
         after = torch.cat([p.flatten() for p in tensors(agent.state_dict())])
         assert before.shape != after.shape or not torch.equal(before, after)
         assert metrics and all(np.isfinite(v) for v in metrics.values())
