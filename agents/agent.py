@@ -23,6 +23,10 @@ REFUSED = "refused"
 """The metric, 1 or 0, of agents that do not take an update which would make the adapted policies worse."""
 
 
+TEACHER = "teacher_played"
+"""The metric, 1 or 0, of agents that are taught: whether a teacher played, whose return is not that of the policy."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """Properties of an agent, which is all that code outside `agents/` asks about it."""
@@ -119,6 +123,11 @@ class TaskValues(Protocol):
     @property
     def values(self) -> Mapping[str, float]:
         """Value of each parameter by name, in SI units, as the task begins."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Name that is the same whenever family, values and changes are."""
         ...
 
 

@@ -7,9 +7,12 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.estimator.settings import EstimatorSettings
 from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.pearl.settings import PearlSettings
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.rma.settings import RmaSettings
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 from metarl.agents.varibad.settings import VaribadSettings
 from metarl.bounds import check
@@ -34,6 +37,9 @@ class AgentEntry(NamedTuple):
 AGENTS: dict[str, AgentEntry] = {
     "maml": AgentEntry(MamlSettings, "metarl.agents.maml.maml:Maml"),
     "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2"),
+    "pearl": AgentEntry(PearlSettings, "metarl.agents.pearl.pearl:Pearl"),
+    "rma": AgentEntry(RmaSettings, "metarl.agents.rma.rma:Rma", informed=True),
+    "estimator": AgentEntry(EstimatorSettings, "metarl.agents.estimator.estimator:Estimator", informed=True),
     "varibad": AgentEntry(VaribadSettings, "metarl.agents.varibad.varibad:Varibad"),
     "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),

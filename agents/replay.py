@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +57,11 @@ class Replay:
     def __len__(self) -> int:
         """Return the number of iterations stored."""
         return len(self._names)
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """Segments stored, oldest first."""
+        return self._segments
 
     def open(self, world: World) -> None:
         """Keep the segments in the world's folder from now on, and map those that `load_state_dict` named.
@@ -126,19 +131,22 @@ class Replay:
         self._number, self._names, self._segments = number, names[-self.capacity :], []
 
 
-def transitions(rollout: Rollout) -> tuple[dict[str, Tensor], Tensor]:
-    """Return a rollout's valid steps as columns for `Replay.add`, and their tasks.
+def columns_of(rollout: Rollout) -> dict[str, Tensor]:
+    """Return a rollout's steps as columns, [T, M, N, ...]; where `valid` is False they mean nothing.
 
-    The columns are `observations`, `actions`, `rewards`, `next_observations` and `terminated`, [S, ...].
+    The columns are `observations`, `actions`, `rewards`, `terminated` and `next_observations`.
     """
-    valid = rollout.valid
     following = torch.cat([rollout.observations[1:], rollout.final_observations[None]])
-    is_last = torch.cat([~valid[1:], torch.ones_like(valid[:1])]).unsqueeze(-1)
-    following = torch.where(is_last, rollout.final_observations, following)
+    is_last = torch.cat([~rollout.valid[1:], torch.ones_like(rollout.valid[:1])]).unsqueeze(-1)
     columns = {name: getattr(rollout, name) for name in ("observations", "actions", "rewards", "terminated")}
-    columns["next_observations"] = following
+    return {**columns, "next_observations": torch.where(is_last, rollout.final_observations, following)}
+
+
+def transitions(rollout: Rollout) -> tuple[dict[str, Tensor], Tensor]:
+    """Return a rollout's valid steps as columns for `Replay.add`, [S, ...], see `columns_of`; and their tasks."""
+    valid = rollout.valid
     tasks = torch.arange(valid.shape[1], device=valid.device)[None, :, None].expand(valid.shape)
-    return {name: value[valid] for name, value in columns.items()}, tasks[valid]
+    return {name: value[valid] for name, value in columns_of(rollout).items()}, tasks[valid]
 
 
 def _digest(steps: np.ndarray) -> str:

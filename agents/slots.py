@@ -92,7 +92,7 @@ class SlotReader:
         held = belief.ended.unsqueeze(-1)
         return actions, replace(
             belief,
-            memory={name: _where(belief.ended, belief.memory[name], state) for name, state in memory.items()},
+            memory=_unless(belief.ended, belief.memory, memory),
             previous_action=torch.where(held, belief.previous_action, actions),
             start=neither,
         )
@@ -179,6 +179,11 @@ def _none(ended: Tensor) -> bool:
     return ended.device.type == "cpu" and not np.count_nonzero(ended.numpy())  # much less overhead than ended.any()
 
 
-def _where(chosen: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return states [M, N, ...]: ours where chosen [M, N], else theirs."""
-    return torch.where(chosen.view(*chosen.shape, *[1] * (ours.dim() - chosen.dim())), ours, theirs)
+def _unless(ended: Tensor, before: Memory, after: Memory) -> Memory:
+    """Return the memory [M, N, ...] after a slot, of the envs that have ended [M, N] that of before."""
+
+    def chosen(name: str) -> Tensor:
+        places = ended.view(*ended.shape, *[1] * (after[name].dim() - ended.dim()))
+        return torch.where(places, before[name], after[name])
+
+    return {name: chosen(name) for name in after}

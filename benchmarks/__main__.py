@@ -25,7 +25,7 @@ import mujoco
 import numpy as np
 import torch
 
-from benchmarks import scaling
+from benchmarks import memories, scaling
 from benchmarks.robot_loop import measure_all
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import make_agent
@@ -251,6 +251,21 @@ def robot_loops() -> list[Figure]:
     return [Figure(name.format(loop.agent), 100 * loop.share, 10, "%", at_most=True) for loop in measure_all()]
 
 
+def remembering() -> list[Figure]:
+    """What choosing actions costs with each memory, of the physics of a step; a transformer's is stated."""
+    name = "choosing actions with {} / physics of a step (HalfCheetah 40 x 20, one thread)"
+    return [
+        Figure(
+            name.format(found.memory),
+            median(found.ratios),
+            3.0 if found.memory == "transformer" else 1.0,
+            at_most=True,
+            rounds=found.ratios,
+        )
+        for found in memories.measure_all()
+    ]
+
+
 def processes() -> list[Figure]:
     """Iterations of two processes, each with a thread and its tasks, against those of one."""
     name = "{}: iteration of one process alone / of two, each with as many tasks"
@@ -293,7 +308,7 @@ def main() -> None:
         return
     began = time.perf_counter()
     figures = [*collection(), *iterations(), *on_other_robots(), *families(), *robot_loops()]
-    figures += [*processes(), memory(), *help_texts()]
+    figures += [*remembering(), *processes(), memory(), *help_texts()]
     for figure in figures:
         print(figure.line())
     print(f"took {time.perf_counter() - began:.0f} s; written to {RESULT}")

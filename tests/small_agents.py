@@ -12,12 +12,31 @@ SMALL: dict[str, Any] = {
     "hidden_sizes": (8,),
     "hidden_size": 8,
     "head_sizes": (8,),
+    "encoder_sizes": (8,),
     "adaptation": "fine_tune",
+    "tasks_per_update": 2,
+    "batch_size": 8,
+    "context_size": 8,
+    "updates_per_step": 0.1,
+    "adaptation_epochs": 2,
+    "adaptation_minibatches": 2,
     "history_length": 4,
     "attention_window": 4,
+    "external_rows": 5,
     "decoder_sizes": (8,),
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
+PRIVILEGED = ("task_mass", "contact")
+"""Names of privileged values, for agents that are made without a family."""
+
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "randomised": ("ppo", {"adaptation": "none"}),
+    "scratch": ("ppo", {"adaptation": "scratch"}),
+    "film": ("rl2", {"head": "film"}),
+    "hypernetwork": ("rl2", {"head": "hypernetwork", "generated_sizes": (8,)}),
+}
+"""Agents and settings that make other agents of them, by a name for tests."""
 
 
 def small_values(name: str, **more: Any) -> dict[str, Any]:
@@ -27,7 +46,9 @@ def small_values(name: str, **more: Any) -> dict[str, Any]:
 
 
 def small_agent(name: str, **more: Any) -> AgentSettings:
-    return AGENTS[name].settings(**small_values(name, **more))
+    """Settings of an agent, or of a variant of one."""
+    base, own = VARIANTS.get(name, (name, {}))
+    return AGENTS[base].settings(**small_values(base, **more, **own))
 
 
 def small_options(name: str) -> list[str]:

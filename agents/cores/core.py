@@ -35,6 +35,21 @@ class Core(nn.Module):
         """Read inputs [L, B, input] in order; returns features [L, B, output] and the memory after the last."""
         raise NotImplementedError
 
+    def truncated(self, inputs: Tensor, memory: Memory, chunk: int) -> tuple[Tensor, Memory]:
+        """Return what `sequence` does; gradients do not cross from one chunk of `chunk` inputs to the next.
+
+        The memory is carried from chunk to chunk (truncated back-propagation through time; for a transformer the
+        segments of Transformer-XL, Dai 2019). chunk 0: the whole sequence is one.
+        """
+        if chunk == 0:
+            return self.sequence(inputs, memory)
+        features = []
+        for part in inputs.split(chunk):
+            feature, after = self.sequence(part, memory)
+            features.append(feature)
+            memory = {name: state.detach() for name, state in after.items()}
+        return torch.cat(features), memory
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw initial parameters; the core may have been made without any."""
         raise NotImplementedError

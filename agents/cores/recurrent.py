@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents.cores.core import Core, Memory
+from metarl.agents.cores.gru import GruSequence
 from metarl.agents.cores.settings import MemorySettings
 
 
@@ -26,6 +27,9 @@ class GruCore(nn.GRU, Core):
         return hidden, {"hidden": hidden}
 
     def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        if len(inputs) > 1 and inputs.device.type == "cpu":  # acting, and an export, read one input
+            features = GruSequence.apply(inputs, memory["hidden"], *self.parameters())
+            return features, {"hidden": features[-1]}
         features, last = self(inputs, memory["hidden"].unsqueeze(0))
         return features, {"hidden": last[0]}
 

@@ -12,6 +12,8 @@ CORES: dict[str, str] = {
     "lstm": "metarl.agents.cores.recurrent:make_lstm",
     "linear": "metarl.agents.cores.linear:LinearCore",
     "transformer": "metarl.agents.cores.transformer:TransformerCore",
+    "snail": "metarl.agents.cores.snail:SnailCore",
+    "external": "metarl.agents.cores.external:ExternalCore",
     "history": "metarl.agents.cores.history:HistoryCore",
     "stack": "metarl.agents.cores.history:StackCore",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -106,7 +107,8 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         self.network = network.to_empty(device="cpu")
         self.network.initialise(settings.initial_std, generator)
         self.network.to(device)
-        self.optimiser = torch.optim.Adam(self.trained(), lr=settings.lr, eps=ADAM_EPSILON)
+        fused = True if device.type == "cpu" else None
+        self.optimiser = torch.optim.Adam(self.trained(), lr=settings.lr, eps=ADAM_EPSILON, fused=fused)
         self.updates = 0
 
     def make_network(self) -> Network:
@@ -168,34 +170,45 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         """Take PPO's steps on whole trials: back-propagation and credit cross from one episode to the next."""
         sequence = self.sequence(trial)
-        own_envs = sequence.steps.shape[1]
-        num_envs, first = self._places(own_envs)
+        num_envs, _ = self._places(sequence.steps.shape[1])
         if num_envs == 0:
             return {"trials": 0.0}
         targets = self._targets(sequence)
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()
-        history = []
-        for _ in range(self.settings.epochs):
-            order = torch.randperm(num_envs, generator=generator, device=generator.device).to(self.device) - first
-            batches = order.tensor_split(min(self.settings.minibatches, num_envs))
-            own = [envs[(envs >= 0) & (envs < own_envs)] for envs in batches]
-            counts = self.ranks.sum(torch.stack([sequence.steps[:, envs].sum() for envs in own]))
-            for envs, count in zip(own, counts.tolist(), strict=True):
-                history.append(self._step(sequence.of_envs(envs), targets.of_envs(envs), count))
+        history = [
+            self._step(sequence.of_envs(envs), targets.of_envs(envs), count)
+            for envs, count in self.minibatches(sequence, self.settings.epochs, generator)
+        ]
         besides = self.learn_besides(sequence, generator)
         self._update_moments(sequence)
         self.updates += 1
-        rows = self.ranks.sum(torch.tensor([list(row.values()) for row in history], dtype=torch.float64)).tolist()
-        metrics = {name: sum(row[i] for row in rows) / len(rows) for i, name in enumerate(history[0])}
         return {
-            **metrics,
+            **self.mean_of_steps(history),
             **besides,
             "trials": float(num_envs),
             "std": self.log_std().exp().mean().item(),
             "explained_variance": explained_variance(targets, sequence.steps, self.ranks),
             "lr": self.optimiser.param_groups[0]["lr"],
         }
+
+    def minibatches(
+        self, sequence: TrialSequence, epochs: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, int]]:
+        """Yield minibatches of whole trials, as this rank's own envs [K] and the number of steps in all ranks."""
+        own_envs = sequence.steps.shape[1]
+        num_envs, first = self._places(own_envs)
+        for _ in range(epochs if num_envs else 0):
+            order = torch.randperm(num_envs, generator=generator, device=generator.device).to(self.device) - first
+            batches = order.tensor_split(min(self.settings.minibatches, num_envs))
+            own = [envs[(envs >= 0) & (envs < own_envs)] for envs in batches]
+            counts = self.ranks.sum(torch.stack([sequence.steps[:, envs].sum() for envs in own]))
+            yield from zip(own, counts.tolist(), strict=True)
+
+    def mean_of_steps(self, history: Sequence[dict[str, float]]) -> dict[str, float]:
+        """Return the mean of each metric over gradient steps, of which each rank has its summand."""
+        rows = self.ranks.sum(torch.tensor([list(row.values()) for row in history], dtype=torch.float64)).tolist()
+        return {name: sum(row[i] for row in rows) / len(rows) for i, name in enumerate(history[0])}
 
     def _places(self, own: int) -> tuple[int, int]:
         """Return the number of envs of all ranks, and the number of those before this rank's own."""
@@ -260,12 +273,16 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
     def _update_moments(self, sequence: TrialSequence) -> None:
         """Update the normalisers; after the gradient steps, which need the inputs that the trial was collected with."""
         if self.settings.normalise_input:
-            observations = sequence.inputs[..., : self.observation_size]
-            self.network.observation_moments.update(observations[sequence.steps], self.ranks)
-            self.network.reward_moments.update(sequence.rewards[sequence.steps].unsqueeze(-1), self.ranks)
+            self.update_input_moments(sequence)
         if self.settings.normalise_reward:
             sums = discounted_sums(sequence.rewards, sequence.steps, self.settings.discount)
             self.network.return_moments.update(sums.unsqueeze(-1), self.ranks)
+
+    def update_input_moments(self, sequence: TrialSequence) -> None:
+        """Update the normalisers of what the network reads, from the steps of a trial."""
+        observations = sequence.inputs[..., : self.observation_size]
+        self.network.observation_moments.update(observations[sequence.steps], self.ranks)
+        self.network.reward_moments.update(sequence.rewards[sequence.steps].unsqueeze(-1), self.ranks)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that training continues from, as plain types and tensors."""

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from metarl.agents.cores.core import Core, Memory
 from metarl.agents.moments import INPUT_CLIP, Moments
+from metarl.agents.tanh import Tanh, tanh
 from metarl.agents.trial_ppo.settings import TrialPpoSettings
 
 CoreMaker = Callable[[int, TrialPpoSettings], Core]
@@ -28,13 +29,13 @@ class HiddenLayers(nn.ModuleList):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self:
             if isinstance(layer, nn.Linear):  # two functions have less overhead than two modules
-                x = torch.tanh(functional.linear(x, layer.weight, layer.bias))
+                x = tanh(functional.linear(x, layer.weight, layer.bias))
         return x
 
 
 def hidden_layers(widths: tuple[int, ...]) -> HiddenLayers:
     """Return hidden layers with tanh."""
-    return HiddenLayers(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh()))
+    return HiddenLayers(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), Tanh()))
 
 
 class Scales(NamedTuple):
@@ -72,6 +73,7 @@ class SlotNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = (observation_size, action_size, 1, 2)
+        self.chunk = settings.chunk
         self.observation_moments = Moments(observation_size)
         self.reward_moments = Moments(1)
         self.return_moments = Moments(1)
@@ -138,7 +140,7 @@ class SlotNetwork(nn.Module):
     def forward(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Return the heads' inputs [L, B, features] of slots [L, B, input], and the memory after the last."""
         normalised = self.normalise(inputs)
-        features, after = self.core.sequence(self.embed(normalised), memory)
+        features, after = self.core.truncated(self.embed(normalised), memory, self.chunk)
         return self.features(features, normalised), after
 
     def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

@@ -5,7 +5,7 @@ Axes: L slots of a trial, B envs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.cores.core import Memory
-from metarl.agents.numerics import discounted_returns, gae
 from metarl.agents.slots import slots
 
 
@@ -66,6 +65,17 @@ def lay_out(trial: Trial, discount: float, device: torch.device) -> TrialSequenc
     )
 
 
+def lay_beside(trial: Trial, values: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Return values [T, M, N, ...] of the steps of each rollout in the slots of `lay_out`, [L, B, ...]; 0 elsewhere."""
+    valid = [rollout.valid.to(device).flatten(1, 2) for rollout in trial.rollouts]
+    taken = torch.cat([torch.cat([steps, steps.any(dim=0, keepdim=True)]) for steps in valid])
+    keep = torch.stack([steps.any(dim=0) for steps in valid]).all(dim=0)
+    flat = [value.to(device).flatten(1, 2) for value in values]
+    slotted = torch.cat([torch.cat([value, torch.zeros_like(value[:1])]) for value in flat])
+    order = front(taken).view(*taken.shape, *[1] * (slotted.dim() - taken.dim()))
+    return slotted.take_along_dim(order, dim=0)[:, keep]
+
+
 def episode_slots(rollout: Rollout) -> tuple[Tensor, ...]:
     """Return inputs, actions, rewards, taken and steps of one shot's T + 1 slots, [T + 1, B, ...], in env time."""
     actions, rewards = rollout.actions.flatten(1, 2), rollout.rewards.flatten(1, 2)
@@ -88,21 +98,35 @@ def front(chosen: Tensor) -> Tensor:
     return (~chosen).byte().argsort(dim=0, stable=True)
 
 
+def sums_of_later(values: Tensor, factor: float) -> Tensor:
+    """Return the discounted sums x_t + factor x_{t+1} + factor^2 x_{t+2} + ... of rows, [L, ...].
+
+    After k rounds a row holds the sum of 2^k rows, itself and those after it: log2 L rounds instead of L steps.
+    """
+    sums, reach = values.clone(), 1
+    while reach < len(sums):
+        sums = torch.cat([sums[:-reach] + factor**reach * sums[reach:], sums[-reach:]])
+        reach *= 2
+    return sums
+
+
 def trial_gae(rewards: Tensor, values: Tensor, steps: Tensor, discount: float, lambda_: float) -> Tensor:
     """Return advantages [L, B] of whole trials: GAE over the slots that are steps, as one sequence; 0 at the others.
 
-    The value after the last step is 0, and only there: credit crosses from one episode to the next.
+        delta_t = r_t + discount V_{t+1} - V_t,   A_t = sum_k (discount lambda)^k delta_{t+k}
+
+    The value after the last step is 0, and only there: credit crosses from one episode to the next (Schulman 2016,
+    eq. 16).
     """
     order = front(steps)
     rewards, values = ((x * steps).take_along_dim(order, dim=0) for x in (rewards, values))
     next_values = torch.cat([values[1:], torch.zeros_like(values[:1])])
-    ended = torch.zeros_like(steps)
-    return torch.zeros_like(values).scatter(0, order, gae(rewards, values, next_values, ended, discount, lambda_))
+    advantages = sums_of_later(rewards + discount * next_values - values, discount * lambda_)
+    return torch.zeros_like(values).scatter(0, order, advantages)
 
 
 def discounted_sums(rewards: Tensor, steps: Tensor, discount: float) -> Tensor:
     """Return the discounted reward so far of every step, S_t = r_t + discount S_{t-1}, in one row."""
     order = front(steps)
     rewards, steps = (x.take_along_dim(order, dim=0) for x in (rewards * steps, steps))
-    backwards = discounted_returns(rewards.flip(0), torch.zeros_like(steps), discount)
-    return backwards.flip(0)[steps]
+    return sums_of_later(rewards.flip(0), discount).flip(0)[steps]

@@ -24,6 +24,8 @@ class TrialPpoSettings(MemorySettings, PpoBlock):
     """Width of the previous action's embedding."""
     reward_embedding: int = bounded(16, at_least=1)
     """Width of the previous reward's embedding."""
+    chunk: int = bounded(0, at_least=0)
+    """Slots after which gradients stop, while the memory is carried on. 0: they cross the whole trial."""
     head_sizes: tuple[int, ...] = bounded((128, 128), at_least=1)
     """Widths of the hidden layers of the actor, and of the critic."""
     initial_std: float = 0.25

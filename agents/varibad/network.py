@@ -1,4 +1,4 @@
-"""Networks of VariBAD: a memory that ends in a posterior, a policy that reads it, and decoders of what a step led to."""
+"""Networks of VariBAD: a memory that ends in a posterior, a policy that reads it, and decoders of what a step leads to."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from metarl.agents.agent import REFUSED, Agent
+from metarl.agents.agent import REFUSED, TEACHER, Agent
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
 from metarl.envs.reveal import told_as
@@ -204,8 +204,8 @@ class Keeper:
     def save(self, metrics: dict[str, float]) -> None:
         """Write a checkpoint after the iteration with these metrics."""
         counters, curriculum = self.counters, self.run.curriculum
-        best = metrics["return/after"] > counters.best_return
-        counters.best_return = max(counters.best_return, metrics["return/after"])
+        best = not metrics.get(f"agent/{TEACHER}") and metrics["return/after"] > counters.best_return
+        counters.best_return = metrics["return/after"] if best else counters.best_return
         state = {**vars(counters), "agent": self.run.agent.state_dict(), "tracking": self.tracker.state()}
         state["curriculum"] = curriculum and curriculum.state_dict()
         state["told"] = told_as(self.run.family)

@@ -1,10 +1,8 @@
-"""Beliefs of every agent: joined, saved and loaded by one piece of code."""
+"""Beliefs as data, with messages about those that do not fit; those of every agent: test_every_agent.py."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import SimpleNamespace
@@ -15,121 +13,13 @@ import torch
 from torch import Tensor
 
 from metarl.agents import beliefs
-from metarl.agents.agent import Agent, Facts, Rollout
-from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.agent import Agent, Facts
 from metarl.agents.maml.maml import MamlBelief
 from metarl.agents.old_beliefs import upgraded
-from metarl.agents.registry import AGENTS, make_agent
 from metarl.agents.sb3.learner import moments_state
 from metarl.agents.sb3.ppo import Ppo
 from metarl.agents.sb3.tuned import of_task
-from tests.small_agents import small_agent
-
-CPU = torch.device("cpu")
-OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 4, 2, 6
-
-NAMES = [*AGENTS, "scratch"]
-"""Every agent, and PPO that is trained from scratch on each task."""
-
-
-def settings_of(name: str) -> AgentSettings:
-    few: dict[str, Any] = {"adaptation_epochs": 2, "adaptation_minibatches": 2}
-    return small_agent("ppo", adaptation="scratch", **few) if name == "scratch" else small_agent(name, **few)
-
-
-def make(name: str) -> Any:
-    return make_agent(settings_of(name), OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU)
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def rollout(seed: int) -> Rollout:
-    """A shot of random data whose episodes last to the horizon."""
-    shape = (HORIZON, TASKS, ENVS)
-    observations, actions = draw(*shape, OBSERVATION, seed=seed), draw(*shape, ACTION, seed=seed + 1)
-    truncated = torch.zeros(shape, dtype=torch.bool)
-    truncated[-1] = True
-    valid = torch.ones(shape, dtype=torch.bool)
-    final = draw(TASKS, ENVS, OBSERVATION, seed=seed + 2)
-    return Rollout(observations, actions, draw(*shape, seed=seed + 3), ~valid, truncated, valid, final)
-
-
-def after(agent: Agent, tasks: slice = slice(TASKS), shots: int = 2) -> Any:
-    """The belief about some of the tasks after shots that were played elsewhere."""
-    belief = agent.begin(len(range(TASKS)[tasks]), ENVS, ())
-    for shot in range(shots):
-        part = rollout(10 * shot).slice_tasks(tasks)
-        belief = agent.adapt(agent.read(belief, part).belief, part, ())
-    return belief
-
-
-def flat(state: Any, name: str = "") -> dict[str, Any]:
-    if isinstance(state, dict):
-        return {key: x for part, value in state.items() for key, x in flat(value, f"{name}.{part}").items()}
-    return {name: state}
-
-
-def assert_close(ours: Any, theirs: Any, **tolerance: float) -> None:
-    ours, theirs = flat(beliefs.saved(ours)), flat(beliefs.saved(theirs))
-    assert ours.keys() == theirs.keys()
-    for name, x in ours.items():
-        torch.testing.assert_close(x, theirs[name], **tolerance)
-
-
-@pytest.mark.parametrize("name", NAMES)
-class TestEveryAgent:
-    def test_every_tensor_has_a_task_axis(self, name: str):
-        state = flat(beliefs.saved(after(make(name))))
-        tensors = [x for x in state.values() if isinstance(x, Tensor)]
-        assert tensors
-        assert {len(x) for x in tensors} == {TASKS}
-
-    def test_shards_joined_in_any_order_are_the_whole(self, name: str):
-        agent = make(name)
-        parts = [after(agent, tasks) for tasks in (slice(3, 4), slice(0, 1), slice(1, 3))]
-        joined = beliefs.join(parts, torch.tensor([1, 2, 3, 0]))
-        whole = after(agent)
-        assert_close(joined, whole, rtol=1e-4, atol=1e-5)
-        seen = draw(TASKS, ENVS, OBSERVATION)
-        torch.testing.assert_close(
-            agent.act(joined, seen, None)[0], agent.act(whole, seen, None)[0], rtol=1e-4, atol=1e-5
-        )
-        rows = [x for x in flat(beliefs.saved(joined)).values() if isinstance(x, Tensor) and x.is_floating_point()]
-        assert any(not torch.equal(x[0], x[1]) for x in rows)
-
-    def test_a_file_gives_the_belief_back_to_the_bit(self, name: str):
-        agent = make(name)
-        belief, file = after(agent), io.BytesIO()
-        torch.save(beliefs.saved(belief), file)
-        file.seek(0)
-        loaded = beliefs.load(agent, torch.load(file, weights_only=True))
-        assert_close(loaded, belief, rtol=0, atol=0)
-        seen, shot = draw(TASKS, ENVS, OBSERVATION), rollout(50)
-        first, second = (agent.adapt(agent.act(b, seen, None)[1], shot, ()) for b in (loaded, belief))
-        assert_close(first, second, rtol=0, atol=0)
-        actions = [agent.act(b, seen, None)[0] for b in (loaded, belief, agent.begin(TASKS, ENVS, ()))]
-        assert torch.equal(actions[0], actions[1])
-        assert not torch.equal(actions[0], actions[2])
-
-    def test_what_was_saved_is_not_changed_by_going_on(self, name: str):
-        agent = make(name)
-        state = beliefs.saved(after(agent))
-        before = copy.deepcopy(state)
-        agent.adapt(beliefs.load(agent, state), rollout(50), ())
-        for name_, x in flat(state).items():
-            torch.testing.assert_close(x, flat(before)[name_], rtol=0, atol=0)
-
-    def test_a_state_that_does_not_fit_is_refused(self, name: str):
-        agent = make(name)
-        state = beliefs.saved(after(agent))
-        with pytest.raises(ValueError, match="the belief holds .*other"):
-            beliefs.load(agent, state | {"other": 1})
-        with pytest.raises(ValueError, match="the belief holds nothing, not "):
-            beliefs.load(agent, {})
-        with pytest.raises(ValueError, match="the belief holds list, not "):
-            beliefs.load(agent, [])
+from tests.agents.shots import TASKS, after, assert_close, make
 
 
 @pytest.mark.parametrize(

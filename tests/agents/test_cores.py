@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pkgutil import resolve_name
 from typing import Any, get_args, get_type_hints
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from metarl.agents import beliefs
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.cores.core import Core, Memory
+from metarl.agents.cores.gru import GruSequence
 from metarl.agents.cores.recurrent import LstmCore
 from metarl.agents.cores.registry import CORES as REGISTRY
 from metarl.agents.cores.settings import MemorySettings
@@ -21,7 +23,7 @@ from metarl.agents.sb3.recurrent_ppo import RecurrentPpo
 from metarl.agents.sb3.settings import RecurrentPpoSettings
 
 CPU = torch.device("cpu")
-WINDOWS: dict[str, Any] = {"history_length": 4, "attention_window": 4}
+WINDOWS: dict[str, Any] = {"history_length": 4, "attention_window": 4, "external_rows": 5}
 """Windows that are shorter than the sequences of these tests."""
 MEMORY = MemorySettings(hidden_size=4, **WINDOWS)
 INPUT, HIDDEN, LENGTH, BATCH = 5, 4, 7, 3
@@ -109,6 +111,30 @@ class TestEveryCore:
             alone, _ = core.sequence(inputs[:, b : b + 1], core.initial(1))
             torch.testing.assert_close(alone[:, 0], fresh[:, b])
 
+    @pytest.mark.parametrize("chunk", [1, 3, LENGTH])
+    def test_gradients_stop_at_chunks_and_values_do_not_change(self, name: str, chunk: int):
+        """Against a loop over the steps that lets go of the memory after each chunk."""
+        core, weights = make_core(name), draw(LENGTH, BATCH, 1, seed=4)
+        inputs = draw(LENGTH, BATCH, INPUT).requires_grad_()  # they come from embeddings that learn
+        before = read_twice(core)
+        features, last = core.truncated(inputs, before, chunk)
+        whole, _ = core.truncated(inputs, before, 0)
+        torch.testing.assert_close(features, whole)
+        memory, expected = before, []
+        for t, x in enumerate(inputs):
+            if t and t % chunk == 0:
+                memory = {state: value.detach() for state, value in memory.items()}
+            feature, memory = core.step(x, memory)
+            expected.append(feature)
+        found = [
+            torch.autograd.grad((y * weights).sum(), [inputs, *core.parameters()], retain_graph=True)
+            for y in (features, torch.stack(expected), whole)
+        ]
+        torch.testing.assert_close(found[0], found[1])
+        if chunk < LENGTH:
+            assert not all(torch.allclose(x, y) for x, y in zip(found[0], found[2], strict=True))
+        assert memory.keys() == last.keys() and not any(value.requires_grad for value in last.values())
+
     def test_its_parameters_follow_from_the_generator_alone(self, name: str):
         state, first, second = torch.get_rng_state(), CORES[name](INPUT, MEMORY), CORES[name](INPUT, MEMORY)
         torch.set_rng_state(state)
@@ -135,6 +161,58 @@ def test_a_gru_is_torchs_cell_step_by_step():
     torch.testing.assert_close(last["hidden"], hidden)
 
 
+PARTS = ("inputs", "hidden", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
+
+def gru_parts(length: int, size: int, width: int) -> tuple[nn.GRU, list[Tensor]]:
+    """torch's GRU in double precision with random parameters; inputs, first state, and the parameters."""
+    net = nn.GRU(INPUT, width, dtype=torch.float64)
+    with torch.no_grad():
+        for seed, parameter in enumerate(net.parameters()):
+            parameter.copy_(0.5 * draw(*parameter.shape, seed=seed))
+    shapes = (length, size, INPUT), (size, width)
+    leaves = [draw(*shape, seed=10 + i).double().requires_grad_() for i, shape in enumerate(shapes)]
+    return net, [*leaves, *net.parameters()]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(("length", "size", "width"), [(2, 1, 1), (7, 3, 4), (50, 10, 17)])
+def test_a_gru_and_its_gradients_are_torchs(length: int, size: int, width: int, dtype: torch.dtype, tolerance: float):
+    net, parts = gru_parts(length, size, width)
+    expected, _ = net(parts[0], parts[1].unsqueeze(0))
+    weights = draw(*expected.shape, seed=20).double()
+    wanted = torch.autograd.grad((expected * weights).sum(), parts)
+    ours = [part.detach().to(dtype).requires_grad_() for part in parts]
+    features = GruSequence.apply(*ours)
+    found = torch.autograd.grad((features * weights.to(dtype)).sum(), ours)
+    assert features.dtype == dtype
+    torch.testing.assert_close(features.double(), expected, rtol=tolerance, atol=tolerance)
+    for name, x, y in zip(PARTS, found, wanted, strict=True):
+        torch.testing.assert_close(x.double(), y, rtol=tolerance, atol=tolerance * float(y.abs().max()), msg=name)
+
+
+def test_the_gradients_of_a_gru_are_central_differences():
+    _, parts = gru_parts(5, 2, 3)
+    assert torch.autograd.gradcheck(GruSequence.apply, tuple(parts))
+
+
+def test_a_gru_has_gradients_where_inputs_and_gradient_are_views_and_need_none_of_the_inputs():
+    net, (inputs, hidden, *parameters) = gru_parts(6, 3, 4)
+    inputs = inputs.detach().transpose(0, 1).contiguous().transpose(0, 1)
+    expected = net(inputs, hidden.unsqueeze(0))[0].sum()  # the gradient of a sum is one number, expanded
+    found = GruSequence.apply(inputs, hidden, *parameters).sum()
+    ours, theirs = (torch.autograd.grad(x, [hidden, *parameters]) for x in (found, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_gru_learns_by_its_own_backward_pass_and_leaves_torchs_threads_alone():
+    core, threads = make_core("gru"), torch.get_num_threads()
+    features, _ = core.sequence(draw(LENGTH, BATCH, INPUT), core.initial(BATCH))
+    assert type(features.grad_fn).__name__ == "GruSequenceBackward"
+    features.sum().backward()
+    assert torch.get_num_threads() == threads
+
+
 def test_an_lstm_is_torchs_cell_step_by_step():
     core = make_core("lstm")
     assert isinstance(core, LstmCore)
@@ -153,9 +231,9 @@ def test_every_gate_of_a_gru_is_orthogonal():
         torch.testing.assert_close(gate @ gate.T, torch.eye(HIDDEN))
 
 
-def rl2(name: str, seed: int = 0) -> Rl2:
+def rl2(name: str, seed: int = 0, **settings: Any) -> Rl2:
     kind: Any = type("Rl2With", (Rl2,), {"make_core": staticmethod(CORES[name])})
-    agent = kind(SETTINGS, OBSERVATION, ACTION, torch.Generator().manual_seed(seed), CPU)
+    agent = kind(replace(SETTINGS, **settings), OBSERVATION, ACTION, torch.Generator().manual_seed(seed), CPU)
     with torch.no_grad():  # a policy that hardly depends on its memory would hide a wrong one
         agent.network.mean.weight.copy_(draw(ACTION, 8))
     return agent
@@ -238,6 +316,19 @@ class TestRl2WithEveryCore:
         for ours, theirs in zip(*(a.network.state_dict().values() for a in (agent, twin)), strict=True):
             assert torch.equal(ours, theirs)
         assert torch.equal(*(a.act(a.begin(TASKS, ENVS, ()), seen, None)[0] for a in (agent, twin)))
+
+
+def test_rl2_stops_gradients_at_chunks():
+    trial, _, _ = play(rl2("gru"))
+    found = {}
+    for chunk in (0, 3, 100):
+        agent = rl2("gru", chunk=chunk)
+        means, values = agent.evaluate(agent.sequence(trial))
+        gradients = torch.autograd.grad(means.sum() + values.sum(), list(agent.core.parameters()))
+        found[chunk] = means, torch.cat([gradient.flatten() for gradient in gradients])
+    torch.testing.assert_close(found[3][0], found[0][0])
+    torch.testing.assert_close(found[100], found[0])
+    assert not torch.allclose(found[3][1], found[0][1])
 
 
 def test_a_checkpoint_with_another_core_is_refused():

@@ -10,10 +10,14 @@ from torch.nn import functional
 from metarl.agents.cores import scan
 from metarl.agents.cores.attention import WindowAttention, skewed
 from metarl.agents.cores.core import Core
+from metarl.agents.cores.external import ExternalCore, address, least_used
 from metarl.agents.cores.history import HistoryCore, StackCore, taps
+from metarl.agents.cores.layers import draw_layers
 from metarl.agents.cores.linear import LinearCore
+from metarl.agents.cores.registry import CORES as REGISTRY
 from metarl.agents.cores.registry import make_core
 from metarl.agents.cores.settings import MemorySettings
+from metarl.agents.cores.snail import dilations
 from metarl.agents.cores.transformer import TransformerCore
 
 INPUT, BATCH = 5, 3
@@ -36,7 +40,7 @@ def read(core: Core, inputs: Tensor) -> Tensor:
 
 def reads(core: Core, length: int) -> list[list[bool]]:
     """[s][t]: whether the output at slot t depends on the input at slot s."""
-    inputs = draw(length, 1, INPUT)
+    core, inputs = core.double(), draw(length, 1, INPUT).double()  # what is far is small
     plain, found = read(core, inputs), []
     for s in range(length):
         changed = inputs.clone()
@@ -188,3 +192,112 @@ def test_gates_start_by_nearly_passing_their_stream_on():
     stream, update = draw(100, 8), 0.1 * draw(100, 8, seed=1)
     assert (gate(stream, update) - stream).abs().mean() < 0.3 * stream.abs().mean()
     torch.testing.assert_close(gate(0 * stream, 0 * update), 0 * stream)
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"), [(2, [1]), (4, [1, 2]), (20, [1, 2, 4, 8, 4]), (64, [1, 2, 4, 8, 16, 32])]
+)
+def test_dilations_read_a_window(window: int, expected: list[int]):
+    assert dilations(window) == expected
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_snail_reads_exactly_two_windows_a_stage(layers: int):
+    core = made(memory="snail", memory_layers=layers, attention_window=4)
+    length = layers * 6 + 4
+    assert reads(core, length) == within(length, layers * 6 + 1)
+
+
+def test_snail_acts_with_its_cache_as_it_reads_without():
+    core, inputs = made(memory="snail", attention_window=4), draw(12, BATCH, INPUT)
+    memory = core.initial(BATCH)
+    for t, x in enumerate(inputs):
+        features, memory = core.step(x, memory)
+        torch.testing.assert_close(features, read(core, inputs[: t + 1])[-1])
+
+
+def test_external_addresses_by_the_cosine_and_not_by_the_size():
+    rows = torch.tensor([[[3.0, 0.0], [0.0, 0.1], [-5.0, 0.0], [0.0, 0.0]]])
+    keys, strengths = torch.tensor([[[0.5, 0.0], [0.0, 7.0]]]), torch.tensor([[2.0, 100.0]])
+    weights = address(keys, strengths, rows)[0]
+    torch.testing.assert_close(weights[0], torch.tensor([2.0, 0.0, -2.0, 0.0]).softmax(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(weights[1], torch.tensor([0.0, 1.0, 0.0, 0.0]), rtol=1e-4, atol=1e-6)
+
+
+def test_external_finds_the_least_used_rows():
+    found = least_used(torch.tensor([[0.5, 0.1, 0.9, 0.0], [3.0, 2.0, 1.0, 4.0]]), 2)
+    assert found.argmax(-1).tolist() == [[3, 1], [2, 1]] and torch.equal(found.sum(-1), torch.ones(2, 2))
+
+
+def external(gate: float) -> ExternalCore:
+    """One head over four rows, that writes to the row it read last (gate 1) or to the least used (gate 0)."""
+    core = made(memory="external", attention_heads=1, external_rows=4)
+    assert isinstance(core, ExternalCore)
+    with torch.no_grad():
+        core.gates.weight.zero_()
+        core.gates.bias.fill_(200.0 * gate - 100.0)
+        core.strengths.weight.zero_()
+        core.strengths.bias.fill_(50.0)
+    return core
+
+
+def test_external_writes_over_the_least_used_row_alone():
+    core, generator = external(gate=0.0), torch.Generator().manual_seed(4)
+    rows = torch.randn(1, 4, core.width, generator=generator)
+    memory = dict(core.initial(1)) | {"rows": rows, "usage": torch.tensor([[0.4, 0.3, 0.1, 0.2]])}
+    memory["weights"] = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
+    for written in (2, 3, 1, 0):  # a row that was written is used, and is not the next
+        _, after = core.step(draw(1, INPUT, seed=written), memory)
+        assert [bool((a != b).any()) for a, b in zip(after["rows"][0], memory["rows"][0], strict=True)] == [
+            row == written for row in range(4)
+        ]
+        key = core.keys(after["features"][:, : core.hidden]).tanh()
+        torch.testing.assert_close(after["rows"][0, written], key[0])
+        assert after["weights"].argmax().item() == written  # the key that was written is found again
+        usage = 0.95 * memory["usage"] + after["weights"][0] + torch.eye(4)[written]
+        torch.testing.assert_close(after["usage"], usage)
+        memory = dict(after)
+
+
+def test_external_adds_to_the_row_that_it_read_last():
+    core = external(gate=1.0)
+    rows = draw(1, 4, core.width)
+    memory = dict(core.initial(1)) | {"rows": rows, "usage": torch.tensor([[0.4, 0.3, 0.1, 0.2]])}
+    memory["weights"] = torch.tensor([[[0.0, 1.0, 0.0, 0.0]]])
+    _, after = core.step(draw(1, INPUT), memory)
+    key = core.keys(after["features"][:, : core.hidden]).tanh()
+    expected = rows[0].clone()
+    expected[1] += key[0]
+    expected[2] = 0.0  # the least used row is cleared
+    torch.testing.assert_close(after["rows"][0], expected)
+
+
+def test_external_needs_a_row_for_each_head():
+    with pytest.raises(ValueError, match="agent.external_rows is 3; it must be at least agent.attention_heads, 4"):
+        make_core(INPUT, MemorySettings(memory="external", external_rows=3))
+
+
+def cues(seed: int) -> tuple[Tensor, Tensor]:
+    """Inputs [8, 64, 2], numbers and where one is a cue, and the last cue's number at each slot."""
+    numbers = torch.rand(8, 64, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1.0
+    cue = (torch.arange(8) % 4 == 0).float().unsqueeze(1).expand_as(numbers)
+    return torch.stack([numbers, cue], dim=-1), numbers[torch.arange(8) // 4 * 4]
+
+
+@pytest.mark.parametrize("memory", REGISTRY)
+def test_every_memory_learns_to_recall_a_cue(memory: str):
+    core = make_core(2, MemorySettings(memory=memory, hidden_size=16, history_length=5, attention_window=5))  # pyright: ignore[reportArgumentType]
+    generator, head = torch.Generator().manual_seed(2), torch.nn.Linear(core.output_size, 1)
+    core.initialise(generator)
+    draw_layers(head, generator)
+    optimiser = torch.optim.Adam([*core.parameters(), *head.parameters()], lr=1e-2)
+
+    def loss(seed: int) -> Tensor:
+        inputs, targets = cues(seed)
+        return (head(core.sequence(inputs, core.initial(64))[0]).squeeze(-1) - targets).square().mean()
+
+    for step in range(100):
+        optimiser.zero_grad()
+        loss(step).backward()
+        optimiser.step()
+    assert loss(1000).item() < 0.25 * cues(1000)[1].var().item()

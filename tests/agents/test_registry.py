@@ -7,6 +7,7 @@ import torch
 
 from metarl.agents.ranks import Ranks
 from metarl.agents.registry import AGENT_SETTINGS, AGENTS, make_agent
+from tests.small_agents import PRIVILEGED
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -18,7 +19,9 @@ def test_an_entry_names_an_agent_of_its_settings_and_no_class_is_registered_twic
     expected = [p for p in inspect.signature(make_agent).parameters if p != "privileged" or entry.informed]
     assert list(inspect.signature(make).parameters) == expected
     assert list(AGENT_SETTINGS.values()).count(entry.settings) == 1
-    assert type(make_agent(entry.settings(), 3, 2, torch.Generator(), torch.device("cpu"))) is make
+    assert (
+        type(make_agent(entry.settings(), 3, 2, torch.Generator(), torch.device("cpu"), privileged=PRIVILEGED)) is make
+    )
 
 
 @pytest.mark.parametrize("name", ["ppo", "recurrent_ppo"])

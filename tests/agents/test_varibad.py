@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from metarl.agents.varibad.varibad import POSTERIOR, Varibad
 from metarl.envs.registry import make_family
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.runs.trial import run_trial, single_torch_thread, stream, streams, torch_stream
+from metarl.runs.trial import run_trial, single_torch_thread, streams
 from tests.agents.test_rl2 import ACTION, EARLY, ENVS, FULL, HORIZON, OBSERVATION, TASKS, assert_same, play
 
 CPU = torch.device("cpu")

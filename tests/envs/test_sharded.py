@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from metarl.agents.learning import MetaLearner
-from metarl.agents.registry import AGENT_SETTINGS, make_agent
+from metarl.agents.registry import AGENT_SETTINGS, AGENTS, make_agent
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
+from metarl.envs.reveal import privileged_names
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.state import State
 from metarl.envs.terms import ObservationTerm, RewardTerm, elements
@@ -94,12 +95,14 @@ def test_tasks_of_every_layout_equal_their_own_model_stepped_alone():
 
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
 def test_a_trial_over_layouts_is_in_the_order_of_its_tasks(name: str):
-    agent = make_agent(small_agent(name), LONGEST, LONGEST, torch.Generator().manual_seed(0), torch.device("cpu"))
-    env = ShardedEnv(CHAINS, 5, 2, threads=2, at_once=2)
+    sizes, generator = (LONGEST, LONGEST), torch.Generator().manual_seed(0)
+    names, informed = privileged_names(CHAINS), AGENTS[name].informed
+    agent = make_agent(small_agent(name), *sizes, generator, torch.device("cpu"), privileged=names)
+    env = ShardedEnv(CHAINS, 5, 2, threads=2, at_once=2, telling=informed)
     env.set_tasks(TASKS)
     together = run_trial(env, agent, streams(1, "test", 0, 5), adaptations=1)
     for m in range(5):
-        alone_env = ShardedEnv(CHAINS, 1, 2, threads=1)
+        alone_env = ShardedEnv(CHAINS, 1, 2, threads=1, telling=informed)
         alone_env.set_tasks(TASKS[m : m + 1])
         alone = run_trial(alone_env, agent, streams(1, "test", 0, 5)[m : m + 1], adaptations=1)
         for k in range(2):

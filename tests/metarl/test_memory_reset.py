@@ -26,7 +26,7 @@ from metarl.evaluation.saved import read_comparison, read_evaluation
 from metarl.reporting.report.reading import gather
 from metarl.runs.trial import TrialResult, run_trial, streams
 from tests.metarl.test_draws import POINT, Drawn, Sampler
-from tests.small_agents import small_agent, small_options
+from tests.small_agents import PRIVILEGED, small_agent, small_options
 
 CPU = torch.device("cpu")
 FAMILY = make_family(PointGoalSettings(horizon=8))
@@ -36,7 +36,7 @@ TASKS = [FAMILY.task({"goal_x": x, "goal_y": 0.0}) for x in (0.0, 0.3, -0.3)]
 
 def make(name: str):
     sizes = FAMILY.observation_size, FAMILY.action_size
-    return make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), CPU)
+    return make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), CPU, privileged=PRIVILEGED)
 
 
 def play(agent, rngs=None, adaptations: int = 2, threads: int = 1, **options) -> TrialResult:

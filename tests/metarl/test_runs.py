@@ -16,6 +16,7 @@ import torch
 
 import metarl
 from metarl.agents.maml.maml import Maml
+from metarl.agents.registry import AGENTS
 from metarl.cli import app as cli
 from metarl.cli import train as train_command
 from metarl.config import load_config
@@ -23,6 +24,7 @@ from metarl.errors import UsageError
 from metarl.runs.checkpoint import CheckpointStore
 from metarl.runs.tracking import read_metrics
 from metarl.training.loop import REFUSALS
+from tests.small_agents import small_options
 
 TIMING = ("env_steps_per_s", "time/collect", "time/update")
 """Metrics that differ from one run to the next."""
@@ -77,12 +79,11 @@ def start(environment, tmp_path, tiny):
         process.communicate()
 
 
-@pytest.mark.parametrize(("agent", "family"), [("maml", "point_goal"), ("rl2", "half_cheetah_mass")])
-def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(
-    agent, family, start, tmp_path, tiny, monkeypatch
-):
+@pytest.mark.parametrize("agent", AGENTS)
+def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(agent, start, tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    what = ["--agent", agent, "--family", family, "training.checkpoint_every=4"]
+    family = "half_cheetah_mass" if agent == "rl2" else "point_goal"
+    what = ["--agent", agent, "--family", family, *small_options(agent), "training.checkpoint_every=4"]
     process = start("killed", 7, *what, "training.iterations=100000")
     process.kill()
     process.communicate()

@@ -1,0 +1,1 @@
+"""The concurrent estimator, with its network and settings."""

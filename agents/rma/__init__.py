@@ -1,0 +1,1 @@
+"""RMA and its one-stage form, with their network and settings."""

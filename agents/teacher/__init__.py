@@ -1,0 +1,1 @@
+"""What agents share that are trained with privileged values and act without them."""

@@ -1,0 +1,122 @@
+"""Trials as sequences, and sums over them: each against a plain loop over one env at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.agents.agent import Rollout, Trial
+from metarl.agents.slots import SlotBelief
+from metarl.agents.trial_ppo.sequence import discounted_sums, lay_out, sums_of_later, trial_gae
+
+CPU = torch.device("cpu")
+OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 2, 2, 4
+LENGTHS = (torch.tensor([[4, 2], [1, 3]]), torch.tensor([[2, 4], [4, 1]]))
+FIELDS = ("inputs", "actions", "rewards", "steps", "ending")
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def trial_of(lengths: tuple[Tensor, ...]) -> Trial:
+    """A trial of random data, whose episodes last `lengths` [M, N]; what is not valid is drawn too."""
+    shape, rollouts = (HORIZON, TASKS, ENVS), []
+    for shot, length in enumerate(lengths):
+        time = torch.arange(HORIZON).view(-1, 1, 1)
+        rollouts.append(
+            Rollout(
+                observations=draw(*shape, OBSERVATION, seed=10 * shot),
+                actions=draw(*shape, ACTION, seed=10 * shot + 1),
+                rewards=draw(*shape, seed=10 * shot + 2),
+                terminated=time == length - 1,
+                truncated=torch.zeros(shape, dtype=torch.bool),
+                valid=time < length,
+                final_observations=draw(TASKS, ENVS, OBSERVATION, seed=10 * shot + 3),
+            )
+        )
+    empty = torch.zeros(TASKS, ENVS, dtype=torch.bool)
+    memory = {"hidden": torch.arange(TASKS * ENVS * 5.0).view(TASKS, ENVS, 5)}
+    belief = SlotBelief(memory, torch.zeros(TASKS, ENVS, ACTION), torch.zeros(TASKS, ENVS), ~empty, empty)
+    return Trial(rollouts, [belief] * len(rollouts))
+
+
+def rows_of(trial: Trial, m: int, n: int, discount: float) -> list[tuple[Tensor, Tensor, float, bool, float]]:
+    """Inputs, action, reward, whether it is a step, and ending of the slots of one env that were taken, in order."""
+    rows, shots = [], len(trial.rollouts)
+    for k, rollout in enumerate(trial.rollouts):
+        action, reward = torch.zeros(ACTION), 0.0
+        length = int(rollout.valid[:, m, n].sum())
+        for t in [*range(length), HORIZON]:
+            last = t == HORIZON
+            seen = rollout.final_observations[m, n] if last else rollout.observations[t, m, n]
+            inputs = torch.cat([seen, action, torch.tensor([reward, float(t == 0), float(last)])])
+            if not last:
+                action, reward = rollout.actions[t, m, n], float(rollout.rewards[t, m, n])
+            left = (HORIZON + 1) * (shots - k) - 1 - t - (shots - k - 1)
+            rows.append((inputs, torch.zeros(ACTION) if last else action, 0.0 if last else reward, not last, left))
+    return [(*row[:4], discount ** row[4]) for row in rows]
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, LENGTHS[:1], (torch.full((TASKS, ENVS), HORIZON),) * 3])
+def test_a_trial_is_laid_out_as_its_slots_in_turn(lengths: tuple[Tensor, ...]) -> None:
+    trial = trial_of(lengths)
+    sequence = lay_out(trial, 0.9, CPU)
+    for env in range(TASKS * ENVS):
+        rows = rows_of(trial, *divmod(env, ENVS), discount=0.9)
+        for name, expected in zip(FIELDS, zip(*rows, strict=True), strict=True):
+            found = getattr(sequence, name)[: len(rows), env]
+            values = torch.stack(expected) if isinstance(expected[0], Tensor) else torch.tensor(expected)
+            torch.testing.assert_close(found, values)
+        assert not sequence.steps[len(rows) :, env].any()
+    torch.testing.assert_close(sequence.memory["hidden"], torch.arange(TASKS * ENVS * 5.0).view(-1, 5))
+
+
+def test_an_env_that_was_flagged_in_any_shot_is_left_out() -> None:
+    trial = trial_of(LENGTHS)
+    whole = lay_out(trial, 0.9, CPU)
+    trial.rollouts[1].valid[:, 0, 1] = False
+    rest, kept = lay_out(trial, 0.9, CPU), torch.tensor([0, 2, 3])
+    for name in FIELDS:
+        found, expected = getattr(rest, name), getattr(whole, name)[:, kept]
+        torch.testing.assert_close(found[whole.steps[:, kept]], expected[whole.steps[:, kept]])
+    torch.testing.assert_close(rest.memory["hidden"], whole.memory["hidden"][kept])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 402])
+@pytest.mark.parametrize("factor", [0.0, 0.9405, 1.0])
+def test_sums_of_later_rows_are_those_of_a_loop(length: int, factor: float) -> None:
+    values = draw(length, 3, dtype=torch.float64)
+    expected, running = torch.empty_like(values), torch.zeros(3, dtype=torch.float64)
+    for t in reversed(range(length)):
+        running = values[t] + factor * running
+        expected[t] = running
+    torch.testing.assert_close(sums_of_later(values, factor), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(sums_of_later(values.float(), factor), expected.float(), rtol=1e-6, atol=1e-5)
+
+
+def test_advantages_are_those_of_a_loop_over_each_envs_steps() -> None:
+    rewards, values = (draw(402, 5, seed=seed, dtype=torch.float64) for seed in (1, 2))
+    steps = draw(402, 5, seed=3) > -0.5
+    advantages = trial_gae(rewards, values, steps, 0.99, 0.95)
+    assert (advantages[~steps] == 0).all()
+    for env in range(5):
+        after = running = 0.0
+        for t in reversed(steps[:, env].nonzero().flatten().tolist()):
+            delta = float(rewards[t, env]) + 0.99 * after - float(values[t, env])
+            after, running = float(values[t, env]), delta + 0.99 * 0.95 * running
+            assert float(advantages[t, env]) == pytest.approx(running, rel=1e-9, abs=1e-12)
+
+
+def test_discounted_sums_are_those_of_a_loop_over_each_envs_steps() -> None:
+    rewards, steps = draw(50, 4, seed=1, dtype=torch.float64), draw(50, 4, seed=2) > 0.0
+    expected = torch.zeros_like(rewards)
+    for env in range(4):
+        running = 0.0
+        for place, t in enumerate(steps[:, env].nonzero().flatten().tolist()):
+            running = float(rewards[t, env]) + 0.9 * running
+            expected[place, env] = running
+    most = int(steps.sum(0).max())
+    taken = torch.arange(50).unsqueeze(1) < steps.sum(0)
+    torch.testing.assert_close(discounted_sums(rewards, steps, 0.9), expected[:most][taken[:most]])
