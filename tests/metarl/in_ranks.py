@@ -50,7 +50,7 @@ CASES = {
         2,
     ),
 }
-"""Agent, family, tasks an iteration, iterations. The quadruped's fast physics makes more of a difference in rounding."""
+"""Agent, family, tasks an iteration, iterations. The quadruped's fast physics amplifies a difference in rounding."""
 
 
 class Flagging(TrainingWorld):
