@@ -74,7 +74,7 @@ class QuadrupedSettings(VelocityCommandSettings, ChangeSettings):
     change_gap: tuple[int, int] = (125, 375)
     physics: Literal["fast", "exact"] = newer("fast", before="exact")
     """exact: contacts are solved to convergence, and joints have friction loss. fast: about twice as fast on a CPU;
-    contacts are solved approximately and joint friction is damping, an error like that of the time step."""
+    contacts are solved approximately and joint friction is damping, with an error of the time step's order."""
 
 
 @dataclass(frozen=True)
