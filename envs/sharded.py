@@ -39,7 +39,7 @@ class ShardedEnv:
         if num_tasks < 1:
             raise ValueError(f"need at least 1 task, got {num_tasks}")
         threads = threads or len(os.sched_getaffinity(0))
-        at_once = simulator.shards_of(num_tasks * envs_per_task) if at_once is None else at_once
+        at_once = simulator.shards_of(num_tasks, envs_per_task) if at_once is None else at_once
         self.family = family
         self.num_tasks = num_tasks
         self.envs_per_task = envs_per_task

@@ -16,8 +16,9 @@ from metarl.envs.arrays import Array
 SHARDS = 2
 """Number of shards: one's physics runs while the other's policy and rewards are computed. Equal on every machine."""
 SHARDED = 128
-"""Least number of simulations that are divided into shards. A step of few costs as much Python as one of many, and only
-one thread runs Python at a time: two small shards take turns, and are slower than one that steps on all threads."""
+"""Least number of tasks with one env each that are divided into shards. A step of few costs as much Python as one of
+many, and only one thread runs Python at a time: two small shards take turns, and are slower than one that steps on all
+threads. Tasks with several envs are always divided: by how much is part of their results, in the last digits."""
 
 
 STATE = ("qpos", "qvel", "act", "history", "qacc_warmstart", "ctrl", "time")
@@ -101,11 +102,11 @@ class Simulator:
     shards: int
     """Number of batches that are worth stepping at the same time."""
     sharded: int = 0
-    """Least number of simulations that are worth more than one batch."""
+    """Least number of tasks with one env each that are worth more than one batch."""
 
-    def shards_of(self, num_sims: int) -> int:
-        """Return the number of batches that this number of simulations is divided into."""
-        return self.shards if num_sims >= self.sharded else 1
+    def shards_of(self, num_tasks: int, envs_per_task: int) -> int:
+        """Return the number of batches that tasks of one layout are divided into."""
+        return 1 if envs_per_task == 1 and num_tasks < self.sharded else self.shards
 
 
 class CpuSimulation:

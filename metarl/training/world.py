@@ -14,6 +14,7 @@ import torch
 from metarl.agents.agent import Agent, Trial
 from metarl.agents.learning import DeviceEnv, SlotMaker
 from metarl.agents.ranks import ALONE, Ranks
+from metarl.agents.threads import single_torch_thread
 from metarl.envs.reveal import told_as
 from metarl.envs.simulation import CPU
 from metarl.envs.task import Task
@@ -24,7 +25,7 @@ from metarl.provenance import cores
 from metarl.runs.checkpoint import OWN_FILES
 from metarl.runs.run import Run, load_run
 from metarl.runs.simulators import simulator_for
-from metarl.runs.trial import single_torch_thread, streams, torch_stream
+from metarl.runs.trial import streams, torch_stream
 from metarl.training.players import DevicePlayer, Player, Size, TrialPlayer, VecEnvPlayer
 
 if TYPE_CHECKING:

@@ -6,16 +6,19 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from metarl.agents.agent import Trial
+from metarl.agents.cores.registry import CORES
+from metarl.agents.ranks import Ranks
+from metarl.agents.threads import single_torch_thread
 from metarl.agents.trial_ppo.sequence import TrialSequence
 from metarl.agents.varibad.elbo import Draws, elbo, places, posteriors_after_shots, slots_read
 from metarl.agents.varibad.network import LOG_VARIANCE, MEAN, Decoder
@@ -24,7 +27,7 @@ from metarl.agents.varibad.varibad import POSTERIOR, Varibad
 from metarl.envs.registry import make_family
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.runs.trial import run_trial, single_torch_thread, streams
+from metarl.runs.trial import run_trial, stream, streams, torch_stream
 from tests.agents.test_rl2 import ACTION, EARLY, ENVS, FULL, HORIZON, OBSERVATION, TASKS, assert_same, play
 
 CPU = torch.device("cpu")
@@ -40,6 +43,7 @@ SETTINGS = VaribadSettings(
     elbo_terms=4,
     decoded_steps=7,
 )
+SMALL_MEMORY: dict[str, Any] = {"history_length": 4, "attention_window": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +56,10 @@ def one_thread() -> Iterator[None]:
 def make_agent(settings: VaribadSettings = SETTINGS, seed: int = 0) -> Any:
     generator = torch.Generator().manual_seed(seed)
     agent = Varibad(settings, OBSERVATION, ACTION, generator, CPU)
-    network = agent.network
+    network: Any = agent.network
     with torch.no_grad():  # a policy that hardly depends on its input would hide a wrong input
         network.mean.weight.normal_(generator=generator)
-        for name in ("observation", "reward", "return", "latent", "change"):
+        for name in ("observation", "reward", "return", "change"):
             moments = network.get_submodule(f"{name}_moments")
             moments.update(torch.randn(50, len(moments.mean), generator=generator) * 2.0 + 1.0)
     return agent
@@ -101,17 +105,23 @@ def test_places_are_every_one_of_them_and_no_other() -> None:
     assert places(last, torch.tensor([100_003])).item() == 100_002
 
 
-def test_actions_of_training_are_those_of_a_real_env() -> None:
+@pytest.mark.parametrize("choice", [*({"memory": name} for name in CORES), {"head": "film"}, {"head": "hypernetwork"}])
+def test_actions_of_training_are_those_of_a_real_env(choice: dict[str, str]) -> None:
     """Acting by the mean, the actions of a trial are the means of the training pass; some episodes end early."""
     family = make_family(PointGoalSettings(horizon=20))
     env = ShardedEnv(family, num_tasks=3, envs_per_task=2, threads=1)
     env.set_tasks([family.task({"goal_x": x, "goal_y": 0.0}) for x in (0.0, 0.3, -0.3)])
-    agent = Varibad(SETTINGS, family.observation_size, family.action_size, torch.Generator().manual_seed(0), CPU)
+    settings: VaribadSettings = dataclasses.replace(SETTINGS, **SMALL_MEMORY, **choice)
+    agent = Varibad(settings, family.observation_size, family.action_size, torch.Generator().manual_seed(0), CPU)
+    for name, parameter in agent.network.named_parameters():
+        if "modulation" in name or "generate.weight" in name:  # zero at first, which would hide a wrong context
+            nn.init.normal_(parameter, std=0.01, generator=torch.Generator().manual_seed(1))
     trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2, explore=False).trial
     sequence = agent.sequence(trial)
     means, _ = agent.evaluate(sequence)
     torch.testing.assert_close(means[sequence.steps], sequence.actions[sequence.steps], rtol=1e-4, atol=1e-6)
     assert sequence.steps.sum(dim=0).min() < sequence.steps.sum(dim=0).max()
+    assert np.isfinite(list(update(agent, trial).values())).all()
 
 
 def test_every_parameter_has_one_learner() -> None:
@@ -214,6 +224,40 @@ def test_metrics_say_what_is_known_after_each_shot() -> None:
     assert np.isfinite(list(metrics.values())).all()
 
 
+class Half(Ranks):
+    """The first of two processes; the other has the same trials, so that sums are double."""
+
+    size = 2
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return 2 * tensor
+
+
+class Idle(Ranks):
+    """A process that has no sound trial; what the other sums is given."""
+
+    size = 2
+
+    def __init__(self, shares: tuple[int, int], rows: Tensor) -> None:
+        self.others = [torch.tensor(shares), rows]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return tensor + self.others.pop(0)
+
+
+def test_a_process_without_trials_has_the_metrics_of_the_others() -> None:
+    agent = make_agent()
+    sequence = agent.sequence(play(agent, EARLY)[0])
+    trials = TASKS * ENVS
+    alone = agent._spread(sequence, trials)
+    agent.ranks = Half()
+    assert agent._spread(sequence, 2 * trials) == alone
+    rows = torch.tensor(list(alone.values()), dtype=torch.float64).view(2, 2) * trials
+    agent.ranks = Idle((2 * trials, trials), rows)
+    found = agent._spread(sequence.of_envs(torch.tensor([], dtype=torch.int64)), trials)
+    assert found == pytest.approx(alone)
+
+
 def test_flagged_env_changes_nothing() -> None:
     agent = make_agent()
     trial, _ = play(agent, EARLY)
@@ -259,3 +303,112 @@ def test_state_of_other_shapes_is_refused(change: dict[str, Any], message: str) 
     other = make_agent(dataclasses.replace(SETTINGS, **change))
     with pytest.raises(ValueError, match=f"this VariBAD state does not fit: .*{message}"):
         make_agent().load_state_dict(other.state_dict())
+
+
+POINT = PointGoalSettings(horizon=8, goal_range=0.3, action_scale=0.1)
+"""Goals are 0.23 m away on average: who stands still gets -1.84."""
+LEARNING = VaribadSettings(
+    hidden_size=32,
+    head_sizes=(64,),
+    decoder_sizes=(32,),
+    initial_std=1.0,
+    discount=0.7,
+    lr=3e-3,
+    epochs=8,
+    minibatches=8,
+    state_weight=0.0,
+    vae_lr=5e-3,
+    vae_updates=20,
+    vae_batch=64,
+    elbo_terms=4,
+    decoded_steps=20,
+)
+LEARNERS = 128
+"""Tasks an iteration."""
+
+
+class Learned(NamedTuple):
+    """An agent that has learned on the point's family, and what its iterations said."""
+
+    agent: Varibad
+    env: ShardedEnv
+    metrics: list[dict[str, float]]
+
+    def trial(self, seed: int, explore: bool = True) -> Trial:
+        """A trial of two episodes on tasks that training did not have."""
+        self.env.set_tasks(self.env.family.sample(LEARNERS, stream(seed, "held out")))
+        return run_trial(self.env, self.agent, streams(seed, "held out", 0, LEARNERS), 1, explore).trial
+
+
+def learn(iterations: int) -> Learned:
+    """2,048 env steps an iteration."""
+    family = make_family(POINT)
+    env = ShardedEnv(family, LEARNERS, envs_per_task=1, threads=1)
+    generator = torch.Generator().manual_seed(0)
+    agent = Varibad(LEARNING, family.observation_size, family.action_size, generator, CPU)
+    metrics = []
+    for i in range(iterations):
+        env.set_tasks(family.sample(LEARNERS, stream(0, "tasks", i)))
+        trial = run_trial(env, agent, streams(0, "episodes", i, LEARNERS), adaptations=1).trial
+        metrics.append(agent.meta_update(trial, torch_stream(0, "update", i)))
+    return Learned(agent, env, metrics)
+
+
+@pytest.fixture(scope="module")
+def learned() -> Learned:
+    with single_torch_thread():
+        return learn(30)
+
+
+def mean_returns(trial: Trial) -> list[float]:
+    return [rollout.episode_returns().mean().item() for rollout in trial.rollouts]
+
+
+def test_it_learns_to_reach_an_unseen_goal(learned: Learned) -> None:
+    """61,440 env steps; held-out goals, with the noise of training."""
+    first, second = mean_returns(learned.trial(1))
+    assert second > -1.45
+    assert second > first + 0.1
+
+
+def test_the_rewards_are_decoded_better_and_better(learned: Learned) -> None:
+    """In units of the rewards' variance, past and future alike; what the random walk leaves open remains."""
+    errors = [metrics["reward_error"] for metrics in learned.metrics]
+    assert np.mean(errors[-5:]) < 0.75 * np.mean(errors[2:7])
+    assert np.mean(errors[-5:]) < 0.25
+
+
+def test_the_posterior_narrows_with_evidence(learned: Learned) -> None:
+    """On average over held-out tasks: before the trial, after each step of its first episode, after both episodes."""
+    trial = learned.trial(2)
+    sequence = learned.agent.sequence(trial)
+    stds = (0.5 * sequence.extra[POSTERIOR].chunk(2, dim=-1)[1]).exp().mean(dim=-1)  # [L, B]
+    read = slots_read(sequence.steps)
+    early, middle = (stds[t][read[t]].mean().item() for t in (0, 3))
+    after = posteriors_after_shots(sequence.extra[POSTERIOR], sequence.inputs, read)
+    first, second = (0.5 * after.chunk(2, dim=-1)[1]).exp().mean(dim=(0, 2)).tolist()
+    assert 1.0 > early > 1.5 * middle > 1.5 * first > 1.5 * second
+
+
+def test_a_linear_probe_finds_the_goal_of_held_out_tasks_in_the_posterior(learned: Learned) -> None:
+    """From the mean after one episode; chance is a share of 0 of the goals' variance."""
+
+    def known(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        trial = learned.trial(seed)
+        mean = trial.beliefs[1].memory[MEAN][:, 0].numpy()
+        goals = np.array([[task.values["goal_x"], task.values["goal_y"]] for task in trial.tasks])
+        return np.column_stack([mean, np.ones(len(mean))]), goals
+
+    fitted = [np.concatenate(parts) for parts in zip(*map(known, (3, 4, 5)), strict=True)]
+    weights = np.linalg.lstsq(*fitted, rcond=None)[0]
+    means, goals = known(6)
+    explained = 1 - ((means @ weights - goals) ** 2).sum() / ((goals - goals.mean(axis=0)) ** 2).sum()
+    assert explained > 0.4
+
+
+@pytest.mark.slow
+def test_it_learns_more_with_more() -> None:
+    """204,800 env steps."""
+    first, second = mean_returns(learn(100).trial(1, explore=False))
+    assert second > -0.8
+    assert second > first + 0.2
