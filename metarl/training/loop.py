@@ -208,7 +208,8 @@ class Keeper:
         counters.best_return = metrics["return/after"] if best else counters.best_return
         state = {**vars(counters), "agent": self.run.agent.state_dict(), "tracking": self.tracker.state()}
         state["curriculum"] = curriculum and curriculum.state_dict()
-        state["told"] = told_as(self.run.family)
+        if self.run.config.training.reveal_task:
+            state["told"] = told_as(self.run.family)
         require_finite(state["agent"], counters.iteration)
         self.tracker.sync()
         self.store.save({**state, "config": config_to_dict(self.run.config)}, counters.iteration, best=best)
