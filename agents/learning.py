@@ -109,6 +109,14 @@ class World(Protocol):
         """
         ...
 
+    def oracle(self, run: str) -> tuple[Agent, int]:
+        """Return (the trained agent of an oracle's run on the family, number of values that it is told).
+
+        It observes what the agent in training does, and after it the first privileged values. ValueError for the run
+        of another family, or of an agent that is no oracle.
+        """
+        ...
+
     def collecting(self) -> AbstractContextManager[None]:
         """Count the time spent inside as data collection rather than updates; `trials` does so by itself.
 

@@ -7,6 +7,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.distilled.settings import DistilledSettings
 from metarl.agents.estimator.settings import EstimatorSettings
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.pearl.settings import PearlSettings
@@ -40,6 +41,7 @@ AGENTS: dict[str, AgentEntry] = {
     "pearl": AgentEntry(PearlSettings, "metarl.agents.pearl.pearl:Pearl"),
     "rma": AgentEntry(RmaSettings, "metarl.agents.rma.rma:Rma", informed=True),
     "estimator": AgentEntry(EstimatorSettings, "metarl.agents.estimator.estimator:Estimator", informed=True),
+    "distilled": AgentEntry(DistilledSettings, "metarl.agents.distilled.distilled:Distilled", informed=True),
     "varibad": AgentEntry(VaribadSettings, "metarl.agents.varibad.varibad:Varibad"),
     "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),

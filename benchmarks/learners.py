@@ -21,6 +21,7 @@ from typing import Any
 
 import metarl
 from benchmarks.comparison import keep
+from metarl.agents.cores.registry import CORES
 from metarl.config import RunConfig, preset
 from metarl.envs.registry import make_family
 from metarl.runs.tracking import read_metrics
@@ -30,13 +31,19 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "oracle": ("ppo", {"training.reveal_task": True}),
     "recurrent_ppo": ("recurrent_ppo", {}),
     "maml": ("maml", {}),
+    "varibad": ("varibad", {}),
+    "pearl": ("pearl", {}),
+    "rma": ("rma", {}),
+    "roa": ("rma", {"agent.stages": "roa"}),
+    "estimator": ("estimator", {}),
     "rl2": ("rl2", {}),
-    "rl2_lstm": ("rl2", {"agent.memory": "lstm"}),
-    "rl2_history": ("rl2", {"agent.memory": "history"}),
+    "rl2_film": ("rl2", {"agent.head": "film"}),
+    "rl2_hypernetwork": ("rl2", {"agent.head": "hypernetwork"}),
+    **{f"rl2_{memory}": ("rl2", {"agent.memory": memory}) for memory in CORES if memory != "gru"},
 }
 """Agent and overrides of each arm."""
-REMEMBERING = ("recurrent_ppo", "rl2", "rl2_lstm", "rl2_history")
-"""Arms that are also judged with their memory reset at every step."""
+WITHOUT_MEMORY = ("ppo", "oracle", "maml")
+"""Arms that are not judged a second time, with their memory reset at every step."""
 
 
 def config_of(arm: str, family: str, env_steps: float, seed: int) -> RunConfig:
@@ -89,7 +96,7 @@ def judge(family: str, arms: Sequence[str], runs: Path, results: Path) -> Mappin
     entries += [
         f"{runs}/{family}_{arm}_[0-9]*:label={arm}_reset,evaluation.reset_memory=step"
         for arm in there
-        if arm in REMEMBERING
+        if arm not in WITHOUT_MEMORY
     ]
     folder = runs.parent / "comparisons" / f"{family}_learners"
     metarl.compare(entries, output=folder)

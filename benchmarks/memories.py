@@ -20,10 +20,11 @@ from metarl.agents.cores.registry import CORES
 from metarl.agents.registry import make_agent
 from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.threads import single_torch_thread
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
-from metarl.runs.trial import single_torch_thread, stream, streams, torch_stream
+from metarl.runs.trial import stream, streams, torch_stream
 
 TASKS, ENVS = 40, 20
 STEPS = 5  # a round

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from metarl.agents.threads import single_torch_thread
 from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
@@ -30,7 +31,7 @@ from metarl.provenance import provenance
 from metarl.reporting.figures import AFTER
 from metarl.reporting.films import Clip, Pose, TaskRenderer, film
 from metarl.runs.run import Run, load_run
-from metarl.runs.trial import single_torch_thread, stream, streams
+from metarl.runs.trial import stream, streams
 
 SECONDS, WARM_UP = 10.0, 2.0
 COMMANDS = [(v, 0.0, 0.0) for v in (-1.0, -0.5, 0.0, 0.5, 1.0)]

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from metarl.agents.registry import AGENT_SETTINGS
+from metarl.agents.threads import single_torch_thread
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.runs.run import Run, build
-from metarl.runs.trial import single_torch_thread, stream
+from metarl.runs.trial import stream
 
 STEPS = 4000
 EPISODES = 4  # a shot of a gradient agent

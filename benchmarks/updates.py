@@ -20,10 +20,11 @@ from metarl.agents.cores.settings import MemorySettings
 from metarl.agents.registry import make_agent
 from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.threads import single_torch_thread
 from metarl.config import PRESETS, load_config
 from metarl.envs.registry import make_family
 from metarl.envs.sharded import ShardedEnv
-from metarl.runs.trial import run_trial, single_torch_thread, stream, streams, torch_stream
+from metarl.runs.trial import run_trial, stream, streams, torch_stream
 
 SLOTS, INPUT, WIDTH = 402, 66, 64  # of a trial of two episodes of 200 steps, as RL2 reads it on half_cheetah_mass
 BATCHES = (10, 20, 40, 80)
@@ -75,7 +76,7 @@ def recorded_trial(memory: str) -> tuple[Rl2, Trial]:
 def update_ms(agent: Rl2, trial: Trial, rounds: int) -> dict[str, float]:
     """Return the time of an update's parts by name. The parts of a minibatch are those of one of many."""
     network, generator = agent.network, torch.Generator().manual_seed(0)
-    whole = agent.sequence(trial)
+    whole = agent.sequence(trial).without_padding()
     targets = agent._targets(whole)
     envs = torch.arange(whole.steps.shape[1])[:: agent.settings.minibatches]
     part, goals = whole.of_envs(envs), targets.of_envs(envs)

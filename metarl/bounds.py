@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -77,6 +78,23 @@ def without_effect(default: T) -> T:
     It decides where or how a run is computed, saved or watched; results may differ by rounding.
     """
     return cast(T, field(default=default, metadata={"changes_no_number": True}))
+
+
+def newer(default: T, *, before: T) -> T:
+    """Return the dataclass field of a setting that older saved configurations lack; before: what they were run with."""
+    return cast(T, field(default=default, metadata={"before": before}))
+
+
+def lacking(settings: type, given: Collection[str], saved: bool) -> dict[str, Any]:
+    """Return the values of `newer` settings in a saved configuration that gives only these settings.
+
+    saved: whether the configuration is known to be saved. One that gives all other settings was: people give a few.
+    """
+    fields = dataclasses.fields(settings)
+    added = {f.name: f.metadata["before"] for f in fields if "before" in f.metadata}
+    others = [f.name for f in fields if f.name not in added and not f.metadata.get("changes_no_number")]
+    whole = all(name in given for name in others)
+    return {name: value for name, value in added.items() if name not in given} if saved or whole else {}
 
 
 def names_without_effect(settings: type) -> tuple[str, ...]:

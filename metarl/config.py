@@ -19,7 +19,7 @@ import yaml
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import AGENTS, AgentEntry
-from metarl.bounds import bounded, check, without_effect
+from metarl.bounds import bounded, check, lacking, without_effect
 from metarl.envs import strict_yaml
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.registry import FAMILIES, FamilyEntry
@@ -200,17 +200,18 @@ def preset(agent: str = "maml", family: str = "half_cheetah_velocity") -> RunCon
     return settings if path is None else load_config(path)
 
 
-def load_config(path: Path) -> RunConfig:
+def load_config(path: Path, saved: bool = False) -> RunConfig:
     """Read a configuration from a YAML file; settings that it does not name keep their defaults.
 
-    Relative paths in it are relative to its folder. UsageError for an unknown key or a value of the wrong type.
+    Relative paths in it are relative to its folder. saved: see `config_from_dict`. UsageError for an unknown key or a
+    value of the wrong type.
     """
     remedy = "give a YAML file, or choose a preset by --agent and --family"
     if (path / CONFIG).is_file():
         raise UsageError(f"{path} is the folder of a run; did you mean its configuration, {path / CONFIG}?")
     data = read_yaml(path, "config file", remedy)
     try:
-        config = config_from_dict({} if data is None else data)
+        config = config_from_dict({} if data is None else data, saved)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     return map_files(config, lambda file: str(path.parent / file))
@@ -241,7 +242,7 @@ def read_run_config(directory: Path) -> RunConfig:
         raise UsageError(f"no run folder {directory}{hint}")
     if not (directory / CONFIG).is_file():
         raise UsageError(f"{directory} is no run folder: it has no {CONFIG}")
-    config = load_config(directory / CONFIG)
+    config = load_config(directory / CONFIG, saved=True)
     require_data(config, str(directory / CONFIG), directory)
     return config
 
@@ -281,8 +282,12 @@ def code_of(config: RunConfig) -> dict[str, str]:
     return {name: value for name, value in files_of(config).items() if ":" in value and not Path(value).is_file()}
 
 
-def config_from_dict(data: Any) -> RunConfig:
-    """Return the configuration that nested mappings describe; `agent` and `family` have a `name` key."""
+def config_from_dict(data: Any, saved: bool = False) -> RunConfig:
+    """Return the configuration that nested mappings describe; `agent` and `family` have a `name` key.
+
+    saved: whether a run or a record of results holds it. A setting that it lacks has the value that such a run had
+    before there was the setting, see `metarl.bounds.newer`; others have their defaults.
+    """
     sections = {f.name: f for f in dataclasses.fields(RunConfig)}
     require_mapping(data, "the config")
     for key in data:
@@ -299,6 +304,7 @@ def config_from_dict(data: Any) -> RunConfig:
     built: dict[str, Any] = {}
     for key, value in data.items():
         settings = {k: v for k, v in value.items() if k != "name" or key not in REGISTRIES}
+        settings |= lacking(classes[key], settings, saved)
         built[key] = read_settings(classes[key], settings, key, known)
     config = RunConfig(**built)
     config.validate()
@@ -307,7 +313,7 @@ def config_from_dict(data: Any) -> RunConfig:
 
 def recorded_config(data: Any) -> RunConfig:
     """Return the configuration in a record of results; UsageError if its family is made by code."""
-    config = config_from_dict(data)
+    config = config_from_dict(data, saved=True)
     require_data(config, "the record")
     return config
 

@@ -13,6 +13,7 @@ SMALL: dict[str, Any] = {
     "hidden_size": 8,
     "head_sizes": (8,),
     "encoder_sizes": (8,),
+    "distil_updates": 0,
     "adaptation": "fine_tune",
     "tasks_per_update": 2,
     "batch_size": 8,

@@ -9,8 +9,6 @@ Axes: L steps, B sequences, I inputs, H width. Blocks of gates are in the order 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,16 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread: those of a small product cost more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+from metarl.agents.threads import single_torch_thread
 
 
 def candidate_first(weights: Tensor) -> Tensor:
@@ -70,7 +59,7 @@ def read(
         *(hidden_recurrent, reset, update, candidates.numpy(), held, held[1:]),
         strict=False,
     )
-    with one_thread():
+    with single_torch_thread():
         for state, row, reset_and_update, q, r, z, n, before, after in rows:
             row.addmm_(state, recurrent)
             reset_and_update.sigmoid_()
@@ -111,7 +100,7 @@ def gate_gradients(
     rows = zip(
         factors.flatten(2)[..., : 3 * width].unbind(), *(x.numpy() for x in (factors, gradients, z)), strict=True
     )
-    with one_thread():
+    with single_torch_thread():
         for row, factor, gradient, kept in reversed(list(rows)):
             np.add(gradient, passed, whole)
             np.multiply(factor, spread, factor)

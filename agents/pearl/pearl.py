@@ -148,7 +148,7 @@ class Pearl(MetaLearner):
         if settings.normalise_input:
             observations = torch.cat([rollout.observations[rollout.valid] for rollout in trial.rollouts])
             self._moments.update(observations.to(self.device))
-        updates = max(1, round(settings.updates_per_step * steps))
+        updates = min(max(1, round(settings.updates_per_step * steps)), settings.max_updates)
         sizes = (settings.tasks_per_update, settings.batch_size, settings.context_size)
         sums: dict[str, Tensor] = {}
         for learned, context in self._replay.sample(updates, *sizes, generator):

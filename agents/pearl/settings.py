@@ -11,14 +11,17 @@ from metarl.bounds import bounded, unbounded
 
 @dataclass(frozen=True)
 class PearlSettings(AgentSettings):
-    """PEARL (Rakelly 2019): soft actor-critic on a latent variable, inferred from a task's transitions."""
+    """PEARL (Rakelly 2019): soft actor-critic on a latent variable, inferred from a task's transitions.
+
+    Networks, batches and the number of gradient steps are smaller than published, which two cores take days for.
+    """
 
     latent_size: int = bounded(5, at_least=1)
     """Size of the latent variable."""
-    encoder_sizes: tuple[int, ...] = bounded((200, 200, 200), at_least=1)
-    """Widths of the hidden layers of the context encoder."""
-    hidden_sizes: tuple[int, ...] = bounded((300, 300, 300), at_least=1)
-    """Widths of the hidden layers of the policy, and of each Q network."""
+    encoder_sizes: tuple[int, ...] = bounded((128, 128), at_least=1)
+    """Widths of the hidden layers of the context encoder. Published: 200, 200, 200."""
+    hidden_sizes: tuple[int, ...] = bounded((256, 256), at_least=1)
+    """Widths of the hidden layers of the policy, and of each Q network. Published: 300, 300, 300."""
     next_observation_in_context: bool = False
     """Let the encoder read a transition's next observation too: for tasks that differ in their dynamics."""
     normalise_input: bool = False
@@ -30,17 +33,19 @@ class PearlSettings(AgentSettings):
     a trial is played with a draw from the prior."""
     tasks_per_update: int = bounded(16, at_least=1)
     """Tasks of a gradient step."""
-    batch_size: int = bounded(256, at_least=1)
-    """Transitions a task that the policy and the Q networks learn from in a gradient step."""
-    context_size: int = bounded(100, at_least=1)
-    """Transitions a task that the encoder reads in a gradient step."""
+    batch_size: int = bounded(32, at_least=1)
+    """Transitions a task that the policy and the Q networks learn from in a gradient step. Published: 256."""
+    context_size: int = bounded(64, at_least=1)
+    """Transitions a task that the encoder reads in a gradient step. Published: 100 to 256."""
     context_iterations: int = bounded(1, at_least=1)
     """Newest iterations of a task that its context is drawn from. Matters for tasks that recur, see
     `training.distinct_tasks`: their other transitions are drawn from all iterations stored."""
     replay_iterations: int = bounded(200, at_least=1)
     """Iterations in the replay buffer."""
-    updates_per_step: float = bounded(0.4, above=0)
-    """Gradient steps for each env step of training."""
+    updates_per_step: float = bounded(0.2, above=0)
+    """Gradient steps for each env step of training, up to `max_updates` an iteration. Published: 0.4."""
+    max_updates: int = bounded(2000, at_least=1)
+    """Most gradient steps an iteration."""
     lr: float = bounded(3e-4, above=0)
     """Adam's step size, of all networks and of the temperature."""
     discount: float = bounded(0.99, at_least=0, at_most=1)

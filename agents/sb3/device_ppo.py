@@ -250,13 +250,19 @@ def evaluate(policy: Any, observations: Tensor) -> tuple[Tensor, Tensor]:
 
 def ppo_loss(policy: Any, minibatch: Minibatch, s: PpoSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """Return PPO's loss (Schulman 2017) as Stable-Baselines3 computes it, and the metrics that it logs."""
+    return loss_of(*evaluate(policy, minibatch.observations), policy.log_std, minibatch, s)
+
+
+def loss_of(
+    means: Tensor, values: Tensor, log_std: Tensor, minibatch: Minibatch, s: PpoSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return `ppo_loss` of mean actions [B, act] and values [B]."""
     advantages = (minibatch.advantages - minibatch.advantages.mean()) / (minibatch.advantages.std() + 1e-8)
-    means, values = evaluate(policy, minibatch.observations)
-    log_ratio = numerics.gaussian_log_prob(means, policy.log_std, minibatch.actions) - minibatch.log_likelihoods
+    log_ratio = numerics.gaussian_log_prob(means, log_std, minibatch.actions) - minibatch.log_likelihoods
     ratio = log_ratio.exp()
     policy_loss = -numerics.clipped_surrogate(ratio, advantages, s.clip).mean()
     value_loss = nn.functional.mse_loss(minibatch.returns, values)
-    entropy_loss = -numerics.gaussian_entropy(policy.log_std)
+    entropy_loss = -numerics.gaussian_entropy(log_std)
     loss = policy_loss + s.entropy_weight * entropy_loss + s.value_weight * value_loss
     metrics = {
         "approx_kl": ((ratio - 1) - log_ratio).mean(),

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -28,6 +27,7 @@ from metarl.agents.learning import DeviceEnv, Trainer, World
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.sb3.device_ppo import DevicePpo
+from metarl.agents.sb3.lean_ppo import LeanPpo
 from metarl.agents.sb3.learner import (
     EPSILON,
     Sb3Agent,
@@ -79,9 +79,11 @@ class Ppo(Sb3Agent):
         options = {
             "net_arch": list(settings.hidden_sizes),
             "activation_fn": ACTIVATIONS[settings.activation],
+            "optimizer_kwargs": {"eps": 1e-5, "fused": device.type == "cpu"},  # eps: that of Stable-Baselines3
         }
         sizes = observation_size, observation_size, action_size
-        super().__init__(PPO, ActorCriticPolicy, settings, *sizes, options, generator, device, ranks)
+        super().__init__(LeanPpo, ActorCriticPolicy, settings, *sizes, options, generator, device, ranks)
+        self.model.settings = settings
         self._untrained = copy.deepcopy(self.model.policy)
         self._on_device: DevicePpo | None = None
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from metarl.agents.tanh import tanh
 from metarl.agents.trial_ppo.network import HIDDEN_GAIN, MEAN_GAIN, Head, hidden_layers
 from metarl.agents.trial_ppo.settings import HeadSettings
 
@@ -76,7 +77,7 @@ class Film(Head):
         context, x = features.split(self.sizes, dim=-1)
         scales, shifts = (part.split(self.widths, dim=-1) for part in self.modulation(context).chunk(2, dim=-1))
         for layer, scale, shift in zip(self.layers, scales, shifts, strict=True):
-            x = torch.tanh((1 + scale) * layer(x) + shift)
+            x = tanh((1 + scale) * layer(x) + shift)
         return x
 
 
@@ -122,5 +123,5 @@ class Hypernetwork(Head):
         pieces = self.generate(context).split(self.lengths, dim=-1)
         x = x.unsqueeze(1)  # [R, 1, in]
         for k, ((a, b), weight, bias) in enumerate(zip(self.shapes, pieces[::2], pieces[1::2], strict=True)):
-            x = torch.baddbmm(bias.unsqueeze(1), torch.tanh(x) if k else x, weight.view(-1, a, b))
+            x = torch.baddbmm(bias.unsqueeze(1), tanh(x) if k else x, weight.view(-1, a, b))
         return x.squeeze(1)

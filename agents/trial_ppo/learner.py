@@ -169,7 +169,7 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         """Take PPO's steps on whole trials: back-propagation and credit cross from one episode to the next."""
-        sequence = self.sequence(trial)
+        sequence = self.sequence(trial).without_padding()
         num_envs, _ = self._places(sequence.steps.shape[1])
         if num_envs == 0:
             return {"trials": 0.0}

@@ -5,7 +5,7 @@ Axes: L slots of a trial, B envs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -38,10 +38,19 @@ class TrialSequence:
 
     def of_envs(self, envs: Tensor) -> TrialSequence:
         """Return the trials of some envs [K]."""
-        memory = {name: state[envs] for name, state in self.memory.items()}
-        extra = {name: value[:, envs] for name, value in self.extra.items()}
+        return self._each(lambda x: x[:, envs], {name: state[envs] for name, state in self.memory.items()})
+
+    def without_padding(self) -> TrialSequence:
+        """Return the trials without the last slots where no env took one, up to the slot after the last step."""
+        rows = self.steps.any(dim=1).nonzero()
+        length = int(rows.max()) + 2 if len(rows) else len(self.steps)
+        return self._each(lambda x: x[:length], self.memory)
+
+    def _each(self, function: Callable[[Tensor], Tensor], memory: Memory) -> TrialSequence:
+        """Return the function's results on all that is [L, B, ...], with another memory."""
+        extra = {name: function(value) for name, value in self.extra.items()}
         columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("memory", "extra")}
-        return TrialSequence(**{name: value[:, envs] for name, value in columns.items()}, memory=memory, extra=extra)
+        return TrialSequence(**{name: function(x) for name, x in columns.items()}, memory=memory, extra=extra)
 
 
 def lay_out(trial: Trial, discount: float, device: torch.device) -> TrialSequence:

@@ -122,7 +122,10 @@ def reconstruction_errors(
 def posteriors_after_shots(posteriors: Tensor, inputs: Tensor, read: Tensor) -> Tensor:
     """Return the posteriors [B, K, 2 latent] after each of the K shots, of posteriors [L, B, 2 latent] in all slots.
 
-    inputs: [L, B, input] slots, whose last element says that an episode is over. read: as from `slots_read`.
+    inputs: [L, B, input] slots, whose last element says that an episode is over. read: as from `slots_read`. K is 0
+    where B is.
     """
     ends = (inputs[..., -1] > 0.5) & read
-    return posteriors.transpose(0, 1)[ends.T].unflatten(0, (ends.shape[1], -1))
+    after = posteriors.transpose(0, 1)[ends.T]
+    shots = len(after) // max(ends.shape[1], 1)
+    return after.reshape(ends.shape[1], shots, posteriors.shape[-1])

@@ -1,4 +1,4 @@
-"""Networks of VariBAD: a memory that ends in a posterior, a policy that reads it, and decoders of what a step leads to."""
+"""Networks of VariBAD: a memory that ends in a posterior, a policy that reads it, and decoders of steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from metarl.agents.cores.core import Core, Memory
 from metarl.agents.moments import INPUT_CLIP, Moments
+from metarl.agents.tanh import tanh
+from metarl.agents.trial_ppo.heads import make_head
 from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork, hidden_layers
 from metarl.agents.varibad.settings import VaribadSettings
 
@@ -81,11 +83,14 @@ class Decoder(nn.Module):
     def forward(self, steps: Tensor, latents: Tensor) -> Tensor:
         """Return predictions [E, D, B, output] for steps [D, B, step] and latents [E, B, latent], each of all steps."""
         first = self.of_step(steps) + self.of_latent(latents).unsqueeze(1)  # the first layer once a step, not E times
-        return self.output(self.hidden(torch.tanh(first)))
+        return self.output(self.hidden(tanh(first)))
 
 
 class VaribadNetwork(SlotNetwork):
-    """Embeddings and encoder, decoders, and a head each for actor and critic, which read the posterior."""
+    """Embeddings and encoder, decoders, a head for the actor as the settings choose it, and a plain one for the critic.
+
+    Both heads read the posterior beside the observation.
+    """
 
     def __init__(
         self, settings: VaribadSettings, observation_size: int, action_size: int, make_core: CoreMaker
@@ -96,22 +101,18 @@ class VaribadNetwork(SlotNetwork):
             return Encoder(make_core(input_size, settings), latent)
 
         super().__init__(settings, observation_size, action_size, make_encoder)
-        self.latent_moments = Moments(2 * latent)
         self.change_moments = Moments(observation_size)
         seen = observation_size + action_size
         self.decode_reward = Decoder(seen + observation_size, latent, 1, hidden)
         self.decode_change = Decoder(seen, latent, observation_size, hidden) if settings.state_weight else None
-        widths = (observation_size + 2 * latent, *settings.head_sizes)
-        self.actor = hidden_layers(widths)
-        self.mean = nn.Linear(widths[-1], action_size)
-        critic_widths = (widths[0] + 1, *widths[1:])
+        self.actor, self.mean = make_head(settings, 2 * latent, observation_size, action_size)
+        critic_widths = (2 * latent + observation_size + 1, *settings.head_sizes)
         self.critic = hidden_layers(critic_widths)
         self.value = nn.Linear(critic_widths[-1], 1)
         self.log_std = nn.Parameter(torch.empty(action_size))
 
     def initialise(self, initial_std: float, generator: torch.Generator) -> None:
         super().initialise(initial_std, generator)
-        self.latent_moments.reset()
         self.change_moments.reset()
 
     def policy_parameters(self) -> list[nn.Parameter]:
@@ -126,12 +127,11 @@ class VaribadNetwork(SlotNetwork):
 
     def posteriors(self, inputs: Tensor, memory: Memory) -> Tensor:
         """Return mean and log-variance [L, B, 2 latent] after each of the slots [L, B, input]."""
-        return self.core.sequence(self.embed(self.normalise(inputs)), memory)[0]
+        return self.core.truncated(self.embed(self.normalise(inputs)), memory, self.chunk)[0]
 
     def features(self, remembered: Tensor, normalised: Tensor) -> Tensor:
-        """Return the observation and the standardised posterior, [..., obs + 2 latent]."""
-        posterior = self.latent_moments.standardise(remembered).clamp(-INPUT_CLIP, INPUT_CLIP)
-        return torch.cat([normalised[..., : self.sizes[0]], posterior], dim=-1)
+        """Return the posterior, whose scale the bound keeps near that of N(0, I), and the observation."""
+        return torch.cat([remembered.clamp(-INPUT_CLIP, INPUT_CLIP), normalised[..., : self.sizes[0]]], dim=-1)
 
     def means(self, features: Tensor) -> Tensor:
         """Return the means of the actions, [..., act]."""

@@ -49,7 +49,12 @@ class Varibad(TrialPpo[VaribadSettings, VaribadNetwork]):
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(settings, observation_size, action_size, generator, device, ranks)
-        self.vae_optimiser = torch.optim.Adam(self.network.model_parameters(), lr=settings.vae_lr, eps=ADAM_EPSILON)
+        self.vae_optimiser = torch.optim.Adam(
+            self.network.model_parameters(),
+            lr=settings.vae_lr,
+            eps=ADAM_EPSILON,
+            fused=True if device.type == "cpu" else None,
+        )
 
     def make_network(self) -> VaribadNetwork:
         """Return embeddings, encoder, decoders and heads."""
@@ -101,9 +106,8 @@ class Varibad(TrialPpo[VaribadSettings, VaribadNetwork]):
             found = elbo(self.network, sequence, draws)
             loss = found.loss(self.settings).sum() / count
             loss.backward()
-            terms = {"vae_loss": loss.item()} | {
-                name: (value.detach().sum() / count).item() for name, value in found._asdict().items()
-            }
+            sums = torch.stack(found).detach().sum(dim=1) / count
+            terms = dict(zip(terms, (loss.item(), *sums.tolist()), strict=True))
         sum_gradients(parameters, self.ranks)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.max_gradient_norm)
         self.vae_optimiser.step()
@@ -115,24 +119,27 @@ class Varibad(TrialPpo[VaribadSettings, VaribadNetwork]):
         The mean is that of its absolute value. count: trials in all ranks.
         """
         after = posteriors_after_shots(sequence.extra[POSTERIOR], sequence.inputs, slots_read(sequence.steps))
+        own, shots = after.shape[:2]
+        shares = self.ranks.sum(torch.tensor([own * shots, own], device=self.device)).tolist()
         mean, log_variance = after.chunk(2, dim=-1)  # [B, K, latent]
         rows = torch.stack([mean.abs(), (0.5 * log_variance).exp()]).mean(dim=-1).sum(dim=1).double()
+        if not own:  # this rank has no trial that would say how many shots there are
+            rows = rows.new_zeros(2, shares[0] // shares[1])
         means, stds = (self.ranks.sum(rows) / count).tolist()
         return {f"posterior_mean_{k}": x for k, x in enumerate(means, 1)} | {
             f"posterior_std_{k}": x for k, x in enumerate(stds, 1)
         }
 
     def _update_moments(self, sequence: TrialSequence) -> None:
-        """Update the normalisers of the posterior and of the observation's change too."""
+        """Update the normaliser of the observation's change too."""
         super()._update_moments(sequence)
-        if not self.settings.normalise_input:
-            return
-        steps, observations = sequence.steps, sequence.inputs[..., : self.observation_size]
-        self.network.latent_moments.update(sequence.extra[POSTERIOR][steps], self.ranks)
-        self.network.change_moments.update((observations[1:] - observations[:-1])[steps[:-1]], self.ranks)
+        if self.settings.normalise_input:
+            observations = sequence.inputs[..., : self.observation_size]
+            changes = (observations[1:] - observations[:-1])[sequence.steps[:-1]]
+            self.network.change_moments.update(changes, self.ranks)
 
     def deployable(self, belief: SlotBelief) -> Deployable:
-        """Return the network with a slot's parts and the core's states as arguments: the posterior follows from them."""
+        """Return the network with a slot's parts and the states of its core as arguments."""
         return super().deployable(replace(belief, memory=without_posterior(belief.memory)))
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
+from metarl.envs.robots.quadruped_physics import FRICTION_SPEED, add_damping, simplify
 from metarl.envs.robots.quadruped_robot import GO1, JOINTS, TIMESTEP, build
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 
@@ -112,6 +113,8 @@ def set_slope(spec: mujoco.MjSpec, angle: float) -> None:
 def base(settings: QuadrupedSettings) -> mujoco.MjSpec:
     """Return the Go1, with the payload's body, locks and a buffer of delayed signals where the settings need them."""
     spec = build(GO1, TIMESTEP)
+    if settings.physics == "fast":
+        simplify(spec)
     if any(settings.payload_mass):
         payload = spec.body("trunk").add_body(name="payload", explicitinertial=True, ipos=(0, 0, 0))
         payload.add_geom(
@@ -195,13 +198,26 @@ PAYLOAD = (
     *_each_axis(("payload_x", "payload_y"), "place of the payload on the trunk", set_payload_place),
 )
 MOTORS = "torque limits and gains x value"
-BODY = (
+CONTACT_AND_MOTORS = (
     Range("friction", "1", GO1.friction, "with the ground", set_friction),
     Range("motor_strength", "1", 1.0, MOTORS, _scale(per=1.0, gains=True, damping=True, limit=True)),
     Range("kp", "N m/rad", GO1.kp, "gain", _scale(per=GO1.kp, gains=True)),
     Range("kd", "N m s/rad", GO1.kd, "gain", _scale(per=GO1.kd, damping=True)),
-    Range("joint_damping", "N m s/rad", GO1.joint_damping, "of every joint, besides kd", set_joint_damping),
-    Range("joint_friction", "N m", GO1.joint_friction, "friction loss of every joint", set_joint_friction),
+)
+DAMPING = functools.partial(Range, "joint_damping", "N m s/rad", GO1.joint_damping, "of every joint, besides kd")
+FRICTION = functools.partial(Range, "joint_friction", "N m", GO1.joint_friction)
+JOINT_LOSSES = {
+    "exact": (DAMPING(set_joint_damping), FRICTION("friction loss of every joint", set_joint_friction)),
+    "fast": (
+        DAMPING(functools.partial(add_damping, neutral=GO1.joint_damping)),
+        FRICTION(
+            f"of every joint, as damping: value / {FRICTION_SPEED:g} rad/s",
+            functools.partial(add_damping, neutral=GO1.joint_friction, per=FRICTION_SPEED),
+        ),
+    ),
+}
+"""Quantities of the joints' losses, by the physics."""
+INERTIA = (
     Range("armature", "1", 1.0, "rotor inertia of every joint x value", scale_armature),
     *_each_axis(("com_x", "com_y", "com_z"), "displaces the trunk's centre of mass", move_centre),
 )
@@ -221,7 +237,9 @@ def table(settings: QuadrupedSettings) -> tuple[Range | OneJoint, ...]:
     weak = functools.partial(weaken, strength=strength)
     return (
         *(PAYLOAD if any(settings.payload_mass) else ()),
-        *BODY,
+        *CONTACT_AND_MOTORS,
+        *JOINT_LOSSES[settings.physics],
+        *INERTIA,
         Range("action_delay", "s", 0.0, "from action to torque", delay),
         SLOPE,
         OneJoint("weak_joint", f"motor of one joint, or none (-1), x {strength:g}", weak),

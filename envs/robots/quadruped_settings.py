@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from metarl.bounds import bounded
+from metarl.bounds import bounded, newer
 from metarl.envs.family_settings import ChangeSettings, VelocityCommandSettings
 from metarl.envs.terrain.settings import TerrainSettings
 
@@ -71,6 +72,9 @@ class QuadrupedSettings(VelocityCommandSettings, ChangeSettings):
     changing: tuple[str, ...] = ("payload_mass",)
     """Parameters that change: payload_mass for a payload that is dropped, friction for another ground, and so on."""
     change_gap: tuple[int, int] = (125, 375)
+    physics: Literal["fast", "exact"] = newer("fast", before="exact")
+    """exact: contacts are solved to convergence, and joints have friction loss. fast: about twice as fast on a CPU;
+    contacts are solved approximately and joint friction is damping, an error like that of the time step."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ import numpy as np
 
 from metarl.envs.simulation import Unsupported
 
+NEWTON_ITERATIONS = 50
+"""Limit of the iterations of Newton's method where it replaces another solver; it needs a few."""
 PLANE, HFIELD = int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIELD)
 
 
@@ -124,8 +126,9 @@ def mixed(models: Sequence[mujoco.MjModel], like: mujoco.MjModel | None = None) 
     every = _with_grounds(every)
     base = _fullest(every)
     if base.opt.solver != raw(base, "opt.solver"):
-        base = copy.copy(base)
-        base.opt.solver = raw(base, "opt.solver")
+        base, options = copy.copy(base), {name: raw(base, f"opt.{name}") for name in ("solver", "iterations")}
+        for name, chosen in options.items():
+            setattr(base.opt, name, chosen)
     names = SHARED if any(model.nsensor for model in every) else [name for name in SHARED if name != "site_size"]
     _require_equal(every, base, names)
     for model in every:
@@ -150,9 +153,15 @@ def value(model: mujoco.MjModel, name: str) -> np.ndarray:
 
 
 def raw(model: mujoco.MjModel, name: str) -> Any:
-    """Return a field of the model or its options, with Newton's method in place of PGS, which has the same solution."""
-    if name == "opt.solver" and model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
-        return int(mujoco.mjtSolver.mjSOL_NEWTON)
+    """Return a field of the model or its options, with Newton's method in place of PGS, which has the same solution.
+
+    Newton's method gets the iterations that it needs to converge, of which PGS may be given fewer on purpose.
+    """
+    if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
+        if name == "opt.solver":
+            return int(mujoco.mjtSolver.mjSOL_NEWTON)
+        if name == "opt.iterations":
+            return max(model.opt.iterations, NEWTON_ITERATIONS)
     return getattr(model.opt, name[4:], 0) if name.startswith("opt.") else getattr(model, name, 0)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
@@ -16,6 +15,7 @@ import torch
 from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Belief, Rollout, Trial
 from metarl.agents.storage import Storage
+from metarl.agents.threads import single_torch_thread
 from metarl.config import ResetMemory
 from metarl.envs import mujoco_log
 from metarl.envs.arrays import Array, none
@@ -74,17 +74,6 @@ class AgentGenerators(Sequence[torch.Generator]):
             seed = np.random.SeedSequence(stem.entropy, spawn_key=(*stem.spawn_key, AGENT, self._shots))
             self._made[tasks] = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
         return self._made[tasks]
-
-
-@contextlib.contextmanager
-def single_torch_thread() -> Iterator[None]:
-    """Keep torch on one thread while simulations step: two pools that spin on the same cores fight."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

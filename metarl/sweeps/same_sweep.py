@@ -31,7 +31,7 @@ def require_same(sweep: Sweep, folder: Path) -> None:
         draft.unlink()
     try:
         theirs = json.loads(path.read_text(encoding="utf-8"))
-        base = essentials(config_from_dict(theirs["base"]))  # adds settings that are newer than the folder
+        base = essentials(config_from_dict(theirs["base"], saved=True))  # adds settings that are newer than the folder
         theirs["base"] = json.loads(json.dumps(base))
         theirs.setdefault("files", spec["files"])  # missing in folders of older versions
     except (ValueError, KeyError, TypeError) as error:

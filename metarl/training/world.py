@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from metarl.agents.agent import Trial
+from metarl.agents.agent import Agent, Trial
 from metarl.agents.learning import DeviceEnv, SlotMaker
 from metarl.agents.ranks import ALONE, Ranks
+from metarl.agents.threads import single_torch_thread
+from metarl.envs.reveal import told_as
 from metarl.envs.simulation import CPU
 from metarl.envs.task import Task
 from metarl.errors import UsageError, usage_errors
@@ -21,9 +23,9 @@ from metarl.evaluation.outcomes import total_of_sound
 from metarl.files import make_folder, write
 from metarl.provenance import cores
 from metarl.runs.checkpoint import OWN_FILES
-from metarl.runs.run import Run
+from metarl.runs.run import Run, load_run
 from metarl.runs.simulators import simulator_for
-from metarl.runs.trial import single_torch_thread, streams, torch_stream
+from metarl.runs.trial import streams, torch_stream
 from metarl.training.players import DevicePlayer, Player, Size, TrialPlayer, VecEnvPlayer
 
 if TYPE_CHECKING:
@@ -102,6 +104,18 @@ class TrainingWorld:
         with usage_errors("training.simulator"):
             env = self._added(DevicePlayer(self.run.family, self._size, self._simulator)).env
         return env, self.run.family.horizon
+
+    def oracle(self, run: str) -> tuple[Agent, int]:
+        own, teacher = self.run.family, load_run(run, device=str(self.run.agent.device))
+        if not teacher.config.training.reveal_task:
+            raise ValueError(f"teacher is {run}, which is no oracle: it was trained without training.reveal_task=true")
+        theirs, names = teacher.family, (*own.observation_names, *(f"{name} [1]" for name in told_as(own)))
+        if theirs.observation_names != names or told_as(theirs) != told_as(own) or theirs.name != own.name:
+            raise ValueError(
+                f"teacher is {run}, an oracle on {theirs.name} whose observations or parameters are not those of this "
+                f"run's {own.name}; train an oracle with the same settings of the family"
+            )
+        return teacher.agent, len(told_as(own))
 
     def _added(self, player: P) -> P:
         self._players.append(player)

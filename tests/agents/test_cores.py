@@ -111,6 +111,14 @@ class TestEveryCore:
             alone, _ = core.sequence(inputs[:, b : b + 1], core.initial(1))
             torch.testing.assert_close(alone[:, 0], fresh[:, b])
 
+    def test_the_memory_does_not_grow(self, name: str):
+        core = make_core(name)
+        new = core.initial(BATCH)
+        with torch.no_grad():
+            _, last = core.sequence(draw(40, BATCH, INPUT), new)
+        assert {state: value.shape for state, value in last.items()} == {x: y.shape for x, y in new.items()}
+        assert all(value.isfinite().all() and value.shape[0] == BATCH for value in last.values())
+
     @pytest.mark.parametrize("chunk", [1, 3, LENGTH])
     def test_gradients_stop_at_chunks_and_values_do_not_change(self, name: str, chunk: int):
         """Against a loop over the steps that lets go of the memory after each chunk."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Rollout
-from metarl.agents.learning import MetaLearner
 from metarl.agents.registry import AGENTS, make_agent
+from metarl.agents.threads import single_torch_thread
+from metarl.config import RunConfig, TrainingSettings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
@@ -28,7 +30,9 @@ from metarl.envs.reveal import privileged_names
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.runs.trial import AgentGenerators, collect, run_trial, single_torch_thread, streams
+from metarl.runs.run import Run, build
+from metarl.runs.trial import AgentGenerators, collect, run_trial, streams
+from metarl.training.world import Outcome, TrainingWorld
 from tests.agents.shots import (
     ACTION,
     CPU,
@@ -299,32 +303,39 @@ class TestTrial:
         assert not torch.equal(silent[0].actions, noisy[0].actions)
         assert not torch.equal(silent[0].observations[0], silent[1].observations[0])
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    def test_on_cuda_it_acts_adapts_and_learns_as_on_the_cpu(self, name: str):
-        family = make_family(PointGoalSettings(horizon=6))
-        actions = []
-        for device in (CPU, torch.device("cuda")):
-            env, _ = make_in(family, name)
-            sizes = family.observation_size, family.action_size
-            agent = make_agent(small_agent(name), *sizes, torch.Generator().manual_seed(0), device)
-            trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
-            if isinstance(agent, MetaLearner):
-                metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))
-                assert all(np.isfinite(v) for v in metrics.values())
-            trial = run_trial(env, agent, streams(1, "test", 1, 3), adaptations=1).trial
-            actions.append(torch.stack([rollout.actions for rollout in trial.rollouts]))
-        torch.testing.assert_close(*actions, rtol=1e-3, atol=1e-3)
 
-    def test_an_update_changes_the_agent_and_reports_finite_numbers(self, name: str):
-        env, agent = make_in(make_family(HalfCheetahVelocitySettings(horizon=12)), name)
-        if not isinstance(agent, MetaLearner):
-            pytest.skip("it learns from a VecEnv: tests/agents/test_sb3.py")
-        trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=1).trial
-        before = torch.cat([p.flatten() for p in tensors(agent.state_dict())])
-        metrics = agent.meta_update(trial, torch.Generator().manual_seed(0))
-        after = torch.cat([p.flatten() for p in tensors(agent.state_dict())])
+def trained(name: str, folder: Path, device: str = "cpu") -> tuple[Run, list[Outcome]]:
+    """A run after two iterations on the same tasks, and their outcomes."""
+    training = TrainingSettings(tasks=3, envs_per_task=2, adaptations=1, threads=1)
+    config = RunConfig(small_agent(name), HalfCheetahVelocitySettings(horizon=12), training)
+    run = Run(folder, config, *build(config, device), 0, 0)
+    world, tasks = TrainingWorld(run), run.family.sample(3, np.random.default_rng(0))
+    return run, [world.iterate(tasks, key) for key in range(2)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestTraining:
+    def test_an_update_changes_the_agent_and_reports_finite_numbers(self, name: str, tmp_path: Path):
+        run, outcomes = trained(name, tmp_path)
+        _, new = build(run.config, "cpu")
+        before, after = (torch.cat([p.flatten() for p in tensors(a.state_dict())]) for a in (new, run.agent))
         assert before.shape != after.shape or not torch.equal(before, after)
-        assert metrics and all(np.isfinite(v) for v in metrics.values())
+        for outcome in outcomes:
+            assert outcome.metrics and all(np.isfinite(value) for value in outcome.metrics.values())
+
+    def test_the_same_seed_trains_the_same_agent(self, name: str, tmp_path: Path):
+        (one, first), (two, second) = (trained(name, tmp_path / folder) for folder in "ab")
+        for ours, theirs in zip(first, second, strict=True):
+            assert ours.metrics == theirs.metrics
+            np.testing.assert_array_equal(ours.returns, theirs.returns)
+        for ours, theirs in zip(tensors(one.agent.state_dict()), tensors(two.agent.state_dict()), strict=True):
+            assert torch.equal(ours, theirs)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    def test_on_cuda_it_acts_adapts_and_learns_as_on_the_cpu(self, name: str, tmp_path: Path):
+        """The first iteration is played by the policies that were drawn, the second by those that learned from it."""
+        returns = [[o.returns for o in trained(name, tmp_path / device, device)[1]] for device in ("cpu", "cuda")]
+        np.testing.assert_allclose(returns[1], returns[0], rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", NAMES)

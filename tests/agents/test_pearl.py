@@ -19,7 +19,7 @@ from metarl.agents.pearl.gaussians import Evidence
 from metarl.agents.pearl.pearl import Pearl, PearlBelief
 from metarl.agents.pearl.settings import PearlSettings
 from metarl.agents.ranks import Ranks
-from metarl.runs.trial import single_torch_thread
+from metarl.agents.threads import single_torch_thread
 
 CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON, LATENT = 3, 2, 4, 2, 6, 3

@@ -16,12 +16,13 @@ from metarl.agents.moments import Moments
 from metarl.agents.numerics import gaussian_log_prob
 from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.threads import single_torch_thread
 from metarl.agents.trial_ppo.learner import value_loss
 from metarl.agents.trial_ppo.sequence import discounted_sums, trial_gae
 from metarl.envs.registry import make_family
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.runs.trial import run_trial, single_torch_thread, streams
+from metarl.runs.trial import run_trial, streams
 
 CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 2, 3, 5

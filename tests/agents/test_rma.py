@@ -213,6 +213,53 @@ def test_a_student_recovers_the_parameter_of_a_linear_task():
     assert by_step[-1] < 0.1
 
 
+def guess(agent: Rma, seed: int, explore: bool, told: bool) -> tuple[Trial, Tensor]:
+    """Six steps of guessing p of U(-1, 1): the reward is -(a - p)^2, and the observation p with noise, but at first 0.
+
+    Returns the trial and the mean reward of each step.
+    """
+    rng, tasks = generator(seed), 64
+    goal = 2 * torch.rand(tasks, 1, generator=rng) - 1
+    belief, columns = agent.begin(tasks, 1, ()), []
+    observation, begun = torch.zeros(tasks, 1, 1), belief
+    for _ in range(6):
+        if told:
+            belief = agent.inform(belief, goal.unsqueeze(-1))
+        actions, belief = agent.act(belief, observation, torch.randn(tasks, 1, 1, generator=rng) if explore else None)
+        rewards = -(actions.squeeze(-1) - goal).square()
+        columns.append((observation, actions, rewards, goal.unsqueeze(-1)))
+        belief = agent.observe(belief, rewards, torch.zeros_like(rewards, dtype=torch.bool))
+        observation = goal.unsqueeze(-1) + 0.3 * torch.randn(tasks, 1, 1, generator=rng)
+    observations, actions, rewards, goals = (torch.stack(column) for column in zip(*columns, strict=True))
+    ended = torch.zeros_like(rewards, dtype=torch.bool)
+    rollout = Rollout(observations, actions, rewards, ended, ended, ~ended, observation, goals)
+    return Trial([rollout], [begun]), rewards.mean(dim=(1, 2))
+
+
+@pytest.mark.parametrize("stages", ["rma", "roa"])
+def test_a_student_acts_as_well_as_what_it_has_seen_allows(stages):
+    """Without knowledge the best reward is -1/3, with five observations -0.017; the teacher's is 0."""
+    settings = RmaSettings(
+        stages=stages,
+        **{**SMALL, "hidden_size": 16, "head_sizes": (32,), "lr": 3e-3, "epochs": 4, "initial_std": 0.2},
+        teacher_updates=50,
+        study_every=3,
+        pull_from=20,
+        pull_updates=40,
+        encoder_sizes=(16,),
+        latent_size=2,
+        study_lr=5e-3,
+    )
+    agent = Rma(settings, 1, 1, generator(), CPU, privileged=("p",))
+    for k in range(90):
+        agent.meta_update(guess(agent, k, explore=True, told=True)[0], generator(k))
+    student = guess(agent, 1000, explore=False, told=False)[1]
+    assert student[0] < -0.2 and student[-1] > -0.08
+    agent.updates = 0
+    teacher = guess(agent, 1000, explore=False, told=True)[1]
+    assert teacher.min() > -0.03
+
+
 def test_the_estimator_estimates_what_it_is_asked_for():
     names = ("task_mass", "task_friction", "FR_contact", "FL_contact")
     assert chosen_places((), names) == [0, 1, 2, 3]

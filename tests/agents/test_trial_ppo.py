@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
 
 from metarl.agents.agent import Rollout, Trial
+from metarl.agents.rl2.rl2 import Rl2
+from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.slots import SlotBelief
 from metarl.agents.trial_ppo.sequence import discounted_sums, lay_out, sums_of_later, trial_gae
 
@@ -82,6 +86,35 @@ def test_an_env_that_was_flagged_in_any_shot_is_left_out() -> None:
         found, expected = getattr(rest, name), getattr(whole, name)[:, kept]
         torch.testing.assert_close(found[whole.steps[:, kept]], expected[whole.steps[:, kept]])
     torch.testing.assert_close(rest.memory["hidden"], whole.memory["hidden"][kept])
+
+
+def test_padding_is_what_no_env_took() -> None:
+    short = tuple(length.clamp(max=2) for length in LENGTHS)
+    whole = lay_out(trial_of(short), 0.9, CPU)
+    extra = {"beside": draw(*whole.steps.shape, 3)}
+    found = dataclasses.replace(whole, extra=extra).without_padding()
+    most = max(int(a + b) for a, b in zip(*(length.flatten() for length in short), strict=True)) + 2  # an end each
+    assert len(found.steps) == most < len(whole.steps)
+    for name in FIELDS:
+        assert torch.equal(getattr(found, name), getattr(whole, name)[:most])
+    assert torch.equal(found.extra["beside"], extra["beside"][:most])
+    full = lay_out(trial_of((torch.full((TASKS, ENVS), HORIZON),) * 2), 0.9, CPU)
+    assert len(full.without_padding().steps) == len(full.steps)
+    none = full.of_envs(torch.empty(0, dtype=torch.int64))
+    assert none.without_padding().steps.shape == (len(full.steps), 0)
+
+
+def test_padding_changes_no_target() -> None:
+    settings = Rl2Settings(hidden_size=8, head_sizes=(8,), observation_embedding=4, action_embedding=4)
+    agent = Rl2(settings, OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU)
+    rollouts = trial_of(tuple(length.clamp(max=2) for length in LENGTHS)).rollouts
+    whole = agent.sequence(Trial(rollouts, [agent.begin(TASKS, ENVS, ())] * 2))
+    cut = whole.without_padding()
+    assert len(cut.steps) < len(whole.steps)
+    found, expected = agent._targets(cut), agent._targets(whole)
+    for f in dataclasses.fields(found):
+        ours, theirs = getattr(found, f.name)[cut.steps], getattr(expected, f.name)[whole.steps]
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 402])

@@ -1,4 +1,4 @@
-"""VariBAD: its posterior is that of acting, its bound is the published one, and it learns to infer the task."""
+"""VariBAD: its posterior is that of acting, and its bound is the published one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from metarl.agents.agent import Trial
+from metarl.agents.cores.registry import CORES
+from metarl.agents.ranks import Ranks
+from metarl.agents.threads import single_torch_thread
 from metarl.agents.trial_ppo.sequence import TrialSequence
 from metarl.agents.varibad.elbo import Draws, elbo, places, posteriors_after_shots, slots_read
 from metarl.agents.varibad.network import LOG_VARIANCE, MEAN, Decoder
@@ -24,7 +27,7 @@ from metarl.agents.varibad.varibad import POSTERIOR, Varibad
 from metarl.envs.registry import make_family
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
-from metarl.runs.trial import run_trial, single_torch_thread, streams
+from metarl.runs.trial import run_trial, streams
 from tests.agents.test_rl2 import ACTION, EARLY, ENVS, FULL, HORIZON, OBSERVATION, TASKS, assert_same, play
 
 CPU = torch.device("cpu")
@@ -40,6 +43,7 @@ SETTINGS = VaribadSettings(
     elbo_terms=4,
     decoded_steps=7,
 )
+SMALL_MEMORY: dict[str, Any] = {"history_length": 4, "attention_window": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +56,10 @@ def one_thread() -> Iterator[None]:
 def make_agent(settings: VaribadSettings = SETTINGS, seed: int = 0) -> Any:
     generator = torch.Generator().manual_seed(seed)
     agent = Varibad(settings, OBSERVATION, ACTION, generator, CPU)
-    network = agent.network
+    network: Any = agent.network
     with torch.no_grad():  # a policy that hardly depends on its input would hide a wrong input
         network.mean.weight.normal_(generator=generator)
-        for name in ("observation", "reward", "return", "latent", "change"):
+        for name in ("observation", "reward", "return", "change"):
             moments = network.get_submodule(f"{name}_moments")
             moments.update(torch.randn(50, len(moments.mean), generator=generator) * 2.0 + 1.0)
     return agent
@@ -101,17 +105,23 @@ def test_places_are_every_one_of_them_and_no_other() -> None:
     assert places(last, torch.tensor([100_003])).item() == 100_002
 
 
-def test_actions_of_training_are_those_of_a_real_env() -> None:
+@pytest.mark.parametrize("choice", [*({"memory": name} for name in CORES), {"head": "film"}, {"head": "hypernetwork"}])
+def test_actions_of_training_are_those_of_a_real_env(choice: dict[str, str]) -> None:
     """Acting by the mean, the actions of a trial are the means of the training pass; some episodes end early."""
     family = make_family(PointGoalSettings(horizon=20))
     env = ShardedEnv(family, num_tasks=3, envs_per_task=2, threads=1)
     env.set_tasks([family.task({"goal_x": x, "goal_y": 0.0}) for x in (0.0, 0.3, -0.3)])
-    agent = Varibad(SETTINGS, family.observation_size, family.action_size, torch.Generator().manual_seed(0), CPU)
+    settings: VaribadSettings = dataclasses.replace(SETTINGS, **SMALL_MEMORY, **choice)
+    agent = Varibad(settings, family.observation_size, family.action_size, torch.Generator().manual_seed(0), CPU)
+    for name, parameter in agent.network.named_parameters():
+        if "modulation" in name or "generate.weight" in name:  # zero at first, which would hide a wrong context
+            nn.init.normal_(parameter, std=0.01, generator=torch.Generator().manual_seed(1))
     trial = run_trial(env, agent, streams(1, "test", 0, 3), adaptations=2, explore=False).trial
     sequence = agent.sequence(trial)
     means, _ = agent.evaluate(sequence)
     torch.testing.assert_close(means[sequence.steps], sequence.actions[sequence.steps], rtol=1e-4, atol=1e-6)
     assert sequence.steps.sum(dim=0).min() < sequence.steps.sum(dim=0).max()
+    assert np.isfinite(list(update(agent, trial).values())).all()
 
 
 def test_every_parameter_has_one_learner() -> None:
@@ -212,6 +222,40 @@ def test_metrics_say_what_is_known_after_each_shot() -> None:
     assert metrics["posterior_std_1"] == pytest.approx(std, rel=1e-5)
     assert {"posterior_mean_2", "posterior_std_2"} <= set(metrics) and "posterior_std_3" not in metrics
     assert np.isfinite(list(metrics.values())).all()
+
+
+class Half(Ranks):
+    """The first of two processes; the other has the same trials, so that sums are double."""
+
+    size = 2
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return 2 * tensor
+
+
+class Idle(Ranks):
+    """A process that has no sound trial; what the other sums is given."""
+
+    size = 2
+
+    def __init__(self, shares: tuple[int, int], rows: Tensor) -> None:
+        self.others = [torch.tensor(shares), rows]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return tensor + self.others.pop(0)
+
+
+def test_a_process_without_trials_has_the_metrics_of_the_others() -> None:
+    agent = make_agent()
+    sequence = agent.sequence(play(agent, EARLY)[0])
+    trials = TASKS * ENVS
+    alone = agent._spread(sequence, trials)
+    agent.ranks = Half()
+    assert agent._spread(sequence, 2 * trials) == alone
+    rows = torch.tensor(list(alone.values()), dtype=torch.float64).view(2, 2) * trials
+    agent.ranks = Idle((2 * trials, trials), rows)
+    found = agent._spread(sequence.of_envs(torch.tensor([], dtype=torch.int64)), trials)
+    assert found == pytest.approx(alone)
 
 
 def test_flagged_env_changes_nothing() -> None:

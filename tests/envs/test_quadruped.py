@@ -107,13 +107,14 @@ def test_feet_touch_the_ground_at_home_and_legs_are_as_long_as_published():
     assert reach == pytest.approx(math.sqrt(0.213**2 * (2 + 2 * math.cos(0.888))))
 
 
-def test_it_stands_for_five_seconds_within_its_torque_limits():
-    env = start(varying(), envs=8)
+@pytest.mark.parametrize(("physics", "settled"), [("exact", 100), ("fast", 150)])
+def test_it_stands_for_five_seconds_within_its_torque_limits(physics: str, settled: int):
+    env = start(varying(physics=physics), envs=8)
     for step in range(250):
         result = env.step(np.zeros((1, 8, 12)))
         assert (np.abs(env.simulation.batch.actuator_force) <= np.tile((23.7, 23.7, 35.55), 4)).all()
         assert not result.terminated.any()
-        if step > 100:
+        if step > settled:
             assert np.abs(env.simulation.batch.qvel).max() < 0.1
     assert (np.abs(env.simulation.batch.qpos[:, 2] - 0.245) < 0.02).all()
     assert env.simulation.batch.sensordata.tolist() == [[1, 1, 1, 1, 0]] * 8
@@ -147,9 +148,10 @@ def test_centre_of_mass_moves_by_the_trunks_share():
     np.testing.assert_array_equal(moved.body_inertia, plain.body_inertia)
 
 
-def test_it_slides_where_the_slope_is_steeper_than_friction_holds():
+@pytest.mark.parametrize("physics", ["exact", "fast"])
+def test_it_slides_where_the_slope_is_steeper_than_friction_holds(physics: str):
     angle = 0.2
-    family = varying(friction=(0.1, 1.0), slope=(0.0, 0.4), kp=(35.0, 100.0), kd=(0.5, 3.0))
+    family = varying(physics=physics, friction=(0.1, 1.0), slope=(0.0, 0.4), kp=(35.0, 100.0), kd=(0.5, 3.0))
     stiff = {"slope": angle, "kp": 100.0, "kd": 3.0}
     env = start(family, *({**stiff, "friction": f * math.tan(angle)} for f in (0.9, 1.15)))
     act(env, np.zeros((75, 12)))
@@ -188,9 +190,10 @@ def test_starts_stand_upright_on_the_slope_with_every_heading():
     np.testing.assert_allclose(distance, GO1.home_height + quadruped.RESET_HEIGHT)
 
 
-def test_a_locked_joint_does_not_move():
+@pytest.mark.parametrize("physics", ["exact", "fast"])
+def test_a_locked_joint_does_not_move(physics: str):
     joint = JOINTS.index("RL_thigh")
-    env = start(varying(locked_joints=("RL_thigh",)), {"locked_joint": joint}, {})
+    env = start(varying(physics=physics, locked_joints=("RL_thigh",)), {"locked_joint": joint}, {})
     locked, free = [], []
     for action in random_actions(60, 2.0):
         act(env, action[None])
@@ -229,7 +232,7 @@ def test_motor_strength_and_gains_are_those_of_the_torque_law():
 
 
 def test_joint_damping_friction_and_armature_are_set():
-    family = varying(joint_damping=(0.0, 0.1), joint_friction=(0.0, 0.5), armature=(0.5, 2.0))
+    family = varying(physics="exact", joint_damping=(0.0, 0.1), joint_friction=(0.0, 0.5), armature=(0.5, 2.0))
     model = family.compile(family.task({"joint_damping": 0.07, "joint_friction": 0.4, "armature": 1.5}))
     assert (model.dof_damping == [0] * 6 + [0.07] * 12).all()
     assert (model.dof_frictionloss == [0] * 6 + [0.4] * 12).all()

@@ -51,6 +51,7 @@ SHARE, STARTS, KEPT = 0.1, 3, 0.8
 """Of the controls' range; starts that a task is tried from until no contact begins in rounding; tasks that need one."""
 AGREEMENT = 1e-5
 QUADRUPED = QuadrupedSettings(
+    physics="exact",
     kp=(20.0, 50.0),
     kd=(0.3, 1.0),
     joint_damping=(0.01, 0.1),
@@ -76,7 +77,10 @@ FLAT: dict[str, tuple[FamilySettings, ...]] = {
     "own robot": (RobotSettings(),),
 }
 """Every parameter that edits a model, those of one robot in one simulation; other families differ in the reward."""
-TERRAIN = {"cheetah on terrain": (HalfCheetahTerrainSettings(),), "quadruped on terrain": (QuadrupedTerrainSettings(),)}
+TERRAIN = {
+    "cheetah on terrain": (HalfCheetahTerrainSettings(),),
+    "quadruped on terrain": (QuadrupedTerrainSettings(physics="exact"),),
+}
 Case = tuple[TaskFamily, Task]
 
 

@@ -31,7 +31,9 @@ from metarl.training.world import TrainingWorld
 MAML = MamlSettings(hidden_sizes=(8,), tasks_per_chunk=2, normalise_input=False)
 TRIAL_PPO: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "observation_embedding", "action_embedding", "reward_embedding"), 4),
-    "head_sizes": (8,), "epochs": 2, "minibatches": 18,
+    "head_sizes": (8,),
+    "epochs": 2,
+    "minibatches": 18,
 }
 """More minibatches than some process has envs: it has none of some of them."""
 VARIBAD = VaribadSettings(**TRIAL_PPO, decoder_sizes=(8,), vae_batch=3, elbo_terms=3, decoded_steps=5)

@@ -17,6 +17,7 @@ from metarl.config import (
     options,
     preset,
     read_run_config,
+    recorded_config,
 )
 from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import UsageError
@@ -60,6 +61,25 @@ def test_what_a_file_does_not_name_has_its_default(tmp_path):
     assert load_config(path) == dataclasses.replace(default, training=dataclasses.replace(default.training, seed=7))
     path.write_text("")
     assert load_config(path) == default
+
+
+@pytest.mark.parametrize("family", ["quadruped", "quadruped_terrain"])
+def test_a_saved_config_that_is_older_than_a_setting_has_what_was_run_before_it(family, tmp_path):
+    saved = config_to_dict(preset("rl2", family))
+    assert saved["family"].pop("physics") == "fast"
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / CONFIG).write_text(yaml.safe_dump(saved))
+    assert read_run_config(run).family.physics == "exact"
+    assert load_config(run / CONFIG).family.physics == "exact"  # to repeat it: metarl train --config
+    assert recorded_config({"family": saved["family"]}).family.physics == "exact"
+    del saved["family"]["slope"]  # older still, and no longer to be told from what a person wrote
+    (run / CONFIG).write_text(yaml.safe_dump(saved))
+    assert read_run_config(run).family.physics == "exact"
+    assert load_config(run / CONFIG).family.physics == "fast"
+    saved["family"]["physics"] = "fast"
+    (run / CONFIG).write_text(yaml.safe_dump(saved))
+    assert read_run_config(run).family.physics == "fast"
 
 
 def test_yaml_numbers_are_read_as_a_person_means_them():

@@ -1,0 +1,1 @@
+"""A policy with a memory that is distilled from an oracle, with its settings."""

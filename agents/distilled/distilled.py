@@ -1,0 +1,108 @@
+"""Distillation of an oracle into a policy with a memory, and PPO from there (Ross 2011, Lee 2020).
+
+The student acts. First the teacher says at every step what it would have done, knowing the task, and the student is
+regressed on that; then the critic learns to judge the student, which stays as it is; then PPO trains both. The network
+is RL2's, with a memory and normalisers of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from metarl.agents.agent import Agent, Trial
+from metarl.agents.distilled.settings import DistilledSettings
+from metarl.agents.learning import Trainer, World
+from metarl.agents.rl2.network import Rl2Network
+from metarl.agents.teacher.learner import PRIVILEGED, InformedPpo
+from metarl.agents.trial_ppo.sequence import TrialSequence
+
+CRITIC = ("critic.", "value.")
+"""Beginnings of the names of the critic's parameters."""
+
+
+class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
+    """A distilled policy behind the Learner protocol: see `metarl.agents.learning.Learner`."""
+
+    label = "the distilled policy"
+    settings: DistilledSettings
+    teacher: Agent | None = None
+    """The oracle; None if it is not imitated any more."""
+    told: int = 0
+    """Number of the privileged values, the first ones, that the oracle observes after the observation."""
+
+    def make_network(self) -> Rl2Network:
+        """Return embeddings, core and heads."""
+        return Rl2Network(self.settings, self.observation_size, self.action_size, self.make_core)
+
+    def studied(self) -> list[nn.Parameter]:
+        """Return the parameters of the mean of the actions."""
+        named = self.network.named_parameters()
+        return [parameter for name, parameter in named if not name.startswith(CRITIC) and name != "log_std"]
+
+    @property
+    def distilling(self) -> bool:
+        """Whether the oracle is imitated in the current iteration."""
+        return self.updates < self.settings.distil_updates
+
+    @property
+    def warming(self) -> bool:
+        """Whether the critic alone learns in the current iteration."""
+        return not self.distilling and self.updates < self.settings.distil_updates + self.settings.critic_updates
+
+    def trainer(self, world: World) -> Trainer:
+        """Load the oracle if it is still to be imitated, then play and learn. ValueError without one that fits."""
+        if self.distilling:
+            if not self.settings.teacher:
+                raise ValueError(
+                    "teacher is empty: give the folder of an oracle's run on this family, which metarl train --agent "
+                    "ppo training.reveal_task=true makes"
+                )
+            self.teacher, self.told = world.oracle(self.settings.teacher)
+            if self.teacher.facts.belief_per_env:
+                raise ValueError(
+                    f"teacher is {self.settings.teacher}, an agent with a memory; an oracle is told the task, so take "
+                    "one without, such as ppo"
+                )
+        return super().trainer(world)
+
+    def log_std(self) -> Tensor:
+        """Return the log-std of the actions, [act], which the critic's iterations leave as it is."""
+        return super().log_std().detach() if self.warming else super().log_std()
+
+    def update_input_moments(self, sequence: TrialSequence) -> None:
+        """Update the normalisers of what the network reads, but not while the policy is to stay as it is."""
+        if not self.warming:
+            super().update_input_moments(sequence)
+
+    def means(self, sequence: TrialSequence) -> Tensor:
+        """Return action means [L, B, act]."""
+        features, _ = self.network(sequence.inputs, sequence.memory)
+        return self.network.means(features)
+
+    def evaluate(self, sequence: TrialSequence) -> tuple[Tensor, Tensor]:
+        """Return action means [L, B, act] and values [L, B]; the gradient may reach the critic alone."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.warming):
+            features, _ = self.network(sequence.inputs, sequence.memory)
+            means = self.network.means(features)
+        return means, self.network.values(features, sequence.ending)
+
+    @torch.no_grad()
+    def labels(self, sequence: TrialSequence) -> Tensor:
+        """Return the oracle's action means [L, B, act] for what the student met."""
+        assert self.teacher is not None
+        observations = sequence.inputs[..., : self.observation_size]
+        told = sequence.extra[PRIVILEGED][..., : self.told]
+        seen = torch.cat([observations, told], dim=-1).flatten(0, 1)
+        means, _ = self.teacher.act(self.teacher.begin(1, 1, [torch.Generator()]), seen.unsqueeze(0), None)
+        return means.to(self.device).view(*sequence.rewards.shape, self.action_size)
+
+    def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
+        """Imitate the oracle on a trial, then let the critic learn from trials, then both by PPO."""
+        if not self.distilling:
+            return super().meta_update(trial, generator)
+        sequence = self.sequence(trial)
+        self._update_moments(sequence)
+        metrics = self.study(sequence, self.labels(sequence), self.means, generator)
+        self.updates += 1
+        return metrics
