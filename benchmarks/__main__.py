@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -25,7 +24,8 @@ import mujoco
 import numpy as np
 import torch
 
-from benchmarks import memories, scaling
+from benchmarks import memories, scaling, trials
+from benchmarks.physics import Physics, seconds
 from benchmarks.robot_loop import measure_all
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import make_agent
@@ -79,12 +79,6 @@ class Figure:
         return f"{self.name:<72} {self.value:8.2f} {self.unit:<3} bar {sign} {self.bar:<6g} {mark}"
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def make_run(settings: FamilySettings, agent: MamlSettings) -> tuple[Run, ShardedEnv]:
     family = make_family(settings)
     learner = make_agent(
@@ -96,29 +90,6 @@ def make_run(settings: FamilySettings, agent: MamlSettings) -> tuple[Run, Sharde
     )
     config = RunConfig(agent=agent, family=settings, training=TrainingSettings(tasks=TASKS, envs_per_task=ENVS))
     return Run(Path(), config, family, learner, 0, 0), ShardedEnv(family, TASKS, ENVS)
-
-
-class Physics:
-    """`mujoco.batch` alone, replaying the control signals that actions [T, M, N, act] make of an env's tasks."""
-
-    def __init__(self, env: BatchedEnv, actions: np.ndarray):
-        self._env, self._signals = env, []
-        self._batch: mujoco.batch.Batch = env.simulation.batch  # pyright: ignore[reportAttributeAccessIssue]
-        self._ctrl = env.simulation.bind("ctrl")
-        env.reset(streams(1, "benchmark", 0, TASKS))
-        for action in actions:
-            env.step(action)
-            self._signals.append(self._ctrl.copy())
-
-    def rate(self) -> float:
-        """Env steps/s."""
-        self._env.reset(streams(1, "benchmark", 0, TASKS))
-        return len(self._signals) * self._env.simulation.num_sims / seconds(self._replay)
-
-    def _replay(self) -> None:
-        for signal in self._signals:
-            self._ctrl[:] = signal
-            self._batch.step(nstep=self._env.family.frame_skip)
 
 
 def record_shot(run: Run, env: ShardedEnv) -> tuple[float, np.ndarray]:
@@ -215,6 +186,19 @@ def iterations() -> list[Figure]:
     ]
 
 
+def of_trials() -> list[Figure]:
+    """RL2's presets, which play 20 tasks at a time, against physics; the quadruped has no bar yet."""
+    bars = {"half_cheetah_mass": (0.25, 0.15), "quadruped": (0.0, 0.0)}
+    figures = []
+    for family, (collected, whole) in bars.items():
+        found = trials.measure(family)
+        for name, rounds, bar in (("collection", found.collection, collected), ("iteration", found.iteration, whole)):
+            figures.append(
+                Figure(f"RL2's {name}, 20 trials / pure physics ({family})", median(rounds), bar, rounds=rounds)
+            )
+    return figures
+
+
 def family_costs(name: str) -> tuple[float, float]:
     """Compiling 40 fresh tasks over the steps alone of an iteration's two shots, and the KB of a task's model."""
     family = make_family(FAMILY_SETTINGS[name]())
@@ -307,7 +291,7 @@ def main() -> None:
         one_iteration()
         return
     began = time.perf_counter()
-    figures = [*collection(), *iterations(), *on_other_robots(), *families(), *robot_loops()]
+    figures = [*collection(), *iterations(), *of_trials(), *on_other_robots(), *families(), *robot_loops()]
     figures += [*remembering(), *processes(), memory(), *help_texts()]
     for figure in figures:
         print(figure.line())
