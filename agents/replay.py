@@ -114,7 +114,8 @@ class Replay:
             m = chosen[own] - (ends[k] - len(segment.counts))
             index = segment.first[m][:, None] + (shares[own] * segment.counts[m][:, None]).astype(np.int64)
             drawn[own] = segment.steps[index]
-        return {name: torch.from_numpy(np.ascontiguousarray(drawn[name])) for name in drawn.dtype.names or ()}
+        names = drawn.dtype.names or ()  # cloned to torch's memory, see `tanh.of_array`
+        return {name: torch.from_numpy(np.ascontiguousarray(drawn[name])).clone() for name in names}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the names of the segments, which keep their files as long as a kept checkpoint contains them."""

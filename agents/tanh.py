@@ -9,12 +9,19 @@ import torch
 from torch import Tensor, nn
 
 
+def of_array(x: Tensor) -> Tensor:
+    """Return tanh x by NumPy, in torch's memory: sums over memory of another alignment may be rounded otherwise."""
+    y = torch.empty_like(x)
+    np.tanh(x.numpy(), out=y.numpy())
+    return y
+
+
 class Elementwise(torch.autograd.Function):
     """tanh x of a tensor on the CPU; its derivative is 1 - tanh^2 x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.from_numpy(np.tanh(x.numpy()))
+        y = of_array(x)
         ctx.save_for_backward(y)
         return y
 
@@ -29,7 +36,7 @@ def tanh(x: Tensor) -> Tensor:
     traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     if traced or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return torch.tanh(x)
-    return Elementwise.apply(x) if x.requires_grad else torch.from_numpy(np.tanh(x.numpy()))  # less overhead
+    return Elementwise.apply(x) if x.requires_grad else of_array(x)  # less overhead
 
 
 class Tanh(nn.Tanh):

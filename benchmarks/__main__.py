@@ -24,7 +24,7 @@ import mujoco
 import numpy as np
 import torch
 
-from benchmarks import memories, scaling, trials
+from benchmarks import memories, quadruped_speed, scaling, trials
 from benchmarks.physics import Physics, seconds
 from benchmarks.robot_loop import measure_all
 from metarl.agents.maml.settings import MamlSettings
@@ -250,6 +250,11 @@ def remembering() -> list[Figure]:
     ]
 
 
+def quadruped() -> list[Figure]:
+    """How much cheaper the quadruped's fast physics is, and PPO there."""
+    return [Figure(s.name, median(s.rounds), s.bar, rounds=s.rounds) for s in quadruped_speed.figures()]
+
+
 def processes() -> list[Figure]:
     """Iterations of two processes, each with a thread and its tasks, against those of one."""
     name = "{}: iteration of one process alone / of two, each with as many tasks"
@@ -292,7 +297,7 @@ def main() -> None:
         return
     began = time.perf_counter()
     figures = [*collection(), *iterations(), *of_trials(), *on_other_robots(), *families(), *robot_loops()]
-    figures += [*remembering(), *processes(), memory(), *help_texts()]
+    figures += [*quadruped(), *remembering(), *processes(), memory(), *help_texts()]
     for figure in figures:
         print(figure.line())
     print(f"took {time.perf_counter() - began:.0f} s; written to {RESULT}")

@@ -137,7 +137,8 @@ class TaskReplay:
             places = order[begin:end]
             drawn[places] = steps[flat[places]]
         drawn = drawn.reshape(segments.shape)
-        return {name: torch.from_numpy(np.ascontiguousarray(drawn[name])) for name in drawn.dtype.names or ()}
+        names = drawn.dtype.names or ()  # cloned to torch's memory, see `tanh.of_array`
+        return {name: torch.from_numpy(np.ascontiguousarray(drawn[name])).clone() for name in names}
 
     def state_dict(self) -> dict[str, Any]:
         """See `Replay.state_dict`."""

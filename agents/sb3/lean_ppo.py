@@ -73,7 +73,7 @@ class LeanPpo(PPO):
         return True
 
     def _seen(self, observations: np.ndarray) -> Tensor:
-        return torch.from_numpy(observations).to(self.device)
+        return torch.from_numpy(observations).clone().to(self.device)  # in torch's memory, see `tanh.of_array`
 
     def _evaluate(self, buffer: RolloutBuffer, means: np.ndarray, cuts: list[Cut]) -> None:
         """Complete the steps of a rollout, [T, S] each, by values and log-likelihoods.
