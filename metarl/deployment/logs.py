@@ -66,7 +66,7 @@ def save_trial(folder: Path, agent: Agent, family: TaskFamily, trial: Trial, tas
     apart = agent.facts.belief_per_env
     for k, (rollout, reading) in enumerate(zip(trial.rollouts, readings, strict=True)):
         log_probabilities = reading.log_probabilities.cpu().numpy()
-        data = {name: tensor.cpu().numpy() for name, tensor in vars(rollout).items()}
+        data = {name: tensor.cpu().numpy() for name, tensor in vars(rollout).items() if tensor is not None}
         for m, n in np.argwhere(data["valid"].any(axis=0)):
             steps = int(data["valid"][:, m, n].sum())
             name = f"seed{seed}_task{m:03d}{f'_env{n:03d}' if apart else ''}"

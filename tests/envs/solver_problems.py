@@ -62,7 +62,7 @@ def family(of: type, **given: object) -> Callable[[], mujoco.MjModel]:
 
 def locked_quadruped() -> mujoco.MjModel:
     """The quadruped with one joint held by an equality."""
-    made = make_family(QuadrupedSettings())
+    made = make_family(QuadrupedSettings(physics="exact"))
     spec = made.spec(made.neutral())
     equality = spec.add_equality()
     equality.type, equality.objtype = mujoco.mjtEq.mjEQ_JOINT, mujoco.mjtObj.mjOBJ_JOINT
@@ -85,7 +85,7 @@ def chain(dofs: int) -> mujoco.MjModel:
 SCENES = {f"{cone}-{condim}": (cone, condim) for cone in ("pyramidal", "elliptic") for condim in (1, 3, 4, 6)}
 ROBOTS: dict[str, Callable[[], mujoco.MjModel]] = {
     "half_cheetah": family(HalfCheetahVelocitySettings),
-    "quadruped": family(QuadrupedSettings),
+    "quadruped": family(QuadrupedSettings, physics="exact"),
     "locked_quadruped": locked_quadruped,
 }
 MORE_ROBOTS = {

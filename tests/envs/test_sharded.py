@@ -114,7 +114,7 @@ def test_a_trial_over_layouts_is_in_the_order_of_its_tasks(name: str):
             if hasattr(together.belief, field):
                 ours, its = (getattr(result.belief, field) for result in (together, alone))
                 torch.testing.assert_close(ours[m], its[0], rtol=1e-4, atol=1e-4)
-    if isinstance(agent, MetaLearner):
+    if isinstance(agent, MetaLearner) and type(agent).trainer is MetaLearner.trainer:  # it learns from the trial alone
         metrics = agent.meta_update(together.trial, torch.Generator().manual_seed(0))
         assert all(np.isfinite(v) for v in metrics.values())
 

@@ -89,7 +89,7 @@ def test_the_default_is_the_main_job():
 
 MISTAKES = {
     "trian": "unknown command 'trian'; did you mean 'train'?",
-    "train --agent mam": "unknown agent 'mam'; did you mean 'maml'? Valid: maml, rl2",
+    "train --agent mam": "unknown agent 'mam'; did you mean 'maml'?",
     "train --family=half_cheeta_mass": "unknown family 'half_cheeta_mass'; did you mean 'half_cheetah_mass'?",
     "train --agent": "--agent needs a value",
     "train --name=": "--name needs a value",

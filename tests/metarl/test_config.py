@@ -97,7 +97,7 @@ def test_yaml_numbers_are_read_as_a_person_means_them():
 
 
 MISTAKES = {
-    "agent: {name: mam}": "unknown agent 'mam'; did you mean 'maml'? Valid: maml, rl2",
+    "agent: {name: mam}": "unknown agent 'mam'; did you mean 'maml'?",
     "agent: {name: [maml]}": "unknown agent ['maml']",
     "agent: {inner_lr: 0.1}": "agent has no name; add `name:` and one of maml, rl2",
     "family: {name: half_cheetah_velocty}": "did you mean 'half_cheetah_velocity'?",

@@ -175,7 +175,7 @@ def test_an_observation_that_cannot_be_is_refused_by_channel(observation, messag
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
 def test_a_channel_that_training_never_came_near_is_warned_of_once(name, monkeypatch):
     run = make_run(name)
-    moments = run.agent.observation_moments(run.agent.begin(1, 1, ()))
+    moments = run.agent.observation_moments(run.agent.begin(1, 1, [torch.Generator()]))
     if moments is None:
         pytest.skip("this agent keeps no moments")
     seen = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.1])

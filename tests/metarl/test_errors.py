@@ -29,7 +29,7 @@ MEANT = {
     ("ppo_mass1", ("ppo_mass", "oracle_mass", "v1.best")): "ppo_mass",
 }
 UNRELATED = (
-    ("varibad", tuple(AGENT_SETTINGS)),
+    ("dreamer", tuple(AGENT_SETTINGS)),
     ("trpo", tuple(AGENT_SETTINGS)),
     ("banana", tuple(FAMILY_SETTINGS)),
     ("manipulator", tuple(FAMILY_SETTINGS)),

@@ -329,7 +329,7 @@ LIFTED = {"lift": 1.0}
 
 CASES: dict[str, Case] = {
     # built in, the example, and Gymnasium's
-    "quadruped": Case(builtin(QuadrupedSettings()), holds=0.3),
+    "quadruped": Case(builtin(QuadrupedSettings(physics="exact")), holds=0.3),
     "ant_legs": Case(builtin(AntLegsSettings())),
     "point_goal": Case(
         builtin(PointGoalSettings()), {"actuators": {"kind": "motor", "force": 0.1}}, motors(x=0.1, y=0.1)
