@@ -28,7 +28,7 @@ from metarl.errors import UsageError
 from metarl.runs import checkpoint
 from metarl.runs.beliefs import load_belief, save_belief
 from metarl.runs.run import Run, load_run
-from metarl.runs.trial import stream, streams
+from metarl.runs.trial import stream
 from tests.metarl.test_control import arm
 from tests.metarl.test_controller import HOPPER, evaluated, make_run
 from tests.small_agents import small_options
@@ -84,7 +84,7 @@ def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reach
     if not run.agent.facts.adapts:
         pytest.skip("this agent does not adapt")
     task = run.family.sample(1, np.random.default_rng(0))[0]
-    result = evaluated(run, task, streams(1, "test", 0, 1)[0], explore=True)
+    result = evaluated(run, task, np.random.default_rng(0), explore=True)  # an agent that draws, draws alike
     save_trial(tmp_path, run.agent, run.family, result.trial, [task], seed=1)
     apart = run.agent.facts.belief_per_env
     logs = sorted(path.name for path in tmp_path.iterdir())
@@ -98,7 +98,10 @@ def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reach
         for ours, theirs in zip(plain(adapted.belief), plain(reached), strict=True):
             torch.testing.assert_close(ours, theirs[:, n : n + 1] if apart else theirs, rtol=1e-4, atol=1e-5)
         seen = torch.rand(1, 1, run.family.observation_size)
-        actions = [run.agent.act(belief, seen, None)[0] for belief in (adapted.belief, run.agent.begin(1, 1, ()))]
+        actions = [
+            run.agent.act(belief, seen, None)[0]
+            for belief in (adapted.belief, run.agent.begin(1, 1, [torch.Generator()]))
+        ]
         assert not torch.equal(*actions)
 
 
