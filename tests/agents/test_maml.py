@@ -315,7 +315,7 @@ def test_a_state_of_another_architecture_is_refused():
         make_agent(SMALL).load_state_dict(make_agent(dataclasses.replace(SMALL, hidden_sizes=(6,))).state_dict())
 
 
-@pytest.mark.parametrize("outer", ["promp", "trpo"])
+@pytest.mark.parametrize("outer", [pytest.param("promp", marks=pytest.mark.slow), "trpo"])
 def test_learns_to_adapt_on_point_goal(outer):
     """A few iterations are enough for the step to help; the published level is the slow runs' matter."""
     family = make_family(PointGoalSettings(horizon=40))

@@ -245,7 +245,10 @@ def test_a_simulator_that_agent_or_family_cannot_use_is_refused_before_the_job_w
 MISSING = "import sys; sys.modules['mujoco_warp'] = None; from metarl.cli import app; sys.exit(app.main(sys.argv[1:]))"
 
 
-@pytest.mark.parametrize("simulator", ["training.simulator", "evaluation.simulator"])
+EVALUATION = pytest.param("evaluation.simulator", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("simulator", ["training.simulator", EVALUATION])
 def test_without_mujoco_warp_a_launch_on_its_simulator_is_refused(simulator, here, tiny):
     for name in ("srun", "sbatch"):
         program(here, name, "exit 1")

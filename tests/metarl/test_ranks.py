@@ -216,7 +216,7 @@ def test_processes_together_compute_what_one_does(environment, tmp_path):
 def test_killed_without_a_word_a_rank_is_started_again_and_the_run_goes_on(started, tmp_path, tiny):
     """The command of a restart is the same: the run is found again without a name."""
     options = ["training.checkpoint_every=4", QUIET, "training.seed=3"]
-    process = started(*command(2, "--max-restarts=1"), *train(tiny, *options, "training.iterations=24"))
+    process = started(*command(2, "--max-restarts=1"), *train(tiny, *options, "training.iterations=12"))
     deadline = time.monotonic() + LIMIT_S
     while not (folders := list(tmp_path.glob("runs/*"))):
         assert process.poll() is None and time.monotonic() < deadline
@@ -226,14 +226,14 @@ def test_killed_without_a_word_a_rank_is_started_again_and_the_run_goes_on(start
     text = ended(process)
     assert process.returncode == 0, text
     assert list(tmp_path.glob("runs/*")) == folders
-    assert [line["iteration"] for line in read_metrics(folders[0])] == list(range(1, 25))
-    whole = started(*command(2), *train(tiny, *options, "training.iterations=24", "--name", "whole"))
+    assert [line["iteration"] for line in read_metrics(folders[0])] == list(range(1, 13))
+    whole = started(*command(2), *train(tiny, *options, "training.iterations=12", "--name", "whole"))
     text = ended(whole)
     assert whole.returncode == 0, text
     assert numbers(folders[0]) == numbers(tmp_path / "runs" / "whole")
     found = [CheckpointStore(run / "checkpoints").load("last")[1] for run in (folders[0], tmp_path / "runs" / "whole")]
     torch.testing.assert_close(found[0]["agent"], found[1]["agent"], rtol=0, atol=0)
-    assert text.count("iteration 24/24") == 1 and text.count("run: runs/whole") == 1  # one process speaks
+    assert text.count("iteration 12/12") == 1 and text.count("run: runs/whole") == 1  # one process speaks
 
 
 LEAVES = """
