@@ -114,8 +114,7 @@ class Replay:
             m = chosen[own] - (ends[k] - len(segment.counts))
             index = segment.first[m][:, None] + (shares[own] * segment.counts[m][:, None]).astype(np.int64)
             drawn[own] = segment.steps[index]
-        names = drawn.dtype.names or ()  # cloned to torch's memory, see `tanh.of_array`
-        return {name: torch.from_numpy(np.ascontiguousarray(drawn[name])).clone() for name in names}
+        return tensors_of(drawn)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the names of the segments, which keep their files as long as a kept checkpoint contains them."""
@@ -130,6 +129,11 @@ class Replay:
             if not isinstance(name, str) or not NAME.fullmatch(name):
                 raise ValueError(f"the replay buffer's segment {name!r} is not named as it names them")
         self._number, self._names, self._segments = number, names[-self.capacity :], []
+
+
+def tensors_of(steps: np.ndarray) -> dict[str, Tensor]:
+    """Return the fields of steps [...] as tensors [..., *shape], copied to torch's memory: see `tanh.of_array`."""
+    return {name: torch.from_numpy(np.ascontiguousarray(steps[name])).clone() for name in steps.dtype.names or ()}
 
 
 def columns_of(rollout: Rollout) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metarl.agents.agent import Trial
 from metarl.agents.learning import World
-from metarl.agents.replay import TASK, Replay, Segment, transitions
+from metarl.agents.replay import TASK, Replay, Segment, tensors_of, transitions
 
 SHOT = "shot"
 """Name of the field with the index of the step's shot in its trial."""
@@ -137,8 +137,7 @@ class TaskReplay:
             places = order[begin:end]
             drawn[places] = steps[flat[places]]
         drawn = drawn.reshape(segments.shape)
-        names = drawn.dtype.names or ()  # cloned to torch's memory, see `tanh.of_array`
-        return {name: torch.from_numpy(np.ascontiguousarray(drawn[name])).clone() for name in names}
+        return tensors_of(drawn)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Replay.state_dict`."""
