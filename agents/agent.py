@@ -45,7 +45,7 @@ class Facts:
 
 @dataclass
 class Rollout:
-    """The data of one shot: every env of every task plays one episode.
+    """The data of one shot: every env of every task plays one episode, of one life or of several.
 
     An episode that ends before the horizon leaves steps that were not taken: rewards are zero and `valid` is False
     there, observations and actions mean nothing. An env whose simulation MuJoCo flagged has `valid` False everywhere.
@@ -58,7 +58,7 @@ class Rollout:
     rewards: Tensor
     """[T, M, N] float32."""
     terminated: Tensor
-    """[T, M, N] bool, True at the step that ended the episode for good."""
+    """[T, M, N] bool, True at the step that ended the episode for good, or one of its lives."""
     truncated: Tensor
     """[T, M, N] bool, True at the step at which the time limit cut the episode."""
     valid: Tensor
@@ -67,15 +67,21 @@ class Rollout:
     """[M, N, obs] float32, seen after each env's last step."""
     privileged: Tensor | None = None
     """[T, M, N, P] float32, what only the simulator knew before the action; None unless the agent was told it."""
+    next_observations: Tensor | None = None
+    """[T, M, N, obs] float32, seen after the step, before a robot that fell was placed anew; None unless an episode
+    has several lives."""
 
     @staticmethod
-    def fields(observation_size: int, action_size: int, privileged_size: int = 0) -> dict[str, Field]:
+    def fields(
+        observation_size: int, action_size: int, privileged_size: int = 0, lives: bool = False
+    ) -> dict[str, Field]:
         """Return what a step of an env consists of, as `Storage` takes it: every field but `final_observations`.
 
-        privileged_size: 0 if the agent is told nothing privileged.
+        privileged_size: 0 if the agent is told nothing privileged. lives: whether an episode has several.
         """
         vectors = {"observations": observation_size, "actions": action_size}
         vectors |= {"privileged": privileged_size} if privileged_size else {}
+        vectors |= {"next_observations": observation_size} if lives else {}
         flags = dict.fromkeys(("terminated", "truncated", "valid"), ((), torch.bool))
         return {name: ((size,), torch.float32) for name, size in vectors.items()} | {
             "rewards": ((), torch.float32),
@@ -105,6 +111,10 @@ class Rollout:
         """Return the rollout of a function of each field's name and value."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return Rollout(**{name: function(name, value) for name, value in values.items() if value is not None})
+
+    def new_lives(self) -> Tensor:
+        """Return [T, M, N] bool, True at a step whose fall is followed by another life in the same episode."""
+        return self.terminated & torch.cat([self.valid[1:], torch.zeros_like(self.valid[:1])])
 
     def episode_returns(self) -> Tensor:
         """Return the undiscounted return of each episode, [M, N]; NaN where the simulation was flagged."""
@@ -218,6 +228,13 @@ class Agent(Protocol):
 
         rewards: [M, N] of the action. ended: [M, N] bool, True once an episode is over.
         An env that had ended before the action took no step: its reward is 0 and the action is to be forgotten.
+        """
+        ...
+
+    def revive(self, belief: Belief, fallen: Tensor) -> Belief:
+        """Return the belief of envs of which some, [M, N] bool, begin another life within their episode.
+
+        It is asked after `observe` of the step of the fall, for which these envs have not ended.
         """
         ...
 

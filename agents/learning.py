@@ -174,6 +174,10 @@ class MetaLearner:
         """Return the belief as it is."""
         return belief
 
+    def revive(self, belief: Belief, fallen: Tensor) -> Belief:
+        """Return the belief as it is."""
+        return belief
+
     def adapt(self, belief: Belief, rollout: Rollout, generators: Sequence[torch.Generator]) -> Belief:
         """Return the belief as it is."""
         return belief

@@ -141,9 +141,11 @@ def columns_of(rollout: Rollout) -> dict[str, Tensor]:
 
     The columns are `observations`, `actions`, `rewards`, `terminated` and `next_observations`.
     """
+    columns = {name: getattr(rollout, name) for name in ("observations", "actions", "rewards", "terminated")}
+    if rollout.next_observations is not None:
+        return {**columns, "next_observations": rollout.next_observations}
     following = torch.cat([rollout.observations[1:], rollout.final_observations[None]])
     is_last = torch.cat([~rollout.valid[1:], torch.ones_like(rollout.valid[:1])]).unsqueeze(-1)
-    columns = {name: getattr(rollout, name) for name in ("observations", "actions", "rewards", "terminated")}
     return {**columns, "next_observations": torch.where(is_last, rollout.final_observations, following)}
 
 

@@ -3,6 +3,7 @@
 A slot is the input of a network at one step: observation, previous action, previous reward, and flags for the start
 and the end of an episode (the inputs of VariBAD, Zintgraf 2020). An episode of T steps gives T slots and one more,
 which `adapt` reads, with the final observation and the last reward, so that the policy sees how the episode ended.
+Another life within an episode starts in a slot with the action and the reward of the fall.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class SlotBelief:
     previous_reward: Tensor
     """[M, N], zero at the start of an episode."""
     start: Tensor
-    """[M, N] bool, True until the episode's first action."""
+    """[M, N] bool, True until the first action of the episode or of a life."""
     ended: Tensor
     """[M, N] bool, True once the episode is over."""
 
@@ -107,6 +108,10 @@ class SlotReader:
             ended=belief.ended | ended.to(self.device),
         )
 
+    def revive(self, belief: SlotBelief, fallen: Tensor) -> SlotBelief:
+        """Flag the start of a life in the next slot, which has the action and the reward of the fall, too."""
+        return replace(belief, start=belief.start | fallen.to(self.device))
+
     @torch.no_grad()
     def adapt(self, belief: SlotBelief, rollout: Rollout, generators: Sequence[torch.Generator]) -> SlotBelief:
         """Read the slot after the episode, with its last reward; the next episode starts from that memory."""
@@ -123,13 +128,13 @@ class SlotReader:
     def read(self, belief: SlotBelief, rollout: Rollout) -> Reading:
         """Read the slots of a shot that was played elsewhere, with the actions that were taken."""
         rollout = rollout.to(self.device)
-        means = torch.empty_like(rollout.actions)
+        means, lives = torch.empty_like(rollout.actions), rollout.new_lives()
         for t, (observations, actions) in enumerate(zip(rollout.observations, rollout.actions, strict=True)):
             held = belief.ended.unsqueeze(-1)
             means[t], after = self.act(belief, observations, None)
             after = replace(after, previous_action=torch.where(held, belief.previous_action, actions))
-            ended = rollout.terminated[t] | rollout.truncated[t] | ~rollout.valid[t]
-            belief = self.observe(after, rollout.rewards[t], ended)
+            ended = (rollout.terminated[t] | rollout.truncated[t] | ~rollout.valid[t]) & ~lives[t]
+            belief = self.revive(self.observe(after, rollout.rewards[t], ended), lives[t])
         log_std = self.log_std().detach()
         entropies = gaussian_entropy(log_std).expand(rollout.rewards.shape)
         return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies)

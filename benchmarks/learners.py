@@ -36,19 +36,24 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "rma": ("rma", {}),
     "roa": ("rma", {"agent.stages": "roa"}),
     "estimator": ("estimator", {}),
+    "distilled": ("distilled", {}),
     "rl2": ("rl2", {}),
     "rl2_film": ("rl2", {"agent.head": "film"}),
     "rl2_hypernetwork": ("rl2", {"agent.head": "hypernetwork"}),
     **{f"rl2_{memory}": ("rl2", {"agent.memory": memory}) for memory in CORES if memory != "gru"},
 }
 """Agent and overrides of each arm."""
+TAUGHT = ("distilled",)
+"""Arms whose teacher is the oracle of the same seed. Its env steps come on top of theirs."""
 WITHOUT_MEMORY = ("ppo", "oracle", "maml")
 """Arms that are not judged a second time, with their memory reset at every step."""
 
 
-def config_of(arm: str, family: str, env_steps: float, seed: int) -> RunConfig:
+def config_of(arm: str, family: str, env_steps: float, seed: int, runs: Path) -> RunConfig:
     """The preset of an arm's agent, with as many iterations as give the env steps, on one thread."""
     agent, overrides = ARMS[arm]
+    if arm in TAUGHT:
+        overrides = overrides | {"agent.teacher": str(runs / name_of(family, "oracle", seed))}
     config = preset(agent, family)
     for name, value in overrides.items():
         section, setting = name.split(".")
@@ -75,7 +80,7 @@ def train(job: tuple[str, int], family: str, env_steps: float, runs: Path) -> No
     if (runs / name).exists():
         metarl.resume(runs / name)
     else:
-        metarl.train(config_of(arm, family, env_steps, seed), name=name, runs_dir=runs)
+        metarl.train(config_of(arm, family, env_steps, seed, runs), name=name, runs_dir=runs)
 
 
 def cost(runs: Sequence[Path]) -> dict[str, float]:
@@ -121,8 +126,10 @@ def main() -> None:
     if not arguments.judge:
         work = functools.partial(train, family=arguments.family, env_steps=arguments.env_steps, runs=arguments.runs)
         jobs = [(arm, seed) for seed in arguments.seeds for arm in arguments.arms]
+        stages = [[job for job in jobs if job[0] not in TAUGHT], [job for job in jobs if job[0] in TAUGHT]]
         with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-            list(pool.map(work, jobs))
+            for stage in stages:
+                list(pool.map(work, stage))
     for arm, found in judge(arguments.family, arguments.arms, arguments.runs, arguments.results).items():
         print(f"{arm:<20} {found['env_steps'] / 1e6:6.2f}M env steps, {found['training_s']:8.0f} s of training")
 

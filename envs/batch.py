@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -226,13 +226,36 @@ class BatchedEnv:
         write(state.steps, 0, where=chosen)
         if self._changing:
             self._change()
+        places = np.split(np.arange(simulation.num_sims), self.num_tasks)
+        self._begin([(of_task[here[of_task]], rng) for of_task, rng in zip(places, rngs, strict=True)], chosen)
+        self._scores.clear(chosen)
+        return self.observations
+
+    def revive(self, rng_of: Callable[[int], np.random.Generator]) -> Array | None:
+        """Place the robots anew that fell in the last step, where their episode has time left: another life in it.
+
+        The episode's steps, sums and task go on. rng_of: returns the generator that simulation s is placed by.
+        Returns the envs of a new life, [M, N] bool; None if there is none, or the family's episodes end by no fall.
+        """
+        if not self.family.can_fall:
+            return None
+        chosen = self._terminated & (self._state.steps < self.family.horizon)
+        here = np.flatnonzero(self.simulation.host(chosen))
+        if not here.size:
+            return None
+        self._begin([(here[k : k + 1], rng_of(int(s))) for k, s in enumerate(here)], chosen)
+        return self._shape(chosen)
+
+    def _begin(self, draws: Iterable[tuple[np.ndarray, np.random.Generator]], chosen: Array) -> None:
+        """Start the simulations `chosen` [S] bool anew, by draws as in `_place`."""
+        simulation, state = self.simulation, self._state
         simulation.reset(chosen)
-        self._place(rngs, here, chosen)
+        self._place(draws, chosen)
         simulation.forward(chosen)
         write(self._active, chosen, where=chosen)
         for name, before in state.previous.items():
             write(before, getattr(state, name), where=chosen)
-        self._clear(chosen)
+        write(state.action, 0, where=chosen)
         for remembered in state.memory.values():
             write(remembered, 0, where=chosen)
         if self.family.begin is not None:
@@ -240,16 +263,17 @@ class BatchedEnv:
         seen = self.family.seen(state)
         write(self._observations, self.family.observe(seen), where=chosen)
         write(self._privileged, self._tell(seen), where=chosen)
-        return self._shape(simulation.xp.asarray(self._observations, copy=True))
 
-    def _place(self, rngs: Sequence[np.random.Generator], here: np.ndarray, chosen: Array) -> None:
-        """Set start and noise keys of the simulations `here` [S] bool."""
+    def _place(self, draws: Iterable[tuple[np.ndarray, np.random.Generator]], chosen: Array) -> None:
+        """Set start and noise keys of the simulations `chosen` [S] bool.
+
+        draws: simulations of one task by their places, and the generator that they are drawn from.
+        """
         simulation, state = self.simulation, self._state
         index = simulation.host(state.task_index)
         qpos, qvel = (np.zeros(tuple(field.shape)) for field in (state.qpos, state.qvel))
         keys = np.zeros(simulation.num_sims, dtype=np.uint64)
-        for m, rng in enumerate(rngs):
-            sims = m * self.envs_per_task + np.flatnonzero(here[m * self.envs_per_task : (m + 1) * self.envs_per_task])
+        for sims, rng in draws:
             if sims.size:
                 qpos[sims], qvel[sims] = self.family.reset(self._models[index[sims[0]]], rng, sims.size)
                 if self.family.noisy:
@@ -326,13 +350,14 @@ class BatchedEnv:
         self._next[...] = (self._next + num_sims * ended) % len(self._starts[0])
         write(self._episodes, 1, where=ended)
         write(self._state.steps, 0, where=ended)
-        self._clear(ended)
+        write(self._state.action, 0, where=ended)
+        self._scores.clear(ended)
         write(self._active, True, where=ended)
 
-    def _clear(self, chosen: Array) -> None:
-        """Clear the last action and the sums over the episode of the simulations `chosen` [S] bool."""
-        write(self._state.action, 0, where=chosen)
-        self._scores.clear(chosen)
+    @property
+    def observations(self) -> Array:
+        """Observations of all envs, [M, N, obs] float32; a copy."""
+        return self._shape(self.simulation.xp.asarray(self._observations, copy=True))
 
     def _tell(self, seen: State) -> Array:
         """Return the privileged values, [S, P]; P is 0 unless this env is telling."""

@@ -18,7 +18,7 @@ from metarl.envs.control import Signals
 from metarl.envs.parameters import SPLITS, Parameter, Split
 from metarl.envs.state import State, StateFunction
 from metarl.envs.task import Change, Changes, CurriculumRule, Task
-from metarl.envs.terms import Criterion, Element, Measure, ObservationTerm, RewardTerm
+from metarl.envs.terms import FALLS, Criterion, Element, Measure, ObservationTerm, RewardTerm
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,11 @@ class TaskFamily:
     def seen(self, state: State) -> State:
         """Return the state that observations, rewards, measures and ends of episodes are computed from."""
         return state if self.view is None else self.view(state)
+
+    @property
+    def can_fall(self) -> bool:
+        """Whether episodes end by a fall, and not, for example, at a goal."""
+        return self.terminate is not None and FALLS in self.measures
 
     def observe(self, seen: State) -> Array:
         """Return the observation with its noise, [S, obs]; seen: the state by `seen`."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from metarl.envs.arrays import Array
 from metarl.envs.state import State, StateFunction
-from metarl.envs.terms import Measure
+from metarl.envs.terms import FALLS, Measure
 
 
 def work(state: State) -> Array:
@@ -65,8 +65,8 @@ def energy(path: StateFunction, root: int = 0) -> dict[str, Measure]:
 
 
 def falls(fallen: StateFunction) -> dict[str, Measure]:
-    """Return the measure of whether the episode ended by a fall, whose mean is the share of falls."""
-    return {"falls": Measure(fallen, "1", "last")}
+    """Return the measure of whether the robot fell in the episode, whose mean is the share of episodes with a fall."""
+    return {FALLS: Measure(fallen, "1", "max")}
 
 
 def progress(velocity: StateFunction) -> dict[str, Measure]:

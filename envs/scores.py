@@ -74,10 +74,13 @@ class Scores:
 
     def measure(self, seen: State, sound: Array) -> None:
         """Add a step's measures where simulations are sound [S] bool."""
+        xp = self.simulation.xp
         for name, measure in self._measures.items():
             total, divisor = self._sums[name]
             values = measure.function(seen)
-            write(total, values if measure.reduce == "last" else total + values, where=sound)
+            if measure.reduce == "max":
+                values = xp.where(total > values, total, xp.astype(values, total.dtype))
+            write(total, values if measure.reduce in ("last", "max") else total + values, where=sound)
             if measure.per is not None:
                 write(divisor, divisor + measure.per(seen), where=sound)
 

@@ -71,6 +71,10 @@ class RewardTerm:
     weight: float = 1.0
 
 
+FALLS = "falls"
+"""Name of the measure of families whose episodes end by a fall."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """A quantity that an episode is judged by besides its return; evaluations compute it after each control step."""
@@ -79,7 +83,7 @@ class Measure:
     """Return the step's values, [S]."""
     unit: str
     """Unit of the episode's value."""
-    reduce: Literal["mean", "sum", "last"]
+    reduce: Literal["mean", "sum", "last", "max"]
     """How the steps' values become the episode's."""
     per: StateFunction | None = None
     """Return [S] values by whose sum over the episode a sum is divided, such as a distance; None: it is not divided."""

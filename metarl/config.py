@@ -31,6 +31,8 @@ from metarl.options import coerce, require_mapping
 PRESETS = Path(__file__).parent / "configs"
 ResetMemory = Literal["never", "episode", "step"]
 """When an agent forgets what it knows of the task."""
+LIVES_WORDS = {False: "", True: ", other lives after a fall"}
+"""What a title says of an evaluation, by `EvaluationSettings.lives`."""
 RESET_WORDS = {
     "never": "",
     "episode": ", memory reset before every episode",
@@ -72,6 +74,10 @@ class TrainingSettings:
     """Number of latest checkpoints to keep; the best one is always kept."""
     curriculum: bool = False
     """Draw easy tasks first, and harder ones as returns after adaptation rise. Needs a family with a difficulty."""
+    lives: bool = False
+    """After a fall, place the robot anew and go on with the episode while its time lasts; memory is kept. Without
+    effect on agents that learn from single episodes, as ppo does, and on families whose episodes do not end by a
+    fall."""
     reveal_task: bool = False
     """Add the task's parameters to the observation, in training and evaluation: an oracle, for comparison."""
     evaluate_every: int = bounded(0, at_least=0, changes_no_number=True)
@@ -103,12 +109,20 @@ class EvaluationSettings:
     reset_memory: ResetMemory = "never"
     """When the agent forgets what it knows of the task. never; episode: before every episode; step: before every
     action. If its return is as high as with never, it does not adapt."""
+    lives: bool = False
+    """After a fall, place the robot anew and go on with the episode while its time lasts, see `training.lives`. The
+    return counts all lives of an episode."""
     reward_scale: float = bounded(1.0, above=0)
     """Factor on the rewards that the agent sees. Reported returns are of the true rewards."""
     simulator: Literal["cpu", "gpu", "auto"] = "cpu"
     """Simulator, see `training.simulator`. Returns of the two differ where contacts are many, as on uneven ground."""
     simulator_shift: bool = False
     """Also evaluate on the simulator of training, if it is the other one, and report how far the returns differ."""
+
+    @property
+    def protocol(self) -> str:
+        """What a title says of how trials are played, if it is not the usual way."""
+        return LIVES_WORDS[self.lives] + RESET_WORDS[self.reset_memory]
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,9 @@ class Ppo(Sb3Agent):
     def observe(self, belief: PpoBelief, rewards: Tensor, ended: Tensor) -> PpoBelief:
         return belief
 
+    def revive(self, belief: PpoBelief, fallen: Tensor) -> PpoBelief:
+        return belief
+
     def adapt(self, belief: PpoBelief, rollout: Rollout, generators: Sequence[torch.Generator]) -> PpoBelief:
         """Take PPO's steps on the shot, for each task apart; none for domain randomisation."""
         if self.settings.adaptation == "none":

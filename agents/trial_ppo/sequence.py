@@ -36,6 +36,12 @@ class TrialSequence:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     """What an agent adds for its own use by name, each [L, B, ...]."""
 
+    @property
+    def transitions(self) -> Tensor:
+        """[L, B] bool, True at steps whose next slot shows what they led to, not the start of another life."""
+        starts = self.inputs[..., -2] > 0.5
+        return self.steps & ~torch.cat([starts[1:], torch.zeros_like(starts[:1])])
+
     def of_envs(self, envs: Tensor) -> TrialSequence:
         """Return the trials of some envs [K]."""
         return self._each(lambda x: x[:, envs], {name: state[envs] for name, state in self.memory.items()})
@@ -96,6 +102,7 @@ def episode_slots(rollout: Rollout) -> tuple[Tensor, ...]:
     observations = torch.cat([rollout.observations, rollout.final_observations.unsqueeze(0)]).flatten(1, 2)
     start, end = torch.zeros_like(previous_rewards), torch.zeros_like(previous_rewards)
     start[0], end[-1] = 1.0, 1.0
+    start[1:] += rollout.new_lives().flatten(1, 2)
     inputs = slots(observations, previous_actions, previous_rewards, start, end)
     taken = torch.cat([valid, valid.any(dim=0, keepdim=True)])
     steps = torch.cat([valid, torch.zeros_like(valid[:1])])

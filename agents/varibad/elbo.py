@@ -66,7 +66,8 @@ def elbo(network: VaribadNetwork, sequence: TrialSequence, draws: Draws) -> Elbo
     read = slots_read(sequence.steps)
     counts = sequence.steps.sum(dim=0)
     latents = sampled_latents(posteriors, places(draws.terms, read.sum(dim=0)), draws.noise)
-    chosen = front(sequence.steps).gather(0, places(draws.steps, counts))  # [D, B] slots
+    whole = sequence.transitions
+    chosen = front(whole).gather(0, places(draws.steps, whole.sum(dim=0)))  # [D, B] slots
     reward_error, state_error = reconstruction_errors(network, sequence, chosen, latents)
     divergences = (divergences_from_previous(posteriors) * read).sum(dim=0) / read.sum(dim=0)
     return Elbo(reward_error, state_error, divergences / counts)

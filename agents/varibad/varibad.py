@@ -135,7 +135,7 @@ class Varibad(TrialPpo[VaribadSettings, VaribadNetwork]):
         super()._update_moments(sequence)
         if self.settings.normalise_input:
             observations = sequence.inputs[..., : self.observation_size]
-            changes = (observations[1:] - observations[:-1])[sequence.steps[:-1]]
+            changes = (observations[1:] - observations[:-1])[sequence.transitions[:-1]]
             self.network.change_moments.update(changes, self.ranks)
 
     def deployable(self, belief: SlotBelief) -> Deployable:

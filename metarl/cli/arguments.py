@@ -23,6 +23,7 @@ SHORT = {
     "episodes": "evaluation.envs_per_task",
     "seeds": "evaluation.seeds",
     "reset_memory": "evaluation.reset_memory",
+    "lives": "evaluation.lives",
 }
 """Settings by their short names in `metarl evaluate`."""
 

@@ -40,8 +40,9 @@ class EvaluateCommand:
     RUN RUN:evaluation.reset-memory=step shows what an agent's memory is worth.
 
     Short options: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds,
-    --reset-memory (never, episode or step: when agents forget the task), --no-train-gap, and --explore or --no-explore:
-    with or without exploration noise, for all agents (default: as in each run's config).
+    --reset-memory (never, episode or step: when agents forget the task), --lives (a robot that falls is placed anew
+    and its episode goes on), --no-train-gap, and --explore or --no-explore: with or without exploration noise, for all
+    agents (default: as in each run's config).
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], option("RUN...")] = ()

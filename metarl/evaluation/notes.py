@@ -20,7 +20,7 @@ def remarked(result: EvaluationResult, family: TaskFamily, adapts: bool, agents:
     warnings = result.train_gap.warnings if result.train_gap else []
     if result.settings.adaptations and adapts and result.settings.reset_memory == "never":
         warnings = gain_warnings(result.summary.gain[-1], result.settings.adaptations) + warnings
-    notes = [numbers_note(result, agents), *task_notes(result, family), *_condition_notes(result, adapts)]
+    notes = [numbers_note(result, agents), *task_notes(result, family), *_condition_notes(result, family, adapts)]
     if result.shift:
         notes.append(result.shift.note)
     return replace(result, notes=[*notes, *_left_out_notes(result)], warnings=warnings)
@@ -54,12 +54,17 @@ def task_notes(result: EvaluationResult, family: TaskFamily) -> list[str]:
     return ["these are tasks of the training split"] if result.settings.split == "train" else []
 
 
-def _condition_notes(result: EvaluationResult, adapts: bool) -> list[str]:
+def _condition_notes(result: EvaluationResult, family: TaskFamily, adapts: bool) -> list[str]:
     """Return the notes on conditions that differ from those of training."""
     settings, notes = result.settings, []
     if settings.reset_memory != "never":
         reset = RESET_WORDS[settings.reset_memory].removeprefix(", ")
         notes.append(f"{reset} (evaluation.reset_memory={settings.reset_memory}): the gain is not one of adaptation")
+    if settings.lives and family.can_fall:
+        notes.append(
+            "after a fall the robot was placed anew and the episode went on (evaluation.lives=true): returns count all "
+            "lives of an episode, falls the episodes with a fall"
+        )
     if settings.observation_noise:
         notes.append(
             f"observed with noise: {settings.observation_noise:g} standard deviations of each element under random "

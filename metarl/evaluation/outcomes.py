@@ -70,7 +70,16 @@ def run_trials(
             env.set_tasks(drawn)
         rngs = streams(seed, f"{name}/episodes", 0, settings.tasks)
         result = run_trial(
-            *(env, agent, rngs, settings.adaptations, settings.explore, disturbance, settings.reset_memory)
+            *(
+                env,
+                agent,
+                rngs,
+                settings.adaptations,
+                settings.explore,
+                disturbance,
+                settings.reset_memory,
+                settings.lives,
+            )
         )
         if on_trial is not None:
             on_trial(agent, family, result.trial, drawn, seed)

@@ -255,10 +255,11 @@ class EvaluationResult(AgentResult):
     def scalars(self) -> dict[str, float]:
         """Return after each number of rounds, the last gain and the last means of measures, by the name of a metric.
 
-        An agent whose memory was reset has metrics of its own.
+        An agent that played other lives after a fall, or whose memory was reset, has metrics of its own.
         """
         reset = self.settings.reset_memory
-        prefix = "evaluation" if reset == "never" else f"evaluation/reset_{reset}"
+        prefix = "evaluation/lives" if self.settings.lives else "evaluation"
+        prefix += "" if reset == "never" else f"/reset_{reset}"
         returns = {f"{prefix}/return_{k}": interval.estimate for k, interval in enumerate(self.summary.iqm)}
         measured = {f"{prefix}/{name}": shots[-1] for name, shots in self.measured.items()}
         return {

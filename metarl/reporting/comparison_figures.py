@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarl.config import RESET_WORDS, SPLIT_NAMES
+from metarl.config import SPLIT_NAMES
 from metarl.reporting.agent_figures import (
     Shown,
     draw_adaptation,
@@ -65,8 +65,7 @@ def what(comparison: Comparison) -> str:
     tasks = number_of(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
     trained = {len(agent.members) for agent in comparison.agents} - {1}
     seeds = f", up to {number_of(max(trained), 'training seed')} an agent" if trained else ""
-    reset = RESET_WORDS[settings.reset_memory]
-    return f"{comparison.family}: {tasks}, {number_of(len(settings.seeds), 'seed')}{seeds}{reset}"
+    return f"{comparison.family}: {tasks}, {number_of(len(settings.seeds), 'seed')}{seeds}{settings.protocol}"
 
 
 def adaptation_curves(comparison: Comparison, agents: Sequence[Shown], path: Path) -> None:

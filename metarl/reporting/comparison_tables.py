@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from metarl.config import RESET_WORDS, SPLIT_NAMES
+from metarl.config import SPLIT_NAMES
 from metarl.evaluation.comparison import Compared, Comparison, Improvement
 from metarl.evaluation.saved import COMPARISON
 from metarl.reporting.agent_figures import short
@@ -53,8 +53,8 @@ def heading(comparison: Comparison) -> str:
     tasks = number_of(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
     seeds = f"seed{'s' * (len(settings.seeds) != 1)} {', '.join(map(str, settings.seeds))}"
     same = "the same " * (len(comparison.agents) > 1)
-    reset = RESET_WORDS[settings.reset_memory]
-    return f"{number_of(len(comparison.agents), 'agent')} on {same}{tasks} of {comparison.family} ({seeds}){reset}"
+    agents = number_of(len(comparison.agents), "agent")
+    return f"{agents} on {same}{tasks} of {comparison.family} ({seeds}){settings.protocol}"
 
 
 def agent_tables(comparison: Comparison) -> list[Table]:

@@ -78,7 +78,8 @@ def name_of(settings: EvaluationSettings, iteration: int | None) -> str:
         named = hashlib.sha256(repr(seeds).encode()).hexdigest()[:8]
     at = "" if iteration is None else f"_iteration{iteration:06d}"
     reset = "" if settings.reset_memory == "never" else f"_reset_{settings.reset_memory}"
-    return f"{settings.split}_seeds{named}{reset}{at}"
+    lives = "_lives" if settings.lives else ""
+    return f"{settings.split}_seeds{named}{lives}{reset}{at}"
 
 
 def has_pictures(directory: Path, settings: EvaluationSettings, iteration: int) -> bool:

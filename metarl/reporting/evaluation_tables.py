@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-from metarl.config import RESET_WORDS, SPLIT_NAMES
+from metarl.config import SPLIT_NAMES
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.results import EvaluationResult
 from metarl.reporting.columns import (
@@ -43,7 +43,7 @@ def show(result: EvaluationResult, console: Console | None = None) -> None:
 
 def heading(result: EvaluationResult) -> str:
     """Return one line with the family, the split and the run."""
-    text = f"{result.family}, {SPLIT_NAMES[result.settings.split]} tasks{RESET_WORDS[result.settings.reset_memory]}"
+    text = f"{result.family}, {SPLIT_NAMES[result.settings.split]} tasks{result.settings.protocol}"
     if source := result.source:
         text += f", run {source.run} at iteration {source.iteration} ({source.env_steps:,} env steps)"
     return text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarl.config import RESET_WORDS, SPLIT_NAMES
+from metarl.config import SPLIT_NAMES
 from metarl.evaluation.statistics import Array, pool_tasks
 from metarl.files import write
 from metarl.wording import number_of
@@ -125,7 +125,7 @@ def _draw_by_parameter(axes: Axes, result: EvaluationResult, parameter: Paramete
 
 def _whose(result: EvaluationResult) -> str:
     run = f", run {result.source.run}" if result.source else ""
-    return f"{result.family}{run}{RESET_WORDS[result.settings.reset_memory]}"
+    return f"{result.family}{run}{result.settings.protocol}"
 
 
 def _what(result: EvaluationResult, family: TaskFamily) -> str:

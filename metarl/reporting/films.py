@@ -169,7 +169,8 @@ def render_run(
         assert isinstance(shard, RecordingEnv)
         explore = exploring(run.agent, replace(settings, adaptations=shot)).explore
         rngs = streams(seed, "evaluation/episodes", 0, 1)
-        trial = run_trial(env, run.agent, rngs, shot, explore, reset_memory=settings.reset_memory).trial
+        played = {"reset_memory": settings.reset_memory, "lives": settings.lives}
+        trial = run_trial(env, run.agent, rngs, shot, explore, **played).trial
         clips = []
         for k in [0, shot] if shot else [0]:
             returns = trial.rollouts[k].episode_returns()[0].cpu().numpy()  # [N]

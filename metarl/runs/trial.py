@@ -26,6 +26,8 @@ from metarl.envs.sharded import ShardedEnv
 
 AGENT = zlib.crc32(b"agent")
 """Key of the agent's own draws in a task's stream of randomness."""
+LIVES = zlib.crc32(b"lives")
+"""Key of the starts of an episode's later lives there."""
 
 
 def stream(seed: int, name: str, *indices: int) -> np.random.Generator:
@@ -44,6 +46,12 @@ def torch_stream(seed: int, name: str, *indices: int) -> torch.Generator:
 def streams(seed: int, name: str, iteration: int, tasks: int | Iterable[int]) -> list[np.random.Generator]:
     """Return one generator a task, each by the task's global index; tasks: these indices, or their number from 0 on."""
     return [stream(seed, name, iteration, m) for m in (range(tasks) if isinstance(tasks, int) else tasks)]
+
+
+def beside(rng: np.random.Generator, use: int, shots: int) -> np.random.SeedSequence:
+    """Return the seeds of a use after a number of shots; they follow from a task's stream, and take nothing from it."""
+    stem: Any = rng.bit_generator.seed_seq
+    return np.random.SeedSequence(stem.entropy, spawn_key=(*stem.spawn_key, use, shots))
 
 
 class AgentGenerators(Sequence[torch.Generator]):
@@ -70,8 +78,7 @@ class AgentGenerators(Sequence[torch.Generator]):
         if isinstance(tasks, range):
             return [self[task] for task in tasks]
         if tasks not in self._made:
-            stem: Any = self._rngs[tasks].bit_generator.seed_seq
-            seed = np.random.SeedSequence(stem.entropy, spawn_key=(*stem.spawn_key, AGENT, self._shots))
+            seed = beside(self._rngs[tasks], AGENT, self._shots)
             self._made[tasks] = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
         return self._made[tasks]
 
@@ -87,15 +94,39 @@ class Disturbance:
 
     def observe(self, env: BatchedEnv, observation: Array, rngs: Sequence[np.random.Generator]) -> Array:
         """Return observations [M, N, obs] as the agent sees them; rngs: one generator a task."""
+        noise = self.noise(env, rngs)
+        return observation if noise is None else observation + noise
+
+    def noise(self, env: BatchedEnv, rngs: Sequence[np.random.Generator]) -> Array | None:
+        """Return the noise [M, N, obs] of one step; None if there is none. rngs: one generator a task."""
         if self.observation_std is None:
-            return observation
-        noise = np.stack([rng.standard_normal(observation.shape[1:], dtype=np.float32) for rng in rngs])
-        return observation + env.simulation.array((noise * self.observation_std).astype(np.float32))
+            return None
+        shape = env.envs_per_task, env.family.observation_size
+        noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
+        return env.simulation.array((noise * self.observation_std).astype(np.float32))
 
 
 UNDISTURBED = Disturbance()
 NOISE_AHEAD = 32
 """Number of steps whose noise a device draws at once."""
+
+
+class LifeRngs:
+    """Generators of the starts of an episode's later lives, one for each env, made when it first falls.
+
+    Like `AgentGenerators` they take nothing from the tasks' streams.
+    """
+
+    def __init__(self, rngs: Sequence[np.random.Generator], envs_per_task: int, shots: int) -> None:
+        """rngs: one generator a task. shots: number of shots so far."""
+        self._seeds = [seed for rng in rngs for seed in beside(rng, LIVES, shots).spawn(envs_per_task)]
+        self._made: dict[int, np.random.Generator] = {}
+
+    def __call__(self, env: int) -> np.random.Generator:
+        """Return the generator of an env by its place m N + n."""
+        if env not in self._made:
+            self._made[env] = np.random.default_rng(self._seeds[env])
+        return self._made[env]
 
 
 class Shot(NamedTuple):
@@ -123,6 +154,8 @@ def collect(
     stop: threading.Event | None = None,
     disturbance: Disturbance = UNDISTURBED,
     begun: Belief | None = None,
+    lives: bool = False,
+    shots: int = 0,
 ) -> Shot:
     """Play one episode in every env. rngs: one generator a task, for the starts and the action noise.
 
@@ -131,6 +164,7 @@ def collect(
 
     stop: ends the shot at the next step once it is set; the result is then of no use. begun: belief about the tasks of
     which nothing is known, for an agent that forgets before every action (`Agent.forget`); None: it remembers.
+    lives: whether a robot that falls is placed anew, see `training.lives`. shots: number of shots so far.
     """
     horizon, m, n = env.family.horizon, env.num_tasks, env.envs_per_task
     xp, host = env.simulation.xp, env.simulation.host
@@ -138,11 +172,13 @@ def collect(
     observation = disturbance.observe(env, env.reset(rngs), noise_rngs)
 
     told = env.privileged.shape[-1]  # 0 but in the training of an informed agent
-    fields = Rollout.fields(env.family.observation_size, env.family.action_size, told)
+    lives = lives and env.family.can_fall
+    fields = Rollout.fields(env.family.observation_size, env.family.action_size, told, lives)
     storage = Storage(horizon, (m, n), fields, tensor(observation).device)
     faulted = xp.zeros_like(env.active)
+    placed_by = LifeRngs(rngs, n, shots) if lives else None
     noise = exploration(env, rngs)  # drawn even where it is not used: the next shot's starts come after it
-    active = env.active
+    active, fallen = env.active, None
     for t in range(horizon):
         if none(active) or (stop is not None and stop.is_set()):
             break
@@ -156,12 +192,18 @@ def collect(
         step = env.step(taken.numpy() if xp is np else taken)
         storage.write(t, rewards=step.rewards, terminated=step.terminated, truncated=step.truncated)
         faulted |= step.faulted
+        observation, blur = step.observations, disturbance.noise(env, noise_rngs)
+        if placed_by is not None:
+            storage.write(t, next_observations=observation if blur is None else observation + blur)
+            fallen = env.revive(placed_by)
+            observation = observation if fallen is None else env.observations
+        observation = observation if blur is None else observation + blur
         active = env.active
-        observation = disturbance.observe(env, step.observations, noise_rngs)
         shown = step.rewards * np.float32(disturbance.reward_scale)
         belief = agent.observe(belief, tensor(shown), tensor(~active))
+        belief = belief if fallen is None else agent.revive(belief, tensor(fallen))
     env.verify()
-    for name in ("valid", "observations", "actions", "rewards"):  # a weight of 0 would not stop an infinity
+    for name in storage.tensors.keys() - {"terminated", "truncated"}:  # a weight of 0 would not stop an infinity
         storage[name][:, tensor(faulted)] = 0
     rollout = Rollout(**storage.tensors, final_observations=tensor(xp.asarray(observation, copy=True)))
     returns = rollout.episode_returns().cpu().numpy()
@@ -224,6 +266,7 @@ def run_trial(
     explore: bool = True,
     disturbance: Disturbance = UNDISTURBED,
     reset_memory: ResetMemory = "never",
+    lives: bool = False,
 ) -> TrialResult:
     """Play adaptations + 1 shots on the env's tasks, and adapt the belief between them.
 
@@ -232,12 +275,12 @@ def run_trial(
 
     rngs: one generator a task, for the starts and the action noise; the agent's own draws follow from its seed, see
     `AgentGenerators`. reset_memory: as in `EvaluationSettings`; an agent that forgets before every episode is not
-    adapted, and its shots are otherwise played alike.
+    adapted, and its shots are otherwise played alike. lives: as in `EvaluationSettings`.
     """
     stop = threading.Event()
 
     def work(shard: BatchedEnv, own: Sequence[np.random.Generator]) -> TrialResult:
-        return _shard_trial(shard, agent, own, adaptations, explore, stop, disturbance, reset_memory)
+        return _shard_trial(shard, agent, own, adaptations, explore, stop, disturbance, reset_memory, lives)
 
     jobs = list(zip(env.shards, env.deal(rngs), strict=True))
     with single_torch_thread(), mujoco_log.silent():
@@ -285,6 +328,7 @@ def _shard_trial(
     stop: threading.Event,
     disturbance: Disturbance,
     reset_memory: ResetMemory,
+    lives: bool,
 ) -> TrialResult:
     def begin(shots: int) -> Belief:
         return agent.begin(env.num_tasks, env.envs_per_task, AgentGenerators(rngs, shots))
@@ -295,7 +339,7 @@ def _shard_trial(
     for k in range(adaptations + 1):
         trial.beliefs.append(belief)
         begun = belief if reset_memory == "step" else None
-        shot = collect(env, agent, belief, rngs, explore, stop, disturbance, begun)
+        shot = collect(env, agent, belief, rngs, explore, stop, disturbance, begun, lives, k)
         trial.rollouts.append(shot.rollout)
         shots.append(shot)
         belief = shot.belief

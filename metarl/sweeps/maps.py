@@ -112,7 +112,16 @@ def returns_on(
         env.set_tasks(chunk)
         own = rngs[first : first + CHUNK]
         result = run_trial(
-            *(env, agent, own, settings.adaptations, settings.explore, disturbance, settings.reset_memory)
+            *(
+                env,
+                agent,
+                own,
+                settings.adaptations,
+                settings.explore,
+                disturbance,
+                settings.reset_memory,
+                settings.lives,
+            )
         )
         parts.append(np.stack([mean_of_sound(result.returns[k]) for k in (0, -1)]))
     return np.concatenate(parts, axis=1)

@@ -35,6 +35,8 @@ class Size(NamedTuple):
     """Episodes of a trial."""
     threads: int
     """Threads of the simulation."""
+    lives: bool
+    """See `TrainingSettings.lives`."""
 
 
 class Played(NamedTuple):
@@ -105,7 +107,7 @@ class TrialPlayer:
         """Play a trial; each one of an iteration has its own randomness."""
         name = f"rollouts/{self._plays}" if self._plays else "rollouts"
         self._plays += 1
-        result = run_trial(self.env, self._agent, self._rngs(name), self._size.shots - 1)
+        result = run_trial(self.env, self._agent, self._rngs(name), self._size.shots - 1, lives=self._size.lives)
         rollouts = result.trial.rollouts
         self._env_steps += sum(int(rollout.valid.sum()) for rollout in rollouts)
         if self._first is None:

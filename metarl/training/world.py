@@ -71,7 +71,7 @@ class TrainingWorld:
         self._simulator = simulator_for(t.simulator, run.agent)
         self.on_device = self._simulator is not CPU
         threads = t.threads or ranks.share_of_cores(cores())
-        self._size = Size(len(self.own), t.envs_per_task, t.adaptations + 1, threads)
+        self._size = Size(len(self.own), t.envs_per_task, t.adaptations + 1, threads, t.lives)
         self._players: list[Player] = []
         self._collect_s = 0.0
         with usage_errors("agent"):

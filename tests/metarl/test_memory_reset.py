@@ -16,7 +16,7 @@ from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.agents.slots import slots
 from metarl.cli import app as cli
-from metarl.config import RunConfig
+from metarl.config import RESET_WORDS, RunConfig
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
@@ -162,7 +162,7 @@ def test_an_evaluation_with_reset_is_kept_apart_and_says_so(run_dir: Path, capsy
     old.write_text(json.dumps(data))
     assert read_evaluation(old).settings.reset_memory == "never"
     titles = [own.conditions for own in gather([run_dir]).comparisons]
-    assert sorted(titles) == sorted([("point_goal", "held_out", reset) for reset in ("never", "episode", "step")])
+    assert sorted(titles) == sorted([("point_goal", "held_out", words) for words in RESET_WORDS.values()])
 
 
 def test_a_run_is_compared_with_itself_without_memory(run_dir: Path, capsys, monkeypatch, tmp_path):

@@ -8,8 +8,9 @@ import math
 import pytest
 
 import metarl
+from metarl.agents.distilled.settings import DistilledSettings
 from metarl.agents.registry import AGENTS
-from metarl.config import PRESETS, load_config, preset_path
+from metarl.config import PRESETS, RunConfig, load_config, preset, preset_path
 from metarl.envs.registry import FAMILIES
 from metarl.runs.tracking import read_metrics
 
@@ -23,10 +24,9 @@ def test_every_family_has_one(family: str):
     assert any(preset_path(agent, family) for agent in AGENTS)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_trains_updates_and_is_evaluated(name: str, tmp_path):
-    config = load_config(PRESETS / f"{name}.yaml")
-    config = dataclasses.replace(
+def small(config: RunConfig) -> RunConfig:
+    """Return a configuration with tiny iterations."""
+    return dataclasses.replace(
         config,
         family=dataclasses.replace(config.family, horizon=6),
         training=dataclasses.replace(
@@ -37,6 +37,16 @@ def test_it_trains_updates_and_is_evaluated(name: str, tmp_path):
         ),
         tracking=dataclasses.replace(config.tracking, wandb="disabled"),
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_updates_and_is_evaluated(name: str, tmp_path):
+    config = small(load_config(PRESETS / f"{name}.yaml"))
+    if isinstance(config.agent, DistilledSettings):
+        oracle = small(preset("ppo", name.removeprefix("distilled_")))
+        oracle = dataclasses.replace(oracle, training=dataclasses.replace(oracle.training, reveal_task=True))
+        metarl.train(oracle, name="oracle", runs_dir=tmp_path)
+        config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, teacher=str(tmp_path / "oracle")))
     run = metarl.train(config, name=name, runs_dir=tmp_path)
     lines = read_metrics(run.directory)
     assert len(lines) == 2 and run.evaluation is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metarl.config import RESET_WORDS, SPLIT_NAMES
+from metarl.config import SPLIT_NAMES
 from metarl.envs.family import TaskFamily
 from metarl.evaluation.comparison import Comparison, Improvement
 from metarl.reporting.agent_figures import ranked
@@ -58,7 +58,7 @@ def _duration(hours: float) -> str:
 def _titles(material: Material) -> list[str]:
     """Return the titles of the sections on each set of tasks, no two alike."""
     titles = [
-        f"{own.family}, {SPLIT_NAMES[own.split]} tasks{RESET_WORDS[own.comparison.settings.reset_memory]}"
+        f"{own.family}, {SPLIT_NAMES[own.split]} tasks{own.comparison.settings.protocol}"
         for own in material.comparisons
     ]
     return [

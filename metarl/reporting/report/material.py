@@ -85,8 +85,8 @@ class ReportedComparison:
 
     @property
     def conditions(self) -> tuple[str, str, str]:
-        """Family and split of the tasks, and when agents forgot them; the agents may differ in the last."""
-        return self.family, self.split, self.comparison.settings.reset_memory
+        """Family and split of the tasks, and how trials are played; agents may differ in when they forget."""
+        return self.family, self.split, self.comparison.settings.protocol
 
     @property
     def time(self) -> str:

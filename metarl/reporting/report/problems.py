@@ -66,8 +66,8 @@ def _different_families(runs: Sequence[ReportedRun]) -> Iterator[str]:
 
 def _different_tasks(comparisons: Sequence[ReportedComparison]) -> Iterator[str]:
     """Yield a sentence for each family and split that has several sets of tasks."""
-    for family, split, reset_memory in dict.fromkeys(own.conditions for own in comparisons):
-        alike = [own for own in comparisons if own.conditions == (family, split, reset_memory)]
+    for family, split, protocol in dict.fromkeys(own.conditions for own in comparisons):
+        alike = [own for own in comparisons if own.conditions == (family, split, protocol)]
         if len(alike) > 1:
             whose = "; ".join(", ".join(agent.label for agent in own.agents) for own in alike)
             yield (

@@ -152,7 +152,7 @@ def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list
 def _own_evaluations(runs: Sequence[ReportedRun], given: Sequence[ReportedComparison]) -> list[ReportedComparison]:
     """Return the runs' own evaluations that no comparison covers; those on the same tasks are put side by side."""
     covered = {
-        (own.family, own.split, agent.agent.reset_memory, label)
+        (own.family, own.split, replace(own.comparison.settings, reset_memory=agent.agent.reset_memory).protocol, label)
         for own in given
         for agent in own.agents
         for label in agent.runs
