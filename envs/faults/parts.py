@@ -94,6 +94,14 @@ def anatomy(family: TaskFamily) -> Anatomy:
     return Anatomy(family, model, {**_terms(family), **parts})
 
 
+def check_groups(family: TaskFamily) -> None:
+    """Raise ValueError if a group of the family has a member that is no part."""
+    if family.groups:
+        robot = anatomy(family)
+        for name in family.groups:
+            robot.found(name, "fault_groups")
+
+
 def _fullest(family: TaskFamily) -> mujoco.MjModel:
     """Return the neutral robot's model, with the largest values of the parameters that decide its layout."""
     layout = {}
