@@ -12,7 +12,7 @@ from metarl.envs.faults.parts import Anatomy, Part, actuators_of
 from metarl.envs.force_laws import force_law
 
 LONGEST_DELAY = 0.06  # s, of severity 1
-LOCK_INERTIA = 1e4  # kg m^2 (kg), of a locked joint, which turns with the link before it
+LOCK_INERTIA = 1e2  # kg m^2 (kg), of a locked joint, which turns with the link before it
 LOCK_TORQUE = 1e9  # N m (N), of a locked joint's friction, which takes its speed
 LEAST = 1e-9  # share of a force limit that stays, as MuJoCo refuses a limit of 0
 RIGID = (0.9999, 0.9999, 0.001, 0.5, 2.0)

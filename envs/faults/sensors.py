@@ -78,7 +78,7 @@ class SensorFaults:
         """Keep the readings of encoders that are not frozen, and the first reading of an episode."""
         read, begun = state.memory[READ], state.memory[BEGUN]
         read[...] = state.xp.where(mask & (begun > 0)[:, None], read, values)
-        begun[...] = 1.0
+        begun[...] = state.xp.ones_like(begun)
 
     def _frozen(self, state: State, values: Array) -> Array:
         return state.memory[READ] * like(self.positions, values)

@@ -59,8 +59,9 @@ class SignalFaults:
 
     def _beyond_band(self, state: State, mask: Array) -> Array:
         xp, action = state.xp, state.action
-        band = state.task[SEVERITY][:, None] * like(self.half_range, action)
-        return self.control.of(xp.sign(action) * xp.clip(xp.abs(action) - band, 0.0, None))
+        beyond = xp.abs(action) - state.task[SEVERITY][:, None] * like(self.half_range, action)
+        beyond *= beyond > 0
+        return self.control.of(xp.where(action < 0, -beyond, beyond))
 
     def _stuck(self, state: State, mask: Array) -> Array:
         """Return signals that ask each joint for the angle that it had when its fault, or the episode, began."""
