@@ -10,6 +10,7 @@ import numpy as np
 from metarl.envs.control import AFFINE
 from metarl.envs.faults.parts import Anatomy, Part, actuators_of
 from metarl.envs.force_laws import force_law
+from metarl.envs.links import scale_link
 
 LONGEST_DELAY = 0.06  # s, of severity 1
 LOCK_INERTIA = 1e2  # kg m^2 (kg), of a locked joint, which turns with the link before it
@@ -17,8 +18,9 @@ LOCK_TORQUE = 1e9  # N m (N), of a locked joint's friction, which takes its spee
 LEAST = 1e-9  # share of a force limit that stays, as MuJoCo refuses a limit of 0
 RIGID = (0.9999, 0.9999, 0.001, 0.5, 2.0)
 """Impedance of a held joint, the stiffest that MuJoCo allows."""
-ANGLES = ("rad", "m")
-"""Units of the targets of servos."""
+PLAY = {"rad": 0.2, "m": 0.02}
+"""Play of a slack joint at severity 1, by the unit of its servo's target."""
+SHORTENING = 0.4  # share of a link's length that is lost at severity 1
 
 
 def force_limit(robot: Anatomy, i: int) -> float | None:
@@ -48,7 +50,7 @@ def _limits_in_model(robot: Anatomy, i: int) -> list[float]:
 def servo(robot: Anatomy, i: int) -> bool:
     """Return whether an actuator's signal asks its joint for a position."""
     control = robot.family.control
-    return bool(control.joints[i]) and control.kinds[i].startswith("position") and control.units[i] in ANGLES
+    return bool(control.joints[i]) and control.kinds[i].startswith("position") and control.units[i] in PLAY
 
 
 def weaken(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> None:
@@ -111,6 +113,18 @@ def keep_signals(spec: mujoco.MjSpec, robot: Anatomy, part: Part) -> None:
     """Keep as many old signals of a part's actuators as the longest delay needs."""
     for actuator in actuators_of(spec, part):
         actuator.nsample += math.ceil(LONGEST_DELAY / spec.option.timestep - 1e-9)
+
+
+def shorten(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> None:
+    """Shorten the link that a joint moves by severity x 40 %, with its mass and inertia."""
+    joint, factor = spec.joint(part.joint), 1 - SHORTENING * severity
+    if joint is not None:
+        link, pivot = joint.parent, np.array(joint.pos)
+        scale_link(link, pivot, factor)
+        if link.explicitinertial:
+            link.mass *= factor
+            link.ipos = pivot + factor * (np.array(link.ipos) - pivot)
+            link.inertia, link.fullinertia = (np.array(each) * factor**3 for each in (link.inertia, link.fullinertia))
 
 
 def _hold(spec: mujoco.MjSpec, part: Part, force: float) -> None:

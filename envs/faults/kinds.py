@@ -12,6 +12,8 @@ import mujoco
 
 from metarl.envs.faults.edits import (
     LONGEST_DELAY,
+    PLAY,
+    SHORTENING,
     delay,
     force_limit,
     jam,
@@ -21,11 +23,13 @@ from metarl.envs.faults.edits import (
     lock,
     saturate,
     servo,
+    shorten,
     weaken,
 )
 from metarl.envs.faults.parts import Anatomy, Part
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.force_laws import force_law
+from metarl.envs.links import ROUND
 
 OFFSET = {"rad": 0.5, "m": 0.05}  # of an encoder at severity 1
 DRIFT = {"rad": 0.05, "m": 0.005}  # of an encoder at severity 1, per second
@@ -82,6 +86,22 @@ def _cannot_hold(robot: Anatomy, i: int) -> str:
     if not robot.family.control.joints[i]:
         return "its actuator drives no single joint"
     return _no_limit(robot, i) or _no_force_law(robot, i) or _no_friction(robot)
+
+
+def _no_servo(robot: Anatomy, i: int) -> str:
+    return "" if servo(robot, i) else "its actuator is no position servo"
+
+
+def no_link(robot: Anatomy, part: Part) -> str:
+    """Return why a part moves no link that can be shorter; empty if it does."""
+    model = robot.model
+    if not part.joint:
+        return "it is no hinge and no slide"
+    body = int(model.joint(part.joint).bodyid[0])
+    shapes, loops = set(map(int, ROUND)), {int(mujoco.mjtEq.mjEQ_CONNECT), int(mujoco.mjtEq.mjEQ_WELD)}
+    if not shapes.issuperset(model.geom_type[model.geom_bodyid == body].tolist()):
+        return "its link has parts that are no spheres, capsules or cylinders"
+    return "the model has a loop" if loops.intersection(model.eq_type.tolist()) else ""
 
 
 def _no_friction(robot: Anatomy) -> str:
@@ -149,6 +169,15 @@ KINDS: dict[FaultKind, Kind] = {
         needs_actuator,
         delay,
         keep_signals,
+    ),
+    "slack": Kind(
+        f"servo follows with a play of severity x {PLAY['rad']:g} rad ({PLAY['m']:g} m): 0 none, 1 all of it",
+        _each_actuator(_no_servo),
+    ),
+    "short_leg": Kind(
+        f"link that the joint moves is shorter by severity x {SHORTENING:.0%}: 0 as long as ever, 1 by all of it",
+        no_link,
+        shorten,
     ),
 }
 """Every kind by name."""

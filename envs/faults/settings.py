@@ -21,6 +21,8 @@ FaultKind = Literal[
     "encoder_frozen",
     "sensor_lost",
     "delay",
+    "slack",
+    "short_leg",
 ]
 
 

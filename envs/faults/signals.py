@@ -1,4 +1,4 @@
-"""Faults of actuators' signals: reversed, dead band, stuck servo. They act on what the policy's action becomes."""
+"""Faults of actuators' signals: reversed, dead band, stuck servo, slack. They act on what an action becomes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from metarl.envs.arrays import Array, like, none
 from metarl.envs.control import Signals
-from metarl.envs.faults.edits import servo
+from metarl.envs.faults.edits import PLAY, servo
 from metarl.envs.faults.parts import Anatomy, Part
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.faults.where import SEVERITY, Struck, struck
@@ -17,6 +17,8 @@ from metarl.envs.state import State
 
 ANGLE, HELD = "fault_angle", "fault_held"
 """Memory of stuck servos: the angle that each holds, and whether it holds one."""
+REACHED = "fault_reached"
+"""Memory of slack: the action that has come through to each actuator."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +33,15 @@ class SignalFaults:
     """Half of the range of each action, [act]."""
     addresses: np.ndarray
     """Place in qpos of each servo's joint, [act]; 0 for actuators that are no servos."""
+    play: np.ndarray
+    """Play of each servo at severity 1, [act], in units of its action; 0 for actuators that are no servos."""
 
     @property
     def memory(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the arrays that the faults keep during an episode."""
         size = (len(self.addresses),)
-        return {ANGLE: size, HELD: size} if "stuck" in self.kinds else {}
+        held = {ANGLE: size, HELD: size} if "stuck" in self.kinds else {}
+        return held | ({REACHED: size} if "slack" in self.kinds else {})
 
     def apply(self, state: State, actuate: Callable[[State], None] | None) -> None:
         """Write the control signals of faulty actuators, after the family's own effects of the action."""
@@ -46,10 +51,11 @@ class SignalFaults:
             "reversed": self._reversed,
             "dead_band": self._beyond_band,
             "stuck": self._stuck,
+            "slack": self._slack,
         }
         for kind, at in self.kinds.items():
             mask = at.mask(state)
-            if kind == "stuck" or not none(mask):
+            if kind in ("stuck", "slack") or not none(mask):  # these two remember sound steps
                 count = state.ctrl.shape[1]
                 faulty = signals[kind](state, mask)
                 state.ctrl[...] = state.xp.where(mask[:, :count], faulty[:, :count], state.ctrl)
@@ -71,6 +77,16 @@ class SignalFaults:
         held[...] = xp.astype(mask, held.dtype)
         return (angle - like(self.control.zero, angle)) / like(self.control.size, angle)
 
+    def _slack(self, state: State, mask: Array) -> Array:
+        """Return signals that follow the actions' when these move on by more than half of the play.
+
+        y_t = min(max(y_(t - 1), a_t - play / 2), a_t + play / 2): the play operator, from the action before the fault.
+        """
+        xp, action, reached = state.xp, state.action, state.memory[REACHED]
+        half = mask * state.task[SEVERITY][:, None] * like(self.play, action) / 2
+        reached[...] = xp.minimum(xp.maximum(reached, action - half), action + half)
+        return self.control.of(reached)
+
 
 def signal_faults(
     robot: Anatomy, kinds: tuple[FaultKind, ...], places: Mapping[str, tuple[Part, ...]]
@@ -79,7 +95,7 @@ def signal_faults(
     family, model = robot.family, robot.model
     servos = [i < model.nu and servo(robot, i) for i in range(family.action_size)]
 
-    def stuck(part: Part) -> list[int]:
+    def servos_of(part: Part) -> list[int]:
         return [i for i in part.actuators if servos[i]]
 
     tables = struck(
@@ -89,15 +105,14 @@ def signal_faults(
         {
             "reversed": lambda part: part.actuators,
             "dead_band": lambda part: part.actuators,
-            **({"stuck": stuck} if any(servos) else {}),
+            **({"stuck": servos_of, "slack": servos_of} if any(servos) else {}),
         },
     )
     if not tables:
         return None
-    joints = family.control.joints
-    addresses = [
-        int(model.joint(joint).qposadr[0]) if is_servo else 0 for joint, is_servo in zip(joints, servos, strict=True)
-    ]
-    return SignalFaults(
-        tables, family.control, (family.action_high - family.action_low) / 2, np.array(addresses, dtype=np.int64)
-    )
+    control, addresses, play = family.control, np.zeros(len(servos), dtype=np.int64), np.zeros(len(servos))
+    for i in np.flatnonzero(servos):
+        addresses[i] = model.joint(control.joints[i]).qposadr[0]
+        play[i] = PLAY[control.units[i]] / abs(control.gain[i] * control.size[i])
+    half_range = (family.action_high - family.action_low) / 2
+    return SignalFaults(tables, control, half_range, addresses, play)

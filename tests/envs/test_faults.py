@@ -21,8 +21,12 @@ from metarl.envs.task import Change, Task
 
 HORIZON = 60
 ALL_KINDS: tuple[FaultKind, ...] = typing.get_args(FaultKind)
-ENCODER_KINDS = ("locked", "encoder_offset", "encoder_scale", "encoder_drift", "encoder_frozen", "sensor_lost")
-"""Kinds that need no actuator."""
+UNABLE: dict[str, tuple[FaultKind, ...]] = {
+    "point_goal": ("dead", "weak", "stuck", "saturated", "reversed", "dead_band", "delay", "slack"),
+    "quadruped": (),
+    "quadruped_terrain": (),
+}
+"""Faults that a family cannot have: a point has no actuators, and only the quadruped has servos, which can be slack."""
 PLAIN = {"payload_mass": (0.0, 0.0), "friction": (0.8, 0.8), "motor_strength": (1.0, 1.0), "action_delay": (0.0, 0.0)}
 """Settings of a quadruped whose tasks do not differ."""
 SHIN = 1  # actuator of the cheetah's back shin
@@ -239,7 +243,7 @@ def test_recovery_is_to_the_bit():
         mujoco.mj_saveModel(model, None, buffer)
         return buffer.tobytes()
 
-    for kind in ("dead", "weak", "saturated", "locked", "stuck", "delay"):
+    for kind in ("dead", "weak", "saturated", "locked", "stuck", "delay", "short_leg"):
         for family in (cheetah(kind), quadruped(kind)):
             place = "bshin" if family.name.startswith("half") else "FR_calf"
             changes = (Change(5, fault(family, place)), Change(10, SOUND))
@@ -249,13 +253,61 @@ def test_recovery_is_to_the_bit():
             assert (before == during) == (kind == "stuck" and family.name == "quadruped")  # a servo's fault is a signal
 
 
+def test_slack_holds_back_what_moves_by_less_than_the_play():
+    family = quadruped("slack")
+    env = env_of(family, faulty(family, "FR_thigh", severity=0.5))  # a play of 0.1 rad
+    asked = [0.03, 0.2, 0.25, 0.18, 0.1, -0.3, -0.22]
+    expected = [0.0, 0.15, 0.2, 0.2, 0.15, -0.25, -0.25]
+    for rad, signal in zip(asked, expected, strict=True):
+        env.step(np.full((1, 1, 12), rad) / family.action_scale)
+        np.testing.assert_allclose(env.simulation.batch.ctrl[0], np.where(np.arange(12) == 1, signal, rad), atol=1e-12)
+
+
+def test_slack_that_begins_later_begins_at_the_last_action():
+    family = quadruped("slack")
+    env = env_of(family, faulty(family, "FR_thigh", severity=1.0, onset=2))
+    for rad, signal in [(0.3, 0.3), (0.35, 0.35), (0.3, 0.35), (0.2, 0.3)]:
+        env.step(np.full((1, 1, 12), rad) / family.action_scale)
+        assert env.simulation.batch.ctrl[0, 1] == pytest.approx(signal)
+
+
+@pytest.mark.parametrize(
+    ("family", "joint", "end"),
+    [
+        (quadruped("short_leg"), "RL_calf", "RL_foot"),
+        (make_family(AntDirectionSettings(faults=("short_leg",))), "ankle_1", None),
+        (cheetah("short_leg"), "bshin", "bfoot"),
+    ],
+)
+def test_a_short_link_ends_nearer_to_its_joint_and_is_lighter(family: TaskFamily, joint: str, end: str | None):
+    sound, short = family.compile(family.neutral()), family.compile(family.task(fault(family, joint, severity=0.5)))
+    body = int(sound.joint(joint).bodyid[0])
+    np.testing.assert_allclose(short.body_mass[body], 0.8 * sound.body_mass[body])
+    others = np.arange(sound.nbody) != body
+    np.testing.assert_array_equal(short.body_mass[others], sound.body_mass[others])
+
+    def reach(model: mujoco.MjModel) -> float:
+        """Distance from the joint to the end of the link."""
+        if end is None:  # the far end of a capsule
+            [g] = np.flatnonzero(model.geom_bodyid == body)
+            turn = np.zeros(9)
+            mujoco.mju_quat2Mat(turn, model.geom_quat[g])
+            tips = model.geom_pos[g] + np.outer((1, -1), model.geom_size[g, 1] * turn.reshape(3, 3)[:, 2])
+            return float(np.linalg.norm(tips - model.joint(joint).pos, axis=1).max())
+        place = model.geom(end).pos if family.name == "quadruped" else model.body(end).pos
+        return float(np.linalg.norm(place - model.joint(joint).pos))
+
+    assert reach(short) == pytest.approx(0.8 * reach(sound))
+
+
 @pytest.mark.parametrize("name", list(FAMILY_SETTINGS))
 def test_every_family_simulates_every_fault_that_it_can_have(name: str):
-    supported = ENCODER_KINDS if name == "point_goal" else ALL_KINDS  # the point has no actuators
+    unable = UNABLE.get(name, ("slack",))
+    supported = [kind for kind in ALL_KINDS if kind not in unable]
     for kind in ALL_KINDS:
         settings = FAMILY_SETTINGS[name](faults=(kind,), horizon=20)
-        if kind not in supported:
-            with pytest.raises(ValueError, match=f"{kind}.*no actuator; what can fail: {', '.join(supported)}$"):
+        if kind in unable:
+            with pytest.raises(ValueError, match=f"{kind}.*; what can fail: {', '.join(supported)}$"):
                 make_family(settings)
             continue
         family = make_family(settings)

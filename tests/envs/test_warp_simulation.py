@@ -82,7 +82,7 @@ TERRAIN = {
     "cheetah on terrain": (HalfCheetahTerrainSettings(),),
     "quadruped on terrain": (QuadrupedTerrainSettings(physics="exact"),),
 }
-EDITING: tuple[FaultKind, ...] = ("dead", "weak", "stuck", "saturated", "locked")
+EDITING: tuple[FaultKind, ...] = ("dead", "weak", "stuck", "saturated", "locked", "short_leg")
 """Faults that edit the model."""
 Case = tuple[TaskFamily, Task]
 
@@ -175,6 +175,7 @@ def test_every_parameter_of_every_flat_family_agrees_with_mujoco_over_a_hundred_
         assert apart <= max(1, (1 - KEPT) * len(names)), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "place", "kinds"),
     [
