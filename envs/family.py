@@ -38,6 +38,10 @@ class FaultModel(Protocol):
         """Return a drawn task of the split with the place and the time of its fault."""
         ...
 
+    def shown(self, task: Task) -> Mapping[str, float]:
+        """Return a task's values with those of its first fault, even if that begins later."""
+        ...
+
     def check(self, values: Mapping[str, float]) -> None:
         """Raise ValueError if a task's values name no fault."""
         ...
@@ -305,6 +309,10 @@ class TaskFamily:
         for change in task.changes:
             stages.append(Task(self.name, {**stages[-1].values, **change.values}))
         return stages
+
+    def shown(self, task: Task) -> dict[str, float]:
+        """Return a task's values for records: those at its start, and its first fault's if that begins later."""
+        return dict(task.values if self.faults is None else self.faults.shown(task))
 
     def layout_of(self, task: Task) -> dict[str, float]:
         """Return the values that decide the layout of the task's model, by name."""

@@ -64,6 +64,12 @@ class Faults:
         merged = sorted((*task.changes, *changes), key=lambda change: change.step)
         return dataclasses.replace(task, values={**task.values, **first}, changes=tuple(merged))
 
+    def shown(self, task: Task) -> Mapping[str, float]:
+        if task.values[KIND]:
+            return task.values
+        later = next((change.values for change in task.changes if change.values.get(KIND)), {})
+        return {**task.values, **{name: later[name] for name in (KIND, PLACE, SEVERITY) if name in later}}
+
     def check(self, values: Mapping[str, float]) -> None:
         kind = _number(KIND, values.get(KIND, 0.0), (NONE, *self.settings.faults))
         place = _number(PLACE, values.get(PLACE, 0.0), (NOWHERE, *self.places))
@@ -181,7 +187,7 @@ def _parameters(
             "1",
             Choice(tuple(value for name, value in values.items() if name not in held_out)),
             Law("where it is", joint=True),
-            0.0,
+            1.0,
             held_out=apart,
             names=(NOWHERE, *places),
         ),

@@ -167,9 +167,10 @@ def watch(
 
 
 def slider_range(parameter: Parameter) -> tuple[float, float]:
-    """Return the smallest and largest value of all splits."""
+    """Return the smallest and largest value of all splits, or an interval around the only one."""
     splits = [d for d in (parameter.distribution, parameter.held_out, parameter.ood) if d is not None]
-    return min(d.low for d in splits), max(d.high for d in splits)
+    low, high = min(d.low for d in splits), max(d.high for d in splits)
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
 def chosen(family: TaskFamily, values: Mapping[str, float]) -> Task:

@@ -70,6 +70,9 @@ def test_a_share_of_the_tasks_is_sound():
     tasks = drawn(family, 400)
     sound = [task for task in tasks if not task.changes]
     assert 0.65 < len(sound) / len(tasks) < 0.85
+    shown = [family.shown(task) for task in tasks]
+    assert all((values["fault_kind"] == 0) == (task in sound) for task, values in zip(tasks, shown, strict=True))
+    assert shown[-1] == family.stages(tasks[-1])[-1].values
     assert all(task.values["fault_kind"] == task.values["fault_place"] == 0 for task in tasks)
 
 
