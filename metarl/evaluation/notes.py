@@ -44,6 +44,8 @@ def numbers_note(result: EvaluationResult, agents: int) -> str:
 
 def task_notes(result: EvaluationResult, family: TaskFamily) -> list[str]:
     """Return the note on the tasks of a split, if they are other than held-out tasks that training never draws."""
+    if result.settings.split == "ood" and family.named:
+        return [f"these are the named tasks {', '.join(family.named)} in turn, which training never draws"]
     if result.settings.split == "ood":
         return ["these are tasks outside the range of training"]
     if not family.disjoint_splits:
