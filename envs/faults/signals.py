@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import mujoco
 import numpy as np
 
 from metarl.envs.arrays import Array, like, none
-from metarl.envs.control import Signals
+from metarl.envs.control import Signals, asked, joint_of
 from metarl.envs.faults.edits import PLAY, servo
 from metarl.envs.faults.parts import Anatomy, Part
 from metarl.envs.faults.settings import FaultKind
@@ -75,17 +76,19 @@ class SignalFaults:
         now = state.qpos[:, like(self.addresses, state.qpos)]
         angle[...] = xp.where(mask & (held > 0), angle, now)
         held[...] = xp.astype(mask, held.dtype)
-        return (angle - like(self.control.zero, angle)) / like(self.control.size, angle)
+        zero, size = (state.once(self.laws)[state.task_index, :, k] for k in (0, 1))
+        return (angle - zero) / size
 
-    def _slack(self, state: State, mask: Array) -> Array:
-        """Return signals that follow the actions' when these move on by more than half of the play.
+    def laws(self, models: Sequence[mujoco.MjModel]) -> Array:
+        """Return the angle that signal 0 asks of each servo's joint and its change per signal, [K, act, 2].
 
-        y_t = min(max(y_(t - 1), a_t - play / 2), a_t + play / 2): the play operator, from the action before the fault.
+        They are each model's own, as the robots of a family may have homes of their own.
         """
-        xp, action, reached = state.xp, state.action, state.memory[REACHED]
-        half = mask * state.task[SEVERITY][:, None] * like(self.play, action) / 2
-        reached[...] = xp.minimum(xp.maximum(reached, action - half), action + half)
-        return self.control.of(reached)
+        places = [(i, kind) for i, kind in enumerate(self.control.kinds) if i < models[0].nu]
+        laws = np.tile((0.0, 1.0), (len(models), len(self.control.kinds), 1))
+        for law, model in zip(laws, models, strict=True):
+            law[: len(places)] = [asked(model, i, kind, joint_of(model, i))[1:] for i, kind in places]
+        return laws
 
 
 def signal_faults(

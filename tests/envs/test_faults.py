@@ -15,6 +15,7 @@ from metarl.envs.faults.settings import FaultKind
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.robots.ant_settings import AntDirectionSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings
+from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.task import Change, Task
@@ -24,6 +25,7 @@ ALL_KINDS: tuple[FaultKind, ...] = typing.get_args(FaultKind)
 UNABLE: dict[str, tuple[FaultKind, ...]] = {
     "point_goal": ("dead", "weak", "stuck", "saturated", "reversed", "dead_band", "delay", "slack"),
     "quadruped": (),
+    "quadruped_body": (),
     "quadruped_terrain": (),
 }
 """Faults that a family cannot have: a point has no actuators, and only the quadruped has servos, which can be slack."""
@@ -191,6 +193,17 @@ def test_a_new_episode_holds_the_angle_that_it_starts_with():
         assert env.simulation.batch.qpos[0, 8] != start
         env.step(np.zeros((1, 1, 12)))
         assert env.simulation.batch.ctrl[0, 1] == pytest.approx(env._state.memory["fault_angle"][0, 1] - 0.9)
+
+
+def test_a_stuck_servo_of_a_robot_with_another_home_holds_its_angle_too():
+    family = make_family(QuadrupedBodySettings(faults=("stuck",), horizon=HORIZON))
+    spot = {**family.task_named("spot").values, **fault(family, "FR_thigh")}
+    env = env_of(family, family.task(spot))
+    start = env.simulation.batch.qpos[0, 8]
+    env.step(np.zeros((1, 1, 12)))
+    model = env.simulation.batch.get_model(0)
+    target = env.simulation.batch.ctrl[0, 1] - model.actuator_biasprm[1, 0] / model.actuator_biasprm[1, 1]
+    assert target == pytest.approx(start) and abs(model.key("home").qpos[8] - 0.9) > 0.01
 
 
 def test_a_stuck_motor_holds_its_joint_with_its_own_force():

@@ -35,6 +35,7 @@ from metarl.envs.robots.half_cheetah_settings import (
 )
 from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
@@ -75,6 +76,7 @@ FLAT: dict[str, tuple[FamilySettings, ...]] = {
     "hopper": (HopperParametersSettings(),),
     "walker": (Walker2dParametersSettings(), Walker2dLimbsSettings()),
     "quadruped": (QUADRUPED,),
+    "quadruped's body": (QuadrupedBodySettings(physics="exact"),),
     "own robot": (RobotSettings(),),
 }
 """Every parameter that edits a model, those of one robot in one simulation; other families differ in the reward."""
