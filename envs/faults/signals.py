@@ -79,6 +79,16 @@ class SignalFaults:
         zero, size = (state.once(self.laws)[state.task_index, :, k] for k in (0, 1))
         return (angle - zero) / size
 
+    def _slack(self, state: State, mask: Array) -> Array:
+        """Return signals that follow the actions' when these move on by more than half of the play.
+
+        y_t = min(max(y_(t - 1), a_t - play / 2), a_t + play / 2): the play operator, from the action before the fault.
+        """
+        xp, action, reached = state.xp, state.action, state.memory[REACHED]
+        half = mask * state.task[SEVERITY][:, None] * like(self.play, action) / 2
+        reached[...] = xp.minimum(xp.maximum(reached, action - half), action + half)
+        return self.control.of(reached)
+
     def laws(self, models: Sequence[mujoco.MjModel]) -> Array:
         """Return the angle that signal 0 asks of each servo's joint and its change per signal, [K, act, 2].
 
