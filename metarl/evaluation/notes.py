@@ -101,7 +101,7 @@ def time_notes(result: EvaluationResult) -> list[str]:
             f"when {100 * REACHED:g} % of the rise from the first {100 * EARLY:g} % of the first episode to the last "
             "quarter of the last one is reached to stay"
         )
-        if not result.binned[0].memory:
+        if not course.memory:
             notes.append("without memory, it rises because the robot starts from rest, so no seconds are given")
         elif course.seconds is not None:
             notes.append(

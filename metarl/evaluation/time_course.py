@@ -47,6 +47,8 @@ class TimeCourse(Record):
     """[bins] end of each bin, s from the start of an episode or from the change."""
     changes_s: Sequence[tuple[float, float]] = ()
     """First and last second of the trial at which a task has its first change, its second, and so on."""
+    memory: bool = True
+    """Whether the agent remembers anything of the task from one action or episode to the next."""
     tasks: int
     """Number of tasks that are counted."""
     curves: Mapping[str, Array]
@@ -76,6 +78,7 @@ class TimeCourse(Record):
         return {
             "change": self.change,
             "episodes": self.episodes,
+            "memory": self.memory,
             "tasks": self.tasks,
             "level": plain(asdict(self.level)),
             "rise": plain(asdict(self.rise)),
@@ -107,6 +110,7 @@ class TimeCourse(Record):
             episodes=episodes,
             ends_s=ends,
             changes_s=listed(own["changes_s"], "changes_s", ends_of),
+            memory=bool(own["memory"]),
             tasks=whole(own["tasks"], "tasks"),
             curves=curves,
             level=Interval.from_dict(own["level"]),
@@ -225,6 +229,7 @@ def time_course(values: Binned, samples: int, rng: np.random.Generator) -> TimeC
         episodes=values.episodes,
         ends_s=values.ends_s,
         changes_s=values.changes_s,
+        memory=values.memory,
         tasks=int(tasks.counted.sum()),
         curves={name: own.curve(SHARE if name == SUCCESS else UNBOUNDED) for name, own in curves.items()},
         level=level,
