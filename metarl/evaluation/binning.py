@@ -25,6 +25,8 @@ BINS = 40
 """Largest number of bins of an episode; longer episodes have longer bins."""
 FEWEST = 8
 """Smallest number of bins after a change that says anything about adaptation to it."""
+KEPT = 0.75
+"""Share of the tasks whose time after a change is long enough to be counted."""
 REWARD_RATE, SUCCESS = "reward_rate", "success"
 """Names of curves: reward per second, and share of the episodes that are successful so far."""
 Steps = NDArray[np.int64]
@@ -101,13 +103,16 @@ def binned(
 
     trials, tasks [S][M]: of each evaluation seed. ends: of `bin_ends`. dt: control step, s. memory: as in `Binned`.
     """
-    rates = [trial.rates for trial in trials]
-    steps, shots = len(rates[0]), len(rates[0]) // horizon
-    curves = {REWARD_RATE: [_mean_in(rate, ends, shots) for rate in rates]}
+    steps = len(trials[0].rates)
+    shots = steps // horizon
+    curves = {REWARD_RATE: [_mean_in(trial.rates, ends, shots) for trial in trials]}
     curves |= {name: [trial.measured[name] for trial in trials] for name in trials[0].measured}
     values = {name: np.stack(own)[None] for name, own in curves.items()}
     whole = Binned(np.float64(dt) * ends, shots, values, changes_s=_change_seconds(tasks, steps, dt), memory=memory)
-    return [whole, *(replace(own, memory=memory) for own in _after_changes(rates, tasks, horizon, ends, dt))]
+    widths = np.tile(np.diff(ends, prepend=0), shots)
+    by_step = {name: [np.repeat(own, widths, axis=0) for own in each] for name, each in curves.items()}
+    by_step[REWARD_RATE] = [trial.rates for trial in trials]
+    return [whole, *(replace(own, memory=memory) for own in _after_changes(by_step, tasks, horizon, ends, dt))]
 
 
 def step_rates(result: TrialResult, seconds: float) -> Array:
@@ -162,30 +167,35 @@ def _change_seconds(tasks: Sequence[Sequence[Task]], steps: int, dt: float) -> l
 
 
 def _after_changes(
-    rates: Sequence[Array], tasks: Sequence[Sequence[Task]], horizon: int, ends: Steps, dt: float
+    curves: Mapping[str, Sequence[Array]], tasks: Sequence[Sequence[Task]], horizon: int, ends: Steps, dt: float
 ) -> list[Binned]:
-    """Return the reward per second after each change, of the tasks whose episode goes on for long enough.
+    """Return the values after each change, of the tasks whose episode goes on for long enough.
 
-    rates: S times [K T, M]. The time after a change ends with its episode, because a robot that starts from rest says
-    nothing about the change, and at the next change. The time that is counted is the median over tasks; tasks with less
-    are left out.
+    curves: S times [K T, M] by name, the reward per second of each control step, and measures that are those of its bin
+    of the trial. The time after a change ends with its episode, because a robot that starts from rest says
+    nothing about the change, and at the next change. The time that is counted is as long as three quarters of the tasks
+    have; the others are left out.
     """
-    places = [[_times_after(task, horizon, len(rates[0])) for task in drawn] for drawn in tasks]
+    steps = len(curves[REWARD_RATE][0])
+    places = [[_times_after(task, horizon, steps) for task in drawn] for drawn in tasks]
     result = []
     for number in range(max((len(own) for drawn in places for own in drawn), default=0)):
         none = (0, 0)
         column = [[own[number] if number < len(own) else none for own in drawn] for drawn in places]
         lengths = [length for drawn in column for _, length in drawn if length]
-        bins = int(np.median(lengths)) // ends[0] if lengths else 0
+        bins = int(np.quantile(lengths, 1.0 - KEPT, method="lower")) // ends[0] if lengths else 0
         if bins < FEWEST:
             continue
         own_ends = ends[0] * np.arange(1, bins + 1)
-        curves = np.full((1, len(tasks), bins, len(tasks[0])), np.nan)
+        values = {name: np.full((1, len(tasks), bins, len(tasks[0])), np.nan) for name in curves}
         for s, drawn in enumerate(column):
             for m, (start, length) in enumerate(drawn):
-                if length >= own_ends[-1]:
-                    curves[0, s, :, m] = _mean_in(rates[s][start : start + own_ends[-1], m : m + 1], own_ends, 1)[:, 0]
-        result.append(Binned(own_ends * dt, 1, {REWARD_RATE: curves}, number + 1))
+                if length < own_ends[-1]:
+                    continue
+                for name, own in values.items():
+                    taken = curves[name][s][start : start + own_ends[-1], m : m + 1]
+                    own[0, s, :, m] = _mean_in(taken, own_ends, 1)[:, 0]
+        result.append(Binned(own_ends * dt, 1, values, number + 1))
     return result
 
 

@@ -55,7 +55,7 @@ def save_time_figures(result: EvaluationResult, saved: Path) -> dict[str, Path]:
     """
     comparison = Comparison.of(result, result.source.run if result.source else result.family)
     timed = comparison_figures.timed_of(comparison)
-    title = comparison_figures.what(comparison)
+    title = figures.whose(result)
     drawn: dict[str, Path] = {}
     with disk_errors(saved.parent):
         if timed[0].course():

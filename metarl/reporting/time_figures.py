@@ -75,7 +75,9 @@ def draw_course(axes: Axes, agents: Sequence[Timed], name: str, change: int = 0,
     scale = 100.0 if name == SUCCESS else 1.0
     for agent, course in drawn:
         shown = course.seconds_of_trial <= (until_s or np.inf)
-        x, (middle, low, high) = course.seconds_of_trial[shown], scale * course.curves[name][:, shown]
+        bounds = np.arange(len(course.ends_s), int(shown.sum()), len(course.ends_s))
+        x = np.insert(course.seconds_of_trial[shown], bounds, np.nan)  # a line ends with its episode
+        middle, low, high = np.insert(scale * course.curves[name][:, shown], bounds, np.nan, axis=1)
         style = {**agent.style, "marker": ""}
         if len(drawn) <= BANDS:
             axes.fill_between(x, low, high, color=style["color"], alpha=0.18, linewidth=0)
@@ -89,6 +91,8 @@ def draw_course(axes: Axes, agents: Sequence[Timed], name: str, change: int = 0,
             axes.axvline(first, color=INK, linewidth=1.0, linestyle=(0, (5, 3)), zorder=0.6)
         else:
             axes.axvspan(first, last, color=QUIET, alpha=0.15, linewidth=0, zorder=0.4)
+    if name == SUCCESS:
+        axes.set_ylim(-3, max(10, axes.get_ylim()[1]))
     axes.set_xlim(0, until_s or longest.episode_ends_s[-1])
 
 

@@ -225,8 +225,8 @@ class TestAfterChanges:
         assert first and second and first.seconds and second.seconds and (first.change, second.change) == (1, 2)
         assert first.seconds.estimate == pytest.approx(3.0) and second.seconds.estimate == pytest.approx(1.2)
         assert first.rise.estimate == pytest.approx(6.0)
-        assert first.episode_ends_s == pytest.approx([6.9])  # the median over tasks of the rest of the episode, in bins
-        assert first.tasks == 3  # two tasks have less time
+        assert first.episode_ends_s == pytest.approx([6.3])  # 64 steps: three quarters of the tasks have them, in bins
+        assert first.tasks == 4  # the last task has less time
 
     def test_what_does_not_come_back_has_not_adapted(self):
         tasks = [Task("any", {}, (Change(30, {}),))] * 5
@@ -238,6 +238,18 @@ class TestAfterChanges:
     def test_a_change_at_the_end_of_an_episode_or_after_the_trial_says_nothing(self):
         for step in (95, 250):
             assert len(course_of(stepped(3.0), [Task("any", {}, (Change(step, {}),))] * 5)) == 1
+
+    def test_measures_after_a_change_are_those_of_the_trial_at_that_time(self):
+        """All tasks change at the end of a bin, so that bins after the change are bins of the trial."""
+        family = make_family(HalfCheetahMassSettings(horizon=100))
+        step = 10 * bin_ends(100, family.dt)[0]
+        drawn_ = family.sample(4, np.random.default_rng(0))
+        tasks = [[replace(task, changes=(Change(int(step), {}),)) for task in drawn_]] * 2
+        whole, after = evaluate_agent(Scripted(PUSH), family, SETTINGS, 1, tasks=tasks).binned
+        assert set(after.values) == {REWARD_RATE, "speed", "success"}
+        for name, values in after.values.items():
+            there = whole.values[name][:, :, 10 : 10 + after.bins]
+            np.testing.assert_allclose(values, there, rtol=1e-6)
 
     def test_changes_of_a_family_are_seen(self):
         family = make_family(HalfCheetahMassSettings(horizon=100, changes=1, change_gap=(20, 30)))
