@@ -61,6 +61,18 @@ def told_as(family: TaskFamily) -> dict[str, str]:
     return words
 
 
+def told_columns(family: TaskFamily) -> dict[str, list[int]]:
+    """Return the places in the observation of what `reveal` added for each parameter; nothing where it added none."""
+    if TOLD not in family.observation:
+        return {}
+    place, places = family.observation_size - len(family.observation[TOLD].elements), {}
+    for parameter in shown(family.parameters):
+        size = len(_elements(parameter))
+        places[parameter.name] = list(range(place, place + size))
+        place += size
+    return places
+
+
 def shown(parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
     """Return the parameters that are encoded: all but those that say nothing about what to do."""
     return tuple(p for p in parameters if not p.nuisance)

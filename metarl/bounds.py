@@ -72,6 +72,11 @@ def unbounded(default: T) -> T:
     return bounded(default)
 
 
+def other_run(default: str = "") -> Any:
+    """Return a field that names the folder of another run, which an agent is trained with."""
+    return field(default=default, metadata={"other_run": True})
+
+
 def without_effect(default: T) -> T:
     """Return the dataclass field of a setting that changes no result.
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.teacher.settings import StudySettings
-from metarl.bounds import bounded
+from metarl.bounds import bounded, other_run
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistilledSettings(Rl2Settings, StudySettings):
     """A policy with a memory: it first imitates an oracle on what it meets itself, then PPO goes on from there."""
 
-    teacher: str = ""
+    teacher: str = other_run()
     """Folder of the oracle's run on this family, an agent without a memory: metarl train --agent ppo
     training.reveal_task=true. Needed while it is imitated."""
     distil_updates: int = bounded(200, at_least=0)

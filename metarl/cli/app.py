@@ -24,6 +24,7 @@ Train
   metarl train --robot MODEL --family FILE.yaml       meta-train on your own robot; the file declares what varies
   metarl train --resume RUN                           resume a run from its last checkpoint
   metarl sweep FILE.yaml [--workers N]                train variants of tasks and settings, and compare them
+  metarl headroom FAMILY [--budget N] [--seeds S...]  train from no memory to an oracle: what can adaptation gain here?
   metarl launch slurm [OPTIONS] -- train|sweep ...    run either as a Slurm job, which resumes after preemption
 
 Evaluate
@@ -59,6 +60,7 @@ COMMANDS = (
     "families",
     "robot",
     "sweep",
+    "headroom",
     "launch",
 )
 """Each is run by `run(arguments, invocation)` of the module of its name."""

@@ -142,29 +142,13 @@ def _stopped(status: int) -> int:
 
 def _several(sweep: Sweep, folder: Path, workers: int, ranks: int, threads: int, stop: Stop) -> int:
     """Start worker processes, wait for them, and return the first exit status that is not 0."""
+    from metarl.runs.workers import wait_for
+
     command = [sys.executable, "-m", "metarl", "sweep", str(sweep.path), "--runs-dir", str(folder.parent)]
     command += ["--trials", str(sweep.trials), "--threads", str(threads), "--ranks", str(ranks)]
     command += ["--worker", str(os.getpid())]
     # A process group of their own: Ctrl-C reaches them once, as a SIGTERM from here.
-    processes = [subprocess.Popen(command, start_new_session=True) for _ in range(workers)]
-    told = False
-    statuses: list[int] = []
-    for process in processes:
-        while True:
-            try:
-                statuses.append(process.wait(timeout=0.2))
-                break
-            except subprocess.TimeoutExpired:
-                if stop.requested and not told:
-                    told = True
-                    for other in processes:
-                        other.terminate()
-    killed = [-status for status in statuses if status < 0]
-    if killed:
-        raise RunError(
-            f"{len(killed)} workers were killed by signal {killed[0]}; start the same command again to resume"
-        )
-    return next(filter(None, statuses), 0)
+    return wait_for([subprocess.Popen(command, start_new_session=True) for _ in range(workers)], stop)
 
 
 def _standing(study: Study) -> str:

@@ -4,7 +4,7 @@ of returns between two sets of tasks. Axes are named in `metarl.evaluation.stati
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -35,25 +35,47 @@ def recovered_share(after: Array, before: Array, oracle: Array) -> Array:
 
 
 def share_interval(
-    after: Array, before: Array, oracle: Array, num_samples: int, generator: np.random.Generator
+    after: Array,
+    before: Array,
+    oracle: Array,
+    num_samples: int,
+    generator: np.random.Generator,
+    same_agents: bool = True,
 ) -> Interval | None:
     """Return `recovered_share` of the IQM over the tasks [R, S, M] that have all three values, with its interval.
 
-    The oracle has its own R. None if the oracle's lead is not shown: if it is not above 0, or not above 0 in so many
-    resamples that the upper end of the share is infinite, which is when the interval of the lead includes 0.
+    The oracle has its own R; before has that of after if they are returns of the same agents, and its own otherwise.
+    None if the oracle's lead is not shown: if it is not above 0, or not above 0 in so many resamples that the upper end
+    of the share is infinite, which is when the interval of the lead includes 0.
     Raises ValueError if no seed has two such tasks.
     """
-    levels = [by_run(values, 2) for values in (after, before, oracle)]
-    counts = ~np.any([np.isnan(values).any(axis=0) for values in levels], axis=0)
-    resamples = stratified_resamples(counts.sum(axis=1).tolist(), num_samples, generator)
-    own, theirs = (seed_deviations(len(levels[i]), num_samples, generator) for i in (0, 2))
-    curves = [values[:, counts] for values in levels]
 
     def share(averages: Array) -> Array:
         return recovered_share(averages[..., 0], averages[..., 1], averages[..., 2])
 
-    found = curve_interval(curves, resamples, share, interquartile_mean, [own, own, theirs])
+    seeds = (0, 0, 1) if same_agents else (0, 1, 2)
+    found = interval_of_levels([after, before, oracle], seeds, share, num_samples, generator)
     return found if found and math.isfinite(found.high) else None
+
+
+def interval_of_levels(
+    returns: Sequence[Array],
+    seeds: Sequence[int],
+    statistic: Callable[[Array], Array],
+    num_samples: int,
+    generator: np.random.Generator,
+) -> Interval | None:
+    """Return a statistic of the IQMs [..., C] of returns [R, S, M], C times, over the tasks that have all of them.
+
+    seeds: for each of the returns the number of its set of agents; equal numbers are the same agents. None if the
+    statistic of the IQMs themselves is undefined (NaN). Raises ValueError if no seed has two such tasks.
+    """
+    levels = [by_run(values, 2) for values in returns]
+    counts = ~np.any([np.isnan(values).any(axis=0) for values in levels], axis=0)
+    resamples = stratified_resamples(counts.sum(axis=1).tolist(), num_samples, generator)
+    deviations = {k: seed_deviations(len(levels[seeds.index(k)]), num_samples, generator) for k in dict.fromkeys(seeds)}
+    curves = [values[:, counts] for values in levels]
+    return curve_interval(curves, resamples, statistic, interquartile_mean, [deviations[k] for k in seeds])
 
 
 def probability_of_improvement(

@@ -17,8 +17,8 @@ from typing import Any, TextIO
 from metarl.config import RunConfig
 from metarl.errors import RunError, UsageError
 from metarl.launching.torchrun import torchrun
+from metarl.runs import claims as sweep_claims
 from metarl.runs.run_lock import RunBusy, hold
-from metarl.sweeps import claims as sweep_claims
 from metarl.sweeps.attempt import Attempt
 from metarl.sweeps.study import iteration_reached
 from metarl.sweeps.sweep import Sweep

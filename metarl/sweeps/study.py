@@ -1,7 +1,7 @@
 """The Optuna study of a sweep: a journal file that any number of processes and machines share.
 
 Each variant of the sweep is a trial of Optuna, which numbers the trials and keeps their values. Claims decide which
-process trains which variant (`metarl.sweeps.claims`); a variant whose process died is claimed by the next one, which
+process trains which variant (`metarl.runs.claims`); a variant whose process died is claimed by the next one, which
 continues from its checkpoint.
 """
 
@@ -21,9 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from metarl.errors import UsageError, describe
 from metarl.evaluation.sweep_result import folder_name
 from metarl.files import append
+from metarl.runs import claims as sweep_claims
 from metarl.runs.checkpoint import CheckpointStore, iteration_of
 from metarl.runs.run import CHECKPOINTS
-from metarl.sweeps import claims as sweep_claims
 from metarl.sweeps.attempt import check_every
 from metarl.sweeps.optuna_points import NumberedPoints, sampler_of, suggest
 from metarl.sweeps.same_sweep import require_same

@@ -20,11 +20,11 @@ from metarl.errors import RunError, UsageError, describe
 from metarl.evaluation.sweep_result import folder_name
 from metarl.files import append, write
 from metarl.reporting.sweep_tables import point_text
+from metarl.runs import claims as sweep_claims
 from metarl.runs.interrupt import Stop
 from metarl.runs.progress import duration
 from metarl.runs.run import start_run
 from metarl.runs.run_lock import RunBusy
-from metarl.sweeps import claims as sweep_claims
 from metarl.sweeps.attempt import Attempt, Watch, attempt
 from metarl.sweeps.ranks import attempt_by_ranks
 from metarl.sweeps.study import Study

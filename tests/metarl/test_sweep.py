@@ -19,11 +19,11 @@ from metarl.config import CONFIG, load_config, preset
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
 from metarl.evaluation.sweep_result import SweepResult
+from metarl.runs import claims as sweep_claims
 from metarl.runs.interrupt import Stop
 from metarl.runs.run import load_run, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.runs.trial import stream
-from metarl.sweeps import claims as sweep_claims
 from metarl.sweeps.attempt import RESULT
 from metarl.sweeps.conclude import conclude
 from metarl.sweeps.file import load_sweep
@@ -257,7 +257,7 @@ def test_a_fault_of_the_machine_is_no_fault_of_the_variant(sweep_file, tmp_path,
     assert [row.state for row in variants_of(study)] == ["complete"] * 2
 
 
-DIE = "import os, sys; from metarl.sweeps import claims; from pathlib import Path;"
+DIE = "import os, sys; from metarl.runs import claims; from pathlib import Path;"
 DIE += "held = claims.claim(Path(sys.argv[1]), 0, 0); os.kill(os.getpid(), 9)"
 
 

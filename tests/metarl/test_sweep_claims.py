@@ -5,9 +5,9 @@ import subprocess
 import sys
 import time
 
-from metarl.sweeps import claims as sweep_claims
+from metarl.runs import claims as sweep_claims
 
-HOLD = "import sys, time; from metarl.sweeps import claims as c; from pathlib import Path;"
+HOLD = "import sys, time; from metarl.runs import claims as c; from pathlib import Path;"
 HOLD += "held = c.claim(Path(sys.argv[1]), 7, 3); print('held' if held else 'no', flush=True); time.sleep(600)"
 
 

@@ -1,6 +1,6 @@
-"""Claims on the variants of a sweep, so that no two processes train the same one, on this machine or on others.
+"""Claims on numbered runs that several processes share, so that no two train the same one, on any machine.
 
-A claim is a file such as `0007.2` (variant 7, second claim), made by a hard link: complete and exclusive, on shared
+A claim is a file such as `0007.2` (run 7, second claim), made by a hard link: complete and exclusive, on shared
 file systems too. Its process holds a lock on the file, which the kernel releases however the process dies. Other
 machines may not see the lock: they use the file's time, which the process keeps updating.
 """
@@ -21,7 +21,7 @@ from typing import IO, Any
 BEAT_S = 15.0
 """Time between two updates of the file's time."""
 DEATHS = 3
-"""Number of processes that die at one iteration of a variant before it counts as failed."""
+"""Number of processes that die at one iteration of a run before it counts as failed."""
 STALE_S = 120.0
 """Age of the file's time at which a process on another machine counts as dead."""
 
@@ -36,7 +36,7 @@ def machine() -> str:
 
 @dataclass
 class Claim:
-    """A process's claim on a variant, from `claim` until `release` or the end of the process."""
+    """A process's claim on a run, from `claim` until `release` or the end of the process."""
 
     path: Path
     file: IO[str]
@@ -51,11 +51,11 @@ class Claim:
                 os.utime(self.path)
 
     def lost(self) -> bool:
-        """Return whether another machine took this process for dead and claimed the variant."""
+        """Return whether another machine took this process for dead and claimed the run."""
         return self.path.with_suffix(f".{_generation(self.path) + 1}").exists()
 
     def release(self) -> None:
-        """Give up the claim, so that any process can claim the variant at once."""
+        """Give up the claim, so that any process can claim the run at once."""
         self._stop.set()
         with contextlib.suppress(OSError):
             os.utime(self.path, (0, 0))
@@ -63,7 +63,7 @@ class Claim:
 
 
 def claim(folder: Path, number: int, iteration: int) -> Claim | None:
-    """Claim a variant; None if a living process has it. iteration: of its last checkpoint, 0 without one."""
+    """Claim a run; None if a living process has it. iteration: of its last checkpoint, 0 without one."""
     folder.mkdir(parents=True, exist_ok=True)
     held = claims(folder, number)
     if held and _alive(held[-1]):
@@ -86,18 +86,18 @@ def claim(folder: Path, number: int, iteration: int) -> Claim | None:
 
 
 def claims(folder: Path, number: int) -> list[Path]:
-    """Return all claims on a variant, oldest first."""
+    """Return all claims on a run, oldest first."""
     return sorted(folder.glob(f"{number:04d}.*"), key=_generation)
 
 
 def deaths(folder: Path, number: int, iteration: int) -> int:
-    """Return how many processes died while a variant was at an iteration."""
+    """Return how many processes died while a run was at an iteration."""
     past = [path for path in claims(folder, number) if not _released(path) and not _alive(path)]
     return sum(read(path).get("iteration") == iteration for path in past)
 
 
 def running(folder: Path, number: int) -> dict[str, Any] | None:
-    """Return the record of the living process that has a variant; None if there is none."""
+    """Return the record of the living process that has a run; None if there is none."""
     held = claims(folder, number)
     return read(held[-1]) if held and _alive(held[-1]) else None
 

@@ -1,0 +1,124 @@
+"""Arms of a headroom study: which agents are trained, and in which ways each is judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from metarl.agents.cores.registry import CORES
+from metarl.config import RunConfig, options, preset
+from metarl.errors import UsageError, nearest
+from metarl.options import value_of
+
+ORACLE, RANDOMISED, MEMORY = "oracle", "randomised", "memory"
+"""Names of the two arms whose difference is the headroom, and of the one whose memory is reset in every way."""
+SCHEDULES = ("lr_decay_updates", "teacher_updates", "pull_from", "pull_updates", "distil_updates")
+"""Settings of agents that count iterations of a run: they grow and shrink with its length."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An agent that is trained, with each seed."""
+
+    name: str
+    """Name in folders and tables."""
+    agent: str
+    """Agent in the registry."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings besides the preset's, by dotted name."""
+    words: str = ""
+    """What it is, in words."""
+    remembers: bool = True
+    """Whether it is judged with its memory reset too."""
+    taught_by: str = ""
+    """Arm whose run of the same seed is its teacher; empty: none."""
+    judged_from: str = ""
+    """Arm whose runs it judges with its own settings of the agent, instead of training; empty: none."""
+
+
+def _memory(memory: str) -> Arm:
+    return Arm(memory, "rl2", {"agent.memory": memory}, f"RL2 with agent.memory={memory}")
+
+
+EPISODES = {"training.adaptations": 0}
+"""Settings of agents that are trained on episodes, not on trials: an iteration has one episode of each env."""
+_ARMS = (
+    Arm(RANDOMISED, "ppo", EPISODES, "PPO on all tasks, told nothing, without memory", remembers=False),
+    Arm("frames", "rl2", {"agent.memory": "stack"}, "PPO on a stack of the last steps"),
+    Arm(MEMORY, "rl2", {}, "RL2: a recurrent memory over the whole trial"),
+    Arm("student", "rma", {}, "RMA: a student of a teacher that is told the task"),
+    Arm(ORACLE, "ppo", {**EPISODES, "training.reveal_task": True}, "PPO that is told the task", remembers=False),
+    Arm(
+        "fine_tuned",
+        "ppo",
+        {"agent.adaptation": "fine_tune"},
+        "the randomised policy, fine-tuned on each task",
+        remembers=False,
+        judged_from=RANDOMISED,
+    ),
+    Arm("maml", "maml", {}, "MAML: gradient steps from a learnt start", remembers=False),
+    Arm("varibad", "varibad", {}, "VariBAD: a posterior over the task"),
+    Arm("pearl", "pearl", {}, "PEARL: a posterior over the task, off-policy"),
+    Arm("roa", "rma", {"agent.stages": "roa"}, "teacher and student at once"),
+    Arm("estimator", "estimator", {}, "a memory that estimates what a simulator knows"),
+    Arm("distilled", "distilled", {}, "the oracle, distilled into a memory, then PPO", taught_by=ORACLE),
+    Arm("recurrent_ppo", "recurrent_ppo", {}, "RecurrentPPO of sb3-contrib"),
+    Arm("film", "rl2", {"agent.head": "film"}, "RL2 whose memory modulates the policy's layers"),
+    Arm("hypernetwork", "rl2", {"agent.head": "hypernetwork"}, "RL2 whose memory generates the policy's weights"),
+    *(_memory(memory) for memory in CORES if memory not in ("gru", "stack")),
+)
+ARMS: Mapping[str, Arm] = {arm.name: arm for arm in _ARMS}
+"""Arms by name."""
+CORE = (RANDOMISED, "frames", MEMORY, "student", ORACLE)
+"""Arms of a study that names none."""
+
+
+def read_arm(text: str) -> Arm:
+    """Return the arm that `NAME[:agent.SETTING=VALUE,...][,label=LABEL]` names; UsageError says what is wrong."""
+    name, _, given = text.partition(":")
+    if name not in ARMS:
+        raise UsageError(f"unknown arm {name!r}{nearest(name, ARMS)}")
+    arm = ARMS[name]
+    known = {k: t for k, t in options(preset(arm.agent)).items() if k.startswith("agent.")}
+    for piece in given.split(",") if given else ():
+        setting, equals, value = piece.partition("=")
+        setting = setting.replace("-", "_")
+        if setting == "label" and value:
+            arm = dataclasses.replace(arm, name=value)
+        elif not equals or setting not in known:
+            raise UsageError(f"arm {name}: {piece!r} is no setting of agent {arm.agent}{nearest(setting, known)}")
+        else:
+            own = {setting: value_of(setting, [value], known[setting])}
+            arm = dataclasses.replace(arm, settings={**arm.settings, **own})
+    return arm
+
+
+def config_of(arm: Arm, base: RunConfig, given: Mapping[str, Any], budget: float, horizon: int) -> RunConfig:
+    """Return the configuration of an arm: its agent's preset on the family of `base`, for as many env steps.
+
+    The evaluation is that of `base`, with the noise of exploration or without it as in the preset.
+
+    given: settings by dotted name that all arms have. budget: env steps. horizon: control steps of an episode.
+    """
+    config = preset(arm.agent, base.family_name)
+    evaluation = dataclasses.replace(base.evaluation, explore=config.evaluation.explore)
+    config = dataclasses.replace(config, family=base.family, evaluation=evaluation, tracking=base.tracking)
+    config = with_settings(config, {**given, **arm.settings})
+    t = config.training
+    steps = horizon * t.tasks * t.envs_per_task * (t.adaptations + 1)
+    iterations = max(1, round(budget / steps))
+    own = {name: getattr(config.agent, name) for name in SCHEDULES if getattr(config.agent, name, 0)}
+    scaled = {f"agent.{name}": max(1, round(value * iterations / t.iterations)) for name, value in own.items()}
+    scaled = {name: value for name, value in scaled.items() if name not in arm.settings}
+    return with_settings(config, {**scaled, "training.iterations": iterations})
+
+
+def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with other values of settings, by dotted name."""
+    for name, value in settings.items():
+        section, setting = name.split(".")
+        changed = dataclasses.replace(getattr(config, section), **{setting: value})
+        config = dataclasses.replace(config, **{section: changed})
+    return config

@@ -1,0 +1,269 @@
+"""A headroom study in its folder: what is trained, by any number of processes, and what is judged."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
+from metarl.envs.family import TaskFamily
+from metarl.errors import UsageError, usage_errors
+from metarl.evaluation.compare import checked_family, compare_entries
+from metarl.evaluation.comparison import Comparison
+from metarl.evaluation.headroom import Headroom, headroom_of
+from metarl.files import append, plain, write
+from metarl.headroom.arms import ARMS, MEMORY, ORACLE, RANDOMISED, Arm, config_of, with_settings
+from metarl.headroom.probe import probe, words
+from metarl.reporting.headroom_report import save_report, show
+from metarl.runs import claims
+from metarl.runs.entries import Entry
+from metarl.runs.interrupt import Stop, stop_on_signals
+from metarl.runs.progress import duration
+from metarl.runs.run import Run, load_run, start_run
+from metarl.runs.tracking import read_metrics
+from metarl.training.finished import finished_run
+from metarl.training.loop import train
+from metarl.wording import number_of
+
+STUDY = "study.json"
+"""File in a study's folder that says what is trained."""
+LOG = "output.log"
+"""File in a run's folder with the output of its training."""
+WAIT_S = 5.0
+"""Time between two looks at whether another process has trained a teacher."""
+RESET = "_reset"
+"""Ending of the label of an agent whose memory is reset before every action."""
+RESET_EPISODE = "_reset_episode"
+"""The same, before every episode."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained and judged, and where."""
+
+    folder: Path
+    """Folder of all runs of the study."""
+    base: RunConfig
+    """Configuration with the family, the evaluation and the tracking of all arms."""
+    arms: Sequence[Arm]
+    given: Mapping[str, Any]
+    """Settings by dotted name that all arms are given."""
+    budget: float
+    """Env steps of each run."""
+    seeds: Sequence[int]
+    """Training seeds."""
+    threads: int = 1
+    """Threads of each run."""
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"two arms are called {name!r}; give one a label: --arms {name} {name}:...,label=NAME")
+        for arm in self.arms:
+            for other in filter(None, (arm.taught_by, arm.judged_from)):
+                if other not in names:
+                    raise UsageError(f"arm {arm.name} needs the runs of arm {other}; add it to --arms")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise UsageError(f"--seeds is {' '.join(map(str, self.seeds))}; give each seed once, none below 0")
+        if self.budget < 1:
+            raise UsageError(f"--budget is {self.budget:g}; it is the number of env steps of each run, at least 1")
+
+    @functools.cached_property
+    def family(self) -> TaskFamily:
+        """The family that all arms meet; UsageError if its settings are wrong."""
+        return checked_family(self.base)
+
+    @property
+    def jobs(self) -> list[tuple[Arm, int]]:
+        """Arm and seed of each run: teachers before those that they teach, all arms of a seed before the next seed."""
+        trained = [arm for arm in self.arms if not arm.judged_from]
+        return [(arm, seed) for seed in self.seeds for arm in sorted(trained, key=lambda arm: bool(arm.taught_by))]
+
+    def run_of(self, arm: str, seed: int) -> Path:
+        """Return the folder of a run."""
+        return self.folder / f"{arm}_seed{seed}"
+
+    def config(self, arm: Arm, seed: int) -> RunConfig:
+        """Return the configuration of a run."""
+        config = config_of(arm, self.base, self.given, self.budget, self.family.horizon)
+        taught = {"agent.teacher": str(self.run_of(arm.taught_by, seed))} if arm.taught_by else {}
+        return with_settings(config, {**taught, "training.seed": seed, "training.threads": self.threads})
+
+    def record(self) -> None:
+        """Write down what is trained; UsageError if the folder holds another study."""
+        for arm in self.arms:
+            with usage_errors(f"arm {arm.name}"):
+                self.config(arm, self.seeds[0]).validate()
+        own = {
+            "family": plain(config_to_dict(self.base)["family"]),
+            "budget": self.budget,
+            "given": plain(dict(self.given)),
+        }
+        arms = {arm.name: {"agent": arm.agent, "settings": plain(dict(arm.settings))} for arm in self.arms}
+        path = self.folder / STUDY
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            differ = [name for name in own if before[name] != own[name]]
+            differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
+            if differ:
+                raise UsageError(
+                    f"{self.folder} holds a study with another {' and another '.join(differ)}; choose another folder "
+                    "with --name"
+                )
+            arms = before["arms"] | arms
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write(path, (json.dumps({**own, "arms": arms}, indent=1) + "\n").encode())
+
+    def standing(self) -> tuple[list[tuple[Arm, int]], list[tuple[Arm, int]]]:
+        """Return the jobs that are done, and those that are left."""
+        done = [job for job in self.jobs if is_done(self.run_of(job[0].name, job[1]))]
+        return done, [job for job in self.jobs if job not in done]
+
+
+def is_done(directory: Path) -> bool:
+    """Return whether a run is trained and evaluated."""
+    return (directory / CONFIG).is_file() and finished_run(directory, read_run_config(directory)) is not None
+
+
+def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
+    """Train runs until none is left that no other process has; return whether it was not stopped before.
+
+    A run whose teacher another process trains is waited for.
+    """
+    while True:
+        trained = waits = False
+        for number, (arm, seed) in enumerate(study.jobs):
+            if stop.now():
+                return False
+            if is_done(study.run_of(arm.name, seed)):
+                continue
+            if arm.taught_by and not is_done(study.run_of(arm.taught_by, seed)):
+                waits = True
+                continue
+            claim = claims.claim(study.folder / "claims", number, 0)
+            if claim is None:
+                continue
+            try:
+                _train(study, arm, seed, stop, say)
+                trained = True
+            finally:
+                claim.release()
+        if not trained and not waits:
+            return not stop.now()
+        if not trained:
+            time.sleep(WAIT_S)
+
+
+def _train(study: Study, arm: Arm, seed: int, stop: Stop, say: Callable[[str], None]) -> None:
+    """Train a run, or go on with it, with its output in a file of its folder."""
+    directory, began = study.run_of(arm.name, seed), time.monotonic()
+    resume = (directory / CONFIG).is_file()
+    if not resume:
+        if directory.exists():  # its process died while making it
+            shutil.rmtree(directory)
+        start_run(study.config(arm, seed), study.folder, directory.name)
+    config = read_run_config(directory)
+    say(f"{directory.name}: {'resumed' if resume else 'started'}, {config.training.iterations} iterations")
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(append(directory / LOG))
+        stack.enter_context(contextlib.redirect_stdout(log))
+        stack.enter_context(contextlib.redirect_stderr(log))
+        run = train(config, directory, resume, on_iteration=lambda run, metrics: stop.now())
+    if run.iteration < config.training.iterations:
+        stop.requested = True  # a SIGTERM that training saw first
+        say(f"{directory.name}: stopped at iteration {run.iteration}; to be resumed")
+    else:
+        last = read_metrics(directory)[-1]
+        say(f"{directory.name}: return {last['return/after']:.4g} in training, {duration(time.monotonic() - began)}")
+
+
+def judged(study: Study, say: Callable[[str], None]) -> tuple[Comparison, dict[str, str]]:
+    """Compare the runs that are done, each agent that remembers with its memory reset too.
+
+    Returns the comparison, and the label of each agent with its memory reset by that of the agent. UsageError if no run
+    is done, RunError if the seeds of an arm differ in more than the seed.
+    """
+    done = {(arm.name, seed) for arm, seed in study.standing()[0]}
+    entries, forgetful = [], {}
+    for arm in study.arms:
+        runs = arm.judged_from or arm.name
+        ways: list[tuple[str, dict[str, Any]]] = [(arm.name, dict(arm.settings) if arm.judged_from else {})]
+        if arm.remembers:
+            forgetful[arm.name] = arm.name + RESET
+            ways += [(arm.name + RESET, {"evaluation.reset_memory": "step"})]
+        if arm.name == MEMORY:
+            ways += [(arm.name + RESET_EPISODE, {"evaluation.reset_memory": "episode"})]
+        for label, overrides in ways:
+            for seed in study.seeds:
+                if (runs, seed) in done:
+                    path = study.run_of(runs, seed)
+                    config = with_settings(read_run_config(path), overrides)
+                    entries.append(Entry(path, config, overrides, name=label).exploring_as_trained())
+    if not entries:
+        raise UsageError(f"no run of the study in {study.folder} is finished; train first, without --report")
+    say(f"judging {number_of(len({entry.name for entry in entries}), 'agent')} ...")
+    comparison = compare_entries(entries, study.base, study.family, {}, threads=study.threads)
+    return comparison, {label: reset for label, reset in forgetful.items() if reset in labels(comparison)}
+
+
+def labels(comparison: Comparison) -> list[str]:
+    """Return the labels of the agents."""
+    return [agent.label for agent in comparison.agents]
+
+
+def headroom(comparison: Comparison, forgetful: Mapping[str, str]) -> Headroom | None:
+    """Return the headroom; None if the oracle or the randomised policy is missing."""
+    if not {ORACLE, RANDOMISED} <= set(labels(comparison)):
+        return None
+    reset = {*forgetful.values(), MEMORY + RESET_EPISODE}
+    return headroom_of(comparison, ORACLE, RANDOMISED, forgetful, reset)
+
+
+def cost(study: Study) -> dict[str, dict[str, float]]:
+    """Return env steps and seconds of training by arm, as means over the seeds that are done."""
+    done, _ = study.standing()
+    found = {}
+    for arm in study.arms:
+        lines = [read_metrics(study.run_of(arm.name, seed)) for seed in study.seeds if (arm, seed) in done]
+        if lines:
+            seconds = [sum(line["time/collect"] + line["time/update"] for line in of_run) for of_run in lines]
+            steps = [of_run[-1]["env_steps"] for of_run in lines]
+            found[arm.name] = {"env_steps": float(np.mean(steps)), "training_s": round(float(np.mean(seconds)), 1)}
+    return found
+
+
+def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison, Headroom | None]:
+    """Judge the runs that are done; print the table and what follows, and save both with a figure in the folder."""
+    comparison, forgetful = judged(study, say)
+    found, spent = headroom(comparison, forgetful), cost(study)
+    done, left = study.standing()
+    notes = [f"note: {len(left)} of {len(done) + len(left)} runs are not done"] if left else []
+    oracles = [study.run_of(ORACLE, seed) for arm, seed in done if arm.name == ORACLE]
+    if oracles:
+        oracle = load_run(oracles[0])
+        first, *rest = words(probe(oracle.agent, oracle.family, study.seeds[0], study.threads))
+        notes += [f"note: {first}", *rest]
+    show(comparison, found, spent, notes)
+    save_report(comparison, found, spent, notes, study.folder)
+    return comparison, found
+
+
+def probed_oracle(study: Study, budget: float, say: Callable[[str], None]) -> Run | None:
+    """Return an oracle that is trained a little, in a folder of its own; None if it was stopped."""
+    short = replace(study, folder=study.folder / "probe", arms=(ARMS[ORACLE],), budget=budget, seeds=study.seeds[:1])
+    short.record()
+    with stop_on_signals(signal.SIGINT, signal.SIGTERM) as stop:
+        if not work(short, stop, say):
+            return None
+    return load_run(short.run_of(ORACLE, short.seeds[0]))

@@ -1,0 +1,163 @@
+"""Report of a headroom study: a table, what follows in words, and files of both with a figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from metarl.evaluation.comparison import Compared, Comparison
+from metarl.evaluation.headroom import Headroom
+from metarl.evaluation.statistics import Interval
+from metarl.files import write
+from metarl.reporting.columns import ABSENT, Table, interval_text, places_of
+from metarl.reporting.comparison_figures import NARROW, what
+from metarl.reporting.comparison_tables import heading
+from metarl.reporting.evaluation_files import disk_errors
+from metarl.reporting.figures import INK, QUIET, STYLE, save, title_of
+from metarl.reporting.terminal import print_lines, print_table, print_title
+
+JSON, CSV, PNG = "headroom.json", "headroom.csv", "headroom.png"
+BULK = ("returns", "measures", "recovery", "trained", "folder")
+"""What an agent of a comparison has of each task, and what names this machine's folders."""
+MINUTE = 60.0
+
+Cost = Mapping[str, Mapping[str, float]]
+"""Env steps and seconds of training, by arm."""
+
+
+def show(comparison: Comparison, found: Headroom | None, cost: Cost, notes: Sequence[str]) -> None:
+    """Print the table and what follows."""
+    console = Console(file=sys.stdout)
+    print_title(heading(comparison), console)
+    print_table(table(comparison, found, cost), console, left=1)
+    print_lines(lines(found, notes), console)
+
+
+def lines(found: Headroom | None, notes: Sequence[str]) -> list[str]:
+    """Return what follows, and the notes, as lines."""
+    if found is None:
+        return ["no headroom yet: it needs the arms oracle and randomised", *notes]
+    first, *rest = found.verdict
+    return [f"verdict: {first}", *(f"  {sentence}" for sentence in rest), *notes]
+
+
+def table(comparison: Comparison, found: Headroom | None, cost: Cost) -> Table:
+    """Return a row for each agent: return in the first and in the last episode, share of the lead, cost."""
+    places = places_of(agent.result.summary.iqm[-1] for agent in comparison.agents)
+
+    def row(agent: Compared) -> list[str]:
+        first, last = (interval_text(agent.result.summary.iqm[k], places) for k in (0, -1))
+        own = cost.get(agent.label)
+        steps = f"{own['env_steps'] / 1e6:.2f}M" if own else ""
+        minutes = f"{own['training_s'] / MINUTE:.0f}" if own else ""
+        return [agent.label, first, last, *(_share(agent, found, k) for k in (0, -1)), steps, minutes]
+
+    columns = (
+        "",
+        "return, first episode\nIQM [95 %]",
+        "last episode\nIQM [95 %]",
+        "of the oracle's lead\nat once",
+        "\nat last",
+        "env steps",
+        "training\nmin",
+    )
+    return Table("headroom", columns, [row(agent) for agent in comparison.agents])
+
+
+def _share(agent: Compared, found: Headroom | None, shot: int) -> str:
+    if found is None or agent.label in (found.oracle, found.randomised):
+        return ""
+    share = (found.at_once if shot == 0 else found.recovered).get(agent.label)
+    return ABSENT if share is None else f"{share.estimate:.2f} [{share.low:.2f}, {share.high:.2f}]"
+
+
+def save_report(
+    comparison: Comparison, found: Headroom | None, cost: Cost, notes: Sequence[str], folder: Path
+) -> dict[str, Path]:
+    """Write JSON, CSV and figure into a folder, print where, and return them by kind. RunError if the disk refuses."""
+    import matplotlib
+
+    paths = {"json": folder / JSON, "csv": folder / CSV, "figure": folder / PNG}
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        data = json.dumps(to_dict(comparison, found, cost, notes), indent=1, allow_nan=False) + "\n"
+        write(paths["json"], data.encode())
+        write(paths["csv"], _csv(comparison, found, cost).encode())
+        with matplotlib.rc_context(STYLE):
+            draw(comparison, found, paths["figure"])
+    for path in paths.values():
+        print(f"saved {os.path.relpath(path)}")
+    return paths
+
+
+def to_dict(comparison: Comparison, found: Headroom | None, cost: Cost, notes: Sequence[str]) -> dict[str, Any]:
+    """Return plain types for JSON: the headroom and the statistics of each agent, without what it did on each task."""
+    own = comparison.to_dict()
+    agents = [_slim(agent) for agent in own.pop("agents")]
+    own.pop("tasks")
+    return {
+        "headroom": found and found.to_dict(),
+        "notes_on_the_study": list(notes),
+        "training": {name: dict(values) for name, values in cost.items()},
+        **own,
+        "agents": agents,
+        "left_out": "tasks, the returns and measures of each, and the training configurations: the command gives them",
+    }
+
+
+def _slim(agent: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in agent.items() if name not in BULK}
+    if kept.get("train_gap"):
+        kept["train_gap"] = {key: value for key, value in kept["train_gap"].items() if key not in BULK}
+    return kept | {"runs": [_slim(run) for run in agent.get("runs", ())]}
+
+
+def _csv(comparison: Comparison, found: Headroom | None, cost: Cost) -> str:
+    buffer = io.StringIO()
+    names = ("first", "last", "recovered_at_once", "recovered")
+    columns = ["label", "agent", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))]
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*columns, "mean_last", "env_steps", "training_s", "training_seeds"])
+    for agent in comparison.agents:
+        summary, own = agent.result.summary, cost.get(agent.label, {})
+        shares = [(of or {}).get(agent.label) for of in ((found.at_once, found.recovered) if found else (None, None))]
+        intervals = [summary.iqm[0], summary.iqm[-1], *shares]
+        cells = [end for interval in intervals for end in _ends(interval)]
+        rest = [summary.mean[-1].estimate, own.get("env_steps", ""), own.get("training_s", ""), len(agent.members)]
+        writer.writerow([agent.label, agent.agent, *cells, *rest])
+    return buffer.getvalue()
+
+
+def _ends(interval: Interval | None) -> tuple[Any, Any, Any]:
+    return ("", "", "") if interval is None else (interval.estimate, interval.low, interval.high)
+
+
+def draw(comparison: Comparison, found: Headroom | None, path: Path) -> None:
+    """Draw the IQM of each agent's last episode with its interval, and the lead of the oracle as a band."""
+    from matplotlib.figure import Figure
+
+    agents = list(reversed(comparison.agents))
+    figure = Figure(figsize=(NARROW, 1.4 + 0.34 * len(agents)), layout="constrained")
+    axes = figure.subplots()
+    levels = {agent.label: agent.result.summary.iqm[-1] for agent in agents}
+    if found is not None:
+        ends = [levels[label].estimate for label in (found.randomised, found.oracle)]
+        axes.axvspan(min(ends), max(ends), color=QUIET, alpha=0.18, linewidth=0)
+    for y, agent in enumerate(agents):
+        level, start = levels[agent.label], agent.result.summary.iqm[0]
+        axes.plot([level.low, level.high], [y, y], color=INK, linewidth=1.6, solid_capstyle="butt")
+        axes.plot(start.estimate, y, "o", color=INK, markersize=6, markerfacecolor="white", zorder=3)
+        axes.plot(level.estimate, y, "o", color=INK, markersize=5, zorder=4)
+    axes.set_yticks(range(len(agents)), [agent.label for agent in agents])
+    axes.set_xlabel("return of an episode (filled: last, hollow: first)")
+    lead = "" if found is None else "\nGrey: from the randomised policy to the oracle"
+    title_of(figure, f"{what(comparison)}\nIQM over tasks and its 95 % interval{lead}")
+    save(figure, path)

@@ -1,0 +1,257 @@
+"""How much adaptation can gain: the numbers, what is said of them, the study in its folder, the probe, the command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.agents.registry import make_agent
+from metarl.agents.sb3.settings import PpoSettings
+from metarl.cli import app as cli
+from metarl.config import EvaluationSettings, RunConfig
+from metarl.envs.registry import make_family
+from metarl.envs.reveal import reveal, told_columns
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.evaluation.comparison import Compared, Comparison
+from metarl.evaluation.contrasts import interval_of_levels
+from metarl.evaluation.headroom import headroom_of
+from metarl.evaluation.results import AgentResult
+from metarl.evaluation.statistics import interquartile_mean, summarise
+from metarl.headroom.arms import ARMS, CORE, SCHEDULES, config_of, read_arm
+from metarl.headroom.probe import actions, probe
+from metarl.headroom.study import STUDY, Study
+from metarl.runs.tracking import read_metrics
+
+TINY = ["training.tasks=3", "training.envs_per_task=2", "family.horizon=10", "evaluation.tasks=4"]
+TINY += ["evaluation.bootstrap_samples=50", "evaluation.seeds=1", "tracking.wandb=disabled"]
+
+
+def compared(label: str, returns: np.ndarray) -> Compared:
+    """An agent with these returns [seed, shot, task]."""
+    summary = summarise(returns, 200, np.random.default_rng(0))
+    result = AgentResult(summary=summary, returns=returns, measures={}, recovery=None, faults=0, source=None)
+    return Compared(label=label, result=result, explore=False, envs_per_task=1)
+
+
+def comparison(**levels: tuple[float, float]) -> Comparison:
+    """Agents whose returns are noise about a level in the first and in the last episode."""
+    rng = np.random.default_rng(0)
+    task = rng.normal(size=(3, 1, 40))
+    agents = [
+        compared(label, np.array(level)[None, :, None] + task + 0.1 * rng.normal(size=(3, 2, 40)))
+        for label, level in levels.items()
+    ]
+    settings = EvaluationSettings(tasks=40, adaptations=1, bootstrap_samples=200)
+    return Comparison(family="point_goal", family_settings={}, settings=settings, tasks=[], agents=agents)
+
+
+class TestNumbers:
+    def test_lead_and_recovered_shares_are_those_of_the_levels(self):
+        own = comparison(randomised=(10, 10), oracle=(20, 20), memory=(12, 17), memory_reset=(9, 10))
+        found = headroom_of(own, "oracle", "randomised", {"memory": "memory_reset"}, {"memory_reset"})
+        assert found.lead.estimate == pytest.approx(10, abs=0.2) and found.lead.low < 10 < found.lead.high
+        assert found.share.estimate == pytest.approx(0.5, abs=0.02)
+        assert found.recovered["memory"].estimate == pytest.approx(0.7, abs=0.02)
+        assert found.at_once["memory"].estimate == pytest.approx(0.2, abs=0.02)
+        assert found.recovered["memory_reset"].estimate == pytest.approx(0.0, abs=0.02)
+        assert "adaptation can gain at most 50%" in found.verdict[0] and "memory recovers 70%" in found.verdict[1]
+        assert "memory reset before every action it recovers 0%" in found.verdict[2].replace("-0%", "0%")
+
+    def test_returns_below_zero_are_shares_of_their_size(self):
+        found = headroom_of(comparison(randomised=(-30, -30), oracle=(-20, -20)), "oracle", "randomised")
+        assert found.share.estimate == pytest.approx(0.5, abs=0.02) and found.recovered == {}
+
+    @pytest.mark.parametrize(
+        ("oracle", "said"),
+        [(10.0, "no headroom is shown"), (8.0, "the oracle is worse than the randomised policy, by 2")],
+    )
+    def test_without_a_lead_it_says_so(self, oracle: float, said: str):
+        own = comparison(randomised=(10, 10), oracle=(oracle, oracle), memory=(12, 17))
+        found = headroom_of(own, "oracle", "randomised")
+        assert said in found.verdict[0] and found.recovered["memory"] is None
+
+    def test_the_interval_of_one_training_seed_is_that_of_resampled_tasks(self):
+        rng = np.random.default_rng(1)
+        a, b = rng.normal(1, 1, size=(2, 1, 60))
+        found = interval_of_levels([a, b], (0, 1), lambda x: x[..., 0] - x[..., 1], 4000, rng)
+        draws = rng.integers(0, 60, (4000, 60))
+        by_hand = interquartile_mean(a[0][draws]) - interquartile_mean(b[0][draws])
+        np.testing.assert_allclose((found.low, found.high), np.quantile(by_hand, [0.025, 0.975]), atol=0.05)
+
+    def test_more_training_seeds_that_differ_widen_it(self):
+        rng = np.random.default_rng(2)
+        task = rng.normal(size=(1, 1, 60))
+        alike, apart = (task + np.array(offsets).reshape(-1, 1, 1) for offsets in ([0, 0, 0], [-1, 0, 1]))
+        widths = []
+        for own in (alike, apart):
+            found = interval_of_levels([own, task], (0, 1), lambda x: x[..., 0] - x[..., 1], 300, rng)
+            widths.append(found.high - found.low)
+        assert widths[0] < 0.1 and widths[1] == pytest.approx(2 * 4.303 / np.sqrt(3), rel=0.2)  # Student's t, 2 d.o.f.
+
+
+class TestArms:
+    @pytest.mark.parametrize("name", ARMS)
+    def test_each_has_the_env_steps_and_schedules_as_long_as_the_run(self, name: str):
+        arm, base = ARMS[name], RunConfig(family=PointGoalSettings())
+        configs = [config_of(arm, base, {}, budget, 100) for budget in (1e6, 4e6)]
+        for config, budget in zip(configs, (1e6, 4e6), strict=True):
+            t = config.training
+            steps = t.iterations * t.tasks * t.envs_per_task * (t.adaptations + 1) * 100
+            assert abs(steps - budget) <= steps / t.iterations
+            config.validate()
+        for setting in SCHEDULES:
+            short, long = (getattr(config.agent, setting, 0) for config in configs)
+            assert (short == long == 0) or long / short == pytest.approx(4, rel=0.1)
+
+    def test_all_meet_the_study_s_family_and_evaluation(self):
+        base = RunConfig(family=PointGoalSettings(goal_range=0.3), evaluation=EvaluationSettings(tasks=7))
+        for arm in map(read_arm, CORE):
+            config = config_of(arm, base, {"training.lives": True}, 1e5, 100)
+            assert config.family == base.family and config.training.lives
+            assert dataclasses.replace(config.evaluation, explore=True) == base.evaluation
+
+    def test_an_arm_can_be_changed_and_named(self):
+        arm = read_arm("memory:agent.hidden-size=32,agent.memory=lstm,label=lstm_32")
+        assert arm.name == "lstm_32" and dict(arm.settings) == {"agent.hidden_size": 32, "agent.memory": "lstm"}
+
+
+class TestStudy:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def studied(cls, tmp_path_factory) -> tuple[Path, list[str]]:
+        folder = tmp_path_factory.mktemp("studied")
+        arguments = ["headroom", "point_goal", "--budget", "240", "--seeds", "1", "2", "--runs-dir", str(folder)]
+        arguments += ["--arms", "randomised", "fine_tuned", "memory:agent.hidden_size=8", "oracle"]
+        arguments += ["distilled:agent.hidden_size=8,agent.distil_updates=1", *TINY]
+        assert cli.main([*arguments, "--threads", "1"]) == 0
+        return folder / "headroom_point_goal", arguments
+
+    def test_every_arm_is_trained_with_every_seed_and_judged_on_the_same_tasks(self, studied):
+        folder, _ = studied
+        runs = sorted(path.parent.name for path in folder.glob("*/config.yaml"))
+        arms = ("distilled", "memory", "oracle", "randomised")
+        assert runs == [f"{arm}_seed{seed}" for arm in arms for seed in (1, 2)]
+        steps = {name: read_metrics(folder / name)[-1]["env_steps"] for name in runs}
+        assert max(steps.values()) <= 300 and min(steps.values()) >= 120  # an episode may end at its goal
+        saved = json.loads((folder / "headroom.json").read_text())
+        labels = [agent["label"] for agent in saved["agents"]]
+        memory = ["memory", "memory_reset", "memory_reset_episode"]
+        assert labels == ["randomised", "fine_tuned", *memory, "oracle", "distilled", "distilled_reset"]
+        assert all(len(agent["runs"]) == 2 for agent in saved["agents"]) and "returns" not in saved["agents"][0]
+        assert set(saved["training"]) == {"randomised", "memory", "oracle", "distilled"}
+        rows = (folder / "headroom.csv").read_text().splitlines()
+        assert len(rows) == 9 and rows[0].startswith("label,agent,first,first_low")
+        assert (folder / "headroom.png").stat().st_size > 5000
+
+    def test_again_it_trains_nothing_and_another_study_is_refused(self, studied, capsys):
+        folder, arguments = studied
+        before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.jsonl")}
+        assert cli.main(arguments) == 0 and "8 done" in capsys.readouterr().out
+        assert cli.main([*arguments[:4], *arguments[7:], "--seeds", "1", "--report"]) == 0
+        assert {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.jsonl")} == before
+        capsys.readouterr()
+        assert cli.main([*arguments, "family.goal_range=0.1"]) == 2
+        assert "holds a study with another family; choose another folder with --name" in capsys.readouterr().err
+
+    def test_it_can_be_stopped_and_two_processes_share_the_rest(self, tmp_path: Path):
+        command = [sys.executable, "-m", "metarl", "headroom", "point_goal", "--budget", "3000", "--seeds", "1", "2"]
+        command += ["--arms", "randomised", "memory:agent.hidden_size=8", "oracle", "--workers", "2", *TINY]
+        first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        folder = tmp_path / "runs" / "headroom_point_goal"
+        while first.poll() is None and not list(folder.glob("*/metrics.jsonl")):
+            time.sleep(0.05)
+        first.send_signal(signal.SIGINT)
+        said, _ = first.communicate()
+        assert first.returncode == 128 + signal.SIGTERM and "start the same command again to resume" in said
+        again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert again.returncode == 0, again.stderr
+        assert len(list(folder.glob("*/evaluation/*.json"))) == 6 and (folder / "headroom.json").is_file()
+        assert all(again.stdout.count(f"{arm}_seed{k}: return") <= 1 for arm in ("memory", "oracle") for k in (1, 2))
+
+
+class TestProbe:
+    def test_it_is_zero_for_an_oracle_that_does_not_read_the_task_and_finds_the_parameter_that_it_reads(self):
+        family = reveal(make_family(HalfCheetahDisabledJointSettings(horizon=12)))
+        sizes = family.observation_size, family.action_size
+        agent = make_agent(PpoSettings(), *sizes, torch.Generator().manual_seed(0), torch.device("cpu"))
+        columns = told_columns(family)
+        assert [k for places in columns.values() for k in places] == [
+            i for i, name in enumerate(family.observation_names) if name.startswith("task_")
+        ]
+        first = agent.model.policy.mlp_extractor.policy_net[0].weight.data
+        own = [k for places in columns.values() for k in places]
+        first[:, own] = 0.0
+        found = probe(agent, family, seed=1)
+        assert found.whole < 1e-6 and set(found.by_parameter) == set(columns)
+        name = next(iter(columns))
+        first[:, columns[name]] = torch.arange(float(len(columns[name])))
+        told = probe(agent, family, seed=1)
+        assert told.whole > 0.01 and next(iter(told.by_parameter)) == name
+        assert all(value < 1e-6 for other, value in told.by_parameter.items() if other != name)
+
+    def test_it_asks_for_the_mean_action_on_each_observation(self):
+        family = reveal(make_family(PointGoalSettings()))
+        sizes = family.observation_size, family.action_size
+        agent = make_agent(PpoSettings(), *sizes, torch.Generator().manual_seed(0), torch.device("cpu"))
+        seen = torch.randn(3, 5, family.observation_size)
+        one = actions(agent, seen[1:2, 2:3])
+        torch.testing.assert_close(actions(agent, seen)[1, 2], one[0, 0])
+
+    def test_the_command_trains_an_oracle_and_names_the_parameters(self, tmp_path, capsys):
+        arguments = ["headroom", "point_goal", "--probe", "--probe-budget", "200", "--runs-dir", str(tmp_path), *TINY]
+        assert cli.main(arguments) == 0
+        said = capsys.readouterr().out
+        assert "told another task, the oracle's action moves by" in said and "goal_x:" in said
+        assert (tmp_path / "headroom_point_goal" / "probe" / STUDY).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "takes the name of one family"),
+        (["half_cheetah_mas"], "unknown family 'half_cheetah_mas'; did you mean 'half_cheetah_mass'?"),
+        (["point_goal", "--arms", "memry"], "unknown arm 'memry'; did you mean 'memory'?"),
+        (["point_goal", "--arms", "memory:agent.hiden_size=3"], "did you mean 'agent.hidden_size'?"),
+        (["point_goal", "--arms", "distilled"], "arm distilled needs the runs of arm oracle; add it to --arms"),
+        (["point_goal", "--arms", "memory", "memory"], "two arms are called 'memory'"),
+        (["point_goal", "--seeds", "1", "1"], "give each seed once"),
+        (["point_goal", "--seeds", "x"], "--seeds"),
+        (["point_goal", "--budget", "0"], "--budget is 0"),
+        (["point_goal", "training.iterations=3"], "is set by the study"),
+        (["point_goal", "family.goal=1"], "unknown option --family.goal"),
+        (["point_goal", "--report", "--name", "nothing"], "no run of the study in"),
+    ],
+)
+def test_mistakes_are_named(arguments: list[str], said: str, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["headroom", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not os.listdir(tmp_path)
+
+
+def test_a_study_without_an_oracle_has_no_headroom_yet(tmp_path, capsys):
+    arguments = ["headroom", "point_goal", "--budget", "120", "--seeds", "1", "--arms", "randomised", *TINY]
+    assert cli.main([*arguments, "--runs-dir", str(tmp_path)]) == 0
+    assert "it needs the arms oracle and randomised" in capsys.readouterr().out
+
+
+def test_a_teacher_s_runs_come_before_those_it_teaches(tmp_path):
+    arms = [ARMS[name] for name in ("distilled", "oracle")]
+    study = Study(tmp_path, RunConfig(family=PointGoalSettings()), arms, {}, 1e4, (1, 2))
+    assert [(arm.name, seed) for arm, seed in study.jobs] == [
+        ("oracle", 1),
+        ("distilled", 1),
+        ("oracle", 2),
+        ("distilled", 2),
+    ]
