@@ -125,7 +125,7 @@ def courses(agents: Sequence[Timed], units: Mapping[str, str], title: str, path:
         panels[-1][0].set_xlabel("s of the first episode" if several else "s of the episode")
         if several:
             panels[-1][1].set_xlabel("s of the trial; lines: ends of episodes")
-        for axes, change in zip(panels[0][1 + several :], changes, strict=True):
+        for axes, change in zip(panels[-1][1 + several :], changes, strict=True):
             axes.set_xlabel(f"s after change {change}")
         if len(agents) > 1:
             figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower left", ncols=across)
