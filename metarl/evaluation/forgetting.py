@@ -176,9 +176,9 @@ def rounds_to_regain(curves: Array, share: float = REACHED) -> Array:
 
 
 def seconds_to_close(gaps: Array, clock: Binned, share: float = REACHED) -> Array:
-    """Return the seconds until gaps [..., bins] have closed by a share of the largest gap of the first episode to stay.
+    """Return the seconds until gaps [..., bins] have closed by a share of the largest gap of the first episode.
 
-    What counts as staying is said in `seconds_to_reach`. Infinite if a gap does not close, NaN where there is none.
+    They count as closed as in `seconds_to_reach`. Infinite if a gap does not close, NaN where there is none.
     """
     first = gaps[..., : clock.bins]
     widest = first.max(axis=-1)

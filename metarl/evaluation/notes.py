@@ -97,9 +97,9 @@ def time_notes(result: EvaluationResult) -> list[str]:
             )
             continue
         notes.append(
-            f"reward per second: mean over tasks in bins of {width}, 0 once an episode is over; an agent has adapted "
-            f"when {100 * REACHED:g} % of the rise from the first {100 * EARLY:g} % of the first episode to the last "
-            "quarter of the last one is reached to stay"
+            f"reward per second: mean over tasks in bins of {width}, 0 once an episode is over; the rise is that from "
+            f"the first {100 * EARLY:g} % of the first episode to the last quarter of the last one, and an agent has "
+            f"adapted at the first bin that has {100 * REACHED:g} % of it, if the rest of the episode has too"
         )
         if not course.memory:
             notes.append("without memory, it rises because the robot starts from rest, so no seconds are given")

@@ -278,10 +278,10 @@ def seconds_to_rise(curves: Array, early: Array, clock: Binned, share: float = R
 
 
 def seconds_to_reach(curves: Array, level: Array, clock: Binned, since: Array | None = None) -> Array:
-    """Return the start in seconds of the first bin at which curves [..., bins] have reached a level [...] to stay.
+    """Return the seconds until curves [..., bins] reach a level [...]: the start of the first bin that counts.
 
-    The bin counts if its value is at the level or above, and if the mean over the rest of its episode is too: a moment
-    above the level is not enough. since: [...] bin from which it is looked for. Infinite where there is no such bin.
+    A bin counts if its value is not below the level, and the mean from there to the end of its episode is not either: a
+    moment above the level is not enough. since: [...] first bin that may count. Infinite where no bin counts.
     """
     by_episode = (*curves.shape[:-1], clock.episodes, clock.bins)
     widths = clock.widths_s.reshape(clock.episodes, clock.bins)
