@@ -91,6 +91,9 @@ class TaskFamily:
     """Whether `State.keys` are drawn, one number per episode from the task's generator, after the start."""
     visual: Callable[[], mujoco.MjSpec] | None = None
     """Return the neutral robot with decorations, for pictures; None: `base` has them all."""
+    named: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Tasks by name, such as published robots, as the parameters that they set; with any, split `ood` is these in turn,
+    and its other parameters are drawn as for held-out tasks."""
     decorate: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None = None
     """(specification, values): adds to a picture the parts of the task that only the reward depends on, as a goal."""
     settings: Any = field(default=None, compare=False)
@@ -116,7 +119,7 @@ class TaskFamily:
             if criterion.measure not in self.measures:
                 raise ValueError(f"family {self.name!r}: success asks for {criterion.measure!r}, which is not measured")
         changing = self.changes.parameters if self.changes else ()
-        self._require_names(changing)
+        self._require_names((*changing, *(parameter for values in self.named.values() for parameter in values)))
         for name in changing:
             if name in self.layout:
                 raise ValueError(f"family {self.name!r}: {name} decides the model's layout, it cannot change in a task")
@@ -202,15 +205,16 @@ class TaskFamily:
     @property
     def splits(self) -> tuple[Split, ...]:
         """Splits that tasks can be drawn from; `ood` is one if a parameter has values outside of training."""
-        return SPLITS if any(p.ood is not None for p in self.parameters) else SPLITS[:2]
+        return SPLITS if self.named or any(p.ood is not None for p in self.parameters) else SPLITS[:2]
 
     def sample(self, num_tasks: int, rng: np.random.Generator, split: Split = "train") -> list[Task]:
         """Draw tasks of a split from a generator; ValueError if the family lacks it."""
         self.require_split(split)
-        return [self._draw(rng, split) for _ in range(num_tasks)]
+        named = list(self.named.values()) if split == "ood" and self.named else [{}]
+        return [self._draw(rng, split, named[i % len(named)]) for i in range(num_tasks)]
 
-    def _draw(self, rng: np.random.Generator, split: Split) -> Task:
-        values = {p.name: p.check(p.sample(rng, split)) for p in self.parameters}
+    def _draw(self, rng: np.random.Generator, split: Split, named: Mapping[str, float]) -> Task:
+        values = {p.name: p.check(p.sample(rng, split)) for p in self.parameters} | dict(named)
         changes, step = [], 0
         if self.changes:
             changing = [p for p in self.parameters if p.name in self.changes.parameters]
@@ -233,6 +237,19 @@ class TaskFamily:
         """Return a task with these values, and neutral ones elsewhere; ValueError if a name or value is wrong."""
         self._require_names(values)
         return Task(self.name, {p.name: p.check(values.get(p.name, p.neutral)) for p in self.parameters})
+
+    def task_named(self, name: str) -> Task:
+        """Return a named task, neutral in what its name does not set; ValueError if there is none of the name."""
+        if name not in self.named:
+            near = difflib.get_close_matches(name, self.named, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            known = f"{hint}its named tasks are {', '.join(self.named)}" if self.named else "it has no named tasks"
+            raise ValueError(f"family {self.name!r} has no task named {name!r}; {known}")
+        return self.task(self.named[name])
+
+    def name_of(self, values: Mapping[str, float]) -> str:
+        """Return the name of the task with these values; empty if they are no named task's."""
+        return next((name for name, own in self.named.items() if own.items() <= values.items()), "")
 
     def _require_names(self, wanted: Iterable[str]) -> None:
         names = [p.name for p in self.parameters]

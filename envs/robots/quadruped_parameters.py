@@ -27,7 +27,7 @@ def set_payload_mass(spec: mujoco.MjSpec, mass: float) -> None:
     payload, side = spec.body("payload"), (mass / PAYLOAD_DENSITY) ** (1 / 3)
     payload.mass = mass
     payload.inertia = np.full(3, mass * side**2 / 6)
-    payload.pos[2] = (GO1.trunk_size[2] + side) / 2
+    payload.pos[2] = (2 * spec.geom("trunk").size[2] + side) / 2
     payload.geoms[0].size = np.full(3, max(side, 0.01) / 2)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import Array, like, namespace, rows
-from metarl.envs.robots.quadruped_robot import FOOT_CONTACTS, GO1, JOINTS, LEGS
+from metarl.envs.arrays import Array, namespace, rows
+from metarl.envs.robots.quadruped_robot import FOOT_CONTACTS, JOINTS, LEGS
 from metarl.envs.robots.quadruped_settings import DT
 from metarl.envs.state import State, StateFunction
 from metarl.envs.terms import Element, ObservationTerm, elements
@@ -23,7 +23,6 @@ FALL_TILT = math.radians(60)
 TRACKING = 0.25  # (m/s)^2 and (rad/s)^2 in the kernels exp(-error^2 / TRACKING)
 AIR_TIME = 0.2  # s, of a swing that is neither rewarded nor penalised
 NUM_FEET = len(FOOT_CONTACTS)
-HOME_POSE = GO1.home_pose
 
 
 def projected_gravity(state: State) -> Array:
@@ -61,8 +60,13 @@ def foot_geoms(models: Sequence[mujoco.MjModel]) -> np.ndarray:
 
 
 def from_home(state: State) -> Array:
-    """Return joint angles relative to home, [S, 12] rad."""
-    return state.qpos[:, 7:] - like(HOME_POSE, state.qpos)
+    """Return joint angles relative to the home pose of the task's robot, [S, 12] rad."""
+    return state.qpos[:, 7:] - state.once(home_poses)[state.task_index]
+
+
+def home_poses(models: Sequence[mujoco.MjModel]) -> np.ndarray:
+    """Return the joint angles of each model's keyframe `home`, [K, 12] rad."""
+    return np.stack([model.key("home").qpos[7:] for model in models])
 
 
 def velocity_gap(state: State) -> Array:

@@ -43,7 +43,8 @@ class RenderCommand:
     run: Annotated[tyro.conf.Positional[str], option("RUN")] = ""
     """Folder of the run."""
     task: Annotated[str, option("JSON", default="drawn from the split")] = ""
-    """Parameter values of the task, such as '{"target_velocity": 1.5}'; those left out are neutral."""
+    """Parameter values of the task, such as '{"target_velocity": 1.5}'; those left out are neutral. Or its name,
+    such as spot, in a family that names tasks."""
     split: Annotated[str, option("SPLIT", default="the run's evaluation.split; with --family, train")] = "train"
     """Split that the task is drawn from."""
     seed: Annotated[int, option(default="the run's first of evaluation.seeds; with --family, 1")] = 1

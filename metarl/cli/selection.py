@@ -82,9 +82,12 @@ def got_instead(names: list[str], options: Mapping[str, str]) -> str:
 
 
 def parse_task(family: TaskFamily, text: str) -> Task | None:
-    """Return the task with the parameter values of a JSON object; None for an empty text."""
+    """Return the task of a name, or with the parameter values of a JSON object; None for an empty text."""
     if not text:
         return None
+    if family.named and not text.lstrip().startswith("{"):
+        with usage_errors("--task"):
+            return family.task_named(text)
     example = json.dumps({p.name: p.neutral for p in family.parameters[:1]})
     try:
         values = json.loads(text)

@@ -29,7 +29,8 @@ class WatchCommand:
     belief: Annotated[str, option("FILE.pt")] = ""
     """Belief that `metarl adapt` saved. Without it, the policy starts unadapted."""
     task: Annotated[str, option("JSON", default="drawn from the split")] = ""
-    """Parameter values of the first task, such as '{"target_velocity": 1.5}'; those left out are neutral."""
+    """Parameter values of the first task, such as '{"target_velocity": 1.5}'; those left out are neutral. Or its name,
+    such as spot, in a family that names tasks."""
     split: Annotated[str, option("SPLIT", default="the run's evaluation.split")] = "held_out"
     """Split that the first task is drawn from."""
     seed: Annotated[int, option(default="the run's first of evaluation.seeds")] = 1

@@ -166,17 +166,18 @@ def watch(
         sleep(max(0.0, due - now()))
 
 
-def slider_range(parameter: Parameter) -> tuple[float, float]:
-    """Return the smallest and largest value of all splits."""
+def slider_range(family: TaskFamily, parameter: Parameter) -> tuple[float, float]:
+    """Return the smallest and largest value of all splits and named tasks."""
     splits = [d for d in (parameter.distribution, parameter.held_out, parameter.ood) if d is not None]
-    return min(d.low for d in splits), max(d.high for d in splits)
+    named = [values[parameter.name] for values in family.named.values() if parameter.name in values]
+    return min([*named, *(d.low for d in splits)]), max([*named, *(d.high for d in splits)])
 
 
 def chosen(family: TaskFamily, values: Mapping[str, float]) -> Task:
     """Return the task of slider values, clipped to their ranges; a discrete parameter takes the nearest choice."""
     task = {}
     for parameter in family.parameters:
-        low, high = slider_range(parameter)
+        low, high = slider_range(family, parameter)
         value = min(max(values[parameter.name], low), high)
         splits = (parameter.distribution, parameter.held_out, parameter.ood)
         choices = [v for d in splits if isinstance(d, Choice) for v in d.values]
@@ -209,7 +210,7 @@ def picture(family: TaskFamily, task: Task) -> tuple[mujoco.MjModel, mujoco.MjDa
             trntype=mujoco.mjtTrn.mjTRN_JOINT,
             gear=np.zeros(6),
             ctrllimited=True,
-            ctrlrange=slider_range(parameter),
+            ctrlrange=slider_range(family, parameter),
         )
     model = furnish(spec, 640, 480)
     data = mujoco.MjData(model)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from metarl.config import RESET_WORDS
 from metarl.envs.family import TaskFamily
-from metarl.evaluation.results import EvaluationResult
+from metarl.evaluation.outcomes import mean_of_sound
+from metarl.evaluation.results import SHARES, EvaluationResult
 from metarl.evaluation.statistics import REACHED, Interval
 from metarl.evaluation.time_course import EARLY
 from metarl.wording import number_of
@@ -45,7 +48,9 @@ def numbers_note(result: EvaluationResult, agents: int) -> str:
 
 
 def task_notes(result: EvaluationResult, family: TaskFamily) -> list[str]:
-    """Return the note on the tasks of a split, if they are other than held-out tasks that training never draws."""
+    """Return the notes on the tasks of a split, if they are other than held-out tasks that training never draws."""
+    if result.settings.split == "ood" and family.named:
+        return ["these are the family's named tasks in turn, which training never draws", by_name_note(result, family)]
     if result.settings.split == "ood":
         return ["these are tasks outside the range of training"]
     if not family.disjoint_splits:
@@ -54,6 +59,24 @@ def task_notes(result: EvaluationResult, family: TaskFamily) -> list[str]:
             "published protocol"
         ]
     return ["these are tasks of the training split"] if result.settings.split == "train" else []
+
+
+def by_name_note(result: EvaluationResult, family: TaskFamily) -> str:
+    """Return the note with the mean return of each named task after the last round, and its shares of episodes."""
+    names = np.array([[family.name_of(values) for values in drawn] for drawn in result.tasks])  # [seed, task]
+    parts = []
+    for name in family.named:
+        own = names == name
+        if not own.any():
+            continue
+        shares = [
+            f"{share.replace('_', ' ')} {100 * float(mean_of_sound(result.measures[share][:, -1][own])):.0f} %"
+            for share in SHARES
+            if share in result.measures
+        ]
+        mean = float(mean_of_sound(result.returns[:, -1][own]))
+        parts.append(f"{name} {mean:.4g}" + (f" ({', '.join(shares)})" if shares else ""))
+    return f"mean return of each after the last round: {', '.join(parts)}"
 
 
 def _condition_notes(result: EvaluationResult, family: TaskFamily, adapts: bool) -> list[str]:

@@ -37,6 +37,8 @@ def show_families(settings: Iterable[FamilySettings], console: Console | None = 
 def splits(family: TaskFamily) -> str:
     """Return one phrase on the tasks of the other splits."""
     outside = "; split ood lies outside of training" if "ood" in family.splits else ""
+    if family.named:
+        outside = f"; split ood has the named tasks {', '.join(family.named)}"
     if family.disjoint_splits:
         return f"held-out tasks are never trained on{outside}"
     return f"finitely many tasks: the held-out ones are those of training{outside}"

@@ -16,7 +16,7 @@ from metarl.envs.rendering import Renderer
 from metarl.envs.task import Task
 from metarl.files import make_folder
 from metarl.reporting.figures import INK, QUIET, SPLIT_COLOURS, STYLE, axis_label, name_ticks, save, title_of
-from metarl.reporting.films import usable_renderer, value_captions
+from metarl.reporting.films import name_captions, usable_renderer, value_captions
 from metarl.runs.trial import stream
 
 if TYPE_CHECKING:
@@ -84,8 +84,10 @@ def draw(family: TaskFamily, path: Path, seed: int = 1, narrow: bool = False) ->
     for split in family.splits:
         tasks[split] = family.sample(SAMPLES, stream(seed, f"contact_sheet/{split}"), split)
     if family.edits_model or family.decorate is not None:
-        rows = _rows(family)
+        rows = _rows(family, layout.columns)
         tiles |= {split: _spread(family, tasks[split], layout.columns * count) for split, count in rows.items()}
+        if family.named:
+            tiles["ood"] = tasks["ood"][: len(family.named)]  # they are drawn in turn
         row_height = layout.tile_height + layout.line_height * min(len(family.parameters), CAPTION_LINES)
         heights = [count * row_height + 0.3 for count in rows.values()]
     else:
@@ -112,10 +114,16 @@ def picture(family: TaskFamily, task: Task) -> Array:
         return renderer.frame(qpos[0])
 
 
-def _rows(family: TaskFamily) -> dict[Split, int]:
-    """Return the rows of robots by split, at least one each; the first splits get the remainder."""
+def _rows(family: TaskFamily, columns: int) -> dict[Split, int]:
+    """Return the rows of robots by split, at least one each; the first splits get the remainder.
+
+    Named tasks are all shown.
+    """
     share, left = divmod(max(ROWS, len(family.splits)), len(family.splits))
-    return {split: share + (i < left) for i, split in enumerate(family.splits)}
+    rows: dict[Split, int] = {split: share + (i < left) for i, split in enumerate(family.splits)}
+    if family.named:
+        rows["ood"] = -(-len(family.named) // columns)
+    return rows
 
 
 def _spread(family: TaskFamily, tasks: list[Task], count: int) -> list[Task]:
@@ -128,7 +136,10 @@ def _draw_robots(part: SubFigure, family: TaskFamily, split: Split, tasks: list[
     colour = SPLIT_COLOURS[split]
     part.suptitle(f"{SPLIT_NAMES[split]} tasks", x=0.01, ha="left", fontsize=9.5, color=colour, weight="bold")
     columns = layout.columns
-    for axes, task in zip(part.subplots(len(tasks) // columns, columns, squeeze=False).flat, tasks, strict=True):
+    places = part.subplots(-(-len(tasks) // columns), columns, squeeze=False).flat
+    for axes in places[len(tasks) :]:
+        axes.axis("off")
+    for axes, task in zip(places, tasks, strict=False):
         _show(axes, picture(family, task), colour)
         axes.set_xlabel("\n".join(_tile_caption(family, task)), fontsize=layout.text, labelpad=3, parse_math=False)
 
@@ -157,11 +168,12 @@ def _show(axes: Axes, image: Array, colour: str) -> None:
 
 def _tile_caption(family: TaskFamily, task: Task) -> list[str]:
     """Return the values of a task; if there are too many, those furthest from neutral within their range."""
-    texts = value_captions(family, task.values)
-    if len(texts) <= CAPTION_LINES:
-        return texts
-    furthest = sorted(range(len(texts)), key=lambda i: -_deviation(family.parameters[i], task))[: CAPTION_LINES - 1]
-    return [texts[i] for i in sorted(furthest)] + [f"and {len(texts) - len(furthest)} more nearer to neutral"]
+    name, texts = name_captions(family, task), value_captions(family, task.values)
+    lines = CAPTION_LINES - len(name)
+    if len(texts) <= lines:
+        return name + texts
+    furthest = sorted(range(len(texts)), key=lambda i: -_deviation(family.parameters[i], task))[: lines - 1]
+    return name + [texts[i] for i in sorted(furthest)] + [f"and {len(texts) - len(furthest)} more nearer to neutral"]
 
 
 def _deviation(parameter: Parameter, task: Task) -> float:

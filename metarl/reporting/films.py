@@ -214,7 +214,13 @@ def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
         f";  from step {change.step} of the trial on {',  '.join(value_captions(family, change.values))}"
         for change in task.changes
     )
-    return [heading, ",  ".join(value_captions(family, task.values)) + changes]
+    return [heading, ",  ".join(name_captions(family, task) + value_captions(family, task.values)) + changes]
+
+
+def name_captions(family: TaskFamily, task: Task) -> list[str]:
+    """Return the name of a named task as text; nothing for another."""
+    name = family.name_of(task.values)
+    return [name.replace("_", " ")] if name else []
 
 
 def value_captions(family: TaskFamily, values: Mapping[str, float]) -> list[str]:

@@ -25,6 +25,7 @@ PUBLISHED_CONSTANTS = {
     "ant_legs": r"(hip|ankle)_[56]|_is_there",  # of the neutral ant's four legs
     "quadruped": "^command_",  # lasts an episode
     "quadruped_terrain": "^command_",
+    "quadruped_body": "^command_",
     "humanoid_direction": r"_mass \[kg\]$|_contact_",
 }
 """What Gymnasium or a paper observes though it is constant, or is in a short rollout, as a pattern of names."""
@@ -217,6 +218,9 @@ class TestEveryFamily:
             return
         tasks = family.sample(4000, np.random.default_rng(0), "ood")
         assert tasks == family.sample(4000, np.random.default_rng(0), "ood")
+        if family.named:
+            assert [family.name_of(task.values) for task in tasks[: len(family.named)]] == list(family.named)
+            return
         for p in family.parameters:
             values = np.array([task.values[p.name] for task in tasks])
             if p.ood is None:

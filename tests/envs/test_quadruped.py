@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import mujoco
 import numpy as np
 import pytest
 
+from metarl.config import load_config
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
@@ -456,3 +458,40 @@ def test_values_that_no_model_can_have_are_refused(values, message):
 def test_a_home_outside_the_joint_ranges_is_refused():
     with pytest.raises(ValueError, match="home of the calf is -0.5 rad, outside its range"):
         QuadrupedFigures(home=(0.0, 0.9, -0.5))
+
+
+def test_the_wide_variant_of_docs_is_accepted_and_its_ends_are_simulated():
+    settings = load_config(Path(__file__).parents[2] / "docs/quadruped_wide.yaml").family
+    assert isinstance(settings, QuadrupedSettings)
+    family = make_family(settings)
+    ends = {
+        "friction": (0.05, 1.2),
+        "motor_strength": (0.5, 1.5),
+        "payload_mass": (0.0, 10.0),
+        "payload_x": (-0.15, 0.15),
+        "payload_y": (-0.08, 0.08),
+    }
+    for name, (low, high) in ends.items():
+        [parameter] = [p for p in family.parameters if p.name == name]
+        assert (parameter.distribution.low, parameter.distribution.high) == (low, high)
+    env = start(family, *({name: pair[i] for name, pair in ends.items()} for i in (0, 1)), envs=2)
+    act(env, np.zeros((25, len(JOINTS))))
+    np.testing.assert_allclose(env.simulation.batch.get_model(0).actuator_forcerange[:, 1].max(), 0.5 * 35.55)
+    assert np.isfinite(env.simulation.batch.qpos).all() and env.num_faults == 0
+    commands = env._state.memory["command"]
+    assert (commands[:, 0] >= 0.5).all() and (commands[:, 0] <= 1.5).all() and (commands[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("friction", [0.05, 1.2])
+def test_the_feets_friction_is_the_contacts_on_any_ground(friction: float):
+    """MuJoCo takes the larger of two frictions, but here the feet have priority."""
+    family = varying(friction=(0.01, 2.0))
+    spec = family.spec(family.task({"friction": friction}))
+    spec.geom("floor").friction[0] = 1.0
+    model = spec.compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_resetDataKeyframe(model, data, 0)
+    data.qpos[2] -= 0.001
+    mujoco.mj_forward(model, data)
+    assert data.ncon == 4
+    np.testing.assert_allclose(data.contact.friction[:, 0], friction)

@@ -34,6 +34,7 @@ from metarl.envs.robots.half_cheetah_settings import (
 )
 from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
@@ -74,6 +75,7 @@ FLAT: dict[str, tuple[FamilySettings, ...]] = {
     "hopper": (HopperParametersSettings(),),
     "walker": (Walker2dParametersSettings(), Walker2dLimbsSettings()),
     "quadruped": (QUADRUPED,),
+    "quadruped's body": (QuadrupedBodySettings(physics="exact"),),
     "own robot": (RobotSettings(),),
 }
 """Every parameter that edits a model, those of one robot in one simulation; other families differ in the reward."""

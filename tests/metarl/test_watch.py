@@ -119,7 +119,7 @@ def test_sliders_choose_tasks_that_the_family_has():
     legs = make_family(AntLegsSettings())
     neutral = dict(legs.neutral().values)
     [name] = [p.name for p in legs.parameters if p.name in legs.layout][:1]
-    low, high = slider_range(next(p for p in legs.parameters if p.name == name))
+    low, high = slider_range(legs, next(p for p in legs.parameters if p.name == name))
     assert [chosen(legs, neutral | {name: v}).values[name] for v in (low - 9, low + 0.4, high + 9)] == [low, low, high]
 
 

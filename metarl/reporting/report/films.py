@@ -64,7 +64,7 @@ def _film(run: ReportedRun, first: ReportedRun, folder: Path) -> Block:
         video = films.render_run(loaded, *chosen, FILM_S * 0.8 * FILM_BYTES / video.size)
     if video.size > FILM_BYTES:
         return Remarks([f"the film of {run.label} is larger than 1 MB, and is only in {path}"])
-    values = ", ".join(films.value_captions(family, task.values))
+    values = ", ".join(films.name_captions(family, task) + films.value_captions(family, task.values))
     cut = f" The first {video.seconds:.0f} s of an episode." if video.seconds < video.episode_s else ""
     shown = (
         f"left before adaptation, right after {number_of(rounds, 'round')} of it" if rounds else "without adaptation"
