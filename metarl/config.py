@@ -116,6 +116,9 @@ class EvaluationSettings:
     """Factor on the rewards that the agent sees. Reported returns are of the true rewards."""
     simulator: Literal["cpu", "gpu", "auto"] = "cpu"
     """Simulator, see `training.simulator`. Returns of the two differ where contacts are many, as on uneven ground."""
+    revisit: bool = False
+    """Also play each trial on: as many shots on another of the tasks, then on the first task again, with the memory
+    kept; report what the agent lost on the first task, and how quickly it regains it."""
     simulator_shift: bool = False
     """Also evaluate on the simulator of training, if it is the other one, and report how far the returns differ."""
 

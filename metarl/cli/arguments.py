@@ -24,6 +24,7 @@ SHORT = {
     "seeds": "evaluation.seeds",
     "reset_memory": "evaluation.reset_memory",
     "lives": "evaluation.lives",
+    "revisit": "evaluation.revisit",
 }
 """Settings by their short names in `metarl evaluate`."""
 

@@ -37,12 +37,12 @@ class EvaluateCommand:
     settings, evaluation.adaptations, evaluation.envs-per-task or evaluation.reset-memory for one of them, or gives it a
     label. Runs that differ only in training.seed count as one agent, with intervals over tasks and training seeds,
     unless labels keep them apart. A pattern stands for all runs that match it: 'runs/ppo_*:agent.adaptation=fine_tune'.
-    RUN RUN:evaluation.reset-memory=step shows what an agent's memory is worth.
+    RUN RUN:evaluation.reset-memory=step shows what an agent's memory is worth, and after how many seconds.
 
     Short options: --split, --shots (evaluation.adaptations), --episodes (evaluation.envs-per-task), --seeds,
     --reset-memory (never, episode or step: when agents forget the task), --lives (a robot that falls is placed anew
-    and its episode goes on), --no-train-gap, and --explore or --no-explore: with or without exploration noise, for all
-    agents (default: as in each run's config).
+    and its episode goes on), --revisit (another task, then the first again: what is forgotten), --no-train-gap, and
+    --explore or --no-explore: with or without exploration noise, for all agents (default: as in each run's config).
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], option("RUN...")] = ()

@@ -20,6 +20,7 @@ from metarl.evaluation.notes import remarked
 from metarl.evaluation.remarks import notes_of, warnings_of
 from metarl.evaluation.results import AgentResult, EvaluationResult
 from metarl.evaluation.statistics import Interval
+from metarl.evaluation.time_course import MemoryGap, memory_gap
 from metarl.evaluation.train_gap import train_gap
 from metarl.files import plain
 from metarl.provenance import provenance
@@ -64,7 +65,7 @@ def compare_entries(
         agent, result = _compared(name, own, their_runs, family, settings, tasks, threads, say)
         agents.append(agent)
         notes.append(result.notes)
-    agents = with_oracle_shares(agents, config.evaluation)
+    agents = with_memory_gaps(with_oracle_shares(agents, config.evaluation), config.evaluation)
     firsts = [own[0] for own in trained]
     return Comparison(
         family=family.name,
@@ -180,6 +181,32 @@ def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings)
         )
 
     return [replace(agent, oracle_share=share(agent)) for agent in agents]
+
+
+def with_memory_gaps(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Compared]:
+    """Return the agents with what their memory adds, where the same runs are there with it reset at every action."""
+
+    def gap(agent: Compared) -> MemoryGap | None:
+        reset = next((other for other in agents if _is_without_memory(other, agent)), None)
+        if reset is None:
+            return None
+        rng = stream(settings.seeds[0], "comparison/memory")
+        return memory_gap(agent.result.binned[0], reset.result.binned[0], settings.bootstrap_samples, rng)
+
+    return [replace(agent, memory_gap=gap(agent)) for agent in agents]
+
+
+def _is_without_memory(reset: Compared, agent: Compared) -> bool:
+    """Return whether an agent is another one whose memory is reset before every action, and differs in nothing else."""
+    kept, own = (
+        (
+            [member.folder for member in one.members],
+            {name: value for name, value in one.overrides.items() if name != "evaluation.reset_memory"},
+            (one.explore, one.envs_per_task, one.adaptations),
+        )
+        for one in (reset, agent)
+    )
+    return (reset.reset_memory, agent.reset_memory) == ("step", "never") and kept == own
 
 
 def improvements_of(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Improvement]:

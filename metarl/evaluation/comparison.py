@@ -24,6 +24,7 @@ from metarl.evaluation.results import (
     units_of,
 )
 from metarl.evaluation.statistics import Array, Interval, Summary
+from metarl.evaluation.time_course import MemoryGap
 from metarl.files import plain
 from metarl.options import coerce
 
@@ -96,6 +97,8 @@ class Compared(Record):
     oracle_share: Interval | None = None
     """Share of the oracle's lead that adaptation recovers, see `share_interval`. None without an oracle, or if its lead
     is not shown."""
+    memory_gap: MemoryGap | None = None
+    """What its memory adds. None unless the comparison has the same runs with their memory reset at every action."""
     folder: Path | None = None
     """Folder of its run, or of its first run, resolved."""
     trained: Mapping[str, Any] = field(default_factory=dict)
@@ -133,6 +136,7 @@ class Compared(Record):
             "envs_per_task": self.envs_per_task,
             "reset_memory": self.reset_memory,
             "oracle_share": plain(self.oracle_share and asdict(self.oracle_share)),
+            "memory_gap": plain(self.memory_gap and asdict(self.memory_gap)),
             "runs": [run.to_dict() for run in self.runs],
             **self.result.to_dict(),
         }
@@ -164,6 +168,7 @@ class Compared(Record):
             envs_per_task=whole(own.get("envs_per_task", default.envs_per_task), "envs_per_task"),
             reset_memory=coerce(own.get("reset_memory", default.reset_memory), ResetMemory, "reset_memory"),
             oracle_share=share if share and math.isfinite(share.high) else None,
+            memory_gap=optional(own.get("memory_gap"), MemoryGap.from_dict),
             folder=optional(own.get("folder"), Path),
             trained=trained,
             runs=runs,

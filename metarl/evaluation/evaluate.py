@@ -13,6 +13,8 @@ from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.family import TaskFamily
 from metarl.envs.task import Task
 from metarl.errors import RunError, usage_errors
+from metarl.evaluation.binning import Binned
+from metarl.evaluation.forgetting import Revisit, forgetting
 from metarl.evaluation.notes import remarked
 from metarl.evaluation.outcomes import OnTrial, TrialOutcome, exploring, run_trials
 from metarl.evaluation.results import SHARES, EvaluationResult, Recovered, Source
@@ -25,6 +27,7 @@ from metarl.evaluation.statistics import (
     summarise,
     task_interval,
 )
+from metarl.evaluation.time_course import time_course
 from metarl.evaluation.train_gap import pooled_gap
 from metarl.provenance import provenance
 from metarl.runs.run import Run
@@ -116,6 +119,24 @@ def statistics_of(settings: EvaluationSettings, outcomes: Sequence[TrialOutcome 
         "recovery": None if recovery is None else recovery.mean(axis=0),
         "recovered": recovered_of(recovery, samples, stream(first, "evaluation/recovery")),
         "overflows": sum(outcome.overflows for outcome in outcomes),
+        **_in_time(outcomes, returns, samples, first),
+    }
+
+
+def _in_time(
+    outcomes: Sequence[TrialOutcome | EvaluationResult], returns: Array, samples: int, seed: int
+) -> dict[str, Any]:
+    """Return the fields of a result that are about time and about coming back to a task. returns: [R, S, K, M]."""
+    binned = [Binned.pool(parts) for parts in zip(*(outcome.binned for outcome in outcomes), strict=True)]
+    courses = (time_course(values, samples, stream(seed, "evaluation/time")) for values in binned)
+    revisits = [outcome.revisit for outcome in outcomes if outcome.revisit is not None]
+    revisit = Revisit.pool(revisits) if revisits else None
+    rng = stream(seed, "evaluation/revisit")
+    return {
+        "binned": binned,
+        "courses": [course for course in courses if course is not None],
+        "revisit": revisit,
+        "forgetting": revisit and forgetting(returns, binned[0], revisit, samples, rng),
     }
 
 

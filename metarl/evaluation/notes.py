@@ -10,7 +10,8 @@ from metarl.config import RESET_WORDS
 from metarl.envs.family import TaskFamily
 from metarl.evaluation.outcomes import mean_of_sound
 from metarl.evaluation.results import SHARES, EvaluationResult
-from metarl.evaluation.statistics import Interval
+from metarl.evaluation.statistics import REACHED, Interval
+from metarl.evaluation.time_course import EARLY
 from metarl.wording import number_of
 
 
@@ -24,6 +25,7 @@ def remarked(result: EvaluationResult, family: TaskFamily, adapts: bool, agents:
     if result.settings.adaptations and adapts and result.settings.reset_memory == "never":
         warnings = gain_warnings(result.summary.gain[-1], result.settings.adaptations) + warnings
     notes = [numbers_note(result, agents), *task_notes(result, family), *_condition_notes(result, family, adapts)]
+    notes += time_notes(result)
     if result.shift:
         notes.append(result.shift.note)
     return replace(result, notes=[*notes, *_left_out_notes(result)], warnings=warnings)
@@ -101,6 +103,40 @@ def _condition_notes(result: EvaluationResult, family: TaskFamily, adapts: bool)
         notes.append(
             f"{number_of(rounds, 'round')} of adaptation {'are' if rounds > 1 else 'is'} more than the "
             f"{result.trained_rounds} that the agent was trained for"
+        )
+    return notes
+
+
+def time_notes(result: EvaluationResult) -> list[str]:
+    """Return the notes on time courses and on coming back to a task."""
+    notes = []
+    for course in result.courses:
+        width = f"{course.ends_s[0]:.2g} s"
+        if course.change:
+            notes.append(
+                f"after change {course.change}: {number_of(course.tasks, 'task')} whose episode goes on for "
+                f"{course.ends_s[-1]:.3g} s; the rise is that from the first {100 * EARLY:g} % of this time to its "
+                "last quarter"
+            )
+            continue
+        notes.append(
+            f"reward per second: mean over tasks in bins of {width}, 0 once an episode is over; the rise is that from "
+            f"the first {100 * EARLY:g} % of the first episode to the last quarter of the last one, and an agent has "
+            f"adapted at the first bin that has {100 * REACHED:g} % of it, if the rest of the episode has too"
+        )
+        if not course.memory:
+            notes.append("without memory, it rises because the robot starts from rest, so no seconds are given")
+        elif course.seconds is not None:
+            notes.append(
+                "a part of the rise is that of a robot that starts from rest: RUN RUN:evaluation.reset-memory=step "
+                "gives the seconds until what memory adds is there"
+            )
+    if result.forgetting:
+        shots = number_of(len(result.forgetting.back), "round")
+        notes.append(
+            f"A is each of the tasks: {shots} on A, {shots} on B, which is another of the tasks, and {shots} on A "
+            "again, with the memory kept and the agent not told; back on A: return of the first round back - return "
+            "of the last one before"
         )
     return notes
 

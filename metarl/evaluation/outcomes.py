@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +13,12 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.reveal import told_as
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.task import Task
+from metarl.evaluation.binning import Binned, bin_ends, binned, recorded
+from metarl.evaluation.forgetting import Revisit, other_tasks
 from metarl.evaluation.recovery import recovery_of
 from metarl.evaluation.statistics import Array
 from metarl.runs.simulators import simulator_for, unsupported
-from metarl.runs.trial import UNDISTURBED, Disturbance, run_trial, stream, streams
+from metarl.runs.trial import UNDISTURBED, Disturbance, TrialResult, run_trial, stream, streams
 
 OnTrial = Callable[[Agent, TaskFamily, Trial, list[Task], int], None]
 """Callback that is given (agent, family, trial, tasks of the trial, evaluation seed)."""
@@ -41,6 +43,10 @@ class TrialOutcome:
     """Episodes left out because MuJoCo flagged the simulation."""
     overflows: int
     """Simulation steps of single robots in which contacts were left out for want of room."""
+    binned: Sequence[Binned] = ()
+    """Values in bins of time: over the trial, then after each change of the tasks."""
+    revisit: Revisit | None = None
+    """Other tasks and the same ones again; None unless `evaluation.revisit` asks for it."""
 
 
 def run_trials(
@@ -62,13 +68,17 @@ def run_trials(
     with unsupported("evaluation.simulator"):
         env = ShardedEnv(family, settings.tasks, settings.envs_per_task, threads, measuring=True, simulator=simulator)
     disturbance = disturbance_of(family, settings, threads)
+    dt, shots = env.shards[0].dt, settings.adaptations + 1
+    ends = bin_ends(family.horizon, dt)
     returns, measures, recovery, faults = [], [], [], 0
+    first, back, later = [], [], []
     for done, (seed, drawn) in enumerate(zip(settings.seeds, tasks, strict=True)):
         if progress:
             progress(f"evaluating seed {seed} ({done + 1} of {len(settings.seeds)})")
         with unsupported("evaluation.simulator"):
             env.set_tasks(drawn)
         rngs = streams(seed, f"{name}/episodes", 0, settings.tasks)
+        visits = [other_tasks(drawn, family), drawn] if settings.revisit else []
         result = run_trial(
             *(
                 env,
@@ -79,23 +89,52 @@ def run_trials(
                 disturbance,
                 settings.reset_memory,
                 settings.lives,
+                visits,
+                ends.tolist(),
             )
         )
+        if visits:
+            later.append(np.stack([mean_of_sound(own) for own in result.returns[shots:]]))
+            back.append(recorded(shots_of(result, 2 * shots), family, ends, dt * settings.reward_scale))
+            result = shots_of(result, 0, shots)
         if on_trial is not None:
             on_trial(agent, family, result.trial, drawn, seed)
+        first.append(recorded(result, family, ends, dt * settings.reward_scale))
         episodes = np.stack(result.returns)  # [K, M, N]
         returns.append(mean_of_sound(episodes))
         measures.append({k: mean_of_sound(np.stack([m[k] for m in result.measures])) for k in result.measures[0]})
         if family.changing:
             recovery.append([recovery_of(result, drawn[m], m) for m in range(len(drawn))])
         faults += int(np.isnan(episodes).sum())
+    clock = (tasks, family.horizon, ends, dt, remembers(agent, settings))
     return TrialOutcome(
         np.stack(returns),
         {k: np.stack([of_seed[k] for of_seed in measures]) for k in family.measure_units},
         np.array(recovery) if recovery else None,
         faults,
         sum(env.overflows.values()),
+        binned(first, *clock),
+        Revisit(np.stack(later)[None], binned(back, *clock)[0]) if back else None,
     )
+
+
+def shots_of(result: TrialResult, first: int, end: int | None = None) -> TrialResult:
+    """Return the part of a trial from a shot on, up to another that is not part of it."""
+    trial, part = result.trial, slice(first, end)
+    return result._replace(
+        trial=replace(trial, rollouts=trial.rollouts[part], beliefs=trial.beliefs[part]),
+        reward_terms=result.reward_terms[part],
+        measures=result.measures[part],
+        returns=result.returns[part],
+        so_far=result.so_far[part],
+    )
+
+
+def remembers(agent: Agent, settings: EvaluationSettings) -> bool:
+    """Return whether the agent remembers anything of the task from one action or episode to the next."""
+    within = agent.facts.belief_per_env
+    between = agent.facts.adapts or within
+    return {"never": between, "episode": within, "step": False}[settings.reset_memory]
 
 
 def exploring(agent: Agent, settings: EvaluationSettings) -> EvaluationSettings:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from metarl.config import EvaluationSettings, config_from_dict
+from metarl.evaluation.binning import Binned
+from metarl.evaluation.forgetting import Forgetting, Revisit
 from metarl.evaluation.records import Record, array, listed, mapping, number, optional, texts, whole
 from metarl.evaluation.statistics import Array, Interval, Summary
+from metarl.evaluation.time_course import TimeCourse
 from metarl.files import plain
 
 SHARES = ("success", "falls", "goal_reached")
@@ -169,6 +172,14 @@ class AgentResult(Record):
     """Statistics of `recovery`."""
     train_gap: TrainGap | None = None
     """Gap to tasks of training; None if it was not asked for, or if the tasks evaluated are those of training."""
+    courses: Sequence[TimeCourse] = ()
+    """Time courses over the trial, and after changes of the tasks; empty in files that were saved without them."""
+    forgetting: Forgetting | None = None
+    """What is lost on a task while another one is met; None unless `evaluation.revisit` asked for it."""
+    binned: Sequence[Binned] = ()
+    """Values of each task that the time courses are means of; not part of the saved result."""
+    revisit: Revisit | None = None
+    """Outcome that `forgetting` is computed from; not part of the saved result."""
 
     @property
     def adaptations(self) -> int:
@@ -189,6 +200,8 @@ class AgentResult(Record):
             "measured": {name: plain([i and asdict(i) for i in shots]) for name, shots in self.measured.items()},
             "recovered": plain(self.recovered and asdict(self.recovered)),
             "train_gap": self.train_gap and self.train_gap.to_dict(),
+            "forgetting": self.forgetting and self.forgetting.to_dict(),
+            "time_courses": [course.to_dict() for course in self.courses],
             "returns": plain(self.returns),
             "measures": plain(dict(self.measures)),
             "recovery": plain(self.recovery),
@@ -222,6 +235,8 @@ def fields_of(data: Any) -> dict[str, Any]:
         "recovery": optional(own.get("recovery"), lambda value: array(value, "recovery", 2)),
         "recovered": optional(own.get("recovered"), Recovered.from_dict),
         "train_gap": optional(own.get("train_gap"), TrainGap.from_dict),
+        "courses": listed(own.get("time_courses") or (), "time_courses", TimeCourse.from_dict),
+        "forgetting": optional(own.get("forgetting"), Forgetting.from_dict),
     }
 
 
@@ -271,7 +286,8 @@ class EvaluationResult(AgentResult):
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON, with None for a number that is not finite."""
         own = super().to_dict()
-        arrays = {name: own.pop(name) for name in ("returns", "measures", "recovery")}  # long, so they come last
+        long = ("time_courses", "returns", "measures", "recovery")
+        arrays = {name: own.pop(name) for name in long}  # they come last
         return {
             **own,
             **({"provenance": dict(self.provenance)} if self.source else {}),

@@ -38,7 +38,8 @@ def simulator_shift(
         return SimulatorShift(trained, evaluated, None, None)
     if progress:
         progress(f"evaluating on the {trained} simulator, for the shift")
-    there = run_trials(agent, family, tasks, replace(settings, simulator=trained), threads).returns
+    elsewhere = replace(settings, simulator=trained, revisit=False)
+    there = run_trials(agent, family, tasks, elsewhere, threads).returns
     rng = stream(settings.seeds[0], "simulator_shift/bootstrap")
     before, after = (
         task_interval((there - returns)[None, :, k], mean, settings.bootstrap_samples, rng) for k in (0, -1)

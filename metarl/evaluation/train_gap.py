@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def train_gap(
     if progress:
         progress("evaluating on training tasks, for the gap")
     tasks = training_tasks(run, settings)
-    there = run_trials(run.agent, trained_on, tasks, settings, threads, "train_gap").returns
+    there = run_trials(run.agent, trained_on, tasks, replace(settings, revisit=False), threads, "train_gap").returns
     return _gap(there[None], returns[None], settings, own and settings.split == "held_out")
 
 

@@ -1,4 +1,5 @@
-"""Figures of a comparison: adaptation curves, return against each parameter, probability of improvement, as PNG."""
+"""Figures of a comparison, as PNG: adaptation curves, curves against seconds, return against each parameter,
+probability of improvement."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from metarl.reporting.agent_figures import (
     what_is_drawn,
 )
 from metarl.reporting.figures import INK, NARROW, QUIET, STYLE, WIDTH, axis_label, save, styles, title_of
+from metarl.reporting.time_figures import Timed, courses, revisits
 from metarl.wording import number_of
 
 if TYPE_CHECKING:
@@ -39,11 +41,16 @@ def draw(comparison: Comparison, family: TaskFamily, folder: Path) -> dict[str, 
     """Draw the figures of a comparison, and return the files by name. family: whose tasks they are."""
     import matplotlib
 
-    agents = shown_of(comparison)
+    agents, timed = shown_of(comparison), timed_of(comparison)
     names = ranked({p.name: comparison.values(p.name) for p in family.parameters}, agents)[:PANELS]
     wanted: dict[str, tuple[bool, Callable[[Path], None]]] = {
         "curves": (True, lambda path: adaptation_curves(comparison, agents, path)),
         "parameters": (bool(names), lambda path: by_parameter(comparison, family, agents, names, path)),
+        "time": (any(a.course() for a in timed), lambda path: courses(timed, comparison.units, what(comparison), path)),
+        "revisit": (
+            any(agent.agent.result.forgetting for agent in timed),
+            lambda path: revisits(timed, what(comparison), path),
+        ),
         "improvement": (bool(comparison.improvements), lambda path: improvement_bars(comparison, agents, path)),
     }
     paths = {name: folder / f"{name}.png" for name, (there, _) in wanted.items() if there}
@@ -57,6 +64,12 @@ def shown_of(comparison: Comparison) -> list[Shown]:
     """Return the agents as they are drawn in every figure."""
     looks = styles((agent.label, agent.oracle) for agent in comparison.agents)
     return [Shown(a.label, a.returns, a.result.summary.iqm, a.envs_per_task, looks[a.label]) for a in comparison.agents]
+
+
+def timed_of(comparison: Comparison) -> list[Timed]:
+    """Return the agents as they are drawn in figures of time."""
+    looks = styles((agent.label, agent.oracle) for agent in comparison.agents)
+    return [Timed(agent, looks[agent.label]) for agent in comparison.agents]
 
 
 def what(comparison: Comparison) -> str:

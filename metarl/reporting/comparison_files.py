@@ -16,6 +16,7 @@ from metarl.files import write
 from metarl.reporting import comparison_figures
 from metarl.reporting.columns import ADAPTATION, RETURNS, csv_numbers, measure_column
 from metarl.reporting.evaluation_files import disk_errors
+from metarl.reporting.time_columns import TIME
 
 CSV = "comparison.csv"
 
@@ -61,6 +62,6 @@ def csv_row(agent: Compared) -> dict[str, Any]:
         "episodes_per_round": agent.envs_per_task,
         "reset_memory": agent.reset_memory,
         "tasks": result.summary.tasks_counted,
-        **csv_numbers((*RETURNS, *ADAPTATION), agent),
+        **csv_numbers((*RETURNS, *ADAPTATION, *TIME), agent),
         **csv_numbers([measure_column(name, "1") for name in result.measured], agent),
     }

@@ -24,6 +24,7 @@ from metarl.reporting.columns import (
     places_of,
 )
 from metarl.reporting.terminal import print_lines, print_table, print_title
+from metarl.reporting.time_columns import TIME
 from metarl.wording import number_of
 
 LABEL, PAIR_LABEL = 24, 34
@@ -58,11 +59,12 @@ def heading(comparison: Comparison) -> str:
 
 
 def agent_tables(comparison: Comparison) -> list[Table]:
-    """Return the tables with a row for each agent: returns, adaptation, measures after adaptation."""
+    """Return the tables with a row for each agent: returns, adaptation, adaptation in time, measures afterwards."""
     agents = Agents.of(comparison.agents)
     return [
         brief_table("return (IQM [95 %])", RETURNS, agents, name_of),
         brief_table("adaptation", ADAPTATION, agents, name_of),
+        brief_table("in time", TIME, agents, name_of),
         brief_table("after adaptation", measure_columns(comparison), agents, name_of),
     ]
 

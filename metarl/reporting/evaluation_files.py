@@ -15,16 +15,17 @@ from typing import Any
 from metarl.config import EvaluationSettings
 from metarl.envs.family import TaskFamily
 from metarl.errors import RunError, describe
+from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.results import EvaluationResult
 from metarl.files import write
-from metarl.reporting import figures
+from metarl.reporting import comparison_figures, figures, time_figures
 from metarl.runs.tracking import METRICS, read_metrics, read_record
 
 
 def save_all(result: EvaluationResult, family: TaskFamily, directory: Path) -> dict[str, Path]:
     """Save an evaluation and the learning curve in a run's folder, and print where; return the figures by name."""
     saved = save(result, family, directory / "evaluation")
-    drawn = {"adaptation": saved.with_suffix(".png")}
+    drawn = {"adaptation": saved.with_suffix(".png"), **save_time_figures(result, saved)}
     if (learning := save_learning_curve(directory, family.name)) is not None:
         drawn["learning"] = learning
     for path in (saved, *drawn.values()):
@@ -45,6 +46,25 @@ def save(result: EvaluationResult, family: TaskFamily, folder: Path) -> Path:
         write(path, text.encode())
         figures.adaptation_curve(result, family, path.with_suffix(".png"))
     return path
+
+
+def save_time_figures(result: EvaluationResult, saved: Path) -> dict[str, Path]:
+    """Draw the time courses and the return back on a task, if there are any; return the figures by name.
+
+    saved: JSON file of the evaluation, which they stand beside.
+    """
+    comparison = Comparison.of(result, result.source.run if result.source else result.family)
+    timed = comparison_figures.timed_of(comparison)
+    title = figures.whose(result)
+    drawn: dict[str, Path] = {}
+    with disk_errors(saved.parent):
+        if timed[0].course():
+            drawn["time"] = saved.with_name(f"{saved.stem}_time.png")
+            time_figures.courses(timed, result.units, title, drawn["time"])
+        if result.forgetting:
+            drawn["revisit"] = saved.with_name(f"{saved.stem}_revisit.png")
+            time_figures.revisits(timed, title, drawn["revisit"])
+    return drawn
 
 
 def save_learning_curve(directory: Path, family: str) -> Path | None:

@@ -23,10 +23,11 @@ from metarl.reporting.columns import (
     places_of,
 )
 from metarl.reporting.terminal import print_lines, print_table, print_title
+from metarl.reporting.time_columns import TIME
 
 COLUMNS = ("rounds", "return: IQM [95 %]", "return: mean ± std", "gain: IQM [95 %]")
 """Headings of the table of returns."""
-LINES: tuple[Column, ...] = (WORST_TASKS, REACH, RECOVERY, GAP)
+LINES: tuple[Column, ...] = (WORST_TASKS, REACH, RECOVERY, *TIME, GAP)
 """Columns that a single agent has a line of."""
 
 

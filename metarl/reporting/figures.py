@@ -76,7 +76,7 @@ def adaptation_curve(result: EvaluationResult, family: TaskFamily, path: Path) -
         if by_parameter:
             _draw_by_parameter(axes[1], result, family.parameters[0])
         axes[0].set_ylabel("return of an episode")
-        title_of(figure, f"{_whose(result)}\n{_what(result, family)}")
+        title_of(figure, f"{whose(result)}\n{_what(result, family)}")
         save(figure, path)
 
 
@@ -123,7 +123,8 @@ def _draw_by_parameter(axes: Axes, result: EvaluationResult, parameter: Paramete
     axes.locator_params(axis="x", nbins=5)
 
 
-def _whose(result: EvaluationResult) -> str:
+def whose(result: EvaluationResult) -> str:
+    """Return the family, the run and the way trials are played, in words."""
     run = f", run {result.source.run}" if result.source else ""
     return f"{result.family}{run}{result.settings.protocol}"
 

@@ -17,17 +17,20 @@ from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.headroom import Headroom
 from metarl.evaluation.statistics import Interval
 from metarl.files import write
-from metarl.reporting.columns import ABSENT, Table, interval_text, places_of
+from metarl.reporting.columns import ABSENT, Table, csv_numbers, interval_text, places_of
 from metarl.reporting.comparison_figures import NARROW, what
 from metarl.reporting.comparison_tables import heading
 from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.figures import INK, QUIET, STYLE, save, title_of
 from metarl.reporting.terminal import print_lines, print_table, print_title
+from metarl.reporting.time_columns import MEMORY
 
 JSON, CSV, PNG = "headroom.json", "headroom.csv", "headroom.png"
-BULK = ("returns", "measures", "recovery", "trained", "folder")
-"""What an agent of a comparison has of each task, and what names this machine's folders."""
+BULK = ("returns", "measures", "recovery", "curves", "trained", "folder")
+"""What an agent of a comparison has of each task and each moment, and what names this machine's folders."""
 MINUTE = 60.0
+TIMES = tuple(MEMORY.intervals)
+"""Columns of the CSV file on what memory adds and after how many seconds."""
 
 Cost = Mapping[str, Mapping[str, float]]
 """Env steps and seconds of training, by arm."""
@@ -50,7 +53,7 @@ def lines(found: Headroom | None, notes: Sequence[str]) -> list[str]:
 
 
 def table(comparison: Comparison, found: Headroom | None, cost: Cost) -> Table:
-    """Return a row for each agent: return in the first and in the last episode, share of the lead, cost."""
+    """Return a row for each agent: return in the first and in the last episode, share of the lead, seconds, cost."""
     places = places_of(agent.result.summary.iqm[-1] for agent in comparison.agents)
 
     def row(agent: Compared) -> list[str]:
@@ -58,7 +61,7 @@ def table(comparison: Comparison, found: Headroom | None, cost: Cost) -> Table:
         own = cost.get(agent.label)
         steps = f"{own['env_steps'] / 1e6:.2f}M" if own else ""
         minutes = f"{own['training_s'] / MINUTE:.0f}" if own else ""
-        return [agent.label, first, last, *(_share(agent, found, k) for k in (0, -1)), steps, minutes]
+        return [agent.label, first, last, *(_share(agent, found, k) for k in (0, -1)), _seconds(agent), steps, minutes]
 
     columns = (
         "",
@@ -66,6 +69,7 @@ def table(comparison: Comparison, found: Headroom | None, cost: Cost) -> Table:
         "last episode\nIQM [95 %]",
         "of the oracle's lead\nat once",
         "\nat last",
+        "memory\nis there in",
         "env steps",
         "training\nmin",
     )
@@ -77,6 +81,12 @@ def _share(agent: Compared, found: Headroom | None, shot: int) -> str:
         return ""
     share = (found.at_once if shot == 0 else found.recovered).get(agent.label)
     return ABSENT if share is None else f"{share.estimate:.2f} [{share.low:.2f}, {share.high:.2f}]"
+
+
+def _seconds(agent: Compared) -> str:
+    """Return the seconds until 90 % of what memory adds is there; empty for an agent without its forgetful self."""
+    gap = agent.memory_gap
+    return "" if gap is None else ABSENT if gap.seconds is None else f"{gap.seconds.estimate:.2f} s"
 
 
 def save_report(
@@ -109,7 +119,8 @@ def to_dict(comparison: Comparison, found: Headroom | None, cost: Cost, notes: S
         "training": {name: dict(values) for name, values in cost.items()},
         **own,
         "agents": agents,
-        "left_out": "tasks, the returns and measures of each, and the training configurations: the command gives them",
+        "left_out": "tasks, the returns and measures of each, curves against seconds, and the training configurations: "
+        "the command gives them",
     }
 
 
@@ -117,6 +128,11 @@ def _slim(agent: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in agent.items() if name not in BULK}
     if kept.get("train_gap"):
         kept["train_gap"] = {key: value for key, value in kept["train_gap"].items() if key not in BULK}
+    if kept.get("forgetting"):
+        kept["forgetting"] = {key: value for key, value in kept["forgetting"].items() if key not in BULK}
+    if kept.get("time_courses"):
+        courses = kept["time_courses"]
+        kept["time_courses"] = [{key: value for key, value in own.items() if key not in BULK} for own in courses]
     return kept | {"runs": [_slim(run) for run in agent.get("runs", ())]}
 
 
@@ -125,12 +141,15 @@ def _csv(comparison: Comparison, found: Headroom | None, cost: Cost) -> str:
     names = ("first", "last", "recovered_at_once", "recovered")
     columns = ["label", "agent", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))]
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*columns, "mean_last", "env_steps", "training_s", "training_seeds"])
+    seconds = [f"{name}{end}" for name in TIMES for end in ("", "_low", "_high")]
+    writer.writerow([*columns, *seconds, "mean_last", "env_steps", "training_s", "training_seeds"])
     for agent in comparison.agents:
         summary, own = agent.result.summary, cost.get(agent.label, {})
         shares = [(of or {}).get(agent.label) for of in ((found.at_once, found.recovered) if found else (None, None))]
         intervals = [summary.iqm[0], summary.iqm[-1], *shares]
         cells = [end for interval in intervals for end in _ends(interval)]
+        times = csv_numbers((MEMORY,), agent)
+        cells += [times[name] for name in seconds]
         rest = [summary.mean[-1].estimate, own.get("env_steps", ""), own.get("training_s", ""), len(agent.members)]
         writer.writerow([agent.label, agent.agent, *cells, *rest])
     return buffer.getvalue()

@@ -23,11 +23,14 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.noise import normal
 from metarl.envs.reveal import told
 from metarl.envs.sharded import ShardedEnv
+from metarl.envs.task import Task
 
 AGENT = zlib.crc32(b"agent")
 """Key of the agent's own draws in a task's stream of randomness."""
 LIVES = zlib.crc32(b"lives")
 """Key of the starts of an episode's later lives there."""
+_compiling = threading.Lock()
+"""Held while a shard compiles the models of another visit: one shard at a time."""
 
 
 def stream(seed: int, name: str, *indices: int) -> np.random.Generator:
@@ -142,6 +145,8 @@ class Shot(NamedTuple):
     """[M, N], each measure of the episode, by name; NaN there too. Empty unless the env is measuring."""
     returns: np.ndarray
     """[M, N] float32, returns of the undisturbed rewards; NaN there too."""
+    so_far: dict[str, np.ndarray]
+    """[marks, M, N], each measure of the episode up to a mark, by name; NaN there too. See `collect`."""
 
 
 @torch.no_grad()
@@ -156,6 +161,7 @@ def collect(
     begun: Belief | None = None,
     lives: bool = False,
     shots: int = 0,
+    marks: Sequence[int] = (),
 ) -> Shot:
     """Play one episode in every env. rngs: one generator a task, for the starts and the action noise.
 
@@ -164,7 +170,8 @@ def collect(
 
     stop: ends the shot at the next step once it is set; the result is then of no use. begun: belief about the tasks of
     which nothing is known, for an agent that forgets before every action (`Agent.forget`); None: it remembers.
-    lives: whether a robot that falls is placed anew, see `training.lives`. shots: number of shots so far.
+    lives: whether a robot that falls is placed anew, see `training.lives`. shots: number of shots so far. marks:
+    control steps, in ascending order, after which the measures of the episode so far are kept.
     """
     horizon, m, n = env.family.horizon, env.num_tasks, env.envs_per_task
     xp, host = env.simulation.xp, env.simulation.host
@@ -179,6 +186,7 @@ def collect(
     placed_by = LifeRngs(rngs, n, shots) if lives else None
     noise = exploration(env, rngs)  # drawn even where it is not used: the next shot's starts come after it
     active, fallen = env.active, None
+    kept: list[dict[str, np.ndarray]] = []
     for t in range(horizon):
         if none(active) or (stop is not None and stop.is_set()):
             break
@@ -192,6 +200,8 @@ def collect(
         step = env.step(taken.numpy() if xp is np else taken)
         storage.write(t, rewards=step.rewards, terminated=step.terminated, truncated=step.truncated)
         faulted |= step.faulted
+        if t + 1 in marks:
+            kept.append(env.measures)
         observation, blur = step.observations, disturbance.noise(env, noise_rngs)
         if placed_by is not None:
             storage.write(t, next_observations=observation if blur is None else observation + blur)
@@ -211,7 +221,9 @@ def collect(
     flagged = host(faulted)
     terms = {name: np.where(flagged, np.nan, sums.reshape(m, n)) for name, sums in env.term_sums.items()}
     measures = {name: np.where(flagged, np.nan, values) for name, values in env.measures.items()}
-    return Shot(rollout, belief, terms, measures, returns)
+    kept += [measures] * (len(marks) - len(kept))  # marks after the end of every episode
+    so_far = {name: np.where(flagged, np.nan, [mark[name] for mark in kept]) for name in (measures if marks else ())}
+    return Shot(rollout, belief, terms, measures, returns, so_far)
 
 
 def tensor(array: Array) -> torch.Tensor:
@@ -256,6 +268,8 @@ class TrialResult(NamedTuple):
     """Measures of each shot."""
     returns: list[np.ndarray]
     """Returns of each shot."""
+    so_far: Sequence[dict[str, np.ndarray]] = ()
+    """Measures of each shot up to each mark."""
 
 
 def run_trial(
@@ -267,8 +281,14 @@ def run_trial(
     disturbance: Disturbance = UNDISTURBED,
     reset_memory: ResetMemory = "never",
     lives: bool = False,
+    visits: Sequence[Sequence[Task]] = (),
+    marks: Sequence[int] = (),
 ) -> TrialResult:
     """Play adaptations + 1 shots on the env's tasks, and adapt the belief between them.
+
+    visits: further tasks of each place, [visit][M], of the same layout as the env's own. The trial goes on with as many
+    shots on each visit, with the belief kept and adapted between visits too; the agent is not told. The result has the
+    shots of all visits, one visit after another, and the env keeps the tasks of the last one.
 
     Where the simulator allows it, shards run their whole trials at the same time, each in a thread of its own, with
     torch on one thread.
@@ -276,13 +296,16 @@ def run_trial(
     rngs: one generator a task, for the starts and the action noise; the agent's own draws follow from its seed, see
     `AgentGenerators`. reset_memory: as in `EvaluationSettings`; an agent that forgets before every episode is not
     adapted, and its shots are otherwise played alike. lives: as in `EvaluationSettings`.
+    marks: as in `collect`.
     """
-    stop = threading.Event()
+    stop, dealt = threading.Event(), [env.deal(tasks) for tasks in visits]
+    settings = (adaptations, explore, stop, disturbance, reset_memory, lives, marks)
 
-    def work(shard: BatchedEnv, own: Sequence[np.random.Generator]) -> TrialResult:
-        return _shard_trial(shard, agent, own, adaptations, explore, stop, disturbance, reset_memory, lives)
+    def work(shard: BatchedEnv, own: Sequence[np.random.Generator], visits: Sequence[Sequence[Task]]) -> TrialResult:
+        return _shard_trial(shard, agent, own, visits, *settings)
 
-    jobs = list(zip(env.shards, env.deal(rngs), strict=True))
+    further = [[of_shards[i] for of_shards in dealt] for i in range(len(env.shards))]
+    jobs = list(zip(env.shards, env.deal(rngs), further, strict=True))
     with single_torch_thread(), mujoco_log.silent():
         parts = [work(*job) for job in jobs] if env.workers == 1 else _at_once(work, jobs, env.workers, stop)
     if len(parts) == 1:
@@ -291,9 +314,9 @@ def run_trial(
     rollouts = [Rollout.join(shards, order) for shards in zip(*(trial.rollouts for trial in trials), strict=True)]
     started = [beliefs.join(shards, order) for shards in zip(*(trial.beliefs for trial in trials), strict=True)]
 
-    def joined(of_shards: Iterable[list[dict[str, np.ndarray]]]) -> list[dict[str, np.ndarray]]:
+    def joined(of_shards: Iterable[Sequence[dict[str, np.ndarray]]], axis: int = 0) -> list[dict[str, np.ndarray]]:
         return [
-            {name: np.concatenate([shot[name] for shot in shards])[env.order] for name in shards[0]}
+            {name: np.concatenate([shot[name] for shot in shards], axis).take(env.order, axis) for name in shards[0]}
             for shards in zip(*of_shards, strict=True)
         ]
 
@@ -303,6 +326,7 @@ def run_trial(
         joined(part.reward_terms for part in parts),
         joined(part.measures for part in parts),
         [np.concatenate(shards)[env.order] for shards in zip(*(part.returns for part in parts), strict=True)],
+        joined((part.so_far for part in parts), axis=1),
     )
 
 
@@ -323,12 +347,14 @@ def _shard_trial(
     env: BatchedEnv,
     agent: Agent,
     rngs: Sequence[np.random.Generator],
+    visits: Sequence[Sequence[Task]],
     adaptations: int,
     explore: bool,
     stop: threading.Event,
     disturbance: Disturbance,
     reset_memory: ResetMemory,
     lives: bool,
+    marks: Sequence[int],
 ) -> TrialResult:
     def begin(shots: int) -> Belief:
         return agent.begin(env.num_tasks, env.envs_per_task, AgentGenerators(rngs, shots))
@@ -336,18 +362,23 @@ def _shard_trial(
     belief = begin(0)
     trial = _trial(env, [], [])
     shots: list[Shot] = []
-    for k in range(adaptations + 1):
+    last = (adaptations + 1) * (len(visits) + 1) - 1
+    for k in range(last + 1):
+        visit, shot_of_visit = divmod(k, adaptations + 1)
+        if visit and shot_of_visit == 0:
+            with _compiling:
+                env.set_tasks(visits[visit - 1])
         trial.beliefs.append(belief)
         begun = belief if reset_memory == "step" else None
-        shot = collect(env, agent, belief, rngs, explore, stop, disturbance, begun, lives, k)
+        shot = collect(env, agent, belief, rngs, explore, stop, disturbance, begun, lives, k, marks)
         trial.rollouts.append(shot.rollout)
         shots.append(shot)
         belief = shot.belief
-        if k < adaptations and reset_memory == "never":
+        if k < last and reset_memory == "never":
             belief = agent.adapt(belief, shot.rollout, AgentGenerators(rngs, k + 1))
-        elif k < adaptations:
+        elif k < last:
             belief = begin(k + 1)
-    parts = ([getattr(shot, name) for shot in shots] for name in ("reward_terms", "measures", "returns"))
+    parts = ([getattr(shot, name) for shot in shots] for name in ("reward_terms", "measures", "returns", "so_far"))
     return TrialResult(trial, belief, *parts)
 
 

@@ -149,9 +149,13 @@ class TestStudy:
         memory = ["memory", "memory_reset", "memory_reset_episode"]
         assert labels == ["randomised", "fine_tuned", *memory, "oracle", "distilled", "distilled_reset"]
         assert all(len(agent["runs"]) == 2 for agent in saved["agents"]) and "returns" not in saved["agents"][0]
+        assert [a["label"] for a in saved["agents"] if a["memory_gap"]] == ["memory", "distilled"]
+        assert all(set(a["time_courses"][0]) >= {"rise", "seconds"} for a in saved["agents"])
+        assert "curves" not in saved["agents"][0]["time_courses"][0]
         assert set(saved["training"]) == {"randomised", "memory", "oracle", "distilled"}
         rows = (folder / "headroom.csv").read_text().splitlines()
         assert len(rows) == 9 and rows[0].startswith("label,agent,first,first_low")
+        assert "memory_per_second,memory_per_second_low" in rows[0]
         assert (folder / "headroom.png").stat().st_size > 5000
 
     def test_again_it_trains_nothing_and_another_study_is_refused(self, studied, capsys):

@@ -16,6 +16,7 @@ from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import UsageError
 from metarl.evaluation.comparison import Compared, Comparison, Improvement, Trained
+from metarl.evaluation.forgetting import Forgetting
 from metarl.evaluation.notes import remarked
 from metarl.evaluation.results import (
     AgentResult,
@@ -27,14 +28,17 @@ from metarl.evaluation.results import (
 )
 from metarl.evaluation.saved import read_comparison, read_evaluation
 from metarl.evaluation.statistics import Interval, summarise
+from metarl.evaluation.time_course import MemoryGap, TimeCourse
 from metarl.reporting import columns, comparison_files, comparison_tables
-from metarl.reporting.report.agents import measure_tables, return_table
+from metarl.reporting.report.agents import measure_tables, return_table, time_tables
 from metarl.reporting.report.page import Page, Section, html, markdown
+from metarl.reporting.time_columns import TIME
 
 FAMILY = make_family(HalfCheetahMassSettings())
 SETTINGS = RunConfig().evaluation
 SHOTS, TASKS = SETTINGS.adaptations + 1, SETTINGS.tasks
 SHAPE = (len(SETTINGS.seeds), SHOTS, TASKS)
+GAP = MemoryGap(Interval(1.0, 0.5, 1.5), Interval(0.3, 0.2, 0.4))
 
 
 def agent_result(seed: int = 0, rise: float = 50.0) -> AgentResult:
@@ -56,6 +60,32 @@ def agent_result(seed: int = 0, rise: float = 50.0) -> AgentResult:
         recovery=recovery,
         recovered=Recovered(Interval(0.9, 0.8, 1.0), Interval(28.0, 17.0, 46.0)),
         train_gap=TrainGap(returns + 3, interval, interval, interval, own=True),
+        courses=[course(0), course(1)],
+        forgetting=Forgetting(
+            returns=np.concatenate([returns, returns], axis=1),
+            before=interval,
+            other=[interval] * SHOTS,
+            back=[interval] * SHOTS,
+            difference=Interval(-2.0, -3.0, -1.0),
+            rounds=Interval(1.0, 1.0, np.inf),
+            seconds=interval,
+        ),
+    )
+
+
+def course(change: int) -> TimeCourse:
+    """Of two bins an episode; the last has no value of a measure."""
+    rate = np.arange(6.0 * SHOTS).reshape(3, 2 * SHOTS) / 3
+    return TimeCourse(
+        change=change,
+        episodes=SHOTS,
+        ends_s=np.array([0.25, 0.4]),
+        changes_s=[(0.1, 0.3)],
+        tasks=TASKS,
+        curves={"reward_rate": rate, "success": np.where(np.arange(2 * SHOTS) > 4, np.nan, rate)},
+        level=Interval(2.0, 1.0, 3.0),
+        rise=Interval(1.0, 0.5, 1.5),
+        seconds=Interval(0.4, 0.25, np.inf),
     )
 
 
@@ -91,7 +121,7 @@ def comparison() -> Comparison:
         success=result.success,
         tasks=result.tasks,
         agents=[
-            Compared(label="a", result=own, runs=runs, oracle_share=Interval(0.5, 0.4, 0.6), **common),
+            Compared(label="a", result=own, runs=runs, oracle_share=Interval(0.5, 0.4, 0.6), memory_gap=GAP, **common),
             Compared(label="a:tuned", result=other, overrides={"agent.inner_lr": 0.3}, **common),
             Compared(label="told", result=oracle, oracle=True, **common),
         ],
@@ -141,6 +171,7 @@ class TestFiles:
         data = evaluation().to_dict()
         for name in ("measures", "measured", "recovery", "recovered", "train_gap", "simulator_shift", "overflows"):
             del data[name]
+        del data["time_courses"], data["forgetting"], data["evaluation"]["revisit"]
         for name in ("worst", "rounds_to_reach"):
             del data["summary"][name]
         del data["units"], data["success"], data["trained_rounds"], data["evaluation"]["simulator"]
@@ -148,7 +179,7 @@ class TestFiles:
         assert old.summary.worst == [] and old.summary.rounds_to_reach is None and old.settings == SETTINGS
         data = comparison().to_dict()
         for agent in data["agents"]:
-            for name in ("folder", "trained", "runs", "explore", "envs_per_task", "overrides"):
+            for name in ("folder", "trained", "runs", "explore", "envs_per_task", "overrides", "memory_gap"):
                 del agent[name]
         read = Comparison.from_dict(data)
         assert read.agents[0].folder is None and read.agents[0].envs_per_task == SETTINGS.envs_per_task
@@ -212,11 +243,11 @@ class TestColumns:
         assert list(table.columns) == ["agent", *(column.heading for column in columns.PAGE)]
         file = io.StringIO()
         comparison_tables.show(self.COMPARISON, Console(file=file, width=100))
-        for column in (*columns.RETURNS, *columns.ADAPTATION):
+        for column in (*columns.RETURNS, *columns.ADAPTATION, *TIME):
             assert column.brief in file.getvalue()
 
     def test_markdown_and_html_have_every_cell(self):
-        tables = [return_table(self.COMPARISON), *measure_tables(self.COMPARISON)]
+        tables = [return_table(self.COMPARISON), *time_tables(self.COMPARISON), *measure_tables(self.COMPARISON)]
         made = {"metarl": "1", "commit": None, "time": "today", "command": "metarl report"}
         page = Page("title", "lead", [Section("agents", tables)], made)
         plain, web = markdown(page).replace("\\", ""), html(page).replace("&#39;", "'")
@@ -226,7 +257,7 @@ class TestColumns:
 
     def test_the_csv_file_has_the_interval_of_every_column(self):
         row = comparison_files.csv_row(self.COMPARISON.agents[0])
-        for column in columns.PAGE:
+        for column in (*columns.PAGE, *TIME):
             for name, interval_of in column.intervals.items():
                 interval = interval_of(self.COMPARISON.agents[0])
                 assert interval is not None

@@ -15,6 +15,8 @@ from metarl.reporting.report.figures import PARAMETERS, Looks, Picture
 from metarl.reporting.report.heat_map import heat_map
 from metarl.reporting.report.material import Material, ReportedComparison, ReportedRun, family_of
 from metarl.reporting.report.page import Block, Gallery, Remarks, Section, Text, file_name
+from metarl.reporting.report.time_pictures import time_pictures
+from metarl.reporting.time_columns import TIME
 from metarl.wording import number_of
 
 HEAT_MAPS = 6
@@ -86,6 +88,7 @@ def _blocks(own: ReportedComparison, key: str, family: TaskFamily | None, looks:
             f"{number_of(tasks, 'task')} (seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}). From {where}."
         ),
         return_table(comparison),
+        *time_tables(comparison),
         *measure_tables(comparison),
         *([improvement_table(comparison.improvements)] if comparison.improvements else []),
         Gallery(_pictures(own, key, family, looks)),
@@ -97,6 +100,14 @@ def return_table(comparison: Comparison) -> Table:
     """Return the table of returns and adaptation, one row for each agent."""
     caption = "Return of an episode: IQM over tasks [95 % interval]"
     return page_table(caption, PAGE, Agents.of(comparison.agents))
+
+
+def time_tables(comparison: Comparison) -> list[Table]:
+    """Return the table on adaptation in time, one row for each agent; none if no agent has such numbers."""
+    agents = Agents.of(comparison.agents)
+    if not any(column.cell(agent, agents) for column in TIME for agent in agents.agents):
+        return []
+    return [page_table("Adaptation in time: mean reward per second over tasks [95 % interval]", TIME, agents)]
 
 
 def measure_tables(comparison: Comparison) -> list[Table]:
@@ -146,11 +157,12 @@ def _notes(own: ReportedComparison) -> list[str]:
 
 
 def _pictures(own: ReportedComparison, key: str, family: TaskFamily | None, looks: Looks) -> list[Picture]:
-    """Return the figures of a section: adaptation curves, returns against parameters, heat maps."""
+    """Return the figures of a section: adaptation curves, time courses, returns against parameters, heat maps."""
     agents = figures.shown_of(own, looks)
     pictures = []
     if any(agent.adaptations for agent in agents):
         pictures.append(figures.adaptation_curves(f"adaptation_{key}", own.comparison, agents))
+    pictures += time_pictures(key, own, looks)
     names = ranked({name: own.comparison.values(name) for name in own.parameters}, agents)
     for name in names[:PARAMETERS]:
         stem = f"parameter_{key}_{file_name(name)}"
