@@ -68,7 +68,7 @@ def read_signals(
     """
     each = (kinds,) * model.nu if isinstance(kinds, str) else tuple(kinds)
     joints = [joint_of(model, i) for i in range(model.nu)]
-    asked = [_asked(model, i, kind, joint) for i, (kind, joint) in enumerate(zip(each, joints, strict=True))]
+    targets = [asked(model, i, kind, joint) for i, (kind, joint) in enumerate(zip(each, joints, strict=True))]
     limited = model.actuator_ctrllimited.astype(bool)[:, None]
     pose = model.qpos0 if home is None else home
     return Signals(
@@ -78,11 +78,11 @@ def read_signals(
         ),
         joints=tuple("" if joint is None else model.joint(joint).name for joint in joints),
         kinds=each,
-        units=tuple(unit for unit, _, _ in asked),
+        units=tuple(unit for unit, _, _ in targets),
         offset=np.zeros(model.nu) + offset,
         gain=np.zeros(model.nu) + gain,
-        zero=np.array([zero for _, zero, _ in asked]),
-        size=np.array([size for _, _, size in asked]),
+        zero=np.array([zero for _, zero, _ in targets]),
+        size=np.array([size for _, _, size in targets]),
         ranges=np.where(limited, model.actuator_ctrlrange, (-np.inf, np.inf)),
         home={
             model.joint(j).name: float(pose[model.jnt_qposadr[j]])
@@ -100,7 +100,7 @@ def joint_of(model: mujoco.MjModel, actuator: int) -> int | None:
     return joint if model.jnt_type[joint] in SCALAR else None
 
 
-def _asked(model: mujoco.MjModel, i: int, kind: str, joint: int | None) -> tuple[str, float, float]:
+def asked(model: mujoco.MjModel, i: int, kind: str, joint: int | None) -> tuple[str, float, float]:
     """Return (unit, zero, size) of what an actuator's signal asks of its joint: where its force is 0, or the force.
 
     force = gain u + b0 + b1 length + b2 velocity, and length = gear q. An integrator's signal is a target's rate.

@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import mujoco
 import numpy as np
@@ -19,6 +19,36 @@ from metarl.envs.parameters import SPLITS, Parameter, Split
 from metarl.envs.state import State, StateFunction
 from metarl.envs.task import Change, Changes, CurriculumRule, Task
 from metarl.envs.terms import FALLS, Criterion, Element, Measure, ObservationTerm, RewardTerm
+
+
+class FaultModel(Protocol):
+    """Faults that the family's tasks may have, as their parameters say."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether faults begin or end while a task lasts."""
+        ...
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Lines that say which faults there are, what they do, where and when."""
+        ...
+
+    def complete(self, task: Task, rng: np.random.Generator, split: Split) -> Task:
+        """Return a drawn task of the split with the place and the time of its fault."""
+        ...
+
+    def shown(self, task: Task) -> Mapping[str, float]:
+        """Return a task's values with those of its first fault, even if that begins later."""
+        ...
+
+    def check(self, values: Mapping[str, float]) -> None:
+        """Raise ValueError if a task's values name no fault."""
+        ...
+
+    def misread(self, seen: State, observation: Array) -> None:
+        """Write what faulty sensors report to an observation, [S, obs]; seen: the state by `TaskFamily.seen`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +98,13 @@ class TaskFamily:
     layout: tuple[str, ...] = ()
     """Parameters that decide the model's layout (how many bodies, joints, motors); tasks of a layout share a batch."""
     changes: Changes | None = None
-    """How tasks change while they last; None: they do not."""
+    """How tasks change while they last, besides by faults; None: they do not."""
+    faults: FaultModel | None = None
+    """Faults that tasks may have (`metarl.envs.faults`); None: there are none."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Joints that can fail together, by the name of the group, as those of a leg."""
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    """Element of the observation that shows a joint's position, by the joint's name, where the names differ."""
     measures: Mapping[str, Measure] = field(default_factory=dict)
     """Quantities that an evaluation reports besides the return, by name."""
     success: tuple[Criterion, ...] = ()
@@ -154,10 +190,12 @@ class TaskFamily:
         return self.terminate is not None and FALLS in self.measures
 
     def observe(self, seen: State) -> Array:
-        """Return the observation with its noise, [S, obs]; seen: the state by `seen`."""
+        """Return the observation with its noise and its faults, [S, obs]; seen: the state by `seen`."""
         observation = terms.observe(self.observation, seen)
         if self.noise_factor is not None:
             terms.add_noise(observation, self._deviations, seen.task[self.noise_factor], seen)
+        if self.faults is not None:
+            self.faults.misread(seen, observation)
         return observation
 
     @functools.cached_property
@@ -198,6 +236,11 @@ class TaskFamily:
         return ", ".join(map(words, self.success))
 
     @property
+    def changing(self) -> bool:
+        """Whether tasks change while they last."""
+        return self.changes is not None or (self.faults is not None and self.faults.timed)
+
+    @property
     def disjoint_splits(self) -> bool:
         """Whether training and held-out tasks differ; not so in a family of a few tasks that both draw from."""
         return any(p.disjoint for p in self.parameters)
@@ -221,7 +264,8 @@ class TaskFamily:
             for _ in range(self.changes.count):
                 step += int(rng.integers(*self.changes.gap, endpoint=True))
                 changes.append(Change(step, {p.name: p.check(p.sample(rng, split)) for p in changing}))
-        return Task(self.name, values, tuple(changes))
+        task = Task(self.name, values, tuple(changes))
+        return task if self.faults is None else self.faults.complete(task, rng, split)
 
     def require_split(self, split: str) -> None:
         """Raise ValueError unless tasks can be drawn from the split."""
@@ -236,7 +280,10 @@ class TaskFamily:
     def task(self, values: Mapping[str, float]) -> Task:
         """Return a task with these values, and neutral ones elsewhere; ValueError if a name or value is wrong."""
         self._require_names(values)
-        return Task(self.name, {p.name: p.check(values.get(p.name, p.neutral)) for p in self.parameters})
+        task = Task(self.name, {p.name: p.check(values.get(p.name, p.neutral)) for p in self.parameters})
+        if self.faults is not None:
+            self.faults.check(task.values)
+        return task
 
     def task_named(self, name: str) -> Task:
         """Return a named task, neutral in what its name does not set; ValueError if there is none of the name."""
@@ -279,6 +326,10 @@ class TaskFamily:
         for change in task.changes:
             stages.append(Task(self.name, {**stages[-1].values, **change.values}))
         return stages
+
+    def shown(self, task: Task) -> dict[str, float]:
+        """Return a task's values for records: those at its start, and its first fault's if that begins later."""
+        return dict(task.values if self.faults is None else self.faults.shown(task))
 
     def layout_of(self, task: Task) -> dict[str, float]:
         """Return the values that decide the layout of the task's model, by name."""

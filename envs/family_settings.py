@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metarl.bounds import bounded, unbounded
+from metarl.envs.faults.settings import FaultSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class FamilySettings:
+class FamilySettings(FaultSettings):
     """Settings of every family."""
 
     horizon: int = bounded(200, at_least=1)

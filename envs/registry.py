@@ -108,4 +108,9 @@ def keep_files(settings: FamilySettings, folder: Path) -> FamilySettings:
 def make_family(settings: FamilySettings) -> TaskFamily:
     """Return the family that the settings describe; ValueError if they describe none."""
     check(settings, "family")
-    return resolve_name(entry_of(settings).make)(settings)
+    family = resolve_name(entry_of(settings).make)(settings)
+    if not settings.faults:
+        return family
+    from metarl.envs.faults.with_faults import with_faults
+
+    return with_faults(family, settings)

@@ -85,9 +85,13 @@ def without_effect(default: T) -> T:
     return cast(T, field(default=default, metadata={"changes_no_number": True}))
 
 
-def newer(default: T, *, before: T) -> T:
-    """Return the dataclass field of a setting that older saved configurations lack; before: what they were run with."""
-    return cast(T, field(default=default, metadata={"before": before}))
+def newer(default: T, *, before: T, **bounds: Any) -> T:
+    """Return the dataclass field of a setting that older saved configurations lack; before: what they were run with.
+
+    bounds: its `Bounds` by their names, if it is a number.
+    """
+    metadata = {"before": before, **({"bounds": Bounds(**bounds)} if bounds else {})}
+    return cast(T, field(default=default, metadata=metadata))
 
 
 def lacking(settings: type, given: Collection[str], saved: bool) -> dict[str, Any]:

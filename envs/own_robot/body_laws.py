@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import Array
+from metarl.envs.links import ROUND, scale_link
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import DeclaredParameter
@@ -16,8 +14,6 @@ from metarl.envs.own_robot.sites import Find, Site, attribute
 from metarl.envs.own_robot.structure import loop_through
 
 PAYLOAD_RADIUS = 0.05  # m, of the solid sphere that a payload is
-ROUND = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
-LONG = ROUND[1:]
 
 
 def _scale_mass(spec: mujoco.MjSpec, name: str, mass: float, default: float, shares: dict[str, float]) -> None:
@@ -109,21 +105,7 @@ def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:
     pivot = pivots[0] if len(pivots) else np.zeros(3)
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
-        link, kept = spec.body(name), (1 - value) * pivot
-
-        def moved(part: Any, place: Array) -> Array:
-            """Scale a place; a part within a frame of the link moves with the frame, too."""
-            return np.array(place) * value + (kept if part.frame is None else 0.0)
-
-        for geom in link.geoms:
-            if np.isfinite(geom.fromto[0]):
-                geom.fromto = moved(geom, np.array(geom.fromto).reshape(2, 3)).ravel()
-            else:
-                geom.pos = moved(geom, geom.pos)
-                if geom.type in LONG:
-                    geom.size[1] *= value
-        for part in (*link.bodies, *link.sites, *link.frames):
-            part.pos = moved(part, part.pos)
+        scale_link(spec.body(name), pivot, value)
 
     return Site(1.0, write, (f"link_length of {name}", *(f"size of {g.name}" for g in body.geoms)))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from metarl.envs.faults.settings import FaultKind, FaultSettings
 from metarl.envs.parameters import Choice, Distribution, LogUniform, Uniform
 from metarl.envs.strict_yaml import read_yaml
 from metarl.envs.text import WHOLE, one_line, shown
@@ -150,6 +151,35 @@ class DeclaredParameter:
 
 
 @dataclass(frozen=True)
+class DeclaredFaults:
+    """Faults that tasks may have, as `metarl.envs.faults.settings` explains them."""
+
+    kinds: tuple[FaultKind, ...] = ()
+    """Kinds of faults, of which a task has one."""
+    share: float = 1.0
+    """Share of tasks that have a fault."""
+    places: tuple[str, ...] = ()
+    """Joints, actuators, observation terms or groups that can fail, by name or by pattern such as *_calf."""
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Joints or actuators that can fail together, by the name of the group, as those of a leg."""
+    held_out: tuple[str, ...] = ()
+    """Places that fail in held-out tasks and never in training tasks."""
+    severity: tuple[float, float] = (0.5, 1.0)
+    """Least and largest severity, in [0, 1]."""
+    onset: tuple[int, int] = (0, 0)
+    """Fewest and most control steps of a trial before the fault begins."""
+    duration: tuple[int, int] = (0, 0)
+    """Fewest and most control steps that the fault lasts; 0, 0: for good."""
+    repeats: int = 0
+    """How often the fault comes back."""
+
+    def settings(self) -> FaultSettings:
+        """Return them as settings."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("kinds", "groups")}
+        return FaultSettings(faults=self.kinds, **{f"fault_{name}": value for name, value in values.items()})
+
+
+@dataclass(frozen=True)
 class Declaration:
     """Content of the file."""
 
@@ -167,6 +197,8 @@ class Declaration:
     """Weight of each term."""
     termination: Termination = field(default_factory=Termination)
     """When an episode ends for good."""
+    faults: DeclaredFaults = field(default_factory=DeclaredFaults)
+    """Faults that tasks may have; the setting `faults` replaces them."""
 
 
 def read_declaration(path: str | Path) -> Declaration:
@@ -179,8 +211,8 @@ def read_declaration(path: str | Path) -> Declaration:
         raise ValueError(f"{path} {error}") from error
     try:
         declaration = _read({} if data is None else data, Declaration, "")
-        if not declaration.distribution:
-            raise ValueError("distribution is empty; declare at least one parameter")
+        if not declaration.distribution and not declaration.faults.kinds:
+            raise ValueError("distribution is empty; declare at least one parameter, or faults")
         names = [entry.name for entry in declaration.distribution]
         for name in names:
             if names.count(name) > 1:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import mujoco
 import numpy as np
 
+from metarl.bounds import check
 from metarl.envs import mujoco_log
 from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily
-from metarl.envs.own_robot.declaration import Control, Declaration, Hints, read_declaration
+from metarl.envs.faults.parts import check_groups
+from metarl.envs.faults.with_faults import with_faults
+from metarl.envs.own_robot.declaration import Control, Declaration, DeclaredFaults, Hints, read_declaration
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.distribution import parameters
 from metarl.envs.own_robot.freeze import compensation
@@ -111,6 +115,7 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
             **judged(robot, commands, fallen),
             settle=compensation(robot.model),
             visual=robot.visual.copy,
+            groups=said.faults.groups,
             settings=settings,
         )
         _check_start(family, robot, robot.model, robot.home)
@@ -119,9 +124,19 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
             if p.law.edit is not None:
                 models = {value: _check_value(family, robot, start, p, value) for value in _extremes(p)}
                 _require_effect(p, models, neutral)
+        return family if settings.faults else _with_faults(family, said.faults)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    return family
+
+
+def _with_faults(family: TaskFamily, said: DeclaredFaults) -> TaskFamily:
+    """Return the family with the declared faults; ValueError names a wrong one as in the file."""
+    try:
+        check_groups(family)
+        check(said.settings(), "faults")
+        return with_faults(family, said.settings())
+    except ValueError as error:
+        raise ValueError(re.sub(r"(faults\.)?(?<!')\bfault_", "faults.", str(error))) from error
 
 
 def _require_steps(timestep: float, dt: float) -> None:

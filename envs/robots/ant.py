@@ -200,6 +200,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         action_scale=settings.action_scale,
         settings=settings,
         previous=("xpos",),
+        groups={f"leg_{leg}": (f"hip_{leg}", f"ankle_{leg}") for leg in LEGS},
         **{
             "base": base,
             "observation": POSTURE,

@@ -184,5 +184,6 @@ def ant_legs(settings: AntLegsSettings) -> TaskFamily:
         previous=("xpos",),
         decorate=look_down,
         settings=settings,
+        groups={f"leg_{leg}": (f"hip_{leg}", f"ankle_{leg}") for leg in range(1, MOST_LEGS + 1)},
         **ant.walking(ant.forward_velocity),
     )

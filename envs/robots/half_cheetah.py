@@ -141,6 +141,8 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
         previous=("qpos",),
         action_scale=settings.action_scale,
         settings=settings,
+        groups={"back": MOTORS[:3], "front": MOTORS[3:]},
+        encoders=dict(zip(MOTORS, JOINTS, strict=True)),
         **{
             "base": base,
             "observation": OBSERVATION,

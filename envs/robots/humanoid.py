@@ -43,6 +43,7 @@ JOINTS = (
     *("right_shoulder1", "right_shoulder2", "right_elbow"),
     *("left_shoulder1", "left_shoulder2", "left_elbow"),
 )
+LIMBS = {"leg": ("hip_x", "hip_z", "hip_y", "knee"), "arm": ("shoulder1", "shoulder2", "elbow")}
 BODIES = (
     *("torso", "lwaist", "pelvis"),
     *("right_thigh", "right_shin", "right_foot", "left_thigh", "left_shin", "left_foot"),
@@ -157,5 +158,10 @@ def humanoid_direction(settings: HumanoidDirectionSettings) -> TaskFamily:
             **measures.energy(measures.path_of(velocity)),
         },
         success=(Criterion("speed", low=SPEED), Criterion("falls", high=0)),
+        groups={
+            f"{side}_{limb}": tuple(f"{side}_{joint}" for joint in joints)
+            for side in ("right", "left")
+            for limb, joints in LIMBS.items()
+        },
         settings=settings,
     )

@@ -20,6 +20,7 @@ from metarl.envs.robots.quadruped_robot import (
     FRAME_SKIP,
     GO1,
     JOINTS,
+    LEG_JOINTS,
     LEGS,
     TIMESTEP,
     build,
@@ -149,6 +150,7 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
         begin=functools.partial(begin, low=command[:, 0], high=command[:, 1], drawn=settings.command == "episode"),
         update=update,
         noisy=True,
+        groups={leg: tuple(f"{leg}_{joint}" for joint in LEG_JOINTS) for leg in LEGS},
         settings=settings,
     )
 

@@ -162,6 +162,7 @@ def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **
         success=(Criterion("speed", low=SPEED), Criterion("falls", high=0)),
         action_scale=settings.action_scale,
         settings=settings,
+        groups={"right_leg": joints[:3], "left_leg": joints[3:]} if len(joints) == 6 else {},
         **rest,
     )
 

@@ -27,7 +27,7 @@ HELP = """usage: metarl families [NAME...]
        metarl families show --robot MODEL --family FILE.yaml [--output FILE.png] [--seed S]
 
 List task families: parameters, units, ranges, splits and settings. `show` draws a contact sheet instead: robots sampled
-from every split, and the range of each parameter.
+from every split, and the range of each parameter; and says what the faults of the tasks are, if they have any.
 
   --robot MODEL      your own robot: MJCF, URDF, or file.py:function, which returns an MjSpec
   --family FILE.yaml file that declares what varies on it
@@ -79,9 +79,12 @@ def _show(given: Arguments) -> int:
 
     from metarl.envs.registry import make_family
     from metarl.reporting import contact_sheet
+    from metarl.reporting.catalogue import fault_lines
 
     with usage_errors("family"):
         family = make_family(command.family)
+    for line in fault_lines(family):
+        print(line)
     contact_sheet.draw(family, output, seed)
     print(f"saved {output}")
     return 0

@@ -167,10 +167,11 @@ def watch(
 
 
 def slider_range(family: TaskFamily, parameter: Parameter) -> tuple[float, float]:
-    """Return the smallest and largest value of all splits and named tasks."""
+    """Return the smallest and largest value of all splits and named tasks, or an interval around the only one."""
     splits = [d for d in (parameter.distribution, parameter.held_out, parameter.ood) if d is not None]
     named = [values[parameter.name] for values in family.named.values() if parameter.name in values]
-    return min([*named, *(d.low for d in splits)]), max([*named, *(d.high for d in splits)])
+    low, high = min([*named, *(d.low for d in splits)]), max([*named, *(d.high for d in splits)])
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
 def chosen(family: TaskFamily, values: Mapping[str, float]) -> Task:

@@ -73,7 +73,7 @@ def compare_entries(
         settings=config.evaluation,
         units=dict(family.measure_units),
         success=family.success_text(),
-        tasks=[[dict(task.values) for task in of_seed] for of_seed in tasks],
+        tasks=[[family.shown(task) for task in of_seed] for of_seed in tasks],
         agents=agents,
         improvements=improvements_of(agents, config.evaluation),
         notes=notes_of(agents, notes, firsts, config, taken),

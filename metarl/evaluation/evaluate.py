@@ -59,7 +59,7 @@ def evaluate_agent(
         **statistics,
         family=family.name,
         settings=settings,
-        tasks=[[dict(task.values) for task in of_seed] for of_seed in drawn],
+        tasks=[[family.shown(task) for task in of_seed] for of_seed in drawn],
         units=dict(family.measure_units),
         success=family.success_text(),
     )

@@ -30,6 +30,8 @@ def show_families(settings: Iterable[FamilySettings], console: Console | None = 
             highlight=False,
         )
         console.print(measured(family), highlight=False, markup=False)
+        for line in fault_lines(family):
+            console.print(line, highlight=False, markup=False)
         console.print(table(("parameter", "unit", "tasks", "neutral", "law"), parameter_rows(family)))
         console.print(table(("setting", "type", "default"), setting_rows(chosen)))
 
@@ -49,6 +51,11 @@ def measured(family: TaskFamily) -> str:
     units = {name: unit for name, unit in family.measure_units.items() if name != "success"}
     names = ", ".join(name.replace("_", " ") + ("" if unit == "1" else f" ({unit})") for name, unit in units.items())
     return f"measured: {names}" + (f"; success: {text}" if (text := family.success_text()) else "")
+
+
+def fault_lines(family: TaskFamily) -> list[str]:
+    """Return lines that say which faults the family's tasks have; none if they have none."""
+    return [] if family.faults is None else [f"faults: {line}" for line in family.faults.words]
 
 
 def parameter_rows(family: TaskFamily) -> list[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,19 +169,20 @@ def _show(axes: Axes, image: Array, colour: str) -> None:
 
 def _tile_caption(family: TaskFamily, task: Task) -> list[str]:
     """Return the values of a task; if there are too many, those furthest from neutral within their range."""
-    name, texts = name_captions(family, task), value_captions(family, task.values)
+    shown = family.shown(task)
+    name, texts = name_captions(family, task), value_captions(family, shown)
     lines = CAPTION_LINES - len(name)
     if len(texts) <= lines:
         return name + texts
-    furthest = sorted(range(len(texts)), key=lambda i: -_deviation(family.parameters[i], task))[: lines - 1]
+    furthest = sorted(range(len(texts)), key=lambda i: -_deviation(family.parameters[i], shown))[: lines - 1]
     return name + [texts[i] for i in sorted(furthest)] + [f"and {len(texts) - len(furthest)} more nearer to neutral"]
 
 
-def _deviation(parameter: Parameter, task: Task) -> float:
+def _deviation(parameter: Parameter, values: Mapping[str, float]) -> float:
     low, high, at, neutral = (
         parameter.distribution.low,
         parameter.distribution.high,
-        task.values[parameter.name],
+        values[parameter.name],
         parameter.neutral,
     )
     if isinstance(parameter.distribution, LogUniform):
@@ -197,29 +199,39 @@ def _draw_parameters(
 ) -> None:
     """Draw a plot for each parameter: sampled values by split as dots, pictured ones as circles, neutral as a line."""
     columns = layout.plots
+    drawn, pictured = _shown(family, tasks), _shown(family, tiles)
     plots = part.subplots(-(-len(family.parameters) // columns), columns, squeeze=False).flat
     for axes in plots[len(family.parameters) :]:
         axes.axis("off")
     for i, (axes, parameter) in enumerate(zip(plots, family.parameters, strict=False)):
-        _draw_parameter(axes, parameter, tasks, tiles)
+        _draw_parameter(axes, parameter, drawn, pictured)
         axes.set_yticks(range(len(tasks)), [SPLIT_NAMES[split] for split in tasks] if i % columns == 0 else [])
 
 
+def _shown(family: TaskFamily, tasks: dict[Split, list[Task]]) -> dict[Split, list[dict[str, float]]]:
+    """Return the values of tasks by split."""
+    return {split: [family.shown(task) for task in own] for split, own in tasks.items()}
+
+
 def _draw_parameter(
-    axes: Axes, parameter: Parameter, tasks: dict[Split, list[Task]], tiles: dict[Split, list[Task]]
+    axes: Axes,
+    parameter: Parameter,
+    tasks: dict[Split, list[dict[str, float]]],
+    tiles: dict[Split, list[dict[str, float]]],
 ) -> None:
+    """Draw the plot of a parameter, given the values of the sampled tasks and of the pictured ones."""
     jitter = stream(0, "contact_sheet/jitter").uniform(-0.26, 0.26, SAMPLES)
     axes.axvline(parameter.neutral, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     for row, (split, drawn) in enumerate(tasks.items()):
         colour = SPLIT_COLOURS[split]
-        values = [task.values[parameter.name] for task in drawn]
+        values = [task[parameter.name] for task in drawn]
         axes.scatter(values, row + jitter, s=4, color=colour, alpha=0.4, linewidths=0)
-        pictured = [task.values[parameter.name] for task in tiles.get(split, [])]
+        pictured = [task[parameter.name] for task in tiles.get(split, [])]
         axes.scatter(pictured, [row] * len(pictured), s=22, facecolor="white", edgecolor=colour, linewidths=1.1)
     if isinstance(parameter.distribution, LogUniform):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    name_ticks(axes.xaxis, np.array([t.values[parameter.name] for own in tasks.values() for t in own]), parameter)
+    name_ticks(axes.xaxis, np.array([t[parameter.name] for own in tasks.values() for t in own]), parameter)
     axes.set(xlabel=axis_label(parameter), ylim=(len(tasks) - 0.5, -0.5))
     axes.grid(visible=False)
     axes.tick_params(axis="y", length=0)

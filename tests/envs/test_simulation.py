@@ -15,6 +15,9 @@ import torch
 from metarl.envs.arrays import like
 from metarl.envs.batch import BatchedEnv, SimulationFault
 from metarl.envs.family import TaskFamily
+from metarl.envs.family_settings import FamilySettings
+from metarl.envs.faults.settings import FaultKind
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.robots.ant_settings import AntCrippledSettings, AntDirectionSettings, AntGoalSettings
@@ -46,6 +49,13 @@ EVERYTHING = QuadrupedSettings(
     change_gap=(4, 9),
     changing=("friction", "payload_mass"),
 )
+COMING_AND_GOING: dict[str, Any] = {"fault_onset": (3, 6), "fault_duration": (4, 9), "fault_repeats": 1}
+"""Settings of faults that begin and end within a trial."""
+SENSED: tuple[FaultKind, ...] = (
+    *("reversed", "dead_band", "sensor_lost"),
+    *("encoder_offset", "encoder_scale", "encoder_drift", "encoder_frozen"),
+)
+"""Faults by functions of the state, those of servos apart."""
 OTHERS: dict[str, Callable[[], TaskFamily]] = {
     "quadruped with everything": lambda: make_family(EVERYTHING),
     "quadruped that is pushed": lambda: make_family(QuadrupedSettings(push_velocity=(0.5, 1.0), push_interval=0.1)),
@@ -159,6 +169,19 @@ def test_every_family_is_the_same_in_torch_and_replays_what_was_recorded(name: s
 @pytest.mark.parametrize("name", list(OTHERS))
 def test_what_settings_add_is_the_same_in_torch(name: str):
     compare(OTHERS[name](), name in NOISY)
+
+
+@pytest.mark.parametrize("kind", SENSED)
+def test_every_fault_of_signals_and_sensors_is_the_same_in_torch(kind: FaultKind):
+    compare(make_family(HalfCheetahVelocitySettings(faults=(kind,), **COMING_AND_GOING)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [(QuadrupedSettings, "stuck"), (QuadrupedSettings, "slack"), (RobotSettings, "encoder_frozen")],
+)
+def test_faults_of_other_robots_are_the_same_in_torch(settings: type[FamilySettings], kind: FaultKind):
+    compare(make_family(settings(faults=(kind,), **COMING_AND_GOING)))
 
 
 @pytest.mark.parametrize("name", list(ROBOTS))

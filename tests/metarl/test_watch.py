@@ -16,6 +16,7 @@ from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.runs.trial import stream
 from tests.metarl.test_controller import HOPPER, POINT, make_run
 
@@ -121,6 +122,14 @@ def test_sliders_choose_tasks_that_the_family_has():
     [name] = [p.name for p in legs.parameters if p.name in legs.layout][:1]
     low, high = slider_range(legs, next(p for p in legs.parameters if p.name == name))
     assert [chosen(legs, neutral | {name: v}).values[name] for v in (low - 9, low + 0.4, high + 9)] == [low, low, high]
+
+
+def test_a_parameter_with_one_value_has_a_slider_too():
+    family = make_family(QuadrupedSettings(friction=(0.5, 0.5), faults=("dead",), fault_severity=(1.0, 1.0)))
+    task = family.sample(1, stream(1, "test"))[0]
+    model, _ = picture(family, task)
+    assert model.nu == len(family.parameters)
+    assert chosen(family, {**task.values, "friction": 0.9, "fault_kind": 0.6}) == task
 
 
 @pytest.mark.parametrize("name", [n for n, cls in FAMILY_SETTINGS.items() if cls is not RobotSettings])

@@ -1,0 +1,1 @@
+"""Faults of actuators, joints and sensors that tasks of any family may have."""

@@ -1,0 +1,183 @@
+"""Kinds of faults: what each does to a part of the robot, and which parts it can act on.
+
+Faults of dynamics are edits of the task's model; those of signals and sensors are in modules of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mujoco
+
+from metarl.envs.faults.edits import (
+    LONGEST_DELAY,
+    PLAY,
+    SHORTENING,
+    delay,
+    force_limit,
+    jam,
+    keep_signals,
+    kill,
+    limit_force,
+    lock,
+    saturate,
+    servo,
+    shorten,
+    weaken,
+)
+from metarl.envs.faults.parts import Anatomy, Part
+from metarl.envs.faults.settings import FaultKind
+from metarl.envs.force_laws import force_law
+from metarl.envs.links import ROUND
+
+OFFSET = {"rad": 0.5, "m": 0.05}  # of an encoder at severity 1
+DRIFT = {"rad": 0.05, "m": 0.005}  # of an encoder at severity 1, per second
+SCALE_ERROR = 0.5  # of an encoder at severity 1
+
+Edit = Callable[[mujoco.MjSpec, Anatomy, Part, float], None]
+"""(specification, robot, part, severity): the edit of a task's model."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault."""
+
+    words: str
+    """What the fault does, with the meaning of severities 0 and 1."""
+    obstacle: Callable[[Anatomy, Part], str]
+    """Return why a part cannot have the fault; empty if it can."""
+    edit: Edit | None = None
+    """Edit of the model of a task with the fault; None: the fault is one of signals."""
+    prepare: Callable[[mujoco.MjSpec, Anatomy, Part], None] | None = None
+    """Edit of every task's model, without effect on a sound robot; None: there is none."""
+
+
+def needs_actuator(robot: Anatomy, part: Part) -> str:
+    """Return why a part has no actuator in the model; empty if it has."""
+    return "" if any(i < robot.model.nu for i in part.actuators) else "it has no actuator"
+
+
+def _each_actuator(check: Callable[[Anatomy, int], str]) -> Callable[[Anatomy, Part], str]:
+    """Return an obstacle of parts by one of actuators."""
+
+    def obstacle(robot: Anatomy, part: Part) -> str:
+        there = [i for i in part.actuators if i < robot.model.nu]
+        return needs_actuator(robot, part) or next(filter(None, (check(robot, i) for i in there)), "")
+
+    return obstacle
+
+
+def _no_force_law(robot: Anatomy, i: int) -> str:
+    try:
+        force_law(robot.model, i)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _no_limit(robot: Anatomy, i: int) -> str:
+    return "" if force_limit(robot, i) is not None else "its actuator has no force limit"
+
+
+def _cannot_hold(robot: Anatomy, i: int) -> str:
+    if servo(robot, i):
+        return ""
+    if not robot.family.control.joints[i]:
+        return "its actuator drives no single joint"
+    return _no_limit(robot, i) or _no_force_law(robot, i) or _no_friction(robot)
+
+
+def _no_servo(robot: Anatomy, i: int) -> str:
+    return "" if servo(robot, i) else "its actuator is no position servo"
+
+
+def no_link(robot: Anatomy, part: Part) -> str:
+    """Return why a part moves no link that can be shorter; empty if it does."""
+    model = robot.model
+    if not part.joint:
+        return "it is no hinge and no slide"
+    body = int(model.joint(part.joint).bodyid[0])
+    shapes, loops = set(map(int, ROUND)), {int(mujoco.mjtEq.mjEQ_CONNECT), int(mujoco.mjtEq.mjEQ_WELD)}
+    if not shapes.issuperset(model.geom_type[model.geom_bodyid == body].tolist()):
+        return "its link has parts that are no spheres, capsules or cylinders"
+    return "the model has a loop" if loops.intersection(model.eq_type.tolist()) else ""
+
+
+def _no_friction(robot: Anatomy) -> str:
+    off = mujoco.mjtDisableBit.mjDSBL_FRICTIONLOSS | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
+    return "the model switches friction loss off" if robot.model.opt.disableflags & int(off) else ""
+
+
+def no_joint(robot: Anatomy, part: Part) -> str:
+    """Return why a part is no joint that can be held; empty if it is one."""
+    return _no_friction(robot) if part.joint else "it is no hinge and no slide"
+
+
+def no_encoder(robot: Anatomy, part: Part) -> str:
+    """Return why a part has no encoder; empty if it has one."""
+    return "" if part.position >= 0 else "the observation does not have its position"
+
+
+def no_sensor(robot: Anatomy, part: Part) -> str:
+    """Return why a part has no sensors; empty if it has some."""
+    return "" if part.elements else "the observation has nothing of it"
+
+
+KINDS: dict[FaultKind, Kind] = {
+    "dead": Kind("actuator without force; severity has no effect", _each_actuator(_no_force_law), kill),
+    "weak": Kind(
+        "actuator's force and its limit x (1 - severity): 0 as strong as ever, 1 without force",
+        _each_actuator(_no_force_law),
+        weaken,
+    ),
+    "stuck": Kind(
+        "actuator holds the angle of its joint with its own force, and ignores its signal; severity has no effect",
+        _each_actuator(_cannot_hold),
+        jam,
+    ),
+    "saturated": Kind(
+        "actuator's force limit x (1 - severity): 0 as ever, 1 without force",
+        _each_actuator(_no_limit),
+        saturate,
+        limit_force,
+    ),
+    "reversed": Kind("actuator does the opposite of its action; severity has no effect", needs_actuator),
+    "dead_band": Kind(
+        "actuator's action counts as far as it exceeds severity x half its range: 0 as ever, 1 never moved",
+        needs_actuator,
+    ),
+    "locked": Kind("joint is held where it is, whatever acts on it; severity has no effect", no_joint, lock),
+    "encoder_offset": Kind(
+        f"encoder reads severity x {OFFSET['rad']:g} rad ({OFFSET['m']:g} m) too much: 0 none, 1 all of it", no_encoder
+    ),
+    "encoder_scale": Kind(
+        f"encoder reads position and velocity x (1 + {SCALE_ERROR:g} severity): 0 true, 1 half as much again",
+        no_encoder,
+    ),
+    "encoder_drift": Kind(
+        f"encoder's error grows by severity x {DRIFT['rad']:g} rad/s ({DRIFT['m']:g} m/s), since the fault or an "
+        "episode began: 0 never, 1 at that rate",
+        no_encoder,
+    ),
+    "encoder_frozen": Kind(
+        "encoder repeats the position that it last read, and velocity 0; severity has no effect", no_encoder
+    ),
+    "sensor_lost": Kind("sensors of the joint, or of the term, read 0; severity has no effect", no_sensor),
+    "delay": Kind(
+        f"actuator's signals come severity x {LONGEST_DELAY * 1000:g} ms later: 0 as ever, 1 by all of it",
+        needs_actuator,
+        delay,
+        keep_signals,
+    ),
+    "slack": Kind(
+        f"servo follows with a play of severity x {PLAY['rad']:g} rad ({PLAY['m']:g} m): 0 none, 1 all of it",
+        _each_actuator(_no_servo),
+    ),
+    "short_leg": Kind(
+        f"link that the joint moves is shorter by severity x {SHORTENING:.0%}: 0 as long as ever, 1 by all of it",
+        no_link,
+        shorten,
+    ),
+}
+"""Every kind by name."""

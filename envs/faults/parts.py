@@ -1,0 +1,131 @@
+"""Parts of a robot that can fail: joints with their actuators and encoders, and terms of the observation."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mujoco
+
+from metarl.envs.family import TaskFamily
+
+
+@dataclass(frozen=True)
+class Part:
+    """A joint with its actuators and encoder, an actuator of no single joint, or a term of the observation."""
+
+    name: str
+    """Name of the joint, the actuator or the term."""
+    joint: str = ""
+    """Name of the joint; empty: none."""
+    actuators: tuple[int, ...] = ()
+    """Indices of the actuators that drive it."""
+    position: int = -1
+    """Index of the observation's element that shows the joint's position; -1: none."""
+    velocity: int = -1
+    """Index of the element that shows the joint's velocity; -1: none."""
+    elements: tuple[int, ...] = ()
+    """Indices of the elements that its sensors give."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What can fail in a family's robot."""
+
+    family: TaskFamily
+    model: mujoco.MjModel
+    """The neutral robot's model, of the layout with the most parts."""
+    parts: Mapping[str, Part]
+    """Every part by name."""
+
+    @property
+    def driven(self) -> tuple[Part, ...]:
+        """The parts with an action of the policy's: those that can fail where no place is named."""
+        return tuple(part for part in self.parts.values() if part.actuators)
+
+    @functools.cached_property
+    def _names(self) -> dict[str, Part]:
+        """The parts by the names of their joints, terms and actuators."""
+        actuators = {self.family.control.names[i]: part for part in self.driven for i in part.actuators}
+        return {**actuators, **self.parts}
+
+    def found(self, pattern: str, setting: str) -> dict[str, tuple[Part, ...]]:
+        """Return the places that a name or pattern stands for, each its parts by name; ValueError if there are none."""
+        if pattern in self.family.groups:
+            members = (self.named(name, f"the group {pattern!r}") for name in self.family.groups[pattern])
+            return {pattern: tuple(members)}
+        parts = {part.name: (part,) for name, part in self._names.items() if fnmatch.fnmatchcase(name, pattern)}
+        if not parts:
+            raise ValueError(f"{setting} has {pattern!r}, {self._unknown(pattern)}")
+        return parts
+
+    def named(self, name: str, where: str) -> Part:
+        """Return the part of that name; ValueError with the nearest if there is none."""
+        if name not in self._names:
+            raise ValueError(f"{where} has {name!r}, {self._unknown(name)}")
+        return self._names[name]
+
+    def _unknown(self, name: str) -> str:
+        valid = [*self.family.groups, *self._names]
+        close = difflib.get_close_matches(name[:80], valid, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(valid)}"
+        return f"which is no joint, actuator, observation term or group; {hint}"
+
+
+def anatomy(family: TaskFamily) -> Anatomy:
+    """Return the parts of the family's robot."""
+    control, place = family.control, {element.name: i for i, element in enumerate(family.elements)}
+    model, parts = _fullest(family), {}
+    for joint in (
+        name for name in control.home if name and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name) >= 0
+    ):
+        shown = family.encoders.get(joint, joint)
+        position = next((place[name] for name in (shown, f"{shown} - home") if name in place), -1)
+        velocity = place.get(f"{shown}_velocity", -1)
+        elements = tuple(i for i in (position, velocity) if i >= 0)
+        driving = tuple(i for i, driven in enumerate(control.joints) if driven == joint)
+        parts[joint] = Part(joint, joint, driving, position, velocity, elements)
+    for i, (name, joint) in enumerate(zip(control.names, control.joints, strict=True)):
+        if not joint:
+            parts[name] = Part(name, actuators=(i,))
+    return Anatomy(family, model, {**_terms(family), **parts})
+
+
+def check_groups(family: TaskFamily) -> None:
+    """Raise ValueError if a group of the family has a member that is no part."""
+    if family.groups:
+        robot = anatomy(family)
+        for name in family.groups:
+            robot.found(name, "fault_groups")
+
+
+def _fullest(family: TaskFamily) -> mujoco.MjModel:
+    """Return the neutral robot's model, with the largest values of the parameters that decide its layout."""
+    layout = {}
+    for p in family.parameters:
+        if p.name in family.layout:
+            layout[p.name] = max(d.high for d in (p.distribution, p.held_out, p.ood) if d is not None)
+    return family.compile(family.task(layout))
+
+
+def _terms(family: TaskFamily) -> dict[str, Part]:
+    """Return the terms of the observation as parts."""
+    parts, start = {}, 0
+    for name, term in family.observation.items():
+        parts[name] = Part(name, elements=tuple(range(start, start + len(term.elements))))
+        start += len(term.elements)
+    return parts
+
+
+def actuators_of(spec: mujoco.MjSpec, part: Part) -> list[mujoco.MjsActuator]:
+    """Return the actuators that drive a part; a robot of fewer legs lacks some."""
+    there: Sequence[mujoco.MjsActuator] = spec.actuators
+    return [there[i] for i in part.actuators if i < len(there)]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as text, or `nothing`."""
+    return ", ".join(names) or "nothing"

@@ -1,0 +1,73 @@
+"""Places where faults happen: those that settings name, and what can fail there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metarl.envs.faults.kinds import KINDS
+from metarl.envs.faults.parts import Anatomy, Part, listed
+from metarl.envs.faults.settings import FaultKind, FaultSettings
+
+Places = Mapping[str, tuple[Part, ...]]
+"""Parts of each place by its name, in the order of the values 1, 2, ... of `fault_place`."""
+
+
+def places_of(robot: Anatomy, settings: FaultSettings) -> tuple[dict[str, tuple[Part, ...]], tuple[str, ...]]:
+    """Return the parts of each place where something of the settings can fail, and the names of the held-out places."""
+    named: dict[str, tuple[Part, ...]] = {}
+    for pattern in settings.fault_places:
+        found = robot.found(pattern, "fault_places")
+        able = {name: parts for name, parts in found.items() if _able(robot, settings, parts)}
+        if not able:
+            reasons = listed(f"{kind} as {obstacle(robot, kind, *found.values())}" for kind in settings.faults)
+            raise ValueError(f"fault_places has {pattern!r}, which can have no fault of these: {reasons}")
+        named |= able
+    if not settings.fault_places:
+        named = {part.name: (part,) for part in robot.driven if _able(robot, settings, (part,))}
+    apart = {
+        p for pattern in settings.fault_held_out for ps in robot.found(pattern, "fault_held_out").values() for p in ps
+    }
+    held_out = tuple(name for name, parts in named.items() if apart.intersection(parts))
+    if settings.fault_held_out and not held_out:
+        raise ValueError(
+            f"fault_held_out {listed(settings.fault_held_out)} is among none of the places that fail: {listed(named)}"
+        )
+    return named, held_out
+
+
+def _able(robot: Anatomy, settings: FaultSettings, parts: tuple[Part, ...]) -> bool:
+    """Return whether a place can have a fault of the settings."""
+    return any(not obstacle(robot, kind, parts) for kind in settings.faults)
+
+
+def obstacle(robot: Anatomy, kind: FaultKind, *places: tuple[Part, ...]) -> str:
+    """Return why one of the places cannot have the fault; empty if all can."""
+    checks = (KINDS[kind].obstacle(robot, part) for parts in places for part in parts)
+    return next(filter(None, checks), "")
+
+
+def open_places(
+    robot: Anatomy,
+    kind: FaultKind,
+    places: Places,
+    held_out: tuple[str, ...],
+    settings: FaultSettings,
+) -> dict[str, tuple[float, ...]]:
+    """Return the values of the places that can have a fault, of training and of held-out tasks."""
+    able = {name: float(i) for i, (name, parts) in enumerate(places.items(), 1) if not obstacle(robot, kind, parts)}
+    if not able:
+        tried = places or {part.name: (part,) for part in robot.driven}
+        can = [other for other in KINDS if any(not obstacle(robot, other, parts) for parts in tried.values())]
+        raise ValueError(
+            f"faults has {kind!r}, which nothing here can have: {obstacle(robot, kind, *tried.values())}; "
+            f"what can fail: {listed(can)}"
+        )
+    train = tuple(value for name, value in able.items() if name not in held_out)
+    apart = tuple(value for name, value in able.items() if name in held_out) if held_out else train
+    for split, left in (("training", train), ("held-out", apart)):
+        if not left:
+            raise ValueError(
+                f"fault_held_out {listed(settings.fault_held_out)} leaves no place where {kind!r} can happen in "
+                f"{split} tasks"
+            )
+    return {"train": train, "held_out": apart}

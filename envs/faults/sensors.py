@@ -1,0 +1,118 @@
+"""Faults of sensors: they change what the policy observes, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from metarl.envs.arrays import Array, like, none
+from metarl.envs.faults.kinds import DRIFT, OFFSET, SCALE_ERROR
+from metarl.envs.faults.parts import Anatomy, Part
+from metarl.envs.faults.settings import FaultKind
+from metarl.envs.faults.where import SEVERITY, Struck, struck
+from metarl.envs.state import State
+
+AGE, READ, BEGUN = "fault_age", "fault_read", "fault_begun"
+"""Memory: control steps that a drift has lasted; the last readings of encoders that are not frozen; whether there are
+any since the episode began."""
+
+
+@dataclass(frozen=True, eq=False)
+class SensorFaults:
+    """Faults of the sensors of a family's observation, whose size is obs."""
+
+    kinds: Mapping[FaultKind, Struck]
+    """Elements of the observation by kind of fault."""
+    offset: np.ndarray
+    """Error of each element at severity 1, [obs], in its unit."""
+    drift: np.ndarray
+    """Growth of the error of each element at severity 1, [obs], in its unit per second."""
+    positions: np.ndarray
+    """Whether each element is a joint's position, [obs] bool."""
+
+    @property
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays that the faults keep during an episode."""
+        drifting = {AGE: ()} if "encoder_drift" in self.kinds else {}
+        return drifting | ({READ: (len(self.offset),), BEGUN: ()} if "encoder_frozen" in self.kinds else {})
+
+    def count(self, state: State, update: Callable[[State], None] | None) -> None:
+        """Count the control steps of drifts, after the family's own update of the memory."""
+        if update is not None:
+            update(state)
+        if "encoder_drift" in self.kinds:
+            age = state.memory[AGE]
+            age += 1
+            age *= self.kinds["encoder_drift"].anywhere(state)
+
+    def misread(self, seen: State, observation: Array) -> None:
+        """Write what faulty sensors report to an observation, [S, obs] or with more columns after those."""
+        reports: dict[FaultKind, Callable[[State, Array], Array]] = {
+            "encoder_offset": self._offset,
+            "encoder_scale": self._scaled,
+            "encoder_drift": self._drifted,
+            "encoder_frozen": self._frozen,
+            "sensor_lost": lambda state, values: seen.xp.zeros_like(values),
+        }
+        values = observation[:, : len(self.offset)]
+        for kind, at in self.kinds.items():
+            mask = at.mask(seen)
+            if kind == "encoder_frozen":
+                self._keep(seen, values, mask)
+            if not none(mask):
+                values[...] = seen.xp.where(mask, reports[kind](seen, values), values)
+
+    def _offset(self, state: State, values: Array) -> Array:
+        return values + state.task[SEVERITY][:, None] * like(self.offset, values)
+
+    def _scaled(self, state: State, values: Array) -> Array:
+        return values * (1.0 + SCALE_ERROR * state.task[SEVERITY][:, None])
+
+    def _drifted(self, state: State, values: Array) -> Array:
+        lasted = (state.task[SEVERITY] * state.memory[AGE] * state.dt)[:, None]
+        return values + lasted * like(self.drift, values)
+
+    def _keep(self, state: State, values: Array, mask: Array) -> None:
+        """Keep the readings of encoders that are not frozen, and the first reading of an episode."""
+        read, begun = state.memory[READ], state.memory[BEGUN]
+        read[...] = state.xp.where(mask & (begun > 0)[:, None], read, values)
+        begun[...] = state.xp.ones_like(begun)
+
+    def _frozen(self, state: State, values: Array) -> Array:
+        return state.memory[READ] * like(self.positions, values)
+
+
+def sensor_faults(
+    robot: Anatomy, kinds: tuple[FaultKind, ...], places: Mapping[str, tuple[Part, ...]]
+) -> SensorFaults | None:
+    """Return the faults of sensors among the kinds; None if there are none."""
+    size, model = robot.family.observation_size, robot.model
+
+    def position(part: Part) -> tuple[int, ...]:
+        return (part.position,)
+
+    def both(part: Part) -> tuple[int, ...]:
+        return part.position, part.velocity
+
+    tables = struck(
+        kinds,
+        places,
+        size,
+        {
+            "encoder_offset": position,
+            "encoder_scale": both,
+            "encoder_drift": position,
+            "encoder_frozen": both,
+            "sensor_lost": lambda part: part.elements,
+        },
+    )
+    if not tables:
+        return None
+    offset, drift, positions = np.zeros(size), np.zeros(size), np.zeros(size, dtype=bool)
+    for part in robot.parts.values():
+        if part.position >= 0:
+            unit = "m" if model.joint(part.joint).type[0] == 2 else "rad"
+            offset[part.position], drift[part.position], positions[part.position] = OFFSET[unit], DRIFT[unit], True
+    return SensorFaults(tables, offset, drift, positions)

@@ -1,0 +1,131 @@
+"""Faults of actuators' signals: reversed, dead band, stuck servo, slack. They act on what an action becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from metarl.envs.arrays import Array, like, none
+from metarl.envs.control import Signals, asked, joint_of
+from metarl.envs.faults.edits import PLAY, servo
+from metarl.envs.faults.parts import Anatomy, Part
+from metarl.envs.faults.settings import FaultKind
+from metarl.envs.faults.where import SEVERITY, Struck, struck
+from metarl.envs.state import State
+
+ANGLE, HELD = "fault_angle", "fault_held"
+"""Memory of stuck servos: the angle that each holds, and whether it holds one."""
+REACHED = "fault_reached"
+"""Memory of slack: the action that has come through to each actuator."""
+
+
+@dataclass(frozen=True, eq=False)
+class SignalFaults:
+    """Faults of the signals of a family's actuators."""
+
+    kinds: Mapping[FaultKind, Struck]
+    """Actuators by kind of fault."""
+    control: Signals
+    """The family's control signals."""
+    half_range: np.ndarray
+    """Half of the range of each action, [act]."""
+    addresses: np.ndarray
+    """Place in qpos of each servo's joint, [act]; 0 for actuators that are no servos."""
+    play: np.ndarray
+    """Play of each servo at severity 1, [act], in units of its action; 0 for actuators that are no servos."""
+
+    @property
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays that the faults keep during an episode."""
+        size = (len(self.addresses),)
+        held = {ANGLE: size, HELD: size} if "stuck" in self.kinds else {}
+        return held | ({REACHED: size} if "slack" in self.kinds else {})
+
+    def apply(self, state: State, actuate: Callable[[State], None] | None) -> None:
+        """Write the control signals of faulty actuators, after the family's own effects of the action."""
+        if actuate is not None:
+            actuate(state)
+        signals: dict[FaultKind, Callable[[State, Array], Array]] = {
+            "reversed": self._reversed,
+            "dead_band": self._beyond_band,
+            "stuck": self._stuck,
+            "slack": self._slack,
+        }
+        for kind, at in self.kinds.items():
+            mask = at.mask(state)
+            if kind in ("stuck", "slack") or not none(mask):  # these two remember sound steps
+                count = state.ctrl.shape[1]
+                faulty = signals[kind](state, mask)
+                state.ctrl[...] = state.xp.where(mask[:, :count], faulty[:, :count], state.ctrl)
+
+    def _reversed(self, state: State, mask: Array) -> Array:
+        return self.control.of(-state.action)
+
+    def _beyond_band(self, state: State, mask: Array) -> Array:
+        xp, action = state.xp, state.action
+        beyond = xp.abs(action) - state.task[SEVERITY][:, None] * like(self.half_range, action)
+        beyond *= beyond > 0
+        return self.control.of(xp.where(action < 0, -beyond, beyond))
+
+    def _stuck(self, state: State, mask: Array) -> Array:
+        """Return signals that ask each joint for the angle that it had when its fault, or the episode, began."""
+        xp, angle, held = state.xp, state.memory[ANGLE], state.memory[HELD]
+        now = state.qpos[:, like(self.addresses, state.qpos)]
+        angle[...] = xp.where(mask & (held > 0), angle, now)
+        held[...] = xp.astype(mask, held.dtype)
+        zero, size = (state.once(self.laws)[state.task_index, :, k] for k in (0, 1))
+        return (angle - zero) / size
+
+    def _slack(self, state: State, mask: Array) -> Array:
+        """Return signals that follow the actions' when these move on by more than half of the play.
+
+        y_t = min(max(y_(t - 1), a_t - play / 2), a_t + play / 2): the play operator, from the action before the fault.
+        """
+        xp, action, reached = state.xp, state.action, state.memory[REACHED]
+        half = mask * state.task[SEVERITY][:, None] * like(self.play, action) / 2
+        reached[...] = xp.minimum(xp.maximum(reached, action - half), action + half)
+        return self.control.of(reached)
+
+    def laws(self, models: Sequence[mujoco.MjModel]) -> Array:
+        """Return the angle that signal 0 asks of each servo's joint and its change per signal, [K, act, 2].
+
+        They are each model's own, as the robots of a family may have homes of their own.
+        """
+        places = [(i, kind) for i, kind in enumerate(self.control.kinds) if i < models[0].nu]
+        laws = np.tile((0.0, 1.0), (len(models), len(self.control.kinds), 1))
+        for law, model in zip(laws, models, strict=True):
+            law[: len(places)] = [asked(model, i, kind, joint_of(model, i))[1:] for i, kind in places]
+        return laws
+
+
+def signal_faults(
+    robot: Anatomy, kinds: tuple[FaultKind, ...], places: Mapping[str, tuple[Part, ...]]
+) -> SignalFaults | None:
+    """Return the faults of signals among the kinds; None if there are none."""
+    family, model = robot.family, robot.model
+    servos = [i < model.nu and servo(robot, i) for i in range(family.action_size)]
+
+    def servos_of(part: Part) -> list[int]:
+        return [i for i in part.actuators if servos[i]]
+
+    tables = struck(
+        kinds,
+        places,
+        family.action_size,
+        {
+            "reversed": lambda part: part.actuators,
+            "dead_band": lambda part: part.actuators,
+            **({"stuck": servos_of, "slack": servos_of} if any(servos) else {}),
+        },
+    )
+    if not tables:
+        return None
+    control, addresses, play = family.control, np.zeros(len(servos), dtype=np.int64), np.zeros(len(servos))
+    for i in np.flatnonzero(servos):
+        addresses[i] = model.joint(control.joints[i]).qposadr[0]
+        play[i] = PLAY[control.units[i]] / abs(control.gain[i] * control.size[i])
+    half_range = (family.action_high - family.action_low) / 2
+    return SignalFaults(tables, control, half_range, addresses, play)

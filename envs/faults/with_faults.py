@@ -1,0 +1,227 @@
+"""Families whose tasks have faults: `with_faults(family, settings)`, for built-in robots and one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from metarl.envs.arrays import Array
+from metarl.envs.family import TaskFamily
+from metarl.envs.faults.kinds import KINDS
+from metarl.envs.faults.parts import Anatomy, anatomy
+from metarl.envs.faults.places import Places, obstacle, open_places, places_of
+from metarl.envs.faults.sensors import SensorFaults, sensor_faults
+from metarl.envs.faults.settings import FaultKind, FaultSettings
+from metarl.envs.faults.signals import signal_faults
+from metarl.envs.faults.where import KIND, NONE, NOWHERE, PLACE, SEVERITY
+from metarl.envs.parameters import Choice, Law, Parameter, Split, Uniform
+from metarl.envs.state import State
+from metarl.envs.task import Change, Task
+
+Open = Mapping[FaultKind, Mapping[str, tuple[float, ...]]]
+"""Values of `fault_place` by kind of fault and by split, `train` or `held_out`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Faults:
+    """The faults of a family; see `metarl.envs.family.FaultModel`."""
+
+    settings: FaultSettings
+    robot: Anatomy
+    places: Places
+    open: Open
+    severity: Parameter
+    """Parameter of the severity."""
+    sensors: SensorFaults | None
+    """Faults of sensors; None: there are none."""
+
+    @property
+    def timed(self) -> bool:
+        return any(self.settings.fault_onset) or any(self.settings.fault_duration)
+
+    def complete(self, task: Task, rng: np.random.Generator, split: Split) -> Task:
+        """Draw place and times of the fault whose kind and severity were drawn, and write them into the task."""
+        number, wanted = round(task.values[KIND]), self.settings
+        sound = {KIND: 0.0, PLACE: 0.0, SEVERITY: self.severity.neutral}
+        if number == 0:
+            return dataclasses.replace(task, values={**task.values, **sound})
+        places = self.open[wanted.faults[number - 1]]["train" if split == "train" else "held_out"]
+        fault = {KIND: float(number), PLACE: places[int(rng.integers(len(places)))], SEVERITY: task.values[SEVERITY]}
+        step = int(rng.integers(*wanted.fault_onset, endpoint=True))
+        first, changes = (sound, [Change(step, fault)]) if step else (fault, [])
+        for again in range(wanted.fault_repeats + 1 if any(wanted.fault_duration) else 0):
+            if again:
+                step += int(rng.integers(*wanted.fault_duration, endpoint=True))
+                changes.append(Change(step, {**fault, SEVERITY: self.severity.sample(rng, split)}))
+            step += int(rng.integers(*wanted.fault_duration, endpoint=True))
+            changes.append(Change(step, sound))
+        merged = sorted((*task.changes, *changes), key=lambda change: change.step)
+        return dataclasses.replace(task, values={**task.values, **first}, changes=tuple(merged))
+
+    def shown(self, task: Task) -> Mapping[str, float]:
+        if task.values[KIND]:
+            return task.values
+        later = next((change.values for change in task.changes if change.values.get(KIND)), {})
+        return {**task.values, **{name: later[name] for name in (KIND, PLACE, SEVERITY) if name in later}}
+
+    def check(self, values: Mapping[str, float]) -> None:
+        kind = _number(KIND, values.get(KIND, 0.0), (NONE, *self.settings.faults))
+        place = _number(PLACE, values.get(PLACE, 0.0), (NOWHERE, *self.places))
+        if not 0 <= values.get(SEVERITY, 0.0) <= 1:
+            raise ValueError(f"{SEVERITY} is {values[SEVERITY]:g}; it must be from 0 to 1")
+        if kind and place:
+            name = self.settings.faults[kind - 1]
+            if reason := obstacle(self.robot, name, list(self.places.values())[place - 1]):
+                raise ValueError(f"{list(self.places)[place - 1]} cannot have the fault {name}: {reason}")
+
+    def edit(
+        self,
+        spec: mujoco.MjSpec,
+        values: Mapping[str, float],
+        before: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None,
+    ) -> None:
+        """Edit a task's model by its fault, after the family's own joint edit `before`."""
+        if before is not None:
+            before(spec, values)
+        kind, place = round(values[KIND]), round(values[PLACE])
+        if kind and place and (edit := KINDS[self.settings.faults[kind - 1]].edit) is not None:
+            for part in list(self.places.values())[place - 1]:
+                edit(spec, self.robot, part, values[SEVERITY])
+
+    def prepare(self, base: Callable[..., mujoco.MjSpec], **layout: Any) -> mujoco.MjSpec:
+        """Return the neutral robot, ready for the edits of every fault."""
+        spec = base(**layout)
+        parts = dict.fromkeys(part for parts in self.places.values() for part in parts)
+        for kind in self.settings.faults:
+            if (prepare := KINDS[kind].prepare) is not None:
+                for part in parts:
+                    prepare(spec, self.robot, part)
+        return spec
+
+    def misread(self, seen: State, observation: Array) -> None:
+        if self.sensors is not None:
+            self.sensors.misread(seen, observation)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        wanted, names = self.settings, list(self.places)
+        lines = [f"{wanted.fault_share:.0%} of tasks have one fault; it {_when(wanted)}"]
+        for kind in wanted.faults:
+            train, held_out = ([names[int(i) - 1] for i in self.open[kind][split]] for split in ("train", "held_out"))
+            apart = "" if held_out == train else f"; held out: {', '.join(held_out)}"
+            lines.append(f"{kind}: {KINDS[kind].words}; at {', '.join(train)}{apart}")
+        return tuple(lines)
+
+
+def with_faults(family: TaskFamily, settings: FaultSettings) -> TaskFamily:
+    """Return the family with the faults that the settings ask for; the family itself if they ask for none.
+
+    ValueError for settings that contradict each other, and for what cannot fail in this robot.
+    """
+    if not settings.faults:
+        return family
+    _require_consistent(family, settings)
+    robot = anatomy(family)
+    places, held_out = places_of(robot, settings)
+    open_to: Open = {kind: open_places(robot, kind, places, held_out, settings) for kind in settings.faults}
+    varied = _parameters(settings, places, held_out)
+    sensors = sensor_faults(robot, settings.faults, places)
+    signals = signal_faults(robot, settings.faults, places)
+    faults = Faults(settings, robot, places, open_to, varied[-1], sensors)
+    hooks: dict[str, Any] = {"memory": {**family.memory}}
+    if any(KINDS[kind].edit is not None for kind in settings.faults):
+        hooks["edit"] = functools.partial(faults.edit, before=family.edit)
+    if any(KINDS[kind].prepare is not None for kind in settings.faults):
+        hooks["base"] = functools.partial(faults.prepare, family.base)
+        if family.visual is not None:
+            hooks["visual"] = functools.partial(faults.prepare, family.visual)
+    if signals is not None:
+        hooks["actuate"] = functools.partial(signals.apply, actuate=family.actuate)
+        hooks["memory"] |= signals.memory
+    if sensors is not None:
+        hooks["memory"] |= sensors.memory
+        if sensors.memory:
+            hooks["update"] = functools.partial(sensors.count, update=family.update)
+    return dataclasses.replace(family, parameters=(*family.parameters, *varied), faults=faults, **hooks)
+
+
+def _require_consistent(family: TaskFamily, settings: FaultSettings) -> None:
+    """Raise ValueError for settings that are wrong together, or that the family cannot take."""
+    if family.faults is not None:
+        raise ValueError(f"family {family.name!r} has faults already; give them once")
+    repeated = [kind for kind in settings.faults if settings.faults.count(kind) > 1]
+    if repeated:
+        raise ValueError(f"faults has {repeated[0]!r} more than once; list it once")
+    if settings.fault_repeats and not any(settings.fault_duration):
+        raise ValueError(
+            f"fault_repeats is {settings.fault_repeats}, but the fault lasts for good; give a fault_duration"
+        )
+    if settings.fault_duration[1] and not settings.fault_duration[0]:
+        raise ValueError(
+            f"fault_duration is {list(settings.fault_duration)}; give at least 1 step, or 0, 0 for a fault for good"
+        )
+    for name in (KIND, PLACE, SEVERITY):
+        if any(p.name == name for p in family.parameters):
+            raise ValueError(f"the family has a parameter {name!r}, as its faults do; give it another name")
+
+
+def _parameters(
+    settings: FaultSettings, places: Places, held_out: tuple[str, ...]
+) -> tuple[Parameter, Parameter, Parameter]:
+    """Return kind, place and severity of a task's fault."""
+    share, count, (low, high) = settings.fault_share, len(settings.faults), settings.fault_severity
+    numbers = tuple(map(float, range(1, count + 1)))
+    kinds = Choice(numbers) if share == 1 else Choice((0.0, *numbers), (1 - share, *(share / count for _ in numbers)))
+    values = {name: float(i) for i, name in enumerate(places, start=1)}
+    apart = Choice(tuple(values[name] for name in held_out)) if held_out else None
+    return (
+        Parameter(KIND, "1", kinds, Law("kind of fault", joint=True), 0.0, names=(NONE, *settings.faults)),
+        Parameter(
+            PLACE,
+            "1",
+            Choice(tuple(value for name, value in values.items() if name not in held_out)),
+            Law("where it is", joint=True),
+            1.0,
+            held_out=apart,
+            names=(NOWHERE, *places),
+        ),
+        Parameter(
+            SEVERITY,
+            "1",
+            Choice((low,)) if low == high else Uniform(low, high),
+            Law("from 0 to 1, as its kind says; without effect while there is no fault", joint=True),
+            low,
+        ),
+    )
+
+
+def _number(name: str, value: float, names: tuple[str, ...]) -> int:
+    """Return a category's number; ValueError if there is none of that value."""
+    if value != int(value) or not 0 <= value < len(names):
+        known = ", ".join(f"{i} {known}" for i, known in enumerate(names))
+        raise ValueError(f"{name} is {value:g}; it must be one of {known}")
+    return int(value)
+
+
+def _when(settings: FaultSettings) -> str:
+    """Return when a fault begins and ends, in words."""
+
+    def steps(ends: tuple[int, int]) -> str:
+        low, high = ends
+        return f"{low}" if low == high else f"{low} to {high}"
+
+    begins = (
+        f"begins after {steps(settings.fault_onset)} control steps"
+        if any(settings.fault_onset)
+        else "is there from the start"
+    )
+    if not any(settings.fault_duration):
+        return f"{begins} and lasts for good"
+    again = f", and comes back {settings.fault_repeats} times" if settings.fault_repeats else ""
+    return f"{begins}, lasts {steps(settings.fault_duration)}{again}"

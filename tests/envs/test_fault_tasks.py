@@ -1,0 +1,229 @@
+"""Tasks with faults: how they are drawn, when the faults begin and end, and who sees them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.family import TaskFamily
+from metarl.envs.faults.settings import FaultKind
+from metarl.envs.registry import make_family
+from metarl.envs.reveal import reveal, told
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from metarl.envs.task import Task
+
+SPLITS = ("train", "held_out")
+
+
+def cheetah(*faults: FaultKind, **rest) -> TaskFamily:
+    return make_family(HalfCheetahDirectionSettings(faults=faults, **rest))
+
+
+def drawn(family: TaskFamily, count: int = 60, split: str = "train", seed: int = 0) -> list[Task]:
+    return family.sample(count, np.random.default_rng(seed), split)  # pyright: ignore[reportArgumentType]
+
+
+def in_words(family: TaskFamily, task: Task) -> tuple[str, str]:
+    """Kind and place of a task's first fault."""
+    by_name = {p.name: p for p in family.parameters}
+    stage = next((s for s in family.stages(task) if s.values["fault_kind"]), family.stages(task)[0])
+    return by_name["fault_kind"].words(stage.values["fault_kind"]), by_name["fault_place"].words(
+        stage.values["fault_place"]
+    )
+
+
+def test_a_family_without_faults_is_as_it_was():
+    for settings in (HalfCheetahMassSettings(), QuadrupedSettings()):
+        family = make_family(settings)
+        assert family.faults is None and not family.changing
+        assert not [p.name for p in family.parameters if p.name.startswith("fault")]
+
+
+def test_faults_take_nothing_from_the_draws_of_the_first_task():
+    plain, faulty = make_family(HalfCheetahMassSettings()), make_family(HalfCheetahMassSettings(faults=("dead",)))
+    assert drawn(plain, 1)[0].values["mass_scale"] == drawn(faulty, 1)[0].values["mass_scale"]
+
+
+def test_a_task_has_one_of_the_kinds_in_one_of_the_places():
+    family = cheetah("dead", "weak", "encoder_offset", fault_places=("b*", "ffoot"), fault_severity=(0.2, 0.6))
+    tasks = drawn(family)
+    seen = {in_words(family, task) for task in tasks}
+    kinds, places = ("dead", "weak", "encoder offset"), ("bthigh", "bshin", "bfoot", "ffoot")
+    assert seen == {(kind, place) for kind in kinds for place in places}
+    assert all(0.2 <= task.values["fault_severity"] < 0.6 and not task.changes for task in tasks)
+
+
+def test_same_seed_same_faults_and_a_task_is_read_from_its_json():
+    family = cheetah("dead", "delay", fault_onset=(3, 9), fault_duration=(2, 5), fault_repeats=2, fault_share=0.7)
+    tasks = drawn(family)
+    assert tasks == drawn(family) != drawn(family, seed=1)
+    for task in tasks:
+        assert Task.from_json(task.to_json()) == task == family.own(task)
+
+
+def test_a_share_of_the_tasks_is_sound():
+    family = cheetah("dead", "locked", fault_share=0.25, fault_onset=(5, 9))
+    tasks = drawn(family, 400)
+    sound = [task for task in tasks if not task.changes]
+    assert 0.65 < len(sound) / len(tasks) < 0.85
+    shown = [family.shown(task) for task in tasks]
+    assert all((values["fault_kind"] == 0) == (task in sound) for task, values in zip(tasks, shown, strict=True))
+    assert shown[-1] == family.stages(tasks[-1])[-1].values
+    assert all(task.values["fault_kind"] == task.values["fault_place"] == 0 for task in tasks)
+
+
+def test_onset_duration_and_repeats_are_within_their_ranges():
+    family = cheetah("weak", fault_onset=(10, 20), fault_duration=(3, 6), fault_repeats=2)
+    assert family.changing
+    onsets, lengths, severities = set(), set(), set()
+    for task in drawn(family):
+        steps = [change.step for change in task.changes]
+        kinds = [change.values["fault_kind"] for change in task.changes]
+        assert kinds == [1, 0] * 3 and task.values["fault_kind"] == 0
+        onsets.add(steps[0])
+        lengths |= set(np.diff(steps))
+        severities |= {change.values["fault_severity"] for change in task.changes[::2]}
+    assert onsets == set(range(10, 21)) and lengths == {3, 4, 5, 6}
+    assert len(severities) == 3 * 60  # each return has a severity of its own
+
+
+def test_a_fault_begins_and_ends_at_its_steps_across_episodes():
+    family = cheetah("dead", fault_onset=(7, 7), fault_duration=(6, 6), fault_repeats=1, horizon=10)
+    env = BatchedEnv(family, 1, 1, threads=1)
+    env.set_tasks(drawn(family, 1))
+    current = []
+    for _ in range(3):
+        env.reset([np.random.default_rng(0)])
+        for _ in range(10):
+            env.step(np.zeros((1, 1, 6)))
+            gears = [a[0] for a in env.simulation.batch.get_model(0).actuator_gear]
+            assert (env._state.task["fault_kind"][0] == 1) == (0.0 in gears)
+            current.append(int(env._state.task["fault_kind"][0]))
+    assert current == [0] * 7 + [1] * 6 + [0] * 6 + [1] * 6 + [0] * 5
+
+
+def test_faults_go_with_a_familys_own_changes():
+    settings = HalfCheetahMassSettings(faults=("dead",), fault_onset=(50, 50), changes=2, change_gap=(30, 30))
+    task = drawn(make_family(settings), 1)[0]
+    assert [(change.step, sorted(change.values)) for change in task.changes] == [
+        (30, ["mass_scale"]),
+        (50, ["fault_kind", "fault_place", "fault_severity"]),
+        (60, ["mass_scale"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("held_out", "apart"),
+    [(("RL",), {"RL hip", "RL thigh", "RL calf"}), (("FR_calf", "FL_c*"), {"FR calf", "FL calf"})],
+)
+def test_training_never_draws_a_held_out_place(held_out: tuple[str, ...], apart: set[str]):
+    family = make_family(QuadrupedSettings(faults=("dead", "stuck"), fault_held_out=held_out))
+    train, other = ({in_words(family, task)[1] for task in drawn(family, 200, split)} for split in SPLITS)
+    assert other == apart and not train & apart and len(train) == 12 - len(apart)
+
+
+def test_a_leg_fails_as_one_place_and_another_is_held_out():
+    family = make_family(
+        QuadrupedSettings(faults=("dead",), fault_places=("FR", "FL", "RR", "RL"), fault_held_out=("RL",))
+    )
+    assert {in_words(family, task)[1] for task in drawn(family)} == {"FR", "FL", "RR"}
+    assert {in_words(family, task)[1] for task in drawn(family, split="held_out")} == {"RL"}
+
+
+def test_an_oracle_is_told_kind_and_place_one_hot_and_the_severity_as_they_are_now():
+    family = cheetah(
+        "dead", "weak", fault_places=("bshin", "ffoot"), fault_severity=(0.5, 0.9), fault_share=0.9, fault_onset=(3, 3),
+        fault_duration=(4, 4), horizon=12,
+    )  # fmt: skip
+    names = [name.removeprefix("task_fault_") for name in reveal(family).observation_names[-6:]]
+    assert names == [
+        "kind=none [1]",
+        "kind=dead [1]",
+        "kind=weak [1]",
+        "place=bshin [1]",
+        "place=ffoot [1]",
+        "severity [1]",
+    ]
+    task = next(task for task in drawn(family) if in_words(family, task) == ("weak", "ffoot"))
+    env = BatchedEnv(reveal(family), 1, 1, threads=1)
+    env.set_tasks([task])
+    rows = [env.reset([np.random.default_rng(0)])]
+    rows += [env.step(np.zeros((1, 1, 6))).observations for _ in range(12)]
+    severity = (task.changes[0].values["fault_severity"] - 0.5) / 0.4 * 2 - 1
+    for step, row in enumerate(rows):
+        broken = 4 <= step <= 7  # what a step tells is what was true during it
+        expected = [0, 0, 1, 0, 1, severity] if broken else [1, 0, 0, 0, 0, -1]
+        np.testing.assert_allclose(row[0, 0, -6:], expected, atol=1e-6)
+    assert np.abs(told(family, drawn(family))).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"faults": ("dead",), "fault_places": ("bshim",)}, "fault_places has 'bshim', .* did you mean 'bshin'"),
+        ({"faults": ("dead",), "fault_held_out": ("hind",)}, "fault_held_out has 'hind', which is no joint"),
+        ({"faults": ("dead",), "fault_held_out": ("rootx",)}, "fault_held_out rootx is among none of the places"),
+        ({"faults": ("dead",), "fault_held_out": ("b*", "f*")}, "leaves no place where 'dead' can happen in training"),
+        ({"faults": ("dead",), "fault_places": ("rootx",)}, "'rootx', which can have no fault of these: .*no actuator"),
+        ({"faults": ("dead", "dead")}, "faults has 'dead' more than once"),
+        ({"faults": ("dead",), "fault_repeats": 1}, "fault_repeats is 1, but the fault lasts for good"),
+        ({"faults": ("dead",), "fault_duration": (0, 5)}, r"fault_duration is \[0, 5\]; give at least 1 step"),
+        ({"faults": ("dead",), "fault_severity": (0.5, 1.5)}, r"family.fault_severity\[1\] is 1.5; .* at most 1"),
+        ({"faults": ("dead",), "fault_share": 0.0}, "family.fault_share is 0; it must be greater than 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        make_family(HalfCheetahDirectionSettings(**settings))
+
+
+def test_an_encoder_that_nobody_reads_cannot_fail():
+    from metarl.envs.faults.with_faults import with_faults
+
+    plain = cheetah()
+    blind = dataclasses.replace(plain, observation={"velocities": plain.observation["velocities"]})
+    message = "'encoder_offset', .* does not have its position; what can fail: dead, .*locked, sensor_lost, delay"
+    with pytest.raises(ValueError, match=message):
+        with_faults(blind, HalfCheetahDirectionSettings(faults=("encoder_offset",)))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fault_kind": 3.0}, "fault_kind is 3; it must be one of 0 none, 1 dead, 2 sensor_lost"),
+        ({"fault_place": 1.5}, "fault_place is 1.5; it must be one of 0 nowhere, 1 bthigh"),
+        ({"fault_severity": 1.2}, "fault_severity is 1.2; it must be from 0 to 1"),
+        ({"fault_kind": 1.0, "fault_place": 2.0}, "velocities cannot have the fault dead: it has no actuator"),
+    ],
+)
+def test_values_that_name_no_fault_are_refused(values: dict[str, float], message: str):
+    family = cheetah("dead", "sensor_lost", fault_places=("bthigh", "velocities"))
+    with pytest.raises(ValueError, match=message):
+        family.task(values)
+
+
+def test_the_faults_are_described_in_words():
+    family = make_family(
+        QuadrupedSettings(
+            faults=("weak", "encoder_drift"),
+            fault_places=("FR", "RL_calf"),
+            fault_held_out=("RL_calf",),
+            fault_share=0.8,
+            fault_onset=(50, 90),
+            fault_duration=(20, 20),
+            fault_repeats=2,
+        )
+    )
+    assert family.faults is not None
+    first, weak, drift = family.faults.words
+    assert (
+        first == "80% of tasks have one fault; it begins after 50 to 90 control steps, lasts 20, and comes back 2 times"
+    )
+    assert weak.startswith(
+        "weak: actuator's force and its limit x (1 - severity): 0 as strong as ever, 1 without force"
+    )
+    assert weak.endswith("; at FR; held out: RL_calf") and "severity x 0.05 rad/s" in drift

@@ -1,0 +1,101 @@
+"""Faults that the file of one's own robot declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metarl.envs.own_robot.family import EXAMPLE, check_robot
+from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.registry import make_family
+from metarl.reporting.catalogue import fault_lines
+from tests.envs.own_robot.families import arm, declared
+
+CRAWLER = f"{EXAMPLE}.xml"
+LEGS = {"front_left": ["fl_hip", "fl_knee"], "rear_left": ["rl_hip", "rl_knee"]}
+MOTOR = '<motor name="elbow_drive" joint="lift" ctrlrange="-1 1"/>'
+
+
+def test_a_file_declares_what_settings_do(tmp_path: Path):
+    faults = {
+        "kinds": ["dead", "encoder_offset"],
+        "share": 0.75,
+        "places": ["front_left", "*_knee"],
+        "groups": LEGS,
+        "held_out": ["rear_left"],
+        "severity": [0.25, 0.5],
+        "onset": [10, 20],
+        "duration": [5, 5],
+        "repeats": 1,
+    }
+    file = declared(tmp_path, faults=faults)
+    family = make_family(RobotSettings(CRAWLER, file))
+    same = declared(tmp_path, faults={"groups": LEGS})
+    settings = RobotSettings(
+        CRAWLER,
+        same,
+        faults=("dead", "encoder_offset"),
+        fault_share=0.75,
+        fault_places=("front_left", "*_knee"),
+        fault_held_out=("rear_left",),
+        fault_severity=(0.25, 0.5),
+        fault_onset=(10, 20),
+        fault_duration=(5, 5),
+        fault_repeats=1,
+    )
+    by_settings = make_family(settings)
+    for split in ("train", "held_out"):
+        tasks = family.sample(20, np.random.default_rng(0), split)
+        assert tasks == by_settings.sample(20, np.random.default_rng(0), split)
+    assert fault_lines(family) == fault_lines(by_settings)
+    assert fault_lines(family)[1].endswith("at front_left, fl_knee, fr_knee, rr_knee; held out: rl_knee")
+    group = family.task({"fault_kind": 1.0, "fault_place": 1.0})
+    model = family.compile(group)
+    assert {model.joint(model.actuator_trnid[i, 0]).name for i in range(8) if not model.actuator_gear[i].any()} == {
+        "fl_hip",
+        "fl_knee",
+    }
+
+
+def test_settings_replace_the_faults_of_the_file(tmp_path: Path):
+    file = declared(tmp_path, faults={"kinds": ["dead"]})
+    assert fault_lines(make_family(RobotSettings(CRAWLER, file)))[1].startswith("faults: dead")
+    assert fault_lines(make_family(RobotSettings(CRAWLER, file, faults=("locked",))))[1].startswith("faults: locked")
+
+
+def test_faults_may_be_all_that_varies_and_an_actuator_has_its_own_name(tmp_path: Path):
+    model = arm(tmp_path, MOTOR)
+    file = tmp_path / "family.yaml"
+    file.write_text("distribution: []\nreward: {home_cost: 1}\nfaults: {kinds: [weak], places: [elbow_drive]}\n")
+    _, family = check_robot(model, str(file))
+    assert family is not None
+    assert [p.name for p in family.parameters] == ["fault_kind", "fault_place", "fault_severity"]
+    assert family.parameters[1].names == ("nowhere", "lift")
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [
+        ({"kinds": ["ded"]}, r"faults.kinds\[0\] is 'ded'; did you mean 'dead'"),
+        ({"kind": ["dead"]}, "unknown key 'faults.kind'; did you mean 'kinds'"),
+        ({"kinds": ["dead"], "places": ["fl_kne"]}, "faults.places has 'fl_kne', .* did you mean 'fl_knee'"),
+        ({"kinds": ["dead"], "places": ["legs"], "groups": {"leg": ["fl_hip"]}}, "'legs', .* did you mean 'leg'"),
+        ({"groups": {"leg": ["fl_hop"]}}, "the group 'leg' has 'fl_hop', .* did you mean 'fl_hip'"),
+        ({"kinds": ["dead"], "severity": [0.5, 2]}, r"faults.severity\[1\] is 2; it must be at most 1"),
+        ({"kinds": ["dead"], "onset": [9, 3]}, r"faults.onset is \[9, 3\]; it must be two numbers"),
+        ({"kinds": ["dead"], "repeats": 2}, "faults.repeats is 2, but .*; give a faults.duration"),
+        ({"kinds": ["stuck", "dead"], "share": 0}, "faults.share is 0; it must be greater than 0"),
+    ],
+)
+def test_mistakes_are_named_as_in_the_file(tmp_path: Path, faults: dict, message: str):
+    with pytest.raises(ValueError, match=f"family.yaml: .*{message}"):
+        make_family(RobotSettings(CRAWLER, declared(tmp_path, faults=faults)))
+
+
+def test_a_parameter_with_the_name_of_a_faults_parameter_is_refused(tmp_path: Path):
+    gravity = {"name": "fault_kind", "quantity": "gravity", "operation": "scale", "distribution": "uniform"}
+    file = declared(tmp_path, {**gravity, "range": [0.9, 1.1]}, faults={"kinds": ["dead"]})
+    with pytest.raises(ValueError, match="has a parameter 'fault_kind', as its faults do; give it another name"):
+        make_family(RobotSettings(CRAWLER, file))
