@@ -30,7 +30,8 @@ from metarl.evaluation.results import AgentResult
 from metarl.evaluation.statistics import interquartile_mean, summarise
 from metarl.headroom.arms import ARMS, CORE, SCHEDULES, config_of, read_arm
 from metarl.headroom.probe import actions, probe
-from metarl.headroom.study import STUDY, Study
+from metarl.headroom.study import STUDY, Study, work
+from metarl.runs.interrupt import Stop
 from metarl.runs.tracking import read_metrics
 
 TINY = ["training.tasks=3", "training.envs_per_task=2", "family.horizon=10", "evaluation.tasks=4"]
@@ -161,13 +162,32 @@ class TestStudy:
     def test_again_it_trains_nothing_and_another_study_is_refused(self, studied, capsys):
         folder, arguments = studied
         before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.jsonl")}
-        assert cli.main(arguments) == 0 and "8 done" in capsys.readouterr().out
-        assert cli.main([*arguments[:4], *arguments[7:], "--seeds", "1", "--report"]) == 0
+        assert cli.main([*arguments[:4], *arguments[7:], "--seeds", "1"]) == 0
+        assert "4 runs, 4 done" in capsys.readouterr().out
         assert {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.jsonl")} == before
         capsys.readouterr()
         assert cli.main([*arguments, "family.goal_range=0.1"]) == 2
         assert "holds a study with another family; choose another folder with --name" in capsys.readouterr().err
 
+    def test_a_stop_leaves_the_run_to_be_gone_on_with(self, tmp_path: Path):
+        arms = [read_arm("memory:agent.hidden_size=8")]
+        settings = {"training.tasks": 3, "training.envs_per_task": 2, "training.checkpoint_every": 1}
+        evaluation = EvaluationSettings(tasks=4, envs_per_task=1, seeds=(1,), bootstrap_samples=20)
+        base = RunConfig(family=PointGoalSettings(horizon=10), evaluation=evaluation)
+        base = dataclasses.replace(base, tracking=dataclasses.replace(base.tracking, wandb="disabled"))
+        study = Study(tmp_path, base, arms, settings, 600, (1,))
+        stop, said = Stop(), []
+
+        def say(line: str) -> None:
+            said.append(line)
+            stop.requested = True
+
+        assert not work(study, stop, say) and not study.standing()[0]
+        assert said[1] == "memory_seed1: stopped at iteration 1; to be resumed"
+        assert work(study, Stop(), said.append) and len(study.standing()[0]) == 1
+        assert said[2].startswith("memory_seed1: resumed") and len(read_metrics(study.run_of("memory", 1))) == 5
+
+    @pytest.mark.slow
     def test_it_can_be_stopped_and_two_processes_share_the_rest(self, tmp_path: Path):
         command = [sys.executable, "-m", "metarl", "headroom", "point_goal", "--budget", "3000", "--seeds", "1", "2"]
         command += ["--arms", "randomised", "memory:agent.hidden_size=8", "oracle", "--workers", "2", *TINY]

@@ -142,16 +142,18 @@ class TestEveryAgent:
         means, _ = agent.evaluate(sequence)
         torch.testing.assert_close(means[sequence.steps], sequence.actions[sequence.steps], rtol=1e-3, atol=1e-4)
 
-    def test_it_trains_and_is_judged_by_one_setting(self, name: str, tmp_path, capsys):
-        small = ["training.tasks=2", "training.envs_per_task=2", "training.iterations=2", "evaluation.tasks=2"]
-        small += ["evaluation.seeds=1", "evaluation.envs_per_task=1", "evaluation.bootstrap_samples=20"]
-        common = [*small, f"family.horizon={HORIZON}", *small_options(name), "tracking.wandb=disabled"]
-        common += ["--runs-dir", str(tmp_path), "training.lives=true", "evaluation.lives=true"]
-        argv = ["train", "--agent", name, "--family", "hopper_parameters", "--name", "run", *common]
-        assert cli.main(argv) == 0
-        lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-        assert all(np.isfinite(value) for line in lines for value in line.values())
-        (saved,) = (tmp_path / "run" / "evaluation").glob("held_out_*_lives*.json")
-        notes = json.loads(saved.read_text())["notes"]
-        assert any("returns count all lives" in note for note in notes)
-        assert "other lives after a fall" in capsys.readouterr().out
+
+@pytest.mark.parametrize("name", ["maml", "ppo", "rl2", "varibad", "pearl"])
+def test_it_trains_and_is_judged_by_one_setting(name: str, tmp_path, capsys):
+    small = ["training.tasks=2", "training.envs_per_task=2", "training.iterations=1", "evaluation.tasks=2"]
+    small += ["evaluation.seeds=1", "evaluation.envs_per_task=1", "evaluation.bootstrap_samples=20"]
+    common = [*small, f"family.horizon={HORIZON}", *small_options(name), "tracking.wandb=disabled"]
+    common += ["--runs-dir", str(tmp_path), "training.lives=true", "evaluation.lives=true"]
+    argv = ["train", "--agent", name, "--family", "hopper_parameters", "--name", "run", *common]
+    assert cli.main(argv) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(value) for line in lines for value in line.values())
+    (saved,) = (tmp_path / "run" / "evaluation").glob("held_out_*_lives*.json")
+    notes = json.loads(saved.read_text())["notes"]
+    assert any("returns count all lives" in note for note in notes)
+    assert "other lives after a fall" in capsys.readouterr().out
