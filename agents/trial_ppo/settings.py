@@ -14,8 +14,8 @@ from metarl.bounds import bounded
 class TrialPpoSettings(MemorySettings, PpoBlock):
     """Settings of agents that are trained with PPO over whole trials.
 
-    On HalfCheetah these mattered most: discount .97 with lambda .9 and many small minibatches (its presets have them), a
-    small initial std, two hidden layers in each head, many small meta-updates (20 trials), and a critic that observes
+    On HalfCheetah these mattered most: discount .97 with lambda .9 and many small minibatches (its presets have them),
+    a small initial std, two hidden layers in each head, many small meta-updates (20 trials), and a critic that observes
     how near the trial's end is.
     """
 
