@@ -22,8 +22,8 @@ from metarl.wording import number_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ROWS, CHANGES = 4, 2
-"""Largest number of curves and of changes that are drawn."""
+ROWS, ROWS_OF_ONE, CHANGES = 4, 2, 2
+"""Largest number of curves that are drawn of several agents and of one, and of changes."""
 ROOM = 84
 """Number of letters that fit beside each other in a figure."""
 
@@ -101,7 +101,8 @@ def courses(agents: Sequence[Timed], units: Mapping[str, str], title: str, path:
     import matplotlib
     from matplotlib.figure import Figure
 
-    names, changes = curves_of(agents), changes_of(agents)
+    names = curves_of(agents)[: ROWS if len(agents) > 1 else ROWS_OF_ONE]
+    changes = changes_of(agents)
     longest = max((course for agent in agents if (course := agent.course())), key=lambda course: course.episodes)
     several = longest.episodes > 1
     ratios = [1.0, *([2.0] if several else []), *[1.0] * len(changes)]
