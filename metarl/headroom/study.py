@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,15 +114,19 @@ class Study:
         arms = {arm.name: {"agent": arm.agent, "settings": plain(dict(arm.settings))} for arm in self.arms}
         path = self.folder / STUDY
         if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            differ = [name for name in own if before[name] != own[name]]
-            differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
+            try:
+                before = json.loads(path.read_text(encoding="utf-8"))
+                differ = [name for name in own if before[name] != own[name]]
+                differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
+                known = before["arms"] | arms
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise UsageError(f"{path} is not a study's record; choose another folder with --name") from None
             if differ:
                 raise UsageError(
                     f"{self.folder} holds a study with another {' and another '.join(differ)}; choose another folder "
                     "with --name"
                 )
-            arms = before["arms"] | arms
+            arms = known
         self.folder.mkdir(parents=True, exist_ok=True)
         write(path, (json.dumps({**own, "arms": arms}, indent=1) + "\n").encode())
 
@@ -143,7 +148,7 @@ def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
     """
     while True:
         trained = waits = False
-        for number, (arm, seed) in enumerate(study.jobs):
+        for arm, seed in study.jobs:
             if stop.now():
                 return False
             if is_done(study.run_of(arm.name, seed)):
@@ -151,6 +156,7 @@ def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
             if arm.taught_by and not is_done(study.run_of(arm.taught_by, seed)):
                 waits = True
                 continue
+            number = zlib.crc32(study.run_of(arm.name, seed).name.encode())  # whatever other arms a command names
             claim = claims.claim(study.folder / "claims", number, 0)
             if claim is None:
                 continue

@@ -265,6 +265,14 @@ def test_mistakes_are_named(arguments: list[str], said: str, capsys, tmp_path, m
     assert said in error and error.count("\n") == 1 and not os.listdir(tmp_path)
 
 
+def test_a_record_that_is_none_is_refused(tmp_path, capsys):
+    (tmp_path / "headroom_point_goal").mkdir()
+    for text in ("{", "[]", '{"family": 1}'):
+        (tmp_path / "headroom_point_goal" / STUDY).write_text(text)
+        assert cli.main(["headroom", "point_goal", "--runs-dir", str(tmp_path)]) == 2
+        assert "is not a study's record" in capsys.readouterr().err
+
+
 def test_a_study_without_an_oracle_has_no_headroom_yet(tmp_path, capsys):
     arguments = ["headroom", "point_goal", "--budget", "120", "--seeds", "1", "--arms", "randomised", *TINY]
     assert cli.main([*arguments, "--runs-dir", str(tmp_path)]) == 0
