@@ -109,6 +109,10 @@ def verdict_of(found: Headroom, forgetful: Mapping[str, str], reset: Collection[
     label, best = max(ranked, key=lambda pair: pair[1].estimate)
     if best.low > 0:
         sentences.append(f"{label} recovers {_percent(best)} of it, the most of {len(ranked)} agents")
+    elif best.high < 0:
+        sentences.append(
+            f"every agent is worse than the randomised policy; {label} comes closest, with {_percent(best)}"
+        )
     else:
         sentences.append(f"no agent is shown to recover any of it; {label} comes closest, with {_percent(best)}")
     without = found.recovered.get(forgetful.get(label, ""))

@@ -71,6 +71,11 @@ class TestNumbers:
         assert "adaptation can gain at most 50%" in found.verdict[0] and "memory recovers 70%" in found.verdict[1]
         assert "memory reset before every action it recovers 0%" in found.verdict[2].replace("-0%", "0%")
 
+    def test_agents_below_the_randomised_policy_are_called_so(self):
+        own = comparison(randomised=(10, 10), oracle=(20, 20), memory=(5, 6))
+        found = headroom_of(own, "oracle", "randomised")
+        assert "every agent is worse than the randomised policy; memory comes closest, with -40%" in found.verdict[1]
+
     def test_returns_below_zero_are_shares_of_their_size(self):
         found = headroom_of(comparison(randomised=(-30, -30), oracle=(-20, -20)), "oracle", "randomised")
         assert found.share.estimate == pytest.approx(0.5, abs=0.02) and found.recovered == {}

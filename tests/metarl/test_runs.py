@@ -79,7 +79,13 @@ def start(environment, tmp_path, tiny):
         process.communicate()
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+LIKE_RL2 = ("varibad", "rma", "estimator", "distilled", "recurrent_ppo")
+"""Agents whose training goes through what others' does: their test is one of the slow ones."""
+
+
+@pytest.mark.parametrize(
+    "agent", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_RL2 else name for name in AGENTS]
+)
 def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(agent, start, tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
     family = "half_cheetah_mass" if agent == "rl2" else "point_goal"
