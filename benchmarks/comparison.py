@@ -13,24 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-BULK = ("returns", "measures", "recovery", "trained", "folder")
-"""What an agent has of each task, and what names this machine's folders."""
-LEFT_OUT = "tasks, the returns and measures of each, and the training configurations: the command gives them again"
-
-
-def without_bulk(comparison: dict[str, Any]) -> dict[str, Any]:
-    """A comparison's JSON with what is said about the tasks, and not what happened on each."""
-
-    def slim(agent: dict[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in agent.items() if name not in BULK}
-        if gap := kept.get("train_gap"):
-            kept["train_gap"] = {name: value for name, value in gap.items() if name not in BULK}
-        if "runs" in agent:
-            kept["runs"] = [slim(run) for run in agent["runs"]]
-        return kept
-
-    kept = {name: value for name, value in comparison.items() if name != "tasks"}
-    return kept | {"agents": [slim(agent) for agent in comparison["agents"]], "left_out": LEFT_OUT}
+from metarl.reporting.comparison_files import without_bulk
 
 
 def keep(folder: Path, base: Path) -> dict[str, Any]:

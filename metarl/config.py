@@ -299,6 +299,15 @@ def code_of(config: RunConfig) -> dict[str, str]:
     return {name: value for name, value in files_of(config).items() if ":" in value and not Path(value).is_file()}
 
 
+def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with other values of settings, by dotted name."""
+    for name, value in settings.items():
+        section, setting = name.split(".")
+        changed = dataclasses.replace(getattr(config, section), **{setting: value})
+        config = dataclasses.replace(config, **{section: changed})
+    return config
+
+
 def config_from_dict(data: Any, saved: bool = False) -> RunConfig:
     """Return the configuration that nested mappings describe; `agent` and `family` have a `name` key.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from metarl.cli.arguments import Arguments, whole
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import FAMILY_OPTIONS, chosen_family
-from metarl.config import EvaluationSettings, RunConfig, options
+from metarl.config import EvaluationSettings, RunConfig, options, with_settings
 from metarl.errors import RunError, UsageError, nearest, usage_errors
 from metarl.options import coerce, flag, value_of
 
@@ -107,7 +107,7 @@ def parse(arguments: list[str]) -> Request | None:
         if name in SET_BY_THE_STUDY:
             raise UsageError(f"{flag(name)} is set by the study; see --budget, --seeds, --threads and --arms")
         values[name] = value_of(name, tokens, types[name])
-    base = _with(base, {name: value for name, value in values.items() if not name.startswith("training.")})
+    base = with_settings(base, {name: value for name, value in values.items() if not name.startswith("training.")})
     base.validate()
     training = {name: value for name, value in values.items() if name.startswith("training.")}
     seeds = [int(coerce(text, int, "--seeds")) for text in lists.get("seeds", "1 2 3").split()]
@@ -132,12 +132,6 @@ def _joined(tokens: list[str]) -> list[str]:
 
 def _is_setting(token: str) -> bool:
     return token.startswith(SECTIONS) and "=" in token
-
-
-def _with(base: RunConfig, values: dict[str, Any]) -> RunConfig:
-    from metarl.headroom.arms import with_settings
-
-    return with_settings(base, values)
 
 
 def run(arguments: list[str], invocation: Invocation) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metarl.agents.cores.registry import CORES
-from metarl.config import RunConfig, options, preset
+from metarl.config import RunConfig, options, preset, with_settings
 from metarl.errors import UsageError, nearest
 from metarl.options import value_of
 
@@ -113,12 +113,3 @@ def config_of(arm: Arm, base: RunConfig, given: Mapping[str, Any], budget: float
     scaled = {f"agent.{name}": max(1, round(value * iterations / t.iterations)) for name, value in own.items()}
     scaled = {name: value for name, value in scaled.items() if name not in arm.settings}
     return with_settings(config, {**scaled, "training.iterations": iterations})
-
-
-def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration with other values of settings, by dotted name."""
-    for name, value in settings.items():
-        section, setting = name.split(".")
-        changed = dataclasses.replace(getattr(config, section), **{setting: value})
-        config = dataclasses.replace(config, **{section: changed})
-    return config

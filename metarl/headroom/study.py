@@ -9,21 +9,21 @@ import shutil
 import signal
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
+from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config, with_settings
 from metarl.envs.family import TaskFamily
 from metarl.errors import UsageError, usage_errors
 from metarl.evaluation.compare import checked_family, compare_entries
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.headroom import Headroom, headroom_of
 from metarl.files import append, plain, write
-from metarl.headroom.arms import ARMS, MEMORY, ORACLE, RANDOMISED, Arm, config_of, with_settings
+from metarl.headroom.arms import ARMS, MEMORY, ORACLE, RANDOMISED, Arm, config_of
 from metarl.headroom.probe import probe, words
 from metarl.reporting.headroom_report import save_report, show
 from metarl.runs import claims
@@ -194,13 +194,15 @@ def _train(study: Study, arm: Arm, seed: int, stop: Stop, say: Callable[[str], N
         say(f"{directory.name}: return {last['return/after']:.4g} in training, {duration(time.monotonic() - began)}")
 
 
-def judged(study: Study, say: Callable[[str], None]) -> tuple[Comparison, dict[str, str]]:
-    """Compare the runs that are done, each agent that remembers with its memory reset too.
+def judged(
+    study: Study, trained: Collection[tuple[Arm, int]], say: Callable[[str], None]
+) -> tuple[Comparison, dict[str, str]]:
+    """Compare the runs that are trained, by arm and seed, each agent that remembers with its memory reset too.
 
     Returns the comparison, and the label of each agent with its memory reset by that of the agent. UsageError if no run
     is done, RunError if the seeds of an arm differ in more than the seed.
     """
-    done = {(arm.name, seed) for arm, seed in study.standing()[0]}
+    done = {(arm.name, seed) for arm, seed in trained}
     entries, forgetful = [], {}
     for arm in study.arms:
         runs = arm.judged_from or arm.name
@@ -236,9 +238,8 @@ def headroom(comparison: Comparison, forgetful: Mapping[str, str]) -> Headroom |
     return headroom_of(comparison, ORACLE, RANDOMISED, forgetful, reset)
 
 
-def cost(study: Study) -> dict[str, dict[str, float]]:
+def cost(study: Study, done: Collection[tuple[Arm, int]]) -> dict[str, dict[str, float]]:
     """Return env steps and seconds of training by arm, as means over the seeds that are done."""
-    done, _ = study.standing()
     found = {}
     for arm in study.arms:
         lines = [read_metrics(study.run_of(arm.name, seed)) for seed in study.seeds if (arm, seed) in done]
@@ -251,9 +252,9 @@ def cost(study: Study) -> dict[str, dict[str, float]]:
 
 def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison, Headroom | None]:
     """Judge the runs that are done; print the table and what follows, and save both with a figure in the folder."""
-    comparison, forgetful = judged(study, say)
-    found, spent = headroom(comparison, forgetful), cost(study)
     done, left = study.standing()
+    comparison, forgetful = judged(study, done, say)
+    found, spent = headroom(comparison, forgetful), cost(study, done)
     notes = [f"note: {len(left)} of {len(done) + len(left)} runs are not done"] if left else []
     oracles = [study.run_of(ORACLE, seed) for arm, seed in done if arm.name == ORACLE]
     if oracles:

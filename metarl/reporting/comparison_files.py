@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.time_columns import TIME
 
 CSV = "comparison.csv"
+BULK = ("returns", "measures", "recovery", "curves", "trained", "folder")
+"""What an agent of a comparison has of each task and each moment, and what names this machine's folders."""
+LEFT_OUT = (
+    "tasks, the returns and measures of each, curves against seconds, and the training configurations: the command "
+    "gives them"
+)
 
 
 def save(comparison: Comparison, family: TaskFamily, folder: Path) -> dict[str, Path]:
@@ -32,6 +39,18 @@ def save(comparison: Comparison, family: TaskFamily, folder: Path) -> dict[str, 
     for path in (folder / COMPARISON, folder / CSV, *figures.values()):
         print(f"saved {os.path.relpath(path)}")
     return figures
+
+
+def without_bulk(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a comparison's plain types with its statistics, and without what happened on each task."""
+
+    def slim(value: Any) -> Any:
+        if isinstance(value, list):
+            return [slim(part) for part in value]
+        return {k: slim(v) for k, v in value.items() if k not in BULK} if isinstance(value, dict) else value
+
+    kept = {name: value for name, value in comparison.items() if name != "tasks"}
+    return kept | {"agents": slim(comparison["agents"]), "left_out": LEFT_OUT}
 
 
 def csv_text(comparison: Comparison) -> str:

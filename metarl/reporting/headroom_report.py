@@ -19,6 +19,7 @@ from metarl.evaluation.statistics import Interval
 from metarl.files import write
 from metarl.reporting.columns import ABSENT, Table, csv_numbers, interval_text, places_of
 from metarl.reporting.comparison_figures import NARROW, what
+from metarl.reporting.comparison_files import without_bulk
 from metarl.reporting.comparison_tables import heading
 from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.figures import INK, QUIET, STYLE, save, title_of
@@ -26,8 +27,6 @@ from metarl.reporting.terminal import print_lines, print_table, print_title
 from metarl.reporting.time_columns import MEMORY
 
 JSON, CSV, PNG = "headroom.json", "headroom.csv", "headroom.png"
-BULK = ("returns", "measures", "recovery", "curves", "trained", "folder")
-"""What an agent of a comparison has of each task and each moment, and what names this machine's folders."""
 MINUTE = 60.0
 TIMES = tuple(MEMORY.intervals)
 """Columns of the CSV file on what memory adds and after how many seconds."""
@@ -110,30 +109,12 @@ def save_report(
 
 def to_dict(comparison: Comparison, found: Headroom | None, cost: Cost, notes: Sequence[str]) -> dict[str, Any]:
     """Return plain types for JSON: the headroom and the statistics of each agent, without what it did on each task."""
-    own = comparison.to_dict()
-    agents = [_slim(agent) for agent in own.pop("agents")]
-    own.pop("tasks")
     return {
         "headroom": found and found.to_dict(),
         "notes_on_the_study": list(notes),
         "training": {name: dict(values) for name, values in cost.items()},
-        **own,
-        "agents": agents,
-        "left_out": "tasks, the returns and measures of each, curves against seconds, and the training configurations: "
-        "the command gives them",
+        **without_bulk(comparison.to_dict()),
     }
-
-
-def _slim(agent: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in agent.items() if name not in BULK}
-    if kept.get("train_gap"):
-        kept["train_gap"] = {key: value for key, value in kept["train_gap"].items() if key not in BULK}
-    if kept.get("forgetting"):
-        kept["forgetting"] = {key: value for key, value in kept["forgetting"].items() if key not in BULK}
-    if kept.get("time_courses"):
-        courses = kept["time_courses"]
-        kept["time_courses"] = [{key: value for key, value in own.items() if key not in BULK} for own in courses]
-    return kept | {"runs": [_slim(run) for run in agent.get("runs", ())]}
 
 
 def _csv(comparison: Comparison, found: Headroom | None, cost: Cost) -> str:

@@ -26,6 +26,7 @@ from metarl.config import (
     options,
     read_run_config,
     settings_of,
+    with_settings,
 )
 from metarl.envs.family_settings import FamilySettings
 from metarl.errors import UsageError, nearest
@@ -128,9 +129,7 @@ def _override(entry: Entry, name: str, text: str) -> Entry:
     if name not in valid:
         raise UsageError(f"{entry.path}: {name!r} cannot be set for one run{nearest(name, [*valid, 'label'])}")
     value = value_of(name, [text], valid[name])
-    section, setting = name.split(".")
-    changed = dataclasses.replace(getattr(entry.config, section), **{setting: value})
-    config = dataclasses.replace(entry.config, **{section: changed})
+    config = with_settings(entry.config, {name: value})
     config.validate()
     return dataclasses.replace(entry, config=config, overrides={**entry.overrides, name: value})
 
