@@ -151,7 +151,9 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     parent = request.number("worker", 0)
     if parent and parent != os.getppid():  # only a study starts workers
         raise UsageError(f"unknown option --worker{nearest('--worker', ['--workers'])}")
-    if "--report" not in request.switched:
+    if "--report" in request.switched:
+        study.recorded()
+    else:
         study.record()
         if not parent:
             done, left = study.standing()

@@ -106,29 +106,38 @@ class Study:
         for arm in self.arms:
             with usage_errors(f"arm {arm.name}"):
                 self.config(arm, self.seeds[0]).validate()
-        own = {
+        whole = self._what()
+        whole["arms"] = self.recorded().get("arms", {}) | whole["arms"]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write(self.folder / STUDY, (json.dumps(whole, indent=1) + "\n").encode())
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what the folder says is trained, nothing if it says nothing; UsageError if that is another study."""
+        path, own = self.folder / STUDY, self._what()
+        if not path.is_file():
+            return {}
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            arms = own.pop("arms")
+            differ = [name for name in own if before[name] != own[name]]
+            differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UsageError(f"{path} is not a study's record; choose another folder with --name") from None
+        if differ:
+            raise UsageError(
+                f"{self.folder} holds a study with another {' and another '.join(differ)}; give the settings that it "
+                "was started with, or choose another folder with --name"
+            )
+        return before
+
+    def _what(self) -> dict[str, Any]:
+        """Return what is trained, as plain values."""
+        return {
             "family": plain(config_to_dict(self.base)["family"]),
             "budget": self.budget,
             "given": plain(dict(self.given)),
+            "arms": {arm.name: {"agent": arm.agent, "settings": plain(dict(arm.settings))} for arm in self.arms},
         }
-        arms = {arm.name: {"agent": arm.agent, "settings": plain(dict(arm.settings))} for arm in self.arms}
-        path = self.folder / STUDY
-        if path.is_file():
-            try:
-                before = json.loads(path.read_text(encoding="utf-8"))
-                differ = [name for name in own if before[name] != own[name]]
-                differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
-                known = before["arms"] | arms
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise UsageError(f"{path} is not a study's record; choose another folder with --name") from None
-            if differ:
-                raise UsageError(
-                    f"{self.folder} holds a study with another {' and another '.join(differ)}; choose another folder "
-                    "with --name"
-                )
-            arms = known
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write(path, (json.dumps({**own, "arms": arms}, indent=1) + "\n").encode())
 
     def standing(self) -> tuple[list[tuple[Arm, int]], list[tuple[Arm, int]]]:
         """Return the jobs that are done, and those that are left."""

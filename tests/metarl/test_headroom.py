@@ -172,8 +172,9 @@ class TestStudy:
         assert cli.main(arguments) == 0 and "4 runs, 4 done" in capsys.readouterr().out
         assert {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.jsonl")} == before
         capsys.readouterr()
-        assert cli.main([*arguments, "family.goal_range=0.1"]) == 2
-        assert "holds a study with another family; choose another folder with --name" in capsys.readouterr().err
+        for switch in ((), ("--report",)):
+            assert cli.main([*arguments, "family.goal_range=0.1", *switch]) == 2
+            assert "holds a study with another family; give the settings that it" in capsys.readouterr().err
 
     def test_a_stop_leaves_the_run_to_be_gone_on_with(self, tmp_path: Path):
         arms = [read_arm("memory:agent.hidden_size=8")]
