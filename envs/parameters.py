@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -266,6 +266,13 @@ class Parameter:
         """Training values in order if they are a choice of some, each once; empty for a quantity of a range."""
         drawn = self.distribution
         return tuple(sorted(set(drawn.values))) if isinstance(drawn, Choice) else ()
+
+    def categories_of(self, splits: Iterable[Split] = SPLITS) -> tuple[float, ...]:
+        """Return the categories of some splits in order, each once; empty for a quantity of a range."""
+        if not self.categories:
+            return ()
+        drawn = (self.of_split(split) for split in splits)
+        return tuple(sorted({value for own in drawn if isinstance(own, Choice) for value in own.values}))
 
     @property
     def continuous(self) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from metarl.envs.arrays import Array, like, namespace
 from metarl.envs.family import TaskFamily
-from metarl.envs.parameters import LogUniform, Parameter
+from metarl.envs.parameters import LogUniform, Parameter, Split
 from metarl.envs.state import State
 from metarl.envs.task import Task
 from metarl.envs.terms import Element, ObservationTerm
@@ -19,20 +20,22 @@ TOLD = "task"
 """Name of the term with the encoded parameters: the last one of an oracle's observation, the first privileged one."""
 
 
-def reveal(family: TaskFamily, trained_on: TaskFamily | None = None) -> TaskFamily:
+def reveal(
+    family: TaskFamily, trained_on: TaskFamily | None = None, splits: Sequence[Split] = ("train",)
+) -> TaskFamily:
     """Return the family with its encoded parameters at the end of the observation; its tasks are the same.
 
     The values of a task that changes are the current ones. trained_on: family whose ranges and categories the encoding
-    is of, as an oracle reads it; None: the family itself.
+    is of, as an oracle reads it; None: the family itself. splits: whose tasks the oracle meets in training.
     """
     known = {} if trained_on is None else {p.name: p for p in trained_on.parameters}
     as_trained = tuple(known.get(p.name, p) for p in family.parameters)
-    return dataclasses.replace(family, observation={**family.observation, **_told_term(as_trained)})
+    return dataclasses.replace(family, observation={**family.observation, **_told_term(as_trained, splits)})
 
 
 def privileged(family: TaskFamily) -> Mapping[str, ObservationTerm]:
     """Return what only a simulator knows, as terms by name: the encoded parameters, then the family's own terms."""
-    return {**_told_term(family.parameters), **family.privileged}
+    return {**_told_term(family.parameters, ("train",)), **family.privileged}
 
 
 def privileged_names(family: TaskFamily) -> tuple[str, ...]:
@@ -53,7 +56,7 @@ def told_as(family: TaskFamily) -> dict[str, str]:
     for parameter in shown(family.parameters):
         name, drawn = parameter.name, parameter.distribution
         if parameter.categories:
-            texts = [f"1 if {name} is {category:g}, else 0" for category in parameter.categories]
+            texts = [f"1 if {name} is {category:g}, else 0" for category in parameter.categories_of()]
         else:
             scale = "in the logarithm" if isinstance(drawn, LogUniform) else "linearly"
             texts = [f"{name}, {drawn.low:g} to {drawn.high:g} {parameter.unit} mapped {scale} to -1 to 1"]
@@ -78,15 +81,18 @@ def shown(parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
     return tuple(p for p in parameters if not p.nuisance)
 
 
-def encode(parameter: Parameter, values: Array) -> Array:
+def encode(parameter: Parameter, values: Array, splits: Sequence[Split] = ("train",)) -> Array:
     """Return values [S] as a learner reads them, [S, size].
 
-    A category is one-hot over those of training, all zeros for any other. The training range of a quantity becomes
-    [-1, 1], by its logarithm if that is uniform; values outside of it lie beyond.
+    A category is one-hot over those of all splits, but all zeros if no task of `splits` has it: a learner that never
+    meets it has learnt nothing of its place. The training range of a quantity becomes [-1, 1], by its logarithm if
+    that is uniform; values outside of it lie beyond.
     """
     xp, drawn = namespace(values), parameter.distribution
     if parameter.categories:
-        return xp.astype(values[:, None] == like(_categories(parameter.categories), values), values.dtype)
+        met = parameter.categories_of(splits)
+        shown = tuple(c if c in met else math.nan for c in parameter.categories_of())
+        return xp.astype(values[:, None] == like(_categories(shown), values), values.dtype)
     low, high = drawn.low, drawn.high
     if isinstance(drawn, LogUniform):
         low, high, values = np.log(low), np.log(high), xp.log(xp.clip(values, np.finfo(np.float32).tiny, None))
@@ -99,13 +105,13 @@ def _categories(values: tuple[float, ...]) -> np.ndarray:
     return np.array(values)
 
 
-def _told_term(parameters: tuple[Parameter, ...]) -> dict[str, ObservationTerm]:
+def _told_term(parameters: tuple[Parameter, ...], splits: Sequence[Split]) -> dict[str, ObservationTerm]:
     """Return the term of the encoded parameters by its name; nothing if there are none."""
     parameters = shown(parameters)
     elements = tuple(element for p in parameters for element in _elements(p))
 
     def function(state: State) -> Array:
-        return state.xp.concat([encode(p, state.task[p.name]) for p in parameters], axis=1)
+        return state.xp.concat([encode(p, state.task[p.name], splits) for p in parameters], axis=1)
 
     return {TOLD: ObservationTerm(function, elements)} if elements else {}
 
@@ -114,6 +120,6 @@ def _elements(parameter: Parameter) -> tuple[Element, ...]:
     """Return the name of each number that encodes a parameter."""
     names = [f"task_{parameter.name}"]
     if parameter.categories:
-        labels = [parameter.names[int(c)] if parameter.names else f"{c:g}" for c in parameter.categories]
+        labels = [parameter.names[int(c)] if parameter.names else f"{c:g}" for c in parameter.categories_of()]
         names = [f"task_{parameter.name}={label}" for label in labels]
     return tuple(Element(name, "1") for name in names)

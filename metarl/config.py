@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -27,6 +27,9 @@ from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.text import shown
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
+
+if TYPE_CHECKING:
+    from metarl.envs.parameters import Split
 
 PRESETS = Path(__file__).parent / "configs"
 ResetMemory = Literal["never", "episode", "step"]
@@ -80,8 +83,16 @@ class TrainingSettings:
     fall."""
     reveal_task: bool = False
     """Add the task's parameters to the observation, in training and evaluation: an oracle, for comparison."""
+    also_split: Literal["none", "held_out", "ood"] = "none"
+    """Split that every other training task is drawn from, for an oracle alone: what can be reached on tasks that no
+    other agent meets in training."""
     evaluate_every: int = bounded(0, at_least=0, changes_no_number=True)
     """Iterations between evaluations on held-out tasks. 0: at the end only."""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Splits that training tasks are drawn from, equally often."""
+        return ("train",) if self.also_split == "none" else ("train", self.also_split)
 
 
 @dataclass(frozen=True)
@@ -184,6 +195,11 @@ class RunConfig:
             raise UsageError(
                 f"training.distinct_tasks is {self.training.distinct_tasks}, but training.curriculum draws tasks "
                 "of its own; set one of the two to 0 or false"
+            )
+        if self.training.also_split != "none" and (not self.training.reveal_task or self.training.curriculum):
+            raise UsageError(
+                f"training.also_split is {self.training.also_split}, which is for oracles without a curriculum: tasks "
+                "to be judged on are not trained on; set training.reveal_task=true training.curriculum=false"
             )
         seeds = self.evaluation.seeds
         if len(set(seeds)) < len(seeds):

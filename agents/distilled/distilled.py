@@ -1,8 +1,8 @@
 """Distillation of an oracle into a policy with a memory, and PPO from there (Ross 2011, Lee 2020).
 
-The student acts. First the teacher says at every step what it would have done, knowing the task, and the student is
-regressed on that; then the critic learns to judge the student, which stays as it is; then PPO trains both. The network
-is RL2's, with a memory and normalisers of its own.
+The student acts, with the noise of the teacher. First the teacher says at every step what it would have done, knowing
+the task, and the student is regressed on that; then the critic learns to judge the student, which stays as it is; then
+PPO trains both. The network is RL2's, with a memory and normalisers of its own.
 """
 
 from __future__ import annotations
@@ -64,7 +64,18 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
                     f"teacher is {self.settings.teacher}, an agent with a memory; an oracle is told the task, so take "
                     "one without, such as ppo"
                 )
+            if not self.updates:
+                self._take_noise(self.teacher)
         return super().trainer(world)
+
+    @torch.no_grad()
+    def _take_noise(self, teacher: Agent) -> None:
+        """Act with the noise of the teacher: more of it leads to states that no good policy meets."""
+        size = self.observation_size + self.told
+        belief, seen = teacher.begin(1, 1, [torch.Generator()]), torch.zeros(1, 1, size, device=teacher.device)
+        still, _ = teacher.act(belief, seen, None)
+        noisy, _ = teacher.act(belief, seen, torch.ones_like(still))
+        self.network.log_std.copy_((noisy - still).flatten().clamp(min=self.settings.min_std).log())
 
     def log_std(self) -> Tensor:
         """Return the log-std of the actions, [act], which the critic's iterations leave as it is."""

@@ -15,7 +15,8 @@ class DistilledSettings(Rl2Settings, StudySettings):
 
     teacher: str = other_run()
     """Folder of the oracle's run on this family, an agent without a memory: metarl train --agent ppo
-    training.reveal_task=true. Needed while it is imitated."""
+    training.reveal_task=true. Needed while it is imitated. Its noise is the policy's first one, in place of
+    `initial_std`."""
     distil_updates: int = bounded(200, at_least=0)
     """Iterations of imitation."""
     critic_updates: int = bounded(20, at_least=0)

@@ -52,7 +52,13 @@ OPTIONS = ("budget", "workers", "threads", "name", "runs_dir", "probe_budget", "
 LISTED = ("seeds", "arms")
 SWITCHES = ("--report", "--probe")
 SECTIONS = ("family.", "training.", "evaluation.", "tracking.")
-SET_BY_THE_STUDY = ("training.iterations", "training.seed", "training.threads", "training.reveal_task")
+SET_BY_THE_STUDY = (
+    "training.iterations",
+    "training.seed",
+    "training.threads",
+    "training.reveal_task",
+    "training.also_split",
+)
 """Settings that the study sets itself."""
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a study that was stopped: nobody takes it for finished."""

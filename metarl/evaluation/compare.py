@@ -93,7 +93,8 @@ def checked_family(config: RunConfig) -> TaskFamily:
 
 def family_for(config: RunConfig, family: TaskFamily) -> TaskFamily:
     """Return the family as the run's agent observes it: an oracle observes the parameters of the task too."""
-    return reveal(family, make_family(config.family)) if config.training.reveal_task else family
+    t = config.training
+    return reveal(family, make_family(config.family), t.splits) if t.reveal_task else family
 
 
 def require_fit(label: str, run: Run, family: TaskFamily) -> None:

@@ -157,5 +157,5 @@ def with_source(result: EvaluationResult, run: Run, config: RunConfig | None = N
     config: has the settings of the evaluation, if they are not the run's.
     """
     source = Source(run.directory.resolve().name, run.iteration, run.env_steps)
-    rounds, record = run.config.training.adaptations, provenance(config or run.config)
-    return replace(result, source=source, trained_rounds=rounds, provenance=record)
+    t, record = run.config.training, provenance(config or run.config)
+    return replace(result, source=source, trained_rounds=t.adaptations, also_split=t.also_split, provenance=record)

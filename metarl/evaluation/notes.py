@@ -80,8 +80,10 @@ def by_name_note(result: EvaluationResult, family: TaskFamily) -> str:
 
 
 def _condition_notes(result: EvaluationResult, family: TaskFamily, adapts: bool) -> list[str]:
-    """Return the notes on conditions that differ from those of training."""
+    """Return the notes on conditions that differ from those of training, or that do not where they are to."""
     settings, notes = result.settings, []
+    if result.also_split == settings.split:
+        notes.append("an oracle that met tasks of this split in training (training.also_split)")
     if settings.reset_memory != "never":
         reset = RESET_WORDS[settings.reset_memory].removeprefix(", ")
         notes.append(f"{reset} (evaluation.reset_memory={settings.reset_memory}): the gain is not one of adaptation")

@@ -162,6 +162,8 @@ class AgentResult(Record):
     """Checkpoint of the agent; None if it does not come from a run."""
     trained_rounds: int = 0
     """Rounds of adaptation in a trial of its training."""
+    also_split: str = "none"
+    """Split that its training drew tasks from beside the training split, see `training.also_split`."""
     measures: Mapping[str, Array] = field(default_factory=dict)
     """Measures of the family by name, [seed, shot, task] as `returns`."""
     measured: Mapping[str, Sequence[Interval | None]] = field(default_factory=dict)
@@ -194,7 +196,11 @@ class AgentResult(Record):
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON, with None for a number that is not finite."""
         return {
-            **(asdict(self.source) | {"trained_rounds": self.trained_rounds} if self.source else {}),
+            **(
+                asdict(self.source) | {"trained_rounds": self.trained_rounds, "also_split": self.also_split}
+                if self.source
+                else {}
+            ),
             "faults": self.faults,
             "summary": self.summary.to_dict(),
             "measured": {name: plain([i and asdict(i) for i in shots]) for name, shots in self.measured.items()},
@@ -230,6 +236,7 @@ def fields_of(data: Any) -> dict[str, Any]:
         "summary": summary,
         "source": Source.from_dict(own) if "run" in own else None,
         "trained_rounds": whole(own.get("trained_rounds", 0), "trained_rounds"),
+        "also_split": str(own.get("also_split", "none")),
         "measures": {name: array(value, f"measures.{name}", 3) for name, value in measures.items()},
         "measured": {name: shots(name, value) for name, value in measured.items()},
         "recovery": optional(own.get("recovery"), lambda value: array(value, "recovery", 2)),

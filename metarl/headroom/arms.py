@@ -12,8 +12,9 @@ from metarl.config import RunConfig, options, preset, with_settings
 from metarl.errors import UsageError, nearest
 from metarl.options import value_of
 
-ORACLE, RANDOMISED, MEMORY = "oracle", "randomised", "memory"
-"""Names of the two arms whose difference is the headroom, and of the one whose memory is reset in every way."""
+ORACLE, RANDOMISED, MEMORY, TEACHER = "oracle", "randomised", "memory", "teacher"
+"""Names of the two arms whose difference is the headroom, of the one whose memory is reset in every way, and of an
+oracle that teaches where ORACLE may not: see `Study.also_split`."""
 SCHEDULES = ("lr_decay_updates", "teacher_updates", "pull_from", "pull_updates", "distil_updates")
 """Settings of agents that count iterations of a run: they grow and shrink with its length."""
 
@@ -64,6 +65,13 @@ _ARMS = (
     Arm("roa", "rma", {"agent.stages": "roa"}, "teacher and student at once"),
     Arm("estimator", "estimator", {}, "a memory that estimates what a simulator knows"),
     Arm("distilled", "distilled", {}, "the oracle, distilled into a memory, then PPO", taught_by=ORACLE),
+    Arm(
+        TEACHER,
+        "ppo",
+        {**EPISODES, "training.reveal_task": True},
+        "an oracle that meets training tasks alone, where the oracle meets those judged on too: it teaches distilled",
+        remembers=False,
+    ),
     Arm("recurrent_ppo", "recurrent_ppo", {}, "RecurrentPPO of sb3-contrib"),
     Arm("film", "rl2", {"agent.head": "film"}, "RL2 whose memory modulates the policy's layers"),
     Arm("hypernetwork", "rl2", {"agent.head": "hypernetwork"}, "RL2 whose memory generates the policy's weights"),

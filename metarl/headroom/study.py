@@ -23,7 +23,7 @@ from metarl.evaluation.compare import checked_family, compare_entries
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.headroom import Headroom, headroom_of
 from metarl.files import append, plain, write
-from metarl.headroom.arms import ARMS, MEMORY, ORACLE, RANDOMISED, Arm, config_of
+from metarl.headroom.arms import ARMS, MEMORY, ORACLE, RANDOMISED, TEACHER, Arm, config_of
 from metarl.headroom.probe import probe, words
 from metarl.reporting.headroom_report import save_report, show
 from metarl.runs import claims
@@ -72,7 +72,7 @@ class Study:
             if names.count(name) > 1:
                 raise UsageError(f"two arms are called {name!r}; give one a label: --arms {name} {name}:...,label=NAME")
         for arm in self.arms:
-            for other in filter(None, (arm.taught_by, arm.judged_from)):
+            for other in filter(None, (self.teacher_of(arm), arm.judged_from)):
                 if other not in names:
                     raise UsageError(f"arm {arm.name} needs the runs of arm {other}; add it to --arms")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
@@ -91,6 +91,10 @@ class Study:
         trained = [arm for arm in self.arms if not arm.judged_from]
         return [(arm, seed) for seed in self.seeds for arm in sorted(trained, key=lambda arm: bool(arm.taught_by))]
 
+    def teacher_of(self, arm: Arm) -> str:
+        """Return the arm that teaches an arm: an oracle that met the tasks to be judged on must not; empty: none."""
+        return TEACHER if arm.taught_by == ORACLE and self.also_split != "none" else arm.taught_by
+
     def run_of(self, arm: str, seed: int) -> Path:
         """Return the folder of a run."""
         return self.folder / f"{arm}_seed{seed}"
@@ -98,8 +102,20 @@ class Study:
     def config(self, arm: Arm, seed: int) -> RunConfig:
         """Return the configuration of a run."""
         config = config_of(arm, self.base, self.given, self.budget, self.family.horizon)
-        taught = {"agent.teacher": str(self.run_of(arm.taught_by, seed))} if arm.taught_by else {}
-        return with_settings(config, {**taught, "training.seed": seed, "training.threads": self.threads})
+        teacher = self.teacher_of(arm)
+        taught = {"agent.teacher": str(self.run_of(teacher, seed))} if teacher else {}
+        also = {"training.also_split": self.also_split} if arm.name == ORACLE else {}
+        return with_settings(config, {**taught, **also, "training.seed": seed, "training.threads": self.threads})
+
+    @functools.cached_property
+    def also_split(self) -> str:
+        """Split that the oracle meets in training too: that of the evaluation, if it has what training lacks.
+
+        What can be reached with a leg that fails in no other training task is known to an oracle that met it.
+        """
+        split = self.base.evaluation.split
+        unmet = any(set(p.categories_of([split])) - set(p.categories) for p in self.family.parameters)
+        return split if split == "ood" or unmet else "none"
 
     def record(self) -> None:
         """Write down what is trained; UsageError if the folder holds another study."""
@@ -162,7 +178,8 @@ def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
                 return False
             if is_done(study.run_of(arm.name, seed)):
                 continue
-            if arm.taught_by and not is_done(study.run_of(arm.taught_by, seed)):
+            teacher = study.teacher_of(arm)
+            if teacher and not is_done(study.run_of(teacher, seed)):
                 waits = True
                 continue
             number = zlib.crc32(study.run_of(arm.name, seed).name.encode())  # whatever other arms a command names
@@ -265,6 +282,11 @@ def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison
     comparison, forgetful = judged(study, done, say)
     found, spent = headroom(comparison, forgetful), cost(study, done)
     notes = [f"note: {len(left)} of {len(done) + len(left)} runs are not done"] if left else []
+    if study.also_split != "none":
+        notes.append(
+            f"note: the oracle alone met {study.also_split.replace('_', '-')} tasks in training: every other task of "
+            "its training was one"
+        )
     oracles = [study.run_of(ORACLE, seed) for arm, seed in done if arm.name == ORACLE]
     if oracles:
         oracle = load_run(oracles[0])

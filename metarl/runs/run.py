@@ -121,7 +121,10 @@ def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) ->
     with usage_errors("family"):
         family = make_family(config.family)
     if config.training.reveal_task:
-        family = reveal(family)
+        family = reveal(family, splits=config.training.splits)
+    with usage_errors("training.also_split"):
+        for split in config.training.splits:
+            family.require_split(split)
     with usage_errors("evaluation.split"):
         family.require_split(config.evaluation.split)
     torch_device = resolve_device(device or config.training.device, ranks)
@@ -154,7 +157,14 @@ def make_curriculum(config: RunConfig, family: TaskFamily) -> Curriculum | None:
 def distinct_tasks(run: Run) -> list[Task]:
     """Return the fixed set of training tasks (`training.distinct_tasks`), drawn with the run's seed."""
     t = run.config.training
-    return run.family.sample(t.distinct_tasks, stream(t.seed, "tasks/distinct"), "train")
+    return new_tasks(run, t.distinct_tasks, stream(t.seed, "tasks/distinct"))
+
+
+def new_tasks(run: Run, count: int, rng: np.random.Generator) -> list[Task]:
+    """Return tasks of the splits that the run trains on, as many of each as of the others."""
+    splits = run.config.training.splits
+    drawn = [run.family.sample(len(range(k, count, len(splits))), rng, split) for k, split in enumerate(splits)]
+    return list(itertools.chain(*drawn))
 
 
 def require_name(name: str) -> None:

@@ -37,6 +37,7 @@ from metarl.runs.run import (
     build,
     distinct_tasks,
     make_curriculum,
+    new_tasks,
     restore,
     restore_curriculum,
     save_config,
@@ -274,7 +275,7 @@ def draw_tasks(run: Run, rng: np.random.Generator) -> list[Task]:
     """Return an iteration's training tasks: new ones, or tasks of the run's fixed set, each equally often."""
     t = run.config.training
     if not t.distinct_tasks:
-        return run.family.sample(t.tasks, rng, "train")
+        return new_tasks(run, t.tasks, rng)
     fixed = distinct_tasks(run)
     return [fixed[i] for i in np.resize(rng.permutation(len(fixed)), t.tasks)]
 

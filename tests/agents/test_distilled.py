@@ -81,6 +81,34 @@ def test_fine_tuning_keeps_what_was_distilled():
     assert not agent.warming and min(tuned) > 1.4 * learned  # returns are negative
 
 
+class Loud(Walker):
+    """The same, with noise of its own size on each axis."""
+
+    size = torch.tensor([0.07, 0.002])
+
+    def act(self, belief, observations: Tensor, noise):
+        means, belief = super().act(belief, observations, None)
+        return means if noise is None else means + self.size * noise, belief
+
+
+class School:
+    """What a distilled agent asks for before its first iteration."""
+
+    def oracle(self, run: str):
+        return Loud(), 2
+
+    def trials(self):
+        return None
+
+
+@pytest.mark.parametrize(("updates", "expected"), [(0, Loud.size), (3, torch.full((2,), 0.03))])
+def test_it_begins_with_the_noise_of_its_teacher(updates: int, expected: Tensor):
+    agent = Lesson(distil_updates=5, teacher="somewhere").agent
+    agent.updates = updates  # resumed, it keeps its own
+    agent.trainer(School())
+    torch.testing.assert_close(agent.log_std().exp(), expected)
+
+
 def test_imitation_leaves_the_critic_and_the_spread_as_they_are():
     lesson = Lesson(distil_updates=5)
     network = lesson.agent.network

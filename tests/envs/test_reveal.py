@@ -69,7 +69,10 @@ def test_a_quantity_is_scaled_to_its_training_range_and_a_category_is_one_hot():
     scale = Parameter("x", "1", LogUniform(0.25, 4.0), LAW, neutral=1.0)
     np.testing.assert_allclose(encode(scale, np.array([0.25, 0.5, 1.0, 4.0])), [[-1], [-0.5], [0], [1]], atol=1e-12)
     choice = Parameter("x", "1", Choice((3.0, 1.0, 2.0), (1.0, 2.0, 3.0)), LAW, neutral=1.0, held_out=Choice((5.0,)))
-    np.testing.assert_array_equal(encode(choice, values), [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    met = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(encode(choice, values), met)
+    met[3, 3] = 1  # by an oracle that meets held-out tasks in training
+    np.testing.assert_array_equal(encode(choice, values, ("train", "held_out")), met)
 
 
 def test_names_say_what_is_encoded():
@@ -90,7 +93,9 @@ def test_the_seed_of_a_ground_is_told_to_nobody_and_its_kind_by_name():
     assert [name for name in names if "kind" in name] == [
         "task_terrain_kind=flat [1]",
         "task_terrain_kind=stairs_up [1]",
-    ]
+        "task_terrain_kind=stepping_stones [1]",
+        "task_terrain_kind=gaps [1]",
+    ]  # also those of held-out tasks, told to an oracle that meets them
 
 
 def test_an_oracle_reads_another_familys_tasks_by_the_ranges_that_it_was_trained_on():
