@@ -265,14 +265,18 @@ def headroom(comparison: Comparison, forgetful: Mapping[str, str]) -> Headroom |
 
 
 def cost(study: Study, done: Collection[tuple[Arm, int]]) -> dict[str, dict[str, float]]:
-    """Return env steps and seconds of training by arm, as means over the seeds that are done."""
+    """Return env steps and seconds of training by arm, with its teacher's, as means over the seeds that are done."""
     found = {}
     for arm in study.arms:
-        lines = [read_metrics(study.run_of(arm.name, seed)) for seed in study.seeds if (arm, seed) in done]
+        names = [name for name in (arm.name, study.teacher_of(arm)) if name]
+        lines = [
+            [read_metrics(study.run_of(name, seed)) for name in names] for seed in study.seeds if (arm, seed) in done
+        ]
         if lines:
-            seconds = [sum(line["time/collect"] + line["time/update"] for line in of_run) for of_run in lines]
-            steps = [of_run[-1]["env_steps"] for of_run in lines]
-            found[arm.name] = {"env_steps": float(np.mean(steps)), "training_s": round(float(np.mean(seconds)), 1)}
+            seconds = [[line["time/collect"] + line["time/update"] for run in runs for line in run] for runs in lines]
+            steps = [sum(run[-1]["env_steps"] for run in runs) for runs in lines]
+            training_s = round(float(np.mean([sum(own) for own in seconds])), 1)
+            found[arm.name] = {"env_steps": float(np.mean(steps)), "training_s": training_s}
     return found
 
 
@@ -282,6 +286,8 @@ def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison
     comparison, forgetful = judged(study, done, say)
     found, spent = headroom(comparison, forgetful), cost(study, done)
     notes = [f"note: {len(left)} of {len(done) + len(left)} runs are not done"] if left else []
+    if taught := [arm.name for arm in study.arms if study.teacher_of(arm)]:
+        notes.append(f"note: env steps and minutes of {', '.join(taught)} include those of the teacher")
     if study.also_split != "none":
         notes.append(
             f"note: the oracle alone met {study.also_split.replace('_', '-')} tasks in training: every other task of "

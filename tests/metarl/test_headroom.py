@@ -161,6 +161,8 @@ class TestStudy:
         assert all(set(a["time_courses"][0]) >= {"rise", "seconds"} for a in saved["agents"])
         assert "curves" not in saved["agents"][0]["time_courses"][0]
         assert set(saved["training"]) == {"randomised", "memory", "oracle", "distilled"}
+        both = steps["distilled_seed1"] + steps["oracle_seed1"]
+        assert saved["training"]["distilled"]["env_steps"] == both > saved["training"]["memory"]["env_steps"]
         rows = (folder / "headroom.csv").read_text().splitlines()
         assert len(rows) == 9 and rows[0].startswith("label,agent,first,first_low")
         assert "memory_per_second,memory_per_second_low" in rows[0]
