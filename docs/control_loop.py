@@ -21,12 +21,14 @@ class Policy:
         self.inputs |= {name: np.array([start], np.float32) for name, start in self.about["states"].items()}
         self.outputs = [o.name for o in self.session.get_outputs()]
 
-    def act(self, observation, reward=0.0, start=False, end=False):
+    def act(self, observation, reward=0.0, start=False, end=False, fallen=False):
         """The command [act], MuJoCo's control signals: `data.ctrl[:] = command`. For a real motor see `targets`.
 
-        After an episode it is called once more, with end=True, for a policy that remembers.
+        After an episode it is called once more, with end=True, for a policy that remembers. fallen: the robot fell in
+        the last step and stands again, in the same episode.
         """
-        given = {"observation": observation, "previous_reward": reward, "episode_start": start, "episode_end": end}
+        started = start or fallen
+        given = {"observation": observation, "previous_reward": reward, "episode_start": started, "episode_end": end}
         for name in given.keys() & self.inputs.keys():
             self.inputs[name][:] = given[name]
         if start and "previous_action" in self.inputs:

@@ -46,8 +46,9 @@ class Controller:
 
     Evaluation plays the episodes of a shot in N envs at the same time; here they are played one after another. For an
     agent with one belief per task, N episodes make a shot. For an agent with a belief per env, a robot is one env, and
-    each episode is a shot. After `adaptations` shots the agent stops adapting: each later episode starts from the last
-    belief, as the last shot of an evaluation does, and may have any length.
+    each episode is a shot. Whoever puts a robot that fell back on its feet calls `fall` instead of `observe`: the
+    episode goes on with another life, as with `evaluation.lives`. After `adaptations` shots the agent stops adapting:
+    each later episode starts from the last belief, as the last shot of an evaluation does, and may have any length.
 
     All buffers are allocated at the start, so that memory does not grow with the steps. The policy is called once at
     the start, because the first call is slow.
@@ -97,6 +98,7 @@ class Controller:
         storage = Storage(steps, (1, n), Rollout.fields(family.observation_size, act), torch.device("cpu"))
         self._shot = {name: kept.numpy() for name, kept in storage.tensors.items()}
         self._final = np.zeros((1, n, family.observation_size), dtype=np.float32)
+        self._falls: dict[tuple[int, int], Array] = {}  # observation after each fall of the shot, by step and episode
         self._seen = np.zeros(family.observation_size, dtype=np.float32)  # the last observation
         self._know_range()
         self._warned = np.zeros(family.observation_size, dtype=bool)
@@ -149,23 +151,51 @@ class Controller:
     def observe(self, reward: float, terminated: bool, truncated: bool) -> None:
         """Record the result of the last action, as Gymnasium's `step` returns it."""
         self._require(_Next.OBSERVE)
+        truncated = truncated or (self.learning and self._step + 1 == self.family.horizon and not terminated)
+        self._record(reward, terminated, truncated)
+        ended = bool(terminated or truncated)
+        self._tell(reward, ended)
+        self._next = _Next.END if ended else _Next.ACT
+
+    def fall(self, reward: float, observation: ArrayLike) -> None:
+        """Record a last action that made the robot fall, after which it is put back on its feet.
+
+        The episode goes on with what the agent remembers: the next call is `act`, with the observation of the robot as
+        it stands again. At the horizon of training, while the agent adapts, a fall ends the episode.
+
+        observation: [obs] after the fall.
+        """
+        self._require(_Next.OBSERVE, "fall")
+        if self.learning and self._step + 1 == self.family.horizon:
+            self.observe(reward, terminated=True, truncated=False)
+            return
+        fallen = self._checked(observation)
+        if self.learning:
+            self._falls[self._step, self._episode] = fallen
+        self._record(reward, terminated=True, truncated=False)
+        self._tell(reward, ended=False)
+        with torch.no_grad():
+            self._belief = self._agent.revive(self._belief, torch.ones(1, 1, dtype=torch.bool))
+        self._next = _Next.ACT
+
+    def _record(self, reward: float, terminated: bool, truncated: bool) -> None:
+        """Keep the result of a step while the agent adapts; ValueError for a reward that is not finite."""
         if not np.isfinite(reward):
             raise ValueError(
                 f"the reward of step {self._step} is {reward}; give a finite number, or leave this episode out by "
                 "discard_episode()"
             )
-        t, n = self._step, self._episode
-        self._step += 1
         if self.learning:
-            truncated = truncated or (self._step == self.family.horizon and not terminated)
             step = {"rewards": reward, "valid": True, "terminated": terminated, "truncated": truncated}
             for name, value in step.items():
-                self._shot[name][t, 0, n] = value
-        ended = bool(terminated or truncated)
-        with torch.no_grad():
-            told = torch.full((1, 1), float(reward)), torch.full((1, 1), ended)
-            self._belief = self._agent.observe(self._belief, *told)
-        self._next = _Next.END if ended else _Next.ACT
+                self._shot[name][self._step, 0, self._episode] = value
+        self._step += 1
+
+    @torch.no_grad()
+    def _tell(self, reward: float, ended: bool) -> None:
+        """Let the agent read the result of a step."""
+        told = torch.full((1, 1), float(reward)), torch.full((1, 1), ended)
+        self._belief = self._agent.observe(self._belief, *told)
 
     def end_episode(self, observation: ArrayLike | None = None) -> bool:
         """End the episode, or stop it early, and return whether the agent adapted.
@@ -194,6 +224,7 @@ class Controller:
         """Discard the current episode, for example after a sensor failed; the next one takes its place."""
         for kept in self._shot.values():
             kept[:, 0, self._episode] = 0
+        self._falls = {place: seen for place, seen in self._falls.items() if place[1] != self._episode}
         self._restart()
 
     def _restart(self) -> None:
@@ -201,12 +232,25 @@ class Controller:
 
     def _adapt(self) -> None:
         taken = {**self._shot, "final_observations": self._final}
+        if self._falls:
+            taken["next_observations"] = self._reached()
         rollout = Rollout(**{name: torch.from_numpy(kept.copy()) for name, kept in taken.items()})
         self.adapted += 1
         self.shot_belief = self._agent.adapt(self._belief, rollout, AgentGenerators([self._rng], self.adapted))
         self._know_range()
         for kept in self._shot.values():
             kept[:] = 0
+        self._falls.clear()
+
+    def _reached(self) -> Array:
+        """Return what was observed after each step of the shot, before the robot was put back, [T, 1, N, obs]."""
+        reached = np.concatenate([self._shot["observations"][1:], self._final[None]])
+        last = self._shot["valid"].sum(axis=0)[0] - 1
+        for n, step in enumerate(last):
+            reached[step, 0, n] = self._final[0, n]
+        for (t, n), seen in self._falls.items():
+            reached[t, 0, n] = seen
+        return reached
 
     def _know_range(self) -> None:
         """Set the range of expected observations: any, until the policy has normaliser statistics."""
@@ -229,10 +273,11 @@ class Controller:
             self._rng.standard_normal(dtype=np.float32, out=self._noise)
         return torch.from_numpy(self._noise[step, episode][None, None])
 
-    def _require(self, call: _Next) -> None:
+    def _require(self, call: _Next, name: str = "") -> None:
+        """Raise RuntimeError unless a call is due. name: of a call that stands for it."""
         if self._next is call:
             return
-        name, due = (c.value.partition("(")[0] for c in (call, self._next))
+        asked, due = (c.value.partition("(")[0] for c in (call, self._next))
         why = {
             _Next.ACT: "the step before it is complete",
             _Next.OBSERVE: "the result of the last action has not been recorded",
@@ -240,7 +285,7 @@ class Controller:
         }
         if self._next is _Next.END and self._step == self.family.horizon:
             why[_Next.END] = f"the episode has the {self._step} steps of an episode in training"
-        raise RuntimeError(f"{name}() is not due, {due}() is: {why[self._next]}; call {self._next.value}")
+        raise RuntimeError(f"{name or asked}() is not due, {due}() is: {why[self._next]}; call {self._next.value}")
 
     def _checked(self, observation: ArrayLike) -> Array:
         """Return the observation as [obs] float32; ValueError names what is wrong with it."""

@@ -75,6 +75,53 @@ def test_in_a_gymnasium_env_it_acts_as_evaluation_does(name, explore):
             env._rng.standard_normal((40, 1, run.family.action_size), dtype=np.float32)
 
 
+@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+def test_a_robot_that_is_put_back_on_its_feet_remembers_as_in_an_episode_of_several_lives(name, monkeypatch):
+    """Told what an evaluation with lives observed, it acts and adapts as that did."""
+    run = make_run(name, HOPPER, adaptations=1)
+    env = ShardedEnv(run.family, 1, 1, threads=1)
+    env.set_tasks(run.family.sample(1, np.random.default_rng(0)))
+    trial = run_trial(env, run.agent, [np.random.default_rng(3)], 1, explore=True, lives=True).trial
+    adapt, taken = run.agent.adapt, []
+    monkeypatch.setattr(run.agent, "adapt", lambda *given: taken.append(given[1]) or adapt(*given))
+    rng = np.random.default_rng(3)
+    controller = run.start(explore="always", rng=rng)
+    for rollout in trial.rollouts:
+        env.reset([rng])  # the starts are drawn before the noise
+        falls = rollout.new_lives()[:, 0, 0]
+        assert falls.any()
+        for t in range(HOPPER.horizon):
+            action = controller.act(rollout.observations[t, 0, 0].numpy())
+            np.testing.assert_array_equal(action, rollout.actions[t, 0, 0])
+            reward = float(rollout.rewards[t, 0, 0])
+            if falls[t]:
+                controller.fall(reward, rollout.next_observations[t, 0, 0].numpy())
+            else:
+                controller.observe(reward, bool(rollout.terminated[t, 0, 0]), bool(rollout.truncated[t, 0, 0]))
+        assert controller.episode_over
+        controller.end_episode(rollout.final_observations[0, 0].numpy())
+    for given, rollout in zip(taken, trial.rollouts, strict=False):  # evaluation adapts to all but the last
+        for field in ("observations", "rewards", "terminated", "truncated", "valid", "next_observations"):
+            np.testing.assert_array_equal(getattr(given, field), getattr(rollout, field), err_msg=field)
+    assert bool(taken) == run.agent.facts.adapts
+
+
+def test_a_fall_at_the_horizon_ends_the_episode_while_the_agent_adapts():
+    run = make_run("rl2", HOPPER, adaptations=1)
+    controller = run.start()
+    seen = np.zeros(run.family.observation_size)
+    for _ in range(HOPPER.horizon):
+        controller.act(seen)
+        controller.fall(-1.0, seen)
+    assert controller.episode_over and controller.end_episode(seen)
+    with pytest.raises(RuntimeError, match=r"fall\(\) is not due, act\(\) is"):
+        controller.fall(0.0, seen)
+    for _ in range(HOPPER.horizon + 1):  # it adapts no more, and goes on for as long as it is asked to
+        controller.act(seen)
+        controller.fall(-1.0, seen)
+    assert not controller.episode_over
+
+
 @pytest.mark.parametrize("name", [n for n in AGENT_SETTINGS if not make_run(n).agent.facts.belief_per_env])
 def test_what_evaluation_plays_at_once_it_plays_one_after_another(name):
     run = make_run(name, POINT, envs=3)

@@ -71,7 +71,10 @@ def test_in_onnx_runtime_the_adapted_policy_acts_as_the_agent(name, family, tmp_
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path):
-    """Two episodes in an env, recorded; the loop replays them in a process that has only numpy and onnxruntime."""
+    """Two episodes in an env, recorded; the loop replays them in a process that has only numpy and onnxruntime.
+
+    In the first one both are told of a fall after five steps.
+    """
     run, belief = adapted_run(name, tmp_path)
     export.export_run(run, tmp_path / "p.onnx", belief)
     env = BatchedEnv(run.family, 1, 1, threads=1)
@@ -85,7 +88,10 @@ def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path):
             action = controller.act(observation)
             step = env.step(action[None, None])
             observation, reward = step.observations[0, 0], float(step.rewards[0, 0])
-            controller.observe(reward, bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
+            if len(rewards) == 4:
+                controller.fall(reward, observation)
+            else:
+                controller.observe(reward, bool(step.terminated[0, 0]), bool(step.truncated[0, 0]))
             observations.append(observation)
             rewards.append(reward)
             commands.append(controller.command(action))
@@ -109,7 +115,13 @@ class Robot:
         self.commands.append(command)
         return self.observations.pop(0), self.rewards.pop(0), False
 
-policy, robot = control_loop.Policy("p.onnx"), Robot()
+class Policy(control_loop.Policy):
+    calls = 0
+    def act(self, *given, **named):
+        self.calls += 1
+        return super().act(*given, **named, fallen=self.calls == 6)
+
+policy, robot = Policy("p.onnx"), Robot()
 for _ in range(2):
     control_loop.episode(policy, robot)
 assert not {"torch", "metarl", "mujoco", "onnx"} & set(sys.modules)
