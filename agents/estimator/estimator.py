@@ -65,6 +65,11 @@ class Estimator(InformedPpo[EstimatorSettings, EstimatorNetwork]):
     label = "the estimator"
     settings: EstimatorSettings
 
+    @property
+    def remembers(self) -> bool:
+        """PPO's steps act on what the memory gave before."""
+        return False
+
     def make_network(self) -> EstimatorNetwork:
         """Return policy, critic and memory."""
         sizes = self.observation_size, self.action_size

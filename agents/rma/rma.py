@@ -25,6 +25,11 @@ class Rma(InformedPpo[RmaSettings, RmaNetwork]):
     label = "RMA"
     settings: RmaSettings
 
+    @property
+    def remembers(self) -> bool:
+        """Whether PPO's steps read the memory: where they pull towards what it infers."""
+        return bool(self.pull)
+
     def make_network(self) -> RmaNetwork:
         """Return policy, critic, encoder and memory."""
         sizes = self.observation_size, self.action_size, len(self.privileged)

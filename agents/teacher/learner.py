@@ -18,7 +18,7 @@ from metarl.agents.learning import Trainer, World
 from metarl.agents.ranks import ALONE, Ranks, sum_gradients
 from metarl.agents.slots import SlotBelief
 from metarl.agents.teacher.settings import StudySettings
-from metarl.agents.trial_ppo.learner import ADAM_EPSILON, TrialPpo
+from metarl.agents.trial_ppo.learner import ADAM_EPSILON, TrialPpo, with_steps
 from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork
 from metarl.agents.trial_ppo.sequence import TrialSequence, lay_beside
 
@@ -102,7 +102,10 @@ class InformedPpo(TrialPpo[Settings, Network], Generic[Settings, Network]):
         """
         with torch.no_grad():
             metrics = self.errors(estimates(sequence) if sequence.steps.numel() else targets, targets, sequence.steps)
-        data = dataclasses.replace(sequence, extra={**sequence.extra, "targets": targets})
+        whole = dataclasses.replace(sequence, extra={**sequence.extra, "targets": targets})
+        data = self.pieces(whole, remembering=True)
+        if data is not whole:
+            data = data.of_envs(with_steps(data))
         parameters, history = list(self.studied()), []
         for envs, count in self.minibatches(data, self.settings.study_epochs, generator):
             part = data.of_envs(envs)

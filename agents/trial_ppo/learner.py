@@ -20,7 +20,7 @@ from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian
 from metarl.agents.ranks import ALONE, Ranks, mean_and_std, sum_gradients
 from metarl.agents.slots import SlotBelief, SlotReader
 from metarl.agents.trial_ppo.network import SlotNetwork
-from metarl.agents.trial_ppo.sequence import TrialSequence, discounted_sums, lay_out, trial_gae
+from metarl.agents.trial_ppo.sequence import TrialSequence, cut, discounted_sums, joined, lay_out, trial_gae
 from metarl.agents.trial_ppo.settings import TrialPpoSettings
 
 ADAM_EPSILON = 1e-5
@@ -52,6 +52,11 @@ def value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float)
         held = old_values + (values - old_values).clamp(-clip, clip)
         loss = torch.maximum(loss, functional.huber_loss(held, targets, reduction="none"))
     return loss
+
+
+def with_steps(sequence: TrialSequence) -> Tensor:
+    """Return the places [K] of the envs that have a step."""
+    return sequence.steps.any(dim=0).nonzero().squeeze(-1)
 
 
 def explained_variance(targets: Targets, steps: Tensor, ranks: Ranks) -> float:
@@ -110,6 +115,11 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         fused = True if device.type == "cpu" else None
         self.optimiser = torch.optim.Adam(self.trained(), lr=settings.lr, eps=ADAM_EPSILON, fused=fused)
         self.updates = 0
+
+    @property
+    def remembers(self) -> bool:
+        """Whether PPO's steps read the memory."""
+        return True
 
     def make_network(self) -> Network:
         """Return the network, with parameters that are yet to be drawn."""
@@ -173,12 +183,16 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         num_envs, _ = self._places(sequence.steps.shape[1])
         if num_envs == 0:
             return {"trials": 0.0}
-        targets = self._targets(sequence)
+        data = self.pieces(sequence, self.remembers)
+        targets = self._targets(sequence, data)
+        if data is not sequence:
+            taken = with_steps(data)
+            data, targets = data.of_envs(taken), targets.of_envs(taken)
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()
         history = [
-            self._step(sequence.of_envs(envs), targets.of_envs(envs), count)
-            for envs, count in self.minibatches(sequence, self.settings.epochs, generator)
+            self._step(data.of_envs(envs), targets.of_envs(envs), count)
+            for envs, count in self.minibatches(data, self.settings.epochs, generator)
         ]
         besides = self.learn_besides(sequence, generator)
         self._update_moments(sequence)
@@ -188,14 +202,25 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
             **besides,
             "trials": float(num_envs),
             "std": self.log_std().exp().mean().item(),
-            "explained_variance": explained_variance(targets, sequence.steps, self.ranks),
+            "explained_variance": explained_variance(targets, data.steps, self.ranks),
             "lr": self.optimiser.param_groups[0]["lr"],
         }
+
+    def pieces(self, sequence: TrialSequence, remembering: bool) -> TrialSequence:
+        """Return the trials, or pieces of them as of several envs each, see `chunk`.
+
+        remembering: whether the memory before each piece is wanted.
+        """
+        length = self.settings.chunk
+        if not length or not sequence.steps.shape[1]:  # another rank may have all envs
+            return sequence
+        memory = self.network.memories(sequence.inputs, sequence.memory, length) if remembering else {}
+        return sequence.cut(length, memory)
 
     def minibatches(
         self, sequence: TrialSequence, epochs: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, int]]:
-        """Yield minibatches of whole trials, as this rank's own envs [K] and the number of steps in all ranks."""
+        """Yield minibatches of `pieces`, as this rank's own envs [K] and the number of steps in all ranks."""
         own_envs = sequence.steps.shape[1]
         num_envs, first = self._places(own_envs)
         for _ in range(epochs if num_envs else 0):
@@ -218,18 +243,25 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         return sum(counts), sum(counts[: self.ranks.rank])
 
     @torch.no_grad()
-    def _targets(self, sequence: TrialSequence) -> Targets:
-        """Return the targets, by one pass of the policy that collected and GAE over each trial as one sequence."""
+    def _targets(self, sequence: TrialSequence, data: TrialSequence) -> Targets:
+        """Return the targets of pieces of trials, by one pass of the policy that collected and GAE over whole trials.
+
+        data: the pieces of the trials of the sequence, without any left out.
+        """
         settings, steps = self.settings, sequence.steps
-        means, values = self._evaluate(sequence)
+        means, of_pieces = self._evaluate(data)
+        whole = data is sequence
+        values = of_pieces if whole else joined(of_pieces, len(steps))
         rewards = (sequence.rewards / self.network.return_moments.std).clamp(-INPUT_CLIP, INPUT_CLIP)
         advantages = trial_gae(rewards, values, steps, settings.discount, settings.gae_lambda)
         mean, std = mean_and_std(advantages[steps], self.ranks)
+        found = (advantages - mean) / (std + 1e-8), advantages + values
+        normalised, returns = found if whole else (cut(x, settings.chunk) for x in found)
         return Targets(
-            log_likelihoods=gaussian_log_prob(means, self.log_std(), sequence.actions),
-            values=values,
-            advantages=(advantages - mean) / (std + 1e-8),
-            returns=advantages + values,
+            log_likelihoods=gaussian_log_prob(means, self.log_std(), data.actions),
+            values=of_pieces,
+            advantages=normalised,
+            returns=returns,
         )
 
     def _evaluate(self, sequence: TrialSequence) -> tuple[Tensor, Tensor]:

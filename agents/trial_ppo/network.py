@@ -73,7 +73,6 @@ class SlotNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = (observation_size, action_size, 1, 2)
-        self.chunk = settings.chunk
         self.observation_moments = Moments(observation_size)
         self.reward_moments = Moments(1)
         self.return_moments = Moments(1)
@@ -140,8 +139,16 @@ class SlotNetwork(nn.Module):
     def forward(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Return the heads' inputs [L, B, features] of slots [L, B, input], and the memory after the last."""
         normalised = self.normalise(inputs)
-        features, after = self.core.truncated(self.embed(normalised), memory, self.chunk)
+        features, after = self.core.sequence(self.embed(normalised), memory)
         return self.features(features, normalised), after
+
+    @torch.no_grad()
+    def memories(self, inputs: Tensor, memory: Memory, length: int) -> Memory:
+        """Return the memory before each of K pieces of `length` slots [L, B, input], by name, each [B K, ...]."""
+        before = [memory]
+        for piece in self.embed(self.normalise(inputs)).split(length)[:-1]:
+            before.append(self.core.sequence(piece, before[-1])[1])
+        return {name: torch.stack([own[name] for own in before], dim=1).flatten(0, 1) for name in memory}
 
     def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Return the heads' inputs [B, features] of one slot [B, input], and the memory after it."""

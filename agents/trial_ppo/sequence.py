@@ -46,6 +46,13 @@ class TrialSequence:
         """Return the trials of some envs [K]."""
         return self._each(lambda x: x[:, envs], {name: state[envs] for name, state in self.memory.items()})
 
+    def cut(self, length: int, memory: Memory) -> TrialSequence:
+        """Return the trials as pieces of `length` slots, as of B K envs: see `cut`.
+
+        memory: states of the core before each piece by name, each [B K, ...].
+        """
+        return self._each(lambda x: cut(x, length), memory)
+
     def without_padding(self) -> TrialSequence:
         """Return the trials without the last slots where no env took one, up to the slot after the last step."""
         rows = self.steps.any(dim=1).nonzero()
@@ -107,6 +114,19 @@ def episode_slots(rollout: Rollout) -> tuple[Tensor, ...]:
     taken = torch.cat([valid, valid.any(dim=0, keepdim=True)])
     steps = torch.cat([valid, torch.zeros_like(valid[:1])])
     return inputs, torch.cat([actions, blank_action]), torch.cat([rewards, blank_reward]), taken, steps
+
+
+def cut(values: Tensor, length: int) -> Tensor:
+    """Return values [L, B, ...] of trials as K pieces of each, [length, B K, ...]; the last is filled up by zeros."""
+    missing = -len(values) % length
+    filled = torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
+    return filled.unflatten(0, (-1, length)).movedim(0, 2).flatten(1, 2)
+
+
+def joined(pieces: Tensor, slots: int) -> Tensor:
+    """Return the values [slots, B, ...] of trials whose pieces `cut` returned, [length, B K, ...]."""
+    count = -(-slots // len(pieces))
+    return pieces.unflatten(1, (-1, count)).movedim(2, 0).flatten(0, 1)[:slots]
 
 
 def front(chosen: Tensor) -> Tensor:

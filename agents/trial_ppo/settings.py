@@ -26,7 +26,8 @@ class TrialPpoSettings(MemorySettings, PpoBlock):
     reward_embedding: int = bounded(16, at_least=1)
     """Width of the previous reward's embedding."""
     chunk: int = bounded(0, at_least=0)
-    """Slots after which gradients stop, while the memory is carried on. 0: they cross the whole trial."""
+    """Slots of a piece of a trial. Minibatches are of pieces, each read with the memory that was there when the
+    iteration began, and gradients do not cross from one to the next. 0: a trial is one piece."""
     head_sizes: tuple[int, ...] = bounded((128, 128), at_least=1)
     """Widths of the hidden layers of the actor, and of the critic."""
     initial_std: float = 0.25
@@ -37,7 +38,7 @@ class TrialPpoSettings(MemorySettings, PpoBlock):
     epochs: int = 6
     """PPO passes over the data of an iteration."""
     minibatches: int = 2
-    """Minibatches a pass, each of whole trials."""
+    """Minibatches a pass, each of whole trials, or of pieces of them (`chunk`)."""
     value_clip: float = bounded(0.0, at_least=0)
     """Clip range of the value's change in an iteration, in units of the normalised return. 0: no clipping."""
     max_gradient_norm: float = 1.0

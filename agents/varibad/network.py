@@ -101,6 +101,7 @@ class VaribadNetwork(SlotNetwork):
             return Encoder(make_core(input_size, settings), latent)
 
         super().__init__(settings, observation_size, action_size, make_encoder)
+        self.chunk = settings.chunk
         self.change_moments = Moments(observation_size)
         seen = observation_size + action_size
         self.decode_reward = Decoder(seen + observation_size, latent, 1, hidden)

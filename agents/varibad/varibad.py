@@ -56,6 +56,11 @@ class Varibad(TrialPpo[VaribadSettings, VaribadNetwork]):
             fused=True if device.type == "cpu" else None,
         )
 
+    @property
+    def remembers(self) -> bool:
+        """PPO's steps act on what the memory gave before."""
+        return False
+
     def make_network(self) -> VaribadNetwork:
         """Return embeddings, encoder, decoders and heads."""
         return VaribadNetwork(self.settings, self.observation_size, self.action_size, self.make_core)

@@ -21,6 +21,7 @@ from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.sb3.recurrent_ppo import RecurrentPpo
 from metarl.agents.sb3.settings import RecurrentPpoSettings
+from metarl.agents.trial_ppo.sequence import joined
 
 CPU = torch.device("cpu")
 WINDOWS: dict[str, Any] = {"history_length": 4, "attention_window": 4, "external_rows": 5}
@@ -331,7 +332,9 @@ def test_rl2_stops_gradients_at_chunks():
     found = {}
     for chunk in (0, 3, 100):
         agent = rl2("gru", chunk=chunk)
-        means, values = agent.evaluate(agent.sequence(trial))
+        whole = agent.sequence(trial)
+        pieces = agent.pieces(whole, remembering=True)
+        means, values = (joined(x, len(whole.steps)) for x in agent.evaluate(pieces))
         gradients = torch.autograd.grad(means.sum() + values.sum(), list(agent.core.parameters()))
         found[chunk] = means, torch.cat([gradient.flatten() for gradient in gradients])
     torch.testing.assert_close(found[3][0], found[0][0])

@@ -111,7 +111,8 @@ def test_log_probabilities_are_those_of_collection() -> None:
     agent = make_agent()
     generator = torch.Generator().manual_seed(1)
     trial, _ = play(agent, EARLY)
-    targets = agent._targets(agent.sequence(trial))
+    sequence = agent.sequence(trial)
+    targets = agent._targets(sequence, sequence)
     expected = []
     for rollout in trial.rollouts:  # the draws of `play`, in its order
         torch.randn(HORIZON, TASKS, ENVS, OBSERVATION, generator=generator)
@@ -121,7 +122,7 @@ def test_log_probabilities_are_those_of_collection() -> None:
         log_std = agent.network.log_std.detach()
         density = gaussian_log_prob(torch.zeros_like(noise), torch.zeros(ACTION), noise) - log_std.sum()
         expected.append(density[rollout.valid])
-    found = targets.log_likelihoods[agent.sequence(trial).steps]
+    found = targets.log_likelihoods[sequence.steps]
     torch.testing.assert_close(found.sort().values, torch.cat(expected).sort().values, rtol=1e-4, atol=1e-4)
 
 

@@ -9,10 +9,20 @@ import torch
 from torch import Tensor
 
 from metarl.agents.agent import Rollout, Trial
+from metarl.agents.cores.registry import CORES
 from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.slots import SlotBelief
-from metarl.agents.trial_ppo.sequence import discounted_sums, lay_out, sums_of_later, trial_gae
+from metarl.agents.trial_ppo.learner import Targets
+from metarl.agents.trial_ppo.sequence import (
+    TrialSequence,
+    cut,
+    discounted_sums,
+    joined,
+    lay_out,
+    sums_of_later,
+    trial_gae,
+)
 
 CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 2, 2, 4
@@ -109,12 +119,75 @@ def test_padding_changes_no_target() -> None:
     agent = Rl2(settings, OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU)
     rollouts = trial_of(tuple(length.clamp(max=2) for length in LENGTHS)).rollouts
     whole = agent.sequence(Trial(rollouts, [agent.begin(TASKS, ENVS, ())] * 2))
-    cut = whole.without_padding()
-    assert len(cut.steps) < len(whole.steps)
-    found, expected = agent._targets(cut), agent._targets(whole)
+    short = whole.without_padding()
+    assert len(short.steps) < len(whole.steps)
+    found, expected = agent._targets(short, short), agent._targets(whole, whole)
     for f in dataclasses.fields(found):
-        ours, theirs = getattr(found, f.name)[cut.steps], getattr(expected, f.name)[whole.steps]
+        ours, theirs = getattr(found, f.name)[short.steps], getattr(expected, f.name)[whole.steps]
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 5, 11, 12, 50])
+def test_pieces_are_those_of_the_trials_one_trial_after_the_other(length: int) -> None:
+    values = draw(12, 3, 2)
+    pieces = cut(values, length)
+    count = -(-12 // length)
+    assert pieces.shape == (length, 3 * count, 2) and torch.equal(joined(pieces, 12), values)
+    for b in range(3):
+        for k in range(count):
+            own = values[k * length : (k + 1) * length, b]
+            piece = pieces[:, b * count + k]
+            assert torch.equal(piece[: len(own)], own) and not piece[len(own) :].any()
+
+
+@pytest.mark.parametrize("memory", CORES)
+def test_pieces_are_read_with_the_memory_that_was_there_and_have_the_targets_of_the_trials(memory: str) -> None:
+    small = {"hidden_size": 8, "head_sizes": (8,), "observation_embedding": 4, "action_embedding": 4}
+    settings = Rl2Settings(memory=memory, history_length=3, attention_window=5, chunk=3, **small)
+    agent = Rl2(settings, OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU)
+    trial = Trial(trial_of(LENGTHS).rollouts, [agent.begin(TASKS, ENVS, ())] * 2)
+    whole = agent.sequence(trial)
+    pieces = agent.pieces(whole, remembering=True)
+    slots = len(whole.steps)
+    assert slots % 3 and pieces.steps.shape == (3, whole.steps.shape[1] * -(-slots // 3))
+    with torch.no_grad():
+        for ours, theirs in zip(agent.evaluate(pieces), agent.evaluate(whole), strict=True):
+            torch.testing.assert_close(joined(ours, slots), theirs, rtol=1e-4, atol=1e-5)
+    found, expected = agent._targets(whole, pieces), agent._targets(whole, whole)
+    for f in dataclasses.fields(found):
+        ours, theirs = joined(getattr(found, f.name), slots), getattr(expected, f.name)
+        torch.testing.assert_close(ours[whole.steps], theirs[whole.steps], rtol=1e-4, atol=1e-5)
+
+
+def test_minibatches_are_of_pieces_that_have_a_step_and_each_is_learned_from_once_a_pass() -> None:
+    settings = Rl2Settings(hidden_size=8, head_sizes=(8,), chunk=2, minibatches=3, epochs=2)
+    agent = Rl2(settings, OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU)
+    trial = Trial(trial_of(LENGTHS).rollouts, [agent.begin(TASKS, ENVS, ())] * 2)
+    met, step = [], agent._step
+
+    def spied(sequence: TrialSequence, targets: Targets, count: int) -> dict[str, float]:
+        assert sequence.steps.any(dim=0).all() and len(sequence.steps) == 2 and count == sequence.steps.sum()
+        met.append(sequence.rewards[sequence.steps])
+        return step(sequence, targets, count)
+
+    agent._step = spied
+    agent.meta_update(trial, torch.Generator().manual_seed(1))
+    whole = agent.sequence(trial)
+    assert len(met) == 6
+    for part in (met[:3], met[3:]):
+        assert torch.equal(torch.cat(part).sort().values, whole.rewards[whole.steps].sort().values)
+
+
+def test_a_piece_as_long_as_a_trial_is_the_trial() -> None:
+    after = []
+    for chunk in (0, 2 * HORIZON + 2):
+        settings = Rl2Settings(hidden_size=8, head_sizes=(8,), chunk=chunk, minibatches=2, epochs=2)
+        agent = Rl2(settings, OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU)
+        trial = Trial(trial_of(LENGTHS).rollouts, [agent.begin(TASKS, ENVS, ())] * 2)
+        agent.meta_update(trial, torch.Generator().manual_seed(1))
+        after.append(agent.network.state_dict())
+    for name, value in after[0].items():
+        torch.testing.assert_close(after[1][name], value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 402])
