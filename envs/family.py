@@ -46,6 +46,14 @@ class FaultModel(Protocol):
         """Raise ValueError if a task's values name no fault."""
         ...
 
+    def said(self, values: Mapping[str, float]) -> tuple[str, frozenset[str]]:
+        """Return the fault of a task's values in words, and the names of the parameters that it is of."""
+        ...
+
+    def mark(self, spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
+        """Colour what fails by a task's values, for a picture."""
+        ...
+
     def misread(self, seen: State, observation: Array) -> None:
         """Write what faulty sensors report to an observation, [S, obs]; seen: the state by `TaskFamily.seen`."""
         ...
@@ -369,4 +377,6 @@ class TaskFamily:
         spec = self.spec(task) if self.visual is None else self._edited(self.visual(), self.own(task).values)
         if self.decorate is not None:
             self.decorate(spec, self.own(task).values)
+        if self.faults is not None:
+            self.faults.mark(spec, self.own(task).values)
         return spec

@@ -24,6 +24,8 @@ from metarl.envs.parameters import Choice, Law, Parameter, Split, Uniform
 from metarl.envs.state import State
 from metarl.envs.task import Change, Task
 
+FAULTY = (0.84, 0.37, 0.0, 1.0)
+"""Colour of the body that a faulty joint moves: Okabe and Ito's vermilion."""
 Open = Mapping[FaultKind, Mapping[str, tuple[float, ...]]]
 """Values of `fault_place` by kind of fault and by split, `train` or `held_out`."""
 
@@ -93,6 +95,21 @@ class Faults:
         if kind and place and (edit := KINDS[self.settings.faults[kind - 1]].edit) is not None:
             for part in list(self.places.values())[place - 1]:
                 edit(spec, self.robot, part, values[SEVERITY])
+
+    def said(self, values: Mapping[str, float]) -> tuple[str, frozenset[str]]:
+        kind, place = round(values.get(KIND, 0.0)), round(values.get(PLACE, 0.0))
+        text = "no fault"
+        if kind:
+            where = f"{list(self.places)[place - 1]} " if place else ""
+            text = f"{where}{self.settings.faults[kind - 1].replace('_', ' ')} ({values[SEVERITY]:.3g})"
+        return text, frozenset((KIND, PLACE, SEVERITY))
+
+    def mark(self, spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
+        kind, place = round(values[KIND]), round(values[PLACE])
+        for part in list(self.places.values())[place - 1] if kind and place else ():
+            if part.joint:
+                for geom in spec.joint(part.joint).parent.geoms:
+                    geom.rgba, geom.material = FAULTY, ""
 
     def prepare(self, base: Callable[..., mujoco.MjSpec], **layout: Any) -> mujoco.MjSpec:
         """Return the neutral robot, ready for the edits of every fault."""

@@ -68,7 +68,7 @@ class RenderCommand:
     actions: Literal["random", "zero"] = "random"
     """With --family: the actions."""
     family: FamilySettings = dataclasses.field(default_factory=HalfCheetahVelocitySettings)
-    """Settings of --family."""
+    """Settings of --family; with RUN, settings of the tasks that differ from those of its training."""
 
 
 def run(arguments: list[str], invocation: Invocation) -> int:
@@ -88,7 +88,9 @@ def run(arguments: list[str], invocation: Invocation) -> int:
 def _render_run(given: Arguments, invocation: Invocation) -> int:
     directory, config = one_run(given, RenderCommand(), "metarl render")
     settings = config.evaluation
-    types = OPTIONS | RUN_OPTIONS | {"split": options(config)["evaluation.split"]}
+    known = options(config)
+    types = OPTIONS | RUN_OPTIONS | {"split": known["evaluation.split"]}
+    types |= {name: kind for name, kind in known.items() if name.startswith("family.")}
     command = RenderCommand(
         run=str(directory),
         split=settings.split,
@@ -101,11 +103,17 @@ def _render_run(given: Arguments, invocation: Invocation) -> int:
     output = output_file(command.output, ".mp4")
     require_graphics()
 
+    from metarl.evaluation.compare import checked_family, family_for, require_fit
     from metarl.reporting import films
     from metarl.runs.run import load_run
 
     invocation.run_dir = directory
     loaded = load_run(directory, command.checkpoint, command.device)
+    if command.family != config.family:
+        asked = dataclasses.replace(config, family=command.family)
+        met = family_for(loaded.config, checked_family(asked))
+        require_fit(str(directory), loaded, met)
+        loaded = dataclasses.replace(loaded, family=met)
     task = parse_task(loaded.family, command.task)
     film = films.render_run(
         loaded, task, command.split, command.seed, command.shot, output, command.seconds, config.training.threads

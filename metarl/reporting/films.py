@@ -224,8 +224,11 @@ def name_captions(family: TaskFamily, task: Task) -> list[str]:
 
 
 def value_captions(family: TaskFamily, values: Mapping[str, float]) -> list[str]:
-    """Return a text such as `target velocity 1.5 m/s` for each parameter that has a value."""
-    return [f"{p.name.replace('_', ' ')} {p.words(values[p.name])}" for p in family.parameters if p.name in values]
+    """Return a text such as `target velocity 1.5 m/s` for each parameter that has a value, and one for a fault."""
+    fault, apart = family.faults.said(values) if family.faults is not None else ("", frozenset())
+    others = [p for p in family.parameters if p.name in values and p.name not in apart]
+    texts = [f"{p.name.replace('_', ' ')} {p.words(values[p.name])}" for p in others]
+    return [fault, *texts] if apart & values.keys() else texts
 
 
 def film(

@@ -10,6 +10,7 @@ import pytest
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.faults.settings import FaultKind
+from metarl.envs.faults.with_faults import FAULTY
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal, told
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings
@@ -55,6 +56,22 @@ def test_a_task_has_one_of_the_kinds_in_one_of_the_places():
     kinds, places = ("dead", "weak", "encoder offset"), ("bthigh", "bshin", "bfoot", "ffoot")
     assert seen == {(kind, place) for kind in kinds for place in places}
     assert all(0.2 <= task.values["fault_severity"] < 0.6 and not task.changes for task in tasks)
+
+
+def test_what_fails_is_said_and_is_coloured_in_a_picture():
+    family = cheetah("dead", "encoder_offset", fault_places=("bshin", "ffoot"), fault_severity=(0.5, 0.5))
+    for kind, place, said, coloured in (
+        (0.0, 1.0, "no fault", set()),
+        (1.0, 1.0, "bshin dead (0.5)", {"bshin"}),
+        (2.0, 2.0, "ffoot encoder offset (0.5)", {"ffoot"}),
+    ):
+        task = family.task({"fault_kind": kind, "fault_place": place, "fault_severity": 0.5})
+        model = family.picture(task).compile()
+        by_fault = np.abs(model.geom_rgba - np.array(FAULTY)).max(axis=1) < 1e-6
+        assert {model.body(model.geom_bodyid[i]).name for i in np.flatnonzero(by_fault)} == coloured
+        assert family.faults.said(task.values)[0] == said
+        plain = family.compile(task)
+        assert not (np.abs(plain.geom_rgba - np.array(FAULTY)).max(axis=1) < 1e-6).any()
 
 
 def test_same_seed_same_faults_and_a_task_is_read_from_its_json():

@@ -11,11 +11,16 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+import metarl
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
-from metarl.config import EvaluationSettings, RunConfig
+from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
 from metarl.envs.registry import make_family
-from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
+from metarl.envs.robots.half_cheetah_settings import (
+    HalfCheetahDirectionSettings,
+    HalfCheetahMassSettings,
+    HalfCheetahVelocitySettings,
+)
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.task import Change, Task
 from metarl.errors import RunError
@@ -200,6 +205,30 @@ class TestRendering:
         assert frames[0].shape[1] == 160 and len(frames) == 6
         assert str(video).startswith(f"{tmp_path}/mine.mp4 (the first 0.2 s of 0.6 s")
         assert render.render_run(run, task, shot=0).path.name == f"video_{task.id[-12:]}_shot0_iteration000007.mp4"
+
+    def test_a_run_on_tasks_of_other_settings_from_the_command_line(self, tmp_path, capsys, monkeypatch):
+        base = RunConfig(
+            agent=PpoSettings(hidden_sizes=(4,)),
+            family=HalfCheetahDirectionSettings(horizon=12),
+            training=TrainingSettings(iterations=1, tasks=2, envs_per_task=1, adaptations=0, threads=1),
+            evaluation=EvaluationSettings(tasks=2, envs_per_task=1, adaptations=0, seeds=(1,), bootstrap_samples=5),
+            tracking=TrackingSettings(wandb="disabled"),
+        )
+        run = metarl.train(base, "run", tmp_path)
+        command = ["render", str(run.directory), "--output", str(tmp_path / "film.mp4")]
+        shown = []
+        film = render.film
+        monkeypatch.setattr(render, "film", lambda *given: shown.append(given[3][1]) or film(*given))
+        fault = ["--family.faults", "dead", "--family.fault-places", "bfoot", "--family.fault-onset", "4", "4"]
+        assert cli.main([*command, *fault]) == 0 and (tmp_path / "film.mp4").stat().st_size > 1000
+        assert re.fullmatch(
+            r"no fault,  direction \S+;  from step 4 of the trial on bfoot dead \(0\.\d+\),  direction \S+|"
+            r"no fault,  direction \S+;  from step 4 of the trial on bfoot dead \(0\.\d+\)",
+            shown[0],
+        )
+        capsys.readouterr()
+        assert cli.main([*command, "--family.fault-places", "bfot", "--family.faults", "dead"]) == 2
+        assert "fault_places has 'bfot'" in capsys.readouterr().err
 
     def test_a_family_from_the_command_line(self, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
