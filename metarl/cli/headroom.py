@@ -36,8 +36,8 @@ joins or resumes the study. Ctrl-C stops it after the current iteration.
 
   --budget N         env steps of each run (3e6)
   --seeds S...       training seeds (1 2 3)
-  --arms ARM...      arms to train (randomised frames memory student oracle); ARM:agent.SETTING=VALUE,label=NAME changes
-                     one. Others: {others}
+  --arms ARM...      arms to train ({core});
+                     ARM:agent.SETTING=VALUE,label=NAME changes one. Others: {others}
   --workers N        processes on this machine, each with one run at a time (1)
   --threads N        threads of each run (the CPU cores divided by the workers)
   --name NAME        name of the study's folder in RUNS_DIR (headroom_FAMILY)
@@ -91,7 +91,8 @@ def parse(arguments: list[str]) -> Request | None:
     if given.help:
         from metarl.headroom.arms import ARMS, CORE
 
-        print(HELP.format(others=" ".join(name for name in ARMS if name not in CORE)), end="")
+        others = " ".join(name for name in ARMS if name not in CORE)
+        print(HELP.format(core=" ".join(CORE), others=others), end="")
         return None
     plain, lists = given.take(OPTIONS), given.take(LISTED)
     names = given.positionals

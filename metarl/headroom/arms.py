@@ -79,7 +79,7 @@ _ARMS = (
 )
 ARMS: Mapping[str, Arm] = {arm.name: arm for arm in _ARMS}
 """Arms by name."""
-CORE = (RANDOMISED, "frames", MEMORY, "student", ORACLE)
+CORE = (RANDOMISED, "frames", MEMORY, "student", "distilled", ORACLE)
 """Arms of a study that names none."""
 
 

@@ -57,6 +57,7 @@ class Study:
     base: RunConfig
     """Configuration with the family, the evaluation and the tracking of all arms."""
     arms: Sequence[Arm]
+    """The teacher is added to them where one is needed that is not the oracle."""
     given: Mapping[str, Any]
     """Settings by dotted name that all arms are given."""
     budget: float
@@ -71,6 +72,9 @@ class Study:
         for name in names:
             if names.count(name) > 1:
                 raise UsageError(f"two arms are called {name!r}; give one a label: --arms {name} {name}:...,label=NAME")
+        if TEACHER in map(self.teacher_of, self.arms) and TEACHER not in names:
+            object.__setattr__(self, "arms", (*self.arms, ARMS[TEACHER]))
+            names.append(TEACHER)
         for arm in self.arms:
             for other in filter(None, (self.teacher_of(arm), arm.judged_from)):
                 if other not in names:

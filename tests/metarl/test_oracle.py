@@ -179,9 +179,10 @@ def test_a_study_s_oracle_meets_what_is_judged_and_no_training_task_has(tmp_path
         own = study(family, three, split)
         met = {arm.name: own.config(arm, 1).training.also_split for arm in own.arms}
         assert met == {"oracle": expected, "randomised": "none"}
-    with pytest.raises(UsageError, match="arm distilled needs the runs of arm teacher"):
-        study(AntCrippledSettings(), "oracle distilled")
-    own = study(AntCrippledSettings(), "oracle teacher distilled")
-    assert own.config(own.arms[1], 1).training.also_split == "none"
-    assert own.config(own.arms[2], 1).agent.teacher == str(tmp_path / "teacher_seed1")
-    assert study(PointGoalSettings(), "oracle distilled").teacher_of(own.arms[2]) == "oracle"
+    own = study(AntCrippledSettings(), "oracle distilled")
+    assert [arm.name for arm in own.arms] == ["oracle", "distilled", "teacher"]
+    assert own.config(own.arms[2], 1).training.also_split == "none"
+    assert own.config(own.arms[1], 1).agent.teacher == str(tmp_path / "teacher_seed1")
+    assert [arm.name for arm, _ in own.jobs] == ["oracle", "teacher", "distilled"]
+    other = study(PointGoalSettings(), "oracle distilled")
+    assert other.teacher_of(other.arms[1]) == "oracle" and len(other.arms) == 2
