@@ -33,7 +33,13 @@ def small(config: RunConfig) -> RunConfig:
             config.training, iterations=1, tasks=3, envs_per_task=2, threads=1, device="cpu", checkpoint_every=1
         ),
         evaluation=dataclasses.replace(
-            config.evaluation, tasks=2, envs_per_task=1, adaptations=1, seeds=(1,), bootstrap_samples=20
+            config.evaluation,
+            tasks=2,
+            envs_per_task=1,
+            adaptations=1,
+            seeds=(1,),
+            bootstrap_samples=20,
+            train_gap=False,
         ),
         tracking=dataclasses.replace(config.tracking, wandb="disabled"),
     )

@@ -213,6 +213,7 @@ def test_processes_together_compute_what_one_does(environment, tmp_path):
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6), name
 
 
+@pytest.mark.slow
 def test_killed_without_a_word_a_rank_is_started_again_and_the_run_goes_on(started, tmp_path, tiny):
     """The command of a restart is the same: the run is found again without a name."""
     options = ["training.checkpoint_every=4", QUIET, "training.seed=3"]

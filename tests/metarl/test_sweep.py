@@ -138,6 +138,7 @@ def test_a_sweep_trains_every_point_once_and_saves_its_result(sweep_file, tmp_pa
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_kill_repeats_nothing_and_loses_nothing(sweep_file, tmp_path, environment):
     """kill -9 in the middle of a trial; then two processes on the one journal end the sweep."""
     path = sweep_file(PAIR.replace("[0.05, 0.1]", "[0.05, 0.1, 0.2]").replace("iterations: 3", "iterations: 20"))
