@@ -58,6 +58,11 @@ class SlotReader:
         """Memory of the network."""
         raise NotImplementedError
 
+    @property
+    def reads_reward(self) -> bool:
+        """Whether what it does depends on the rewards that it is told."""
+        return True
+
     def read_slot(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Return action means [B, act], and the memory after one slot [B, input]."""
         raise NotImplementedError
@@ -150,8 +155,11 @@ class SlotReader:
             "episode_end": one,
             **{name: state[0].reshape(1, -1).cpu() for name, state in belief.memory.items()},
         }
+        if not self.reads_reward:
+            del inputs["previous_reward"]
         shapes = {name: state.shape[2:] for name, state in belief.memory.items()}
-        return Deployable(SlotPolicy(self.slot_network(), shapes), inputs, ("action", *(f"next_{x}" for x in shapes)))
+        policy = SlotPolicy(self.slot_network(), shapes, self.reads_reward)
+        return Deployable(policy, inputs, ("action", *(f"next_{x}" for x in shapes)))
 
     def _read(self, belief: SlotBelief, observations: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Memory]:
         """Return action means [M, N, act], and the memory [M, N, ...] after a slot of every env."""
@@ -167,12 +175,16 @@ class SlotReader:
 class SlotPolicy(nn.Module):
     """A network on one slot of one env, every argument [1, size]: (mean action, next states)."""
 
-    def __init__(self, network: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
-        """shapes: of the states of one env by name, in their order among the arguments."""
+    def __init__(self, network: nn.Module, shapes: Mapping[str, torch.Size], rewarded: bool) -> None:
+        """shapes: of the states of one env by name, in their order among the arguments. rewarded: whether the previous
+        reward is an argument; the network reads 0 otherwise."""
         super().__init__()
-        self.network, self.shapes = network, shapes
+        self.network, self.shapes, self.rewarded = network, shapes, rewarded
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        if not self.rewarded:
+            observation, action, *rest = arguments
+            arguments = observation, action, torch.zeros_like(rest[0]), *rest
         slot, states = torch.cat(arguments[:PARTS], dim=-1), arguments[PARTS:]
         parts = zip(self.shapes.items(), states, strict=True)
         means, after = self.network(slot, {name: state.reshape(1, *shape) for (name, shape), state in parts})

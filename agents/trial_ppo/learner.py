@@ -117,6 +117,11 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         self.updates = 0
 
     @property
+    def reads_reward(self) -> bool:
+        """Whether the memory reads the rewards."""
+        return self.settings.reward_input
+
+    @property
     def remembers(self) -> bool:
         """Whether PPO's steps read the memory."""
         return True

@@ -73,6 +73,7 @@ class SlotNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = (observation_size, action_size, 1, 2)
+        self.reward_input = settings.reward_input
         self.observation_moments = Moments(observation_size)
         self.reward_moments = Moments(1)
         self.return_moments = Moments(1)
@@ -124,6 +125,8 @@ class SlotNetwork(nn.Module):
     def embed(self, normalised: Tensor) -> Tensor:
         """Return the core's inputs [..., embedding] of normalised slots."""
         observation, action, reward, flags = normalised.split_with_sizes(self.sizes, dim=-1)
+        if not self.reward_input:
+            reward = torch.zeros_like(reward)
         layers = self.embed_observation, self.embed_action, self.embed_reward
         parts = zip((observation, action, reward), layers, strict=True)
         embedded = [functional.linear(part, layer.weight, layer.bias) for part, layer in parts]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from metarl.agents.cores.settings import MemorySettings
 from metarl.agents.ppo_settings import PpoBlock
-from metarl.bounds import bounded
+from metarl.bounds import bounded, newer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,8 @@ class TrialPpoSettings(MemorySettings, PpoBlock):
     how near the trial's end is.
     """
 
+    reward_input: bool = newer(True, before=True)
+    """Let the memory read the reward of the last step. A robot that cannot measure its reward needs false."""
     observation_embedding: int = bounded(32, at_least=1)
     """Width of the observation's embedding."""
     action_embedding: int = bounded(16, at_least=1)

@@ -69,6 +69,25 @@ def test_in_onnx_runtime_the_adapted_policy_acts_as_the_agent(name, family, tmp_
         np.testing.assert_allclose(command[0], controller.command(expected), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [n for n in AGENT_SETTINGS if hasattr(AGENT_SETTINGS[n], "reward_input")])
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_policy_that_reads_no_reward_acts_alike_whatever_it_is_told(name, reads, tmp_path):
+    run = make_run(name, CHEETAH, envs=1, adaptations=1, reward_input=reads)
+    run.directory = tmp_path
+    task = run.family.sample(1, np.random.default_rng(0))[0]
+    belief = evaluated(run, task, np.random.default_rng(2), explore=True).trial.beliefs[-1]
+    observation, still = torch.full((1, 1, run.family.observation_size), 0.3), torch.zeros(1, 1, dtype=torch.bool)
+    acted = []
+    for reward in (-2.0, 3.0):
+        _, after = run.agent.act(belief, observation, None)
+        told = run.agent.observe(after, torch.full((1, 1), reward), still)
+        acted.append(run.agent.act(told, observation, None)[0])
+    assert torch.equal(*acted) != reads
+    export.export_run(run, tmp_path / "p.onnx", belief, "b.pt")
+    session = onnxruntime.InferenceSession(tmp_path / "p.onnx", providers=["CPUExecutionProvider"])
+    assert ("previous_reward" in [i.name for i in session.get_inputs()]) == reads
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path):
     """Two episodes in an env, recorded; the loop replays them in a process that has only numpy and onnxruntime.
