@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import mujoco
@@ -22,9 +21,9 @@ from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.robots.quadruped_robot import JOINTS, QuadrupedFigures
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.sharded import ShardedEnv
+from tests.metarl.control_loop import loop
 from tests.metarl.test_controller import make_run
 
-CONTROL_LOOP = Path(__file__).parents[2] / "docs" / "control_loop.py"
 HOME = 1.0
 ARM = """<mujoco>
   <compiler angle="radian"/>
@@ -139,15 +138,6 @@ def test_control_signals_of_an_own_arm(motor, expected, tmp_path):
     run = make_run("maml", arm(tmp_path, motor))
     commands = [run.start().command(np.array([action]))[0] for action in (-9, 0, 0.1, 9)]
     np.testing.assert_allclose(commands, expected, rtol=1e-12)
-
-
-def loop():
-    """The control loop of docs/."""
-    spec = importlib.util.spec_from_file_location("control_loop", CONTROL_LOOP)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Exported policies: in ONNX Runtime they act as the agent does, and say what a robot's program must know."""
 
 import dataclasses
+import itertools
 import json
 import re
 import subprocess
@@ -23,11 +24,11 @@ from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import RunError, UsageError
 from metarl.runs.beliefs import save_belief
 from metarl.training.world import TrainingWorld
+from tests.metarl.control_loop import CONTROL_LOOP, loop
 from tests.metarl.test_controller import HOPPER, evaluated, make_run
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
-ROOT = Path(__file__).parents[2]
 CHEETAH = HalfCheetahMassSettings(horizon=15)
 
 
@@ -48,9 +49,15 @@ def adapted_run(policy: str, folder: Path, family=CHEETAH):
     return run, result.trial.beliefs[-1]
 
 
-@pytest.mark.parametrize("family", [CHEETAH, HOPPER, AntLegsSettings(horizon=10)], ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("name", POLICIES)
-def test_in_onnx_runtime_the_adapted_policy_acts_as_the_agent(name, family, tmp_path):
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        *((CHEETAH, name) for name in POLICIES),
+        *((f, n) for f in (HOPPER, AntLegsSettings(horizon=10)) for n in AGENT_SETTINGS),
+    ],
+    ids=lambda given: given if isinstance(given, str) else type(given).__name__,
+)
+def test_in_onnx_runtime_the_adapted_policy_acts_as_the_agent(family, name, tmp_path):
     run, belief = adapted_run(name, tmp_path, family)
     written = export.export_run(run, tmp_path / "p.onnx", belief, "b.pt")
     assert written.steps >= 4 and 0 <= written.error <= 1e-5 and written.size == (tmp_path / "p.onnx").stat().st_size
@@ -89,11 +96,8 @@ def test_a_policy_that_reads_no_reward_acts_alike_whatever_it_is_told(name, read
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path):
-    """Two episodes in an env, recorded; the loop replays them in a process that has only numpy and onnxruntime.
-
-    In the first one both are told of a fall after five steps.
-    """
+def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path, monkeypatch):
+    """Two episodes in an env, recorded and replayed. In the first one both are told of a fall after five steps."""
     run, belief = adapted_run(name, tmp_path)
     export.export_run(run, tmp_path / "p.onnx", belief)
     env = BatchedEnv(run.family, 1, 1, threads=1)
@@ -116,41 +120,51 @@ def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path):
             commands.append(controller.command(action))
         controller.end_episode(observation)
     assert np.abs(np.diff(commands, axis=0)).max() > 1e-3
-    np.savez(tmp_path / "recorded.npz", observations=observations, rewards=rewards)
+    control_loop = loop()
+    monkeypatch.setattr(control_loop.time, "sleep", lambda seconds: None)
+    replayed = []
+
+    class Robot:
+        def reset(self):
+            return observations.pop(0)
+
+        def step(self, command):
+            replayed.append(command)
+            return observations.pop(0), rewards.pop(0), False
+
+    class Policy(control_loop.Policy):
+        calls = 0
+
+        def act(self, *given, **named):
+            self.calls += 1
+            return super().act(*given, **named, fallen=self.calls == 6)
+
+    policy = Policy(tmp_path / "p.onnx")
+    for _ in range(2):
+        control_loop.episode(policy, Robot())
+    np.testing.assert_allclose(replayed, commands, rtol=1e-5, atol=1e-5)
+
+
+def test_the_control_loop_of_docs_needs_neither_metarl_nor_torch(tmp_path):
+    run, belief = adapted_run("rl2", tmp_path)
+    export.export_run(run, tmp_path / "p.onnx", belief)
     script = """
-import sys, time
+import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-time.sleep = lambda s: None
 import control_loop
-
-class Robot:
-    recorded = np.load("recorded.npz")
-    observations, rewards = list(recorded["observations"]), list(recorded["rewards"])
-    commands = []
-    def reset(self):
-        return self.observations.pop(0)
-    def step(self, command):
-        self.commands.append(command)
-        return self.observations.pop(0), self.rewards.pop(0), False
-
-class Policy(control_loop.Policy):
-    calls = 0
-    def act(self, *given, **named):
-        self.calls += 1
-        return super().act(*given, **named, fallen=self.calls == 6)
-
-policy, robot = Policy("p.onnx"), Robot()
-for _ in range(2):
-    control_loop.episode(policy, robot)
+policy = control_loop.Policy("p.onnx")
+assert policy.act(np.zeros(20), start=True).shape == (6,)
 assert not {"torch", "metarl", "mujoco", "onnx"} & set(sys.modules)
-np.save("commands.npy", robot.commands)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, str(ROOT / "docs")], cwd=tmp_path, capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", script, str(CONTROL_LOOP.parent)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "commands.npy"), commands, rtol=1e-5, atol=1e-5)
 
 
 def test_the_file_says_what_a_robots_program_must_know(tmp_path):
