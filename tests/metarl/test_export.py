@@ -53,7 +53,7 @@ def adapted_run(policy: str, folder: Path, family=CHEETAH):
     ("family", "name"),
     [
         *((CHEETAH, name) for name in POLICIES),
-        *((f, n) for f in (HOPPER, AntLegsSettings(horizon=10)) for n in AGENT_SETTINGS),
+        *itertools.product((HOPPER, AntLegsSettings(horizon=10)), AGENT_SETTINGS),
     ],
     ids=lambda given: given if isinstance(given, str) else type(given).__name__,
 )
