@@ -46,16 +46,23 @@ def probe(agent: Agent, family: TaskFamily, seed: int, threads: int = 1) -> Prob
     if not columns:
         return Probe(0.0, {})
     where = torch.tensor([k for places in columns.values() for k in places])
-    told = rollout.observations[0, :, 0][:, where]  # [T, told], as each task began
-    whole = actions(agent, _told_anew(seen, where, told))
+    told = _told_at_some_time(rollout.observations[:, :, 0], rollout.valid[:, :, 0], seed)
+    whole = actions(agent, _told_anew(seen, where, told[:, where]))
     total = whole.flatten(0, 1).var(dim=0).mean().sqrt().item()
     by_parameter = {}
     for name, places in columns.items():
         own = torch.tensor(places)
-        by_parameter[name] = _spread(actions(agent, _told_anew(seen, own, rollout.observations[0, :, 0][:, own])))
+        by_parameter[name] = _spread(actions(agent, _told_anew(seen, own, told[:, own])))
     order = sorted(by_parameter, key=lambda name: -by_parameter[name])
     scale = max(total, 1e-12)
     return Probe(_spread(whole) / scale, {name: by_parameter[name] / scale for name in order})
+
+
+def _told_at_some_time(observations: torch.Tensor, valid: torch.Tensor, seed: int) -> torch.Tensor:
+    """Return an observation of each task [T, obs] at a time of its own, as a fault may begin later: of [L, T, obs]."""
+    generator = np.random.default_rng((seed, TASKS))
+    times = torch.from_numpy(generator.integers(valid.sum(dim=0).clamp(min=1).numpy()))
+    return observations[times, torch.arange(len(times))]
 
 
 def _told_anew(seen: torch.Tensor, where: torch.Tensor, told: torch.Tensor) -> torch.Tensor:

@@ -105,6 +105,9 @@ class Study:
 
     def config(self, arm: Arm, seed: int) -> RunConfig:
         """Return the configuration of a run."""
+        if self.family.changing and "training.adaptations" in arm.settings:  # what comes late is met in whole trials
+            whole = {"training.adaptations": self.base.evaluation.adaptations}
+            arm = replace(arm, settings={**arm.settings, **whole})
         config = config_of(arm, self.base, self.given, self.budget, self.family.horizon)
         teacher = self.teacher_of(arm)
         taught = {"agent.teacher": str(self.run_of(teacher, seed))} if teacher else {}

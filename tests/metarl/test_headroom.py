@@ -21,7 +21,7 @@ from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal, told_columns
-from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSettings, HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.contrasts import interval_of_levels
@@ -129,6 +129,14 @@ class TestArms:
             assert config.family == base.family and config.training.lives
             assert dataclasses.replace(config.evaluation, explore=True) == base.evaluation
 
+    def test_where_tasks_change_all_arms_are_trained_on_whole_trials(self, tmp_path: Path):
+        for changes, expected in ((0, 0), (1, 1)):
+            base = RunConfig(
+                family=HalfCheetahMassSettings(changes=changes), evaluation=EvaluationSettings(adaptations=1)
+            )
+            study = Study(tmp_path, base, [ARMS["oracle"], ARMS["memory"]], {}, 1e5, (1,))
+            assert [study.config(arm, 1).training.adaptations for arm in study.arms] == [expected, 1]
+
     def test_an_arm_can_be_changed_and_named(self):
         arm = read_arm("memory:agent.hidden-size=32,agent.memory=lstm,label=lstm_32")
         assert arm.name == "lstm_32" and dict(arm.settings) == {"agent.hidden_size": 32, "agent.memory": "lstm"}
@@ -232,6 +240,19 @@ class TestProbe:
         told = probe(agent, family, seed=1)
         assert told.whole > 0.01 and next(iter(told.by_parameter)) == name
         assert all(value < 1e-6 for other, value in told.by_parameter.items() if other != name)
+
+    def test_faults_that_begin_later_are_told_too(self):
+        settings = HalfCheetahDisabledJointSettings(faults=("dead",), fault_onset=(10, 20), horizon=60)
+        family = reveal(make_family(settings))
+        agent = make_agent(
+            PpoSettings(hidden_sizes=(8,)),
+            family.observation_size,
+            family.action_size,
+            torch.Generator().manual_seed(0),
+            torch.device("cpu"),
+        )
+        found = probe(agent, family, seed=1)
+        assert found.by_parameter["fault_kind"] > 1e-3 and found.by_parameter["fault_place"] > 1e-3
 
     def test_it_asks_for_the_mean_action_on_each_observation(self):
         family = reveal(make_family(PointGoalSettings()))
