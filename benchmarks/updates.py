@@ -77,9 +77,10 @@ def update_ms(agent: Rl2, trial: Trial, rounds: int) -> dict[str, float]:
     """Return the time of an update's parts by name. The parts of a minibatch are those of one of many."""
     network, generator = agent.network, torch.Generator().manual_seed(0)
     whole = agent.sequence(trial).without_padding()
-    targets = agent._targets(whole)
-    envs = torch.arange(whole.steps.shape[1])[:: agent.settings.minibatches]
-    part, goals = whole.of_envs(envs), targets.of_envs(envs)
+    data = agent.pieces(whole, agent.remembers)
+    targets = agent._targets(whole, data)
+    envs = torch.arange(data.steps.shape[1])[:: agent.settings.minibatches]
+    part, goals = data.of_envs(envs), targets.of_envs(envs)
     count, ending = int(part.steps.sum()), part.ending
     embedded = network.embed(network.normalise(part.inputs)).detach().requires_grad_()
     features = network(part.inputs, part.memory)[0].detach().requires_grad_()
@@ -89,7 +90,7 @@ def update_ms(agent: Rl2, trial: Trial, rounds: int) -> dict[str, float]:
 
     return {
         "layout": least_ms(lambda: agent.sequence(trial), rounds),
-        "targets": least_ms(lambda: agent._targets(whole), rounds),
+        "targets": least_ms(lambda: agent._targets(whole, data), rounds),
         "a minibatch, in all": least_ms(lambda: agent._step(part, goals, count), rounds),
         "- embeddings": least_ms(lambda: network.embed(network.normalise(part.inputs)).sum().backward(), rounds),
         "- memory": least_ms(lambda: network.core.sequence(embedded, part.memory)[0].sum().backward(), rounds),
