@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ LEGEND: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "nc
 """Place above the axes, where a legend covers no data."""
 WIDTH, NARROW = 8.3, 6.4
 """Widths of a figure with two panels and with one, inches: 1,328 and 1,024 pixels."""
+LETTERS = 12.5
+"""Number of letters of a title on an inch."""
 
 
 def adaptation_curve(result: EvaluationResult, family: TaskFamily, path: Path) -> None:
@@ -179,8 +182,10 @@ def name_ticks(axis: Axis, values: Array, parameter: Parameter | None) -> None:
 
 
 def title_of(figure: Figure, title: str) -> None:
-    """Put a title over a figure, at the left."""
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
+    """Put a title over a figure, at the left; lines that are wider than it are broken."""
+    room = int(LETTERS * figure.get_figwidth())
+    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, room) or [""]]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10, parse_math=False)
 
 
 def save(figure: Figure, path: Path, option: str = "--runs-dir") -> None:

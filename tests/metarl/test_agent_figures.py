@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from metarl.config import RunConfig, config_to_dict
@@ -16,7 +17,7 @@ from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTe
 from metarl.evaluation.statistics import Interval
 from metarl.files import plain
 from metarl.reporting.agent_figures import Shown, draw_parameter, ranges_to_mark, ranked
-from metarl.reporting.figures import COLOURS, INK, NARROW, STYLE, styles
+from metarl.reporting.figures import COLOURS, INK, NARROW, STYLE, WIDTH, styles, title_of
 from metarl.reporting.films import value_captions
 
 
@@ -108,3 +109,12 @@ def test_ranges_are_marked_that_all_agents_were_trained_in_and_are_judged_outsid
     for trained, split, expected in cases:
         payload = ranges_to_mark(trained, heavy, family, split).get("payload_mass")
         assert (payload and (payload.distribution.low, payload.distribution.high)) == expected
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDTH])
+def test_a_title_is_no_wider_than_its_figure(width: float):
+    figure = Figure(figsize=(width, 2))
+    title_of(figure, f"quadruped: {'120 held-out tasks, WWW and other wide words, ' * 6}\nshort")
+    drawn = figure._suptitle
+    assert drawn is not None and drawn.get_text().count("\n") >= 3 and drawn.get_text().endswith("\nshort")
+    assert drawn.get_window_extent(FigureCanvasAgg(figure).get_renderer()).x1 <= figure.bbox.width
