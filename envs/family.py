@@ -95,8 +95,8 @@ class TaskFamily:
     """MjData fields, besides qpos and qvel, that an episode starts with, such as activations that hold the start."""
     view: Callable[[State], State] | None = None
     """Return the state that terms, measures, `terminate` and `truncate` are functions of; None: the state itself."""
-    noise_factor: str | None = None
-    """Parameter that the noise of the observation's terms is multiplied by; None: there is no noise."""
+    noise_factor: str | float = 0.0
+    """Number, or parameter, that the noise of the observation's terms is multiplied by; 0: there is no noise."""
     terminate: StateFunction | None = None
     """Return True where the episode ends for good, [S] bool; None: nowhere."""
     truncate: StateFunction | None = None
@@ -155,8 +155,8 @@ class TaskFamily:
                 f"family {self.name!r}: {self.action_size} actions, but control signals of {len(self.control.names)} "
                 f"motors: {', '.join(self.control.names)}"
             )
-        if self.noise_factor is not None:
-            self._require_names((self.noise_factor,))
+        if self.noise_factor:
+            self._require_names((self.noise_factor,) if isinstance(self.noise_factor, str) else ())
             if not self.noisy:
                 raise ValueError(f"family {self.name!r}: observations with noise need noisy=True")
         for criterion in self.success:
@@ -200,11 +200,20 @@ class TaskFamily:
     def observe(self, seen: State) -> Array:
         """Return the observation with its noise and its faults, [S, obs]; seen: the state by `seen`."""
         observation = terms.observe(self.observation, seen)
-        if self.noise_factor is not None:
-            terms.add_noise(observation, self._deviations, seen.task[self.noise_factor], seen)
+        if self.noise_factor:
+            factor = seen.task[self.noise_factor] if isinstance(self.noise_factor, str) else self.noise_factor
+            terms.add_noise(observation, self._deviations, factor, seen)
         if self.faults is not None:
             self.faults.misread(seen, observation)
+        if self._scales_and_bounds is not None:
+            scales, bounds = (like(values, observation) for values in self._scales_and_bounds)
+            observation *= scales
+            observation = seen.xp.minimum(seen.xp.maximum(observation, -bounds), bounds)
         return observation
+
+    @functools.cached_property
+    def _scales_and_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        return terms.scales_and_bounds(self.observation)
 
     @functools.cached_property
     def _deviations(self) -> np.ndarray:

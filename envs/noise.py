@@ -14,7 +14,7 @@ import numpy as np
 from metarl.envs.arrays import Array, like, namespace
 
 GOLDEN = 0x9E3779B97F4A7C15
-COMMANDS, PUSHES, SENSORS = range(3)
+COMMANDS, PUSHES, SENSORS, STANDING = range(4)
 """Streams of an episode's randomness."""
 
 

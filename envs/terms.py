@@ -41,6 +41,12 @@ class ObservationTerm:
     """Name and unit of each element."""
     noise: float = 0.0
     """Standard deviation of normal noise on each element, in its unit, before `TaskFamily.noise_factor`."""
+    scale: float = 1.0
+    """Factor on each element, with its noise."""
+    clip: float = math.inf
+    """Largest absolute value of each element, after its scale."""
+    history: int = 1
+    """Control steps whose values it has."""
 
 
 def observe(terms: Mapping[str, ObservationTerm], state: State) -> Array:
@@ -55,11 +61,20 @@ def deviations(terms: Mapping[str, ObservationTerm]) -> np.ndarray:
     return np.concatenate([np.zeros(0), *each[:last]])
 
 
-def add_noise(observation: Array, deviations: np.ndarray, factor: Array, state: State) -> None:
+def add_noise(observation: Array, deviations: np.ndarray, factor: Array | float, state: State) -> None:
     """Add normal noise of factor [S] x deviations [n] to the first n elements of an observation [S, obs]."""
-    scale = factor[:, None] * like(deviations, observation)
+    scale = like(deviations, observation) * (factor if isinstance(factor, int | float) else factor[:, None])
     size = len(deviations)
     observation[:, :size] += scale * noise.normal(state.keys, state.steps, noise.SENSORS, size)
+
+
+def scales_and_bounds(terms: Mapping[str, ObservationTerm]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the factor on each element and its largest absolute value, [obs] each; None if nothing changes by them."""
+    if all(term.scale == 1.0 and term.clip == math.inf for term in terms.values()):
+        return None
+    counts = [len(term.elements) for term in terms.values()]
+    scales, bounds = ([getattr(term, name) for term in terms.values()] for name in ("scale", "clip"))
+    return np.repeat(scales, counts), np.repeat(bounds, counts)
 
 
 @dataclass(frozen=True)

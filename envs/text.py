@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
@@ -30,3 +32,12 @@ def shown(value: Any, most: int = 80) -> str:
     if isinstance(value, int) and not -WHOLE <= value < WHOLE:
         return f"a whole number of {value.bit_length()} bits"
     return one_line(repr(value), most)
+
+
+def near(name: str, valid: Iterable[str]) -> str:
+    """Return the end of a message about a name that is not valid: the nearest names, or all."""
+    names = list(valid)
+    close = difflib.get_close_matches(name[:80], names, n=3, cutoff=0.5)
+    if close:
+        return f"; did you mean {' or '.join(map(repr, close))}?"
+    return f"; there are {', '.join(names)}" if names else "; there are none"

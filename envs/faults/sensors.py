@@ -84,30 +84,23 @@ class SensorFaults:
         return state.memory[READ] * like(self.positions, values)
 
 
+READINGS: dict[FaultKind, Callable[[Part], tuple[int, ...]]] = {
+    "encoder_offset": lambda part: (part.position,),
+    "encoder_scale": lambda part: (part.position, part.velocity),
+    "encoder_drift": lambda part: (part.position,),
+    "encoder_frozen": lambda part: (part.position, part.velocity),
+    "sensor_lost": lambda part: part.elements,
+}
+"""Elements of the observation that a fault of a part's sensors changes, by its kind."""
+
+
 def sensor_faults(
     robot: Anatomy, kinds: tuple[FaultKind, ...], places: Mapping[str, tuple[Part, ...]]
 ) -> SensorFaults | None:
     """Return the faults of sensors among the kinds; None if there are none."""
     size, model = robot.family.observation_size, robot.model
 
-    def position(part: Part) -> tuple[int, ...]:
-        return (part.position,)
-
-    def both(part: Part) -> tuple[int, ...]:
-        return part.position, part.velocity
-
-    tables = struck(
-        kinds,
-        places,
-        size,
-        {
-            "encoder_offset": position,
-            "encoder_scale": both,
-            "encoder_drift": position,
-            "encoder_frozen": both,
-            "sensor_lost": lambda part: part.elements,
-        },
-    )
+    tables = struck(kinds, places, size, READINGS)
     if not tables:
         return None
     offset, drift, positions = np.zeros(size), np.zeros(size), np.zeros(size, dtype=bool)

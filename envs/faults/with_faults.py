@@ -16,7 +16,7 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.faults.kinds import KINDS
 from metarl.envs.faults.parts import Anatomy, anatomy
 from metarl.envs.faults.places import Places, obstacle, open_places, places_of
-from metarl.envs.faults.sensors import SensorFaults, sensor_faults
+from metarl.envs.faults.sensors import READINGS, SensorFaults, sensor_faults
 from metarl.envs.faults.settings import FaultKind, FaultSettings
 from metarl.envs.faults.signals import signal_faults
 from metarl.envs.faults.where import KIND, NONE, NOWHERE, PLACE, SEVERITY
@@ -182,6 +182,12 @@ def _require_consistent(family: TaskFamily, settings: FaultSettings) -> None:
     if settings.fault_duration[1] and not settings.fault_duration[0]:
         raise ValueError(
             f"fault_duration is {list(settings.fault_duration)}; give at least 1 step, or 0, 0 for a fault for good"
+        )
+    past = [name for name, term in family.observation.items() if term.history > 1]
+    if past and (of_sensors := [kind for kind in settings.faults if kind in READINGS]):
+        raise ValueError(
+            f"{of_sensors[0]} changes what a sensor reports, and {past[0]} is observed with its history, whose values "
+            "would stay right; leave out one of them, and let the agent remember"
         )
     for name in (KIND, PLACE, SEVERITY):
         if any(p.name == name for p in family.parameters):

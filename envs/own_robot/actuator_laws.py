@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -139,3 +140,17 @@ def _limits(robot: Robot) -> Iterator[Limit]:
         pulls = (model.actuator_trntype == int(mujoco.mjtTrn.mjTRN_TENDON)) & (model.actuator_trnid[:, 0] == t)
         sharers = tuple(n for n, pull in zip(names, pulls, strict=True) if pull)
         yield Limit("tendon", model.tendon(int(t)).name, tuple(model.tendon_actfrcrange[t]), sharers)
+
+
+def action_delay(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
+    """Find the delay from a control signal to its force; MuJoCo keeps enough old signals for the longest."""
+    default = float(robot.spec.actuator(name).delay)
+    longest = max(entry.values()) + (default if entry.operation == "add" else 0.0)
+    keep_signals(robot.spec, name, longest)
+    return attribute(default, "actuator", name, "delay")
+
+
+def keep_signals(spec: mujoco.MjSpec, name: str, delay: float) -> None:
+    """Let an actuator keep as many old control signals as a delay needs, s."""
+    actuator = spec.actuator(name)
+    actuator.nsample = max(actuator.nsample, math.ceil(delay / spec.option.timestep - 1e-9))

@@ -14,7 +14,8 @@ import numpy as np
 from metarl.envs.added import plain
 from metarl.envs.arrays import Array
 from metarl.envs.control import ON_JOINT, SCALAR, joint_of
-from metarl.envs.own_robot.declaration import Actuators, near
+from metarl.envs.own_robot.declaration import Actuators
+from metarl.envs.text import near
 
 Gain, Bias, Dynamics, Transmission = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn, mujoco.mjtTrn
 INTERNAL = (*ON_JOINT, Transmission.mjTRN_TENDON, Transmission.mjTRN_SLIDERCRANK)

@@ -13,7 +13,7 @@ from metarl.envs.arrays import Array
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.description import Robot, tolerance
 from metarl.envs.own_robot.options import switched_off
-from metarl.envs.own_robot.terms import motion
+from metarl.envs.own_robot.rig import base_of
 from metarl.envs.state import State
 
 SECONDS = 1.0
@@ -163,7 +163,7 @@ class _Seen:
         self._robot, self._data = robot, at_home(robot)
         model = robot.model
         self._joints = {name: model.joint(name) for name in robot.joints}
-        self._base = None if robot.mobility == "fixed" else motion(robot)
+        self._base = None if robot.mobility == "fixed" else base_of(robot)
         self._state = State(lambda name: getattr(self._data, name)[None])
         self._state.take([model])
         self._state.task_index = np.zeros(1, dtype=np.int64)
@@ -190,7 +190,7 @@ class _Seen:
         self._sunk = max(self._sunk, self._depth())
         self._end = self._height()
         if self._base is not None:
-            up = float(np.clip(self._base.up(self._state)[0, 2], -1, 1))
+            up = float(np.clip(-self._base.gravity(self._state)[0, 2], -1, 1))
             self._tilt = max(self._tilt, float(np.arccos(up)))
 
     def second(self, simulation: mujoco.MjData, broken: float | None) -> Second:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from metarl.envs.declared.ends import Termination
+from metarl.envs.declared.entries import CommandEntry, ObservationEntry, RewardEntry
+from metarl.envs.declared.observations import OBSERVATIONS
+from metarl.envs.declared.rewards import REWARDS
+from metarl.envs.declared.rig import COMMANDS
 from metarl.envs.faults.settings import FaultKind, FaultSettings
 from metarl.envs.parameters import Choice, Distribution, LogUniform, Uniform
 from metarl.envs.strict_yaml import read_yaml
-from metarl.envs.text import WHOLE, one_line, shown
+from metarl.envs.terrain.settings import TerrainKind
+from metarl.envs.text import WHOLE, near, one_line, shown
 
 Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
 
@@ -68,6 +73,18 @@ class Hints:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What is to be brought to a target."""
+
+    effector: str
+    """Site or body that reaches."""
+    object: str | None = None
+    """Body that it is to bring there; not given: the effector itself is."""
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The target in the world, m, in coordinates that no parameter (goal_x, goal_y, goal_z) is."""
+
+
+@dataclass(frozen=True)
 class Control:
     """How the action acts."""
 
@@ -77,6 +94,8 @@ class Control:
     """Factor on the action before it is clipped."""
     limit: float | None = None
     """Largest control signal of actuators that have no control range."""
+    delay: float = 0.0
+    """Time from an action to its effect, s, rounded to simulation steps; the quantity action_delay varies it."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +108,10 @@ class EpisodeRules:
     """Joints start at the home pose ± U(this), rad, within limits; of a limited slide: share of half its range."""
     velocity_noise: float = 0.05
     """Standard deviation of the joints' velocities at the start, rad/s; of a limited slide: half ranges a second."""
-
-
-@dataclass(frozen=True)
-class Termination:
-    """Bounds outside of which an episode ends for good; without any: it never does."""
-
-    height: tuple[float, float] | None = None
-    """Lowest and highest height of the base over the ground, m."""
-    tilt: float | None = None
-    """Largest angle between the base's up and the world's, rad."""
+    random_heading: bool = False
+    """Whether a floating base starts turned by any angle about the vertical."""
+    drop: float = 0.0
+    """Height over home at which a floating base starts, m."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,10 @@ class DeclaredParameter:
         """Return the distributions of training, held-out and out-of-distribution tasks."""
         held_out, ood = (None if r is None else self._of(r, "splits") for r in (self.splits.held_out, self.splits.ood))
         return self._of(self.range, "range"), held_out, ood
+
+    def values(self) -> tuple[float, ...]:
+        """Return all numbers of the ranges of all splits."""
+        return (*self.range, *(self.splits.held_out or ()), *(self.splits.ood or ()))
 
     def _of(self, values: tuple[float, ...], key: str) -> Distribution:
         try:
@@ -180,10 +197,159 @@ class DeclaredFaults:
 
 
 @dataclass(frozen=True)
+class DeclaredCommands:
+    """Velocities that the robot is asked for, drawn in each episode."""
+
+    forward_velocity: tuple[float, float] | None = None
+    """Lowest and highest velocity forwards, m/s."""
+    sideways_velocity: tuple[float, float] | None = None
+    """Lowest and highest velocity to the left, m/s."""
+    yaw_rate: tuple[float, float] | None = None
+    """Lowest and highest rate of turning to the left, rad/s."""
+    every: float = 0.0
+    """Seconds after which they are drawn anew within an episode; 0: never."""
+    standing: float = 0.0
+    """Share of draws that ask the robot to stand."""
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Return lowest and highest value by component."""
+        return {name: ends for name in COMMANDS if (ends := getattr(self, name)) is not None}
+
+    def entry(self) -> CommandEntry:
+        """Return them as terms take them; ValueError for a wrong one."""
+        for name, (low, high) in self.ranges().items():
+            if low > high:
+                raise ValueError(f"commands.{name} [{low:g}, {high:g}] is reversed; give low <= high")
+        if not 0 <= self.standing < 1:
+            raise ValueError(f"commands.standing is {self.standing:g}; it must be at least 0 and below 1")
+        if self.every < 0:
+            raise ValueError(f"commands.every is {self.every:g} s; it must not be negative")
+        if not self.ranges() and (self.every or self.standing):
+            raise ValueError("commands draws nothing; give forward_velocity, sideways_velocity or yaw_rate a range")
+        return CommandEntry(self.ranges(), self.every, self.standing)
+
+
+@dataclass(frozen=True)
+class DeclaredPushes:
+    """Pushes of a floating base, in random horizontal directions."""
+
+    velocity: float | None = None
+    """Velocity that a push adds, m/s; not given: the parameter of quantity push_velocity says it."""
+    every: float = 5.0
+    """Seconds between pushes."""
+
+
+@dataclass(frozen=True)
+class DeclaredChanges:
+    """Parameters that change while a task lasts."""
+
+    parameters: tuple[str, ...]
+    """Names of the parameters that are drawn anew at each change."""
+    count: int = 1
+    """Changes a task."""
+    gap: tuple[int, int] = (100, 300)
+    """Fewest and most control steps before each change, and between two."""
+
+
+@dataclass(frozen=True)
+class DeclaredTerrain:
+    """Ground in place of a level floor, which differs from task to task."""
+
+    kinds: tuple[TerrainKind, ...] = ("flat", "slope", "stairs_up", "stairs_down", "rough", "waves", "obstacles")
+    """Kinds of ground of training tasks and of held-out tasks."""
+    proportions: tuple[float, ...] = ()
+    """Relative frequency of each of the kinds; not given: all are equally frequent."""
+    ood_kinds: tuple[TerrainKind, ...] = ("stepping_stones", "gaps")
+    """Kinds of ground of out-of-distribution tasks, never trained on."""
+    difficulty: tuple[float, float] = (0.0, 1.0)
+    """Lowest and highest difficulty, in [0, 1]."""
+    height_scan: bool = False
+    """Whether the heights of the ground around the robot are observed."""
+    around: float = 6.5
+    """Length of the ground on all sides of the start, m; an episode is cut a metre before its end."""
+    patch: float = 0.9
+    """Half the side of the flat square at the start, m."""
+    cell: float = 0.075
+    """Distance of the ground's grid points, m."""
+    promote_at: float = 4.0
+    """Curriculum: mean return at which a kind of ground goes up a level."""
+    demote_at: float = 2.0
+    """Curriculum: mean return below which it goes down a level."""
+
+
+def _observations(value: Any, where: str) -> dict[str, ObservationEntry] | None:
+    """Read terms of an observation: a list of names, or a mapping of names to what is said of each."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        entries: dict[str, Any] = {}
+        for i, entry in enumerate(value):
+            name, said = next(iter(entry.items())) if isinstance(entry, Mapping) and len(entry) == 1 else (entry, None)
+            name = _read(name, str, f"{where}[{i}]")
+            if name in entries:
+                raise ValueError(f"{where} has {name!r} more than once; list it once")
+            entries[name] = said
+        value = entries
+    _require_mapping(value, where)
+    if not value:
+        raise ValueError(f"{where} is empty; choose from {', '.join(OBSERVATIONS)}")
+    return {str(name): _observation(said, str(name), f"{where}.{name}") for name, said in value.items()}
+
+
+SAID = {"term": str, "noise": float, "scale": float, "clip": float, "history": int, "names": tuple[str, ...]}
+"""Type of what is said of any term of an observation."""
+
+
+def _observation(value: Any, name: str, where: str) -> ObservationEntry:
+    said = {} if value is None else value
+    _require_mapping(said, where)
+    term = _read(said.get("term", name), str, f"{where}.term")
+    if term not in OBSERVATIONS:
+        raise ValueError(f"{where}: there is no term {term!r}{near(term, OBSERVATIONS)}")
+    types = {**SAID, **OBSERVATIONS[term].types}
+    given = {key: _read(v, _type_of(key, types, where), f"{where}.{key}") for key, v in said.items()}
+    entry = ObservationEntry(
+        **{"term": term, **{key: v for key, v in given.items() if key in SAID}},
+        settings={key: v for key, v in given.items() if key not in SAID},
+    )
+    if entry.noise < 0 or entry.scale <= 0 or entry.clip <= 0 or entry.history < 1:
+        raise ValueError(f"{where}: noise must not be negative, scale and clip be above 0, and history be at least 1")
+    return entry
+
+
+def _rewards(value: Any, where: str) -> dict[str, RewardEntry]:
+    """Read terms of the reward: a weight each, or what is said of each."""
+    _require_mapping(value, where)
+    return {str(name): _reward(said, str(name), f"{where}.{name}") for name, said in value.items()}
+
+
+def _reward(value: Any, name: str, where: str) -> RewardEntry:
+    said = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    term = _read(said.get("term", name), str, f"{where}.term")
+    if term not in REWARDS:
+        raise ValueError(f"{where}: there is no term {term!r}{near(term, REWARDS)}")
+    if "weight" not in said:
+        raise ValueError(f"{where} lacks weight")
+    types = {"term": str, "weight": float, **REWARDS[term].types}
+    given = {key: _read(v, _type_of(key, types, where), f"{where}.{key}") for key, v in said.items()}
+    weight = given.pop("weight")
+    given.pop("term", None)
+    if weight <= 0:
+        raise ValueError(f"{where} is {weight:g}; a weight must be positive (costs and errors are subtracted anyway)")
+    return RewardEntry(term, weight, given)
+
+
+def _type_of(key: str, types: Mapping[str, Any], where: str) -> Any:
+    if key not in types:
+        raise ValueError(f"unknown key {shown(f'{where}.{key}')}{near(key, types)}")
+    return types[key]
+
+
+@dataclass(frozen=True)
 class Declaration:
     """Content of the file."""
 
-    distribution: tuple[DeclaredParameter, ...]
+    distribution: tuple[DeclaredParameter, ...] = ()
     """The parameters of the tasks."""
     robot: Hints = field(default_factory=Hints)
     """Facts that the model lacks or gets wrong."""
@@ -191,12 +357,28 @@ class Declaration:
     """How the action acts."""
     episode: EpisodeRules = field(default_factory=EpisodeRules)
     """Starts and length."""
-    observation: tuple[str, ...] | None = None
+    commands: DeclaredCommands = field(default_factory=DeclaredCommands)
+    """Velocities that the robot is asked for, drawn in each episode."""
+    goal: Goal | None = None
+    """What is to be brought to a target."""
+    contacts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Bodies by the name of a group, as regular expressions; `feet` is one by itself."""
+    observation: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
     """Terms of the observation, in order; not given: those that suit the base."""
-    reward: dict[str, float] = field(default_factory=dict)
+    privileged: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
+    """Terms, without noise, that a teacher is trained with and the policy on the robot does not have."""
+    reward: Annotated[Mapping[str, RewardEntry], _rewards] = field(default_factory=dict)
     """Weight of each term."""
+    rewards_per: Literal["step", "second"] = "step"
+    """Whether weights count a control step or a second."""
     termination: Termination = field(default_factory=Termination)
     """When an episode ends for good."""
+    pushes: DeclaredPushes | None = None
+    """Pushes of the base."""
+    terrain: DeclaredTerrain | None = None
+    """Ground in place of the floor."""
+    changes: DeclaredChanges | None = None
+    """Parameters that change while a task lasts."""
     faults: DeclaredFaults = field(default_factory=DeclaredFaults)
     """Faults that tasks may have; the setting `faults` replaces them."""
 
@@ -211,8 +393,8 @@ def read_declaration(path: str | Path) -> Declaration:
         raise ValueError(f"{path} {error}") from error
     try:
         declaration = _read({} if data is None else data, Declaration, "")
-        if not declaration.distribution and not declaration.faults.kinds:
-            raise ValueError("distribution is empty; declare at least one parameter, or faults")
+        if not declaration.distribution and not declaration.faults.kinds and declaration.terrain is None:
+            raise ValueError("distribution is empty; declare at least one parameter, terrain, or faults")
         names = [entry.name for entry in declaration.distribution]
         for name in names:
             if names.count(name) > 1:
@@ -220,15 +402,6 @@ def read_declaration(path: str | Path) -> Declaration:
         return declaration
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def near(name: str, valid: Iterable[str]) -> str:
-    """Return the end of a message about a name that is not valid: the nearest names, or all."""
-    names = list(valid)
-    close = difflib.get_close_matches(name[:80], names, n=3, cutoff=0.5)
-    if close:
-        return f"; did you mean {' or '.join(map(repr, close))}?"
-    return f"; there are {', '.join(names)}" if names else "; there are none"
 
 
 def one_of(name: str, valid: list[str], what: str) -> str:
@@ -241,6 +414,8 @@ def one_of(name: str, valid: list[str], what: str) -> str:
 def _read(value: Any, annotation: Any, where: str) -> Any:
     """Convert `value` to the annotated type; `where` is its dotted key."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return arguments[1](value, where)
     if origin in (types.UnionType, typing.Union):  # X | None
         return None if value is None else _read(value, arguments[0], where)
     if dataclasses.is_dataclass(annotation):
@@ -263,7 +438,7 @@ def _read(value: Any, annotation: Any, where: str) -> Any:
 
 def _build(cls: type, value: Any, where: str) -> Any:
     _require_mapping(value, where or "the file")
-    kinds = typing.get_type_hints(cls)
+    kinds = typing.get_type_hints(cls, include_extras=True)
     for key in value:
         if key not in kinds:
             raise ValueError(f"unknown key {shown(f'{where}.{key}'.lstrip('.'))}{near(str(key), kinds)}")

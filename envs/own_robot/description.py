@@ -11,9 +11,9 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arrays import Array
-from metarl.envs.own_robot.actuators import Kind
-from metarl.envs.own_robot.declaration import near
+from metarl.envs.own_robot.actuators import Drive, Kind
 from metarl.envs.own_robot.ground import GroundGeoms
+from metarl.envs.text import near
 
 Origin = Literal["model", "inferred", "file"]
 Mobility = Literal["floating", "guided", "fixed"]
@@ -66,6 +66,10 @@ class Robot:
     """Kind of each control signal, [nu]."""
     moves: tuple[frozenset[str], ...] = ()
     """Names of the joints that each actuator moves, [nu]."""
+    drives: tuple[Drive, ...] = ()
+    """How each actuator is driven, [nu]."""
+    key: int = -1
+    """Keyframe of the home pose; -1: none."""
     initial: dict[str, Array] = field(default_factory=dict)
     """MjData fields, besides positions and velocities, that an episode starts with."""
     geom_masses: dict[str, float] = field(default_factory=dict)

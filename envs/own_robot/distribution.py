@@ -7,13 +7,15 @@ import math
 import mujoco
 import numpy as np
 
-from metarl.envs.own_robot.declaration import DeclaredParameter, near
+from metarl.envs.own_robot.actuators import started
+from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot, matching
 from metarl.envs.own_robot.freeze import make_explicit
 from metarl.envs.own_robot.options import group_off, switched_off
 from metarl.envs.own_robot.quantities import QUANTITIES, Kind, Quantity
 from metarl.envs.own_robot.sites import Site, Write
 from metarl.envs.parameters import Law, Parameter
+from metarl.envs.text import near
 
 
 def parameters(robot: Robot, entries: tuple[DeclaredParameter, ...]) -> tuple[Parameter, ...]:
@@ -29,6 +31,7 @@ def parameters(robot: Robot, entries: tuple[DeclaredParameter, ...]) -> tuple[Pa
             except ValueError as error:
                 raise ValueError(f"distribution ({entry.name}): {error}") from error
     robot.model = robot.spec.compile()
+    robot.initial = started(robot.model, robot.drives, robot.key)
     return tuple(result)
 
 
@@ -45,13 +48,15 @@ def _parameter(robot: Robot, entry: DeclaredParameter, taken: dict[str, str]) ->
     """Return one parameter. taken: names of parameters by the slots that they hold; it is extended."""
     quantity = QUANTITIES[entry.quantity]
     train, held_out, ood = entry.distributions()
-    if quantity.kind == "command":
+    if quantity.kind == "told":
         _no_target(entry)
         if entry.operation not in (None, "set"):
             raise ValueError(f"operation {entry.operation!r} makes no sense for {entry.quantity}; leave it out")
+        if (least := min(entry.values())) < quantity.low:
+            raise ValueError(f"{entry.quantity} of {least:g} {quantity.unit} is below {quantity.low:g}")
         _hold(entry, (entry.quantity,), taken)
-        law = Law(f"{entry.quantity} that the reward asks for")
-        return Parameter(entry.name, quantity.unit, train, law, entry.neutral or 0.0, held_out=held_out, ood=ood)
+        law, neutral = Law(quantity.says), entry.neutral or 0.0
+        return Parameter(entry.name, quantity.unit, train, law, neutral, held_out=held_out, ood=ood)
     if entry.operation is None:
         raise ValueError(f"operation is missing; {entry.quantity} takes {', '.join(quantity.operations)}")
     if entry.operation not in quantity.operations:

@@ -14,22 +14,38 @@ from metarl.bounds import check
 from metarl.envs import mujoco_log
 from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
+from metarl.envs.declared.base import Base
+from metarl.envs.declared.ends import termination
+from metarl.envs.declared.rig import Rig
+from metarl.envs.declared.task import task_terms
 from metarl.envs.family import TaskFamily
 from metarl.envs.faults.parts import check_groups
 from metarl.envs.faults.with_faults import with_faults
-from metarl.envs.own_robot.declaration import Control, Declaration, DeclaredFaults, Hints, read_declaration
+from metarl.envs.own_robot.actuator_laws import keep_signals
+from metarl.envs.own_robot.declaration import (
+    Control,
+    Declaration,
+    DeclaredChanges,
+    DeclaredFaults,
+    Hints,
+    read_declaration,
+)
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.distribution import parameters
 from metarl.envs.own_robot.freeze import compensation
 from metarl.envs.own_robot.ground import compose, geom_pose
+from metarl.envs.own_robot.judged import judged
 from metarl.envs.own_robot.model import inspect_robot
 from metarl.envs.own_robot.model_files import copy_model
-from metarl.envs.own_robot.quantities import QUANTITIES
+from metarl.envs.own_robot.quantities import COMMANDED
+from metarl.envs.own_robot.rig import base_of, rig_of
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.own_robot.start import start_near
-from metarl.envs.own_robot.terms import judged, motion, observation, rewards, termination
+from metarl.envs.own_robot.task import entries, show_goal
+from metarl.envs.own_robot.terrain import lay_ground
 from metarl.envs.parameters import Choice, Distribution, Parameter
 from metarl.envs.state import State
+from metarl.envs.task import Changes
 
 EXAMPLE = Path(__file__).parent / "crawler"
 """Path, without its endings, of the example robot that empty settings stand for."""
@@ -92,41 +108,70 @@ def _inspect(model: str, said: Declaration | None, file: str) -> Robot:
 def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFamily:
     _, file = files(settings)
     try:
+        skip = _frame_skip(robot, said)
+        _delay(robot, said.control.delay)
         drawn = parameters(robot, said.distribution)
         start = _start(robot, sloped=any(e.quantity == "slope" for e in said.distribution))
-        commands = {e.quantity: e.name for e in said.distribution if QUANTITIES[e.quantity].kind == "command"}
-        fallen = termination(robot, said.termination)
+        named = {e.quantity: e.name for e in said.distribution}
+        commands = {COMMANDED[quantity]: name for quantity, name in named.items() if quantity in COMMANDED}
+        rig = rig_of(robot, said, skip * robot.model.opt.timestep, commands, named)
+        ground = lay_ground(robot, rig, said.terrain)
+        rig.fallen = termination(rig, said.termination)
+        pushed = named.get("push_velocity")
+        factor = named.get("sensor_noise", 1.0)
+        terms = task_terms(rig, entries(robot, said, settings.observe, pushed), commands, pushed, factor)
+        rig.sensors.add_to(robot.spec)
+        robot.model = robot.spec.compile()
+        noise = any(entry.noise for entry in (said.observation or {}).values())
+        if "sensor_noise" in named and not noise:
+            raise ValueError(f"{factor} is a factor on noise, and no term of the observation has any; give one noise")
         family = TaskFamily(
             name="robot",
             description=f"{Path(files(settings)[0]).name} as {Path(file).name} declares it",
             base=robot.spec.copy,
             parameters=drawn,
-            observation=observation(robot, said.observation, commands),
-            rewards=rewards(robot, said.reward, commands),
+            **terms,
+            changes=_changes(said.changes),
             reset=start_near(robot, said.episode, start),
             initial=robot.initial,
             action_low=robot.low,
             action_high=robot.high,
             horizon=said.episode.horizon if settings.horizon == -1 else settings.horizon,
-            frame_skip=_frame_skip(robot, said),
+            frame_skip=skip,
             control=read_signals(robot.model, robot.kinds, robot.offset, robot.gain, robot.home),
             action_scale=said.control.action_scale,
-            terminate=fallen,
-            **judged(robot, commands, fallen),
+            noise_factor=factor if noise else 0.0,
+            noisy=noise or bool(said.commands.ranges()) or said.pushes is not None,
+            **judged(robot, rig),
+            decorate=show_goal(said.goal, named),
             settle=compensation(robot.model),
             visual=robot.visual.copy,
             groups=said.faults.groups,
             settings=settings,
         )
-        _check_start(family, robot, robot.model, robot.home)
+        _check_start(family, robot, rig, robot.model, robot.home)
         neutral = _bytes(family.compile(family.neutral()))
         for p in family.parameters:
             if p.law.edit is not None:
-                models = {value: _check_value(family, robot, start, p, value) for value in _extremes(p)}
+                models = {value: _check_value(family, robot, rig, start, p, value) for value in _extremes(p)}
                 _require_effect(p, models, neutral)
+        family = ground(family)
         return family if settings.faults else _with_faults(family, said.faults)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+
+
+def _delay(robot: Robot, delay: float) -> None:
+    """Delay the effect of every action, s."""
+    if delay < 0:
+        raise ValueError(f"control.delay is {delay:g} s; it must not be negative")
+    for actuator in robot.spec.actuators if delay else ():
+        actuator.delay = delay
+        keep_signals(robot.spec, actuator.name, delay)
+
+
+def _changes(said: DeclaredChanges | None) -> Changes | None:
+    return None if said is None else Changes(said.parameters, said.count, said.gap)
 
 
 def _with_faults(family: TaskFamily, said: DeclaredFaults) -> TaskFamily:
@@ -165,7 +210,7 @@ def _frame_skip(robot: Robot, said: Declaration) -> int:
 
 def _start(robot: Robot, sloped: bool) -> Start:
     """Return a function that gives the home pose on a task's model, [nq]: on a slope, it turns with the ground."""
-    at = motion(dataclasses.replace(robot, base=robot.bodies[0])).qpos
+    at = base_of(dataclasses.replace(robot, base=robot.bodies[0])).qpos
     if not sloped or not robot.ground.planes or at < 0:
         return lambda model: robot.home
     floor = robot.ground.planes[0]
@@ -193,7 +238,9 @@ def _extremes(p: Parameter) -> list[float]:
     return sorted({v for d in (p.distribution, p.held_out, p.ood) if d is not None for v in ends(d)})
 
 
-def _check_start(family: TaskFamily, robot: Robot, model: mujoco.MjModel, qpos: Array, where: str = "") -> None:
+def _check_start(
+    family: TaskFamily, robot: Robot, rig: Rig, model: mujoco.MjModel, qpos: Array, where: str = ""
+) -> None:
     """Raise ValueError if an episode would end when it starts."""
     if family.terminate is None:
         return
@@ -204,11 +251,13 @@ def _check_start(family: TaskFamily, robot: Robot, model: mujoco.MjModel, qpos: 
     state.take([model])
     state.task_index = np.zeros(1, dtype=np.int64)
     if family.terminate(state)[0]:
-        base = motion(robot)
-        raise ValueError(
-            f"{where}termination ends every episode at the home pose: the base is at {base.height(state)[0]:.3g} m, "
-            f"tilted by {np.arccos(np.clip(base.up(state)[0, 2], -1, 1)):.3g} rad; widen the bounds"
-        )
+        at = "" if rig.base is None else _pose_text(rig.base, state)
+        raise ValueError(f"{where}termination ends every episode at the home pose{at}; widen the bounds")
+
+
+def _pose_text(base: Base, state: State) -> str:
+    tilt = np.arccos(np.clip(-base.gravity(state)[0, 2], -1, 1))
+    return f": the base is at {base.height(state)[0]:.3g} m, tilted by {tilt:.3g} rad"
 
 
 def _require_effect(p: Parameter, models: dict[float, mujoco.MjModel], neutral: bytes) -> None:
@@ -224,7 +273,9 @@ def _bytes(model: mujoco.MjModel) -> bytes:
     return buffer.tobytes()
 
 
-def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, value: float) -> mujoco.MjModel:
+def _check_value(
+    family: TaskFamily, robot: Robot, rig: Rig, start: Start, p: Parameter, value: float
+) -> mujoco.MjModel:
     """Return the neutral robot's model with the value; ValueError if it is impossible, or starts inside something."""
     try:
         model = family.compile(family.task({p.name: value}))
@@ -241,7 +292,7 @@ def _check_value(family: TaskFamily, robot: Robot, start: Start, p: Parameter, v
             f"{p.name} = {value:g} ({p.law.description}): {b!r} starts {depth:.3g} m inside {a!r}; narrow the range, "
             "or raise the home pose by robot: {height: METRES}"
         )
-    _check_start(family, robot, model, qpos, f"{p.name} = {value:g} ({p.law.description}): ")
+    _check_start(family, robot, rig, model, qpos, f"{p.name} = {value:g} ({p.law.description}): ")
     for joint in robot.joints:
         position, bounds = qpos[model.joint(joint).qposadr[0]], model.joint(joint).range
         if model.joint(joint).limited[0] and not bounds[0] - 1e-6 <= position <= bounds[1] + 1e-6:

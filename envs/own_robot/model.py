@@ -197,6 +197,7 @@ def _find_control(robot: Robot, control: Control, key: int) -> None:
     ends = [((d.bottom - d.rest) / d.gain, (d.top - d.rest) / d.gain) for d in drives]
     robot.low, robot.high = np.array([min(e) for e in ends]), np.array([max(e) for e in ends])
     robot.kinds = tuple(d.kind for d in drives)
+    robot.drives, robot.key = tuple(drives), key
     robot.initial = started(model, drives, key)
     for kind in dict.fromkeys(robot.kinds):
         names = [d.name for d in drives if d.kind == kind]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from metarl.envs.own_robot.actuator_laws import force_limit, gear, servo, strength
+from metarl.envs.own_robot.actuator_laws import action_delay, force_limit, gear, servo, strength
 from metarl.envs.own_robot.body_laws import (
     body_mass,
     centre_of_mass,
@@ -23,11 +23,11 @@ from metarl.envs.own_robot.joint_laws import joint_attribute, joint_range
 from metarl.envs.own_robot.scene_laws import friction, gravity, slope
 from metarl.envs.own_robot.sites import Find, Site
 
-Kind = Literal["body", "geom", "joint", "actuator", "model", "command"]
+Kind = Literal["body", "geom", "joint", "actuator", "model", "told"]
 
 
 def _nowhere(robot: Robot, target: str, declared: DeclaredParameter) -> Site:
-    """Return a site that changes no model: a command acts on the reward."""
+    """Return a site that changes no model."""
     return Site(0.0, lambda spec, value: None, ())
 
 
@@ -38,7 +38,7 @@ class Quantity:
     kind: Kind
     unit: str
     find: Find = _nowhere
-    """Find the quantity on a target; nowhere for a command, which acts on the reward alone."""
+    """Find the quantity on a target; nowhere for what only terms are told."""
     low: float = -math.inf
     """Least possible value; if `positive`, values must be greater."""
     positive: bool = False
@@ -47,6 +47,8 @@ class Quantity:
     """Whether its body's inertia is made explicit, not inferred from geoms."""
     inertial: bool = False
     """Whether it acts on moving bodies alone."""
+    says: str = ""
+    """What a value that terms are told is to them."""
     needs: str = ""
     """Key of `options.FLAGS` whose effect the model's options must not switch off; empty: none."""
 
@@ -81,8 +83,14 @@ QUANTITIES: dict[str, Quantity] = {
     "force_limit": Quantity("actuator", "N m", force_limit, 0.0, positive=True, needs="actuation"),
     "gravity": Quantity("model", "m/s^2", gravity, 0.0, needs="gravity"),
     "slope": Quantity("model", "rad", slope, operations=("set", "add")),
-    "command_x": Quantity("command", "m/s"),
-    "command_y": Quantity("command", "m/s"),
-    "command_yaw": Quantity("command", "rad/s"),
+    "action_delay": Quantity("actuator", "s", action_delay, 0.0, operations=("set", "add"), needs="actuation"),
+    "command_x": Quantity("told", "m/s", says="command_x that the reward asks for"),
+    "command_y": Quantity("told", "m/s", says="command_y that the reward asks for"),
+    "command_yaw": Quantity("told", "rad/s", says="command_yaw that the reward asks for"),
+    **{f"goal_{a}": Quantity("told", "m", says=f"{a} of the target in the world") for a in "xyz"},
+    "sensor_noise": Quantity("told", "1", low=0.0, says="factor on the noise of the observation's terms"),
+    "push_velocity": Quantity("told", "m/s", low=0.0, says="velocity that a push adds to the base"),
 }
 """By name. A range is half its width about its middle, or a ball joint's largest angle; a slope rises along x."""
+COMMANDED = {"command_x": "forward_velocity", "command_y": "sideways_velocity", "command_yaw": "yaw_rate"}
+"""Component of the command by the quantity that is it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from metarl.bounds import Bounds
 from metarl.envs.family_settings import FamilySettings
@@ -16,5 +17,8 @@ class RobotSettings(FamilySettings):
     """MJCF or URDF file, or a function that returns an MjSpec: file.py:function. Empty: the example, a crawler."""
     file: str = field(default="", metadata={"file": True})
     """YAML file with task and distribution. Empty: the example's."""
+    observe: Literal["sensors", "state"] = field(default="sensors", kw_only=True, metadata={"before": "state"})
+    """Terms that are observed where the file names none. sensors: what a robot measures, its last action and its
+    commands; state: the height and the velocity of its base too, without action and commands."""
     horizon: int = field(default=-1, kw_only=True, metadata={"bounds": Bounds(at_least=1, also=-1)})
     """Steps an episode. -1: as the YAML file says."""

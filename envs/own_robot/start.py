@@ -56,13 +56,20 @@ def start_near(
 
     ValueError for negative noise.
     """
-    if episode.position_noise < 0 or episode.velocity_noise < 0:
-        raise ValueError("episode: position_noise and velocity_noise must not be negative")
+    if episode.position_noise < 0 or episode.velocity_noise < 0 or episode.drop < 0:
+        raise ValueError("episode: position_noise, velocity_noise and drop must not be negative")
+    free = _free_joint(robot)
+    if (episode.random_heading or episode.drop) and free < 0:
+        raise ValueError("episode: random_heading and drop need a base with a free joint; leave them out")
     spread = spread_of(robot)
     positions, velocities = robot.model.jnt_qposadr[spread.joints], robot.model.jnt_dofadr[spread.joints]
 
     def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
         qpos, qvel = np.tile(home(model), (n, 1)), np.zeros((n, model.nv))
+        if episode.random_heading:
+            turn(qpos[:, free + 3 : free + 7], rng.uniform(-np.pi, np.pi, n))
+        if episode.drop:
+            qpos[:, free + 2] += episode.drop
         sizes, (low, high) = spread.sizes(model), spread.limits(model)
         noise = rng.uniform(-episode.position_noise, episode.position_noise, (n, len(sizes))) * sizes
         rest = qpos[:, positions]
@@ -79,3 +86,17 @@ def start_near(
         return qpos, qvel
 
     return reset
+
+
+def _free_joint(robot: Robot) -> int:
+    """Return the address of the robot's free joint in qpos, or -1."""
+    root = robot.model.body(robot.bodies[0])
+    joint = int(root.jntadr[0])
+    return int(robot.model.jnt_qposadr[joint]) if robot.mobility == "floating" else -1
+
+
+def turn(quaternions: Array, angles: Array) -> None:
+    """Turn orientations [N, 4] about the world's vertical by angles [N] rad, in place."""
+    w, x, y, z = quaternions.T.copy()
+    c, s = np.cos(angles / 2), np.sin(angles / 2)
+    quaternions[:] = np.stack([c * w - s * z, c * x - s * y, c * y + s * x, c * z + s * w], axis=1)

@@ -39,7 +39,7 @@ from metarl.envs.state import State, StateFunction
 from metarl.envs.task import Changes
 from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements
 from metarl.envs.terrain.kinds import Field
-from metarl.envs.terrain.on_terrain import FREE, on_terrain
+from metarl.envs.terrain.on_terrain import FREE, Ground, on_terrain
 
 MODEL = gymnasium_model("ant")
 FRAME_SKIP = 5
@@ -338,7 +338,7 @@ def ant_terrain(settings: AntTerrainSettings) -> TaskFamily:
         description="Ant on ground that it has to find out about, forwards as fast as it can",
         parameters=(),
     )
-    ground = Field(
+    field = Field(
         settings.ground_ahead, settings.ground_behind, settings.ground_beside, TERRAIN_PATCH, cell=TERRAIN_CELL
     )
-    return on_terrain(running, settings, field=ground, root=FREE, lift=0.0)
+    return on_terrain(running, settings, ground=Ground(field, FREE), lift=0.0)

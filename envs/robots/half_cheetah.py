@@ -31,7 +31,7 @@ from metarl.envs.state import State, StateFunction
 from metarl.envs.task import Changes
 from metarl.envs.terms import Criterion, Measure, ObservationTerm, RewardTerm, elements
 from metarl.envs.terrain.kinds import Field
-from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
+from metarl.envs.terrain.on_terrain import PLANAR, Ground, on_terrain
 
 MODEL = gymnasium_model("half_cheetah")
 FRAME_SKIP = 5
@@ -291,5 +291,5 @@ def half_cheetah_terrain(settings: HalfCheetahTerrainSettings) -> TaskFamily:
         description="HalfCheetah on ground that it has to find out about, forwards as fast as it can",
         parameters=(),
     )
-    ground = Field(settings.ground_ahead, settings.ground_behind, half_width=0.5, patch=TERRAIN_PATCH, strip=True)
-    return on_terrain(running, settings, field=ground, root=PLANAR, lift=TERRAIN_LIFT)
+    field = Field(settings.ground_ahead, settings.ground_behind, half_width=0.5, patch=TERRAIN_PATCH, strip=True)
+    return on_terrain(running, settings, ground=Ground(field, PLANAR), lift=TERRAIN_LIFT)

@@ -6,16 +6,20 @@ Episodes follow quadruped practice (legged_gym: Rudin et al., CoRL 2022; RMA: Ku
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Collection
 
 import mujoco
 import numpy as np
 
-from metarl.envs import measures, noise
-from metarl.envs.arrays import Array, like, namespace, none, write
+from metarl.envs import measures
+from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
+from metarl.envs.declared.entries import CommandEntry, PushEntry, TaskEntries
+from metarl.envs.declared.measured import path, tracking_errors
+from metarl.envs.declared.rig import COMMANDS
+from metarl.envs.declared.task import task_terms
 from metarl.envs.family import TaskFamily
-from metarl.envs.robots.quadruped_parameters import COMMAND, base, parameters
+from metarl.envs.robots.quadruped_parameters import base, parameters
 from metarl.envs.robots.quadruped_robot import (
     FRAME_SKIP,
     GO1,
@@ -25,69 +29,19 @@ from metarl.envs.robots.quadruped_robot import (
     TIMESTEP,
     build,
 )
-from metarl.envs.robots.quadruped_settings import DT, QuadrupedSettings, QuadrupedTerrainSettings
-from metarl.envs.robots.quadruped_terms import (
-    AIR_TIME,
-    NUM_FEET,
-    OBSERVATION,
-    PRIVILEGED,
-    REWARDS,
-    fallen,
-    foot_contacts,
-    foot_positions,
-    path,
-    velocity_error,
-    yaw_rate_error,
-)
-from metarl.envs.state import State
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
+from metarl.envs.robots.quadruped_terms import OBSERVATION, PRIVILEGED, REWARDS, rig
 from metarl.envs.task import Changes
-from metarl.envs.terms import Criterion, Measure, RewardTerm
+from metarl.envs.terms import Criterion
 from metarl.envs.terrain.kinds import Field
-from metarl.envs.terrain.on_terrain import FREE, Feet, on_terrain
+from metarl.envs.terrain.on_terrain import FREE, Feet, Ground, on_terrain
 
 ACTION_LIMIT = 0.8  # rad from home; keeps every target within the joint ranges
 RESET_JOINT = 0.05  # half-width of the uniform noise on the joints at the start, rad
 RESET_HEIGHT = 0.02  # m, of the feet over the ground at the start, at home
 VELOCITY_TOLERANCE = 0.3  # m/s, the largest mean error of a success
-STANDING = 0.1  # m/s and rad/s; commands below it ask for no steps
 TERRAIN_PATCH = 0.9  # m, half the side of the flat start: the robot reaches .4 m from its middle
 TERRAIN_CELL = 0.075  # m
-
-
-def begin(state: State, chosen: Array, low: Array, high: Array, drawn: bool) -> None:
-    """Set the command of the episode: drawn from U(low, high), [3] each, or the task's."""
-    command = state.memory["command"]
-    if drawn:
-        low, high = like(low, command), like(high, command)
-        write(command, low + (high - low) * noise.uniform(state.keys, 0, noise.COMMANDS, len(COMMAND)), where=chosen)
-    else:
-        for i, name in enumerate(COMMAND):
-            write(command[:, i], state.task[name] if name in state.task else low[i], where=chosen)
-
-
-def actuate(state: State, push_every: int) -> None:
-    """Store the joint targets, and push the trunk every push_every control steps (0: never)."""
-    xp, memory = state.xp, state.memory
-    memory["action_change"][...] = state.action - memory["action"]
-    memory["action"][...] = state.action
-    memory["joint_velocity"][...] = state.qvel[:, 6:]
-    if push_every:
-        due = (state.steps % push_every == 0) & (state.steps > 0)
-        if not none(due):
-            angle = 2 * np.pi * noise.uniform(state.keys, state.steps, noise.PUSHES, 1)
-            push = state.task["push_velocity"][:, None] * xp.concat([xp.cos(angle), xp.sin(angle)], axis=1)
-            write(state.qvel[:, :2], state.qvel[:, :2] + push, where=due)
-
-
-def update(state: State) -> None:
-    """Update each foot's time in the air and the reward of this step's landings."""
-    air, contacts = state.memory["air_time"], foot_contacts(state)
-    xp = namespace(air)
-    landed = contacts & (air > 0)
-    asked = xp.max(xp.abs(state.memory["command"]), axis=1) > STANDING
-    state.memory["landing"][...] = xp.sum((air - AIR_TIME) * landed, axis=1) * asked
-    air += DT
-    air *= ~contacts
 
 
 def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
@@ -106,49 +60,45 @@ def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Arra
     return qpos, np.zeros((n, model.nv))
 
 
+def _commands(settings: QuadrupedSettings, names: Collection[str]) -> CommandEntry:
+    """Return the commands that episodes draw, or what a task's command is where no parameter says it."""
+    ends: dict[str, tuple[float, float]] = {name: getattr(settings, name) for name in COMMANDS}
+    if settings.command == "episode":
+        return CommandEntry(ends)
+    return CommandEntry({name: (low, low) for name, (low, _) in ends.items() if name not in names})
+
+
 def quadruped(settings: QuadrupedSettings) -> TaskFamily:
     """Return the family that the settings describe."""
     varied = parameters(settings)
     names = {p.name for p in varied}
-    push_every = round(settings.push_interval / DT)
-    command = np.array([getattr(settings, name) for name in COMMAND])
-    robot = build(GO1, TIMESTEP).compile()
+    robot, go1 = rig(), build(GO1, TIMESTEP).compile()
+    task = TaskEntries(
+        observation={k: term for k, term in OBSERVATION.items() if k != "velocity" or settings.observe_velocity},
+        privileged=PRIVILEGED,
+        rewards=REWARDS,
+        rewards_per_second=True,
+        commands=_commands(settings, names),
+        pushes=PushEntry(0.0, settings.push_interval) if "push_velocity" in names else None,
+    )
+    assert robot.fallen is not None
     return TaskFamily(
         name="quadruped",
         description="quadruped (Go1) that follows velocity commands, whatever its load, motors and ground",
         base=base(settings).copy,
         parameters=varied,
         changes=Changes.of(settings, *settings.changing),
-        observation={k: term for k, term in OBSERVATION.items() if k != "velocity" or settings.observe_velocity},
-        noise_factor="sensor_noise" if "sensor_noise" in names else None,
-        rewards={name: RewardTerm(function, weight * DT) for name, (function, weight) in REWARDS.items()},
+        **task_terms(robot, task, {name: name for name in COMMANDS if name in names}, pushed="push_velocity"),
+        noise_factor="sensor_noise" if "sensor_noise" in names else 0.0,
         reset=reset,
         action_low=np.full(len(JOINTS), -ACTION_LIMIT),
         action_high=np.full(len(JOINTS), ACTION_LIMIT),
         horizon=settings.horizon,
         frame_skip=FRAME_SKIP,
-        control=read_signals(robot, "position from home", home=robot.key("home").qpos),
+        control=read_signals(go1, "position from home", home=go1.key("home").qpos),
         action_scale=settings.action_scale,
-        terminate=fallen,
-        privileged=PRIVILEGED,
-        measures={
-            "velocity_error": Measure(velocity_error, "m/s", "mean"),
-            "yaw_rate_error": Measure(yaw_rate_error, "rad/s", "mean"),
-            **measures.falls(fallen),
-            **measures.energy(path),
-        },
+        measures={**tracking_errors(robot), **measures.falls(robot.fallen), **measures.energy(path(robot))},
         success=(Criterion("velocity_error", high=VELOCITY_TOLERANCE), Criterion("falls", high=0)),
-        actuate=functools.partial(actuate, push_every=push_every if "push_velocity" in names else 0),
-        memory={
-            "command": (3,),
-            "action": (len(JOINTS),),
-            "action_change": (len(JOINTS),),
-            "joint_velocity": (len(JOINTS),),
-            "air_time": (NUM_FEET,),
-            "landing": (),
-        },
-        begin=functools.partial(begin, low=command[:, 0], high=command[:, 1], drawn=settings.command == "episode"),
-        update=update,
         noisy=True,
         groups={leg: tuple(f"{leg}_{joint}" for joint in LEG_JOINTS) for leg in LEGS},
         settings=settings,
@@ -164,10 +114,9 @@ def quadruped_terrain(settings: QuadrupedTerrainSettings) -> TaskFamily:
         on_terrain(
             quadruped(settings),
             settings,
-            field=Field(around, around, around, TERRAIN_PATCH, cell=TERRAIN_CELL),
-            root=FREE,
+            ground=Ground(Field(around, around, around, TERRAIN_PATCH, cell=TERRAIN_CELL), FREE),
             lift=0.0,
-            feet=Feet(LEGS, foot_positions),
+            feet=Feet(LEGS, rig().needed_feet.positions),
         ),
         name="quadruped_terrain",
         description="quadruped (Go1) that follows velocity commands on ground that it has to find out about",

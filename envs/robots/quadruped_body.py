@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import Array
 from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform
 from metarl.envs.rendering import AZIMUTH, ELEVATION, follow
@@ -24,11 +23,10 @@ from metarl.envs.robots import quadruped_body_laws as laws
 from metarl.envs.robots.quadruped import quadruped
 from metarl.envs.robots.quadruped_body_robots import ROBOTS
 from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
-from metarl.envs.robots.quadruped_parameters import COMMANDS, Range, table
+from metarl.envs.robots.quadruped_parameters import COMMANDED, Range, table
 from metarl.envs.robots.quadruped_robot import GO1, TIMESTEP, build
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
-from metarl.envs.robots.quadruped_terms import torque
-from metarl.envs.state import State
+from metarl.envs.state import StateFunction
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def parameters(settings: QuadrupedBodySettings) -> tuple[Parameter, ...]:
     shared = [(others.pop(name), above) for name, above in SHARED.items()]
     losses = [others.pop(name) for name in LOSSES]
     figures = [Figure(r.name, r.unit, r.neutral, r.law, r.edit, above) for r, above in shared if isinstance(r, Range)]
-    commands = COMMANDS if settings.command == "task" else ()
+    commands = COMMANDED if settings.command == "task" else ()
     rows = (*BODY, *figures, *losses, SIZE, *others.values(), *commands)
     return sum((row.parameters(settings) for row in rows), ())
 
@@ -118,9 +116,9 @@ def loads(models: Sequence[mujoco.MjModel]) -> np.ndarray:
     return np.array([m.body_subtreemass[0] * np.linalg.norm(m.opt.gravity) * m.key("home").qpos[2] for m in models])
 
 
-def relative_torque(state: State) -> Array:
-    """Return the sum of squared torques as the Go1 would have them at the same share of its load, [S] N^2 m^2."""
-    return torque(state) * (_neutral_load() / state.once(loads)[state.task_index]) ** 2
+def relative_torque(torque: StateFunction) -> StateFunction:
+    """Return a function for squared torques as the Go1 would have them at the same share of its load, [S] N^2 m^2."""
+    return lambda state: torque(state) * (_neutral_load() / state.once(loads)[state.task_index]) ** 2
 
 
 def keep_distance(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
@@ -132,13 +130,14 @@ def quadruped_body(settings: QuadrupedBodySettings) -> TaskFamily:
     """Return the family that the settings describe."""
     _check_changing(settings)
     plain = quadruped(settings)
-    rewards = {**plain.rewards, "torque": dataclasses.replace(plain.rewards["torque"], function=relative_torque)}
+    torque = plain.rewards["torque"]
+    relative = dataclasses.replace(torque, function=relative_torque(torque.function))
     return dataclasses.replace(
         plain,
         name="quadruped_body",
         description="quadruped of unknown body that follows velocity commands; published robots are held out",
         parameters=parameters(settings),
-        rewards=rewards,
+        rewards={**plain.rewards, "torque": relative},
         settle=laws.hold,
         decorate=keep_distance,
         named={name: robot.values() for name, robot in ROBOTS.items()},

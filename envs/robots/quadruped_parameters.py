@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from metarl.envs.declared.rig import COMMANDS
 from metarl.envs.parameters import Choice, Law, Parameter, Uniform
 from metarl.envs.robots.quadruped_physics import FRICTION_SPEED, add_damping, simplify
 from metarl.envs.robots.quadruped_robot import GO1, JOINTS, TIMESTEP, build
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 
 PAYLOAD_DENSITY = 2000.0  # kg/m^3, of the cube that a payload is
-COMMAND = {"forward_velocity": "m/s", "sideways_velocity": "m/s", "yaw_rate": "rad/s"}
-"""Unit of each part of a command, by name."""
 
 Edit = Callable[[mujoco.MjSpec, float], None]
 
@@ -227,7 +226,7 @@ DISTURBANCES = (
     Range("sensor_noise", "1", 0.0, "factor on the sensors' noise"),
     Range("push_velocity", "m/s", 0.0, "kick to the trunk at intervals"),
 )
-COMMANDS = tuple(Range(name, unit, 0.0, "command, observed") for name, unit in COMMAND.items())
+COMMANDED = tuple(Range(name, unit, 0.0, "command, observed") for name, unit in COMMANDS.items())
 
 
 def table(settings: QuadrupedSettings) -> tuple[Range | OneJoint, ...]:
@@ -251,4 +250,4 @@ def table(settings: QuadrupedSettings) -> tuple[Range | OneJoint, ...]:
 def parameters(settings: QuadrupedSettings) -> tuple[Parameter, ...]:
     """Return the parameters that the settings ask for; ValueError names a setting that is wrong."""
     varied = sum((row.parameters(settings) for row in table(settings)), ())
-    return varied + sum((row.parameters(settings) for row in COMMANDS if settings.command == "task"), ())
+    return varied + sum((row.parameters(settings) for row in COMMANDED if settings.command == "task"), ())

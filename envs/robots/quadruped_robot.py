@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from metarl.envs.declared.sensors import add_contact_sensor
 from metarl.envs.robots.quadruped_settings import DT
 
 FRAME_SKIP = 4
@@ -225,8 +226,8 @@ def build(figures: QuadrupedFigures = GO1, timestep: float = TIMESTEP) -> mujoco
     for leg in LEGS:
         _add_leg(spec, trunk, figures, leg)
     for name, geom in zip(FOOT_CONTACTS, (f"{leg}_foot" for leg in LEGS), strict=True):
-        _add_contact_sensor(spec, name, mujoco.mjtObj.mjOBJ_GEOM, geom)
-    _add_contact_sensor(spec, TRUNK_CONTACT, mujoco.mjtObj.mjOBJ_BODY, "trunk")
+        add_contact_sensor(spec, name, mujoco.mjtObj.mjOBJ_GEOM, geom)
+    add_contact_sensor(spec, TRUNK_CONTACT, mujoco.mjtObj.mjOBJ_BODY, "trunk")
     home = (0.0, 0.0, figures.home_height, 1.0, 0.0, 0.0, 0.0, *figures.home_pose)
     spec.add_key(name="home", qpos=home)
     return spec
@@ -352,15 +353,4 @@ def _add_servo(spec: mujoco.MjSpec, figures: QuadrupedFigures, leg: str, i: int)
         biasprm=[figures.kp * figures.home[i], -figures.kp, -figures.kd] + [0.0] * 7,
         forcelimited=True,
         forcerange=(-limit, limit),
-    )
-
-
-def _add_contact_sensor(spec: mujoco.MjSpec, name: str, kind: mujoco.mjtObj, of: str) -> None:
-    """Add a sensor of the number of contacts of a geom or a body."""
-    spec.add_sensor(
-        name=name,
-        type=mujoco.mjtSensor.mjSENS_CONTACT,
-        objtype=kind,
-        objname=of,
-        intprm=[1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 0, 1],
     )

@@ -32,7 +32,7 @@ from metarl.envs.robots.walkers_settings import (
 from metarl.envs.state import State, StateFunction
 from metarl.envs.terms import Criterion, RewardTerm
 from metarl.envs.terrain.kinds import Field
-from metarl.envs.terrain.on_terrain import PLANAR, on_terrain
+from metarl.envs.terrain.on_terrain import PLANAR, Ground, on_terrain
 
 HOPPER = gymnasium_model("hopper")
 WALKER2D = gymnasium_model("walker2d_v5")
@@ -219,5 +219,5 @@ def walker2d_terrain(settings: Walker2dTerrainSettings) -> TaskFamily:
         parameters=(),
         terminate=walker2d_fallen,
     )
-    ground = Field(settings.ground_ahead, settings.ground_behind, half_width=0.5, patch=TERRAIN_PATCH, strip=True)
-    return on_terrain(running, settings, field=ground, root=PLANAR, lift=0.0)
+    field = Field(settings.ground_ahead, settings.ground_behind, half_width=0.5, patch=TERRAIN_PATCH, strip=True)
+    return on_terrain(running, settings, ground=Ground(field, PLANAR), lift=0.0)

@@ -1,4 +1,4 @@
-"""Families of walking robots on uneven ground: `on_terrain(family, settings, field, root, ...)`."""
+"""Families of walking robots on uneven ground: `on_terrain(family, settings, ground, ...)`."""
 
 from __future__ import annotations
 
@@ -70,8 +70,12 @@ class Ground:
 
     field: Field
     root: Root
-    scan: Array
-    """Points of the height scan ahead of the root and to its left, [P, 2] m."""
+
+    @functools.cached_property
+    def scan(self) -> Array:
+        """Points of the height scan ahead of the root and to its left, [P, 2] m."""
+        across = [0.0] if self.field.strip else SCAN_Y
+        return np.array([(x, y) for x in SCAN_X for y in across])
 
     def grounds(self, models: Sequence[mujoco.MjModel]) -> Array:
         """Return the heights of the models' grounds, [M, rows * columns] m."""
@@ -85,6 +89,12 @@ class Ground:
     def under_root(self, state: State) -> Array:
         """Return the height of the ground under the roots, [S] m."""
         return terrain.height_at(state.once(self.grounds), state.task_index, *self.place(state), self.field)
+
+    def over(self, state: State, points: Array) -> Array:
+        """Return heights of points [S, ..., 3] m over the ground below them, [S, ...] m."""
+        index = state.task_index.reshape(-1, *(1,) * (points.ndim - 2))
+        below = terrain.height_at(state.once(self.grounds), index, points[..., 0], points[..., 1], self.field)
+        return points[..., 2] - below
 
     def relative(self, state: State) -> Array:
         """Return heights of the scan's points over the ground under the root, [S, P] m; points turn with the root."""
@@ -152,8 +162,7 @@ def on_terrain(
     family: TaskFamily,
     settings: TerrainSettings,
     *,
-    field: Field,
-    root: Root,
+    ground: Ground,
     lift: float,
     floor: str = "floor",
     feet: Feet | None = None,
@@ -164,9 +173,7 @@ def on_terrain(
     lift: m by which the robot starts higher than on its own floor, so that no limb starts in the ground.
     floor: geom that the ground replaces. feet: those around which the ground's height is a privileged value.
     """
-    across = [0.0] if field.strip else SCAN_Y
-    scan = np.array([(x, y) for x in SCAN_X for y in across])
-    ground = Ground(field, root, scan)
+    field, root = ground.field, ground.root
 
     def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
         qpos, qvel = family.reset(model, rng, n)

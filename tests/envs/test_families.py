@@ -131,7 +131,7 @@ class TestEveryFamily:
         env.reset([np.random.default_rng(i) for i in range(2)])
         env.step(np.full((2, 3, family.action_size), 0.05))
         seen = family.seen(env._state)
-        whole, start = dataclasses.replace(family, noise_factor=None).observe(seen), 0
+        whole, start = dataclasses.replace(family, noise_factor=0.0).observe(seen), 0
         for term in family.observation.values():
             values, end = np.asarray(term.function(seen)), start + len(term.elements)
             assert values.shape == (6, len(term.elements))
@@ -146,9 +146,9 @@ class TestEveryFamily:
         env.set_tasks(alike(family, 2))
         env.reset([np.random.default_rng(i) for i in range(2)])
         seen = family.seen(env._state)
-        added = family.observe(seen) - dataclasses.replace(family, noise_factor=None).observe(seen)
-        assert (family.noise_factor is not None) == any(term.noise for term in family.observation.values())
-        if family.noise_factor is None:
+        added = family.observe(seen) - dataclasses.replace(family, noise_factor=0.0).observe(seen)
+        assert bool(family.noise_factor) == any(term.noise for term in family.observation.values())
+        if not family.noise_factor:
             assert not added.any()
             return
         declared = np.concatenate([np.full(len(term.elements), term.noise) for term in family.observation.values()])

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import mujoco
 import numpy as np
@@ -15,11 +16,12 @@ from metarl.config import load_config
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
-from metarl.envs.robots import quadruped, quadruped_terms
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
+from metarl.envs.robots.quadruped import RESET_HEIGHT
 from metarl.envs.robots.quadruped import quadruped as make
 from metarl.envs.robots.quadruped_robot import JOINTS, Inertial, QuadrupedFigures, build, combine
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from metarl.envs.state import State
 
 GO1 = QuadrupedFigures()
 FIXED = QuadrupedSettings(
@@ -189,7 +191,7 @@ def test_starts_stand_upright_on_the_slope_with_every_heading():
         yaws.append(math.atan2(forward[1], forward[0]))
     assert np.histogram(yaws, bins=4, range=(-np.pi, np.pi))[0].min() > 25
     distance = qpos[:, :3] @ (-math.sin(0.3), 0, math.cos(0.3))
-    np.testing.assert_allclose(distance, GO1.home_height + quadruped.RESET_HEIGHT)
+    np.testing.assert_allclose(distance, GO1.home_height + RESET_HEIGHT)
 
 
 @pytest.mark.parametrize("physics", ["exact", "fast"])
@@ -382,26 +384,32 @@ def test_tracking_is_one_at_the_command_and_falls_as_the_kernel_says():
     state.memory["command"][:] = command
     env.simulation.batch.qpos[:, 3:7] = (1, 0, 0, 0)
     env.simulation.batch.qvel[0, [0, 1, 5]] = command
-    assert quadruped_terms.velocity_tracking(state) == 1 and quadruped_terms.yaw_tracking(state) == 1
+    velocity, yaw = (env.family.rewards[name].function for name in ("velocity", "yaw_rate"))
+    assert velocity(state) == 1 and yaw(state) == 1
     env.simulation.batch.qvel[0, [0, 1, 5]] += (0.3, -0.4, 0.5)
-    assert quadruped_terms.velocity_tracking(state) == pytest.approx(math.exp(-1))
-    assert quadruped_terms.yaw_tracking(state) == pytest.approx(math.exp(-1))
+    assert velocity(state) == pytest.approx(math.exp(-1))
+    assert yaw(state) == pytest.approx(math.exp(-1))
 
 
 def test_air_time_pays_at_the_landing_for_the_time_beyond_a_fifth_of_a_second():
     contacts = np.array([[1, 1, 0, 1]] * 15 + [[1, 1, 1, 0]] * 5 + [[1, 1, 1, 1]] * 3, dtype=float)
     command = np.array([[1.0, 0.0, 0.0]])
-    memory = {"air_time": np.zeros((1, 4)), "landing": np.zeros(1), "command": command}
-    earned = []
-    for row in contacts:
-        quadruped.update(SimpleNamespace(memory=memory, sensordata=row[None]))
-        earned.append(memory["landing"][0])
+    memory = {"air_time": np.zeros((1, 4)), "flight": np.zeros((1, 4)), "command": command}
+    family = varying()
+    reward, keep = family.rewards["air_time"].function, family.update
+    assert keep is not None
+
+    def landing(readings: np.ndarray) -> float:
+        state = cast(State, SimpleNamespace(memory=memory, sensordata=readings[None], xp=np))
+        keep(state)
+        return float(reward(state)[0])
+
+    earned = [landing(row) for row in contacts]
     assert earned[15] == pytest.approx(15 * 0.02 - 0.2) and earned[20] == pytest.approx(5 * 0.02 - 0.2)
     assert np.count_nonzero(earned) == 2
     command[:] = 0.05
     memory["air_time"][:] = 0.5
-    quadruped.update(SimpleNamespace(memory=memory, sensordata=np.ones((1, 4))))
-    assert memory["landing"][0] == 0
+    assert landing(np.ones(4)) == 0
 
 
 @pytest.mark.parametrize("quat", [(0.5, 0.866, 0, 0), (0.0, 1.0, 0, 0)])

@@ -339,7 +339,14 @@ class TestQuantities:
 
     def test_every_quantity_is_tested_or_named_here(self):
         source = "".join(p.read_text() for p in Path(__file__).parent.glob("test_robot*.py"))
-        others = {"inertia_z", "com_y", "command_y", "command_yaw"}  # as their siblings, or by an f-string
+        others = {
+            "inertia_z",
+            "com_y",
+            "command_y",
+            "command_yaw",
+            "goal_y",
+            "goal_z",
+        }  # as their siblings, or by an f-string
         assert [q for q in QUANTITIES if q not in others and f'"{q}"' not in source.replace(str(others), "")] == []
 
 
@@ -382,7 +389,7 @@ class TestTask:
         state.qpos[:, 7] = 0.2
         state.qvel = np.tile([0.7, 0.4, 0.0, 0.0, 0.0, 0.5, 1.0, 2.0], (3, 1))
         state.action = np.tile([0.5, -1.0], (3, 1))
-        state.task = {"x": np.full(3, 1.0), "yaw": np.full(3, 0.2)}
+        state.memory = {"command": np.tile([1.0, 0.2], (3, 1))}
         gap = 0.3**2 + (0.4 * np.cos(angle)) ** 2  # sideways in the base's frame
         expected = {
             "forward_velocity": 0.7,
@@ -500,7 +507,7 @@ FILE_MISTAKES = {
         {"distribution": [MASS, {**MASS, "name": "n", "quantity": "density"}]},
         r"distribution \(n\): density of hull is varied by 'm' already",
     ),
-    "unknown part": ({"observation": ["base_heigth"]}, "no 'base_heigth'; did you mean 'base_height'"),
+    "unknown part": ({"observation": ["base_heigth"]}, "there is no term 'base_heigth'; did you mean 'base_height'"),
     "no observation": ({"observation": []}, "observation is empty"),
     "a term twice": ({"observation": ["up", "up"]}, "observation has 'up' more than once; list it once"),
     "guide of a floating base": ({"observation": ["guide_positions"]}, "this robot has no 'guide_positions'"),

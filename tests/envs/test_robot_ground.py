@@ -92,6 +92,9 @@ def state_at(
     state.task_index = np.arange(len(models))
     state.action = np.zeros((len(models), family.action_size))
     state.task = {p.name: np.full(len(models), p.neutral) for p in family.parameters}
+    state.memory = {name: np.zeros((len(models), *shape)) for name, shape in family.memory.items()}
+    if family.begin is not None:
+        family.begin(state, np.ones(len(models), dtype=bool))
     return state
 
 

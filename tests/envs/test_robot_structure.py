@@ -46,7 +46,7 @@ class TestTrees:
         first, second = ("right", "left") if hints.get("base") == "right_base" else ("left", "right")
         assert robot.joints == (f"{first}_shoulder", f"{second}_shoulder")  # and not the box
         assert set(robot.bodies) == {f"{side}_{part}" for side in ("left", "right") for part in ("base", "upper")}
-        assert family is not None and family.action_size == 2 and family.observation_size == 4
+        assert family is not None and family.action_size == 2 and family.observation_size == 6
         path, _ = played(family, np.tile([0.3, -0.2], (100, 1)))
         of = [robot.model.joint(f"{side}_shoulder").qposadr[0] for side in ("left", "right")]
         assert np.abs(path[-1, 0, of] - [0.3, -0.2]).max() < 0.05  # actions are in the order of the actuators

@@ -50,6 +50,8 @@ from tests.envs.own_robot.probes import (
 SAME = 1e-9
 """Of what is compiled, and of where a second leads: masses that are taken apart into geoms differ by 1e-16."""
 COMMANDS = ("command_x", "command_y", "command_yaw")
+ELSEWHERE = {"action_delay", "goal_x", "goal_y", "goal_z", "sensor_noise", "push_velocity"}
+"""Quantities that tests/envs/test_robot_task.py is about."""
 pytestmark = pytest.mark.filterwarnings("ignore:compiler attribute 'settotalmass'")
 
 
@@ -275,7 +277,7 @@ def test_a_force_above_the_urdfs_effort_acts_or_is_refused(tmp_path):
 
 
 def test_every_quantity_has_a_probe():
-    assert {*PROBES, *COMMANDS} == set(QUANTITIES)
+    assert {*PROBES, *COMMANDS, *ELSEWHERE} == set(QUANTITIES)
     assert sorted(quantity for group in TOGETHER for quantity in group) == sorted(PROBES)
 
 

@@ -17,7 +17,7 @@ from metarl.envs.robots.half_cheetah_settings import HalfCheetahTerrainSettings
 from metarl.envs.terms import ObservationTerm, RewardTerm, elements
 from metarl.envs.terrain import kinds as terrain
 from metarl.envs.terrain.kinds import Field
-from metarl.envs.terrain.on_terrain import EDGE, FREE, SCAN_X, SCAN_Y, on_terrain
+from metarl.envs.terrain.on_terrain import EDGE, FREE, SCAN_X, SCAN_Y, Ground, on_terrain
 from metarl.envs.terrain.settings import TerrainKind, TerrainSettings
 
 STRIP = Field(ahead=12.0, behind=4.0, half_width=0.5, patch=1.0, strip=True)
@@ -332,7 +332,7 @@ def box_family(settings: TerrainSettings) -> TaskFamily:
         control=read_signals(box_spec().compile(), "force"),
         terminate=lambda state: state.qpos[:, 2] < 0.51,
     )
-    return on_terrain(robot, settings, field=SQUARE, root=FREE, lift=0.2)
+    return on_terrain(robot, settings, ground=Ground(SQUARE, FREE), lift=0.2)
 
 
 def test_a_free_robots_scan_turns_with_it_and_is_what_rays_meet():

@@ -1,0 +1,162 @@
+"""Observation terms by name. A term is made from the robot, and returns a function of the state and its elements."""
+
+from __future__ import annotations
+
+from metarl.envs.declared.catalogue import ObservationKind
+from metarl.envs.declared.rig import COMMANDS, Rig
+from metarl.envs.state import StateFunction
+from metarl.envs.terms import Element, elements
+
+Observed = tuple[StateFunction, tuple[Element, ...]]
+XYZ = ("x", "y", "z")
+
+
+def joint_positions(rig: Rig) -> Observed:
+    """Joint positions relative to home."""
+    return rig.joints.from_home, elements("rad", (f"{name} - home" for name in rig.joints.names))
+
+
+def joint_velocities(rig: Rig) -> Observed:
+    """Joint velocities."""
+    velocities = rig.joints.velocities
+    names = elements("rad/s", (f"{name}_velocity" for name in rig.joints.names))
+    return lambda state: velocities.of(state.qvel), names
+
+
+def last_action(rig: Rig) -> Observed:
+    """The action before, scaled and clipped; 0 at the start."""
+    return lambda state: state.action, elements(rig.action_unit, (f"action {name}" for name in rig.actuators))
+
+
+def joint_forces(rig: Rig) -> Observed:
+    """Forces of the actuators at the end of the control step."""
+    return lambda state: state.actuator_force, elements("N m", (f"{name} force" for name in rig.actuators))
+
+
+def command(rig: Rig) -> Observed:
+    """The command: velocities forwards and to the left, and the rate of turning, as far as it is given them."""
+    if not rig.commands:
+        raise ValueError("it is given no command; write commands: {forward_velocity: [0, 1]}")
+    names = tuple(Element(rig.names.get(name, f"command_{name}"), COMMANDS[name]) for name in rig.commands)
+    return lambda state: state.memory["command"], names
+
+
+def base_angular_velocity(rig: Rig) -> Observed:
+    """Angular velocity of the base in its frame, as a gyroscope tells it."""
+    return rig.needed_base.angular_velocity, elements("rad/s", (f"base_angular_velocity_{a}" for a in XYZ))
+
+
+def projected_gravity(rig: Rig) -> Observed:
+    """Direction of gravity in the base's frame, as an IMU's filter tells it."""
+    return rig.needed_base.gravity, elements("1", (f"gravity_{a}" for a in XYZ))
+
+
+def up(rig: Rig) -> Observed:
+    """The vertical in the base's frame: minus projected_gravity."""
+    base = rig.needed_base
+    return lambda state: -base.gravity(state), elements("", (f"up_{a}" for a in XYZ))
+
+
+def heading(rig: Rig) -> Observed:
+    """Cosine and sine of the base's angle about the vertical, from the world's x."""
+    return rig.needed_base.heading, elements("1", ("cos_heading", "sin_heading"))
+
+
+def base_height(rig: Rig) -> Observed:
+    """Height of the base over the ground."""
+    base = rig.needed_base
+    return lambda state: base.height(state)[:, None], elements("m", ("base_height",))
+
+
+def base_velocity(rig: Rig) -> Observed:
+    """Velocity of the base in its frame."""
+    return rig.needed_base.velocity, elements("m/s", (f"base_velocity_{a}" for a in XYZ))
+
+
+def guide_positions(rig: Rig) -> Observed:
+    """Positions of the joints that guide the base, without its place on the plane."""
+    guides = rig.needed_guides
+    return lambda state: guides.positions.of(state.qpos), elements("rad or m", guides.placed)
+
+
+def guide_velocities(rig: Rig) -> Observed:
+    """Velocities of the joints that guide the base."""
+    guides = rig.needed_guides
+    moving = (f"{name}_velocity" for name in guides.moving)
+    return lambda state: guides.velocities.of(state.qvel), elements("rad/s or m/s", moving)
+
+
+def foot_heights(rig: Rig) -> Observed:
+    """Heights of the feet's centres of mass over the ground."""
+    feet, base = rig.needed_feet, rig.needed_base
+    names = elements("m", (f"{name} height" for name in feet.names))
+    return lambda state: base.over_ground(state, feet.centres(state)), names
+
+
+def foot_contacts(rig: Rig) -> Observed:
+    """1 for each foot that touches something, 0 for the others."""
+    feet = rig.needed_feet
+    return contacts(rig, bodies=feet.contacts)
+
+
+def contacts(rig: Rig, *, bodies: tuple[str, ...]) -> Observed:
+    """1 for each of these bodies, or of those of these groups, that touches something, 0 for the others."""
+    names = rig.bodies_of(bodies)
+    touching = rig.touching(names)
+    return (
+        lambda state: state.xp.astype(touching(state), state.sensordata.dtype),
+        elements("1", (f"{name} contact" for name in names)),
+    )
+
+
+def contact_forces(rig: Rig, *, bodies: tuple[str, ...]) -> Observed:
+    """Contact force on each of these bodies, or of those of these groups, in the world's frame."""
+    names = rig.bodies_of(bodies)
+    force = rig.contact_forces(names)
+    return (
+        lambda state: force(state).reshape(-1, 3 * len(names)),
+        elements("N", (f"{name} force_{a}" for name in names for a in XYZ)),
+    )
+
+
+def effector_position(rig: Rig) -> Observed:
+    """Position of the end effector in the world."""
+    return rig.needed_reaching.effector, elements("m", (f"effector_{a}" for a in XYZ))
+
+
+def object_position(rig: Rig) -> Observed:
+    """Position of the object that is to be moved, in the world."""
+    thing = rig.needed_reaching.thing
+    if thing is None:
+        raise ValueError("it moves no object; name one by goal: {object: BODY}")
+    return thing, elements("m", (f"object_{a}" for a in XYZ))
+
+
+def goal(rig: Rig) -> Observed:
+    """The target in the world."""
+    return rig.needed_reaching.target, elements("m", (f"goal_{a}" for a in XYZ))
+
+
+OBSERVATIONS: dict[str, ObservationKind] = {
+    "joint_positions": ObservationKind(joint_positions),
+    "joint_velocities": ObservationKind(joint_velocities),
+    "last_action": ObservationKind(last_action),
+    "joint_forces": ObservationKind(joint_forces),
+    "command": ObservationKind(command),
+    "base_angular_velocity": ObservationKind(base_angular_velocity),
+    "projected_gravity": ObservationKind(projected_gravity),
+    "up": ObservationKind(up),
+    "heading": ObservationKind(heading, measured=False),
+    "base_height": ObservationKind(base_height, measured=False),
+    "base_velocity": ObservationKind(base_velocity, measured=False),
+    "guide_positions": ObservationKind(guide_positions),
+    "guide_velocities": ObservationKind(guide_velocities),
+    "foot_contacts": ObservationKind(foot_contacts),
+    "foot_heights": ObservationKind(foot_heights, measured=False),
+    "contacts": ObservationKind(contacts),
+    "contact_forces": ObservationKind(contact_forces, measured=False),
+    "effector_position": ObservationKind(effector_position),
+    "object_position": ObservationKind(object_position, measured=False),
+    "goal": ObservationKind(goal),
+}
+"""Every observation term by name."""

@@ -1,0 +1,73 @@
+"""Ground of all kinds under a user's robot, in place of its level floor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from metarl.envs.arrays import Array
+from metarl.envs.declared.rig import Rig
+from metarl.envs.family import TaskFamily
+from metarl.envs.own_robot.declaration import DeclaredTerrain
+from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.ground import geom_pose
+from metarl.envs.state import State
+from metarl.envs.terrain.kinds import Field
+from metarl.envs.terrain.on_terrain import Feet, Ground, Root, on_terrain
+from metarl.envs.terrain.settings import TerrainSettings
+
+
+def lay_ground(robot: Robot, rig: Rig, said: DeclaredTerrain | None) -> Callable[[TaskFamily], TaskFamily]:
+    """Let heights be over the ground of the tasks, and return a function that puts a family on it.
+
+    ValueError for a robot that cannot stand on it.
+    """
+    if said is None:
+        return lambda family: family
+    base, planes = rig.base, robot.ground.planes
+    if base is None or base.qpos < 0:
+        raise ValueError("terrain needs a robot whose base has a free joint of its own")
+    if len(planes) != 1 or robot.ground.level is None:
+        raise ValueError(
+            "terrain takes the place of one level floor, and the robot stands on "
+            f"{', '.join(robot.ground.names) or 'none'}; leave terrain out, or give the model a plane"
+        )
+    position, turn = geom_pose(robot.model, robot.model.geom(planes[0]).id)
+    if not np.allclose(turn, (1, 0, 0, 0)) or np.any(position[:2]):
+        raise ValueError(f"terrain needs a floor that is not turned, at x 0 and y 0; {planes[0]} is")
+    field = Field(said.around, said.around, said.around, said.patch, cell=said.cell)
+    at = base.qpos
+    ground = Ground(field, Root(x=at, y=at + 1, z=at + 2, quaternion=at + 3))
+
+    def over_ground(state: State, points: Array) -> Array:
+        return ground.over(state, points) - position[2]
+
+    rig.base = dataclasses.replace(base, over_ground=over_ground)
+    low, high = said.difficulty
+    settings = TerrainSettings(
+        kinds=said.kinds,
+        proportions=said.proportions,
+        ood_kinds=said.ood_kinds,
+        difficulty_low=low,
+        difficulty_high=high,
+        height_scan=said.height_scan,
+        promote_at=said.promote_at,
+        demote_at=said.demote_at,
+    )
+    feet = rig.feet
+
+    def put(family: TaskFamily) -> TaskFamily:
+        put_on = on_terrain(
+            family,
+            settings,
+            ground=ground,
+            lift=0.0,
+            floor=planes[0],
+            feet=None if feet is None else Feet(feet.names, feet.positions),
+        )
+        # Heights are over the ground already.
+        return dataclasses.replace(put_on, view=family.view, settings=family.settings)
+
+    return put
