@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import mujoco
 import numpy as np
@@ -17,6 +17,7 @@ from metarl.envs.control import ON_JOINT, SCALAR, joint_of
 from metarl.envs.own_robot.declaration import Actuators
 from metarl.envs.text import near
 
+T = TypeVar("T")
 Gain, Bias, Dynamics, Transmission = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn, mujoco.mjtTrn
 INTERNAL = (*ON_JOINT, Transmission.mjTRN_TENDON, Transmission.mjTRN_SLIDERCRANK)
 """Transmissions that drive joints; others push on a body."""
@@ -252,42 +253,124 @@ def add_actuators(
 
     model: compiled without them. Returns the joints' names. ValueError if they cannot be added.
     """
-    chosen = [j for j in joints if re.fullmatch(wanted.joints, j.name)]
-    if not chosen:
-        raise ValueError(
-            f"robot.actuators.joints {wanted.joints!r} matches no joint{near(wanted.joints, [j.name for j in joints])}"
-        )
-    for pattern in wanted.gains:
-        if not any(re.fullmatch(pattern, j.name) for j in chosen):
-            raise ValueError(
-                f"robot.actuators.gains {pattern!r} matches no joint{near(pattern, [j.name for j in chosen])}"
-            )
+    chosen = _chosen(joints, wanted)
     for joint in chosen:
-        _add_actuator(spec, model, joint.name, wanted)
+        actuator = plain(spec.add_actuator(), name=joint.name, target=joint.name, trntype=Transmission.mjTRN_JOINT)
+        _set_up(actuator, model, joint.name, wanted, _effort(model, joint.name))
+        _set_armature(joint, wanted)
     return [j.name for j in chosen]
 
 
-def _add_actuator(spec: mujoco.MjSpec, model: mujoco.MjModel, name: str, wanted: Actuators) -> None:
-    joint = model.joint(name)
-    actuator = plain(spec.add_actuator(), name=name, target=name, trntype=Transmission.mjTRN_JOINT, ctrllimited=True)
-    effort = tuple(map(float, model.jnt_actfrcrange[joint.id])) if model.jnt_actfrclimited[joint.id] else None
-    if effort is not None and wanted.force is not None and wanted.force > min(-effort[0], effort[1]) * (1 + 1e-9):
+def replace_motors(
+    spec: mujoco.MjSpec, model: mujoco.MjModel, joints: Sequence[mujoco.MjsJoint], wanted: Actuators
+) -> list[str]:
+    """Make position servos of the torque motors on the joints that a robot's file names, within the motors' limits.
+
+    Returns the joints' names. ValueError for a motor that is no torque motor of one joint.
+    """
+    if wanted.kind != "position":
+        raise ValueError(f"robot.actuators is given, but the model has {len(spec.actuators)}; leave it out")
+    own = {joint.name: joint for joint in joints}
+    driven = {}
+    for i, actuator in enumerate(spec.actuators):
+        joint = joint_of(model, i)
+        if joint is None or kind_of(model, i) != "force" or model.actuator_dyntype[i] != Dynamics.mjDYN_NONE:
+            raise ValueError(
+                f"robot.actuators is given, but the model has {len(spec.actuators)}, and {actuator.name!r} is no torque "
+                "motor of one joint, which a servo could take the place of; leave robot.actuators out"
+            )
+        if (name := model.joint(joint).name) in driven:
+            raise ValueError(f"robot.actuators: joint {name!r} has two motors; leave robot.actuators out")
+        if name in own:
+            driven[name] = actuator
+    chosen = _chosen([own[name] for name in driven], wanted)
+    for joint in chosen:
+        actuator = driven[joint.name]
+        most = _most_force(model, model.actuator(actuator.name).id)
+        actuator.gear[:] = (1, 0, 0, 0, 0, 0)
+        _set_up(actuator, model, joint.name, wanted, most)
+        if most is not None and _matched(wanted.forces, joint.name, wanted.force) is None:
+            actuator.forcelimited, actuator.forcerange = True, most
+        _set_armature(joint, wanted)
+    return [joint.name for joint in chosen]
+
+
+def _chosen(joints: Sequence[mujoco.MjsJoint], wanted: Actuators) -> list[mujoco.MjsJoint]:
+    """Return the joints that the file names; ValueError for a pattern that matches none of them."""
+    names = [j.name for j in joints]
+    chosen = [j for j in joints if re.fullmatch(wanted.joints, j.name)]
+    if not chosen:
+        raise ValueError(f"robot.actuators.joints {wanted.joints!r} matches no joint{near(wanted.joints, names)}")
+    for key in ("gains", "forces", "armatures"):
+        for pattern in getattr(wanted, key):
+            if not any(re.fullmatch(pattern, j.name) for j in chosen):
+                raise ValueError(
+                    f"robot.actuators.{key} {pattern!r} matches no joint{near(pattern, [j.name for j in chosen])}"
+                )
+    return chosen
+
+
+def _matched(values: Mapping[str, T], name: str, otherwise: T) -> T:
+    """Return the value of the first regular expression that matches a name."""
+    return next((value for pattern, value in values.items() if re.fullmatch(pattern, name)), otherwise)
+
+
+def _effort(model: mujoco.MjModel, name: str) -> tuple[float, float] | None:
+    """Return the model's own limit of the force on a joint, N m (N)."""
+    joint = model.joint(name).id
+    low, high = map(float, model.jnt_actfrcrange[joint])
+    return (low, high) if model.jnt_actfrclimited[joint] else None
+
+
+def _most_force(model: mujoco.MjModel, i: int) -> tuple[float, float] | None:
+    """Return the lowest and the highest force of a torque motor on its joint, N m (N); None without a limit."""
+    gear, gain = float(model.actuator_gear[i, 0]), float(model.actuator_gainprm[i, 0])
+    ends = []
+    if model.actuator_ctrllimited[i]:
+        ends.append(sorted(float(c) * gain * gear for c in model.actuator_ctrlrange[i]))
+    if model.actuator_forcelimited[i]:
+        ends.append(sorted(float(f) * gear for f in model.actuator_forcerange[i]))
+    if (effort := _effort(model, model.joint(joint_of(model, i)).name)) is not None:
+        ends.append(list(effort))
+    return (max(e[0] for e in ends), min(e[1] for e in ends)) if ends else None
+
+
+def _set_armature(joint: mujoco.MjsJoint, wanted: Actuators) -> None:
+    armature = _matched(wanted.armatures, joint.name, wanted.armature)
+    if armature is not None:
+        if armature < 0:
+            raise ValueError(
+                f"robot.actuators: the armature of {joint.name!r} is {armature:g}; it must not be negative"
+            )
+        joint.armature = armature
+
+
+def _set_up(
+    actuator: mujoco.MjsActuator,
+    model: mujoco.MjModel,
+    name: str,
+    wanted: Actuators,
+    most: tuple[float, float] | None,
+) -> None:
+    """Make an actuator what the file asks for on a joint. most: lowest and highest force without the file, N m (N)."""
+    joint, force = model.joint(name), _matched(wanted.forces, name, wanted.force)
+    actuator.ctrllimited = True
+    if most is not None and force is not None and force > min(-most[0], most[1]) * (1 + 1e-9):
         raise ValueError(
-            f"robot.actuators.force is {wanted.force:g}, above the model's own limit of joint {name!r}, "
-            f"[{effort[0]:g}, {effort[1]:g}], which is what acts; leave force out, or change the limit in the model"
+            f"robot.actuators.force is {force:g}, above the model's own limit of joint {name!r}, "
+            f"[{most[0]:g}, {most[1]:g}], which is what acts; leave force out, or change the limit in the model"
         )
     if wanted.kind == "position":
-        gains = [g for pattern, g in wanted.gains.items() if re.fullmatch(pattern, name)]
-        kp, kd = gains[0] if gains else (wanted.kp, wanted.kd)
+        kp, kd = _matched(wanted.gains, name, (wanted.kp, wanted.kd))
         if kp is None or kp <= 0:
             raise ValueError("robot.actuators: a position servo needs kp > 0, its stiffness in N m/rad")
         actuator.set_to_position(kp=kp, kv=kd)
         ends = joint.limited[0] and np.ptp(joint.range) < ENDLESS
         actuator.ctrlrange = joint.range if ends else (-np.pi, np.pi)
-        if wanted.force:
-            actuator.forcelimited, actuator.forcerange = True, (-wanted.force, wanted.force)
+        if force:
+            actuator.forcelimited, actuator.forcerange = True, (-force, force)
         return
-    limit = (-wanted.force, wanted.force) if wanted.force else effort
+    limit = (-force, force) if force else most
     if limit is None:
         raise ValueError(
             f"robot.actuators: the model has no force limit for joint {name!r}; write "

@@ -28,7 +28,7 @@ Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
 
 @dataclass(frozen=True)
 class Actuators:
-    """Actuators to add to a robot that has none, one per joint."""
+    """Actuators to add to a robot that has none, one per joint; or position servos in place of its torque motors."""
 
     kind: Literal["position", "motor"]
     """position: a servo that holds a joint position; motor: the action is a torque (or a force)."""
@@ -42,6 +42,12 @@ class Actuators:
     """[kp, kd] by regular expression over joint names, where they are others than kp and kd; the first match counts."""
     force: float | None = None
     """Largest torque (force), N m (N), at most the joint's limit in the model; not given: that limit."""
+    forces: dict[str, float] = field(default_factory=dict)
+    """Largest torque (force) by regular expression over joint names, where it is another than `force`."""
+    armature: float | None = None
+    """Inertia that the rotors add to each joint, kg m^2 (kg); not given: the model's."""
+    armatures: dict[str, float] = field(default_factory=dict)
+    """Inertia of the rotors by regular expression over joint names, where it is another than `armature`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Hints:
     height: float | None = None
     """Height of the base over the ground at home, m."""
     actuators: Actuators | None = None
-    """Actuators to add to a robot that has none."""
+    """Actuators to add to a robot that has none, or position servos in place of torque motors."""
     floor: bool | None = None
     """true: add a level floor at height 0; false: add none; not given: add one if the robot would fall without it."""
     exclude: tuple[tuple[str, str], ...] = ()

@@ -17,6 +17,7 @@ from metarl.envs.own_robot.actuators import (
     find_drive,
     moved_joints,
     question,
+    replace_motors,
     require_single_inputs,
     started,
     unlimited,
@@ -126,12 +127,13 @@ def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hint
         spec.add_exclude(bodyname1=first, bodyname2=second)
         added.append(("excluded", f"{first} and {second} do not touch each other", "file"))
     if hints.actuators is not None:
-        if spec.actuators:
-            raise ValueError(f"robot.actuators is given, but the model has {len(spec.actuators)}; leave it out")
         followers = {plain.joint(c.follower).name for c in couplings(plain)}
         joints = [j for b in subtree(body) for j in b.joints if j.type in SCALAR and j.name not in followers]
-        names = add_actuators(spec, plain, joints, hints.actuators)
-        added.append(("actuators", f"{hints.actuators.kind} on {', '.join(names)}, added", "file"))
+        motors = bool(spec.actuators)
+        make = replace_motors if motors else add_actuators
+        names = make(spec, plain, joints, hints.actuators)
+        how = "in place of torque motors" if motors else "added"
+        added.append(("actuators", f"{hints.actuators.kind} on {', '.join(names)}, {how}", "file"))
     return added
 
 
@@ -209,22 +211,22 @@ def _find_control(robot: Robot, control: Control, key: int) -> None:
 def _ask_for_actuators(robot: Robot) -> None:
     if robot.model.nu:
         return
-    servos = _servos_for(robot) or "{kind: position, kp: 40, kd: 1}"
+    servos = servos_for(robot) or "{kind: position, kp: 40, kd: 1}"
     robot.questions.append(
         f"the model has no actuators; write in the YAML robot: {{actuators: {servos}}} (N m/rad, N m s/rad) or "
         "{kind: motor, force: 20} for torques, or add <actuator> to the model"
     )
 
 
-def _servos_for(robot: Robot) -> str:
+def servos_for(robot: Robot) -> str:
     """Return the lines of a file that ask for servos strong enough to carry the robot; empty if none are needed."""
-    if robot.model.nu or not robot.feet or not robot.joints:
+    if any(kind != "force" for kind in robot.kinds) or not robot.feet or not robot.joints:
         return ""
-    gains = suggested_gains(robot.model, robot.home, _leading(robot), robot.feet)
+    gains = suggested_gains(robot.model, robot.home, leading(robot), robot.feet)
     return actuators_text(gains) if all(kp > 0 and kd > 0 for kp, kd in gains.values()) else ""
 
 
-def _leading(robot: Robot) -> tuple[str, ...]:
+def leading(robot: Robot) -> tuple[str, ...]:
     """Return the robot's joints that follow no other."""
     followers = {robot.model.joint(c.follower).name for c in couplings(robot.model)}
     return tuple(name for name in robot.joints if name not in followers)
@@ -255,7 +257,7 @@ def _ask_whether_it_walks(robot: Robot, model: str, hints: Hints, control: Contr
         z = int(floating.model.jnt_qposadr[floating.model.body_jntadr[floating.model.body(floating.bodies[0]).id]]) + 2
         if floating.feet:
             proposal = f"{proposal}, height: {floating.home[z]:.3g}"
-        if servos := _servos_for(floating):
+        if servos := servos_for(floating):
             proposal = f"{proposal}, actuators: {servos}"
     except ValueError:  # it has something else to ask, once it floats
         pass

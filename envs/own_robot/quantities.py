@@ -48,42 +48,85 @@ class Quantity:
     inertial: bool = False
     """Whether it acts on moving bodies alone."""
     says: str = ""
-    """What a value that terms are told is to them."""
+    """What it is."""
     needs: str = ""
     """Key of `options.FLAGS` whose effect the model's options must not switch off; empty: none."""
 
 
 QUANTITIES: dict[str, Quantity] = {
-    "mass": Quantity("body", "kg", body_mass, 0.0, positive=True, inertial=True),
-    "density": Quantity("geom", "kg/m^3", density, 0.0, positive=True, inertial=True),
-    "payload": Quantity("body", "kg", payload, 0.0, operations=("set",), inertial=True),
+    "mass": Quantity("body", "kg", body_mass, 0.0, positive=True, inertial=True, says="mass; inertia follows"),
+    "density": Quantity("geom", "kg/m^3", density, 0.0, positive=True, inertial=True, says="density; mass follows"),
+    "payload": Quantity(
+        *("body", "kg", payload, 0.0),
+        operations=("set",),
+        inertial=True,
+        says="sphere of 5 cm radius at `position` in the body's frame",
+    ),
     **{
-        f"inertia_{a}": Quantity("body", "kg m^2", inertia(i), 0.0, positive=True, explicit=True, inertial=True)
+        f"inertia_{a}": Quantity(
+            *("body", "kg m^2", inertia(i), 0.0),
+            positive=True,
+            explicit=True,
+            inertial=True,
+            says=f"moment of inertia about the {a} axis of its principal frame",
+        )
         for i, a in enumerate("xyz")
     },
     **{
-        f"com_{a}": Quantity("body", "m", centre_of_mass(i), operations=("set", "add"), explicit=True, inertial=True)
+        f"com_{a}": Quantity(
+            *("body", "m", centre_of_mass(i)),
+            operations=("set", "add"),
+            explicit=True,
+            inertial=True,
+            says=f"{a} of the centre of mass in the body's frame",
+        )
         for i, a in enumerate("xyz")
     },
-    "link_length": Quantity("body", "1", link_length, 0.0, positive=True, operations=("scale",)),
-    "size": Quantity("geom", "m", size, 0.0, positive=True),
-    "radius": Quantity("geom", "m", radius, 0.0, positive=True),
-    "friction": Quantity("geom", "1", friction("friction"), 0.0, needs="contact"),
-    "torsional_friction": Quantity("geom", "m", friction("torsional_friction"), 0.0, needs="contact"),
-    "rolling_friction": Quantity("geom", "m", friction("rolling_friction"), 0.0, needs="contact"),
-    "damping": Quantity("joint", "N m s/rad", joint_attribute("damping"), 0.0, needs="damper"),
-    "stiffness": Quantity("joint", "N m/rad", joint_attribute("stiffness"), 0.0, needs="spring"),
-    "armature": Quantity("joint", "kg m^2", joint_attribute("armature", scalar=True), 0.0),
-    "friction_loss": Quantity("joint", "N m", joint_attribute("frictionloss", scalar=True), 0.0, needs="frictionloss"),
-    "range": Quantity("joint", "rad", joint_range, 0.0, positive=True, needs="limit"),
-    "kp": Quantity("actuator", "N m/rad", servo("kp"), 0.0, positive=True, needs="actuation"),
-    "kd": Quantity("actuator", "N m s/rad", servo("kd"), 0.0, needs="actuation"),
-    "strength": Quantity("actuator", "1", strength, 0.0, operations=("scale",), needs="actuation"),
-    "gear": Quantity("actuator", "1", gear, needs="actuation"),
-    "force_limit": Quantity("actuator", "N m", force_limit, 0.0, positive=True, needs="actuation"),
-    "gravity": Quantity("model", "m/s^2", gravity, 0.0, needs="gravity"),
-    "slope": Quantity("model", "rad", slope, operations=("set", "add")),
-    "action_delay": Quantity("actuator", "s", action_delay, 0.0, operations=("set", "add"), needs="actuation"),
+    "link_length": Quantity(
+        *("body", "1", link_length, 0.0),
+        positive=True,
+        operations=("scale",),
+        says="length away from its joint; what it carries moves with its end",
+    ),
+    "size": Quantity("geom", "m", size, 0.0, positive=True, says="all its sizes"),
+    "radius": Quantity("geom", "m", radius, 0.0, positive=True, says="radius of a sphere, capsule or cylinder"),
+    "friction": Quantity("geom", "1", friction("friction"), 0.0, needs="contact", says="sliding, with ground and scene"),
+    "torsional_friction": Quantity(
+        "geom", "m", friction("torsional_friction"), 0.0, needs="contact", says="about the contact's normal"
+    ),
+    "rolling_friction": Quantity("geom", "m", friction("rolling_friction"), 0.0, needs="contact", says="rolling"),
+    "damping": Quantity("joint", "N m s/rad", joint_attribute("damping"), 0.0, needs="damper", says="damping"),
+    "stiffness": Quantity("joint", "N m/rad", joint_attribute("stiffness"), 0.0, needs="spring", says="spring"),
+    "armature": Quantity("joint", "kg m^2", joint_attribute("armature", scalar=True), 0.0, says="inertia of rotors"),
+    "friction_loss": Quantity(
+        "joint", "N m", joint_attribute("frictionloss", scalar=True), 0.0, needs="frictionloss", says="dry friction"
+    ),
+    "range": Quantity(
+        *("joint", "rad", joint_range, 0.0),
+        positive=True,
+        needs="limit",
+        says="half the range's width, about its middle; of a ball joint its largest angle",
+    ),
+    "kp": Quantity("actuator", "N m/rad", servo("kp"), 0.0, positive=True, needs="actuation", says="servo's stiffness"),
+    "kd": Quantity("actuator", "N m s/rad", servo("kd"), 0.0, needs="actuation", says="servo's damping"),
+    "strength": Quantity(
+        *("actuator", "1", strength, 0.0),
+        operations=("scale",),
+        needs="actuation",
+        says="its force and every limit of it",
+    ),
+    "gear": Quantity("actuator", "1", gear, needs="actuation", says="gear ratio"),
+    "force_limit": Quantity(
+        "actuator", "N m", force_limit, 0.0, positive=True, needs="actuation", says="lowest limit of its force"
+    ),
+    "action_delay": Quantity(
+        *("actuator", "s", action_delay, 0.0),
+        operations=("set", "add"),
+        needs="actuation",
+        says="time from a control signal to its force, in simulation steps",
+    ),
+    "gravity": Quantity("model", "m/s^2", gravity, 0.0, needs="gravity", says="its magnitude"),
+    "slope": Quantity("model", "rad", slope, operations=("set", "add"), says="angle at which the ground rises along x"),
     "command_x": Quantity("told", "m/s", says="command_x that the reward asks for"),
     "command_y": Quantity("told", "m/s", says="command_y that the reward asks for"),
     "command_yaw": Quantity("told", "rad/s", says="command_yaw that the reward asks for"),
@@ -91,6 +134,6 @@ QUANTITIES: dict[str, Quantity] = {
     "sensor_noise": Quantity("told", "1", low=0.0, says="factor on the noise of the observation's terms"),
     "push_velocity": Quantity("told", "m/s", low=0.0, says="velocity that a push adds to the base"),
 }
-"""By name. A range is half its width about its middle, or a ball joint's largest angle; a slope rises along x."""
+"""By name."""
 COMMANDED = {"command_x": "forward_velocity", "command_y": "sideways_velocity", "command_yaw": "yaw_rate"}
 """Component of the command by the quantity that is it."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import mujoco
+import numpy as np
 
 MESHES = (".stl", ".obj", ".msh")
 """Mesh files that MuJoCo reads."""
@@ -124,6 +125,10 @@ def _few(names: list[str]) -> str:
     return ", ".join(names if len(names) <= FEW else [*names[: FEW - 1], f"and {len(names) - FEW + 1} more"])
 
 
+PLACEHOLDER = 1e-4
+"""Largest mass of a link that is a frame rather than a body, kg."""
+
+
 def read_urdf(path: Path, root: ElementTree.Element) -> Urdf:
     """Read a URDF, find its meshes, and keep fixed links as bodies (feet are often such) and visuals.
 
@@ -152,6 +157,9 @@ def read_urdf(path: Path, root: ElementTree.Element) -> Urdf:
     if settings.get("discardvisual") is None:
         settings.set("discardvisual", "false")
     settings.set("fusestatic", "false")
+    if frames := _placeholders(root):
+        text = f"{_few(frames)}: no body has such an inertia, its products are left out"
+        urdf.remarks.append(("placeholder inertias", text))
     for problem, name in _unreadable(urdf):
         dropped.setdefault(problem, []).append(name)
     if dropped:
@@ -265,3 +273,22 @@ def _compiles(spec: mujoco.MjSpec) -> str | None:
     except ValueError as error:
         return " ".join(str(error).split())
     return None
+
+
+def _placeholders(root: ElementTree.Element) -> list[str]:
+    """Take the products out of inertias that no body can have, where they are of a link with next to no mass.
+
+    Such a link is a frame, and its inertia a placeholder, as 1e-6 throughout. Returns the names of the links.
+    """
+    names = []
+    for link in root.iter("link"):
+        mass, inertia = link.find("inertial/mass"), link.find("inertial/inertia")
+        if mass is None or inertia is None or not 0 < _number(mass.get("value", "")) <= PLACEHOLDER:
+            continue
+        xx, xy, xz, yy, yz, zz = (_number(inertia.get(f"i{a}", "0")) for a in ("xx", "xy", "xz", "yy", "yz", "zz"))
+        matrix = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        if np.isfinite(matrix).all() and min(xx, yy, zz) > 0 and np.linalg.eigvalsh(matrix)[0] <= 1e-9 * np.trace(matrix):
+            for product in ("ixy", "ixz", "iyz"):
+                inertia.set(product, "0")
+            names.append(link.get("name", ""))
+    return names

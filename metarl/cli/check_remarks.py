@@ -8,6 +8,7 @@ import mujoco
 
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
 from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.model import servos_for
 
 FALLEN = 1.0  # rad of tilt
 LOST = 0.5
@@ -100,7 +101,9 @@ def _at_zero(robot: Robot, check: CheckRun) -> Iterator[str]:
     second = check.zero
     yield from _sinks(check, second, "with action 0")
     if fell := _fell(second.base):
-        yield f"with action 0 it falls: {fell}; a policy has to hold it up, or position servos with this home pose"
+        servos = servos_for(robot)
+        how = f": write robot: {{actuators: {servos}}}, which carries its load" if servos else " with this home pose"
+        yield f"with action 0 it falls: {fell}; a policy has to hold it up, or position servos{how}"
     limp = sorted((n for n in second.moved if _left_home(robot, n, second)), key=lambda n: -second.moved[n])
     if limp:
         servos = [n for n in limp if _held_by_servo(robot, n)]

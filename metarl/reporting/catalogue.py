@@ -10,6 +10,7 @@ from typing import get_type_hints
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from metarl.envs.family import TaskFamily
@@ -91,3 +92,11 @@ def _kind(annotation: object) -> str:
         return " ".join("..." if entry is ... else entry.__name__ for entry in typing.get_args(annotation))
     choices = getattr(annotation, "__args__", ())
     return "|".join(map(str, choices)) if choices else getattr(annotation, "__name__", str(annotation))
+
+
+def show_tables(tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[str]]]]) -> None:
+    """Print tables, each with its title, columns and rows."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
+    for title, columns, rows in tables:
+        console.print(f"\n[bold]{title}[/bold]", highlight=False)
+        console.print(table(columns, [[escape(cell) for cell in row] for row in rows]))

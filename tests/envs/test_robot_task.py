@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
@@ -507,3 +508,43 @@ def test_terms_of_actions_and_joints_by_hand(tmp_path):
     q = env.simulation.batch.qpos[0, 7:15]
     assert value(env, "joint_limits")[0] == pytest.approx(np.sum(np.clip(np.abs(q) - 0.9, 0, None)))
     assert model.nu == 8 and math.isfinite(value(env, "alive")[0])
+
+
+MOTORS = re.sub(r'<position joint="(\w+)"/>', r'<motor joint="\1" gear="5" ctrlrange="-3 3"/>', TABLE)
+
+
+class TestServosInPlaceOfMotors:
+    SERVOS: ClassVar = {"kind": "position", "kp": 40, "kd": 1, "gains": {".*_knee": [60, 2]}, "forces": {".*_hip": 10}}
+
+    def family(self, folder: Path, **servos: Any) -> TaskFamily:
+        file = folder / "task.yaml"
+        said = {"robot": {"actuators": self.SERVOS | servos}, "reward": {"alive": 1}, "distribution": [MASS]}
+        file.write_text(yaml.safe_dump(said))
+        return make_family(RobotSettings(written(folder, MOTORS), str(file)))
+
+    def test_torques_are_those_of_pd_control_within_the_motors_limits(self, tmp_path):
+        family = self.family(tmp_path, armatures={".*_knee": 0.02})
+        model = family.compile(family.neutral())
+        assert model.dof_armature[6:14].tolist() == [0.01, 0.02] * 4
+        data, rng = mujoco.MjData(model), np.random.default_rng(0)
+        for _ in range(20):
+            data.qpos[7:15], data.qvel[6:14] = rng.uniform(-0.5, 0.5, 8), rng.normal(size=8)
+            action = rng.uniform(-1, 1, 8)
+            data.ctrl[:] = family.command(action)
+            mujoco.mj_forward(model, data)
+            kp, kd, most = np.array([40, 60] * 4), np.array([1, 2] * 4), np.array([10, 15] * 4)
+            torque = np.clip(kp * (action - data.qpos[7:15]) - kd * data.qvel[6:14], -most, most)
+            np.testing.assert_allclose(data.qfrc_actuator[6:14], torque)
+
+    def test_a_limit_above_the_motors_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match=r"robot.actuators.force is 16, above .* of joint 'fl_knee'"):
+            self.family(tmp_path, forces={".*_knee": 16})
+
+    def test_motors_of_no_single_joint_are_refused(self, tmp_path):
+        model = MOTORS.replace("<motor joint", "<velocity kv='3' joint", 1).replace('gear="5" ', "", 1)
+        file = tmp_path / "task.yaml"
+        file.write_text(
+            yaml.safe_dump({"robot": {"actuators": self.SERVOS}, "reward": {"alive": 1}, "distribution": [MASS]})
+        )
+        with pytest.raises(ValueError, match="is no torque motor of one joint"):
+            make_family(RobotSettings(written(tmp_path, model), str(file)))

@@ -1,0 +1,338 @@
+"""A first file for a robot at hand: its facts found by simulation, a walking or reaching task, sensible ranges."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+import mujoco
+import numpy as np
+
+from metarl.envs import mujoco_log
+from metarl.envs.arrays import Array
+from metarl.envs.control import SCALAR
+from metarl.envs.own_robot.check_run import run_check
+from metarl.envs.own_robot.declaration import Actuators, Control, Hints
+from metarl.envs.own_robot.description import Robot, penetrations, tolerance, unused
+from metarl.envs.own_robot.model import inspect_robot, leading
+from metarl.envs.own_robot.stance import suggested_gains
+from metarl.envs.own_robot.structure import subtree
+
+DT = 0.02  # s
+BENDS = (0.0, 0.4, 0.8, 1.1)
+"""Angles by which the first of two knees is bent, and the second back by twice as much, to find a pose, rad."""
+STANDS = 0.25  # rad of tilt after a second
+SINKS = 0.25  # share of its height that a standing robot may lose in a second
+GO1_LOAD = 13.1 * 9.81 * 0.28
+"""Weight times height of the Go1, N m: the cost of torques is as for it at the same share of that."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A robot that can be used, and what its file has to say of it."""
+
+    robot: Robot
+    hints: Hints
+    stands: bool
+    """Whether it stands for a second with action 0."""
+    driven: bool
+    """Whether the model has actuators of its own."""
+
+
+@mujoco_log.silent()
+def first_file(model: str) -> tuple[str, Found]:
+    """Return a commented file for the robot, and what was found. ValueError for what only its owner knows."""
+    found = find(model)
+    if found.robot.questions:
+        raise ValueError(f"{model}: {found.robot.questions[0]}")
+    text = _walking(found) if found.robot.mobility != "fixed" else _reaching(found)
+    return f"{_robot(found)}{text}", found
+
+
+def find(model: str) -> Found:
+    """Answer the questions about a robot that a simulation answers, and look for a pose in which it stands."""
+    hints, control = Hints(), Control(dt=None)
+    robot = inspect_robot(model, hints, control)
+    if any("is fixed to the world" in question for question in robot.questions):
+        hints = dataclasses.replace(hints, floating=True)
+        robot = inspect_robot(model, hints, control)
+    best, driven = None, bool(robot.kinds)
+    for pose in _poses(robot):
+        tried = dataclasses.replace(hints, pose=pose)
+        posed = inspect_robot(model, tried, control)
+        servos = _servos(posed)
+        if servos is not None:
+            tried = dataclasses.replace(tried, actuators=servos)
+            posed = inspect_robot(model, tried, control)
+        if pairs := _apart(posed):
+            tried = dataclasses.replace(tried, exclude=pairs)
+            posed = inspect_robot(model, tried, control)
+        found = Found(posed, tried, not posed.questions and _stands(posed), driven)
+        if best is None or (found.stands and not best.stands) or (best.robot.questions and not posed.questions):
+            best = found
+        if best.stands:
+            break
+    assert best is not None
+    return best
+
+
+def _poses(robot: Robot) -> Iterator[dict[str, float]]:
+    """Yield poses to try: bent legs first where the model says no pose, as straight ones leave no way to go."""
+    bent = [_bent(robot, bend) for bend in BENDS[1:]]
+    own = [{}]
+    for pose in own + bent if robot.key >= 0 or robot.mobility != "floating" else bent + own:
+        yield pose
+
+
+def _apart(robot: Robot) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of the robot's bodies that are inside of each other at home, which cannot be meant to touch."""
+    if robot.questions and not any("inside" in question for question in robot.questions):
+        return ()
+    own = {geom.name: robot.model.body(int(robot.model.geom(geom.name).bodyid[0])).name for geom in robot.geoms()}
+    limit = tolerance(robot)
+    deep = [pair for pair, depth in penetrations(robot.model, robot.home).items() if depth > limit]
+    pairs = [(own[a], own[b]) for a, b in deep if a in own and b in own]
+    return tuple(dict.fromkeys(pairs))
+
+
+def _bent(robot: Robot, bend: float) -> dict[str, float]:
+    """Return a pose with each leg bent at its last two joints about the base's y, so that the foot stays below."""
+    pose: dict[str, float] = {}
+    for foot in robot.feet:
+        joints = [name for name in _chain(robot, foot) if _about_y(robot, name)]
+        if len(joints) < 2:
+            continue
+        hip, knee = joints[-2:] if len(joints) == 2 else joints[-3:-1]
+        signs = [np.sign(_about_y(robot, name)) for name in (hip, knee)]
+        for bow in (1.0, -1.0):
+            angles = {hip: signs[0] * bow * bend, knee: -signs[1] * bow * 2 * bend}
+            if len(joints) > 2:
+                angles[joints[-1]] = np.sign(_about_y(robot, joints[-1])) * bow * bend
+            if all(_within(robot, name, angle) for name, angle in angles.items()):
+                pose |= {name: round(float(angle), 3) for name, angle in angles.items()}
+                break
+    return pose
+
+
+def _chain(robot: Robot, body: str) -> list[str]:
+    """Return the robot's joints between its base and a body, in this order."""
+    model, names = robot.model, []
+    at = model.body(body).id
+    while at:
+        first, count = int(model.body_jntadr[at]), int(model.body_jntnum[at])
+        names = [n for n in (model.joint(j).name for j in range(first, first + count)) if n in robot.joints] + names
+        at = int(model.body_parentid[at])
+    return names
+
+
+def _about_y(robot: Robot, name: str) -> float:
+    """Return the component of a hinge's axis along the base's y at home; 0 if it is less than 0.7."""
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_kinematics(robot.model, data)
+    turn = data.body(robot.base).xmat.reshape(3, 3) @ robot.axes
+    along = float(turn[:, 1] @ data.joint(name).xaxis)
+    hinge = robot.model.joint(name).type[0] == int(mujoco.mjtJoint.mjJNT_HINGE)
+    return along if hinge and abs(along) > 0.7 else 0.0
+
+
+def _within(robot: Robot, name: str, angle: float) -> bool:
+    joint = robot.model.joint(name)
+    return not joint.limited[0] or joint.range[0] + 0.05 <= angle <= joint.range[1] - 0.05
+
+
+def _servos(robot: Robot) -> Actuators | None:
+    """Return servos for a robot without actuators, or with torque motors, that carry its load; None if it has others."""
+    if any(kind != "force" for kind in robot.kinds) or not robot.joints:
+        return None
+    if robot.feet:
+        gains = suggested_gains(robot.model, robot.home, leading(robot), robot.feet)
+    else:
+        gains = _arm_gains(robot)
+    if not gains or any(kp <= 0 or kd <= 0 for kp, kd in gains.values()):
+        return None
+    return Actuators("position", gains={re.escape(name): gain for name, gain in gains.items()})
+
+
+def _arm_gains(robot: Robot) -> dict[str, tuple[float, float]]:
+    """Return kp and kd by joint of an arm that carries itself at home and stretched out."""
+    model, data = robot.model, mujoco.MjData(robot.model)
+    rng, loads, inertias = np.random.default_rng(0), [], []
+    names = leading(robot)
+    places, dofs = (np.array([int(getattr(model.joint(n), a)[0]) for n in names]) for a in ("qposadr", "dofadr"))
+    for _ in range(50):
+        data.qpos = robot.home
+        data.qpos[places] = [_drawn(model, name, rng) for name in names]
+        mujoco.mj_forward(model, data)
+        full = np.zeros((model.nv, model.nv))
+        mujoco.mj_fullM(model, data, full)
+        loads.append(np.abs(data.qfrc_bias[dofs]))
+        inertias.append(np.diag(full)[dofs])
+    stiffness = np.max(loads, axis=0) / 0.05
+    stiffness = np.maximum(stiffness, 0.05 * stiffness.max(initial=0.0))
+    damping = 2 * np.sqrt(stiffness * np.max(inertias, axis=0))
+    return {n: (float(f"{k:.2g}"), float(f"{d:.2g}")) for n, k, d in zip(names, stiffness, damping, strict=True)}
+
+
+def _drawn(model: mujoco.MjModel, name: str, rng: np.random.Generator) -> float:
+    joint = model.joint(name)
+    return float(rng.uniform(*joint.range)) if joint.limited[0] else float(rng.uniform(-1, 1))
+
+
+def _stands(robot: Robot) -> bool:
+    second = run_check(robot, DT).zero
+    if second.broken is not None:
+        return False
+    base = second.base
+    return base is None or (base.tilt < STANDS and base.end > (1 - SINKS) * base.start)
+
+
+def _robot(found: Found) -> str:
+    """Return the lines of the file about the robot itself."""
+    robot, hints = found.robot, found.hints
+    lines = ["# Written by `metarl robot init`; edit it. `metarl robot terms` lists all that it can say.", "robot:"]
+    lines.append(f"  base: {robot.base}")
+    if hints.floating is not None:
+        lines.append("  floating: true  # the model is fixed to the world")
+    if hints.pose:
+        lines.append(f"  pose: {{{', '.join(f'{name}: {angle:g}' for name, angle in hints.pose.items())}}}  # rad, home")
+    if robot.feet:
+        lines.append(f"  feet: [{', '.join(robot.feet)}]")
+    if hints.exclude:
+        pairs = ", ".join(f"[{a}, {b}]" for a, b in hints.exclude)
+        lines.append(f"  exclude: [{pairs}]  # they are inside of each other at home, and do not collide")
+    if hints.actuators is not None:
+        motors = "in place of torque motors" if found.driven else "the model has none"
+        lines.append(f"  actuators:  # {motors}: PD control that carries the load on each joint with a sag of 0.1 rad")
+        lines.append("    kind: position")
+        lines.append("    gains:  # kp, N m/rad, and kd, N m s/rad")
+        lines += [f"      {name}: [{kp:g}, {kd:g}]" for name, (kp, kd) in hints.actuators.gains.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _dt(robot: Robot) -> float:
+    """Return the multiple of the model's timestep nearest to 0.02 s."""
+    step = float(robot.model.opt.timestep)
+    return float(f"{max(1, round(DT / step)) * step:.6g}")
+
+
+def _walking(found: Found) -> str:
+    robot = found.robot
+    height = _height(robot)
+    load = float(robot.model.body_subtreemass[robot.model.body(robot.bodies[0]).id]) * 9.81 * max(height, 0.05)
+    torque = float(f"{1e-4 * (GO1_LOAD / load) ** 2:.2g}")
+    speed = float(f"{min(1.0, max(0.2, np.sqrt(9.81 * height) * 0.6)):.1g}")  # of a trot: Froude number about 0.4
+    trunk = _trunk(robot)
+    heavy = max((b for b in robot.bodies if not _chain(robot, b)), key=lambda b: float(robot.model.body(b).mass[0]))
+    position = all(kind == "position" for kind in robot.kinds)
+    floats = robot.mobility == "floating"
+    feet = f"^(?:{'|'.join(map(re.escape, _foot_geoms(robot)))})$" if robot.feet else ""
+    scale = "  action_scale: 0.25  # rad from home that an action of 1 asks for\n" if position else ""
+    turning = "  sideways_velocity: [-0.3, 0.3]\n  yaw_rate: [-0.5, 0.5]  # rad/s\n" if floats else ""
+    steps = (
+        "  air_time: 1\n  slip: 0.05\n" if floats and robot.feet else ""
+    )
+    base = (
+        "  track_yaw: 0.5\n  vertical_velocity: 2\n  tilt_rate: 0.05\n  tilt: 1\n" if floats else "  alive: 0.5\n"
+    )
+    bounds = ", contact: [trunk]" if trunk else f", height: [{0.5 * height:.2g}, {2 * height:.2g}]"
+    end = f"termination: {{tilt: 1.0{bounds}}}\n" if floats else ""
+    fall = "  fall: 50\n" if floats else ""
+    grip = (
+        f"  - {{name: grip, target: '{feet}', quantity: friction, operation: set, distribution: uniform, "
+        "range: [0.4, 1.2], neutral: 1}\n"
+        if robot.feet and floats
+        else ""
+    )
+    sensors = (
+        "  base_angular_velocity: {noise: 0.1}\n  projected_gravity: {noise: 0.03}\n"
+        if floats
+        else "  guide_positions: {noise: 0.01}\n  guide_velocities: {noise: 0.05}\n"
+    )
+    contacts = f"contacts:\n  trunk: [{', '.join(map(re.escape, trunk))}]\n" if trunk else ""
+    heading = ", random_heading: true" if floats else ""
+    return f"""control:
+  dt: {_dt(robot):g}  # s, a control step
+{scale}episode: {{horizon: 250{heading}}}
+commands:  # m/s, drawn in each episode, and observed
+  forward_velocity: [{-speed / 2:g}, {speed:g}]
+{turning}{contacts}observation:  # with the usual noise of such sensors
+{sensors}  command:
+  joint_positions: {{noise: 0.006}}
+  joint_velocities: {{noise: 0.9}}
+  last_action:
+privileged: [{'base_velocity, ' if floats else ''}{'foot_contacts' if robot.feet else 'joint_forces'}]
+rewards_per: second
+reward:
+  track_velocity: 1
+{base}  torque: {torque:g}
+  joint_acceleration: 2.5e-7
+  action_rate: 0.1
+  home_cost: 0.2
+{steps}{fall}{end}distribution:
+  - {{name: mass, target: {re.escape(heavy)}, quantity: mass, operation: scale, distribution: uniform, range: [0.8, 1.3]}}
+{grip}  - {{name: motors, target: '.*', quantity: strength, operation: scale, distribution: uniform, range: [0.8, 1.1]}}
+"""
+
+
+def _reaching(found: Found) -> str:
+    robot = found.robot
+    effector, low, high = _reach(robot)
+    axes = "".join(
+        f"  - {{name: goal_{a}, quantity: goal_{a}, distribution: uniform, range: [{low[i]:.2f}, {high[i]:.2f}]}}\n"
+        for i, a in enumerate("xyz")
+    )
+    return f"""control:
+  dt: {_dt(robot):g}  # s, a control step
+  action_scale: 0.5
+episode: {{horizon: 150}}
+goal: {{effector: {effector}}}  # it is to reach a target that differs from task to task
+observation: [joint_positions, joint_velocities, last_action, effector_position]  # add goal to tell it the target
+reward:
+  reach: {{weight: 1, width: 0.1}}
+  distance: 1
+  action_rate: 0.01
+distribution:  # m, where random positions of its joints took {effector}
+{axes}"""
+
+
+def _reach(robot: Robot) -> tuple[str, Array, Array]:
+    """Return the body at the end of the longest chain, and the middle 60 % of where it can be, [3] m each."""
+    model, data, rng = robot.model, mujoco.MjData(robot.model), np.random.default_rng(0)
+    ends = [b for b in robot.bodies if not list(subtree(robot.spec.body(b)))[1:]]
+    effector = max(ends or [robot.bodies[-1]], key=lambda name: len(_chain(robot, name)))
+    places = []
+    for _ in range(500):
+        data.qpos = robot.home
+        for name in robot.joints:
+            at = int(model.joint(name).qposadr[0])
+            if int(model.joint(name).type[0]) in SCALAR:
+                data.qpos[at] = 0.5 * (robot.home[at] + _drawn(model, name, rng))
+        mujoco.mj_kinematics(model, data)
+        places.append(data.body(effector).xpos.copy())
+    low, high = np.quantile(places, (0.2, 0.8), axis=0)
+    return effector, low, high
+
+
+def _height(robot: Robot) -> float:
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_kinematics(robot.model, data)
+    return robot.ground.height_in(robot.model, data.body(robot.base).xpos)
+
+
+def _trunk(robot: Robot) -> list[str]:
+    """Return the bodies that are fixed to the base and touch nothing at home, but could."""
+    model, data = robot.model, mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_forward(model, data)
+    touching = {model.body(int(model.geom_bodyid[g])).name for contact in data.contact for g in contact.geom}
+    solid = {name for name in robot.bodies if any(g.contype or g.conaffinity for g in robot.spec.body(name).geoms)}
+    return [b for b in robot.bodies if not _chain(robot, b) and b in solid - touching]
+
+
+def _foot_geoms(robot: Robot) -> list[str]:
+    """Return the geoms of the feet that can touch something."""
+    geoms = [g for foot in robot.feet for g in robot.spec.body(foot).geoms if g.contype or g.conaffinity]
+    return [g.name for g in geoms] or [unused("foot", set())]
