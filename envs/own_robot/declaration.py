@@ -72,6 +72,12 @@ class Hints:
     """true: add a level floor at height 0; false: add none; not given: add one if the robot would fall without it."""
     exclude: tuple[tuple[str, str], ...] = ()
     """Pairs of bodies that do not collide, besides those that the model excludes; a URDF cannot exclude any."""
+    self_collisions: bool = True
+    """false: the robot's bodies touch its scene and not each other, which is quicker to simulate."""
+    timestep: float | None = None
+    """Simulation step, s, in place of the model's."""
+    integrator: Literal["euler", "implicitfast", "implicit", "rk4"] | None = None
+    """Integrator in place of the model's; implicitfast takes larger steps with stiff servos."""
     up: Axis | None = None
     """Axis of the base that points up at home; not given: z."""
     forward: Axis | None = None

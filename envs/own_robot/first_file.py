@@ -20,6 +20,8 @@ from metarl.envs.own_robot.stance import suggested_gains
 from metarl.envs.own_robot.structure import subtree
 
 DT = 0.02  # s
+STEP = 0.005
+"""Simulation step of a robot that walks, s: shorter ones of a model are lengthened, with an implicit integrator."""
 BENDS = (0.0, 0.4, 0.8, 1.1)
 """Angles by which the first of two knees is bent, and the second back by twice as much, to find a pose, rad."""
 STANDS = 0.25  # rad of tilt after a second
@@ -54,9 +56,14 @@ def find(model: str) -> Found:
     """Answer the questions about a robot that a simulation answers, and look for a pose in which it stands."""
     hints, control = Hints(), Control(dt=None)
     robot = inspect_robot(model, hints, control)
+    model_step = float(robot.model.opt.timestep)
     if any("is fixed to the world" in question for question in robot.questions):
         hints = dataclasses.replace(hints, floating=True)
         robot = inspect_robot(model, hints, control)
+    if robot.mobility == "floating" and model_step < STEP:
+        hints = dataclasses.replace(hints, timestep=STEP, integrator="implicitfast")
+    if robot.mobility == "floating" and _plain_masks(robot):
+        hints = dataclasses.replace(hints, self_collisions=False)
     best, driven = None, bool(robot.kinds)
     for pose in _poses(robot):
         tried = dataclasses.replace(hints, pose=pose)
@@ -75,6 +82,11 @@ def find(model: str) -> Found:
             break
     assert best is not None
     return best
+
+
+def _plain_masks(robot: Robot) -> bool:
+    """Return whether all of the robot collides, or nothing, by MuJoCo's own masks, so that they can be edited."""
+    return not robot.spec.pairs and all((g.contype, g.conaffinity) in ((0, 0), (1, 1)) for g in robot.geoms())
 
 
 def _poses(robot: Robot) -> Iterator[dict[str, float]]:
@@ -196,7 +208,14 @@ def _robot(found: Found) -> str:
     if hints.floating is not None:
         lines.append("  floating: true  # the model is fixed to the world")
     if hints.pose:
-        lines.append(f"  pose: {{{', '.join(f'{name}: {angle:g}' for name, angle in hints.pose.items())}}}  # rad, home")
+        lines.append(
+            f"  pose: {{{', '.join(f'{name}: {angle:g}' for name, angle in hints.pose.items())}}}  # rad, home"
+        )
+    if hints.timestep is not None:
+        lines.append(f"  timestep: {hints.timestep:g}  # s; longer than the model's, which the integrator allows for")
+        lines.append(f"  integrator: {hints.integrator}")
+    if not hints.self_collisions:
+        lines.append("  self_collisions: false  # quicker; leave it out if its legs may hit each other")
     if robot.feet:
         lines.append(f"  feet: [{', '.join(robot.feet)}]")
     if hints.exclude:
@@ -230,12 +249,8 @@ def _walking(found: Found) -> str:
     feet = f"^(?:{'|'.join(map(re.escape, _foot_geoms(robot)))})$" if robot.feet else ""
     scale = "  action_scale: 0.25  # rad from home that an action of 1 asks for\n" if position else ""
     turning = "  sideways_velocity: [-0.3, 0.3]\n  yaw_rate: [-0.5, 0.5]  # rad/s\n" if floats else ""
-    steps = (
-        "  air_time: 1\n  slip: 0.05\n" if floats and robot.feet else ""
-    )
-    base = (
-        "  track_yaw: 0.5\n  vertical_velocity: 2\n  tilt_rate: 0.05\n  tilt: 1\n" if floats else "  alive: 0.5\n"
-    )
+    steps = "  air_time: 1\n  slip: 0.05\n" if floats and robot.feet else ""
+    base = "  track_yaw: 0.5\n  vertical_velocity: 2\n  tilt_rate: 0.05\n  tilt: 1\n" if floats else "  alive: 0.5\n"
     bounds = ", contact: [trunk]" if trunk else f", height: [{0.5 * height:.2g}, {2 * height:.2g}]"
     end = f"termination: {{tilt: 1.0{bounds}}}\n" if floats else ""
     fall = "  fall: 50\n" if floats else ""
@@ -262,7 +277,7 @@ commands:  # m/s, drawn in each episode, and observed
   joint_positions: {{noise: 0.006}}
   joint_velocities: {{noise: 0.9}}
   last_action:
-privileged: [{'base_velocity, ' if floats else ''}{'foot_contacts' if robot.feet else 'joint_forces'}]
+privileged: [{"base_velocity, " if floats else ""}{"foot_contacts" if robot.feet else "joint_forces"}]
 rewards_per: second
 reward:
   track_velocity: 1

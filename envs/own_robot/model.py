@@ -33,6 +33,7 @@ from metarl.envs.own_robot.pose import find_home
 from metarl.envs.own_robot.stance import actuators_text, suggested_gains
 from metarl.envs.own_robot.structure import couplings, find_roots, refit_keyframes, subtree
 
+LONGEST_STEP = 0.05  # s, of the simulation
 ROLLS_ON = "wheel|rotor|propeller"
 """Usual names of wheels and of the joints that they turn on."""
 STANDS_ON = (ROLLS_ON, *FOOT_NAMES)
@@ -46,6 +47,7 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     source = open_model(model)
     visual = source.spec
     _name_all(visual)
+    stepping = _set_stepping(visual, hints)
     plain, heard = compile_heard(visual, model)
     require_single_inputs(plain)
     require_batchable(plain)
@@ -57,7 +59,7 @@ def inspect_robot(model: str, hints: Hints, control: Control) -> Robot:
     robot.base = hints.base or roots[0]
     for subject, value in source.remarks:
         robot.note(subject, value, "model")
-    for subject, value, whence in added:
+    for subject, value, whence in (*stepping, *added):
         robot.note(subject, value, whence)
     for text in heard:
         robot.note("MuJoCo warns", text, "model")
@@ -106,6 +108,35 @@ def _name_all(spec: mujoco.MjSpec) -> None:
         name(pair, pairs, robot_contacts.pair_name(pair.geomname1, pair.geomname2))
 
 
+def _set_stepping(spec: mujoco.MjSpec, hints: Hints) -> list[tuple[str, str, Origin]]:
+    """Set the simulation step and the integrator that the file asks for."""
+    if hints.timestep is not None and not 0 < hints.timestep <= LONGEST_STEP:
+        raise ValueError(f"robot.timestep is {hints.timestep:g} s; it must be above 0 and at most {LONGEST_STEP:g}")
+    said: list[tuple[str, str, Origin]] = []
+    if hints.timestep is not None:
+        said.append(("timestep", f"{hints.timestep:g} s, in the model {spec.option.timestep:g} s", "file"))
+        spec.option.timestep = hints.timestep
+    if hints.integrator is not None:
+        kind = mujoco.mjtIntegrator(int(spec.option.integrator)).name.removeprefix("mjINT_").lower()
+        said.append(("integrator", f"{hints.integrator}, in the model {kind}", "file"))
+        spec.option.integrator = getattr(mujoco.mjtIntegrator, f"mjINT_{hints.integrator.upper()}")
+    return said
+
+
+def _let_pass(spec: mujoco.MjSpec, model: mujoco.MjModel, bodies: list[mujoco.MjsBody]) -> tuple[str, str, Origin]:
+    """Let the robot's bodies touch its scene and not each other."""
+    own = {geom.name for body in bodies for geom in body.geoms}
+    masks = {(int(model.geom(n).contype[0]), int(model.geom(n).conaffinity[0])) for n in own} - {(0, 0)}
+    paired = [p.name for p in spec.pairs if p.geomname1 in own and p.geomname2 in own]
+    if masks - {(1, 1)} or paired:
+        what = f"<pair> {paired[0]}" if paired else "contype and conaffinity other than 1"
+        raise ValueError(f"robot.self_collisions is false, but the model has {what}; leave it out, and edit the model")
+    for name in own:
+        if spec.geom(name).contype:
+            spec.geom(name).contype = 0
+    return "self-collisions", "none: its bodies touch the scene alone", "file"
+
+
 def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hints) -> list[tuple[str, str, Origin]]:
     """Add a free joint and actuators if the robot lacks them and the file or the world asks for them.
 
@@ -121,6 +152,8 @@ def _complete(spec: mujoco.MjSpec, plain: mujoco.MjModel, root: str, hints: Hint
         body.add_freejoint(name=unused(f"{root}_free", {j.name for j in spec.joints}))
         refit_keyframes(spec, plain)
         added.append(("free joint", f"added to {root}", "file"))
+    if not hints.self_collisions:
+        added.append(_let_pass(spec, plain, list(subtree(body))))
     for pair in hints.exclude:
         names = [b.name for b in spec.bodies]
         first, second = (one_of(name, names, "robot.exclude: body") for name in pair)

@@ -90,7 +90,9 @@ QUANTITIES: dict[str, Quantity] = {
     ),
     "size": Quantity("geom", "m", size, 0.0, positive=True, says="all its sizes"),
     "radius": Quantity("geom", "m", radius, 0.0, positive=True, says="radius of a sphere, capsule or cylinder"),
-    "friction": Quantity("geom", "1", friction("friction"), 0.0, needs="contact", says="sliding, with ground and scene"),
+    "friction": Quantity(
+        "geom", "1", friction("friction"), 0.0, needs="contact", says="sliding, with ground and scene"
+    ),
     "torsional_friction": Quantity(
         "geom", "m", friction("torsional_friction"), 0.0, needs="contact", says="about the contact's normal"
     ),

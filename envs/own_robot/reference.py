@@ -158,7 +158,10 @@ def _object(cls: type) -> dict[str, Any]:
     kinds = typing.get_type_hints(cls, include_extras=True)
     properties = {}
     for field in dataclasses.fields(cls):
-        properties[field.name] = {**_schema_of(field.name, kinds[field.name]), "description": field_texts(cls)[field.name]}
+        properties[field.name] = {
+            **_schema_of(field.name, kinds[field.name]),
+            "description": field_texts(cls)[field.name],
+        }
     needed = [f.name for f in dataclasses.fields(cls) if _default(f, None) == "required"]
     return {"type": "object", "properties": properties, "additionalProperties": False, "required": needed}
 

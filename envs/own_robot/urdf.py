@@ -287,7 +287,11 @@ def _placeholders(root: ElementTree.Element) -> list[str]:
             continue
         xx, xy, xz, yy, yz, zz = (_number(inertia.get(f"i{a}", "0")) for a in ("xx", "xy", "xz", "yy", "yz", "zz"))
         matrix = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-        if np.isfinite(matrix).all() and min(xx, yy, zz) > 0 and np.linalg.eigvalsh(matrix)[0] <= 1e-9 * np.trace(matrix):
+        if (
+            np.isfinite(matrix).all()
+            and min(xx, yy, zz) > 0
+            and np.linalg.eigvalsh(matrix)[0] <= 1e-9 * np.trace(matrix)
+        ):
             for product in ("ixy", "ixz", "iyz"):
                 inertia.set(product, "0")
             names.append(link.get("name", ""))
