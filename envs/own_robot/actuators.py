@@ -276,8 +276,8 @@ def replace_motors(
         joint = joint_of(model, i)
         if joint is None or kind_of(model, i) != "force" or model.actuator_dyntype[i] != Dynamics.mjDYN_NONE:
             raise ValueError(
-                f"robot.actuators is given, but the model has {len(spec.actuators)}, and {actuator.name!r} is no torque "
-                "motor of one joint, which a servo could take the place of; leave robot.actuators out"
+                f"robot.actuators is given, but the model has {len(spec.actuators)}, and {actuator.name!r} is no "
+                "torque motor of one joint, which a servo could take the place of; leave robot.actuators out"
             )
         if (name := model.joint(joint).name) in driven:
             raise ValueError(f"robot.actuators: joint {name!r} has two motors; leave robot.actuators out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 
 import mujoco
 import numpy as np
@@ -89,12 +88,11 @@ def _plain_masks(robot: Robot) -> bool:
     return not robot.spec.pairs and all((g.contype, g.conaffinity) in ((0, 0), (1, 1)) for g in robot.geoms())
 
 
-def _poses(robot: Robot) -> Iterator[dict[str, float]]:
-    """Yield poses to try: bent legs first where the model says no pose, as straight ones leave no way to go."""
+def _poses(robot: Robot) -> list[dict[str, float]]:
+    """Return poses to try: bent legs first where the model says no pose, as straight ones leave no way to go."""
     bent = [_bent(robot, bend) for bend in BENDS[1:]]
-    own = [{}]
-    for pose in own + bent if robot.key >= 0 or robot.mobility != "floating" else bent + own:
-        yield pose
+    own: list[dict[str, float]] = [{}]
+    return own + bent if robot.key >= 0 or robot.mobility != "floating" else bent + own
 
 
 def _apart(robot: Robot) -> tuple[tuple[str, str], ...]:
@@ -155,7 +153,7 @@ def _within(robot: Robot, name: str, angle: float) -> bool:
 
 
 def _servos(robot: Robot) -> Actuators | None:
-    """Return servos for a robot without actuators, or with torque motors, that carry its load; None if it has others."""
+    """Return servos that carry the robot, if it has no actuators or torque motors; None if it has others."""
     if any(kind != "force" for kind in robot.kinds) or not robot.joints:
         return None
     if robot.feet:
@@ -286,7 +284,8 @@ reward:
   action_rate: 0.1
   home_cost: 0.2
 {steps}{fall}{end}distribution:
-  - {{name: mass, target: {re.escape(heavy)}, quantity: mass, operation: scale, distribution: uniform, range: [0.8, 1.3]}}
+  - {{name: mass, target: {re.escape(heavy)}, quantity: mass, operation: scale,
+     distribution: uniform, range: [0.8, 1.3]}}
 {grip}  - {{name: motors, target: '.*', quantity: strength, operation: scale, distribution: uniform, range: [0.8, 1.1]}}
 """
 

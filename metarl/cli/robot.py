@@ -39,8 +39,9 @@ def run(arguments: list[str], invocation: Invocation) -> int:
         return 0
     part = given.positionals[0] if given.positionals else ""
     if part not in OPTIONS:
-        hint = nearest(part, list(OPTIONS)) if part else ""
-        raise UsageError(f"metarl robot takes: {', '.join(OPTIONS)}{hint}")
+        if part:
+            raise UsageError(f"metarl robot has no part {part!r}{nearest(part, list(OPTIONS))}")
+        raise UsageError(f"metarl robot takes: {', '.join(OPTIONS)}")
     for name in (*taken, *switches):
         if name not in OPTIONS[part]:
             raise UsageError(f"metarl robot {part} takes no {flag(name)}")
