@@ -59,6 +59,7 @@ def arm(folder: Path, motor: str, horizon: int = 25) -> RobotSettings:
     """An own robot in files, its start free of noise."""
     declared = {
         "reward": {"home_cost": 1},
+        "observation": ["joint_positions", "joint_velocities"],
         "episode": {"horizon": horizon, "position_noise": 0, "velocity_noise": 0},
         "distribution": [
             {"name": "load", "target": "boom", "quantity": "mass", "operation": "scale", "distribution": "uniform"}
