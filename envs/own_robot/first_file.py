@@ -13,12 +13,12 @@ from metarl.envs.arrays import Array
 from metarl.envs.control import SCALAR
 from metarl.envs.own_robot.check_run import run_check
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
-from metarl.envs.own_robot.description import Robot, penetrations, tolerance, unused
+from metarl.envs.own_robot.description import Robot, penetrations, tolerance
+from metarl.envs.own_robot.family import CONTROL_DT
 from metarl.envs.own_robot.model import inspect_robot, leading
 from metarl.envs.own_robot.stance import suggested_gains
 from metarl.envs.own_robot.structure import subtree
 
-DT = 0.02  # s
 STEP = 0.005
 """Simulation step of a robot that walks, s: shorter ones of a model are lengthened, with an implicit integrator."""
 BENDS = (0.0, 0.4, 0.8, 1.1)
@@ -191,7 +191,7 @@ def _drawn(model: mujoco.MjModel, name: str, rng: np.random.Generator) -> float:
 
 
 def _stands(robot: Robot) -> bool:
-    second = run_check(robot, DT).zero
+    second = run_check(robot, CONTROL_DT).zero
     if second.broken is not None:
         return False
     base = second.base
@@ -231,7 +231,7 @@ def _robot(found: Found) -> str:
 def _dt(robot: Robot) -> float:
     """Return the multiple of the model's timestep nearest to 0.02 s."""
     step = float(robot.model.opt.timestep)
-    return float(f"{max(1, round(DT / step)) * step:.6g}")
+    return float(f"{max(1, round(CONTROL_DT / step)) * step:.6g}")
 
 
 def _walking(found: Found) -> str:
@@ -348,5 +348,4 @@ def _trunk(robot: Robot) -> list[str]:
 
 def _foot_geoms(robot: Robot) -> list[str]:
     """Return the geoms of the feet that can touch something."""
-    geoms = [g for foot in robot.feet for g in robot.spec.body(foot).geoms if g.contype or g.conaffinity]
-    return [g.name for g in geoms] or [unused("foot", set())]
+    return [g.name for foot in robot.feet for g in robot.spec.body(foot).geoms if g.contype or g.conaffinity]
