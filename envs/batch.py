@@ -13,7 +13,7 @@ from metarl.envs.arrays import Array, none, write
 from metarl.envs.family import TaskFamily
 from metarl.envs.reveal import privileged
 from metarl.envs.scores import Scores
-from metarl.envs.simulation import CPU, Simulator
+from metarl.envs.simulation import CPU, Simulator, Unsupported
 from metarl.envs.simulation import zeros as simulation_zeros
 from metarl.envs.state import State, renewed
 from metarl.envs.task import Task
@@ -54,6 +54,15 @@ class Stages(NamedTuple):
     """Values of each parameter of the family, [K]."""
 
 
+def own_simulator(family: TaskFamily, simulator: Simulator) -> Simulator:
+    """Return what simulates a family where `simulator` is asked for; Unsupported if it is its own, and another is."""
+    if family.simulator is None:
+        return simulator
+    if simulator not in (CPU, family.simulator):
+        raise Unsupported(f"the environments of family {family.name!r} are stepped by their own code; use cpu")
+    return family.simulator
+
+
 class BatchedEnv:
     """Episodes of M tasks x N envs in step.
 
@@ -82,10 +91,10 @@ class BatchedEnv:
         self.envs_per_task = envs_per_task
         self._like = family.own(like or family.neutral())
         self._base = family.compile(self._like)
-        self.simulation = simulator.make(self._base, num_tasks * envs_per_task, threads)
+        self.simulation = own_simulator(family, simulator).make(self._base, num_tasks * envs_per_task, threads)
         self._told = privileged(family) if telling else {}
         self._state = State(self.simulation.bind, self.simulation.xp, self.simulation.array)
-        self._state.dt = family.frame_skip * self._base.opt.timestep
+        self._state.dt = family.seconds(self._base)
         self._allocate()
         self._starts: tuple[Array, ...] = ()
         """Starts that are kept, [count S, ...] of each array of `_start`; `_next` is the place of each env's next."""
@@ -271,15 +280,18 @@ class BatchedEnv:
         """
         simulation, state = self.simulation, self._state
         index = simulation.host(state.task_index)
-        qpos, qvel = (np.zeros(tuple(field.shape)) for field in (state.qpos, state.qvel))
+        fields = [getattr(state, name) for name in self.family.starts]
+        starts = [np.zeros(tuple(field.shape)) for field in fields]
         keys = np.zeros(simulation.num_sims, dtype=np.uint64)
         for sims, rng in draws:
             if sims.size:
-                qpos[sims], qvel[sims] = self.family.reset(self._models[index[sims[0]]], rng, sims.size)
+                drawn = self.family.reset(self._models[index[sims[0]]], rng, sims.size)
+                for values, own in zip(starts, drawn, strict=True):
+                    values[sims] = own
                 if self.family.noisy:
                     keys[sims] = rng.integers(2**64, size=sims.size, dtype=np.uint64)
-        write(state.qpos, simulation.array(qpos), where=chosen)
-        write(state.qvel, simulation.array(qvel), where=chosen)
+        for field, values in zip(fields, starts, strict=True):
+            write(field, simulation.array(values), where=chosen)
         if self.family.noisy:
             write(state.keys, simulation.array(keys), where=chosen)
         for name, value in self.family.initial.items():

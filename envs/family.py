@@ -16,6 +16,7 @@ from metarl.envs import mujoco_log, terms
 from metarl.envs.arrays import Array, like, namespace
 from metarl.envs.control import Signals
 from metarl.envs.parameters import SPLITS, Parameter, Split
+from metarl.envs.simulation import Simulator
 from metarl.envs.state import State, StateFunction
 from metarl.envs.task import Change, Changes, CurriculumRule, Task
 from metarl.envs.terms import FALLS, Criterion, Element, Measure, ObservationTerm, RewardTerm
@@ -75,8 +76,8 @@ class TaskFamily:
     """Terms by name; the observation is their values one after another."""
     rewards: Mapping[str, RewardTerm]
     """Terms by name; the reward is their weighted sum."""
-    reset: Callable[[mujoco.MjModel, np.random.Generator, int], tuple[Array, Array]]
-    """(model, generator, N) -> qpos [N, nq], qvel [N, nv] at the start of N episodes."""
+    reset: Callable[[mujoco.MjModel, np.random.Generator, int], tuple[Array, ...]]
+    """(model, generator, N) -> the fields `starts`, [N, ...] each, at the start of N episodes."""
     action_low: Array
     """Lower clipping bound of the applied action, [act]."""
     action_high: Array
@@ -91,6 +92,10 @@ class TaskFamily:
     """Factor on the policy's action before it is clipped."""
     privileged: Mapping[str, ObservationTerm] = field(default_factory=dict)
     """Terms by name that only a simulator knows, besides the parameters: a teacher is trained with their values."""
+    starts: tuple[str, ...] = ("qpos", "qvel")
+    """Fields of the simulations that are drawn at the start of an episode."""
+    simulator: Simulator | None = None
+    """What simulates it, whatever else there is; None: any simulator of MuJoCo models."""
     initial: Mapping[str, Array] = field(default_factory=dict)
     """MjData fields, besides qpos and qvel, that an episode starts with, such as activations that hold the start."""
     view: Callable[[State], State] | None = None
@@ -232,6 +237,10 @@ class TaskFamily:
     def dt(self) -> float:
         """Control step, s."""
         return self.frame_skip * self.base(**self.layout_of(self.neutral())).option.timestep
+
+    def seconds(self, model: mujoco.MjModel) -> float:
+        """Return the control step of a task's model, s."""
+        return self.frame_skip * model.opt.timestep
 
     @property
     def measure_units(self) -> dict[str, str]:

@@ -76,6 +76,10 @@ class LogUniform:
         return f"logU({self.low:g}, {self.high:g})"
 
 
+MANY = 12
+"""Length from which a choice of consecutive numbers is described by its ends."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """One of several values, equally likely unless weights are given."""
@@ -108,6 +112,9 @@ class Choice:
         return self.values[bisect.bisect(upto, u * upto[-1], hi=len(upto) - 1)]
 
     def describe(self) -> str:
+        first, count = self.values[0], len(self.values)
+        if count > MANY and not self.weights and self.values == tuple(first + i for i in range(count)):
+            return f"{{{first:g}, {first + 1:g}, ..., {self.values[-1]:g}}}"
         shares = [f" x {w:g}" for w in self.weights] or [""] * len(self.values)
         return "{" + ", ".join(f"{v:g}{share}" for v, share in zip(self.values, shares, strict=True)) + "}"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.bounds import check
 from metarl.envs.family_settings import FamilySettings
+from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.robots.ant_settings import (
     AntCrippledSettings,
@@ -87,6 +88,9 @@ FAMILIES: dict[str, FamilyEntry] = {
     "quadruped_terrain": FamilyEntry(QuadrupedTerrainSettings, "metarl.envs.robots.quadruped:quadruped_terrain"),
     "robot": FamilyEntry(
         RobotSettings, "metarl.envs.own_robot.family:robot", copy="metarl.envs.own_robot.family:copy_robot"
+    ),
+    "env": FamilyEntry(
+        EnvSettings, "metarl.envs.foreign.family:foreign", copy="metarl.envs.foreign.family:copy_source"
     ),
 }
 """Every family by name."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from metarl.envs.arrays import Array, namespace
-from metarl.envs.batch import BatchedEnv, StepResult
+from metarl.envs.batch import BatchedEnv, StepResult, own_simulator
 from metarl.envs.family import TaskFamily
 from metarl.envs.simulation import CPU, Simulator
 from metarl.envs.task import Task
@@ -38,7 +38,7 @@ class ShardedEnv:
         telling: as of a batch."""
         if num_tasks < 1:
             raise ValueError(f"need at least 1 task, got {num_tasks}")
-        threads = threads or len(os.sched_getaffinity(0))
+        threads, simulator = threads or len(os.sched_getaffinity(0)), own_simulator(family, simulator)
         at_once = simulator.shards_of(num_tasks, envs_per_task) if at_once is None else at_once
         self.family = family
         self.num_tasks = num_tasks

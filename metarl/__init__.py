@@ -1,5 +1,5 @@
 """Meta-reinforcement learning for robots. `metarl.train`, `load`, `evaluate`, `compare` and
-`write_report` are the Python API."""
+`write_report` are the Python API; `GymTasks` describes your own Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from metarl.envs.adapters.gymnasium_adapter import register_families
 if TYPE_CHECKING:
     from metarl.api import compare, resume, train, write_report
     from metarl.config import RunConfig, load_config, preset
+    from metarl.envs.foreign.tasks import GymTasks, Info, category, quantity
     from metarl.provenance import VERSION as __version__  # noqa: N811
     from metarl.reporting.judge import evaluate
     from metarl.runs.run import load_run as load
 
 __all__ = ["train", "resume", "load", "evaluate", "compare", "write_report"]
-__all__ += ["preset", "load_config", "RunConfig", "__version__"]
+__all__ += ["preset", "load_config", "RunConfig", "GymTasks", "Info", "quantity", "category", "__version__"]
 
 _HOME = {
     "train": ("metarl.api", "train"),
@@ -29,6 +30,10 @@ _HOME = {
     "preset": ("metarl.config", "preset"),
     "load_config": ("metarl.config", "load_config"),
     "RunConfig": ("metarl.config", "RunConfig"),
+    "GymTasks": ("metarl.envs.foreign.tasks", "GymTasks"),
+    "Info": ("metarl.envs.foreign.tasks", "Info"),
+    "quantity": ("metarl.envs.foreign.tasks", "quantity"),
+    "category": ("metarl.envs.foreign.tasks", "category"),
     "__version__": ("metarl.provenance", "VERSION"),
 }
 """Module and name of each public name. They are imported on first use, because torch and MuJoCo take seconds."""

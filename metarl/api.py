@@ -5,12 +5,18 @@ A run is the result of `metarl.load`, a folder, or the name of a folder in `runs
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from metarl.config import RunConfig, preset, read_run_config
+from metarl.envs import code
+from metarl.envs.family import TaskFamily
+from metarl.envs.foreign.settings import EnvSettings
+from metarl.errors import UsageError
 from metarl.reporting import judge
 from metarl.reporting.report import make as reports
 from metarl.runs.entries import run_dir
@@ -23,16 +29,41 @@ R = TypeVar("R")
 AnyRun = Run | Path | str
 
 
-def train(config: RunConfig | None = None, name: str | None = None, runs_dir: str | Path = "runs") -> Run:
+def train(
+    config: RunConfig | None = None,
+    name: str | None = None,
+    runs_dir: str | Path = "runs",
+    env: Callable[[], Any] | TaskFamily | str | None = None,
+) -> Run:
     """Meta-train in a new folder of `runs_dir`, evaluate, and return the run.
 
-    config: None is the preset of maml on half_cheetah_velocity. name: None makes it of agent, family, seed and time.
+    config: None is the preset of maml on half_cheetah_velocity, with `env` that of rl2 on env. name: None makes it of
+    agent, family, seed and time. env: your own tasks instead of the configuration's family: a function of a file that
+    returns a `GymTasks` or a `TaskFamily`, or its name, file.py:function; or a `TaskFamily`, whose run no other program
+    can evaluate.
 
     UsageError (a ValueError) for values out of range; RunError if the disk refuses.
     """
+    if env is not None:
+        config = dataclasses.replace(config or preset("rl2", "env"), family=EnvSettings(_source(env)))
     config = config or preset()
     directory = start_run(config, Path(runs_dir), name)
     return training.train(read_run_config(directory), directory)
+
+
+def _source(env: Callable[[], Any] | TaskFamily | str) -> str:
+    """Return the name of the function that makes your own family; UsageError for one that no file has by name."""
+    if isinstance(env, str):
+        return env
+    if isinstance(env, TaskFamily):
+        return code.hold(lambda: env)
+    file, function = inspect.getsourcefile(env), env.__qualname__
+    if file is None or not function.isidentifier():
+        raise UsageError(
+            f"env is the function {function}, which other processes cannot find; define it by its name in a file, "
+            "outside of classes and other functions"
+        )
+    return f"{file}:{function}"
 
 
 def resume(directory: str | Path) -> Run:

@@ -21,12 +21,15 @@ from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import AGENTS, AgentEntry
 from metarl.bounds import bounded, check, lacking, without_effect
 from metarl.envs import strict_yaml
+from metarl.envs.code import is_held
 from metarl.envs.family_settings import FamilySettings
+from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.registry import FAMILIES, FamilyEntry
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.text import shown
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
+from metarl.trust import trusted
 
 if TYPE_CHECKING:
     from metarl.envs.parameters import Split
@@ -281,10 +284,17 @@ def read_run_config(directory: Path) -> RunConfig:
 
 
 def require_data(config: RunConfig, where: str, folder: Path | None = None) -> None:
-    """Raise UsageError if the family is made by code, or of files outside the folder.
+    """Raise UsageError if the family is made by code that the user has not named, or of files outside the folder.
 
-    No code that a run or a record of results names is run, and a run keeps its own copy of its robot.
+    No code that a run or a record of results names is run before, and a run keeps its own copy of its robot.
     """
+    if isinstance(config.family, EnvSettings):
+        if config.family.source and not (trusted(config.family.digest) or is_held(config.family.source)):
+            raise UsageError(
+                f"{where}: family.source is the function {config.family.source}, and no code that a run names is run "
+                f"before you have named it yourself. If you trust it: metarl env check {config.family.source}"
+            )
+        return
     for name, value in code_of(config).items():
         raise UsageError(
             f"{where}: family.{name} is the function {value}; a run's robot is data, and no code that a run names is "

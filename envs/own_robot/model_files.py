@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import os
 import re
-import sys
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import mujoco
 import numpy as np
 
+from metarl.envs import code
 from metarl.envs.own_robot.model_difference import difference
 from metarl.envs.own_robot.numbers import require_numbers
 from metarl.envs.own_robot.urdf import placed, read_urdf
@@ -52,7 +49,7 @@ class ModelFiles:
 
 def is_function(model: str) -> bool:
     """Return whether it names a function, `module:function` or `file.py:function`, and not a file."""
-    return ":" in model and not Path(model).exists() and Path(model).suffix.lower() not in (".xml", ".mjcf", ".urdf")
+    return code.is_function(model) and Path(model).suffix.lower() not in (".xml", ".mjcf", ".urdf")
 
 
 def open_model(model: str) -> ModelFiles:
@@ -270,10 +267,8 @@ def _pack(root: ElementTree.Element, files: dict[str, File], folder: Path, here:
 
 def _call(model: str) -> ModelFiles:
     """Call a function and write its specification as MJCF, so that a copy of the text is the same robot to the bit."""
-    where, _, name = model.rpartition(":")
     try:
-        function = getattr(_module(where), name)
-        spec = function()
+        spec = code.load(model)()
     except (Exception, SystemExit) as error:
         raise ValueError(f"{model} failed: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(spec, mujoco.MjSpec):
@@ -291,34 +286,11 @@ def _call(model: str) -> ModelFiles:
             "specification that is returned, not on one that is attached to it, or write the model as a file"
         )
     require_numbers(ElementTree.fromstring(text), f"{model}: ")
-    made = ("model", f"what the code of {name} returned when it was run, written out as MJCF to 6 digits")
+    made = (
+        "model",
+        f"what the code of {model.rpartition(':')[2]} returned when it was run, written out as MJCF to 6 digits",
+    )
     return ModelFiles(written, ElementTree.fromstring(text), files, [made])
-
-
-def _module(where: str) -> Any:
-    """Import a module by name or file, without writing bytecode beside it."""
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        return _imported(where)
-    finally:
-        sys.dont_write_bytecode = writes
-
-
-def _imported(where: str) -> Any:
-    if not where.endswith(".py"):
-        sys.path.insert(0, os.getcwd())
-        try:
-            return importlib.import_module(where)
-        finally:
-            sys.path.remove(os.getcwd())
-    path = Path(where).resolve()
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {where}")
-    found = importlib.util.spec_from_file_location(path.stem, path)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 def _placed(spec: mujoco.MjSpec, model: mujoco.MjModel) -> tuple[mujoco.MjSpec, dict[str, File]]:

@@ -22,6 +22,7 @@ Train
   metarl train [--agent A] [--family F] [overrides]   meta-train an agent; from the published preset if there is one
   metarl train --config FILE [overrides]              meta-train with the configuration in a file
   metarl train --robot MODEL --family FILE.yaml       meta-train on your own robot; the file declares what varies
+  metarl train --env FILE.py:FUNCTION                 meta-train on your own Gymnasium environment
   metarl train --resume RUN                           resume a run from its last checkpoint
   metarl sweep FILE.yaml [--workers N]                train variants of tasks and settings, and compare them
   metarl headroom FAMILY [--budget N] [--seeds S...]  train from no memory to an oracle: what can adaptation gain here?
@@ -42,9 +43,12 @@ Task families
   metarl families [NAME]                              list parameters, units, ranges and settings
   metarl families show NAME [overrides]               draw sampled robots and parameter ranges (PNG)
   metarl render --family F [overrides]                film a task with random actions
+  metarl robot init MODEL                             write a first file for your own robot, to be edited
   metarl robot check MODEL [--family FILE.yaml]       inspect your own robot, and simulate it for two seconds
+  metarl env check FILE.py:FUNCTION                   inspect your own Gymnasium environment, and play an episode
 
-`families`, `families show` and `render` also take your own robot: --robot MODEL --family FILE.yaml.
+`families`, `families show`, `render` and `headroom` also take your own robot, --robot MODEL --family FILE.yaml, or
+environment, --env FILE.py:FUNCTION.
 Overrides are dotted: --agent.inner-lr 0.05, --agent.inner_lr=0.05 and agent.inner_lr=0.05 mean the same.
 `metarl COMMAND --help` lists the options of a command; `metarl train --agent A --family F --help` every setting.
 """
@@ -59,6 +63,7 @@ COMMANDS = (
     "render",
     "families",
     "robot",
+    "env",
     "sweep",
     "headroom",
     "launch",

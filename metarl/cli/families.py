@@ -49,7 +49,9 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     for name in given.options:
         raise UsageError(f"unknown option {flag(name)}; metarl families takes names only")
     names = given.positionals or ([] if own else list(FAMILY_SETTINGS))
-    chosen = [settings_of("family", name)() for name in names] + ([own_robot(own)] if own else [])
+    chosen = [settings_of("family", name)() for name in names] + (
+        [chosen_family(own) if "env" in own else own_robot(own)] if own else []
+    )
 
     from metarl.reporting.catalogue import show_families
 
@@ -64,7 +66,7 @@ def _show(given: Arguments) -> int:
     if len(names) != (0 if chosen else 1):
         raise UsageError(
             f"metarl families show takes the name of one family{got_instead(names, chosen) if names else ''}; for your "
-            "own robot give --robot MODEL --family FILE.yaml"
+            "own robot give --robot MODEL --family FILE.yaml, for your own environment --env FILE.py:FUNCTION"
         )
     plain = given.take(SHOW_OPTIONS)
     config = RunConfig(family=chosen_family(chosen or {"family": names[0]}))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HELP = """usage: metarl headroom FAMILY [--budget ENV_STEPS] [--seeds S...] [--arms ARM...] [--workers N] [overrides]
        metarl headroom --robot MODEL --family FILE.yaml ...
+       metarl headroom --env FILE.py:FUNCTION ...
        metarl headroom FAMILY --probe [overrides]
        metarl headroom FAMILY --report
 
@@ -96,13 +97,13 @@ def parse(arguments: list[str]) -> Request | None:
         return None
     plain, lists = given.take(OPTIONS), given.take(LISTED)
     names = given.positionals
-    if len(names) + ("family" in plain) != 1:
+    if len(names) + ("family" in plain) + ("env" in plain) != 1:
         got = f", got {' '.join(names)}" if names else ""
         raise UsageError(
             f"metarl headroom takes the name of one family (metarl headroom half_cheetah_mass){got}; for your own "
-            "robot give --robot MODEL --family FILE.yaml"
+            "robot give --robot MODEL --family FILE.yaml, for your own environment --env FILE.py:FUNCTION"
         )
-    family = chosen_family(plain if "family" in plain else {**plain, "family": names[0]})
+    family = chosen_family(plain if "family" in plain or "env" in plain else {**plain, "family": names[0]})
     evaluation = EvaluationSettings(envs_per_task=1, adaptations=1, explore=False, train_gap=False, lives=True)
     base = RunConfig(family=family, evaluation=evaluation)
     types = {name: kind for name, kind in options(base).items() if name.startswith(SECTIONS)}

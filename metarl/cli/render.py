@@ -65,6 +65,8 @@ class RenderCommand:
     """Family to film without a policy. With --robot: the YAML file that declares it."""
     robot: Annotated[str, option("MODEL")] = ""
     """Your own robot: MJCF, URDF, or file.py:function, which returns an MjSpec. The function's code is run."""
+    env: Annotated[str, option("FILE.py:FUNCTION")] = ""
+    """Your own Gymnasium environment: a function that returns its tasks. Its code is run."""
     actions: Literal["random", "zero"] = "random"
     """With --family: the actions."""
     family: FamilySettings = dataclasses.field(default_factory=HalfCheetahVelocitySettings)

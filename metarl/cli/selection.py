@@ -13,6 +13,7 @@ import tyro
 from metarl.cli.arguments import Arguments
 from metarl.config import RunConfig, read_run_config, settings_of
 from metarl.envs.family_settings import FamilySettings
+from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.text import shown
 from metarl.errors import UsageError, describe, usage_errors
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 AGENT_OPTIONS: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"]}
 """Types of the options that choose a checkpoint of a run and the agent's device."""
-FAMILY_OPTIONS = ("robot", "family")
+FAMILY_OPTIONS = ("robot", "env", "family")
 """Options that choose a family."""
 DECLARATIONS = (".yaml", ".yml")
 """Suffixes of files that declare the tasks of a robot."""
@@ -54,7 +55,12 @@ def one_run(given: Arguments, blank: Any, command: str) -> tuple[Path, RunConfig
 
 
 def chosen_family(plain: Mapping[str, str]) -> FamilySettings:
-    """Return the settings of the family that --family names; with --robot, those of your own robot."""
+    """Return the settings of the family that --family names; with --robot, your own robot's; with --env, your own's."""
+    if "env" in plain:
+        for other in ("robot", "family"):
+            if other in plain:
+                raise UsageError(f"--env already says what --{other} says; give one of the two")
+        return EnvSettings(plain["env"])
     return own_robot(plain) if names_robot(plain) else settings_of("family", plain["family"])()
 
 

@@ -15,13 +15,13 @@ from metarl.agents.ranks import ALONE, Ranks
 from metarl.bounds import names_without_effect
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
-from metarl.cli.selection import names_robot, option, own_robot
+from metarl.cli.selection import chosen_family, names_robot, option
 from metarl.config import CONFIG, RunConfig, TrainingSettings, code_of, load_config, options, preset, read_run_config
 from metarl.errors import UsageError
 from metarl.options import flag
 from metarl.runs.entries import run_dir
 
-PLAIN_OPTIONS = ("agent", "family", "robot", "config", "name", "runs_dir", "resume")
+PLAIN_OPTIONS = ("agent", "family", "robot", "env", "config", "name", "runs_dir", "resume")
 """Options that are no settings."""
 
 SIGTERM_STATUS = 128 + signal.SIGTERM
@@ -43,8 +43,10 @@ class TrainCommand(RunConfig):
     """Task family; `metarl families` lists them. With --robot: the YAML file that declares the tasks."""
     robot: Annotated[str, option("MODEL")] = ""
     """Your own robot: MJCF, URDF, or file.py:function, which returns an MjSpec. The function's code is run."""
+    env: Annotated[str, option("FILE.py:FUNCTION")] = ""
+    """Your own Gymnasium environment: a function that returns its tasks, a metarl.GymTasks. Its code is run."""
     config: Annotated[str, option("FILE")] = ""
-    """YAML file with the configuration, instead of --agent and --family. A robot function that it names is run."""
+    """YAML file with the configuration, instead of --agent and --family. A function that it names is run."""
     name: Annotated[str, option("NAME", default="agent, family, seed and time")] = ""
     """Name of the run's folder."""
     runs_dir: Annotated[str, option("DIR", default="runs")] = "runs"
@@ -101,7 +103,7 @@ def parse(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
 def _starting_config(plain: Mapping[str, str]) -> RunConfig:
     """Return the configuration that overrides change: a run's, a file's, or a preset."""
     sources = [name for name in ("resume", "config") if name in plain]
-    named = [name for name in ("agent", "family", "robot") if name in plain]
+    named = [name for name in ("agent", "family", "robot", "env") if name in plain]
     if sources and len(sources + named) > 1:
         first, second = (sources + named)[:2]
         raise UsageError(f"--{first} already says what --{second} says; give one of the two")
@@ -111,9 +113,10 @@ def _starting_config(plain: Mapping[str, str]) -> RunConfig:
         return read_run_config(run_dir(plain["resume"], Path(plain.get("runs_dir", "runs"))))
     if "config" in plain:
         return load_config(Path(plain["config"]))
-    if names_robot(plain):
+    if "env" in plain or names_robot(plain):
         agent = {name: plain[name] for name in named if name == "agent"}
-        return dataclasses.replace(preset(**agent, family="robot"), family=own_robot(plain))
+        family = "env" if "env" in plain else "robot"
+        return dataclasses.replace(preset(**agent, family=family), family=chosen_family(plain))
     return preset(**{name: plain[name] for name in named})
 
 
@@ -154,5 +157,5 @@ def new_run(
     from metarl.runs.run import start_run
 
     for function in code_of(config).values():
-        print(f"running the Python function {function}, which makes the robot", flush=True)
+        print(f"running the Python function {function}, which makes the {config.family_name}", flush=True)
     return start_run(config, runs_dir, name, ranks, device)

@@ -16,6 +16,7 @@ import numpy as np
 from metarl.agents.agent import Belief
 from metarl.envs.arrays import Array
 from metarl.envs.family import TaskFamily
+from metarl.envs.foreign.family import GymFamily
 from metarl.envs.parameters import Choice, Parameter
 from metarl.envs.rendering import camera, furnish
 from metarl.envs.sharded import ShardedEnv
@@ -61,6 +62,11 @@ class Scene:
     """A simulated robot that plays episodes of one task with a policy that adapts."""
 
     def __init__(self, run: Run, task: Task, belief: Belief | None = None, seed: int = 1):
+        if isinstance(run.family, GymFamily):
+            raise UsageError(
+                "metarl watch shows MuJoCo models, and has none of your own environment; film it: metarl render "
+                f"{run.directory}"
+            )
         self.run, self.belief, self._seed = run, belief, seed
         self.env = ShardedEnv(run.family, 1, 1, threads=1, at_once=1)
         self.change(task)

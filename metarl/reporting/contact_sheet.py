@@ -11,13 +11,16 @@ import numpy as np
 
 from metarl.config import SPLIT_NAMES
 from metarl.envs.arrays import Array
+from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
+from metarl.envs.foreign.family import GymFamily
+from metarl.envs.foreign.simulation import GymSimulation
 from metarl.envs.parameters import LogUniform, Parameter, Split
 from metarl.envs.rendering import Renderer
 from metarl.envs.task import Task
 from metarl.files import make_folder
 from metarl.reporting.figures import INK, QUIET, SPLIT_COLOURS, STYLE, axis_label, name_ticks, save, title_of
-from metarl.reporting.films import name_captions, usable_renderer, value_captions
+from metarl.reporting.films import fitted, name_captions, usable_renderer, value_captions, visible
 from metarl.runs.trial import stream
 
 if TYPE_CHECKING:
@@ -110,6 +113,12 @@ def draw(family: TaskFamily, path: Path, seed: int = 1, narrow: bool = False) ->
 
 def picture(family: TaskFamily, task: Task) -> Array:
     """Return a picture of a task's robot at the start of an episode, [height, width, 3] uint8; starts are the same."""
+    if isinstance(family, GymFamily):
+        env = BatchedEnv(visible(family), 1, 1, threads=1)
+        env.set_tasks([task])
+        env.reset([stream(0, "contact_sheet/start")])
+        assert isinstance(env.simulation, GymSimulation)
+        return fitted(env.simulation.picture(), TILE)
     with usable_renderer(), Renderer(family.picture(task), *TILE) as renderer:
         qpos, _ = family.reset(family.compile(task), stream(0, "contact_sheet/start"), 1)
         return renderer.frame(qpos[0])

@@ -24,6 +24,8 @@ from metarl.config import SPLIT_NAMES
 from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv, StepResult
 from metarl.envs.family import TaskFamily
+from metarl.envs.foreign.family import GymFamily
+from metarl.envs.foreign.simulation import GymSimulation
 from metarl.envs.rendering import Renderer, RenderingUnavailable
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.task import Task
@@ -51,7 +53,7 @@ class Pose(NamedTuple):
     """Pose of a robot."""
 
     qpos: Array
-    """[nq]."""
+    """[nq]; of somebody's own environment, the picture that it gave, [height, width, 3] uint8."""
     stage: int = 0
     """Number of changes of the task so far in the trial."""
 
@@ -82,7 +84,8 @@ class RecordingEnv(BatchedEnv):
         return result
 
     def _pose(self) -> Pose:
-        return Pose(self.poses[0].copy(), sum(change.step <= self._clock[0] for change in self.tasks[0].changes))
+        seen = self.simulation.picture() if isinstance(self.simulation, GymSimulation) else self.poses[0].copy()
+        return Pose(seen, sum(change.step <= self._clock[0] for change in self.tasks[0].changes))
 
 
 class TaskRenderer:
@@ -104,6 +107,29 @@ class TaskRenderer:
     def frame(self, pose: Pose) -> Array:
         """Return the picture of a pose, [height, width, 3] uint8."""
         return self._stages[pose.stage].frame(pose.qpos)
+
+
+class PictureRenderer:
+    """Fits the pictures that somebody's own environment gave."""
+
+    width, height = PANE
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def frame(self, pose: Pose) -> Array:
+        """Return the picture, [height, width, 3] uint8."""
+        return fitted(pose.qpos, PANE)
+
+
+def fitted(picture: Array, size: tuple[int, int]) -> Array:
+    """Return a picture of this width and height, [height, width, 3] uint8, white beside a narrower or lower one."""
+    from PIL import Image, ImageOps
+
+    return np.array(ImageOps.pad(Image.fromarray(picture), size, color="white"))
 
 
 @dataclass(frozen=True)
@@ -163,7 +189,7 @@ def render_run(
         name = shown.id.removeprefix(f"{family.name}-") if task else f"{split}_seed{seed}"
         output = run.directory / "evaluation" / f"video_{name}_shot{shot}_iteration{run.iteration:06d}.mp4"
     with _renderer(family, shown) as renderer:
-        env = ShardedEnv(family, 1, settings.envs_per_task, threads, batch=RecordingEnv)
+        env = ShardedEnv(visible(family), 1, settings.envs_per_task, threads, batch=RecordingEnv)
         env.set_tasks([shown])
         [shard] = env.shards
         assert isinstance(shard, RecordingEnv)
@@ -194,7 +220,7 @@ def render_family(
     _check(seconds, seed)
     shown, of_what = _draw(family, task, split, seed)
     with _renderer(family, shown) as renderer:
-        env = RecordingEnv(family, 1, 1, threads=1, like=shown)
+        env = RecordingEnv(visible(family), 1, 1, threads=1, like=shown)
         env.set_tasks([shown])
         rng = stream(seed, "render/actions")
         env.reset(streams(seed, "evaluation/episodes", 0, 1))
@@ -232,7 +258,12 @@ def value_captions(family: TaskFamily, values: Mapping[str, float]) -> list[str]
 
 
 def film(
-    renderer: TaskRenderer, step_s: float, clips: Sequence[Clip], lines: Sequence[str], path: Path, seconds: float
+    renderer: TaskRenderer | PictureRenderer,
+    step_s: float,
+    clips: Sequence[Clip],
+    lines: Sequence[str],
+    path: Path,
+    seconds: float,
 ) -> Video:
     """Write the clips, side by side and at the same time, as an MP4. step_s: seconds between poses."""
     every = math.ceil(1 / step_s / MAX_FPS - 1e-9)
@@ -245,7 +276,9 @@ def film(
     return Video(path, (shown - 1) * step_s, (count - 1) * step_s, len(data))
 
 
-def compose(renderer: TaskRenderer, clips: Sequence[Clip], lines: Sequence[str], steps: range) -> Iterator[Array]:
+def compose(
+    renderer: TaskRenderer | PictureRenderer, clips: Sequence[Clip], lines: Sequence[str], steps: range
+) -> Iterator[Array]:
     """Yield frames [height, width, 3] uint8 of even sizes: captions above, a picture of each clip below."""
     width = renderer.width * len(clips)
     top = caption([wrapped for line in lines for wrapped in _wrap(line, width)], width)
@@ -328,7 +361,15 @@ def usable_renderer() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def _renderer(family: TaskFamily, task: Task) -> TaskRenderer:
+def visible(family: TaskFamily) -> TaskFamily:
+    """Return the family with envs that can be filmed; UsageError for somebody's own environment that gives none."""
+    with usage_errors("family"):
+        return family.pictured() if isinstance(family, GymFamily) else family
+
+
+def _renderer(family: TaskFamily, task: Task) -> TaskRenderer | PictureRenderer:
+    if isinstance(family, GymFamily):
+        return PictureRenderer()
     with usable_renderer():
         return TaskRenderer(family, task)
 

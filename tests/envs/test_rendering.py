@@ -97,7 +97,7 @@ class TestPictures:
                 covered.append(reddish(renderer.frame(renderer.model.qpos0)).sum())
         assert 1.5 < covered[1] / covered[0] < 2.5
 
-    @pytest.mark.parametrize("name", FAMILY_SETTINGS)
+    @pytest.mark.parametrize("name", [name for name in FAMILY_SETTINGS if name != "env"])
     def test_the_robot_is_to_be_seen_in_every_split_of_every_family(self, name: str):
         """Against the same picture with every moving body's geoms transparent."""
         family = make_family(FAMILY_SETTINGS[name]())

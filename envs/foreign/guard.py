@@ -1,0 +1,252 @@
+"""Environments of another author side by side in one process, with whatever goes wrong in them turned into a fault."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from metarl.envs import code, mujoco_log
+from metarl.envs.foreign.tasks import GymTasks
+
+FLAGS = ("reward", "terminated", "truncated", "fault")
+"""What a row has between the observation and the values of `info`."""
+
+
+class Start(NamedTuple):
+    """An episode to begin."""
+
+    place: int
+    """Place of the environment in its block."""
+    seed: int
+    values: Mapping[str, float]
+    """Values of the task."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a process needs to make environments; it is sent to it."""
+
+    source: str
+    """file.py:function that returns the `GymTasks`."""
+    observations: int
+    """Elements of the longest observation."""
+    actions: int
+    """Elements of the longest action."""
+    infos: tuple[str, ...]
+    """Keys of `info` whose values a row ends with."""
+    masked: bool
+    """Whether a row says which elements of the observation and the action are there."""
+    pictured: bool = False
+    """Whether environments are made to be seen, `make(..., render_mode="rgb_array")`."""
+
+    @property
+    def observed(self) -> int:
+        """Elements of a row's observation."""
+        return self.observations + (self.observations + self.actions if self.masked else 0)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a row: observation, `FLAGS`, values of `info`."""
+        return self.observed + len(FLAGS) + len(self.infos)
+
+
+def task_given(tasks: GymTasks, values: Mapping[str, float]) -> Any:
+    """Return a task as the environment is given it: one of `tasks`, or a dict of numbers and names."""
+    if tasks.tasks:
+        return objects_of(tasks)[int(values["task"])]
+    return {p.name: p.names[int(values[p.name])] if p.names else values[p.name] for p in tasks.parameters}
+
+
+def objects_of(tasks: GymTasks) -> list[Any]:
+    """Return the tasks of all splits, one split after another; a task's place is its number."""
+    return [task for split in ("train", "held_out", "ood") for task in tasks.tasks.get(split, ())]
+
+
+def made(tasks: GymTasks, kind: Hashable, pictured: bool = False) -> gymnasium.Env[Any, Any]:
+    """Return a new environment of a kind; pictured: with pictures, which its maker may not know how to ask for."""
+    seen = {"render_mode": "rgb_array"} if pictured else {}
+    with mujoco_log.silent():
+        return tasks.make(**seen) if tasks.kind is None else tasks.make(kind, **seen)
+
+
+def give(tasks: GymTasks, env: gymnasium.Env[Any, Any], task: Any) -> Any:
+    """Give a task to an environment; returns the options of its next resets: the task, if it takes it by them alone."""
+    if tasks.apply is not None:
+        tasks.apply(env, task)
+    elif env.has_wrapper_attr("set_task"):
+        env.get_wrapper_attr("set_task")(task)
+    else:
+        return task
+    return None
+
+
+def parts_of(space: spaces.Space[Any], observe: Sequence[str]) -> dict[str, spaces.Space[Any]]:
+    """Return the parts of an observation space by name; ValueError for a space that is no dict but has keys named."""
+    if isinstance(space, spaces.Dict):
+        missing = [key for key in observe if key not in space.spaces]
+        if missing:
+            raise ValueError(f"observe names {missing[0]!r}, and the observation has {', '.join(space.spaces)}")
+        return {key: space.spaces[key] for key in observe or space.spaces}
+    if observe:
+        raise ValueError(f"observe names {observe[0]!r}, but the observation is {space}, no dict")
+    return {"observation": space}
+
+
+class Guarded:
+    """One environment; an exception or a number that is not finite ends its episode as a fault."""
+
+    def __init__(self, tasks: GymTasks, blueprint: Blueprint):
+        self._tasks, self._blueprint = tasks, blueprint
+        self._envs: dict[Hashable, gymnasium.Env[Any, Any]] = {}
+        self._kind: Hashable = None
+        self._values: Mapping[str, float] | None = None
+        self._options: Any = None
+        self.row = np.zeros(blueprint.width)
+        """What the last step returned, [width]; after a fault, the observation is the last sound one."""
+        self.error = ""
+        """What was raised last, in a line."""
+
+    def start(self, start: Start) -> None:
+        """Begin an episode. An environment that fails is made anew once; then its error is raised."""
+        try:
+            self._start(start)
+        except Exception:
+            self._drop()
+            self._start(start)
+
+    def _start(self, start: Start) -> None:
+        task = task_given(self._tasks, start.values)
+        self._kind = None if self._tasks.kind is None else self._tasks.kind(task)
+        fresh = self._kind not in self._envs
+        if fresh:
+            self._envs[self._kind] = made(self._tasks, self._kind, self._blueprint.pictured)
+        env = self._envs[self._kind]
+        if fresh or self._values != start.values:
+            self._options = give(self._tasks, env, task)
+        self._values = dict(start.values)
+        observation, info = env.reset(seed=start.seed, options=self._options)
+        self.row[:] = 0
+        self._show(env, observation, info)
+        if not np.isfinite(self.row).all():
+            raise ValueError(f"reset returned an observation that is not finite: {observation}")
+
+    def step(self, action: np.ndarray) -> None:
+        """Take a step with an action [actions]."""
+        env, flags = self._envs[self._kind], self._blueprint.observed
+        before = self.row.copy()
+        try:
+            space = env.action_space
+            assert isinstance(space, spaces.Box)
+            size = int(np.prod(space.shape))
+            own = np.clip(action[:size].reshape(space.shape), space.low, space.high).astype(space.dtype)
+            observation, reward, terminated, truncated, info = env.step(own)
+            self._show(env, observation, info)
+            self.row[flags : flags + 3] = float(reward), bool(terminated), bool(truncated)
+            if not np.isfinite(self.row).all():
+                raise FloatingPointError("a step returned a number that is not finite")
+        except Exception as error:
+            self.error = code.failure(error)
+            self.row[:] = before
+            self.row[flags : flags + len(FLAGS)] = 0, 0, 0, 1
+            self._drop()
+
+    def _show(self, env: gymnasium.Env[Any, Any], observation: Any, info: Mapping[str, Any]) -> None:
+        blueprint, parts = self._blueprint, parts_of(env.observation_space, self._tasks.observe)
+        whole = observation if isinstance(env.observation_space, spaces.Dict) else {"observation": observation}
+        flat = np.concatenate([np.ravel(cast(Any, spaces.flatten(space, whole[key]))) for key, space in parts.items()])
+        self.row[: len(flat)] = flat
+        if blueprint.masked:
+            n = blueprint.observations
+            self.row[n : n + len(flat)] = 1
+            self.row[2 * n : 2 * n + int(np.prod(env.action_space.shape or (0,)))] = 1
+        first = blueprint.observed + len(FLAGS)
+        for place, key in enumerate(blueprint.infos, first):
+            self.row[place] = float(np.asarray(info.get(key, 0.0)).reshape(()))
+
+    def picture(self) -> np.ndarray:
+        """Return what the environment renders, [height, width, 3] uint8."""
+        return np.asarray(self._envs[self._kind].render())
+
+    def _drop(self) -> None:
+        """Close the environment; the next episode gets a new one."""
+        env, self._values = self._envs.pop(self._kind, None), None
+        if env is not None:
+            with contextlib.suppress(Exception):
+                env.close()
+
+    def close(self) -> None:
+        """Close every environment."""
+        for env in self._envs.values():
+            env.close()
+
+
+class Block(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Environments of one process as one for `gymnasium.vector`: their rows are its observation.
+
+    An action has a row for each environment: whether to step it, then its action. `reset` begins the episodes of
+    `starts`, and leaves the other environments as they are.
+    """
+
+    def __init__(self, blueprint: Blueprint, count: int):
+        self._blueprint, self._count = blueprint, count
+        self.observation_space = spaces.Box(-np.inf, np.inf, (count, blueprint.width), np.float64)
+        self.action_space = spaces.Box(-np.inf, np.inf, (count, 1 + blueprint.actions), np.float64)
+        self.starts: Sequence[Start] = ()
+        self._guarded: list[Guarded] = []
+
+    @mujoco_log.silent()
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        if not self._guarded:  # not before: the vector env makes a first one that it never steps
+            tasks = code.load(self._blueprint.source)()
+            self._guarded = [Guarded(tasks, self._blueprint) for _ in range(self._count)]
+        for start in self.starts:
+            self._guarded[start.place].start(start)
+        self.starts = ()
+        return self._rows(), {}
+
+    @mujoco_log.silent()
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        for place in np.flatnonzero(action[:, 0]):
+            self._guarded[place].step(action[place, 1:])
+        return self._rows(), 0.0, False, False, {}
+
+    def errors(self) -> list[str]:
+        """Return what was raised since this was last asked, a line each."""
+        raised = [guarded.error for guarded in self._guarded if guarded.error]
+        for guarded in self._guarded:
+            guarded.error = ""
+        return raised
+
+    def picture(self) -> np.ndarray:
+        """Return what the first environment renders, [height, width, 3] uint8."""
+        return self._guarded[0].picture()
+
+    def close(self) -> None:
+        for guarded in self._guarded:
+            guarded.close()
+
+    def _rows(self) -> np.ndarray:
+        return np.stack([guarded.row for guarded in self._guarded])
+
+
+@dataclass(frozen=True)
+class BlockMaker:
+    """Makes a block, in another process or in this one."""
+
+    blueprint: Blueprint
+    count: int
+    made_in: int
+    """Process that this maker was made in."""
+
+    def __call__(self) -> Block:
+        if os.getpid() != self.made_in:  # Ctrl-C is for the process that trains: it finishes its iteration first
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return Block(self.blueprint, self.count)

@@ -1,0 +1,106 @@
+"""Print the report of `metarl env check`: what is inferred about a Gymnasium environment, and what an episode did."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import time
+import warnings
+
+import numpy as np
+from gymnasium.utils.env_checker import check_env
+from rich.console import Console
+
+from metarl.envs import code, mujoco_log
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.family import TaskFamily
+from metarl.envs.foreign.family import GymFamily, opened
+from metarl.envs.foreign.settings import EnvSettings
+from metarl.envs.parameters import Split
+from metarl.envs.registry import make_family
+from metarl.envs.text import one_line
+from metarl.errors import LONGEST
+from metarl.reporting.catalogue import parameter_rows, splits, table
+from metarl.runs.trial import stream
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+HARMLESS = re.compile("infinity. This is probably|different from the unwrapped|RecordConstructorArgs|render")
+"""What Gymnasium's checker says of environments that can be used as they are."""
+UNSEEDED = "Expects the random number generator to have been generated given a seed"
+"""What it says of environments whose resets do not follow from their seeds."""
+EPISODES: tuple[Split, ...] = ("train", "held_out")
+"""Splits that an episode is played of."""
+
+
+def show_env(source: str, console: Console | None = None) -> None:
+    """Print the report. ValueError for what makes it unusable."""
+    console = console or Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
+    family = make_family(EnvSettings(source, processes=1))
+    console.print(f"\n[bold]{source}[/bold]  {family.description}", highlight=False)
+    console.print(table(("parameter", "unit", "tasks", "neutral", "law"), parameter_rows(family)))
+    success = f"a success: {family.success_text()}" if family.success else "no success is defined"
+    console.print(
+        f"{family.observation_size} observations: {_few(family.observation_names)}\n"
+        f"{family.action_size} actions from {_bounds(family.action_low)} to {_bounds(family.action_high)}, the "
+        f"policy's times {family.action_scale:g}\n"
+        f"{family.horizon} steps an episode, {family.dt:g} s each\n{success}\n{splits(family)}",
+        highlight=False,
+        markup=False,
+    )
+    if isinstance(family, GymFamily):
+        for remark in _checked(family):
+            console.print("[bold yellow]note:[/bold yellow]", remark, highlight=False, markup=True)
+    console.print(table(("an episode of random actions", "steps", "return", "ended by", "steps/s"), _played(family)))
+    console.print(f"Train on it with: metarl train --agent rl2 --env {source}", highlight=False, markup=False)
+
+
+def _few(names: tuple[str, ...], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _bounds(values: np.ndarray) -> str:
+    return f"{values[0]:g}" if (values == values[0]).all() else f"[{', '.join(f'{v:g}' for v in values)}]"
+
+
+@mujoco_log.silent()
+def _checked(family: GymFamily) -> list[str]:
+    """Return what Gymnasium's own checker has to say, a line each."""
+    env = opened(family)
+    with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("always")
+        try:
+            check_env(env, skip_render_check=True)
+        except Exception as error:
+            if HARMLESS.search(str(error)) or HARMLESS.search(code.failure(error)):
+                return []
+            if UNSEEDED in str(error):
+                return ["its resets do not follow from their seeds: the same run, made again or resumed, may differ"]
+            return [f"Gymnasium's checker does not accept the environment: {one_line(code.failure(error), LONGEST)}"]
+        finally:
+            env.close()
+    said = dict.fromkeys(COLOUR.sub("", str(warning.message)).removeprefix("WARN: ") for warning in caught)
+    return [f"Gymnasium's checker says: {one_line(line, LONGEST)}" for line in said if not HARMLESS.search(line)]
+
+
+def _played(family: TaskFamily) -> list[tuple[str, ...]]:
+    """Play an episode of each split with random actions; return a row for each."""
+    env, rows = BatchedEnv(family, 1, 1, threads=1), []
+    low, high = (np.clip(bound, -1e3, 1e3) for bound in (family.action_low, family.action_high))
+    for split in EPISODES:
+        rng = stream(0, f"check/{split}")
+        env.set_tasks(family.sample(1, rng, split))
+        env.reset([rng])
+        total, steps, ended, began = 0.0, 0, "its length", time.perf_counter()
+        while env.active[0, 0]:
+            result = env.step(rng.uniform(low, high)[None, None] / family.action_scale)
+            total, steps = total + float(result.rewards[0, 0]), steps + 1
+            if result.faulted[0, 0]:
+                ended = "a fault"
+            elif result.terminated[0, 0]:
+                ended = "a terminal state"
+        rate = steps / (time.perf_counter() - began)
+        values = ", ".join(f"{p.name} {p.words(env.tasks[0].values[p.name])}" for p in family.parameters)
+        rows.append((f"{split.replace('_', '-')} task: {values}", str(steps), f"{total:.1f}", ended, f"{rate:,.0f}"))
+    return rows

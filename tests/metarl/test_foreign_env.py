@@ -1,0 +1,198 @@
+"""Your own Gymnasium environment by command line and Python: trained on, resumed, judged, filmed, trusted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import metarl
+from metarl.cli import app as cli
+from metarl.config import preset, read_run_config, with_settings
+from metarl.errors import UsageError
+from metarl.runs.run import load_run
+from metarl.runs.tracking import read_metrics
+
+OWN = """
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+import metarl
+
+class Line(gymnasium.Env):
+    '''A point on a line that is rewarded for being near the task's place.'''
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+    observation_space, action_space = Box(-np.inf, np.inf, (1,)), Box(-1.0, 1.0, (1,))
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+    def set_task(self, task):
+        self.goal = task["place"]
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-0.1, 0.1)
+        return np.array([self.x], dtype=np.float32), {}
+    def step(self, action):
+        self.x += 0.2 * float(action[0])
+        distance = abs(self.x - self.goal)
+        return np.array([self.x], dtype=np.float32), -distance, False, False, {"near": distance < 0.3}
+    def render(self):
+        picture = np.full((40, 60, 3), 255, dtype=np.uint8)
+        picture[:, int(np.clip(30 + 10 * self.x, 0, 59))] = 0
+        return picture
+
+def tasks():
+    return metarl.GymTasks(
+        make=Line, parameters=(metarl.quantity("place", -1, 1, "m"),), horizon=12, success=metarl.Info("near")
+    )
+"""
+TINY = [
+    "training.tasks=3",
+    "training.envs_per_task=1",
+    "training.checkpoint_every=1",
+    "evaluation.tasks=3",
+    "evaluation.envs_per_task=2",
+    "evaluation.seeds=1",
+    "evaluation.bootstrap_samples=20",
+    "tracking.wandb=disabled",
+    "training.threads=1",
+    "family.processes=1",
+]
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "line.py").write_text(OWN)
+    return tmp_path
+
+
+def train(*arguments: str) -> int:
+    return cli.main(["train", *arguments])
+
+
+@pytest.mark.parametrize("agent", ["rl2", "ppo", "maml", "varibad", "pearl"])
+def test_agents_train_on_it_and_are_judged(own, agent, capsys):
+    assert train("--agent", agent, "--env", "line.py:tasks", "--name", "a", "training.iterations=1", *TINY) == 0
+    out = capsys.readouterr().out
+    assert "running the Python function line.py:tasks" in out and "success" in out
+    assert cli.main(["evaluate", "runs/a", "--split", "ood", "evaluation.train_gap=false"]) == 0
+    assert "env, out-of-distribution tasks" in capsys.readouterr().out
+
+
+def test_a_resumed_run_is_the_run_and_stands_beside_another(own, capsys):
+    for name, iterations in (("whole", 3), ("parts", 1)):
+        assert (
+            train(
+                "--agent", "rl2", "--env", "line.py:tasks", "--name", name, f"training.iterations={iterations}", *TINY
+            )
+            == 0
+        )
+    assert train("--resume", "runs/parts", "training.iterations=3") == 0
+    timed = ("env_steps_per_s", "time/collect", "time/update")
+    whole, parts = (
+        [{k: v for k, v in line.items() if k not in timed} for line in read_metrics(own / "runs" / name)]
+        for name in ("whole", "parts")
+    )
+    assert whole == parts
+    capsys.readouterr()
+    assert cli.main(["evaluate", "runs/whole", "runs/parts", "--output", "compared"]) == 0
+    assert cli.main(["render", "runs/whole", "--output", "film.mp4"]) == 0
+    assert (own / "film.mp4").stat().st_size > 500
+    assert cli.main(["families", "show", "--env", "line.py:tasks", "--output", "sheet.png"]) == 0
+    assert cli.main(["watch", "runs/whole"]) == 2
+    assert cli.main(["train", "--agent", "rl2", "--env", "line.py:tasks", "training.simulator=gpu", *TINY]) in (2,)
+
+
+def test_only_what_the_user_has_named_is_run(own, capsys):
+    assert train("--agent", "rl2", "--env", "line.py:tasks", "--name", "a", "training.iterations=1", *TINY) == 0
+    assert read_run_config(own / "runs" / "a").family.source == str(own / "line.py") + ":tasks"
+    (own / "state" / "metarl" / "trusted").unlink()  # as on another's machine
+    from metarl import trust
+
+    trust._named.clear()
+    (own / "ran").unlink(missing_ok=True)
+    (own / "line.py").write_text(OWN + "\nopen('ran', 'w')\n")
+    capsys.readouterr()
+    for command in (
+        ["evaluate", "runs/a"],
+        ["train", "--resume", "runs/a", "training.iterations=2"],
+        ["render", "runs/a"],
+    ):
+        assert cli.main(command) == 2
+        error = capsys.readouterr().err
+        assert "no code that a run names is run before you have named it yourself" in error
+    assert not (own / "ran").exists()
+    assert cli.main(["env", "check", "line.py:tasks"]) == 0
+    assert cli.main(["evaluate", "runs/a"]) == 2  # the edited file is trusted, and is another
+    (own / "line.py").write_text(OWN)
+    assert cli.main(["env", "check", "line.py:tasks"]) == 0
+    (own / "line.py").write_text(OWN + "\n# edited\n")
+    capsys.readouterr()
+    assert cli.main(["evaluate", "runs/a"]) == 2
+    assert "line.py has changed since the run was trained" in capsys.readouterr().err
+    (own / "line.py").write_text(OWN)
+    assert cli.main(["evaluate", "runs/a"]) == 0
+
+
+def test_check_reports(own, capsys):
+    assert cli.main(["env", "check", "line.py:tasks"]) == 0
+    out = capsys.readouterr().out
+    for said in (
+        "1 observations: observation",
+        "12 steps an episode, 0.05 s each",
+        "U(-1, 1)",
+        "its length",
+        "held-out task",
+    ):
+        assert said in out
+    assert cli.main(["env", "check", "line.py:nothing"]) == 2
+    assert "has no attribute 'nothing'" in capsys.readouterr().err
+    for wrong in (
+        ["env"],
+        ["env", "chek", "x"],
+        ["env", "check"],
+        ["train", "--env", "line.py:tasks", "--family", "quadruped"],
+    ):
+        assert cli.main(wrong) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_python_takes_a_function_and_a_family(own):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("line", own / "line.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = with_settings(preset("rl2", "env"), SMALL)
+    run = metarl.train(config, "function", env=module.tasks)
+    assert run.evaluation is not None and metarl.load("runs/function").family.name == "env"
+    from metarl.envs.registry import make_family
+    from metarl.envs.robots.point_goal_settings import PointGoalSettings
+
+    run = metarl.train(config, "family", env=make_family(PointGoalSettings(horizon=5)))
+    assert run.family.horizon == 5 and load_run("runs/family").family.observation_size == run.family.observation_size
+    with pytest.raises(UsageError, match="define it by its name in a file"):
+        metarl.train(config, "closure", env=lambda: module.tasks())
+    saved = json.loads(json.dumps(str(read_run_config(own / "runs" / "family").family.source)))
+    assert saved.startswith("object:")
+
+
+SMALL = {
+    "training.iterations": 1,
+    "training.tasks": 2,
+    "evaluation.tasks": 2,
+    "evaluation.seeds": (1,),
+    "evaluation.train_gap": False,
+    "tracking.wandb": "disabled",
+}
+
+
+def test_its_policy_runs_in_a_control_loop(own):
+    assert train("--agent", "rl2", "--env", "line.py:tasks", "--name", "a", "training.iterations=1", *TINY) == 0
+    run = metarl.load("runs/a")
+    controller = run.start(adaptations=0, episodes_per_shot=1)
+    action = controller.act(np.zeros(run.family.observation_size, dtype=np.float32))
+    assert action.shape == (1,) and -1 <= controller.command(np.array([7.0]))[0] <= 1
