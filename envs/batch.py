@@ -126,7 +126,14 @@ class BatchedEnv:
             if family.update is not None:
                 family.update(self._state)
             seen = family.seen(self._state)
-            for function in (family.observe, self._tell, family.terminate, family.truncate, *self._scores.functions()):
+            for function in (
+                family.drive,
+                family.observe,
+                self._tell,
+                family.terminate,
+                family.truncate,
+                *self._scores.functions(),
+            ):
                 if function is not None:
                     function(seen)
 
@@ -314,7 +321,7 @@ class BatchedEnv:
         state.ctrl[...] = family.control.of(state.action)[:, : state.ctrl.shape[1]]
         if family.actuate is not None:
             family.actuate(state)
-        simulation.step(self._active, family.frame_skip)
+        self._simulate()
         state.steps += self._active
         if family.update is not None:
             family.update(state)
@@ -339,6 +346,16 @@ class BatchedEnv:
         if self._told:
             write(self._privileged, self._tell(seen), where=sound)
         self._active[...] = sound & ~self._terminated & ~self._truncated
+
+    def _simulate(self) -> None:
+        """Take the simulation steps of a control step."""
+        drive, simulation = self.family.drive, self.simulation
+        if drive is None:
+            simulation.step(self._active, self.family.frame_skip)
+            return
+        for _ in range(self.family.frame_skip):
+            self._state.ctrl[...] = drive(self._state)
+            simulation.step(self._active, 1)
 
     def keep_starts(self, rngs: Sequence[np.random.Generator], count: int) -> None:
         """Keep `count` starts of each env, which `restart` goes through, and start all envs from the last of them."""

@@ -55,6 +55,12 @@ def file_of(name: str) -> Path | None:
     return where if where.suffix == ".py" else None
 
 
+def placed(name: str, folder: Path) -> str:
+    """Return file.py:function with the file's path made absolute; it is relative to the folder."""
+    file = file_of(name)
+    return name if file is None else f"{(folder / file).resolve()}:{name.rpartition(':')[2]}"
+
+
 def digest(file: Path) -> str:
     """Return the SHA-256 of a file's content as text."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -108,6 +108,9 @@ class TaskFamily:
     """Return True where the episode is cut before its horizon, [S] bool, as at the end of the ground; None: nowhere."""
     actuate: Callable[[State], None] | None = None
     """Apply effects of the action besides its control signals, which are written already."""
+    drive: StateFunction | None = None
+    """Return the control signals, [S, nu], before each simulation step, as a model of the actuators that MuJoCo lacks
+    does; None: those of the action, all control step long."""
     layout: tuple[str, ...] = ()
     """Parameters that decide the model's layout (how many bodies, joints, motors); tasks of a layout share a batch."""
     changes: Changes | None = None

@@ -21,9 +21,11 @@ from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import AGENTS, AgentEntry
 from metarl.bounds import bounded, check, lacking, without_effect
 from metarl.envs import strict_yaml
-from metarl.envs.code import is_held
+from metarl.envs.code import digest, file_of, is_held
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.foreign.settings import EnvSettings
+from metarl.envs.own_robot.hooks import functions_in
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import FAMILIES, FamilyEntry
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.text import shown
@@ -295,6 +297,14 @@ def require_data(config: RunConfig, where: str, folder: Path | None = None) -> N
                 f"before you have named it yourself. If you trust it: metarl env check {config.family.source}"
             )
         return
+    for function in hooks_of(config):
+        path = file_of(function)
+        if path is None or not path.is_file() or not trusted(digest(path)):
+            raise UsageError(
+                f"{where}: {function} is a function that its robot's file names, and no code that a run names is run "
+                "before you have named it yourself. If you trust it: metarl robot check MODEL --family FILE.yaml, with "
+                "a file that names it"
+            )
     for name, value in code_of(config).items():
         raise UsageError(
             f"{where}: family.{name} is the function {value}; a run's robot is data, and no code that a run names is "
@@ -323,6 +333,13 @@ def files_of(config: RunConfig) -> dict[str, str]:
 def code_of(config: RunConfig) -> dict[str, str]:
     """Return the functions whose code is run to make the family, by the name of their setting."""
     return {name: value for name, value in files_of(config).items() if ":" in value and not Path(value).is_file()}
+
+
+def hooks_of(config: RunConfig) -> list[str]:
+    """Return the functions that the file of your own robot names, file.py:function each."""
+    if not isinstance(config.family, RobotSettings) or not config.family.file:
+        return []
+    return list(functions_in(config.family.file).values())
 
 
 def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:

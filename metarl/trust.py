@@ -18,7 +18,7 @@ _named: set[str] = set()
 def trust(function: str) -> None:
     """Remember that the user has named file.py:function."""
     file = code.file_of(function)
-    if file is None:
+    if file is None or not file.is_file():
         return
     _named.add(named := code.digest(file))
     if named in _kept():

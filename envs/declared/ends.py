@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from metarl.envs.arrays import Array
+from metarl.envs.declared.own_functions import own_function
 from metarl.envs.declared.rig import Rig
 from metarl.envs.state import State, StateFunction
 
@@ -20,12 +21,14 @@ class Termination:
     """Largest angle between the base's up and the world's, rad."""
     contact: tuple[str, ...] = ()
     """Bodies, or groups of `contacts`, that must touch nothing."""
+    function: str | None = None
+    """Your own function(state), file.py:function, which returns where the episode ends, [S] bool. Its code is run."""
 
 
 def termination(rig: Rig, wanted: Termination) -> StateFunction | None:
     """Return a function for where an episode ends for good, [S] bool; None without bounds."""
     height, tilt = wanted.height, wanted.tilt
-    if height is None and tilt is None and not wanted.contact:
+    if height is None and tilt is None and not wanted.contact and wanted.function is None:
         return None
     if rig.base is None and not (height is None and tilt is None):
         raise ValueError("termination: the base is fixed, it neither falls nor tilts; leave it out")
@@ -42,6 +45,7 @@ def termination(rig: Rig, wanted: Termination) -> StateFunction | None:
         *([_touches(rig, bodies)] if bodies else []),
         *([_leaves(rig, *height)] if height is not None else []),
         *([_tilts(rig, tilt)] if tilt is not None else []),
+        *([own_function(wanted.function)] if wanted.function is not None else []),
     ]
 
     def terminate(state: State) -> Array:

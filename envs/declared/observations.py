@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metarl.envs.declared.catalogue import ObservationKind
+from metarl.envs.declared.own_functions import own_function
 from metarl.envs.declared.rig import COMMANDS, Rig
 from metarl.envs.state import StateFunction
 from metarl.envs.terms import Element, elements
@@ -132,6 +133,20 @@ def object_position(rig: Rig) -> Observed:
     return thing, elements("m", (f"object_{a}" for a in XYZ))
 
 
+def effector_orientation(rig: Rig) -> Observed:
+    """Orientation of the end effector in the world: the first two columns of its rotation matrix, x and y axis."""
+    turn = rig.needed_reaching.turn
+    return (
+        lambda state: state.xp.permute_dims(turn(state)[:, :, :2], (0, 2, 1)).reshape(-1, 6),
+        elements("1", (f"effector_{axis}_axis_{a}" for axis in "xy" for a in XYZ)),
+    )
+
+
+def python(rig: Rig, *, function: str, size: int = 1, unit: str = "1") -> Observed:
+    """What your own function(state), file.py:function, returns, [S, size]. Its code is run."""
+    return own_function(function, (size,)), elements(unit, (f"python[{i}]" for i in range(size)))
+
+
 def goal(rig: Rig) -> Observed:
     """The target in the world."""
     return rig.needed_reaching.target, elements("m", (f"goal_{a}" for a in XYZ))
@@ -156,7 +171,9 @@ OBSERVATIONS: dict[str, ObservationKind] = {
     "contacts": ObservationKind(contacts),
     "contact_forces": ObservationKind(contact_forces, measured=False),
     "effector_position": ObservationKind(effector_position),
+    "effector_orientation": ObservationKind(effector_orientation),
     "object_position": ObservationKind(object_position, measured=False),
     "goal": ObservationKind(goal),
+    "python": ObservationKind(python),
 }
 """Every observation term by name."""

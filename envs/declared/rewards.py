@@ -13,6 +13,7 @@ import numpy as np
 from metarl.envs import locomotion
 from metarl.envs.arrays import Array, like, namespace
 from metarl.envs.declared.catalogue import RewardKind
+from metarl.envs.declared.own_functions import own_function
 from metarl.envs.declared.rig import Rig
 from metarl.envs.declared.trackers import (
     track_action_acceleration,
@@ -275,6 +276,36 @@ def object_distance(rig: Rig) -> StateFunction:
     return lambda state: state.xp.linalg.vector_norm(reaching.effector(state) - thing(state), axis=1)
 
 
+def orientation_error(rig: Rig) -> StateFunction:
+    """Angle between the end effector's orientation and that of the target."""
+    reaching = rig.needed_reaching
+    aim = reaching.aim
+    if aim is None:
+        raise ValueError("the target has no orientation; give one by goal: {orientation: [w, x, y, z]}")
+
+    def angle(state: State) -> Array:
+        xp = state.xp
+        trace = xp.sum(reaching.turn(state) * like(aim, state.qpos), axis=(1, 2))  # of aim^T R
+        return xp.acos(xp.clip((trace - 1) / 2, -1.0, 1.0))
+
+    return angle
+
+
+def velocity_limits(rig: Rig, *, limit: float) -> StateFunction:
+    """Sum of what speeds of joints are beyond this limit, rad/s, each counted as at most 1."""
+
+    def beyond(state: State) -> Array:
+        speeds = state.xp.abs(rig.joints.velocities.of(state.qvel))
+        return state.xp.sum(state.xp.clip(speeds - limit, 0.0, 1.0), axis=1)
+
+    return beyond
+
+
+def python(rig: Rig, *, function: str) -> StateFunction:
+    """What your own function(state), file.py:function, returns, [S]. Its code is run."""
+    return own_function(function)
+
+
 REWARDS: dict[str, RewardKind] = {
     "forward_velocity": RewardKind(forward_velocity, "m/s"),
     "track_velocity": RewardKind(track_velocity, "1"),
@@ -297,6 +328,7 @@ REWARDS: dict[str, RewardKind] = {
     "joint_velocity_cost": RewardKind(joint_velocity_cost, "rad^2/s^2", cost=True),
     "joint_acceleration": RewardKind(joint_acceleration, "rad^2/s^4", cost=True),
     "joint_limits": RewardKind(joint_limits, "rad", cost=True),
+    "velocity_limits": RewardKind(velocity_limits, "rad/s", cost=True),
     "home_cost": RewardKind(home_cost, "rad^2", cost=True),
     "stand_still": RewardKind(stand_still, "rad", cost=True),
     "clearance": RewardKind(clearance, "m^3/s", cost=True),
@@ -308,5 +340,7 @@ REWARDS: dict[str, RewardKind] = {
     "reach": RewardKind(reach, "1"),
     "distance": RewardKind(distance, "m", cost=True),
     "object_distance": RewardKind(object_distance, "m", cost=True),
+    "orientation_error": RewardKind(orientation_error, "rad", cost=True),
+    "python": RewardKind(python, "any"),
 }
 """Every reward term by name."""

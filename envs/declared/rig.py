@@ -102,6 +102,10 @@ class Reaching:
     """Return its position in the world, [S, 3] m."""
     target: StateFunction
     """Return the target in the world, [S, 3] m."""
+    turn: StateFunction
+    """Return its orientation in the world, [S, 3, 3]."""
+    aim: np.ndarray | None = None
+    """Orientation of the target, [3, 3]; None: any."""
     thing: StateFunction | None = None
     """Return the position of the object that is to be moved there, [S, 3] m; None: the effector itself is."""
 

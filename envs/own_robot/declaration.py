@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from metarl.envs import code
 from metarl.envs.declared.ends import Termination
 from metarl.envs.declared.entries import CommandEntry, ObservationEntry, RewardEntry
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
 from metarl.envs.declared.rig import COMMANDS
 from metarl.envs.faults.settings import FaultKind, FaultSettings
+from metarl.envs.own_robot.hooks import naming_functions
 from metarl.envs.parameters import Choice, Distribution, LogUniform, Uniform
 from metarl.envs.strict_yaml import read_yaml
 from metarl.envs.terrain.settings import TerrainKind
@@ -94,6 +96,19 @@ class Goal:
     """Body that it is to bring there; not given: the effector itself is."""
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The target in the world, m, in coordinates that no parameter (goal_x, goal_y, goal_z) is."""
+    orientation: tuple[float, float, float, float] | None = None
+    """Orientation of the target in the world as a quaternion w, x, y, z; not given: any."""
+
+
+@dataclass(frozen=True)
+class OwnActuator:
+    """A model of the actuators, such as a network that was trained on the robot's."""
+
+    function: str
+    """Your own function(state), file.py:function, which returns the control signals, [S, motors], before each
+    simulation step. `state.action` is the action, `state.memory["actuator"]` its memory. Its code is run."""
+    memory: int = 0
+    """Numbers that it may keep for each robot, 0 when an episode starts."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +123,8 @@ class Control:
     """Largest control signal of actuators that have no control range."""
     delay: float = 0.0
     """Time from an action to its effect, s, rounded to simulation steps; the quantity action_delay varies it."""
+    actuator: OwnActuator | None = None
+    """A model of the actuators, whose control signals then follow from it, and not from the action alone."""
 
 
 @dataclass(frozen=True)
@@ -403,6 +420,8 @@ def read_declaration(path: str | Path) -> Declaration:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
+    for place in naming_functions(data):
+        place["function"] = code.placed(place["function"], Path(path).parent)
     try:
         declaration = _read({} if data is None else data, Declaration, "")
         if not declaration.distribution and not declaration.faults.kinds and declaration.terrain is None:

@@ -11,11 +11,12 @@ import mujoco
 import numpy as np
 
 from metarl.bounds import check
-from metarl.envs import mujoco_log
+from metarl.envs import code, mujoco_log
 from metarl.envs.arrays import Array
 from metarl.envs.control import read_signals
 from metarl.envs.declared.base import Base
 from metarl.envs.declared.ends import termination
+from metarl.envs.declared.own_functions import own_function
 from metarl.envs.declared.rig import Rig
 from metarl.envs.declared.task import task_terms
 from metarl.envs.family import TaskFamily
@@ -34,6 +35,7 @@ from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.distribution import parameters
 from metarl.envs.own_robot.freeze import compensation
 from metarl.envs.own_robot.ground import compose, geom_pose
+from metarl.envs.own_robot.hooks import functions_in
 from metarl.envs.own_robot.judged import judged
 from metarl.envs.own_robot.model import inspect_robot
 from metarl.envs.own_robot.model_files import copy_model
@@ -63,9 +65,14 @@ def copy_robot(settings: RobotSettings, folder: Path) -> RobotSettings:
     """Copy the robot and its declaration under a folder; returns the settings that name the copies."""
     model, declaration = files(settings)
     copied = copy_model(model, folder)
-    target = folder / Path(declaration).name
-    target.write_bytes(Path(declaration).read_bytes())
-    return dataclasses.replace(settings, model=str(copied), file=str(target))
+    target, text = folder / Path(declaration).name, Path(declaration).read_bytes()
+    functions = functions_in(declaration)
+    for name, absolute in functions.items():  # code stays where it is
+        text = re.sub(rf"(?<![\w./-]){re.escape(name)}(?!\w)".encode(), absolute.encode(), text)
+    target.write_bytes(text)
+    own = sorted({path for name in functions.values() if (path := code.file_of(name)) is not None})
+    hooks = tuple(code.digest(file) for file in own)
+    return dataclasses.replace(settings, model=str(copied), file=str(target), hooks=hooks)
 
 
 @mujoco_log.silent()
@@ -86,6 +93,7 @@ def robot(settings: RobotSettings) -> TaskFamily:
     """Return the family of a model and its declaration."""
     model, file = files(settings)
     said = read_declaration(file)
+    _require_unchanged(settings, file)
     inspected = _inspect(model, said, file)
     if inspected.questions:
         number = len(inspected.questions)
@@ -93,6 +101,14 @@ def robot(settings: RobotSettings) -> TaskFamily:
         which = f"the first of {number} questions" if number > 1 else "a question"
         raise ValueError(f"{model}: {see}; {which}: {inspected.questions[0]}")
     return _family(settings, inspected, said)
+
+
+def _require_unchanged(settings: RobotSettings, file: str) -> None:
+    """Raise ValueError if a file of the user's functions is not one that a run was trained with."""
+    for name in functions_in(file).values() if settings.hooks else ():
+        path = code.file_of(name)
+        if path is None or not path.is_file() or code.digest(path) not in settings.hooks:
+            raise ValueError(f"{name} is not as the run was trained with it; restore its file, or train a new run")
 
 
 def _inspect(model: str, said: Declaration | None, file: str) -> Robot:
@@ -120,6 +136,10 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
         pushed = named.get("push_velocity")
         factor = named.get("sensor_noise", 1.0)
         terms = task_terms(rig, entries(robot, said, settings.observe, pushed), commands, pushed, factor)
+        actuator = said.control.actuator
+        kinds = robot.kinds if actuator is None else ["action"] * robot.model.nu
+        if actuator is not None and actuator.memory:
+            terms["memory"] = {**terms["memory"], "actuator": (actuator.memory,)}
         rig.sensors.add_to(robot.spec)
         robot.model = robot.spec.compile()
         noise = any(entry.noise for entry in (said.observation or {}).values())
@@ -138,8 +158,9 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
             action_high=robot.high,
             horizon=said.episode.horizon if settings.horizon == -1 else settings.horizon,
             frame_skip=skip,
-            control=read_signals(robot.model, robot.kinds, robot.offset, robot.gain, robot.home),
+            control=read_signals(robot.model, kinds, robot.offset, robot.gain, robot.home),
             action_scale=said.control.action_scale,
+            drive=None if actuator is None else own_function(actuator.function, (robot.model.nu,)),
             noise_factor=factor if noise else 0.0,
             noisy=noise or bool(said.commands.ranges()) or said.pushes is not None,
             **judged(robot, rig),

@@ -20,6 +20,8 @@ from metarl.envs.state import State, StateFunction
 
 VERTICAL = 0.5
 """Least component along z of a slide's axis that leads up and down."""
+UNIT = 1e-3
+"""Largest difference of a quaternion's length from 1."""
 GOALS = ("goal_x", "goal_y", "goal_z")
 """Quantities that are the target's position."""
 
@@ -151,8 +153,31 @@ def _reaching(robot: Robot, goal: Goal | None, named: Mapping[str, str]) -> Reac
     return Reaching(
         _position(robot, goal.effector, "goal.effector"),
         target,
+        _orientation(robot, goal.effector),
+        _aim(goal),
         None if goal.object is None else _position(robot, goal.object, "goal.object"),
     )
+
+
+def _orientation(robot: Robot, name: str) -> StateFunction:
+    """Return a function for the orientation of a site or a body, [S, 3, 3]."""
+    model = robot.model
+    if name in [model.site(i).name for i in range(model.nsite)]:
+        site = model.site(name).id
+        return lambda state: state.site_xmat[:, site].reshape(-1, 3, 3)
+    body = model.body(name).id
+    return lambda state: state.xmat[:, body].reshape(-1, 3, 3)
+
+
+def _aim(goal: Goal) -> np.ndarray | None:
+    """Return the target's orientation, [3, 3]; None if it has none."""
+    if goal.orientation is None:
+        return None
+    quat, aim = np.array(goal.orientation), np.zeros(9)
+    if abs(np.linalg.norm(quat) - 1) > UNIT:
+        raise ValueError(f"goal.orientation {list(goal.orientation)} is no unit quaternion w, x, y, z")
+    mujoco.mju_quat2Mat(aim, quat)
+    return aim.reshape(3, 3)
 
 
 def _position(robot: Robot, name: str, where: str) -> StateFunction:

@@ -20,5 +20,7 @@ class RobotSettings(FamilySettings):
     observe: Literal["sensors", "state"] = field(default="sensors", kw_only=True, metadata={"before": "state"})
     """Terms that are observed where the file names none. sensors: what a robot measures, its last action and its
     commands; state: the height and the velocity of its base too, without action and commands."""
+    hooks: tuple[str, ...] = field(default=(), kw_only=True, metadata={"before": ()})
+    """SHA-256 of each file of your own functions that a run was trained with; one that has changed since is refused."""
     horizon: int = field(default=-1, kw_only=True, metadata={"bounds": Bounds(at_least=1, also=-1)})
     """Steps an episode. -1: as the YAML file says."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
+from metarl.envs.own_robot.hooks import functions_in
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import flag
 
@@ -51,8 +52,12 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     with usage_errors("robot"):
         if part == "check":
             from metarl.cli.check_report import show_check
+            from metarl.trust import trust
 
-            return 0 if show_check(given.positionals[1], taken.get("family", "")) else 2
+            usable = show_check(given.positionals[1], taken.get("family", ""))
+            for function in functions_in(taken.get("family", "")).values():
+                trust(function)
+            return 0 if usable else 2
         if part == "init":
             return _init(given.positionals[1], taken.get("output", ""))
     return _schema() if part == "schema" else _terms("markdown" in switches)

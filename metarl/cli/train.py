@@ -16,7 +16,17 @@ from metarl.bounds import names_without_effect
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import chosen_family, names_robot, option
-from metarl.config import CONFIG, RunConfig, TrainingSettings, code_of, load_config, options, preset, read_run_config
+from metarl.config import (
+    CONFIG,
+    RunConfig,
+    TrainingSettings,
+    code_of,
+    hooks_of,
+    load_config,
+    options,
+    preset,
+    read_run_config,
+)
 from metarl.errors import UsageError
 from metarl.options import flag
 from metarl.runs.entries import run_dir
@@ -158,4 +168,6 @@ def new_run(
 
     for function in code_of(config).values():
         print(f"running the Python function {function}, which makes the {config.family_name}", flush=True)
+    for function in hooks_of(config):
+        print(f"running the Python function {function}, which the robot's file names", flush=True)
     return start_run(config, runs_dir, name, ranks, device)

@@ -22,7 +22,7 @@ from metarl.agents.learning import Learner
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
 from metarl.bounds import MOST
-from metarl.config import CONFIG, RunConfig, code_of, config_to_dict, dump_yaml, map_files, read_run_config
+from metarl.config import CONFIG, RunConfig, code_of, config_to_dict, dump_yaml, hooks_of, map_files, read_run_config
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import keep_files, make_family
@@ -212,7 +212,7 @@ def start_run(
     """
     if name is not None:
         require_name(name)
-    for function in code_of(config).values():
+    for function in (*code_of(config).values(), *hooks_of(config)):
         trust(function)
     family, _ = build(config, device, ranks)
     make_curriculum(config, family)

@@ -85,9 +85,13 @@ def test_every_term_has_a_sentence_and_is_made_for_some_robot(tmp_path):
         "base_height": {"weight": 1, "target": 0.3},
         "contact": {"weight": 1, "bodies": ["trunk"]},
         "contact_force": {"weight": 1, "above": 50},
+        "velocity_limits": {"weight": 1, "limit": 1},
+        "python": {"weight": 1, "function": "own.py:zero"},
     }
+    (tmp_path / "own.py").write_text("def zero(state):\n    return 0 * state.qpos[:, 0]\n")
     observation: dict[str, Any] = dict.fromkeys(OBSERVATIONS)
     observation |= {"contacts": {"bodies": ["trunk"]}, "contact_forces": {"bodies": ["feet"]}}
+    del observation["python"]  # see test_robot_hooks
     for name in ("guide_positions", "guide_velocities"):
         del observation[name]  # of a robot that does not float
     family = family_of(
@@ -96,7 +100,7 @@ def test_every_term_has_a_sentence_and_is_made_for_some_robot(tmp_path):
         reward=rewards,
         observation=observation,
         commands={"forward_velocity": [0, 1], "yaw_rate": [-1, 1]},
-        goal={"effector": "fl_foot", "object": "ball"},
+        goal={"effector": "fl_foot", "object": "ball", "orientation": [1, 0, 0, 0]},
         termination={"contact": ["trunk"]},
     )
     env = played(family, 30)

@@ -93,7 +93,7 @@ def written(family, tasks, actions) -> list[np.ndarray]:
     signals = {}
     for shard, index in zip(env.shards, env.indices, strict=True):
         displaced = family.name == "point_goal"  # it has no motors, and moves by qvel dt
-        rows = shard.simulation.batch.qvel * shard.dt if displaced else shard.simulation.batch.ctrl
+        rows = shard.simulation.bind("qvel") * shard.dt if displaced else shard.simulation.bind("ctrl")
         signals |= dict(zip(index.tolist(), rows.copy(), strict=True))
     return [signals[m] for m in range(len(tasks))]
 
