@@ -177,19 +177,9 @@ def test_mistakes_are_named(own, case):
 
 def test_only_what_the_user_has_named_is_run_and_only_as_it_was(own, capsys):
     file = declared(own, reward=reward_of("terms.py:squared_speed"))
-    tiny = [
-        "training.iterations=1",
-        "training.tasks=2",
-        "training.envs_per_task=2",
-        "agent.steps=20",
-        "evaluation.tasks=2",
-    ]
-    tiny += [
-        "evaluation.envs_per_task=1",
-        "evaluation.seeds=1",
-        "tracking.wandb=disabled",
-        "evaluation.train_gap=false",
-    ]
+    few = {"training.iterations": 1, "training.tasks": 2, "training.envs_per_task": 2, "agent.steps": 20}
+    few |= {"evaluation.tasks": 2, "evaluation.envs_per_task": 1, "evaluation.seeds": 1, "tracking.wandb": "disabled"}
+    tiny = [f"{name}={value}" for name, value in few.items()]
     command = ["train", "--agent", "ppo", "--robot", "arm.xml", "--family", str(file), "--name", "a", *tiny]
     assert cli.main(command) == 0
     assert "running the Python function" in capsys.readouterr().out
