@@ -15,6 +15,18 @@ ROUND = (mujoco.mjtGeom.mjGEOM_SPHERE, *LONG)
 """Shapes of a link that has a length."""
 
 
+def stretched(mass: float, inertia: Array, along: Array, factor: float) -> tuple[float, Array]:
+    """Return mass and inertia, [3, 3] about the centre of mass, of a body whose material is stretched.
+
+    along: unit vector, [3]. factor: of lengths along it; density and what is across stay. With the second moment
+    S = tr(I) / 2 - I of the mass, and A = 1 + (factor - 1) along along^T, it is S' = factor A S A^T.
+    """
+    moment = np.trace(inertia) / 2 * np.eye(3) - inertia
+    stretch = np.eye(3) + (factor - 1) * np.outer(along, along)
+    moment = factor * stretch @ moment @ stretch
+    return mass * factor, np.trace(moment) * np.eye(3) - moment
+
+
 def scale_link(link: mujoco.MjsBody, pivot: Array, factor: float) -> None:
     """Multiply the distances of a link's parts from its pivot, [3] m, and the lengths of its capsules and cylinders."""
     kept = (1 - factor) * pivot

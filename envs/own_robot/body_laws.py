@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from metarl.envs.links import ROUND, scale_link
+from metarl.envs.links import ROUND, scale_link, stretched
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import DeclaredParameter
@@ -13,6 +13,8 @@ from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.sites import Find, Site, attribute
 from metarl.envs.own_robot.structure import loop_through
 
+ASKEW = 0.1
+"""Largest angle between a link and the axis of its box that is taken as along it, rad."""
 PAYLOAD_RADIUS = 0.05  # m, of the solid sphere that a payload is
 
 
@@ -88,26 +90,68 @@ def payload(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
 
 
 def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:
-    """Find a link's length: by a factor, its parts move away from its joint, and capsules and cylinders get longer."""
-    body = robot.spec.body(name)
-    if body.explicitinertial and body.mass > 0:
-        raise ValueError(f"the inertia of body {name!r} is given and would not follow the length; remove <inertial>")
-    for geom in body.geoms:
-        if geom.type not in ROUND:
-            raise ValueError(f"geom {geom.name!r} of body {name!r} is no sphere, capsule or cylinder: it has no length")
-    if loop := loop_through(robot.model, robot.model.body(name).id):
+    """Find a link's length: by a factor, its parts move away from its joint, and get longer along it.
+
+    A given inertia is that of the material stretched at its density: `metarl.envs.links.stretched`.
+    """
+    body, model = robot.spec.body(name), robot.model
+    if loop := loop_through(model, model.body(name).id):
         raise ValueError(
             f"body {name!r} is part of a loop ({loop}), which another length would break; do not vary length there"
         )
-    pivots = np.array([robot.model.joint(j.name).pos for j in body.joints]).reshape(-1, 3)
+    pivots = np.array([model.joint(j.name).pos for j in body.joints]).reshape(-1, 3)
     if len(pivots) and np.ptp(pivots, axis=0).any():
         raise ValueError(f"the joints of body {name!r} are at different places: the length from them is not defined")
     pivot = pivots[0] if len(pivots) else np.zeros(3)
+    along = _direction(robot, name, pivot)
+    boxes = {geom.name: _box_axis(robot, geom, along) for geom in body.geoms if geom.type not in ROUND}
+    given = bool(body.explicitinertial) and body.mass > 0
+    if given and along is None:
+        raise ValueError(f"body {name!r} carries no other body and has its mass at its joint: it has no direction")
+    compiled = model.body(name)
+    mass, centre, turn = float(compiled.mass[0]), compiled.ipos.copy(), np.zeros(9)
+    mujoco.mju_quat2Mat(turn, compiled.iquat)
+    turn = turn.reshape(3, 3)
+    inertia = turn @ np.diag(compiled.inertia) @ turn.T
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
-        scale_link(spec.body(name), pivot, value)
+        it = spec.body(name)
+        scale_link(it, pivot, value)
+        for geom, axis in boxes.items():
+            spec.geom(geom).size[axis] *= value
+        if given and along is not None:
+            it.mass, about = stretched(mass, inertia, along, value)
+            it.ipos, it.iquat = pivot + value * (centre - pivot), (1, 0, 0, 0)
+            it.inertia, it.fullinertia = np.zeros(3), about[(0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)]
 
-    return Site(1.0, write, (f"link_length of {name}", *(f"size of {g.name}" for g in body.geoms)))
+    slots = (f"link_length of {name}", *(f"size of {g.name}" for g in body.geoms))
+    axes = "xyz"
+    own = (f"mass of {name}", *(f"{what}_{axis} of {name}" for what in ("inertia", "com") for axis in axes))
+    return Site(1.0, write, (*slots, *own) if given else slots)
+
+
+def _direction(robot: Robot, name: str, pivot: np.ndarray) -> np.ndarray | None:
+    """Return the unit vector, [3], from a link's joint to the farthest body that it carries, or else to its mass."""
+    model, link = robot.model, robot.model.body(name).id
+    ends = [model.body_pos[b] for b in np.flatnonzero(model.body_parentid == link) if b != link] or [
+        model.body_ipos[link]
+    ]
+    farthest = max((np.asarray(end) - pivot for end in ends), key=lambda end: float(np.linalg.norm(end)))
+    length = float(np.linalg.norm(farthest))
+    return farthest / length if length > 0 else None
+
+
+def _box_axis(robot: Robot, geom: mujoco.MjsGeom, along: np.ndarray | None) -> int:
+    """Return the axis of a box that lies along its link; ValueError for another shape, or a box that lies askew."""
+    name, body = geom.name, geom.parent.name
+    if geom.type != mujoco.mjtGeom.mjGEOM_BOX or along is None:
+        raise ValueError(f"geom {name!r} of body {body!r} is no sphere, capsule, cylinder or box: it has no length")
+    turn = np.zeros(9)
+    mujoco.mju_quat2Mat(turn, robot.model.geom(name).quat)
+    shares = np.abs(along @ turn.reshape(3, 3))
+    if shares.max() < np.cos(ASKEW):
+        raise ValueError(f"geom {name!r} of body {body!r} is a box askew to the link: its length is not defined")
+    return int(np.argmax(shares))
 
 
 def size(robot: Robot, name: str, _: DeclaredParameter) -> Site:

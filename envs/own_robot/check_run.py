@@ -75,15 +75,22 @@ class CheckRun:
     zero: Second
     """Observations under action 0."""
     random: Second
-    """Observations under actions that are uniform in their range, drawn at each control step."""
+    """Observations under actions that are uniform in their range, or in what a policy's first ones are, drawn at each
+    control step."""
 
 
-def run_check(robot: Robot, dt: float, seed: int = 0) -> CheckRun:
-    """Simulate the neutral robot from home. dt: control step, s, a multiple of the model's timestep or near to it."""
+def run_check(robot: Robot, dt: float, seed: int = 0, action_scale: float = 1.0) -> CheckRun:
+    """Simulate the neutral robot from home. dt: control step, s, a multiple of the model's timestep or near to it.
+
+    action_scale: factor on a policy's actions, if it is another than 1: random ones are then U(-1, 1) times it.
+    """
     skip = max(1, round(dt / robot.model.opt.timestep))
     steps = max(1, round(SECONDS / (skip * robot.model.opt.timestep)))
     nothing = np.zeros((steps, robot.model.nu))
-    drawn = np.random.default_rng(seed).uniform(robot.low, robot.high, nothing.shape)
+    low, high = robot.low, robot.high
+    if action_scale != 1.0:
+        low, high = (np.clip(end * action_scale, robot.low, robot.high) for end in (-1.0, 1.0))
+    drawn = np.random.default_rng(seed).uniform(low, high, nothing.shape)
     with mujoco_log.silent():
         return CheckRun(
             _gravity(robot.model),

@@ -17,7 +17,7 @@ from metarl.envs.control import read_signals
 from metarl.envs.declared.base import Base
 from metarl.envs.declared.ends import termination
 from metarl.envs.declared.own_functions import own_function
-from metarl.envs.declared.rig import Rig
+from metarl.envs.declared.rig import Feet, Rig
 from metarl.envs.declared.task import task_terms
 from metarl.envs.family import TaskFamily
 from metarl.envs.faults.parts import check_groups
@@ -53,6 +53,8 @@ EXAMPLE = Path(__file__).parent / "crawler"
 """Path, without its endings, of the example robot that empty settings stand for."""
 Start = Callable[[mujoco.MjModel], Array]
 CONTROL_DT = 0.02  # s, default control step
+LENGTHS = {"link_length", "size", "radius"}
+"""Quantities by which a robot's feet come to be higher or lower."""
 MOST_STEPS = 10_000  # of the simulation in a control step
 
 
@@ -127,10 +129,12 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
         skip = _frame_skip(robot, said)
         _delay(robot, said.control.delay)
         drawn = parameters(robot, said.distribution)
-        start = _start(robot, sloped=any(e.quantity == "slope" for e in said.distribution))
         named = {e.quantity: e.name for e in said.distribution}
         commands = {COMMANDED[quantity]: name for quantity, name in named.items() if quantity in COMMANDED}
         rig = rig_of(robot, said, skip * robot.model.opt.timestep, commands, named)
+        start = _start(robot, sloped="slope" in named)
+        if named.keys() & LENGTHS and rig.feet is not None:
+            start = _standing(robot, rig.feet, start)
         ground = lay_ground(robot, rig, said.terrain)
         rig.fallen = termination(rig, said.termination)
         pushed = named.get("push_velocity")
@@ -257,6 +261,28 @@ def _extremes(p: Parameter) -> list[float]:
         return list(distribution.values) if isinstance(distribution, Choice) else [distribution.low, distribution.high]
 
     return sorted({v for d in (p.distribution, p.held_out, p.ood) if d is not None for v in ends(d)})
+
+
+def _standing(robot: Robot, feet: Feet, start: Start) -> Start:
+    """Return the start at which the lowest foot is as high as the neutral robot's, however long the legs are."""
+    at = base_of(dataclasses.replace(robot, base=robot.bodies[0])).qpos
+    if at < 0:
+        return start
+
+    def lowest(model: mujoco.MjModel) -> float:
+        data = mujoco.MjData(model)
+        data.qpos = robot.home
+        mujoco.mj_kinematics(model, data)
+        return float((data.geom_xpos[feet.geoms([model]), 2] - feet.radii).min())
+
+    neutral = lowest(robot.model)
+
+    def standing(model: mujoco.MjModel) -> Array:
+        qpos = start(model).copy()
+        qpos[at + 2] += neutral - lowest(model)
+        return qpos
+
+    return standing
 
 
 def _check_start(

@@ -86,7 +86,7 @@ QUANTITIES: dict[str, Quantity] = {
         *("body", "1", link_length, 0.0),
         positive=True,
         operations=("scale",),
-        says="length away from its joint; what it carries moves with its end",
+        says="length away from its joint; what it carries moves with its end, a given inertia is stretched with it",
     ),
     "size": Quantity("geom", "m", size, 0.0, positive=True, says="all its sizes"),
     "radius": Quantity("geom", "m", radius, 0.0, positive=True, says="radius of a sphere, capsule or cylinder"),

@@ -40,7 +40,8 @@ def show_check(model: str, declaration: str = "", console: Console | None = None
     for question in robot.questions:
         console.print(f"[bold red]to do:[/bold red] {question}", highlight=False, markup=True)
     if not robot.questions:
-        show_check_run(robot, CONTROL_DT if family is None else family.dt, console)
+        dt, scale = (CONTROL_DT, 1.0) if family is None else (family.dt, family.action_scale)
+        show_check_run(robot, dt, console, scale)
     if family is not None:
         show_family(family, console)
         command = f"metarl train --robot {model} --family {declaration}"
@@ -55,9 +56,9 @@ def show_check(model: str, declaration: str = "", console: Console | None = None
     return not robot.questions
 
 
-def show_check_run(robot: Robot, dt: float, console: Console) -> None:
-    """Simulate the robot and print what it did. dt: control step, s."""
-    check = run_check(robot, dt)
+def show_check_run(robot: Robot, dt: float, console: Console, action_scale: float = 1.0) -> None:
+    """Simulate the robot and print what it did. dt: control step, s. action_scale: see `run_check`."""
+    check = run_check(robot, dt, action_scale=action_scale)
     rows = [[escape(escaped(cell)) for cell in row] for row in check_rows(robot, check)]
     console.print(start_text(check), highlight=False, markup=False)
     console.print(table(("one second from home", "with action 0", "with random actions"), rows))

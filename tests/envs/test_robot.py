@@ -206,6 +206,24 @@ class TestInference:
             np.testing.assert_allclose(picture.geom(name).size, simulated.geom(i).size)
             np.testing.assert_allclose(picture.geom(name).pos, simulated.geom(i).pos, atol=1e-9)
 
+    def test_a_robot_of_longer_legs_starts_with_its_feet_where_they_were(self, tmp_path):
+        """Its trunk starts higher by as much; without, its feet would start in the ground, or in the air."""
+        family = family_of(
+            tmp_path, entry("link_length", "[lr]_leg", "scale", [0.6, 2.0]), model=biped(tmp_path, SERVOS)
+        )
+        lowest, trunk = [], []
+        for length in (0.6, 1.0, 2.0):
+            model = family.compile(family.task({family.parameters[0].name: length}))
+            data = mujoco.MjData(model)
+            qpos, _ = family.reset(model, np.random.default_rng(0), 1)
+            data.qpos = family.reset(model, np.random.default_rng(0), 1)[0][0]
+            mujoco.mj_kinematics(model, data)
+            feet = [model.geom(f"{side}_foot").id for side in "lr"]
+            lowest.append((data.geom_xpos[feet, 2] - model.geom_size[feet, 0]).min())
+            trunk.append(qpos[0, 2])
+        assert np.ptp(lowest) < 0.02  # the start's noise of joints, on longer legs
+        assert trunk[0] < trunk[1] - 0.09 and trunk[2] > trunk[1] + 0.2
+
     def test_total_mass_and_inertia_from_geoms_are_frozen_at_the_neutral_robot(self, tmp_path):
         family = family_of(
             tmp_path, entry("mass", "torso", "scale", [1, 2]), model=str(GYMNASIUM / "half_cheetah.xml")
@@ -470,8 +488,8 @@ ENTRY_MISTAKES = {
         r"m = 9 \(scale inertia_x of hull\) makes an impossible robot: .*A \+ B >= C",
     ),
     "through the ground": (
-        {"quantity": "link_length", "target": ".*_leg", "range": [1, 2.5]},
-        r"m = 2.5 \(scale link_length of l_leg, r_leg\): '._foot' starts 0.265 m inside 'floor'",
+        {"quantity": "size", "target": "hull", "operation": "scale", "range": [1, 6]},
+        r"m = 6 \(scale size of hull\): 'hull' starts 0[.0-9]* m inside 'floor'",
     ),
     "home out of range": (
         {"quantity": "range", "target": "l_hip", "operation": "scale", "range": [0.1, 1]},
@@ -481,7 +499,7 @@ ENTRY_MISTAKES = {
     "no force limit": ({"quantity": "force_limit", "target": "r"}, "actuator 'r' has no force limit"),
     "no radius": ({"quantity": "radius", "target": "hull"}, "geom 'hull' is no sphere, capsule or cylinder"),
     "no size": ({"quantity": "size", "target": "floor"}, "geom 'floor' is a plane: it has no size"),
-    "no length": ({"quantity": "link_length"}, "geom 'hull' of body 'hull' is no sphere, capsule or cylinder"),
+    "no length": ({"quantity": "link_length"}, "geom 'hull' of body 'hull' is a box askew to the link"),
     "zero": ({"quantity": "com_x", "operation": "scale"}, "'scale' makes no sense for com_x"),
     "scaling nothing": ({"quantity": "damping", "target": "free"}, "joint names 'free' matches nothing"),
     "target of gravity": ({"quantity": "gravity"}, "gravity takes no target, got 'hull'"),

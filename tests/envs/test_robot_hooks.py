@@ -101,7 +101,7 @@ def test_terms_are_the_functions_values(own):
         np.testing.assert_allclose(seen[3:], env._state.qvel[place], rtol=1e-5)
         np.testing.assert_allclose(seen[:3], env._state.site_xpos[place, 0], rtol=1e-6)
     np.testing.assert_allclose(
-        env.term_sums["speed"] + env.term_sums["alive"], sum(r.rewards for r in results)[0], rtol=1e-5
+        env.term_sums["speed"] + env.term_sums["alive"], np.sum([r.rewards[0] for r in results], axis=0), rtol=1e-5
     )
 
 

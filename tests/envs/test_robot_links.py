@@ -89,3 +89,70 @@ def test_a_link_of_a_loop_keeps_its_length(more, tail, words, tmp_path):
     with pytest.raises(ValueError, match=rf"body 'upper' is part of a loop \({words}\)"):
         family_of(tmp_path, model, longer)
     family_of(tmp_path, model, entry("mass", "upper", "scale", [0.8, 1.1]))
+
+
+ROD = """<mujoco model="rod"><compiler angle="radian"/><worldbody><body name="base" pos="0 0 1">
+  <geom name="base" size=".02" mass="1"/><body name="upper" pos="0 0 -.05">
+    <joint name="swing" axis="0 1 0" pos="{pivot}"/>{parts}<body name="fore" pos="{end}"><joint name="elbow" axis="0 1 0"/><geom size=".01" mass=".1"/></body></body>
+  </body></worldbody><actuator><motor joint="swing" ctrlrange="-1 1"/></actuator></mujoco>"""
+SHAPES = {
+    "a rod along z": ('type="cylinder" size=".02 .15" pos="0 0 -.15"', "0 0 -.3", "0 0 0"),
+    "a rod askew": ('type="cylinder" size=".02 .15" fromto="0 0 0 .18 0 -.24"', ".18 0 -.24", "0 0 0"),
+    "a box": ('type="box" size=".01 .02 .15" pos="0 0 -.15"', "0 0 -.3", "0 0 0"),
+    "a box turned": ('type="box" size=".15 .02 .01" pos="0 0 -.15" euler="0 1.5707963267948966 0"', "0 0 -.3", "0 0 0"),
+    "a rod whose joint is below its end": ('type="cylinder" size=".02 .15" pos="0 0 -.15"', "0 0 -.3", "0 0 -.05"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_given_inertia_follows_the_length_as_the_shapes_does(shape, tmp_path):
+    """A link whose mass MuJoCo infers from its shape, against the same link with that mass written as <inertial>."""
+    geom, end, pivot = SHAPES[shape]
+    inferred = ROD.format(parts=f'<geom name="rod" {geom} density="700"/>', end=end, pivot=pivot)
+    body = mujoco.MjModel.from_xml_string(inferred).body("upper")
+    text = {name: " ".join(f"{x:.17g}" for x in getattr(body, name)) for name in ("mass", "ipos", "iquat", "inertia")}
+    said = '<inertial mass="{mass}" pos="{ipos}" quat="{iquat}" diaginertia="{inertia}"/>'.format(**text)
+    given = ROD.format(parts=f'{said}<geom name="rod" {geom} density="700"/>', end=end, pivot=pivot)
+    models = []
+    for folder, xml in (("inferred", inferred), ("given", given)):
+        (tmp_path / folder).mkdir()
+        model = written(tmp_path / folder, xml)
+        models.append(at(family_of(tmp_path / folder, model, entry("link_length", "upper", "scale", [0.8, 1.6])), 1.6))
+    ours, theirs = models
+    assert theirs.body("upper").mass[0] == pytest.approx(ours.body("upper").mass[0], rel=1e-9)
+    np.testing.assert_allclose(theirs.body("upper").ipos, ours.body("upper").ipos, atol=1e-9)
+    whole = []
+    for model in models:
+        turn = np.zeros(9)
+        mujoco.mju_quat2Mat(turn, model.body("upper").iquat)
+        whole.append(turn.reshape(3, 3) @ np.diag(model.body("upper").inertia) @ turn.reshape(3, 3).T)
+    np.testing.assert_allclose(whole[1], whole[0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(theirs.geom("rod").size, ours.geom("rod").size)
+
+
+def test_a_link_without_a_length_is_refused_by_name(tmp_path):
+    askew = ROD.format(
+        parts='<geom name="rod" type="box" size=".01 .02 .1" pos="0 0 -.2" euler=".5 0 0"/>',
+        end="0 0 -.3",
+        pivot="0 0 0",
+    )
+    with pytest.raises(ValueError, match="geom 'rod' of body 'upper' is a box askew to the link"):
+        family_of(tmp_path, written(tmp_path, askew), entry("link_length", "upper", "scale", [0.8, 1.5]))
+    flat = ROD.format(
+        parts='<geom name="rod" type="ellipsoid" size=".02 .02 .1" pos="0 0 -.2"/>', end="0 0 -.3", pivot="0 0 0"
+    )
+    with pytest.raises(ValueError, match="geom 'rod' of body 'upper' is no sphere, capsule, cylinder or box"):
+        family_of(tmp_path, written(tmp_path, flat), entry("link_length", "upper", "scale", [0.8, 1.5]))
+
+
+def test_a_given_inertia_that_follows_the_length_is_varied_by_nothing_else(tmp_path):
+    said = '<inertial mass="1" pos="0 0 -.1" diaginertia=".01 .01 .001"/>'
+    rod = ROD.format(
+        parts=f'{said}<geom name="rod" type="cylinder" size=".02 .1" pos="0 0 -.2"/>', end="0 0 -.3", pivot="0 0 0"
+    )
+    both = [
+        entry("link_length", "upper", "scale", [0.8, 1.5]),
+        {**entry("mass", "upper", "scale", [0.8, 1.5]), "name": "n"},
+    ]
+    with pytest.raises(ValueError, match="mass of upper"):
+        family_of(tmp_path, written(tmp_path, rod), *both)
