@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 from collections.abc import Hashable, Mapping, Sequence
@@ -100,17 +101,55 @@ def parts_of(space: spaces.Space[Any], observe: Sequence[str]) -> dict[str, spac
     return {"observation": space}
 
 
+class Opened:
+    """An environment, and how its observations and actions lie in a row."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], tasks: GymTasks, blueprint: Blueprint):
+        self.env, self._infos = env, blueprint.infos
+        action, parts = env.action_space, parts_of(env.observation_space, tasks.observe)
+        assert isinstance(action, spaces.Box)
+        self._shape, self._type, self._actions = action.shape, action.dtype, int(np.prod(action.shape))
+        self._bounds = (action.low, action.high) if blueprint.masked else None  # otherwise the family clips
+        self._plain = not isinstance(env.observation_space, spaces.Dict) and isinstance(
+            parts["observation"], spaces.Box
+        )
+        self._parts = parts
+        self._of_dict = isinstance(env.observation_space, spaces.Dict)
+        self._seen = sum(map(spaces.flatdim, parts.values()))
+        n = blueprint.observations
+        self._there = (slice(n, n + self._seen), slice(2 * n, 2 * n + self._actions)) if blueprint.masked else ()
+        self._first = blueprint.observed + len(FLAGS)
+
+    def action(self, values: np.ndarray) -> np.ndarray:
+        """Return the environment's action of the numbers [actions]."""
+        own = values[: self._actions].reshape(self._shape).astype(self._type)
+        return own if self._bounds is None else np.clip(own, *self._bounds)
+
+    def show(self, row: np.ndarray, observation: Any, info: Mapping[str, Any]) -> None:
+        """Write an observation and the values of `info` to a row."""
+        if self._plain:
+            row[: self._seen] = observation.ravel()
+        else:
+            whole = observation if self._of_dict else {"observation": observation}
+            parts = (np.ravel(cast(Any, spaces.flatten(space, whole[key]))) for key, space in self._parts.items())
+            row[: self._seen] = np.concatenate([*parts])
+        for there in self._there:
+            row[there] = 1
+        for place, key in enumerate(self._infos, self._first):
+            row[place] = info.get(key, 0.0)
+
+
 class Guarded:
     """One environment; an exception or a number that is not finite ends its episode as a fault."""
 
-    def __init__(self, tasks: GymTasks, blueprint: Blueprint):
-        self._tasks, self._blueprint = tasks, blueprint
-        self._envs: dict[Hashable, gymnasium.Env[Any, Any]] = {}
+    def __init__(self, tasks: GymTasks, blueprint: Blueprint, row: np.ndarray):
+        """row: where the results of steps are written, [width]; a fault leaves the last sound observation."""
+        self._tasks, self._blueprint, self.row = tasks, blueprint, row
+        self._envs: dict[Hashable, Opened] = {}
         self._kind: Hashable = None
         self._values: Mapping[str, float] | None = None
         self._options: Any = None
-        self.row = np.zeros(blueprint.width)
-        """What the last step returned, [width]; after a fault, the observation is the last sound one."""
+        self._next = np.zeros_like(row)
         self.error = ""
         """What was raised last, in a line."""
 
@@ -127,65 +166,49 @@ class Guarded:
         self._kind = None if self._tasks.kind is None else self._tasks.kind(task)
         fresh = self._kind not in self._envs
         if fresh:
-            self._envs[self._kind] = made(self._tasks, self._kind, self._blueprint.pictured)
-        env = self._envs[self._kind]
+            env = made(self._tasks, self._kind, self._blueprint.pictured)
+            self._envs[self._kind] = Opened(env, self._tasks, self._blueprint)
+        opened = self._envs[self._kind]
         if fresh or self._values != start.values:
-            self._options = give(self._tasks, env, task)
+            self._options = give(self._tasks, opened.env, task)
         self._values = dict(start.values)
-        observation, info = env.reset(seed=start.seed, options=self._options)
+        observation, info = opened.env.reset(seed=start.seed, options=self._options)
         self.row[:] = 0
-        self._show(env, observation, info)
+        opened.show(self.row, observation, info)
         if not np.isfinite(self.row).all():
             raise ValueError(f"reset returned an observation that is not finite: {observation}")
 
     def step(self, action: np.ndarray) -> None:
         """Take a step with an action [actions]."""
-        env, flags = self._envs[self._kind], self._blueprint.observed
-        before = self.row.copy()
+        opened, flags, row = self._envs[self._kind], self._blueprint.observed, self._next
         try:
-            space = env.action_space
-            assert isinstance(space, spaces.Box)
-            size = int(np.prod(space.shape))
-            own = np.clip(action[:size].reshape(space.shape), space.low, space.high).astype(space.dtype)
-            observation, reward, terminated, truncated, info = env.step(own)
-            self._show(env, observation, info)
-            self.row[flags : flags + 3] = float(reward), bool(terminated), bool(truncated)
-            if not np.isfinite(self.row).all():
+            observation, reward, terminated, truncated, info = opened.env.step(opened.action(action))
+            opened.show(row, observation, info)
+            row[flags], row[flags + 1], row[flags + 2] = reward, terminated, truncated
+            if not math.isfinite(row.dot(row)):  # quicker than all of isfinite
                 raise FloatingPointError("a step returned a number that is not finite")
+            self.row[:] = row
         except Exception as error:
             self.error = code.failure(error)
-            self.row[:] = before
             self.row[flags : flags + len(FLAGS)] = 0, 0, 0, 1
+            row[:] = 0
             self._drop()
-
-    def _show(self, env: gymnasium.Env[Any, Any], observation: Any, info: Mapping[str, Any]) -> None:
-        blueprint, parts = self._blueprint, parts_of(env.observation_space, self._tasks.observe)
-        whole = observation if isinstance(env.observation_space, spaces.Dict) else {"observation": observation}
-        flat = np.concatenate([np.ravel(cast(Any, spaces.flatten(space, whole[key]))) for key, space in parts.items()])
-        self.row[: len(flat)] = flat
-        if blueprint.masked:
-            n = blueprint.observations
-            self.row[n : n + len(flat)] = 1
-            self.row[2 * n : 2 * n + int(np.prod(env.action_space.shape or (0,)))] = 1
-        first = blueprint.observed + len(FLAGS)
-        for place, key in enumerate(blueprint.infos, first):
-            self.row[place] = float(np.asarray(info.get(key, 0.0)).reshape(()))
 
     def picture(self) -> np.ndarray:
         """Return what the environment renders, [height, width, 3] uint8."""
-        return np.asarray(self._envs[self._kind].render())
+        return np.asarray(self._envs[self._kind].env.render())
 
     def _drop(self) -> None:
         """Close the environment; the next episode gets a new one."""
-        env, self._values = self._envs.pop(self._kind, None), None
-        if env is not None:
+        opened, self._values = self._envs.pop(self._kind, None), None
+        if opened is not None:
             with contextlib.suppress(Exception):
-                env.close()
+                opened.env.close()
 
     def close(self) -> None:
         """Close every environment."""
-        for env in self._envs.values():
-            env.close()
+        for opened in self._envs.values():
+            opened.env.close()
 
 
 class Block(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -201,22 +224,23 @@ class Block(gymnasium.Env[np.ndarray, np.ndarray]):
         self.action_space = spaces.Box(-np.inf, np.inf, (count, 1 + blueprint.actions), np.float64)
         self.starts: Sequence[Start] = ()
         self._guarded: list[Guarded] = []
+        self._rows = np.zeros((count, blueprint.width))
 
     @mujoco_log.silent()
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         if not self._guarded:  # not before: the vector env makes a first one that it never steps
             tasks = code.load(self._blueprint.source)()
-            self._guarded = [Guarded(tasks, self._blueprint) for _ in range(self._count)]
+            self._guarded = [Guarded(tasks, self._blueprint, row) for row in self._rows]
         for start in self.starts:
             self._guarded[start.place].start(start)
         self.starts = ()
-        return self._rows(), {}
+        return self._rows, {}
 
     @mujoco_log.silent()
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         for place in np.flatnonzero(action[:, 0]):
             self._guarded[place].step(action[place, 1:])
-        return self._rows(), 0.0, False, False, {}
+        return self._rows, 0.0, False, False, {}
 
     def errors(self) -> list[str]:
         """Return what was raised since this was last asked, a line each."""
@@ -232,9 +256,6 @@ class Block(gymnasium.Env[np.ndarray, np.ndarray]):
     def close(self) -> None:
         for guarded in self._guarded:
             guarded.close()
-
-    def _rows(self) -> np.ndarray:
-        return np.stack([guarded.row for guarded in self._guarded])
 
 
 @dataclass(frozen=True)

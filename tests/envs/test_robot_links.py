@@ -93,7 +93,8 @@ def test_a_link_of_a_loop_keeps_its_length(more, tail, words, tmp_path):
 
 ROD = """<mujoco model="rod"><compiler angle="radian"/><worldbody><body name="base" pos="0 0 1">
   <geom name="base" size=".02" mass="1"/><body name="upper" pos="0 0 -.05">
-    <joint name="swing" axis="0 1 0" pos="{pivot}"/>{parts}<body name="fore" pos="{end}"><joint name="elbow" axis="0 1 0"/><geom size=".01" mass=".1"/></body></body>
+    <joint name="swing" axis="0 1 0" pos="{pivot}"/>{parts}<body name="fore" pos="{end}">
+      <joint name="elbow" axis="0 1 0"/><geom size=".01" mass=".1"/></body></body>
   </body></worldbody><actuator><motor joint="swing" ctrlrange="-1 1"/></actuator></mujoco>"""
 SHAPES = {
     "a rod along z": ('type="cylinder" size=".02 .15" pos="0 0 -.15"', "0 0 -.3", "0 0 0"),
