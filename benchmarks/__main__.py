@@ -24,7 +24,7 @@ import mujoco
 import numpy as np
 import torch
 
-from benchmarks import memories, quadruped_speed, scaling, trials
+from benchmarks import foreign, memories, quadruped_speed, scaling, trials
 from benchmarks.physics import Physics, seconds
 from benchmarks.robot_loop import measure_all
 from metarl.agents.maml.settings import MamlSettings
@@ -255,6 +255,16 @@ def quadruped() -> list[Figure]:
     return [Figure(s.name, median(s.rounds), s.bar, rounds=s.rounds) for s in quadruped_speed.figures()]
 
 
+def foreign_envs() -> list[Figure]:
+    """What a family of somebody's own environments adds to their steps, in one process and with one for each."""
+    name = "a step of Gymnasium environments / their vector env alone ({})"
+    return [
+        Figure(name.format(how), median(rounds), 1.10, at_most=True, rounds=rounds)
+        for how, count in (("one process", 1), ("a process each", -1))
+        for rounds in [foreign.overhead(count)]
+    ]
+
+
 def processes() -> list[Figure]:
     """Iterations of two processes, each with a thread and its tasks, against those of one."""
     name = "{}: iteration of one process alone / of two, each with as many tasks"
@@ -297,7 +307,7 @@ def main() -> None:
         return
     began = time.perf_counter()
     figures = [*collection(), *iterations(), *of_trials(), *on_other_robots(), *families(), *robot_loops()]
-    figures += [*quadruped(), *remembering(), *processes(), memory(), *help_texts()]
+    figures += [*quadruped(), *remembering(), *foreign_envs(), *processes(), memory(), *help_texts()]
     for figure in figures:
         print(figure.line())
     print(f"took {time.perf_counter() - began:.0f} s; written to {RESULT}")

@@ -14,7 +14,7 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.registry import make_family
 
-TASKS, ENVS, STEPS, ROUNDS = 4, 4, 200, 7
+TASKS, ENVS, STEPS, ROUNDS = 40, 1, 100, 7  # as many as the preset has
 
 
 class Velocity(gymnasium.Wrapper):
