@@ -308,3 +308,22 @@ def test_descriptions_are_checked():
     parameter = category("leg", ["left", "right"], held_out=["middle"])
     assert parameter.of_split("held_out").low == 2.0 and parameter.words(2.0) == "middle"
     assert quantity("mass", 1, 4, "kg", log=True).neutral == pytest.approx(2.0)
+
+
+def test_fetch_reaches_places_that_it_is_not_told():
+    """gymnasium-robotics, as docs/environments.md has it: the reward is minus the distance to the task's place."""
+    source = Path(__file__).parents[2] / "docs" / "fetch_reach.py"
+    family = make_family(EnvSettings(f"{source}:reach", processes=1))
+    assert family.observation_size == 10 and family.horizon == 50 and family.dt == pytest.approx(0.04)
+    places = np.array([[0.1, 0.0, -0.1], [-0.1, 0.05, 0.1]])
+    tasks = [family.task(dict(zip("xyz", place.tolist(), strict=True))) for place in places]
+    env = ShardedEnv(family, 2, 1, measuring=True)
+    env.set_tasks(tasks)
+    begun = env.reset([np.random.default_rng(3), np.random.default_rng(3)])
+    np.testing.assert_array_equal(begun[0], begun[1])  # the same start: nothing tells the place
+    start = begun[0, 0, :3].astype(np.float64)
+    step = env.step(np.zeros((2, 1, 4)))
+    for m in range(2):
+        distance = np.linalg.norm(step.observations[m, 0, :3] - (start + places[m]))
+        assert step.rewards[m, 0] == pytest.approx(-distance, abs=2e-3)
+        assert env.shards[0].measures["distance"][m, 0] == pytest.approx(-step.rewards[m, 0], rel=1e-5)

@@ -73,7 +73,7 @@ def train(*arguments: str) -> int:
     return cli.main(["train", *arguments])
 
 
-@pytest.mark.parametrize("agent", ["rl2", "ppo", "maml", "varibad", "pearl"])
+@pytest.mark.parametrize("agent", ["rl2", "ppo", "pearl"])
 def test_agents_train_on_it_and_are_judged(own, agent, capsys):
     assert train("--agent", agent, "--env", "line.py:tasks", "--name", "a", "training.iterations=1", *TINY) == 0
     out = capsys.readouterr().out
@@ -184,6 +184,8 @@ SMALL = {
     "training.iterations": 1,
     "training.tasks": 2,
     "evaluation.tasks": 2,
+    "evaluation.envs_per_task": 1,
+    "evaluation.bootstrap_samples": 20,
     "evaluation.seeds": (1,),
     "evaluation.train_gap": False,
     "tracking.wandb": "disabled",
