@@ -106,6 +106,10 @@ class GymSimulation:
         """Return what the first environment renders, [height, width, 3] uint8."""
         return self._called(lambda: self._vector.call("picture"))[0]
 
+    def close(self) -> None:
+        """Close the environments and end their processes; it is done too when nothing refers to them."""
+        self._close()
+
     def overflows(self) -> dict[str, int]:
         return {}
 

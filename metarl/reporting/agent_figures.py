@@ -204,8 +204,8 @@ def ranges_to_mark(
     with different families.
     """
     texts = [json.dumps(own["family"], sort_keys=True) for own in trained if own.get("family")]
-    own_robot = judged["name"] == "robot"  # its files are named otherwise where it was trained
-    if own_robot or not texts or set(texts) == {json.dumps(judged, sort_keys=True)}:
+    own = judged["name"] in ("robot", "env")  # its files are named otherwise where it was trained
+    if own or not texts or set(texts) == {json.dumps(judged, sort_keys=True)}:
         return _ranges(family.parameters) if family is not None and split == "ood" else {}
     if len(set(texts)) > 1:
         return {}

@@ -20,7 +20,7 @@ from metarl.envs.rendering import Renderer
 from metarl.envs.task import Task
 from metarl.files import make_folder
 from metarl.reporting.figures import INK, QUIET, SPLIT_COLOURS, STYLE, axis_label, name_ticks, save, title_of
-from metarl.reporting.films import fitted, name_captions, usable_renderer, value_captions, visible
+from metarl.reporting.films import closed, fitted, name_captions, usable_renderer, value_captions, visible
 from metarl.runs.trial import stream
 
 if TYPE_CHECKING:
@@ -118,7 +118,9 @@ def picture(family: TaskFamily, task: Task) -> Array:
         env.set_tasks([task])
         env.reset([stream(0, "contact_sheet/start")])
         assert isinstance(env.simulation, GymSimulation)
-        return fitted(env.simulation.picture(), TILE)
+        seen = env.simulation.picture()
+        closed(env)
+        return fitted(seen, TILE)
     with usable_renderer(), Renderer(family.picture(task), *TILE) as renderer:
         qpos, _ = family.reset(family.compile(task), stream(0, "contact_sheet/start"), 1)
         return renderer.frame(qpos[0])

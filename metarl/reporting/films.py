@@ -203,6 +203,7 @@ def render_run(
             colour = AFTER if k else BEFORE
             title = _shot(k, len(returns), run.agent.facts)
             clips.append(Clip(f"{title}:  {_return(returns)}", shard.trajectories[k], colour))
+        closed(shard)
         heading = f"{run.directory.resolve().name}, iteration {run.iteration}"
         return film(renderer, shard.dt, clips, captions(family, shown, f"{heading}  |  {of_what}"), output, seconds)
 
@@ -229,6 +230,7 @@ def render_family(
             action = rng.uniform(family.action_low, family.action_high) / family.action_scale
             result = env.step((action if actions == "random" else np.zeros_like(action))[None, None])
             total += float(result.rewards[0, 0])
+        closed(env)
         clips = [Clip(f"{actions} actions:  {_return(np.array([total]))}", env.trajectories[0])]
         lines = captions(family, shown, f"{family.name}  |  {of_what}")
         return film(renderer, env.dt, clips, lines, output or Path(f"{family.name}_{actions}.mp4"), seconds)
@@ -359,6 +361,12 @@ def usable_renderer() -> Iterator[None]:
         yield
     except RenderingUnavailable as error:
         raise UsageError(str(error)) from error
+
+
+def closed(env: BatchedEnv) -> None:
+    """Close somebody's own environment whose pictures are taken: a renderer must not outlive its library."""
+    if isinstance(env.simulation, GymSimulation):
+        env.simulation.close()
 
 
 def visible(family: TaskFamily) -> TaskFamily:

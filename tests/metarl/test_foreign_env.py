@@ -82,7 +82,7 @@ def test_agents_train_on_it_and_are_judged(own, agent, capsys):
     assert "env, out-of-distribution tasks" in capsys.readouterr().out
 
 
-def test_a_resumed_run_is_the_run_and_stands_beside_another(own, capsys):
+def test_a_resumed_run_is_the_run_and_stands_beside_another(own, capsys, monkeypatch):
     for name, iterations in (("whole", 3), ("parts", 1)):
         assert (
             train(
@@ -98,7 +98,9 @@ def test_a_resumed_run_is_the_run_and_stands_beside_another(own, capsys):
     )
     assert whole == parts
     capsys.readouterr()
-    assert cli.main(["evaluate", "runs/whole", "runs/parts", "--output", "compared"]) == 0
+    monkeypatch.chdir(own.parent)  # the file is found from anywhere
+    assert cli.main(["evaluate", str(own / "runs/whole"), str(own / "runs/parts"), "--output", "compared"]) == 0
+    monkeypatch.chdir(own)
     assert cli.main(["render", "runs/whole", "--output", "film.mp4"]) == 0
     assert (own / "film.mp4").stat().st_size > 500
     assert cli.main(["families", "show", "--env", "line.py:tasks", "--output", "sheet.png"]) == 0
