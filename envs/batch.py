@@ -22,7 +22,7 @@ NEVER = np.iinfo(np.int64).max
 
 
 class SimulationFault(RuntimeError):
-    """A reward is not a number although the simulation is sound: a mistake in the family."""
+    """A mistake in the family, as where a reward is not a number although the simulation is sound."""
 
 
 class StepResult(NamedTuple):

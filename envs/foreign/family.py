@@ -41,6 +41,8 @@ class GymFamily(TaskFamily):
     """What the user's function returned."""
     blueprint: Blueprint | None = None
     """How its environments are made."""
+    kinds: tuple[float, ...] = ()
+    """Number of the kind of each task of a list; empty where there is one kind."""
 
     @property
     def dt(self) -> float:
@@ -80,10 +82,16 @@ class GymFamily(TaskFamily):
 
     def task(self, values: Mapping[str, float]) -> Task:
         """Return the task with these values; the kind of one of a list follows from its number."""
-        return _with_kind(super().task(values), self.gym_tasks)
+        return self._of_its_kind(super().task(values))
 
     def _draw(self, rng: np.random.Generator, split: Split, named: Mapping[str, float]) -> Task:
-        return _with_kind(super()._draw(rng, split, named), self.gym_tasks)
+        return self._of_its_kind(super()._draw(rng, split, named))
+
+    def _of_its_kind(self, task: Task) -> Task:
+        """Return a task of a list with the kind that it is of."""
+        if not self.kinds:
+            return task
+        return dataclasses.replace(task, values={**task.values, "kind": self.kinds[int(task.values["task"])]})
 
 
 def opened(family: GymFamily) -> gymnasium.Env[Any, Any]:
@@ -199,6 +207,7 @@ def _family(settings: EnvSettings, tasks: GymTasks) -> GymFamily:
         step_s=dt,
         gym_tasks=tasks,
         blueprint=blueprint,
+        kinds=_numbers(tasks),
     )
 
 
@@ -219,19 +228,18 @@ def _parameters(tasks: GymTasks) -> tuple[Parameter, ...]:
             places[split] = Choice(tuple(map(float, own)))
     others = {"held_out": places["held_out"], "ood": places.get("ood")}
     number = Parameter("task", "1", places["train"], GIVEN, 0.0, nuisance=True, **others)
-    kinds = _kinds(tasks)
-    if len(kinds) < 2:
+    numbers = _numbers(tasks)
+    if not numbers:
         return (number,)
     chosen = {}
     for split, drawn in places.items():
-        own = {_kind_number(tasks, value) for value in drawn.values}
-        chosen[split] = Choice(tuple(sorted(own)))
+        chosen[split] = Choice(tuple(sorted({numbers[int(value)] for value in drawn.values})))
     apart = not set(chosen["held_out"].values) & set(chosen["train"].values)
     held = chosen["held_out"] if apart else None
     outside = chosen.get("ood")
     outside = None if outside is None or set(outside.values) & set(chosen["train"].values) else outside
     drawn = chosen["train"] if apart else Choice(tuple(sorted({v for own in chosen.values() for v in own.values})))
-    names = tuple(map(str, kinds))
+    names = tuple(map(str, _kinds(tasks)))
     return (number, Parameter("kind", "1", drawn, GIVEN, chosen["train"].low, held_out=held, ood=outside, names=names))
 
 
@@ -248,16 +256,13 @@ def _kinds(tasks: GymTasks) -> list[Any]:
     return list(dict.fromkeys(tasks.kind(task_given(tasks, values)) for values in grid))
 
 
-def _kind_number(tasks: GymTasks, number: float) -> float:
-    assert tasks.kind is not None
-    return float(_kinds(tasks).index(tasks.kind(objects_of(tasks)[int(number)])))
-
-
-def _with_kind(task: Task, tasks: GymTasks | None) -> Task:
-    """Return a task of a list with the kind that it is of."""
-    if tasks is None or not tasks.tasks or "kind" not in task.values:
-        return task
-    return dataclasses.replace(task, values={**task.values, "kind": _kind_number(tasks, task.values["task"])})
+def _numbers(tasks: GymTasks) -> tuple[float, ...]:
+    """Return the number of the kind of each task of a list; nothing where there are not several."""
+    kinds = _kinds(tasks)
+    if tasks.kind is None or not tasks.tasks or len(kinds) < 2:
+        return ()
+    places = {kind: float(i) for i, kind in enumerate(kinds)}
+    return tuple(places[tasks.kind(task)] for task in objects_of(tasks))
 
 
 def _made(tasks: GymTasks, kind: Any) -> gymnasium.Env[Any, Any]:

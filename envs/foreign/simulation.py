@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from metarl.envs.batch import SimulationFault
 from metarl.envs.foreign.guard import FLAGS, BlockMaker, Blueprint, Start
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.simulation import Simulator
@@ -19,7 +20,7 @@ METHOD = "spawn" if sys.platform == "win32" else "forkserver"
 """How processes are started: not by a fork of this one, whose threads hold locks that a fork would never see freed."""
 
 
-class EnvFailed(RuntimeError):
+class EnvFailed(SimulationFault):
     """An environment cannot begin an episode, or its process is gone."""
 
 

@@ -12,6 +12,7 @@ from metarl.envs import mujoco_log
 from metarl.envs.arrays import Array
 from metarl.envs.control import SCALAR
 from metarl.envs.own_robot.check_run import run_check
+from metarl.envs.own_robot.contacts import standing_on
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.family import CONTROL_DT
@@ -255,7 +256,7 @@ def _walking(found: Found) -> str:
     grip = (
         f"  - {{name: grip, target: '{feet}', quantity: friction, operation: set, distribution: uniform, "
         "range: [0.4, 1.2], neutral: 1}\n"
-        if robot.feet and floats
+        if robot.feet and floats and standing_on(robot.model, robot.bodies).any()
         else ""
     )
     sensors = (

@@ -161,7 +161,7 @@ def compare(family: TaskFamily, noisy: bool = False) -> None:
     assert env.simulation.recorded == 1 and env.simulation.replayed == STEPS - 2
 
 
-@pytest.mark.parametrize("name", list(FAMILY_SETTINGS))
+@pytest.mark.parametrize("name", [name for name in FAMILY_SETTINGS if name != "env"])
 def test_every_family_is_the_same_in_torch_and_replays_what_was_recorded(name: str):
     compare(make_family(FAMILY_SETTINGS[name]()))
 

@@ -161,7 +161,13 @@ def departures(cases: Sequence[Case], seed: int = 1) -> np.ndarray:
     return errors
 
 
-@pytest.mark.parametrize("robot", FLAT)
+LIKE_HOPPER = ("walker", "humanoid", "cheetah")
+"""Robots whose laws others have too: their test is one of the slow ones."""
+
+
+@pytest.mark.parametrize(
+    "robot", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_HOPPER else name for name in FLAT]
+)
 def test_every_parameter_of_every_flat_family_agrees_with_mujoco_over_a_hundred_steps(robot: str):
     cases = one_each(FLAT[robot])
     for names in alike(cases):

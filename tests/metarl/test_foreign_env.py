@@ -139,6 +139,22 @@ def test_only_what_the_user_has_named_is_run(own, capsys):
     assert cli.main(["evaluate", "runs/a"]) == 0
 
 
+def test_an_environment_that_cannot_begin_ends_the_run_which_goes_on_later(own, capsys):
+    broken = OWN.replace(
+        "        super().reset(seed=seed)\n", "        super().reset(seed=seed)\n        open('works').close()\n"
+    )
+    (own / "line.py").write_text(broken)
+    (own / "works").touch()
+    assert train("--agent", "rl2", "--env", "line.py:tasks", "--name", "a", "training.iterations=1", *TINY) == 0
+    (own / "works").unlink()
+    capsys.readouterr()
+    assert train("--resume", "runs/a", "training.iterations=2") == 1
+    error = capsys.readouterr().err
+    assert "FileNotFoundError" in error and "resume it with: metarl train --resume" in error and error.count("\n") == 1
+    (own / "works").touch()
+    assert train("--resume", "runs/a", "training.iterations=2") == 0
+
+
 def test_check_reports(own, capsys):
     assert cli.main(["env", "check", "line.py:tasks"]) == 0
     out = capsys.readouterr().out

@@ -91,5 +91,5 @@ def test_the_judge_finds_what_is_planted(environment, tmp_path):
 
 def test_a_few_broken_inputs_surprise_nobody(environment):
     pytest.importorskip("onnxruntime")
-    said = python(environment, "-m", "benchmarks.fuzz", "--first", "118", "--inputs", "6", "--seed", "7")
-    assert re.search(r"6 inputs of seed 7: 0 unexpected", said), said
+    said = python(environment, "-m", "benchmarks.fuzz", "--first", "118", "--inputs", "3", "--seed", "7")
+    assert re.search(r"3 inputs of seed 7: 0 unexpected", said), said

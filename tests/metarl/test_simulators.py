@@ -44,7 +44,7 @@ def evaluated(run):
     return json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("agent", ["maml", "rl2", "ppo"])
+@pytest.mark.parametrize("agent", [pytest.param("maml", marks=pytest.mark.slow), "rl2", "ppo"])
 def test_a_run_trained_on_the_gpu_simulator_is_evaluated_on_the_other(tmp_path, agent, capsys):
     assert train(tmp_path, agent, "training.simulator=gpu", "evaluation.simulator_shift=true") == 0
     metrics = [json.loads(line) for line in (tmp_path / agent / "metrics.jsonl").read_text().splitlines()]

@@ -12,6 +12,7 @@ import pytest
 
 from metarl.agents.registry import AGENT_SETTINGS
 from metarl.deployment.watch import ENTER, HOME, SPACE, Scene, chosen, picture, slider_range, watch
+from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.robots.ant_settings import AntLegsSettings
@@ -132,7 +133,7 @@ def test_a_parameter_with_one_value_has_a_slider_too():
     assert chosen(family, {**task.values, "friction": 0.9, "fault_kind": 0.6}) == task
 
 
-@pytest.mark.parametrize("name", [n for n, cls in FAMILY_SETTINGS.items() if cls is not RobotSettings])
+@pytest.mark.parametrize("name", [n for n, cls in FAMILY_SETTINGS.items() if cls not in (RobotSettings, EnvSettings)])
 def test_every_family_has_a_slider_for_every_parameter(name):
     family = make_family(FAMILY_SETTINGS[name]())
     task = family.sample(1, stream(1, "test"))[0]
