@@ -256,11 +256,11 @@ def quadruped() -> list[Figure]:
 
 
 def foreign_envs() -> list[Figure]:
-    """What a family of somebody's own environments adds to their steps, in one process and with one for each."""
+    """What a family of somebody's own environments adds to their steps: in one process, and in one a core, as usual."""
     name = "a step of Gymnasium environments / their vector env alone ({})"
     return [
         Figure(name.format(how), median(rounds), 1.10, at_most=True, rounds=rounds)
-        for how, count in (("one process", 1), ("a process each", -1))
+        for how, count in (("one process", 1), ("one process a core / one an env", 0))
         for rounds in [foreign.overhead(count)]
     ]
 

@@ -47,7 +47,8 @@ def tasks() -> metarl.GymTasks:
 
 
 def overhead(processes: int) -> list[float]:
-    """Return our time of an episode over that of the vector env, in each round. processes: 1, or -1, one an env."""
+    """Return our time of an episode over that of the vector env, in each round. processes: 1, against a vector env
+    in one process too; 0, one a core, or -1, one an env, against one with a process for each env."""
     family = make_family(EnvSettings(f"{__file__}:tasks", processes=processes))
     ours = BatchedEnv(family, TASKS, ENVS, measuring=True)
     kind = gymnasium.vector.SyncVectorEnv if processes == 1 else gymnasium.vector.AsyncVectorEnv
@@ -67,6 +68,6 @@ def overhead(processes: int) -> list[float]:
 
 
 if __name__ == "__main__":
-    for processes in (1, -1):
+    for processes in (1, 0, -1):
         found = overhead(processes)
         print(processes, round(float(np.median(found)), 3), [round(r, 3) for r in found])

@@ -270,4 +270,5 @@ class BlockMaker:
     def __call__(self) -> Block:
         if os.getpid() != self.made_in:  # Ctrl-C is for the process that trains: it finishes its iteration first
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            mujoco_log.silent().__enter__()  # for good: inside of it, each step's own costs nothing
         return Block(self.blueprint, self.count)
