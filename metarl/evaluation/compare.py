@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from metarl.config import EvaluationSettings, RunConfig, config_to_dict, read_run_config
+from metarl.config import EvaluationSettings, RunConfig, read_run_config
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
@@ -22,7 +22,6 @@ from metarl.evaluation.results import AgentResult, EvaluationResult
 from metarl.evaluation.statistics import Interval
 from metarl.evaluation.time_course import MemoryGap, memory_gap
 from metarl.evaluation.train_gap import train_gap
-from metarl.files import plain
 from metarl.provenance import provenance
 from metarl.runs.entries import Entry, by_agent, labels, trained_with
 from metarl.runs.run import Run, load_run
@@ -69,7 +68,7 @@ def compare_entries(
     firsts = [own[0] for own in trained]
     return Comparison(
         family=family.name,
-        family_settings=plain(config_to_dict(config)["family"]),
+        family_settings=trained_with(config)["family"],
         settings=config.evaluation,
         units=dict(family.measure_units),
         success=family.success_text(),

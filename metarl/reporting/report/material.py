@@ -14,6 +14,7 @@ from metarl.envs.registry import make_family
 from metarl.errors import UsageError
 from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.results import EvaluationResult
+from metarl.runs.entries import trained_with
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def seconds_of(line: Mapping[str, Any]) -> float:
 def family_of(comparison: Comparison, runs: Sequence[ReportedRun]) -> TaskFamily | None:
     """Return the family of the tasks; None if it can no longer be made, for example because its files are gone."""
     for run in runs:
-        if config_to_dict(run.config)["family"] == comparison.family_settings:
+        if trained_with(run.config)["family"] == comparison.family_settings:
             return _made(run.config)
     try:
         return _made(recorded_config({"family": dict(comparison.family_settings)}))
