@@ -171,11 +171,10 @@ def _family(settings: EnvSettings, tasks: GymTasks) -> GymFamily:
     masked = any((len(own), len(lower)) != (len(names), len(low)) for own, lower, _ in sizes)
     measures = {**tasks.measures, **({} if tasks.success is None else {"success": tasks.success})}
     infos = tuple(dict.fromkeys(info.key for info in measures.values()))
-    blueprint = Blueprint(_absolute(settings.function), len(names), len(low), infos, masked)
+    blueprint = Blueprint(code.placed(settings.function, Path()), len(names), len(low), infos, masked)
     if masked:
         names = (*names, *(f"has {name}" for name in names), *(f"has action[{i}]" for i in range(len(low))))
-    act = len(low)
-    labels = tuple(f"action[{i}]" for i in range(act))
+    labels = tuple(f"action[{i}]" for i in range(len(low)))
 
     def no_model(**_: float) -> mujoco.MjSpec:
         raise ValueError(f"{settings.function} is a Gymnasium environment, and metarl has no MuJoCo model of it")
@@ -209,11 +208,6 @@ def _family(settings: EnvSettings, tasks: GymTasks) -> GymFamily:
         blueprint=blueprint,
         kinds=_numbers(tasks),
     )
-
-
-def _absolute(source: str) -> str:
-    where, _, function = source.rpartition(":")
-    return f"{Path(where).resolve()}:{function}" if where.endswith(".py") else source
 
 
 def _parameters(tasks: GymTasks) -> tuple[Parameter, ...]:

@@ -109,12 +109,10 @@ class Opened:
         action, parts = env.action_space, parts_of(env.observation_space, tasks.observe)
         assert isinstance(action, spaces.Box)
         self._shape, self._type, self._actions = action.shape, action.dtype, int(np.prod(action.shape))
-        self._bounds = (action.low, action.high) if blueprint.masked else None  # otherwise the family clips
-        self._plain = not isinstance(env.observation_space, spaces.Dict) and isinstance(
-            parts["observation"], spaces.Box
-        )
-        self._parts = parts
+        self._bounds = None if tasks.kind is None else (action.low, action.high)  # of one kind, the family clips
         self._of_dict = isinstance(env.observation_space, spaces.Dict)
+        self._plain = isinstance(env.observation_space, spaces.Box)
+        self._parts = parts
         self._seen = sum(map(spaces.flatdim, parts.values()))
         n = blueprint.observations
         self._there = (slice(n, n + self._seen), slice(2 * n, 2 * n + self._actions)) if blueprint.masked else ()

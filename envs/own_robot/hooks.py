@@ -12,7 +12,7 @@ from metarl.envs.strict_yaml import read_yaml
 def functions_in(path: str | Path) -> dict[str, str]:
     """Return the functions that a file names, file.py:function each, with absolute paths by what it names them.
 
-    None if it cannot be read.
+    Empty if it cannot be read.
     """
     try:
         named = [place["function"] for place in naming_functions(read_yaml(Path(path)))]

@@ -327,3 +327,30 @@ def test_fetch_reaches_places_that_it_is_not_told():
         distance = np.linalg.norm(step.observations[m, 0, :3] - (start + places[m]))
         assert step.rewards[m, 0] == pytest.approx(-distance, abs=2e-3)
         assert env.shards[0].measures["distance"][m, 0] == pytest.approx(-step.rewards[m, 0], rel=1e-5)
+
+
+BOUNDS = """
+class Bounded(gymnasium.Env):
+    observation_space = Box(-1, 1, (1,))
+    def __init__(self, most):
+        self.action_space = Box(-most, most, (1,))
+    def set_task(self, task):
+        pass
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, dtype=np.float32), {}
+    def step(self, action):
+        return np.zeros(1, dtype=np.float32), float(action[0]), False, False, {}
+def tasks():
+    return metarl.GymTasks(
+        make=Bounded, kind=lambda task: task, tasks={"train": [1.0, 0.5], "held_out": [1.0]}, horizon=3, dt=0.05
+    )
+"""
+
+
+def test_each_kind_is_acted_on_within_its_own_bounds(tmp_path):
+    family = family_of(tmp_path, BOUNDS)
+    env = ShardedEnv(family, 2, 1)
+    env.set_tasks([family.task({"task": float(i)}) for i in (0, 1)])
+    env.reset(rngs(2))
+    np.testing.assert_allclose(env.step(np.full((2, 1, 1), 9.0)).rewards[:, 0], [1.0, 0.5])
