@@ -32,11 +32,15 @@ def gae(rewards: Tensor, values: Tensor, next_values: Tensor, ended: Tensor, dis
     return advantages
 
 
+def spread(x: Tensor, weights: Tensor, dim: int) -> Tensor:
+    """Standard deviation along `dim`, which is kept, under weights that sum to 1 there; a little more than 0."""
+    mean = (weights * x).sum(dim, keepdim=True)
+    return (weights * (x - mean) ** 2).sum(dim, keepdim=True).sqrt() + 1e-8
+
+
 def normalise(x: Tensor, weights: Tensor, dim: int) -> Tensor:
     """(x - mean) / standard deviation along `dim`, under weights that sum to 1 there."""
-    mean = (weights * x).sum(dim, keepdim=True)
-    variance = (weights * (x - mean) ** 2).sum(dim, keepdim=True)
-    return (x - mean) / (variance.sqrt() + 1e-8)
+    return (x - (weights * x).sum(dim, keepdim=True)) / spread(x, weights, dim)
 
 
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:

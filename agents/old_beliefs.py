@@ -19,6 +19,8 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
             "memory": {name: value for name, value in state.items() if name not in FIELDS},
             **{name: state[name] for name in FIELDS},
         }
+    if set(state) == {"parameters", "steps"}:  # before there were other rules of inner steps than a fixed one
+        return {**state, "rule": {}}
     if isinstance(state.get("tuned"), list):
         if not state["tuned"]:
             raise ValueError("it was saved before any shot was learned from; start without a belief instead")

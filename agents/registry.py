@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.distilled.settings import DistilledSettings
 from metarl.agents.estimator.settings import EstimatorSettings
+from metarl.agents.maml.papers import MAML_PAPERS, Paper
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.pearl.settings import PearlSettings
 from metarl.agents.ranks import ALONE, Ranks
@@ -47,6 +48,8 @@ AGENTS: dict[str, AgentEntry] = {
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }
 """Every agent by name."""
+PAPERS: dict[str, Paper] = MAML_PAPERS
+"""Published methods that are an agent with other settings, by name."""
 AGENT_SETTINGS: dict[str, type[AgentSettings]] = {name: entry.settings for name, entry in AGENTS.items()}
 """Settings class of every agent by name."""
 

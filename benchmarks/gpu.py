@@ -302,9 +302,7 @@ def inner_loop(num_tasks: int) -> dict[str, Any]:
     batches = [*adapted[-1].batches, agent.prepare(query, adapted[-1])]
 
     def gradient() -> None:
-        theta = agent.theta.detach().requires_grad_()
-        surrogate, kl = agent.inner.promp_losses(theta, batches)
-        torch.autograd.grad(surrogate + kl, theta)
+        agent.outer.meta_gradient(agent.theta, batches, num_tasks, agent.inner.promp_loss)
 
     gradient()
     took = statistics.median(seconds(gradient) for _ in range(3))

@@ -178,9 +178,8 @@ def noise(preset: str, iterations: list[int]) -> None:
             trial = run_trial(env, agent, rngs, t.adaptations).trial
             batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
             for m in range(t.tasks):
-                theta = agent.theta.detach().requires_grad_()
-                loss = agent.inner.surrogate(theta, [batch.tasks(slice(m, m + 1)) for batch in batches])
-                gradients.append(torch.autograd.grad(loss, theta)[0].double())
+                own = [batch.tasks(slice(m, m + 1)) for batch in batches]
+                gradients.append(agent.outer.meta_gradient(agent.theta, own, 1, agent.inner.surrogate).double())
         found = torch.stack(gradients)
         trace = found.var(0).sum()
         square = found.mean(0).square().sum() - trace / len(found)  # the mean's own noise taken out

@@ -18,7 +18,7 @@ import yaml
 
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
-from metarl.agents.registry import AGENTS, AgentEntry
+from metarl.agents.registry import AGENTS, PAPERS, AgentEntry
 from metarl.bounds import bounded, check, lacking, without_effect
 from metarl.envs import strict_yaml
 from metarl.envs.code import digest, file_of, is_held
@@ -221,7 +221,11 @@ def settings_of(section: str, name: str) -> type:
     """Return the settings class of an agent or family; UsageError for an unknown name."""
     registry = REGISTRIES[section]
     if name not in list(registry):  # whatever YAML made of it, hashable or not
-        raise UsageError(f"unknown {section} {shown(name)}{nearest(str(name), registry)}")
+        papers = list(PAPERS) if section == "agent" else []
+        if name in papers:
+            own = {"name": PAPERS[name].agent, **_plain(dict(PAPERS[name].settings))}
+            raise UsageError(f"agent {name} is another agent with settings of its own; write agent: {shown(own)}")
+        raise UsageError(f"unknown {section} {shown(name)}{nearest(str(name), [*registry, *papers])}")
     return registry[name].settings
 
 
@@ -232,10 +236,19 @@ def preset_path(agent: str, family: str) -> Path | None:
 
 
 def preset(agent: str = "maml", family: str = "half_cheetah_velocity") -> RunConfig:
-    """Return the preset for an agent on a family, or the defaults if there is no preset."""
-    settings = RunConfig(agent=settings_of("agent", agent)(), family=settings_of("family", family)())
+    """Return the preset for an agent on a family, or the defaults if there is no preset.
+
+    agent: a registered one, or a name in `PAPERS`: the preset of its agent with its settings, if it has none itself.
+    """
+    if agent in PAPERS and preset_path(agent, family) is None:
+        paper = PAPERS[agent]
+        own = {f"agent.{name}": value for name, value in paper.settings.items()}
+        return with_settings(preset(paper.agent, family), own)
+    if agent not in PAPERS:
+        settings_of("agent", agent)
+    family_settings = settings_of("family", family)
     path = preset_path(agent, family)
-    return settings if path is None else load_config(path)
+    return RunConfig(settings_of("agent", agent)(), family_settings()) if path is None else load_config(path)
 
 
 def load_config(path: Path, saved: bool = False) -> RunConfig:

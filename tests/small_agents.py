@@ -35,6 +35,22 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "randomised": ("ppo", {"adaptation": "none"}),
     "scratch": ("ppo", {"adaptation": "scratch"}),
     "film": ("rl2", {"head": "film"}),
+    "learnt_rule": (
+        "maml",
+        {
+            "adapted": ("head", "context"),
+            "context_parameters": 2,
+            "inner_rule": "lstm",
+            "inner_rule_size": 3,
+            "inner_steps": 2,
+            "inner_surrogate": "loaded_dice",
+            "inner_kl_target": 0.01,
+            "exploration_credit": 1.0,
+            "baseline": "adapted_value",
+        },
+    ),
+    "implicit": ("maml", {"implicit_strength": 2.0, "inner_steps": 2, "inner_kl": 0.05, "baseline": "value"}),
+    "reptile": ("maml", {"outer": "reptile", "inner_steps": 2}),
     "hypernetwork": ("rl2", {"head": "hypernetwork", "generated_sizes": (8,)}),
 }
 """Agents and settings that make other agents of them, by a name for tests."""

@@ -7,33 +7,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metarl.agents import numerics
-from metarl.agents.maml.inner import Batch, InnerLoop
+from metarl.agents.maml.inner import InnerLoop
+from metarl.agents.maml.shots import Batch
 from metarl.agents.ranks import Ranks
 
 
 def fisher_product(
     inner: InnerLoop,
     ranks: Ranks,
+    theta: Tensor,
     batches: list[Batch],
     num_tasks: int,
-    parameters: list[Tensor],
     generator: torch.Generator,
 ) -> Callable[[Tensor], Tensor]:
-    """Return v -> J'FJ v + damping v, as the mean over the tasks of all ranks, on a share of the states.
+    """Return v -> J'FJ v + damping v, as the mean over the tasks of all ranks, on a share of the episodes.
 
-    Where old and new policies agree, the Hessian of the adapted policies' KL is J'FJ: F the Fisher matrix of the
-    adapted policy, J = prod_k (I - alpha_k H_k) the Jacobian of the inner steps, H_k the Hessian of L_k, symmetric.
+    Where old and new policies agree, this is the Hessian of the adapted policies' KL divergence: J is the Jacobian of
+    their means and log-stds as functions of theta, through the inner steps, and F the Fisher matrix of a Gaussian.
     """
     s = inner.settings
-    steps = batches[0].weights.shape[1]
-    share = max(1, round(s.trpo_fisher_share * steps))
-    index = torch.randperm(steps, generator=generator)[:share].to(batches[0].weights.device)
-    here = [b.steps(index) for b in batches]
-    products = [
-        ChunkProduct(inner, [b.tasks(c) for b in here], [p[c] for p in parameters])
-        for c in inner.chunks(len(parameters[0]))
-    ]
+    envs = batches[0].going_on.shape[2]
+    share = max(1, round(s.trpo_fisher_share * envs))
+    index = torch.randperm(envs, generator=generator)[:share].to(theta.device)
+    here = [b.envs(index) for b in batches]
+    products = [ChunkProduct(inner, theta, [b.tasks(c) for b in here]) for c in inner.chunks(len(here[0].weights))]
 
     def product(v: Tensor) -> Tensor:
         damping = s.trpo_damping * num_tasks * v if ranks.is_first else torch.zeros_like(v)
@@ -45,24 +42,20 @@ def fisher_product(
 class ChunkProduct:
     """The function v -> J'FJ v, summed over a chunk of tasks."""
 
-    def __init__(self, inner: InnerLoop, batches: list[Batch], parameters: list[Tensor]):
-        self._factors: list[tuple[float, Tensor, Tensor]] = []
-        if not inner.settings.first_order:
-            for k, (batch, phi) in enumerate(zip(batches[:-1], parameters[:-1], strict=True)):
-                phi = phi.detach().requires_grad_()
-                (gradient,) = torch.autograd.grad(inner.loss(phi, batch).sum(), phi, create_graph=True)
-                self._factors.append((inner.lr(k), phi, gradient))
-        query = batches[-1]
-        self._phi = parameters[-1].detach().requires_grad_()
-        new = inner.policy(inner.policy.layers(self._phi), query.observations)
-        kl = (query.weights * numerics.gaussian_kl(new.mean.detach(), new.log_std.detach(), *new)).sum()
-        (self._kl_gradient,) = torch.autograd.grad(kl, self._phi, create_graph=True)
+    def __init__(self, inner: InnerLoop, theta: Tensor, batches: list[Batch]):
+        self._theta = theta.detach().requires_grad_()
+        phi = inner.adapted(self._theta, batches, create_graph=True)[-1]
+        self._outputs = inner.acting(self._theta, phi, batches[-1].observations)
+        mean, log_std = (x.detach() for x in self._outputs)
+        weights = batches[-1].weights.unsqueeze(-1)
+        # of N(mean, sigma^2): 1 / sigma^2 for the mean, 2 for log sigma, each step by its weight
+        of_log_std = (2 * weights.sum(1, keepdim=True)).expand(-1, 1, mean.shape[-1])
+        self._fisher = weights * torch.exp(-2 * log_std), of_log_std.sum_to_size(log_std.shape)
+        self._dual = tuple(torch.zeros_like(x, requires_grad=True) for x in self._outputs)
+        (self._transposed,) = torch.autograd.grad(self._outputs, self._theta, self._dual, create_graph=True)
 
     def __call__(self, v: Tensor) -> Tensor:
-        u = v.expand_as(self._phi)
-        for lr, phi, gradient in self._factors:
-            u = u - lr * torch.autograd.grad(gradient, phi, u, retain_graph=True)[0]
-        u = torch.autograd.grad(self._kl_gradient, self._phi, u, retain_graph=True)[0]
-        for lr, phi, gradient in reversed(self._factors):
-            u = u - lr * torch.autograd.grad(gradient, phi, u, retain_graph=True)[0]
-        return u.sum(0)
+        # J v is the derivative of u -> J'u, which is linear in u.
+        forward = torch.autograd.grad(self._transposed, self._dual, v, retain_graph=True)
+        weighted = [f * x for f, x in zip(self._fisher, forward, strict=True)]
+        return torch.autograd.grad(self._outputs, self._theta, weighted, retain_graph=True)[0]

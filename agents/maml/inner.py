@@ -2,117 +2,163 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from metarl.agents import numerics
+from metarl.agents.maml.adapted import Adapted
+from metarl.agents.maml.estimators import ESTIMATORS
+from metarl.agents.maml.rules import Rule, State, make_rule
 from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.maml.shots import Batch, ratio
 from metarl.agents.policy import Gaussian, GaussianPolicy
 
-
-class Batch(NamedTuple):
-    """Data of one shot for the losses: B = T x N steps of M tasks."""
-
-    observations: Tensor
-    """[M, B, obs]."""
-    actions: Tensor
-    """[M, B, act]."""
-    advantages: Tensor
-    """[M, B], normalised by task."""
-    weights: Tensor
-    """[M, B], 1 / (valid steps of the task) where valid, else 0."""
-    old_mean: Tensor
-    """[M, B, act], mean of the policy that collected."""
-    old_log_std: Tensor
-    """[M, 1, act], log-std of the policy that collected."""
-    old_log_probs: Tensor
-    """[M, B], log-probabilities of the actions under the policy that collected."""
-
-    @property
-    def old(self) -> Gaussian:
-        """The policy that collected."""
-        return Gaussian(self.old_mean, self.old_log_std)
-
-    def tasks(self, chunk: slice) -> Batch:
-        """Return the steps of some of the tasks."""
-        return Batch(*(x[chunk] for x in self))
-
-    def steps(self, index: Tensor) -> Batch:
-        """Return some of the steps, with weights that sum to 1 again."""
-        share = Batch(*(x if x is self.old_log_std else x[:, index] for x in self))
-        return share._replace(weights=share.weights / share.weights.sum(1, keepdim=True).clamp(min=1e-12))
+KL_TRIES = 8
+"""Times that an inner step is shortened for its bound on the KL divergence, at most."""
 
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """Inner steps from the meta-parameters theta [P] to each task's phi [M, P]."""
+    """Inner steps from the meta-parameters theta [P + R] to the adapted part phi [M, A] of each task's policy.
+
+    theta: the policy's parameters [P], which `policy` lays out, those of the rule [R], and, if the step sizes adjust
+    themselves, their factor. Pieces that are not adapted are theta's in every task.
+    """
 
     settings: MamlSettings
     """Settings of MAML."""
     policy: GaussianPolicy
     """Architecture of the policies."""
 
+    @cached_property
+    def parts(self) -> Adapted:
+        """Which pieces are adapted."""
+        return Adapted(self.policy, self.settings.adapted)
+
+    @cached_property
+    def rule(self) -> Rule:
+        """What becomes of them."""
+        return make_rule(self.settings, self.parts)
+
+    @cached_property
+    def size(self) -> int:
+        """P, the number of parameters of a policy."""
+        return sum(self.policy.pieces.values())
+
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """Draw the first meta-parameters [P + R]."""
+        policy = self.policy.initial(self.settings.initial_std, self.settings.output_gain, generator)
+        factor = torch.ones(1 if self.settings.inner_kl_target else 0)
+        return torch.cat([policy, self.rule.initial(generator), factor])
+
     def chunks(self, num_tasks: int) -> Iterator[slice]:
         """Return the ranges of tasks that are handled at once."""
         size = self.settings.tasks_per_chunk or num_tasks
         return (slice(i, min(i + size, num_tasks)) for i in range(0, num_tasks, size))
 
-    def lr(self, k: int) -> float:
-        """Return alpha_k, the step size of inner step k."""
-        return self.settings.inner_lr * self.settings.inner_lr_decay**k
+    def start(self, theta: Tensor, num_tasks: int) -> Tensor:
+        """Return phi_0, the adapted part of theta for every task; a context is 0."""
+        phi = self.parts.take(theta[None, : self.size])
+        if c := self.policy.context_size:  # the last piece
+            phi = torch.cat([phi[:, :-c], torch.zeros_like(phi[:, -c:])], dim=1)
+        return phi.expand(num_tasks, -1)
 
-    def adapted(self, theta: Tensor, batches: list[Batch], create_graph: bool) -> list[Tensor]:
-        """Return phi_0 = theta, phi_1, ... phi_K [M, P], the parameters after each inner step, functions of theta."""
-        phis = [theta.expand(len(batches[0].weights), -1)]
+    def acting(self, theta: Tensor, phi: Tensor, observations: Tensor) -> Gaussian:
+        """Return the distribution of actions of each task's policy for observations [M, B, obs]."""
+        return self.policy(self.parts.layers(theta[: self.size], phi), observations)
+
+    def adapted(self, theta: Tensor, batches: Sequence[Batch], create_graph: bool) -> list[Tensor]:
+        """Return phi_0, phi_1, ... phi_K [M, A], before and after the inner steps on each shot, functions of theta."""
+        num_tasks = len(batches[0].weights)
+        phis, state = [self.start(theta, num_tasks)], self.rule.start(num_tasks, theta)
         for k, batch in enumerate(batches[:-1]):
-            phis.append(self.step(phis[-1], batch, k, create_graph))
+            phi, state = self.step(theta, phis[-1], batch, k, state, create_graph)
+            phis.append(phi)
         return phis
 
-    def step(self, phi: Tensor, batch: Batch, k: int, create_graph: bool) -> Tensor:
-        """Return phi - alpha_k grad L_k(phi), [M, P]; as a function of theta if create_graph."""
-        lr = self.lr(k)
+    def step(
+        self, theta: Tensor, phi: Tensor, batch: Batch, k: int, state: State, create_graph: bool
+    ) -> tuple[Tensor, State]:
+        """Return the adapted part [M, A] after the inner steps on shot k, and the rule's state.
+
+        As functions of theta if create_graph.
+        """
         second_order = create_graph and not self.settings.first_order
         if not create_graph:
-            phi = phi.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.loss(phi, batch).sum(), phi, create_graph=second_order)
-        return phi - lr * gradient
+            theta, phi = theta.detach(), phi.detach()
+        anchor = phi
+        for _ in range(self.settings.inner_steps):
+            if not create_graph:
+                phi = phi.detach().requires_grad_()
+            loss = self.loss(theta, phi, batch)
+            (gradient,) = torch.autograd.grad(loss.sum(), phi, create_graph=second_order)
+            if self.settings.implicit_strength:
+                gradient = gradient + self.settings.implicit_strength * (phi - anchor)
+            if self.settings.inner_clip:
+                norm = gradient.detach().norm(dim=1, keepdim=True)
+                gradient = gradient * (self.settings.inner_clip / norm.clamp(min=1e-12)).clamp(max=1)
+            new, state = self.rule(theta[self.size : self.size + self.rule.size], phi, gradient, loss, k, state)
+            new = torch.where(batch.weights.any(1, keepdim=True), new, phi)  # a task of which no step counts
+            if self.settings.inner_kl_target:  # the factor is adjusted, not learnt
+                new = phi + theta[-1].detach() * (new - phi)
+            phi = self._within_kl(theta, phi, new, batch) if self.settings.inner_kl else new
+        return (phi, state) if create_graph else (phi.detach(), state)
 
-    def loss(self, phi: Tensor, batch: Batch) -> Tensor:
-        """Return -E[r A] with r = pi / pi_old, or -E[log pi A], [M]; of the same gradient where pi = pi_old."""
-        log_prob = numerics.gaussian_log_prob(*self.policy(self.policy.layers(phi), batch.observations), batch.actions)
-        if self.settings.inner_surrogate == "ratio":
-            log_prob = torch.exp(log_prob - batch.old_log_probs)
-        return -(batch.weights * log_prob * batch.advantages).sum(1)
+    def loss(self, theta: Tensor, phi: Tensor, batch: Batch) -> Tensor:
+        """Return the loss [M] of inner steps, by the estimator of the settings."""
+        log_probs = numerics.gaussian_log_prob(*self.acting(theta, phi, batch.observations), batch.actions)
+        return ESTIMATORS[self.settings.inner_surrogate](log_probs, batch, self.settings.dice_lambda)
 
-    def surrogate(self, theta: Tensor, batches: list[Batch]) -> Tensor:
-        """Return -E[pi / pi_old A] of the last shot after adaptation, summed over tasks."""
+    def _within_kl(self, theta: Tensor, phi: Tensor, new: Tensor, batch: Batch) -> Tensor:
+        """Return the longest part of an inner step whose KL divergence is in its bound.
+
+        The divergence grows with the square of the step, nearly. No derivative is taken through the length.
+        """
+        with torch.no_grad():
+            share = torch.ones_like(phi[:, :1])
+            for _ in range(KL_TRIES):
+                kl = self.kl(theta, phi, torch.lerp(phi, new, share), batch)
+                shorter = 0.99 * (self.settings.inner_kl / kl.clamp(min=1e-12)).sqrt()
+                share = torch.where((kl > self.settings.inner_kl).unsqueeze(1), share * shorter.unsqueeze(1), share)
+        return phi + share * (new - phi)
+
+    def kl(self, theta: Tensor, phi: Tensor, new: Tensor, batch: Batch) -> Tensor:
+        """Return the mean KL divergence [M] of a shot between the policies of phi and of new."""
+        before, after = (self.acting(theta, x, batch.observations) for x in (phi, new))
+        return (batch.weights * numerics.gaussian_kl(*before, *after)).sum(1)
+
+    def surrogate(self, theta: Tensor, phis: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
+        """Return -E[pi / pi_old A] of the last shot after adaptation, summed over tasks; phis: as `adapted` gives."""
         query = batches[-1]
-        phi = self.adapted(theta, batches, create_graph=True)[-1]
-        likelihoods = ratio(self.policy(self.policy.layers(phi), query.observations), query)
-        return -(query.weights * likelihoods * query.advantages).sum()
+        likelihoods = self._ratio(theta, phis[-1], query)
+        loss = -(query.weights * likelihoods * query.advantages).sum()
+        return loss + self._credit(theta, phis, batches)
 
-    def promp_losses(self, theta: Tensor, batches: list[Batch]) -> tuple[Tensor, Tensor]:
-        """Return (clipped surrogate loss of the last shot, KL(old || new) of the earlier ones), sums over tasks."""
-        phis = self.adapted(theta, batches, create_graph=True)
-        new = [self.policy(self.policy.layers(phi), b.observations) for phi, b in zip(phis, batches, strict=True)]
-        query = batches[-1]
-        likelihoods = ratio(new[-1], query)
-        surrogate = numerics.clipped_surrogate(likelihoods, query.advantages, self.settings.promp_clip)
-        kl = sum(
-            (b.weights * numerics.gaussian_kl(*b.old, *q)).sum() for b, q in zip(batches[:-1], new[:-1], strict=True)
-        )
-        return -(query.weights * surrogate).sum(), torch.as_tensor(kl)
+    def promp_loss(self, theta: Tensor, phis: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
+        """Return ProMP's loss, summed over tasks (Rothfuss 2019, eq. 11): the clipped surrogate of the last shot, and
+        the weighted KL(old || new) of the earlier ones."""
+        s, query = self.settings, batches[-1]
+        surrogate = numerics.clipped_surrogate(self._ratio(theta, phis[-1], query), query.advantages, s.promp_clip)
+        loss = -(query.weights * surrogate).sum() + self._credit(theta, phis, batches)
+        for phi, batch in zip(phis[:-1], batches[:-1], strict=True):
+            new = self.acting(theta, phi, batch.observations)
+            loss = loss + s.promp_inner_kl * (batch.weights * numerics.gaussian_kl(*batch.old, *new)).sum()
+        return loss
 
+    def _ratio(self, theta: Tensor, phi: Tensor, batch: Batch) -> Tensor:
+        """Return pi / pi_old [M, B] of a shot's actions."""
+        new = self.acting(theta, phi, batch.observations)
+        return ratio(numerics.gaussian_log_prob(*new, batch.actions), batch)
 
-def ratio(new: Gaussian, batch: Batch) -> Tensor:
-    """Return pi_new / pi_old of the batch's actions, [M, B]."""
-    return torch.exp(numerics.gaussian_log_prob(*new, batch.actions) - batch.old_log_probs)
-
-
-def by_task(x: Tensor) -> Tensor:
-    """Reshape [T, M, N, ...] to [M, T N, ...]."""
-    return x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
+    def _credit(self, theta: Tensor, phis: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
+        """Return E-MAML's term (Stadie 2018), summed over tasks; 0 if it has no weight."""
+        term = theta.new_zeros(())
+        if self.settings.exploration_credit:
+            for phi, batch in zip(phis[:-1], batches[:-1], strict=True):
+                valid = batch.weights > 0
+                term = term - (batch.credit * (valid * self._ratio(theta, phi, batch)).sum(1)).sum()
+        return term

@@ -20,13 +20,19 @@ from metarl.agents import numerics
 from metarl.agents.agent import Deployable, Facts, Reading, Rollout, Trial
 from metarl.agents.beliefs import NOT_SAVED
 from metarl.agents.learning import MetaLearner
-from metarl.agents.maml import baseline
-from metarl.agents.maml.inner import Batch, InnerLoop, by_task
+from metarl.agents.maml.inner import InnerLoop
 from metarl.agents.maml.outer import OuterLoop
+from metarl.agents.maml.preparation import Preparation, exploration_credit
+from metarl.agents.maml.rules import State
 from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.maml.shots import Batch, by_task
+from metarl.agents.maml.value import ValueNetwork
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.policy import GaussianPolicy, Layers
 from metarl.agents.ranks import ALONE, Ranks
+
+MOST_ADJUSTED = 1.1
+"""Largest factor on the inner step sizes in an iteration."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,13 @@ class MamlBelief:
     parameters: Tensor
     """[M, P] flat."""
     steps: int
-    """Number of inner steps taken."""
+    """Number of shots adapted from."""
+    rule: State
+    """State of the rule of inner steps, [M, ...] each."""
     policy: GaussianPolicy = field(metadata=NOT_SAVED)
     """Architecture of the policies."""
     batches: tuple[Batch, ...] = field(default=(), metadata=NOT_SAVED)
-    """Shots that were adapted from, one an inner step, which only an outer step needs."""
+    """Shots that were adapted from, which only an outer step needs."""
 
     @cached_property
     def layers(self) -> Layers:
@@ -80,43 +88,64 @@ class Maml(MetaLearner):
         device: torch.device,
         ranks: Ranks = ALONE,
     ):
+        require_together(settings)
         self.settings = settings
         self.ranks = ranks
         self.policy = GaussianPolicy(
-            observation_size, action_size, settings.hidden_sizes, settings.activation, settings.min_std
+            observation_size,
+            action_size,
+            settings.hidden_sizes,
+            settings.activation,
+            settings.min_std,
+            settings.context_parameters,
         )
         self.device = device
-        self.theta = self.policy.initial(settings.initial_std, settings.output_gain, generator).to(device)
-        """Meta-parameters [P]."""
+        self.inner = InnerLoop(settings, self.policy)
+        self.theta = self.inner.initial(generator).to(device)
+        """Meta-parameters [P + R]: of the policy, and of the rule of inner steps."""
         self._optimiser = torch.optim.Adam([self.theta], lr=settings.promp_lr)
         self._moments = Moments(observation_size).to(device)
-        self.inner = InnerLoop(settings, self.policy)
         self.outer = OuterLoop(self.inner, ranks)
+        self._value = (
+            None if settings.baseline == "linear" else ValueNetwork(settings, observation_size, generator, device)
+        )
+        self._preparation = Preparation(settings, self.policy, self._moments, self._value, self.inner.chunks)
 
     def begin(self, num_tasks: int, envs_per_task: int, generators: Sequence[torch.Generator]) -> MamlBelief:
         """Return the belief that every task's policy is the one of the meta-parameters."""
-        return MamlBelief(self.theta.detach().expand(num_tasks, -1).clone(), 0, self.policy)
+        theta = self.theta.detach()
+        parameters = self.inner.parts.whole(theta[: self.inner.size], self.inner.start(theta, num_tasks))
+        return MamlBelief(parameters.clone(), 0, self.inner.rule.start(num_tasks, theta), self.policy)
 
     def act(self, belief: MamlBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, MamlBelief]:
-        actions = self.policy(belief.layers, self._normalise(observations.to(self.device))).mean
+        actions = self.policy(
+            belief.layers, self._preparation.inputs(observations.to(self.device), self.theta.dtype)
+        ).mean
         if noise is not None:
             actions = actions + belief.std * noise.to(self.device)
         return actions, belief
 
     def adapt(self, belief: MamlBelief, rollout: Rollout, generators: Sequence[torch.Generator]) -> MamlBelief:
-        """Take one inner step on the rollout."""
+        """Take the inner steps on the rollout."""
         batch = self.prepare(rollout, belief)
-        adapted = torch.empty_like(belief.parameters)
-        for chunk in self.inner.chunks(len(adapted)):
-            phi = belief.parameters[chunk]
-            adapted[chunk] = self.inner.step(phi, batch.tasks(chunk), belief.steps, create_graph=False).detach()
-        return MamlBelief(adapted, belief.steps + 1, self.policy, (*belief.batches, batch))
+        phi, theta = self.inner.parts.take(belief.parameters), self.theta.detach()
+        adapted, states = [], []
+        for chunk in self.inner.chunks(len(phi)):
+            state = tuple(x[chunk] for x in belief.rule)
+            reached, state = self.inner.step(
+                theta, phi[chunk], batch.tasks(chunk), belief.steps, state, create_graph=False
+            )
+            adapted.append(reached)
+            states.append(tuple(x.detach() for x in state))
+        parameters = self.inner.parts.whole(theta[: self.inner.size], torch.cat(adapted))
+        rule = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+        return MamlBelief(parameters, belief.steps + 1, rule, self.policy, (*belief.batches, batch))
 
     @torch.no_grad()
     def read(self, belief: MamlBelief, rollout: Rollout) -> Reading:
         steps, m, n = rollout.rewards.shape
         rollout = rollout.to(self.device)
-        policy = self.policy(belief.layers, self._normalise(by_task(rollout.observations)))
+        policy = self.policy(belief.layers, self._preparation.inputs(by_task(rollout.observations), self.theta.dtype))
         log_probs = numerics.gaussian_log_prob(*policy, by_task(rollout.actions))
         entropies = numerics.gaussian_entropy(policy.log_std).expand(m, steps * n)
         return Reading(belief, *(x.view(m, steps, n).transpose(0, 1) for x in (log_probs, entropies.contiguous())))
@@ -133,66 +162,101 @@ class Maml(MetaLearner):
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         batches = [*trial.beliefs[-1].batches, self.prepare(trial.rollouts[-1], trial.beliefs[-1])]
         num_tasks = int(self.ranks.sum(torch.tensor(len(batches[0].weights), device=self.device)))
+        measured = self._inner_kl(trial, batches)
+        if self.settings.exploration_credit:
+            credit = self.settings.exploration_credit * exploration_credit(batches[-1], num_tasks, self.ranks)
+            batches = [batch._replace(credit=credit) for batch in batches[:-1]] + batches[-1:]
         if self.settings.outer == "promp":
             metrics = self.outer.promp_step(self.theta, self._optimiser, batches, num_tasks)
+        elif self.settings.outer == "trpo":
+            metrics = self.outer.trpo_step(self.theta, batches, num_tasks, generator)
         else:
-            parameters = [belief.parameters for belief in trial.beliefs]
-            metrics = self.outer.trpo_step(self.theta, batches, num_tasks, parameters, generator)
+            metrics = self.outer.reptile_step(self.theta, batches, num_tasks)
+        metrics |= measured | self._adjust(measured)
+        if self._value is not None:
+            shots = [self._preparation.returns(rollout.to(self.device), self.theta.dtype) for rollout in trial.rollouts]
+            metrics["value_error"] = self._value.learn(shots, self.inner.chunks, self.ranks)
         if self.settings.normalise_input:  # last: a trial is learned from with the inputs that it was collected with
             observations = torch.cat([r.observations[r.valid] for r in trial.rollouts])
             self._moments.update(observations.to(self.device), self.ranks)
-        return {**metrics, "std": float(self.theta[-self.policy.action_size :].exp().mean())}
+        log_std = dict(zip(self.policy.pieces, self._policy_pieces(), strict=True))["log_std"]
+        return {**metrics, "std": float(log_std.exp().mean())}
+
+    def _policy_pieces(self) -> Sequence[Tensor]:
+        return self.theta[: self.inner.size].split(list(self.policy.pieces.values()))
+
+    @torch.no_grad()
+    def _inner_kl(self, trial: Trial, batches: Sequence[Batch]) -> dict[str, float]:
+        """Return the mean KL divergence of the inner steps on a shot, and the share of them that it shortened."""
+        if len(batches) < 2:
+            return {}
+        kls = torch.cat(
+            [
+                (batch.weights * numerics.gaussian_kl(*batch.old, *self.policy(belief.layers, batch.observations))).sum(
+                    1
+                )
+                for batch, belief in zip(batches[:-1], trial.beliefs[1:], strict=True)
+            ]
+        ).double()
+        bound = self.settings.inner_kl
+        shortened = (kls > 0.9 * bound).double().sum() if bound else torch.zeros_like(kls[0])
+        total, count, short = self.ranks.sum(
+            torch.stack([kls.sum(), torch.full_like(kls[0], len(kls)), shortened])
+        ).tolist()
+        return {"inner_kl": total / count, **({"inner_shortened": short / count} if bound else {})}
+
+    def _adjust(self, measured: dict[str, float]) -> dict[str, float]:
+        """Move the factor of the inner step sizes towards its target of KL divergence; returns it as a metric."""
+        target = self.settings.inner_kl_target
+        if not target or not measured:
+            return {}
+        change = (target / max(measured["inner_kl"], 1e-12)) ** 0.5  # the divergence grows with the step's square
+        self.theta[-1] *= min(max(change, 1 / MOST_ADJUSTED), MOST_ADJUSTED)
+        return {"inner_scale": float(self.theta[-1])}
 
     def state_dict(self) -> dict[str, Any]:
         moments, optimiser = self._moments.state_dict(), self._optimiser.state_dict()
-        return copy.deepcopy({"theta": self.theta.detach(), "optimiser": optimiser, "moments": moments})
+        value = {} if self._value is None else {"value": self._value.state_dict()}
+        return copy.deepcopy({"theta": self.theta.detach(), "optimiser": optimiser, "moments": moments, **value})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         theta = state["theta"]
-        if theta.shape != self.theta.shape:
+        if theta.shape != self.theta.shape or ("value" in state) != (self._value is not None):
             raise ValueError(
-                f"the checkpoint's policy has {theta.numel()} parameters, this one {self.theta.numel()}: "
-                "their layer sizes, observations or actions differ; use the config that the checkpoint was made with"
+                f"the checkpoint's policy has {theta.numel()} parameters, this one {self.theta.numel()}: their layer "
+                "sizes, observations, actions, rules of inner steps or baselines differ; use the config that the "
+                "checkpoint was made with"
             )
         self.theta.copy_(theta)
         self._optimiser.load_state_dict(state["optimiser"])
         self._moments.load_state_dict(state["moments"])
+        if self._value is not None:
+            self._value.load_state_dict(state["value"])
 
     def prepare(self, rollout: Rollout, belief: MamlBelief) -> Batch:
-        """Return a shot's steps by task, with advantages over the refitted baseline; belief: that collected it."""
-        rollout = rollout.to(self.device)
-        steps, m, n = rollout.rewards.shape
-        s = self.settings
-        ended = rollout.terminated | rollout.truncated | ~rollout.valid
-        returns = numerics.discounted_returns(rollout.rewards, ended, s.discount)
-        times = torch.arange(steps, device=self.device).repeat_interleave(n)  # [B]
-        observations = by_task(rollout.observations)
-        valid = by_task(rollout.valid)
-        values = torch.empty(m, steps * n, dtype=torch.float64, device=self.device)
-        final_values = torch.zeros(m, n, dtype=torch.float64, device=self.device)
-        for chunk in self.inner.chunks(m):
-            x = baseline.features(observations[chunk], times)
-            coefficients = baseline.fit(x, by_task(returns)[chunk], valid[chunk], s.baseline_ridge)
-            values[chunk] = (x @ coefficients.unsqueeze(-1)).squeeze(-1)
-            if s.bootstrap_truncation:  # the time limit is the horizon: every episode that it cut took `steps` steps
-                x = baseline.features(rollout.final_observations[chunk], torch.full((n,), steps, device=self.device))
-                final_values[chunk] = (x @ coefficients.unsqueeze(-1)).squeeze(-1)
-        by_time = values.view(m, steps, n).transpose(0, 1).to(rollout.rewards.dtype)  # [T, M, N]
-        next_values = torch.cat([by_time[1:], torch.zeros_like(by_time[:1])])
-        at_limit = final_values.to(by_time.dtype).expand_as(by_time)
-        next_values = torch.where(rollout.truncated, at_limit, next_values * ~ended)
-        advantages = numerics.gae(rollout.rewards, by_time, next_values, ended, s.discount, s.gae_lambda)
-        weights = valid.double() / valid.sum(1, keepdim=True).clamp(min=1)
-        normalised = numerics.normalise(by_task(advantages), weights, dim=1)
-        dtype = self.theta.dtype
-        observations, actions = self._normalise(observations), by_task(rollout.actions).to(dtype)
-        with torch.no_grad():
-            old = self.policy(belief.layers, observations)
-        log_probs = numerics.gaussian_log_prob(*old, actions)
-        return Batch(observations, actions, normalised.to(dtype), weights.to(dtype), *old, log_probs)
+        """Return a shot's steps by task, with advantages over the baseline; belief: that collected it."""
+        return self._preparation.batch(rollout.to(self.device), belief.layers, self.theta.dtype)
 
-    def _normalise(self, observations: Tensor) -> Tensor:
-        """Return the policy's inputs of observations [..., obs]."""
-        if self.settings.normalise_input:
-            observations = self._moments.standardise(observations).clamp(-INPUT_CLIP, INPUT_CLIP)
-        return observations.to(self.theta.dtype)
+
+def require_together(settings: MamlSettings) -> None:
+    """Raise ValueError for settings that contradict each other."""
+    s = settings
+    if s.first_order and s.implicit_strength:
+        raise ValueError(
+            "agent.first_order drops the derivative that agent.implicit_strength asks for; set one of them"
+        )
+    if s.context_parameters and not {"context", "all"} & set(s.adapted):
+        raise ValueError(
+            f"agent.context_parameters is {s.context_parameters}, but agent.adapted names no context; add it"
+        )
+    if s.outer == "reptile":
+        lost = {
+            "agent.adapted": s.adapted != ("all",),
+            "agent.inner_rule": s.inner_rule != "fixed",
+            "agent.exploration_credit": s.exploration_credit > 0,
+        }
+        if given := [name for name, wrong in lost.items() if wrong]:
+            raise ValueError(
+                f"agent.outer is reptile, which learns what is adapted and nothing else; leave {' and '.join(given)} "
+                "as they are by default, or choose promp or trpo"
+            )

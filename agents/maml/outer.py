@@ -1,9 +1,9 @@
-"""Outer steps of MAML: ProMP (Rothfuss 2019), and TRPO (Schulman 2015) on the adapted policies."""
+"""Outer steps of MAML: ProMP (Rothfuss 2019), TRPO (Schulman 2015) on the adapted policies, Reptile (Nichol 2018)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,13 @@ from torch import Tensor
 from metarl.agents import numerics
 from metarl.agents.agent import REFUSED
 from metarl.agents.maml.fisher import fisher_product
-from metarl.agents.maml.inner import Batch, InnerLoop, ratio
+from metarl.agents.maml.implicit import implicit_gradient
+from metarl.agents.maml.inner import InnerLoop
+from metarl.agents.maml.shots import Batch, ratio
 from metarl.agents.ranks import Ranks
+
+Loss = Callable[[Tensor, Sequence[Tensor], Sequence[Batch]], Tensor]
+"""(theta, adapted parameters after each shot, batches) -> sum over tasks."""
 
 STEP_SIZE_FACTOR = 1.2
 """Factor on ProMP's step size, down if its way was too long and up if it was not."""
@@ -25,7 +30,7 @@ PROMP_BACKTRACKS = 6
 
 @dataclass(frozen=True)
 class OuterLoop:
-    """Steps of the meta-parameters theta [P], in place."""
+    """Steps of the meta-parameters theta [P + R], in place."""
 
     inner: InnerLoop
     """Inner steps, through which the gradient goes."""
@@ -41,14 +46,9 @@ class OuterLoop:
         Adam's step size follows: it shrinks if the way was too long, and grows if it was not.
         """
         s, start = self.inner.settings, theta.clone()
-
-        def loss(at: Tensor, here: list[Batch]) -> Tensor:
-            surrogate, inner_kl = self.inner.promp_losses(at, here)
-            return surrogate + s.promp_inner_kl * inner_kl
-
         norms = []
         for _ in range(s.promp_epochs):
-            gradient = self.meta_gradient(theta, batches, num_tasks, loss)
+            gradient = self.meta_gradient(theta, batches, num_tasks, self.inner.promp_loss)
             norms.append(float(gradient.norm()))
             if not math.isfinite(norms[-1]):  # too far already: likelihood ratios overflow
                 break
@@ -62,20 +62,12 @@ class OuterLoop:
         return {**metrics, "gradient_norm": norms[0], "lr": group["lr"]}
 
     def trpo_step(
-        self,
-        theta: Tensor,
-        batches: list[Batch],
-        num_tasks: int,
-        parameters: list[Tensor],
-        generator: torch.Generator,
+        self, theta: Tensor, batches: list[Batch], num_tasks: int, generator: torch.Generator
     ) -> dict[str, float]:
-        """Take a TRPO step on the adapted policies, in place: natural gradient, then a backtracking line search.
-
-        parameters: [M, P], those of each shot's policies.
-        """
+        """Take a TRPO step on the adapted policies, in place: natural gradient, then a backtracking line search."""
         s = self.inner.settings
         gradient = self.meta_gradient(theta, batches, num_tasks, self.inner.surrogate)
-        fisher = fisher_product(self.inner, self.ranks, batches, num_tasks, parameters, generator)
+        fisher = fisher_product(self.inner, self.ranks, theta, batches, num_tasks, generator)
         direction = numerics.conjugate_gradient(fisher, gradient, s.trpo_cg_iterations)
         curvature = (direction @ fisher(direction)).clamp(min=1e-12)
         step = -direction * torch.sqrt(2 * s.trpo_kl / curvature)
@@ -83,17 +75,31 @@ class OuterLoop:
         theta.copy_(reached)
         return {**metrics, "gradient_norm": float(gradient.norm())}
 
-    def meta_gradient(
-        self, theta: Tensor, batches: list[Batch], num_tasks: int, loss: Callable[[Tensor, list[Batch]], Tensor]
-    ) -> Tensor:
-        """Return the gradient [P] through the inner steps of a loss, as the mean over the tasks of all ranks.
+    def reptile_step(self, theta: Tensor, batches: list[Batch], num_tasks: int) -> dict[str, float]:
+        """Move theta a part of the way to the mean of what the tasks' inner steps on all shots reach, in place."""
+        way = torch.zeros_like(theta)
+        for chunk in self.inner.chunks(len(batches[0].weights)):
+            here = [b.tasks(chunk) for b in batches]
+            begun = self.inner.start(theta, len(here[0].weights))
+            reached = self.inner.adapted(theta, [*here, here[-1]], create_graph=False)[-1]
+            moved = self.inner.parts.whole(torch.zeros_like(theta[: self.inner.size]), reached - begun)
+            way[: self.inner.size] += moved.sum(0) / num_tasks
+        way = self.ranks.sum(way)
+        loss, _ = self._loss_and_kl(theta, batches, num_tasks)
+        theta += self.inner.settings.reptile_lr * way
+        after, kl = self._loss_and_kl(theta, batches, num_tasks)
+        return {"loss_before": loss, "loss_after": after, "kl": kl, "gradient_norm": float(way.norm())}
 
-        loss: (theta, batches) -> sum over tasks.
-        """
+    def meta_gradient(self, theta: Tensor, batches: list[Batch], num_tasks: int, loss: Loss) -> Tensor:
+        """Return the gradient [P + R] through the inner steps of a loss, as the mean over the tasks of all ranks."""
         gradient = torch.zeros_like(theta)
         for chunk in self.inner.chunks(len(batches[0].weights)):
+            here = [b.tasks(chunk) for b in batches]
+            if self.inner.settings.implicit_strength:
+                gradient += implicit_gradient(self.inner, theta, here, loss) / num_tasks
+                continue
             at = theta.detach().requires_grad_()
-            value = loss(at, [b.tasks(chunk) for b in batches]) / num_tasks
+            value = loss(at, self.inner.adapted(at, here, create_graph=True), here) / num_tasks
             gradient += torch.autograd.grad(value, at)[0]
         return self.ranks.sum(gradient)
 
@@ -131,8 +137,8 @@ class OuterLoop:
             query = here[-1]
             phi = self.inner.adapted(theta, here, create_graph=False)[-1]
             with torch.no_grad():
-                after = self.inner.policy(self.inner.policy.layers(phi), query.observations)
-            likelihoods = ratio(after, query)
+                after = self.inner.acting(theta, phi, query.observations)
+                likelihoods = ratio(numerics.gaussian_log_prob(*after, query.actions), query)
             loss -= (query.weights * likelihoods * query.advantages).sum().item() / num_tasks
             kl += (query.weights * numerics.gaussian_kl(*query.old, *after)).sum().item() / num_tasks
         loss, kl = self.ranks.sum(torch.tensor([loss, kl], dtype=torch.float64)).tolist()

@@ -27,6 +27,7 @@ Train
   metarl sweep FILE.yaml [--workers N]                train variants of tasks and settings, and compare them
   metarl headroom FAMILY [--budget N] [--seeds S...]  train from no memory to an oracle: what can adaptation gain here?
   metarl launch slurm [OPTIONS] -- train|sweep ...    run either as a Slurm job, which resumes after preemption
+  metarl agents                                       list the agents, and the published methods among them
 
 Evaluate
   metarl evaluate RUN [overrides]                     adapt to held-out tasks and measure the gain
@@ -61,6 +62,7 @@ COMMANDS = (
     "export",
     "watch",
     "render",
+    "agents",
     "families",
     "robot",
     "env",

@@ -48,7 +48,7 @@ class TrainCommand(RunConfig):
     """Meta-train an agent on a task family, then adapt it to held-out tasks."""
 
     agent_name_: Annotated[str, option("NAME", name="agent", default="maml")] = ""
-    """Agent, the learner."""
+    """Agent, the learner; `metarl agents` lists them."""
     family_name_: Annotated[str, option("NAME", name="family", default="half_cheetah_velocity")] = ""
     """Task family; `metarl families` lists them. With --robot: the YAML file that declares the tasks."""
     robot: Annotated[str, option("MODEL")] = ""

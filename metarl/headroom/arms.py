@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metarl.agents.cores.registry import CORES
+from metarl.agents.registry import PAPERS
 from metarl.config import RunConfig, options, preset, with_settings
 from metarl.errors import UsageError, nearest
 from metarl.options import value_of
@@ -26,7 +27,7 @@ class Arm:
     name: str
     """Name in folders and tables."""
     agent: str
-    """Agent in the registry."""
+    """Agent in the registry, or a published method that is one with other settings."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings besides the preset's, by dotted name."""
     words: str = ""
@@ -76,6 +77,7 @@ _ARMS = (
     Arm("film", "rl2", {"agent.head": "film"}, "RL2 whose memory modulates the policy's layers"),
     Arm("hypernetwork", "rl2", {"agent.head": "hypernetwork"}, "RL2 whose memory generates the policy's weights"),
     *(_memory(memory) for memory in CORES if memory not in ("gru", "stack")),
+    *(Arm(name, name, {}, paper.words, remembers=False) for name, paper in PAPERS.items()),
 )
 ARMS: Mapping[str, Arm] = {arm.name: arm for arm in _ARMS}
 """Arms by name."""

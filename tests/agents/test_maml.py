@@ -52,6 +52,14 @@ def in_double(settings: MamlSettings, adaptations: int) -> tuple[Maml, list]:
     return agent, batches
 
 
+def surrogate_loss(agent: Maml, theta: torch.Tensor, batches: list) -> torch.Tensor:
+    return agent.inner.surrogate(theta, agent.inner.adapted(theta, batches, create_graph=True), batches)
+
+
+def meta_gradient(agent: Maml, batches: list) -> torch.Tensor:
+    return agent.outer.meta_gradient(agent.theta, batches, 1, agent.inner.surrogate)
+
+
 def central_differences(function, x: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
     gradient = torch.zeros_like(x)
     for i in range(len(x)):
@@ -72,18 +80,18 @@ class TestMetaGradient:
         agent, batches = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
 
         def loss(theta: torch.Tensor) -> torch.Tensor:
-            return agent.inner.surrogate(theta.requires_grad_(), batches).detach()
+            return surrogate_loss(agent, theta.requires_grad_(), batches).detach()
 
-        theta = agent.theta.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(agent.inner.surrogate(theta, batches), theta)
+        gradient = meta_gradient(agent, batches)
         assert relative_error(gradient, central_differences(loss, agent.theta)) < 1e-6
 
     def test_promp_losses_equal_central_differences(self, adaptations: int, surrogate):
-        agent, batches = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
+        settings = dataclasses.replace(SMALL, inner_surrogate=surrogate, promp_inner_kl=0.3)
+        agent, batches = in_double(settings, adaptations)
 
         def loss(theta: torch.Tensor) -> torch.Tensor:
-            surrogate_loss, kl = agent.inner.promp_losses(theta.requires_grad_(), batches)
-            return surrogate_loss + 0.3 * kl
+            theta = theta.requires_grad_()
+            return agent.inner.promp_loss(theta, agent.inner.adapted(theta, batches, create_graph=True), batches)
 
         theta = agent.theta.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(theta), theta)
@@ -91,9 +99,8 @@ class TestMetaGradient:
 
     def test_stacked_equals_a_loop_over_tasks_in_plain_torch(self, adaptations: int, surrogate):
         agent, batches = in_double(dataclasses.replace(SMALL, inner_surrogate=surrogate), adaptations)
-        theta = agent.theta.clone().requires_grad_()
-        (stacked,) = torch.autograd.grad(agent.inner.surrogate(theta, batches), theta)
-        plain = torch.zeros_like(theta)
+        stacked = meta_gradient(agent, batches)
+        plain = torch.zeros_like(stacked)
         for m in range(3):
             plain += plain_meta_gradient(agent, [b.tasks(slice(m, m + 1)) for b in batches], surrogate)
         assert relative_error(stacked, plain) < 1e-10
@@ -101,8 +108,7 @@ class TestMetaGradient:
     def test_first_order_is_the_gradient_at_the_adapted_parameters(self, adaptations: int, surrogate):
         settings = dataclasses.replace(SMALL, inner_surrogate=surrogate)
         agent, batches = in_double(dataclasses.replace(settings, first_order=True), adaptations)
-        theta = agent.theta.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(agent.inner.surrogate(theta, batches), theta)
+        gradient = meta_gradient(agent, batches)
         query = batches[-1]
         phi = agent.inner.adapted(agent.theta, batches, create_graph=False)[-1].detach().requires_grad_()
         new = agent.policy(agent.policy.layers(phi), query.observations)
@@ -110,8 +116,7 @@ class TestMetaGradient:
         (at_adapted,) = torch.autograd.grad(-(query.weights * ratio * query.advantages).sum(), phi)
         torch.testing.assert_close(gradient, at_adapted.sum(0))
         exact, batches = in_double(settings, adaptations)
-        theta = exact.theta.clone().requires_grad_()
-        (second,) = torch.autograd.grad(exact.inner.surrogate(theta, batches), theta)
+        second = meta_gradient(exact, batches)
         assert relative_error(gradient, second) > 1e-3
 
     def test_fisher_vector_product_is_the_hessian_of_the_adapted_policies_kl(self, adaptations: int, surrogate):
@@ -119,7 +124,7 @@ class TestMetaGradient:
         agent, batches = in_double(settings, adaptations)
         phis = agent.inner.adapted(agent.theta, batches, create_graph=False)
         product = fisher_product(
-            agent.inner, ALONE, batches, len(phis[0]), [p.detach() for p in phis], torch.Generator().manual_seed(0)
+            agent.inner, ALONE, agent.theta, batches, len(phis[0]), torch.Generator().manual_seed(0)
         )
         query = batches[-1]
         before = agent.policy(agent.policy.layers(phis[-1].detach()), query.observations)

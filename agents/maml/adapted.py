@@ -1,0 +1,85 @@
+"""Which pieces of a policy's parameters are adapted, [M, A], and which all tasks share, in theta [P]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from metarl.agents.policy import GaussianPolicy, Layers
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Selection of pieces of a policy's flat parameters. ValueError for a name that there is not."""
+
+    policy: GaussianPolicy
+    """Architecture."""
+    names: tuple[str, ...]
+    """all, head, or names of pieces."""
+
+    def __post_init__(self) -> None:
+        known = {**dict.fromkeys(self.policy.pieces, ""), "all": "", "head": ""}
+        for name in self.names:
+            if name == "context" and not self.policy.context_size:
+                raise ValueError(
+                    "agent.adapted has context, but there is none; set agent.context_parameters, for instance 5"
+                )
+            if name not in known:
+                raise ValueError(
+                    f"agent.adapted has {name!r}; its names are all, head, {', '.join(self.policy.pieces)}"
+                )
+        if not self.names:
+            raise ValueError("agent.adapted is empty, so nothing would be adapted; name at least one piece, or all")
+
+    @cached_property
+    def chosen(self) -> list[bool]:
+        """Whether each piece is adapted, in the order of the pieces."""
+        last = f"layer{len(self.policy.shapes)}."
+        return [
+            name in self.names or "all" in self.names or ("head" in self.names and name.startswith(last))
+            for name in self.policy.pieces
+        ]
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Lengths of the adapted pieces, in order."""
+        return [n for n, own in zip(self.policy.pieces.values(), self.chosen, strict=True) if own]
+
+    @property
+    def size(self) -> int:
+        """A, the number of adapted parameters of a task."""
+        return sum(self.lengths)
+
+    def take(self, parameters: Tensor) -> Tensor:
+        """Return the adapted part [M, A] of whole parameters [M, P]."""
+        if all(self.chosen):
+            return parameters
+        pieces = parameters.split(list(self.policy.pieces.values()), dim=1)
+        return torch.cat([piece for piece, own in zip(pieces, self.chosen, strict=True) if own], dim=1)
+
+    def pieces(self, theta: Tensor, phi: Tensor) -> Sequence[Tensor]:
+        """Return all pieces: the adapted ones of phi [M, A], [M, length]; the shared ones of theta [P], [1, length]."""
+        own = iter(phi.split(self.lengths, dim=1))
+        if all(self.chosen):
+            return list(own)
+        shared = theta.unsqueeze(0).split(list(self.policy.pieces.values()), dim=1)
+        return [next(own) if adapted else piece for piece, adapted in zip(shared, self.chosen, strict=True)]
+
+    def layers(self, theta: Tensor, phi: Tensor) -> Layers:
+        """Return the layers of each task's policy."""
+        return self.policy.joined(self.pieces(theta, phi))
+
+    def whole(self, theta: Tensor, phi: Tensor) -> Tensor:
+        """Return the whole parameters [M, P]."""
+        if all(self.chosen):
+            return phi
+        return torch.cat([piece.expand(len(phi), -1) for piece in self.pieces(theta, phi)], dim=1)
+
+    def named(self, values: Tensor) -> dict[str, Tensor]:
+        """Return values of the adapted parameters [..., A] by the name of their piece."""
+        names = [name for name, own in zip(self.policy.pieces, self.chosen, strict=True) if own]
+        return dict(zip(names, values.split(self.lengths, dim=-1), strict=True))
