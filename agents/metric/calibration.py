@@ -52,9 +52,11 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = 10) -> Reliabilit
     """Return the reliability diagram of confidences [Q] in [0, 1] and whether each answer is right, [Q] bool."""
     places = (confidence * bins).long().clamp(max=bins - 1)
     counts = torch.bincount(places, minlength=bins).double()
-    sums = (torch.bincount(places, weights=x.double(), minlength=bins) for x in (confidence, right))
-    means = [total / counts for total in sums]
-    return Reliability(*means, counts / counts.sum())
+
+    def mean(values: Tensor) -> Tensor:
+        return torch.bincount(places, weights=values.double(), minlength=bins) / counts
+
+    return Reliability(mean(confidence), mean(right), counts / counts.sum())
 
 
 class Unknown(NamedTuple):

@@ -18,8 +18,9 @@ from metarl.cli.selection import AGENT_OPTIONS, one_run, option
 from metarl.config import options
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
-from metarl.errors import UsageError, usage_errors
+from metarl.errors import UsageError
 from metarl.identification.settings import IdentifySettings
+from metarl.options import flag
 from metarl.runs.entries import Entry, family_settings
 
 PLACE = "identifications"
@@ -59,6 +60,15 @@ class IdentifyCommand(IdentifySettings):
     """Settings of the family; the default is the run's config."""
 
 
+def _check(settings: Any, prefix: str) -> None:
+    """Raise UsageError for a setting out of its bounds, by the name of its option."""
+    try:
+        check(settings, "")
+    except ValueError as error:
+        name, _, rest = str(error).removeprefix(".").partition(" ")
+        raise UsageError(f"{flag(prefix + name)} {rest}") from None
+
+
 def run(arguments: list[str], invocation: Invocation) -> int:
     """Run the command."""
     given = Arguments.split(arguments)
@@ -72,9 +82,8 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     types = OPTIONS | {name: kind for name, kind in known.items() if name.startswith("family.")}
     command = given.parse(command, types, ("family",), "metarl identify")
     own = IdentifySettings(**{f.name: getattr(command, f.name) for f in dataclasses.fields(IdentifySettings)})
-    with usage_errors("metarl identify"):
-        check(own, "--")
-        check(command.metric, "metric")
+    _check(own, "")
+    _check(command.metric, "metric.")
     if not 0 <= command.threads <= 1024:
         raise UsageError(f"--threads is {command.threads}; it must be from 0 to 1024")
     config = dataclasses.replace(config, family=command.family)

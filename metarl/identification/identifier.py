@@ -132,8 +132,8 @@ class Identifier:
                 raise ValueError(f"{name} has shape {value.shape}; it must be {shape}, for at least one step")
             if not np.isfinite(value).all():
                 raise ValueError(f"{name} has a number that is not finite; leave the episode out")
-        tensors = [torch.from_numpy(value) for value in (seen, done, told)]
-        steps = steps_of(*tensors[:2], tensors[2] if self.metric.settings.reward_input else None)
+        read = torch.from_numpy(told) if self.metric.settings.reward_input else None
+        steps = steps_of(torch.from_numpy(seen), torch.from_numpy(done), read)
         last = self.calibration.marks[-1]
         return self.metric.encoder(steps[:last, None], torch.tensor([min(count, last)]), [last])[0, 0]
 
@@ -197,7 +197,7 @@ class Identifier:
         state: dict[str, Any] = checkpoint.load(path).get("identifier", {})
         try:
             given = state["settings"]
-            listed = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in given.items()}
+            listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in given.items()}
             policy = Policy(**state["policy"])
             metric = Metric(MetricSettings(**listed), len(policy.observation_names), policy.action_size)
             metric.load_state_dict(state["weights"])

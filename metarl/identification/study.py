@@ -57,6 +57,8 @@ def plan(run: Run, family: TaskFamily, settings: IdentifySettings) -> Plan:
     if not settings.by:
         names = ", ".join(p.name for p in family.parameters if not p.nuisance)
         raise UsageError(f"metarl identify needs --by PARAMETER, what is to be told apart; {family.name} has {names}")
+    if run.config.training.reveal_task:
+        raise UsageError(f"{run.directory} is an oracle, which is told the task: there is nothing to identify")
     sizes = (family.observation_names, family.action_size)
     if sizes != (run.family.observation_names, run.family.action_size):
         raise UsageError(

@@ -48,11 +48,12 @@ def show(found: Identification) -> None:
 
 def heading(found: Identification) -> str:
     """Return what was told apart, in words."""
-    by = ", ".join(name.replace("_", " ") for name in found.by)
-    return (
-        f"{found.family}, run {found.run}: {by} told apart, {found.ways} classes, "
-        f"{number_of(found.shots, 'supporting episode')} of each"
-    )
+    return f"{_whose(found)}, {found.ways}-way {found.shots}-shot"
+
+
+def _whose(found: Identification) -> str:
+    by = " and ".join(name.replace("_", " ") for name in found.by)
+    return f"{found.family}, run {found.run}: {by}"
 
 
 def table(found: Identification) -> Table:
@@ -169,8 +170,9 @@ def draw_confusion(found: Identification, path: Path) -> None:
     axes.set_xticks(range(count + 1), [*own.labels, NONE], rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(count), list(own.labels))
     axes.set(xlabel="answer", ylabel="class of the episode")
-    where = "classes never met in training"
-    title_of(figure, f"{heading(found)}\nAnswers after {own.seconds:.2f} s, all {where} in the support, % of a row")
+    shots = number_of(found.shots, "supporting episode")
+    said = f"Answers after {own.seconds:.2f} s, % of a row; classes never met in training, {shots} of each"
+    title_of(figure, f"{_whose(found)}\n{said}")
     save(figure, path, "--output")
 
 
