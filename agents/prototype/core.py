@@ -1,6 +1,6 @@
 """The prototype of a task as a memory: sums over steps, whose order does not matter.
 
-    p_n = sum_{t <= n} e(x_{t-1}, x_t) / (n + k)
+    p_n = sum_{t <= n} e(x_t, x_t - x_{t-1}) / (n + k)
 
 with slots x, an embedding e of a transition, and k steps of weight for the prototype 0 of before. It is the mean of the
 embeddings of all episodes so far, by their lengths, and of the steps of the present one; no step depends on another, so
@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents.cores.core import Core, Memory
+from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.prototype.settings import PrototypeSettings
 from metarl.agents.tanh import tanh
 
 SUM, STEPS, PREVIOUS = "prototype_sum", "prototype_steps", "previous_slot"
-"""Names of the states: sum of the embeddings [B, E], their number [B, 1], and the slot before [B, input]."""
+"""Names of the states: sum of the embeddings [B, E], their number [B, 1], and the slot before [B, slot]."""
+FLAGS = 2
+"""Last elements of an input: flags of the start and the end of an episode."""
 
 
 class PrototypeCore(Core):
@@ -27,16 +30,20 @@ class PrototypeCore(Core):
 
     name = "prototype"
 
-    def __init__(self, input_size: int, settings: PrototypeSettings) -> None:
+    def __init__(self, input_size: int, settings: PrototypeSettings, slot_size: int) -> None:
+        """input_size: of embedded slots, after which an input has the slot itself, of slot_size, and the flags."""
         super().__init__()
-        sizes = (2 * input_size, *settings.step_sizes)
+        self.slot_size = slot_size
+        sizes = (input_size + 2 * slot_size, *settings.step_sizes)
         self.prior_steps = settings.prior_steps
+        self.step_moments = Moments(2 * slot_size)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.last = nn.Linear(sizes[-1], settings.prototype_size)
-        self.input_size, self.output_size = input_size, settings.prototype_size + 1
+        self.output_size = settings.prototype_size + 1
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw orthogonal weights; biases are zero."""
+        self.step_moments.reset()
         for parameter in self.parameters():
             if parameter.dim() == 1:
                 nn.init.zeros_(parameter)
@@ -45,31 +52,40 @@ class PrototypeCore(Core):
 
     def initial(self, size: int) -> Memory:
         weight = self.last.weight
-        sizes = {SUM: self.output_size - 1, STEPS: 1, PREVIOUS: self.input_size}
+        sizes = {SUM: self.output_size - 1, STEPS: 1, PREVIOUS: self.slot_size}
         return {name: weight.new_zeros(size, own) for name, own in sizes.items()}
 
-    def embeddings(self, inputs: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
-        """Return embeddings [..., E] of the steps that led from slots to the next, and their weights [..., 1].
+    def slots(self, inputs: Tensor) -> Tensor:
+        """Return the slots [..., slot] in inputs [..., input]."""
+        return inputs[..., -FLAGS - self.slot_size : -FLAGS]
 
-        inputs: [..., input], whose last two elements are the flags of a start and an end. A slot that starts an episode
-        or a life has no step that led to it: its weight is 0, and so is its embedding.
+    def embeddings(self, inputs: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings [..., E] of the steps that led to slots, and their weights [..., 1].
+
+        inputs: [..., input]. previous: [..., slot], the slots before. A slot that starts an episode or a life has no
+        step that led to it: its weight is 0, and so is its embedding.
         """
-        x = torch.cat([previous, inputs], dim=-1)
+        slots = self.slots(inputs)
+        steps = self.step_moments.standardise(torch.cat([slots, slots - previous], dim=-1))
+        x = torch.cat([inputs[..., : -FLAGS - self.slot_size], steps.clamp(-INPUT_CLIP, INPUT_CLIP)], dim=-1)
         for layer in self.layers:
             x = tanh(layer(x))
-        weights = 1.0 - inputs[..., -2:-1]
+        weights = 1.0 - inputs[..., -FLAGS : -FLAGS + 1]
         return self.last(x) * weights, weights
+
+    def before(self, inputs: Tensor, memory: Memory) -> Tensor:
+        """Return the slot before each of the inputs [L, B, input]."""
+        return torch.cat([memory[PREVIOUS].unsqueeze(0), self.slots(inputs)[:-1]])
 
     def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         embedded, weights = self.embeddings(inputs, memory[PREVIOUS])
         total, steps = memory[SUM] + embedded, memory[STEPS] + weights
-        return self._features(total, steps), {SUM: total, STEPS: steps, PREVIOUS: inputs}
+        return self._features(total, steps), {SUM: total, STEPS: steps, PREVIOUS: self.slots(inputs)}
 
     def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        previous = torch.cat([memory[PREVIOUS].unsqueeze(0), inputs[:-1]])
-        embedded, weights = self.embeddings(inputs, previous)
+        embedded, weights = self.embeddings(inputs, self.before(inputs, memory))
         total, steps = memory[SUM] + embedded.cumsum(dim=0), memory[STEPS] + weights.cumsum(dim=0)
-        after = {SUM: total[-1], STEPS: steps[-1], PREVIOUS: inputs[-1]}
+        after = {SUM: total[-1], STEPS: steps[-1], PREVIOUS: self.slots(inputs)[-1]}
         return self._features(total, steps), after
 
     def _features(self, total: Tensor, steps: Tensor) -> Tensor:

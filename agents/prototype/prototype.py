@@ -7,6 +7,7 @@ PPO trains policy and encoder end to end, over whole trials. Beside it the metri
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import torch
@@ -29,15 +30,28 @@ class PrototypeNetwork(Rl2Network):
     """Embeddings, the prototype, and heads that read it beside the observation."""
 
     def __init__(self, settings: PrototypeSettings, observation_size: int, action_size: int) -> None:
-        super().__init__(settings, observation_size, action_size, PrototypeCore)
+        slot_size = observation_size + action_size + 1
+        make_core = functools.partial(PrototypeCore, slot_size=slot_size)
+        super().__init__(settings, observation_size, action_size, make_core)
         self.metric_scale = Scale()
+
+    def embed(self, normalised: Tensor) -> Tensor:
+        """Return the core's inputs [..., embedding + slot + 2] of normalised slots: the slot is there as it is too."""
+        observation, action, reward, flags = normalised.split_with_sizes(self.sizes, dim=-1)
+        reward = reward if self.reward_input else torch.zeros_like(reward)
+        return torch.cat([super().embed(normalised), observation, action, reward, flags], dim=-1)
+
+    @property
+    def encoder(self) -> PrototypeCore:
+        """The memory, as what it is."""
+        core = self.core
+        assert isinstance(core, PrototypeCore)
+        return core
 
     def episodes(self, sequence: TrialSequence) -> Tensor:
         """Return the mean embedding of each episode of trials, [K, B, E], for K shots."""
-        core = self.core
-        assert isinstance(core, PrototypeCore)
         inputs = self.embed(self.normalise(sequence.inputs))
-        embedded, weights = core.embeddings(inputs, torch.cat([torch.zeros_like(inputs[:1]), inputs[:-1]]))
+        embedded, weights = self.encoder.embeddings(inputs, self.encoder.before(inputs, sequence.memory))
         ends = sequence.inputs[..., -1]  # 1 in the slot after an episode
         number = (ends.cumsum(dim=0) - ends).long()  # [L, B]
         shots = int(ends.sum(dim=0).amax())
@@ -92,6 +106,16 @@ class Prototype(TrialPpo[PrototypeSettings, PrototypeNetwork]):
         """Return a trial with the number of each step's task."""
         tasks = [torch.arange(r.valid.shape[1]).view(1, -1, 1).expand(r.valid.shape) for r in trial.rollouts]
         return replace(super().sequence(trial), extra={TASK: lay_beside(trial, tasks, self.device)})
+
+    @torch.no_grad()
+    def update_input_moments(self, sequence: TrialSequence) -> None:
+        """Update the normalisers, then take those of the steps, which read normalised slots, from this trial alone."""
+        super().update_input_moments(sequence)
+        core, inputs = self.network.encoder, self.network.embed(self.network.normalise(sequence.inputs))
+        slots, before = core.slots(inputs)[1:], core.slots(inputs)[:-1]
+        led_to = sequence.transitions[:-1]  # [L - 1, B], steps that the next slot shows
+        core.step_moments.reset()
+        core.step_moments.update(torch.cat([slots, slots - before], dim=-1)[led_to])
 
     def auxiliary_loss(self, sequence: TrialSequence, count: int) -> tuple[Tensor | None, dict[str, float]]:
         """Return the cross-entropy of telling each later episode's task by the prototypes of first episodes.
