@@ -109,12 +109,11 @@ class Prototype(TrialPpo[PrototypeSettings, PrototypeNetwork]):
 
     @torch.no_grad()
     def update_input_moments(self, sequence: TrialSequence) -> None:
-        """Update the normalisers, then take those of the steps, which read normalised slots, from this trial alone."""
+        """Update the normalisers, and after them those of the steps, which read normalised slots."""
         super().update_input_moments(sequence)
         core, inputs = self.network.encoder, self.network.embed(self.network.normalise(sequence.inputs))
         slots, before = core.slots(inputs)[1:], core.slots(inputs)[:-1]
         led_to = sequence.transitions[:-1]  # [L - 1, B], steps that the next slot shows
-        core.step_moments.reset()
         core.step_moments.update(torch.cat([slots, slots - before], dim=-1)[led_to])
 
     def auxiliary_loss(self, sequence: TrialSequence, count: int) -> tuple[Tensor | None, dict[str, float]]:

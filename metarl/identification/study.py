@@ -26,8 +26,8 @@ from metarl.runs.run import Run
 from metarl.runs.trial import stream, torch_stream
 
 Say = Callable[[str], None]
-FEW = 6
-"""Number of training classes below which a note warns."""
+FEW, FEW_KNOWN = 6, 4
+"""Numbers of classes of training, and of calibration, below which a note warns."""
 REPORTS = 5
 """Lines on the progress of training."""
 KEPT = 16
@@ -151,10 +151,15 @@ def _known(planned: Plan, problem: Problem) -> dict[str, torch.Tensor]:
 
 
 def _notes(planned: Plan) -> list[str]:
-    uses, notes = planned.uses, []
-    if len(uses.training) < FEW:
+    trained, calibrated, notes = len(planned.uses.training), len(planned.uses.calibration), []
+    if trained < FEW:
         notes.append(
-            f"the encoder learned from {len(uses.training)} classes alone; "
-            "with more, new ones are told better: name a second parameter, or more bins"
+            f"the encoder learned from {trained} classes alone; with more, new ones are told better: name a second "
+            "parameter, or more bins"
+        )
+    if calibrated < FEW_KNOWN:
+        notes.append(
+            f"probabilities and none of these rest on {calibrated} classes of calibration alone; check them by the "
+            "calibration error and the false alarms"
         )
     return notes
