@@ -69,6 +69,9 @@ class Identification:
     """Of the same duration: confidence, accuracy and share of each bin."""
     several: Mapping[int, Interval]
     """Accuracy from so many whole episodes on a task, by their number."""
+    retrieved: Mapping[str, Interval]
+    """Mean return of an episode by the policy of the nearest known task, and what it is compared with; empty for an
+    agent that does not adapt."""
     notes: Sequence[str]
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]

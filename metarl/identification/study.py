@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,13 +13,16 @@ from metarl.agents.metric.settings import MetricSettings
 from metarl.agents.threads import single_torch_thread
 from metarl.config import RunConfig
 from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.errors import UsageError
+from metarl.evaluation.statistics import Interval
 from metarl.identification.answers import Problem, calibrate
 from metarl.identification.classes import TaskClass, Uses, classes_of, draw_tasks, uses_of
 from metarl.identification.collect import class_streams, marks_of, play
 from metarl.identification.identifier import Identifier, Policy
 from metarl.identification.judge import confusion, curve, reliability_at, several, shown_of
 from metarl.identification.result import Identification
+from metarl.identification.retrieval import retrieval
 from metarl.identification.settings import IdentifySettings
 from metarl.provenance import provenance
 from metarl.runs.run import Run
@@ -112,12 +115,29 @@ def identify(
             confusion=confusion(problem, uses.judged, planned.labels("judged"), calibration.unknown[shown], shown, at),
             reliability=reliability_at(problem, uses.judged, calibration.temperatures[shown], shown),
             several=several(problem, uses.judged, settings.episodes, rng),
+            retrieved=_retrieved(run, planned, problem, tasks, threads),
             notes=_notes(planned),
             settings={"identify": dataclasses.asdict(settings), "metric": dataclasses.asdict(metric_settings)},
             provenance=provenance(config or run.config),
         )
     policy = Policy(family.name, family.observation_names, family.action_size, family.dt)
     return found, Identifier(metric, policy, calibration, _known(planned, problem))
+
+
+def _retrieved(
+    run: Run, planned: Plan, problem: Problem, tasks: Sequence[Sequence[Task]], threads: int
+) -> dict[str, Interval]:
+    """Return the returns of `retrieval`, with one known task of each class of training; none if nothing adapts."""
+    settings, uses = problem.settings, planned.uses
+    if not run.agent.facts.adapts:
+        return {}
+    own = [(problem.episodes.classes == number).nonzero().squeeze(-1)[: settings.shots] for number in uses.training]
+    fewest = min(map(len, own))
+    support = torch.stack([problem.embeddings[-1][places[:fewest]] for places in own])
+    known, judged = [tasks[number][0] for number in uses.training], [tasks[number] for number in uses.judged]
+    rng = stream(settings.seed, "identification/retrieval")
+    parts = (problem.metric, support, known, judged, planned.marks[-1], settings.seed, threads)
+    return retrieval(run.agent, planned.family, *parts, settings.bootstrap_samples, rng)
 
 
 def _trained(

@@ -90,10 +90,15 @@ def lines(found: Identification) -> list[str]:
         else (f"{REACHED:.0%} is not reached: {_percent(last.accuracy)} after {last.seconds:.2f} s")
     )
     several = ", ".join(f"{n}: {_percent(share)}" for n, share in found.several.items())
+    returns = ", ".join(
+        f"{name} {r.estimate:z.1f} [{r.low:z.1f}, {r.high:z.1f}]" for name, r in found.retrieved.items()
+    )
+    retrieved = [f"return with the policy of the nearest known task: {returns}"] if returns else []
     counts = {use: len(labels) for use, labels in found.classes.items()}
     return [
         f"{told}; by chance {1 / found.ways:.0%}",
         f"from whole episodes on a task, by their number: {several}",
+        *retrieved,
         f"note: {counts['training']} classes of training, {counts['calibration']} of calibration, "
         f"{counts['judged']} judged on {number_of(found.tasks, 'task')}; [ ]: 95 % bootstrap interval over tasks, of "
         "this one encoder",

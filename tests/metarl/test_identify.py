@@ -18,9 +18,11 @@ from metarl.deployment.episode import LoggedEpisode
 from metarl.deployment.logs import save_episode
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSettings, HalfCheetahMassSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.errors import UsageError
+from metarl.identification import retrieval as module
 from metarl.identification import study
 from metarl.identification.answers import Problem
 from metarl.identification.classes import TaskClass, classes_of, draw_tasks, uses_of
@@ -298,6 +300,39 @@ class TestIdentification:
             Identifier.load(path)
 
 
+class TestRetrieval:
+    def test_the_policy_of_the_same_task_is_the_adapted_one(self):
+        """With the judged tasks themselves known, and told by where they reward, each is played by its own belief."""
+        run = make_run("rl2", PointGoalSettings(horizon=12))
+        goals = [(0.4, 0.0), (-0.4, 0.0), (0.0, 0.4), (0.0, -0.4)]
+        tasks = [run.family.task({"goal_x": x, "goal_y": y}) for x, y in goals]
+        metric = Placed()
+        chosen = []
+
+        def play(agent, family, flat, belief, seed, threads):
+            chosen.append(belief)
+            return np.arange(4.0)
+
+        metric.head.forward = lambda queries, support: torch.eye(4)[[2, 0, 3, 1]]
+        metric.encoder.forward = lambda steps, lengths, until: torch.zeros(1, steps.shape[1], 2)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "_played", play)
+            rng = np.random.default_rng(0)
+            settings = (metric, torch.zeros(4, 1, 2), tasks, [tasks[:2], tasks[2:]], 12, 1, 1, 20, rng)
+            found = module.retrieval(run.agent, run.family, *settings)
+        library = module._second(run.agent, run.family, tasks, 1, "known", 1)[2]
+        for name, state in chosen[0].memory.items():
+            torch.testing.assert_close(state, library.memory[name][[2, 0, 3, 1]])
+        assert list(found) == list(module.EPISODES) and found[module.EPISODES[2]].estimate == 1.5
+        returns = module._played(run.agent, run.family, tasks, library, 1, 1)
+        assert returns.shape == (4,) and np.isfinite(returns).all()
+
+    def test_an_agent_that_adapts_is_compared_with_it(self, identified):
+        returns = identified[1].retrieved
+        assert list(returns) == list(module.EPISODES)
+        assert all(own.low <= own.estimate <= own.high for own in returns.values())
+
+
 class TestRobot:
     class Recorder:
         def identify(self, observations, actions, rewards):
@@ -374,7 +409,8 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
     assert {path.name for path in folder.iterdir()} == {
         *("identification.json", "accuracy.png", "confusion.png", "reliability.png", FILE)
     }
-    assert "12 classes" not in out and "4 classes judged" in out and "4-way 5-shot" in out
+    assert "nearest known task" not in out  # it does not adapt
+    assert "4 classes judged" in out and "4-way 5-shot" in out
     assert all(f"saved identifications/{folder.name}/{path.name}" in out for path in folder.iterdir())
     saved = json.loads((folder / "identification.json").read_text())
     assert [round(at["seconds"], 2) for at in saved["curve"]] == [0.2, 0.5]
