@@ -1,4 +1,4 @@
-"""Retrieval, a baseline that trains nothing: act by the policy of the known task that the first episode is nearest to."""
+"""Retrieval, a baseline that trains nothing: act by the policy of the known task that an episode is nearest to."""
 
 from __future__ import annotations
 
