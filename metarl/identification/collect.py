@@ -1,4 +1,4 @@
-"""Episodes of a run's policy on tasks of each class, and episodes that were logged, as an encoder reads them."""
+"""Episodes of a run's policy on tasks of each class, as an encoder reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 from metarl.agents.agent import Agent, Rollout
 from metarl.agents.metric.encoder import steps_of
 from metarl.agents.metric.few_shot import Episodes
-from metarl.deployment.episode import LoggedEpisode, assemble
 from metarl.envs.family import TaskFamily
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.task import Task
@@ -71,11 +70,6 @@ def steps_in(rollout: Rollout, steps: int, rewarded: bool) -> tuple[Tensor, Tens
     read = steps_of(seen, rollout.actions, rollout.rewards if rewarded else None)[:steps]
     read = torch.where(rollout.valid[:steps, ..., None], read, 0.0)
     return read.flatten(1, 2).cpu(), lengths.clamp(max=steps).flatten().cpu()
-
-
-def logged(episodes: Sequence[LoggedEpisode], family: TaskFamily, steps: int, rewarded: bool) -> tuple[Tensor, Tensor]:
-    """Return the first steps [T, B, input] of logged episodes, and their numbers [B]."""
-    return steps_in(assemble(episodes, family), steps, rewarded)
 
 
 def marks_of(family: TaskFamily, seconds: Sequence[float]) -> list[int]:
