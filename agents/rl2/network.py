@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.rl2.settings import Rl2Block
 from metarl.agents.trial_ppo.heads import make_head
 from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork, hidden_layers
 
@@ -13,7 +13,7 @@ from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork, hidden_layer
 class Rl2Network(SlotNetwork):
     """Embeddings, a core, a head for the actor as the settings choose it, and a plain one for the critic."""
 
-    def __init__(self, settings: Rl2Settings, observation_size: int, action_size: int, make_core: CoreMaker) -> None:
+    def __init__(self, settings: Rl2Block, observation_size: int, action_size: int, make_core: CoreMaker) -> None:
         super().__init__(settings, observation_size, action_size, make_core)
         self.skip = settings.observation_skip
         seen = self.skip * observation_size

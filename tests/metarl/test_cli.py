@@ -27,7 +27,7 @@ HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
         ["--help"],
         ["evaluate", "-h"],
         ["render", "-h"],
-        *([command, "--help"] for command in ("train", "families", "adapt", "export", "watch", "launch")),
+        *([command, "--help"] for command in ("train", "families", "identify", "adapt", "export", "watch", "launch")),
     ],
 )
 def test_help_imports_nothing_heavy(arguments):
