@@ -5,6 +5,8 @@ Axes: S evaluation seeds, K shots, M tasks.
 
 from __future__ import annotations
 
+import bz2
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +24,8 @@ PARTS = 16
 """Smallest number of grid steps in the standard deviation between tasks of the reward in a bin."""
 FINEST = 2.0**-20
 """Smallest grid that rewards are rounded to, as a share of the largest one."""
+ROOM = 8_000
+"""Packed bytes that the rewards in time may take; where they need more at the coarsest grid, they take it."""
 
 
 def packed_outcome(result: EvaluationResult) -> dict[str, Any]:
@@ -36,8 +40,8 @@ def packed_outcome(result: EvaluationResult) -> dict[str, Any]:
         "recovery": None if result.recovery is None else packed(result.recovery),
         "faults": result.faults,
         "overflows": result.overflows,
-        "binned": [packed_bins(own) for own in result.binned],
-        "revisit": revisit and {"returns": packed(revisit.returns[0]), "back": packed_bins(revisit.back)},
+        "binned": [packed_bins(own, ROOM // len(result.binned)) for own in result.binned],
+        "revisit": revisit and {"returns": packed(revisit.returns[0]), "back": packed_bins(revisit.back, ROOM)},
     }
 
 
@@ -92,20 +96,22 @@ def unpacked(data: Any, name: str, axes: int) -> Array:
     return as_float32(found) if whole(own["bits"], "bits") == 32 else found
 
 
-def packed_bins(binned: Binned) -> dict[str, Any]:
+def packed_bins(binned: Binned, room: int = ROOM) -> dict[str, Any]:
     """Return the reward of each task of one run in bins of time, for JSON; other curves are for figures alone.
 
-    What is rounded, to a grid that is fine beside the spread between tasks, is the sum of rewards since the start over
-    the tasks up to each one: so errors add up neither over time nor over tasks. Kept is how much more of a task's
-    reward there is in a bin than in the one before.
+    What is rounded, to the finest grid that leaves no more than `room` bytes when packed, is the sum of rewards since
+    the start over the tasks up to each one: so errors add up neither over time nor over tasks. Kept is how much more of
+    a task's reward there is in a bin than in the one before.
     """
     rates = binned.values[REWARD_RATE][0]  # [S, bins, M]
     rewards, there = np.nan_to_num(rates) * binned.widths_s[:, None], ~np.isnan(rates)
     spread = float(np.ma.filled(np.ma.array(rewards, mask=~there).std(axis=2).mean(), 0.0))
-    wanted = max(spread / PARTS, float(np.abs(rewards).max()) * FINEST)
+    finest = float(np.abs(rewards).max()) * FINEST
+    wanted = max(spread / PARTS, finest)
     grid = 2.0 ** math.floor(math.log2(wanted)) if wanted > 0 else 1.0
-    sums = np.rint(np.cumsum(np.cumsum(rewards, axis=1), axis=2) / grid)
-    steps = np.diff(np.diff(sums, axis=2, prepend=0.0), axis=1, prepend=0.0)
+    more = _on_grid(rewards, grid)
+    while grid / 2 >= finest > 0 and _size(finer := _on_grid(rewards, grid / 2)) <= room:
+        grid, more = grid / 2, finer
     return {
         "change": binned.change,
         "episodes": binned.episodes,
@@ -113,9 +119,20 @@ def packed_bins(binned: Binned) -> dict[str, Any]:
         "ends_s": binned.ends_s.tolist(),
         "changes_s": [list(pair) for pair in binned.changes_s],
         "grid": grid,
-        "more": np.diff(steps, axis=1, prepend=0.0).astype(np.int64).tolist(),
+        "more": more,
         "there": None if there.all() else there.astype(int).tolist(),
     }
+
+
+def _on_grid(rewards: Array, grid: float) -> list[Any]:
+    """Return rewards [S, bins, M] in steps of a grid, as `packed_bins` says."""
+    sums = np.rint(np.cumsum(np.cumsum(rewards, axis=1), axis=2) / grid)
+    steps = np.diff(np.diff(sums, axis=2, prepend=0.0), axis=1, prepend=0.0)
+    return np.diff(steps, axis=1, prepend=0.0).astype(np.int64).tolist()
+
+
+def _size(more: list[Any]) -> int:
+    return len(bz2.compress(json.dumps(more).encode()))
 
 
 def read_bins(data: Any, seeds: int, tasks: int) -> Binned:

@@ -25,7 +25,7 @@ from metarl.evaluation.notes import remarked
 from metarl.evaluation.records import listed, mapping, number, optional, texts, whole
 from metarl.evaluation.results import EvaluationResult, Source, provenance_of, settings_of
 from metarl.evaluation.train_gap import gap_of
-from metarl.files import plain, write
+from metarl.files import make_folder, plain, write
 from metarl.headroom.packing import packed, packed_outcome, read_outcome, unpacked
 from metarl.runs.checkpoint import CheckpointStore, iteration_of
 from metarl.runs.entries import OF_THE_MACHINE, trained_with
@@ -226,7 +226,7 @@ def path_of(folder: Path, label: str, seed: int) -> Path:
 def save_record(path: Path, record: JudgedRecord) -> None:
     """Write a record; RunError if the disk refuses."""
     text = json.dumps(record.to_dict(), separators=(",", ":"))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, "--runs-dir")
     write(path, bz2.compress(text.encode()))  # a quarter smaller than gzip's
 
 

@@ -192,7 +192,7 @@ class Study:
 
     def key_of(self, arm: Arm) -> dict[str, Any]:
         """Return what the study says of an arm, in its judged records; files count by what they hold."""
-        what = self._what() | {"family": plain(config_to_dict(map_files(self.base, content))["family"])}
+        what = self._what() | {"family": plain(config_to_dict(map_files(self.base, _held))["family"])}
         return {**what, "arm": what.pop("arms")[arm.name]}
 
     def record_of(self, way: Way, seed: int) -> JudgedRecord | None:
@@ -215,6 +215,12 @@ class Study:
         for way in self.ways():
             for seed in self.seeds:
                 self.record_of(way, seed)
+
+
+def _held(file: str) -> str:
+    """Return what a file of a family holds, as a digest; of `FILE.py:FUNCTION` with the function's name."""
+    path, code, function = file.partition(".py:")
+    return f"{content(path + '.py')}:{function}" if code else content(file)
 
 
 @dataclass(frozen=True)
