@@ -105,7 +105,8 @@ class JudgedRecord:
 
     def differences_of_run(self, directory: Path) -> list[str]:
         """Return what differs between the run that was judged and the one in a folder, as it is now."""
-        now = {**checkpoint_of(directory), "kind": kind_of(trained_with(read_run_config(directory)))}
+        found = checkpoint_of(directory) or {"iteration": 0}
+        now = {**found, "kind": kind_of(trained_with(read_run_config(directory)))}
         own = {name: value for name, value in self.key.checkpoint.items() if name != "trained"}
         return differences({**own, "kind": self.kind}, now)
 

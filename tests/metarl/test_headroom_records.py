@@ -125,6 +125,16 @@ def test_a_run_that_is_there_by_its_record_alone_is_not_trained_again(records: P
     assert not list(records.glob("*/config.yaml"))
 
 
+def test_a_run_that_is_being_trained_here_is_reported_by_its_record(whole: Path, records: Path):
+    """It was trained elsewhere too, and goes on here."""
+    (records / "memory_seed1").mkdir()
+    shutil.copy(whole / "memory_seed1" / "config.yaml", records / "memory_seed1")
+    assert cli.main(command(records.parent, "--report")) == 0
+    first, *rest = report(records)["notes_on_the_study"]
+    assert first == "note: 1 of 8 runs are not done" and rest == report(whole)["notes_on_the_study"]
+    assert report(records)["agents"] == report(whole)["agents"]
+
+
 def test_other_settings_of_the_evaluation_judge_anew_where_the_run_is_and_are_refused_where_it_is_not(
     study: Path, capsys
 ):
