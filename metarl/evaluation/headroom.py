@@ -100,7 +100,10 @@ def verdict_of(found: Headroom, forgetful: Mapping[str, str], reset: Collection[
             "is right (faults, strength, bodies, delay, a faster command), or train longer if the curves still rise"
         ]
     small = ", which is little" if share.estimate < WORTHWHILE else ""
-    sentences = [f"adaptation can gain at most {_percent(share)} of the oracle's return{small}"]
+    most = f"{_percent(share)} of the oracle's return"
+    if share.estimate > 1:  # returns below 0: a share of the oracle's says nothing
+        most = f"{lead.estimate:.4g} [{lead.low:.4g}, {lead.high:.4g}] of return"
+    sentences = [f"adaptation can gain at most {most}{small}"]
     ranked = [
         (label, interval) for label, interval in found.recovered.items() if interval is not None and label not in reset
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import os
 import signal
 import subprocess
@@ -75,6 +76,10 @@ class TestNumbers:
         own = comparison(randomised=(10, 10), oracle=(20, 20), memory=(5, 6))
         found = headroom_of(own, "oracle", "randomised")
         assert "every agent is worse than the randomised policy; memory comes closest, with -40%" in found.verdict[1]
+
+    def test_a_lead_larger_than_the_oracles_return_is_said_as_return(self):
+        found = headroom_of(comparison(randomised=(-110, -110), oracle=(-10, -10)), "oracle", "randomised")
+        assert re.match(r"adaptation can gain at most (99\.|100)\S* \[.*\] of return$", found.verdict[0])
 
     def test_returns_below_zero_are_shares_of_their_size(self):
         found = headroom_of(comparison(randomised=(-30, -30), oracle=(-20, -20)), "oracle", "randomised")
