@@ -13,3 +13,6 @@ class Rl2Settings(HeadSettings):
 
     observation_skip: bool = True
     """Give the observation to actor and critic directly, in addition to the memory's output."""
+    privileged_critic: bool = False
+    """Let the critic, which only training needs, read what a simulator knows: the task's parameters and the family's
+    privileged terms. Neither the policy nor an exported file reads them."""

@@ -11,7 +11,7 @@ from metarl.envs.links import ROUND, scale_link, stretched
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import DeclaredParameter
-from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.description import Robot, unused
 from metarl.envs.own_robot.sites import Find, Site, attribute
 from metarl.envs.own_robot.structure import loop_through
 
@@ -88,7 +88,8 @@ def centre_of_mass(axis: int) -> Find:
 
 def payload(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
     """Add a sphere or a cube without mass to a body, whose mass is the payload."""
-    carried = f"payload of {name}"
+    taken = {element.name for element in (*robot.visual.bodies, *robot.visual.geoms)}
+    carried = robot.payloads[name] = unused(f"payload of {name}", taken)
     for spec in (robot.spec, robot.visual):
         robot_contacts.add_payload(spec, name, carried, entry.position, PAYLOAD_RADIUS)
     if entry.stands_on is None:
@@ -124,9 +125,9 @@ def payload_place(axis: int) -> Find:
     """Return a function that finds the place of a body's payload along one of the body's axes."""
 
     def find(robot: Robot, name: str, _: DeclaredParameter) -> Site:
-        carried = f"payload of {name}"
-        if robot.spec.body(carried) is None:
+        if name not in robot.payloads:
             raise ValueError(f"body {name!r} has no payload; list its entry of quantity payload before this one")
+        carried = robot.payloads[name]
         return attribute(float(robot.spec.body(carried).pos[axis]), "body", carried, "pos", axis)
 
     return find

@@ -409,7 +409,8 @@ class Declaration:
     observation: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
     """Terms of the observation, in order; not given: those that suit the base."""
     privileged: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
-    """Terms, without noise, that a teacher is trained with and the policy on the robot does not have."""
+    """Terms, without noise, that teachers and critics (`agent.privileged_critic`) are trained with, and the policy on
+    the robot does not have."""
     reward: Annotated[Mapping[str, RewardEntry], _rewards] = field(default_factory=dict)
     """Weight of each term."""
     rewards_per: Literal["step", "second"] = "step"

@@ -111,7 +111,7 @@ def _targets(robot: Robot, entry: DeclaredParameter, kind: Kind) -> list[str]:
         return ["the model"]
     names = {
         "body": list(robot.bodies),
-        "geom": [g.name for g in robot.spec.geoms if g.name and not g.name.startswith("payload of ")],
+        "geom": [g.name for g in robot.spec.geoms if g.name and g.name not in robot.payloads.values()],
         "joint": [j.name for b in robot.bodies for j in robot.spec.body(b).joints if j.type != 0],
         "actuator": [a.name for a in robot.spec.actuators],
     }[kind]
