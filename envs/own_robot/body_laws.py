@@ -95,7 +95,7 @@ def payload(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
     if entry.stands_on is None:
         return Site(0.0, lambda spec, value: setattr(spec.geom(carried), "mass", value), (carried,))
     under = entry.stands_on
-    _require_level_box(robot, name, under)
+    _require_standing(robot, name, under, entry.payload_density)
     for spec in (robot.spec, robot.visual):
         spec.geom(carried).type = mujoco.mjtGeom.mjGEOM_BOX
         stand(spec, carried, under, 0.0, entry.payload_density)
@@ -103,11 +103,13 @@ def payload(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
     return Site(0.0, lambda spec, value: stand(spec, carried, under, value, entry.payload_density), slots)
 
 
-def _require_level_box(robot: Robot, body: str, name: str) -> None:
-    """Raise ValueError unless a payload can stand on a geom of a body."""
+def _require_standing(robot: Robot, body: str, name: str, density: float) -> None:
+    """Raise ValueError unless a cube of a density can stand on a geom of a body."""
     geom = robot.spec.geom(name)
     if geom is None or geom.parent.name != body or geom.type != mujoco.mjtGeom.mjGEOM_BOX:
         raise ValueError(f"stands_on is {name!r}, which is no box of body {body!r}; name one, or give a position alone")
+    if density <= 0:
+        raise ValueError(f"payload_density is {density:g} kg/m^3; it must be greater than 0")
     if not np.allclose(robot.model.geom(name).quat, (1, 0, 0, 0)):
         raise ValueError(f"stands_on is {name!r}, which is turned in its body; give the payload a position alone")
 

@@ -52,19 +52,40 @@ def _parameter(robot: Robot, entry: DeclaredParameter, taken: dict[str, str]) ->
     _require_effective(entry)
     train, held_out, ood = entry.distributions()
     if quantity.kind == "told":
-        _no_target(entry)
-        if entry.operation not in (None, "set"):
-            raise ValueError(f"operation {entry.operation!r} makes no sense for {entry.quantity}; leave it out")
-        if (least := min(entry.values())) < quantity.low:
-            raise ValueError(f"{entry.quantity} of {least:g} {quantity.unit} is below {quantity.low:g}")
-        _hold(entry, Site(0.0, _nothing, (entry.quantity,)), taken)
-        law, neutral = Law(entry.says or quantity.says), entry.neutral or 0.0
-        return Parameter(entry.name, quantity.unit, train, law, neutral, held_out=held_out, ood=ood)
+        law, neutral, above = _told(entry, quantity, taken), entry.neutral or 0.0, -math.inf
+    else:
+        _require_operation(entry, quantity)
+        sites = _sites(robot, entry, quantity)
+        later = {target for target, site in sites.items() if _hold(entry, site, taken)}
+        what = f"{entry.operation} {entry.quantity} of {_some(_targets(robot, entry, quantity.kind))}"
+        words = entry.says or (what if entry.operation else str(entry.function))
+        law, neutral = Law(words, _edit(entry, quantity, sites, later)), _neutral(entry, sites)
+        above = _above(entry, quantity, sites)
+    unit = _unit(entry, quantity)
+    return Parameter(entry.name, unit, train, law, neutral, above=above, held_out=held_out, ood=ood)
+
+
+def _told(entry: DeclaredParameter, quantity: Quantity, taken: dict[str, str]) -> Law:
+    """Return the law of a value that only terms are told."""
+    _no_target(entry)
+    if entry.operation not in (None, "set"):
+        raise ValueError(f"operation {entry.operation!r} makes no sense for {entry.quantity}; leave it out")
+    if (least := min(entry.values())) < quantity.low:
+        raise ValueError(f"{entry.quantity} of {least:g} {quantity.unit} is below {quantity.low:g}")
+    _hold(entry, Site(0.0, _nothing, (entry.quantity,)), taken)
+    return Law(entry.says or quantity.says)
+
+
+def _require_operation(entry: DeclaredParameter, quantity: Quantity) -> None:
+    takes = f"it takes {', '.join(quantity.operations)}" if quantity.operations else "leave it out"
     if entry.operation is None and quantity.operations:
         raise ValueError(f"operation is missing; {entry.quantity} takes {', '.join(quantity.operations)}")
     if entry.operation is not None and entry.operation not in quantity.operations:
-        takes = f"it takes {', '.join(quantity.operations)}" if quantity.operations else "leave it out"
         raise ValueError(f"operation {entry.operation!r} makes no sense for {entry.quantity}; {takes}")
+
+
+def _sites(robot: Robot, entry: DeclaredParameter, quantity: Quantity) -> dict[str, Site]:
+    """Return the sites of an entry by target; ValueError where it has no effect."""
     targets = _targets(robot, entry, quantity.kind)
     _require_on(robot.model, quantity, entry, targets)
     if quantity.inertial:
@@ -73,29 +94,25 @@ def _parameter(robot: Robot, entry: DeclaredParameter, taken: dict[str, str]) ->
     for target in targets:
         found = quantity.find(robot, target, entry)
         sites |= {target: found} if isinstance(found, Site) else found
-    later = {target for target, site in sites.items() if _hold(entry, site, taken)}
-    defaults = [site.default for site in sites.values()]
-    scaled = entry.operation == "scale"
-    if scaled and not any(defaults):
+    if entry.operation == "scale" and not any(site.default for site in sites.values()):
         raise ValueError(f"{entry.quantity} of {', '.join(targets)} is 0, which no factor changes; use add or set")
-    above = -math.inf
-    if quantity.positive:
-        above = (entry.neutral or 0.0) - min(defaults) if entry.operation == "add" else quantity.low
+    return sites
+
+
+def _above(entry: DeclaredParameter, quantity: Quantity, sites: dict[str, Site]) -> float:
+    """Return the bound that values must be greater than."""
     if entry.above is not None:
-        above = entry.above
-    factor = scaled and entry.neutral in (None, 1.0)
-    unit = "1" if factor else entry.unit if entry.quantity == "python" else quantity.unit
-    what = f"{entry.operation} {entry.quantity} of {_some(targets)}" if entry.operation else f"{entry.function}"
-    return Parameter(
-        entry.name,
-        unit,
-        train,
-        Law(entry.says or what, _edit(entry, quantity, sites, later)),
-        _neutral(entry, sites),
-        above=above,
-        held_out=held_out,
-        ood=ood,
-    )
+        return entry.above
+    if not quantity.positive:
+        return -math.inf
+    least = min(site.default for site in sites.values())
+    return (entry.neutral or 0.0) - least if entry.operation == "add" else quantity.low
+
+
+def _unit(entry: DeclaredParameter, quantity: Quantity) -> str:
+    if entry.operation == "scale" and entry.neutral in (None, 1.0):
+        return "1"
+    return entry.unit if entry.quantity == "python" else quantity.unit
 
 
 def _require_effective(entry: DeclaredParameter) -> None:

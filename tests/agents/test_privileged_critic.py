@@ -25,6 +25,9 @@ TINY = ("training.tasks=2", "training.envs_per_task=2", "training.threads=1", "f
 TINY += ("evaluation.tasks=2", "evaluation.envs_per_task=2", "evaluation.seeds=1", "evaluation.bootstrap_samples=20")
 MADE = {
     "rl2": lambda **given: Rl2(Rl2Settings(**SMALL, **given), 2, 1, generator(), CPU, privileged=NAMES),
+    "pieces": lambda **given: Rl2(
+        Rl2Settings(chunk=4, memory="linear", **SMALL, **given), 2, 1, generator(), CPU, privileged=NAMES
+    ),
     "distilled": lambda **given: Distilled(
         DistilledSettings(distil_updates=0, critic_updates=0, **SMALL, **given),
         2,

@@ -136,6 +136,7 @@ class TestPayload:
         [
             ([{**STANDING, "stands_on": "arm"}], "stands_on is 'arm', which is no box of body 'cart'"),
             ([{**STANDING, "stands_on": "lid"}], "stands_on is 'lid', which is turned in its body"),
+            ([{**STANDING, "payload_density": 0}], r"payload_density is 0 kg/m\^3; it must be greater than 0"),
             ([entry("payload_y", "cart", "set", [0, 0.1])], "body 'cart' has no payload; list its entry"),
             (
                 [STANDING, {**entry("payload_z", "cart", "set", [0, 0.1]), "name": "q"}],
