@@ -12,6 +12,7 @@ from metarl.agents.estimator.settings import EstimatorSettings
 from metarl.agents.maml.papers import MAML_PAPERS, Paper
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.pearl.settings import PearlSettings
+from metarl.agents.prototype.settings import PrototypeSettings
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.rma.settings import RmaSettings
@@ -44,6 +45,7 @@ AGENTS: dict[str, AgentEntry] = {
     "estimator": AgentEntry(EstimatorSettings, "metarl.agents.estimator.estimator:Estimator", informed=True),
     "distilled": AgentEntry(DistilledSettings, "metarl.agents.distilled.distilled:Distilled", informed=True),
     "varibad": AgentEntry(VaribadSettings, "metarl.agents.varibad.varibad:Varibad"),
+    "prototype": AgentEntry(PrototypeSettings, "metarl.agents.prototype.prototype:Prototype"),
     "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }

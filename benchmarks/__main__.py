@@ -24,7 +24,7 @@ import mujoco
 import numpy as np
 import torch
 
-from benchmarks import foreign, memories, quadruped_speed, scaling, trials
+from benchmarks import foreign, inner_steps, memories, quadruped_speed, scaling, trials
 from benchmarks.physics import Physics, seconds
 from benchmarks.robot_loop import measure_all
 from metarl.agents.maml.settings import MamlSettings
@@ -294,6 +294,21 @@ def help_texts() -> list[Figure]:
     return figures
 
 
+def adapting() -> list[Figure]:
+    figures = []
+    for samples, bar in ((20, 4.0), (200, 4.0), (2000, 1.5)):
+        ratios = inner_steps.stacked_over_tasks(samples).ratios
+        name = f"second-order meta-gradient of 40 tasks of {samples} samples, task by task / stacked"
+        figures.append(Figure(name, median(ratios), bar, rounds=ratios))
+    for paper in ("anil", "cavia"):
+        ratios = [1 / ratio for ratio in inner_steps.inner_cost(paper).ratios]
+        figures.append(
+            Figure(f"inner step of {paper} / of maml, 2000 samples", median(ratios), 1 / 3, "", True, ratios)
+        )
+    peak = inner_steps.peak_bytes(first_order=False) / inner_steps.peak_bytes(first_order=True)
+    return [*figures, Figure("peak memory of the meta-gradient, exact / first order", peak, 4.0, at_most=True)]
+
+
 def one_iteration() -> None:
     run, _ = make_run(HalfCheetahVelocitySettings(), MamlSettings(outer="trpo"))
     iterate(TrainingWorld(run), Counters())
@@ -307,7 +322,7 @@ def main() -> None:
         return
     began = time.perf_counter()
     figures = [*collection(), *iterations(), *of_trials(), *on_other_robots(), *families(), *robot_loops()]
-    figures += [*quadruped(), *remembering(), *foreign_envs(), *processes(), memory(), *help_texts()]
+    figures += [*quadruped(), *remembering(), *adapting(), *foreign_envs(), *processes(), memory(), *help_texts()]
     for figure in figures:
         print(figure.line())
     print(f"took {time.perf_counter() - began:.0f} s; written to {RESULT}")

@@ -55,6 +55,7 @@ BARS: dict[str, tuple[Bar, ...]] = {
     "maml_point_goal": (Bar(1, -14.0), Bar(3, -5.0)),
     "maml_half_cheetah_velocity": (Bar(1, -100.0), Bar("gain_1", 45.0)),
     "rl2_half_cheetah_mass": (Bar("trial", 1070.0),),
+    "prototype_point_goal": (Bar(0, -10.0), Bar(1, -6.0)),
 }
 """What each recorded run must reach."""
 

@@ -12,12 +12,15 @@ from metarl.envs.adapters.gymnasium_adapter import register_families
 if TYPE_CHECKING:
     from metarl.api import compare, resume, train, write_report
     from metarl.config import RunConfig, load_config, preset
+    from metarl.deployment.logs import load_episodes
     from metarl.envs.foreign.tasks import GymTasks, Info, category, quantity
+    from metarl.identification.identifier import Identifier
     from metarl.provenance import VERSION as __version__  # noqa: N811
     from metarl.reporting.judge import evaluate
     from metarl.runs.run import load_run as load
 
 __all__ = ["train", "resume", "load", "evaluate", "compare", "write_report"]
+__all__ += ["Identifier", "load_episodes"]
 __all__ += ["preset", "load_config", "RunConfig", "GymTasks", "Info", "quantity", "category", "__version__"]
 
 _HOME = {
@@ -27,6 +30,8 @@ _HOME = {
     "evaluate": ("metarl.reporting.judge", "evaluate"),
     "compare": ("metarl.api", "compare"),
     "write_report": ("metarl.api", "write_report"),
+    "Identifier": ("metarl.identification.identifier", "Identifier"),
+    "load_episodes": ("metarl.deployment.logs", "load_episodes"),
     "preset": ("metarl.config", "preset"),
     "load_config": ("metarl.config", "load_config"),
     "RunConfig": ("metarl.config", "RunConfig"),

@@ -224,7 +224,8 @@ def settings_of(section: str, name: str) -> type:
         papers = list(PAPERS) if section == "agent" else []
         if name in papers:
             own = {"name": PAPERS[name].agent, **_plain(dict(PAPERS[name].settings))}
-            raise UsageError(f"agent {name} is another agent with settings of its own; write agent: {shown(own)}")
+            written = yaml.safe_dump(own, default_flow_style=True, sort_keys=False).strip()
+            raise UsageError(f"agent {name} is {PAPERS[name].agent} with settings of its own; write agent: {written}")
         raise UsageError(f"unknown {section} {shown(name)}{nearest(str(name), [*registry, *papers])}")
     return registry[name].settings
 

@@ -25,6 +25,7 @@ SMALL: dict[str, Any] = {
     "attention_window": 4,
     "external_rows": 5,
     "decoder_sizes": (8,),
+    "step_sizes": (8,),
 }
 """Values by the name of a setting, for the agents that have it; `ppo` adapts only if it is told to."""
 PRIVILEGED = ("task_mass", "contact")

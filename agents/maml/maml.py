@@ -190,19 +190,15 @@ class Maml(MetaLearner):
         """Return the mean KL divergence of the inner steps on a shot, and the share of them that it shortened."""
         if len(batches) < 2:
             return {}
-        kls = torch.cat(
-            [
-                (batch.weights * numerics.gaussian_kl(*batch.old, *self.policy(belief.layers, batch.observations))).sum(
-                    1
-                )
-                for batch, belief in zip(batches[:-1], trial.beliefs[1:], strict=True)
-            ]
-        ).double()
+        kls = []
+        for batch, belief in zip(batches[:-1], trial.beliefs[1:], strict=True):
+            new = self.policy(belief.layers, batch.observations)
+            kls.append((batch.weights * numerics.gaussian_kl(*batch.old, *new)).sum(1).double())
+        of_shots = torch.cat(kls)
         bound = self.settings.inner_kl
-        shortened = (kls > 0.9 * bound).double().sum() if bound else torch.zeros_like(kls[0])
-        total, count, short = self.ranks.sum(
-            torch.stack([kls.sum(), torch.full_like(kls[0], len(kls)), shortened])
-        ).tolist()
+        shortened = (of_shots > 0.9 * bound) & (bound > 0)
+        sums = torch.stack([of_shots.sum(), shortened.double().sum(), torch.ones_like(of_shots).sum()])
+        total, short, count = self.ranks.sum(sums).tolist()
         return {"inner_kl": total / count, **({"inner_shortened": short / count} if bound else {})}
 
     def _adjust(self, measured: dict[str, float]) -> dict[str, float]:

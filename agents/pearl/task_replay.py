@@ -21,6 +21,8 @@ from metarl.agents.replay import TASK, Replay, Segment, tensors_of, transitions
 
 SHOT = "shot"
 """Name of the field with the index of the step's shot in its trial."""
+PLACES = 2**20
+"""Number of trials of an iteration that can be told apart."""
 AT_ONCE = 8
 """Number of gradient steps whose transitions are read at once."""
 
@@ -38,7 +40,7 @@ class Drawn(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Where the steps are: a part is the data of a task in an iteration. P parts, in order of task and age; G tasks."""
+    """Where the steps are: a part is the data of a trial. P parts, in order of task and age; G tasks."""
 
     segment: np.ndarray
     """[P] index of the segment."""
@@ -54,6 +56,8 @@ class Parts(NamedTuple):
     """[G] first part of each task."""
     group_size: np.ndarray
     """[G] parts of each task."""
+    recent: np.ndarray
+    """[G] parts of each task, its last ones, that context is drawn from."""
 
 
 class TaskReplay:
@@ -63,7 +67,7 @@ class TaskReplay:
         """capacity: iterations. context_iterations: newest iterations of a task that its context is drawn from."""
         self._replay, self._recent = Replay(capacity), context_iterations
         self._shot_ends: dict[str, np.ndarray] = {}
-        self._parts = _parts([], [])
+        self._parts = _parts([], [], context_iterations)
 
     def open(self, world: World) -> None:
         """Keep the data in the world's folder; see `Replay.open`."""
@@ -72,7 +76,7 @@ class TaskReplay:
 
     def add(self, trial: Trial) -> int:
         """Store the valid steps of a trial; returns their number."""
-        keys = torch.tensor([task_key(task.id) for task in trial.tasks])
+        keys = torch.tensor([trial_key(task.id, place) for place, task in enumerate(trial.tasks)])
         columns: list[Columns] = []
         for shot, rollout in enumerate(trial.rollouts):
             steps, tasks = transitions(rollout)
@@ -87,7 +91,7 @@ class TaskReplay:
         """Find where the steps of each task are; of a segment that is new, by reading it once."""
         segments, known = self._replay.segments, self._shot_ends
         self._shot_ends = {s.name: known[s.name] if s.name in known else _shot_ends(s) for s in segments}
-        self._parts = _parts(segments, list(self._shot_ends.values()))
+        self._parts = _parts(segments, list(self._shot_ends.values()), self._recent)
 
     def sample(self, updates: int, tasks: int, steps: int, context: int, generator: torch.Generator) -> Iterator[Drawn]:
         """Draw transitions for gradient steps one after another, with replacement: tasks, then steps of each task.
@@ -114,7 +118,7 @@ class TaskReplay:
         part = np.searchsorted(parts.before, place, side="right") - 1
         index = parts.first[part] + place - parts.before[part]
 
-        own = begin + size - 1 - _floor(shares[:, -1], np.minimum(size, self._recent))
+        own = begin + size - 1 - _floor(shares[:, -1], parts.recent[chosen])
         earlier = np.maximum(parts.shots[own] - 1, 1)  # shots that a trial has before its last
         count = parts.by_shots[own, _floor(shares[:, -2], earlier)]
         count = np.where(count > 0, count, parts.by_shots[own, -1])  # all of these shots broke down
@@ -152,9 +156,13 @@ class TaskReplay:
         return int(self._parts.before[-1])
 
 
-def task_key(name: str) -> int:
-    """Return the whole number, 0 to 2^63 - 1, that stands for the id of a task in the replay buffer."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+def trial_key(name: str, place: int) -> int:
+    """Return the whole number, 0 to 2^63 - 1, that stands for a trial in its iteration; `// PLACES` for its task.
+
+    name: id of the task. place: number of the trial in its iteration, below PLACES.
+    """
+    digest = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+    return digest // PLACES * PLACES + place
 
 
 def _floor(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -163,29 +171,39 @@ def _floor(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _shot_ends(segment: Segment) -> np.ndarray:
-    """Return the number of steps of each task of a segment in the first 1, 2, ... shots, [tasks, shots]."""
+    """Return the number of steps of each trial of a segment in the first 1, 2, ... shots, [trials, shots]."""
     shots = segment.steps[SHOT]
     counts = [np.add.reduceat(shots == shot, segment.first) for shot in range(int(shots.max()) + 1)]
     return np.cumsum(counts, axis=0).T
 
 
-def _parts(segments: Sequence[Segment], shot_ends: Sequence[np.ndarray]) -> Parts:
-    """Return where the steps of each task are; shot_ends: those of each segment, as `_shot_ends` returns them."""
+def _parts(segments: Sequence[Segment], shot_ends: Sequence[np.ndarray], recent: int) -> Parts:
+    """Return where the steps of each trial are.
+
+    shot_ends: those of each segment, as `_shot_ends` returns them. recent: newest iterations of a task for its context.
+    """
     most = max((ends.shape[1] for ends in shot_ends), default=1)
     by_shots = [np.pad(ends, ((0, 0), (0, most - ends.shape[1])), mode="edge") for ends in shot_ends]
     places = [np.full(len(segment.first), place) for place, segment in enumerate(segments)]
     shots = [np.full(len(ends), ends.shape[1]) for ends in shot_ends]
     none = [np.empty(0, dtype=np.int64)]  # of nothing stored
-    keys = np.concatenate([none[0], *(segment.steps[TASK][segment.first] for segment in segments)])
-    order = np.argsort(keys, kind="stable")
+    tasks = np.concatenate([none[0], *(segment.steps[TASK][segment.first] // PLACES for segment in segments)])
+    order = np.argsort(tasks, kind="stable")
     counts = np.concatenate(none + [segment.counts for segment in segments])[order]
-    _, group, group_size = np.unique(keys[order], return_index=True, return_counts=True)
+    segment = np.concatenate(none + places)[order]
+    _, group, group_size = np.unique(tasks[order], return_index=True, return_counts=True)
+    changed = np.diff(segment, prepend=-1) != 0
+    changed[group] = True
+    run = np.cumsum(changed)  # number of the (task, iteration) that a part is of
+    ends = group + group_size
+    begin = np.searchsorted(run, run[ends - 1] - recent + 1)
     return Parts(
-        segment=np.concatenate(none + places)[order],
+        segment=segment,
         first=np.concatenate(none + [segment.first for segment in segments])[order],
         before=np.concatenate([[0], np.cumsum(counts)]),
         by_shots=np.concatenate([np.empty((0, most), dtype=np.int64), *by_shots])[order],
         shots=np.concatenate(none + shots)[order],
         group=group,
         group_size=group_size,
+        recent=ends - np.maximum(begin, group),
     )

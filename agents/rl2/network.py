@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents.moments import INPUT_CLIP, Moments
-from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.rl2.settings import Rl2Block
 from metarl.agents.trial_ppo.heads import make_head
 from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork, hidden_layers
 
@@ -15,7 +15,7 @@ class Rl2Network(SlotNetwork):
     """Embeddings, a core, a head for the actor as the settings choose it, and a plain one for the critic."""
 
     def __init__(
-        self, settings: Rl2Settings, observation_size: int, action_size: int, make_core: CoreMaker, told: int = 0
+        self, settings: Rl2Block, observation_size: int, action_size: int, make_core: CoreMaker, told: int = 0
     ) -> None:
         """told: number of privileged values that the critic reads."""
         super().__init__(settings, observation_size, action_size, make_core)

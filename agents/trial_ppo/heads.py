@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from metarl.agents.tanh import tanh
 from metarl.agents.trial_ppo.network import HIDDEN_GAIN, MEAN_GAIN, Head, hidden_layers
-from metarl.agents.trial_ppo.settings import HeadSettings
+from metarl.agents.trial_ppo.settings import HeadBlock
 
 MOST_WEIGHTS = 2**25
 """Number of generated weights that are kept for the backward pass at once; where there are more, they are generated
@@ -25,7 +25,7 @@ again."""
 
 
 def make_head(
-    settings: HeadSettings, context_size: int, observation_size: int, action_size: int
+    settings: HeadBlock, context_size: int, observation_size: int, action_size: int
 ) -> tuple[nn.Module, nn.Module]:
     """Return (actor, mean), such that mean(actor(features)) is the mean of the action [..., act].
 

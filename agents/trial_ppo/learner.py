@@ -21,7 +21,7 @@ from metarl.agents.ranks import ALONE, Ranks, mean_and_std, sum_gradients
 from metarl.agents.slots import SlotBelief, SlotReader
 from metarl.agents.trial_ppo.network import SlotNetwork
 from metarl.agents.trial_ppo.sequence import TrialSequence, cut, discounted_sums, joined, lay_out, trial_gae
-from metarl.agents.trial_ppo.settings import TrialPpoSettings
+from metarl.agents.trial_ppo.settings import TrialPpoBlock
 
 ADAM_EPSILON = 1e-5
 """PPO's customary value; Adam's own 1e-8 makes the first steps too long."""
@@ -80,7 +80,7 @@ class MeanNetwork(nn.Module):
         return self.network.means(features), after
 
 
-Settings = TypeVar("Settings", bound=TrialPpoSettings)
+Settings = TypeVar("Settings", bound=TrialPpoBlock)
 Network = TypeVar("Network", bound=SlotNetwork)
 
 

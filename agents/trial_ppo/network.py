@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from operator import is_not
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,9 @@ from torch.nn import functional
 from metarl.agents.cores.core import Core, Memory
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.tanh import Tanh, tanh
-from metarl.agents.trial_ppo.settings import TrialPpoSettings
+from metarl.agents.trial_ppo.settings import TrialPpoBlock
 
-CoreMaker = Callable[[int, TrialPpoSettings], Core]
+CoreMaker = Callable[[int, Any], Core]
 """(input size, settings) -> core."""
 HIDDEN_GAIN, MEAN_GAIN = math.sqrt(2.0), 0.01
 """Gains of initial weights: of hidden layers, and of the layer of the means, which makes the first means nearly 0."""
@@ -68,9 +68,7 @@ class SlotNetwork(nn.Module):
     log_std: nn.Parameter
     """Logarithm of the standard deviation of the actions, [act], before it is held above the settings' least."""
 
-    def __init__(
-        self, settings: TrialPpoSettings, observation_size: int, action_size: int, make_core: CoreMaker
-    ) -> None:
+    def __init__(self, settings: TrialPpoBlock, observation_size: int, action_size: int, make_core: CoreMaker) -> None:
         super().__init__()
         self.sizes = (observation_size, action_size, 1, 2)
         self.reward_input = settings.reward_input

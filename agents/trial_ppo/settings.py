@@ -11,8 +11,8 @@ from metarl.bounds import bounded, newer
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialPpoSettings(MemorySettings, PpoBlock):
-    """Settings of agents that are trained with PPO over whole trials.
+class TrialPpoBlock(PpoBlock):
+    """Settings of agents that are trained with PPO over whole trials, besides those of a memory.
 
     On HalfCheetah these mattered most: discount .97 with lambda .9 and many small minibatches (its presets have them),
     a small initial std, two hidden layers in each head, many small meta-updates (20 trials), and a critic that observes
@@ -47,7 +47,12 @@ class TrialPpoSettings(MemorySettings, PpoBlock):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadSettings(TrialPpoSettings):
+class TrialPpoSettings(MemorySettings, TrialPpoBlock):
+    """Settings of agents that are trained with PPO over whole trials and hold a memory of any kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadBlock(TrialPpoBlock):
     """Settings of agents whose policy may have other heads than a plain one."""
 
     head: Literal["plain", "film", "hypernetwork"] = "plain"
@@ -56,3 +61,8 @@ class HeadSettings(TrialPpoSettings):
     critic is always plain."""
     generated_sizes: tuple[int, ...] = bounded((32, 32), at_least=1, at_most=256)
     """Widths of the hidden layers of the actor that a hypernetwork generates, in place of `head_sizes`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings(HeadBlock, TrialPpoSettings):
+    """Settings of agents that hold a memory of any kind and whose policy may have other heads."""

@@ -34,6 +34,7 @@ Evaluate
   metarl evaluate RUN RUN... [--family F]             compare agents on the same tasks
   metarl report RUN... [--comparison DIR]             write one page: figures, tables, films (HTML, Markdown, JSON)
   metarl render RUN [--task JSON] [--shot K]          film the policy before and after adaptation (MP4)
+  metarl identify RUN --by PARAMETER                  learn to tell faults, grounds or loads apart by seconds of data
   metarl watch RUN [--belief FILE]                    show the policy live in MuJoCo's viewer
 
 Deploy
@@ -58,6 +59,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "report",
+    "identify",
     "adapt",
     "export",
     "watch",

@@ -41,8 +41,8 @@ def _names(kind: Any) -> set[str]:
     }
 
 
-LISTS = _names(tuple)
-SWITCHES = _names(bool) | {"off_policy"}
+LISTS = _names(tuple) | {"by", "hold_out", "seconds", "metric.hidden_sizes", "metric.relation_sizes"}
+SWITCHES = _names(bool) | {"off_policy", "explore", "metric.reward_input"}
 
 
 @dataclass

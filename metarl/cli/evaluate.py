@@ -24,6 +24,7 @@ TYPES: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cu
 TYPES |= {"log_rollouts": str}
 SWITCHES = {
     "--no-train-gap": "--evaluation.train-gap=false",
+    "--explore": "--evaluation.explore=true",
     "--no-explore": "--evaluation.explore=false",
 }
 """Settings that short switches stand for."""

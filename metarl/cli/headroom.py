@@ -35,6 +35,10 @@ gain at most (headroom: oracle - randomised) and what each agent recovers of it.
 (training.lives, evaluation.lives). The same command, started again here or on another machine that shares the folder,
 joins or resumes the study. Ctrl-C stops it after the current iteration.
 
+Each run that is judged leaves a small record in the folder judged/ of the study, and is not judged again with the same
+settings. study.json and judged/ are enough for --report: copy the records of a study that ran on several machines into
+one folder. A run whose record is there and whose own folder is not counts as done.
+
   --budget N         env steps of each run (3e6)
   --seeds S...       training seeds (1 2 3)
   --arms ARM...      arms to train ({core});
@@ -147,7 +151,8 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     request = parse(arguments)
     if request is None:
         return 0
-    from metarl.headroom.study import judge_and_save, work
+    from metarl.headroom.judging import judge_and_save
+    from metarl.headroom.study import work
     from metarl.provenance import cores
     from metarl.runs.interrupt import stop_on_signals
 
@@ -166,6 +171,8 @@ def run(arguments: list[str], invocation: Invocation) -> int:
         if not parent:
             done, left = study.standing()
             print(f"study {study.folder}: {len(done) + len(left)} runs, {len(done)} done", flush=True)
+            if alone := [f"{arm.name}_seed{seed}" for arm, seed in done if study.by_record(arm.name, seed)]:
+                print(f"judged records without their runs, not trained again: {', '.join(alone)}", flush=True)
         with stop_on_signals(signal.SIGINT, signal.SIGTERM, parent=parent) as stop:
             if workers > 1:
                 if status := _several(arguments, workers, threads, stop):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +17,9 @@ from metarl.errors import RunError, UsageError, usage_errors
 from metarl.evaluation.comparison import Compared, Comparison, Improvement, Trained
 from metarl.evaluation.contrasts import probability_of_improvement, share_interval
 from metarl.evaluation.evaluate import draw_tasks, evaluate_agent, pooled, with_source
+from metarl.evaluation.judged import Judged
 from metarl.evaluation.notes import remarked
-from metarl.evaluation.remarks import notes_of, warnings_of
+from metarl.evaluation.remarks import notes_of, trained_elsewhere, unfair_to, warnings_of
 from metarl.evaluation.results import AgentResult, EvaluationResult
 from metarl.evaluation.statistics import Interval
 from metarl.evaluation.time_course import MemoryGap, memory_gap
@@ -58,14 +60,65 @@ def compare_entries(
     trained = [[run_of[id(entry)] for entry in own] for own in together]
     for name, own in zip(names, trained, strict=True):
         require_fit(name, own[0], family_for(own[0].config, family))
-    agents, notes = [], []
+    judged: dict[str, list[Judged]] = {}
     for name, own, their_runs in zip(names, together, trained, strict=True):
-        settings = replace(config.evaluation, **own[0].own_evaluation)
-        agent, result = _compared(name, own, their_runs, family, settings, tasks, threads, say)
-        agents.append(agent)
-        notes.append(result.notes)
+        judged[name] = []
+        for entry, run in zip(own, their_runs, strict=True):
+            whose = name if len(own) == 1 else f"{name} ({entry.path.resolve().name})"
+            tell = functools.partial(_told, say, whose)
+            judged[name].append(judge(entry, run, config, family, tasks, threads, tell))
+    return comparison_of(judged, config, family, tasks, taken, checkpoint)
+
+
+def _told(say: Callable[[str], None], whose: str, line: str) -> None:
+    say(f"{whose}: {line}")
+
+
+def judge(
+    entry: Entry,
+    run: Run,
+    config: RunConfig,
+    family: TaskFamily,
+    tasks: list[list[Task]],
+    threads: int,
+    say: Callable[[str], None] = lambda line: None,
+) -> Judged:
+    """Return the run of an entry, judged on tasks [seed][task] of the family. config, say: as in `compare_entries`."""
+    met = family_for(run.config, family)
+    settings = replace(config.evaluation, **entry.own_evaluation)
+    result = with_source(evaluate_agent(run.agent, met, settings, threads, say, tasks), run)
+    if settings.train_gap:
+        gap = train_gap(run, met, result.settings, result.returns, threads, say)
+        result = replace(result, train_gap=gap)
+    adapts, folder = run.agent.facts.adapts, entry.path.resolve()
+    return Judged(
+        result=remarked(result, met, adapts),
+        agent=run.config.agent_name,
+        adapts=adapts,
+        overrides=entry.overrides,
+        folder=folder,
+        trained=trained_with(read_run_config(folder)),
+        elsewhere=trained_elsewhere(run.config, config),
+        unfair=unfair_to(run.family, family),
+    )
+
+
+def comparison_of(
+    judged: Mapping[str, Sequence[Judged]],
+    config: RunConfig,
+    family: TaskFamily,
+    tasks: Sequence[Sequence[Task]],
+    taken: Mapping[str, Any],
+    checkpoint: str = "last",
+) -> Comparison:
+    """Return the comparison of agents by label, each of runs that were judged on the same tasks [seed][task].
+
+    config, taken, checkpoint: as in `compare_entries`.
+    """
+    wholes = {label: _whole(own, family) for label, own in judged.items()}
+    agents = [_compared(label, own, wholes[label]) for label, own in judged.items()]
     agents = with_memory_gaps(with_oracle_shares(agents, config.evaluation), config.evaluation)
-    firsts = [own[0] for own in trained]
+    firsts = [own[0] for own in judged.values()]
     return Comparison(
         family=family.name,
         family_settings=trained_with(config)["family"],
@@ -75,8 +128,8 @@ def compare_entries(
         tasks=[[family.shown(task) for task in of_seed] for of_seed in tasks],
         agents=agents,
         improvements=improvements_of(agents, config.evaluation),
-        notes=notes_of(agents, notes, firsts, config, taken),
-        warnings=warnings_of(agents, firsts, family, checkpoint),
+        notes=notes_of(agents, [whole.notes for whole in wholes.values()], [own.elsewhere for own in firsts], taken),
+        warnings=warnings_of(agents, [own.unfair for own in firsts], checkpoint),
         provenance=provenance(),
     )
 
@@ -120,48 +173,29 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _compared(
-    label: str,
-    entries: Sequence[Entry],
-    runs: Sequence[Run],
-    family: TaskFamily,
-    settings: EvaluationSettings,
-    tasks: list[list[Task]],
-    threads: int,
-    say: Callable[[str], None],
-) -> tuple[Compared, EvaluationResult]:
-    """Return an agent of one run or several, and its evaluation. say: called with lines about the progress."""
-    results = []
-    for entry, run in zip(entries, runs, strict=True):
-        name = label if len(runs) == 1 else f"{label} ({entry.path.resolve().name})"
+def _whole(judged: Sequence[Judged], family: TaskFamily) -> EvaluationResult:
+    """Return the evaluation of an agent of one run or several."""
+    results = [own.result for own in judged]
+    return results[0] if len(results) == 1 else pooled(results, family, judged[0].adapts)
 
-        def progress(line: str, name: str = name) -> None:
-            say(f"{name}: {line}")
 
-        met = family_for(run.config, family)
-        result = with_source(evaluate_agent(run.agent, met, settings, threads, progress, tasks), run)
-        if settings.train_gap:
-            gap = train_gap(run, met, result.settings, result.returns, threads, progress)
-            result = replace(result, train_gap=gap)
-        results.append(remarked(result, met, run.agent.facts.adapts))
-    first, met = runs[0].config, family_for(runs[0].config, family)
-    whole = results[0] if len(results) == 1 else pooled(results, met, runs[0].agent.facts.adapts)
-    folders = [entry.path.resolve() for entry in entries]
-    own = zip(runs, folders, results, strict=True) if len(runs) > 1 else ()
-    agent = Compared(
+def _compared(label: str, judged: Sequence[Judged], whole: EvaluationResult) -> Compared:
+    """Return an agent of one run or several. whole: its evaluation."""
+    first = judged[0]
+    several = judged if len(judged) > 1 else ()
+    return Compared(
         label=label,
-        agent=first.agent_name,
-        oracle=first.training.reveal_task,
-        overrides=entries[0].overrides,
+        agent=first.agent,
+        oracle=first.oracle,
+        overrides=first.overrides,
         result=AgentResult.part_of(whole),
         explore=whole.settings.explore,
         envs_per_task=whole.settings.envs_per_task,
         reset_memory=whole.settings.reset_memory,
-        folder=folders[0],
-        trained=trained_with(read_run_config(folders[0])),
-        runs=tuple(Trained.of(run.config.training.seed, folder, result) for run, folder, result in own),
+        folder=first.folder,
+        trained=first.trained,
+        runs=tuple(Trained.of(own.seed, own.folder, own.result) for own in several),
     )
-    return agent, whole
 
 
 def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Compared]:

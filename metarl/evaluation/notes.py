@@ -10,8 +10,9 @@ from metarl.config import RESET_WORDS
 from metarl.envs.family import TaskFamily
 from metarl.evaluation.outcomes import mean_of_sound
 from metarl.evaluation.results import SHARES, EvaluationResult
-from metarl.evaluation.statistics import REACHED, Interval
+from metarl.evaluation.statistics import REACHED, Interval, interquartile_mean, task_interval
 from metarl.evaluation.time_course import EARLY
+from metarl.runs.trial import stream
 from metarl.wording import number_of
 
 
@@ -23,7 +24,9 @@ def remarked(result: EvaluationResult, family: TaskFamily, adapts: bool, agents:
     """
     warnings = result.train_gap.warnings if result.train_gap else []
     if result.settings.adaptations and adapts and result.settings.reset_memory == "never":
-        warnings = gain_warnings(result.summary.gain[-1], result.settings.adaptations) + warnings
+        warnings = (
+            gain_warnings(result.summary.gain[-1], result.settings.adaptations) + later_warnings(result) + warnings
+        )
     notes = [numbers_note(result, agents), *task_notes(result, family), *_condition_notes(result, family, adapts)]
     notes += time_notes(result)
     if result.shift:
@@ -158,6 +161,26 @@ def _left_out_notes(result: EvaluationResult) -> list[str]:
             f"{number_of(result.summary.tasks_left_out, 'task')}"
         )
     return notes
+
+
+def later_warnings(result: EvaluationResult) -> list[str]:
+    """Return a warning if the return after the last round lies below that after an earlier one, on the same tasks."""
+    rounds, iqm = result.settings.adaptations, result.summary.iqm
+    best = max(range(1, rounds + 1), key=lambda k: iqm[k].estimate)
+    if best == rounds:
+        return []
+    lost = task_interval(
+        (result.returns[:, best] - result.returns[:, -1])[None],
+        interquartile_mean,
+        result.settings.bootstrap_samples,
+        stream(result.settings.seeds[0], "evaluation/later"),
+    )
+    if lost is None or lost.low <= 0:
+        return []
+    return [
+        f"from round {best} to round {rounds} of adaptation the return falls by {lost.estimate:.4g} [{lost.low:.4g}, "
+        f"{lost.high:.4g}]: more rounds make this agent worse. Stop after round {best}, or let later rounds change less"
+    ]
 
 
 def gain_warnings(gain: Interval, rounds: int) -> list[str]:

@@ -11,31 +11,42 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.family_settings import FamilySettings
 from metarl.evaluation.comparison import Compared
 from metarl.files import plain
-from metarl.runs.run import Run
 from metarl.wording import grouped
 
 
-def warnings_of(
-    agents: Sequence[Compared], runs: Sequence[Run], family: TaskFamily, checkpoint: str = "last"
-) -> list[str]:
+def unfair_to(trained_on: TaskFamily, met: TaskFamily) -> str:
+    """Return why it is unfair to an agent to meet another family than it was trained on; empty if it is not."""
+    trained, here = (
+        (f.action_scale, *f.action_low, *f.action_high, *f.control.offset, *f.control.gain, f.frame_skip)
+        for f in (trained_on, met)
+    )
+    if trained == here:
+        return ""
+    return (
+        "trained with another action scale, other bounds, other control signals of an action or another "
+        "control step than it is evaluated with: its actions have other effects here, and the comparison is "
+        "unfair to it; train all agents with the same family.* settings"
+    )
+
+
+def trained_elsewhere(own: RunConfig, config: RunConfig) -> str:
+    """Return in what the family that a run was trained on differs from that of the tasks; empty if in nothing.
+
+    own: the run's configuration. config: has the family of the tasks.
+    """
+    if type(own.family) is not type(config.family):
+        return f"trained on another family, {own.family_name}"
+    different = _differences(own.family, config.family)
+    return f"trained with {', '.join(different)}" if different else ""
+
+
+def warnings_of(agents: Sequence[Compared], unfair: Sequence[str], checkpoint: str = "last") -> list[str]:
     """Return what speaks against an agent or the comparison; a gain of 0 does not, as some agents do not adapt.
 
-    runs: the first run of each agent. family: whose tasks they are. checkpoint: the one that was loaded; if it is the
-    last, the runs of an agent are to be of the same iteration.
+    unfair: of the first run of each agent, see `unfair_to`. checkpoint: the one that was loaded; if it is the last, the
+    runs of an agent are to be of the same iteration.
     """
-    said: list[tuple[str, str]] = []
-    for agent, run in zip(agents, runs, strict=True):
-        trained, met = (
-            (f.action_scale, *f.action_low, *f.action_high, *f.control.offset, *f.control.gain, f.frame_skip)
-            for f in (run.family, family)
-        )
-        if trained != met:
-            text = (
-                "trained with another action scale, other bounds, other control signals of an action or another "
-                "control step than it is evaluated with: its actions have other effects here, and the comparison is "
-                "unfair to it; train all agents with the same family.* settings"
-            )
-            said.append((agent.label, text))
+    said = [(agent.label, text) for agent, text in zip(agents, unfair, strict=True) if text]
     for agent in agents:
         iterations = sorted({run.source.iteration for run in agent.runs})
         if len(iterations) > 1 and checkpoint == "last":
@@ -57,23 +68,14 @@ def warnings_of(
 
 
 def notes_of(
-    agents: Sequence[Compared],
-    notes: Sequence[Sequence[str]],
-    runs: Sequence[Run],
-    config: RunConfig,
-    taken: Mapping[str, Any],
+    agents: Sequence[Compared], notes: Sequence[Sequence[str]], elsewhere: Sequence[str], taken: Mapping[str, Any]
 ) -> list[str]:
     """Return the sentences that a reader needs to compare the numbers.
 
-    notes: those on each agent's own evaluation. runs: the first run of each agent. config, taken: as in
-    `compare_entries`.
+    notes: those on each agent's own evaluation. elsewhere: of the first run of each agent, see `trained_elsewhere`.
+    taken: as in `compare_entries`.
     """
-    trained: list[tuple[str, str]] = []
-    for agent, run in zip(agents, runs, strict=True):
-        if type(run.config.family) is not type(config.family):
-            trained.append((agent.label, f"trained on another family, {run.config.family_name}"))
-        elif different := _differences(run.config.family, config.family):
-            trained.append((agent.label, f"trained with {', '.join(different)}"))
+    trained = [(agent.label, text) for agent, text in zip(agents, elsewhere, strict=True) if text]
     said = ", ".join(f"{name}={plain(value)}" for name, value in taken.items())
     of_all = [f"the tasks' family has settings of {agents[0].label}'s training: {said}"] if taken else []
     by_agent = [(agent.label, agent.explore, own) for agent, own in zip(agents, notes, strict=True)]

@@ -38,7 +38,7 @@ def train_gap(
         progress("evaluating on training tasks, for the gap")
     tasks = training_tasks(run, settings)
     there = run_trials(run.agent, trained_on, tasks, replace(settings, revisit=False), threads, "train_gap").returns
-    return _gap(there[None], returns[None], settings, own and settings.split == "held_out")
+    return gap_of(there[None], returns[None], settings, own and settings.split == "held_out")
 
 
 def training_tasks(run: Run, settings: EvaluationSettings) -> list[list[Task]]:
@@ -57,10 +57,10 @@ def pooled_gap(results: Sequence[AgentResult], settings: EvaluationSettings) -> 
     if len(found) < len(gaps):
         return None
     trained, here = np.stack([gap.returns for gap in found]), np.stack([result.returns for result in results])
-    return _gap(trained, here, settings, found[0].own)
+    return gap_of(trained, here, settings, found[0].own)
 
 
-def _gap(trained: Array, here: Array, settings: EvaluationSettings, own: bool) -> TrainGap | None:
+def gap_of(trained: Array, here: Array, settings: EvaluationSettings, own: bool) -> TrainGap | None:
     """Return the gap of returns [R, S, K, M] on training tasks and on the tasks evaluated.
 
     None if fewer than two tasks of a seed have a return.

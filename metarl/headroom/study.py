@@ -1,4 +1,4 @@
-"""A headroom study in its folder: what is trained, by any number of processes, and what is judged."""
+"""A headroom study in its folder: what is trained, by any number of processes, and what is there already."""
 
 from __future__ import annotations
 
@@ -9,32 +9,26 @@ import shutil
 import signal
 import time
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config, with_settings
+from metarl.config import CONFIG, RunConfig, config_to_dict, map_files, read_run_config, with_settings
 from metarl.envs.family import TaskFamily
 from metarl.errors import UsageError, usage_errors
-from metarl.evaluation.compare import checked_family, compare_entries
-from metarl.evaluation.comparison import Comparison
-from metarl.evaluation.headroom import Headroom, headroom_of
+from metarl.evaluation.compare import checked_family
 from metarl.files import append, plain, write
-from metarl.headroom.arms import ARMS, MEMORY, ORACLE, RANDOMISED, TEACHER, Arm, config_of
-from metarl.headroom.probe import probe, words
-from metarl.reporting.headroom_report import save_report, show
+from metarl.headroom.arms import ARMS, MEMORY, ORACLE, TEACHER, Arm, config_of
+from metarl.headroom.records import JudgedRecord, differences, path_of, read_record
 from metarl.runs import claims
-from metarl.runs.entries import Entry
+from metarl.runs.entries import content
 from metarl.runs.interrupt import Stop, stop_on_signals
 from metarl.runs.progress import duration
 from metarl.runs.run import Run, load_run, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.training.finished import finished_run
 from metarl.training.loop import train
-from metarl.wording import number_of
 
 STUDY = "study.json"
 """File in a study's folder that says what is trained."""
@@ -131,6 +125,7 @@ class Study:
                 self.config(arm, self.seeds[0]).validate()
         whole = self._what()
         whole["arms"] = self.recorded().get("arms", {}) | whole["arms"]
+        self.require_records()
         self.folder.mkdir(parents=True, exist_ok=True)
         write(self.folder / STUDY, (json.dumps(whole, indent=1) + "\n").encode())
 
@@ -164,29 +159,107 @@ class Study:
 
     def standing(self) -> tuple[list[tuple[Arm, int]], list[tuple[Arm, int]]]:
         """Return the jobs that are done, and those that are left."""
-        done = [job for job in self.jobs if is_done(self.run_of(job[0].name, job[1]))]
+        done = [job for job in self.jobs if self.is_done(job[0].name, job[1])]
         return done, [job for job in self.jobs if job not in done]
 
+    def has_run(self, arm: str, seed: int) -> bool:
+        """Return whether the folder of a run is here, trained or not."""
+        return (self.run_of(arm, seed) / CONFIG).is_file()
 
-def is_done(directory: Path) -> bool:
-    """Return whether a run is trained and evaluated."""
-    return (directory / CONFIG).is_file() and finished_run(directory, read_run_config(directory)) is not None
+    def by_record(self, arm: str, seed: int) -> bool:
+        """Return whether a run is here by its judged record alone: it was trained elsewhere, and is not again."""
+        return path_of(self.folder, arm, seed).is_file() and not self.has_run(arm, seed)
+
+    def is_done(self, arm: str, seed: int) -> bool:
+        """Return whether a run is trained and evaluated, here or elsewhere."""
+        if not self.has_run(arm, seed):
+            return self.by_record(arm, seed)
+        directory, record = self.run_of(arm, seed), read_record(path_of(self.folder, arm, seed))
+        if record is not None and not record.differences_of_run(directory):
+            return True  # only finished runs are judged
+        return finished_run(directory, read_run_config(directory)) is not None
+
+    def ways(self) -> list[Way]:
+        """Return in which ways the agents are judged: those that remember with their memory reset too."""
+        found = []
+        for arm in self.arms:
+            found.append(Way(arm.name, arm, dict(arm.settings) if arm.judged_from else {}))
+            if arm.remembers:
+                found.append(Way(arm.name + RESET, arm, {"evaluation.reset_memory": "step"}))
+            if arm.name == MEMORY:
+                found.append(Way(arm.name + RESET_EPISODE, arm, {"evaluation.reset_memory": "episode"}))
+        return found
+
+    def key_of(self, arm: Arm) -> dict[str, Any]:
+        """Return what the study says of an arm, in its judged records; files count by what they hold."""
+        what = self._what() | {"family": plain(config_to_dict(map_files(self.base, _held))["family"])}
+        return {**what, "arm": what.pop("arms")[arm.name]}
+
+    def record_of(self, way: Way, seed: int) -> JudgedRecord | None:
+        """Return the judged record of a run, None if there is none; UsageError if it is damaged or another study's."""
+        path = path_of(self.folder, way.label, seed)
+        record = read_record(path)
+        if record is None:
+            return None
+        if (record.label, record.seed) != (way.label, seed):
+            raise UsageError(f"{path} is the record of {record.label}_seed{record.seed}; give it its own name back")
+        if differ := differences(record.key.study, self.key_of(way.arm)):
+            raise UsageError(
+                f"{path} is a record of another study, with another {', another '.join(differ)}; remove it, give the "
+                "settings that it was made with, or choose another folder with --name"
+            )
+        return record
+
+    def require_records(self) -> None:
+        """Raise UsageError if a judged record is damaged or another study's."""
+        for way in self.ways():
+            for seed in self.seeds:
+                self.record_of(way, seed)
+
+
+def _held(file: str) -> str:
+    """Return what a file of a family holds, as a digest; of `FILE.py:FUNCTION` with the function's name."""
+    path, code, function = file.partition(".py:")
+    return f"{content(path + '.py')}:{function}" if code else content(file)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way in which the runs of an arm are judged."""
+
+    label: str
+    """Name in tables."""
+    arm: Arm
+    overrides: dict[str, Any]
+    """Settings of the agent and of the evaluation by dotted name."""
+
+    @property
+    def runs(self) -> str:
+        """Arm whose runs they are."""
+        return self.arm.judged_from or self.arm.name
 
 
 def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
     """Train runs until none is left that no other process has; return whether it was not stopped before.
 
-    A run whose teacher another process trains is waited for.
+    A run whose teacher another process trains is waited for. A run that is here by its judged record alone is done.
     """
+    untaught = set()
     while True:
         trained = waits = False
         for arm, seed in study.jobs:
             if stop.now():
                 return False
-            if is_done(study.run_of(arm.name, seed)):
+            if study.is_done(arm.name, seed):
                 continue
             teacher = study.teacher_of(arm)
-            if teacher and not is_done(study.run_of(teacher, seed)):
+            if teacher and study.by_record(teacher, seed):
+                name, other = (study.run_of(run, seed).name for run in (arm.name, teacher))
+                if name not in untaught:
+                    say(f"{name}: its teacher {other} is here as a judged record alone; copy its run here to train it")
+                untaught.add(name)
+                continue
+            if teacher and not study.is_done(teacher, seed):
                 waits = True
                 continue
             number = zlib.crc32(study.run_of(arm.name, seed).name.encode())  # whatever other arms a command names
@@ -225,89 +298,6 @@ def _train(study: Study, arm: Arm, seed: int, stop: Stop, say: Callable[[str], N
     else:
         last = read_metrics(directory)[-1]
         say(f"{directory.name}: return {last['return/after']:.4g} in training, {duration(time.monotonic() - began)}")
-
-
-def judged(
-    study: Study, trained: Collection[tuple[Arm, int]], say: Callable[[str], None]
-) -> tuple[Comparison, dict[str, str]]:
-    """Compare the runs that are trained, by arm and seed, each agent that remembers with its memory reset too.
-
-    Returns the comparison, and the label of each agent with its memory reset by that of the agent. UsageError if no run
-    is done, RunError if the seeds of an arm differ in more than the seed.
-    """
-    done = {(arm.name, seed) for arm, seed in trained}
-    entries, forgetful = [], {}
-    for arm in study.arms:
-        runs = arm.judged_from or arm.name
-        ways: list[tuple[str, dict[str, Any]]] = [(arm.name, dict(arm.settings) if arm.judged_from else {})]
-        if arm.remembers:
-            forgetful[arm.name] = arm.name + RESET
-            ways += [(arm.name + RESET, {"evaluation.reset_memory": "step"})]
-        if arm.name == MEMORY:
-            ways += [(arm.name + RESET_EPISODE, {"evaluation.reset_memory": "episode"})]
-        for label, overrides in ways:
-            for seed in study.seeds:
-                if (runs, seed) in done:
-                    path = study.run_of(runs, seed)
-                    config = with_settings(read_run_config(path), overrides)
-                    entries.append(Entry(path, config, overrides, name=label).exploring_as_trained())
-    if not entries:
-        raise UsageError(f"no run of the study in {study.folder} is finished; train first, without --report")
-    say(f"judging {number_of(len({entry.name for entry in entries}), 'agent')} ...")
-    comparison = compare_entries(entries, study.base, study.family, {}, threads=study.threads)
-    return comparison, {label: reset for label, reset in forgetful.items() if reset in labels(comparison)}
-
-
-def labels(comparison: Comparison) -> list[str]:
-    """Return the labels of the agents."""
-    return [agent.label for agent in comparison.agents]
-
-
-def headroom(comparison: Comparison, forgetful: Mapping[str, str]) -> Headroom | None:
-    """Return the headroom; None if the oracle or the randomised policy is missing."""
-    if not {ORACLE, RANDOMISED} <= set(labels(comparison)):
-        return None
-    reset = {*forgetful.values(), MEMORY + RESET_EPISODE}
-    return headroom_of(comparison, ORACLE, RANDOMISED, forgetful, reset)
-
-
-def cost(study: Study, done: Collection[tuple[Arm, int]]) -> dict[str, dict[str, float]]:
-    """Return env steps and seconds of training by arm, with its teacher's, as means over the seeds that are done."""
-    found = {}
-    for arm in study.arms:
-        names = [name for name in (arm.name, study.teacher_of(arm)) if name]
-        lines = [
-            [read_metrics(study.run_of(name, seed)) for name in names] for seed in study.seeds if (arm, seed) in done
-        ]
-        if lines:
-            seconds = [[line["time/collect"] + line["time/update"] for run in runs for line in run] for runs in lines]
-            steps = [sum(run[-1]["env_steps"] for run in runs) for runs in lines]
-            training_s = round(float(np.mean([sum(own) for own in seconds])), 1)
-            found[arm.name] = {"env_steps": float(np.mean(steps)), "training_s": training_s}
-    return found
-
-
-def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison, Headroom | None]:
-    """Judge the runs that are done; print the table and what follows, and save both with a figure in the folder."""
-    done, left = study.standing()
-    comparison, forgetful = judged(study, done, say)
-    found, spent = headroom(comparison, forgetful), cost(study, done)
-    notes = [f"note: {len(left)} of {len(done) + len(left)} runs are not done"] if left else []
-    if taught := [arm.name for arm in study.arms if study.teacher_of(arm)]:
-        notes.append(f"note: env steps and minutes of {', '.join(taught)} include those of the teacher")
-    if study.also_split != "none":
-        notes.append(
-            f"note: the oracle alone met {study.also_split.replace('_', '-')} tasks in training: every other task of "
-            "its training was one"
-        )
-    oracles = [study.run_of(ORACLE, seed) for arm, seed in done if arm.name == ORACLE]
-    if oracles:
-        oracle = load_run(oracles[0])
-        first, *rest = words(probe(oracle.agent, oracle.family, study.seeds[0], study.threads))
-        notes += [f"note: {first}", *rest]
-    show(comparison, found, spent, notes)
-    save_report(comparison, found, spent, notes, study.folder)
-    return comparison, found
 
 
 def probed_oracle(study: Study, budget: float, say: Callable[[str], None]) -> Run | None:

@@ -15,6 +15,7 @@ from metarl.agents.moments import INPUT_CLIP
 from metarl.agents.storage import Storage
 from metarl.envs.arrays import Array
 from metarl.envs.family import TaskFamily
+from metarl.runs.episode_record import Answer, EpisodeRecord, Identifies
 from metarl.runs.trial import AgentGenerators
 
 Explore = Literal["adapting", "always", "never"]
@@ -98,6 +99,7 @@ class Controller:
         storage = Storage(steps, (1, n), Rollout.fields(family.observation_size, act), torch.device("cpu"))
         self._shot = {name: kept.numpy() for name, kept in storage.tensors.items()}
         self._final = np.zeros((1, n, family.observation_size), dtype=np.float32)
+        self._record = EpisodeRecord(steps, family.observation_size, act)
         self._falls: dict[tuple[int, int], Array] = {}  # observation after each fall of the shot, by step and episode
         self._seen = np.zeros(family.observation_size, dtype=np.float32)  # the last observation
         self._know_range()
@@ -137,6 +139,7 @@ class Controller:
         action = actions.cpu().numpy()[0, 0].copy()
         if self.learning:
             self._shot["observations"][t, 0, n], self._shot["actions"][t, 0, n] = seen, action
+        self._record.act(seen, action)
         self._seen = seen
         self._next = _Next.OBSERVE
         return action
@@ -152,7 +155,7 @@ class Controller:
         """Record the result of the last action, as Gymnasium's `step` returns it."""
         self._require(_Next.OBSERVE)
         truncated = truncated or (self.learning and self._step + 1 == self.family.horizon and not terminated)
-        self._record(reward, terminated, truncated)
+        self._keep(reward, terminated, truncated)
         ended = bool(terminated or truncated)
         self._tell(reward, ended)
         self._next = _Next.END if ended else _Next.ACT
@@ -172,13 +175,13 @@ class Controller:
         fallen = self._checked(observation)
         if self.learning:
             self._falls[self._step, self._episode] = fallen
-        self._record(reward, terminated=True, truncated=False)
+        self._keep(reward, terminated=True, truncated=False)
         self._tell(reward, ended=False)
         with torch.no_grad():
             self._belief = self._agent.revive(self._belief, torch.ones(1, 1, dtype=torch.bool))
         self._next = _Next.ACT
 
-    def _record(self, reward: float, terminated: bool, truncated: bool) -> None:
+    def _keep(self, reward: float, terminated: bool, truncated: bool) -> None:
         """Keep the result of a step while the agent adapts; ValueError for a reward that is not finite."""
         if not np.isfinite(reward):
             raise ValueError(
@@ -189,6 +192,7 @@ class Controller:
             step = {"rewards": reward, "valid": True, "terminated": terminated, "truncated": truncated}
             for name, value in step.items():
                 self._shot[name][self._step, 0, self._episode] = value
+        self._record.observe(reward)
         self._step += 1
 
     @torch.no_grad()
@@ -208,6 +212,7 @@ class Controller:
             raise RuntimeError("end_episode() ends an episode of at least one step; call act(observation) first")
         if observation is not None:
             self._seen = self._checked(observation)
+        self._record.end(self._seen)
         adapts = False
         if self.learning:
             last, n = self._step - 1, self._episode
@@ -225,7 +230,16 @@ class Controller:
         for kept in self._shot.values():
             kept[:, 0, self._episode] = 0
         self._falls = {place: seen for place, seen in self._falls.items() if place[1] != self._episode}
+        self._record.forget()
         self._restart()
+
+    def identify(self, identifier: Identifies[Answer]) -> Answer:
+        """Return what an identifier says of the steps so far of this episode, or of the last one until another begins.
+
+        identifier: `metarl.Identifier.load(folder)`, whose answer has a label and calibrated probabilities. It reads an
+        episode up to the horizon of training. RuntimeError before the first step.
+        """
+        return self._record.identify(identifier)
 
     def _restart(self) -> None:
         self._belief, self._step, self._next = self.shot_belief, 0, _Next.ACT

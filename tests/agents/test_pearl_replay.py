@@ -101,6 +101,23 @@ def test_a_task_that_recurs_is_one_task_with_recent_context(tmp_path, recent: in
     assert (context[ours][..., 0] == context[ours][:, :1, 0]).all()  # of one trial
 
 
+@pytest.mark.parametrize("recent", [1, 2])
+def test_context_is_of_one_trial_where_a_task_has_several_in_an_iteration(tmp_path, recent: int):
+    """As on half_cheetah_direction, whose two tasks are those of all trials: when it acts, an agent has seen one."""
+    replay = opened(tmp_path, recent=recent)
+    for i in range(3):
+        replay.add(trial(i, ["a", "b", "a"]))
+    learned, context = drawn(replay, 60)
+    ours = learned[:, 0, 1] != 1
+    assert ours.float().mean().item() == pytest.approx(1 / 2, abs=0.07)
+    assert learned[ours][..., 1].unique().tolist() == [0, 2]
+    places = context[..., :2]  # (iteration, trial)
+    assert (places == places[:, :1]).all()
+    found, counts = torch.unique(places[ours][:, 0], dim=0, return_counts=True)
+    assert found.tolist() == [[i, m] for i in range(3 - recent, 3) for m in (0, 2)]
+    assert counts.min() > 0.75 * counts.max()
+
+
 def test_trials_of_other_lengths_are_stored_together(tmp_path):
     replay = opened(tmp_path)
     replay.add(trial(0, ["a", "b", "c"], shots=1))

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from metarl.agents.registry import AGENTS, PAPERS
 from metarl.cli import app as cli
 from metarl.cli import train as train_command
 from metarl.cli.arguments import Arguments
@@ -26,7 +27,7 @@ HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
         ["--help"],
         ["evaluate", "-h"],
         ["render", "-h"],
-        *([command, "--help"] for command in ("train", "families", "adapt", "export", "watch", "launch")),
+        *([command, "--help"] for command in ("train", "families", "identify", "adapt", "export", "watch", "launch")),
     ],
 )
 def test_help_imports_nothing_heavy(arguments):
@@ -158,6 +159,23 @@ def test_a_mistake_is_one_line_that_names_thing_and_remedy(line, capsys, tmp_pat
 def test_the_short_names_of_evaluate_are_understood_elsewhere(types, hint):
     with pytest.raises(UsageError, match=f"unknown option --shots; {re.escape(hint)}"):
         Arguments.split(["--shots", "3"]).parse(RenderCommand(), types, (), "metarl render")
+
+
+def test_agents_are_listed_with_the_papers_that_are_settings_of_one(capsys):
+    assert cli.main(["agents"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = [line.split()[0] for line in lines if line.startswith("  ") and not line.startswith("   ")]
+    assert named == [*AGENTS, *PAPERS] and max(map(len, lines)) < 120
+    assert any("maml with agent.adapted=context agent.context_parameters=50" in line for line in lines)
+    for name, paper in PAPERS.items():
+        assert train_command.parse(["--agent", name, "--family", "ant_goal"])[0].agent_name == paper.agent
+    assert cli.main(["agents", "maml"]) == 2 and "takes no arguments, got maml" in capsys.readouterr().err
+
+
+def test_a_file_that_names_a_paper_as_agent_is_told_what_to_write(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("agent: {name: anil}\nfamily: {name: point_goal}\n")
+    assert cli.main(["train", "--config", str(tmp_path / "a.yaml")]) == 2
+    assert "write agent: {name: maml, adapted: [head]}" in capsys.readouterr().err
 
 
 def test_every_family_is_described(capsys):

@@ -440,12 +440,13 @@ def test_who_acts_with_noise_is_said_once_with_the_remedy(runs, tmp_path, monkey
     [noise] = [note for note in notes if "noise" in note]
     assert notes[0] == noise and "costs return: ppo, true; without it, by the mean of the policy: false." in noise
     assert "--no-explore (evaluation.explore=false)" in noise
-    status, printed = evaluated(
-        [runs["ppo"], runs["oracle"], "--no-explore", "--no-train-gap", "--output", "b"], capsys
-    )
-    saved = json.loads(Path("b/comparison.json").read_text())
-    assert status == 0 and [agent["explore"] for agent in saved["agents"]] == [False, False]
-    assert not any("noise" in note for note in saved["notes"])
+    for switch, explores in (("--no-explore", False), ("--explore", True)):
+        status, printed = evaluated(
+            [runs["ppo"], runs["oracle"], switch, "--no-train-gap", "--output", f"to{switch}"], capsys
+        )
+        saved = json.loads(Path(f"to{switch}", "comparison.json").read_text())
+        assert status == 0 and [agent["explore"] for agent in saved["agents"]] == [explores, explores]
+        assert not any("noise" in note for note in saved["notes"])
 
 
 def test_one_run_is_evaluated_in_its_own_folder(runs, tmp_path, monkeypatch, capsys):

@@ -219,6 +219,16 @@ def test_warning_says_what_was_found_and_where_to_look() -> None:
     assert "after 2 rounds" in gain_warnings(Interval(-2.0, -3.0, -1.0), 2)[0]
 
 
+def test_a_return_that_falls_after_an_earlier_round_is_warned_of() -> None:
+    settings = replace(SMALL, adaptations=2)
+    [falls] = [
+        w for w in evaluated(Scripted([[1.0, 1.0], STAY, [1.0, 1.0]]), settings=settings).warnings if "falls" in w
+    ]
+    assert "from round 1 to round 2 of adaptation the return falls by" in falls and "Stop after round 1" in falls
+    for better in ([[1.0, 1.0], STAY, STAY], [[1.0, 1.0], [1.0, 1.0], STAY]):
+        assert not any("falls" in w for w in evaluated(Scripted(better), settings=settings).warnings)
+
+
 def test_a_wrong_reward_scale_is_shown_to_the_agent_and_not_reported() -> None:
     agent, told = Watching(), Watching()
     result = evaluated(agent)

@@ -79,7 +79,7 @@ def start(environment, tmp_path, tiny):
         process.communicate()
 
 
-LIKE_RL2 = ("varibad", "rma", "estimator", "distilled", "recurrent_ppo")
+LIKE_RL2 = ("varibad", "rma", "estimator", "distilled", "recurrent_ppo", "prototype")
 """Agents whose training goes through what others' does: their test is one of the slow ones."""
 
 

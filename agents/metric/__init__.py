@@ -1,0 +1,1 @@
+"""Metric-based learning: embeddings of episodes that lie together where the task is the same."""

@@ -1,0 +1,164 @@
+"""Outcome of an evaluation as it is kept in a judged record: small, and read back as it was put in.
+
+Axes: S evaluation seeds, K shots, M tasks.
+"""
+
+from __future__ import annotations
+
+import bz2
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from metarl.evaluation.binning import REWARD_RATE, Binned
+from metarl.evaluation.forgetting import Revisit
+from metarl.evaluation.outcomes import TrialOutcome
+from metarl.evaluation.records import array, listed, mapping, number, optional, whole
+from metarl.evaluation.results import EvaluationResult
+from metarl.evaluation.statistics import Array
+
+PARTS = 16
+"""Smallest number of grid steps in the standard deviation between tasks of the reward in a bin."""
+FINEST = 2.0**-20
+"""Smallest grid that rewards are rounded to, as a share of the largest one."""
+ROOM = 8_000
+"""Packed bytes that the rewards in time may take; where they need more at the coarsest grid, they take it."""
+
+
+def packed_outcome(result: EvaluationResult) -> dict[str, Any]:
+    """Return what the statistics of an evaluation are computed from, for JSON.
+
+    Returns and steps to recover are kept as they are, measures as float32, and the reward in time as in `packed_bins`.
+    """
+    revisit = result.revisit
+    return {
+        "returns": packed(result.returns),
+        "measures": {name: packed(as_float32(values)) for name, values in result.measures.items()},
+        "recovery": None if result.recovery is None else packed(result.recovery),
+        "faults": result.faults,
+        "overflows": result.overflows,
+        "binned": [packed_bins(own, ROOM // len(result.binned)) for own in result.binned],
+        "revisit": revisit and {"returns": packed(revisit.returns[0]), "back": packed_bins(revisit.back, ROOM)},
+    }
+
+
+def read_outcome(data: Any) -> TrialOutcome:
+    """Return the outcome that JSON holds; ValueError, TypeError or KeyError if it is none."""
+    own = mapping(data, "outcome")
+    returns = unpacked(own["returns"], "returns", 3)
+    seeds, _, tasks = returns.shape
+    measures = mapping(own["measures"], "measures")
+    outcome = TrialOutcome(
+        returns,
+        {name: unpacked(values, f"measures.{name}", 3) for name, values in measures.items()},
+        optional(own["recovery"], lambda values: unpacked(values, "recovery", 2)),
+        whole(own["faults"], "faults"),
+        whole(own["overflows"], "overflows"),
+        listed(own["binned"], "binned", lambda part: read_bins(part, seeds, tasks)),
+        optional(own["revisit"], lambda part: _read_revisit(part, seeds, tasks)),
+    )
+    if not outcome.binned or any(values.shape != returns.shape for values in outcome.measures.values()):
+        raise ValueError("a measure has other tasks than the returns, or there is no reward in time")
+    return outcome
+
+
+def _read_revisit(data: Any, seeds: int, tasks: int) -> Revisit:
+    own = mapping(data, "revisit")
+    return Revisit(unpacked(own["returns"], "revisit.returns", 3)[None], read_bins(own["back"], seeds, tasks))
+
+
+def packed(values: Array) -> dict[str, Any]:
+    """Return an array for JSON, with no more digits than tell a number from the others of its precision.
+
+    The precision is float32 where that has every number.
+    """
+    short = values.astype(np.float32)
+    bits = 32 if np.array_equal(short, values, equal_nan=True) else 64
+
+    def digits(part: Any) -> Any:
+        return [digits(own) for own in part] if np.ndim(part) else float(str(part))
+
+    return {"bits": bits, "values": digits(short if bits == 32 else values.astype(np.float64))}
+
+
+def as_float32(values: Array) -> Array:
+    """Return an array with each number rounded to one that float32 has."""
+    return values.astype(np.float32).astype(np.float64)
+
+
+def unpacked(data: Any, name: str, axes: int) -> Array:
+    """Return the array that JSON holds, float64; ValueError, TypeError or KeyError if it is none with so many axes."""
+    own = mapping(data, name)
+    found = array(own["values"], name, axes)
+    return as_float32(found) if whole(own["bits"], "bits") == 32 else found
+
+
+def packed_bins(binned: Binned, room: int = ROOM) -> dict[str, Any]:
+    """Return the reward of each task of one run in bins of time, for JSON; other curves are for figures alone.
+
+    What is rounded, to the finest grid that leaves no more than `room` bytes when packed, is the sum of rewards since
+    the start over the tasks up to each one: so errors add up neither over time nor over tasks. Kept is how much more of
+    a task's reward there is in a bin than in the one before.
+    """
+    rates = binned.values[REWARD_RATE][0]  # [S, bins, M]
+    rewards, there = np.nan_to_num(rates) * binned.widths_s[:, None], ~np.isnan(rates)
+    spread = float(np.ma.filled(np.ma.array(rewards, mask=~there).std(axis=2).mean(), 0.0))
+    finest = float(np.abs(rewards).max()) * FINEST
+    wanted = max(spread / PARTS, finest)
+    grid = 2.0 ** math.floor(math.log2(wanted)) if wanted > 0 else 1.0
+    more = _on_grid(rewards, grid)
+    while grid / 2 >= finest > 0 and _size(finer := _on_grid(rewards, grid / 2)) <= room:
+        grid, more = grid / 2, finer
+    return {
+        "change": binned.change,
+        "episodes": binned.episodes,
+        "memory": binned.memory,
+        "ends_s": binned.ends_s.tolist(),
+        "changes_s": [list(pair) for pair in binned.changes_s],
+        "grid": grid,
+        "more": more,
+        "there": None if there.all() else there.astype(int).tolist(),
+    }
+
+
+def _on_grid(rewards: Array, grid: float) -> list[Any]:
+    """Return rewards [S, bins, M] in steps of a grid, as `packed_bins` says."""
+    sums = np.rint(np.cumsum(np.cumsum(rewards, axis=1), axis=2) / grid)
+    steps = np.diff(np.diff(sums, axis=2, prepend=0.0), axis=1, prepend=0.0)
+    return np.diff(steps, axis=1, prepend=0.0).astype(np.int64).tolist()
+
+
+def _size(more: list[Any]) -> int:
+    return len(bz2.compress(json.dumps(more).encode()))
+
+
+def read_bins(data: Any, seeds: int, tasks: int) -> Binned:
+    """Return the values in bins of time that JSON holds, of so many evaluation seeds and tasks of each."""
+    own = mapping(data, "values in time")
+    ends = array(own["ends_s"], "ends_s", 1)
+    binned = Binned(
+        ends,
+        whole(own["episodes"], "episodes"),
+        {},
+        whole(own["change"], "change"),
+        listed(own["changes_s"], "changes_s", _pair),
+        bool(own["memory"]),
+    )
+    steps = np.cumsum(array(own["more"], "more", 3), axis=1)
+    there = optional(own["there"], lambda value: array(value, "there", 3))
+    shape = (seeds, len(binned.widths_s), tasks)
+    if steps.shape != shape or (there is not None and there.shape != shape):
+        raise ValueError(f"rewards in time have the shape {steps.shape}, and {shape} is needed")
+    rates = steps * number(own["grid"], "grid") / binned.widths_s[:, None]
+    if there is not None:
+        rates[there == 0] = np.nan
+    values: Mapping[str, Array] = {REWARD_RATE: rates[None]}
+    return Binned(ends, binned.episodes, values, binned.change, binned.changes_s, binned.memory)
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    low, high = listed(value, "changes_s", lambda end: number(end, "changes_s"))
+    return low, high

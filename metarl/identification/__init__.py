@@ -1,0 +1,1 @@
+"""Identification: which class of tasks a few episodes, or the first seconds of one, come from. Numbers only."""

@@ -1,0 +1,163 @@
+"""Classes of tasks: the values of a parameter, or of several together, that are to be told apart."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metarl.envs.family import TaskFamily
+from metarl.envs.faults.where import KIND, PLACE, SEVERITY
+from metarl.envs.parameters import Parameter
+from metarl.envs.task import Task
+from metarl.errors import UsageError, nearest
+
+TRIES = 500
+"""Draws of a task before a class counts as impossible."""
+LEAST = 2
+"""Classes that training, calibration and judgement each need."""
+MOST_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class TaskClass:
+    """Tasks that share what is to be identified."""
+
+    label: str
+    values: Mapping[str, float]
+    """Value of each category by parameter."""
+    shares: Mapping[str, tuple[float, float]]
+    """Part of the distribution of each quantity, as two quantiles, by parameter."""
+
+
+@dataclass(frozen=True)
+class Uses:
+    """What each class is used for, as indices of a list of classes."""
+
+    training: list[int]
+    """The encoder learns to tell them apart."""
+    calibration: list[int]
+    """Probabilities and the answer "none of these" are fitted on them; the encoder never meets them."""
+    judged: list[int]
+    """Neither training nor calibration meets them."""
+
+
+def classes_of(family: TaskFamily, by: Sequence[str], bins: int) -> list[TaskClass]:
+    """Return the classes that parameters of a family make, each that the family can have. UsageError if there are few.
+
+    A task without a fault has no place of one: all these are one class.
+    """
+    if family.changing:
+        raise UsageError(
+            f"tasks of {family.name} change while they last, so an episode is of several classes; set family.changes, "
+            "family.fault_onset and family.fault_duration to 0"
+        )
+    options = [_options(_parameter(family, name), bins) for name in by]
+    if np.prod([len(own) for own in options]) > MOST_CLASSES:
+        raise UsageError(f"--by {','.join(by)} makes more than {MOST_CLASSES} classes; name fewer parameters or --bins")
+    found: dict[str, TaskClass] = {}
+    for parts in itertools.product(*options):
+        values = {name: v for part in parts for name, v in part.values.items()}
+        if values.get(KIND) == 0.0 and PLACE in values:
+            parts = tuple(part for part in parts if PLACE not in part.values)
+            values = {name: value for name, value in values.items() if name != PLACE}
+        label = " ".join(part.label for part in parts)
+        shares = {name: v for part in parts for name, v in part.shares.items()}
+        own = TaskClass(label, values, shares)
+        if label not in found and _possible(family, own):
+            found[label] = own
+    return list(found.values())
+
+
+def _parameter(family: TaskFamily, name: str) -> Parameter:
+    known = {p.name: p for p in family.parameters if not p.nuisance}
+    if name not in known:
+        hint = nearest(name, known) if known else ""
+        raise UsageError(f"--by is {name!r}, which is no parameter of {family.name} with these settings{hint}")
+    return known[name]
+
+
+def _options(parameter: Parameter, bins: int) -> list[TaskClass]:
+    """Return the classes that one parameter makes."""
+    name = parameter.name
+    if parameter.continuous:
+        ends = np.linspace(0.0, 1.0, bins + 1)
+        quantile = parameter.distribution.quantile
+        edges = [quantile(min(float(u), 1.0 - 1e-12)) for u in ends]
+        words = name.replace("_", " ")
+        return [
+            TaskClass(f"{words} {parameter.words(a)} to {parameter.words(b)}", {}, {name: (float(u), float(v))})
+            for a, b, u, v in zip(edges[:-1], edges[1:], ends[:-1], ends[1:], strict=True)
+        ]
+    values = parameter.categories_of()
+    if len(values) < 2:
+        raise UsageError(f"--by is {name!r}, which has a single value here; give the family a range, or more kinds")
+    named = parameter.names or ()
+    words = [named[round(value)] if named else f"{name.replace('_', ' ')} {parameter.words(value)}" for value in values]
+    return [TaskClass(label, {name: value}, {}) for label, value in zip(words, values, strict=True)]
+
+
+def _possible(family: TaskFamily, own: TaskClass) -> bool:
+    """Return whether the family has tasks of the class: a part of a robot cannot have every kind of fault."""
+    try:
+        draw_tasks(family, own, 1, np.random.default_rng(0))
+    except UsageError:
+        return False
+    return True
+
+
+def draw_tasks(family: TaskFamily, own: TaskClass, count: int, rng: np.random.Generator) -> list[Task]:
+    """Draw tasks of a class; all else is drawn as for training tasks. UsageError if the family has none."""
+    return [_draw_task(family, own, rng) for _ in range(count)]
+
+
+def _draw_task(family: TaskFamily, own: TaskClass, rng: np.random.Generator) -> Task:
+    quantiles = {p.name: p.distribution.quantile for p in family.parameters if p.name in own.shares}
+    reason = ""
+    for _ in range(TRIES):
+        drawn = dict(family.sample(1, rng)[0].values)
+        values = drawn | dict(own.values)
+        values |= {name: quantiles[name](float(rng.uniform(*share))) for name, share in own.shares.items()}
+        if values.get(KIND) == 0.0 and PLACE in own.values:
+            continue  # a place needs a fault
+        if values.get(KIND) == 0.0:
+            neutral = next(p.neutral for p in family.parameters if p.name == SEVERITY)
+            values |= {PLACE: 0.0, SEVERITY: neutral}
+        elif drawn.get(KIND) == 0.0:
+            continue  # its severity was not drawn
+        try:
+            return family.task(values)
+        except ValueError as error:
+            reason = str(error)
+    raise UsageError(f"{family.name} has no task of the class {own.label!r}: {reason or 'none was drawn'}")
+
+
+def uses_of(classes: Sequence[TaskClass], hold_out: Sequence[str], rng: np.random.Generator) -> Uses:
+    """Divide the classes: those held out are judged; a quarter of the others calibrates, and the rest is trained on.
+
+    hold_out: labels or patterns of them; empty: a third, drawn from the generator. UsageError if there are too few, and
+    for a pattern that fits none.
+    """
+    labels, total = [own.label for own in classes], len(classes)
+    if total < 3 * LEAST:
+        raise UsageError(
+            f"there are {total} classes ({', '.join(labels)[:200]}); training, calibration and judgement need "
+            f"{LEAST} each: name a second parameter with --by, or raise --bins"
+        )
+    for pattern in hold_out:
+        if not fnmatch.filter(labels, pattern):
+            raise UsageError(f"--hold-out is {pattern!r}, which is none of the classes{nearest(pattern, labels)}")
+    apart = [i for i, label in enumerate(labels) if any(fnmatch.fnmatchcase(label, p) for p in hold_out)]
+    judged = apart or sorted(int(i) for i in rng.permutation(total)[: max(LEAST, total // 3)])
+    left = [i for i in range(total) if i not in judged]
+    if len(judged) < LEAST or len(left) < 2 * LEAST:
+        raise UsageError(
+            f"--hold-out leaves {len(judged)} classes to judge and {len(left)} others; it must be at least {LEAST} "
+            f"and {2 * LEAST}"
+        )
+    mixed = [left[i] for i in rng.permutation(len(left))]
+    count = max(LEAST, min(len(left) // 4, 8))
+    return Uses(sorted(mixed[count:]), sorted(mixed[:count]), judged)

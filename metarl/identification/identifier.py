@@ -1,0 +1,210 @@
+"""Tell which class of tasks a robot is in, from its episodes: `Identifier.load` reads what `metarl identify` saved."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from metarl.agents.metric.calibration import Unknown, probabilities
+from metarl.agents.metric.encoder import steps_of
+from metarl.agents.metric.few_shot import Metric
+from metarl.agents.metric.heads import novelty
+from metarl.agents.metric.settings import MetricSettings
+from metarl.deployment.episode import LoggedEpisode
+from metarl.errors import UsageError, describe
+from metarl.identification.answers import Calibration
+from metarl.runs import checkpoint
+from metarl.runs.checkpoint import CheckpointError, is_finite
+
+FILE = "identifier.pt"
+"""Name of the file in the folder of an identification."""
+NONE = "none of these"
+"""Answer to an episode that is like no class."""
+MISFITS = (ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError)
+
+
+@dataclass(frozen=True)
+class Identified:
+    """An answer."""
+
+    answer: str
+    """Label of the likeliest class, or `none of these`."""
+    probabilities: Mapping[str, float]
+    """Calibrated probability of each class by its label, and of `none of these`; they sum to 1."""
+    seconds: float
+    """Mean length of the episodes that it is told from, s."""
+
+    def __str__(self) -> str:
+        likely = sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:3]
+        shares = ", ".join(f"{label} {share:.0%}" for label, share in likely)
+        return f"{self.answer} after {self.seconds:.2f} s ({shares})"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the episodes of an identifier must be of."""
+
+    family: str
+    observation_names: Sequence[str]
+    action_size: int
+    dt: float
+    """Control step, s."""
+
+
+class Identifier:
+    """Compares episodes with those of known classes, its support.
+
+        identifier = metarl.Identifier.load("identifications/NAME")
+        robot = metarl.load(RUN).start()
+        ...                                        # an episode, or its first seconds
+        print(robot.identify(identifier))          # weak FR_calf after 2.00 s (weak FR_calf 93%, ...)
+
+    At first the support is the simulated episodes of every class of the identification. `support` replaces it by
+    episodes that were logged, of classes that may be new: nothing is trained.
+    """
+
+    def __init__(
+        self, metric: Metric, policy: Policy, calibration: Calibration, known: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """known: embeddings [S, D] of supporting episodes by label."""
+        self.metric = metric.eval()
+        self.policy = policy
+        self.calibration = calibration
+        self.known: dict[str, Tensor] = dict(known or {})
+        """Embeddings [S, D] of supporting episodes by label."""
+
+    def support(self, episodes: Mapping[str, Sequence[LoggedEpisode]], keep: bool = False) -> None:
+        """Take labelled episodes as the support: `metarl.load_episodes` reads them from a folder.
+
+        keep: keep the classes that are known too. ValueError for a class without an episode.
+        """
+        for label, own in episodes.items():
+            if not own:
+                raise ValueError(f"class {label!r} has no episode; give at least one, or leave it out")
+            if label == NONE:
+                raise ValueError(f"no class can be called {NONE!r}")
+        added = {
+            label: torch.stack([self.embed(e.observations, e.actions, e.rewards) for e in own])
+            for label, own in episodes.items()
+        }
+        self.known = {**(self.known if keep else {}), **added}
+
+    def only(self, labels: Sequence[str]) -> Identifier:
+        """Return an identifier that knows these classes alone; UsageError for one that it does not know."""
+        for label in labels:
+            if label not in self.known:
+                raise UsageError(f"the identifier knows no class {label!r}; it knows {', '.join(self.known)}")
+        own = {label: self.known[label] for label in labels}
+        return Identifier(self.metric, self.policy, self.calibration, own)
+
+    def identify(self, observations: ArrayLike, actions: ArrayLike, rewards: ArrayLike) -> Identified:
+        """Return which class an episode, or its beginning, is of.
+
+        observations: [T + 1, obs]. actions: [T, act], as the policy gave them. rewards: [T]. ValueError for other
+        shapes, and for no step.
+        """
+        return self._answer([self.embed(observations, actions, rewards)], len(np.asarray(rewards)))
+
+    def identify_logged(self, episodes: Sequence[LoggedEpisode]) -> Identified:
+        """Return which class the episodes of one robot are of, by the mean of their embeddings."""
+        if not episodes:
+            raise ValueError("there is no episode to identify")
+        embedded = [self.embed(e.observations, e.actions, e.rewards) for e in episodes]
+        return self._answer(embedded, float(np.mean([len(e.rewards) for e in episodes])))
+
+    @torch.no_grad()
+    def embed(self, observations: ArrayLike, actions: ArrayLike, rewards: ArrayLike) -> Tensor:
+        """Return the embedding [D] of an episode; arguments and errors as of `identify`."""
+        given = {"observations": observations, "actions": actions, "rewards": rewards}
+        seen, done, told = (np.asarray(value, dtype=np.float32) for value in given.values())
+        count, sizes = len(told), (len(self.policy.observation_names), self.policy.action_size)
+        wanted = {"observations": (count + 1, sizes[0]), "actions": (count, sizes[1]), "rewards": (count,)}
+        for (name, shape), value in zip(wanted.items(), (seen, done, told), strict=True):
+            if value.shape != shape or not count:
+                raise ValueError(f"{name} has shape {value.shape}; it must be {shape}, for at least one step")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} has a number that is not finite; leave the episode out")
+        read = torch.from_numpy(told) if self.metric.settings.reward_input else None
+        steps = steps_of(torch.from_numpy(seen), torch.from_numpy(done), read)
+        last = self.calibration.marks[-1]
+        return self.metric.encoder(steps[:last, None], torch.tensor([min(count, last)]), [last])[0, 0]
+
+    @torch.no_grad()
+    def _answer(self, embedded: Sequence[Tensor], steps: float) -> Identified:
+        if len(self.known) < 2:
+            raise ValueError(f"the identifier knows {len(self.known)} classes; give it two at least by support(...)")
+        labels = list(self.known)
+        scores = self.metric.head(torch.stack(list(embedded)).mean(dim=0, keepdim=True), self._rows())
+        of_temperature, unknown = self._at(steps)
+        new = novelty(scores)
+        shares = probabilities(scores, of_temperature, unknown.probability(new))[0]
+        none = bool(new[0] > unknown.threshold)
+        answer = NONE if none else labels[int(scores[0].argmax())]
+        by_label = dict(zip([*labels, NONE], shares.tolist(), strict=True))
+        return Identified(answer, by_label, steps * self.policy.dt)
+
+    def _rows(self) -> Tensor:
+        """Return the support [W, S, D]; a class with fewer episodes than another repeats them."""
+        known = self.known.values()
+        if self.metric.head.by_means:
+            return torch.stack([own.mean(dim=0, keepdim=True) for own in known])
+        most = max(map(len, known))
+        return torch.stack([own[torch.arange(most) % len(own)] for own in known])
+
+    def _at(self, steps: float) -> tuple[float, Unknown]:
+        """Return temperature and threshold of a duration, between those that were calibrated."""
+        fitted = self.calibration
+
+        def between(values: Sequence[float]) -> float:
+            return float(np.interp(steps, fitted.marks, values))
+
+        parts = (between([getattr(u, name) for u in fitted.unknown]) for name in Unknown._fields)
+        return float(np.exp(between(np.log(fitted.temperatures).tolist()))), Unknown(*parts)
+
+    def save(self, folder: Path, option: str = "--output") -> Path:
+        """Write `identifier.pt` into a folder, and return its path. RunError if the disk refuses."""
+        path = folder / FILE
+        state = {
+            "settings": dataclasses.asdict(self.metric.settings),
+            "policy": {**dataclasses.asdict(self.policy), "observation_names": list(self.policy.observation_names)},
+            "marks": list(self.calibration.marks),
+            "temperatures": list(self.calibration.temperatures),
+            "unknown": [list(own) for own in self.calibration.unknown],
+            "weights": dict(self.metric.state_dict()),
+            "known": self.known,
+        }
+        checkpoint.save(path, {"identifier": state}, option)
+        return path
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Identifier:
+        """Return the identifier that a folder holds, or its file; a stranger's runs no code.
+
+        UsageError names the file if it holds something else.
+        """
+        path = Path(folder)
+        path = path / FILE if path.is_dir() else path
+        if not path.exists():
+            raise CheckpointError(f"no identifier {path}; metarl identify RUN --by PARAMETER makes one")
+        state: dict[str, Any] = checkpoint.load(path).get("identifier", {})
+        try:
+            given = state["settings"]
+            listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in given.items()}
+            policy = Policy(**state["policy"])
+            metric = Metric(MetricSettings(**listed), len(policy.observation_names), policy.action_size)
+            metric.load_state_dict(state["weights"])
+            unknown = [Unknown(*own) for own in state["unknown"]]
+            calibration = Calibration(state["marks"], state["temperatures"], unknown)
+            if not is_finite(state) or len({*map(len, (state["marks"], state["temperatures"], unknown))}) != 1:
+                raise ValueError("a number is not finite, or one is missing")
+            return cls(metric, policy, calibration, state["known"])
+        except MISFITS as error:
+            raise CheckpointError(f"{path} holds no identifier of metarl: {describe(error)[:200]}") from error

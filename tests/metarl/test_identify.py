@@ -1,0 +1,456 @@
+"""Identification: classes of tasks, what is played and judged, the command, the identifier on a robot."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import metarl
+from metarl.agents.metric.few_shot import Episodes, Metric
+from metarl.agents.metric.settings import MetricSettings
+from metarl.cli import app as cli
+from metarl.deployment.episode import LoggedEpisode
+from metarl.deployment.logs import save_episode
+from metarl.envs.registry import make_family
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSettings, HalfCheetahMassSettings
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from metarl.envs.robots.walkers_settings import HopperParametersSettings
+from metarl.errors import UsageError
+from metarl.identification import retrieval as module
+from metarl.identification import study
+from metarl.identification.answers import Problem
+from metarl.identification.classes import TaskClass, classes_of, draw_tasks, uses_of
+from metarl.identification.collect import marks_of, play
+from metarl.identification.identifier import FILE, NONE, Identified, Identifier
+from metarl.identification.judge import by_task, confusion, several
+from metarl.identification.settings import IdentifySettings
+from metarl.runs.checkpoint import CheckpointError
+from metarl.runs.trial import run_trial, streams
+from tests.metarl.test_controller import make_run
+
+FAULTY = HalfCheetahMassSettings(horizon=20, faults=("weak", "locked"), fault_severity=(0.8, 0.9))
+CHEETAH = HalfCheetahDisabledJointSettings(horizon=20)
+TINY = IdentifySettings(by=("fault_kind", "fault_place"), tasks=4, episodes=2, draws=10, bootstrap_samples=20)
+SMALL = MetricSettings(hidden_sizes=(8,), embedding_size=4, updates=3)
+
+
+def labels(classes: list[TaskClass]) -> list[str]:
+    return [own.label for own in classes]
+
+
+class TestClasses:
+    def test_two_parameters_make_every_combination(self):
+        family = make_family(FAULTY)
+        classes = classes_of(family, ["fault_kind", "fault_place"], 5)
+        assert len(classes) == 12 and labels(classes)[0] == "weak bthigh" and labels(classes)[-1] == "locked ffoot"
+
+    def test_a_task_without_a_fault_has_no_place(self):
+        family = make_family(dataclasses.replace(FAULTY, fault_share=0.5))
+        classes = classes_of(family, ["fault_kind", "fault_place"], 5)
+        assert len(classes) == 13 and labels(classes)[0] == "none"
+        (task,) = draw_tasks(family, classes[0], 1, np.random.default_rng(0))
+        assert task.values["fault_kind"] == task.values["fault_place"] == 0
+        for task in draw_tasks(family, classes[3], 20, np.random.default_rng(0)):
+            assert 0.8 <= task.values["fault_severity"] <= 0.9
+
+    def test_what_cannot_fail_so_is_no_class(self):
+        family = make_family(
+            dataclasses.replace(FAULTY, faults=("weak", "sensor_lost"), fault_places=("*foot", "pos*"))
+        )
+        found = labels(classes_of(family, ["fault_kind", "fault_place"], 5))
+        assert "sensor_lost positions" in found and "weak positions" not in found and "weak bfoot" in found
+
+    def test_held_out_categories_are_classes_too(self):
+        classes = classes_of(make_family(CHEETAH), ["disabled_joint"], 5)
+        assert labels(classes) == [f"disabled joint {i}" for i in range(6)]
+
+    def test_a_quantity_is_cut_into_classes_of_equal_probability(self):
+        family = make_family(QuadrupedSettings(payload_mass=(0.0, 4.0)))
+        classes = classes_of(family, ["payload_mass"], 4)
+        assert labels(classes)[1] == "payload mass 1 kg to 2 kg"
+        for k, own in enumerate(classes):
+            drawn = draw_tasks(family, own, 30, np.random.default_rng(0))
+            masses = [task.values["payload_mass"] for task in drawn]
+            assert k <= min(masses) < max(masses) <= k + 1 and np.ptp(masses) > 0.5
+            assert np.ptp([task.values["friction"] for task in drawn]) > 0.3  # all else varies
+
+    @pytest.mark.parametrize(
+        ("family", "by", "message"),
+        [
+            (
+                CHEETAH,
+                ["disabled_joints"],
+                "--by is 'disabled_joints', which is no parameter .*did you mean 'disabled_j",
+            ),
+            (HalfCheetahMassSettings(changes=1), ["mass_scale"], "change while they last.*set family.changes"),
+            (dataclasses.replace(FAULTY, faults=("weak",)), ["fault_kind"], "'fault_kind', which has a single value"),
+        ],
+    )
+    def test_what_cannot_be_told_apart_is_refused(self, family, by, message):
+        with pytest.raises(UsageError, match=message):
+            classes_of(make_family(family), by, 5)
+
+    def test_every_class_has_one_use(self):
+        classes = [TaskClass(f"class {i}", {}, {}) for i in range(20)]
+        for hold_out in ((), ("class 1?",)):
+            uses = uses_of(classes, hold_out, np.random.default_rng(0))
+            assert sorted([*uses.training, *uses.calibration, *uses.judged]) == list(range(20))
+            assert len(uses.calibration) >= 2
+        assert uses.judged == list(range(10, 20))
+        assert uses_of(classes, (), np.random.default_rng(0)) == uses_of(classes, (), np.random.default_rng(0))
+
+    @pytest.mark.parametrize(
+        ("count", "hold_out", "message"),
+        [
+            (5, (), "there are 5 classes .*name a second parameter with --by, or raise --bins"),
+            (8, ("clas 1",), "--hold-out is 'clas 1', which is none of the classes; did you mean 'class 1'"),
+            (8, ("class 1",), "--hold-out leaves 1 classes to judge and 7 others"),
+            (8, ("class [0-4]",), "--hold-out leaves 5 classes to judge and 3 others"),
+        ],
+    )
+    def test_too_few_classes_are_refused(self, count, hold_out, message):
+        classes = [TaskClass(f"class {i}", {}, {}) for i in range(count)]
+        with pytest.raises(UsageError, match=message):
+            uses_of(classes, hold_out, np.random.default_rng(0))
+
+
+class TestEpisodes:
+    def test_what_is_played_is_what_a_trial_observes(self):
+        """Hopper falls: an episode ends with what was seen after its last step."""
+        run = make_run("maml", HopperParametersSettings(horizon=40))
+        tasks = run.family.sample(4, np.random.default_rng(0))
+        episodes = play(run.agent, run.family, [tasks[:2], tasks[2:]], 3, 30, True, seed=1, threads=1, explore=True)
+        assert episodes.classes.tolist() == [0] * 6 + [1] * 6
+        assert episodes.tasks.tolist() == [m for m in range(4) for _ in range(3)]
+        env = metarl.envs.sharded.ShardedEnv(run.family, 4, 3, 1)
+        env.set_tasks(tasks)
+        rngs = streams(1, "identification/episodes", 0, 4)
+        rollout = run_trial(env, run.agent, rngs, 0).trial.rollouts[0]
+        size = run.family.observation_size
+        assert int(episodes.lengths.min()) < 30  # some fell
+        for b, length in enumerate(episodes.lengths.tolist()):
+            m, n = divmod(b, 3)
+            whole = int(rollout.valid[:, m, n].sum())
+            assert length == min(whole, 30)
+            steps = episodes.steps[:length, b]
+            torch.testing.assert_close(steps[:, :size], rollout.observations[:length, m, n])
+            torch.testing.assert_close(steps[:, 2 * size : -1], rollout.actions[:length, m, n])
+            torch.testing.assert_close(steps[:, -1], rollout.rewards[:length, m, n])
+            if whole <= 30:
+                reached = steps[-1, :size] + steps[-1, size : 2 * size]
+                torch.testing.assert_close(reached, rollout.final_observations[m, n], rtol=1e-5, atol=1e-5)
+            assert not episodes.steps[length:, b].any()
+
+    def test_durations_go_as_far_as_an_episode(self):
+        family = make_family(CHEETAH)  # 20 steps of .05 s
+        assert marks_of(family, ()) == [5, 10, 20]
+        assert marks_of(family, (0.1, 0.6, 30.0)) == [2, 12]
+        with pytest.raises(UsageError, match="--seconds starts at 3, but an episode lasts 1 s"):
+            marks_of(family, (3.0,))
+
+
+class Placed(Metric):
+    """A metric whose embeddings are given."""
+
+    def __init__(self) -> None:
+        super().__init__(MetricSettings(hidden_sizes=(4,), embedding_size=2), 1, 1)
+
+
+def placed(per_class: int = 8, tasks: int = 4) -> Problem:
+    """Four classes on a line, a unit apart, without any spread; class 3 lies where class 2 does."""
+    labels = torch.arange(4).repeat_interleave(per_class)
+    numbers = torch.arange(4 * per_class) // (per_class // tasks)
+    episodes = Episodes(torch.zeros(1, len(labels), 3), torch.ones_like(labels), labels, numbers)
+    embeddings = torch.stack([labels.clamp(max=2).float(), torch.zeros(len(labels))], dim=1)
+    settings = IdentifySettings(ways=3, shots=2, draws=40, bootstrap_samples=50)
+    return Problem(Placed(), episodes, embeddings.expand(2, -1, -1), settings, torch.Generator().manual_seed(0))
+
+
+class TestJudgement:
+    def test_queries_of_classes_that_were_left_out_are_of_none(self):
+        problem = placed()
+        asked = problem.asked([0, 1, 2], 2)[0]
+        known, unknown = asked.known, asked.unknown
+        assert len(known.right) == 40 * 8 and len(unknown.right) == 40 * 8
+        assert known.hits.all() and (known.novelties == 0).all() and (unknown.novelties > 0).all()
+        assert torch.equal(
+            known.options.gather(1, known.right[:, None])[:, 0], problem.episodes.classes[known.episodes]
+        )
+
+    def test_the_confusion_is_between_classes_that_are_alike(self):
+        problem = placed()
+        unknown = study.calibrate(problem, [0, 1, 2], [1, 2]).unknown[0]
+        found = confusion(problem, [0, 1, 2, 3], list("abcd"), unknown, 0, 2.0)
+        np.testing.assert_allclose(found.shares.sum(axis=1), 1.0)
+        np.testing.assert_array_equal(found.shares[:2], np.eye(4, 5)[:2])
+        assert (found.shares[2:, 2:4] > 0).any() and (found.shares[2:, [0, 1]] == 0).all()
+
+    def test_an_interval_is_over_tasks(self):
+        problem = placed()
+        asked = torch.arange(32)
+        values = (problem.episodes.tasks % 2).double()
+        found = by_task(problem.episodes, asked, values, 200, np.random.default_rng(0))
+        assert found.estimate == 0.5 and 0.2 < found.low < 0.5 < found.high < 0.8
+
+    def test_several_episodes_are_one_query_by_their_mean(self):
+        problem = placed()
+        noisy = problem.embeddings.clone()
+        noisy[..., 0] += torch.tensor([3.0, -3.0]).repeat(16)  # the two episodes of a task err in opposite ways
+        found = several(problem._replace(embeddings=noisy), [0, 1, 2], 2, np.random.default_rng(0))
+        assert list(found) == [1, 2] and found[1].estimate < 0.9 and found[2].estimate > found[1].estimate
+
+
+@pytest.fixture(scope="module")
+def identified() -> tuple[study.Plan, metarl.identification.result.Identification, Identifier]:
+    """An identification of faults with an untrained policy."""
+    run = make_run("ppo", FAULTY)
+    planned = study.plan(run, run.family, TINY)
+    return planned, *study.identify(run, planned, TINY, SMALL, threads=1)
+
+
+def logs(run, count: int, steps: int = 20) -> list[LoggedEpisode]:
+    rng = np.random.default_rng(count)
+    shapes = (steps + 1, run.family.observation_size), (steps, run.family.action_size), (steps,)
+    parts = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    return [LoggedEpisode(f"{i}", parts[0] + i, parts[1], parts[2], terminated=False) for i in range(count)]
+
+
+class TestIdentification:
+    def test_it_is_judged_on_classes_that_it_never_met(self, identified):
+        _, found, _ = identified
+        assert not set(found.classes["judged"]) & {*found.classes["training"], *found.classes["calibration"]}
+        assert [at.seconds for at in found.curve] == pytest.approx([0.25, 0.5, 1.0])
+        assert found.confusion.shares.shape == (4, 5) and sum(found.reliability["share"]) == pytest.approx(1.0)
+        for at in found.curve:
+            for share in (at.accuracy, at.trained, at.false_alarms, at.detected):
+                assert 0 <= share.low <= share.estimate <= share.high <= 1
+            assert 0 <= at.calibration_error <= 1 and at.temperature > 0
+        assert list(found.several) == [1, 2]
+
+    def test_it_is_repeated_by_its_seed(self, identified):
+        run = make_run("ppo", FAULTY)
+        found, _ = study.identify(run, identified[0], TINY, SMALL, threads=1)
+        ours, theirs = (dict(x.to_dict(), provenance=None) for x in (found, identified[1]))
+        assert ours == theirs
+
+    def test_a_file_gives_the_identifier_back(self, identified, tmp_path):
+        _, _, identifier = identified
+        loaded = Identifier.load(identifier.save(tmp_path).parent)
+        run = make_run("ppo", FAULTY)
+        for episode in logs(run, 3):
+            ours, theirs = (
+                x.identify(episode.observations, episode.actions, episode.rewards) for x in (identifier, loaded)
+            )
+            assert ours == theirs and len(ours.probabilities) == 13
+            assert sum(ours.probabilities.values()) == pytest.approx(1.0, abs=1e-5)
+            assert ours.answer in ours.probabilities
+
+    def test_a_support_of_ones_own_needs_no_training(self, identified, tmp_path):
+        _, _, identifier = identified
+        own = Identifier.load(identifier.save(tmp_path).parent)
+        run = make_run("ppo", FAULTY)
+        episodes = logs(run, 3)
+        far = [dataclasses.replace(e, actions=e.actions + 5) for e in episodes]
+        own.support({"near": episodes[:2], "far": far[:1]})
+        assert list(own.known) == ["near", "far"]
+        for label, episode in (("near", episodes[:2]), ("far", far[:1])):
+            shares = own.identify_logged(episode).probabilities
+            assert max(("near", "far"), key=lambda name: shares[name]) == label
+        own.support({"other": far}, keep=True)
+        assert list(own.known) == ["near", "far", "other"] and list(own.only(["far", "near"]).known) == ["far", "near"]
+        with pytest.raises(UsageError, match="knows no class 'fra'"):
+            own.only(["fra"])
+        with pytest.raises(ValueError, match="class 'x' has no episode"):
+            own.support({"x": []})
+        with pytest.raises(ValueError, match="knows 1 classes; give it two at least"):
+            own.only(["far"]).identify_logged(far)
+
+    def test_what_is_like_no_class_is_none_of_these(self, identified):
+        _, _, identifier = identified
+        run = make_run("ppo", FAULTY)
+        (episode,) = logs(run, 1)
+        wild = dataclasses.replace(episode, observations=1e3 * episode.observations, actions=1e3 * episode.actions)
+        found = identifier.identify_logged([wild])
+        assert found.answer == NONE and f"{NONE} after 1.00 s" in str(found)
+
+    def test_wrong_shapes_are_named(self, identified):
+        identifier = identified[2]
+        (episode,) = logs(make_run("ppo", FAULTY), 1)
+        with pytest.raises(ValueError, match=r"observations has shape \(20, 20\); it must be \(21, 20\)"):
+            identifier.identify(episode.observations[:-1], episode.actions, episode.rewards)
+        with pytest.raises(ValueError, match="actions has a number that is not finite"):
+            identifier.identify(episode.observations, episode.actions * np.nan, episode.rewards)
+        with pytest.raises(ValueError, match="for at least one step"):
+            identifier.identify(episode.observations[:1], episode.actions[:0], episode.rewards[:0])
+
+    def test_a_file_of_another_kind_is_one_error(self, identified, tmp_path):
+        with pytest.raises(CheckpointError, match="no identifier .*; metarl identify RUN --by PARAMETER makes one"):
+            Identifier.load(tmp_path)
+        path = identified[2].save(tmp_path)
+        state = torch.load(path, weights_only=True)
+        del state["state"]["identifier"]["weights"]["encoder.mean"]
+        torch.save(state, path)
+        with pytest.raises(CheckpointError, match=f"{FILE} holds no identifier of metarl"):
+            Identifier.load(path)
+
+
+class TestRetrieval:
+    def test_the_policy_of_the_same_task_is_the_adapted_one(self):
+        """With the judged tasks themselves known, and told by where they reward, each is played by its own belief."""
+        run = make_run("rl2", PointGoalSettings(horizon=12))
+        goals = [(0.4, 0.0), (-0.4, 0.0), (0.0, 0.4), (0.0, -0.4)]
+        tasks = [run.family.task({"goal_x": x, "goal_y": y}) for x, y in goals]
+        metric = Placed()
+        chosen = []
+
+        def play(agent, family, flat, belief, seed, threads):
+            chosen.append(belief)
+            return np.arange(4.0)
+
+        metric.head.forward = lambda queries, support: torch.eye(4)[[2, 0, 3, 1]]
+        metric.encoder.forward = lambda steps, lengths, until: torch.zeros(1, steps.shape[1], 2)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "_played", play)
+            rng = np.random.default_rng(0)
+            settings = (metric, torch.zeros(4, 1, 2), tasks, [tasks[:2], tasks[2:]], 12, 1, 1, 20, rng)
+            found = module.retrieval(run.agent, run.family, *settings)
+        library = module._second(run.agent, run.family, tasks, 1, "known", 1)[2]
+        for name, state in chosen[0].memory.items():
+            torch.testing.assert_close(state, library.memory[name][[2, 0, 3, 1]])
+        assert list(found) == list(module.EPISODES) and found[module.EPISODES[2]].estimate == 1.5
+        returns = module._played(run.agent, run.family, tasks, library, 1, 1)
+        assert returns.shape == (4,) and np.isfinite(returns).all()
+
+    def test_an_agent_that_adapts_is_compared_with_it(self, identified):
+        returns = identified[1].retrieved
+        assert list(returns) == list(module.EPISODES)
+        assert all(own.low <= own.estimate <= own.high for own in returns.values())
+
+
+class TestRobot:
+    class Recorder:
+        def identify(self, observations, actions, rewards):
+            return observations, actions, rewards
+
+    def play(self, robot, seen: np.ndarray, steps: int) -> np.ndarray:
+        actions = []
+        for t in range(steps):
+            actions.append(robot.act(seen[t]))
+            robot.observe(float(t), False, False)
+        return np.array(actions)
+
+    @pytest.mark.parametrize("adaptations", [0, 2])
+    def test_it_gives_the_episode_so_far_and_then_the_last(self, adaptations):
+        run = make_run("maml", FAULTY)
+        robot = run.start(adaptations=adaptations, explore="never")
+        seen = np.random.default_rng(0).standard_normal((40, run.family.observation_size)).astype(np.float32)
+        with pytest.raises(RuntimeError, match="identify\\(\\) needs an episode of at least one step"):
+            robot.identify(self.Recorder())
+        actions = self.play(robot, seen, 5)
+        observations, taken, rewards = robot.identify(self.Recorder())  # what the last action led to is yet unseen
+        np.testing.assert_array_equal(observations, seen[:5])
+        np.testing.assert_array_equal(taken, actions[:4])
+        np.testing.assert_array_equal(rewards, np.arange(4.0))
+        robot.end_episode(seen[5])
+        for _ in range(2):
+            observations, taken, _ = robot.identify(self.Recorder())
+            np.testing.assert_array_equal(observations, seen[:6])
+            np.testing.assert_array_equal(taken, actions)
+        self.play(robot, seen[10:], 2)
+        np.testing.assert_array_equal(robot.identify(self.Recorder())[0], seen[10:12])
+        robot.discard_episode()
+        with pytest.raises(RuntimeError, match="at least one step"):
+            robot.identify(self.Recorder())
+
+    def test_an_episode_longer_than_in_training_is_read_to_that_length(self):
+        run = make_run("maml", FAULTY)
+        robot = run.start(adaptations=0, explore="never")
+        seen = np.random.default_rng(0).standard_normal((40, run.family.observation_size)).astype(np.float32)
+        self.play(robot, seen, 30)
+        robot.end_episode(seen[30])
+        observations, actions, _ = robot.identify(self.Recorder())
+        np.testing.assert_array_equal(observations, seen[:21])
+        assert len(actions) == 20
+
+    def test_it_answers_as_from_the_log(self, identified):
+        run = make_run("maml", FAULTY)
+        robot = run.start(adaptations=0, explore="never")
+        seen = np.random.default_rng(0).standard_normal((40, run.family.observation_size)).astype(np.float32)
+        actions = self.play(robot, seen, 10)
+        robot.end_episode(seen[10])
+        found = robot.identify(identified[2])
+        assert isinstance(found, Identified) and found.seconds == pytest.approx(0.5)
+        assert found == identified[2].identify(seen[:11], actions, np.arange(10.0))
+
+
+TRAIN = "train --agent ppo --family half_cheetah_mass --name r tracking.wandb=disabled training.iterations=1"
+COMMAND = "identify r --by fault_kind fault_place --family.faults weak locked --tasks 4 --episodes 2 --draws 10"
+COMMAND += " --bootstrap-samples 20 --metric.updates 3 --metric.hidden-sizes 8 --threads 1 --seconds 0.2 0.5"
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch, tiny) -> Path:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*TRAIN.split(), *tiny, "agent.hidden_sizes=8"]) == 0
+    return tmp_path
+
+
+def test_the_command_saves_all_that_it_says(trained, capsys):
+    capsys.readouterr()
+    assert cli.main([*COMMAND.split(), "--metric.head", "matching"]) == 0
+    out = capsys.readouterr().out
+    folder = trained / "identifications/r_fault_kind_fault_place"
+    assert {path.name for path in folder.iterdir()} == {
+        *("identification.json", "accuracy.png", "confusion.png", "reliability.png", FILE)
+    }
+    assert "nearest known task" not in out  # it does not adapt
+    assert "4 classes judged" in out and "4-way 5-shot" in out
+    assert all(f"saved identifications/{folder.name}/{path.name}" in out for path in folder.iterdir())
+    saved = json.loads((folder / "identification.json").read_text())
+    assert [round(at["seconds"], 2) for at in saved["curve"]] == [0.2, 0.5]
+    assert saved["provenance"]["config"]["family"]["faults"] == ["weak", "locked"]
+    assert saved["settings"]["metric"]["head"] == "matching"
+    identifier, run = metarl.Identifier.load(folder), metarl.load("r")
+    own = logs(run, 1, steps=10)[0]
+    save_episode(trained / "log/a.npz", own.observations, own.actions, own.rewards, False, run.family)
+    (read,) = metarl.load_episodes("log", run.family)
+    assert identifier.identify_logged([read]) == identifier.identify(own.observations, own.actions, own.rewards)
+    assert cli.main(COMMAND.split()) == 0  # again, beside it
+    assert (trained / "identifications/r_fault_kind_fault_place_2" / FILE).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("identify", "metarl identify takes the folder of one run"),
+        ("identify r", "metarl identify needs --by PARAMETER, what is to be told apart; half_cheetah_mass has mass"),
+        ("identify r --by mas", "--by is 'mas', which is no parameter of half_cheetah_mass with these settings; did"),
+        ("identify r --by mass_scale --bins 1", "--bins is 1; it must be at least 2"),
+        ("identify r --by mass_scale --way 3", "unknown option --way; did you mean '--ways'?"),
+        ("identify r --by mass_scale --metric.head proto", "--metric.head is 'proto'; did you mean 'prototypical'?"),
+        ("identify r --by mass_scale --metric.lr 0", "metric.lr is 0; it must be greater than 0"),
+        ("identify r --by mass_scale --family quadruped", "was not trained with the observations and actions of quad"),
+        ("identify r --by mass_scale", "there are 5 classes"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, trained, capsys):
+    capsys.readouterr()
+    assert cli.main(arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (trained / "identifications").exists()
+
+
+def test_an_interrupt_leaves_nothing_behind(trained, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "train", interrupted)
+    assert cli.main(COMMAND.split()) == 130
+    assert not (trained / "identifications").exists()
