@@ -48,7 +48,7 @@ class Rollout:
     """The data of one shot: every env of every task plays one episode, of one life or of several.
 
     An episode that ends before the horizon leaves steps that were not taken: rewards are zero and `valid` is False
-    there, observations and actions mean nothing. An env whose simulation MuJoCo flagged has `valid` False everywhere.
+    there, observations and actions mean nothing. An env whose simulation broke down has `valid` False everywhere.
     """
 
     observations: Tensor

@@ -34,12 +34,12 @@ class AgentEntry(NamedTuple):
     make: str
     """Class of the agent, or a function that makes it, as module:name."""
     informed: bool = False
-    """Whether the agent is trained with privileged values; it is then made with their names."""
+    """Whether the agent is made with the names of the privileged values, as some of its settings train it with them."""
 
 
 AGENTS: dict[str, AgentEntry] = {
     "maml": AgentEntry(MamlSettings, "metarl.agents.maml.maml:Maml"),
-    "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2"),
+    "rl2": AgentEntry(Rl2Settings, "metarl.agents.rl2.rl2:Rl2", informed=True),
     "pearl": AgentEntry(PearlSettings, "metarl.agents.pearl.pearl:Pearl"),
     "rma": AgentEntry(RmaSettings, "metarl.agents.rma.rma:Rma", informed=True),
     "estimator": AgentEntry(EstimatorSettings, "metarl.agents.estimator.estimator:Estimator", informed=True),

@@ -40,7 +40,8 @@ class StepResult(NamedTuple):
     truncated: Array
     """Whether the time limit cut the episode at this step, [M, N] bool."""
     faulted: Array
-    """Whether MuJoCo flagged the simulation at this step, [M, N] bool: the episode ended; do not learn from it."""
+    """Whether the simulation broke down at this step, [M, N] bool: MuJoCo warned, or an environment of another author
+    raised an error. The episode ended; do not learn from it."""
 
 
 class Stages(NamedTuple):

@@ -100,7 +100,7 @@ class ShardedEnv:
 
     @property
     def num_faults(self) -> int:
-        """Number of simulations that MuJoCo flagged since this env was made."""
+        """Number of simulations that broke down since this env was made."""
         return self._past_faults + sum(shard.num_faults for shard in self.shards)
 
     @property

@@ -36,6 +36,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "randomised": ("ppo", {"adaptation": "none"}),
     "scratch": ("ppo", {"adaptation": "scratch"}),
     "film": ("rl2", {"head": "film"}),
+    "told_critic": ("rl2", {"privileged_critic": True}),
     "learnt_rule": (
         "maml",
         {

@@ -14,8 +14,8 @@ from metarl.agents.agent import Agent, Trial
 from metarl.agents.distilled.settings import DistilledSettings
 from metarl.agents.learning import Trainer, World
 from metarl.agents.rl2.network import Rl2Network
-from metarl.agents.teacher.learner import PRIVILEGED, InformedPpo
-from metarl.agents.trial_ppo.sequence import TrialSequence
+from metarl.agents.teacher.learner import InformedPpo
+from metarl.agents.trial_ppo.sequence import PRIVILEGED, TrialSequence
 
 CRITIC = ("critic.", "value.")
 """Beginnings of the names of the critic's parameters."""
@@ -33,7 +33,8 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
 
     def make_network(self) -> Rl2Network:
         """Return embeddings, core and heads."""
-        return Rl2Network(self.settings, self.observation_size, self.action_size, self.make_core)
+        told = len(self.privileged) if self.settings.privileged_critic else 0
+        return Rl2Network(self.settings, self.observation_size, self.action_size, self.make_core, told)
 
     def studied(self) -> list[nn.Parameter]:
         """Return the parameters of the mean of the actions."""
@@ -82,9 +83,11 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
         return super().log_std().detach() if self.warming else super().log_std()
 
     def update_input_moments(self, sequence: TrialSequence) -> None:
-        """Update the normalisers of what the network reads, but not while the policy is to stay as it is."""
+        """Update the normalisers of what the network reads; the policy's not while it is to stay as it is."""
         if not self.warming:
             super().update_input_moments(sequence)
+        if self.network.privileged_moments is not None:
+            self.network.privileged_moments.update(sequence.extra[PRIVILEGED][sequence.steps], self.ranks)
 
     def means(self, sequence: TrialSequence) -> Tensor:
         """Return action means [L, B, act]."""
@@ -96,7 +99,7 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.warming):
             features, _ = self.network(sequence.inputs, sequence.memory)
             means = self.network.means(features)
-        return means, self.network.values(features, sequence.ending)
+        return means, self.network.values(features, sequence.ending, sequence.extra[PRIVILEGED])
 
     @torch.no_grad()
     def labels(self, sequence: TrialSequence) -> Tensor:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from metarl.agents.agent import Trial
 from metarl.agents.cores.core import Memory
 from metarl.agents.estimator.settings import EstimatorSettings
-from metarl.agents.teacher.learner import PRIVILEGED, InformedPpo
+from metarl.agents.teacher.learner import InformedPpo
 from metarl.agents.teacher.network import InformedNetwork
 from metarl.agents.trial_ppo.network import CoreMaker
-from metarl.agents.trial_ppo.sequence import TrialSequence
+from metarl.agents.trial_ppo.sequence import PRIVILEGED, TrialSequence
 
 ESTIMATES = "estimates"
 """Name of the estimates among the extras of a sequence, [L, B, latent]."""

@@ -143,7 +143,7 @@ class Pearl(MetaLearner):
         """Store a trial's transitions, and take gradient steps on transitions of all tasks stored."""
         settings = self.settings
         steps = self._replay.add(trial)
-        if steps == 0:  # MuJoCo flagged every simulation
+        if steps == 0:  # every simulation broke down
             return {"updates": 0.0}
         if settings.normalise_input:
             observations = torch.cat([rollout.observations[rollout.valid] for rollout in trial.rollouts])

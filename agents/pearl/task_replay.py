@@ -121,7 +121,7 @@ class TaskReplay:
         own = begin + size - 1 - _floor(shares[:, -1], parts.recent[chosen])
         earlier = np.maximum(parts.shots[own] - 1, 1)  # shots that a trial has before its last
         count = parts.by_shots[own, _floor(shares[:, -2], earlier)]
-        count = np.where(count > 0, count, parts.by_shots[own, -1])  # MuJoCo flagged all of these shots
+        count = np.where(count > 0, count, parts.by_shots[own, -1])  # all of these shots broke down
         context_index = parts.first[own][:, None] + _floor(shares[:, steps:-2], count[:, None])
         context_segment = np.broadcast_to(parts.segment[own][:, None], context_index.shape)
         segments = np.concatenate([parts.segment[part], context_segment], 1)

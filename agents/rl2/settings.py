@@ -18,3 +18,7 @@ class Rl2Block(HeadBlock):
 @dataclass(frozen=True, kw_only=True)
 class Rl2Settings(Rl2Block, HeadSettings):
     """RL2 (Duan 2016): a memory that reads whole trials, trained with PPO."""
+
+    privileged_critic: bool = False
+    """Let the critic, which only training needs, read what a simulator knows: the task's parameters and the family's
+    privileged terms. Neither the policy nor an exported file reads them."""

@@ -15,8 +15,8 @@ from metarl.agents.agent import TEACHER, Trial
 from metarl.agents.rma.network import RmaNetwork
 from metarl.agents.rma.settings import RmaSettings
 from metarl.agents.slots import SlotBelief
-from metarl.agents.teacher.learner import PRIVILEGED, InformedBelief, InformedPpo
-from metarl.agents.trial_ppo.sequence import TrialSequence
+from metarl.agents.teacher.learner import InformedBelief, InformedPpo
+from metarl.agents.trial_ppo.sequence import PRIVILEGED, TrialSequence
 
 
 class Rma(InformedPpo[RmaSettings, RmaNetwork]):

@@ -199,7 +199,7 @@ class Ppo(Sb3Agent):
         tuned = of_task(belief.tuned, task, self._untrained)
         collected_by = copy.deepcopy(tuned.inputs)
         chosen = rollout.valid.flatten()
-        if not chosen.any():  # MuJoCo flagged every simulation
+        if not chosen.any():  # every simulation broke down
             return tuned
         if s.adaptation == "scratch":  # nobody has seen this task, or any: the normalisers learn from it too
             tuned.inputs.update(rollout.observations.flatten(0, 2)[chosen].numpy().astype(np.float64))

@@ -20,10 +20,8 @@ from metarl.agents.slots import SlotBelief
 from metarl.agents.teacher.settings import StudySettings
 from metarl.agents.trial_ppo.learner import ADAM_EPSILON, TrialPpo, with_steps
 from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork
-from metarl.agents.trial_ppo.sequence import TrialSequence, lay_beside
+from metarl.agents.trial_ppo.sequence import TrialSequence, with_privileged
 
-PRIVILEGED = "privileged"
-"""Name of the privileged values among the extras of a sequence, [L, B, P]."""
 HISTORIES = (5, 20, 50, 200)
 """Numbers of slots read so far by which an error of the student is logged."""
 
@@ -83,11 +81,7 @@ class InformedPpo(TrialPpo[Settings, Network], Generic[Settings, Network]):
 
     def sequence(self, trial: Trial) -> TrialSequence:
         """Return a trial as PPO learns from it, with its privileged values."""
-        told = [rollout.privileged for rollout in trial.rollouts if rollout.privileged is not None]
-        if len(told) < len(trial.rollouts):
-            raise ValueError(f"{self.label} learns from privileged values, and the trial has none")
-        extra = {PRIVILEGED: lay_beside(trial, told, self.device)}
-        return dataclasses.replace(super().sequence(trial), extra=extra)
+        return with_privileged(super().sequence(trial), trial, self.label, self.device)
 
     def study(
         self,

@@ -6,7 +6,7 @@ Axes: L slots of a trial, B envs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from metarl.agents.agent import Rollout, Trial
 from metarl.agents.cores.core import Memory
 from metarl.agents.slots import slots
+
+PRIVILEGED = "privileged"
+"""Name of the privileged values among the extras of a sequence, [L, B, P]."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,14 @@ def lay_beside(trial: Trial, values: Sequence[Tensor], device: torch.device) -> 
     slotted = torch.cat([torch.cat([value, torch.zeros_like(value[:1])]) for value in flat])
     order = front(taken).view(*taken.shape, *[1] * (slotted.dim() - taken.dim()))
     return slotted.take_along_dim(order, dim=0)[:, keep]
+
+
+def with_privileged(sequence: TrialSequence, trial: Trial, learner: str, device: torch.device) -> TrialSequence:
+    """Return the sequence with the privileged values of its trial; ValueError names the learner if there are none."""
+    told = [rollout.privileged for rollout in trial.rollouts if rollout.privileged is not None]
+    if len(told) < len(trial.rollouts):
+        raise ValueError(f"{learner} learns from privileged values, and the trial has none")
+    return replace(sequence, extra={**sequence.extra, PRIVILEGED: lay_beside(trial, told, device)})
 
 
 def episode_slots(rollout: Rollout) -> tuple[Tensor, ...]:

@@ -41,7 +41,7 @@ class Episode(NamedTuple):
     steps: int
     """Control steps."""
     total: float
-    """Return; NaN if MuJoCo flagged the simulation."""
+    """Return; NaN if the simulation broke down."""
     terms: dict[str, float]
     """Each weighted reward term summed over the episode, by name."""
 
@@ -51,7 +51,7 @@ class TaskVecEnv(VecEnv):
 
     As Stable-Baselines3 expects, `infos[i]` of an env that is done has `terminal_observation`, its last observation;
     `TimeLimit.truncated`, True if the time limit ended the episode and not a terminal state; and `episode` with return
-    `r` and length `l`. A simulation that MuJoCo flagged counts as truncated at its last finite observation.
+    `r` and length `l`. A simulation that broke down counts as truncated at its last finite observation.
 
     shots: if greater than 0, an env's episode is a trial of that many episodes of its family, and the env is done when
     the trial is over. Its observations are then slots(observations [S, obs], previous actions [S, act], previous
@@ -110,7 +110,7 @@ class TaskVecEnv(VecEnv):
 
     @property
     def num_faults(self) -> int:
-        """Number of simulations that MuJoCo has flagged since this env was made."""
+        """Number of simulations that broke down since this env was made."""
         return self._env.num_faults
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:

@@ -18,7 +18,7 @@ from metarl.envs import code
 from metarl.envs.arrays import Array
 from metarl.envs.control import Signals
 from metarl.envs.family import TaskFamily
-from metarl.envs.foreign.guard import Blueprint, give, made, objects_of, parts_of, task_given
+from metarl.envs.foreign.guard import Blueprint, give, made, parts_of, task_given
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.foreign.simulation import simulator
 from metarl.envs.foreign.tasks import GIVEN, GymTasks, Info
@@ -242,7 +242,7 @@ def _kinds(tasks: GymTasks) -> list[Any]:
     if tasks.kind is None:
         return [None]
     if tasks.tasks:
-        return list(dict.fromkeys(tasks.kind(task) for task in objects_of(tasks)))
+        return list(dict.fromkeys(tasks.kind(task) for task in tasks.listed))
     named = [p for p in tasks.parameters if p.names]
     grid = [{p.name: p.neutral for p in tasks.parameters}]
     for p in named:
@@ -256,7 +256,7 @@ def _numbers(tasks: GymTasks) -> tuple[float, ...]:
     if tasks.kind is None or not tasks.tasks or len(kinds) < 2:
         return ()
     places = {kind: float(i) for i, kind in enumerate(kinds)}
-    return tuple(places[tasks.kind(task)] for task in objects_of(tasks))
+    return tuple(places[tasks.kind(task)] for task in tasks.listed)
 
 
 def _made(tasks: GymTasks, kind: Any) -> gymnasium.Env[Any, Any]:

@@ -62,13 +62,8 @@ class Blueprint:
 def task_given(tasks: GymTasks, values: Mapping[str, float]) -> Any:
     """Return a task as the environment is given it: one of `tasks`, or a dict of numbers and names."""
     if tasks.tasks:
-        return objects_of(tasks)[int(values["task"])]
+        return tasks.listed[int(values["task"])]
     return {p.name: p.names[int(values[p.name])] if p.names else values[p.name] for p in tasks.parameters}
-
-
-def objects_of(tasks: GymTasks) -> list[Any]:
-    """Return the tasks of all splits, one split after another; a task's place is its number."""
-    return [task for split in ("train", "held_out", "ood") for task in tasks.tasks.get(split, ())]
 
 
 def made(tasks: GymTasks, kind: Hashable, pictured: bool = False) -> gymnasium.Env[Any, Any]:

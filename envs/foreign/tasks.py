@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -59,6 +60,11 @@ class GymTasks:
     """Factor on the policy's action before it is clipped to the environment's bounds."""
     description: str = ""
     """The tasks in a line of text. Empty: the environment's name."""
+
+    @functools.cached_property
+    def listed(self) -> tuple[Any, ...]:
+        """Tasks of all splits, one split after another; a task's place is its number."""
+        return tuple(task for split in ("train", "held_out", "ood") for task in self.tasks.get(split, ()))
 
     def __post_init__(self) -> None:
         if bool(self.parameters) == bool(self.tasks):

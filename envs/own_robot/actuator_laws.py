@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterator
@@ -45,14 +46,22 @@ def servo(which: str) -> Find:
         index = {"kp": 1, "kd": 2}[which]
         default = -float(robot.model.actuator_biasprm[i, index])
 
-        def write(spec: mujoco.MjSpec, value: float) -> None:
-            actuator = spec.actuator(name)
-            actuator.biasprm[index] = -value
-            if which == "kp":
-                for values in (actuator.gainprm, actuator.biasprm):
-                    values[0] *= value / default
+        def read(spec: mujoco.MjSpec) -> float:
+            return -float(spec.actuator(name).biasprm[index])
 
-        return Site(default, write, (f"{which} of {name}",))
+        def write(spec: mujoco.MjSpec, value: float) -> None:
+            actuator, before = spec.actuator(name), read(spec) or default
+            actuator.biasprm[index] = -value
+            for values in (actuator.gainprm, actuator.biasprm) if which == "kp" else ():
+                values[0] *= value / before
+
+        def multiply(spec: mujoco.MjSpec, factor: float) -> None:
+            actuator = spec.actuator(name)
+            actuator.biasprm[index] *= factor
+            for values in (actuator.gainprm, actuator.biasprm) if which == "kp" else ():
+                values[0] *= factor
+
+        return Site(default, write, (f"{which} of {name}",), read, multiply)
 
     return find
 
@@ -69,7 +78,8 @@ def strength(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
         for limit in limits:
             limit.scale(spec, value)
 
-    return Site(1.0, write, tuple(f"{what} of {name}" for what in ("strength", "kp", "kd", "force_limit")))
+    slots = tuple(f"{what} of {name}" for what in ("strength", "kp", "kd", "force_limit"))
+    return Site(1.0, write, slots, read=lambda spec: 1.0, multiply=write)
 
 
 def force_limit(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
@@ -147,7 +157,14 @@ def action_delay(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
     default = float(robot.spec.actuator(name).delay)
     longest = max(entry.values()) + (default if entry.operation == "add" else 0.0)
     keep_signals(robot.spec, name, longest)
-    return attribute(default, "actuator", name, "delay")
+    site = attribute(default, "actuator", name, "delay")
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        if value > longest + 1e-9:
+            raise ValueError(f"{entry.name} {value:g} s is longer than the family's longest, {longest:g} s")
+        site.write(spec, value)
+
+    return dataclasses.replace(site, write=write, read=None)
 
 
 def keep_signals(spec: mujoco.MjSpec, name: str, delay: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import mujoco
 import numpy as np
 
@@ -9,13 +11,14 @@ from metarl.envs.links import ROUND, scale_link, stretched
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import DeclaredParameter
-from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.description import Robot, unused
 from metarl.envs.own_robot.sites import Find, Site, attribute
 from metarl.envs.own_robot.structure import loop_through
 
 ASKEW = 0.1
 """Largest angle between a link and the axis of its box that is taken as along it, rad."""
 PAYLOAD_RADIUS = 0.05  # m, of the solid sphere that a payload is
+LEAST_SIDE = 0.01  # m, of a cube in pictures
 
 
 def _scale_mass(spec: mujoco.MjSpec, name: str, mass: float, default: float, shares: dict[str, float]) -> None:
@@ -51,7 +54,7 @@ def density(robot: Robot, name: str, _: DeclaredParameter) -> Site:
         raise ValueError(
             f"geom {name!r} has no density: the inertia of its body {geom.parent.name!r} is given; vary mass instead"
         )
-    return attribute(float(geom.density), "geom", name, "density")
+    return dataclasses.replace(attribute(float(geom.density), "geom", name, "density"), read=None)
 
 
 def inertia(axis: int) -> Find:
@@ -75,18 +78,61 @@ def centre_of_mass(axis: int) -> Find:
         def write(spec: mujoco.MjSpec, value: float) -> None:
             spec.body(name).ipos[axis] = value
 
-        return Site(float(robot.model.body(name).ipos[axis]), write, (f"com_{'xyz'[axis]} of {name}",))
+        def read(spec: mujoco.MjSpec) -> float:
+            return float(spec.body(name).ipos[axis])
+
+        return Site(float(robot.model.body(name).ipos[axis]), write, (f"com_{'xyz'[axis]} of {name}",), read)
 
     return find
 
 
 def payload(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
-    """Add a sphere without mass to a body, whose mass is the payload."""
-    carried = f"payload of {name}"
+    """Add a sphere or a cube without mass to a body, whose mass is the payload."""
+    taken = {element.name for element in (*robot.visual.bodies, *robot.visual.geoms)}
+    carried = robot.payloads[name] = unused(f"payload of {name}", taken)
     for spec in (robot.spec, robot.visual):
         robot_contacts.add_payload(spec, name, carried, entry.position, PAYLOAD_RADIUS)
+    if entry.stands_on is None:
+        return Site(0.0, lambda spec, value: setattr(spec.geom(carried), "mass", value), (carried,))
+    under = entry.stands_on
+    _require_standing(robot, name, under, entry.payload_density)
+    for spec in (robot.spec, robot.visual):
+        spec.geom(carried).type = mujoco.mjtGeom.mjGEOM_BOX
+        stand(spec, carried, under, 0.0, entry.payload_density)
+    slots = (carried, f"pos[2] of {carried}")
+    return Site(0.0, lambda spec, value: stand(spec, carried, under, value, entry.payload_density), slots)
 
-    return Site(0.0, lambda spec, value: setattr(spec.geom(carried), "mass", value), (carried,))
+
+def _require_standing(robot: Robot, body: str, name: str, density: float) -> None:
+    """Raise ValueError unless a cube of a density can stand on a geom of a body."""
+    geom = robot.spec.geom(name)
+    if geom is None or geom.parent.name != body or geom.type != mujoco.mjtGeom.mjGEOM_BOX:
+        raise ValueError(f"stands_on is {name!r}, which is no box of body {body!r}; name one, or give a position alone")
+    if density <= 0:
+        raise ValueError(f"payload_density is {density:g} kg/m^3; it must be greater than 0")
+    if not np.allclose(robot.model.geom(name).quat, (1, 0, 0, 0)):
+        raise ValueError(f"stands_on is {name!r}, which is turned in its body; give the payload a position alone")
+
+
+def stand(spec: mujoco.MjSpec, carried: str, under: str, mass: float, density: float) -> None:
+    """Make a payload a solid cube of this mass, kg, and density, kg/m^3, on top of a box."""
+    payload, box, side = spec.body(carried), spec.geom(under), (mass / density) ** (1 / 3)
+    payload.explicitinertial, payload.ipos = True, (0.0, 0.0, 0.0)
+    payload.mass, payload.inertia = mass, np.full(3, mass * side**2 / 6)
+    payload.pos[2] = box.pos[2] + (2 * box.size[2] + side) / 2
+    spec.geom(carried).size = np.full(3, max(side, LEAST_SIDE) / 2)
+
+
+def payload_place(axis: int) -> Find:
+    """Return a function that finds the place of a body's payload along one of the body's axes."""
+
+    def find(robot: Robot, name: str, _: DeclaredParameter) -> Site:
+        if name not in robot.payloads:
+            raise ValueError(f"body {name!r} has no payload; list its entry of quantity payload before this one")
+        carried = robot.payloads[name]
+        return attribute(float(robot.spec.body(carried).pos[axis]), "body", carried, "pos", axis)
+
+    return find
 
 
 def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:

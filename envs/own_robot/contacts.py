@@ -146,6 +146,17 @@ def collides(model: mujoco.MjModel, geom: str) -> bool:
     return bool(meetings(model)[model.geom(geom).id].any())
 
 
+def decides(model: mujoco.MjModel, bodies: Collection[str], geom: str) -> bool:
+    """Return whether a geom's own friction is that of all its contacts, none of which is with the robot's bodies.
+
+    It has priority in each, and no pair stands for one.
+    """
+    i, others = model.geom(geom).id, meetings(model)[model.geom(geom).id]
+    if (others & own_geoms(model, bodies)).any() or np.isin(i, np.r_[model.pair_geom1, model.pair_geom2]):
+        return False
+    return bool(np.all(model.geom_priority[i] > model.geom_priority[others]))
+
+
 def contacts_of(model: mujoco.MjModel, bodies: Collection[str], geom: str) -> list[Contact]:
     """Return the contacts of a geom: a robot's with everything but the robot, any other's with everything."""
     own, meet = own_geoms(model, bodies), meetings(model)

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -166,15 +166,29 @@ class DeclaredParameter:
     range: tuple[float, ...]
     """Two ends, or all values of a choice."""
     operation: Literal["set", "scale", "add"] | None = None
-    """How a value changes each target's default in the model, which no other parameter changes."""
+    """How a value changes each target. What an entry varies, a later one can scale, and not set or add to."""
     target: str | None = None
     """Regular expression over the names of bodies, geoms, joints or actuators, depending on the quantity."""
     splits: Splits = field(default_factory=Splits)
     """Values of other splits."""
     neutral: float | None = None
-    """Value at which the robot is unchanged; needed where the targets' defaults differ."""
+    """Value at which the robot is unchanged: scale multiplies by value / neutral and add adds value - neutral. Needed
+    where set finds targets whose defaults differ."""
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Position of a payload in its body's frame, m."""
+    stands_on: str | None = None
+    """Box of its body on whose top a payload stands as a cube; not given: it is a sphere at its position."""
+    payload_density: float = 2000.0
+    """Density of the cube, kg/m^3."""
+    function: str | Callable[[Any, float], None] | None = None
+    """Your own function(spec, value), file.py:function, which edits an MjSpec of the robot, for quantity python. Its
+    code is run."""
+    unit: str = "1"
+    """Unit of the values of quantity python."""
+    above: float | None = None
+    """Bound that values must be greater than; not given: the quantity's own."""
+    says: str = ""
+    """What the parameter is, in your own words, for tables and reports; not given: operation, quantity and targets."""
 
     def distributions(self) -> tuple[Distribution, Distribution | None, Distribution | None]:
         """Return the distributions of training, held-out and out-of-distribution tasks."""
@@ -395,7 +409,8 @@ class Declaration:
     observation: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
     """Terms of the observation, in order; not given: those that suit the base."""
     privileged: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
-    """Terms, without noise, that a teacher is trained with and the policy on the robot does not have."""
+    """Terms, without noise, that teachers and critics (`agent.privileged_critic`) are trained with, and the policy on
+    the robot does not have."""
     reward: Annotated[Mapping[str, RewardEntry], _rewards] = field(default_factory=dict)
     """Weight of each term."""
     rewards_per: Literal["step", "second"] = "step"

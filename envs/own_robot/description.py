@@ -74,6 +74,8 @@ class Robot:
     """MjData fields, besides positions and velocities, that an episode starts with."""
     geom_masses: dict[str, float] = field(default_factory=dict)
     """Mass of each geom whose density makes its body's mass, kg."""
+    payloads: dict[str, str] = field(default_factory=dict)
+    """Body of the payload of each body that has one, by name."""
     findings: list[Finding] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     """Questions about facts that could not be inferred, each with what to write."""

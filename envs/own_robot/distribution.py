@@ -39,31 +39,53 @@ def _ready(robot: Robot, entry: DeclaredParameter) -> None:
     """Make inertias explicit that edits of other parameters need so, whatever their order."""
     if entry.quantity not in QUANTITIES:
         raise ValueError(f"unknown quantity {entry.quantity!r}{near(entry.quantity, QUANTITIES)}")
-    if QUANTITIES[entry.quantity].explicit:
+    if wanted := QUANTITIES[entry.quantity].explicit:
         for name in _targets(robot, entry, "body"):
-            make_explicit(robot.spec.body(name), robot.model)
+            body = robot.spec.body(name)
+            if wanted == "principal" or not body.explicitinertial:
+                make_explicit(body, robot.model)
 
 
 def _parameter(robot: Robot, entry: DeclaredParameter, taken: dict[str, str]) -> Parameter:
     """Return one parameter. taken: names of parameters by the slots that they hold; it is extended."""
     quantity = QUANTITIES[entry.quantity]
+    _require_effective(entry)
     train, held_out, ood = entry.distributions()
     if quantity.kind == "told":
-        _no_target(entry)
-        if entry.operation not in (None, "set"):
-            raise ValueError(f"operation {entry.operation!r} makes no sense for {entry.quantity}; leave it out")
-        if (least := min(entry.values())) < quantity.low:
-            raise ValueError(f"{entry.quantity} of {least:g} {quantity.unit} is below {quantity.low:g}")
-        _hold(entry, (entry.quantity,), taken)
-        law, neutral = Law(quantity.says), entry.neutral or 0.0
-        return Parameter(entry.name, quantity.unit, train, law, neutral, held_out=held_out, ood=ood)
-    if entry.operation is None:
+        law, neutral, above = _told(entry, quantity, taken), entry.neutral or 0.0, -math.inf
+    else:
+        _require_operation(entry, quantity)
+        sites = _sites(robot, entry, quantity)
+        later = {target for target, site in sites.items() if _hold(entry, site, taken)}
+        what = f"{entry.operation} {entry.quantity} of {_some(_targets(robot, entry, quantity.kind))}"
+        words = entry.says or (what if entry.operation else str(entry.function))
+        law, neutral = Law(words, _edit(entry, quantity, sites, later)), _neutral(entry, sites)
+        above = _above(entry, quantity, sites)
+    unit = _unit(entry, quantity)
+    return Parameter(entry.name, unit, train, law, neutral, above=above, held_out=held_out, ood=ood)
+
+
+def _told(entry: DeclaredParameter, quantity: Quantity, taken: dict[str, str]) -> Law:
+    """Return the law of a value that only terms are told."""
+    _no_target(entry)
+    if entry.operation not in (None, "set"):
+        raise ValueError(f"operation {entry.operation!r} makes no sense for {entry.quantity}; leave it out")
+    if (least := min(entry.values())) < quantity.low:
+        raise ValueError(f"{entry.quantity} of {least:g} {quantity.unit} is below {quantity.low:g}")
+    _hold(entry, Site(0.0, _nothing, (entry.quantity,)), taken)
+    return Law(entry.says or quantity.says)
+
+
+def _require_operation(entry: DeclaredParameter, quantity: Quantity) -> None:
+    takes = f"it takes {', '.join(quantity.operations)}" if quantity.operations else "leave it out"
+    if entry.operation is None and quantity.operations:
         raise ValueError(f"operation is missing; {entry.quantity} takes {', '.join(quantity.operations)}")
-    if entry.operation not in quantity.operations:
-        raise ValueError(
-            f"operation {entry.operation!r} makes no sense for {entry.quantity}; "
-            f"it takes {', '.join(quantity.operations)}"
-        )
+    if entry.operation is not None and entry.operation not in quantity.operations:
+        raise ValueError(f"operation {entry.operation!r} makes no sense for {entry.quantity}; {takes}")
+
+
+def _sites(robot: Robot, entry: DeclaredParameter, quantity: Quantity) -> dict[str, Site]:
+    """Return the sites of an entry by target; ValueError where it has no effect."""
     targets = _targets(robot, entry, quantity.kind)
     _require_on(robot.model, quantity, entry, targets)
     if quantity.inertial:
@@ -72,25 +94,32 @@ def _parameter(robot: Robot, entry: DeclaredParameter, taken: dict[str, str]) ->
     for target in targets:
         found = quantity.find(robot, target, entry)
         sites |= {target: found} if isinstance(found, Site) else found
-    for site in sites.values():
-        _hold(entry, site.slots, taken)
-    defaults = [site.default for site in sites.values()]
-    scaled = entry.operation == "scale"
-    if scaled and not any(defaults):
+    if entry.operation == "scale" and not any(site.default for site in sites.values()):
         raise ValueError(f"{entry.quantity} of {', '.join(targets)} is 0, which no factor changes; use add or set")
-    above = -math.inf
-    if quantity.positive:
-        above = -min(defaults) if entry.operation == "add" else quantity.low
-    return Parameter(
-        entry.name,
-        "1" if scaled else quantity.unit,
-        train,
-        Law(f"{entry.operation} {entry.quantity} of {_some(targets)}", _edit(entry, quantity, sites)),
-        _neutral(entry, sites),
-        above=above,
-        held_out=held_out,
-        ood=ood,
-    )
+    return sites
+
+
+def _above(entry: DeclaredParameter, quantity: Quantity, sites: dict[str, Site]) -> float:
+    """Return the bound that values must be greater than."""
+    if entry.above is not None:
+        return entry.above
+    if not quantity.positive:
+        return -math.inf
+    least = min(site.default for site in sites.values())
+    return (entry.neutral or 0.0) - least if entry.operation == "add" else quantity.low
+
+
+def _unit(entry: DeclaredParameter, quantity: Quantity) -> str:
+    if entry.operation == "scale" and entry.neutral in (None, 1.0):
+        return "1"
+    return entry.unit if entry.quantity == "python" else quantity.unit
+
+
+def _require_effective(entry: DeclaredParameter) -> None:
+    """Raise ValueError for a key that only another quantity takes."""
+    for key, quantity in (("function", "python"), ("stands_on", "payload")):
+        if getattr(entry, key) is not None and entry.quantity != quantity:
+            raise ValueError(f"{key} is for quantity {quantity}, not for {entry.quantity}; leave it out")
 
 
 def _targets(robot: Robot, entry: DeclaredParameter, kind: Kind) -> list[str]:
@@ -99,7 +128,7 @@ def _targets(robot: Robot, entry: DeclaredParameter, kind: Kind) -> list[str]:
         return ["the model"]
     names = {
         "body": list(robot.bodies),
-        "geom": [g.name for g in robot.spec.geoms if g.name and not g.name.startswith("payload of ")],
+        "geom": [g.name for g in robot.spec.geoms if g.name and g.name not in robot.payloads.values()],
         "joint": [j.name for b in robot.bodies for j in robot.spec.body(b).joints if j.type != 0],
         "actuator": [a.name for a in robot.spec.actuators],
     }[kind]
@@ -138,11 +167,20 @@ def _no_target(entry: DeclaredParameter) -> None:
         raise ValueError(f"{entry.quantity} takes no target, got {entry.target!r}; leave it out")
 
 
-def _hold(entry: DeclaredParameter, slots: tuple[str, ...], taken: dict[str, str]) -> None:
-    for slot in slots:
-        if slot in taken:
-            raise ValueError(f"{slot} is varied by {taken[slot]!r} already; let one parameter vary it")
-    taken.update(dict.fromkeys(slots, entry.name))
+def _nothing(spec: mujoco.MjSpec, value: float) -> None:
+    """Edit nothing: the value is told to terms alone."""
+
+
+def _hold(entry: DeclaredParameter, site: Site, taken: dict[str, str]) -> bool:
+    """Note that an entry varies a site; return whether an earlier one does. ValueError if they cannot go together."""
+    held = [slot for slot in site.slots if slot in taken]
+    if held and (site.read is None or entry.operation != "scale"):
+        raise ValueError(
+            f"{held[0]} is varied by {taken[held[0]]!r} already; let one parameter vary it"
+            + (", or scale it here" if site.read is not None else "")
+        )
+    taken.update(dict.fromkeys(site.slots, entry.name))
+    return bool(held)
 
 
 def _some(names: list[str]) -> str:
@@ -166,24 +204,39 @@ def _neutral(entry: DeclaredParameter, sites: dict[str, Site]) -> float:
     return low
 
 
-def _edit(entry: DeclaredParameter, quantity: Quantity, sites: dict[str, Site]) -> Write:
+def _edit(entry: DeclaredParameter, quantity: Quantity, sites: dict[str, Site], later: set[str]) -> Write:
     """Return an edit that writes operation(default, value) on every target; it raises ValueError for an impossible one.
 
-    A neutral value that the file chose among targets whose defaults differ leaves each its own.
+    later: targets that earlier parameters vary, too. A neutral value that the file chose among targets whose defaults
+    differ leaves each its own.
     """
     differ = len({site.default for site in sites.values()}) > 1
+    factors = entry.operation == "scale"
+    unchanged = (1.0 if factors else 0.0) if entry.neutral is None else entry.neutral
+    if factors and unchanged == 0:
+        raise ValueError("neutral is 0, and scale multiplies by value / neutral; give another, or use add or set")
 
     def edit(spec: mujoco.MjSpec, value: float) -> None:
         if differ and value == entry.neutral:
             return
         for target, site in sites.items():
-            new = {"set": value, "scale": site.default * value, "add": site.default + value}[entry.operation or "set"]
-            if new < quantity.low or (quantity.positive and new <= quantity.low):
-                bound = "above" if quantity.positive else "at least"
-                raise ValueError(
-                    f"{entry.name} = {value:g} gives {target} the {entry.quantity} {new:g} {quantity.unit}; it must be "
-                    f"{bound} {quantity.low:g}"
-                )
-            site.write(spec, new)
+            onwards = factors and (target in later or unchanged != 1.0)
+            before = site.default if site.read is None or (factors and not onwards) else site.read(spec)
+            change = value / unchanged if factors else value - unchanged
+            new = {"set": value, "scale": before * change, "add": before + change}[entry.operation or "set"]
+            _require_possible(entry, quantity, target, value, new)
+            if onwards and site.multiply is not None:
+                site.multiply(spec, change)
+            else:
+                site.write(spec, new)
 
     return edit
+
+
+def _require_possible(entry: DeclaredParameter, quantity: Quantity, target: str, value: float, new: float) -> None:
+    if new < quantity.low or (quantity.positive and new <= quantity.low):
+        bound = "above" if quantity.positive else "at least"
+        raise ValueError(
+            f"{entry.name} = {value:g} gives {target} the {entry.quantity} {new:g} {quantity.unit}; it must be "
+            f"{bound} {quantity.low:g}"
+        )

@@ -17,7 +17,7 @@ from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.family import CONTROL_DT
 from metarl.envs.own_robot.model import inspect_robot, leading
-from metarl.envs.own_robot.stance import suggested_gains
+from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, drawn, suggested_gains
 from metarl.envs.own_robot.structure import subtree
 
 STEP = 0.005
@@ -160,35 +160,10 @@ def _servos(robot: Robot) -> Actuators | None:
     if robot.feet:
         gains = suggested_gains(robot.model, robot.home, leading(robot), robot.feet)
     else:
-        gains = _arm_gains(robot)
+        gains = arm_gains(robot.model, robot.home, leading(robot))
     if not gains or any(kp <= 0 or kd <= 0 for kp, kd in gains.values()):
         return None
     return Actuators("position", gains={re.escape(name): gain for name, gain in gains.items()})
-
-
-def _arm_gains(robot: Robot) -> dict[str, tuple[float, float]]:
-    """Return kp and kd by joint of an arm that carries itself at home and stretched out."""
-    model, data = robot.model, mujoco.MjData(robot.model)
-    rng, loads, inertias = np.random.default_rng(0), [], []
-    names = leading(robot)
-    places, dofs = (np.array([int(getattr(model.joint(n), a)[0]) for n in names]) for a in ("qposadr", "dofadr"))
-    for _ in range(50):
-        data.qpos = robot.home
-        data.qpos[places] = [_drawn(model, name, rng) for name in names]
-        mujoco.mj_forward(model, data)
-        full = np.zeros((model.nv, model.nv))
-        mujoco.mj_fullM(model, data, full)
-        loads.append(np.abs(data.qfrc_bias[dofs]))
-        inertias.append(np.diag(full)[dofs])
-    stiffness = np.max(loads, axis=0) / 0.05
-    stiffness = np.maximum(stiffness, 0.05 * stiffness.max(initial=0.0))
-    damping = 2 * np.sqrt(stiffness * np.max(inertias, axis=0))
-    return {n: (float(f"{k:.2g}"), float(f"{d:.2g}")) for n, k, d in zip(names, stiffness, damping, strict=True)}
-
-
-def _drawn(model: mujoco.MjModel, name: str, rng: np.random.Generator) -> float:
-    joint = model.joint(name)
-    return float(rng.uniform(*joint.range)) if joint.limited[0] else float(rng.uniform(-1, 1))
 
 
 def _stands(robot: Robot) -> bool:
@@ -222,7 +197,10 @@ def _robot(found: Found) -> str:
         lines.append(f"  exclude: [{pairs}]  # they are inside of each other at home, and do not collide")
     if hints.actuators is not None:
         motors = "in place of torque motors" if found.driven else "the model has none"
-        lines.append(f"  actuators:  # {motors}: PD control that carries the load on each joint with a sag of 0.1 rad")
+        sag = SAG if robot.feet else ARM_SAG
+        lines.append(
+            f"  actuators:  # {motors}: PD control that carries the load on each joint with a sag of {sag:g} rad"
+        )
         lines.append("    kind: position")
         lines.append("    gains:  # kp, N m/rad, and kd, N m s/rad")
         lines += [f"      {name}: [{kp:g}, {kd:g}]" for name, (kp, kd) in hints.actuators.gains.items()]
@@ -323,7 +301,7 @@ def _reach(robot: Robot) -> tuple[str, Array, Array]:
         for name in robot.joints:
             at = int(model.joint(name).qposadr[0])
             if int(model.joint(name).type[0]) in SCALAR:
-                data.qpos[at] = 0.5 * (robot.home[at] + _drawn(model, name, rng))
+                data.qpos[at] = 0.5 * (robot.home[at] + drawn(model, name, rng))
         mujoco.mj_kinematics(model, data)
         places.append(data.body(effector).xpos.copy())
     low, high = np.quantile(places, (0.2, 0.8), axis=0)

@@ -23,7 +23,10 @@ def joint_attribute(name_of: str, scalar: bool = False) -> Find:
             terms[1:] = np.array(terms[1:]) * (value / default if default else 1.0)
             terms[0] = value
 
-        return Site(default, write, (f"{name_of} of {name}",))
+        def read(spec: mujoco.MjSpec) -> float:
+            return float(getattr(spec.joint(name), name_of)[0])
+
+        return Site(default, write, (f"{name_of} of {name}",), read)
 
     return find
 

@@ -14,12 +14,14 @@ from metarl.envs.own_robot.body_laws import (
     inertia,
     link_length,
     payload,
+    payload_place,
     radius,
     size,
 )
 from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.joint_laws import joint_attribute, joint_range
+from metarl.envs.own_robot.own_edits import own_edit
 from metarl.envs.own_robot.scene_laws import friction, gravity, slope
 from metarl.envs.own_robot.sites import Find, Site
 
@@ -43,8 +45,8 @@ class Quantity:
     """Least possible value; if `positive`, values must be greater."""
     positive: bool = False
     operations: tuple[str, ...] = ("set", "scale", "add")
-    explicit: bool = False
-    """Whether its body's inertia is made explicit, not inferred from geoms."""
+    explicit: Literal["", "given", "principal"] = ""
+    """Whether its body's inertia has to be given, not inferred from geoms, and about principal axes."""
     inertial: bool = False
     """Whether it acts on moving bodies alone."""
     says: str = ""
@@ -60,13 +62,19 @@ QUANTITIES: dict[str, Quantity] = {
         *("body", "kg", payload, 0.0),
         operations=("set",),
         inertial=True,
-        says="sphere of 5 cm radius at `position` in the body's frame",
+        says="sphere of 5 cm radius at `position` in the body's frame, or cube on the box `stands_on`",
     ),
+    **{
+        f"payload_{a}": Quantity(
+            "body", "m", payload_place(i), operations=("set", "add"), says=f"{a} of its payload's place in its frame"
+        )
+        for i, a in enumerate("xyz")
+    },
     **{
         f"inertia_{a}": Quantity(
             *("body", "kg m^2", inertia(i), 0.0),
             positive=True,
-            explicit=True,
+            explicit="principal",
             inertial=True,
             says=f"moment of inertia about the {a} axis of its principal frame",
         )
@@ -76,7 +84,7 @@ QUANTITIES: dict[str, Quantity] = {
         f"com_{a}": Quantity(
             *("body", "m", centre_of_mass(i)),
             operations=("set", "add"),
-            explicit=True,
+            explicit="given",
             inertial=True,
             says=f"{a} of the centre of mass in the body's frame",
         )
@@ -129,6 +137,9 @@ QUANTITIES: dict[str, Quantity] = {
     ),
     "gravity": Quantity("model", "m/s^2", gravity, 0.0, needs="gravity", says="its magnitude"),
     "slope": Quantity("model", "rad", slope, operations=("set", "add"), says="angle at which the ground rises along x"),
+    "python": Quantity(
+        "model", "any", own_edit, operations=(), says="what your own function(spec, value) edits. Its code is run."
+    ),
     "command_x": Quantity("told", "m/s", says="command_x that the reward asks for"),
     "command_y": Quantity("told", "m/s", says="command_y that the reward asks for"),
     "command_yaw": Quantity("told", "rad/s", says="command_yaw that the reward asks for"),

@@ -13,10 +13,12 @@ from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot import ground as robot_ground
 from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot
-from metarl.envs.own_robot.sites import Find, Site
+from metarl.envs.own_robot.sites import Find, Site, attribute
 
 FRICTIONS = {"friction": (0, 1), "torsional_friction": (2,), "rolling_friction": (3, 4)}
 """Elements of a contact's friction by quantity."""
+ELEMENT_OF_GEOM = {0: 0, 2: 1, 3: 2}
+"""Element of a geom's friction by the first one of a contact's."""
 
 
 def friction(quantity: str) -> Find:
@@ -40,9 +42,19 @@ def friction(quantity: str) -> Find:
                 f"geom {name!r} has no {quantity}: its contact with {other!r} has condim {contacts[0].condim}, and "
                 f"{quantity} acts from condim {least} on"
             )
+        if robot_contacts.decides(robot.model, robot.bodies, name):
+            return {name: _of_geom(robot, name, elements, acting)}
         return {key: site for contact in acting for key, site in _of_contact(contact, elements).items()}
 
     return find
+
+
+def _of_geom(robot: Robot, name: str, elements: tuple[int, ...], acting: list[robot_contacts.Contact]) -> Site:
+    """Return the site of the friction of a geom whose own it is in each of these contacts."""
+    index = ELEMENT_OF_GEOM[elements[0]]
+    site = attribute(float(robot.model.geom(name).friction[index]), "geom", name, "friction", index)
+    slots = tuple(f"friction {i} of {contact.name}" for contact in acting for i in elements)
+    return dataclasses.replace(site, slots=slots)
 
 
 def _of_contact(contact: robot_contacts.Contact, elements: tuple[int, ...]) -> dict[str, Site]:

@@ -21,7 +21,11 @@ class Site:
     default: float
     write: Write
     slots: tuple[str, ...]
-    """Numbers of the model that are written, by name; two parameters must not share one."""
+    """Numbers of the model that are written, by name; of two parameters that share one, the second must scale it."""
+    read: Callable[[mujoco.MjSpec], float] | None = None
+    """Return the value as earlier edits left it; None: no earlier parameter may vary it."""
+    multiply: Write | None = None
+    """Multiply what earlier edits left by a factor; None: write the product."""
 
 
 Find = Callable[[Robot, str, DeclaredParameter], Site | dict[str, Site]]
@@ -39,5 +43,9 @@ def attribute(default: float, kind: str, name: str, attribute: str, index: int |
         else:
             getattr(element, attribute)[index] = value
 
+    def read(spec: mujoco.MjSpec) -> float:
+        value = getattr(getattr(spec, kind)(name), attribute)
+        return float(value if index is None else value[index])
+
     slot = attribute if index is None or attribute == "size" else f"{attribute}[{index}]"
-    return Site(default, write, (f"{slot} of {name}",))
+    return Site(default, write, (f"{slot} of {name}",), read)

@@ -1,8 +1,9 @@
-"""Gains of position servos that carry a legged robot."""
+"""Gains of position servos that carry a legged robot or an arm."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable
 
 import mujoco
 import numpy as np
@@ -15,6 +16,10 @@ NEAR = 0.5
 """Angle (distance) by which each joint is bent from home in turn, as straight legs need no torque, rad (m)."""
 LEAST = 0.1
 """Least stiffness of a joint as a share of the largest."""
+ARM_SAG, ARM_LEAST = 0.05, 0.05
+"""The same of an arm."""
+POSES = 50
+"""Number of random poses of an arm."""
 
 
 def suggested_gains(
@@ -25,23 +30,56 @@ def suggested_gains(
     The load is the largest over home and poses with one joint bent: gravity's torque less that of the ground, whose
     reaction to the robot's weight all feet share. Damping is critical for the inertia that the joint moves.
     """
-    data = mujoco.MjData(model)
-    places, dofs = (np.array([int(getattr(model.joint(n), a)[0]) for n in joints]) for a in ("qposadr", "dofadr"))
     low, high = np.array([model.joint(n).range if model.joint(n).limited[0] else (-np.inf, np.inf) for n in joints]).T
     bent = NEAR * np.concatenate([np.zeros((1, len(joints))), np.eye(len(joints)), -np.eye(len(joints))])
+    at = home[_addresses(model, joints, "qposadr")]
+    poses = np.clip(at + bent, low, high)
+    return _gains(model, home, joints, poses, lambda data: _carried(model, data, feet), SAG, LEAST)
+
+
+def arm_gains(model: mujoco.MjModel, home: Array, joints: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """Return kp and kd by joint of an arm, which carry it at random poses with a sag of 0.05 rad (m)."""
+    rng = np.random.default_rng(0)
+    poses = (np.array([drawn(model, name, rng) for name in joints]) for _ in range(POSES))
+    return _gains(model, home, joints, poses, lambda data: data.qfrc_bias, ARM_SAG, ARM_LEAST)
+
+
+def drawn(model: mujoco.MjModel, name: str, rng: np.random.Generator) -> float:
+    """Return a random position of a joint within its limits; without any, within a radian (m) of 0."""
+    joint = model.joint(name)
+    return float(rng.uniform(*joint.range)) if joint.limited[0] else float(rng.uniform(-1, 1))
+
+
+def _gains(
+    model: mujoco.MjModel,
+    home: Array,
+    joints: tuple[str, ...],
+    poses: Iterable[Array],
+    carried: Callable[[mujoco.MjData], Array],
+    sag: float,
+    least: float,
+) -> dict[str, tuple[float, float]]:
+    """Return kp and kd by joint for the largest load over poses of the joints; carried: the load there, [nv]."""
+    data = mujoco.MjData(model)
+    places, dofs = (_addresses(model, joints, name) for name in ("qposadr", "dofadr"))
     loads, inertias = [], []
-    for offsets in bent:
+    for pose in poses:
         data.qpos = home
-        data.qpos[places] = np.clip(home[places] + offsets, low, high)
+        data.qpos[places] = pose
         mujoco.mj_forward(model, data)
         inertia = np.zeros((model.nv, model.nv))
         mujoco.mj_fullM(model, data, inertia)
-        loads.append(np.abs(_carried(model, data, feet))[dofs])
+        loads.append(np.abs(carried(data))[dofs])
         inertias.append(np.diag(inertia)[dofs])
-    stiffness = np.max(loads, axis=0) / SAG
-    stiffness = np.maximum(stiffness, LEAST * stiffness.max(initial=0.0))
+    stiffness = np.max(loads, axis=0) / sag
+    stiffness = np.maximum(stiffness, least * stiffness.max(initial=0.0))
     damping = 2 * np.sqrt(stiffness * np.max(inertias, axis=0))
     return {name: (_two_digits(k), _two_digits(d)) for name, k, d in zip(joints, stiffness, damping, strict=True)}
+
+
+def _addresses(model: mujoco.MjModel, joints: tuple[str, ...], name: str) -> Array:
+    """Return the place of each joint's first position (qposadr) or velocity (dofadr)."""
+    return np.array([int(getattr(model.joint(joint), name)[0]) for joint in joints])
 
 
 def _carried(model: mujoco.MjModel, data: mujoco.MjData, feet: tuple[str, ...]) -> Array:

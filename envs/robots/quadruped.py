@@ -19,7 +19,7 @@ from metarl.envs.declared.measured import path, tracking_errors
 from metarl.envs.declared.rig import COMMANDS
 from metarl.envs.declared.task import task_terms
 from metarl.envs.family import TaskFamily
-from metarl.envs.robots.quadruped_parameters import base, parameters
+from metarl.envs.robots.quadruped_parameters import declared, entries
 from metarl.envs.robots.quadruped_robot import (
     FRAME_SKIP,
     GO1,
@@ -70,7 +70,7 @@ def _commands(settings: QuadrupedSettings, names: Collection[str]) -> CommandEnt
 
 def quadruped(settings: QuadrupedSettings) -> TaskFamily:
     """Return the family that the settings describe."""
-    varied = parameters(settings)
+    spec, varied = declared(settings, entries(settings))
     names = {p.name for p in varied}
     robot, go1 = rig(), build(GO1, TIMESTEP).compile()
     task = TaskEntries(
@@ -85,7 +85,7 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
     return TaskFamily(
         name="quadruped",
         description="quadruped (Go1) that follows velocity commands, whatever its load, motors and ground",
-        base=base(settings).copy,
+        base=spec.copy,
         parameters=varied,
         changes=Changes.of(settings, *settings.changing),
         **task_terms(robot, task, {name: name for name in COMMANDS if name in names}, pushed="push_velocity"),

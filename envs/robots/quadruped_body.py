@@ -9,99 +9,111 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import mujoco
 import numpy as np
 
 from metarl.envs.family import TaskFamily
-from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform
 from metarl.envs.rendering import AZIMUTH, ELEVATION, follow
 from metarl.envs.robots import quadruped_body_laws as laws
 from metarl.envs.robots.quadruped import quadruped
+from metarl.envs.robots.quadruped_body_laws import DENSITY, STANCE
 from metarl.envs.robots.quadruped_body_robots import ROBOTS
 from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
-from metarl.envs.robots.quadruped_parameters import COMMANDED, Range, table
+from metarl.envs.robots.quadruped_parameters import (
+    Entries,
+    centre,
+    commands,
+    contact,
+    declared,
+    entry,
+    losses,
+    motors,
+    outside,
+    payload,
+)
 from metarl.envs.robots.quadruped_robot import GO1, TIMESTEP, build
-from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.state import StateFunction
 
 
-@dataclass(frozen=True)
-class Figure(Range):
-    """A figure of the body, in which named robots differ: it is a parameter whatever its range is."""
-
-    above: float = 0.0
-    """Bound that values must be greater than."""
-
-    def parameters(self, settings: QuadrupedSettings) -> tuple[Parameter, ...]:
-        """Return the parameter."""
-        low, high = getattr(settings, self.name)
-        drawn = LogUniform(low, high) if self is SIZE and low < high else _between(low, high)
-        neutral = low if low == high else self.neutral
-        return (Parameter(self.name, self.unit, drawn, Law(self.law, self.edit), neutral, above=self.above),)
+def _figure(settings: QuadrupedBodySettings, name: str, neutral: float, **said: Any) -> Entries:
+    """Return the entry of a figure in which named robots differ: it is a parameter whatever its range is."""
+    low, high = getattr(settings, name)
+    return (entry(name, low, high, **{"neutral": neutral, "above": 0.0, **said}),)
 
 
-def _between(low: float, high: float) -> Uniform | Choice:
-    return Uniform(low, high) if low < high else Choice((low,))
+def _trunk(axis: int) -> Callable[[mujoco.MjSpec, float], None]:
+    return functools.partial(laws.set_trunk_size, axis=axis)
 
 
-def _trunk(name: str, axis: int, law: str) -> Figure:
-    return Figure(name, "m", GO1.trunk_size[axis], law, functools.partial(laws.set_trunk_size, axis=axis))
-
-
-def _density(part: str, law: str) -> Figure:
-    edit = functools.partial(laws.set_density, part=part)
-    return Figure(f"{part}_density", "kg/m^3", laws.DENSITY[part], law, edit)
-
-
-def _set_knee_limit(spec: mujoco.MjSpec, limit: float) -> None:
-    laws.set_torque_limit(spec, limit, joint=2)
+def _density(part: str) -> Callable[[mujoco.MjSpec, float], None]:
+    return functools.partial(laws.set_density, part=part)
 
 
 DISTANCE = 1.9  # m, of a picture's camera from the robot
 BY_DENSITY = "masses by density"
-SIZE = Figure("size", "1", 1.0, "whole robot: lengths x s, masses x s^3, torques and gains x s^4", laws.resize)
-BODY = (
-    _trunk("trunk_length", 0, f"front hips to rear hips; {BY_DENSITY}"),
-    _trunk("trunk_width", 1, f"left hips to right hips; {BY_DENSITY}"),
-    _trunk("trunk_height", 2, f"of the trunk; {BY_DENSITY}"),
-    _density("trunk", "mass and inertia of the trunk"),
-    Figure("hip_offset", "m", GO1.hip_offset, f"hip to plane of the leg; {BY_DENSITY}", laws.set_hip_offset),
-    _density("hip", "mass and inertia of the hips"),
-    Figure("thigh_length", "m", GO1.thigh_length, f"hip to knee; {BY_DENSITY}", laws.set_thigh_length),
-    _density("thigh", "mass and inertia of the thighs"),
-    Figure("calf_length", "m", GO1.calf_length, f"knee to foot; {BY_DENSITY}", laws.set_calf_length),
-    Figure("foot_radius", "m", GO1.foot_radius, f"of the feet; {BY_DENSITY}", laws.set_foot_radius),
-    _density("calf", "mass and inertia of the calves and feet"),
-    Figure("stance", "1", laws.STANCE, "hips' height at home / length of the straight leg", laws.set_stance),
-    Figure("torque_limit", "N m", GO1.torque_limit[0], "of hips and thighs", laws.set_torque_limits),
-    Figure("knee_torque_limit", "N m", GO1.torque_limit[2], "of the knees", _set_knee_limit),
+RESIZED = "whole robot: lengths x s, masses x s^3, torques and gains x s^4"
+
+
+FIGURES = (
+    ("trunk_length", "m", GO1.trunk_size[0], _trunk(0), f"front hips to rear hips; {BY_DENSITY}"),
+    ("trunk_width", "m", GO1.trunk_size[1], _trunk(1), f"left hips to right hips; {BY_DENSITY}"),
+    ("trunk_height", "m", GO1.trunk_size[2], _trunk(2), f"of the trunk; {BY_DENSITY}"),
+    ("trunk_density", "kg/m^3", DENSITY["trunk"], _density("trunk"), "mass and inertia of the trunk"),
+    ("hip_offset", "m", GO1.hip_offset, laws.set_hip_offset, f"hip to plane of the leg; {BY_DENSITY}"),
+    ("hip_density", "kg/m^3", DENSITY["hip"], _density("hip"), "mass and inertia of the hips"),
+    ("thigh_length", "m", GO1.thigh_length, laws.set_thigh_length, f"hip to knee; {BY_DENSITY}"),
+    ("thigh_density", "kg/m^3", DENSITY["thigh"], _density("thigh"), "mass and inertia of the thighs"),
+    ("calf_length", "m", GO1.calf_length, laws.set_calf_length, f"knee to foot; {BY_DENSITY}"),
+    ("foot_radius", "m", GO1.foot_radius, laws.set_foot_radius, f"of the feet; {BY_DENSITY}"),
+    ("calf_density", "kg/m^3", DENSITY["calf"], _density("calf"), "mass and inertia of the calves and feet"),
+    ("stance", "1", STANCE, laws.set_stance, "hips' height at home / length of the straight leg"),
+    ("torque_limit", "N m", GO1.torque_limit[0], laws.set_torque_limits, "of hips and thighs"),
+    ("knee_torque_limit", "N m", GO1.torque_limit[2], laws.set_knee_torque_limit, "of the knees"),
 )
-"""Figures that only this family varies, in the order of their edits: a density or stance after what it applies to."""
-SHARED = {"com_x": -math.inf, "kp": 0.0, "kd": 0.0, "armature": 0.0}
-"""Figures that `quadruped` has too, and the bounds that their values must be greater than."""
-LOSSES = ("joint_damping", "joint_friction")
-"""Quantities of the joints that are scaled with the whole robot, but are the same in all named robots."""
+"""Name, unit, the Go1's value, edit and words of what only this family varies, in the order of the edits: a density or
+stance after what it applies to."""
 
 
-def parameters(settings: QuadrupedBodySettings) -> tuple[Parameter, ...]:
-    """Return the parameters; `size` comes after what it scales, and before loads, ground and faults."""
-    others = {row.name: row for row in table(settings)}
-    shared = [(others.pop(name), above) for name, above in SHARED.items()]
-    losses = [others.pop(name) for name in LOSSES]
-    figures = [Figure(r.name, r.unit, r.neutral, r.law, r.edit, above) for r, above in shared if isinstance(r, Range)]
-    commands = COMMANDED if settings.command == "task" else ()
-    rows = (*BODY, *figures, *losses, SIZE, *others.values(), *commands)
-    return sum((row.parameters(settings) for row in rows), ())
+def body(settings: QuadrupedBodySettings) -> Entries:
+    """Return the figures that only this family varies, but for the size of the whole robot."""
+    of = functools.partial(_figure, settings, quantity="python")
+    each = (of(name, go1, unit=unit, function=edit, says=says) for name, unit, go1, edit, says in FIGURES)
+    return sum(each, ())
+
+
+def shared(settings: QuadrupedBodySettings) -> Entries:
+    """Return figures that `quadruped` has too, in which named robots differ."""
+    scale = functools.partial(_figure, settings, operation="scale", target=".*")
+    moved = {"operation": "add", "target": "trunk", "says": "displaces the trunk's centre of mass", "above": None}
+    return (
+        *_figure(settings, "com_x", 0.0, quantity="com_x", **moved),
+        *scale("kp", GO1.kp, quantity="kp", says="gain"),
+        *scale("kd", GO1.kd, quantity="kd", says="gain"),
+        *scale("armature", 1.0, quantity="armature", says="rotor inertia of every joint x value"),
+    )
+
+
+def size(settings: QuadrupedBodySettings) -> Entries:
+    """Return the size of the whole robot."""
+    low, high = settings.size
+    drawn = {"distribution": "log_uniform"} if low < high else {}
+    return _figure(settings, "size", 1.0, quantity="python", function=laws.resize, says=RESIZED, **drawn)
+
+
+def entries(settings: QuadrupedBodySettings) -> Entries:
+    """Return the declared parameters; `size` comes after what it scales, and before loads, ground and faults."""
+    scaled = (*body(settings), *shared(settings), *losses(settings), *size(settings))
+    others = (payload, contact, motors, functools.partial(centre, axes="yz"), outside, commands)
+    return sum((part(settings) for part in others), scaled)
 
 
 def _check_changing(settings: QuadrupedBodySettings) -> None:
-    body = {row.name for row in (*BODY, SIZE)}
+    bodily = {"size", *(name for name, *_ in FIGURES)}
     for name in settings.changing if settings.changes else ():
-        if name in body:
+        if name in bodily:
             raise ValueError(f"changing has {name}; a body stays the same while a task lasts: leave it out")
 
 
@@ -129,14 +141,15 @@ def keep_distance(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
 def quadruped_body(settings: QuadrupedBodySettings) -> TaskFamily:
     """Return the family that the settings describe."""
     _check_changing(settings)
-    plain = quadruped(settings)
+    plain, (spec, varied) = quadruped(settings), declared(settings, entries(settings))
     torque = plain.rewards["torque"]
     relative = dataclasses.replace(torque, function=relative_torque(torque.function))
     return dataclasses.replace(
         plain,
         name="quadruped_body",
         description="quadruped of unknown body that follows velocity commands; published robots are held out",
-        parameters=parameters(settings),
+        base=spec.copy,
+        parameters=varied,
         rewards={**plain.rewards, "torque": relative},
         settle=laws.hold,
         decorate=keep_distance,

@@ -174,6 +174,11 @@ def set_torque_limits(spec: mujoco.MjSpec, limit: float) -> None:
         set_torque_limit(spec, limit, joint)
 
 
+def set_knee_torque_limit(spec: mujoco.MjSpec, limit: float) -> None:
+    """Set the torque limit of all knees, N m."""
+    set_torque_limit(spec, limit, joint=2)
+
+
 def resize(spec: mujoco.MjSpec, size: float) -> None:
     """Scale a whole robot by `size` so that its motions are the same, 1 / sqrt(size) times as fast.
 

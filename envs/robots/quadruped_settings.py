@@ -29,7 +29,7 @@ class QuadrupedSettings(VelocityCommandSettings, ChangeSettings):
     """Coefficient of sliding friction with the ground; 0.8 is neutral."""
     motor_strength: tuple[float, float] = bounded((0.7, 1.1), at_least=0, pair=True)
     """Factor on torque limits and gains of all motors."""
-    kp: tuple[float, float] = bounded((35.0, 35.0), at_least=0, pair=True)
+    kp: tuple[float, float] = bounded((35.0, 35.0), above=0, pair=True)
     """Proportional gain of the joints, N m/rad; 20 to 50 are usual."""
     kd: tuple[float, float] = bounded((0.5, 0.5), at_least=0, pair=True)
     """Derivative gain of the joints, N m s/rad; 0.3 to 1 are usual."""

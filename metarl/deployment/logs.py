@@ -60,7 +60,7 @@ def save_trial(folder: Path, agent: Agent, family: TaskFamily, trial: Trial, tas
     """Write the episodes of an evaluation's trial; each subfolder can be given to `metarl adapt --rollouts`.
 
     A subfolder holds the episodes of one task, or of one env of a task if each env of the agent adapts by itself.
-    Episodes with MuJoCo warnings are left out.
+    Episodes whose simulation broke down are left out.
     """
     readings = [agent.read(*shot) for shot in zip(trial.beliefs, trial.rollouts, strict=True)]
     apart = agent.facts.belief_per_env

@@ -156,8 +156,9 @@ def _left_out_notes(result: EvaluationResult) -> list[str]:
         )
     if result.faults:
         notes.append(
-            f"left out because MuJoCo flagged their simulation: {number_of(result.faults, 'episode')}; because a "
-            f"round had no sound episode: {number_of(result.summary.tasks_left_out, 'task')}"
+            "left out because their simulation broke down, as MuJoCo warned or the environment raised an error: "
+            f"{number_of(result.faults, 'episode')}; because a round had no sound episode: "
+            f"{number_of(result.summary.tasks_left_out, 'task')}"
         )
     return notes
 

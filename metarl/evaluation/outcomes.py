@@ -40,7 +40,7 @@ class TrialOutcome:
     """[seed, task] mean over the task's changes of the control steps until the reward was back (`steps_to_recover`).
     Infinite if it did not come back after some change, NaN if it cannot be measured. None without changes."""
     faults: int
-    """Episodes left out because MuJoCo flagged the simulation."""
+    """Episodes left out because the simulation broke down."""
     overflows: int
     """Simulation steps of single robots in which contacts were left out for want of room."""
     binned: Sequence[Binned] = ()

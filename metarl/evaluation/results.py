@@ -155,7 +155,7 @@ class AgentResult(Record):
     returns: Array
     """[seed, shot, task] mean over the episodes of a task that MuJoCo did not flag; NaN where there are none."""
     faults: int
-    """Number of episodes left out because MuJoCo flagged the simulation."""
+    """Number of episodes left out because the simulation broke down."""
     summary: Summary
     """Statistics of the returns."""
     source: Source | None = None

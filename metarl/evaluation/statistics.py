@@ -65,7 +65,7 @@ class Summary:
     tasks_counted: int
     """Number of tasks, of all seeds, that the statistics are computed from."""
     tasks_left_out: int
-    """Number of tasks left out: in some shot of some agent MuJoCo flagged every one of their simulations."""
+    """Number of tasks left out: in some shot of some agent every one of their simulations broke down."""
     iqm: list[Interval]
     """Interquartile mean of the return, over tasks."""
     mean: list[Interval]
@@ -148,8 +148,8 @@ def pool_tasks(returns: Array) -> tuple[Array, list[int]]:
     counts = ~np.isnan(stacked).any(axis=(0, 2))  # [S, M]
     if not counts.any():
         raise ValueError(
-            f"all {counts.size} tasks have a return of NaN: MuJoCo flagged every simulation; "
-            "look at the family's parameter ranges and at the size of the actions"
+            f"all {counts.size} tasks have a return of NaN: every simulation broke down; look at the family's "
+            "parameter ranges, at the size of the actions and, if the environment is your own, at what it raised"
         )
     return np.moveaxis(stacked, 2, 0)[:, :, counts], counts.sum(axis=1).tolist()
 

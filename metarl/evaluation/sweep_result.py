@@ -17,7 +17,7 @@ from metarl.evaluation.statistics import Array, Interval
 from metarl.files import plain
 
 Returns = tuple[float | None, ...]
-"""One return a task; None where MuJoCo flagged every simulation of the task."""
+"""One return a task; None where every simulation of the task broke down."""
 T = TypeVar("T", bound="TaskReturns")
 
 

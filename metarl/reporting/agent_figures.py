@@ -60,7 +60,7 @@ class Shown:
 
     label: str
     returns: Array
-    """[training seed, seed, shot, task], or [seed, shot, task] of one agent; NaN where MuJoCo flagged all episodes."""
+    """[training seed, seed, shot, task], or [seed, shot, task] of one agent; NaN where all episodes broke down."""
     iqm: Sequence[Interval]
     """IQM of the return after each round."""
     envs_per_task: int

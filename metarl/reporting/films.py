@@ -408,7 +408,7 @@ def _shot(k: int, envs: int, facts: Facts) -> str:
 
 def _return(returns: Array) -> str:
     if np.isnan(returns[0]):
-        return "stopped, MuJoCo flagged the simulation"
+        return "stopped, the simulation broke down"
     mean = f" (mean of {len(returns)}: {_number(float(np.nanmean(returns)))})" if len(returns) > 1 else ""
     return f"return {_number(float(returns[0]))}{mean}"
 

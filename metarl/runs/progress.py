@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as LiveProgress
 
+from metarl.wording import number_of
+
 
 def duration(seconds: float) -> str:
     """Return a duration as `1:02:03`, or `2:03` under an hour."""
@@ -76,7 +78,7 @@ class Progress:
         if metrics.get("overflows"):
             parts.append(f"too many contacts in {metrics['overflows']:.0f} simulation steps")
         if metrics.get("faults"):
-            parts.append(f"MuJoCo warnings in {metrics['faults']:.0f} simulations")
+            parts.append(f"{number_of(metrics['faults'], 'simulation')} broke down")
         parts.append(f"{duration(left)} left")
         return "  ".join(parts)
 

@@ -140,7 +140,7 @@ class Shot(NamedTuple):
     belief: Belief
     """Belief after the last action, before adaptation."""
     reward_terms: dict[str, np.ndarray]
-    """[M, N], each weighted reward term summed over the episode, by name; NaN where MuJoCo flagged the simulation."""
+    """[M, N], each weighted reward term summed over the episode, by name; NaN where the simulation broke down."""
     measures: dict[str, np.ndarray]
     """[M, N], each measure of the episode, by name; NaN there too. Empty unless the env is measuring."""
     returns: np.ndarray

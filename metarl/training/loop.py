@@ -245,8 +245,9 @@ def iterate(world: TrainingWorld, counters: Counters) -> dict[str, float]:
     counters.iteration += 1
     if outcome.env_steps == 0:
         raise RunError(
-            f"iteration {counters.iteration}: MuJoCo flagged every simulation, there is nothing to learn from; start a "
-            "new run with smaller step sizes of the agent, or with narrower ranges of the family"
+            f"iteration {counters.iteration}: every simulation broke down, there is nothing to learn from; start a new "
+            "run with smaller step sizes of the agent, or with narrower ranges of the family; mend an environment of "
+            "your own whose error is above"
         )
     counters.env_steps += outcome.env_steps
     run.iteration, run.env_steps = counters.iteration, counters.env_steps

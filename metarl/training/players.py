@@ -55,7 +55,7 @@ class Player(Protocol):
 
     @property
     def num_faults(self) -> int:
-        """Number of simulations that MuJoCo has flagged so far."""
+        """Number of simulations that broke down so far."""
         ...
 
     @property

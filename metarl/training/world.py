@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
     env_steps: int
     """Env steps that were taken, without those of flagged simulations."""
     faults: int
-    """Number of simulations that MuJoCo flagged."""
+    """Number of simulations that broke down."""
     overflows: int
     """Number of simulation steps of single robots without room for a contact, on the gpu simulator."""
     collect_s: float

@@ -14,7 +14,8 @@ from metarl.agents.estimator.estimator import Estimator, chosen_places
 from metarl.agents.estimator.settings import EstimatorSettings
 from metarl.agents.rma.rma import Rma
 from metarl.agents.rma.settings import RmaSettings
-from metarl.agents.teacher.learner import PRIVILEGED, regression
+from metarl.agents.teacher.learner import regression
+from metarl.agents.trial_ppo.sequence import PRIVILEGED
 from metarl.cli import app as cli
 from metarl.runs.tracking import read_metrics
 

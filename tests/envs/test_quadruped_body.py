@@ -245,7 +245,7 @@ def test_a_locked_joint_and_a_payload_fit_the_body():
     )
     chosen = {"trunk_height": 0.2, "size": 1.2, "thigh_length": 0.3, "payload_mass": 2.0}
     model = family.compile(family.task({**chosen, "locked_joint": float(JOINTS.index("FR_calf"))}))
-    payload = model.body("payload")
+    payload = model.body("payload of trunk")
     half = model.geom(int(payload.geomadr[0])).size[2]
     assert payload.pos[2] - half == pytest.approx(1.2 * 0.2 / 2)  # on top of the trunk
     data = mujoco.MjData(model)

@@ -360,6 +360,8 @@ class TestQuantities:
         others = {
             "inertia_z",
             "com_y",
+            "payload_y",
+            "payload_z",
             "command_y",
             "command_yaw",
             "goal_y",

@@ -156,12 +156,12 @@ def test_a_task_whose_simulations_are_flagged_is_counted_and_left_out() -> None:
     assert np.argwhere(np.isnan(result.returns)).tolist() == [[0, 1, 3], [1, 1, 3]]
     assert result.faults == 4  # 2 seeds x 2 envs
     assert (result.summary.tasks_counted, result.summary.tasks_left_out) == (6, 2)
-    assert "flagged their simulation: 4 episodes" in " ".join(result.notes)
+    assert "the environment raised an error: 4 episodes" in " ".join(result.notes)
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["returns"][0][1][3] is None
 
 
 def test_an_evaluation_without_a_sound_task_is_a_fault_of_the_run() -> None:
-    with pytest.raises(RunError, match="no evaluation: all 8 tasks have a return of NaN: MuJoCo flagged"):
+    with pytest.raises(RunError, match="no evaluation: all 8 tasks have a return of NaN: every simulation broke down"):
         evaluated(Scripted([[math.nan] * 2] * 3))
 
 

@@ -23,11 +23,11 @@ def test_a_plain_line_an_iteration_where_there_is_no_terminal():
     with Progress(total=10, start=2, console=Console(file=file)) as progress:
         progress.update(METRICS)
     assert file.getvalue().startswith("iteration 3/10  1.25M env steps  43.21k/s  return -170.0 -> -123.4  0:0")
-    assert file.getvalue().endswith("left\n") and "flagged" not in file.getvalue()
+    assert file.getvalue().endswith("left\n") and "broke down" not in file.getvalue()
 
 
 def test_flagged_simulations_are_told():
-    assert "MuJoCo warnings in 2 simulations" in Progress(10, console=Console(file=io.StringIO())).describe(
+    assert "2 simulations broke down" in Progress(10, console=Console(file=io.StringIO())).describe(
         METRICS | {"faults": 2}
     )
 

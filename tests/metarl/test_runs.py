@@ -256,7 +256,10 @@ def test_a_policy_that_is_no_longer_finite_ends_the_run_and_keeps_the_checkpoint
 
     before = sorted(p.name for p in (run_dir / "checkpoints").iterdir())
     monkeypatch.setattr(Maml, "meta_update", diverge)
-    for every, message in ((1, "iteration 5: the agent's parameters are no longer finite"), (9, "iteration 6: MuJoCo")):
+    for every, message in (
+        (1, "iteration 5: the agent's parameters are no longer finite"),
+        (9, "iteration 6: every simulation"),
+    ):
         assert train("--resume", run_dir, "training.iterations=9", f"training.checkpoint_every={every}") == 1
         assert f"error: {message}" in capsys.readouterr().err
         assert sorted(p.name for p in (run_dir / "checkpoints").iterdir()) == before

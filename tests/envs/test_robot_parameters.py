@@ -1,0 +1,200 @@
+"""Parameters that share what they vary, payloads that stand, edits of the user's own; a file says the quadruped's."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+import yaml
+
+from metarl.envs.own_robot.declaration import DeclaredParameter, read_declaration
+from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.registry import make_family
+from metarl.envs.robots.quadruped_body import entries as body_entries
+from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
+from metarl.envs.robots.quadruped_parameters import entries
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from tests.envs.own_robot.families import arm, at, entry, family_of
+
+SERVO = '<position name="lift" joint="lift" kp="30" kv="2" forcerange="-9 9" ctrlrange="-2 2"/>'
+WIDE = {"kp": (20.0, 50.0), "kd": (0.3, 1.0), "joint_damping": (0.0, 0.1), "joint_friction": (0.0, 0.5)}
+WIDE |= {"armature": (0.8, 1.2), "com_x": (-0.05, 0.05), "com_z": (0.0, 0.02), "slope": (-0.2, 0.2)}
+WIDE |= {"sensor_noise": (0.5, 2.0), "push_velocity": (0.0, 1.0)}
+
+
+def gains(model: mujoco.MjModel) -> list[float]:
+    return [*model.actuator_gainprm[0, :1], *model.actuator_biasprm[0, :3], *model.actuator_forcerange[0]]
+
+
+def plain(said: DeclaredParameter) -> dict:
+    """The entry as a file writes it."""
+    whole = dataclasses.asdict(dataclasses.replace(said, function="edits.py:edit" if said.function else None))
+    defaults = {f.name: f.default for f in dataclasses.fields(said)}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in whole.items() if v != defaults[k] and k != "splits"}
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        entries(QuadrupedSettings()),
+        entries(QuadrupedSettings(physics="exact", command="task", **WIDE)),
+        entries(QuadrupedSettings(weak_joints=("FR_calf",), locked_joints=("FL_hip",), **WIDE)),
+        body_entries(QuadrupedBodySettings()),
+    ],
+    ids=["default", "exact", "joints", "body"],
+)
+def test_a_file_says_what_the_quadruped_varies(declared, tmp_path):
+    file = tmp_path / "quadruped.yaml"
+    file.write_text(yaml.safe_dump({"distribution": [plain(said) for said in declared]}))
+    read = read_declaration(file).distribution
+    assert [dataclasses.replace(p, function=None) for p in read] == [
+        dataclasses.replace(p, function=None) for p in declared
+    ]
+    own = {p.name for p in declared if p.function is not None}
+    assert [p.name for p in read if p.function is not None] == [p.name for p in declared if p.name in own]
+
+
+def test_of_the_quadruped_only_joints_that_fail_and_losses_as_damping_are_functions():
+    whole = QuadrupedSettings(weak_joints=("FR_calf",), locked_joints=("FL_hip",), command="task", **WIDE)
+    functions = {p.name for p in entries(whole) if p.quantity == "python"}
+    assert functions == {"weak_joint", "locked_joint", "joint_friction"}
+
+
+class TestComposition:
+    def test_a_later_scale_goes_on_from_an_earlier_value(self, tmp_path):
+        model = arm(tmp_path, SERVO)
+        stiff = entry("kp", "lift", "set", [20, 40])
+        for operation, ends, value, factor in (("scale", [0.5, 2], 1.5, 1.5),):
+            second = {**entry("strength", "lift", operation, ends), "name": "q"}
+            family = family_of(tmp_path, model, stiff, second)
+            neutral = gains(family.compile(family.neutral()))
+            both = gains(family.compile(family.task({"p": 20, "q": value})))
+            kp, kd, force = 20 * factor, 2 * factor, 9 * factor
+            home = neutral[1] / neutral[0]  # rad of home that the bias holds, of a gain of 1
+            np.testing.assert_allclose(both, [kp, home * kp, -kp, -kd, -force, force])
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_factors_multiply_in_either_order(self, order, tmp_path):
+        two = [entry("kp", "lift", "scale", [20, 40], neutral=30), entry("strength", "lift", "scale", [0.5, 2])]
+        two[1]["name"] = "q"
+        family = family_of(tmp_path, arm(tmp_path, SERVO), *two[::order])
+        assert gains(family.compile(family.task({"p": 20, "q": 1.5})))[2:4] == pytest.approx([-30, -3])
+        assert family.neutral().values == {"p": 30, "q": 1} and family.parameters[::order][0].unit == "N m/rad"
+
+    def test_value_minus_neutral_is_added(self, tmp_path):
+        family = family_of(tmp_path, arm(tmp_path, SERVO), entry("damping", "lift", "add", [1.0, 3.0], neutral=1.0))
+        assert at(family, 1.0).dof_damping[0] == pytest.approx(0.1)
+        assert at(family, 2.5).dof_damping[0] == pytest.approx(1.6)
+
+    @pytest.mark.parametrize(
+        ("second", "message"),
+        [
+            (entry("kp", "lift", "set", [20, 40]), "already; let one parameter vary it, or scale it here"),
+            (entry("force_limit", "lift", "scale", [0.5, 1]), "force_limit of lift is varied by 'p' already; let one"),
+            (entry("kd", "lift", "scale", [0.5, 1], neutral=0), "neutral is 0, and scale multiplies"),
+            (entry("kd", "lift", "scale", [0.5, 1], stands_on="boom"), "stands_on is for quantity payload, not for kd"),
+        ],
+    )
+    def test_what_would_undo_an_earlier_parameter_is_refused(self, second, message, tmp_path):
+        first = entry("strength", "lift", "scale", [0.5, 2])
+        with pytest.raises(ValueError, match=message):
+            family_of(tmp_path, arm(tmp_path, SERVO), first, {**second, "name": "q"})
+
+
+BOX = """<mujoco model="cart"><worldbody><geom name="floor" type="plane" size="5 5 .1"/>
+  <body name="cart" pos="0 0 .1"><freejoint/><geom name="deck" type="box" size=".3 .2 .1" pos="0 0 .02" mass="4"/>
+    <geom name="lid" type="box" size=".3 .2 .1" euler="0 30 0" mass="1"/>
+    <body name="arm" pos="0 0 .2"><joint name="turn" axis="0 0 1"/>
+      <geom name="arm" type="capsule" size=".02" fromto="0 0 0 .2 0 0" mass=".3"/></body></body></worldbody>
+  <actuator><motor joint="turn" ctrlrange="-1 1"/></actuator></mujoco>"""
+
+
+def cart(folder: Path, *given: dict, **keys: object):
+    (folder / "cart.xml").write_text(BOX)
+    return family_of(folder, str(folder / "cart.xml"), *given, reward={"alive": 1}, **keys)
+
+
+class TestPayload:
+    STANDING = entry("payload", "cart", "set", [0, 5], stands_on="deck", payload_density=1000)
+
+    def test_a_cube_stands_on_its_box(self, tmp_path):
+        place = {**entry("payload_x", "cart", "set", [-0.1, 0.1]), "name": "q"}
+        family = cart(tmp_path, self.STANDING, place)
+        model = family.compile(family.task({"p": 2.0, "q": 0.05}))
+        body, side = model.body("payload of cart"), 0.002 ** (1 / 3)
+        assert body.mass[0] == pytest.approx(2)
+        np.testing.assert_allclose(body.inertia, 2 * side**2 / 6)
+        np.testing.assert_allclose(body.pos, [0.05, 0, 0.12 + side / 2])
+        np.testing.assert_allclose(model.geom("payload of cart").size, side / 2)
+        assert family.compile(family.neutral()).body("payload of cart").mass[0] == 0
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ([{**STANDING, "stands_on": "arm"}], "stands_on is 'arm', which is no box of body 'cart'"),
+            ([{**STANDING, "stands_on": "lid"}], "stands_on is 'lid', which is turned in its body"),
+            ([{**STANDING, "payload_density": 0}], r"payload_density is 0 kg/m\^3; it must be greater than 0"),
+            ([entry("payload_y", "cart", "set", [0, 0.1])], "body 'cart' has no payload; list its entry"),
+            (
+                [STANDING, {**entry("payload_z", "cart", "set", [0, 0.1]), "name": "q"}],
+                "of payload of cart is varied by 'p' already",
+            ),
+        ],
+    )
+    def test_mistakes_are_named(self, given, message, tmp_path):
+        with pytest.raises(ValueError, match=message):
+            cart(tmp_path, *given)
+
+
+def test_friction_of_a_geom_that_has_priority_needs_no_pair(tmp_path):
+    (tmp_path / "cart.xml").write_text(BOX.replace('mass="4"', 'mass="4" priority="1" friction=".7"'))
+    grip = entry("friction", "deck", "set", [0.2, 0.9])
+    family = family_of(tmp_path, str(tmp_path / "cart.xml"), grip, reward={"alive": 1})
+    model = at(family, 0.3)
+    assert model.npair == 0 and model.geom("deck").friction[0] == 0.3
+    data = mujoco.MjData(model)
+    data.qpos[2] = 0.07
+    mujoco.mj_forward(model, data)
+    found = [c.friction[:2] for c in data.contact if model.geom("deck").id in c.geom]
+    assert found
+    np.testing.assert_allclose(found, 0.3)
+
+
+class TestOwnEdit:
+    CODE = "def wide(spec, value):\n    spec.geom('deck').size[1] = value\n\n\ndef broken(spec, value):\n    1 / 0\n"
+    WIDE = entry("python", None, None, [0.1, 0.3], function="edits.py:wide", neutral=0.2, unit="m", above=0.0)
+
+    @pytest.fixture
+    def folder(self, tmp_path) -> Path:
+        (tmp_path / "edits.py").write_text(self.CODE)
+        return tmp_path
+
+    def test_it_edits_each_tasks_model(self, folder):
+        family = cart(folder, {**self.WIDE, "says": "half its width"})
+        assert at(family, 0.15).geom("deck").size[1] == 0.15
+        (p,) = family.parameters
+        assert (p.unit, p.law.description, p.neutral, p.above) == ("m", "half its width", 0.2, 0.0)
+
+    def test_a_run_is_of_the_code_that_it_was_trained_with(self, folder):
+        family = cart(folder, self.WIDE)
+        settings = dataclasses.replace(family.settings, hooks=("0" * 64,))
+        with pytest.raises(ValueError, match=r"edits.py:wide is not as the run was trained with it"):
+            make_family(RobotSettings(settings.model, settings.file, hooks=settings.hooks))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"function": None}, "function is missing; write function: file.py:function"),
+            ({"neutral": None}, "neutral is missing; say at which value the robot is unchanged"),
+            ({"function": "edits.py:broken"}, "edits.py:broken failed: ZeroDivisionError"),
+            ({"function": "edits.py:none"}, "cannot be loaded"),
+            ({"operation": "set"}, "operation 'set' makes no sense for python; leave it out"),
+            ({"quantity": "gravity", "operation": "scale"}, "function is for quantity python, not for gravity"),
+        ],
+    )
+    def test_mistakes_are_named(self, change, message, folder):
+        with pytest.raises(ValueError, match=message):
+            cart(folder, {k: v for k, v in {**self.WIDE, **change}.items() if v is not None})
