@@ -36,7 +36,7 @@ def play(
 ) -> Episodes:
     """Play `episodes` episodes on each of the tasks [class][task], before any adaptation; their first steps are kept.
 
-    steps: number of them. rewarded: whether rewards are read. RunError if MuJoCo flagged a class's every episode.
+    steps: number of them. rewarded: whether rewards are read. RunError if the simulation broke down in every episode of a class.
     """
     flat = [(number, task) for number, own in enumerate(tasks) for task in own]
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -56,7 +56,7 @@ def play(
     for number in range(len(tasks)):
         if len(numbers[sound & (classes == number)].unique()) < 2:
             raise RunError(
-                f"MuJoCo flagged the simulation in nearly every episode of class {number}; look at the family's ranges"
+                f"the simulation broke down in nearly every episode of class {number}; look at the family's ranges"
             )
     return Episodes(read[:, sound], lengths[sound], classes[sound], numbers[sound])
 

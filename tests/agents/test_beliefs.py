@@ -112,7 +112,7 @@ def test_data_for_the_outer_step_is_joined_and_not_saved():
     for ours, theirs in zip(joined.batches, belief.batches, strict=True):
         for x, y in zip(ours, theirs, strict=True):
             torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
-    assert set(beliefs.saved(belief)) == {"parameters", "steps"}
+    assert set(beliefs.saved(belief)) == {"parameters", "steps", "rule"}
     assert beliefs.load(agent, beliefs.saved(belief)).batches == ()
 
 

@@ -255,7 +255,7 @@ def test_the_command_exports_a_belief(tmp_path, tiny, monkeypatch, capsys):
     from metarl.runs.run import load_run
 
     run = load_run(Path("runs/r"))
-    belief = beliefs.load(run.agent, {"parameters": run.agent.theta[None] * 1.1, "steps": 1})
+    belief = beliefs.load(run.agent, {"parameters": run.agent.theta[None] * 1.1, "steps": 1, "rule": {}})
     save_belief(Path("b.pt"), run, belief, 1, "here")
     capsys.readouterr()
     assert cli.main(["export", "r"]) == 0 and cli.main(["export", "runs/r", "--format=onnx", "--belief", "b.pt"]) == 0
