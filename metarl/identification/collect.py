@@ -36,7 +36,7 @@ def play(
 ) -> Episodes:
     """Play `episodes` episodes on each of the tasks [class][task], before any adaptation; their first steps are kept.
 
-    steps: number of them. rewarded: whether rewards are read. RunError if the simulation broke down in every episode of a class.
+    steps: number of them. rewarded: whether rewards are read. RunError if every episode of a class broke down.
     """
     flat = [(number, task) for number, own in enumerate(tasks) for task in own]
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
