@@ -66,3 +66,5 @@ ESTIMATORS: dict[str, Estimator] = {
     "loaded_dice": loaded_dice,
 }
 """Estimators by the name of `MamlSettings.inner_surrogate`."""
+OF_EPISODES = ("dice", "loaded_dice")
+"""Those that need the steps of whole episodes, in order."""

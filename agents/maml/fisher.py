@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from metarl.agents.maml.estimators import OF_EPISODES
 from metarl.agents.maml.inner import InnerLoop
 from metarl.agents.maml.shots import Batch
 from metarl.agents.ranks import Ranks
@@ -20,16 +21,17 @@ def fisher_product(
     num_tasks: int,
     generator: torch.Generator,
 ) -> Callable[[Tensor], Tensor]:
-    """Return v -> J'FJ v + damping v, as the mean over the tasks of all ranks, on a share of the episodes.
+    """Return v -> J'FJ v + damping v, as the mean over the tasks of all ranks, on a share of the states.
 
     Where old and new policies agree, this is the Hessian of the adapted policies' KL divergence: J is the Jacobian of
     their means and log-stds as functions of theta, through the inner steps, and F the Fisher matrix of a Gaussian.
     """
     s = inner.settings
-    envs = batches[0].going_on.shape[2]
-    share = max(1, round(s.trpo_fisher_share * envs))
-    index = torch.randperm(envs, generator=generator)[:share].to(theta.device)
-    here = [b.envs(index) for b in batches]
+    steps = batches[0].weights.shape[1]
+    share = max(1, round(s.trpo_fisher_share * steps))
+    index = torch.randperm(steps, generator=generator)[:share].to(theta.device)
+    whole = s.inner_surrogate in OF_EPISODES
+    here = [batch if whole else batch.steps(index) for batch in batches[:-1]] + [batches[-1].steps(index)]
     products = [ChunkProduct(inner, theta, [b.tasks(c) for b in here]) for c in inner.chunks(len(here[0].weights))]
 
     def product(v: Tensor) -> Tensor:

@@ -47,16 +47,10 @@ class Batch(NamedTuple):
         """Return the steps of some of the tasks."""
         return Batch(*(x[chunk] for x in self))
 
-    def envs(self, index: Tensor) -> Batch:
-        """Return the steps of some of the envs, with weights that sum to 1 again."""
-        m, steps, n = self.going_on.shape
-
-        def of(x: Tensor) -> Tensor:
-            return x.view(m, steps, n, *x.shape[2:])[:, :, index].flatten(1, 2)
-
-        of_tasks = {"old_log_std": self.old_log_std, "spread": self.spread, "credit": self.credit}
-        kept = {**of_tasks, "going_on": self.going_on[:, :, index]}
-        share = Batch(**{name: kept[name] if name in kept else of(x) for name, x in self._asdict().items()})
+    def steps(self, index: Tensor) -> Batch:
+        """Return some of the steps, with weights that sum to 1 again; they follow on each other no more."""
+        kept = ("old_log_std", "going_on", "spread", "credit")
+        share = Batch(**{name: x if name in kept else x[:, index] for name, x in self._asdict().items()})
         return share._replace(weights=share.weights / share.weights.sum(1, keepdim=True).clamp(min=1e-12))
 
 

@@ -41,6 +41,20 @@ CASES = {
     "promp": (dataclasses.replace(MAML, outer="promp"), HalfCheetahMassSettings(horizon=25), 5, 2),
     "trpo": (dataclasses.replace(MAML, outer="trpo"), HalfCheetahMassSettings(horizon=25), 6, 1),
     "moments": (dataclasses.replace(MAML, normalise_input=True), HalfCheetahMassSettings(horizon=25), 5, 1),
+    "variants": (
+        dataclasses.replace(
+            MAML,
+            inner_rule="lstm",
+            inner_rule_size=3,
+            inner_kl_target=0.01,
+            exploration_credit=0.5,
+            baseline="adapted_value",
+        ),
+        HalfCheetahMassSettings(horizon=25),
+        5,
+        2,
+    ),
+    "reptile": (dataclasses.replace(MAML, outer="reptile"), HalfCheetahMassSettings(horizon=25), 5, 2),
     "rl2": (Rl2Settings(**TRIAL_PPO), HalfCheetahMassSettings(horizon=25), 5, 2),
     "varibad": (VARIBAD, HalfCheetahMassSettings(horizon=25), 5, 2),
     "curriculum": (
@@ -80,7 +94,7 @@ def meta_gradient(agent: Maml, run: Run, own: range) -> torch.Tensor:
     env.set_tasks([tasks[m] for m in own])
     trial = run_trial(env, agent, streams(3, "gradient", 0, own), 1).trial
     batches = [agent.prepare(*shot) for shot in zip(trial.rollouts, trial.beliefs, strict=True)]
-    losses = agent.inner.surrogate, lambda theta, here: sum(agent.inner.promp_losses(theta, here))
+    losses = agent.inner.surrogate, agent.inner.promp_loss
     return torch.cat([agent.outer.meta_gradient(agent.theta, batches, len(tasks), loss) for loss in losses])
 
 

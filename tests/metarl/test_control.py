@@ -112,7 +112,9 @@ def test_the_command_is_what_the_simulation_writes_and_what_the_file_gives(setti
         np.testing.assert_array_equal(signals, command[: len(signals)], strict=True)
         low, high = family.control.ranges.T
         assert (low - 1e-9 <= command).all() and (command <= high + 1e-9).all()
-    belief = beliefs.load(run.agent, {"parameters": run.agent.theta[None] * (10 if reach > 1 else 1), "steps": 1})
+    belief = beliefs.load(
+        run.agent, {"parameters": run.agent.theta[None] * (10 if reach > 1 else 1), "steps": 1, "rule": {}}
+    )
     policy = run.agent.deployable(belief)
     session = export.ExportedPolicy(export.to_onnx(policy, family, export.describe_policy(run, policy, belief, None)))
     action, command = session.act(observation=rng.normal(size=family.observation_size))
