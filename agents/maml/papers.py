@@ -26,7 +26,7 @@ MAML_PAPERS: dict[str, Paper] = {
         {"exploration_credit": 1.0}, "MAML that credits exploration with what adaptation made of it (Stadie 2018)"
     ),
     "reptile": Paper(
-        {"outer": "reptile", "inner_steps": 3},
+        {"outer": "reptile", "inner_steps": 3, "reptile_lr": 0.3},
         "steps towards what each task's inner steps reach, without a meta-gradient (Nichol 2018)",
     ),
     "anil": Paper({"adapted": ("head",)}, "the last layer alone is adapted (Raghu 2020)"),

@@ -113,6 +113,6 @@ class MamlSettings(AgentSettings):
     trpo_backtracks: int = bounded(15, at_least=1)
     """TRPO: line-search steps, each shortening the step by 0.8."""
     reptile_lr: float = bounded(1.0, above=0, at_most=1)
-    """Reptile: part of the way to the mean of the adapted parameters."""
+    """Reptile: part of the way to the mean of the adapted parameters. The whole way lost point_goal's policy."""
     tasks_per_chunk: int = bounded(8, at_least=0)
     """Tasks in one backward pass; few enough to fit the cache are faster. 0: all at once."""
