@@ -87,7 +87,11 @@ class GaussianPolicy:
 
     def layers(self, parameters: Tensor) -> Layers:
         """Return flat parameters [M, P] as stacked layers."""
-        return self.joined(parameters.split(list(self.pieces.values()), dim=1))
+        return self.joined(self.split(parameters))
+
+    def split(self, parameters: Tensor) -> tuple[Tensor, ...]:
+        """Return the pieces [..., length] of flat parameters [..., P], in order."""
+        return parameters.split(list(self.pieces.values()), dim=-1)
 
     def joined(self, pieces: Sequence[Tensor]) -> Layers:
         """Return pieces of a flat vector, [M, length] each or [1, length] where all tasks share one, as layers."""

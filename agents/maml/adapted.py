@@ -58,15 +58,16 @@ class Adapted:
         """Return the adapted part [M, A] of whole parameters [M, P]."""
         if all(self.chosen):
             return parameters
-        pieces = parameters.split(list(self.policy.pieces.values()), dim=1)
-        return torch.cat([piece for piece, own in zip(pieces, self.chosen, strict=True) if own], dim=1)
+        return torch.cat(
+            [piece for piece, own in zip(self.policy.split(parameters), self.chosen, strict=True) if own], dim=1
+        )
 
     def pieces(self, theta: Tensor, phi: Tensor) -> Sequence[Tensor]:
         """Return all pieces: the adapted ones of phi [M, A], [M, length]; the shared ones of theta [P], [1, length]."""
         own = iter(phi.split(self.lengths, dim=1))
         if all(self.chosen):
             return list(own)
-        shared = theta.unsqueeze(0).split(list(self.policy.pieces.values()), dim=1)
+        shared = self.policy.split(theta.unsqueeze(0))
         return [next(own) if adapted else piece for piece, adapted in zip(shared, self.chosen, strict=True)]
 
     def layers(self, theta: Tensor, phi: Tensor) -> Layers:
@@ -78,8 +79,3 @@ class Adapted:
         if all(self.chosen):
             return phi
         return torch.cat([piece.expand(len(phi), -1) for piece in self.pieces(theta, phi)], dim=1)
-
-    def named(self, values: Tensor) -> dict[str, Tensor]:
-        """Return values of the adapted parameters [..., A] by the name of their piece."""
-        names = [name for name, own in zip(self.policy.pieces, self.chosen, strict=True) if own]
-        return dict(zip(names, values.split(self.lengths, dim=-1), strict=True))

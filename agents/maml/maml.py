@@ -179,11 +179,10 @@ class Maml(MetaLearner):
         if self.settings.normalise_input:  # last: a trial is learned from with the inputs that it was collected with
             observations = torch.cat([r.observations[r.valid] for r in trial.rollouts])
             self._moments.update(observations.to(self.device), self.ranks)
-        log_std = dict(zip(self.policy.pieces, self._policy_pieces(), strict=True))["log_std"]
+        log_std = dict(zip(self.policy.pieces, self.policy.split(self.theta[: self.inner.size]), strict=True))[
+            "log_std"
+        ]
         return {**metrics, "std": float(log_std.exp().mean())}
-
-    def _policy_pieces(self) -> Sequence[Tensor]:
-        return self.theta[: self.inner.size].split(list(self.policy.pieces.values()))
 
     @torch.no_grad()
     def _inner_kl(self, trial: Trial, batches: Sequence[Batch]) -> dict[str, float]:

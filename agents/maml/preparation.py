@@ -45,7 +45,8 @@ class Preparation:
         steps, m, n = rollout.rewards.shape
         s = self.settings
         ended = rollout.terminated | rollout.truncated | ~rollout.valid
-        values, final_values = self._values(rollout, dtype)
+        shot = self.returns(rollout, dtype)
+        values, final_values = self._values(rollout, shot)
         by_time = values.view(m, steps, n).transpose(0, 1).to(rollout.rewards.dtype)  # [T, M, N]
         next_values = torch.cat([by_time[1:], torch.zeros_like(by_time[:1])])
         at_limit = final_values.to(by_time.dtype).expand_as(by_time)
@@ -59,7 +60,7 @@ class Preparation:
         discounts = _discounts(going_on, s.discount)
         limits = torch.where(rollout.truncated, s.discount * at_limit, 0.0)
         rewards = by_task(discounts * (rollout.rewards + limits)) / spread
-        observations, actions = self.inputs(by_task(rollout.observations), dtype), by_task(rollout.actions).to(dtype)
+        observations, actions = shot.observations, by_task(rollout.actions).to(dtype)
         with torch.no_grad():
             old = self.policy(layers, observations)
         return Batch(
@@ -76,10 +77,10 @@ class Preparation:
             torch.zeros(m, dtype=dtype, device=rollout.rewards.device),
         )
 
-    def _values(self, rollout: Rollout, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _values(self, rollout: Rollout, shot: Returns) -> tuple[Tensor, Tensor]:
         """Return the baseline of each step, [M, B], and of the last observations [M, N], 0 if it is not asked for."""
         steps, m, n = rollout.rewards.shape
-        shot, raw = self.returns(rollout, dtype), by_task(rollout.observations)
+        raw = by_task(rollout.observations)
         values = torch.empty(m, steps * n, dtype=torch.float64, device=rollout.rewards.device)
         final_values = torch.zeros(m, n, dtype=torch.float64, device=rollout.rewards.device)
         # The time limit is the horizon: every episode that it cut took `steps` steps.
@@ -93,7 +94,11 @@ class Preparation:
             else:
                 fitted = self.value.fitted(shot.tasks(chunk))
                 values[chunk] = fitted(shot.observations[chunk], shot.times).double()
-                at_end = fitted(self.inputs(rollout.final_observations[chunk], dtype), last).double().unsqueeze(-1)
+                at_end = (
+                    fitted(self.inputs(rollout.final_observations[chunk], shot.observations.dtype), last)
+                    .double()
+                    .unsqueeze(-1)
+                )
             if self.settings.bootstrap_truncation:
                 final_values[chunk] = at_end.squeeze(-1)
         return values, final_values

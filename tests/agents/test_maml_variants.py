@@ -120,7 +120,11 @@ class TestAdapted:
         assert parts.size == 4 * 2 + 2 + 2 == phi.shape[1]
         put = parts.whole(theta, phi)
         torch.testing.assert_close(parts.take(put), phi, rtol=0, atol=0)
-        assert list(parts.named(phi)) == ["layer3.weight", "layer3.bias", "context"]
+        assert [name for name, own in zip(self.POLICY.pieces, parts.chosen, strict=True) if own] == [
+            "layer3.weight",
+            "layer3.bias",
+            "context",
+        ]
         named = dict(zip(self.POLICY.pieces, put.split(list(self.POLICY.pieces.values()), dim=1), strict=True))
         shared = dict(zip(self.POLICY.pieces, theta.split(list(self.POLICY.pieces.values())), strict=True))
         torch.testing.assert_close(named["layer1.weight"], shared["layer1.weight"].expand(4, -1))
