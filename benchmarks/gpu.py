@@ -65,7 +65,7 @@ QUADRUPED_PPO = PpoSettings(
     max_gradient_norm=1.0,
 )
 """As the preset, with updates that never end early: 5 passes of 4 minibatches."""
-WORLDS = (1024, 4096, 16384, 32768, 65536, 131072)
+WORLDS = (1024, 4096, 16384, 32768, 65536, 131072, 262144)
 TASKS = 64
 """Tasks of a batch, of one heightfield each on terrain."""
 STEPS, WARM = 40, 12

@@ -154,7 +154,8 @@ class Ppo(Sb3Agent):
         """Take PPO's steps on the shot, for each task apart; none for domain randomisation."""
         if self.settings.adaptation == "none":
             return belief
-        tuned = [self._tune(belief, m, rollout.slice_tasks(slice(m, m + 1))) for m in range(rollout.rewards.shape[1])]
+        shot = rollout.to(torch.device("cpu"))  # the normalisers are NumPy's, and are given whole shots
+        tuned = [self._tune(belief, m, shot.slice_tasks(slice(m, m + 1))) for m in range(shot.rewards.shape[1])]
         return PpoBelief(belief.shots + 1, stacked(tuned))
 
     def forget(self, belief: PpoBelief, begun: PpoBelief) -> PpoBelief:

@@ -17,14 +17,14 @@ CPU = torch.device("cpu")
 OBSERVATION, ACTION, TASKS, ENVS, HORIZON = 3, 2, 4, 2, 6
 
 
-def make(name: str, seed: int = 0) -> Any:
+def make(name: str, seed: int = 0, device: torch.device = CPU) -> Any:
     """A small agent; name: see `small_agent`."""
     generator = torch.Generator().manual_seed(seed)
-    agent: Any = make_agent(small_agent(name), OBSERVATION, ACTION, generator, CPU, privileged=PRIVILEGED)
+    agent: Any = make_agent(small_agent(name), OBSERVATION, ACTION, generator, device, privileged=PRIVILEGED)
     if name in ("film", "hypernetwork"):  # a policy that does not depend on what it knows, before training
         with torch.no_grad():
             for parameter in agent.network.actor.parameters():
-                parameter.add_(0.1 * draw(*parameter.shape))
+                parameter.add_(0.1 * draw(*parameter.shape).to(device))
     return agent
 
 

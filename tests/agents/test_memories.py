@@ -301,3 +301,11 @@ def test_every_memory_learns_to_recall_a_cue(memory: str):
         loss(step).backward()
         optimiser.step()
     assert loss(1000).item() < 0.25 * cues(1000)[1].var().item()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("memory", REGISTRY)
+def test_on_cuda_a_memory_reads_as_on_the_cpu(memory: str):
+    core, inputs = made(memory=memory, history_length=8, attention_window=8, external_rows=5), draw(30, BATCH, INPUT)
+    ours = read(core, inputs)
+    torch.testing.assert_close(read(core.to("cuda"), inputs.to("cuda")).cpu(), ours, rtol=1e-3, atol=1e-3)
