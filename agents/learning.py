@@ -98,14 +98,16 @@ class World(Protocol):
         """Return (Stable-Baselines3's VecEnv, control steps in which every env completes an episode).
 
         Reset it at the start of each iteration. slots: an episode is then a whole trial, and an observation is what
-        `slots` returns. ValueError if tasks are simulated on the device.
+        `slots` returns. Observations of an informed agent end with the privileged values. ValueError if tasks are
+        simulated on the device.
         """
         ...
 
     def device_env(self) -> tuple[DeviceEnv, int]:
         """Return (envs on the agent's device, control steps in which every env completes an episode).
 
-        Reset them at the start of each iteration. ValueError if tasks are simulated on the CPU.
+        Reset them at the start of each iteration. Observations of an informed agent end with the privileged values.
+        ValueError if tasks are simulated on the CPU.
         """
         ...
 

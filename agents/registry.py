@@ -44,9 +44,9 @@ AGENTS: dict[str, AgentEntry] = {
     "rma": AgentEntry(RmaSettings, "metarl.agents.rma.rma:Rma", informed=True),
     "estimator": AgentEntry(EstimatorSettings, "metarl.agents.estimator.estimator:Estimator", informed=True),
     "distilled": AgentEntry(DistilledSettings, "metarl.agents.distilled.distilled:Distilled", informed=True),
-    "varibad": AgentEntry(VaribadSettings, "metarl.agents.varibad.varibad:Varibad"),
+    "varibad": AgentEntry(VaribadSettings, "metarl.agents.varibad.varibad:Varibad", informed=True),
     "prototype": AgentEntry(PrototypeSettings, "metarl.agents.prototype.prototype:Prototype"),
-    "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo"),
+    "ppo": AgentEntry(PpoSettings, "metarl.agents.sb3.ppo:Ppo", informed=True),
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }
 """Every agent by name."""

@@ -38,6 +38,12 @@ def privileged(family: TaskFamily) -> Mapping[str, ObservationTerm]:
     return {**_told_term(family.parameters, ("train",)), **family.privileged}
 
 
+def informed(family: TaskFamily) -> TaskFamily:
+    """Return the family with its privileged values at the end of the observation; its tasks are the same."""
+    added = {f"privileged {name}": term for name, term in privileged(family).items()}
+    return dataclasses.replace(family, observation={**family.observation, **added})
+
+
 def privileged_names(family: TaskFamily) -> tuple[str, ...]:
     """Return the name of each privileged value, in order."""
     return tuple(element.name for term in privileged(family).values() for element in term.elements)

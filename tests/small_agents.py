@@ -37,6 +37,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "scratch": ("ppo", {"adaptation": "scratch"}),
     "film": ("rl2", {"head": "film"}),
     "told_critic": ("rl2", {"privileged_critic": True}),
+    "ppo_told_critic": ("ppo", {"adaptation": "none", "privileged_critic": True}),
     "learnt_rule": (
         "maml",
         {

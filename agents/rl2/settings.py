@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metarl.agents.trial_ppo.settings import HeadBlock, HeadSettings
+from metarl.agents.trial_ppo.settings import CriticBlock, HeadBlock, HeadSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +16,5 @@ class Rl2Block(HeadBlock):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rl2Settings(Rl2Block, HeadSettings):
+class Rl2Settings(Rl2Block, HeadSettings, CriticBlock):
     """RL2 (Duan 2016): a memory that reads whole trials, trained with PPO."""
-
-    privileged_critic: bool = False
-    """Let the critic, which only training needs, read what a simulator knows: the task's parameters and the family's
-    privileged terms. Neither the policy nor an exported file reads them."""

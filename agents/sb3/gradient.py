@@ -30,7 +30,10 @@ def fill_gradients(policy: Any, minibatch: Minibatch, s: PpoSettings) -> tuple[T
     actor = _linears((*networks.policy_net, policy.action_net))
     critic = _linears((*networks.value_net, policy.value_net))
     with torch.no_grad():
-        acted, judged = (_forward(network, activation, minibatch.observations) for network in (actor, critic))
+        acted, judged = (
+            _forward(network, activation, minibatch.observations[:, : network[0].in_features])
+            for network in (actor, critic)
+        )
     means, values, log_std = acted.pop().requires_grad_(), judged.pop().requires_grad_(), policy.log_std
     loss, metrics = loss_of(means, values.squeeze(-1), log_std, minibatch, s)
     of_means, of_values, log_std.grad = torch.autograd.grad(loss, (means, values, log_std))

@@ -50,8 +50,12 @@ def global_randomness(generator: torch.Generator) -> Iterator[None]:
 
 
 def standardise(values: Tensor, moments: Any) -> Tensor:
-    """Standardise observations [..., size] as VecNormalize does; moments: anything with `mean` and `var`."""
-    mean, variance = (torch.as_tensor(x, device=values.device) for x in (moments.mean, moments.var))
+    """Standardise observations [..., size] as VecNormalize does.
+
+    moments: anything with `mean` and `var` of so many components or more; those behind are not used.
+    """
+    size = values.shape[-1]
+    mean, variance = (torch.as_tensor(x, device=values.device)[..., :size] for x in (moments.mean, moments.var))
     return ((values - mean) / (variance + EPSILON).sqrt()).clamp(-INPUT_CLIP, INPUT_CLIP).float()
 
 
@@ -82,12 +86,13 @@ def as_moments(moments: RunningMeanStd, size: int) -> Moments:
 class Standardise(nn.Module):
     """`standardise` as a module, with the current statistics; the identity if there are none."""
 
-    def __init__(self, moments: RunningMeanStd | None) -> None:
+    def __init__(self, moments: RunningMeanStd | None, size: int | None = None) -> None:
+        """size: number of components that are read; None: all."""
         super().__init__()
         self.mean = self.scale = None
         if moments is not None:
-            self.mean = torch.tensor(moments.mean, dtype=torch.float32)
-            self.scale = torch.tensor(np.sqrt(moments.var + EPSILON), dtype=torch.float32)
+            self.mean = torch.tensor(moments.mean[:size], dtype=torch.float32)
+            self.scale = torch.tensor(np.sqrt(moments.var[:size] + EPSILON), dtype=torch.float32)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.mean is None or self.scale is None:

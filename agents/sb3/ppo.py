@@ -10,6 +10,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor, nn
@@ -37,6 +39,7 @@ from metarl.agents.sb3.learner import (
 )
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.agents.sb3.tuned import PpoBelief, Tuned, actor, expanded, of_task, stacked
+from metarl.agents.trial_ppo.sequence import NOTHING_TOLD
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
 
@@ -56,6 +59,32 @@ class ShotBuffer:
             yield RolloutBufferSamples(*(x[chosen] for x in self.samples[:6]))
 
 
+class AsymmetricExtractor(MlpExtractor):
+    """Layers of actor and critic where the actor reads the first components of the inputs alone."""
+
+    def __init__(self, seen: int, critic: MlpExtractor, actor: MlpExtractor) -> None:
+        """seen: number of components that the actor reads. critic, actor: whose layers are taken."""
+        nn.Module.__init__(self)
+        self.seen = seen
+        self.policy_net, self.latent_dim_pi = actor.policy_net, actor.latent_dim_pi
+        self.value_net, self.latent_dim_vf = critic.value_net, critic.latent_dim_vf
+
+    def forward_actor(self, features: Tensor) -> Tensor:
+        return self.policy_net(features[..., : self.seen])
+
+
+class AsymmetricPolicy(ActorCriticPolicy):
+    """Actor and critic where the actor reads the first `seen` components of the inputs alone."""
+
+    def __init__(self, *arguments: Any, seen: int, **options: Any) -> None:
+        self._seen = seen
+        super().__init__(*arguments, **options)
+
+    def _build_mlp_extractor(self) -> None:
+        made = [MlpExtractor(size, self.net_arch, self.activation_fn) for size in (self.features_dim, self._seen)]
+        self.mlp_extractor = AsymmetricExtractor(self._seen, *made).to(self.device)
+
+
 class Ppo(Sb3Agent):
     """PPO behind the Learner protocol: see `metarl.agents.learning.Learner`."""
 
@@ -65,7 +94,7 @@ class Ppo(Sb3Agent):
     @property
     def facts(self) -> Facts:
         adapts = self.settings.adaptation != "none"
-        return Facts(adapts=adapts, needs_own_noise=adapts)
+        return Facts(adapts=adapts, needs_own_noise=adapts, informed=self.settings.privileged_critic)
 
     def __init__(
         self,
@@ -75,14 +104,25 @@ class Ppo(Sb3Agent):
         generator: torch.Generator,
         device: torch.device,
         ranks: Ranks = ALONE,
+        privileged: Sequence[str] = (),
     ) -> None:
+        """privileged: names of the privileged values. ValueError if the critic is to read them where it cannot."""
+        self.told = len(privileged) if settings.privileged_critic else 0
+        if settings.privileged_critic and settings.adaptation != "none":
+            raise ValueError(
+                "privileged_critic: outside of a simulator nobody knows what this critic reads, and adaptation "
+                f"{settings.adaptation} needs a critic; set adaptation to none, or train without privileged_critic"
+            )
         options = {
             "net_arch": list(settings.hidden_sizes),
             "activation_fn": ACTIVATIONS[settings.activation],
             "optimizer_kwargs": {"eps": 1e-5, "fused": device.type == "cpu"},  # eps: that of Stable-Baselines3
         }
-        sizes = observation_size, observation_size, action_size
-        super().__init__(LeanPpo, ActorCriticPolicy, settings, *sizes, options, generator, device, ranks)
+        policy = ActorCriticPolicy
+        if self.told:
+            policy, options["seen"] = AsymmetricPolicy, observation_size
+        sizes = observation_size, observation_size + self.told, action_size
+        super().__init__(LeanPpo, policy, settings, *sizes, options, generator, device, ranks)
         self.model.settings = settings
         self._untrained = copy.deepcopy(self.model.policy)
         self._on_device: DevicePpo | None = None
@@ -92,6 +132,8 @@ class Ppo(Sb3Agent):
 
     def trainer(self, world: World) -> Trainer:
         """Learn where the tasks are simulated: on this agent's device, or through Stable-Baselines3's VecEnv."""
+        if self.settings.privileged_critic and not self.told:
+            raise ValueError(NOTHING_TOLD)
         if not world.on_device:
             return super().trainer(world)
         env, steps = world.device_env()
@@ -107,7 +149,8 @@ class Ppo(Sb3Agent):
         """`learn` with envs on this agent's device."""
         between = self.steps_between(steps)
         if self._on_device is None or self._on_device.env is not env or self._on_device.between != between:
-            moments, sizes = (self.input_moments, self.return_moments), (self.observation_size, self.action_size)
+            moments = self.input_moments, self.return_moments
+            sizes = self.observation_size + self.told, self.action_size
             self._on_device = DevicePpo(self.model.policy, self.settings, *moments, env, sizes, between, self.device)
         updates, lr = -(-steps // between), self._lr()
         with global_randomness(generator):
@@ -126,6 +169,10 @@ class Ppo(Sb3Agent):
         if self.settings.adaptation == "none":
             return PpoBelief()
         return PpoBelief(0, expanded(stacked([self._first()]), num_tasks))
+
+    def inform(self, belief: PpoBelief, privileged: Tensor) -> PpoBelief:
+        """Return the belief as it is: the policy is told nothing."""
+        return belief
 
     @torch.no_grad()
     def act(self, belief: PpoBelief, observations: Tensor, noise: Tensor | None) -> tuple[Tensor, PpoBelief]:
@@ -177,7 +224,7 @@ class Ppo(Sb3Agent):
         """Return the mean of the policy at the belief."""
         own = self._own(belief)
         moments = own.inputs if self.settings.normalise_input else None
-        module = nn.Sequential(Standardise(moments), copy.deepcopy(actor(own.policy)).cpu())
+        module = nn.Sequential(Standardise(moments, self.observation_size), copy.deepcopy(actor(own.policy)).cpu())
         return Deployable(module, {"observation": torch.zeros(1, self.observation_size)}, ("action",))
 
     def observation_moments(self, belief: PpoBelief) -> Moments | None:

@@ -21,6 +21,9 @@ class Sb3Settings(PpoBlock):
 class PpoSettings(Sb3Settings):
     """PPO of Stable-Baselines3 on all tasks at once: domain randomisation, fine-tuning, or training from scratch."""
 
+    privileged_critic: bool = False
+    """Let the critic, which only training needs, read what a simulator knows: the task's parameters and the family's
+    privileged terms. Neither the policy nor an exported file reads them. Needs adaptation=none."""
     adaptation: Literal["none", "fine_tune", "scratch"] = "none"
     """Adaptation to a new task: none (domain randomisation), or PPO steps from the trained policy (fine_tune) or from
     an untrained one (scratch). It does not change training: one run can be evaluated in all three ways."""

@@ -52,6 +52,15 @@ class TrialPpoSettings(MemorySettings, TrialPpoBlock):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CriticBlock(TrialPpoBlock):
+    """Settings of agents whose critic may read more than the policy does."""
+
+    privileged_critic: bool = False
+    """Let the critic, which only training needs, read what a simulator knows: the task's parameters and the family's
+    privileged terms. Neither the policy nor an exported file reads them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadBlock(TrialPpoBlock):
     """Settings of agents whose policy may have other heads than a plain one."""
 

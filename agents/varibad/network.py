@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from metarl.agents.cores.core import Core, Memory
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.tanh import tanh
+from metarl.agents.trial_ppo.critic import CriticNetwork
 from metarl.agents.trial_ppo.heads import make_head
-from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork, hidden_layers
+from metarl.agents.trial_ppo.network import CoreMaker, hidden_layers
 from metarl.agents.varibad.settings import VaribadSettings
 
 MEAN, LOG_VARIANCE = "posterior_mean", "posterior_log_variance"
@@ -86,15 +87,16 @@ class Decoder(nn.Module):
         return self.output(self.hidden(tanh(first)))
 
 
-class VaribadNetwork(SlotNetwork):
+class VaribadNetwork(CriticNetwork):
     """Embeddings and encoder, decoders, a head for the actor as the settings choose it, and a plain one for the critic.
 
     Both heads read the posterior beside the observation.
     """
 
     def __init__(
-        self, settings: VaribadSettings, observation_size: int, action_size: int, make_core: CoreMaker
+        self, settings: VaribadSettings, observation_size: int, action_size: int, make_core: CoreMaker, told: int = 0
     ) -> None:
+        """told: number of privileged values that the critic reads."""
         latent, hidden = settings.latent_size, settings.decoder_sizes
 
         def make_encoder(input_size: int, _: object) -> Encoder:
@@ -107,9 +109,7 @@ class VaribadNetwork(SlotNetwork):
         self.decode_reward = Decoder(seen + observation_size, latent, 1, hidden)
         self.decode_change = Decoder(seen, latent, observation_size, hidden) if settings.state_weight else None
         self.actor, self.mean = make_head(settings, 2 * latent, observation_size, action_size)
-        critic_widths = (2 * latent + observation_size + 1, *settings.head_sizes)
-        self.critic = hidden_layers(critic_widths)
-        self.value = nn.Linear(critic_widths[-1], 1)
+        self.add_critic(2 * latent + observation_size, told, settings.head_sizes)
         self.log_std = nn.Parameter(torch.empty(action_size))
 
     def initialise(self, initial_std: float, generator: torch.Generator) -> None:
@@ -137,7 +137,3 @@ class VaribadNetwork(SlotNetwork):
     def means(self, features: Tensor) -> Tensor:
         """Return the means of the actions, [..., act]."""
         return self.mean(self.actor(features))
-
-    def values(self, features: Tensor, ending: Tensor) -> Tensor:
-        """Return values [L, B]. The critic, which only training uses, is told how near the trial's end is, [L, B]."""
-        return self.value(self.critic(torch.cat([features, ending.unsqueeze(-1)], dim=-1))).squeeze(-1)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metarl.agents.trial_ppo.settings import HeadSettings
+from metarl.agents.trial_ppo.settings import CriticBlock, HeadSettings
 from metarl.bounds import bounded
 
 
 @dataclass(frozen=True, kw_only=True)
-class VaribadSettings(HeadSettings):
+class VaribadSettings(HeadSettings, CriticBlock):
     """VariBAD (Zintgraf 2020): a policy that reads a posterior over the task, which a variational autoencoder learns.
 
     PPO trains actor and critic, which have no memory; the evidence lower bound trains the memory, on the trials of the

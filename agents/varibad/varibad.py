@@ -8,6 +8,7 @@ the iteration at hand. `metarl.agents.slots` has the inputs and the belief.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,8 @@ from metarl.agents.agent import Deployable, Trial
 from metarl.agents.cores.registry import make_core
 from metarl.agents.ranks import ALONE, Ranks, sum_gradients
 from metarl.agents.slots import SlotBelief
-from metarl.agents.trial_ppo.learner import ADAM_EPSILON, TrialPpo
+from metarl.agents.trial_ppo.critic import CriticPpo
+from metarl.agents.trial_ppo.learner import ADAM_EPSILON
 from metarl.agents.trial_ppo.network import CoreMaker
 from metarl.agents.trial_ppo.sequence import TrialSequence
 from metarl.agents.varibad.elbo import Draws, elbo, posteriors_after_shots, slots_read
@@ -29,7 +31,7 @@ POSTERIOR = "posterior"
 """Name of the mean and log-variance [L, B, 2 latent] among what is added to a sequence."""
 
 
-class Varibad(TrialPpo[VaribadSettings, VaribadNetwork]):
+class Varibad(CriticPpo[VaribadSettings, VaribadNetwork]):
     """VariBAD behind the Learner protocol: see `metarl.agents.learning.Learner`.
 
     The memory of its belief holds `posterior_mean` and `posterior_log_variance`, each [M, N, latent].
@@ -47,8 +49,9 @@ class Varibad(TrialPpo[VaribadSettings, VaribadNetwork]):
         generator: torch.Generator,
         device: torch.device,
         ranks: Ranks = ALONE,
+        privileged: Sequence[str] = (),
     ) -> None:
-        super().__init__(settings, observation_size, action_size, generator, device, ranks)
+        super().__init__(settings, observation_size, action_size, generator, device, ranks, privileged)
         self.vae_optimiser = torch.optim.Adam(
             self.network.model_parameters(),
             lr=settings.vae_lr,
@@ -63,7 +66,7 @@ class Varibad(TrialPpo[VaribadSettings, VaribadNetwork]):
 
     def make_network(self) -> VaribadNetwork:
         """Return embeddings, encoder, decoders and heads."""
-        return VaribadNetwork(self.settings, self.observation_size, self.action_size, self.make_core)
+        return VaribadNetwork(self.settings, self.observation_size, self.action_size, self.make_core, self.told)
 
     def trained(self) -> list[nn.Parameter]:
         """Return the parameters of actor and critic."""
@@ -74,15 +77,16 @@ class Varibad(TrialPpo[VaribadSettings, VaribadNetwork]):
         """Return a trial with the posterior after each of its slots."""
         sequence = super().sequence(trial)
         if not sequence.steps.shape[1]:  # cuDNN takes no empty batch
-            empty = sequence.inputs.new_empty(*sequence.steps.shape, self.network.core.output_size)
-            return replace(sequence, extra={POSTERIOR: empty})
-        return replace(sequence, extra={POSTERIOR: self.network.posteriors(sequence.inputs, sequence.memory)})
+            posteriors = sequence.inputs.new_empty(*sequence.steps.shape, self.network.core.output_size)
+        else:
+            posteriors = self.network.posteriors(sequence.inputs, sequence.memory)
+        return replace(sequence, extra={**sequence.extra, POSTERIOR: posteriors})
 
     def evaluate(self, sequence: TrialSequence) -> tuple[Tensor, Tensor]:
         """Return action means [L, B, act] and values [L, B] at the posteriors of the policy that collected."""
         network = self.network
         features = network.features(sequence.extra[POSTERIOR], network.normalise(sequence.inputs))
-        return network.means(features), network.values(features, sequence.ending)
+        return network.means(features), self.values(features, sequence)
 
     def learn_besides(self, sequence: TrialSequence, generator: torch.Generator) -> dict[str, float]:
         """Take gradient steps on the evidence lower bound; returns its terms, and the posterior after each shot."""

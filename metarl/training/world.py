@@ -15,7 +15,8 @@ from metarl.agents.agent import Agent, Trial
 from metarl.agents.learning import DeviceEnv, SlotMaker
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.threads import single_torch_thread
-from metarl.envs.reveal import told_as
+from metarl.envs.family import TaskFamily
+from metarl.envs.reveal import informed, told_as
 from metarl.envs.simulation import CPU
 from metarl.envs.task import Task
 from metarl.errors import UsageError, usage_errors
@@ -92,7 +93,7 @@ class TrainingWorld:
                 f"training.simulator: {self.run.config.agent_name} steps its envs on the host, through "
                 "Stable-Baselines3; use training.simulator=cpu, or an agent that learns from trials, such as rl2"
             )
-        env = self._added(VecEnvPlayer(self.run.family, self._size, slots)).env
+        env = self._added(VecEnvPlayer(self._seen(), self._size, slots)).env
         return env, env.trial_steps
 
     def device_env(self) -> tuple[DeviceEnv, int]:
@@ -102,7 +103,7 @@ class TrainingWorld:
                 "training.simulator=gpu"
             )
         with usage_errors("training.simulator"):
-            env = self._added(DevicePlayer(self.run.family, self._size, self._simulator)).env
+            env = self._added(DevicePlayer(self._seen(), self._size, self._simulator)).env
         return env, self.run.family.horizon
 
     def oracle(self, run: str) -> tuple[Agent, int]:
@@ -116,6 +117,10 @@ class TrainingWorld:
                 f"run's {own.name}; train an oracle with the same settings of the family"
             )
         return teacher.agent, len(told_as(own))
+
+    def _seen(self) -> TaskFamily:
+        """Return the family as an agent observes it that steps its envs itself."""
+        return informed(self.run.family) if self.run.agent.facts.informed else self.run.family
 
     def _added(self, player: P) -> P:
         self._players.append(player)
