@@ -25,8 +25,9 @@ class LoggedEpisode:
     """[T, act] float32, as the policy returned them, before scaling and clipping; not motor commands."""
     rewards: Array
     """[T] float32."""
-    terminated: bool
-    """Whether the episode ended by termination; otherwise it was truncated. A last step that is logged as both, as
+    terminated: Array
+    """[T] bool, steps that ended in a terminal state: the last one, unless the episode was truncated there, and earlier
+    ones after which the robot was placed anew and the episode went on. A last step that is logged as both, as
     Gymnasium's time limit does, counts as terminated."""
     log_probabilities: Array | None = None
     """[T] float32, log-probability of each action under the policy that acted; None: not logged."""
@@ -46,5 +47,6 @@ def assemble(shot: Sequence[LoggedEpisode], family: TaskFamily) -> Rollout:
         length = len(episode.rewards)
         observations[:length, 0, i], final[0, i] = episode.observations[:-1], episode.observations[-1]
         actions[:length, 0, i], rewards[:length, 0, i], valid[:length, 0, i] = episode.actions, episode.rewards, True
-        (terminated if episode.terminated else truncated)[length - 1, 0, i] = True
+        terminated[:length, 0, i] = episode.terminated
+        truncated[length - 1, 0, i] = not episode.terminated[-1]
     return Rollout(*map(torch.from_numpy, (observations, actions, rewards, terminated, truncated, valid, final)))

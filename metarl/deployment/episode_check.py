@@ -16,7 +16,7 @@ from metarl.errors import UsageError
 
 NEEDED = ("observations", "actions", "rewards", "terminations", "truncations")
 """Fields that every episode has, as Minari names them."""
-FIELDS = (*NEEDED, "dt", "names", "log_probabilities", "shot")
+FIELDS = (*NEEDED, "dt", "names", "log_probabilities", "shot", "lives")
 """Fields that are read; a file may hold others."""
 MOST_SHOTS = 10**6
 """Numbers of shots are below this."""
@@ -42,12 +42,18 @@ def check_episode(fields: Mapping[str, Any], source: str, family: TaskFamily, un
     observations = _numbers(fields, "observations", source, (steps + 1, len(observation_names)), observation_names)
     actions = _numbers(fields, "actions", source, (steps, len(action_names)), action_names)
     ends = {name: _numbers(fields, name, source, (steps,)) for name in ("terminations", "truncations")}
+    lives = bool(_numbers(fields, "lives", source, ())) if "lives" in fields else False
     for name, flags in ends.items():
         early = np.flatnonzero(flags[:-1])
-        if early.size:
+        if early.size and not (lives and name == "terminations"):
+            placed = (
+                ""
+                if name == "truncations"
+                else (", or set lives to true if the robot was placed anew each time and the episode went on")
+            )
             raise UsageError(
                 f"{source}: {name}[{early[0]}] is true, but the episode has {steps} steps; log one file for each "
-                "episode"
+                f"episode{placed}"
             )
     if not (ends["terminations"][-1] or ends["truncations"][-1]):
         raise UsageError(
@@ -64,7 +70,7 @@ def check_episode(fields: Mapping[str, Any], source: str, family: TaskFamily, un
         observations,
         actions,
         rewards,
-        bool(ends["terminations"][-1]),
+        ends["terminations"].astype(bool),
         _numbers(fields, "log_probabilities", source, (steps,)) if given else None,
         _shot(_numbers(fields, "shot", source, ()), source) if "shot" in fields else None,
     )

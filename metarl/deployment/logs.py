@@ -28,7 +28,7 @@ def save_episode(
     observations: Array,
     actions: Array,
     rewards: Array,
-    terminated: bool,
+    terminated: Array,
     family: TaskFamily,
     log_probabilities: Array | None = None,
     shot: int | None = None,
@@ -38,14 +38,15 @@ def save_episode(
 
     Arguments are as in `LoggedEpisode`; task: recorded in the file, not read back.
     """
-    flags = np.zeros((2, len(rewards)), dtype=bool)
-    flags[0 if terminated else 1, -1] = True
+    truncations = np.zeros(len(rewards), dtype=bool)
+    truncations[-1] = not terminated[-1]
     fields: dict[str, Any] = {
         "observations": observations,
         "actions": actions,
         "rewards": rewards,
-        "terminations": flags[0],
-        "truncations": flags[1],
+        "terminations": terminated,
+        "truncations": truncations,
+        "lives": bool(terminated[:-1].any()),
         "dt": family.dt,
         "names": np.array(family.observation_names),
     }
@@ -75,7 +76,7 @@ def save_trial(folder: Path, agent: Agent, family: TaskFamily, trial: Trial, tas
                 np.concatenate([data["observations"][:steps, m, n], data["final_observations"][None, m, n]]),
                 data["actions"][:steps, m, n],
                 data["rewards"][:steps, m, n],
-                bool(data["terminated"][steps - 1, m, n]),
+                data["terminated"][:steps, m, n],
                 family,
                 log_probabilities[:steps, m, n],
                 k,

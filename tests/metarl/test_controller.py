@@ -32,11 +32,11 @@ def make_run(name: str = "maml", family=POINT, envs: int = 1, adaptations: int =
     return Run(Path("run"), config, *build(config, "cpu"), 0, 0)
 
 
-def evaluated(run: Run, task: Task, rng: np.random.Generator, explore: bool) -> TrialResult:
+def evaluated(run: Run, task: Task, rng: np.random.Generator, explore: bool, lives: bool = False) -> TrialResult:
     settings = run.config.evaluation
     env = ShardedEnv(run.family, 1, settings.envs_per_task, threads=1)
     env.set_tasks([task])
-    return run_trial(env, run.agent, [rng], settings.adaptations, explore)
+    return run_trial(env, run.agent, [rng], settings.adaptations, explore, lives=lives)
 
 
 def play(controller, env: gymnasium.Env) -> tuple[np.ndarray, bool]:

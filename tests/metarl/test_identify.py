@@ -218,7 +218,9 @@ def logs(run, count: int, steps: int = 20) -> list[LoggedEpisode]:
     rng = np.random.default_rng(count)
     shapes = (steps + 1, run.family.observation_size), (steps, run.family.action_size), (steps,)
     parts = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
-    return [LoggedEpisode(f"{i}", parts[0] + i, parts[1], parts[2], terminated=False) for i in range(count)]
+    return [
+        LoggedEpisode(f"{i}", parts[0] + i, parts[1], parts[2], np.zeros(len(parts[2]), bool)) for i in range(count)
+    ]
 
 
 class TestIdentification:
@@ -418,7 +420,7 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
     assert saved["settings"]["metric"]["head"] == "matching"
     identifier, run = metarl.Identifier.load(folder), metarl.load("r")
     own = logs(run, 1, steps=10)[0]
-    save_episode(trained / "log/a.npz", own.observations, own.actions, own.rewards, False, run.family)
+    save_episode(trained / "log/a.npz", own.observations, own.actions, own.rewards, own.terminated, run.family)
     (read,) = metarl.load_episodes("log", run.family)
     assert identifier.identify_logged([read]) == identifier.identify(own.observations, own.actions, own.rewards)
     assert cli.main(COMMAND.split()) == 0  # again, beside it

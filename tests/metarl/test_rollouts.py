@@ -77,14 +77,16 @@ def plain(belief) -> list[torch.Tensor]:
     return found
 
 
+@pytest.mark.parametrize("lives", [False, True], ids=["falls end it", "lives"])
 @pytest.mark.parametrize("name", list(AGENT_SETTINGS))
-def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reached(name, tmp_path):
-    """Of episodes of different lengths; the belief of a memory is that of one env."""
+def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reached(name, lives, tmp_path):
+    """Of episodes of different lengths, or of several lives each; the belief of a memory is that of one env."""
     run = make_run(name, HOPPER, envs=3, adaptations=2)
     if not run.agent.facts.adapts:
         pytest.skip("this agent does not adapt")
     task = run.family.sample(1, np.random.default_rng(0))[0]
-    result = evaluated(run, task, np.random.default_rng(0), explore=True)  # an agent that draws, draws alike
+    rng = np.random.default_rng(0)
+    result = evaluated(run, task, rng, explore=True, lives=lives)  # an agent that draws, draws alike
     save_trial(tmp_path, run.agent, run.family, result.trial, [task], seed=1)
     apart = run.agent.facts.belief_per_env
     logs = sorted(path.name for path in tmp_path.iterdir())
@@ -92,7 +94,9 @@ def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reach
     reached = result.trial.beliefs[-1]
     for n, log in enumerate(logs):
         episodes = load_episodes(str(tmp_path / log), run.family)
-        assert len(episodes) == (3 if apart else 9) and len({len(e.rewards) for e in episodes}) > 1
+        assert len(episodes) == (3 if apart else 9)
+        varied = {int(e.terminated[:-1].sum()) if lives else len(e.rewards) for e in episodes}
+        assert max(varied) > 0 and (lives or len(varied) > 1)
         adapted = adapt(run, episodes, adaptations=2)
         assert adapted.left == 1
         for ours, theirs in zip(plain(adapted.belief), plain(reached), strict=True):
@@ -276,7 +280,11 @@ BROKEN = {
     "more names": (lambda f: rewrite(f, names=np.array(["a", "b", "c"])), "names has 3 entries; the policy reads 2"),
     "an end in the middle": (
         lambda f: rewrite(f, terminations=put(4, True)),
-        "terminations[4] is true, but the episode has 10 steps; log one file for each episode",
+        "terminations[4] is true, but the episode has 10 steps; log one file for each episode, or set lives to true",
+    ),
+    "a cut in the middle": (
+        lambda f: rewrite(f, truncations=put(4, True), lives=True),
+        "truncations[4] is true, but the episode has 10 steps; log one file for each episode",
     ),
     "no end": (
         lambda f: rewrite(f, terminations=put(-1, False), truncations=put(-1, False)),
@@ -451,7 +459,7 @@ def test_logs_of_a_memory_are_read_with_whatever_actions_they_hold():
 
 def test_a_log_in_which_shots_are_not_said_is_one_shot_or_one_an_episode():
     def silent(i: int) -> LoggedEpisode:
-        return LoggedEpisode(str(i), np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1), True)
+        return LoggedEpisode(str(i), np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1), np.ones(1, bool))
 
     episodes = [silent(i) for i in range(3)]
     assert [len(shot) for shot in group(episodes, make_run("maml").agent)] == [3]
@@ -548,7 +556,7 @@ def test_an_episode_that_ends_and_is_cut_at_one_step_has_ended(terminated, trunc
     rewrite(log, terminations=put(-1, terminated), truncations=put(-1, truncated))
     family = metarl.load(trained("maml")).family
     episode = load_episodes(str(log), family)[1]
-    assert episode.terminated == terminated
+    assert episode.terminated.tolist() == [False] * (len(episode.rewards) - 1) + [terminated]
     rollout = assemble([episode], family)
     assert bool(rollout.terminated[-1, 0, 0]) == terminated and bool(rollout.truncated[-1, 0, 0]) != terminated
 
