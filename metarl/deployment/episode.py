@@ -33,6 +33,9 @@ class LoggedEpisode:
     """[T] float32, log-probability of each action under the policy that acted; None: not logged."""
     shot: int | None = None
     """Number of the shot that it belongs to, from 0; None: not logged."""
+    fallen_observations: Array | None = None
+    """[K, obs] float32, observations after the K falls before the last step, each before the robot was placed anew;
+    None if the episode has one life."""
 
 
 def assemble(shot: Sequence[LoggedEpisode], family: TaskFamily) -> Rollout:
@@ -49,4 +52,19 @@ def assemble(shot: Sequence[LoggedEpisode], family: TaskFamily) -> Rollout:
         actions[:length, 0, i], rewards[:length, 0, i], valid[:length, 0, i] = episode.actions, episode.rewards, True
         terminated[:length, 0, i] = episode.terminated
         truncated[length - 1, 0, i] = not episode.terminated[-1]
-    return Rollout(*map(torch.from_numpy, (observations, actions, rewards, terminated, truncated, valid, final)))
+    taken = {
+        "observations": observations,
+        "actions": actions,
+        "rewards": rewards,
+        "terminated": terminated,
+        "truncated": truncated,
+        "valid": valid,
+        "final_observations": final,
+    }
+    if any(episode.fallen_observations is not None for episode in shot):
+        taken["next_observations"] = reached = np.zeros_like(observations)
+        for i, episode in enumerate(shot):
+            reached[: len(episode.rewards), 0, i] = episode.observations[1:]
+            if episode.fallen_observations is not None:
+                reached[np.flatnonzero(episode.terminated[:-1]), 0, i] = episode.fallen_observations
+    return Rollout(**{name: torch.from_numpy(values) for name, values in taken.items()})

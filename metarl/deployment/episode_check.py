@@ -16,7 +16,7 @@ from metarl.errors import UsageError
 
 NEEDED = ("observations", "actions", "rewards", "terminations", "truncations")
 """Fields that every episode has, as Minari names them."""
-FIELDS = (*NEEDED, "dt", "names", "log_probabilities", "shot", "lives")
+FIELDS = (*NEEDED, "dt", "names", "log_probabilities", "shot", "fallen_observations")
 """Fields that are read; a file may hold others."""
 MOST_SHOTS = 10**6
 """Numbers of shots are below this."""
@@ -42,18 +42,14 @@ def check_episode(fields: Mapping[str, Any], source: str, family: TaskFamily, un
     observations = _numbers(fields, "observations", source, (steps + 1, len(observation_names)), observation_names)
     actions = _numbers(fields, "actions", source, (steps, len(action_names)), action_names)
     ends = {name: _numbers(fields, name, source, (steps,)) for name in ("terminations", "truncations")}
-    lives = bool(_numbers(fields, "lives", source, ())) if "lives" in fields else False
+    lives = "fallen_observations" in fields
     for name, flags in ends.items():
         early = np.flatnonzero(flags[:-1])
         if early.size and not (lives and name == "terminations"):
-            placed = (
-                ""
-                if name == "truncations"
-                else (", or set lives to true if the robot was placed anew each time and the episode went on")
-            )
+            hint = ", or add the field fallen_observations if the robot was placed anew and the episode went on"
             raise UsageError(
                 f"{source}: {name}[{early[0]}] is true, but the episode has {steps} steps; log one file for each "
-                f"episode{placed}"
+                f"episode{hint if name == 'terminations' else ''}"
             )
     if not (ends["terminations"][-1] or ends["truncations"][-1]):
         raise UsageError(
@@ -64,15 +60,21 @@ def check_episode(fields: Mapping[str, Any], source: str, family: TaskFamily, un
         _check_dt(_numbers(fields, "dt", source, ()), source, family)
     if "names" in fields:
         _check_names(_texts(fields["names"], source), source, observation_names)
-    given = "log_probabilities" in fields
+    falls = int(np.count_nonzero(ends["terminations"][:-1]))
+    shapes = {"log_probabilities": (steps,), "fallen_observations": (falls, len(observation_names))}
+    given = {
+        name: _numbers(fields, name, source, shape, observation_names if len(shape) == 2 else ())
+        for name, shape in shapes.items()
+        if name in fields
+    }
     return LoggedEpisode(
         source,
         observations,
         actions,
         rewards,
         ends["terminations"].astype(bool),
-        _numbers(fields, "log_probabilities", source, (steps,)) if given else None,
-        _shot(_numbers(fields, "shot", source, ()), source) if "shot" in fields else None,
+        shot=_shot(_numbers(fields, "shot", source, ()), source) if "shot" in fields else None,
+        **given,
     )
 
 
@@ -125,6 +127,8 @@ def _numbers(
 
 def _hint(name: str, shape: tuple[int | None, ...]) -> str:
     """Return what the sizes of a field's shape stand for."""
+    if name == "fallen_observations":
+        return f": terminations has {shape[0]} falls before the last step, and the policy reads {shape[1]} channels"
     if name == "observations":
         return f": the policy reads {shape[1]} channels, before each of the {shape[0]} - 1 steps and after the last"
     return f": the policy has {shape[1]} actions, and rewards has {shape[0]} steps" if name == "actions" else ""

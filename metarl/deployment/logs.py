@@ -33,6 +33,7 @@ def save_episode(
     log_probabilities: Array | None = None,
     shot: int | None = None,
     task: Task | None = None,
+    fallen_observations: Array | None = None,
 ) -> None:
     """Write an episode of T steps as `metarl adapt` reads it. RunError if the disk refuses.
 
@@ -46,11 +47,11 @@ def save_episode(
         "rewards": rewards,
         "terminations": terminated,
         "truncations": truncations,
-        "lives": bool(terminated[:-1].any()),
         "dt": family.dt,
         "names": np.array(family.observation_names),
     }
     optional = {"log_probabilities": log_probabilities, "shot": shot, "task": None if task is None else task.to_json()}
+    optional |= {"fallen_observations": fallen_observations}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **fields, **{k: v for k, v in optional.items() if v is not None})
     make_folder(path.parent, "--log-rollouts")
@@ -70,17 +71,20 @@ def save_trial(folder: Path, agent: Agent, family: TaskFamily, trial: Trial, tas
         data = {name: tensor.cpu().numpy() for name, tensor in vars(rollout).items() if tensor is not None}
         for m, n in np.argwhere(data["valid"].any(axis=0)):
             steps = int(data["valid"][:, m, n].sum())
+            ended = data["terminated"][:steps, m, n]
+            fallen = data["next_observations"][:steps, m, n][:-1][ended[:-1]] if ended[:-1].any() else None
             name = f"seed{seed}_task{m:03d}{f'_env{n:03d}' if apart else ''}"
             save_episode(
                 folder / name / f"shot{k:02d}_episode{0 if apart else n:03d}.npz",
                 np.concatenate([data["observations"][:steps, m, n], data["final_observations"][None, m, n]]),
                 data["actions"][:steps, m, n],
                 data["rewards"][:steps, m, n],
-                data["terminated"][:steps, m, n],
+                ended,
                 family,
                 log_probabilities[:steps, m, n],
                 k,
                 tasks[m],
+                fallen,
             )
 
 

@@ -97,6 +97,12 @@ def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reach
         assert len(episodes) == (3 if apart else 9)
         varied = {int(e.terminated[:-1].sum()) if lives else len(e.rewards) for e in episodes}
         assert max(varied) > 0 and (lives or len(varied) > 1)
+        if lives:  # what a fall led to is not where the robot stood again
+            read = assemble(episodes[: 1 if apart else 3], run.family)
+            ours, theirs = read.next_observations, result.trial.rollouts[0].next_observations
+            assert ours is not None and theirs is not None
+            theirs = theirs[:, :, n : n + 1] if apart else theirs
+            torch.testing.assert_close(ours[read.valid], theirs[read.valid])
         adapted = adapt(run, episodes, adaptations=2)
         assert adapted.left == 1
         for ours, theirs in zip(plain(adapted.belief), plain(reached), strict=True):
@@ -280,11 +286,16 @@ BROKEN = {
     "more names": (lambda f: rewrite(f, names=np.array(["a", "b", "c"])), "names has 3 entries; the policy reads 2"),
     "an end in the middle": (
         lambda f: rewrite(f, terminations=put(4, True)),
-        "terminations[4] is true, but the episode has 10 steps; log one file for each episode, or set lives to true",
+        "terminations[4] is true, but the episode has 10 steps; log one file for each episode, or add the field "
+        "fallen_observations if the robot was placed anew",
     ),
     "a cut in the middle": (
-        lambda f: rewrite(f, truncations=put(4, True), lives=True),
+        lambda f: rewrite(f, truncations=put(4, True), fallen_observations=np.zeros((0, 2))),
         "truncations[4] is true, but the episode has 10 steps; log one file for each episode",
+    ),
+    "falls without their observations": (
+        lambda f: rewrite(f, terminations=put(4, True), fallen_observations=np.zeros((2, 2))),
+        "fallen_observations has shape (2, 2); it must be (1, 2): terminations has 1 falls before the last step",
     ),
     "no end": (
         lambda f: rewrite(f, terminations=put(-1, False), truncations=put(-1, False)),
