@@ -15,16 +15,21 @@ ROUND = (mujoco.mjtGeom.mjGEOM_SPHERE, *LONG)
 """Shapes of a link that has a length."""
 
 
-def stretched(mass: float, inertia: Array, along: Array, factor: float) -> tuple[float, Array]:
-    """Return mass and inertia, [3, 3] about the centre of mass, of a body whose material is stretched.
+def stretch_along(axis: Array, factor: float) -> Array:
+    """Return the map [3, 3] that multiplies lengths along a unit vector, [3], and leaves those across."""
+    return np.eye(3) + (factor - 1) * np.outer(axis, axis)
 
-    along: unit vector, [3]. factor: of lengths along it; density and what is across stay. With the second moment
-    S = tr(I) / 2 - I of the mass, and A = 1 + (factor - 1) along along^T, it is S' = factor A S A^T.
+
+def stretched(mass: float, inertia: Array, stretch: Array) -> tuple[float, Array]:
+    """Return mass and inertia, [3, 3] about the centre of mass, of a body whose material is stretched at its density.
+
+    stretch: symmetric map A of places, [3, 3]. With the second moment S = tr(I) / 2 - I of the mass, it is
+    S' = det(A) A S A^T.
     """
     moment = np.trace(inertia) / 2 * np.eye(3) - inertia
-    stretch = np.eye(3) + (factor - 1) * np.outer(along, along)
-    moment = factor * stretch @ moment @ stretch
-    return mass * factor, np.trace(moment) * np.eye(3) - moment
+    grown = float(np.linalg.det(stretch))
+    moment = grown * stretch @ moment @ stretch
+    return mass * grown, np.trace(moment) * np.eye(3) - moment
 
 
 def scale_link(link: mujoco.MjsBody, pivot: Array, factor: float) -> None:

@@ -156,7 +156,7 @@ def action_delay(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
     """Find the delay from a control signal to its force; MuJoCo keeps enough old signals for the longest."""
     default = float(robot.spec.actuator(name).delay)
     longest = max(entry.values()) + (default if entry.operation == "add" else 0.0)
-    keep_signals(robot.spec, name, longest)
+    keep_signals(robot, name, longest)
     site = attribute(default, "actuator", name, "delay")
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
@@ -167,7 +167,8 @@ def action_delay(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
     return dataclasses.replace(site, write=write, read=None)
 
 
-def keep_signals(spec: mujoco.MjSpec, name: str, delay: float) -> None:
+def keep_signals(robot: Robot, name: str, delay: float) -> None:
     """Let an actuator keep as many old control signals as a delay needs, s."""
-    actuator = spec.actuator(name)
-    actuator.nsample = max(actuator.nsample, math.ceil(delay / spec.option.timestep - 1e-9))
+    for spec in (robot.spec, robot.visual):
+        actuator = spec.actuator(name)
+        actuator.nsample = max(actuator.nsample, math.ceil(delay / spec.option.timestep - 1e-9))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import mujoco
 import numpy as np
 
-from metarl.envs.links import ROUND, scale_link, stretched
+from metarl.envs.links import LONG, ROUND, scale_link, stretch_along, stretched
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import DeclaredParameter
@@ -154,26 +155,43 @@ def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:
     given = bool(body.explicitinertial) and body.mass > 0
     if given and along is None:
         raise ValueError(f"body {name!r} carries no other body and has its mass at its joint: it has no direction")
-    compiled = model.body(name)
-    mass, centre, turn = float(compiled.mass[0]), compiled.ipos.copy(), np.zeros(9)
-    mujoco.mju_quat2Mat(turn, compiled.iquat)
-    turn = turn.reshape(3, 3)
-    inertia = turn @ np.diag(compiled.inertia) @ turn.T
+    stretch = _stretch_given(robot, name, pivot) if given else None
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
         it = spec.body(name)
         scale_link(it, pivot, value)
         for geom, axis in boxes.items():
             spec.geom(geom).size[axis] *= value
-        if given and along is not None:
-            it.mass, about = stretched(mass, inertia, along, value)
-            it.ipos, it.iquat = pivot + value * (centre - pivot), (1, 0, 0, 0)
-            it.inertia, it.fullinertia = np.zeros(3), about[(0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)]
+        if stretch is not None and along is not None:
+            stretch(spec, stretch_along(along, value))
 
     slots = (f"link_length of {name}", *(f"size of {g.name}" for g in body.geoms))
-    axes = "xyz"
-    own = (f"mass of {name}", *(f"{what}_{axis} of {name}" for what in ("inertia", "com") for axis in axes))
-    return Site(1.0, write, (*slots, *own) if given else slots)
+    return Site(1.0, write, (*slots, *_given_slots(name)) if given else slots)
+
+
+def _given_slots(name: str) -> tuple[str, ...]:
+    """Return the slots of a body's given inertia."""
+    return (f"mass of {name}", *(f"{what}_{axis} of {name}" for what in ("inertia", "com") for axis in "xyz"))
+
+
+def _stretch_given(robot: Robot, name: str, fixed: np.ndarray) -> Callable[[mujoco.MjSpec, np.ndarray], None]:
+    """Return an edit that stretches the material of a body whose inertia is given: `metarl.envs.links.stretched`.
+
+    fixed: place in the body's frame, [3] m, that stays. The edit takes the specification and the map, [3, 3].
+    """
+    compiled, turn = robot.model.body(name), np.zeros(9)
+    mass, centre = float(compiled.mass[0]), compiled.ipos.copy()
+    mujoco.mju_quat2Mat(turn, compiled.iquat)
+    turn = turn.reshape(3, 3)
+    inertia = turn @ np.diag(compiled.inertia) @ turn.T
+
+    def stretch(spec: mujoco.MjSpec, by: np.ndarray) -> None:
+        it = spec.body(name)
+        it.mass, about = stretched(mass, inertia, by)
+        it.ipos, it.iquat = fixed + by @ (centre - fixed), (1, 0, 0, 0)
+        it.inertia, it.fullinertia = np.zeros(3), about[(0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)]
+
+    return stretch
 
 
 def _direction(robot: Robot, name: str, pivot: np.ndarray) -> np.ndarray | None:
@@ -201,11 +219,12 @@ def _box_axis(robot: Robot, geom: mujoco.MjsGeom, along: np.ndarray | None) -> i
 
 
 def size(robot: Robot, name: str, _: DeclaredParameter) -> Site:
-    """Find a geom's first size; the others and the length are scaled with it."""
+    """Find a geom's first size; the others and the length are scaled with it, and a given inertia follows."""
     geom = robot.spec.geom(name)
     default = float(geom.size[0])
     if geom.type in GROUND or geom.type == mujoco.mjtGeom.mjGEOM_MESH or default <= 0:
         raise ValueError(f"geom {name!r} is a {geom.type.name.removeprefix('mjGEOM_').lower()}: it has no size to vary")
+    follow, slots = _following(robot, geom)
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
         it, factor = spec.geom(name), value / default
@@ -213,13 +232,44 @@ def size(robot: Robot, name: str, _: DeclaredParameter) -> Site:
         if np.isfinite(it.fromto[0]):
             ends = np.array(it.fromto).reshape(2, 3)
             it.fromto = (ends.mean(axis=0) + factor * (ends - ends.mean(axis=0))).ravel()
+        follow(spec, factor * np.eye(3))
 
-    return Site(default, write, (f"size of {name}",))
+    return Site(default, write, (f"size of {name}", *slots))
 
 
 def radius(robot: Robot, name: str, _: DeclaredParameter) -> Site:
-    """Find the radius of a sphere, capsule or cylinder."""
+    """Find the radius of a sphere, capsule or cylinder; a given inertia follows."""
     geom = robot.spec.geom(name)
     if geom.type not in ROUND:
         raise ValueError(f"geom {name!r} is no sphere, capsule or cylinder: it has no radius; vary size")
-    return attribute(float(geom.size[0]), "geom", name, "size", 0)
+    site, turn = attribute(float(geom.size[0]), "geom", name, "size", 0), np.zeros(9)
+    follow, slots = _following(robot, geom)
+    mujoco.mju_quat2Mat(turn, robot.model.geom(name).quat)
+    axis, default = turn.reshape(3, 3)[:, 2], site.default
+
+    def write(spec: mujoco.MjSpec, value: float) -> None:
+        site.write(spec, value)
+        across = value / default
+        grown = across * np.eye(3)
+        follow(spec, grown if geom.type not in LONG else grown @ stretch_along(axis, 1 / across))
+
+    return Site(default, write, (*site.slots, *slots), site.read)
+
+
+def _following(
+    robot: Robot, geom: mujoco.MjsGeom
+) -> tuple[Callable[[mujoco.MjSpec, np.ndarray], None], tuple[str, ...]]:
+    """Return what stretches a given inertia with the one shape of its body, and the slots that it takes.
+
+    It does nothing where the inertia follows from the geoms. ValueError if the body has other shapes: nobody knows
+    which share of a given inertia is that of which.
+    """
+    body = geom.parent
+    if not body.explicitinertial or body.mass <= 0 or body.name not in robot.bodies:
+        return lambda spec, by: None, ()
+    if others := [other.name for other in body.geoms if other.name != geom.name]:
+        raise ValueError(
+            f"the inertia of body {body.name!r} is given, and {geom.name!r} is not its one shape ({others[0]!r} is "
+            "another): what of the inertia is its own is not known; vary link_length, or leave the <inertial> out"
+        )
+    return _stretch_given(robot, body.name, robot.model.geom(geom.name).pos.copy()), _given_slots(body.name)

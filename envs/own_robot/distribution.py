@@ -41,9 +41,9 @@ def _ready(robot: Robot, entry: DeclaredParameter) -> None:
         raise ValueError(f"unknown quantity {entry.quantity!r}{near(entry.quantity, QUANTITIES)}")
     if wanted := QUANTITIES[entry.quantity].explicit:
         for name in _targets(robot, entry, "body"):
-            body = robot.spec.body(name)
-            if wanted == "principal" or not body.explicitinertial:
-                make_explicit(body, robot.model)
+            for body in (robot.spec.body(name), robot.visual.body(name)):
+                if wanted == "principal" or not body.explicitinertial:
+                    make_explicit(body, robot.model)
 
 
 def _parameter(robot: Robot, entry: DeclaredParameter, taken: dict[str, str]) -> Parameter:

@@ -190,9 +190,10 @@ def _delay(robot: Robot, delay: float) -> None:
     """Delay the effect of every action, s."""
     if delay < 0:
         raise ValueError(f"control.delay is {delay:g} s; it must not be negative")
-    for actuator in robot.spec.actuators if delay else ():
-        actuator.delay = delay
-        keep_signals(robot.spec, actuator.name, delay)
+    for name in [actuator.name for actuator in robot.spec.actuators] if delay else ():
+        for spec in (robot.spec, robot.visual):
+            spec.actuator(name).delay = delay
+        keep_signals(robot, name, delay)
 
 
 def _changes(said: DeclaredChanges | None) -> Changes | None:

@@ -33,7 +33,9 @@ def compile_heard(spec: mujoco.MjSpec, what: str) -> tuple[mujoco.MjModel, list[
 
 
 def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, mujoco.MjModel, dict[str, float]]:
-    """Remove decoration and compile; return the model and the mass of each geom whose density makes its body's mass.
+    """Return the robot without decoration, its model, and the mass of each geom whose density makes its body's mass.
+
+    visual: is changed in the same way, but for its decoration.
 
     Masses can be edited afterwards: no attribute scales them back (`settotalmass`), overwrites them
     (`inertiafromgeom`) or adjusts them (`balanceinertia`, `boundmass`). A body's inertia is explicit if the model gives
@@ -64,15 +66,30 @@ def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, muj
             body.explicitinertial = False
             continue
         make_explicit(body, neutral)
-    compiler = spec.compiler
-    compiler.settotalmass, compiler.boundmass, compiler.boundinertia, compiler.balanceinertia = -1, 0, 0, False
-    compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
+    _give_inertias(spec, visual, neutral)
     for edited in (spec, visual):
-        edited.compiler.settotalmass = -1
+        compiler = edited.compiler
+        compiler.settotalmass, compiler.boundmass, compiler.boundinertia, compiler.balanceinertia = -1, 0, 0, False
+        compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
         freeze_derived(edited, neutral)
     model = compile_model(spec, what)
     _require_same(model, neutral, what)
     return spec, model, masses
+
+
+def _give_inertias(spec: mujoco.MjSpec, visual: mujoco.MjSpec, neutral: mujoco.MjModel) -> None:
+    """Let the bodies of the robot for pictures have their inertias as those for simulation do: edits are of both."""
+    simulated = {geom.name: geom for geom in spec.geoms}
+    for body in visual.bodies[1:]:
+        own = spec.body(body.name)
+        if own.explicitinertial:
+            make_explicit(body, neutral)
+            continue
+        body.explicitinertial, body.mass, body.inertia = False, own.mass, own.inertia
+        body.ipos, body.fullinertia = own.ipos, own.fullinertia
+        for geom in body.geoms:
+            geom.mass = np.nan
+            geom.density = simulated[geom.name].density if geom.name in simulated else 0.0
 
 
 def _require_same(model: mujoco.MjModel, neutral: mujoco.MjModel, what: str) -> None:

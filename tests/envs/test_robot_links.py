@@ -105,10 +105,14 @@ SHAPES = {
 }
 
 
+@pytest.mark.parametrize(("quantity", "target"), [("link_length", "upper"), ("size", "rod"), ("radius", "rod")])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_given_inertia_follows_the_length_as_the_shapes_does(shape, tmp_path):
+def test_a_given_inertia_follows_the_shape(shape, quantity, target, tmp_path):
     """A link whose mass MuJoCo infers from its shape, against the same link with that mass written as <inertial>."""
     geom, end, pivot = SHAPES[shape]
+    value = 1.15 if quantity == "size" else 1.6  # a larger one would touch the base
+    if quantity == "radius" and "box" in geom:
+        pytest.skip("a box has no radius")
     inferred = ROD.format(parts=f'<geom name="rod" {geom} density="700"/>', end=end, pivot=pivot)
     body = mujoco.MjModel.from_xml_string(inferred).body("upper")
     text = {name: " ".join(f"{x:.17g}" for x in getattr(body, name)) for name in ("mass", "ipos", "iquat", "inertia")}
@@ -118,7 +122,7 @@ def test_a_given_inertia_follows_the_length_as_the_shapes_does(shape, tmp_path):
     for folder, xml in (("inferred", inferred), ("given", given)):
         (tmp_path / folder).mkdir()
         model = written(tmp_path / folder, xml)
-        models.append(at(family_of(tmp_path / folder, model, entry("link_length", "upper", "scale", [0.8, 1.6])), 1.6))
+        models.append(at(family_of(tmp_path / folder, model, entry(quantity, target, "scale", [0.8, value])), value))
     ours, theirs = models
     assert theirs.body("upper").mass[0] == pytest.approx(ours.body("upper").mass[0], rel=1e-9)
     np.testing.assert_allclose(theirs.body("upper").ipos, ours.body("upper").ipos, atol=1e-9)
@@ -129,6 +133,21 @@ def test_a_given_inertia_follows_the_length_as_the_shapes_does(shape, tmp_path):
         whole.append(turn.reshape(3, 3) @ np.diag(model.body("upper").inertia) @ turn.reshape(3, 3).T)
     np.testing.assert_allclose(whole[1], whole[0], rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(theirs.geom("rod").size, ours.geom("rod").size)
+
+
+@pytest.mark.parametrize("quantity", ["size", "radius"])
+def test_of_two_shapes_with_one_given_inertia_neither_grows(quantity, tmp_path):
+    said = '<inertial mass="1" pos="0 0 -.1" diaginertia=".01 .01 .001"/>'
+    parts = (
+        said
+        + '<geom name="rod" size=".02 .1" type="capsule" pos="0 0 -.15"/><geom name="knob" size=".03" pos="0 0 -.2"/>'
+    )
+    with pytest.raises(ValueError, match=r"'rod' is not its one shape \('knob' is another\): what of the inertia"):
+        family_of(
+            tmp_path,
+            written(tmp_path, ROD.format(parts=parts, end="0 0 -.3", pivot="0 0 0")),
+            entry(quantity, "rod", "scale", [0.8, 1.5]),
+        )
 
 
 def test_a_link_without_a_length_is_refused_by_name(tmp_path):

@@ -354,7 +354,10 @@ def assert_acts(name: str, family: TaskFamily, probe: Probe) -> None:
     now = probe.effect(family.compile(family.neutral()))
     np.testing.assert_allclose(now, probe.effect(reference_copy(name)), SAME, SAME, err_msg="at the neutral value")
     for value in probe.entry["range"]:
-        seen = probe.effect(family.compile(family.task({parameter: value})))
+        task = family.task({parameter: value})
+        model = family.compile(task)
+        assert_same_bodies(family.picture(task).compile(), model)
+        seen = probe.effect(model)
         wanted = probe.expected(now, value)
         np.testing.assert_allclose(seen, wanted, rtol=1e-6, atol=1e-9, err_msg=f"at {value:g}, neutral {now}")
         if value != family.neutral().values[parameter]:

@@ -337,6 +337,7 @@ class TestObservation:
 def test_a_delay_is_that_of_the_simulation_step(tmp_path):
     """Against plain MuJoCo that is given each signal so many steps later."""
     family = family_of(tmp_path, {**told("action_delay", 0, 0.03), "target": ".*", "operation": "set"})
+    assert family.picture(family.task({"action_delay": 0.03})).compile().actuator_delay.max() == pytest.approx(0.03)
     for delay in (0.0, 0.01, 0.03):
         env = BatchedEnv(family, 1, 1, 1)
         env.set_tasks([family.task({"action_delay": delay})])
