@@ -17,6 +17,7 @@ from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.family import CONTROL_DT
 from metarl.envs.own_robot.model import inspect_robot, leading
+from metarl.envs.own_robot.pose import standing_height
 from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, drawn, suggested_gains
 from metarl.envs.own_robot.structure import subtree
 
@@ -25,6 +26,7 @@ STEP = 0.005
 BENDS = (0.0, 0.4, 0.8, 1.1)
 """Angles by which the first of two knees is bent, and the second back by twice as much, to find a pose, rad."""
 STANDS = 0.25  # rad of tilt after a second
+OFF_GROUND = 1e-3  # m; a robot nearer to where it touches the ground keeps its model's height
 SINKS = 0.25  # share of its height that a standing robot may lose in a second
 GO1_LOAD = 13.1 * 9.81 * 0.28
 """Weight times height of the Go1, N m: the cost of torques is as for it at the same share of that."""
@@ -68,6 +70,10 @@ def find(model: str) -> Found:
     for pose in _poses(robot):
         tried = dataclasses.replace(hints, pose=pose)
         posed = inspect_robot(model, tried, control)
+        height = standing_height(posed)
+        if height is not None and abs(height - _height(posed)) > OFF_GROUND:
+            tried = dataclasses.replace(tried, height=round(height, 4))
+            posed = inspect_robot(model, tried, control)
         servos = _servos(posed)
         if servos is not None:
             tried = dataclasses.replace(tried, actuators=servos)
@@ -185,6 +191,8 @@ def _robot(found: Found) -> str:
         lines.append(
             f"  pose: {{{', '.join(f'{name}: {angle:g}' for name, angle in hints.pose.items())}}}  # rad, home"
         )
+    if hints.height is not None:
+        lines.append(f"  height: {hints.height:g}  # m, base over the ground at home, which its lowest geom touches")
     if hints.timestep is not None:
         lines.append(f"  timestep: {hints.timestep:g}  # s; longer than the model's, which the integrator allows for")
         lines.append(f"  integrator: {hints.integrator}")

@@ -16,6 +16,7 @@ from metarl.cli.app import main
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
+from metarl.envs.own_robot.check_run import at_home
 from metarl.envs.own_robot.declaration import Declaration, read_declaration
 from metarl.envs.own_robot.first_file import first_file
 from metarl.envs.own_robot.quantities import QUANTITIES
@@ -23,6 +24,7 @@ from metarl.envs.own_robot.reference import markdown, schema
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from tests.envs.own_robot.families import written
+from tests.envs.own_robot.models import GYMNASIUM
 from tests.envs.test_robot_task import MOTORS, TABLE
 
 ARM = """<mujoco model="arm"><compiler angle="radian"/><worldbody><body name="link1" pos="0 0 .1">
@@ -31,6 +33,18 @@ ARM = """<mujoco model="arm"><compiler angle="radian"/><worldbody><body name="li
     <geom type="capsule" size=".03" fromto=".05 0 0 .35 0 0" mass="1"/>
     <body name="hand" pos=".42 0 0"><joint name="bend" axis="0 1 0" range="-2 2"/>
       <geom type="capsule" size=".02" fromto=".02 0 0 .15 0 0" mass=".3"/></body></body></body></worldbody></mujoco>"""
+LIMB = """<link name="{n}_hip"/><link name="{n}_thigh"/><link name="{n}_calf"/>
+  <joint name="{n}_hip_joint" type="revolute"><parent link="trunk"/><child link="{n}_hip"/><origin xyz="{x} {y} 0"/>
+    <axis xyz="1 0 0"/><limit lower="-0.8" upper="0.8" effort="30" velocity="20"/></joint>
+  <joint name="{n}_thigh_joint" type="revolute"><parent link="{n}_hip"/><child link="{n}_thigh"/>
+    <axis xyz="0 1 0"/><limit lower="-1" upper="2" effort="30" velocity="20"/></joint>
+  <joint name="{n}_calf_joint" type="revolute"><parent link="{n}_thigh"/><child link="{n}_calf"/>
+    <origin xyz="0 0 -.2"/><axis xyz="0 1 0"/><limit lower="-2.5" upper="-0.5" effort="30" velocity="20"/></joint>"""
+PARTS = {"trunk": (6, ".4 .2 .1", 0), "hip": (0.5, ".05 .05 .05", 0), "thigh": (0.8, ".03 .03 .2", -0.1)}
+PARTS |= {"calf": (0.2, ".02 .02 .2", -0.1)}
+LINK = """<link name="{name}"><inertial><origin xyz="0 0 {z}"/><mass value="{mass}"/>
+  <inertia ixx=".01" iyy=".01" izz=".01" ixy="0" ixz="0" iyz="0"/></inertial>
+  <collision><origin xyz="0 0 {z}"/><geometry><box size="{size}"/></geometry></collision></link>"""
 DOCS = Path(__file__).parents[2] / "docs" / "robots.md"
 
 
@@ -75,6 +89,50 @@ def test_an_arm_is_to_reach_places_that_it_can_reach(tmp_path):
     for task in family.sample(20, np.random.default_rng(1)):
         goal = [task.values[f"goal_{a}"] for a in "xyz"]
         assert np.linalg.norm(np.array(reachable) - goal, axis=1).min() < 0.25
+
+
+def quadruped() -> str:
+    """A URDF of four legs of three joints; the calves of its right legs are lighter than those of its left."""
+    places = {"FR": (0.18, -0.1), "FL": (0.18, 0.1), "RR": (-0.18, -0.1), "RL": (-0.18, 0.1)}
+    limbs = "".join(LIMB.format(n=name, x=x, y=y) for name, (x, y) in places.items())
+    for part, (mass, size, z) in PARTS.items():
+        for name in ("trunk",) if part == "trunk" else [f"{leg}_{part}" for leg in places]:
+            link = LINK.format(name=name, mass=mass, size=size, z=z)
+            limbs = link + limbs if part == "trunk" else limbs.replace(f'<link name="{name}"/>', link)
+    return f'<robot name="dog">{limbs}</robot>'
+
+
+class TestHeight:
+    def test_a_robot_that_its_model_starts_in_the_air_stands_on_the_ground(self, tmp_path, capsys):
+        model = str(GYMNASIUM / "ant.xml")
+        text, found = first_file(model)
+        file = tmp_path / "ant.yaml"
+        file.write_text(text)
+        assert found.stands and yaml.safe_load(text)["robot"]["height"] == pytest.approx(0.363, abs=1e-3)
+        assert main(["robot", "check", model, "--family", str(file)]) == 0
+        assert "starts with a fall" not in capsys.readouterr().out
+        family = make_family(RobotSettings(model, str(file)))
+        compiled = family.compile(family.neutral())
+        data = mujoco.MjData(compiled)
+        data.qpos = family.reset(compiled, np.random.default_rng(0), 1)[0][0]
+        mujoco.mj_kinematics(compiled, data)
+        floor = compiled.geom("floor").id
+        own = [g for g in range(compiled.ngeom) if compiled.geom_bodyid[g]]
+        lowest = min(mujoco.mj_geomDistance(compiled, data, floor, g, 10.0, None) for g in own)
+        assert abs(lowest) < 0.02  # the noise of the start bends its ankles by as much
+
+    @pytest.mark.parametrize("z", [0.15, 0.3, 2.0])
+    def test_it_is_found_for_the_pose_and_not_for_the_models_height(self, z, tmp_path):
+        said = TABLE.replace('name="trunk" pos="0 0 .3"', f'name="trunk" pos="0 0 {z}"')
+        text, found = first_file(written(tmp_path, said))
+        assert found.stands and found.hints.pose
+        assert ("height:" in text) == (found.hints.height is not None)
+        soles = [at_home(found.robot).geom(f"{leg}_sole").xpos[2] for leg in ("fl", "fr", "rl", "rr")]
+        np.testing.assert_allclose(soles, 0.02, atol=1e-4)  # their radius
+
+    def test_a_urdf_that_is_lifted_onto_the_ground_needs_none(self, tmp_path):
+        text, found = first_file(written(tmp_path, quadruped(), "dog.urdf"))
+        assert found.stands and "height:" not in text
 
 
 def test_questions_that_no_simulation_answers_are_passed_on(tmp_path):
