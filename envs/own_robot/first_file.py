@@ -14,9 +14,10 @@ from metarl.envs.control import SCALAR
 from metarl.envs.own_robot.check_run import run_check
 from metarl.envs.own_robot.contacts import standing_on
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
-from metarl.envs.own_robot.description import Robot, penetrations, tolerance
+from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance
 from metarl.envs.own_robot.family import CONTROL_DT
 from metarl.envs.own_robot.model import inspect_robot, leading
+from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.pose import standing_height
 from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, drawn, suggested_gains
 from metarl.envs.own_robot.structure import subtree
@@ -117,7 +118,7 @@ def _bent(robot: Robot, bend: float) -> dict[str, float]:
     """Return a pose with each leg bent at its last two joints about the base's y, so that the foot stays below."""
     pose: dict[str, float] = {}
     for foot in robot.feet:
-        joints = [name for name in _chain(robot, foot) if _about_y(robot, name)]
+        joints = [name for name in joints_to(robot, foot) if _about_y(robot, name)]
         if len(joints) < 2:
             continue
         hip, knee = joints[-2:] if len(joints) == 2 else joints[-3:-1]
@@ -130,17 +131,6 @@ def _bent(robot: Robot, bend: float) -> dict[str, float]:
                 pose |= {name: round(float(angle), 3) for name, angle in angles.items()}
                 break
     return pose
-
-
-def _chain(robot: Robot, body: str) -> list[str]:
-    """Return the robot's joints between its base and a body, in this order."""
-    model, names = robot.model, []
-    at = model.body(body).id
-    while at:
-        first, count = int(model.body_jntadr[at]), int(model.body_jntnum[at])
-        names = [n for n in (model.joint(j).name for j in range(first, first + count)) if n in robot.joints] + names
-        at = int(model.body_parentid[at])
-    return names
 
 
 def _about_y(robot: Robot, name: str) -> float:
@@ -187,10 +177,11 @@ def _robot(found: Found) -> str:
     lines.append(f"  base: {robot.base}")
     if hints.floating is not None:
         lines.append("  floating: true  # the model is fixed to the world")
+    model = robot.model
+    carriers = {name: joints_to(robot, model.body(int(model.joint(name).bodyid[0])).name) for name in robot.joints}
     if hints.pose:
-        lines.append(
-            f"  pose: {{{', '.join(f'{name}: {angle:g}' for name, angle in hints.pose.items())}}}  # rad, home"
-        )
+        pose = by_pattern(hints.pose, robot.joints, carriers)
+        lines.append(f"  pose: {{{', '.join(f'{name}: {angle:g}' for name, angle in pose.items())}}}  # rad, home")
     if hints.height is not None:
         lines.append(f"  height: {hints.height:g}  # m, base over the ground at home, which its lowest geom touches")
     if hints.timestep is not None:
@@ -211,7 +202,9 @@ def _robot(found: Found) -> str:
         )
         lines.append("    kind: position")
         lines.append("    gains:  # kp, N m/rad, and kd, N m s/rad")
-        lines += [f"      {name}: [{kp:g}, {kd:g}]" for name, (kp, kd) in hints.actuators.gains.items()]
+        each = {name: hints.actuators.gains[re.escape(name)] for name in leading(robot)}
+        gains = by_pattern(each, tuple(each), carriers)
+        lines += [f"      {name}: [{kp:g}, {kd:g}]" for name, (kp, kd) in gains.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -228,7 +221,7 @@ def _walking(found: Found) -> str:
     torque = float(f"{1e-4 * (GO1_LOAD / load) ** 2:.2g}")
     speed = float(f"{min(1.0, max(0.2, np.sqrt(9.81 * height) * 0.6)):.1g}")  # of a trot: Froude number about 0.4
     trunk = _trunk(robot)
-    heavy = max((b for b in robot.bodies if not _chain(robot, b)), key=lambda b: float(robot.model.body(b).mass[0]))
+    heavy = max((b for b in robot.bodies if not joints_to(robot, b)), key=lambda b: float(robot.model.body(b).mass[0]))
     position = all(kind == "position" for kind in robot.kinds)
     floats = robot.mobility == "floating"
     feet = f"^(?:{'|'.join(map(re.escape, _foot_geoms(robot)))})$" if robot.feet else ""
@@ -302,7 +295,7 @@ def _reach(robot: Robot) -> tuple[str, Array, Array]:
     """Return the body at the end of the longest chain, and the middle 60 % of where it can be, [3] m each."""
     model, data, rng = robot.model, mujoco.MjData(robot.model), np.random.default_rng(0)
     ends = [b for b in robot.bodies if not list(subtree(robot.spec.body(b)))[1:]]
-    effector = max(ends or [robot.bodies[-1]], key=lambda name: len(_chain(robot, name)))
+    effector = max(ends or [robot.bodies[-1]], key=lambda name: len(joints_to(robot, name)))
     places = []
     for _ in range(500):
         data.qpos = robot.home
@@ -330,7 +323,7 @@ def _trunk(robot: Robot) -> list[str]:
     mujoco.mj_forward(model, data)
     touching = {model.body(int(model.geom_bodyid[g])).name for contact in data.contact for g in contact.geom}
     solid = {name for name in robot.bodies if any(g.contype or g.conaffinity for g in robot.spec.body(name).geoms)}
-    return [b for b in robot.bodies if not _chain(robot, b) and b in solid - touching]
+    return [b for b in robot.bodies if not joints_to(robot, b) and b in solid - touching]
 
 
 def _foot_geoms(robot: Robot) -> list[str]:

@@ -18,7 +18,9 @@ from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
 from metarl.envs.own_robot.check_run import at_home
 from metarl.envs.own_robot.declaration import Declaration, read_declaration
+from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.first_file import first_file
+from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.quantities import QUANTITIES
 from metarl.envs.own_robot.reference import markdown, schema
 from metarl.envs.own_robot.settings import RobotSettings
@@ -133,6 +135,44 @@ class TestHeight:
     def test_a_urdf_that_is_lifted_onto_the_ground_needs_none(self, tmp_path):
         text, found = first_file(written(tmp_path, quadruped(), "dog.urdf"))
         assert found.stands and "height:" not in text
+
+
+class TestPatterns:
+    def test_a_file_names_the_same_joint_of_all_legs_at_once(self, tmp_path):
+        model = written(tmp_path, quadruped(), "dog.urdf")
+        text, found = first_file(model)
+        said = yaml.safe_load(text)["robot"]
+        assert list(said["actuators"]["gains"]) == [".*_hip_joint", ".*_thigh_joint", ".*_calf_joint"]
+        assert list(said["pose"]) == [".*_thigh_joint", ".*_calf_joint"]
+        file = tmp_path / "dog.yaml"
+        file.write_text(text)
+        robot, _ = check_robot(model, str(file))
+        for i in range(robot.model.nu):
+            kp, kd = found.hints.actuators.gains[robot.model.actuator(i).name]
+            assert (robot.model.actuator_gainprm[i, 0], -robot.model.actuator_biasprm[i, 2]) == (kp, kd)
+        for name in robot.joints:
+            at = int(robot.model.joint(name).qposadr[0])
+            assert robot.home[at] == pytest.approx(found.hints.pose.get(name, 0.0))
+
+    @pytest.mark.parametrize(
+        ("values", "written"),
+        [
+            ({"l_hip": 1, "l_knee": 1, "r_hip": 1, "r_knee": 1}, {".*_hip": 1, ".*_knee": 1}),
+            ({"hip1": 1, "knee1": 2, "hip2": 1, "knee2": 2}, {"hip.*": 1, "knee.*": 2}),
+            ({"l_hip": 1, "l_knee": 2, "r_hip": -1, "r_knee": 2}, {"l_hip": 1, ".*_knee": 2, "r_hip": -1}),
+            ({"l_hip": 1, "r_hip": 1, "tail_hip": 2}, {"l_hip": 1, "r_hip": 1, "tail_hip": 2}),
+            ({"l1_hip": 3, "r1_hip": 4, "l2_hip": 3, "r2_hip": 4}, {"l.*": 3, "r.*": 4}),
+            ({"a": 1, "b": 1, "c.d": 2}, {"a": 1, "b": 1, r"c\.d": 2}),
+        ],
+    )
+    def test_a_pattern_matches_joints_of_one_value_alone(self, values, written):
+        carriers = {name: {name, name.replace("knee", "hip")} for name in values}
+        assert by_pattern(values, tuple(values), carriers) == written
+
+    def test_a_pattern_that_a_joint_without_a_value_matches_is_not_written(self):
+        names = ("l_hip", "r_hip", "tail_hip")
+        given = {"l_hip": 1, "r_hip": 1}
+        assert by_pattern(given, names, {name: {name} for name in names}) == given
 
 
 def test_questions_that_no_simulation_answers_are_passed_on(tmp_path):
