@@ -9,8 +9,6 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
-from metarl.envs.arrays import Array
-from metarl.envs.control import SCALAR
 from metarl.envs.own_robot.check_run import run_check
 from metarl.envs.own_robot.contacts import standing_on
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
@@ -19,8 +17,8 @@ from metarl.envs.own_robot.family import CONTROL_DT
 from metarl.envs.own_robot.model import inspect_robot, leading
 from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.pose import standing_height
-from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, drawn, suggested_gains
-from metarl.envs.own_robot.structure import subtree
+from metarl.envs.own_robot.reach import Reach, find_reach
+from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, suggested_gains
 
 STEP = 0.005
 """Simulation step of a robot that walks, s: shorter ones of a model are lengthened, with an implicit integrator."""
@@ -31,6 +29,11 @@ OFF_GROUND = 1e-3  # m; a robot nearer to where it touches the ground keeps its 
 SINKS = 0.25  # share of its height that a standing robot may lose in a second
 GO1_LOAD = 13.1 * 9.81 * 0.28
 """Weight times height of the Go1, N m: the cost of torques is as for it at the same share of that."""
+
+MOTORS = """\
+  - {name: motors, target: '.*', quantity: strength, operation: scale, distribution: uniform, range: [0.8, 1.1]}
+"""
+"""Entry of a distribution for the strength of all actuators."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Found:
     """Whether it stands for a second with action 0."""
     driven: bool
     """Whether the model has actuators of its own."""
+    reach: Reach | None
+    """What an arm reaches with, and where to; None for a robot that moves about, and if nothing of it moves."""
 
 
 @mujoco_log.silent()
@@ -82,7 +87,7 @@ def find(model: str) -> Found:
         if pairs := _apart(posed):
             tried = dataclasses.replace(tried, exclude=pairs)
             posed = inspect_robot(model, tried, control)
-        found = Found(posed, tried, not posed.questions and _stands(posed), driven)
+        found = Found(posed, tried, not posed.questions and _stands(posed), driven, _reach(posed))
         if best is None or (found.stands and not best.stands) or (best.robot.questions and not posed.questions):
             best = found
         if best.stands:
@@ -168,6 +173,10 @@ def _stands(robot: Robot) -> bool:
         return False
     base = second.base
     return base is None or (base.tilt < STANDS and base.end > (1 - SINKS) * base.start)
+
+
+def _reach(robot: Robot) -> Reach | None:
+    return find_reach(robot) if robot.mobility == "fixed" else None
 
 
 def _robot(found: Found) -> str:
@@ -266,47 +275,50 @@ reward:
 {steps}{fall}{end}distribution:
   - {{name: mass, target: {re.escape(heavy)}, quantity: mass, operation: scale,
      distribution: uniform, range: [0.8, 1.3]}}
-{grip}  - {{name: motors, target: '.*', quantity: strength, operation: scale, distribution: uniform, range: [0.8, 1.1]}}
-"""
+{grip}{MOTORS}"""
 
 
 def _reaching(found: Found) -> str:
-    robot = found.robot
-    effector, low, high = _reach(robot)
+    reach = found.reach
+    if reach is None:
+        return _holding(found)
+    moves = [i for i in range(3) if reach.low[i] < reach.high[i]]
     axes = "".join(
-        f"  - {{name: goal_{a}, quantity: goal_{a}, distribution: uniform, range: [{low[i]:.2f}, {high[i]:.2f}]}}\n"
-        for i, a in enumerate("xyz")
+        f"  - {{name: goal_{'xyz'[i]}, quantity: goal_{'xyz'[i]}, distribution: uniform, "
+        f"range: [{reach.low[i]:g}, {reach.high[i]:g}]}}\n"
+        for i in moves
     )
-    return f"""control:
-  dt: {_dt(robot):g}  # s, a control step
-  action_scale: 0.5
-episode: {{horizon: 150}}
-goal: {{effector: {effector}}}  # it is to reach a target that differs from task to task
+    rest = ", ".join(f"{0 if i in moves else reach.low[i]:g}" for i in range(3))
+    position = "" if len(moves) == 3 else f", position: [{rest}]"
+    return f"""{_arm_control(found)}
+goal: {{effector: {reach.effector}{position}}}  # it is to reach a target that differs from task to task
 observation: [joint_positions, joint_velocities, last_action, effector_position]  # add goal to tell it the target
 reward:
   reach: {{weight: 1, width: 0.1}}
   distance: 1
   action_rate: 0.01
-distribution:  # m, where random positions of its joints took {effector}
+distribution:  # m, where random positions of its joints took {reach.effector}
 {axes}"""
 
 
-def _reach(robot: Robot) -> tuple[str, Array, Array]:
-    """Return the body at the end of the longest chain, and the middle 60 % of where it can be, [3] m each."""
-    model, data, rng = robot.model, mujoco.MjData(robot.model), np.random.default_rng(0)
-    ends = [b for b in robot.bodies if not list(subtree(robot.spec.body(b)))[1:]]
-    effector = max(ends or [robot.bodies[-1]], key=lambda name: len(joints_to(robot, name)))
-    places = []
-    for _ in range(500):
-        data.qpos = robot.home
-        for name in robot.joints:
-            at = int(model.joint(name).qposadr[0])
-            if int(model.joint(name).type[0]) in SCALAR:
-                data.qpos[at] = 0.5 * (robot.home[at] + drawn(model, name, rng))
-        mujoco.mj_kinematics(model, data)
-        places.append(data.body(effector).xpos.copy())
-    low, high = np.quantile(places, (0.2, 0.8), axis=0)
-    return effector, low, high
+def _holding(found: Found) -> str:
+    """Return the task of a robot whose joints move no site and no body's origin: it is to hold its home pose."""
+    return f"""{_arm_control(found)}
+# Its joints move no site and no body's origin, so it has no goal; add a <site> where it is to reach, and
+# goal: {{effector: SITE}}.
+observation: [joint_positions, joint_velocities, last_action]
+reward:
+  home_cost: 1
+  action_rate: 0.01
+distribution:
+{MOTORS}"""
+
+
+def _arm_control(found: Found) -> str:
+    return f"""control:
+  dt: {_dt(found.robot):g}  # s, a control step
+  action_scale: 0.5
+episode: {{horizon: 150}}"""
 
 
 def _height(robot: Robot) -> float:

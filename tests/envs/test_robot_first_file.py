@@ -47,6 +47,15 @@ PARTS |= {"calf": (0.2, ".02 .02 .2", -0.1)}
 LINK = """<link name="{name}"><inertial><origin xyz="0 0 {z}"/><mass value="{mass}"/>
   <inertia ixx=".01" iyy=".01" izz=".01" ixy="0" ixz="0" iyz="0"/></inertial>
   <collision><origin xyz="0 0 {z}"/><geometry><box size="{size}"/></geometry></collision></link>"""
+SHOULDER = """<mujoco model="wrist"><compiler angle="radian"/><worldbody><body name="l1" pos="0 0 .5">
+  <joint name="j1" axis="0 0 1" range="-1 1"/><geom type="sphere" size=".05" mass="1"/>
+  <body name="l2"><joint name="j2" axis="0 1 0" range="-1 1"/>
+    <geom type="capsule" size=".02" fromto="0 0 0 .3 0 0" mass=".5"/>{site}</body></body></worldbody></mujoco>"""
+PLANAR = """<mujoco model="planar"><compiler angle="radian"/><worldbody><body name="l1" pos="0 0 .1">
+  <joint name="j1" axis="0 0 1" range="-1 1"/><geom type="capsule" size=".02" fromto="0 0 0 .3 0 0" mass="1"/>
+  <body name="l2" pos=".3 0 0"><joint name="j2" axis="0 0 1" range="-1 1"/>
+    <geom type="capsule" size=".02" fromto="0 0 0 .3 0 0" mass=".5"/></body></body></worldbody>
+  <actuator><motor joint="j1" ctrlrange="-1 1"/><motor joint="j2" ctrlrange="-1 1"/></actuator></mujoco>"""
 DOCS = Path(__file__).parents[2] / "docs" / "robots.md"
 
 
@@ -173,6 +182,26 @@ class TestPatterns:
         names = ("l_hip", "r_hip", "tail_hip")
         given = {"l_hip": 1, "r_hip": 1}
         assert by_pattern(given, names, {name: {name} for name in names}) == given
+
+
+class TestReach:
+    def test_a_site_reaches_where_the_last_links_origin_stays(self, tmp_path):
+        family, found, text = family_from(tmp_path, SHOULDER.format(site='<site name="tip" pos=".3 0 0"/>'))
+        assert found.reach.effector == "tip" and "goal: {effector: tip}" in text
+        assert {p.name for p in family.parameters} == {"goal_x", "goal_y", "goal_z"}
+
+    def test_an_axis_along_which_it_does_not_move_is_no_parameter(self, tmp_path):
+        family, found, text = family_from(tmp_path, PLANAR)
+        assert found.reach.effector == "l2" and "position: [0, 0, 0.1]" in text
+        assert {p.name for p in family.parameters} == {"goal_x", "goal_y"}
+
+    def test_without_anything_that_moves_there_is_no_goal(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        model = written(tmp_path, SHOULDER.format(site=""))
+        assert main(["robot", "init", model]) == 0
+        assert "so its file has no goal; add a <site>" in capsys.readouterr().out
+        assert "goal" not in yaml.safe_load(Path("robot.yaml").read_text())
+        assert main(["robot", "check", model, "--family", "robot.yaml"]) == 0
 
 
 def test_questions_that_no_simulation_answers_are_passed_on(tmp_path):
