@@ -114,6 +114,17 @@ def tolerance(robot: Robot) -> float:
     return max(1e-3, 0.02 * float(np.max((reach + radius).max(axis=0) - (reach - radius).min(axis=0))))
 
 
+def joints_to(robot: Robot, body: str) -> list[str]:
+    """Return the robot's joints between its base and a body, in this order."""
+    model, names = robot.model, []
+    at = model.body(body).id
+    while at:
+        first, count = int(model.body_jntadr[at]), int(model.body_jntnum[at])
+        names = [n for n in (model.joint(j).name for j in range(first, first + count)) if n in robot.joints] + names
+        at = int(model.body_parentid[at])
+    return names
+
+
 def matching(pattern: str, names: list[str], what: str) -> list[str]:
     """Return the names that a regular expression matches in full; ValueError with the nearest if there are none."""
     try:

@@ -9,25 +9,31 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
-from metarl.envs.arrays import Array
-from metarl.envs.control import SCALAR
 from metarl.envs.own_robot.check_run import run_check
 from metarl.envs.own_robot.contacts import standing_on
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
-from metarl.envs.own_robot.description import Robot, penetrations, tolerance
+from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance
 from metarl.envs.own_robot.family import CONTROL_DT
 from metarl.envs.own_robot.model import inspect_robot, leading
-from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, drawn, suggested_gains
-from metarl.envs.own_robot.structure import subtree
+from metarl.envs.own_robot.name_patterns import by_pattern
+from metarl.envs.own_robot.pose import standing_height
+from metarl.envs.own_robot.reach import Reach, find_reach
+from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, suggested_gains
 
 STEP = 0.005
 """Simulation step of a robot that walks, s: shorter ones of a model are lengthened, with an implicit integrator."""
 BENDS = (0.0, 0.4, 0.8, 1.1)
 """Angles by which the first of two knees is bent, and the second back by twice as much, to find a pose, rad."""
 STANDS = 0.25  # rad of tilt after a second
+OFF_GROUND = 1e-3  # m; a robot nearer to where it touches the ground keeps its model's height
 SINKS = 0.25  # share of its height that a standing robot may lose in a second
 GO1_LOAD = 13.1 * 9.81 * 0.28
 """Weight times height of the Go1, N m: the cost of torques is as for it at the same share of that."""
+
+MOTORS = """\
+  - {name: motors, target: '.*', quantity: strength, operation: scale, distribution: uniform, range: [0.8, 1.1]}
+"""
+"""Entry of a distribution for the strength of all actuators."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Found:
     """Whether it stands for a second with action 0."""
     driven: bool
     """Whether the model has actuators of its own."""
+    reach: Reach | None
+    """What an arm reaches with, and where to; None for a robot that moves about, and if nothing of it moves."""
 
 
 @mujoco_log.silent()
@@ -68,6 +76,10 @@ def find(model: str) -> Found:
     for pose in _poses(robot):
         tried = dataclasses.replace(hints, pose=pose)
         posed = inspect_robot(model, tried, control)
+        height = standing_height(posed)
+        if height is not None and abs(height - _height(posed)) > OFF_GROUND:
+            tried = dataclasses.replace(tried, height=round(height, 4))
+            posed = inspect_robot(model, tried, control)
         servos = _servos(posed)
         if servos is not None:
             tried = dataclasses.replace(tried, actuators=servos)
@@ -75,7 +87,7 @@ def find(model: str) -> Found:
         if pairs := _apart(posed):
             tried = dataclasses.replace(tried, exclude=pairs)
             posed = inspect_robot(model, tried, control)
-        found = Found(posed, tried, not posed.questions and _stands(posed), driven)
+        found = Found(posed, tried, not posed.questions and _stands(posed), driven, _reach(posed))
         if best is None or (found.stands and not best.stands) or (best.robot.questions and not posed.questions):
             best = found
         if best.stands:
@@ -111,7 +123,7 @@ def _bent(robot: Robot, bend: float) -> dict[str, float]:
     """Return a pose with each leg bent at its last two joints about the base's y, so that the foot stays below."""
     pose: dict[str, float] = {}
     for foot in robot.feet:
-        joints = [name for name in _chain(robot, foot) if _about_y(robot, name)]
+        joints = [name for name in joints_to(robot, foot) if _about_y(robot, name)]
         if len(joints) < 2:
             continue
         hip, knee = joints[-2:] if len(joints) == 2 else joints[-3:-1]
@@ -124,17 +136,6 @@ def _bent(robot: Robot, bend: float) -> dict[str, float]:
                 pose |= {name: round(float(angle), 3) for name, angle in angles.items()}
                 break
     return pose
-
-
-def _chain(robot: Robot, body: str) -> list[str]:
-    """Return the robot's joints between its base and a body, in this order."""
-    model, names = robot.model, []
-    at = model.body(body).id
-    while at:
-        first, count = int(model.body_jntadr[at]), int(model.body_jntnum[at])
-        names = [n for n in (model.joint(j).name for j in range(first, first + count)) if n in robot.joints] + names
-        at = int(model.body_parentid[at])
-    return names
 
 
 def _about_y(robot: Robot, name: str) -> float:
@@ -174,6 +175,10 @@ def _stands(robot: Robot) -> bool:
     return base is None or (base.tilt < STANDS and base.end > (1 - SINKS) * base.start)
 
 
+def _reach(robot: Robot) -> Reach | None:
+    return find_reach(robot) if robot.mobility == "fixed" else None
+
+
 def _robot(found: Found) -> str:
     """Return the lines of the file about the robot itself."""
     robot, hints = found.robot, found.hints
@@ -181,10 +186,13 @@ def _robot(found: Found) -> str:
     lines.append(f"  base: {robot.base}")
     if hints.floating is not None:
         lines.append("  floating: true  # the model is fixed to the world")
+    model = robot.model
+    carriers = {name: joints_to(robot, model.body(int(model.joint(name).bodyid[0])).name) for name in robot.joints}
     if hints.pose:
-        lines.append(
-            f"  pose: {{{', '.join(f'{name}: {angle:g}' for name, angle in hints.pose.items())}}}  # rad, home"
-        )
+        pose = by_pattern(hints.pose, robot.joints, carriers)
+        lines.append(f"  pose: {{{', '.join(f'{name}: {angle:g}' for name, angle in pose.items())}}}  # rad, home")
+    if hints.height is not None:
+        lines.append(f"  height: {hints.height:g}  # m, base over the ground at home, which its lowest geom touches")
     if hints.timestep is not None:
         lines.append(f"  timestep: {hints.timestep:g}  # s; longer than the model's, which the integrator allows for")
         lines.append(f"  integrator: {hints.integrator}")
@@ -203,7 +211,9 @@ def _robot(found: Found) -> str:
         )
         lines.append("    kind: position")
         lines.append("    gains:  # kp, N m/rad, and kd, N m s/rad")
-        lines += [f"      {name}: [{kp:g}, {kd:g}]" for name, (kp, kd) in hints.actuators.gains.items()]
+        each = {name: hints.actuators.gains[re.escape(name)] for name in leading(robot)}
+        gains = by_pattern(each, tuple(each), carriers)
+        lines += [f"      {name}: [{kp:g}, {kd:g}]" for name, (kp, kd) in gains.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -220,7 +230,7 @@ def _walking(found: Found) -> str:
     torque = float(f"{1e-4 * (GO1_LOAD / load) ** 2:.2g}")
     speed = float(f"{min(1.0, max(0.2, np.sqrt(9.81 * height) * 0.6)):.1g}")  # of a trot: Froude number about 0.4
     trunk = _trunk(robot)
-    heavy = max((b for b in robot.bodies if not _chain(robot, b)), key=lambda b: float(robot.model.body(b).mass[0]))
+    heavy = max((b for b in robot.bodies if not joints_to(robot, b)), key=lambda b: float(robot.model.body(b).mass[0]))
     position = all(kind == "position" for kind in robot.kinds)
     floats = robot.mobility == "floating"
     feet = f"^(?:{'|'.join(map(re.escape, _foot_geoms(robot)))})$" if robot.feet else ""
@@ -265,47 +275,50 @@ reward:
 {steps}{fall}{end}distribution:
   - {{name: mass, target: {re.escape(heavy)}, quantity: mass, operation: scale,
      distribution: uniform, range: [0.8, 1.3]}}
-{grip}  - {{name: motors, target: '.*', quantity: strength, operation: scale, distribution: uniform, range: [0.8, 1.1]}}
-"""
+{grip}{MOTORS}"""
 
 
 def _reaching(found: Found) -> str:
-    robot = found.robot
-    effector, low, high = _reach(robot)
+    reach = found.reach
+    if reach is None:
+        return _holding(found)
+    moves = [i for i in range(3) if reach.low[i] < reach.high[i]]
     axes = "".join(
-        f"  - {{name: goal_{a}, quantity: goal_{a}, distribution: uniform, range: [{low[i]:.2f}, {high[i]:.2f}]}}\n"
-        for i, a in enumerate("xyz")
+        f"  - {{name: goal_{'xyz'[i]}, quantity: goal_{'xyz'[i]}, distribution: uniform, "
+        f"range: [{reach.low[i]:g}, {reach.high[i]:g}]}}\n"
+        for i in moves
     )
-    return f"""control:
-  dt: {_dt(robot):g}  # s, a control step
-  action_scale: 0.5
-episode: {{horizon: 150}}
-goal: {{effector: {effector}}}  # it is to reach a target that differs from task to task
+    rest = ", ".join(f"{0 if i in moves else reach.low[i]:g}" for i in range(3))
+    position = "" if len(moves) == 3 else f", position: [{rest}]"
+    return f"""{_arm_control(found)}
+goal: {{effector: {reach.effector}{position}}}  # it is to reach a target that differs from task to task
 observation: [joint_positions, joint_velocities, last_action, effector_position]  # add goal to tell it the target
 reward:
   reach: {{weight: 1, width: 0.1}}
   distance: 1
   action_rate: 0.01
-distribution:  # m, where random positions of its joints took {effector}
+distribution:  # m, where random positions of its joints took {reach.effector}
 {axes}"""
 
 
-def _reach(robot: Robot) -> tuple[str, Array, Array]:
-    """Return the body at the end of the longest chain, and the middle 60 % of where it can be, [3] m each."""
-    model, data, rng = robot.model, mujoco.MjData(robot.model), np.random.default_rng(0)
-    ends = [b for b in robot.bodies if not list(subtree(robot.spec.body(b)))[1:]]
-    effector = max(ends or [robot.bodies[-1]], key=lambda name: len(_chain(robot, name)))
-    places = []
-    for _ in range(500):
-        data.qpos = robot.home
-        for name in robot.joints:
-            at = int(model.joint(name).qposadr[0])
-            if int(model.joint(name).type[0]) in SCALAR:
-                data.qpos[at] = 0.5 * (robot.home[at] + drawn(model, name, rng))
-        mujoco.mj_kinematics(model, data)
-        places.append(data.body(effector).xpos.copy())
-    low, high = np.quantile(places, (0.2, 0.8), axis=0)
-    return effector, low, high
+def _holding(found: Found) -> str:
+    """Return the task of a robot whose joints move no site and no body's origin: it is to hold its home pose."""
+    return f"""{_arm_control(found)}
+# Its joints move no site and no body's origin, so it has no goal; add a <site> where it is to reach, and
+# goal: {{effector: SITE}}.
+observation: [joint_positions, joint_velocities, last_action]
+reward:
+  home_cost: 1
+  action_rate: 0.01
+distribution:
+{MOTORS}"""
+
+
+def _arm_control(found: Found) -> str:
+    return f"""control:
+  dt: {_dt(found.robot):g}  # s, a control step
+  action_scale: 0.5
+episode: {{horizon: 150}}"""
 
 
 def _height(robot: Robot) -> float:
@@ -322,7 +335,7 @@ def _trunk(robot: Robot) -> list[str]:
     mujoco.mj_forward(model, data)
     touching = {model.body(int(model.geom_bodyid[g])).name for contact in data.contact for g in contact.geom}
     solid = {name for name in robot.bodies if any(g.contype or g.conaffinity for g in robot.spec.body(name).geoms)}
-    return [b for b in robot.bodies if not _chain(robot, b) and b in solid - touching]
+    return [b for b in robot.bodies if not joints_to(robot, b) and b in solid - touching]
 
 
 def _foot_geoms(robot: Robot) -> list[str]:

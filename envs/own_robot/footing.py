@@ -28,13 +28,13 @@ UPRIGHT = np.cos(np.pi / 4)
 
 def find_floor(robot: Robot, hints: Hints) -> None:
     """Find the robot's ground, and add a level floor if the robot could fall and there is no ground."""
-    model, falls = robot.model, _falls(robot)
+    model, can_fall = robot.model, falls(robot)
     masks = [(g.contype, g.conaffinity) for g in robot.geoms() if g.contype or g.conaffinity]
     fixed = (model.body_weldid[model.geom_bodyid] == 0) & ~robot_contacts.own_geoms(model, robot.bodies)
     solid = [model.geom(i).name for i in np.flatnonzero(fixed)]
     simulated = {g.name for g in robot.spec.geoms}
     drawn = [g.name for g in robot.visual.worldbody.geoms if g.type in GROUND and g.name not in simulated]
-    if hints.floor or (hints.floor is None and falls and masks and not solid and not drawn):
+    if hints.floor or (hints.floor is None and can_fall and masks and not solid and not drawn):
         taken = {g.name for g in robot.visual.geoms}
         name = "floor" if "floor" not in taken else unused("metarl_floor", taken)
         for spec in (robot.visual, robot.spec):
@@ -50,7 +50,7 @@ def find_floor(robot: Robot, hints: Hints) -> None:
     around = [n for n in robot.ground.boxes if model.geom(n).type != mujoco.mjtGeom.mjGEOM_BOX]
     if around and robot.mobility != "fixed":
         robot.note("heights", f"over the boxes around {', '.join(around)}", "inferred")
-    if robot.mobility != "floating" or not falls or robot.ground.names or hints.floor is False:
+    if robot.mobility != "floating" or not can_fall or robot.ground.names or hints.floor is False:
         return
     if flag := switched_off(model, "contact"):
         robot.questions.append(
@@ -82,7 +82,7 @@ def find_floor(robot: Robot, hints: Hints) -> None:
         )
 
 
-def _falls(robot: Robot) -> bool:
+def falls(robot: Robot) -> bool:
     """Return whether the base can fall."""
     model, root = robot.model, robot.spec.body(robot.bodies[0])
     if switched_off(model, "gravity") or not np.linalg.norm(model.opt.gravity):

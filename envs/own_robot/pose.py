@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 
@@ -12,6 +13,7 @@ from metarl.envs.arrays import Array
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.declaration import Hints, one_of
 from metarl.envs.own_robot.description import Robot, matching, tolerance
+from metarl.envs.own_robot.footing import falls
 from metarl.envs.own_robot.structure import couplings, follow
 
 POSES = 201
@@ -45,7 +47,7 @@ def find_home(robot: Robot, hints: Hints) -> int:
     if led:
         said = f"{said}, with {', '.join(led)} where couplings hold them"
     if robot.mobility == "floating":
-        z = int(model.jnt_qposadr[model.body_jntadr[model.body(robot.bodies[0]).id]]) + 2
+        z = _height_address(robot)
         if hints.height is not None:
             _raise_to(robot, z, hints.height)
         elif (at < 0 or hints.floating) and (lifted := _lift(robot, z)):
@@ -149,6 +151,38 @@ def _raise_to(robot: Robot, z: int, height: float) -> None:
         return
     for _ in range(100):
         robot.home[z] += height - robot.ground.height_in(robot.model, robot.home[z - 2 : z + 1])
+
+
+def standing_height(robot: Robot) -> float | None:
+    """Return the height over the ground of a floating base at which the lowest geom at home touches the ground, m.
+
+    None if nothing pulls the robot to a ground.
+    """
+    if robot.mobility != "floating" or not robot.ground.names or not falls(robot):
+        return None
+    standing, z = dataclasses.replace(robot, home=robot.home.copy()), _height_address(robot)
+    _sink(standing, z)
+    _lift(standing, z)
+    return robot.ground.height_in(robot.model, standing.home[z - 2 : z + 1])
+
+
+def _height_address(robot: Robot) -> int:
+    """Return the place of the root's height in qpos."""
+    model = robot.model
+    return int(model.jnt_qposadr[model.body_jntadr[model.body(robot.bodies[0]).id]]) + 2
+
+
+def _sink(robot: Robot, z: int) -> None:
+    """Lower the root until the middle of a geom that can touch the ground is at it."""
+    model, data = robot.model, mujoco.MjData(robot.model)
+    own = np.flatnonzero(robot_contacts.standing_on(model, robot.bodies).any(axis=1))
+    for _ in range(100):
+        data.qpos = robot.home
+        mujoco.mj_kinematics(model, data)
+        over = min(robot.ground.height_in(model, data.geom_xpos[g]) for g in own)
+        if over < 1e-9:
+            break
+        robot.home[z] -= over
 
 
 def _lift(robot: Robot, z: int) -> float:

@@ -75,6 +75,11 @@ def _init(model: str, output: str) -> int:
     print(f"wrote {target}")
     if not found.stands:
         print("note: it does not stand by itself for a second with action 0; give robot: {pose: ...} another pose")
+    if found.robot.mobility == "fixed" and found.reach is None:
+        print(
+            "note: its joints move no site and no body's origin, so its file has no goal; add a <site> to the model "
+            "where it is to reach, and write goal: {effector: SITE}"
+        )
     print(f"Check it with: metarl robot check {model} --family {target}")
     return 0
 

@@ -16,13 +16,17 @@ from metarl.cli.app import main
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
+from metarl.envs.own_robot.check_run import at_home
 from metarl.envs.own_robot.declaration import Declaration, read_declaration
+from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.first_file import first_file
+from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.quantities import QUANTITIES
 from metarl.envs.own_robot.reference import markdown, schema
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from tests.envs.own_robot.families import written
+from tests.envs.own_robot.models import GYMNASIUM
 from tests.envs.test_robot_task import MOTORS, TABLE
 
 ARM = """<mujoco model="arm"><compiler angle="radian"/><worldbody><body name="link1" pos="0 0 .1">
@@ -31,6 +35,27 @@ ARM = """<mujoco model="arm"><compiler angle="radian"/><worldbody><body name="li
     <geom type="capsule" size=".03" fromto=".05 0 0 .35 0 0" mass="1"/>
     <body name="hand" pos=".42 0 0"><joint name="bend" axis="0 1 0" range="-2 2"/>
       <geom type="capsule" size=".02" fromto=".02 0 0 .15 0 0" mass=".3"/></body></body></body></worldbody></mujoco>"""
+LIMB = """<link name="{n}_hip"/><link name="{n}_thigh"/><link name="{n}_calf"/>
+  <joint name="{n}_hip_joint" type="revolute"><parent link="trunk"/><child link="{n}_hip"/><origin xyz="{x} {y} 0"/>
+    <axis xyz="1 0 0"/><limit lower="-0.8" upper="0.8" effort="30" velocity="20"/></joint>
+  <joint name="{n}_thigh_joint" type="revolute"><parent link="{n}_hip"/><child link="{n}_thigh"/>
+    <axis xyz="0 1 0"/><limit lower="-1" upper="2" effort="30" velocity="20"/></joint>
+  <joint name="{n}_calf_joint" type="revolute"><parent link="{n}_thigh"/><child link="{n}_calf"/>
+    <origin xyz="0 0 -.2"/><axis xyz="0 1 0"/><limit lower="-2.5" upper="-0.5" effort="30" velocity="20"/></joint>"""
+PARTS = {"trunk": (6, ".4 .2 .1", 0), "hip": (0.5, ".05 .05 .05", 0), "thigh": (0.8, ".03 .03 .2", -0.1)}
+PARTS |= {"calf": (0.2, ".02 .02 .2", -0.1)}
+LINK = """<link name="{name}"><inertial><origin xyz="0 0 {z}"/><mass value="{mass}"/>
+  <inertia ixx=".01" iyy=".01" izz=".01" ixy="0" ixz="0" iyz="0"/></inertial>
+  <collision><origin xyz="0 0 {z}"/><geometry><box size="{size}"/></geometry></collision></link>"""
+SHOULDER = """<mujoco model="wrist"><compiler angle="radian"/><worldbody><body name="l1" pos="0 0 .5">
+  <joint name="j1" axis="0 0 1" range="-1 1"/><geom type="sphere" size=".05" mass="1"/>
+  <body name="l2"><joint name="j2" axis="0 1 0" range="-1 1"/>
+    <geom type="capsule" size=".02" fromto="0 0 0 .3 0 0" mass=".5"/>{site}</body></body></worldbody></mujoco>"""
+PLANAR = """<mujoco model="planar"><compiler angle="radian"/><worldbody><body name="l1" pos="0 0 .1">
+  <joint name="j1" axis="0 0 1" range="-1 1"/><geom type="capsule" size=".02" fromto="0 0 0 .3 0 0" mass="1"/>
+  <body name="l2" pos=".3 0 0"><joint name="j2" axis="0 0 1" range="-1 1"/>
+    <geom type="capsule" size=".02" fromto="0 0 0 .3 0 0" mass=".5"/></body></body></worldbody>
+  <actuator><motor joint="j1" ctrlrange="-1 1"/><motor joint="j2" ctrlrange="-1 1"/></actuator></mujoco>"""
 DOCS = Path(__file__).parents[2] / "docs" / "robots.md"
 
 
@@ -75,6 +100,108 @@ def test_an_arm_is_to_reach_places_that_it_can_reach(tmp_path):
     for task in family.sample(20, np.random.default_rng(1)):
         goal = [task.values[f"goal_{a}"] for a in "xyz"]
         assert np.linalg.norm(np.array(reachable) - goal, axis=1).min() < 0.25
+
+
+def quadruped() -> str:
+    """A URDF of four legs of three joints; the calves of its right legs are lighter than those of its left."""
+    places = {"FR": (0.18, -0.1), "FL": (0.18, 0.1), "RR": (-0.18, -0.1), "RL": (-0.18, 0.1)}
+    limbs = "".join(LIMB.format(n=name, x=x, y=y) for name, (x, y) in places.items())
+    for part, (mass, size, z) in PARTS.items():
+        for name in ("trunk",) if part == "trunk" else [f"{leg}_{part}" for leg in places]:
+            link = LINK.format(name=name, mass=mass, size=size, z=z)
+            limbs = link + limbs if part == "trunk" else limbs.replace(f'<link name="{name}"/>', link)
+    return f'<robot name="dog">{limbs}</robot>'
+
+
+class TestHeight:
+    def test_a_robot_that_its_model_starts_in_the_air_stands_on_the_ground(self, tmp_path, capsys):
+        model = str(GYMNASIUM / "ant.xml")
+        text, found = first_file(model)
+        file = tmp_path / "ant.yaml"
+        file.write_text(text)
+        assert found.stands and yaml.safe_load(text)["robot"]["height"] == pytest.approx(0.363, abs=1e-3)
+        assert main(["robot", "check", model, "--family", str(file)]) == 0
+        assert "starts with a fall" not in capsys.readouterr().out
+        family = make_family(RobotSettings(model, str(file)))
+        compiled = family.compile(family.neutral())
+        data = mujoco.MjData(compiled)
+        data.qpos = family.reset(compiled, np.random.default_rng(0), 1)[0][0]
+        mujoco.mj_kinematics(compiled, data)
+        floor = compiled.geom("floor").id
+        own = [g for g in range(compiled.ngeom) if compiled.geom_bodyid[g]]
+        lowest = min(mujoco.mj_geomDistance(compiled, data, floor, g, 10.0, None) for g in own)
+        assert abs(lowest) < 0.02  # the noise of the start bends its ankles by as much
+
+    @pytest.mark.parametrize("z", [0.15, 0.3, 2.0])
+    def test_it_is_found_for_the_pose_and_not_for_the_models_height(self, z, tmp_path):
+        said = TABLE.replace('name="trunk" pos="0 0 .3"', f'name="trunk" pos="0 0 {z}"')
+        text, found = first_file(written(tmp_path, said))
+        assert found.stands and found.hints.pose
+        assert ("height:" in text) == (found.hints.height is not None)
+        soles = [at_home(found.robot).geom(f"{leg}_sole").xpos[2] for leg in ("fl", "fr", "rl", "rr")]
+        np.testing.assert_allclose(soles, 0.02, atol=1e-4)  # their radius
+
+    def test_a_urdf_that_is_lifted_onto_the_ground_needs_none(self, tmp_path):
+        text, found = first_file(written(tmp_path, quadruped(), "dog.urdf"))
+        assert found.stands and "height:" not in text
+
+
+class TestPatterns:
+    def test_a_file_names_the_same_joint_of_all_legs_at_once(self, tmp_path):
+        model = written(tmp_path, quadruped(), "dog.urdf")
+        text, found = first_file(model)
+        said = yaml.safe_load(text)["robot"]
+        assert list(said["actuators"]["gains"]) == [".*_hip_joint", ".*_thigh_joint", ".*_calf_joint"]
+        assert list(said["pose"]) == [".*_thigh_joint", ".*_calf_joint"]
+        file = tmp_path / "dog.yaml"
+        file.write_text(text)
+        robot, _ = check_robot(model, str(file))
+        for i in range(robot.model.nu):
+            kp, kd = found.hints.actuators.gains[robot.model.actuator(i).name]
+            assert (robot.model.actuator_gainprm[i, 0], -robot.model.actuator_biasprm[i, 2]) == (kp, kd)
+        for name in robot.joints:
+            at = int(robot.model.joint(name).qposadr[0])
+            assert robot.home[at] == pytest.approx(found.hints.pose.get(name, 0.0))
+
+    @pytest.mark.parametrize(
+        ("values", "written"),
+        [
+            ({"l_hip": 1, "l_knee": 1, "r_hip": 1, "r_knee": 1}, {".*_hip": 1, ".*_knee": 1}),
+            ({"hip1": 1, "knee1": 2, "hip2": 1, "knee2": 2}, {"hip.*": 1, "knee.*": 2}),
+            ({"l_hip": 1, "l_knee": 2, "r_hip": -1, "r_knee": 2}, {"l_hip": 1, ".*_knee": 2, "r_hip": -1}),
+            ({"l_hip": 1, "r_hip": 1, "tail_hip": 2}, {"l_hip": 1, "r_hip": 1, "tail_hip": 2}),
+            ({"l1_hip": 3, "r1_hip": 4, "l2_hip": 3, "r2_hip": 4}, {"l.*": 3, "r.*": 4}),
+            ({"a": 1, "b": 1, "c.d": 2}, {"a": 1, "b": 1, r"c\.d": 2}),
+        ],
+    )
+    def test_a_pattern_matches_joints_of_one_value_alone(self, values, written):
+        carriers = {name: {name, name.replace("knee", "hip")} for name in values}
+        assert by_pattern(values, tuple(values), carriers) == written
+
+    def test_a_pattern_that_a_joint_without_a_value_matches_is_not_written(self):
+        names = ("l_hip", "r_hip", "tail_hip")
+        given = {"l_hip": 1, "r_hip": 1}
+        assert by_pattern(given, names, {name: {name} for name in names}) == given
+
+
+class TestReach:
+    def test_a_site_reaches_where_the_last_links_origin_stays(self, tmp_path):
+        family, found, text = family_from(tmp_path, SHOULDER.format(site='<site name="tip" pos=".3 0 0"/>'))
+        assert found.reach.effector == "tip" and "goal: {effector: tip}" in text
+        assert {p.name for p in family.parameters} == {"goal_x", "goal_y", "goal_z"}
+
+    def test_an_axis_along_which_it_does_not_move_is_no_parameter(self, tmp_path):
+        family, found, text = family_from(tmp_path, PLANAR)
+        assert found.reach.effector == "l2" and "position: [0, 0, 0.1]" in text
+        assert {p.name for p in family.parameters} == {"goal_x", "goal_y"}
+
+    def test_without_anything_that_moves_there_is_no_goal(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        model = written(tmp_path, SHOULDER.format(site=""))
+        assert main(["robot", "init", model]) == 0
+        assert "so its file has no goal; add a <site>" in capsys.readouterr().out
+        assert "goal" not in yaml.safe_load(Path("robot.yaml").read_text())
+        assert main(["robot", "check", model, "--family", "robot.yaml"]) == 0
 
 
 def test_questions_that_no_simulation_answers_are_passed_on(tmp_path):

@@ -15,6 +15,7 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import check_robot
+from metarl.envs.own_robot.pose import standing_height
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from metarl.envs.state import State
@@ -294,6 +295,16 @@ def test_a_robot_that_starts_in_the_ground_is_lifted_onto_it(ground, tmp_path):
     data.qpos[2] -= 1e-3
     mujoco.mj_forward(robot.model, data)
     assert data.ncon > 0  # just so
+
+
+@pytest.mark.parametrize("ground", ["not at 0", "tilted", "a table", "a sloping heightfield", "in a body"])
+def test_standing_height_is_the_same_from_the_air_and_from_within_the_ground(ground, tmp_path):
+    parts, _ = GROUNDS[ground]
+    x, low = (1.0, 0.1) if ground == "a table" else (0.0, -0.65 if ground == "not at 0" else 0.0)
+    lifted, dropped = (robot_of(tmp_path, model(**{**parts, "place": f"{x} 0 {z}"})) for z in (low, low + 2))
+    assert standing_height(dropped) == pytest.approx(standing_height(lifted), abs=1e-6)
+    at = lifted.home[:3]
+    assert standing_height(lifted) == pytest.approx(lifted.ground.height_in(lifted.model, at), abs=1e-6)
 
 
 TURNS = {
