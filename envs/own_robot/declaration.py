@@ -405,7 +405,7 @@ class Declaration:
     goal: Goal | None = None
     """What is to be brought to a target."""
     contacts: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Bodies by the name of a group, as regular expressions; `feet` is one by itself."""
+    """Bodies by the name of a group: names, or regular expressions that match them in full; `feet` is one by itself."""
     observation: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
     """Terms of the observation, in order; not given: those that suit the base."""
     privileged: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
