@@ -103,6 +103,9 @@ def test_every_term_has_a_sentence_and_is_made_for_some_robot(tmp_path):
         goal={"effector": "fl_foot", "object": "ball", "orientation": [1, 0, 0, 0]},
         termination={"contact": ["trunk"]},
     )
+    for name, term in family.observation.items():
+        unit = OBSERVATIONS[name].unit
+        assert unit == "any" or {element.unit or "1" for element in term.elements} <= set(unit.split(" or ")), name
     env = played(family, 30)
     assert all(np.isfinite(value(env, name)).all() for name in family.rewards)
     assert {name for name, term in family.rewards.items() if term.weight < 0} == {
