@@ -66,5 +66,7 @@ class ObservationKind(TakesSettings):
     """An observation term: make(rig, **settings) -> function(state) -> [S, n], and the n elements."""
 
     make: Callable[..., tuple[StateFunction, tuple[Element, ...]]]
+    unit: str
+    """Unit of its elements, or its units, as `X or Y`; any: the robot or a setting says it."""
     measured: bool = True
     """Whether a robot's own sensors tell it."""

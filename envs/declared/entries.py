@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 class ObservationEntry:
     """One term of an observation."""
 
-    term: str
+    term: str = field(metadata={"default": "its own name"})
     """Name of its kind."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the kind."""
@@ -21,23 +22,28 @@ class ObservationEntry:
     scale: float = 1.0
     """Factor on each element, after its noise."""
     clip: float = math.inf
-    """Largest absolute value of an element, after its scale."""
+    """Largest absolute value of an element, after its scale; not given: any."""
     history: int = 1
     """Control steps whose values are observed, with the present one."""
     names: tuple[str, ...] = ()
-    """Names of its elements; empty: the kind's own."""
+    """Names of its elements; not given: the kind's own."""
 
 
 @dataclass(frozen=True)
 class RewardEntry:
     """One term of a reward."""
 
-    term: str
+    term: str = field(metadata={"default": "its own name"})
     """Name of its kind."""
     weight: float
-    """Factor on it; a cost is subtracted."""
+    """Factor on it, for a control step or a second (`rewards_per`); a cost is subtracted."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the kind."""
+
+
+def said_of(entry: type) -> dict[str, Any]:
+    """Return the type of what a file says of a term of any kind, by name: its entry's fields without `settings`."""
+    return {name: kind for name, kind in typing.get_type_hints(entry).items() if name != "settings"}
 
 
 @dataclass(frozen=True)

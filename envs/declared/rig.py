@@ -13,7 +13,7 @@ from metarl.envs.declared.base import Base
 from metarl.envs.declared.columns import Columns
 from metarl.envs.declared.sensors import ContactSensors
 from metarl.envs.state import State, StateFunction
-from metarl.envs.text import near
+from metarl.envs.text import matched, near
 
 COMMANDS = {"forward_velocity": "m/s", "sideways_velocity": "m/s", "yaw_rate": "rad/s"}
 """Unit of each component of a command, by name."""
@@ -189,13 +189,21 @@ class Rig:
         return self.reaching
 
     def bodies_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the bodies of groups and the bodies named; ValueError for a name that is neither."""
+        """Return the bodies of groups, those named, and those that a regular expression matches in full.
+
+        ValueError for what is neither a group nor a body and matches none.
+        """
         found: list[str] = []
         for name in names:
-            if name not in self.groups and name not in self.bodies:
+            if name in self.groups:
+                found += self.groups[name]
+            elif name in self.bodies:
+                found.append(name)
+            elif fitting := matched(name, self.bodies, "bodies"):
+                found += fitting
+            else:
                 known = (*self.groups, *self.bodies)
-                raise ValueError(f"{name!r} is neither a group nor a body of it{near(name, known)}")
-            found += self.groups.get(name, (name,))
+                raise ValueError(f"{name!r} is neither a group nor a body of it, and matches none{near(name, known)}")
         return tuple(dict.fromkeys(found))
 
     def use(self, name: str, tracker: Tracker) -> None:

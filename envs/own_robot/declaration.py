@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from metarl.envs import code
 from metarl.envs.declared.ends import Termination
-from metarl.envs.declared.entries import CommandEntry, ObservationEntry, RewardEntry
+from metarl.envs.declared.entries import CommandEntry, ObservationEntry, RewardEntry, said_of
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
 from metarl.envs.declared.rig import COMMANDS
@@ -339,21 +339,17 @@ def _observations(value: Any, where: str) -> dict[str, ObservationEntry] | None:
     return {str(name): _observation(said, str(name), f"{where}.{name}") for name, said in value.items()}
 
 
-SAID = {"term": str, "noise": float, "scale": float, "clip": float, "history": int, "names": tuple[str, ...]}
-"""Type of what is said of any term of an observation."""
-
-
 def _observation(value: Any, name: str, where: str) -> ObservationEntry:
     said = {} if value is None else value
     _require_mapping(said, where)
     term = _read(said.get("term", name), str, f"{where}.term")
     if term not in OBSERVATIONS:
         raise ValueError(f"{where}: there is no term {term!r}{near(term, OBSERVATIONS)}")
-    types = {**SAID, **OBSERVATIONS[term].types}
-    given = {key: _read(v, _type_of(key, types, where), f"{where}.{key}") for key, v in said.items()}
+    common, own = said_of(ObservationEntry), OBSERVATIONS[term].types
+    given = {key: _read(v, _type_of(key, common | own, where), f"{where}.{key}") for key, v in said.items()}
     entry = ObservationEntry(
-        **{"term": term, **{key: v for key, v in given.items() if key in SAID}},
-        settings={key: v for key, v in given.items() if key not in SAID},
+        **{"term": term, **{key: v for key, v in given.items() if key in common}},
+        settings={key: v for key, v in given.items() if key not in common},
     )
     if entry.noise < 0 or entry.scale <= 0 or entry.clip <= 0 or entry.history < 1:
         raise ValueError(f"{where}: noise must not be negative, scale and clip be above 0, and history be at least 1")
@@ -373,7 +369,7 @@ def _reward(value: Any, name: str, where: str) -> RewardEntry:
         raise ValueError(f"{where}: there is no term {term!r}{near(term, REWARDS)}")
     if "weight" not in said:
         raise ValueError(f"{where} lacks weight")
-    types = {"term": str, "weight": float, **REWARDS[term].types}
+    types = said_of(RewardEntry) | REWARDS[term].types
     given = {key: _read(v, _type_of(key, types, where), f"{where}.{key}") for key, v in said.items()}
     weight = given.pop("weight")
     given.pop("term", None)
@@ -405,14 +401,14 @@ class Declaration:
     goal: Goal | None = None
     """What is to be brought to a target."""
     contacts: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Bodies by the name of a group, as regular expressions; `feet` is one by itself."""
+    """Bodies by the name of a group: names, or regular expressions that match them in full; `feet` is one by itself."""
     observation: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
     """Terms of the observation, in order; not given: those that suit the base."""
     privileged: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
-    """Terms, without noise, that teachers and critics (`agent.privileged_critic`) are trained with, and the policy on
-    the robot does not have."""
+    """Terms, with neither noise, scale, clip nor history, that teachers and critics (`agent.privileged_critic`) are
+    trained with, and the policy on the robot does not have."""
     reward: Annotated[Mapping[str, RewardEntry], _rewards] = field(default_factory=dict)
-    """Weight of each term."""
+    """Weight of each term, or its weight and its settings."""
     rewards_per: Literal["step", "second"] = "step"
     """Whether weights count a control step or a second."""
     termination: Termination = field(default_factory=Termination)

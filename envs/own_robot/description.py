@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,7 +12,7 @@ import numpy as np
 from metarl.envs.arrays import Array
 from metarl.envs.own_robot.actuators import Drive, Kind
 from metarl.envs.own_robot.ground import GroundGeoms
-from metarl.envs.text import near
+from metarl.envs.text import matched, near
 
 Origin = Literal["model", "inferred", "file"]
 Mobility = Literal["floating", "guided", "fixed"]
@@ -127,10 +126,7 @@ def joints_to(robot: Robot, body: str) -> list[str]:
 
 def matching(pattern: str, names: list[str], what: str) -> list[str]:
     """Return the names that a regular expression matches in full; ValueError with the nearest if there are none."""
-    try:
-        found = [name for name in names if re.fullmatch(pattern, name)]
-    except re.error as error:
-        raise ValueError(f"{what} {pattern!r} is no regular expression: {error}") from None
+    found = matched(pattern, names, what)
     if not found:
         raise ValueError(f"{what} {pattern!r} matches nothing in the model{near(pattern, names)}")
     return found

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import math
 import textwrap
 import types
 import typing
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from metarl.envs.declared.catalogue import TakesSettings
-from metarl.envs.declared.entries import ObservationEntry
+from metarl.envs.declared.entries import ObservationEntry, RewardEntry, said_of
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
 from metarl.envs.own_robot.declaration import Declaration
@@ -38,7 +39,9 @@ def reference() -> list[Table]:
     """Return all tables."""
     return [
         Table("Keys of the file", ("key", "type", "default", "meaning"), keys_of(Declaration)),
-        Table("Observation terms", ("term", "measured", "settings", "values"), _observations()),
+        Table("Settings of any observation term", ("setting", "type", "default", "meaning"), _said(ObservationEntry)),
+        Table("Observation terms", ("term", "unit", "measured", "settings", "values"), _observations()),
+        Table("Settings of any reward term", ("setting", "type", "default", "meaning"), _said(RewardEntry)),
         Table("Reward terms", ("term", "unit", "counts", "settings", "value"), _rewards()),
         Table("Quantities", ("quantity", "of each", "unit", "operations", "meaning"), _quantities()),
     ]
@@ -79,6 +82,8 @@ def keys_of(cls: type, prefix: str = "") -> list[Row]:
 
 
 def _default(field: dataclasses.Field[Any], part: type | None) -> str:
+    if "default" in field.metadata:
+        return field.metadata["default"]
     if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
         return "required"
     if part is not None or field.default is dataclasses.MISSING:
@@ -88,7 +93,7 @@ def _default(field: dataclasses.Field[Any], part: type | None) -> str:
 
 def value_text(value: Any) -> str:
     """Return a value as a file writes it; empty where it is none."""
-    if value is None or value == ():
+    if value is None or value in ((), math.inf):
         return ""
     if isinstance(value, bool):
         return str(value).lower()
@@ -114,13 +119,19 @@ def type_text(annotation: Any) -> str:
     return {bool: "true or false", int: "whole number", float: "number", str: "text"}[annotation]
 
 
+def _said(entry: type) -> list[Row]:
+    """Return a row for each setting of an entry, without those of its kind."""
+    fields, texts = {f.name: f for f in dataclasses.fields(entry)}, field_texts(entry)
+    return [(name, type_text(kind), _default(fields[name], None), texts[name]) for name, kind in said_of(entry).items()]
+
+
 def _settings(kind: TakesSettings) -> str:
     said = [f"{name}: {value_text(kind.defaults[name])}" if name in kind.defaults else name for name in kind.types]
     return ", ".join(said)
 
 
 def _observations() -> list[Row]:
-    return [(name, "yes" if k.measured else "no", _settings(k), k.text) for name, k in OBSERVATIONS.items()]
+    return [(name, k.unit, "yes" if k.measured else "no", _settings(k), k.text) for name, k in OBSERVATIONS.items()]
 
 
 def _rewards() -> list[Row]:
@@ -170,7 +181,7 @@ def _object(cls: type) -> dict[str, Any]:
 def _schema_of(name: str, annotation: Any) -> dict[str, Any]:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return _terms(REWARDS, weighted=True) if name == "reward" else _terms(OBSERVATIONS, weighted=False)
+        return _weighted() if name == "reward" else _observed()
     if origin in (types.UnionType, typing.Union):
         return _schema_of(name, arguments[0])
     if dataclasses.is_dataclass(annotation):
@@ -185,18 +196,22 @@ def _schema_of(name: str, annotation: Any) -> dict[str, Any]:
     return {"type": {bool: "boolean", int: "integer", float: "number", str: "string"}[annotation]}
 
 
-def _terms(kinds: Mapping[str, TakesSettings], weighted: bool) -> dict[str, Any]:
-    """Return the schema of terms: by name, what is said of each."""
-    hints = typing.get_type_hints(ObservationEntry)
-    said = ("weight", "term") if weighted else ("term", "noise", "scale", "clip", "history", "names")
-    common = {n: {"type": "number"} if n == "weight" else _schema_of(n, hints[n]) for n in said}
+def _observed() -> dict[str, Any]:
+    """Return the schema of terms that are observed: a list of names, or what is said of each by name."""
+    mapping = _terms(OBSERVATIONS, ObservationEntry, {"type": "null"})
+    return {"anyOf": [{"type": "array", "items": {"anyOf": [{"enum": list(OBSERVATIONS)}, mapping]}}, mapping]}
+
+
+def _weighted() -> dict[str, Any]:
+    """Return the schema of terms of a reward: a weight, or what is said of each, by name."""
+    return _terms(REWARDS, RewardEntry, {"type": "number", "exclusiveMinimum": 0})
+
+
+def _terms(kinds: Mapping[str, TakesSettings], entry: type, short: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of terms: by name, what is said of each. short: schema of what stands for a whole entry."""
     properties = {}
     for name, kind in kinds.items():
-        settings = {key: _schema_of(key, annotation) for key, annotation in kind.types.items()}
-        entry = {"type": "object", "properties": {**common, **settings}, "additionalProperties": False}
-        short = {"type": "number", "exclusiveMinimum": 0} if weighted else {"type": "null"}
-        properties[name] = {"anyOf": [short, entry], "description": kind.text}
-    mapping = {"type": "object", "properties": properties}
-    if weighted:
-        return mapping
-    return {"anyOf": [{"type": "array", "items": {"anyOf": [{"enum": list(kinds)}, mapping]}}, mapping]}
+        said = {key: _schema_of(key, annotation) for key, annotation in (said_of(entry) | kind.types).items()}
+        whole = {"type": "object", "properties": said, "additionalProperties": False}
+        properties[name] = {"anyOf": [short, whole], "description": kind.text}
+    return {"type": "object", "properties": properties}

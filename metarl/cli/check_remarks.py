@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import mujoco
 
+from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
+from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.model import servos_for
 
@@ -61,6 +63,17 @@ def check_rows(robot: Robot, check: CheckRun) -> list[tuple[str, str, str]]:
 def remarks(robot: Robot, check: CheckRun) -> list[str]:
     """Return what is wrong or worth knowing, and how to mend it, the worst first."""
     return [*_broken(check), *_start(robot, check), *_idle(check), *_at_zero(robot, check), *_at_random(robot, check)]
+
+
+def observation_remarks(said: Declaration) -> list[str]:
+    """Return a remark on what a file observes and no robot measures, and what to do about it."""
+    unknown = [name for name, entry in (said.observation or {}).items() if not OBSERVATIONS[entry.term].measured]
+    if not unknown:
+        return []
+    return [
+        f"{some(unknown)} in observation {_are(unknown)} not measured by a robot's own sensors: have the robot "
+        "estimate what the policy reads, or list it under privileged"
+    ]
 
 
 def some(names: Sequence[str]) -> str:

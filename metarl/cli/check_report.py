@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from metarl.cli.check_remarks import check_rows, remarks, start_text
+from metarl.cli.check_remarks import check_rows, observation_remarks, remarks, start_text
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.check_run import run_check
+from metarl.envs.own_robot.declaration import read_declaration
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import CONTROL_DT, check_robot
 from metarl.envs.text import escaped
@@ -44,6 +46,7 @@ def show_check(model: str, declaration: str = "", console: Console | None = None
         show_check_run(robot, dt, console, scale)
     if family is not None:
         show_family(family, console)
+        show_remarks(observation_remarks(read_declaration(declaration)), console)
         command = f"metarl train --robot {model} --family {declaration}"
         console.print(f"Train on it with: {command}", highlight=False, markup=False, soft_wrap=True)
     elif not robot.questions:
@@ -62,9 +65,14 @@ def show_check_run(robot: Robot, dt: float, console: Console, action_scale: floa
     rows = [[escape(escaped(cell)) for cell in row] for row in check_rows(robot, check)]
     console.print(start_text(check), highlight=False, markup=False)
     console.print(table(("one second from home", "with action 0", "with random actions"), rows))
-    for remark in remarks(robot, check):
-        console.print("[bold yellow]note:[/bold yellow]", Text(escaped(remark)), highlight=False)
+    show_remarks(remarks(robot, check), console)
     console.print()
+
+
+def show_remarks(said: Sequence[str], console: Console) -> None:
+    """Print a note for each remark."""
+    for remark in said:
+        console.print("[bold yellow]note:[/bold yellow]", Text(escaped(remark)), highlight=False)
 
 
 def body_rows(robot: Robot) -> list[tuple[str, ...]]:

@@ -22,7 +22,7 @@ from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.first_file import first_file
 from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.quantities import QUANTITIES
-from metarl.envs.own_robot.reference import markdown, schema
+from metarl.envs.own_robot.reference import markdown, reference, schema
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from tests.envs.own_robot.families import written
@@ -248,6 +248,33 @@ class TestReference:
         assert all(re.search(rf"^\| {f.name}\b", text, re.M) for f in dataclasses.fields(Declaration))
         assert all(quantity.says for quantity in QUANTITIES.values())
 
+    @pytest.mark.parametrize(("key", "kinds"), [("observation", OBSERVATIONS), ("reward", REWARDS)])
+    def test_it_says_all_that_the_schema_knows_of_an_entry(self, key, kinds):
+        tables = {table.title: table for table in reference()}
+        common = {row[0]: row for row in tables[f"Settings of any {key} term"].rows}
+        terms = tables[f"{key.capitalize()} terms"]
+        assert all(common[name][-1].endswith(".") for name in common)
+        whole = schema()["properties"][key]
+        named = whole["anyOf"][-1] if "anyOf" in whole else whole
+        for term in terms.rows:
+            cells = dict(zip(terms.head, term, strict=True))
+            own = dict(re.findall(r"(\w+)(?:: ([^,]+))?", cells["settings"]))
+            known = named["properties"][cells["term"]]["anyOf"][1]["properties"]
+            assert known.keys() == common.keys() | own.keys(), cells["term"]
+            assert cells["unit"], cells["term"]
+            defaults = kinds[cells["term"]].defaults
+            assert own == {name: str(defaults.get(name, "")) for name in own}, cells["term"]
+
+    def test_it_says_the_defaults_and_units_of_entries(self):
+        common = {row[0]: row for row in _rows("Settings of any observation term")}
+        defaults = [common[name][2] for name in ("term", "noise", "scale", "clip", "history", "names")]
+        assert defaults == ["its own name", "0", "1", "", "1", ""]
+        assert "in its unit" in common["noise"][3] and "Control steps" in common["history"][3]
+        assert [row[:3] for row in _rows("Settings of any reward term")] == [
+            ("term", "text", "its own name"),
+            ("weight", "number", "required"),
+        ]
+
     def test_the_schema_takes_what_the_reader_takes(self, tmp_path):
         text, _ = first_file(written(tmp_path, MOTORS))
         said, whole = yaml.safe_load(text), schema()
@@ -261,6 +288,10 @@ class TestReference:
         assert "projected_gravity" in capsys.readouterr().out
         assert main(["robot", "schema"]) == 0
         assert json.loads(capsys.readouterr().out) == schema()
+
+
+def _rows(title: str) -> list[tuple[str, ...]]:
+    return next(table.rows for table in reference() if table.title == title)
 
 
 def _require_fits(value: object, kind: dict, where: str) -> None:

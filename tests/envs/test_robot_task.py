@@ -103,6 +103,9 @@ def test_every_term_has_a_sentence_and_is_made_for_some_robot(tmp_path):
         goal={"effector": "fl_foot", "object": "ball", "orientation": [1, 0, 0, 0]},
         termination={"contact": ["trunk"]},
     )
+    for name, term in family.observation.items():
+        unit = OBSERVATIONS[name].unit
+        assert unit == "any" or {element.unit or "1" for element in term.elements} <= set(unit.split(" or ")), name
     env = played(family, 30)
     assert all(np.isfinite(value(env, name)).all() for name in family.rewards)
     assert {name for name, term in family.rewards.items() if term.weight < 0} == {
@@ -164,17 +167,43 @@ class TestContacts:
         result = env.step(np.zeros((1, 2, 8)))
         assert result.terminated.ravel().tolist() == [True, False] and result.rewards.ravel().tolist() == [-9.0, 1.0]
 
+    def test_patterns_are_the_bodies_that_they_match_in_full(self, tmp_path):
+        def touched(*bodies: str) -> list[str]:
+            family = family_of(tmp_path, observation={"contacts": {"bodies": list(bodies)}})
+            return [element.name.removesuffix(" contact") for element in family.observation["contacts"].elements]
+
+        thighs = [f"{name}_thigh" for name in LEGS]
+        assert touched(".*_thigh") == thighs
+        assert touched("trunk", "f[lr]_foot", "fl_.*") == ["trunk", "fl_foot", "fr_foot", "fl_thigh"]
+        by_name, by_pattern = (
+            family_of(
+                tmp_path,
+                reward={"contact": {"weight": 1, "bodies": bodies}},
+                termination={"contact": bodies},
+            )
+            for bodies in (thighs, [".*_thigh"])
+        )
+        named, matched = (played(family, 40) for family in (by_name, by_pattern))
+        assert by_name.rewards["contact"].weight < 0
+        np.testing.assert_array_equal(value(named, "contact"), value(matched, "contact"))
+        np.testing.assert_array_equal(named.active, matched.active)
+
     @pytest.mark.parametrize(
         ("said", "message"),
         [
             ({"contacts": {"legs": ["thighs"]}}, "contacts.legs: bodies 'thighs' matches nothing"),
             ({"termination": {"contact": ["trunks"]}}, "termination.contact: 'trunks' is neither a group nor a body"),
+            (
+                {"reward": {"contact": {"weight": 1, "bodies": ["q.*"]}}},
+                "'q.*' is neither a group nor a body of it, and matches none; there are feet, trunk, fl_thigh",
+            ),
+            ({"termination": {"contact": ["*_foot"]}}, "bodies '*_foot' is no regular expression: nothing to repeat"),
             ({"reward": {"contact": 1}}, "reward.contact: this robot has no 'contact': lacks bodies"),
             ({"reward": {"slip": {"weight": 1, "speed": 2}}}, "unknown key 'reward.slip.speed'"),
         ],
     )
     def test_wrong_ones_are_refused(self, said, message, tmp_path):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=re.escape(message)):
             family_of(tmp_path, **said)
 
 

@@ -13,6 +13,7 @@ from metarl.cli.check_remarks import check_rows, remarks, some, start_text
 from metarl.cli.check_report import show_check
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
 from metarl.envs.own_robot.family import check_robot
+from tests.envs.own_robot.families import declared
 from tests.envs.own_robot.models import CASES, POSITION, arm, dog
 
 CALM = Second(Base(0.37, 0.369, 0.01), 0.0004, {"hip1": 0.01, "hip2": 0.02}, (), (), {}, None)
@@ -106,10 +107,28 @@ def test_some_of_many_names():
     assert some(list("abcdef")) == "a, b, c, d and 2 more"
 
 
-def shown(model: str, width: int = 120) -> str:
+def shown(model: str, width: int = 120, declaration: str = "") -> str:
     text = io.StringIO()
-    show_check(model, console=Console(file=text, width=width))
+    show_check(model, declaration, console=Console(file=text, width=width))
     return text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"observation": ["joint_positions", "base_velocity"]}, "base_velocity in observation is not measured by"),
+        ({"observation": ["base_velocity", "up", "base_height"]}, "base_velocity, base_height in observation are not"),
+        ({"observation": [{"speed": {"term": "base_velocity"}}]}, "speed in observation is not measured by"),
+        ({"observation": ["up"], "privileged": ["base_velocity"]}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_no_robot_measures_is_remarked_on(keys, words, tmp_path):
+    path = tmp_path / "dog.xml"
+    path.write_text(dog())
+    said = shown(str(path), 300, declared(tmp_path, reward={"alive": 1}, **keys))
+    assert [line.count(words) for line in said.splitlines() if "own sensors" in line] == ([1] if words else [])
+    assert not words or "have the robot estimate what the policy reads, or list it under privileged" in said
 
 
 @pytest.mark.parametrize("width", [80, 120])
