@@ -96,8 +96,10 @@ QUANTITIES: dict[str, Quantity] = {
         operations=("scale",),
         says="length away from its joint; what it carries moves with its end, a given inertia is stretched with it",
     ),
-    "size": Quantity("geom", "m", size, 0.0, positive=True, says="all its sizes"),
-    "radius": Quantity("geom", "m", radius, 0.0, positive=True, says="radius of a sphere, capsule or cylinder"),
+    "size": Quantity("geom", "m", size, 0.0, positive=True, says="all its sizes; a given inertia follows"),
+    "radius": Quantity(
+        "geom", "m", radius, 0.0, positive=True, says="radius of a sphere, capsule or cylinder; a given inertia follows"
+    ),
     "friction": Quantity(
         "geom", "1", friction("friction"), 0.0, needs="contact", says="sliding, with ground and scene"
     ),
