@@ -272,6 +272,9 @@ def _made(tasks: GymTasks, kind: Any) -> gymnasium.Env[Any, Any]:
 
 def _sizes(env: gymnasium.Env[Any, Any], tasks: GymTasks) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Return (names of the observation's elements, lower and upper bound of each action)."""
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, name, None), spaces.Space):
+            raise ValueError(f"its environment has no {name}; set self.{name} in __init__, one of gymnasium.spaces")
     space, names = env.action_space, []
     if not isinstance(space, spaces.Box):
         raise ValueError(f"its actions are {space}; agents choose continuous actions, a gymnasium.spaces.Box")

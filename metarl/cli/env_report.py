@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import re
 import sys
 import time
-import warnings
 
 import numpy as np
-from gymnasium.utils.env_checker import check_env
 from rich.console import Console
+from rich.text import Text
 
-from metarl.envs import code, mujoco_log
+from metarl.cli.env_remarks import env_remarks
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.foreign.family import GymFamily, opened
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.parameters import Split
 from metarl.envs.registry import make_family
-from metarl.envs.text import one_line
-from metarl.errors import LONGEST
 from metarl.reporting.catalogue import parameter_rows, splits, table
 from metarl.runs.trial import stream
 
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-HARMLESS = re.compile("infinity. This is probably|different from the unwrapped|RecordConstructorArgs|render")
-"""What Gymnasium's checker says of environments that can be used as they are."""
-UNSEEDED = "Expects the random number generator to have been generated given a seed"
-"""What it says of environments whose resets do not follow from their seeds."""
 EPISODES: tuple[Split, ...] = ("train", "held_out")
 """Splits that an episode is played of."""
 
@@ -50,8 +40,9 @@ def show_env(source: str, console: Console | None = None) -> None:
         markup=False,
     )
     if isinstance(family, GymFamily):
-        for remark in _checked(family):
-            console.print("[bold yellow]note:[/bold yellow]", remark, highlight=False, markup=True)
+        with contextlib.closing(opened(family)) as env:
+            for remark in env_remarks(env):
+                console.print("[bold yellow]note:[/bold yellow]", Text(remark), highlight=False)
     console.print(table(("an episode of random actions", "steps", "return", "ended by", "steps/s"), _played(family)))
     console.print(f"Train on it with: metarl train --agent rl2 --env {source}", highlight=False, markup=False)
 
@@ -62,26 +53,6 @@ def _few(names: tuple[str, ...], most: int = 12) -> str:
 
 def _bounds(values: np.ndarray) -> str:
     return f"{values[0]:g}" if (values == values[0]).all() else f"[{', '.join(f'{v:g}' for v in values)}]"
-
-
-@mujoco_log.silent()
-def _checked(family: GymFamily) -> list[str]:
-    """Return what Gymnasium's own checker has to say, a line each."""
-    env = opened(family)
-    with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("always")
-        try:
-            check_env(env, skip_render_check=True)
-        except Exception as error:
-            if HARMLESS.search(str(error)) or HARMLESS.search(code.failure(error)):
-                return []
-            if UNSEEDED in str(error):
-                return ["its resets do not follow from their seeds: the same run, made again or resumed, may differ"]
-            return [f"Gymnasium's checker does not accept the environment: {one_line(code.failure(error), LONGEST)}"]
-        finally:
-            env.close()
-    said = dict.fromkeys(COLOUR.sub("", str(warning.message)).removeprefix("WARN: ") for warning in caught)
-    return [f"Gymnasium's checker says: {one_line(line, LONGEST)}" for line in said if not HARMLESS.search(line)]
 
 
 def _played(family: TaskFamily) -> list[tuple[str, ...]]:

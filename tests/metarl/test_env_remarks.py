@@ -1,0 +1,172 @@
+"""What `metarl env check` says of environments that break Gymnasium's rules: what is wrong, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from metarl.cli.app import main
+from metarl.cli.env_remarks import env_remarks
+
+OBSERVED = np.zeros(2, dtype=np.float32)
+STEP = (OBSERVED, 0.0, False, False, {})
+
+
+class Still(gymnasium.Env[Any, Any]):
+    """An environment in which nothing happens, and which returns what it is told to."""
+
+    observation_space, action_space = spaces.Box(-1.0, 1.0, (2,)), spaces.Box(-1.0, 1.0, (1,))
+
+    def __init__(self, start: Any = (OBSERVED, {}), step: Any = STEP, space: spaces.Space[Any] | None = None):
+        self.start, self.result = start, step
+        self.observation_space = space or self.observation_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return _copied(self.start)
+
+    def step(self, action: Any) -> Any:
+        return _copied(self.result)
+
+
+class Unseeded(Still):
+    def reset(self, *, options: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _copied(self.start)
+
+
+class Unoptioned(Still):
+    def reset(self, *, seed: int | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().reset(seed=seed)
+
+
+class Refusing(Still):
+    def reset(self, **kwargs: Any) -> Any:
+        if "options" in kwargs:
+            raise TypeError("options are not taken")
+        return super().reset(seed=kwargs.get("seed"))
+
+
+class Forgetful(Still):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return _copied(self.start)
+
+
+class Random(Still):
+    def step(self, action: Any) -> Any:
+        return np.random.default_rng().uniform(-1, 1, 2).astype(np.float32), 0.0, False, False, {}
+
+
+class Failing(Still):
+    def step(self, action: Any) -> Any:
+        return {}["speed"]
+
+
+def _copied(value: Any) -> Any:
+    """The value without arrays or dicts that two calls share."""
+    if isinstance(value, tuple):
+        return tuple(map(_copied, value))
+    return value.copy() if isinstance(value, np.ndarray | dict) else value
+
+
+def starting(observation: Any, **others: Any) -> Still:
+    """An environment whose resets and steps return the observation."""
+    return Still((observation, {}), (observation, *STEP[1:]), **others)
+
+
+def stepping(**others: Any) -> Still:
+    """An environment whose steps return others than the sound ones."""
+    names = ("observation", "reward", "terminated", "truncated", "info")
+    return Still(step=tuple(others.get(name, value) for name, value in zip(names, STEP, strict=True)))
+
+
+OUTSIDE = "its reset returns an observation that observation_space does not contain: "
+DICT = spaces.Dict({"place": spaces.Box(0.0, 1.0, (1,))})
+FIVE = "return observation, reward, terminated, truncated and info"
+RESET = "write def reset(self, *, seed=None, options=None)"
+SAID: dict[str, tuple[Still, str]] = {
+    "dtype": (
+        starting(np.zeros(2)),
+        f"{OUTSIDE}its dtype is float64, the space's float32; return observation.astype(np.float32), or declare "
+        "Box(..., dtype=np.float64)",
+    ),
+    "shape": (starting(np.zeros(3, np.float32)), f"{OUTSIDE}its shape is (3,), the space's (2,); change one of them"),
+    "value": (
+        starting(np.array([0, 3], np.float32)),
+        f"{OUTSIDE}element [1] is 3, outside of [-1, 1]; clip it, or widen the space",
+    ),
+    "not a number": (starting(np.array([np.nan, 0], np.float32)), f"{OUTSIDE}element [0] is nan, outside of [-1, 1]"),
+    "part of a dict": (starting({"place": np.full(1, 2, np.float32)}, space=DICT), f"{OUTSIDE}place: element [0] is 2"),
+    "keys": (starting({"speed": OBSERVED}, space=DICT), f"{OUTSIDE}it is {{'speed': array([0., 0.], dtype=float32)}}"),
+    "step's value": (
+        stepping(observation=OBSERVED + 2),
+        "its step returns an observation that observation_space does not contain: element [0] is 2",
+    ),
+    "no seed": (Unseeded(), f"its reset takes no seed: {RESET}"),
+    "no options": (Unoptioned(), f"its reset takes no options: {RESET}"),
+    "options refused": (Refusing(), f"its reset(options={{}}) fails: options are not taken; {RESET}"),
+    "no tuple": (Still(OBSERVED), "its reset returns no tuple but ndarray: return observation and info"),
+    "three": (Still((OBSERVED, 0.0, {})), "its reset returns 3 values: return observation and info"),
+    "info of reset": (Still((OBSERVED, None)), "its reset returns an info that is NoneType: return a dict"),
+    "step's list": (Still(step=list(STEP)), f"its step returns no tuple but list: {FIVE}"),
+    "step's three": (Still(step=STEP[:3]), f"its step returns 3 values: {FIVE}"),
+    "step's four": (Still(step=(*STEP[:3], {})), f"its step returns 4 values, as those of Gym did: {FIVE}"),
+    "terminated": (stepping(terminated=0), "its step returns a terminated that is int: return a bool"),
+    "info of step": (stepping(info=[]), "its step returns an info that is list: return a dict"),
+    "reward": (stepping(reward=np.zeros(1)), "its step returns a reward that is ndarray: return float(reward)"),
+    "infinite reward": (stepping(reward=np.inf), "its step returns a reward that is inf: return a finite number"),
+    "seed not passed on": (Forgetful(), "its resets do not follow from their seeds: the same run, made again or"),
+    "own generator": (Random(), "its steps do not follow from seed and actions: the same run, made again or"),
+}
+
+
+def test_nothing_is_said_of_a_sound_environment():
+    assert [line for line in env_remarks(Still()) if "render" not in line] == []
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_is_wrong_is_said_once_with_what_to_do(case):
+    env, words = SAID[case]
+    said = env_remarks(env)
+    assert len(said) == 1
+    assert said[0].startswith(words)
+    assert ".py" not in said[0] and "Error" not in said[0]
+
+
+def test_a_sentence_without_words_of_ours_is_gymnasiums_alone():
+    (said,) = env_remarks(stepping(truncated=True))
+    assert said == (
+        "Gymnasium's checker does not accept the environment: Environment truncates after 1 step, something has gone "
+        "very wrong."
+    )
+
+
+def test_what_the_environment_itself_raises_is_said_with_its_place():
+    (said,) = env_remarks(Failing())
+    assert said.startswith("it fails in Gymnasium's checker: KeyError: 'speed' (test_env_remarks.py, line ")
+
+
+FILE = """
+import gymnasium
+import metarl
+from gymnasium.spaces import Box
+
+class Bare(gymnasium.Env):
+    {space} = Box(-1.0, 1.0, (1,))
+
+def tasks():
+    return metarl.GymTasks(make=Bare, parameters=(metarl.quantity("place", -1, 1, "m"),), horizon=5, dt=0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("space", "missing"), [("action_space", "observation_space"), ("observation_space", "action_space")]
+)
+def test_a_space_that_is_missing_is_named(space, missing, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"no_{missing}.py").write_text(FILE.format(space=space))
+    assert main(["env", "check", f"no_{missing}.py:tasks"]) == 2
+    assert f"its environment has no {missing}; set self.{missing} in __init__" in capsys.readouterr().err
