@@ -149,7 +149,7 @@ def test_the_gradient_of_ppo_written_out_is_autograds():
         torch.testing.assert_close(own, theirs)
 
 
-@pytest.mark.parametrize("simulator", ["cpu", "gpu"])
+@pytest.mark.parametrize("simulator", ["cpu", pytest.param("gpu", marks=pytest.mark.slow)])
 def test_ppo_trains_with_it_and_exports_the_observation_alone(simulator: str, tmp_path, monkeypatch):
     """And resumes to the same metrics; gpu: on Warp's CPU device."""
     monkeypatch.chdir(tmp_path)
