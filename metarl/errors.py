@@ -76,7 +76,7 @@ def nearest(name: str, valid: Iterable[str], otherwise: str = "") -> str:
     if places and not (_section(name) and close and (_likeness(name, close) or 0) >= SURE):
         sections = list(dict.fromkeys(map(_section, places)))
         return f"; {' and '.join(sections)} {'has' if len(sections) == 1 else 'have'} it: {', '.join(places)}"
-    if close is None and otherwise:
+    if close is None and (otherwise or not names):
         return otherwise
     hint = f"; did you mean {close!r}?" if close else ""
     if close and len(names) > FEW:

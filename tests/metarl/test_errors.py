@@ -85,3 +85,7 @@ def test_a_setting_of_another_section_is_found_there(name, hint):
 def test_a_file_is_told_where_a_setting_is(data, message):
     with pytest.raises(UsageError, match=message):
         config_from_dict(data)
+
+
+def test_where_nothing_is_valid_nothing_is_listed():
+    assert nearest("--env", []) == ""
