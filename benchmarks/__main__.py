@@ -219,7 +219,8 @@ def family_costs(name: str) -> tuple[float, float]:
 
 
 def families() -> list[Figure]:
-    costs = {name: family_costs(name) for name in FAMILY_SETTINGS}
+    simulated = [name for name, settings in FAMILY_SETTINGS.items() if make_family(settings()).simulator is None]
+    costs = {name: family_costs(name) for name in simulated}  # another author's environment has no model of MuJoCo's
     (share, dearest), (size, largest) = (max((cost[i], name) for name, cost in costs.items()) for i in range(2))
     return [
         Figure(
