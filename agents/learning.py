@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Trainer = Callable[[torch.Generator], dict[str, float]]
 """One training iteration on the world's current tasks; returns scalar metrics by name. All of its randomness follows
 from the generator and from the generators of the world's envs."""
+NOTHING_TOLD = "privileged_critic is true, and the family has neither parameters nor privileged terms; leave it out"
 SlotMaker = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(observations [S, obs], previous actions [S, act], previous rewards [S], episode starts [S] bool, episode ends [S]
 bool) -> what the policy reads, [S, input] float32."""

@@ -86,8 +86,7 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
         """Update the normalisers of what the network reads; the policy's not while it is to stay as it is."""
         if not self.warming:
             super().update_input_moments(sequence)
-        if self.network.privileged_moments is not None:
-            self.network.privileged_moments.update(sequence.extra[PRIVILEGED][sequence.steps], self.ranks)
+        self.network.learn_privileged(sequence, self.ranks)
 
     def means(self, sequence: TrialSequence) -> Tensor:
         """Return action means [L, B, act]."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from metarl.agents import numerics
 from metarl.agents.agent import Deployable, Facts, Reading, Rollout
-from metarl.agents.learning import DeviceEnv, Trainer, World
+from metarl.agents.learning import NOTHING_TOLD, DeviceEnv, Trainer, World
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.sb3.device_ppo import DevicePpo
@@ -39,7 +39,6 @@ from metarl.agents.sb3.learner import (
 )
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.agents.sb3.tuned import PpoBelief, Tuned, actor, expanded, of_task, stacked
-from metarl.agents.trial_ppo.sequence import NOTHING_TOLD
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents.agent import Facts, Trial
-from metarl.agents.learning import Trainer, World
+from metarl.agents.learning import NOTHING_TOLD, Trainer, World
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.trial_ppo.learner import TrialPpo
 from metarl.agents.trial_ppo.network import HiddenLayers, SlotNetwork, hidden_layers
-from metarl.agents.trial_ppo.sequence import NOTHING_TOLD, PRIVILEGED, TrialSequence, with_privileged
+from metarl.agents.trial_ppo.sequence import PRIVILEGED, TrialSequence, with_privileged
 from metarl.agents.trial_ppo.settings import CriticBlock
 
 
@@ -47,6 +47,11 @@ class CriticNetwork(SlotNetwork):
         if self.privileged_moments is not None and privileged is not None:
             parts.append(self.privileged_moments.standardise(privileged).clamp(-INPUT_CLIP, INPUT_CLIP))
         return self.value(self.critic(torch.cat(parts, dim=-1))).squeeze(-1)
+
+    def learn_privileged(self, sequence: TrialSequence, ranks: Ranks) -> None:
+        """Update the normaliser of the privileged values, if the critic reads any, from the steps of a trial."""
+        if self.privileged_moments is not None:
+            self.privileged_moments.update(sequence.extra[PRIVILEGED][sequence.steps], ranks)
 
 
 Settings = TypeVar("Settings", bound=CriticBlock)
@@ -94,5 +99,4 @@ class CriticPpo(TrialPpo[Settings, Network]):
     def update_input_moments(self, sequence: TrialSequence) -> None:
         """Update the normalisers of what the network reads, from the steps of a trial."""
         super().update_input_moments(sequence)
-        if self.network.privileged_moments is not None:
-            self.network.privileged_moments.update(sequence.extra[PRIVILEGED][sequence.steps], self.ranks)
+        self.network.learn_privileged(sequence, self.ranks)

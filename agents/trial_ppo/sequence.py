@@ -15,7 +15,6 @@ from metarl.agents.agent import Rollout, Trial
 from metarl.agents.cores.core import Memory
 from metarl.agents.slots import slots
 
-NOTHING_TOLD = "privileged_critic is true, and the family has neither parameters nor privileged terms; leave it out"
 PRIVILEGED = "privileged"
 """Name of the privileged values among the extras of a sequence, [L, B, P]."""
 

@@ -50,8 +50,12 @@ def save_episode(
         "dt": family.dt,
         "names": np.array(family.observation_names),
     }
-    optional = {"log_probabilities": log_probabilities, "shot": shot, "task": None if task is None else task.to_json()}
-    optional |= {"fallen_observations": fallen_observations}
+    optional = {
+        "log_probabilities": log_probabilities,
+        "shot": shot,
+        "task": None if task is None else task.to_json(),
+        "fallen_observations": fallen_observations,
+    }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **fields, **{k: v for k, v in optional.items() if v is not None})
     make_folder(path.parent, "--log-rollouts")
