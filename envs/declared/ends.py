@@ -20,7 +20,7 @@ class Termination:
     tilt: float | None = None
     """Largest angle between the base's up and the world's, rad."""
     contact: tuple[str, ...] = ()
-    """Bodies, by name or regular expression, or groups of `contacts`, that must touch nothing."""
+    """Bodies or geoms, by name or regular expression, or groups of `contacts`, that must touch nothing."""
     function: str | None = None
     """Your own function(state), file.py:function, which returns where the episode ends, [S] bool. Its code is run."""
 

@@ -54,7 +54,7 @@ class Feet:
     geoms: Callable[[Sequence[mujoco.MjModel]], np.ndarray]
     """Return the index of each foot's geom, [F]; a task does not change them."""
     contacts: tuple[str, ...]
-    """Names of their contact sensors, or of the bodies that get one."""
+    """Names of their contact sensors, or of the bodies or geoms that get one."""
     radii: np.ndarray
     """Distance from the middle of each foot's geom to its sole, [F] m."""
 
@@ -114,6 +114,28 @@ class Reaching:
         return (self.thing or self.effector)(state) - self.target(state)
 
 
+def named_parts(
+    names: Sequence[str], bodies: Sequence[str], geoms: Sequence[str], groups: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Return the bodies and geoms that names stand for, each once.
+
+    A name is that of a group, a body or a geom, in this order, or a regular expression that matches bodies in full, or
+    geoms if it matches no body. ValueError for a name that is nothing of these.
+    """
+    found: list[str] = []
+    for name in names:
+        if name in groups:
+            found += groups[name]
+        elif name in bodies or name in geoms:
+            found.append(name)
+        elif fitting := matched(name, bodies, "bodies") or matched(name, geoms, "geoms"):
+            found += fitting
+        else:
+            known = (*groups, *bodies, *geoms)
+            raise ValueError(f"{name!r} is no group, body or geom of it, and matches none{near(name, known)}")
+    return tuple(dict.fromkeys(found))
+
+
 @dataclass(frozen=True)
 class Tracker:
     """Memory that a term needs, and what keeps it up to date."""
@@ -146,9 +168,11 @@ class Rig:
     reaching: Reaching | None = None
     """An end effector and its target; None: it has none."""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Contact sensors, or bodies that get one, by the name of their group."""
+    """Contact sensors, or bodies and geoms that get one, by the name of their group."""
     bodies: tuple[str, ...] = ()
     """Bodies that can get a contact sensor."""
+    geoms: tuple[str, ...] = ()
+    """Geoms that can get one of their own, apart from the rest of their body."""
     guides: Guides | None = None
     """Joints that guide the base; None: nothing does."""
     commands: tuple[str, ...] = ()
@@ -189,22 +213,8 @@ class Rig:
         return self.reaching
 
     def bodies_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the bodies of groups, those named, and those that a regular expression matches in full.
-
-        ValueError for what is neither a group nor a body and matches none.
-        """
-        found: list[str] = []
-        for name in names:
-            if name in self.groups:
-                found += self.groups[name]
-            elif name in self.bodies:
-                found.append(name)
-            elif fitting := matched(name, self.bodies, "bodies"):
-                found += fitting
-            else:
-                known = (*self.groups, *self.bodies)
-                raise ValueError(f"{name!r} is neither a group nor a body of it, and matches none{near(name, known)}")
-        return tuple(dict.fromkeys(found))
+        """Return the bodies and geoms that the names stand for; see `named_parts`."""
+        return named_parts(names, self.bodies, self.geoms, self.groups)
 
     def use(self, name: str, tracker: Tracker) -> None:
         """Keep a memory; a name stands for one."""

@@ -1,4 +1,4 @@
-"""Contact sensors of bodies: a model gets those that its terms ask for."""
+"""Contact sensors of bodies and geoms: a model gets those that its terms ask for."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ContactSensors:
         self._added: dict[tuple[str, int], int] = {}
 
     def found(self, names: tuple[str, ...]) -> Columns:
-        """Return the columns of the number of contacts of these bodies."""
+        """Return the columns of the number of contacts of these bodies, or geoms where no body has the name."""
         return Columns([self._present[n] if n in self._present else self._place(n, FOUND) for n in names])
 
     def force(self, names: tuple[str, ...]) -> Columns:
-        """Return the columns of the force of these bodies on what they touch, in the world's frame, three each."""
+        """Return the columns of the force of these on what they touch, in the world's frame, three each."""
         return Columns([self._place(name, FORCE) + axis for name in names for axis in range(3)])
 
     def _place(self, name: str, data: int) -> int:
@@ -36,10 +36,10 @@ class ContactSensors:
 
     def add_to(self, spec: mujoco.MjSpec) -> None:
         """Add the sensors that were asked for to a specification."""
+        bodies = {body.name for body in spec.bodies}
         for name, data in self._added:
-            add_contact_sensor(
-                spec, f"{name} {'force' if data == FORCE else 'contact'}", mujoco.mjtObj.mjOBJ_BODY, name, data
-            )
+            kind = mujoco.mjtObj.mjOBJ_BODY if name in bodies else mujoco.mjtObj.mjOBJ_GEOM
+            add_contact_sensor(spec, f"{name} {'force' if data == FORCE else 'contact'}", kind, name, data)
 
 
 def add_contact_sensor(spec: mujoco.MjSpec, name: str, kind: mujoco.mjtObj, of: str, data: int = FOUND) -> None:

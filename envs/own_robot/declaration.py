@@ -59,7 +59,7 @@ class Hints:
     base: str | None = None
     """Body whose motion is taken as the robot's."""
     feet: tuple[str, ...] | None = None
-    """Bodies that it stands on."""
+    """Bodies that it stands on, or single geoms of them, where the rest of the body is no foot."""
     floating: bool | None = None
     """true: add a free joint to a base that is fixed to the world."""
     keyframe: str | None = None
@@ -401,7 +401,7 @@ class Declaration:
     goal: Goal | None = None
     """What is to be brought to a target."""
     contacts: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Bodies by the name of a group: names, or regular expressions that match them in full; `feet` is one by itself."""
+    """Bodies or geoms by the name of a group: names, or regular expressions in full; `feet` is one by itself."""
     observation: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None
     """Terms of the observation, in order; not given: those that suit the base."""
     privileged: Annotated[Mapping[str, ObservationEntry] | None, _observations] = None

@@ -45,6 +45,9 @@ class Robot:
     bodies: tuple[str, ...] = ()
     """Bodies of the robot, without those of its scene."""
     feet: tuple[str, ...] = ()
+    """Bodies that it stands on."""
+    soles: dict[str, str] = field(default_factory=dict)
+    """Geom that alone is the foot, of bodies that have others besides, by the body's name."""
     ground: GroundGeoms = field(default_factory=GroundGeoms)
     """Geoms that the robot stands on."""
     axes: Array = field(default_factory=lambda: np.eye(3))

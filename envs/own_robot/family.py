@@ -280,7 +280,7 @@ def _standing(robot: Robot, feet: Feet, start: Start) -> Start:
 
     def standing(model: mujoco.MjModel) -> Array:
         qpos = start(model).copy()
-        qpos[at + 2] += neutral - lowest(model)
+        qpos[at : at + 3] += (neutral - lowest(model)) * robot.ground.normal(model)
         return qpos
 
     return standing

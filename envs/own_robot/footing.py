@@ -133,10 +133,14 @@ def find_frame(robot: Robot, hints: Hints) -> None:
 
 
 def find_feet(robot: Robot, hints: Hints) -> None:
-    """Find the bodies that the robot stands on; ValueError for a hint that is no body of it."""
+    """Find the bodies that the robot stands on; ValueError for a hint that is no body and no geom of it."""
     if hints.feet is not None:
-        robot.feet = tuple(one_of(name, list(robot.bodies), "robot.feet: body") for name in hints.feet)
-        robot.note("feet", ", ".join(robot.feet) or "none", "file")
+        body_of = {geom.name: geom.parent.name for geom in robot.geoms()}
+        known = [*robot.bodies, *body_of]
+        named = [one_of(name, known, "robot.feet: body or geom") for name in hints.feet]
+        robot.soles = {body_of[name]: name for name in named if name not in robot.bodies}
+        robot.feet = tuple(body_of.get(name, name) if name not in robot.bodies else name for name in named)
+        robot.note("feet", ", ".join(named) or "none", "file")
         return
     if robot.mobility == "fixed":
         robot.note("feet", "none, the base is fixed", "inferred")

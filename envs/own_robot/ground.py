@@ -75,6 +75,10 @@ class GroundGeoms:
         flat = points.reshape(len(points), -1, 3)
         return over(shapes, state.task_index, flat, self.footprint).reshape(points.shape[:-1])
 
+    def normal(self, model: mujoco.MjModel) -> Array:
+        """Return the normal of the ground in one model, [3]: that of its first plane; upwards if it has none."""
+        return _normal(model, model.geom(self.planes[0]).id) if self.planes else np.array([0.0, 0.0, 1.0])
+
     def height_in(self, model: mujoco.MjModel, point: Array) -> float:
         """Return the height of a point [3] m in one model, m."""
         if self.level is not None:

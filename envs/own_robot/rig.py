@@ -12,10 +12,10 @@ import numpy as np
 from metarl.envs.arrays import Array, like
 from metarl.envs.declared.base import Base
 from metarl.envs.declared.columns import Columns
-from metarl.envs.declared.rig import COMMANDS, Feet, Guides, Joints, Reaching, Rig
+from metarl.envs.declared.rig import COMMANDS, Feet, Guides, Joints, Reaching, Rig, named_parts
 from metarl.envs.declared.sensors import ContactSensors
 from metarl.envs.own_robot.declaration import Declaration, Goal, one_of
-from metarl.envs.own_robot.description import Robot, matching
+from metarl.envs.own_robot.description import Robot
 from metarl.envs.state import State, StateFunction
 
 VERTICAL = 0.5
@@ -55,6 +55,7 @@ def rig_of(robot: Robot, said: Declaration, dt: float, commands: Mapping[str, st
         reaching=_reaching(robot, said.goal, named),
         groups=_groups(robot, said.contacts),
         bodies=robot.bodies,
+        geoms=_geom_names(robot),
         commands=given,
         names=commands,
     )
@@ -73,7 +74,7 @@ def _joints(robot: Robot) -> Joints:
 
 
 def _feet(robot: Robot) -> Feet | None:
-    """Return the feet: of each body that is one, the geom that is lowest at home."""
+    """Return the feet: of each body that is one, the geom that the file names, or that is lowest at home."""
     if not robot.feet:
         return None
     model = robot.model
@@ -83,13 +84,15 @@ def _feet(robot: Robot) -> Feet | None:
     names, soles = [], []
     for name in robot.feet:
         own = range(model.body(name).geomadr[0], model.body(name).geomadr[0] + model.body(name).geomnum[0])
+        own = [model.geom(robot.soles[name]).id] if name in robot.soles else own
         bottoms = {g: float(data.geom_xpos[g][2]) - _reach_down(model, data, g) for g in own}
         if not bottoms:
             return None
         lowest = min(bottoms, key=lambda g: bottoms[g])
         names.append(model.geom(lowest).name)
         soles.append(float(data.geom_xpos[lowest][2]) - bottoms[lowest])
-    return Feet(robot.feet, functools.partial(_geoms, tuple(names)), robot.feet, np.array(soles))
+    touching = tuple(robot.soles.get(name, name) for name in robot.feet)
+    return Feet(touching, functools.partial(_geoms, tuple(names)), touching, np.array(soles))
 
 
 def _reach_down(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
@@ -127,12 +130,18 @@ def _elements(joints: list[Any], address: str, values: str, axes: str) -> tuple[
     return places, names
 
 
+def _geom_names(robot: Robot) -> tuple[str, ...]:
+    return tuple(geom.name for geom in robot.geoms())
+
+
 def _groups(robot: Robot, declared: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Return the bodies of each group by its name; the feet are one."""
-    groups = {"feet": robot.feet} if robot.feet else {}
-    for group, patterns in declared.items():
-        found = [name for p in patterns for name in matching(p, list(robot.bodies), f"contacts.{group}: bodies")]
-        groups[group] = tuple(dict.fromkeys(found))
+    """Return the bodies and geoms of each group by its name; the feet are one."""
+    groups = {"feet": tuple(robot.soles.get(name, name) for name in robot.feet)} if robot.feet else {}
+    for group, names in declared.items():
+        try:
+            groups[group] = named_parts(names, robot.bodies, _geom_names(robot), {})
+        except ValueError as error:
+            raise ValueError(f"contacts.{group}: {error}") from None
     return groups
 
 

@@ -54,7 +54,7 @@ def start_near(
 ) -> Callable[[mujoco.MjModel, np.random.Generator, int], tuple[Array, Array]]:
     """Return a `TaskFamily.reset`. home: returns the home pose on a task's model, [nq].
 
-    ValueError for negative noise.
+    A heading is about the normal of the ground, so on a slope all feet are on it. ValueError for negative noise.
     """
     if episode.position_noise < 0 or episode.velocity_noise < 0 or episode.drop < 0:
         raise ValueError("episode: position_noise, velocity_noise and drop must not be negative")
@@ -67,13 +67,14 @@ def start_near(
     def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
         qpos, qvel = np.tile(home(model), (n, 1)), np.zeros((n, model.nv))
         if episode.random_heading:
-            turn(qpos[:, free + 3 : free + 7], rng.uniform(-np.pi, np.pi, n))
+            turn(qpos[:, free + 3 : free + 7], rng.uniform(-np.pi, np.pi, n), robot.ground.normal(model))
         if episode.drop:
-            qpos[:, free + 2] += episode.drop
+            qpos[:, free : free + 3] += episode.drop * robot.ground.normal(model)
         sizes, (low, high) = spread.sizes(model), spread.limits(model)
         noise = rng.uniform(-episode.position_noise, episode.position_noise, (n, len(sizes))) * sizes
         rest = qpos[:, positions]
-        qvel[:, velocities] = episode.velocity_noise * rng.standard_normal((n, len(sizes))) * sizes
+        if episode.velocity_noise:
+            qvel[:, velocities] = episode.velocity_noise * rng.standard_normal((n, len(sizes))) * sizes
         for _ in range(HALVINGS + 1):
             qpos[:, positions] = np.where(spread.free > 0, np.clip(rest + noise, low, high), rest)
             if not spread.chain:
@@ -95,8 +96,9 @@ def _free_joint(robot: Robot) -> int:
     return int(robot.model.jnt_qposadr[joint]) if robot.mobility == "floating" else -1
 
 
-def turn(quaternions: Array, angles: Array) -> None:
-    """Turn orientations [N, 4] about the world's vertical by angles [N] rad, in place."""
-    w, x, y, z = quaternions.T.copy()
-    c, s = np.cos(angles / 2), np.sin(angles / 2)
-    quaternions[:] = np.stack([c * w - s * z, c * x - s * y, c * y + s * x, c * z + s * w], axis=1)
+def turn(quaternions: Array, angles: Array, axis: Array) -> None:
+    """Turn orientations [N, 4] about an axis of the world, [3] of length 1, by angles [N] rad, in place."""
+    w, v = quaternions[:, :1].copy(), quaternions[:, 1:].copy()
+    c, s = np.cos(angles / 2)[:, None], np.sin(angles / 2)[:, None]
+    quaternions[:, :1] = c * w - s * (v @ axis)[:, None]
+    quaternions[:, 1:] = c * v + s * (w * axis + np.cross(axis, v))

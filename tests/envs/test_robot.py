@@ -538,7 +538,10 @@ FILE_MISTAKES = {
     ),
     "height": ({"termination": {"height": [1, 0.2]}}, r"termination.height \[1, 0.2\] is reversed"),
     "base": ({"robot": {"base": "hul"}}, "robot.base: body 'hul' is not in the model; did you mean 'hull'"),
-    "feet": ({"robot": {"feet": ["foot"]}}, "robot.feet: body 'foot' is not in the model; did you mean '._foot'"),
+    "feet": (
+        {"robot": {"feet": ["foot"]}},
+        "robot.feet: body or geom 'foot' is not in the model; did you mean '._foot'",
+    ),
     "keyframe": (
         {"robot": {"keyframe": "home"}},
         "robot.keyframe: keyframe 'home' is not in the model; there are none",

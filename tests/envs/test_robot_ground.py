@@ -257,6 +257,23 @@ def test_upright_on_a_slope_a_robot_is_as_high_everywhere(scene, tmp_path):
     np.testing.assert_allclose(heights, 0.4, atol=1e-6)
 
 
+def test_with_any_heading_a_robot_starts_on_a_slope_as_on_level_ground(tmp_path):
+    still = {"random_heading": True, "position_noise": 0, "velocity_noise": 0, "drop": 0.05}
+    scene = PLANE.format("")
+    family = family_of(tmp_path, model(scene=scene), distribution=[*COMMANDS, SLOPE], episode=still)
+    levels = []
+    for angle in (0.0, -0.3, 0.25):
+        compiled = family.compile(family.task({"hill": angle}))
+        data = mujoco.MjData(compiled)
+        for pose in family.reset(compiled, np.random.default_rng(0), 8)[0]:
+            data.qpos = pose
+            mujoco.mj_kinematics(compiled, data)
+            normal, robot = data.geom("ground").xmat.reshape(3, 3)[:, 2], data.geom_xpos[compiled.geom_bodyid > 0]
+            levels.append((robot - data.geom("ground").xpos) @ normal)
+            np.testing.assert_allclose(levels[-1], levels[0], atol=1e-12)
+        assert np.ptp(family.reset(compiled, np.random.default_rng(0), 8)[0][:, 3:7], axis=0).max() > 0.5
+
+
 @pytest.mark.parametrize("angle", [-0.2, 0.2])
 def test_a_slope_tilts_ground_that_is_given_in_any_way_by_its_angle(angle, tmp_path):
     framed = f'<frame pos="0 0 1" euler="0 0 2">{PLANE.format(LOWER)}</frame>'

@@ -91,7 +91,7 @@ def test_an_example_makes_a_task_that_can_be_played(block, tmp_path):
     ("right", "wrong", "said"),
     [
         ("  track_yaw: {weight: 0.5, width: 0.25}\n", "", "no reward term asks for commands.yaw_rate"),
-        ("bodies: [.*_thigh]", "bodies: [.*_tigh]", "neither a group nor a body"),
+        ("bodies: [.*_thigh]", "bodies: [.*_tigh]", "is no group, body or geom of it"),
     ],
 )
 def test_an_example_that_the_language_refuses_is_noticed(right, wrong, said, tmp_path):

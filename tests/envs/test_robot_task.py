@@ -46,11 +46,11 @@ MASS = {
 }
 
 
-def family_of(folder: Path, *entries: dict[str, Any], **said: Any) -> TaskFamily:
+def family_of(folder: Path, *entries: dict[str, Any], model: str = TABLE, **said: Any) -> TaskFamily:
     file = folder / "task.yaml"
     declared = {"reward": {"alive": 1}, "distribution": [MASS, *entries], **said}
     file.write_text(yaml.safe_dump(declared, sort_keys=False))
-    return make_family(RobotSettings(written(folder, TABLE), str(file)))
+    return make_family(RobotSettings(written(folder, model), str(file)))
 
 
 def told(quantity: str, low: float, high: float) -> dict[str, Any]:
@@ -167,6 +167,45 @@ class TestContacts:
         result = env.step(np.zeros((1, 2, 8)))
         assert result.terminated.ravel().tolist() == [True, False] and result.rewards.ravel().tolist() == [-9.0, 1.0]
 
+    def test_a_geom_is_sensed_apart_from_the_rest_of_its_body(self, tmp_path):
+        """A thigh that lies on the ground is no foot that stands on it, though both are of one body."""
+        soles = [f"{name}_sole" for name in LEGS]
+        solid = TABLE.replace(' contype="0" conaffinity="0"', "").replace(
+            'size=".01" fromto="0 0 0 0 0 -.12"', 'size=".04" fromto="0 0 0 0 0 -.06"'
+        )
+        observation = {"foot_contacts": None, "contacts": {"bodies": ["shins", "fl_foot"]}}
+        observation["contact_forces"] = {"bodies": ["feet"]}
+        family = family_of(
+            tmp_path,
+            model=solid,
+            robot={"feet": soles},
+            contacts={"shins": [".*_shin"]},
+            observation=observation,
+            reward={"slip": 1},
+        )
+        env = BatchedEnv(family, 1, 1, 1)
+        env.reset([np.random.default_rng(0)])
+        model = family.compile(family.neutral())
+        data, alone, stood = mujoco.MjData(model), 0, 0
+        shins = [f"{name}_shin" for name in LEGS]
+        for kneels in [False] * 30 + [True] * 60:
+            if kneels and not alone:
+                env.simulation.batch.qpos[0, 7:15] = np.tile([0.0, 1.5], 4)  # shins level and low
+            data.qpos[:], data.qvel[:] = env.simulation.batch.qpos[0], env.simulation.batch.qvel[0]
+            env.step(np.full((1, 1, 8), float(kneels)))
+            sensed = np.concatenate([part(env, "foot_contacts")[0], part(env, "contacts")[0]]) > 0
+            for _ in range(family.frame_skip):  # to the start of the last substep, whose contacts are sensed
+                data.ctrl = env.simulation.batch.ctrl[0]
+                mujoco.mj_step(model, data)
+            now = {model.geom(g).name for c in data.contact for g in c.geom}
+            expected = [*(geom in now for geom in (*soles, *shins)), bool(now & {"fl_sole", "fl_shin"})]
+            assert sensed.tolist() == expected
+            alone += sensed[4:8].any() and not sensed[:4].any()
+            pushed = np.linalg.norm(part(env, "contact_forces")[0].reshape(4, 3), axis=1) > 0
+            assert not (pushed & ~sensed[:4]).any()
+            stood += pushed.all()
+        assert alone and stood
+
     def test_patterns_are_the_bodies_that_they_match_in_full(self, tmp_path):
         def touched(*bodies: str) -> list[str]:
             family = family_of(tmp_path, observation={"contacts": {"bodies": list(bodies)}})
@@ -191,11 +230,11 @@ class TestContacts:
     @pytest.mark.parametrize(
         ("said", "message"),
         [
-            ({"contacts": {"legs": ["thighs"]}}, "contacts.legs: bodies 'thighs' matches nothing"),
-            ({"termination": {"contact": ["trunks"]}}, "termination.contact: 'trunks' is neither a group nor a body"),
+            ({"contacts": {"legs": ["thighs"]}}, "contacts.legs: 'thighs' is no group, body or geom of it"),
+            ({"termination": {"contact": ["trunks"]}}, "termination.contact: 'trunks' is no group, body or geom of it"),
             (
                 {"reward": {"contact": {"weight": 1, "bodies": ["q.*"]}}},
-                "'q.*' is neither a group nor a body of it, and matches none; there are feet, trunk, fl_thigh",
+                "'q.*' is no group, body or geom of it, and matches none; there are feet, trunk, fl_thigh",
             ),
             ({"termination": {"contact": ["*_foot"]}}, "bodies '*_foot' is no regular expression: nothing to repeat"),
             ({"reward": {"contact": 1}}, "reward.contact: this robot has no 'contact': lacks bodies"),
