@@ -7,10 +7,14 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+INSTALLED = (Path(__file__).parents[1], *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")))
+"""Folders of metarl's code, Python's and that of other packages."""
 
 
 def is_function(name: str) -> bool:
@@ -33,11 +37,11 @@ def load(name: str) -> Any:
         sys.dont_write_bytecode = writes
 
 
-_held: dict[str, Callable[[], Any]] = {}
+_held: dict[str, Callable[..., Any]] = {}
 """Functions that a program holds for `load`, by name."""
 
 
-def hold(function: Callable[[], Any]) -> str:
+def hold(function: Callable[..., Any]) -> str:
     """Return a name by which this process alone can load the function."""
     name = f"object:{len(_held)}"
     _held[name] = function
@@ -67,9 +71,10 @@ def digest(file: Path) -> str:
 
 
 def failure(error: BaseException) -> str:
-    """Return what was raised and where, in a line."""
+    """Return what was raised and where in the user's code, or where at all if it is not there, in a line."""
     raised = "".join(traceback.format_exception_only(error)).strip()
-    at = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(error.__traceback__)
+    at = [frame for frame in frames if not {*INSTALLED} & {*Path(frame.filename).parents}] or frames
     return f"{raised} ({Path(at[-1].filename).name}, line {at[-1].lineno}: {at[-1].line})" if at else raised
 
 

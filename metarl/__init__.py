@@ -1,5 +1,5 @@
-"""Meta-reinforcement learning for robots. `metarl.train`, `load`, `evaluate`, `compare` and
-`write_report` are the Python API; `GymTasks` describes your own Gymnasium environment."""
+"""Meta-reinforcement learning for robots. `metarl.train`, `load`, `evaluate`, `compare` and `write_report` are
+the Python API; `declare_robot` makes tasks of your own robot, `GymTasks` of your own Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from metarl.config import RunConfig, load_config, preset
     from metarl.deployment.logs import load_episodes
     from metarl.envs.foreign.tasks import GymTasks, Info, category, quantity
+    from metarl.envs.own_robot.family import declare_robot
     from metarl.identification.identifier import Identifier
     from metarl.provenance import VERSION as __version__  # noqa: N811
     from metarl.reporting.judge import evaluate
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["train", "resume", "load", "evaluate", "compare", "write_report"]
 __all__ += ["Identifier", "load_episodes"]
-__all__ += ["preset", "load_config", "RunConfig", "GymTasks", "Info", "quantity", "category", "__version__"]
+__all__ += [
+    "preset",
+    "load_config",
+    "RunConfig",
+    "declare_robot",
+    "GymTasks",
+    "Info",
+    "quantity",
+    "category",
+    "__version__",
+]
 
 _HOME = {
     "train": ("metarl.api", "train"),
@@ -35,6 +46,7 @@ _HOME = {
     "preset": ("metarl.config", "preset"),
     "load_config": ("metarl.config", "load_config"),
     "RunConfig": ("metarl.config", "RunConfig"),
+    "declare_robot": ("metarl.envs.own_robot.family", "declare_robot"),
     "GymTasks": ("metarl.envs.foreign.tasks", "GymTasks"),
     "Info": ("metarl.envs.foreign.tasks", "Info"),
     "quantity": ("metarl.envs.foreign.tasks", "quantity"),

@@ -30,9 +30,8 @@ def own_function(name: str, shape: tuple[int, ...] = ()) -> StateFunction:
 
 
 def loaded(name: str) -> Any:
-    """Return what file.py:function names; ValueError if it cannot be loaded."""
-    file = code.file_of(name)
-    if file is None:
+    """Return what file.py:function names, or a function that this process holds; ValueError if there is none."""
+    if code.file_of(name) is None and not code.is_held(name):
         raise ValueError(f"function is {name!r}; name it as file.py:function")
     try:
         return code.load(name)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+
 from metarl.envs import code
 from metarl.envs.declared.ends import Termination
 from metarl.envs.declared.entries import CommandEntry, ObservationEntry, RewardEntry, said_of
@@ -434,16 +436,36 @@ def read_declaration(path: str | Path) -> Declaration:
     for place in naming_functions(data):
         place["function"] = code.placed(place["function"], Path(path).parent)
     try:
-        declaration = _read({} if data is None else data, Declaration, "")
-        if not declaration.distribution and not declaration.faults.kinds and declaration.terrain is None:
-            raise ValueError("distribution is empty; declare at least one parameter, terrain, or faults")
-        names = [entry.name for entry in declaration.distribution]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"distribution: two parameters are named {shown(name)}")
-        return declaration
+        return _declared({} if data is None else data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def declaration_of(said: Mapping[str, Any]) -> Declaration:
+    """Return what a mapping with the keys of the file declares, in which a function may stand for its name."""
+    return _declared(_plain(said))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as YAML has it: mappings, lists and scalars, and functions by a name that this process knows."""
+    if isinstance(value, Mapping):
+        return {key: _plain(of_key) for key, of_key in value.items()}
+    if isinstance(value, tuple | list | np.ndarray):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return code.hold(value) if callable(value) else value
+
+
+def _declared(data: Any) -> Declaration:
+    declaration = _read(data, Declaration, "")
+    if not declaration.distribution and not declaration.faults.kinds and declaration.terrain is None:
+        raise ValueError("distribution is empty; declare at least one parameter, terrain, or faults")
+    names = [entry.name for entry in declaration.distribution]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"distribution: two parameters are named {shown(name)}")
+    return declaration
 
 
 def one_of(name: str, valid: list[str], what: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -29,6 +31,7 @@ from metarl.envs.own_robot.declaration import (
     DeclaredChanges,
     DeclaredFaults,
     Hints,
+    declaration_of,
     read_declaration,
 )
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
@@ -52,6 +55,8 @@ from metarl.envs.task import Changes
 EXAMPLE = Path(__file__).parent / "crawler"
 """Path, without its endings, of the example robot that empty settings stand for."""
 Start = Callable[[mujoco.MjModel], Array]
+DECLARED = "declared"
+"""What messages call a declaration that is no file."""
 CONTROL_DT = 0.02  # s, default control step
 LENGTHS = {"link_length", "size", "radius"}
 """Quantities by which a robot's feet come to be higher or lower."""
@@ -87,7 +92,7 @@ def check_robot(model: str, declaration: str = "") -> tuple[Robot, TaskFamily | 
     robot = _inspect(model, said, declaration)
     if said is None or robot.questions:
         return robot, None
-    return robot, _family(RobotSettings(model, declaration), robot, said)
+    return robot, _family(robot, said, _Origin(model, declaration, RobotSettings(model, declaration)))
 
 
 @mujoco_log.silent()
@@ -102,7 +107,27 @@ def robot(settings: RobotSettings) -> TaskFamily:
         see = f"metarl robot check {model} --family {file} {'shows them all' if number > 1 else 'shows it'}"
         which = f"the first of {number} questions" if number > 1 else "a question"
         raise ValueError(f"{model}: {see}; {which}: {inspected.questions[0]}")
-    return _family(settings, inspected, said)
+    return _family(inspected, said, _Origin(model, file, settings))
+
+
+@mujoco_log.silent()
+def declare_robot(model: str | Path | Callable[[], mujoco.MjSpec], declared: Mapping[str, Any]) -> TaskFamily:
+    """Return the family of your own robot, declared in Python: what `--robot` and `--family` are for files.
+
+    model: MJCF or URDF file, file.py:function, or a function that returns an `MjSpec`. declared: a mapping with the
+    keys of the YAML file (`metarl robot terms`), in which a function may stand where the file has file.py:function.
+    ValueError for what is wrong, and with the first question about what cannot be inferred.
+    """
+    name = str(model) if isinstance(model, str | Path) else code.hold(model)
+    shown = name if isinstance(model, str | Path) else getattr(model, "__name__", "model")
+    try:
+        said = declaration_of(declared)
+    except ValueError as error:
+        raise ValueError(f"{DECLARED}: {error}") from None
+    inspected = _inspect(name, said, DECLARED)
+    if inspected.questions:
+        raise ValueError(f"{shown}: {inspected.questions[0]}")
+    return _family(inspected, said, _Origin(shown, DECLARED, RobotSettings()))
 
 
 def _require_unchanged(settings: RobotSettings, file: str) -> None:
@@ -123,8 +148,18 @@ def _inspect(model: str, said: Declaration | None, file: str) -> Robot:
         raise ValueError(f"{file}: {error}" if str(error).startswith(("robot.", "control.")) else f"{error}") from error
 
 
-def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFamily:
-    _, file = files(settings)
+@dataclass(frozen=True)
+class _Origin:
+    """Where a family comes from."""
+
+    model: str
+    file: str
+    """What declares it, as messages name it."""
+    settings: RobotSettings
+
+
+def _family(robot: Robot, said: Declaration, origin: _Origin) -> TaskFamily:
+    settings = origin.settings
     try:
         skip = _frame_skip(robot, said)
         _delay(robot, said.control.delay)
@@ -151,7 +186,7 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
             raise ValueError(f"{factor} is a factor on noise, and no term of the observation has any; give one noise")
         family = TaskFamily(
             name="robot",
-            description=f"{Path(files(settings)[0]).name} as {Path(file).name} declares it",
+            description=f"{Path(origin.model).name} as {Path(origin.file).name} declares it",
             base=robot.spec.copy,
             parameters=drawn,
             **terms,
@@ -183,7 +218,7 @@ def _family(settings: RobotSettings, robot: Robot, said: Declaration) -> TaskFam
         family = ground(family)
         return family if settings.faults else _with_faults(family, said.faults)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ValueError(f"{origin.file}: {error}") from error
 
 
 def _delay(robot: Robot, delay: float) -> None:

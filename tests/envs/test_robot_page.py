@@ -12,6 +12,7 @@ import yaml
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
+from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from tests.envs.own_robot.families import entry, written
@@ -98,3 +99,13 @@ def test_an_example_that_the_language_refuses_is_noticed(right, wrong, said, tmp
     block = next(block for block in BLOCKS if right in block)
     with pytest.raises(ValueError, match=said):
         family_of(block.replace(right, wrong), tmp_path)
+
+
+def test_the_example_in_python_makes_a_task_that_can_be_played(tmp_path):
+    found = re.search(r"^```python\n# (swinger\.py)\n(.*?)^```$", PAGE, re.M | re.S)
+    assert found is not None
+    file = written(tmp_path, found[2], found[1])
+    env = BatchedEnv(make_family(EnvSettings(f"{file}:tasks")), 1, 2, threads=1)
+    env.reset([np.random.default_rng(0)])
+    rewards = env.step(np.zeros((1, 2, 1))).rewards
+    np.testing.assert_allclose(rewards[0], -np.cos(env.simulation.batch.qpos[:, 0]), atol=1e-6)

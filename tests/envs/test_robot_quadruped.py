@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+import metarl
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.declared.entries import ObservationEntry
 from metarl.envs.declared.rig import COMMANDS
@@ -110,6 +111,12 @@ def declaration(settings: QuadrupedSettings) -> dict[str, Any]:
     return said
 
 
+def in_python(settings: QuadrupedSettings) -> TaskFamily:
+    """The family of the quadruped's specification and of a mapping that declares it."""
+    with whole_numbers():
+        return metarl.declare_robot(lambda: base(settings), declaration(settings))
+
+
 def written(settings: QuadrupedSettings, folder: Path) -> TaskFamily:
     """The family of the quadruped's model and declaration, each in its file."""
     spec = base(settings)
@@ -170,6 +177,15 @@ def test_the_quadruped_is_the_robot_of_a_file_to_the_bit(settings, tmp_path):
         for name in ("body_mass", "body_inertia", "body_ipos", "dof_damping", "dof_armature", "actuator_biasprm"):
             np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
     np.testing.assert_array_equal([own.action_low, own.action_high], [known.action_low, known.action_high])
+
+
+def test_declared_in_python_it_is_that_robot(tmp_path):
+    expected, found = (
+        episodes(f, "train") for f in (in_python(QuadrupedSettings()), written(QuadrupedSettings(), tmp_path))
+    )
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
 def test_on_a_slope_it_is_that_robot_but_for_rounding(tmp_path):
