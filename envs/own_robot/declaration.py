@@ -140,9 +140,9 @@ class EpisodeRules:
     velocity_noise: float = 0.05
     """Standard deviation of the joints' velocities at the start, rad/s; of a limited slide: half ranges a second."""
     random_heading: bool = False
-    """Whether a floating base starts turned by any angle about the vertical."""
+    """Whether a floating base starts turned by any angle about the normal of its ground."""
     drop: float = 0.0
-    """Height over home at which a floating base starts, m."""
+    """Height over home, along the normal of its ground, at which a floating base starts, m."""
 
 
 @dataclass(frozen=True)
