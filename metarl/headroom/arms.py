@@ -74,6 +74,7 @@ _ARMS = (
         remembers=False,
     ),
     Arm("recurrent_ppo", "recurrent_ppo", {}, "RecurrentPPO of sb3-contrib"),
+    Arm("prototype", "prototype", {}, "a policy on the prototype of its task"),
     Arm("film", "rl2", {"agent.head": "film"}, "RL2 whose memory modulates the policy's layers"),
     Arm("hypernetwork", "rl2", {"agent.head": "hypernetwork"}, "RL2 whose memory generates the policy's weights"),
     *(_memory(memory) for memory in CORES if memory not in ("gru", "stack")),
