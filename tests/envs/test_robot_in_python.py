@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import mujoco
@@ -21,19 +22,6 @@ MOTOR = '<motor name="lift" joint="lift" ctrlrange="-5 5"/>'
 BOOM = ARM.format(extra="", joint="", tendon="", actuator=MOTOR, home=0.7)
 
 MASS = {"name": "m", "quantity": "mass", "target": ".*", "operation": "scale", "distribution": "uniform"}
-FUNCTIONS = """
-def tip(state):
-    return state.xpos[:, -1]
-
-def spin(state):
-    return state.qvel[:, 0]
-
-def fast(state):
-    return state.qvel[:, 0] > 0.3
-
-def widen(spec, value):
-    spec.joints[0].damping[0] += value
-"""
 
 
 def tip(state):
@@ -50,6 +38,9 @@ def fast(state):
 
 def widen(spec, value):
     spec.joints[0].damping[0] += value
+
+
+FUNCTIONS = {function.__name__: function for function in (tip, spin, fast, widen)}
 
 
 def declared(own: dict, sequence: type) -> dict:
@@ -78,17 +69,16 @@ def episode(family: TaskFamily) -> list[np.ndarray]:
 
 
 def of_file(folder: Path) -> TaskFamily:
-    (folder / "own.py").write_text(FUNCTIONS)
-    names = {name: f"own.py:{name}" for name in ("tip", "spin", "fast", "widen")}
+    (folder / "own.py").write_text("\n".join(map(inspect.getsource, FUNCTIONS.values())))
+    names = {name: f"own.py:{name}" for name in FUNCTIONS}
     (folder / "arm.yaml").write_text(yaml.safe_dump(declared(names, list)))
     return make_family(RobotSettings(written(folder, BOOM), str(folder / "arm.yaml")))
 
 
 @pytest.mark.parametrize("given", ["file", "function"])
 def test_the_same_keys_make_the_same_tasks(given, tmp_path):
-    functions = {"tip": tip, "spin": spin, "fast": fast, "widen": widen}
     model = written(tmp_path, BOOM) if given == "file" else lambda: mujoco.MjSpec.from_string(BOOM)
-    own = metarl.declare_robot(model, declared(functions, tuple))
+    own = metarl.declare_robot(model, declared(FUNCTIONS, tuple))
     for found, expected in zip(episode(own), episode(of_file(tmp_path)), strict=True):
         np.testing.assert_array_equal(found, expected)
     assert own.parameters[1].law.description

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from metarl.envs.own_robot.declaration import DeclaredParameter, read_declaration
+from metarl.envs.own_robot.declaration import read_declaration
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from metarl.envs.robots.quadruped_body import entries as body_entries
@@ -18,6 +18,7 @@ from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
 from metarl.envs.robots.quadruped_parameters import entries
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from tests.envs.own_robot.families import arm, at, entry, family_of
+from tests.envs.own_robot.quadruped_file import parameter
 
 SERVO = '<position name="lift" joint="lift" kp="30" kv="2" forcerange="-9 9" ctrlrange="-2 2"/>'
 WIDE = {"kp": (20.0, 50.0), "kd": (0.3, 1.0), "joint_damping": (0.0, 0.1), "joint_friction": (0.0, 0.5)}
@@ -27,13 +28,6 @@ WIDE |= {"sensor_noise": (0.5, 2.0), "push_velocity": (0.0, 1.0)}
 
 def gains(model: mujoco.MjModel) -> list[float]:
     return [*model.actuator_gainprm[0, :1], *model.actuator_biasprm[0, :3], *model.actuator_forcerange[0]]
-
-
-def plain(said: DeclaredParameter) -> dict:
-    """The entry as a file writes it."""
-    whole = dataclasses.asdict(dataclasses.replace(said, function="edits.py:edit" if said.function else None))
-    defaults = {f.name: f.default for f in dataclasses.fields(said)}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in whole.items() if v != defaults[k] and k != "splits"}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +42,7 @@ def plain(said: DeclaredParameter) -> dict:
 )
 def test_a_file_says_what_the_quadruped_varies(declared, tmp_path):
     file = tmp_path / "quadruped.yaml"
-    file.write_text(yaml.safe_dump({"distribution": [plain(said) for said in declared]}))
+    file.write_text(yaml.safe_dump({"distribution": [parameter(said) for said in declared]}))
     read = read_declaration(file).distribution
     assert [dataclasses.replace(p, function=None) for p in read] == [
         dataclasses.replace(p, function=None) for p in declared
