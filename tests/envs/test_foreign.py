@@ -343,7 +343,7 @@ class Bounded(gymnasium.Env):
         return np.zeros(1, dtype=np.float32), float(action[0]), False, False, {}
 def tasks():
     return metarl.GymTasks(
-        make=Bounded, kind=lambda task: task, tasks={"train": [1.0, 0.5], "held_out": [1.0]}, horizon=3, dt=0.05
+        make=Bounded, kind=lambda task: task, tasks={"train": [0.5, 1.0], "held_out": [1.0]}, horizon=3, dt=0.05
     )
 """
 
@@ -353,4 +353,4 @@ def test_each_kind_is_acted_on_within_its_own_bounds(tmp_path):
     env = ShardedEnv(family, 2, 1)
     env.set_tasks([family.task({"task": float(i)}) for i in (0, 1)])
     env.reset(rngs(2))
-    np.testing.assert_allclose(env.step(np.full((2, 1, 1), 9.0)).rewards[:, 0], [1.0, 0.5])
+    np.testing.assert_allclose(env.step(np.full((2, 1, 1), 9.0)).rewards[:, 0], [0.5, 1.0])
