@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import weakref
@@ -18,6 +19,9 @@ from metarl.envs.simulation import Simulator
 
 METHOD = "spawn" if sys.platform == "win32" else "forkserver"
 """How processes are started: not by a fork of this one, whose threads hold locks that a fork would never see freed."""
+LOADED = ["metarl.envs.foreign.guard", "gymnasium.envs.mujoco"]
+"""Modules that the server of forks imports once. Each process would import them for itself otherwise: it would start
+later, and its steps would take more time, as processes that share no memory share no cache."""
 
 
 class EnvFailed(SimulationFault):
@@ -42,6 +46,7 @@ class GymSimulation:
         if count == 1 and settings.processes != -1:
             self._vector = gymnasium.vector.SyncVectorEnv(makers, copy=False, **modes)
         else:
+            multiprocessing.set_forkserver_preload(LOADED)
             self._vector = gymnasium.vector.AsyncVectorEnv(makers, copy=False, context=METHOD, **modes)
         self._close = weakref.finalize(self, _closed, self._vector)
         self._fields = {"seed": np.zeros(num_sims), "ctrl": np.zeros((num_sims, blueprint.actions))}

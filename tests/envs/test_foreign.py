@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.foreign.family import GymFamily
 from metarl.envs.foreign.settings import EnvSettings
+from metarl.envs.foreign.simulation import LOADED
 from metarl.envs.foreign.tasks import GymTasks, Info, category, quantity
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
@@ -159,6 +162,15 @@ def test_processes_change_nothing(tmp_path, processes):
     for ours, theirs in zip(here[:2], there[:2], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert here[3].num_faults == there[3].num_faults
+
+
+def test_what_the_server_of_processes_loads_is_there():
+    """A module that is not would be passed over in silence, and each process would load everything for itself."""
+    loading = (
+        "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", loading, *LOADED]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_what_fails_is_a_fault_and_the_next_episode_is_sound(tmp_path, capsys):
