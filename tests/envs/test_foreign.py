@@ -139,20 +139,6 @@ def test_physics_is_the_environments_own(tmp_path):
     assert env.term_sums["reward"][0, 0] == pytest.approx(rewards.sum(), rel=1e-6)
 
 
-def test_returns_are_those_of_our_own_family(tmp_path):
-    """HalfCheetah of Gymnasium and ours: the same physics and, over random starts, returns of the same mean."""
-    from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
-
-    theirs = family_of(tmp_path, CHEETAH)
-    ours = make_family(HalfCheetahVelocitySettings(horizon=30, control_cost=0.0))
-    totals = []
-    for family in (theirs, ours):
-        _, rewards, _, _ = played(family, [family.task({"target_velocity": 1.0})] * 2, envs=100)
-        totals.append(rewards.sum(0).ravel())
-    error = np.sqrt(sum(total.var() / total.size for total in totals))
-    assert abs(totals[0].mean() - totals[1].mean()) < 4 * error
-
-
 @pytest.mark.parametrize("processes", [2, -1])
 def test_processes_change_nothing(tmp_path, processes):
     family = family_of(tmp_path, COUNTER)
