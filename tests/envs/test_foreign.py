@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from metarl.envs.batch import BatchedEnv
+from metarl.envs.batch import BatchedEnv, SimulationFault
 from metarl.envs.foreign.family import GymFamily
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.foreign.simulation import LOADED
@@ -157,6 +157,31 @@ def test_what_the_server_of_processes_loads_is_there():
     )
     command = [sys.executable, "-c", loading, *LOADED]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_process_that_ends_is_an_error_with_what_to_do(tmp_path):
+    dying = COUNTER.replace('raise OSError("the arm is not connected")', "__import__('os')._exit(1)")
+    family = make_family(EnvSettings(written(tmp_path, dying), processes=2))
+    env = BatchedEnv(family, 2, 1)
+    env.set_tasks([family.task({"start": 1.0, "wrong": wrong}) for wrong in (0.0, 1.0)])
+    env.reset(rngs(2))
+    actions = np.zeros((2, 1, 1))
+    env.step(actions)
+    env.step(actions)
+    with pytest.raises(SimulationFault, match="own.py:tasks: a process of it ended without a word.*family.processes=1"):
+        env.step(actions)
+
+
+def test_a_script_that_does_not_guard_itself_is_told_to(tmp_path):
+    source = written(tmp_path, COUNTER)
+    (tmp_path / "script.py").write_text(
+        "from metarl.envs.batch import BatchedEnv\n"
+        "from metarl.envs.foreign.settings import EnvSettings\n"
+        "from metarl.envs.registry import make_family\n"
+        f"BatchedEnv(make_family(EnvSettings({source!r}, processes=2)), 2, 1)\n"
+    )
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True)
+    assert "EnvFailed" in done.stderr and "outside of `if __name__ == '__main__':`" in done.stderr
 
 
 def test_what_fails_is_a_fault_and_the_next_episode_is_sound(tmp_path, capsys):
