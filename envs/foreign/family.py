@@ -100,8 +100,19 @@ def opened(family: GymFamily) -> gymnasium.Env[Any, Any]:
     assert tasks is not None
     task = task_given(tasks, family.neutral().values)
     env = _made(tasks, None if tasks.kind is None else tasks.kind(task))
-    give(tasks, env, task)
-    return env
+    options = give(tasks, env, task)
+    return env if options is None else Given(env, options)
+
+
+class Given(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment that takes its task by the options of a reset, which gets it by every reset without options."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], task: Any):
+        super().__init__(env)
+        self._task = task
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(seed=seed, options=options or self._task)
 
 
 def copy_source(settings: EnvSettings, folder: Path) -> EnvSettings:
