@@ -24,7 +24,7 @@ import mujoco
 import numpy as np
 import torch
 
-from benchmarks import foreign, inner_steps, memories, quadruped_speed, scaling, trials
+from benchmarks import inner_steps, memories, quadruped_speed, scaling, trials
 from benchmarks.physics import Physics, seconds
 from benchmarks.robot_loop import measure_all
 from metarl.agents.maml.settings import MamlSettings
@@ -257,13 +257,12 @@ def quadruped() -> list[Figure]:
 
 
 def foreign_envs() -> list[Figure]:
-    """What a family of somebody's own environments adds to their steps: in one process, and in one a core, as usual."""
-    name = "a step of Gymnasium environments / their vector env alone ({})"
-    return [
-        Figure(name.format(how), median(rounds), 1.10, at_most=True, rounds=rounds)
-        for how, count in (("one process", 1), ("one process a core / one an env", 0))
-        for rounds in [foreign.overhead(count)]
-    ]
+    """What a family of somebody's own environments adds to their steps."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.foreign"]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    found = [json.loads(line) for line in lines]
+    name = "an episode of Gymnasium environments / their vector env alone ({})"
+    return [Figure(name.format(f["name"]), f["median"], f["bar"], at_most=True, rounds=f["rounds"]) for f in found]
 
 
 def processes() -> list[Figure]:

@@ -1,73 +1,97 @@
-"""Steps of somebody's own Gymnasium environment as a family, against the same environments in a vector env alone."""
+"""Steps of somebody's own Gymnasium environment as a family, against the same environments in a vector env alone.
+
+`python -m benchmarks.foreign` prints a JSON line for each comparison. It is a program of its own: the processes of the
+environments import the program that starts them, and this one imports no torch.
+"""
 
 from __future__ import annotations
 
+import json
+import time
 import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from statistics import median
 
 import gymnasium
 import numpy as np
 
-import metarl
-from benchmarks.physics import seconds
-from metarl.envs import mujoco_log
+from benchmarks import foreign_envs
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.registry import make_family
 
-TASKS, ENVS, STEPS, ROUNDS = 40, 1, 100, 7  # as many as the preset has
+CHUNK, ROUNDS = 5, 15
+"""Steps that each of two takes in turn, and number of episodes."""
 
 
-class Velocity(gymnasium.Wrapper):
-    """HalfCheetah that is to run at the task's velocity."""
+@dataclass(frozen=True)
+class Comparison:
+    """A family's environments, and the vector env that they are held against."""
 
-    target = 1.0
-
-    def set_task(self, task: dict[str, float]) -> None:
-        """Take the task's velocity, m/s."""
-        self.target = task["target_velocity"]
-
-    def step(self, action):
-        observation, _, terminated, truncated, info = super().step(action)
-        return observation, -abs(info["x_velocity"] - self.target), terminated, truncated, info
-
-
-def make() -> gymnasium.Env:
-    with mujoco_log.silent():  # of the mass that the model says
-        return Velocity(gymnasium.make("HalfCheetah-v5"))
+    name: str
+    env: str
+    """Function of `foreign_envs`; its environments are made by make_<env>."""
+    processes: int
+    """Of the family: 1, 0 (one a core), or -1 (one an env)."""
+    context: str
+    """How the vector env starts its processes, one an env; empty: it has none."""
+    count: int
+    """Number of environments, one a task."""
+    bar: float
+    """Most that our time may be of the vector env's."""
 
 
-def tasks() -> metarl.GymTasks:
-    """Return the tasks; the processes of the environments call it, too."""
-    return metarl.GymTasks(
-        make=make,
-        parameters=(metarl.quantity("target_velocity", 0, 3, "m/s"),),
-        horizon=STEPS,
-        measures={"speed": metarl.Info("x_velocity", "m/s", "mean")},
-    )
+COMPARISONS = (
+    Comparison("HalfCheetah, one process", "cheetah", 1, "", 40, 1.10),
+    Comparison("HalfCheetah, a process an env", "cheetah", -1, "forkserver", 16, 1.10),
+    Comparison("HalfCheetah, a process an env / forked", "cheetah", -1, "fork", 16, 1.10),
+    Comparison("HalfCheetah, a process a core / a forked one an env", "cheetah", 0, "fork", 40, 1.10),
+    Comparison("Fetch's reach, one process", "reach", 1, "", 8, 1.10),
+    Comparison("Fetch's reach, a process an env", "reach", -1, "forkserver", 8, 1.10),
+)
 
 
-def overhead(processes: int) -> list[float]:
-    """Return our time of an episode over that of the vector env, in each round. processes: 1, against a vector env
-    in one process too; 0, one a core, or -1, one an env, against one with a process for each env."""
-    family = make_family(EnvSettings(f"{__file__}:tasks", processes=processes))
-    ours = BatchedEnv(family, TASKS, ENVS, measuring=True)
-    kind = gymnasium.vector.SyncVectorEnv if processes == 1 else gymnasium.vector.AsyncVectorEnv
+def ratios(comparison: Comparison) -> list[float]:
+    """Return our time of an episode, its reset too, over that of the vector env, in each round; they take turns."""
+    count = comparison.count
+    source = f"{foreign_envs.__file__}:{comparison.env}"
+    ours = BatchedEnv(make_family(EnvSettings(source, processes=comparison.processes)), count, 1, measuring=True)
+    makers = [getattr(foreign_envs, f"make_{comparison.env}")] * count
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = kind([make] * (TASKS * ENVS))
-    actions = np.random.default_rng(0).uniform(-1, 1, (STEPS, TASKS, ENVS, 6))
-    flat = actions.reshape(STEPS, TASKS * ENVS, 6).astype(np.float32)
-    ratios = []
+        theirs = (
+            gymnasium.vector.AsyncVectorEnv(makers, context=comparison.context)
+            if comparison.context
+            else gymnasium.vector.SyncVectorEnv(makers)
+        )
+    size = ours.family.action_size
+    actions = np.random.default_rng(0).uniform(-1, 1, (foreign_envs.STEPS, count, 1, size)).astype(np.float32)
+    found = []
     for _ in range(ROUNDS):
-        ours.reset([np.random.default_rng(m) for m in range(TASKS)])
-        theirs.reset(seed=0)
-        alone = seconds(lambda: [theirs.step(action) for action in flat])
-        ratios.append(seconds(lambda: [ours.step(action) for action in actions]) / alone)
+        rngs = [np.random.default_rng(m) for m in range(count)]
+        own = seconds(lambda rngs=rngs: ours.reset(rngs))
+        alone = seconds(lambda: theirs.reset(seed=0))
+        for chunk in np.split(actions, foreign_envs.STEPS // CHUNK):
+            own += seconds(lambda chunk=chunk: [ours.step(action) for action in chunk])
+            alone += seconds(lambda chunk=chunk: [theirs.step(action[:, 0]) for action in chunk])
+        found.append(own / alone)
     theirs.close()
-    return ratios
+    return found[1:]  # the first has made our environments
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the time that a piece of work takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    for comparison in COMPARISONS:
+        rounds = ratios(comparison)
+        print(json.dumps({**asdict(comparison), "median": median(rounds), "rounds": rounds}), flush=True)
 
 
 if __name__ == "__main__":
-    for processes in (1, 0, -1):
-        found = overhead(processes)
-        print(processes, round(float(np.median(found)), 3), [round(r, 3) for r in found])
+    main()

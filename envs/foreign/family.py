@@ -100,8 +100,19 @@ def opened(family: GymFamily) -> gymnasium.Env[Any, Any]:
     assert tasks is not None
     task = task_given(tasks, family.neutral().values)
     env = _made(tasks, None if tasks.kind is None else tasks.kind(task))
-    give(tasks, env, task)
-    return env
+    options = give(tasks, env, task)
+    return env if options is None else Given(env, options)
+
+
+class Given(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment that takes its task by the options of a reset, which gets it by every reset without options."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], task: Any):
+        super().__init__(env)
+        self._task = task
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(seed=seed, options=options or self._task)
 
 
 def copy_source(settings: EnvSettings, folder: Path) -> EnvSettings:
@@ -162,7 +173,7 @@ def _family(settings: EnvSettings, tasks: GymTasks) -> GymFamily:
     try:
         sizes = [_sizes(env, tasks) for env in envs]
         first, (names, _, _) = envs[0], max(sizes, key=lambda size: len(size[0]))
-        _, low, high = max(sizes, key=lambda size: len(size[1]))
+        low, high = _widest([size[1] for size in sizes], np.minimum), _widest([size[2] for size in sizes], np.maximum)
         horizon = tasks.horizon or _horizon(first)
         dt, title = tasks.dt or _dt(first), first.spec.id if first.spec else type(first.unwrapped).__name__
     finally:
@@ -285,6 +296,14 @@ def _sizes(env: gymnasium.Env[Any, Any], tasks: GymTasks) -> tuple[tuple[str, ..
             raise ValueError(f"its {key} is {part}, which has no fixed number of elements") from error
         names += [f"{key}[{i}]" for i in range(size)] if size > 1 else [key]
     return tuple(names), np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
+
+
+def _widest(bounds: list[np.ndarray], wider: Callable[[Array, Array], Array]) -> np.ndarray:
+    """Return the widest bound of each action over the kinds; one of fewer actions says nothing of the rest."""
+    found = max(bounds, key=len).copy()
+    for own in bounds:
+        found[: len(own)] = wider(found[: len(own)], own)
+    return found
 
 
 def _horizon(env: gymnasium.Env[Any, Any]) -> int:

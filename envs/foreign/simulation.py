@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import weakref
@@ -18,6 +19,12 @@ from metarl.envs.simulation import Simulator
 
 METHOD = "spawn" if sys.platform == "win32" else "forkserver"
 """How processes are started: not by a fork of this one, whose threads hold locks that a fork would never see freed."""
+LOADED = ["metarl.envs.foreign.guard", "gymnasium.envs.mujoco"]
+"""Modules that the server of forks imports once. Each process would import them for itself otherwise: it would start
+later, and its steps would take more time, as processes that share no memory share no cache."""
+
+AS_IT_IS: dict[str, Any] = {"copy": False, "autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
+"""How a vector env returns what its environments do: without a copy, and without resets of its own."""
 
 
 class EnvFailed(SimulationFault):
@@ -38,11 +45,10 @@ class GymSimulation:
         count = -(-num_sims // self._each)  # as few as hold them all
         self._blueprint, self._source = blueprint, blueprint.source
         makers = [BlockMaker(blueprint, self._each, os.getpid())] * count
-        modes: dict[str, Any] = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
-        if count == 1 and settings.processes != -1:
-            self._vector = gymnasium.vector.SyncVectorEnv(makers, copy=False, **modes)
-        else:
-            self._vector = gymnasium.vector.AsyncVectorEnv(makers, copy=False, context=METHOD, **modes)
+        apart = count > 1 or settings.processes == -1
+        self._vector = self._called(
+            lambda: _apart(makers) if apart else gymnasium.vector.SyncVectorEnv(makers, **AS_IT_IS)
+        )
         self._close = weakref.finalize(self, _closed, self._vector)
         self._fields = {"seed": np.zeros(num_sims), "ctrl": np.zeros((num_sims, blueprint.actions))}
         self._row = np.zeros((num_sims, blueprint.width))
@@ -125,11 +131,18 @@ class GymSimulation:
             return function()
         except (EOFError, BrokenPipeError, ConnectionError) as error:
             raise EnvFailed(
-                f"{self._source}: a process of it ended without a word, as by a crash or for want of memory; "
-                "family.processes=1 runs it in this process, which shows more"
+                f"{self._source}: a process of it ended without a word, as by a crash, for want of memory, or where a "
+                "script trains outside of `if __name__ == '__main__':`; family.processes=1 runs it in this process, "
+                "which shows more"
             ) from error
         except Exception as error:
             raise EnvFailed(f"{self._source}: {type(error).__name__}: {error}") from error
+
+
+def _apart(makers: Sequence[BlockMaker]) -> gymnasium.vector.AsyncVectorEnv:
+    """Return a vector env with a process for each block."""
+    multiprocessing.set_forkserver_preload(LOADED)
+    return gymnasium.vector.AsyncVectorEnv(makers, context=METHOD, **AS_IT_IS)
 
 
 def _closed(vector: Any) -> None:

@@ -7,6 +7,7 @@ import io
 import re
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from gymnasium.utils.env_checker import check_env
 
 from metarl.envs import code, mujoco_log
 from metarl.envs.text import one_line, shown
-from metarl.errors import LONGEST
+from metarl.errors import LONGEST, nearest
 
 Env = gymnasium.Env[Any, Any]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -49,6 +50,20 @@ WORDS = {
     "properly been updated after step|Deterministic step": (
         f"its steps do not follow from seed and actions: the same run, made again or resumed, may differ; {SEEDED}"
     ),
+    "although similar": (
+        "what it returns follows from seed and actions but for the last digits: the same run, made again or resumed, "
+        "may differ"
+    ),
+    r"seed argument in .*Actual default: (?:seed.*= )?(.*)": (
+        rf"its reset has the seed \1 by default, so that resets without a seed are all alike: {RESET}"
+    ),
+    r"The (observation|info)s returned by .*share an": (
+        r"its \1s share memory with each other, so one that is kept changes later: return a copy each time"
+    ),
+    "symmetric and normalized": (
+        "its actions do not lie between -1 and 1, and those of a new policy lie about 0: give "
+        "GymTasks(action_scale=...), or, if 0 is not their middle, gymnasium.wrappers.RescaleAction(env, -1, 1)"
+    ),
 }
 """What is wrong and what to do, by a pattern of the checker's sentence."""
 
@@ -70,6 +85,27 @@ def env_remarks(env: Env) -> list[str]:
             if not HARMLESS.search(line):
                 said.append(_in_words(line, env) or f"Gymnasium's checker says: {line}")
     return [one_line(line, LONGEST) for line in dict.fromkeys(said)]
+
+
+def info_remarks(env: Env, keys: Sequence[str], steps: int) -> list[str]:
+    """Return which of the keys no info has in an episode of random actions, a line each. It is reset and stepped."""
+    seen: set[str] = set()
+    env.action_space.seed(0)
+    try:
+        env.reset(seed=0)
+        for _ in range(steps):
+            _, _, terminated, truncated, info = env.step(env.action_space.sample())
+            seen |= info.keys()
+            if terminated or truncated:
+                break
+    except Exception:  # which `env_remarks` or the episodes tell of
+        return []
+    return [
+        f"no step of an episode of random actions had {key!r} in its info, and where it is missing it counts as 0"
+        + (nearest(key, sorted(seen)) or "; all infos were empty")
+        for key in keys
+        if key not in seen
+    ]
 
 
 def _failure(error: Exception, env: Env) -> str:

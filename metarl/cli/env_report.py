@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from metarl.cli.env_remarks import env_remarks
+from metarl.cli.env_remarks import env_remarks, info_remarks
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.foreign.family import GymFamily, opened
@@ -41,7 +41,8 @@ def show_env(source: str, console: Console | None = None) -> None:
     )
     if isinstance(family, GymFamily):
         with contextlib.closing(opened(family)) as env:
-            for remark in env_remarks(env):
+            infos = () if family.blueprint is None else family.blueprint.infos
+            for remark in (*env_remarks(env), *info_remarks(env, infos, family.horizon)):
                 console.print("[bold yellow]note:[/bold yellow]", Text(remark), highlight=False)
     console.print(table(("an episode of random actions", "steps", "return", "ended by", "steps/s"), _played(family)))
     console.print(f"Train on it with: metarl train --agent rl2 --env {source}", highlight=False, markup=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -11,9 +13,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from metarl.envs.batch import BatchedEnv
+from metarl.envs.batch import BatchedEnv, SimulationFault
 from metarl.envs.foreign.family import GymFamily
 from metarl.envs.foreign.settings import EnvSettings
+from metarl.envs.foreign.simulation import LOADED
 from metarl.envs.foreign.tasks import GymTasks, Info, category, quantity
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
@@ -136,20 +139,6 @@ def test_physics_is_the_environments_own(tmp_path):
     assert env.term_sums["reward"][0, 0] == pytest.approx(rewards.sum(), rel=1e-6)
 
 
-def test_returns_are_those_of_our_own_family(tmp_path):
-    """HalfCheetah of Gymnasium and ours: the same physics and, over random starts, returns of the same mean."""
-    from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
-
-    theirs = family_of(tmp_path, CHEETAH)
-    ours = make_family(HalfCheetahVelocitySettings(horizon=30, control_cost=0.0))
-    totals = []
-    for family in (theirs, ours):
-        _, rewards, _, _ = played(family, [family.task({"target_velocity": 1.0})] * 2, envs=100)
-        totals.append(rewards.sum(0).ravel())
-    error = np.sqrt(sum(total.var() / total.size for total in totals))
-    assert abs(totals[0].mean() - totals[1].mean()) < 4 * error
-
-
 @pytest.mark.parametrize("processes", [2, -1])
 def test_processes_change_nothing(tmp_path, processes):
     family = family_of(tmp_path, COUNTER)
@@ -159,6 +148,40 @@ def test_processes_change_nothing(tmp_path, processes):
     for ours, theirs in zip(here[:2], there[:2], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert here[3].num_faults == there[3].num_faults
+
+
+def test_what_the_server_of_processes_loads_is_there():
+    """A module that is not would be passed over in silence, and each process would load everything for itself."""
+    loading = (
+        "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", loading, *LOADED]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_process_that_ends_is_an_error_with_what_to_do(tmp_path):
+    dying = COUNTER.replace('raise OSError("the arm is not connected")', "__import__('os')._exit(1)")
+    family = make_family(EnvSettings(written(tmp_path, dying), processes=2))
+    env = BatchedEnv(family, 2, 1)
+    env.set_tasks([family.task({"start": 1.0, "wrong": wrong}) for wrong in (0.0, 1.0)])
+    env.reset(rngs(2))
+    actions = np.zeros((2, 1, 1))
+    env.step(actions)
+    env.step(actions)
+    with pytest.raises(SimulationFault, match="own.py:tasks: a process of it ended without a word.*family.processes=1"):
+        env.step(actions)
+
+
+def test_a_script_that_does_not_guard_itself_is_told_to(tmp_path):
+    source = written(tmp_path, COUNTER)
+    (tmp_path / "script.py").write_text(
+        "from metarl.envs.batch import BatchedEnv\n"
+        "from metarl.envs.foreign.settings import EnvSettings\n"
+        "from metarl.envs.registry import make_family\n"
+        f"BatchedEnv(make_family(EnvSettings({source!r}, processes=2)), 2, 1)\n"
+    )
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True)
+    assert "EnvFailed" in done.stderr and "outside of `if __name__ == '__main__':`" in done.stderr
 
 
 def test_what_fails_is_a_fault_and_the_next_episode_is_sound(tmp_path, capsys):
@@ -343,7 +366,7 @@ class Bounded(gymnasium.Env):
         return np.zeros(1, dtype=np.float32), float(action[0]), False, False, {}
 def tasks():
     return metarl.GymTasks(
-        make=Bounded, kind=lambda task: task, tasks={"train": [1.0, 0.5], "held_out": [1.0]}, horizon=3, dt=0.05
+        make=Bounded, kind=lambda task: task, tasks={"train": [0.5, 1.0], "held_out": [1.0]}, horizon=3, dt=0.05
     )
 """
 
@@ -353,4 +376,4 @@ def test_each_kind_is_acted_on_within_its_own_bounds(tmp_path):
     env = ShardedEnv(family, 2, 1)
     env.set_tasks([family.task({"task": float(i)}) for i in (0, 1)])
     env.reset(rngs(2))
-    np.testing.assert_allclose(env.step(np.full((2, 1, 1), 9.0)).rewards[:, 0], [1.0, 0.5])
+    np.testing.assert_allclose(env.step(np.full((2, 1, 1), 9.0)).rewards[:, 0], [0.5, 1.0])

@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 
 from metarl.cli.app import main
-from metarl.cli.env_remarks import env_remarks
+from metarl.cli.env_remarks import env_remarks, info_remarks
 
 OBSERVED = np.zeros(2, dtype=np.float32)
 STEP = (OBSERVED, 0.0, False, False, {})
@@ -83,6 +83,28 @@ def stepping(**others: Any) -> Still:
     return Still(step=tuple(others.get(name, value) for name, value in zip(names, STEP, strict=True)))
 
 
+class Sharing(Still):
+    def step(self, action: Any) -> Any:
+        return self.result
+
+
+class Fixed(Still):
+    def reset(self, *, seed: int | None = 7, options: Any = None) -> Any:
+        return super().reset(seed=seed, options=options)
+
+
+class Drifting(Still):
+    noise = 0.0
+
+    def step(self, action: Any) -> Any:
+        self.noise += 1e-7
+        return np.full(2, self.noise, np.float32), 0.0, False, False, {}
+
+
+class Strong(Still):
+    action_space = spaces.Box(-2.0, 2.0, (1,))
+
+
 OUTSIDE = "its reset returns an observation that observation_space does not contain: "
 DICT = spaces.Dict({"place": spaces.Box(0.0, 1.0, (1,))})
 FIVE = "return observation, reward, terminated, truncated and info"
@@ -119,6 +141,16 @@ SAID: dict[str, tuple[Still, str]] = {
     "reward": (stepping(reward=np.zeros(1)), "its step returns a reward that is ndarray: return float(reward)"),
     "infinite reward": (stepping(reward=np.inf), "its step returns a reward that is inf: return a finite number"),
     "seed not passed on": (Forgetful(), "its resets do not follow from their seeds: the same run, made again or"),
+    "a default seed": (
+        Fixed(),
+        f"its reset has the seed 7 by default, so that resets without a seed are all alike: {RESET}",
+    ),
+    "shared memory": (Sharing(), "its observations share memory with each other"),
+    "last digits": (Drifting(), "what it returns follows from seed and actions but for the last digits"),
+    "strong actions": (
+        Strong(),
+        "its actions do not lie between -1 and 1, and those of a new policy lie about 0: give",
+    ),
     "own generator": (Random(), "its steps do not follow from seed and actions: the same run, made again or"),
 }
 
@@ -149,6 +181,41 @@ def test_what_the_environment_itself_raises_is_said_with_its_place():
     assert said.startswith("it fails in Gymnasium's checker: KeyError: 'speed' (test_env_remarks.py, line ")
 
 
+def test_a_key_that_no_info_has_is_named_with_the_nearest():
+    env = stepping(info={"success": 1.0})
+    assert info_remarks(env, ["success"], 3) == []
+    (said,) = info_remarks(env, ["sucess"], 3)
+    assert "had 'sucess' in its info, and where it is missing it counts as 0; did you mean 'success'?" in said
+    assert info_remarks(Still(), ["success"], 3)[0].endswith("; all infos were empty")
+    assert info_remarks(Failing(), ["success"], 3) == []
+
+
+def test_an_environment_that_takes_its_task_by_options_is_checked_with_one(tmp_path, capsys):
+    (tmp_path / "by_options.py").write_text(BY_OPTIONS)
+    assert main(["env", "check", f"{tmp_path / 'by_options.py'}:tasks"]) == 0
+    assert "note:" not in capsys.readouterr().out
+
+
+BY_OPTIONS = """
+import gymnasium
+import metarl
+import numpy as np
+from gymnasium.spaces import Box
+
+class Placed(gymnasium.Env):
+    observation_space, action_space = Box(-1.0, 1.0, (1,)), Box(-1.0, 1.0, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = options["place"]
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), -abs(self.place - float(action[0])), False, False, {}
+
+def tasks():
+    return metarl.GymTasks(make=Placed, parameters=(metarl.quantity("place", -1, 1, "m"),), horizon=5, dt=0.1)
+"""
 FILE = """
 import gymnasium
 import metarl

@@ -11,9 +11,11 @@ import pytest
 import metarl
 from metarl.cli import app as cli
 from metarl.config import preset, read_run_config, with_settings
+from metarl.envs import code
 from metarl.errors import UsageError
 from metarl.runs.run import load_run
 from metarl.runs.tracking import read_metrics
+from tests.metarl.control_loop import loop
 
 OWN = """
 import gymnasium
@@ -100,6 +102,9 @@ def test_a_resumed_run_is_the_run_and_stands_beside_another(own, capsys, monkeyp
     capsys.readouterr()
     monkeypatch.chdir(own.parent)  # the file is found from anywhere
     assert cli.main(["evaluate", str(own / "runs/whole"), str(own / "runs/parts"), "--output", "compared"]) == 0
+    compared = json.loads(Path("compared/comparison.json").read_text())
+    assert compared["family"] == "env" and len(compared["agents"]) == 2
+    assert compared["agents"][0]["returns"] == compared["agents"][1]["returns"]
     monkeypatch.chdir(own)
     assert cli.main(["render", "runs/whole", "--output", "film.mp4"]) == 0
     assert (own / "film.mp4").stat().st_size > 500
@@ -210,9 +215,85 @@ SMALL = {
 }
 
 
+def own_env():
+    """An environment of the user's file, on a task."""
+    env = code.load("line.py:tasks")().make()
+    env.set_task({"place": 0.5})
+    return env
+
+
 def test_its_policy_runs_in_a_control_loop(own):
+    """The controller plays an environment itself, and adapts between its episodes, as evaluation would."""
     assert train("--agent", "rl2", "--env", "line.py:tasks", "--name", "a", "training.iterations=1", *TINY) == 0
-    run = metarl.load("runs/a")
-    controller = run.start(adaptations=0, episodes_per_shot=1)
-    action = controller.act(np.zeros(run.family.observation_size, dtype=np.float32))
-    assert action.shape == (1,) and -1 <= controller.command(np.array([7.0]))[0] <= 1
+    run, env = metarl.load("runs/a"), own_env()
+    controller = run.start(adaptations=1, episodes_per_shot=1)
+    for episode in range(3):
+        observation, _ = env.reset(seed=episode)
+        for _ in range(run.family.horizon):
+            assert not controller.episode_over
+            command = controller.command(controller.act(observation))
+            assert command.shape == (1,) and -1 <= command[0] <= 1
+            observation, reward, terminated, truncated, _ = env.step(command)
+            controller.observe(reward, terminated, truncated)
+        assert controller.end_episode(observation) == (episode == 0)
+    assert controller.command(np.array([7.0]))[0] == 1
+
+
+def test_its_policy_is_exported_and_does_in_the_loop_of_docs_what_the_controller_does(own, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    assert train("--agent", "rl2", "--env", "line.py:tasks", "--name", "a", "training.iterations=1", *TINY) == 0
+    assert cli.main(["export", "runs/a", "--output", "p.onnx"]) == 0
+    control_loop = loop()
+    monkeypatch.setattr(control_loop.time, "sleep", lambda seconds: None)
+    policy = control_loop.Policy("p.onnx")
+    assert (policy.about["dt"], policy.about["horizon"]) == (0.05, 12)
+    env, commands = own_env(), []
+
+    class Robot:
+        def reset(self):
+            return env.reset(seed=3)[0]
+
+        def step(self, command):
+            commands.append(command.copy())
+            observation, reward, terminated, truncated, _ = env.step(command)
+            return observation, reward, terminated or truncated
+
+    control_loop.episode(policy, Robot())
+    controller = metarl.load("runs/a").start(adaptations=0, explore="never")
+    observation, _ = env.reset(seed=3)
+    for command in commands:
+        action = controller.act(observation)
+        np.testing.assert_allclose(controller.command(action), command, atol=1e-5)
+        observation, reward, terminated, truncated, _ = env.step(command)
+        controller.observe(reward, terminated, truncated)
+    assert len(commands) == 12 and np.ptp(commands) > 0
+
+
+SWEEP = """
+base:
+  agent: rl2
+  family: env
+  family.source: line.py:tasks
+  family.processes: 1
+  training.iterations: 1
+  training.tasks: 2
+  training.envs_per_task: 1
+  training.checkpoint_every: 1
+  training.threads: 1
+  evaluation.tasks: 4
+  evaluation.envs_per_task: 1
+  evaluation.seeds: [1]
+  evaluation.bootstrap_samples: 20
+  tracking.wandb: disabled
+factors: {family.horizon: [6, 9]}
+report: {grid: 3}
+"""
+
+
+def test_a_sweep_of_it_ends_with_a_configuration_that_trains(own):
+    (own / "s.yaml").write_text(SWEEP)
+    assert cli.main(["sweep", "s.yaml"]) == 0
+    report = json.loads((own / "runs/s/report.json").read_text())
+    assert [trial["state"] for trial in report["trials"]] == ["complete"] * 2
+    assert train("--config", "runs/s/best.yaml", "--name", "best", "training.iterations=1") == 0
+    assert read_run_config(own / "runs/best").family.source == f"{own / 'line.py'}:tasks"
