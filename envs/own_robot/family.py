@@ -43,7 +43,7 @@ from metarl.envs.own_robot.judged import judged
 from metarl.envs.own_robot.model import inspect_robot
 from metarl.envs.own_robot.model_files import copy_model
 from metarl.envs.own_robot.quantities import COMMANDED
-from metarl.envs.own_robot.rig import base_of, rig_of
+from metarl.envs.own_robot.rig import base_of, reach_down, rig_of
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.own_robot.start import start_near
 from metarl.envs.own_robot.task import entries, show_goal
@@ -58,7 +58,7 @@ Start = Callable[[mujoco.MjModel], Array]
 DECLARED = "declared"
 """What messages call a declaration that is no file."""
 CONTROL_DT = 0.02  # s, default control step
-LENGTHS = {"link_length", "size", "radius"}
+LENGTHS = {"scale", "link_length", "size", "radius"}
 """Quantities by which a robot's feet come to be higher or lower."""
 MOST_STEPS = 10_000  # of the simulation in a control step
 
@@ -309,7 +309,7 @@ def _standing(robot: Robot, feet: Feet, start: Start) -> Start:
         data = mujoco.MjData(model)
         data.qpos = robot.home
         mujoco.mj_kinematics(model, data)
-        return float((data.geom_xpos[feet.geoms([model]), 2] - feet.radii).min())
+        return min(float(data.geom_xpos[g, 2]) - reach_down(model, data, g) for g in feet.geoms([model]).tolist())
 
     neutral = lowest(robot.model)
 

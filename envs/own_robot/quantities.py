@@ -22,6 +22,7 @@ from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.joint_laws import joint_attribute, joint_range
 from metarl.envs.own_robot.own_edits import own_edit
+from metarl.envs.own_robot.scale_law import scale
 from metarl.envs.own_robot.scene_laws import friction, gravity, slope
 from metarl.envs.own_robot.sites import Find, Site
 
@@ -95,6 +96,12 @@ QUANTITIES: dict[str, Quantity] = {
         positive=True,
         operations=("scale",),
         says="length away from its joint; what it carries moves with its end, a given inertia is stretched with it",
+    ),
+    "scale": Quantity(
+        *("body", "1", scale, 0.0),
+        positive=True,
+        operations=("scale",),
+        says="all lengths of the body and of what it carries, about its joint, at their density; gains and limits stay",
     ),
     "size": Quantity("geom", "m", size, 0.0, positive=True, says="all its sizes; a given inertia follows"),
     "radius": Quantity(

@@ -85,7 +85,7 @@ def _feet(robot: Robot) -> Feet | None:
     for name in robot.feet:
         own = range(model.body(name).geomadr[0], model.body(name).geomadr[0] + model.body(name).geomnum[0])
         own = [model.geom(robot.soles[name]).id] if name in robot.soles else own
-        bottoms = {g: float(data.geom_xpos[g][2]) - _reach_down(model, data, g) for g in own}
+        bottoms = {g: float(data.geom_xpos[g][2]) - reach_down(model, data, g) for g in own}
         if not bottoms:
             return None
         lowest = min(bottoms, key=lambda g: bottoms[g])
@@ -95,7 +95,7 @@ def _feet(robot: Robot) -> Feet | None:
     return Feet(touching, functools.partial(_geoms, tuple(names)), touching, np.array(soles))
 
 
-def _reach_down(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
+def reach_down(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
     """Return how far a geom reaches below its middle, m: that of the box around it, or a sphere's radius."""
     if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_SPHERE:
         return float(model.geom_size[geom, 0])
