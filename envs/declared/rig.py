@@ -13,7 +13,8 @@ from metarl.envs.declared.base import Base
 from metarl.envs.declared.columns import Columns
 from metarl.envs.declared.sensors import ContactSensors
 from metarl.envs.state import State, StateFunction
-from metarl.envs.text import matched, near
+from metarl.envs.text import near
+from metarl.patterns import matched
 
 COMMANDS = {"forward_velocity": "m/s", "sideways_velocity": "m/s", "yaw_rate": "rad/s"}
 """Unit of each component of a command, by name."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -16,6 +15,7 @@ from metarl.envs.arrays import Array
 from metarl.envs.control import ON_JOINT, SCALAR, joint_of
 from metarl.envs.own_robot.declaration import Actuators
 from metarl.envs.text import near
+from metarl.patterns import matched
 
 T = TypeVar("T")
 Gain, Bias, Dynamics, Transmission = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn, mujoco.mjtTrn
@@ -307,21 +307,20 @@ def _chosen(joints: Sequence[mujoco.MjsJoint], wanted: Actuators) -> list[mujoco
         if getattr(wanted, key) and wanted.kind not in kinds:
             raise ValueError(f"robot.actuators.{key} is for kind {' or '.join(kinds)}, not {wanted.kind}; leave it out")
     names = [j.name for j in joints]
-    chosen = [j for j in joints if re.fullmatch(wanted.joints, j.name)]
+    found = matched(wanted.joints, names, "robot.actuators.joints")
+    chosen = [j for j in joints if j.name in found]
     if not chosen:
         raise ValueError(f"robot.actuators.joints {wanted.joints!r} matches no joint{near(wanted.joints, names)}")
     for key in ("gains", "speeds", "forces", "armatures"):
         for pattern in getattr(wanted, key):
-            if not any(re.fullmatch(pattern, j.name) for j in chosen):
-                raise ValueError(
-                    f"robot.actuators.{key} {pattern!r} matches no joint{near(pattern, [j.name for j in chosen])}"
-                )
+            if not matched(pattern, found, f"robot.actuators.{key}"):
+                raise ValueError(f"robot.actuators.{key} {pattern!r} matches no joint{near(pattern, found)}")
     return chosen
 
 
 def _matched(values: Mapping[str, T], name: str, otherwise: T) -> T:
     """Return the value of the first regular expression that matches a name."""
-    return next((value for pattern, value in values.items() if re.fullmatch(pattern, name)), otherwise)
+    return next((value for pattern, value in values.items() if matched(pattern, [name], "joint")), otherwise)
 
 
 def _effort(model: mujoco.MjModel, name: str) -> tuple[float, float] | None:

@@ -227,9 +227,9 @@ class DeclaredFaults:
     share: float = 1.0
     """Share of tasks that have a fault."""
     places: tuple[str, ...] = ()
-    """Joints, actuators, observation terms or groups that can fail, by name or by pattern such as *_calf."""
+    """Joints, actuators, observation terms or groups that can fail, by name or regular expression such as .*_calf."""
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Joints or actuators that can fail together, by the name of the group, as those of a leg."""
+    """Joints or actuators that can fail together, as those of a leg, by name or regular expression, by their group."""
     held_out: tuple[str, ...] = ()
     """Places that fail in held-out tasks and never in training tasks."""
     severity: tuple[float, float] = (0.5, 1.0)

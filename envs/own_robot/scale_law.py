@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import mujoco
@@ -16,6 +15,7 @@ from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot, unused
 from metarl.envs.own_robot.sites import Site, Write
 from metarl.envs.own_robot.structure import loop_through, subtree
+from metarl.patterns import matched
 
 SIZELESS = (*GROUND, mujoco.mjtGeom.mjGEOM_SDF)
 """Shapes whose size is not the geom's."""
@@ -38,7 +38,7 @@ def scale(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
     """
     parts = _parts(robot, name)
     for part in parts:
-        if part != name and entry.target is not None and re.fullmatch(entry.target, part):
+        if part != name and matched(entry.target or "", [part], "target"):
             raise ValueError(f"body {name!r} carries {part!r}, which it scales, too; let target match one of them")
         if loop := loop_through(robot.model, robot.model.body(part).id):
             raise ValueError(f"body {part!r} is part of a loop ({loop}), which another size would break")
