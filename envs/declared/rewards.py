@@ -277,15 +277,13 @@ def object_distance(rig: Rig) -> StateFunction:
 
 
 def orientation_error(rig: Rig) -> StateFunction:
-    """Angle between the end effector's orientation and that of the target."""
+    """Angle between the orientation of the end effector, or of the object that it is to move, and its target's."""
     reaching = rig.needed_reaching
-    aim = reaching.aim
-    if aim is None:
-        raise ValueError("the target has no orientation; give one by goal: {orientation: [w, x, y, z]}")
+    turn, aim = reaching.thing_turn or reaching.turn, reaching.needed_aim
 
     def angle(state: State) -> Array:
         xp = state.xp
-        trace = xp.sum(reaching.turn(state) * like(aim, state.qpos), axis=(1, 2))  # of aim^T R
+        trace = xp.sum(turn(state) * aim(state), axis=(1, 2))  # of aim^T R
         return xp.acos(xp.clip((trace - 1) / 2, -1.0, 1.0))
 
     return angle

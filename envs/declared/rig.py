@@ -101,14 +101,26 @@ class Reaching:
 
     effector: StateFunction
     """Return its position in the world, [S, 3] m."""
-    target: StateFunction
-    """Return the target in the world, [S, 3] m."""
     turn: StateFunction
     """Return its orientation in the world, [S, 3, 3]."""
-    aim: np.ndarray | None = None
-    """Orientation of the target, [3, 3]; None: any."""
+    target: StateFunction
+    """Return the target in the world, [S, 3] m."""
+    aim: StateFunction | None = None
+    """Return the orientation of the target in the world, [S, 3, 3]; None: any."""
     thing: StateFunction | None = None
     """Return the position of the object that is to be moved there, [S, 3] m; None: the effector itself is."""
+    thing_turn: StateFunction | None = None
+    """Return the orientation of the object, [S, 3, 3]."""
+
+    @property
+    def needed_aim(self) -> StateFunction:
+        """The target's orientation; ValueError if it has none."""
+        if self.aim is None:
+            raise ValueError(
+                "the target has no orientation; give one by goal: {orientation: [w, x, y, z]}, or by a parameter of "
+                "quantity goal_roll, goal_pitch or goal_yaw"
+            )
+        return self.aim
 
     def gap(self, state: State) -> Array:
         """Return what is to be at the target minus the target, [S, 3] m."""

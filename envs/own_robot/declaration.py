@@ -105,7 +105,8 @@ class Goal:
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The target in the world, m, in coordinates that no parameter (goal_x, goal_y, goal_z) is."""
     orientation: tuple[float, float, float, float] | None = None
-    """Orientation of the target in the world as a quaternion w, x, y, z; not given: any."""
+    """Orientation of the target in the world as a quaternion w, x, y, z, before parameters of goal_roll, goal_pitch and
+    goal_yaw turn it; not given: any, or with such a parameter the world's."""
 
 
 @dataclass(frozen=True)

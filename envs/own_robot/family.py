@@ -37,6 +37,7 @@ from metarl.envs.own_robot.declaration import (
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.distribution import parameters
 from metarl.envs.own_robot.freeze import compensation
+from metarl.envs.own_robot.goal import show_goal
 from metarl.envs.own_robot.ground import compose, geom_pose
 from metarl.envs.own_robot.hooks import functions_in
 from metarl.envs.own_robot.judged import judged
@@ -46,7 +47,7 @@ from metarl.envs.own_robot.quantities import COMMANDED
 from metarl.envs.own_robot.rig import base_of, reach_down, rig_of
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.own_robot.start import start_near
-from metarl.envs.own_robot.task import entries, show_goal
+from metarl.envs.own_robot.task import entries
 from metarl.envs.own_robot.terrain import lay_ground
 from metarl.envs.parameters import Choice, Distribution, Parameter
 from metarl.envs.state import State

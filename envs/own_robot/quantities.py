@@ -153,6 +153,10 @@ QUANTITIES: dict[str, Quantity] = {
     "command_y": Quantity("told", "m/s", says="command_y that the reward asks for"),
     "command_yaw": Quantity("told", "rad/s", says="command_yaw that the reward asks for"),
     **{f"goal_{a}": Quantity("told", "m", says=f"{a} of the target in the world") for a in "xyz"},
+    **{
+        f"goal_{turn}": Quantity("told", "rad", says=f"angle by which the target is turned about the world's {a} axis")
+        for turn, a in (("roll", "x"), ("pitch", "y"), ("yaw", "z"))
+    },
     "sensor_noise": Quantity("told", "1", low=0.0, says="factor on the noise of the observation's terms"),
     "push_velocity": Quantity("told", "m/s", low=0.0, says="velocity that a push adds to the base"),
 }
