@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import locomotion
-from metarl.envs.arrays import Array, like, namespace
+from metarl.envs.arrays import Array, namespace
 from metarl.envs.declared.catalogue import RewardKind
 from metarl.envs.declared.own_functions import own_function
 from metarl.envs.declared.rig import Rig
@@ -197,7 +197,8 @@ def clearance(rig: Rig, *, target: float = 0.08) -> StateFunction:
     feet, base = rig.needed_feet, rig.needed_base
 
     def cost(state: State) -> Array:
-        heights = base.over_ground(state, feet.positions(state)) - like(feet.radii, state.qpos)
+        soles = state.once(feet.soles)[state.task_index]
+        heights = base.over_ground(state, feet.positions(state)) - soles
         speed = state.xp.linalg.vector_norm(feet.velocities(state)[..., :2], axis=2)
         return state.xp.sum((heights - target) ** 2 * speed, axis=1)
 

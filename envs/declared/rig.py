@@ -56,8 +56,8 @@ class Feet:
     """Return the index of each foot's geom, [F]; a task does not change them."""
     contacts: tuple[str, ...]
     """Names of their contact sensors, or of the bodies or geoms that get one."""
-    radii: np.ndarray
-    """Distance from the middle of each foot's geom to its sole, [F] m."""
+    soles: Callable[[Sequence[mujoco.MjModel]], np.ndarray]
+    """Return the distance from the middle of each foot's geom to its sole at home in each model, [K, F] m."""
 
     def centres(self, state: State) -> Array:
         """Return the centres of mass of the feet's bodies, [S, F, 3] m."""

@@ -44,7 +44,7 @@ from metarl.envs.own_robot.judged import judged
 from metarl.envs.own_robot.model import inspect_robot
 from metarl.envs.own_robot.model_files import copy_model
 from metarl.envs.own_robot.quantities import COMMANDED
-from metarl.envs.own_robot.rig import base_of, reach_down, rig_of
+from metarl.envs.own_robot.rig import base_of, rig_of
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.own_robot.start import start_near
 from metarl.envs.own_robot.task import entries
@@ -310,7 +310,7 @@ def _standing(robot: Robot, feet: Feet, start: Start) -> Start:
         data = mujoco.MjData(model)
         data.qpos = robot.home
         mujoco.mj_kinematics(model, data)
-        return min(float(data.geom_xpos[g, 2]) - reach_down(model, data, g) for g in feet.geoms([model]).tolist())
+        return float((data.geom_xpos[feet.geoms([model]), 2] - feet.soles([model])[0]).min())
 
     neutral = lowest(robot.model)
 

@@ -77,27 +77,38 @@ def _feet(robot: Robot) -> Feet | None:
     data = mujoco.MjData(model)
     data.qpos = robot.home
     mujoco.mj_kinematics(model, data)
-    names, soles = [], []
+    names = []
     for name in robot.feet:
         own = range(model.body(name).geomadr[0], model.body(name).geomadr[0] + model.body(name).geomnum[0])
         own = [model.geom(robot.soles[name]).id] if name in robot.soles else own
-        bottoms = {g: float(data.geom_xpos[g][2]) - reach_down(model, data, g) for g in own}
+        bottoms = {g: float(data.geom_xpos[g][2]) - _reach_down(model, data, g) for g in own}
         if not bottoms:
             return None
         lowest = min(bottoms, key=lambda g: bottoms[g])
         names.append(model.geom(lowest).name)
-        soles.append(float(data.geom_xpos[lowest][2]) - bottoms[lowest])
     touching = tuple(robot.soles.get(name, name) for name in robot.feet)
-    return Feet(touching, functools.partial(_geoms, tuple(names)), touching, np.array(soles))
+    geoms, soles = functools.partial(_geoms, tuple(names)), functools.partial(_soles, tuple(names), robot.home)
+    return Feet(touching, geoms, touching, soles)
 
 
-def reach_down(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
+def _reach_down(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
     """Return how far a geom reaches below its middle, m: that of the box around it, or a sphere's radius."""
     if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_SPHERE:
         return float(model.geom_size[geom, 0])
     middle, half = np.split(model.geom_aabb[geom], 2)
     down = data.geom_xmat[geom].reshape(3, 3)[2]
     return float(np.abs(down) @ half - down @ middle)
+
+
+def _soles(names: tuple[str, ...], home: np.ndarray, models: Sequence[mujoco.MjModel]) -> np.ndarray:
+    """Return how far each of these geoms reaches below its middle at home in each model, [K, F] m."""
+    rows = []
+    for model in models:
+        data = mujoco.MjData(model)
+        data.qpos = home
+        mujoco.mj_kinematics(model, data)
+        rows.append([_reach_down(model, data, int(g)) for g in _geoms(names, models)])
+    return np.array(rows)
 
 
 def _geoms(names: tuple[str, ...], models: Sequence[mujoco.MjModel]) -> np.ndarray:

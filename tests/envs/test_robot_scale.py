@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from tests.envs.own_robot.families import at, entry, family_of, written
 
@@ -170,6 +171,24 @@ def test_the_feet_stand_on_the_ground_at_the_start(target, tmp_path):
         mujoco.mj_kinematics(model, data)
         gaps.append(data.geom("foot").xpos[2] - model.geom("foot").size[0])
     np.testing.assert_allclose(gaps, gaps[1], atol=1e-9)
+
+
+def test_the_sole_is_that_of_the_tasks_own_foot(tmp_path):
+    """clearance is (height of the sole - target)^2 x horizontal speed of the foot, a sphere of .04 m at size 1."""
+    reward = {"clearance": {"weight": 1, "target": 0.03}}
+    family = scaled(tmp_path, "trunk", reward=reward)
+    env = BatchedEnv(family, 2, 1, 1)
+    env.set_tasks([family.task({"p": size}) for size in (0.7, 1.3)])
+    env.reset([np.random.default_rng(m) for m in range(2)])
+    for _ in range(5):
+        env.step(np.full((2, 1, 3), 0.5))
+    state, (geom, root) = env._state, (at(family, 1.0).geom("foot"), at(family, 1.0).body("trunk").id)
+    places, body = state.geom_xpos[:, geom.id], int(geom.bodyid[0])
+    twist, arm = state.cvel[:, body], places - state.subtree_com[:, root]
+    speeds = np.linalg.norm((twist[:, 3:] + np.cross(twist[:, :3], arm))[:, :2], axis=1)
+    cost = (places[:, 2] - 0.04 * np.array([0.7, 1.3]) - 0.03) ** 2 * speeds
+    assert speeds.min() > 1e-3
+    np.testing.assert_allclose(family.rewards["clearance"].function(state), cost, rtol=1e-9)
 
 
 def test_a_mass_is_scaled_before_and_after(tmp_path):
