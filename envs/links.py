@@ -34,18 +34,44 @@ def stretched(mass: float, inertia: Array, stretch: Array) -> tuple[float, Array
 
 def scale_link(link: mujoco.MjsBody, pivot: Array, factor: float) -> None:
     """Multiply the distances of a link's parts from its pivot, [3] m, and the lengths of its capsules and cylinders."""
-    kept = (1 - factor) * pivot
-
-    def moved(part: Any, place: Array) -> Array:
-        """Scale a place; a part within a frame of the link moves with the frame, too."""
-        return np.array(place) * factor + (kept if part.frame is None else 0.0)
-
+    move_parts(link, pivot, factor)
     for geom in link.geoms:
-        if np.isfinite(geom.fromto[0]):
-            geom.fromto = moved(geom, np.array(geom.fromto).reshape(2, 3)).ravel()
+        if geom.type in LONG and not np.isfinite(geom.fromto[0]):
+            geom.size[1] *= factor
+
+
+def scale_body(body: mujoco.MjsBody, pivot: Array, factor: float) -> None:
+    """Multiply all lengths of a body and its distances to what it carries, from its pivot, [3] m, at its density.
+
+    Inertias that are given follow: masses with the cube, moments with the fifth power. Meshes are not scaled.
+    """
+    move_parts(body, pivot, factor)
+    for part in (*body.joints, *body.cameras, *body.lights):
+        part.pos = moved(part, part.pos, pivot, factor)
+    for part in (*body.geoms, *body.sites):
+        part.size = np.array(part.size) * factor
+    for geom in body.geoms:
+        geom.mass *= factor**3
+    body.ipos = factor * np.array(body.ipos) + (1 - factor) * pivot
+    body.mass *= factor**3
+    body.inertia = np.array(body.inertia) * factor**5
+    body.fullinertia = np.array(body.fullinertia) * factor**5
+
+
+def move_parts(body: mujoco.MjsBody, pivot: Array, factor: float) -> None:
+    """Multiply the distances of a body's geoms, sites and carried bodies from its pivot, [3] m."""
+    for part in (*body.geoms, *body.sites):
+        if np.isfinite(part.fromto[0]):
+            part.fromto = moved(part, np.array(part.fromto).reshape(2, 3), pivot, factor).ravel()
         else:
-            geom.pos = moved(geom, geom.pos)
-            if geom.type in LONG:
-                geom.size[1] *= factor
-    for part in (*link.bodies, *link.sites, *link.frames):
-        part.pos = moved(part, part.pos)
+            part.pos = moved(part, part.pos, pivot, factor)
+    for part in (*body.bodies, *body.frames):
+        part.pos = moved(part, part.pos, pivot, factor)
+
+
+def moved(part: Any, place: Array, pivot: Array, factor: float) -> Array:
+    """Return a place of a body's part, [..., 3] m, at `factor` times its distance from the pivot.
+
+    A part within a frame of the body moves with the frame, too.
+    """
+    return np.array(place) * factor + ((1 - factor) * pivot if part.frame is None else 0.0)

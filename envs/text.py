@@ -34,14 +34,6 @@ def shown(value: Any, most: int = 80) -> str:
     return one_line(repr(value), most)
 
 
-def matched(pattern: str, names: Iterable[str], what: str) -> list[str]:
-    """Return the names that a regular expression matches in full; ValueError if it is none. what: what it is called."""
-    try:
-        return [name for name in names if re.fullmatch(pattern, name)]
-    except re.error as error:
-        raise ValueError(f"{what} {pattern!r} is no regular expression: {error}") from None
-
-
 def near(name: str, valid: Iterable[str]) -> str:
     """Return the end of a message about a name that is not valid: the nearest names, or all."""
     names = list(valid)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from metarl.agents.teacher.learner import InformedPpo
 from metarl.agents.teacher.network import InformedNetwork
 from metarl.agents.trial_ppo.network import CoreMaker
 from metarl.agents.trial_ppo.sequence import PRIVILEGED, TrialSequence
+from metarl.patterns import matched
 
 ESTIMATES = "estimates"
 """Name of the estimates among the extras of a sequence, [L, B, latent]."""
@@ -51,12 +51,15 @@ class EstimatorNetwork(InformedNetwork):
 
 
 def chosen_places(patterns: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Return the places of the names that a pattern fits; ValueError for a pattern that fits none."""
+    """Return the places of the names that patterns match, of all without any; ValueError for one that matches none."""
+    chosen: list[str] = [] if patterns else list(names)
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
+        found = matched(pattern, names, "estimate:")
+        if not found:
             known = ", ".join(names) or "none"
             raise ValueError(f"estimate has {pattern!r}, which is no privileged value of the family; they are {known}")
-    return [i for i, name in enumerate(names) if not patterns or any(fnmatchcase(name, p) for p in patterns)]
+        chosen += found
+    return [i for i, name in enumerate(names) if name in chosen]
 
 
 class Estimator(InformedPpo[EstimatorSettings, EstimatorNetwork]):

@@ -12,4 +12,4 @@ class EstimatorSettings(StudySettings):
     """A concurrent estimator (Ji 2022): named quantities are regressed from the past, and the policy observes them."""
 
     estimate: tuple[str, ...] = ()
-    """Names of the privileged values to estimate; a name that ends in * stands for all that begin so. Empty: all."""
+    """Privileged values to estimate, by name or regular expression such as task_.*. Empty: all."""

@@ -135,10 +135,27 @@ def object_position(rig: Rig) -> Observed:
 
 def effector_orientation(rig: Rig) -> Observed:
     """Orientation of the end effector in the world: the first two columns of its rotation matrix, x and y axis."""
-    turn = rig.needed_reaching.turn
+    return _axes(rig.needed_reaching.turn, "effector")
+
+
+def object_orientation(rig: Rig) -> Observed:
+    """Orientation of the object that is to be moved, in the world: its x and y axis."""
+    turn = rig.needed_reaching.thing_turn
+    if turn is None:
+        raise ValueError("it moves no object; name one by goal: {object: BODY}")
+    return _axes(turn, "object")
+
+
+def goal_orientation(rig: Rig) -> Observed:
+    """Orientation of the target in the world: its x and y axis."""
+    return _axes(rig.needed_reaching.needed_aim, "goal")
+
+
+def _axes(turn: StateFunction, name: str) -> Observed:
+    """Return the first two columns of a rotation matrix, x and y axis, [S, 6]."""
     return (
         lambda state: state.xp.permute_dims(turn(state)[:, :, :2], (0, 2, 1)).reshape(-1, 6),
-        elements("1", (f"effector_{axis}_axis_{a}" for axis in "xy" for a in XYZ)),
+        elements("1", (f"{name}_{axis}_axis_{a}" for axis in "xy" for a in XYZ)),
     )
 
 
@@ -173,7 +190,9 @@ OBSERVATIONS: dict[str, ObservationKind] = {
     "effector_position": ObservationKind(effector_position, "m"),
     "effector_orientation": ObservationKind(effector_orientation, "1"),
     "object_position": ObservationKind(object_position, "m", measured=False),
+    "object_orientation": ObservationKind(object_orientation, "1", measured=False),
     "goal": ObservationKind(goal, "m"),
+    "goal_orientation": ObservationKind(goal_orientation, "1"),
     "python": ObservationKind(python, "any"),
 }
 """Every observation term by name."""

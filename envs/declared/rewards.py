@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import locomotion
-from metarl.envs.arrays import Array, like, namespace
+from metarl.envs.arrays import Array, namespace
 from metarl.envs.declared.catalogue import RewardKind
 from metarl.envs.declared.own_functions import own_function
 from metarl.envs.declared.rig import Rig
@@ -197,7 +197,8 @@ def clearance(rig: Rig, *, target: float = 0.08) -> StateFunction:
     feet, base = rig.needed_feet, rig.needed_base
 
     def cost(state: State) -> Array:
-        heights = base.over_ground(state, feet.positions(state)) - like(feet.radii, state.qpos)
+        soles = state.once(feet.soles)[state.task_index]
+        heights = base.over_ground(state, feet.positions(state)) - soles
         speed = state.xp.linalg.vector_norm(feet.velocities(state)[..., :2], axis=2)
         return state.xp.sum((heights - target) ** 2 * speed, axis=1)
 
@@ -277,15 +278,13 @@ def object_distance(rig: Rig) -> StateFunction:
 
 
 def orientation_error(rig: Rig) -> StateFunction:
-    """Angle between the end effector's orientation and that of the target."""
+    """Angle between the orientation of the end effector, or of the object that it is to move, and its target's."""
     reaching = rig.needed_reaching
-    aim = reaching.aim
-    if aim is None:
-        raise ValueError("the target has no orientation; give one by goal: {orientation: [w, x, y, z]}")
+    turn, aim = reaching.thing_turn or reaching.turn, reaching.needed_aim
 
     def angle(state: State) -> Array:
         xp = state.xp
-        trace = xp.sum(reaching.turn(state) * like(aim, state.qpos), axis=(1, 2))  # of aim^T R
+        trace = xp.sum(turn(state) * aim(state), axis=(1, 2))  # of aim^T R
         return xp.acos(xp.clip((trace - 1) / 2, -1.0, 1.0))
 
     return angle

@@ -13,7 +13,8 @@ from metarl.envs.declared.base import Base
 from metarl.envs.declared.columns import Columns
 from metarl.envs.declared.sensors import ContactSensors
 from metarl.envs.state import State, StateFunction
-from metarl.envs.text import matched, near
+from metarl.envs.text import near
+from metarl.patterns import matched
 
 COMMANDS = {"forward_velocity": "m/s", "sideways_velocity": "m/s", "yaw_rate": "rad/s"}
 """Unit of each component of a command, by name."""
@@ -55,8 +56,8 @@ class Feet:
     """Return the index of each foot's geom, [F]; a task does not change them."""
     contacts: tuple[str, ...]
     """Names of their contact sensors, or of the bodies or geoms that get one."""
-    radii: np.ndarray
-    """Distance from the middle of each foot's geom to its sole, [F] m."""
+    soles: Callable[[Sequence[mujoco.MjModel]], np.ndarray]
+    """Return the distance from the middle of each foot's geom to its sole at home in each model, [K, F] m."""
 
     def centres(self, state: State) -> Array:
         """Return the centres of mass of the feet's bodies, [S, F, 3] m."""
@@ -100,14 +101,26 @@ class Reaching:
 
     effector: StateFunction
     """Return its position in the world, [S, 3] m."""
-    target: StateFunction
-    """Return the target in the world, [S, 3] m."""
     turn: StateFunction
     """Return its orientation in the world, [S, 3, 3]."""
-    aim: np.ndarray | None = None
-    """Orientation of the target, [3, 3]; None: any."""
+    target: StateFunction
+    """Return the target in the world, [S, 3] m."""
+    aim: StateFunction | None = None
+    """Return the orientation of the target in the world, [S, 3, 3]; None: any."""
     thing: StateFunction | None = None
     """Return the position of the object that is to be moved there, [S, 3] m; None: the effector itself is."""
+    thing_turn: StateFunction | None = None
+    """Return the orientation of the object, [S, 3, 3]."""
+
+    @property
+    def needed_aim(self) -> StateFunction:
+        """The target's orientation; ValueError if it has none."""
+        if self.aim is None:
+            raise ValueError(
+                "the target has no orientation; give one by goal: {orientation: [w, x, y, z]}, or by a parameter of "
+                "quantity goal_roll, goal_pitch or goal_yaw"
+            )
+        return self.aim
 
     def gap(self, state: State) -> Array:
         """Return what is to be at the target minus the target, [S, 3] m."""

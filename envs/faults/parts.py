@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 import mujoco
 
 from metarl.envs.family import TaskFamily
+from metarl.patterns import matched
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,25 @@ class Anatomy:
         return {**actuators, **self.parts}
 
     def found(self, pattern: str, setting: str) -> dict[str, tuple[Part, ...]]:
-        """Return the places that a name or pattern stands for, each its parts by name; ValueError if there are none."""
+        """Return the places that a group, a name or a regular expression stands for, each its parts by name.
+
+        ValueError if there are none.
+        """
         if pattern in self.family.groups:
-            members = (self.named(name, f"the group {pattern!r}") for name in self.family.groups[pattern])
-            return {pattern: tuple(members)}
-        parts = {part.name: (part,) for name, part in self._names.items() if fnmatch.fnmatchcase(name, pattern)}
+            members = (self.members(name, pattern) for name in self.family.groups[pattern])
+            return {pattern: tuple(dict.fromkeys(part for parts in members for part in parts))}
+        named = (self._names[name] for name in matched(pattern, self._names, f"{setting}:"))
+        parts = {part.name: (part,) for part in named}
         if not parts:
             raise ValueError(f"{setting} has {pattern!r}, {self._unknown(pattern)}")
         return parts
 
-    def named(self, name: str, where: str) -> Part:
-        """Return the part of that name; ValueError with the nearest if there is none."""
-        if name not in self._names:
-            raise ValueError(f"{where} has {name!r}, {self._unknown(name)}")
-        return self._names[name]
+    def members(self, pattern: str, group: str) -> list[Part]:
+        """Return the parts of a group that a name or a regular expression stands for; ValueError if there are none."""
+        found = matched(pattern, self._names, f"the group {group!r}:")
+        if not found:
+            raise ValueError(f"the group {group!r} has {pattern!r}, {self._unknown(pattern)}")
+        return [self._names[name] for name in found]
 
     def _unknown(self, name: str) -> str:
         valid = [*self.family.groups, *self._names]

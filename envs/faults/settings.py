@@ -36,8 +36,8 @@ class FaultSettings:
     fault_share: float = newer(1.0, before=1.0, above=0, at_most=1)
     """Share of tasks that have a fault."""
     fault_places: tuple[str, ...] = newer((), before=())
-    """Joints, actuators, observation terms or groups of joints that can fail, by name or by pattern such as *_calf. A
-    group fails as a whole. Empty: each joint with an actuator."""
+    """Joints, actuators, observation terms or groups of joints that can fail, by name or by regular expression
+    such as .*_calf. A group fails as a whole. Empty: each joint with an actuator."""
     fault_held_out: tuple[str, ...] = newer((), before=())
     """Places, or groups of them, that fail in held-out tasks and never in training tasks. Empty: all fail in both."""
     fault_severity: tuple[float, float] = newer((0.5, 1.0), before=(0.5, 1.0), at_least=0, at_most=1, pair=True)

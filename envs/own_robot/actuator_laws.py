@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from metarl.envs.force_laws import Bias, Gain, force_law
 from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.sites import Find, Site, attribute
+from metarl.patterns import matched
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _limits_on(robot: Robot, name: str, entry: DeclaredParameter) -> list[Limit]
     """
     limits = [limit for limit in _limits(robot) if name in limit.sharers]
     for limit in limits:
-        outside = [s for s in limit.sharers if entry.target is None or not re.fullmatch(entry.target, s)]
+        outside = [s for s in limit.sharers if not matched(entry.target or "", [s], "target")]
         if outside:
             raise ValueError(
                 f"the force on {limit.kind} {limit.name!r} is limited to [{limit.range[0]:g}, {limit.range[1]:g}] for "

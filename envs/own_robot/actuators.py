@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -16,6 +15,7 @@ from metarl.envs.arrays import Array
 from metarl.envs.control import ON_JOINT, SCALAR, joint_of
 from metarl.envs.own_robot.declaration import Actuators
 from metarl.envs.text import near
+from metarl.patterns import matched
 
 T = TypeVar("T")
 Gain, Bias, Dynamics, Transmission = mujoco.mjtGain, mujoco.mjtBias, mujoco.mjtDyn, mujoco.mjtTrn
@@ -34,6 +34,12 @@ MEANINGS: dict[Kind, str] = {
     "adhesion": "action = share of the largest adhesion",
 }
 """Meaning of an action by kind of actuator."""
+TAKES = {
+    **dict.fromkeys(("kp",), ("position",)),
+    **dict.fromkeys(("kd", "gains"), ("position", "velocity")),
+    **dict.fromkeys(("speed", "speeds"), ("velocity",)),
+}
+"""Kinds of added actuators that a key is for, where it is not for all."""
 
 
 @dataclass(frozen=True)
@@ -264,12 +270,10 @@ def add_actuators(
 def replace_motors(
     spec: mujoco.MjSpec, model: mujoco.MjModel, joints: Sequence[mujoco.MjsJoint], wanted: Actuators
 ) -> list[str]:
-    """Make position servos of the torque motors on the joints that a robot's file names, within the motors' limits.
+    """Put what a robot's file asks for in place of the torque motors on the joints that it names, within their limits.
 
     Returns the joints' names. ValueError for a motor that is no torque motor of one joint.
     """
-    if wanted.kind != "position":
-        raise ValueError(f"robot.actuators is given, but the model has {len(spec.actuators)}; leave it out")
     own = {joint.name: joint for joint in joints}
     driven = {}
     for i, actuator in enumerate(spec.actuators):
@@ -277,7 +281,7 @@ def replace_motors(
         if joint is None or kind_of(model, i) != "force" or model.actuator_dyntype[i] != Dynamics.mjDYN_NONE:
             raise ValueError(
                 f"robot.actuators is given, but the model has {len(spec.actuators)}, and {actuator.name!r} is no "
-                "torque motor of one joint, which a servo could take the place of; leave robot.actuators out"
+                "torque motor of one joint, which another could take the place of; leave robot.actuators out"
             )
         if (name := model.joint(joint).name) in driven:
             raise ValueError(f"robot.actuators: joint {name!r} has two motors; leave robot.actuators out")
@@ -288,6 +292,7 @@ def replace_motors(
         actuator = driven[joint.name]
         most = _most_force(model, model.actuator(actuator.name).id)
         actuator.gear[:] = (1, 0, 0, 0, 0, 0)
+        actuator.forcelimited = False
         _set_up(actuator, model, joint.name, wanted, most)
         if most is not None and _matched(wanted.forces, joint.name, wanted.force) is None:
             actuator.forcelimited, actuator.forcerange = True, most
@@ -296,23 +301,26 @@ def replace_motors(
 
 
 def _chosen(joints: Sequence[mujoco.MjsJoint], wanted: Actuators) -> list[mujoco.MjsJoint]:
-    """Return the joints that the file names; ValueError for a pattern that matches none of them."""
+    """Return the joints that the file names; ValueError for a pattern that matches none of them, and for a key of
+    another kind of actuator."""
+    for key, kinds in TAKES.items():
+        if getattr(wanted, key) and wanted.kind not in kinds:
+            raise ValueError(f"robot.actuators.{key} is for kind {' or '.join(kinds)}, not {wanted.kind}; leave it out")
     names = [j.name for j in joints]
-    chosen = [j for j in joints if re.fullmatch(wanted.joints, j.name)]
+    found = matched(wanted.joints, names, "robot.actuators.joints")
+    chosen = [j for j in joints if j.name in found]
     if not chosen:
         raise ValueError(f"robot.actuators.joints {wanted.joints!r} matches no joint{near(wanted.joints, names)}")
-    for key in ("gains", "forces", "armatures"):
+    for key in ("gains", "speeds", "forces", "armatures"):
         for pattern in getattr(wanted, key):
-            if not any(re.fullmatch(pattern, j.name) for j in chosen):
-                raise ValueError(
-                    f"robot.actuators.{key} {pattern!r} matches no joint{near(pattern, [j.name for j in chosen])}"
-                )
+            if not matched(pattern, found, f"robot.actuators.{key}"):
+                raise ValueError(f"robot.actuators.{key} {pattern!r} matches no joint{near(pattern, found)}")
     return chosen
 
 
 def _matched(values: Mapping[str, T], name: str, otherwise: T) -> T:
     """Return the value of the first regular expression that matches a name."""
-    return next((value for pattern, value in values.items() if re.fullmatch(pattern, name)), otherwise)
+    return next((value for pattern, value in values.items() if matched(pattern, [name], "joint")), otherwise)
 
 
 def _effort(model: mujoco.MjModel, name: str) -> tuple[float, float] | None:
@@ -360,15 +368,25 @@ def _set_up(
             f"robot.actuators.force is {force:g}, above the model's own limit of joint {name!r}, "
             f"[{most[0]:g}, {most[1]:g}], which is what acts; leave force out, or change the limit in the model"
         )
+    kp, kd = _matched(wanted.gains, name, (wanted.kp, wanted.kd))
+    if wanted.kind != "motor" and force:
+        actuator.forcelimited, actuator.forcerange = True, (-force, force)
     if wanted.kind == "position":
-        kp, kd = _matched(wanted.gains, name, (wanted.kp, wanted.kd))
         if kp is None or kp <= 0:
             raise ValueError("robot.actuators: a position servo needs kp > 0, its stiffness in N m/rad")
         actuator.set_to_position(kp=kp, kv=kd)
         ends = joint.limited[0] and np.ptp(joint.range) < ENDLESS
         actuator.ctrlrange = joint.range if ends else (-np.pi, np.pi)
-        if force:
-            actuator.forcelimited, actuator.forcerange = True, (-force, force)
+        return
+    if wanted.kind == "velocity":
+        speed = _matched(wanted.speeds, name, wanted.speed)
+        if kp or kd <= 0 or speed is None or speed <= 0:
+            raise ValueError(
+                f"robot.actuators: the velocity servo of {name!r} needs kd > 0, its gain in N m s/rad, no kp (in gains "
+                "it is 0), and speed > 0, the largest speed in rad/s"
+            )
+        actuator.set_to_velocity(kv=kd)
+        actuator.ctrlrange = (-speed, speed)
         return
     limit = (-force, force) if force else most
     if limit is None:

@@ -22,7 +22,7 @@ PAYLOAD_RADIUS = 0.05  # m, of the solid sphere that a payload is
 LEAST_SIDE = 0.01  # m, of a cube in pictures
 
 
-def _scale_mass(spec: mujoco.MjSpec, name: str, mass: float, default: float, shares: dict[str, float]) -> None:
+def _set_mass(spec: mujoco.MjSpec, name: str, mass: float, default: float, shares: dict[str, float]) -> None:
     body = spec.body(name)
     if shares:  # inertia follows, from the geoms' shapes as they are
         for geom, share in shares.items():
@@ -30,6 +30,16 @@ def _scale_mass(spec: mujoco.MjSpec, name: str, mass: float, default: float, sha
     else:
         body.mass = mass
         body.inertia = np.array(body.inertia) * (mass / default)
+
+
+def _scale_mass(spec: mujoco.MjSpec, name: str, factor: float, shares: dict[str, float]) -> None:
+    """Multiply the mass that earlier edits left, and the inertia."""
+    body = spec.body(name)
+    body.mass *= factor
+    body.inertia, body.fullinertia = np.array(body.inertia) * factor, np.array(body.fullinertia) * factor
+    for geom in map(spec.geom, shares):
+        geom.mass *= factor
+        geom.density *= factor
 
 
 def body_mass(robot: Robot, name: str, _: DeclaredParameter) -> Site:
@@ -43,8 +53,10 @@ def body_mass(robot: Robot, name: str, _: DeclaredParameter) -> Site:
     slots = (f"mass of {name}", *(f"inertia_{a} of {name}" for a in "xyz"))
     return Site(
         default,
-        lambda spec, value: _scale_mass(spec, name, value, default, {} if explicit else shares),
+        lambda spec, value: _set_mass(spec, name, value, default, {} if explicit else shares),
         slots if explicit else (*slots, *(f"density of {g}" for g in shares)),
+        read=lambda spec: default,
+        multiply=lambda spec, factor: _scale_mass(spec, name, factor, {} if explicit else shares),
     )
 
 
@@ -146,16 +158,13 @@ def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:
         raise ValueError(
             f"body {name!r} is part of a loop ({loop}), which another length would break; do not vary length there"
         )
-    pivots = np.array([model.joint(j.name).pos for j in body.joints]).reshape(-1, 3)
-    if len(pivots) and np.ptp(pivots, axis=0).any():
-        raise ValueError(f"the joints of body {name!r} are at different places: the length from them is not defined")
-    pivot = pivots[0] if len(pivots) else np.zeros(3)
+    pivot = pivot_of(robot, name)
     along = _direction(robot, name, pivot)
     boxes = {geom.name: _box_axis(robot, geom, along) for geom in body.geoms if geom.type not in ROUND}
     given = bool(body.explicitinertial) and body.mass > 0
     if given and along is None:
         raise ValueError(f"body {name!r} carries no other body and has its mass at its joint: it has no direction")
-    stretch = _stretch_given(robot, name, pivot) if given else None
+    stretch = _stretch_given(name, pivot) if given else None
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
         it = spec.body(name)
@@ -166,32 +175,52 @@ def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:
             stretch(spec, stretch_along(along, value))
 
     slots = (f"link_length of {name}", *(f"size of {g.name}" for g in body.geoms))
-    return Site(1.0, write, (*slots, *_given_slots(name)) if given else slots)
+    return Site(1.0, write, (*slots, *given_slots(name)) if given else slots)
 
 
-def _given_slots(name: str) -> tuple[str, ...]:
+def pivot_of(robot: Robot, name: str) -> np.ndarray:
+    """Return the place of the joints that a body turns about in its frame, [3] m; without one, its origin."""
+    turning = turning_joints(robot.spec.body(name))
+    pivots = np.array([robot.model.joint(j.name).pos for j in turning]).reshape(-1, 3)
+    if len(pivots) and np.ptp(pivots, axis=0).any():
+        raise ValueError(f"the joints of body {name!r} are at different places: the length from them is not defined")
+    return pivots[0] if len(pivots) else np.zeros(3)
+
+
+def turning_joints(body: mujoco.MjsBody) -> list[mujoco.MjsJoint]:
+    """Return the joints of a body that have a place: not its slides."""
+    return [joint for joint in body.joints if joint.type != mujoco.mjtJoint.mjJNT_SLIDE]
+
+
+def given_slots(name: str) -> tuple[str, ...]:
     """Return the slots of a body's given inertia."""
     return (f"mass of {name}", *(f"{what}_{axis} of {name}" for what in ("inertia", "com") for axis in "xyz"))
 
 
-def _stretch_given(robot: Robot, name: str, fixed: np.ndarray) -> Callable[[mujoco.MjSpec, np.ndarray], None]:
+def _stretch_given(name: str, fixed: np.ndarray) -> Callable[[mujoco.MjSpec, np.ndarray], None]:
     """Return an edit that stretches the material of a body whose inertia is given: `metarl.envs.links.stretched`.
 
     fixed: place in the body's frame, [3] m, that stays. The edit takes the specification and the map, [3, 3].
     """
-    compiled, turn = robot.model.body(name), np.zeros(9)
-    mass, centre = float(compiled.mass[0]), compiled.ipos.copy()
-    mujoco.mju_quat2Mat(turn, compiled.iquat)
-    turn = turn.reshape(3, 3)
-    inertia = turn @ np.diag(compiled.inertia) @ turn.T
 
     def stretch(spec: mujoco.MjSpec, by: np.ndarray) -> None:
         it = spec.body(name)
-        it.mass, about = stretched(mass, inertia, by)
-        it.ipos, it.iquat = fixed + by @ (centre - fixed), (1, 0, 0, 0)
+        it.mass, about = stretched(float(it.mass), _inertia_of(it), by)
+        it.ipos, it.iquat = fixed + by @ (it.ipos - fixed), (1, 0, 0, 0)
         it.inertia, it.fullinertia = np.zeros(3), about[(0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)]
 
     return stretch
+
+
+def _inertia_of(body: mujoco.MjsBody) -> np.ndarray:
+    """Return the inertia that a body is given, [3, 3] kg m^2, about its centre of mass in its frame's directions."""
+    if np.isfinite(body.fullinertia[0]):
+        xx, yy, zz, xy, xz, yz = body.fullinertia
+        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    turn = np.zeros(9)
+    mujoco.mju_quat2Mat(turn, body.iquat)
+    turn = turn.reshape(3, 3)
+    return turn @ np.diag(body.inertia) @ turn.T
 
 
 def _direction(robot: Robot, name: str, pivot: np.ndarray) -> np.ndarray | None:
@@ -245,15 +274,15 @@ def radius(robot: Robot, name: str, _: DeclaredParameter) -> Site:
     site, turn = attribute(float(geom.size[0]), "geom", name, "size", 0), np.zeros(9)
     follow, slots = _following(robot, geom)
     mujoco.mju_quat2Mat(turn, robot.model.geom(name).quat)
-    axis, default = turn.reshape(3, 3)[:, 2], site.default
+    axis = turn.reshape(3, 3)[:, 2]
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
+        across = value / float(spec.geom(name).size[0])
         site.write(spec, value)
-        across = value / default
         grown = across * np.eye(3)
         follow(spec, grown if geom.type not in LONG else grown @ stretch_along(axis, 1 / across))
 
-    return Site(default, write, (*site.slots, *slots), site.read)
+    return Site(site.default, write, (*site.slots, *slots), None if slots else site.read)
 
 
 def _following(
@@ -272,4 +301,4 @@ def _following(
             f"the inertia of body {body.name!r} is given, and {geom.name!r} is not its one shape ({others[0]!r} is "
             "another): what of the inertia is its own is not known; vary link_length, or leave the <inertial> out"
         )
-    return _stretch_given(robot, body.name, robot.model.geom(geom.name).pos.copy()), _given_slots(body.name)
+    return _stretch_given(body.name, robot.model.geom(geom.name).pos.copy()), given_slots(body.name)

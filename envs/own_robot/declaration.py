@@ -32,18 +32,24 @@ Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
 
 @dataclass(frozen=True)
 class Actuators:
-    """Actuators to add to a robot that has none, one per joint; or position servos in place of its torque motors."""
+    """Actuators to add to a robot that has none, one per joint, or to put in place of its torque motors."""
 
-    kind: Literal["position", "motor"]
-    """position: a servo that holds a joint position; motor: the action is a torque (or a force)."""
+    kind: Literal["position", "velocity", "motor"]
+    """position: a servo that holds a joint position; velocity: one that holds a joint's speed, whose torque is
+    kd x (speed asked for - speed); motor: the action is a torque (or a force)."""
     joints: str = ".*"
     """Regular expression over the names of the joints that get one."""
     kp: float | None = None
     """Stiffness of a position servo, N m/rad (N/m)."""
     kd: float = 0.0
-    """Damping of a position servo, N m s/rad (N s/m)."""
+    """Damping of a position servo, or gain of a velocity servo, N m s/rad (N s/m)."""
     gains: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """[kp, kd] by regular expression over joint names, where they are others than kp and kd; the first match counts."""
+    """[kp, kd] by regular expression over joint names, where they are others than kp and kd; the first match counts.
+    A velocity servo's kp is 0."""
+    speed: float | None = None
+    """Largest speed that a velocity servo is asked for, rad/s (m/s)."""
+    speeds: dict[str, float] = field(default_factory=dict)
+    """Largest speed by regular expression over joint names, where it is another than `speed`."""
     force: float | None = None
     """Largest torque (force), N m (N), at most the joint's limit in the model; not given: that limit."""
     forces: dict[str, float] = field(default_factory=dict)
@@ -71,7 +77,7 @@ class Hints:
     height: float | None = None
     """Height of the base over the ground at home, m."""
     actuators: Actuators | None = None
-    """Actuators to add to a robot that has none, or position servos in place of torque motors."""
+    """Actuators to add to a robot that has none, or to put in place of its torque motors."""
     floor: bool | None = None
     """true: add a level floor at height 0; false: add none; not given: add one if the robot would fall without it."""
     exclude: tuple[tuple[str, str], ...] = ()
@@ -99,7 +105,8 @@ class Goal:
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The target in the world, m, in coordinates that no parameter (goal_x, goal_y, goal_z) is."""
     orientation: tuple[float, float, float, float] | None = None
-    """Orientation of the target in the world as a quaternion w, x, y, z; not given: any."""
+    """Orientation of the target in the world as a quaternion w, x, y, z, before parameters of goal_roll, goal_pitch and
+    goal_yaw turn it; not given: any, or with such a parameter the world's."""
 
 
 @dataclass(frozen=True)
@@ -221,9 +228,9 @@ class DeclaredFaults:
     share: float = 1.0
     """Share of tasks that have a fault."""
     places: tuple[str, ...] = ()
-    """Joints, actuators, observation terms or groups that can fail, by name or by pattern such as *_calf."""
+    """Joints, actuators, observation terms or groups that can fail, by name or regular expression such as .*_calf."""
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Joints or actuators that can fail together, by the name of the group, as those of a leg."""
+    """Joints or actuators that can fail together, as those of a leg, by name or regular expression, by their group."""
     held_out: tuple[str, ...] = ()
     """Places that fail in held-out tasks and never in training tasks."""
     severity: tuple[float, float] = (0.5, 1.0)

@@ -12,7 +12,8 @@ import numpy as np
 from metarl.envs.arrays import Array
 from metarl.envs.own_robot.actuators import Drive, Kind
 from metarl.envs.own_robot.ground import GroundGeoms
-from metarl.envs.text import matched, near
+from metarl.envs.text import near
+from metarl.patterns import matched
 
 Origin = Literal["model", "inferred", "file"]
 Mobility = Literal["floating", "guided", "fixed"]

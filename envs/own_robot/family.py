@@ -37,6 +37,7 @@ from metarl.envs.own_robot.declaration import (
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.distribution import parameters
 from metarl.envs.own_robot.freeze import compensation
+from metarl.envs.own_robot.goal import show_goal
 from metarl.envs.own_robot.ground import compose, geom_pose
 from metarl.envs.own_robot.hooks import functions_in
 from metarl.envs.own_robot.judged import judged
@@ -46,7 +47,7 @@ from metarl.envs.own_robot.quantities import COMMANDED
 from metarl.envs.own_robot.rig import base_of, rig_of
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.own_robot.start import start_near
-from metarl.envs.own_robot.task import entries, show_goal
+from metarl.envs.own_robot.task import entries
 from metarl.envs.own_robot.terrain import lay_ground
 from metarl.envs.parameters import Choice, Distribution, Parameter
 from metarl.envs.state import State
@@ -58,7 +59,7 @@ Start = Callable[[mujoco.MjModel], Array]
 DECLARED = "declared"
 """What messages call a declaration that is no file."""
 CONTROL_DT = 0.02  # s, default control step
-LENGTHS = {"link_length", "size", "radius"}
+LENGTHS = {"scale", "link_length", "size", "radius"}
 """Quantities by which a robot's feet come to be higher or lower."""
 MOST_STEPS = 10_000  # of the simulation in a control step
 
@@ -309,7 +310,7 @@ def _standing(robot: Robot, feet: Feet, start: Start) -> Start:
         data = mujoco.MjData(model)
         data.qpos = robot.home
         mujoco.mj_kinematics(model, data)
-        return float((data.geom_xpos[feet.geoms([model]), 2] - feet.radii).min())
+        return float((data.geom_xpos[feet.geoms([model]), 2] - feet.soles([model])[0]).min())
 
     neutral = lowest(robot.model)
 

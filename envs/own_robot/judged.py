@@ -15,6 +15,8 @@ VELOCITY_TOLERANCE = 0.25
 """Largest mean velocity error of a success, m/s."""
 REACHED = 0.05
 """Largest distance to the target at the end of a success, m."""
+TURNED = 0.1
+"""Largest angle to the target's orientation at the end of a success, rad."""
 
 
 def judged(robot: Robot, rig: Rig) -> dict[str, Any]:
@@ -24,6 +26,9 @@ def judged(robot: Robot, rig: Rig) -> dict[str, Any]:
     if rig.reaching is not None:
         found["distance_to_target"] = Measure(rewards.distance(rig), "m", "last")
         success.append(Criterion("distance_to_target", high=REACHED))
+        if rig.reaching.aim is not None:
+            found["angle_to_target"] = Measure(rewards.orientation_error(rig), "rad", "last")
+            success.append(Criterion("angle_to_target", high=TURNED))
     base = rig.base
     if base is None:
         found["energy"] = Measure(measures.work, "J", "sum")

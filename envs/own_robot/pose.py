@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 
 import mujoco
@@ -32,11 +31,12 @@ def find_home(robot: Robot, hints: Hints) -> int:
     at = keys.index(chosen) if chosen is not None else -1
     robot.home = (model.qpos0 if at < 0 else model.key_qpos[at]).copy()
     said = "the model's default pose" if chosen is None else f"keyframe {chosen!r}" if chosen else "the keyframe"
+    posed: set[str] = set()
     for pattern, value in hints.pose.items():
         names = matching(pattern, list(robot.joints), "robot.pose: joints")
+        posed.update(names)
         for name in names:
             robot.home[model.joint(name).qposadr[0]] = value
-    posed = {name for pattern in hints.pose for name in robot.joints if re.fullmatch(pattern, name)}
     moved = _move_into_range(robot, set(robot.joints) - posed if at < 0 else set())
     if moved:
         said = f"{said}, with {', '.join(moved)} moved into range"

@@ -22,6 +22,7 @@ from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.joint_laws import joint_attribute, joint_range
 from metarl.envs.own_robot.own_edits import own_edit
+from metarl.envs.own_robot.scale_law import scale
 from metarl.envs.own_robot.scene_laws import friction, gravity, slope
 from metarl.envs.own_robot.sites import Find, Site
 
@@ -96,6 +97,12 @@ QUANTITIES: dict[str, Quantity] = {
         operations=("scale",),
         says="length away from its joint; what it carries moves with its end, a given inertia is stretched with it",
     ),
+    "scale": Quantity(
+        *("body", "1", scale, 0.0),
+        positive=True,
+        operations=("scale",),
+        says="all lengths of the body and of what it carries, about its joint, at their density; gains and limits stay",
+    ),
     "size": Quantity("geom", "m", size, 0.0, positive=True, says="all its sizes; a given inertia follows"),
     "radius": Quantity(
         "geom", "m", radius, 0.0, positive=True, says="radius of a sphere, capsule or cylinder; a given inertia follows"
@@ -146,6 +153,10 @@ QUANTITIES: dict[str, Quantity] = {
     "command_y": Quantity("told", "m/s", says="command_y that the reward asks for"),
     "command_yaw": Quantity("told", "rad/s", says="command_yaw that the reward asks for"),
     **{f"goal_{a}": Quantity("told", "m", says=f"{a} of the target in the world") for a in "xyz"},
+    **{
+        f"goal_{turn}": Quantity("told", "rad", says=f"angle by which the target is turned about the world's {a} axis")
+        for turn, a in (("roll", "x"), ("pitch", "y"), ("yaw", "z"))
+    },
     "sensor_noise": Quantity("told", "1", low=0.0, says="factor on the noise of the observation's terms"),
     "push_velocity": Quantity("told", "m/s", low=0.0, says="velocity that a push adds to the base"),
 }

@@ -9,21 +9,17 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import Array, like
+from metarl.envs.arrays import like
 from metarl.envs.declared.base import Base
 from metarl.envs.declared.columns import Columns
-from metarl.envs.declared.rig import COMMANDS, Feet, Guides, Joints, Reaching, Rig, named_parts
+from metarl.envs.declared.rig import COMMANDS, Feet, Guides, Joints, Rig, named_parts
 from metarl.envs.declared.sensors import ContactSensors
-from metarl.envs.own_robot.declaration import Declaration, Goal, one_of
+from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.description import Robot
-from metarl.envs.state import State, StateFunction
+from metarl.envs.own_robot.goal import reaching
 
 VERTICAL = 0.5
 """Least component along z of a slide's axis that leads up and down."""
-UNIT = 1e-3
-"""Largest difference of a quaternion's length from 1."""
-GOALS = ("goal_x", "goal_y", "goal_z")
-"""Quantities that are the target's position."""
 
 
 def base_of(robot: Robot) -> Base:
@@ -52,7 +48,7 @@ def rig_of(robot: Robot, said: Declaration, dt: float, commands: Mapping[str, st
         base=None if robot.mobility == "fixed" else base_of(robot),
         feet=_feet(robot),
         guides=_guides(robot),
-        reaching=_reaching(robot, said.goal, named),
+        reaching=reaching(robot, said.goal, named),
         groups=_groups(robot, said.contacts),
         bodies=robot.bodies,
         geoms=_geom_names(robot),
@@ -81,7 +77,7 @@ def _feet(robot: Robot) -> Feet | None:
     data = mujoco.MjData(model)
     data.qpos = robot.home
     mujoco.mj_kinematics(model, data)
-    names, soles = [], []
+    names = []
     for name in robot.feet:
         own = range(model.body(name).geomadr[0], model.body(name).geomadr[0] + model.body(name).geomnum[0])
         own = [model.geom(robot.soles[name]).id] if name in robot.soles else own
@@ -90,9 +86,9 @@ def _feet(robot: Robot) -> Feet | None:
             return None
         lowest = min(bottoms, key=lambda g: bottoms[g])
         names.append(model.geom(lowest).name)
-        soles.append(float(data.geom_xpos[lowest][2]) - bottoms[lowest])
     touching = tuple(robot.soles.get(name, name) for name in robot.feet)
-    return Feet(touching, functools.partial(_geoms, tuple(names)), touching, np.array(soles))
+    geoms, soles = functools.partial(_geoms, tuple(names)), functools.partial(_soles, tuple(names), robot.home)
+    return Feet(touching, geoms, touching, soles)
 
 
 def _reach_down(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
@@ -102,6 +98,17 @@ def _reach_down(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
     middle, half = np.split(model.geom_aabb[geom], 2)
     down = data.geom_xmat[geom].reshape(3, 3)[2]
     return float(np.abs(down) @ half - down @ middle)
+
+
+def _soles(names: tuple[str, ...], home: np.ndarray, models: Sequence[mujoco.MjModel]) -> np.ndarray:
+    """Return how far each of these geoms reaches below its middle at home in each model, [K, F] m."""
+    rows = []
+    for model in models:
+        data = mujoco.MjData(model)
+        data.qpos = home
+        mujoco.mj_kinematics(model, data)
+        rows.append([_reach_down(model, data, int(g)) for g in _geoms(names, models)])
+    return np.array(rows)
 
 
 def _geoms(names: tuple[str, ...], models: Sequence[mujoco.MjModel]) -> np.ndarray:
@@ -143,61 +150,3 @@ def _groups(robot: Robot, declared: Mapping[str, tuple[str, ...]]) -> dict[str, 
         except ValueError as error:
             raise ValueError(f"contacts.{group}: {error}") from None
     return groups
-
-
-def _reaching(robot: Robot, goal: Goal | None, named: Mapping[str, str]) -> Reaching | None:
-    """Return the end effector and its target; ValueError for a name that is neither a body nor a site."""
-    names = [named.get(axis) for axis in GOALS]
-    if goal is None:
-        if any(names):
-            given = next(name for name in names if name)
-            raise ValueError(f"{given} is of a target; say what reaches for it by goal: {{effector: BODY or SITE}}")
-        return None
-
-    def target(state: State) -> Array:
-        zero = state.xp.zeros_like(state.qpos[:, 0])
-        given = [state.task[n] if n else zero + at for n, at in zip(names, goal.position, strict=True)]
-        return state.xp.stack(given, axis=1)
-
-    return Reaching(
-        _position(robot, goal.effector, "goal.effector"),
-        target,
-        _orientation(robot, goal.effector),
-        _aim(goal),
-        None if goal.object is None else _position(robot, goal.object, "goal.object"),
-    )
-
-
-def _orientation(robot: Robot, name: str) -> StateFunction:
-    """Return a function for the orientation of a site or a body, [S, 3, 3]."""
-    model = robot.model
-    if name in [model.site(i).name for i in range(model.nsite)]:
-        site = model.site(name).id
-        return lambda state: state.site_xmat[:, site].reshape(-1, 3, 3)
-    body = model.body(name).id
-    return lambda state: state.xmat[:, body].reshape(-1, 3, 3)
-
-
-def _aim(goal: Goal) -> np.ndarray | None:
-    """Return the target's orientation, [3, 3]; None if it has none."""
-    if goal.orientation is None:
-        return None
-    quat, aim = np.array(goal.orientation), np.zeros(9)
-    if abs(np.linalg.norm(quat) - 1) > UNIT:
-        raise ValueError(f"goal.orientation {list(goal.orientation)} is no unit quaternion w, x, y, z")
-    mujoco.mju_quat2Mat(aim, quat)
-    return aim.reshape(3, 3)
-
-
-def _position(robot: Robot, name: str, where: str) -> StateFunction:
-    """Return a function for the position of a site or a body, [S, 3] m."""
-    model = robot.model
-    sites, bodies = (
-        [getattr(model, kind)(i).name for i in range(n)] for kind, n in (("site", model.nsite), ("body", model.nbody))
-    )
-    one_of(name, [*sites, *bodies], f"{where}: site or body")
-    if name in sites:
-        site = model.site(name).id
-        return lambda state: state.site_xpos[:, site]
-    body = model.body(name).id
-    return lambda state: state.xpos[:, body]

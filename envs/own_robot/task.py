@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-import mujoco
-
 from metarl.envs.declared.entries import ObservationEntry, PushEntry, TaskEntries
 from metarl.envs.declared.rewards import REWARDS
-from metarl.envs.own_robot.declaration import Declaration, Goal
+from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.quantities import COMMANDED
-from metarl.envs.own_robot.rig import GOALS
 
 OBSERVED = {
     "sensors": {
@@ -38,7 +33,6 @@ OBSERVED = {
 TRACKING = {"command_x": ("track_velocity", "velocity_error"), "command_yaw": ("track_yaw",)}
 TRACKING["command_y"] = TRACKING["command_x"]
 """Reward terms that ask for a command, by its quantity."""
-GOAL_RADIUS = 0.03  # m, of the target in pictures
 
 
 def entries(robot: Robot, said: Declaration, observe: str, pushed: str | None) -> TaskEntries:
@@ -97,24 +91,3 @@ def _require_asked(said: Declaration) -> None:
         if not terms & set(TRACKING[quantity]):
             what = f"commands.{component}" if drawn else f"{asked[component].name!r} ({quantity})"
             raise ValueError(f"no reward term asks for {what}; add {' or '.join(TRACKING[quantity])}")
-
-
-def show_goal(
-    goal: Goal | None, named: Mapping[str, str]
-) -> Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None:
-    """Return a function that adds a task's target to a picture. named: parameters by their quantity."""
-    if goal is None:
-        return None
-
-    def show(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
-        place = [values[named[axis]] if axis in named else at for axis, at in zip(GOALS, goal.position, strict=True)]
-        spec.worldbody.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_SPHERE,
-            size=(GOAL_RADIUS, 0, 0),
-            pos=place,
-            rgba=(0.1, 0.7, 0.2, 0.6),
-            contype=0,
-            conaffinity=0,
-        )
-
-    return show

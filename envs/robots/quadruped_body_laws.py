@@ -11,7 +11,9 @@ import math
 from collections.abc import Sequence
 
 import mujoco
+import numpy as np
 
+from metarl.envs.links import scale_body
 from metarl.envs.robots.quadruped_parameters import scale_motor
 from metarl.envs.robots.quadruped_robot import GO1, JOINTS, LEG_JOINTS, LEGS, Inertial, combine
 
@@ -186,13 +188,9 @@ def resize(spec: mujoco.MjSpec, size: float) -> None:
     masses s^3, torques and proportional gains s^4, dampings s^9/2, rotor inertias s^5. Torque per mass grows with s, so
     large real robots have lower limits in proportion: `torque_limit` varies them.
     """
+    spec.body("trunk").pos *= size
     for body in (body for part in DENSITY for body in _part(spec, part)):
-        body.pos *= size
-        _stretch(body, (size, size, size))
-        for geom in body.geoms:
-            geom.size *= size
-            geom.pos *= size
-            geom.fromto *= size
+        scale_body(body, np.zeros(3), size)
     home = list(spec.key("home").qpos)
     spec.key("home").qpos = [*(size * x for x in home[:3]), *home[3:]]
     for name in JOINTS:

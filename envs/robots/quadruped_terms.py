@@ -19,7 +19,7 @@ from metarl.envs.declared.ends import Termination, termination
 from metarl.envs.declared.entries import ObservationEntry, RewardEntry
 from metarl.envs.declared.rig import COMMANDS, Feet, Joints, Rig
 from metarl.envs.declared.sensors import ContactSensors
-from metarl.envs.robots.quadruped_robot import FOOT_CONTACTS, GO1, JOINTS, LEGS, TRUNK_CONTACT
+from metarl.envs.robots.quadruped_robot import FOOT_CONTACTS, JOINTS, LEGS, TRUNK_CONTACT
 from metarl.envs.robots.quadruped_settings import DT
 from metarl.envs.state import State
 
@@ -31,6 +31,11 @@ AXES = ("x", "y", "z")
 def foot_geoms(models: Sequence[mujoco.MjModel]) -> np.ndarray:
     """Return the indices of the feet's geoms, [4]; a task does not change them."""
     return np.array([models[0].geom(f"{leg}_foot").id for leg in LEGS])
+
+
+def foot_radii(models: Sequence[mujoco.MjModel]) -> np.ndarray:
+    """Return the radii of the feet in each model, [K, 4] m."""
+    return np.array([model.geom_size[foot_geoms(models), 0] for model in models])
 
 
 def home_poses(models: Sequence[mujoco.MjModel]) -> np.ndarray:
@@ -53,7 +58,7 @@ def rig() -> Rig:
         action_unit="rad",
         sensors=ContactSensors(len(SENSORS), {name: i for i, name in enumerate(SENSORS)}),
         base=Base(body=1, root=1, qpos=0, qvel=0, over_ground=lambda state, points: points[..., 2]),
-        feet=Feet(LEGS, foot_geoms, FOOT_CONTACTS, np.full(len(LEGS), GO1.foot_radius)),
+        feet=Feet(LEGS, foot_geoms, FOOT_CONTACTS, foot_radii),
         groups={"trunk": (TRUNK_CONTACT,)},
         bodies=SENSORS,
         commands=tuple(COMMANDS),

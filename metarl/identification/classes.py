@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from metarl.envs.faults.where import KIND, PLACE, SEVERITY
 from metarl.envs.parameters import Parameter
 from metarl.envs.task import Task
 from metarl.errors import UsageError, nearest
+from metarl.patterns import matched
 
 TRIES = 500
 """Draws of a task before a class counts as impossible."""
@@ -138,8 +138,8 @@ def _draw_task(family: TaskFamily, own: TaskClass, rng: np.random.Generator) -> 
 def uses_of(classes: Sequence[TaskClass], hold_out: Sequence[str], rng: np.random.Generator) -> Uses:
     """Divide the classes: those held out are judged; a quarter of the others calibrates, and the rest is trained on.
 
-    hold_out: labels or patterns of them; empty: a third, drawn from the generator. UsageError if there are too few, and
-    for a pattern that fits none.
+    hold_out: labels or regular expressions; empty: a third, drawn from the generator. UsageError if there are too few,
+    and for a pattern that fits none.
     """
     labels, total = [own.label for own in classes], len(classes)
     if total < 3 * LEAST:
@@ -147,11 +147,9 @@ def uses_of(classes: Sequence[TaskClass], hold_out: Sequence[str], rng: np.rando
             f"there are {total} classes ({', '.join(labels)[:200]}); training, calibration and judgement need "
             f"{LEAST} each: name a second parameter with --by, or raise --bins"
         )
-    for pattern in hold_out:
-        if not fnmatch.filter(labels, pattern):
-            raise UsageError(f"--hold-out is {pattern!r}, which is none of the classes{nearest(pattern, labels)}")
-    apart = [i for i, label in enumerate(labels) if any(fnmatch.fnmatchcase(label, p) for p in hold_out)]
-    judged = apart or sorted(int(i) for i in rng.permutation(total)[: max(LEAST, total // 3)])
+    apart = {label for pattern in hold_out for label in _held_out(pattern, labels)}
+    judged = [i for i, label in enumerate(labels) if label in apart]
+    judged = judged or sorted(int(i) for i in rng.permutation(total)[: max(LEAST, total // 3)])
     left = [i for i in range(total) if i not in judged]
     if len(judged) < LEAST or len(left) < 2 * LEAST:
         raise UsageError(
@@ -161,3 +159,14 @@ def uses_of(classes: Sequence[TaskClass], hold_out: Sequence[str], rng: np.rando
     mixed = [left[i] for i in rng.permutation(len(left))]
     count = max(LEAST, min(len(left) // 4, 8))
     return Uses(sorted(mixed[count:]), sorted(mixed[:count]), judged)
+
+
+def _held_out(pattern: str, labels: Sequence[str]) -> list[str]:
+    """Return the classes that a label or a regular expression stands for; UsageError if there are none."""
+    try:
+        found = matched(pattern, labels, "--hold-out:")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if not found:
+        raise UsageError(f"--hold-out is {pattern!r}, which is none of the classes{nearest(pattern, labels)}")
+    return found

@@ -19,8 +19,8 @@ class IdentifySettings:
     bins: int = bounded(5, at_least=2, at_most=100)
     """Classes that the range of a quantity is cut into, of equal probability."""
     hold_out: tuple[str, ...] = ()
-    """Classes that neither training nor calibration meets, by label or by pattern such as *calf*; they are what is
-    judged. Empty: a third of the classes, drawn by the seed."""
+    """Classes that neither training nor calibration meets, by label or by regular expression such as .*calf; they
+    are what is judged. Empty: a third of the classes, drawn by the seed."""
     seconds: tuple[float, ...] = bounded((), above=0)
     """Durations of a query at which it is judged, s. Empty: 0.25, 0.5, 1, 2, 4, 8, as far as an episode lasts."""
     ways: int = bounded(5, at_least=2)

@@ -549,7 +549,10 @@ FILE_MISTAKES = {
     "pose": ({"robot": {"pose": {"hip": 0.1}}}, "robot.pose: joints 'hip' matches nothing"),
     "pose out of range": ({"robot": {"pose": {"l_hip": 2}}}, "home has joint 'l_hip' at 2, outside of its range"),
     "in the ground": ({"robot": {"height": 0.2}}, "at the home pose '._foot' is 0.19 m inside 'floor'"),
-    "actuators twice": ({"robot": {"actuators": {"kind": "motor"}}}, "robot.actuators is given, but the model has 2"),
+    "actuators twice": (
+        {"robot": {"actuators": {"kind": "motor"}}},
+        "robot.actuators is given, but the model has 2, and 'l' is no torque motor",
+    ),
     "floating": ({"robot": {"floating": False}}, "robot.floating is false, but base 'hull' has a free joint"),
     "horizon": ({"episode": {"horizon": 0}}, "horizon must be at least 1 step, got 0"),
     "no mapping": ({"control": 3}, "control is 3; it must be a mapping"),

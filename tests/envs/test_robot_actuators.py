@@ -294,6 +294,7 @@ LIMB = """<mujoco>{}<worldbody><body name="base" pos="0 0 1"><geom size=".1" pos
     [
         {"kind": "motor", "force": 10},
         {"kind": "position", "kp": 40, "kd": 1, "force": 10},
+        {"kind": "velocity", "kd": 2, "speed": 10},
         {"kind": "position", "kp": 4, "joints": "hip"},
     ],
 )
@@ -307,7 +308,7 @@ def test_what_is_added_takes_nothing_from_the_default_class(wanted, floating, tm
     for field in dir(models[0]):
         if field.startswith(("actuator_", "jnt_", "dof_")) and isinstance(getattr(models[0], field), np.ndarray):
             np.testing.assert_array_equal(*(getattr(m, field) for m in models), err_msg=field)
-    expected = np.array([-10, 10]) if wanted["kind"] == "motor" else np.radians([-60, 60])
+    expected = np.radians([-60, 60]) if wanted["kind"] == "position" else np.array([-10, 10])
     np.testing.assert_allclose(models[1].actuator_ctrlrange, [expected])
 
 

@@ -22,7 +22,7 @@ def test_a_file_declares_what_settings_do(tmp_path: Path):
     faults = {
         "kinds": ["dead", "encoder_offset"],
         "share": 0.75,
-        "places": ["front_left", "*_knee"],
+        "places": ["front_left", ".*_knee"],
         "groups": LEGS,
         "held_out": ["rear_left"],
         "severity": [0.25, 0.5],
@@ -38,7 +38,7 @@ def test_a_file_declares_what_settings_do(tmp_path: Path):
         same,
         faults=("dead", "encoder_offset"),
         fault_share=0.75,
-        fault_places=("front_left", "*_knee"),
+        fault_places=("front_left", ".*_knee"),
         fault_held_out=("rear_left",),
         fault_severity=(0.25, 0.5),
         fault_onset=(10, 20),

@@ -165,14 +165,15 @@ def test_a_link_without_a_length_is_refused_by_name(tmp_path):
         family_of(tmp_path, written(tmp_path, flat), entry("link_length", "upper", "scale", [0.8, 1.5]))
 
 
-def test_a_given_inertia_that_follows_the_length_is_varied_by_nothing_else(tmp_path):
+def test_a_given_inertia_that_follows_the_length_is_set_by_nothing_else(tmp_path):
     said = '<inertial mass="1" pos="0 0 -.1" diaginertia=".01 .01 .001"/>'
     rod = ROD.format(
         parts=f'{said}<geom name="rod" type="cylinder" size=".02 .1" pos="0 0 -.2"/>', end="0 0 -.3", pivot="0 0 0"
     )
-    both = [
-        entry("link_length", "upper", "scale", [0.8, 1.5]),
-        {**entry("mass", "upper", "scale", [0.8, 1.5]), "name": "n"},
-    ]
+    length, model = entry("link_length", "upper", "scale", [0.8, 1.5]), written(tmp_path, rod)
     with pytest.raises(ValueError, match="mass of upper"):
-        family_of(tmp_path, written(tmp_path, rod), *both)
+        family_of(tmp_path, model, length, {**entry("mass", "upper", "set", [0.8, 1.5]), "name": "n"})
+    family = family_of(tmp_path, model, length, {**entry("mass", "upper", "scale", [0.5, 2]), "name": "n"})
+    long, heavy = (family.compile(family.task({"p": 1.5, "n": n})).body("upper") for n in (1.0, 2.0))
+    assert heavy.mass[0] == pytest.approx(2 * long.mass[0]) and long.mass[0] == pytest.approx(1.5)
+    np.testing.assert_allclose(heavy.inertia, 2 * long.inertia)

@@ -51,7 +51,7 @@ SAME = 1e-9
 """Of what is compiled, and of where a second leads: masses that are taken apart into geoms differ by 1e-16."""
 COMMANDS = ("command_x", "command_y", "command_yaw")
 ELSEWHERE = {"action_delay", "goal_x", "goal_y", "goal_z", "sensor_noise", "push_velocity"}
-ELSEWHERE |= {"payload_x", "payload_y", "payload_z", "python"}
+ELSEWHERE |= {"goal_roll", "goal_pitch", "goal_yaw", "payload_x", "payload_y", "payload_z", "python"}
 """Quantities that tests/envs/test_robot_task.py and test_robot_parameters.py are about."""
 pytestmark = pytest.mark.filterwarnings("ignore:compiler attribute 'settotalmass'")
 

@@ -586,7 +586,7 @@ def test_terms_of_actions_and_joints_by_hand(tmp_path):
 MOTORS = re.sub(r'<position joint="(\w+)"/>', r'<motor joint="\1" gear="5" ctrlrange="-3 3"/>', TABLE)
 
 
-class TestServosInPlaceOfMotors:
+class TestActuatorsInPlaceOfMotors:
     SERVOS: ClassVar = {"kind": "position", "kp": 40, "kd": 1, "gains": {".*_knee": [60, 2]}, "forces": {".*_hip": 10}}
 
     def family(self, folder: Path, **servos: Any) -> TaskFamily:
@@ -608,6 +608,52 @@ class TestServosInPlaceOfMotors:
             kp, kd, most = np.array([40, 60] * 4), np.array([1, 2] * 4), np.array([10, 15] * 4)
             torque = np.clip(kp * (action - data.qpos[7:15]) - kd * data.qvel[6:14], -most, most)
             np.testing.assert_allclose(data.qfrc_actuator[6:14], torque)
+
+    def test_torques_of_velocity_servos_are_those_of_their_law_within_the_motors_limits(self, tmp_path):
+        """force = kd (speed asked for - speed), and an action of 1 asks for the largest speed."""
+        servos = {"kind": "velocity", "kp": None, "kd": 3, "gains": {".*_knee": [0, 5]}, "speed": 8}
+        family = self.family(tmp_path, **servos, speeds={".*_hip": 4})
+        assert set(family.control.kinds) == {"velocity"} and set(family.control.units) == {"rad/s"}
+        model = family.compile(family.neutral())
+        data, rng = mujoco.MjData(model), np.random.default_rng(0)
+        kd, most, fastest = np.array([3, 5] * 4), np.array([10, 15] * 4), np.array([4, 8] * 4)
+        saturated = 0
+        for _ in range(20):
+            data.qpos[7:15], data.qvel[6:14] = rng.uniform(-0.5, 0.5, 8), rng.normal(size=8)
+            action = rng.uniform(-1.5, 1.5, 8)
+            data.ctrl[:] = family.command(action)
+            mujoco.mj_forward(model, data)
+            asked = fastest * np.clip(action, -1, 1)
+            np.testing.assert_allclose(family.control.targets(data.ctrl), asked)
+            torque = np.clip(kd * (asked - data.qvel[6:14]), -most, most)
+            np.testing.assert_allclose(data.qfrc_actuator[6:14], torque)
+            saturated += np.sum(np.abs(torque) == most)
+        assert 10 < saturated < 150
+
+    def test_motors_in_place_of_motors_are_weaker_and_slower(self, tmp_path):
+        none = {"kp": None, "kd": 0, "gains": {}}
+        family = self.family(tmp_path, kind="motor", **none, armatures={".*_knee": 0.02})
+        model = family.compile(family.neutral())
+        data = mujoco.MjData(model)
+        data.ctrl[:] = family.command(np.full(8, -0.5))
+        mujoco.mj_forward(model, data)
+        np.testing.assert_allclose(data.qfrc_actuator[6:14], [-5, -7.5] * 4)
+        assert model.dof_armature[6:14].tolist() == [0.01, 0.02] * 4
+
+    @pytest.mark.parametrize(
+        ("servos", "message"),
+        [
+            ({"kind": "velocity", "kp": None, "speed": 8}, "the velocity servo of 'fl_knee' needs .* no kp"),
+            ({"kind": "velocity", "kp": None, "gains": {}}, "the velocity servo of 'fl_hip' needs .* speed > 0"),
+            ({"kind": "velocity", "kp": None, "gains": {}, "kd": 0, "speed": 8}, "needs kd > 0"),
+            ({"kind": "velocity", "speed": 8}, "robot.actuators.kp is for kind position, not velocity"),
+            ({"speeds": {".*": 8}}, "robot.actuators.speeds is for kind velocity, not position"),
+            ({"kind": "motor", "kp": None}, "robot.actuators.kd is for kind position or velocity, not motor"),
+        ],
+    )
+    def test_what_another_kind_takes_is_refused(self, tmp_path, servos, message):
+        with pytest.raises(ValueError, match=message):
+            self.family(tmp_path, **servos)
 
     def test_a_limit_above_the_motors_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match=r"robot.actuators.force is 16, above .* of joint 'fl_knee'"):

@@ -50,6 +50,7 @@ MOTORS = {
 """The motor of an arm, held level by 0.98 N m, at home at 1 rad."""
 ADDED = {
     "added position": {"kind": "position", "kp": 200, "kd": 10},
+    "added velocity": {"kind": "velocity", "kd": 5, "speed": 3},
     "added motor": {"kind": "motor", "force": 4},
 }
 """Motors that the declaration adds to an arm without any."""
@@ -134,6 +135,7 @@ def test_the_command_is_what_the_simulation_writes_and_what_the_file_gives(setti
         "motor": (-4.0, 0.0, 0.4, 4.0),
         "motor, one-sided": (0.0, 0.0, 0.6, 6.0),
         "added position": (-2.0, HOME, HOME + 0.1, 2.0),
+        "added velocity": (-3.0, 0.0, 0.3, 3.0),
         "added motor": (-4.0, 0.0, 0.4, 4.0),
     }.items(),
 )

@@ -15,8 +15,8 @@ MODULES = sorted(
     p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py") if not any(link in p.parents for link in LINKS)
 )
 ALLOWED = {
-    "envs": ("metarl.envs", "metarl.bounds"),
-    "agents": ("metarl.agents", "metarl.bounds"),
+    "envs": ("metarl.envs", "metarl.bounds", "metarl.patterns"),
+    "agents": ("metarl.agents", "metarl.bounds", "metarl.patterns"),
     "metarl": ("metarl",),
 }
 """Which modules of the project each folder may import."""
@@ -55,6 +55,7 @@ def test_imports_point_one_way(path):
         "envs/adapters/gymnasium_adapter.py",
         "metarl/config.py",
         "metarl/bounds.py",
+        "metarl/patterns.py",
         "metarl/options.py",
         *(str(p.relative_to(ROOT)) for p in MODULES if p.stem.endswith("settings")),
     ],

@@ -118,6 +118,17 @@ def motors(**torques: float) -> Complete:
     return complete
 
 
+def speed_servos(kd: float, **speeds: float) -> Complete:
+    """A velocity servo on each joint, whose force is kd (control signal - speed); its largest speed in rad/s (m/s)."""
+
+    def complete(spec: mujoco.MjSpec) -> None:
+        for joint, speed in speeds.items():
+            servos(0, kd, **{joint: (-speed, speed)})(spec)
+            spec.actuators[-1].gainprm[0] = kd
+
+    return complete
+
+
 def servos(kp: float, kd: float, force: float = 0.0, **ranges: Sequence[float]) -> Complete:
     """A position servo on each joint, its range in rad (m); force: its largest, 0 for the joint's own limit alone."""
 
@@ -475,6 +486,11 @@ CASES: dict[str, Case] = {
         home=LIFTED,
     ),
     "urdf_motor": Case(URDF_ARM, {"actuators": {"kind": "motor"}}, motors(shoulder=8, elbow=5)),
+    "urdf_speed_servo": Case(
+        URDF_ARM,
+        {"actuators": {"kind": "velocity", "kd": 4, "speed": 3, "speeds": {"elbow": 5}}},
+        speed_servos(4, shoulder=3, elbow=5),
+    ),
     "urdf_servo": Case(
         URDF_ARM,
         {"actuators": {"kind": "position", "kp": 400, "kd": 4}},

@@ -36,6 +36,7 @@ ROUND = (SPHERE, CAPSULE, CYLINDER)
 AFFINE, NO_BIAS = int(mujoco.mjtBias.mjBIAS_AFFINE), int(mujoco.mjtBias.mjBIAS_NONE)
 FIXED, MUSCLE = int(mujoco.mjtGain.mjGAIN_FIXED), int(mujoco.mjtGain.mjGAIN_MUSCLE)
 INTEGRATOR = int(mujoco.mjtDyn.mjDYN_INTEGRATOR)
+SLIDER_CRANK = int(mujoco.mjtTrn.mjTRN_SLIDERCRANK)
 LIMIT, DRY = int(mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT), int(mujoco.mjtConstraint.mjCNSTR_FRICTION_DOF)
 EQUALITY, COUPLED = int(mujoco.mjtConstraint.mjCNSTR_EQUALITY), int(mujoco.mjtEq.mjEQ_JOINT)
 FROM_GEOMS = mujoco.mjtInertiaFromGeom
@@ -314,6 +315,28 @@ def _link_length(name: str) -> Probe | None:
 
         return Probe(entry("link_length", body.name, "scale", 0.9, 1.0), effect)
     return None
+
+
+def _scale(name: str) -> Probe:
+    """Of the whole robot: masses with the cube, inertias with the fifth power, places of joints and bodies with it."""
+    model = reference_of(name)
+    root = robot_bodies(model)[0]
+    carried = len(robot_bodies(model)) - 1
+
+    def effect(m: mujoco.MjModel) -> Array:
+        first, *others = robot_bodies(m)
+        mine = [b for b in m.jnt_bodyid.tolist() if b in others]
+        places = [m.body_pos[b] for b in others] + [m.jnt_pos[j] for j in range(m.njnt) if m.jnt_bodyid[j] in mine]
+        rows = [[m.body_mass[b], *inertia(m.body(b)).ravel()] for b in (first, *others)]
+        return np.concatenate([np.ravel(rows), np.ravel(places)])
+
+    def expected(neutral: Array, value: float) -> Array:
+        powers = [3, *[5] * 9] * (carried + 1)
+        return neutral * value ** np.array([*powers, *[1] * (len(neutral) - len(powers))])
+
+    lengths = model.nwrap or np.any(model.actuator_trntype == SLIDER_CRANK) or set(map(int, model.eq_type)) - {COUPLED}
+    said = entry("scale", model.body(root).name or f"body{root}", "scale", 0.9, 1.0)
+    return Probe(said, effect, expected, refusable=bool(lengths))
 
 
 def _shape(quantity: str, kinds: tuple[int, ...], numbers: int) -> Callable[[str], Probe | None]:
@@ -646,6 +669,7 @@ PROBES: dict[str, Callable[[str], Probe | None]] = {
     **{f"inertia_{a}": _principal(i) for i, a in enumerate("xyz")},
     **{f"com_{a}": _centre(i) for i, a in enumerate("xyz")},
     "link_length": _link_length,
+    "scale": _scale,
     "size": _shape("size", (*ROUND, BOX), 3),
     "radius": _shape("radius", ROUND, 1),
     "friction": _friction("friction", 3, 0),
@@ -675,5 +699,6 @@ TOGETHER = (
     ("inertia_x", "inertia_y", "inertia_z", "com_x", "com_y", "com_z", "strength", "size"),
     ("density", "radius"),
     ("link_length",),
+    ("scale",),
 )
 """Quantities that do not take hold of the same thing, so that one family can vary them all."""
