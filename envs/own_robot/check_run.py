@@ -102,6 +102,14 @@ def run_check(robot: Robot, dt: float, seed: int = 0, action_scale: float = 1.0)
         )
 
 
+def rest(robot: Robot, dt: float, seconds: float) -> Second:
+    """Simulate the neutral robot from home with action 0. dt: control step, s."""
+    skip = max(1, round(dt / robot.model.opt.timestep))
+    steps = max(1, round(seconds / (skip * robot.model.opt.timestep)))
+    with mujoco_log.silent():
+        return _second(robot, np.zeros((steps, robot.model.nu)), skip)
+
+
 def at_home(robot: Robot) -> mujoco.MjData:
     """Return the robot at the start of an episode without noise."""
     data = mujoco.MjData(robot.model)

@@ -9,11 +9,12 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
-from metarl.envs.own_robot.check_run import run_check
+from metarl.envs.own_robot.check_run import rest
 from metarl.envs.own_robot.contacts import standing_on
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance
 from metarl.envs.own_robot.family import CONTROL_DT
+from metarl.envs.own_robot.footing import falls
 from metarl.envs.own_robot.model import inspect_robot, leading
 from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.pose import standing_height
@@ -24,9 +25,11 @@ STEP = 0.005
 """Simulation step of a robot that walks, s: shorter ones of a model are lengthened, with an implicit integrator."""
 BENDS = (0.0, 0.4, 0.8, 1.1)
 """Angles by which the first of two knees is bent, and the second back by twice as much, to find a pose, rad."""
-STANDS = 0.25  # rad of tilt after a second
+STANCE = 2.0
+"""Seconds for which a robot is to stand with action 0."""
+STANDS = 0.25  # rad of tilt in that time
 OFF_GROUND = 1e-3  # m; a robot nearer to where it touches the ground keeps its model's height
-SINKS = 0.25  # share of its height that a standing robot may lose in a second
+SINKS = 0.25  # share of its height that a standing robot may lose in that time
 GO1_LOAD = 13.1 * 9.81 * 0.28
 """Weight times height of the Go1, N m: the cost of torques is as for it at the same share of that."""
 
@@ -43,7 +46,7 @@ class Found:
     robot: Robot
     hints: Hints
     stands: bool
-    """Whether it stands for a second with action 0."""
+    """Whether it stands for two seconds with action 0."""
     driven: bool
     """Whether the model has actuators of its own."""
     reach: Reach | None
@@ -168,11 +171,12 @@ def _servos(robot: Robot) -> Actuators | None:
 
 
 def _stands(robot: Robot) -> bool:
-    second = run_check(robot, CONTROL_DT).zero
+    """Return whether the robot stays up with action 0, or has nothing to fall from."""
+    second = rest(robot, CONTROL_DT, STANCE)
     if second.broken is not None:
         return False
     base = second.base
-    return base is None or (base.tilt < STANDS and base.end > (1 - SINKS) * base.start)
+    return base is None or not falls(robot) or (base.tilt < STANDS and base.end > (1 - SINKS) * base.start)
 
 
 def _reach(robot: Robot) -> Reach | None:

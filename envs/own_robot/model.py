@@ -25,7 +25,7 @@ from metarl.envs.own_robot.actuators import (
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import Control, Hints, one_of
 from metarl.envs.own_robot.description import Origin, Robot, penetrations, tolerance, unused
-from metarl.envs.own_robot.footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame
+from metarl.envs.own_robot.footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame, riser
 from metarl.envs.own_robot.freeze import compile_heard, for_simulation
 from metarl.envs.own_robot.model_files import open_model
 from metarl.envs.own_robot.options import require_batchable
@@ -338,7 +338,7 @@ def _check_home(robot: Robot) -> None:
         of_scene = [pair for pair, _ in deep if not own.issuperset(pair)]
         apart = [pair for pair, _ in deep if robot.mobility == "fixed" or own.issuperset(pair)]
         ways = [
-            *(["robot: {height: METRES} to raise the base"] if of_scene and robot.mobility == "floating" else []),
+            *(["robot: {height: METRES} to raise the base"] if of_scene and riser(robot) is not None else []),
             *(["robot: {pose: {JOINT: RADIANS}} for another pose"] if robot.joints else []),
             *_ways_apart(robot, apart),
         ]

@@ -10,6 +10,7 @@ from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
 from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.footing import riser
 from metarl.envs.own_robot.model import servos_for
 
 FALLEN = 1.0  # rad of tilt
@@ -97,7 +98,7 @@ def _start(robot: Robot, check: CheckRun) -> Iterator[str]:
     if not check.gravity:
         yield 'there is no gravity: write <option gravity="0 0 -9.81"/>, unless this is intended'
     if check.gap is not None and check.gap > HOVERS and check.gravity:
-        base = check.zero.base if robot.mobility == "floating" else None
+        base = check.zero.base if riser(robot) is not None else None
         lower = f"; robot: {{height: {base.start - check.gap:.3g}}} puts it on the ground" if base else ""
         yield f"home is {_length(check.gap)} above the ground: each episode starts with a fall{lower}"
 
