@@ -14,6 +14,7 @@ from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.description import Robot, tolerance
 from metarl.envs.own_robot.options import switched_off
 from metarl.envs.own_robot.rig import base_of
+from metarl.envs.own_robot.support import Support, support_of
 from metarl.envs.state import State
 
 SECONDS = 1.0
@@ -77,6 +78,8 @@ class CheckRun:
     random: Second
     """Observations under actions that are uniform in their range, or in what a policy's first ones are, drawn at each
     control step."""
+    support: Support | None = None
+    """What a floating robot stands on at home; None if it touches no ground, or is guided or fixed."""
 
 
 def run_check(robot: Robot, dt: float, seed: int = 0, action_scale: float = 1.0) -> CheckRun:
@@ -99,6 +102,7 @@ def run_check(robot: Robot, dt: float, seed: int = 0, action_scale: float = 1.0)
             _idle(robot, skip),
             _second(robot, nothing, skip),
             _second(robot, drawn, skip),
+            support_of(robot),
         )
 
 

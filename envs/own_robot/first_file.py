@@ -10,7 +10,7 @@ import numpy as np
 
 from metarl.envs import mujoco_log
 from metarl.envs.own_robot.check_run import rest
-from metarl.envs.own_robot.contacts import standing_on
+from metarl.envs.own_robot.contacts import standing_on, touching
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance
 from metarl.envs.own_robot.family import CONTROL_DT
@@ -23,7 +23,7 @@ from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, suggested_gain
 
 STEP = 0.005
 """Simulation step of a robot that walks, s: shorter ones of a model are lengthened, with an implicit integrator."""
-BENDS = (0.0, 0.4, 0.8, 1.1)
+BENDS = (0.4, 0.8, 1.1)
 """Angles by which the first of two knees is bent, and the second back by twice as much, to find a pose, rad."""
 STANCE = 2.0
 """Seconds for which a robot is to stand with action 0."""
@@ -86,6 +86,8 @@ def find(model: str) -> Found:
         servos = _servos(posed)
         if servos is not None:
             tried = dataclasses.replace(tried, actuators=servos)
+            if robot.mobility == "floating" and robot.model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER:
+                tried = dataclasses.replace(tried, integrator="implicitfast")
             posed = inspect_robot(model, tried, control)
         if pairs := _apart(posed):
             tried = dataclasses.replace(tried, exclude=pairs)
@@ -106,9 +108,10 @@ def _plain_masks(robot: Robot) -> bool:
 
 def _poses(robot: Robot) -> list[dict[str, float]]:
     """Return poses to try: bent legs first where the model says no pose, as straight ones leave no way to go."""
-    bent = [_bent(robot, bend) for bend in BENDS[1:]]
+    bent = [_bent(robot, bend) for bend in BENDS]
     own: list[dict[str, float]] = [{}]
-    return own + bent if robot.key >= 0 or robot.mobility != "floating" else bent + own
+    poses = own + bent if robot.key >= 0 or robot.mobility != "floating" else bent + own
+    return [pose for i, pose in enumerate(poses) if pose not in poses[:i]]
 
 
 def _apart(robot: Robot) -> tuple[tuple[str, str], ...]:
@@ -125,10 +128,7 @@ def _apart(robot: Robot) -> tuple[tuple[str, str], ...]:
 def _bent(robot: Robot, bend: float) -> dict[str, float]:
     """Return a pose with each leg bent at its last two joints about the base's y, so that the foot stays below."""
     pose: dict[str, float] = {}
-    for foot in robot.feet:
-        joints = [name for name in joints_to(robot, foot) if _about_y(robot, name)]
-        if len(joints) < 2:
-            continue
+    for joints in _legs(robot):
         hip, knee = joints[-2:] if len(joints) == 2 else joints[-3:-1]
         signs = [np.sign(_about_y(robot, name)) for name in (hip, knee)]
         for bow in (1.0, -1.0):
@@ -139,6 +139,14 @@ def _bent(robot: Robot, bend: float) -> dict[str, float]:
                 pose |= {name: round(float(angle), 3) for name, angle in angles.items()}
                 break
     return pose
+
+
+def _legs(robot: Robot) -> list[list[str]]:
+    """Return the joints about the base's y of each leg that has two or more, those that carry no other foot."""
+    chains = {foot: joints_to(robot, foot) for foot in robot.feet}
+    others = {foot: {n for o, chain in chains.items() if o != foot for n in chain} for foot in chains}
+    legs = [[n for n in chain if n not in others[foot] and _about_y(robot, n)] for foot, chain in chains.items()]
+    return [joints for joints in legs if len(joints) >= 2]
 
 
 def _about_y(robot: Robot, name: str) -> float:
@@ -200,6 +208,8 @@ def _robot(found: Found) -> str:
     if hints.timestep is not None:
         lines.append(f"  timestep: {hints.timestep:g}  # s; longer than the model's, which the integrator allows for")
         lines.append(f"  integrator: {hints.integrator}")
+    elif hints.integrator is not None:
+        lines.append(f"  integrator: {hints.integrator}  # the model's is not stable with stiff servos on light links")
     if not hints.self_collisions:
         lines.append("  self_collisions: false  # quicker; leave it out if its legs may hit each other")
     if robot.feet:
@@ -344,4 +354,5 @@ def _trunk(robot: Robot) -> list[str]:
 
 def _foot_geoms(robot: Robot) -> list[str]:
     """Return the geoms of the feet that can touch something."""
-    return [g.name for foot in robot.feet for g in robot.spec.body(foot).geoms if g.contype or g.conaffinity]
+    solid = touching(robot.model, robot.bodies)
+    return [g.name for foot in robot.feet for g in robot.spec.body(foot).geoms if g.name in solid]

@@ -9,7 +9,7 @@ import re
 import mujoco
 import numpy as np
 
-from metarl.envs.control import SCALAR
+from metarl.envs.control import SCALAR, joint_of
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.actuators import (
     MEANINGS,
@@ -30,7 +30,7 @@ from metarl.envs.own_robot.freeze import compile_heard, for_simulation
 from metarl.envs.own_robot.model_files import open_model
 from metarl.envs.own_robot.options import require_batchable
 from metarl.envs.own_robot.pose import find_home
-from metarl.envs.own_robot.stance import actuators_text, suggested_gains
+from metarl.envs.own_robot.stance import actuators_text, suggested_gains, toppling
 from metarl.envs.own_robot.structure import couplings, find_roots, refit_keyframes, subtree
 
 LONGEST_STEP = 0.05  # s, of the simulation
@@ -257,6 +257,20 @@ def servos_for(robot: Robot) -> str:
         return ""
     gains = suggested_gains(robot.model, robot.home, leading(robot), robot.feet)
     return actuators_text(gains) if all(kp > 0 and kd > 0 for kp, kd in gains.values()) else ""
+
+
+def soft_servos(robot: Robot) -> dict[str, float]:
+    """Return the least stiffness, N m/rad, of each joint whose position servo is softer than what topples about it."""
+    model, soft = robot.model, {}
+    if not robot.feet:
+        return soft
+    stiffness = {model.joint(j).name: 0.0 for i in range(model.nu) if (j := joint_of(model, i)) is not None}
+    for i, kind in enumerate(robot.kinds):
+        if kind == "position" and (j := joint_of(model, i)) is not None:
+            stiffness[model.joint(j).name] -= float(model.actuator_biasprm[i, 1] * model.actuator_gear[i, 0] ** 2)
+    joints = tuple(name for name in leading(robot) if stiffness.get(name, 0.0) > 0)
+    least = toppling(model, robot.home, joints, robot.feet)
+    return {n: float(k) for n, k in zip(joints, least, strict=True) if stiffness[n] < k}
 
 
 def leading(robot: Robot) -> tuple[str, ...]:
