@@ -9,13 +9,13 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
-from metarl.envs.own_robot.check_run import rest
+from metarl.envs.own_robot.check_run import Second, rest
 from metarl.envs.own_robot.contacts import standing_on, touching
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance
 from metarl.envs.own_robot.family import CONTROL_DT
 from metarl.envs.own_robot.footing import falls
-from metarl.envs.own_robot.model import inspect_robot, leading
+from metarl.envs.own_robot.model import inspect_robot, leading, servable
 from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.pose import standing_height
 from metarl.envs.own_robot.reach import Reach, find_reach
@@ -49,6 +49,8 @@ class Found:
     """Whether it stands for two seconds with action 0."""
     driven: bool
     """Whether the model has actuators of its own."""
+    broken: bool
+    """Whether the simulation breaks with action 0."""
     reach: Reach | None
     """What an arm reaches with, and where to; None for a robot that moves about, and if nothing of it moves."""
 
@@ -65,14 +67,20 @@ def first_file(model: str) -> tuple[str, Found]:
 
 def find(model: str) -> Found:
     """Answer the questions about a robot that a simulation answers, and look for a pose in which it stands."""
+    found = _find(model, STEP)
+    return _find(model, 0.0) if found.broken and found.hints.timestep is not None else found
+
+
+def _find(model: str, least_step: float) -> Found:
+    """Return what is found of a robot. least_step: step, s, to which shorter ones of a model are lengthened."""
     hints, control = Hints(), Control(dt=None)
     robot = inspect_robot(model, hints, control)
     model_step = float(robot.model.opt.timestep)
     if any("is fixed to the world" in question for question in robot.questions):
         hints = dataclasses.replace(hints, floating=True)
         robot = inspect_robot(model, hints, control)
-    if robot.mobility == "floating" and model_step < STEP:
-        hints = dataclasses.replace(hints, timestep=STEP, integrator="implicitfast")
+    if robot.mobility == "floating" and model_step < least_step:
+        hints = dataclasses.replace(hints, timestep=least_step, integrator="implicitfast")
     if robot.mobility == "floating" and _plain_masks(robot):
         hints = dataclasses.replace(hints, self_collisions=False)
     best, driven = None, bool(robot.kinds)
@@ -92,7 +100,10 @@ def find(model: str) -> Found:
         if pairs := _apart(posed):
             tried = dataclasses.replace(tried, exclude=pairs)
             posed = inspect_robot(model, tried, control)
-        found = Found(posed, tried, not posed.questions and _stands(posed), driven, _reach(posed))
+        second = None if posed.questions else rest(posed, CONTROL_DT, STANCE)
+        broken = second is not None and second.broken is not None
+        stands = second is not None and _stands(posed, second)
+        found = Found(posed, tried, stands, driven, broken, _reach(posed))
         if best is None or (found.stands and not best.stands) or (best.robot.questions and not posed.questions):
             best = found
         if best.stands:
@@ -126,9 +137,12 @@ def _apart(robot: Robot) -> tuple[tuple[str, str], ...]:
 
 
 def _bent(robot: Robot, bend: float) -> dict[str, float]:
-    """Return a pose with each leg bent at its last two joints about the base's y, so that the foot stays below."""
+    """Return a pose with each leg bent at its last two joints about the base's y, so that the foot stays below.
+
+    Empty if a leg has no two such joints, as one that reaches out to the side: the robot would stand askew.
+    """
     pose: dict[str, float] = {}
-    for joints in _legs(robot):
+    for joints in legs if len(legs := _legs(robot)) == len(robot.feet) else ():
         hip, knee = joints[-2:] if len(joints) == 2 else joints[-3:-1]
         signs = [np.sign(_about_y(robot, name)) for name in (hip, knee)]
         for bow in (1.0, -1.0):
@@ -150,14 +164,14 @@ def _legs(robot: Robot) -> list[list[str]]:
 
 
 def _about_y(robot: Robot, name: str) -> float:
-    """Return the component of a hinge's axis along the base's y at home; 0 if it is less than 0.7."""
+    """Return the component of a hinge's axis along the base's y at home; 0 if it is less than 0.8."""
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
     mujoco.mj_kinematics(robot.model, data)
     turn = data.body(robot.base).xmat.reshape(3, 3) @ robot.axes
     along = float(turn[:, 1] @ data.joint(name).xaxis)
     hinge = robot.model.joint(name).type[0] == int(mujoco.mjtJoint.mjJNT_HINGE)
-    return along if hinge and abs(along) > 0.7 else 0.0
+    return along if hinge and abs(along) > 0.8 else 0.0
 
 
 def _within(robot: Robot, name: str, angle: float) -> bool:
@@ -170,17 +184,16 @@ def _servos(robot: Robot) -> Actuators | None:
     if any(kind != "force" for kind in robot.kinds) or not robot.joints:
         return None
     if robot.feet:
-        gains = suggested_gains(robot.model, robot.home, leading(robot), robot.feet)
+        gains = suggested_gains(robot.model, robot.home, servable(robot), robot.feet)
     else:
-        gains = arm_gains(robot.model, robot.home, leading(robot))
+        gains = arm_gains(robot.model, robot.home, servable(robot))
     if not gains or any(kp <= 0 or kd <= 0 for kp, kd in gains.values()):
         return None
     return Actuators("position", gains={re.escape(name): gain for name, gain in gains.items()})
 
 
-def _stands(robot: Robot) -> bool:
+def _stands(robot: Robot, second: Second) -> bool:
     """Return whether the robot stays up with action 0, or has nothing to fall from."""
-    second = rest(robot, CONTROL_DT, STANCE)
     if second.broken is not None:
         return False
     base = second.base
@@ -225,7 +238,11 @@ def _robot(found: Found) -> str:
         )
         lines.append("    kind: position")
         lines.append("    gains:  # kp, N m/rad, and kd, N m s/rad")
-        each = {name: hints.actuators.gains[re.escape(name)] for name in leading(robot)}
+        each = {
+            name: hints.actuators.gains[re.escape(name)]
+            for name in leading(robot)
+            if re.escape(name) in hints.actuators.gains
+        }
         gains = by_pattern(each, tuple(each), carriers)
         lines += [f"      {name}: [{kp:g}, {kd:g}]" for name, (kp, kd) in gains.items()]
     return "\n".join(lines) + "\n"

@@ -20,6 +20,8 @@ FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
 """Usual names of feet, likeliest first."""
 FOOT_HEIGHT = 0.1
 """Leaf bodies whose lowest point is within this share of the robot's height of the ground count as feet."""
+NAMED_HEIGHT = 1 / 3
+"""The same for the lowest of those with the name of a foot: a lower lip is none."""
 AXES = {sign + axis: (-1.0 if sign else 1.0) * np.eye(3)[i] for i, axis in enumerate("xyz") for sign in ("", "-")}
 """Direction of each axis by its name in a file."""
 STEEP = 0.1
@@ -164,10 +166,6 @@ def find_feet(robot: Robot, hints: Hints) -> None:
 def _likely_feet(robot: Robot) -> tuple[tuple[str, ...], str]:
     """Return the bodies that are likely feet, and how they were recognised."""
     touching, leaves = _leaves(robot)
-    for pattern in FOOT_NAMES:
-        named = [name for name in leaves if re.search(pattern, " ".join([name, *touching[name]]), re.IGNORECASE)]
-        if named:
-            return tuple(named), "leaf bodies, by name"
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
     mujoco.mj_kinematics(robot.model, data)
@@ -179,8 +177,12 @@ def _likely_feet(robot: Robot) -> tuple[tuple[str, ...], str]:
         name: min(height(data.geom(g).xpos) - robot.model.geom(g).rbound[0] for g in touching[name]) for name in leaves
     }
     lowest = min(bottom.values(), default=0.0)
-    reach = FOOT_HEIGHT * max(height(data.body(robot.base).xpos) - lowest, 0.0)
-    return tuple(name for name, z in bottom.items() if z <= lowest + reach), "lowest leaf bodies at home"
+    tall = max(height(data.body(robot.base).xpos) - lowest, 0.0)
+    for pattern in FOOT_NAMES:
+        named = [name for name in leaves if re.search(pattern, " ".join([name, *touching[name]]), re.IGNORECASE)]
+        if named and min(bottom[name] for name in named) <= lowest + NAMED_HEIGHT * tall:
+            return tuple(named), "leaf bodies, by name"
+    return tuple(name for name, z in bottom.items() if z <= lowest + FOOT_HEIGHT * tall), "lowest leaf bodies at home"
 
 
 def _leaves(robot: Robot) -> tuple[dict[str, list[str]], list[str]]:

@@ -255,7 +255,7 @@ def servos_for(robot: Robot) -> str:
     """Return the lines of a file that ask for servos strong enough to carry the robot; empty if none are needed."""
     if any(kind != "force" for kind in robot.kinds) or not robot.feet or not robot.joints:
         return ""
-    gains = suggested_gains(robot.model, robot.home, leading(robot), robot.feet)
+    gains = suggested_gains(robot.model, robot.home, servable(robot), robot.feet)
     return actuators_text(gains) if all(kp > 0 and kd > 0 for kp, kd in gains.values()) else ""
 
 
@@ -271,6 +271,12 @@ def soft_servos(robot: Robot) -> dict[str, float]:
     joints = tuple(name for name in leading(robot) if stiffness.get(name, 0.0) > 0)
     least = toppling(model, robot.home, joints, robot.feet)
     return {n: float(k) for n, k in zip(joints, least, strict=True) if stiffness[n] < k}
+
+
+def servable(robot: Robot) -> tuple[str, ...]:
+    """Return the joints that follow no other and get a servo: all, or those that motors drive where there are any."""
+    driven = frozenset().union(*robot.moves) if robot.kinds else frozenset(robot.joints)
+    return tuple(name for name in leading(robot) if name in driven)
 
 
 def leading(robot: Robot) -> tuple[str, ...]:

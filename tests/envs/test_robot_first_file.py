@@ -16,7 +16,7 @@ from metarl.cli.app import main
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
-from metarl.envs.own_robot.check_run import at_home
+from metarl.envs.own_robot.check_run import at_home, rest
 from metarl.envs.own_robot.declaration import Declaration, read_declaration
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.first_file import first_file
@@ -128,6 +128,26 @@ def lowest(model: mujoco.MjModel, qpos: np.ndarray) -> float:
     return min(mujoco.mj_geomDistance(model, data, model.geom("floor").id, g, 10.0, None) for g in own)
 
 
+def crawler(legs: int, more: str = "") -> str:
+    """A flat body with legs of three joints all around, knees up, driven by torque motors. more: a body on it."""
+    limbs, motors = "", ""
+    for i in range(legs):
+        angle = 2 * np.pi * (i + 0.5) / legs
+        place = f"{0.15 * np.cos(angle):.4f} {0.15 * np.sin(angle):.4f} 0"
+        limbs += f'''<body name="coxa{i}" pos="{place}" euler="0 0 {angle:.4f}">
+          <joint name="coxa{i}" axis="0 0 1" range="-.6 .6"/><geom size=".02" mass=".1"/>
+          <body name="femur{i}" pos=".04 0 0"><joint name="femur{i}" axis="0 1 0" range="-1.2 1.2"/>
+            <geom type="capsule" size=".015" fromto="0 0 0 .1 0 .05" mass=".15"/>
+            <body name="tibia{i}" pos=".1 0 .05"><joint name="tibia{i}" axis="0 1 0" range="-1.2 1.2"/>
+              <geom name="tip{i}" type="capsule" size=".012" fromto="0 0 0 .05 0 -.18" mass=".1"/></body></body>
+          </body>'''
+        motors += "".join(f'<motor joint="{part}{i}" ctrlrange="-8 8"/>' for part in ("coxa", "femur", "tibia"))
+    return f"""<mujoco model="crawler"><compiler angle="radian"/><worldbody>
+      <geom name="floor" type="plane" size="0 0 1"/><body name="trunk" pos="0 0 .3"><freejoint/>
+      <geom type="cylinder" size=".15 .03" mass="2"/>{limbs}{more}</body></worldbody>
+      <actuator>{motors}</actuator></mujoco>"""
+
+
 class TestHeight:
     def test_a_robot_that_its_model_starts_in_the_air_stands_on_the_ground(self, tmp_path, capsys):
         model = str(GYMNASIUM / "ant.xml")
@@ -192,6 +212,44 @@ class TestHeight:
     def test_a_urdf_that_is_lifted_onto_the_ground_needs_none(self, tmp_path):
         text, found = first_file(written(tmp_path, quadruped(), "dog.urdf"))
         assert found.stands and "height:" not in text
+
+
+class TestManyLegs:
+    @pytest.mark.parametrize("legs", [4, 6, 8])
+    def test_a_robot_of_many_legs_stands_and_passes_the_check(self, legs, tmp_path, capsys):
+        model = written(tmp_path, crawler(legs))
+        text, found = first_file(model)
+        file = tmp_path / "first.yaml"
+        file.write_text(text)
+        assert found.stands and found.robot.feet == tuple(f"tibia{i}" for i in range(legs))
+        assert main(["robot", "check", model, "--family", str(file)]) == 0
+        assert "falls" not in capsys.readouterr().out
+        base = rest(found.robot, 0.02, 2.0).base
+        assert base.tilt < 0.05 and base.end > 0.85 * base.start
+
+    def test_a_name_of_a_foot_high_up_is_none(self, tmp_path):
+        jaw = '<body name="lower_jaw" pos=".2 0 .05"><joint axis="0 1 0" range="-1 1"/><geom size=".02"/></body>'
+        robot = first_file(written(tmp_path, crawler(6, jaw)))[1].robot
+        assert robot.feet == tuple(f"tibia{i}" for i in range(6))
+
+
+def test_feet_that_touch_by_pairs_alone_have_a_friction_to_vary(tmp_path, capsys):
+    said = crawler(6).replace("<geom ", '<geom contype="0" conaffinity="0" ')
+    pairs = "".join(f'<pair geom1="tip{i}" geom2="floor"/>' for i in range(6))
+    model = written(tmp_path, said.replace("</worldbody>", f"</worldbody><contact>{pairs}</contact>"))
+    file = tmp_path / "first.yaml"
+    file.write_text(first_file(model)[0])
+    assert main(["robot", "check", model, "--family", str(file)]) == 0
+    assert "grip" in capsys.readouterr().out
+
+
+def test_a_step_is_not_lengthened_if_the_simulation_then_breaks(tmp_path):
+    servos = "".join(
+        f'<position joint="{part}{i}" kp="2000"/>' for part in ("coxa", "femur", "tibia") for i in range(6)
+    )
+    said = re.sub(r"<actuator>.*</actuator>", f"<actuator>{servos}</actuator>", crawler(6))
+    text, found = first_file(written(tmp_path, said.replace("<worldbody>", '<option timestep="2e-4"/><worldbody>')))
+    assert found.stands and "timestep" not in text
 
 
 class TestPatterns:
