@@ -14,6 +14,7 @@ from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.description import Robot, tolerance
 from metarl.envs.own_robot.options import switched_off
 from metarl.envs.own_robot.rig import base_of
+from metarl.envs.own_robot.support import Support, support_of
 from metarl.envs.state import State
 
 SECONDS = 1.0
@@ -77,6 +78,8 @@ class CheckRun:
     random: Second
     """Observations under actions that are uniform in their range, or in what a policy's first ones are, drawn at each
     control step."""
+    support: Support | None = None
+    """What a floating robot stands on at home; None if it touches no ground, or is guided or fixed."""
 
 
 def run_check(robot: Robot, dt: float, seed: int = 0, action_scale: float = 1.0) -> CheckRun:
@@ -99,7 +102,16 @@ def run_check(robot: Robot, dt: float, seed: int = 0, action_scale: float = 1.0)
             _idle(robot, skip),
             _second(robot, nothing, skip),
             _second(robot, drawn, skip),
+            support_of(robot),
         )
+
+
+def rest(robot: Robot, dt: float, seconds: float) -> Second:
+    """Simulate the neutral robot from home with action 0. dt: control step, s."""
+    skip = max(1, round(dt / robot.model.opt.timestep))
+    steps = max(1, round(seconds / (skip * robot.model.opt.timestep)))
+    with mujoco_log.silent():
+        return _second(robot, np.zeros((steps, robot.model.nu)), skip)
 
 
 def at_home(robot: Robot) -> mujoco.MjData:

@@ -9,12 +9,13 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
-from metarl.envs.own_robot.check_run import run_check
-from metarl.envs.own_robot.contacts import standing_on
+from metarl.envs.own_robot.check_run import Second, rest
+from metarl.envs.own_robot.contacts import standing_on, touching
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance
 from metarl.envs.own_robot.family import CONTROL_DT
-from metarl.envs.own_robot.model import inspect_robot, leading
+from metarl.envs.own_robot.footing import falls
+from metarl.envs.own_robot.model import inspect_robot, leading, servable
 from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.pose import standing_height
 from metarl.envs.own_robot.reach import Reach, find_reach
@@ -22,11 +23,13 @@ from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, suggested_gain
 
 STEP = 0.005
 """Simulation step of a robot that walks, s: shorter ones of a model are lengthened, with an implicit integrator."""
-BENDS = (0.0, 0.4, 0.8, 1.1)
+BENDS = (0.4, 0.8, 1.1)
 """Angles by which the first of two knees is bent, and the second back by twice as much, to find a pose, rad."""
-STANDS = 0.25  # rad of tilt after a second
+STANCE = 2.0
+"""Seconds for which a robot is to stand with action 0."""
+STANDS = 0.25  # rad of tilt in that time
 OFF_GROUND = 1e-3  # m; a robot nearer to where it touches the ground keeps its model's height
-SINKS = 0.25  # share of its height that a standing robot may lose in a second
+SINKS = 0.25  # share of its height that a standing robot may lose in that time
 GO1_LOAD = 13.1 * 9.81 * 0.28
 """Weight times height of the Go1, N m: the cost of torques is as for it at the same share of that."""
 
@@ -43,9 +46,11 @@ class Found:
     robot: Robot
     hints: Hints
     stands: bool
-    """Whether it stands for a second with action 0."""
+    """Whether it stands for two seconds with action 0."""
     driven: bool
     """Whether the model has actuators of its own."""
+    broken: bool
+    """Whether the simulation breaks with action 0."""
     reach: Reach | None
     """What an arm reaches with, and where to; None for a robot that moves about, and if nothing of it moves."""
 
@@ -62,14 +67,20 @@ def first_file(model: str) -> tuple[str, Found]:
 
 def find(model: str) -> Found:
     """Answer the questions about a robot that a simulation answers, and look for a pose in which it stands."""
+    found = _find(model, STEP)
+    return _find(model, 0.0) if found.broken and found.hints.timestep is not None else found
+
+
+def _find(model: str, least_step: float) -> Found:
+    """Return what is found of a robot. least_step: step, s, to which shorter ones of a model are lengthened."""
     hints, control = Hints(), Control(dt=None)
     robot = inspect_robot(model, hints, control)
     model_step = float(robot.model.opt.timestep)
     if any("is fixed to the world" in question for question in robot.questions):
         hints = dataclasses.replace(hints, floating=True)
         robot = inspect_robot(model, hints, control)
-    if robot.mobility == "floating" and model_step < STEP:
-        hints = dataclasses.replace(hints, timestep=STEP, integrator="implicitfast")
+    if robot.mobility == "floating" and model_step < least_step:
+        hints = dataclasses.replace(hints, timestep=least_step, integrator="implicitfast")
     if robot.mobility == "floating" and _plain_masks(robot):
         hints = dataclasses.replace(hints, self_collisions=False)
     best, driven = None, bool(robot.kinds)
@@ -83,11 +94,16 @@ def find(model: str) -> Found:
         servos = _servos(posed)
         if servos is not None:
             tried = dataclasses.replace(tried, actuators=servos)
+            if robot.mobility == "floating" and robot.model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER:
+                tried = dataclasses.replace(tried, integrator="implicitfast")
             posed = inspect_robot(model, tried, control)
         if pairs := _apart(posed):
             tried = dataclasses.replace(tried, exclude=pairs)
             posed = inspect_robot(model, tried, control)
-        found = Found(posed, tried, not posed.questions and _stands(posed), driven, _reach(posed))
+        second = None if posed.questions else rest(posed, CONTROL_DT, STANCE)
+        broken = second is not None and second.broken is not None
+        stands = second is not None and _stands(posed, second)
+        found = Found(posed, tried, stands, driven, broken, _reach(posed))
         if best is None or (found.stands and not best.stands) or (best.robot.questions and not posed.questions):
             best = found
         if best.stands:
@@ -103,9 +119,10 @@ def _plain_masks(robot: Robot) -> bool:
 
 def _poses(robot: Robot) -> list[dict[str, float]]:
     """Return poses to try: bent legs first where the model says no pose, as straight ones leave no way to go."""
-    bent = [_bent(robot, bend) for bend in BENDS[1:]]
+    bent = [_bent(robot, bend) for bend in BENDS]
     own: list[dict[str, float]] = [{}]
-    return own + bent if robot.key >= 0 or robot.mobility != "floating" else bent + own
+    poses = own + bent if robot.key >= 0 or robot.mobility != "floating" else bent + own
+    return [pose for i, pose in enumerate(poses) if pose not in poses[:i]]
 
 
 def _apart(robot: Robot) -> tuple[tuple[str, str], ...]:
@@ -120,12 +137,12 @@ def _apart(robot: Robot) -> tuple[tuple[str, str], ...]:
 
 
 def _bent(robot: Robot, bend: float) -> dict[str, float]:
-    """Return a pose with each leg bent at its last two joints about the base's y, so that the foot stays below."""
+    """Return a pose with each leg bent at its last two joints about the base's y, so that the foot stays below.
+
+    Empty if a leg has no two such joints, as one that reaches out to the side: the robot would stand askew.
+    """
     pose: dict[str, float] = {}
-    for foot in robot.feet:
-        joints = [name for name in joints_to(robot, foot) if _about_y(robot, name)]
-        if len(joints) < 2:
-            continue
+    for joints in legs if len(legs := _legs(robot)) == len(robot.feet) else ():
         hip, knee = joints[-2:] if len(joints) == 2 else joints[-3:-1]
         signs = [np.sign(_about_y(robot, name)) for name in (hip, knee)]
         for bow in (1.0, -1.0):
@@ -138,15 +155,23 @@ def _bent(robot: Robot, bend: float) -> dict[str, float]:
     return pose
 
 
+def _legs(robot: Robot) -> list[list[str]]:
+    """Return the joints about the base's y of each leg that has two or more, those that carry no other foot."""
+    chains = {foot: joints_to(robot, foot) for foot in robot.feet}
+    others = {foot: {n for o, chain in chains.items() if o != foot for n in chain} for foot in chains}
+    legs = [[n for n in chain if n not in others[foot] and _about_y(robot, n)] for foot, chain in chains.items()]
+    return [joints for joints in legs if len(joints) >= 2]
+
+
 def _about_y(robot: Robot, name: str) -> float:
-    """Return the component of a hinge's axis along the base's y at home; 0 if it is less than 0.7."""
+    """Return the component of a hinge's axis along the base's y at home; 0 if it is less than 0.8."""
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
     mujoco.mj_kinematics(robot.model, data)
     turn = data.body(robot.base).xmat.reshape(3, 3) @ robot.axes
     along = float(turn[:, 1] @ data.joint(name).xaxis)
     hinge = robot.model.joint(name).type[0] == int(mujoco.mjtJoint.mjJNT_HINGE)
-    return along if hinge and abs(along) > 0.7 else 0.0
+    return along if hinge and abs(along) > 0.8 else 0.0
 
 
 def _within(robot: Robot, name: str, angle: float) -> bool:
@@ -159,20 +184,20 @@ def _servos(robot: Robot) -> Actuators | None:
     if any(kind != "force" for kind in robot.kinds) or not robot.joints:
         return None
     if robot.feet:
-        gains = suggested_gains(robot.model, robot.home, leading(robot), robot.feet)
+        gains = suggested_gains(robot.model, robot.home, servable(robot), robot.feet)
     else:
-        gains = arm_gains(robot.model, robot.home, leading(robot))
+        gains = arm_gains(robot.model, robot.home, servable(robot))
     if not gains or any(kp <= 0 or kd <= 0 for kp, kd in gains.values()):
         return None
     return Actuators("position", gains={re.escape(name): gain for name, gain in gains.items()})
 
 
-def _stands(robot: Robot) -> bool:
-    second = run_check(robot, CONTROL_DT).zero
+def _stands(robot: Robot, second: Second) -> bool:
+    """Return whether the robot stays up with action 0, or has nothing to fall from."""
     if second.broken is not None:
         return False
     base = second.base
-    return base is None or (base.tilt < STANDS and base.end > (1 - SINKS) * base.start)
+    return base is None or not falls(robot) or (base.tilt < STANDS and base.end > (1 - SINKS) * base.start)
 
 
 def _reach(robot: Robot) -> Reach | None:
@@ -196,6 +221,8 @@ def _robot(found: Found) -> str:
     if hints.timestep is not None:
         lines.append(f"  timestep: {hints.timestep:g}  # s; longer than the model's, which the integrator allows for")
         lines.append(f"  integrator: {hints.integrator}")
+    elif hints.integrator is not None:
+        lines.append(f"  integrator: {hints.integrator}  # the model's is not stable with stiff servos on light links")
     if not hints.self_collisions:
         lines.append("  self_collisions: false  # quicker; leave it out if its legs may hit each other")
     if robot.feet:
@@ -211,7 +238,11 @@ def _robot(found: Found) -> str:
         )
         lines.append("    kind: position")
         lines.append("    gains:  # kp, N m/rad, and kd, N m s/rad")
-        each = {name: hints.actuators.gains[re.escape(name)] for name in leading(robot)}
+        each = {
+            name: hints.actuators.gains[re.escape(name)]
+            for name in leading(robot)
+            if re.escape(name) in hints.actuators.gains
+        }
         gains = by_pattern(each, tuple(each), carriers)
         lines += [f"      {name}: [{kp:g}, {kd:g}]" for name, (kp, kd) in gains.items()]
     return "\n".join(lines) + "\n"
@@ -340,4 +371,5 @@ def _trunk(robot: Robot) -> list[str]:
 
 def _foot_geoms(robot: Robot) -> list[str]:
     """Return the geoms of the feet that can touch something."""
-    return [g.name for foot in robot.feet for g in robot.spec.body(foot).geoms if g.contype or g.conaffinity]
+    solid = touching(robot.model, robot.bodies)
+    return [g.name for foot in robot.feet for g in robot.spec.body(foot).geoms if g.name in solid]

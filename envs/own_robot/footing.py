@@ -20,8 +20,12 @@ FOOT_NAMES = (r"foot|feet|toe|ankle|hoof|paw|sole", r"calf|shin|shank|lower")
 """Usual names of feet, likeliest first."""
 FOOT_HEIGHT = 0.1
 """Leaf bodies whose lowest point is within this share of the robot's height of the ground count as feet."""
+NAMED_HEIGHT = 1 / 3
+"""The same for the lowest of those with the name of a foot: a lower lip is none."""
 AXES = {sign + axis: (-1.0 if sign else 1.0) * np.eye(3)[i] for i, axis in enumerate("xyz") for sign in ("", "-")}
 """Direction of each axis by its name in a file."""
+STEEP = 0.1
+"""Least rise of a slide that lets the robot fall, m/m."""
 UPRIGHT = np.cos(np.pi / 4)
 """Cosine of the angle from the vertical at which the base's axis still points up at home."""
 
@@ -84,15 +88,29 @@ def find_floor(robot: Robot, hints: Hints) -> None:
 
 def falls(robot: Robot) -> bool:
     """Return whether the base can fall."""
+    model = robot.model
+    pulled = not switched_off(model, "gravity") and bool(np.linalg.norm(model.opt.gravity))
+    return pulled and riser(robot) is not None
+
+
+def riser(robot: Robot) -> tuple[int, float] | None:
+    """Return the place in qpos that takes the root up or down, and its rise, m/m; None if nothing lets it fall.
+
+    Of a guided robot it is the steepest slide at the root that nothing drives.
+    """
     model, root = robot.model, robot.spec.body(robot.bodies[0])
-    if switched_off(model, "gravity") or not np.linalg.norm(model.opt.gravity):
-        return False
-    if robot.mobility != "guided":
-        return robot.mobility == "floating"
+    if robot.mobility == "floating":
+        return int(model.joint(root.joints[0].name).qposadr[0]) + 2, 1.0
+    if robot.mobility == "fixed":
+        return None
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     slides = [j.name for j in root.joints if j.type == mujoco.mjtJoint.mjJNT_SLIDE and j.name not in robot.joints]
-    return any(abs(data.joint(name).xaxis[2]) > 0.1 for name in slides)
+    rises = {name: float(data.joint(name).xaxis[2]) for name in slides}
+    steepest = max(rises, key=lambda name: abs(rises[name]), default="")
+    if not steepest or abs(rises[steepest]) <= STEEP:
+        return None
+    return int(model.joint(steepest).qposadr[0]), rises[steepest]
 
 
 def find_frame(robot: Robot, hints: Hints) -> None:
@@ -152,10 +170,6 @@ def find_feet(robot: Robot, hints: Hints) -> None:
 def _likely_feet(robot: Robot) -> tuple[tuple[str, ...], str]:
     """Return the bodies that are likely feet, and how they were recognised."""
     touching, leaves = _leaves(robot)
-    for pattern in FOOT_NAMES:
-        named = [name for name in leaves if re.search(pattern, " ".join([name, *touching[name]]), re.IGNORECASE)]
-        if named:
-            return tuple(named), "leaf bodies, by name"
     data = mujoco.MjData(robot.model)
     data.qpos = robot.home
     mujoco.mj_kinematics(robot.model, data)
@@ -167,8 +181,12 @@ def _likely_feet(robot: Robot) -> tuple[tuple[str, ...], str]:
         name: min(height(data.geom(g).xpos) - robot.model.geom(g).rbound[0] for g in touching[name]) for name in leaves
     }
     lowest = min(bottom.values(), default=0.0)
-    reach = FOOT_HEIGHT * max(height(data.body(robot.base).xpos) - lowest, 0.0)
-    return tuple(name for name, z in bottom.items() if z <= lowest + reach), "lowest leaf bodies at home"
+    tall = max(height(data.body(robot.base).xpos) - lowest, 0.0)
+    for pattern in FOOT_NAMES:
+        named = [name for name in leaves if re.search(pattern, " ".join([name, *touching[name]]), re.IGNORECASE)]
+        if named and min(bottom[name] for name in named) <= lowest + NAMED_HEIGHT * tall:
+            return tuple(named), "leaf bodies, by name"
+    return tuple(name for name, z in bottom.items() if z <= lowest + FOOT_HEIGHT * tall), "lowest leaf bodies at home"
 
 
 def _leaves(robot: Robot) -> tuple[dict[str, list[str]], list[str]]:

@@ -9,7 +9,7 @@ import re
 import mujoco
 import numpy as np
 
-from metarl.envs.control import SCALAR
+from metarl.envs.control import SCALAR, joint_of
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.actuators import (
     MEANINGS,
@@ -25,12 +25,12 @@ from metarl.envs.own_robot.actuators import (
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import Control, Hints, one_of
 from metarl.envs.own_robot.description import Origin, Robot, penetrations, tolerance, unused
-from metarl.envs.own_robot.footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame
+from metarl.envs.own_robot.footing import FOOT_HEIGHT, FOOT_NAMES, find_feet, find_floor, find_frame, riser
 from metarl.envs.own_robot.freeze import compile_heard, for_simulation
 from metarl.envs.own_robot.model_files import open_model
 from metarl.envs.own_robot.options import require_batchable
 from metarl.envs.own_robot.pose import find_home
-from metarl.envs.own_robot.stance import actuators_text, suggested_gains
+from metarl.envs.own_robot.stance import actuators_text, suggested_gains, toppling
 from metarl.envs.own_robot.structure import couplings, find_roots, refit_keyframes, subtree
 
 LONGEST_STEP = 0.05  # s, of the simulation
@@ -255,8 +255,28 @@ def servos_for(robot: Robot) -> str:
     """Return the lines of a file that ask for servos strong enough to carry the robot; empty if none are needed."""
     if any(kind != "force" for kind in robot.kinds) or not robot.feet or not robot.joints:
         return ""
-    gains = suggested_gains(robot.model, robot.home, leading(robot), robot.feet)
+    gains = suggested_gains(robot.model, robot.home, servable(robot), robot.feet)
     return actuators_text(gains) if all(kp > 0 and kd > 0 for kp, kd in gains.values()) else ""
+
+
+def soft_servos(robot: Robot) -> dict[str, float]:
+    """Return the least stiffness, N m/rad, of each joint whose position servo is softer than what topples about it."""
+    model, soft = robot.model, {}
+    if not robot.feet:
+        return soft
+    stiffness = {model.joint(j).name: 0.0 for i in range(model.nu) if (j := joint_of(model, i)) is not None}
+    for i, kind in enumerate(robot.kinds):
+        if kind == "position" and (j := joint_of(model, i)) is not None:
+            stiffness[model.joint(j).name] -= float(model.actuator_biasprm[i, 1] * model.actuator_gear[i, 0] ** 2)
+    joints = tuple(name for name in leading(robot) if stiffness.get(name, 0.0) > 0)
+    least = toppling(model, robot.home, joints, robot.feet)
+    return {n: float(k) for n, k in zip(joints, least, strict=True) if stiffness[n] < k}
+
+
+def servable(robot: Robot) -> tuple[str, ...]:
+    """Return the joints that follow no other and get a servo: all, or those that motors drive where there are any."""
+    driven = frozenset().union(*robot.moves) if robot.kinds else frozenset(robot.joints)
+    return tuple(name for name in leading(robot) if name in driven)
 
 
 def leading(robot: Robot) -> tuple[str, ...]:
@@ -338,7 +358,7 @@ def _check_home(robot: Robot) -> None:
         of_scene = [pair for pair, _ in deep if not own.issuperset(pair)]
         apart = [pair for pair, _ in deep if robot.mobility == "fixed" or own.issuperset(pair)]
         ways = [
-            *(["robot: {height: METRES} to raise the base"] if of_scene and robot.mobility == "floating" else []),
+            *(["robot: {height: METRES} to raise the base"] if of_scene and riser(robot) is not None else []),
             *(["robot: {pose: {JOINT: RADIANS}} for another pose"] if robot.joints else []),
             *_ways_apart(robot, apart),
         ]

@@ -12,7 +12,7 @@ from metarl.envs.arrays import Array
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.declaration import Hints, one_of
 from metarl.envs.own_robot.description import Robot, matching, tolerance
-from metarl.envs.own_robot.footing import falls
+from metarl.envs.own_robot.footing import falls, riser
 from metarl.envs.own_robot.structure import couplings, follow
 
 POSES = 201
@@ -46,15 +46,14 @@ def find_home(robot: Robot, hints: Hints) -> int:
     _ask_about_followers(robot)
     if led:
         said = f"{said}, with {', '.join(led)} where couplings hold them"
-    if robot.mobility == "floating":
-        z = _height_address(robot)
+    if riser(robot) is not None:
         if hints.height is not None:
-            _raise_to(robot, z, hints.height)
-        elif (at < 0 or hints.floating) and (lifted := _lift(robot, z)):
+            _raise_to(robot, hints.height)
+        elif (at < 0 or hints.floating) and (lifted := _lift(robot)):
             said, source = f"{said}, lifted by {lifted:.3g} m onto the ground", "inferred"
-        said = f"{said}; base at {robot.ground.height_in(model, robot.home[z - 2 : z + 1]):.4g} m"
+        said = f"{said}; base at {_root_height(robot):.4g} m"
     elif hints.height is not None:
-        raise ValueError(f"robot.height is given, but base {robot.base!r} has no free joint to lift")
+        raise ValueError(f"robot.height is given, but base {robot.base!r} has no free joint or upright slide to lift")
     robot.note("home pose", said, source)
     others = [repr(name) for name in keys if name and name != chosen]
     if nameless := sum(not name for name in keys) - (chosen == ""):
@@ -144,35 +143,56 @@ def _out_of_range(model: mujoco.MjModel, qpos: Array, joints: Iterable[int]) -> 
     return [j for j, q in limited.items() if not model.jnt_range[j, 0] - 1e-6 <= q <= model.jnt_range[j, 1] + 1e-6]
 
 
-def _raise_to(robot: Robot, z: int, height: float) -> None:
+def _raise_to(robot: Robot, height: float) -> None:
     """Move the root up or down to a height over the ground, m."""
-    if robot.ground.level is not None:
-        robot.home[z] = robot.ground.level + height
-        return
     for _ in range(100):
-        robot.home[z] += height - robot.ground.height_in(robot.model, robot.home[z - 2 : z + 1])
+        if abs(higher := height - _root_height(robot)) < 1e-12:
+            break
+        _rise(robot, higher)
 
 
 def standing_height(robot: Robot) -> float | None:
-    """Return the height over the ground of a floating base at which the lowest geom at home touches the ground, m.
+    """Return the height over the ground of a base that can fall at which its lowest geom at home touches it, m.
 
-    None if nothing pulls the robot to a ground.
+    None if nothing pulls the robot to a ground, or if its guide does not reach down or up to it.
     """
-    if robot.mobility != "floating" or not robot.ground.names or not falls(robot):
+    if not robot.ground.names or not falls(robot):
         return None
-    standing, z = dataclasses.replace(robot, home=robot.home.copy()), _height_address(robot)
-    _sink(standing, z)
-    _lift(standing, z)
-    return robot.ground.height_in(robot.model, standing.home[z - 2 : z + 1])
+    standing = dataclasses.replace(robot, home=robot.home.copy())
+    _sink(standing)
+    _lift(standing)
+    return _root_height(standing) if _guides_reach(standing) else None
 
 
-def _height_address(robot: Robot) -> int:
-    """Return the place of the root's height in qpos."""
-    model = robot.model
-    return int(model.jnt_qposadr[model.body_jntadr[model.body(robot.bodies[0]).id]]) + 2
+def _guides_reach(robot: Robot) -> bool:
+    """Return whether the joints that carry the root are within their limits at home."""
+    root = robot.model.body(robot.bodies[0])
+    first, count = int(root.jntadr[0]), int(root.jntnum[0])
+    return not _out_of_range(robot.model, robot.home, range(first, first + count))
 
 
-def _sink(robot: Robot, z: int) -> None:
+def _root(robot: Robot) -> Array:
+    """Return the position of the root at home, [3] m."""
+    data = mujoco.MjData(robot.model)
+    data.qpos = robot.home
+    mujoco.mj_kinematics(robot.model, data)
+    return data.body(robot.bodies[0]).xpos.copy()
+
+
+def _root_height(robot: Robot) -> float:
+    """Return the height of the root at home over the ground, m."""
+    return robot.ground.height_in(robot.model, _root(robot))
+
+
+def _rise(robot: Robot, distance: float) -> None:
+    """Move the root up by a distance, m, by its free joint or upright slide."""
+    found = riser(robot)
+    assert found is not None
+    place, rise = found
+    robot.home[place] += distance / rise
+
+
+def _sink(robot: Robot) -> None:
     """Lower the root until the middle of a geom that can touch the ground is at it."""
     model, data = robot.model, mujoco.MjData(robot.model)
     own = np.flatnonzero(robot_contacts.standing_on(model, robot.bodies).any(axis=1))
@@ -182,27 +202,28 @@ def _sink(robot: Robot, z: int) -> None:
         over = min(robot.ground.height_in(model, data.geom_xpos[g]) for g in own)
         if over < 1e-9:
             break
-        robot.home[z] -= over
+        _rise(robot, -over)
 
 
-def _lift(robot: Robot, z: int) -> float:
+def _lift(robot: Robot) -> float:
     """Raise the root until the robot is out of the ground, if it is deeper than 1 mm; returns the distance, m."""
-    before = float(robot.home[z])
+    before = float(_root(robot)[2])
     if _clearance(robot) < -1e-3:
         for _ in range(100):
             if (depth := -_clearance(robot)) < 1e-9:
                 break
-            robot.home[z] += depth
+            _rise(robot, depth)
     if _sunk(robot, robot.home, 1e-3):
-        low, high = robot.home.copy(), robot.home.copy()
-        step = tolerance(robot)
-        while _sunk(robot, high, 0.0):
-            high[z], step = high[z] + step, 2 * step
+        low, step = robot.home.copy(), tolerance(robot)
+        while _sunk(robot, robot.home, 0.0):
+            _rise(robot, step)
+            step *= 2
+        high = robot.home.copy()
         for _ in range(40):
             middle = (low + high) / 2
             low, high = (middle, high) if _sunk(robot, middle, 0.0) else (low, middle)
         robot.home = high
-    return float(robot.home[z]) - before
+    return float(_root(robot)[2]) - before
 
 
 def _clearance(robot: Robot) -> float:

@@ -16,6 +16,8 @@ NEAR = 0.5
 """Angle (distance) by which each joint is bent from home in turn, as straight legs need no torque, rad (m)."""
 LEAST = 0.1
 """Least stiffness of a joint as a share of the largest."""
+STEADY = 3.0
+"""Stiffness of a joint as a multiple of that below which the robot topples about it, as several joints give way."""
 ARM_SAG, ARM_LEAST = 0.05, 0.05
 """The same of an arm."""
 POSES = 50
@@ -28,20 +30,58 @@ def suggested_gains(
     """Return kp, N m/rad (N/m), and kd, N m s/rad (N s/m), by joint, which carry its load with a sag of 0.1 rad (m).
 
     The load is the largest over home and poses with one joint bent: gravity's torque less that of the ground, whose
-    reaction to the robot's weight all feet share. Damping is critical for the inertia that the joint moves.
+    reaction to the robot's weight all feet share. The stiffness is also a multiple of that below which the robot
+    topples about the joint, which for an ankle is more. Damping is critical for the inertia that the joint moves.
     """
     low, high = np.array([model.joint(n).range if model.joint(n).limited[0] else (-np.inf, np.inf) for n in joints]).T
     bent = NEAR * np.concatenate([np.zeros((1, len(joints))), np.eye(len(joints)), -np.eye(len(joints))])
     at = home[_addresses(model, joints, "qposadr")]
     poses = np.clip(at + bent, low, high)
-    return _gains(model, home, joints, poses, lambda data: _carried(model, data, feet), SAG, LEAST)
+    needed = STEADY * toppling(model, home, joints, feet)
+    return _gains(model, home, joints, poses, lambda data: _carried(model, data, feet), SAG, LEAST, needed)
+
+
+def toppling(model: mujoco.MjModel, home: Array, joints: tuple[str, ...], feet: tuple[str, ...]) -> Array:
+    """Return the stiffness of each joint, N m/rad, below which what it carries topples about it, [J]; a slide's is 0.
+
+    A body of mass m whose centre of mass is at r from a hinge of direction a has under gravity the negative stiffness
+    m g (r_z - (a . r) a_z). A joint between the robot and feet on the ground carries all but its own limb, and shares
+    it with the other feet; another joint carries what is beyond it.
+    """
+    data = mujoco.MjData(model)
+    data.qpos = home
+    mujoco.mj_fwdPosition(model, data)
+    root, gravity = int(model.body_rootid[model.body(feet[0]).id]), float(np.linalg.norm(model.opt.gravity))
+    total, middle = model.body_subtreemass[root], data.subtree_com[root]
+    needed = np.zeros(len(joints))
+    for i, name in enumerate(joints):
+        joint = model.joint(name)
+        if joint.type[0] != int(mujoco.mjtJoint.mjJNT_HINGE):
+            continue
+        limb = int(joint.bodyid[0])
+        mass, centre = model.body_subtreemass[limb], data.subtree_com[limb]
+        share = sum(limb in _above(model, model.body(foot).id) for foot in feet) / len(feet)
+        if share:
+            mass, centre = total - mass, (total * middle - mass * centre) / max(total - mass, 1e-9)
+        arm, axis = centre - data.xanchor[joint.id], data.xaxis[joint.id]
+        needed[i] = (share or 1.0) * mass * gravity * (arm[2] - axis @ arm * axis[2])
+    return np.maximum(needed, 0.0)
+
+
+def _above(model: mujoco.MjModel, body: int) -> set[int]:
+    """Return a body and those that carry it, without the world."""
+    line = set()
+    while body:
+        line.add(body)
+        body = int(model.body_parentid[body])
+    return line
 
 
 def arm_gains(model: mujoco.MjModel, home: Array, joints: tuple[str, ...]) -> dict[str, tuple[float, float]]:
     """Return kp and kd by joint of an arm, which carry it at random poses with a sag of 0.05 rad (m)."""
     rng = np.random.default_rng(0)
     poses = (np.array([drawn(model, name, rng) for name in joints]) for _ in range(POSES))
-    return _gains(model, home, joints, poses, lambda data: data.qfrc_bias, ARM_SAG, ARM_LEAST)
+    return _gains(model, home, joints, poses, lambda data: data.qfrc_bias, ARM_SAG, ARM_LEAST, np.zeros(len(joints)))
 
 
 def drawn(model: mujoco.MjModel, name: str, rng: np.random.Generator) -> float:
@@ -58,8 +98,12 @@ def _gains(
     carried: Callable[[mujoco.MjData], Array],
     sag: float,
     least: float,
+    needed: Array,
 ) -> dict[str, tuple[float, float]]:
-    """Return kp and kd by joint for the largest load over poses of the joints; carried: the load there, [nv]."""
+    """Return kp and kd by joint for the largest load over poses of the joints.
+
+    carried: the load there, [nv]. needed: least stiffness, [J].
+    """
     data = mujoco.MjData(model)
     places, dofs = (_addresses(model, joints, name) for name in ("qposadr", "dofadr"))
     loads, inertias = [], []
@@ -73,6 +117,7 @@ def _gains(
         inertias.append(np.diag(inertia)[dofs])
     stiffness = np.max(loads, axis=0) / sag
     stiffness = np.maximum(stiffness, least * stiffness.max(initial=0.0))
+    stiffness = np.maximum(stiffness, needed)
     damping = 2 * np.sqrt(stiffness * np.max(inertias, axis=0))
     return {name: (_two_digits(k), _two_digits(d)) for name, k, d in zip(joints, stiffness, damping, strict=True)}
 

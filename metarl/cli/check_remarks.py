@@ -10,9 +10,12 @@ from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
 from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.description import Robot
-from metarl.envs.own_robot.model import servos_for
+from metarl.envs.own_robot.footing import riser
+from metarl.envs.own_robot.model import servos_for, soft_servos
+from metarl.envs.own_robot.support import Support
 
 FALLEN = 1.0  # rad of tilt
+TIPS = 0.2  # rad of tilt in a second that is no stance
 LOST = 0.5
 """Share of its height; a base that loses more has fallen."""
 HOVERS = 0.02  # m above the ground
@@ -42,6 +45,9 @@ def start_text(check: CheckRun) -> str:
         return f"At home: {gravity}."
     side = "above the ground" if check.gap >= 0 else "in the ground"
     where = "on the ground" if abs(check.gap) < STILL else f"{_length(abs(check.gap))} {side}"
+    if check.support is not None and check.gravity:
+        inside = "within" if check.support.margin >= 0 else "beyond"
+        where += f", centre of mass {_length(abs(check.support.margin))} {inside} the edge of what it stands on"
     return f"At home: {where}, {gravity}."
 
 
@@ -97,7 +103,7 @@ def _start(robot: Robot, check: CheckRun) -> Iterator[str]:
     if not check.gravity:
         yield 'there is no gravity: write <option gravity="0 0 -9.81"/>, unless this is intended'
     if check.gap is not None and check.gap > HOVERS and check.gravity:
-        base = check.zero.base if robot.mobility == "floating" else None
+        base = check.zero.base if riser(robot) is not None else None
         lower = f"; robot: {{height: {base.start - check.gap:.3g}}} puts it on the ground" if base else ""
         yield f"home is {_length(check.gap)} above the ground: each episode starts with a fall{lower}"
 
@@ -110,6 +116,23 @@ def _idle(check: CheckRun) -> Iterator[str]:
         )
 
 
+def unsteady(robot: Robot, support: Support | None) -> Iterator[str]:
+    """Yield why a robot that rests in its home pose does not stand there with action 0, as far as its model tells."""
+    if support is not None and support.narrow:
+        yield (
+            f"what it stands on is a line or a point, {_length(support.width)} wide under a centre of mass at "
+            f"{support.centre[2]:.2g} m: no servo keeps it upright, it must balance by moving"
+        )
+    elif support is not None and support.margin < 0:
+        yield (
+            f"its centre of mass is {_length(-support.margin)} beyond the edge of what it stands on: choose another "
+            "robot: {pose: ...}"
+        )
+    if soft := soft_servos(robot):
+        least = ", ".join(f"{name} to {needed:.2g}" for name, needed in list(soft.items())[:NAMED])
+        yield f"servos are softer than the weight above them, which topples: raise kp of {least} N m/rad and more"
+
+
 def _at_zero(robot: Robot, check: CheckRun) -> Iterator[str]:
     second = check.zero
     yield from _sinks(check, second, "with action 0")
@@ -117,6 +140,8 @@ def _at_zero(robot: Robot, check: CheckRun) -> Iterator[str]:
         servos = servos_for(robot)
         how = f": write robot: {{actuators: {servos}}}, which carries its load" if servos else " with this home pose"
         yield f"with action 0 it falls: {fell}; a policy has to hold it up, or position servos{how}"
+    if check.gravity and second.base is not None and second.base.tilt > TIPS:
+        yield from unsteady(robot, check.support)
     limp = sorted((n for n in second.moved if _left_home(robot, n, second)), key=lambda n: -second.moved[n])
     if limp:
         servos = [n for n in limp if _held_by_servo(robot, n)]

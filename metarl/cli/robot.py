@@ -65,7 +65,9 @@ def run(arguments: list[str], invocation: Invocation) -> int:
 
 def _init(model: str, output: str) -> int:
     """Write a first file for a robot."""
+    from metarl.cli.check_remarks import unsteady
     from metarl.envs.own_robot.first_file import first_file
+    from metarl.envs.own_robot.support import support_of
 
     target = Path(output or f"{Path(model.split(':')[0]).stem}.yaml")
     if target.exists():
@@ -74,7 +76,8 @@ def _init(model: str, output: str) -> int:
     target.write_text(text)
     print(f"wrote {target}")
     if not found.stands:
-        print("note: it does not stand by itself for a second with action 0; give robot: {pose: ...} another pose")
+        why = list(unsteady(found.robot, support_of(found.robot))) or ["give robot: {pose: ...} another pose"]
+        print(f"note: it does not stand by itself for two seconds with action 0; {'; '.join(why)}")
     if found.robot.mobility == "fixed" and found.reach is None:
         print(
             "note: its joints move no site and no body's origin, so its file has no goal; add a <site> to the model "

@@ -16,7 +16,7 @@ from metarl.cli.app import main
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
-from metarl.envs.own_robot.check_run import at_home
+from metarl.envs.own_robot.check_run import at_home, rest
 from metarl.envs.own_robot.declaration import Declaration, read_declaration
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.first_file import first_file
@@ -56,6 +56,12 @@ PLANAR = """<mujoco model="planar"><compiler angle="radian"/><worldbody><body na
   <body name="l2" pos=".3 0 0"><joint name="j2" axis="0 0 1" range="-1 1"/>
     <geom type="capsule" size=".02" fromto="0 0 0 .3 0 0" mass=".5"/></body></body></worldbody>
   <actuator><motor joint="j1" ctrlrange="-1 1"/><motor joint="j2" ctrlrange="-1 1"/></actuator></mujoco>"""
+GUIDED = """<mujoco model="guided"><compiler angle="radian"/><worldbody><geom name="floor" type="plane" size="0 0 1"/>
+  <body name="trunk" pos="0 0 {z}"><joint name="x" type="slide" axis="1 0 0"/>
+    <joint name="z" type="slide" axis="{axis}" {limits}/><geom type="box" size=".2 .1 .05" mass="5"/>
+    <body name="leg"><joint name="knee" axis="0 1 0" range="-1 1"/>
+      <geom name="sole" size=".05" pos="0 0 -.4" mass=".5"/></body></body></worldbody>
+  <actuator><motor joint="knee" ctrlrange="-50 50"/></actuator></mujoco>"""
 DOCS = Path(__file__).parents[2] / "docs" / "robots.md"
 
 
@@ -113,6 +119,35 @@ def quadruped() -> str:
     return f'<robot name="dog">{limbs}</robot>'
 
 
+def lowest(model: mujoco.MjModel, qpos: np.ndarray) -> float:
+    """The least distance between a robot's geoms and the floor, m."""
+    data = mujoco.MjData(model)
+    data.qpos = qpos
+    mujoco.mj_kinematics(model, data)
+    own = [g for g in range(model.ngeom) if model.geom_bodyid[g]]
+    return min(mujoco.mj_geomDistance(model, data, model.geom("floor").id, g, 10.0, None) for g in own)
+
+
+def crawler(legs: int, more: str = "") -> str:
+    """A flat body with legs of three joints all around, knees up, driven by torque motors. more: a body on it."""
+    limbs, motors = "", ""
+    for i in range(legs):
+        angle = 2 * np.pi * (i + 0.5) / legs
+        place = f"{0.15 * np.cos(angle):.4f} {0.15 * np.sin(angle):.4f} 0"
+        limbs += f'''<body name="coxa{i}" pos="{place}" euler="0 0 {angle:.4f}">
+          <joint name="coxa{i}" axis="0 0 1" range="-.6 .6"/><geom size=".02" mass=".1"/>
+          <body name="femur{i}" pos=".04 0 0"><joint name="femur{i}" axis="0 1 0" range="-1.2 1.2"/>
+            <geom type="capsule" size=".015" fromto="0 0 0 .1 0 .05" mass=".15"/>
+            <body name="tibia{i}" pos=".1 0 .05"><joint name="tibia{i}" axis="0 1 0" range="-1.2 1.2"/>
+              <geom name="tip{i}" type="capsule" size=".012" fromto="0 0 0 .05 0 -.18" mass=".1"/></body></body>
+          </body>'''
+        motors += "".join(f'<motor joint="{part}{i}" ctrlrange="-8 8"/>' for part in ("coxa", "femur", "tibia"))
+    return f"""<mujoco model="crawler"><compiler angle="radian"/><worldbody>
+      <geom name="floor" type="plane" size="0 0 1"/><body name="trunk" pos="0 0 .3"><freejoint/>
+      <geom type="cylinder" size=".15 .03" mass="2"/>{limbs}{more}</body></worldbody>
+      <actuator>{motors}</actuator></mujoco>"""
+
+
 class TestHeight:
     def test_a_robot_that_its_model_starts_in_the_air_stands_on_the_ground(self, tmp_path, capsys):
         model = str(GYMNASIUM / "ant.xml")
@@ -124,13 +159,46 @@ class TestHeight:
         assert "starts with a fall" not in capsys.readouterr().out
         family = make_family(RobotSettings(model, str(file)))
         compiled = family.compile(family.neutral())
-        data = mujoco.MjData(compiled)
-        data.qpos = family.reset(compiled, np.random.default_rng(0), 1)[0][0]
-        mujoco.mj_kinematics(compiled, data)
-        floor = compiled.geom("floor").id
-        own = [g for g in range(compiled.ngeom) if compiled.geom_bodyid[g]]
-        lowest = min(mujoco.mj_geomDistance(compiled, data, floor, g, 10.0, None) for g in own)
-        assert abs(lowest) < 0.02  # the noise of the start bends its ankles by as much
+        start = family.reset(compiled, np.random.default_rng(0), 1)[0][0]
+        assert abs(lowest(compiled, start)) < 0.02  # the noise of the start bends its ankles by as much
+
+    @pytest.mark.parametrize("name", ["hopper", "walker2d", "half_cheetah"])
+    def test_a_guided_robot_stands_on_the_ground_by_its_upright_slide(self, name, tmp_path, capsys):
+        model = str(GYMNASIUM / f"{name}.xml")
+        text, found = first_file(model)
+        file = tmp_path / "first.yaml"
+        file.write_text(text)
+        assert found.stands and "height" in yaml.safe_load(text)["robot"]
+        assert main(["robot", "check", model, "--family", str(file)]) == 0
+        said = capsys.readouterr().out
+        assert "At home: on the ground" in said and "starts with a fall" not in said
+        family = make_family(RobotSettings(model, str(file)))
+        compiled = family.compile(family.neutral())
+        starts = family.reset(compiled, np.random.default_rng(0), 20)[0]
+        assert np.abs([lowest(compiled, qpos) for qpos in starts]).max() < 0.02  # the noise of the start bends it
+        assert abs(lowest(compiled, found.robot.home)) < 1e-4
+
+    @pytest.mark.parametrize(
+        ("axis", "start"), [("0 0 1", 0.1), ("0 0 -1", 0.1), ("0 0 2", 1.5), (".6 0 .8", 0.05), ("0 0 -1", 1.5)]
+    )
+    def test_an_upright_slide_may_point_down_or_lean(self, axis, start, tmp_path):
+        robot = first_file(written(tmp_path, GUIDED.format(axis=axis, limits="", z=start)))[1].robot
+        data = at_home(robot)
+        assert data.geom("sole").xpos[2] == pytest.approx(0.05, abs=1e-4)  # its radius
+        assert data.body("trunk").xpos[2] == pytest.approx(0.45, abs=1e-4)
+
+    def test_a_guide_that_does_not_reach_the_ground_keeps_its_height(self, tmp_path):
+        text, found = first_file(written(tmp_path, GUIDED.format(axis="0 0 1", limits='range="-.2 .2"', z=1.5)))
+        assert "height:" not in text and found.robot.home[1] == 0
+
+    def test_a_guided_robot_without_an_upright_slide_has_no_height(self, tmp_path):
+        model = written(tmp_path, GUIDED.format(axis="0 1 0", limits="", z=0.45))
+        text, found = first_file(model)
+        assert "height:" not in text and found.stands
+        file = tmp_path / "high.yaml"
+        file.write_text(text.replace("robot:\n", "robot:\n  height: 1\n"))
+        with pytest.raises(ValueError, match="no free joint or upright slide to lift"):
+            check_robot(model, str(file))
 
     @pytest.mark.parametrize("z", [0.15, 0.3, 2.0])
     def test_it_is_found_for_the_pose_and_not_for_the_models_height(self, z, tmp_path):
@@ -144,6 +212,44 @@ class TestHeight:
     def test_a_urdf_that_is_lifted_onto_the_ground_needs_none(self, tmp_path):
         text, found = first_file(written(tmp_path, quadruped(), "dog.urdf"))
         assert found.stands and "height:" not in text
+
+
+class TestManyLegs:
+    @pytest.mark.parametrize("legs", [4, 6, 8])
+    def test_a_robot_of_many_legs_stands_and_passes_the_check(self, legs, tmp_path, capsys):
+        model = written(tmp_path, crawler(legs))
+        text, found = first_file(model)
+        file = tmp_path / "first.yaml"
+        file.write_text(text)
+        assert found.stands and found.robot.feet == tuple(f"tibia{i}" for i in range(legs))
+        assert main(["robot", "check", model, "--family", str(file)]) == 0
+        assert "falls" not in capsys.readouterr().out
+        base = rest(found.robot, 0.02, 2.0).base
+        assert base.tilt < 0.05 and base.end > 0.85 * base.start
+
+    def test_a_name_of_a_foot_high_up_is_none(self, tmp_path):
+        jaw = '<body name="lower_jaw" pos=".2 0 .05"><joint axis="0 1 0" range="-1 1"/><geom size=".02"/></body>'
+        robot = first_file(written(tmp_path, crawler(6, jaw)))[1].robot
+        assert robot.feet == tuple(f"tibia{i}" for i in range(6))
+
+
+def test_feet_that_touch_by_pairs_alone_have_a_friction_to_vary(tmp_path, capsys):
+    said = crawler(6).replace("<geom ", '<geom contype="0" conaffinity="0" ')
+    pairs = "".join(f'<pair geom1="tip{i}" geom2="floor"/>' for i in range(6))
+    model = written(tmp_path, said.replace("</worldbody>", f"</worldbody><contact>{pairs}</contact>"))
+    file = tmp_path / "first.yaml"
+    file.write_text(first_file(model)[0])
+    assert main(["robot", "check", model, "--family", str(file)]) == 0
+    assert "grip" in capsys.readouterr().out
+
+
+def test_a_step_is_not_lengthened_if_the_simulation_then_breaks(tmp_path):
+    servos = "".join(
+        f'<position joint="{part}{i}" kp="2000"/>' for part in ("coxa", "femur", "tibia") for i in range(6)
+    )
+    said = re.sub(r"<actuator>.*</actuator>", f"<actuator>{servos}</actuator>", crawler(6))
+    text, found = first_file(written(tmp_path, said.replace("<worldbody>", '<option timestep="2e-4"/><worldbody>')))
+    assert found.stands and "timestep" not in text
 
 
 class TestPatterns:
