@@ -36,6 +36,7 @@ from metarl.envs.own_robot.declaration import (
 )
 from metarl.envs.own_robot.description import Robot, penetrations, tolerance
 from metarl.envs.own_robot.distribution import parameters
+from metarl.envs.own_robot.footing import riser
 from metarl.envs.own_robot.freeze import compensation
 from metarl.envs.own_robot.goal import show_goal
 from metarl.envs.own_robot.ground import compose, geom_pose
@@ -302,9 +303,10 @@ def _extremes(p: Parameter) -> list[float]:
 
 def _standing(robot: Robot, feet: Feet, start: Start) -> Start:
     """Return the start at which the lowest foot is as high as the neutral robot's, however long the legs are."""
-    at = base_of(dataclasses.replace(robot, base=robot.bodies[0])).qpos
-    if at < 0:
+    found = riser(robot)
+    if found is None:
         return start
+    at, rise = found
 
     def lowest(model: mujoco.MjModel) -> float:
         data = mujoco.MjData(model)
@@ -316,7 +318,11 @@ def _standing(robot: Robot, feet: Feet, start: Start) -> Start:
 
     def standing(model: mujoco.MjModel) -> Array:
         qpos = start(model).copy()
-        qpos[at : at + 3] += (neutral - lowest(model)) * robot.ground.normal(model)
+        up = neutral - lowest(model)
+        if robot.mobility == "floating":
+            qpos[at - 2 : at + 1] += up * robot.ground.normal(model)
+        else:
+            qpos[at] += up / rise
         return qpos
 
     return standing
