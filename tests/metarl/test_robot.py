@@ -134,7 +134,7 @@ MISTAKES = {
     "train --robot absent.xml --family family.yaml": "family: no robot absent.xml; give an MJCF or URDF file",
     "train --robot robot.xml --family absent.yaml": "family: cannot read absent.yaml: No such file",
     "train --robot robot.xml --family wrong.yaml": "wrong.yaml: distribution (leg): target: body names 'leg' matches",
-    "train --robot robot.xml --family deep.yaml": "deep.yaml: leg = 2 (scale link_length of l, r): ",
+    "train --robot robot.xml --family deep.yaml": "deep.yaml: leg = 6 (scale size of hull_geom): ",
     "train --robot robot.xml --config family.yaml": "--config already says what --robot says",
     "families --robot robot.xml": "--robot needs --family FILE.yaml",
     "families --robot robot.xml --family wrong.yaml": "matches nothing",
@@ -148,7 +148,7 @@ MISTAKES = {
     "render --family family.yaml": "declares the tasks of a robot; name its model with --robot MODEL",
     "render runs/a --robot robot.xml --family family.yaml": "got runs/a --robot robot.xml --family family.yaml",
     "render --robot absent.xml --family family.yaml": "family: no robot absent.xml; give an MJCF or URDF file",
-    "render --robot robot.xml --family deep.yaml": "deep.yaml: leg = 2 (scale link_length of l, r): ",
+    "render --robot robot.xml --family deep.yaml": "deep.yaml: leg = 6 (scale size of hull_geom): ",
     'render --robot robot.xml --family family.yaml --task {"arm":1}': "family 'robot' has no parameter 'arm'",
     "robot": "metarl robot takes: init, check, terms, schema",
     "robot chekc robot.xml": "metarl robot has no part 'chekc'; did you mean 'check'?",
@@ -161,7 +161,8 @@ MISTAKES = {
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(line, own, capsys):
     (own / "wrong.yaml").write_text(FAMILY.replace('"[lr]"', "leg"))
-    (own / "deep.yaml").write_text(FAMILY.replace("[0.8, 1]", "[0.8, 2]"))
+    large = FAMILY.replace('"[lr]", quantity: link_length', "hull_geom, quantity: size").replace("[0.8, 1]", "[0.8, 6]")
+    (own / "deep.yaml").write_text(large)
     assert cli.main(line.split()) == 2
     message = capsys.readouterr().err
     assert MISTAKES[line] in message
