@@ -119,13 +119,16 @@ class Opened:
         return own if self._bounds is None else np.clip(own, *self._bounds)
 
     def show(self, row: np.ndarray, observation: Any, info: Mapping[str, Any]) -> None:
-        """Write an observation and the values of `info` to a row."""
+        """Write an observation and the values of `info` to a row; ValueError for one that its space does not have."""
         if self._plain:
-            row[: self._seen] = observation.ravel()
+            seen = observation.ravel()
         else:
             whole = observation if self._of_dict else {"observation": observation}
             parts = (np.ravel(cast(Any, spaces.flatten(space, whole[key]))) for key, space in self._parts.items())
-            row[: self._seen] = np.concatenate([*parts])
+            seen = np.concatenate([*parts])
+        if seen.size != self._seen:  # one number would fill the whole row
+            raise ValueError(f"an observation has {seen.size} numbers, and the space of observations {self._seen}")
+        row[: self._seen] = seen
         for there in self._there:
             row[there] = 1
         for place, key in enumerate(self._infos, self._first):

@@ -184,6 +184,36 @@ def test_a_script_that_does_not_guard_itself_is_told_to(tmp_path):
     assert "EnvFailed" in done.stderr and "outside of `if __name__ == '__main__':`" in done.stderr
 
 
+SHORT = """
+import gymnasium
+import numpy as np
+import metarl
+
+class Short(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-9, 9, (3,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(3, dtype=np.float32), {}
+
+    def step(self, action):
+        return np.ones(1, dtype=np.float32), 0.0, False, False, {}
+
+def tasks():
+    load = metarl.quantity("load", 0, 1)
+    return metarl.GymTasks(Short, (load,), apply=lambda env, task: None, horizon=5, dt=0.1)
+"""
+
+
+def test_an_observation_of_one_number_does_not_fill_a_longer_one(tmp_path, capsys):
+    env = BatchedEnv(family_of(tmp_path, SHORT), 1, 1)
+    env.reset(rngs(1))
+    step = env.step(np.zeros((1, 1, 1)))
+    assert step.faulted.all() and step.observations.tolist() == [[[0.0, 0.0, 0.0]]]
+    assert "an observation has 1 numbers, and the space of observations 3" in capsys.readouterr().out
+
+
 def test_what_fails_is_a_fault_and_the_next_episode_is_sound(tmp_path, capsys):
     family = family_of(tmp_path, COUNTER)
     wrongs = ["nothing", "raises", "nan", "ends"]
