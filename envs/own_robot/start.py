@@ -40,9 +40,8 @@ class Spread:
         return np.where(limited, low, -np.inf), np.where(limited, high, np.inf)
 
 
-def spread_of(robot: Robot) -> Spread:
-    """Find the joints that noise moves."""
-    model = robot.model
+def spread_of(robot: Robot, model: mujoco.MjModel) -> Spread:
+    """Find the joints that noise moves on a task's model."""
     joints = np.array([model.joint(name).id for name in robot.joints], dtype=int)
     chain = couplings(model)
     still = held_joints(model, robot.home) | {c.follower for c in chain}
@@ -61,8 +60,10 @@ def start_near(
     free = _free_joint(robot)
     if (episode.random_heading or episode.drop) and free < 0:
         raise ValueError("episode: random_heading and drop need a base with a free joint; leave them out")
-    spread = spread_of(robot)
-    positions, velocities = robot.model.jnt_qposadr[spread.joints], robot.model.jnt_dofadr[spread.joints]
+    neutral = spread_of(robot, robot.model)
+    positions, velocities = robot.model.jnt_qposadr[neutral.joints], robot.model.jnt_dofadr[neutral.joints]
+    spreads = {robot.model.eq_active0.tobytes(): neutral}
+    """By which equalities are active: a task may lock a joint."""
 
     def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
         qpos, qvel = np.tile(home(model), (n, 1)), np.zeros((n, model.nv))
@@ -70,6 +71,10 @@ def start_near(
             turn(qpos[:, free + 3 : free + 7], rng.uniform(-np.pi, np.pi, n), robot.ground.normal(model))
         if episode.drop:
             qpos[:, free : free + 3] += episode.drop * robot.ground.normal(model)
+        active = model.eq_active0.tobytes()
+        if active not in spreads:
+            spreads[active] = spread_of(robot, model)
+        spread = spreads[active]
         sizes, (low, high) = spread.sizes(model), spread.limits(model)
         noise = rng.uniform(-episode.position_noise, episode.position_noise, (n, len(sizes))) * sizes
         rest = qpos[:, positions]

@@ -46,9 +46,10 @@ def episodes(family: TaskFamily, split: str) -> dict[str, np.ndarray]:
         QuadrupedSettings(sensor_noise=(0.5, 2.0), push_velocity=(0.0, 1.0), push_interval=0.3, observe_velocity=True),
         QuadrupedSettings(changes=2, change_gap=(10, 20), changing=("friction", "payload_mass")),
         QuadrupedSettings(weak_joints=("FR_calf", "RL_hip"), **WIDE),
+        QuadrupedSettings(locked_joints=("FL_hip", "RR_calf")),
         QuadrupedTerrainSettings(height_scan=True, ground_around=4.0),
     ],
-    ids=["default", "exact physics", "noise and pushes", "changes", "weak joint", "terrain"],
+    ids=["default", "exact physics", "noise and pushes", "changes", "weak joint", "locked joint", "terrain"],
 )
 def test_the_quadruped_is_the_robot_of_a_file_to_the_bit(settings, tmp_path):
     terrain = isinstance(settings, QuadrupedTerrainSettings)

@@ -31,6 +31,9 @@ from metarl.envs.robots import quadruped_parameters
 def weak_joint(spec, value):
     quadruped_parameters.weaken(spec, value, strength=0.3)
 
+def locked_joint(spec, value):
+    quadruped_parameters.lock(spec, value)
+
 def joint_friction(spec, value):
     quadruped_parameters.damp_as_friction(spec, value)
 """
