@@ -83,6 +83,11 @@ class Robot:
     questions: list[str] = field(default_factory=list)
     """Questions about facts that could not be inferred, each with what to write."""
 
+    @property
+    def foot_parts(self) -> tuple[str, ...]:
+        """Names of the bodies, or single geoms of them, that are the feet."""
+        return tuple(self.soles.get(foot, foot) for foot in self.feet)
+
     def geoms(self) -> Iterator[mujoco.MjsGeom]:
         """Return the robot's geoms in the specification for simulation."""
         for name in self.bodies:

@@ -153,11 +153,12 @@ def find_frame(robot: Robot, hints: Hints) -> None:
 def find_feet(robot: Robot, hints: Hints) -> None:
     """Find the bodies that the robot stands on; ValueError for a hint that is no body and no geom of it."""
     if hints.feet is not None:
-        body_of = {geom.name: geom.parent.name for geom in robot.geoms()}
-        known = [*robot.bodies, *body_of]
-        named = [one_of(name, known, "robot.feet: body or geom") for name in hints.feet]
-        robot.soles = {body_of[name]: name for name in named if name not in robot.bodies}
-        robot.feet = tuple(body_of.get(name, name) if name not in robot.bodies else name for name in named)
+        body_of = {geom.name: geom.parent.name for geom in robot.geoms() if geom.name not in robot.bodies}
+        named = [one_of(name, [*robot.bodies, *body_of], "robot.feet: body or geom") for name in hints.feet]
+        robot.soles = {body_of[name]: name for name in named if name in body_of}
+        robot.feet = tuple(body_of.get(name, name) for name in named)
+        if twice := next((foot for foot in robot.feet if robot.feet.count(foot) > 1), None):
+            raise ValueError(f"robot.feet has body {twice!r} twice; name it, or one geom of it, as the foot")
         robot.note("feet", ", ".join(named) or "none", "file")
         return
     if robot.mobility == "fixed":

@@ -86,9 +86,8 @@ def _feet(robot: Robot) -> Feet | None:
             return None
         lowest = min(bottoms, key=lambda g: bottoms[g])
         names.append(model.geom(lowest).name)
-    touching = tuple(robot.soles.get(name, name) for name in robot.feet)
     geoms, soles = functools.partial(_geoms, tuple(names)), functools.partial(_soles, tuple(names), robot.home)
-    return Feet(touching, geoms, touching, soles)
+    return Feet(robot.foot_parts, geoms, robot.foot_parts, soles)
 
 
 def _reach_down(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
@@ -143,7 +142,7 @@ def _geom_names(robot: Robot) -> tuple[str, ...]:
 
 def _groups(robot: Robot, declared: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """Return the bodies and geoms of each group by its name; the feet are one."""
-    groups = {"feet": tuple(robot.soles.get(name, name) for name in robot.feet)} if robot.feet else {}
+    groups = {"feet": robot.foot_parts} if robot.feet else {}
     for group, names in declared.items():
         try:
             groups[group] = named_parts(names, robot.bodies, _geom_names(robot), {})

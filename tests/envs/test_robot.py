@@ -542,6 +542,7 @@ FILE_MISTAKES = {
         {"robot": {"feet": ["foot"]}},
         "robot.feet: body or geom 'foot' is not in the model; did you mean '._foot'",
     ),
+    "a foot twice": ({"robot": {"feet": ["l_foot", "l_foot"]}}, "robot.feet has body 'l_foot' twice"),
     "keyframe": (
         {"robot": {"keyframe": "home"}},
         "robot.keyframe: keyframe 'home' is not in the model; there are none",
