@@ -10,12 +10,16 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
+from metarl.agents.tanh import tanh_
+
+ACTIVATIONS = {"tanh": tanh_, "relu": torch.relu}
+NARROW = 16
+"""Width below which a layer's product is computed as its transpose, four times as fast on the CPU for six outputs."""
 
 
 class Gaussian(NamedTuple):
@@ -112,10 +116,37 @@ class GaussianPolicy:
         return Gaussian(_linear(x, layers.weights[-1], layers.biases[-1]), layers.log_std)
 
 
+class Product(torch.autograd.Function):
+    """Products of stacked matrices, where one of them may be narrow: a b, a' b or a b', whose derivatives are such too.
+
+    A product with few columns is computed as its transpose, which is several times as fast on the CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, kind: str) -> Tensor:
+        """a, b: [M, ., .]. kind: of each, N for the matrix itself or T for its transpose; not both T."""
+        ctx.save_for_backward(a, b)
+        ctx.kind = kind
+        left, right = (x.mT if turned == "T" else x for x, turned in zip((a, b), kind, strict=True))
+        if right.shape[-1] < min(NARROW, left.shape[-2]):
+            return torch.bmm(right.mT, left.mT).mT.contiguous()
+        return torch.bmm(left, right)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (a, b), g = ctx.saved_tensors, gradient
+        of_a = {"NN": (g, b, "NT"), "TN": (b, g, "NT"), "NT": (g, b, "NN")}[ctx.kind]
+        of_b = {"NN": (a, g, "TN"), "TN": (a, g, "NN"), "NT": (g, a, "TN")}[ctx.kind]
+        needed = zip(ctx.needs_input_grad, (of_a, of_b), strict=False)
+        return *(Product.apply(*operands) if own else None for own, operands in needed), None
+
+
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x [M, B, in], weight [M or 1, in, out], bias [M or 1, 1, out] -> [M, B, out]; shared weights in one product."""
-    if len(weight) == len(x):
+    shared = len(weight) < len(x)
+    if weight.shape[-1] < NARROW and x.device.type == "cpu" and not torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        product = Product.apply(x.reshape(1, -1, x.shape[-1]) if shared else x, weight, "NN")
+        return product.view(*x.shape[:-1], -1) + bias  # pyright: ignore[reportOptionalMemberAccess]
+    if not shared:
         return torch.baddbmm(bias, x, weight)
-    if len(bias) == 1:
-        return torch.addmm(bias[0], x.reshape(-1, x.shape[-1]), weight[0]).view(*x.shape[:-1], -1)
-    return x @ weight[0] + bias
+    return (x @ weight[0]).add_(bias)

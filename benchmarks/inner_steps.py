@@ -25,8 +25,9 @@ from metarl.agents.maml.shots import Batch
 from metarl.agents.registry import PAPERS
 
 TASKS, OBSERVATION, ACTION = 40, 17, 6
-SHOTS = {20: (20, 1), 200: (20, 10), 2000: (200, 10)}
-"""(T, N) by the number of samples of a task."""
+SHOTS = {2000: (200, 10), 200: (20, 10), 20: (20, 1)}
+"""(T, N) by the number of samples of a task. The most first: a process that has freed large arrays, as any that trains
+has, does not give its memory back and ask for it again."""
 ROUNDS = 9
 MEMORY_TASKS = 40
 
@@ -128,7 +129,7 @@ def inner_cost(paper: str, samples: int = 2000) -> Speedup:
         phi, batch = agent.inner.parts.take(belief.parameters), agent.prepare(rollout(samples, 1), belief)
 
         def work(agent: Maml = agent, phi: Tensor = phi, batch: Batch = batch) -> None:
-            for chunk in agent.inner.chunks(TASKS):
+            for chunk in agent.inner.chunks(batch.weights):
                 agent.inner.step(agent.theta, phi[chunk], batch.tasks(chunk), 0, (), create_graph=False)
 
         works.append(work)
@@ -142,7 +143,7 @@ def peak_bytes(first_order: bool) -> int:
 
 
 def _peak(first_order: bool) -> int:
-    agent = make(tasks_per_chunk=0, first_order=first_order)
+    agent = make(tasks_per_chunk=TASKS, first_order=first_order)
     batches = batches_of(agent, 2000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     agent.outer.meta_gradient(agent.theta, batches, TASKS, agent.inner.surrogate)

@@ -32,7 +32,7 @@ def fisher_product(
     index = torch.randperm(steps, generator=generator)[:share].to(theta.device)
     whole = s.inner_surrogate in OF_EPISODES
     here = [batch if whole else batch.steps(index) for batch in batches[:-1]] + [batches[-1].steps(index)]
-    products = [ChunkProduct(inner, theta, [b.tasks(c) for b in here]) for c in inner.chunks(len(here[0].weights))]
+    products = [ChunkProduct(inner, theta, [b.tasks(c) for b in here]) for c in inner.chunks(here[0].weights)]
 
     def product(v: Tensor) -> Tensor:
         damping = s.trpo_damping * num_tasks * v if ranks.is_first else torch.zeros_like(v)

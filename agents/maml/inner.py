@@ -17,6 +17,8 @@ from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.maml.shots import Batch, ratio
 from metarl.agents.policy import Gaussian, GaussianPolicy
 
+MOST_STEPS = 2**13
+"""Steps in one backward pass on the CPU: their activations stay in the cache."""
 KL_TRIES = 8
 """Times that an inner step is shortened for its bound on the KL divergence, at most."""
 
@@ -55,9 +57,11 @@ class InnerLoop:
         factor = torch.ones(1 if self.settings.inner_kl_target else 0)
         return torch.cat([policy, self.rule.initial(generator), factor])
 
-    def chunks(self, num_tasks: int) -> Iterator[slice]:
-        """Return the ranges of tasks that are handled at once."""
-        size = self.settings.tasks_per_chunk or num_tasks
+    def chunks(self, of_steps: Tensor) -> Iterator[slice]:
+        """Return the ranges of tasks that are handled at once, for something of each step, [M, B]."""
+        num_tasks, steps = of_steps.shape
+        on_cpu = of_steps.device.type == "cpu"
+        size = self.settings.tasks_per_chunk or (max(1, MOST_STEPS // max(1, steps)) if on_cpu else num_tasks)
         return (slice(i, min(i + size, num_tasks)) for i in range(0, num_tasks, size))
 
     def start(self, theta: Tensor, num_tasks: int) -> Tensor:

@@ -130,7 +130,7 @@ class Maml(MetaLearner):
         batch = self.prepare(rollout, belief)
         phi, theta = self.inner.parts.take(belief.parameters), self.theta.detach()
         adapted, states = [], []
-        for chunk in self.inner.chunks(len(phi)):
+        for chunk in self.inner.chunks(batch.weights):
             state = tuple(x[chunk] for x in belief.rule)
             reached, state = self.inner.step(
                 theta, phi[chunk], batch.tasks(chunk), belief.steps, state, create_graph=False

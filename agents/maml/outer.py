@@ -78,7 +78,7 @@ class OuterLoop:
     def reptile_step(self, theta: Tensor, batches: list[Batch], num_tasks: int) -> dict[str, float]:
         """Move theta a part of the way to the mean of what the tasks' inner steps on all shots reach, in place."""
         way = torch.zeros_like(theta)
-        for chunk in self.inner.chunks(len(batches[0].weights)):
+        for chunk in self.inner.chunks(batches[0].weights):
             here = [b.tasks(chunk) for b in batches]
             begun = self.inner.start(theta, len(here[0].weights))
             reached = self.inner.adapted(theta, [*here, here[-1]], create_graph=False)[-1]
@@ -93,7 +93,7 @@ class OuterLoop:
     def meta_gradient(self, theta: Tensor, batches: list[Batch], num_tasks: int, loss: Loss) -> Tensor:
         """Return the gradient [P + R] through the inner steps of a loss, as the mean over the tasks of all ranks."""
         gradient = torch.zeros_like(theta)
-        for chunk in self.inner.chunks(len(batches[0].weights)):
+        for chunk in self.inner.chunks(batches[0].weights):
             here = [b.tasks(chunk) for b in batches]
             if self.inner.settings.implicit_strength:
                 gradient += implicit_gradient(self.inner, theta, here, loss) / num_tasks
@@ -132,7 +132,7 @@ class OuterLoop:
     def _loss_and_kl(self, theta: Tensor, batches: list[Batch], num_tasks: int) -> tuple[float, float]:
         """Return the adapted policies' loss and KL, as means over the tasks of all ranks."""
         loss, kl = 0.0, 0.0
-        for chunk in self.inner.chunks(len(batches[0].weights)):
+        for chunk in self.inner.chunks(batches[0].weights):
             here = [b.tasks(chunk) for b in batches]
             query = here[-1]
             phi = self.inner.adapted(theta, here, create_graph=False)[-1]

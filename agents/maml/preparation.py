@@ -31,8 +31,8 @@ class Preparation:
     """Moments of the observations."""
     value: ValueNetwork | None
     """Network that is the baseline; None: one that is linear in features of observation and time."""
-    chunks: Callable[[int], Iterator[slice]]
-    """Ranges of tasks that are handled at once."""
+    chunks: Callable[[Tensor], Iterator[slice]]
+    """Ranges of tasks that are handled at once, for data [M, B, ...]."""
 
     def inputs(self, observations: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the policy's inputs of observations [..., obs]."""
@@ -85,7 +85,7 @@ class Preparation:
         final_values = torch.zeros(m, n, dtype=torch.float64, device=rollout.rewards.device)
         # The time limit is the horizon: every episode that it cut took `steps` steps.
         last = torch.full((n,), steps, device=rollout.rewards.device)
-        for chunk in self.chunks(m):
+        for chunk in self.chunks(shot.weights):
             if self.value is None:
                 x, valid = baseline.features(raw[chunk], shot.times), shot.weights[chunk] > 0
                 coefficients = baseline.fit(x, shot.returns[chunk], valid, self.settings.baseline_ridge).unsqueeze(-1)

@@ -54,7 +54,7 @@ class ValueNetwork:
 
         return values
 
-    def learn(self, shots: Sequence[Returns], chunks: Callable[[int], Iterator[slice]], ranks: Ranks) -> float:
+    def learn(self, shots: Sequence[Returns], chunks: Callable[[Tensor], Iterator[slice]], ranks: Ranks) -> float:
         """Take Adam's steps on the squared error of the shots, after adaptation if it is adapted; the last mean error.
 
         Errors are in units of the returns' variance.
@@ -65,7 +65,7 @@ class ValueNetwork:
         for _ in range(self.settings.value_epochs):
             gradient, total = torch.zeros_like(self.parameters), torch.zeros(2, device=self.parameters.device)
             for shot in shots:
-                for chunk in chunks(len(shot.weights)):
+                for chunk in chunks(shot.weights):
                     at, here = self.parameters.detach().requires_grad_(), shot.tasks(chunk)
                     loss = self._errors(self._adapted(at, here, create_graph=True), here).sum()
                     gradient += torch.autograd.grad(loss, at)[0]

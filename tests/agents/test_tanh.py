@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from metarl.agents.tanh import Tanh, tanh
+from metarl.agents.tanh import Tanh, tanh, tanh_
 
 
 def values(dtype: torch.dtype) -> torch.Tensor:
@@ -22,10 +24,41 @@ def test_it_is_torchs(dtype: torch.dtype) -> None:
     assert torch.equal(x, before)
 
 
-def test_its_derivatives_are_those_of_central_differences() -> None:
+def in_place(x: torch.Tensor) -> torch.Tensor:
+    return tanh_(1.0 * x)
+
+
+@pytest.mark.parametrize("function", [tanh, in_place])
+def test_its_derivatives_are_those_of_central_differences(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
     x = torch.linspace(-3.0, 3.0, 11, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(tanh, x)
-    assert torch.autograd.gradgradcheck(tanh, x)
+    assert torch.autograd.gradcheck(function, x)
+    assert torch.autograd.gradgradcheck(function, x)
+
+    def slope_of_slope(x: torch.Tensor) -> torch.Tensor:
+        (first,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), x, create_graph=True)
+        return second
+
+    y = torch.tanh(x.detach())
+    torch.testing.assert_close(slope_of_slope(x).detach(), -2 * y * (1 - y**2))
+    assert torch.autograd.gradcheck(slope_of_slope, x)
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_in_place_it_takes_no_memory_of_its_own(requires_grad: bool) -> None:
+    x = values(torch.float32).requires_grad_(requires_grad)
+    z = 1.0 * x
+    y = tanh_(z)
+    assert y.data_ptr() == z.data_ptr()
+    torch.testing.assert_close(y, torch.tanh(x))
+
+
+def test_in_place_it_says_where_another_derivative_needs_its_input() -> None:
+    x = torch.ones(3, requires_grad=True)
+    z = torch.exp(x)
+    tanh_(z)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.sum().backward()
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated")
