@@ -9,6 +9,7 @@ from torch.nn import functional
 from metarl.agents.cores.core import Core, Memory
 from metarl.agents.cores.layers import CausalConvolution, draw_layers
 from metarl.agents.cores.settings import MemorySettings
+from metarl.agents.tanh import tanh
 
 STAGES: dict[int, tuple[tuple[int, int], ...]] = {
     50: ((8, 4), (5, 1), (5, 1)),
@@ -86,7 +87,7 @@ class StackCore(Core):
 
     def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         features, after = self.layer.read(inputs.transpose(0, 1), memory["history"])
-        return features.tanh().transpose(0, 1), {"history": after}
+        return tanh(features).transpose(0, 1), {"history": after}
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw weights orthogonal; biases are zero."""

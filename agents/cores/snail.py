@@ -9,6 +9,7 @@ from metarl.agents.cores.attention import WindowAttention, WindowCore
 from metarl.agents.cores.core import Memory
 from metarl.agents.cores.layers import draw_layers
 from metarl.agents.cores.settings import MemorySettings
+from metarl.agents.tanh import tanh
 
 
 def dilations(window: int) -> list[int]:
@@ -40,7 +41,7 @@ class DenseBlock(nn.Module):
         """Return features [B, S, input + filters] of inputs [B, S, input], and what is kept; before: what was kept."""
         length, kept = inputs.shape[1], torch.cat([before, self.earlier(inputs)], dim=1)
         new, gate = (kept[:, :length] + self.present(inputs)).chunk(2, dim=-1)
-        return torch.cat([inputs, new.tanh() * gate.sigmoid()], dim=-1), kept[:, length:]
+        return torch.cat([inputs, tanh(new) * gate.sigmoid()], dim=-1), kept[:, length:]
 
 
 class SnailStage(nn.Module):

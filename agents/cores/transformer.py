@@ -9,6 +9,7 @@ from metarl.agents.cores.attention import WindowAttention, WindowCore
 from metarl.agents.cores.core import Memory
 from metarl.agents.cores.layers import draw_layers
 from metarl.agents.cores.settings import MemorySettings
+from metarl.agents.tanh import tanh
 
 GATE_BIAS = 2.0
 """A gate's first bias, by which it nearly passes its input on (Parisotto 2020)."""
@@ -36,7 +37,7 @@ class Gate(nn.Module):
         stream_reset, stream_mix = self.of_stream(stream).chunk(2, dim=-1)
         share = (mix + stream_mix - self.bias).sigmoid()
         held = (reset + stream_reset).sigmoid() * stream
-        return (1.0 - share) * stream + share * (new + self.of_reset(held)).tanh()
+        return (1.0 - share) * stream + share * tanh(new + self.of_reset(held))
 
 
 class TransformerLayer(nn.Module):

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from metarl.agents.sb3.device_ppo import Minibatch, loss_of
 from metarl.agents.sb3.settings import PpoSettings
+from metarl.agents.tanh import tanh_
 
 Activation = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 ACTIVATIONS: dict[type[nn.Module], Activation] = {
-    nn.Tanh: (torch.tanh_, lambda y: y.square_().neg_().add_(1)),
+    nn.Tanh: (tanh_, lambda y: y.square_().neg_().add_(1)),
     nn.ReLU: (torch.relu_, lambda y: y.sign_()),
     nn.ELU: (nn.functional.elu_, lambda y: y.clamp_(max=0).add_(1)),
 }
