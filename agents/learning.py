@@ -112,10 +112,10 @@ class World(Protocol):
         """
         ...
 
-    def oracle(self, run: str) -> tuple[Agent, int]:
-        """Return (the trained agent of an oracle's run on the family, number of values that it is told).
+    def oracle(self, run: str) -> tuple[Agent, tuple[int, ...]]:
+        """Return (the trained agent of an oracle's run on the family, places of privileged values).
 
-        It observes what the agent in training does, and after it the first privileged values. ValueError for the run
+        It observes what the agent in training does, and after it these privileged values. ValueError for the run
         of another family, or of an agent that is no oracle.
         """
         ...

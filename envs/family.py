@@ -92,6 +92,9 @@ class TaskFamily:
     """Factor on the policy's action before it is clipped."""
     privileged: Mapping[str, ObservationTerm] = field(default_factory=dict)
     """Terms by name that only a simulator knows, besides the parameters: a teacher is trained with their values."""
+    surroundings: Mapping[str, ObservationTerm] = field(default_factory=dict)
+    """Terms by name of what is around the robot, as the ground ahead of it: an oracle observes them, and a teacher is
+    trained with them, unless the observation has them."""
     starts: tuple[str, ...] = ("qpos", "qvel")
     """Fields of the simulations that are drawn at the start of an episode."""
     simulator: Simulator | None = None

@@ -17,25 +17,28 @@ from metarl.envs.task import Task
 from metarl.envs.terms import Element, ObservationTerm
 
 TOLD = "task"
-"""Name of the term with the encoded parameters: the last one of an oracle's observation, the first privileged one."""
+"""Name of the term with the encoded parameters: the first that an oracle is told, and the first privileged one."""
 
 
 def reveal(
     family: TaskFamily, trained_on: TaskFamily | None = None, splits: Sequence[Split] = ("train",)
 ) -> TaskFamily:
-    """Return the family with its encoded parameters at the end of the observation; its tasks are the same.
+    """Return the family with its encoded parameters and surroundings at the end of the observation; its tasks are the
+    same.
 
     The values of a task that changes are the current ones. trained_on: family whose ranges and categories the encoding
     is of, as an oracle reads it; None: the family itself. splits: whose tasks the oracle meets in training.
     """
     known = {} if trained_on is None else {p.name: p for p in trained_on.parameters}
     as_trained = tuple(known.get(p.name, p) for p in family.parameters)
-    return dataclasses.replace(family, observation={**family.observation, **_told_term(as_trained, splits)})
+    added = {**_told_term(as_trained, splits), **family.surroundings}
+    return dataclasses.replace(family, observation={**family.observation, **added})
 
 
 def privileged(family: TaskFamily) -> Mapping[str, ObservationTerm]:
-    """Return what only a simulator knows, as terms by name: the encoded parameters, then the family's own terms."""
-    return {**_told_term(family.parameters, ("train",)), **family.privileged}
+    """Return what only a simulator knows, as terms by name: the encoded parameters, the family's own terms, and what is
+    around the robot."""
+    return {**_told_term(family.parameters, ("train",)), **family.privileged, **family.surroundings}
 
 
 def informed(family: TaskFamily) -> TaskFamily:
@@ -50,14 +53,14 @@ def privileged_names(family: TaskFamily) -> tuple[str, ...]:
 
 
 def told(family: TaskFamily, tasks: Sequence[Task]) -> Array:
-    """Return what `reveal` adds to the observation of each task as it begins, [M, P] float32."""
+    """Return the encoded parameters of each task as it begins, [M, P] float32."""
     values = {p.name: np.array([task.values[p.name] for task in tasks], dtype=np.float64) for p in family.parameters}
     columns = [encode(p, values[p.name]) for p in shown(family.parameters)]
     return np.concatenate([np.zeros((len(tasks), 0)), *columns], axis=1).astype(np.float32)
 
 
 def told_as(family: TaskFamily) -> dict[str, str]:
-    """Return how each value that `reveal` adds follows from the parameters, in words, by the value's name."""
+    """Return what each value that `reveal` adds is, in words, by the value's name: first those of the parameters."""
     words = {}
     for parameter in shown(family.parameters):
         name, drawn = parameter.name, parameter.distribution
@@ -67,14 +70,17 @@ def told_as(family: TaskFamily) -> dict[str, str]:
             scale = "in the logarithm" if isinstance(drawn, LogUniform) else "linearly"
             texts = [f"{name}, {drawn.low:g} to {drawn.high:g} {parameter.unit} mapped {scale} to -1 to 1"]
         words |= dict(zip([element.name for element in _elements(parameter)], texts, strict=True))
-    return words
+    around = [element for term in family.surroundings.values() for element in term.elements]
+    return words | {element.name: f"what is around the robot, {element.unit}" for element in around}
 
 
 def told_columns(family: TaskFamily) -> dict[str, list[int]]:
     """Return the places in the observation of what `reveal` added for each parameter; nothing where it added none."""
     if TOLD not in family.observation:
         return {}
-    place, places = family.observation_size - len(family.observation[TOLD].elements), {}
+    names = list(family.observation)
+    before = names[: names.index(TOLD)]
+    place, places = sum(len(family.observation[name].elements) for name in before), {}
     for parameter in shown(family.parameters):
         size = len(_elements(parameter))
         places[parameter.name] = list(range(place, place + size))

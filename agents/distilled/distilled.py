@@ -28,8 +28,8 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
     settings: DistilledSettings
     teacher: Agent | None = None
     """The oracle; None if it is not imitated any more."""
-    told: int = 0
-    """Number of the privileged values, the first ones, that the oracle observes after the observation."""
+    told: tuple[int, ...] = ()
+    """Places of the privileged values that the oracle observes after the observation."""
 
     def make_network(self) -> Rl2Network:
         """Return embeddings, core and heads."""
@@ -72,7 +72,7 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
     @torch.no_grad()
     def _take_noise(self, teacher: Agent) -> None:
         """Act with the noise of the teacher: more of it leads to states that no good policy meets."""
-        size = self.observation_size + self.told
+        size = self.observation_size + len(self.told)
         belief, seen = teacher.begin(1, 1, [torch.Generator()]), torch.zeros(1, 1, size, device=teacher.device)
         still, _ = teacher.act(belief, seen, None)
         noisy, _ = teacher.act(belief, seen, torch.ones_like(still))
@@ -105,7 +105,7 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
         """Return the oracle's action means [L, B, act] for what the student met."""
         assert self.teacher is not None
         observations = sequence.inputs[..., : self.observation_size]
-        told = sequence.extra[PRIVILEGED][..., : self.told]
+        told = sequence.extra[PRIVILEGED][..., list(self.told)]
         seen = torch.cat([observations, told], dim=-1).flatten(0, 1)
         means, _ = self.teacher.act(self.teacher.begin(1, 1, [torch.Generator()]), seen.unsqueeze(0), None)
         return means.to(self.device).view(*sequence.rewards.shape, self.action_size)

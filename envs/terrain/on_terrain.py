@@ -33,7 +33,7 @@ AROUND_FOOT = {
     "behind": (-0.1, 0.0),
     "right": (0.0, -0.1),
 }
-"""Points around a foot where the ground's height is a privileged value, m along the root's heading and to its left."""
+"""Points around a foot where oracles and teachers are told the ground's height, m along the root's heading and to its left."""
 _AROUND = np.array(tuple(AROUND_FOOT.values()))
 
 
@@ -145,7 +145,7 @@ class Ground:
         return ObservationTerm(self.relative, elements("m", names))
 
     def feet_term(self, feet: Feet) -> ObservationTerm:
-        """Return the heights around the feet as a privileged term."""
+        """Return the heights around the feet as a term of what is around the robot."""
         names = (f"ground_{place}_{foot}" for foot in feet.names for place in AROUND_FOOT)
         return ObservationTerm(lambda state: self.around_feet(state, feet.positions), elements("m", names))
 
@@ -171,9 +171,11 @@ def on_terrain(
 
     Observation, rewards, measures and ends of episodes see the root's height over the ground below it.
     lift: m by which the robot starts higher than on its own floor, so that no limb starts in the ground.
-    floor: geom that the ground replaces. feet: those around which the ground's height is a privileged value.
+    floor: geom that the ground replaces. feet: those around which the ground's height is told to oracles and teachers,
+    who are told the height scan, too.
     """
     field, root = ground.field, ground.root
+    scan = {"height_scan": ground.scan_term()}
 
     def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
         qpos, qvel = family.reset(model, rng, n)
@@ -190,8 +192,11 @@ def on_terrain(
         edit=functools.partial(terrain.edit, field=field, floor=floor),
         decorate=functools.partial(look, field=field, decorate=family.decorate),
         view=ground.level,
-        observation={**family.observation, **({"height_scan": ground.scan_term()} if settings.height_scan else {})},
-        privileged={**family.privileged, **({} if feet is None else {"ground_around_feet": ground.feet_term(feet)})},
+        observation={**family.observation, **(scan if settings.height_scan else {})},
+        surroundings={
+            **({} if settings.height_scan else scan),
+            **({} if feet is None else {"ground_around_feet": ground.feet_term(feet)}),
+        },
         truncate=truncate,
         reset=reset,
         curriculum=CurriculumRule(

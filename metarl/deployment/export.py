@@ -140,7 +140,7 @@ def to_onnx(policy: Deployable, family: TaskFamily, about: dict[str, Any]) -> by
 
 
 def told(run: Run) -> list[str]:
-    """Return the observations, with how they follow from the task's parameters: an oracle has them, others do not."""
+    """Return the observations that an oracle has and others do not, with what they are."""
     return list(map(": ".join, told_as(run.family).items())) if run.config.training.reveal_task else []
 
 
@@ -182,7 +182,7 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
         },
         "notes": {
             "observation": "as sensed, in these units; the policy standardises it with mean and std, if given, and "
-            "clips it to read_within standard deviations; those in told are task parameters, which you supply",
+            "clips it to read_within standard deviations; those in told are what only an oracle knows, which you supply",
             "action": "output of the policy, one for each motor, with the motor's name",
             "command": "MuJoCo's control signal of each motor: offset + gain * clip(action * scale, low, high), "
             "clipped to ctrl_range if there is one. It asks the motor's joint for zero + size * command, in the given "

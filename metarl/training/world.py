@@ -16,7 +16,7 @@ from metarl.agents.learning import DeviceEnv, SlotMaker
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.threads import single_torch_thread
 from metarl.envs.family import TaskFamily
-from metarl.envs.reveal import informed, told_as
+from metarl.envs.reveal import informed, privileged_names, reveal, told_as
 from metarl.envs.simulation import CPU
 from metarl.envs.task import Task
 from metarl.errors import UsageError, usage_errors
@@ -106,17 +106,18 @@ class TrainingWorld:
             env = self._added(DevicePlayer(self._seen(), self._size, self._simulator)).env
         return env, self.run.family.horizon
 
-    def oracle(self, run: str) -> tuple[Agent, int]:
+    def oracle(self, run: str) -> tuple[Agent, tuple[int, ...]]:
         own, teacher = self.run.family, load_run(run, device=str(self.run.agent.device))
         if not teacher.config.training.reveal_task:
             raise ValueError(f"teacher is {run}, which is no oracle: it was trained without training.reveal_task=true")
-        theirs, names = teacher.family, (*own.observation_names, *(f"{name} [1]" for name in told_as(own)))
+        theirs, names = teacher.family, reveal(own).observation_names
         if theirs.observation_names != names or told_as(theirs) != told_as(own) or theirs.name != own.name:
             raise ValueError(
                 f"teacher is {run}, an oracle on {theirs.name} whose observations or parameters are not those of this "
                 f"run's {own.name}; train an oracle with the same settings of the family"
             )
-        return teacher.agent, len(told_as(own))
+        privileged = privileged_names(own)
+        return teacher.agent, tuple(privileged.index(name) for name in told_as(own))
 
     def _seen(self) -> TaskFamily:
         """Return the family as an agent observes it that steps its envs itself."""

@@ -52,7 +52,7 @@ class Lesson:
         names = privileged_names(family)
         given = {"hidden_size": 16, "head_sizes": (32,), "initial_std": 0.03, "lr": 3e-4, **settings}
         self.agent = Distilled(DistilledSettings(**given), SHOWN, 2, generator(), CPU, privileged=names)
-        self.agent.teacher, self.agent.told = Walker(), 2
+        self.agent.teacher, self.agent.told = Walker(), (0, 1)
         self.env = ShardedEnv(family, TASKS, 1, threads=1, telling=True)
         self.played = 0
 
@@ -95,7 +95,7 @@ class School:
     """What a distilled agent asks for before its first iteration."""
 
     def oracle(self, run: str):
-        return Loud(), 2
+        return Loud(), (0, 1)
 
     def trials(self):
         return None

@@ -10,7 +10,7 @@ import pytest
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
-from metarl.envs.reveal import encode, privileged_names, reveal, told, told_as
+from metarl.envs.reveal import encode, privileged_names, reveal, told, told_as, told_columns
 from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahDirectionSettings,
     HalfCheetahMassSettings,
@@ -35,7 +35,8 @@ def test_observations_are_the_familys_and_the_encoded_parameters(name: str):
         seen.append(env.step(np.full((2, 2, family.action_size), 0.1)).observations)
     size = family.observation_size
     np.testing.assert_array_equal(seen[0], seen[1][..., :size])
-    np.testing.assert_array_equal(seen[1][:, 0, size:], told(family, tasks))
+    encoded = told(family, tasks)
+    np.testing.assert_array_equal(seen[1][:, 0, size : size + encoded.shape[1]], encoded)
     assert len(reveal(family).observation_names) == seen[1].shape[-1] == size + len(told_as(family))
     assert np.abs(told(family, family.sample(50, np.random.default_rng(1)))).max() <= 1
 
@@ -54,7 +55,8 @@ def test_privileged_values_begin_with_the_encoded_parameters(name: str):
     for values in first:
         assert values.shape[-1] == len(privileged_names(family)) and np.isfinite(values).all()
         for n in range(2):
-            np.testing.assert_array_equal(values[:, n, : len(told_as(family))], told(family, own))
+            encoded = told(family, own)
+            np.testing.assert_array_equal(values[:, n, : encoded.shape[1]], encoded)
 
 
 def test_a_silent_env_computes_no_privileged_values():
@@ -141,12 +143,49 @@ def test_a_quadrupeds_contacts_and_the_ground_around_its_feet():
         env.step(np.zeros((2, 1, family.action_size)))
     known = dict(zip(names, np.moveaxis(env.privileged[:, 0], -1, 0), strict=True))
     assert env.active.all()
-    heights = np.array([known[name] for name in names if name.startswith("ground_")])
+    heights = np.array([known[name] for name in names if name.startswith("ground_") and "_at_" not in name])
     assert heights.shape == (20, 2)
     np.testing.assert_allclose(heights, -0.02, atol=5e-3)
     contacts = np.array([known[f"{leg}_contact"] for leg in ("FR", "FL", "RR", "RL")])
     np.testing.assert_array_equal(contacts, 1)
     np.testing.assert_allclose(known["true_base_vz"], 0, atol=0.1)
+
+
+ON_TERRAIN = [name for name in FAMILY_SETTINGS if name.endswith("_terrain")]
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+@pytest.mark.parametrize("name", ON_TERRAIN)
+def test_an_oracle_sees_the_ground_under_and_ahead_of_it(name: str, scanned: bool):
+    """The scan is what the setting height_scan shows to all; a teacher is told it too, and nobody is told it twice."""
+    kinds = {"kinds": ("stairs_up",), "ood_kinds": (), "difficulty_low": 0.9}
+    family, shown = (make_family(FAMILY_SETTINGS[name](horizon=3, height_scan=x, **kinds)) for x in (scanned, True))
+    oracle, tasks = reveal(family), family.sample(2, np.random.default_rng(0))
+    seen = {}
+    for key, own in {"oracle": oracle, "shown": shown}.items():
+        env = BatchedEnv(own, 2, 1, threads=1, telling=True)
+        env.set_tasks(tasks)
+        env.reset(streams(1, "test", 0, 2))
+        env.simulation.bind("qpos")[:, 0] += 3.0  # x of the root: to where the stairs are
+        seen[key] = dict(
+            zip(own.observation_names, env.step(np.zeros((2, 1, own.action_size))).observations[:, 0].T, strict=True)
+        )
+        if key == "oracle":
+            known = dict(zip(privileged_names(own), env.privileged[:, 0].T, strict=True))
+    scan = {key: values for key, values in seen["shown"].items() if key.startswith("ground_at_")}
+    assert len(scan) in (17, 187) and max(np.abs(values).max() for values in scan.values()) > 0.05
+    for key, values in scan.items():
+        np.testing.assert_array_equal(seen["oracle"][key], values)
+        assert scanned == (key.removesuffix(" [m]") not in known)
+    ahead = [key for key in seen["oracle"] if key.startswith("ground_")]
+    assert len(ahead) == len(scan) + (20 if name == "quadruped_terrain" else 0)
+    assert [name for name in told_as(family) if name.startswith("ground_")] == [
+        key.removesuffix(" [m]") for key in ahead if not (scanned and key in scan)
+    ]
+    places = [place for own in told_columns(oracle).values() for place in own]
+    assert [oracle.observation_names[place] for place in places] == [
+        f"{name} [1]" for name in told_as(family) if name.startswith("task_")
+    ]
 
 
 def test_a_quadrupeds_joint_is_a_category():
