@@ -33,7 +33,8 @@ AROUND_FOOT = {
     "behind": (-0.1, 0.0),
     "right": (0.0, -0.1),
 }
-"""Points around a foot where oracles and teachers are told the ground's height, m along the root's heading and to its left."""
+"""Points around a foot where oracles and teachers are told the ground's height, m along the root's heading and to its
+left."""
 _AROUND = np.array(tuple(AROUND_FOOT.values()))
 
 

@@ -182,7 +182,7 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
         },
         "notes": {
             "observation": "as sensed, in these units; the policy standardises it with mean and std, if given, and "
-            "clips it to read_within standard deviations; those in told are what only an oracle knows, which you supply",
+            "clips it to read_within standard deviations; those in told are what an oracle knows, which you supply",
             "action": "output of the policy, one for each motor, with the motor's name",
             "command": "MuJoCo's control signal of each motor: offset + gain * clip(action * scale, low, high), "
             "clipped to ctrl_range if there is one. It asks the motor's joint for zero + size * command, in the given "

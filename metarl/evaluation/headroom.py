@@ -17,6 +17,8 @@ from metarl.runs.trial import stream
 
 WORTHWHILE = 0.05
 """Share of the oracle's return from which a headroom is called one that pays."""
+WIDEN = "Widen what changes which action is right (faults, strength, bodies, delay, a faster command)"
+"""Advice where adaptation can gain little."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,10 @@ def verdict_of(found: Headroom, forgetful: Mapping[str, str], reset: Collection[
         most = max(share.high, 0.0)
         return [
             f"no headroom is shown: knowing the task gains {_percent(share)} of the oracle's return, at most "
-            f"{most:.0%}; an agent that adapts cannot gain more on this distribution. Widen what changes which action "
-            "is right (faults, strength, bodies, delay, a faster command), or train longer if the curves still rise"
+            f"{most:.0%}; an agent that adapts cannot gain more on this distribution. {WIDEN}, or train longer if the "
+            "curves still rise"
         ]
-    small = ", which is little" if share.estimate < WORTHWHILE else ""
+    small = f", which is little. {WIDEN}" if share.estimate < WORTHWHILE else ""
     most = f"{_percent(share)} of the oracle's return"
     if share.estimate > 1:  # returns below 0: a share of the oracle's says nothing
         most = f"{lead.estimate:.4g} [{lead.low:.4g}, {lead.high:.4g}] of return"

@@ -89,4 +89,6 @@ def words(found: Probe, most: int = 5) -> Sequence[str]:
     """Return what a probe found, in lines."""
     lines = [f"told another task, the oracle's action moves by {found.whole:.2f} of its spread over all states"]
     named = list(found.by_parameter.items())[:most]
+    if len(named) > 1:
+        lines[0] += f", most by {named[0][0]}: the first to widen where adaptation can gain little"
     return [*lines, *(f"  {name}: {value:.2f}" for name, value in named)]

@@ -85,7 +85,9 @@ def _share(agent: Compared, found: Headroom | None, shot: int) -> str:
 def _seconds(agent: Compared) -> str:
     """Return the seconds until 90 % of what memory adds is there; empty for an agent without its forgetful self."""
     gap = agent.memory_gap
-    return "" if gap is None else ABSENT if gap.seconds is None else f"{gap.seconds.estimate:.2f} s"
+    if gap is None or gap.seconds is None:
+        return "" if gap is None else ABSENT
+    return f"{gap.seconds.estimate:.2f} s [{gap.seconds.low:.2f}, {gap.seconds.high:.2f}]"
 
 
 def save_report(
