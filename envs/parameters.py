@@ -239,6 +239,8 @@ class Parameter:
     """Categories that the values 0, 1, 2, ... stand for; empty: the values are quantities."""
     nuisance: bool = False
     """Whether a value says nothing about what to do, as a generator's seed; it is encoded for no learner."""
+    overlaps: bool = False
+    """Whether values of other splits may be training values too, where another parameter keeps the tasks apart."""
 
     def __post_init__(self) -> None:
         self.check(self.neutral)
@@ -247,7 +249,7 @@ class Parameter:
                 continue
             self.check(distribution.low)
             self.check(distribution.high)
-            if split != "train" and _overlap(self.distribution, distribution):
+            if split != "train" and not self.overlaps and _overlap(self.distribution, distribution):
                 raise ValueError(
                     f"parameter {self.name!r}: {split} values {distribution.describe()} overlap the training values "
                     f"{self.distribution.describe()}; move them apart"
@@ -288,7 +290,7 @@ class Parameter:
     @property
     def disjoint(self) -> bool:
         """Whether no value is both a training value and a held-out one."""
-        return self.continuous or self.held_out is not None
+        return self.continuous or (self.held_out is not None and not _overlap(self.distribution, self.held_out))
 
     def of_split(self, split: Split) -> Distribution:
         """Return the distribution that the split's values are drawn from."""

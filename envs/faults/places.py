@@ -53,7 +53,10 @@ def open_places(
     held_out: tuple[str, ...],
     settings: FaultSettings,
 ) -> dict[str, tuple[float, ...]]:
-    """Return the values of the places that can have a fault, of training and of held-out tasks."""
+    """Return the values of the places that can have a fault, of training and of held-out tasks.
+
+    There are none of training tasks if all are held out. ValueError if there are none of held-out tasks.
+    """
     able = {name: float(i) for i, (name, parts) in enumerate(places.items(), 1) if not obstacle(robot, kind, parts)}
     if not able:
         tried = places or {part.name: (part,) for part in robot.driven}
@@ -64,10 +67,9 @@ def open_places(
         )
     train = tuple(value for name, value in able.items() if name not in held_out)
     apart = tuple(value for name, value in able.items() if name in held_out) if held_out else train
-    for split, left in (("training", train), ("held-out", apart)):
-        if not left:
-            raise ValueError(
-                f"fault_held_out {listed(settings.fault_held_out)} leaves no place where {kind!r} can happen in "
-                f"{split} tasks"
-            )
+    if not apart:
+        raise ValueError(
+            f"fault_held_out {listed(settings.fault_held_out)} has no place where {kind!r} can happen, so no held-out "
+            f"task could have it; hold out one of {listed(able)} too, or leave {kind!r} out of faults"
+        )
     return {"train": train, "held_out": apart}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ from metarl.envs.task import Change, Task
 FAULTY = (0.84, 0.37, 0.0, 1.0)
 """Colour of the body that a faulty joint moves: Okabe and Ito's vermilion."""
 Open = Mapping[FaultKind, Mapping[str, tuple[float, ...]]]
-"""Values of `fault_place` by kind of fault and by split, `train` or `held_out`."""
+"""Values of `fault_place` by kind of fault and by split, `train` or `held_out`. A kind without a value of training
+happens in held-out tasks only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +129,13 @@ class Faults:
     @property
     def words(self) -> tuple[str, ...]:
         wanted, names = self.settings, list(self.places)
-        lines = [f"{wanted.fault_share:.0%} of tasks have one fault; it {_when(wanted)}"]
+        whose = "tasks have" if _trained(self.open) else "held-out tasks, and no training task, have"
+        lines = [f"{wanted.fault_share:.0%} of {whose} one fault; it {_when(wanted)}"]
         for kind in wanted.faults:
             train, held_out = ([names[int(i) - 1] for i in self.open[kind][split]] for split in ("train", "held_out"))
-            apart = "" if held_out == train else f"; held out: {', '.join(held_out)}"
-            lines.append(f"{kind}: {KINDS[kind].words}; at {', '.join(train)}{apart}")
+            where = [f"at {', '.join(train)}"] if train else []
+            where += [f"held out: {', '.join(held_out)}"] if held_out != train else []
+            lines.append("; ".join([f"{kind}: {KINDS[kind].words}", *where]))
         return tuple(lines)
 
 
@@ -147,7 +150,7 @@ def with_faults(family: TaskFamily, settings: FaultSettings) -> TaskFamily:
     robot = anatomy(family)
     places, held_out = places_of(robot, settings)
     open_to: Open = {kind: open_places(robot, kind, places, held_out, settings) for kind in settings.faults}
-    varied = _parameters(settings, places, held_out)
+    varied = _parameters(settings, places, held_out, open_to)
     sensors = sensor_faults(robot, settings.faults, places)
     signals = signal_faults(robot, settings.faults, places)
     faults = Faults(settings, robot, places, open_to, varied[-1], sensors)
@@ -195,20 +198,30 @@ def _require_consistent(family: TaskFamily, settings: FaultSettings) -> None:
 
 
 def _parameters(
-    settings: FaultSettings, places: Places, held_out: tuple[str, ...]
+    settings: FaultSettings, places: Places, held_out: tuple[str, ...], open_to: Open
 ) -> tuple[Parameter, Parameter, Parameter]:
     """Return kind, place and severity of a task's fault."""
-    share, count, (low, high) = settings.fault_share, len(settings.faults), settings.fault_severity
-    numbers = tuple(map(float, range(1, count + 1)))
-    kinds = Choice(numbers) if share == 1 else Choice((0.0, *numbers), (1 - share, *(share / count for _ in numbers)))
+    low, high = settings.fault_severity
+    numbers = {kind: float(i) for i, kind in enumerate(settings.faults, start=1)}
+    trained = _trained(open_to)
+    kinds, all_kinds = (_kinds([numbers[k] for k in own], settings.fault_share) for own in (trained, numbers))
     values = {name: float(i) for i, name in enumerate(places, start=1)}
     apart = Choice(tuple(values[name] for name in held_out)) if held_out else None
     return (
-        Parameter(KIND, "1", kinds, Law("kind of fault", joint=True), 0.0, names=(NONE, *settings.faults)),
+        Parameter(
+            KIND,
+            "1",
+            kinds,
+            Law("kind of fault", joint=True),
+            0.0,
+            held_out=all_kinds if all_kinds != kinds else None,
+            names=(NONE, *settings.faults),
+            overlaps=True,  # places keep the tasks apart
+        ),
         Parameter(
             PLACE,
             "1",
-            Choice(tuple(value for name, value in values.items() if name not in held_out)),
+            Choice(tuple(value for name, value in values.items() if name not in held_out) or (0.0,)),
             Law("where it is", joint=True),
             1.0,
             held_out=apart,
@@ -222,6 +235,20 @@ def _parameters(
             low,
         ),
     )
+
+
+def _trained(open_to: Open) -> list[FaultKind]:
+    """Return the kinds of faults that training tasks have."""
+    return [kind for kind, places in open_to.items() if places["train"]]
+
+
+def _kinds(numbers: Sequence[float], share: float) -> Choice:
+    """Return the distribution of `fault_kind`: one of the numbers in a share of the tasks, 0 in the others."""
+    if not numbers:
+        return Choice((0.0,))
+    if share == 1:
+        return Choice(tuple(numbers))
+    return Choice((0.0, *numbers), (1 - share, *(share / len(numbers) for _ in numbers)))
 
 
 def _number(name: str, value: float, names: tuple[str, ...]) -> int:

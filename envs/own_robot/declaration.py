@@ -232,7 +232,7 @@ class DeclaredFaults:
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Joints or actuators that can fail together, as those of a leg, by name or regular expression, by their group."""
     held_out: tuple[str, ...] = ()
-    """Places that fail in held-out tasks and never in training tasks."""
+    """Places that fail in held-out tasks and never in training tasks; all, as by .*: training tasks have no fault."""
     severity: tuple[float, float] = (0.5, 1.0)
     """Least and largest severity, in [0, 1]."""
     onset: tuple[int, int] = (0, 0)

@@ -245,6 +245,7 @@ def _probe(study: Study, request: Request) -> int:
     oracle = probed_oracle(study, budget, lambda line: print(line, flush=True))
     if oracle is None:
         raise RunError("stopped; start the same command again to resume")
-    for line in words(probe(oracle.agent, oracle.family, study.seeds[0], study.threads)):
+    met = oracle.config.training.splits
+    for line in words(probe(oracle.agent, oracle.family, study.seeds[0], study.threads, met)):
         print(line)
     return 0

@@ -168,7 +168,8 @@ def judge_run(study: Study, way: Way, seed: int, tasks: Tasks) -> JudgedRecord:
     own = judge(entry, run, study.base, study.family, tasks, study.threads)
     checkpoint = {**checkpoint_of(entry.path), "trained": own.trained}
     key = Key(study.key_of(way.arm), _judged_with(study, way, entry, tasks), checkpoint)
-    moved = words(probe(run.agent, run.family, seed, study.threads)) if way.label == ORACLE else ()
+    met = run.config.training.splits
+    moved = words(probe(run.agent, run.family, seed, study.threads, met)) if way.label == ORACLE else ()
     teacher = "" if way.arm.judged_from else study.teacher_of(way.arm)
     costs = [_cost_of(study, name, seed) for name in (way.runs, teacher) if name]
     save_record(path_of(study.folder, way.label, seed), JudgedRecord.of(own, way.label, key, costs, moved))

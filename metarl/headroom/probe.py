@@ -10,6 +10,7 @@ import torch
 
 from metarl.agents.agent import Agent
 from metarl.envs.family import TaskFamily
+from metarl.envs.parameters import Split
 from metarl.envs.reveal import told_columns
 from metarl.envs.sharded import ShardedEnv
 from metarl.runs.trial import run_trial, streams
@@ -28,15 +29,18 @@ class Probe:
     """With one parameter told anew and the others left as they are, by parameter; largest first."""
 
 
-def probe(agent: Agent, family: TaskFamily, seed: int, threads: int = 1) -> Probe:
+def probe(agent: Agent, family: TaskFamily, seed: int, threads: int = 1, splits: Sequence[Split] = ("train",)) -> Probe:
     """Return the spread of an oracle's actions; agent: without a memory. family: as `reveal` returned it.
+
+    splits: whose tasks the oracle met in training; it is told those of each equally often.
 
     On states s that the oracle visits on T tasks, a(s, theta_j) is its mean action when it is told task j:
 
         spread = sqrt(mean over s and actions of var_j a(s, theta_j)) / sqrt(mean over actions of var a)
     """
     env = ShardedEnv(family, TASKS, 1, threads)
-    tasks = family.sample(TASKS, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    tasks = [task for split in splits for task in family.sample(TASKS // len(splits), rng, split)]
     env.set_tasks(tasks)
     rollout = run_trial(env, agent, streams(seed, "probe", 0, TASKS), 0, explore=False, lives=True).trial.rollouts[0]
     seen = rollout.observations[rollout.valid]

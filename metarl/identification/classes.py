@@ -10,7 +10,7 @@ import numpy as np
 
 from metarl.envs.family import TaskFamily
 from metarl.envs.faults.where import KIND, PLACE, SEVERITY
-from metarl.envs.parameters import Parameter
+from metarl.envs.parameters import Parameter, Split
 from metarl.envs.task import Task
 from metarl.errors import UsageError, nearest
 from metarl.patterns import matched
@@ -93,6 +93,8 @@ def _options(parameter: Parameter, bins: int) -> list[TaskClass]:
             for a, b, u, v in zip(edges[:-1], edges[1:], ends[:-1], ends[1:], strict=True)
         ]
     values = parameter.categories_of()
+    if name == PLACE:
+        values = tuple(value for value in values if value)  # a class without a fault is one of its kind
     if len(values) < 2:
         raise UsageError(f"--by is {name!r}, which has a single value here; give the family a range, or more kinds")
     named = parameter.names or ()
@@ -110,15 +112,18 @@ def _possible(family: TaskFamily, own: TaskClass) -> bool:
 
 
 def draw_tasks(family: TaskFamily, own: TaskClass, count: int, rng: np.random.Generator) -> list[Task]:
-    """Draw tasks of a class; all else is drawn as for training tasks. UsageError if the family has none."""
+    """Draw tasks of a class; UsageError if the family has none.
+
+    All else is drawn as for training tasks, or as for held-out ones if training tasks lack a kind of fault.
+    """
     return [_draw_task(family, own, rng) for _ in range(count)]
 
 
 def _draw_task(family: TaskFamily, own: TaskClass, rng: np.random.Generator) -> Task:
     quantiles = {p.name: p.distribution.quantile for p in family.parameters if p.name in own.shares}
-    reason = ""
+    reason, split = "", _split_with_faults(family)
     for _ in range(TRIES):
-        drawn = dict(family.sample(1, rng)[0].values)
+        drawn = dict(family.sample(1, rng, split)[0].values)
         values = drawn | dict(own.values)
         values |= {name: quantiles[name](float(rng.uniform(*share))) for name, share in own.shares.items()}
         if values.get(KIND) == 0.0 and PLACE in own.values:
@@ -133,6 +138,12 @@ def _draw_task(family: TaskFamily, own: TaskClass, rng: np.random.Generator) -> 
         except ValueError as error:
             reason = str(error)
     raise UsageError(f"{family.name} has no task of the class {own.label!r}: {reason or 'none was drawn'}")
+
+
+def _split_with_faults(family: TaskFamily) -> Split:
+    """Return the split whose tasks have every kind of fault: that of training, unless it lacks one."""
+    lacks = any(p.name == KIND and p.categories != p.categories_of() for p in family.parameters)
+    return "held_out" if lacks else "train"
 
 
 def uses_of(classes: Sequence[TaskClass], hold_out: Sequence[str], rng: np.random.Generator) -> Uses:

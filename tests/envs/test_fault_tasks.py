@@ -151,6 +151,89 @@ def test_a_leg_fails_as_one_place_and_another_is_held_out():
     assert {in_words(family, task)[1] for task in drawn(family, split="held_out")} == {"RL"}
 
 
+EVERYWHERE = [(".*",), ("b.*", "f.*"), ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")]
+"""Ways to hold out every place of HalfCheetah."""
+
+
+def only_held_out(**rest) -> TaskFamily:
+    """HalfCheetah of unknown mass, of which a joint is dead in held-out tasks only."""
+    given = {"fault_held_out": (".*",), "fault_onset": (200, 200)} | rest
+    return make_family(HalfCheetahMassSettings(faults=("dead",), **given))
+
+
+def of_one_generator_each(family: TaskFamily, split: str) -> list[Task]:
+    return [task for seed in range(60) for task in drawn(family, 1, split, seed)]
+
+
+@pytest.mark.parametrize("held_out", EVERYWHERE)
+def test_if_every_place_is_held_out_training_tasks_are_those_of_the_family_without_faults(held_out: tuple[str, ...]):
+    plain, family = make_family(HalfCheetahMassSettings()), only_held_out(fault_held_out=held_out)
+    sound = {"fault_kind": 0.0, "fault_place": 0.0, "fault_severity": 0.5}
+    assert family.disjoint_splits and family.changing
+    for own, task in zip(of_one_generator_each(plain, "train"), of_one_generator_each(family, "train"), strict=True):
+        assert task.values == {**own.values, **sound} and not task.changes
+        assert family.own(task) == task == Task.from_json(task.to_json())
+    model, same = family.compile(drawn(family, 1)[0]), plain.compile(drawn(plain, 1)[0])
+    for name in ("actuator_gear", "actuator_gainprm", "actuator_forcerange", "body_mass", "dof_damping"):
+        np.testing.assert_array_equal(getattr(model, name), getattr(same, name))
+
+
+@pytest.mark.parametrize("held_out", EVERYWHERE)
+@pytest.mark.parametrize("split", ["held_out", "ood"])
+def test_if_every_place_is_held_out_all_other_tasks_have_the_fault_from_its_onset(
+    held_out: tuple[str, ...], split: str
+):
+    plain, family = make_family(HalfCheetahMassSettings()), only_held_out(fault_held_out=held_out)
+    places = set()
+    for own, task in zip(of_one_generator_each(plain, split), of_one_generator_each(family, split), strict=True):
+        assert task.values["mass_scale"] == own.values["mass_scale"]
+        assert task.values["fault_kind"] == task.values["fault_place"] == 0
+        (change,) = task.changes
+        assert change.step == 200 and change.values["fault_kind"] == 1
+        places.add(change.values["fault_place"])
+        gears = family.compile(family.stages(task)[1]).actuator_gear[:, 0]
+        assert np.flatnonzero(gears == 0).tolist() == [change.values["fault_place"] - 1]
+    assert places == {1, 2, 3, 4, 5, 6}
+
+
+def test_a_share_of_the_held_out_tasks_alone_may_have_the_fault():
+    family = only_held_out(fault_share=0.25, fault_onset=(0, 0))
+    assert not any(task.values["fault_kind"] for task in drawn(family, 200))
+    faulty = [task for task in drawn(family, 400, "held_out") if task.values["fault_kind"]]
+    assert 60 < len(faulty) < 140 and all(task.values["fault_place"] for task in faulty)
+    assert family.disjoint_splits
+
+
+def test_a_kind_whose_places_are_all_held_out_happens_in_held_out_tasks_only():
+    family = cheetah("dead", "sensor_lost", fault_places=("bshin", "velocities"), fault_held_out=("bshin",))
+    assert {in_words(family, task) for task in drawn(family)} == {("sensor lost", "velocities")}
+    assert {in_words(family, task) for task in drawn(family, split="held_out")} == {
+        ("dead", "bshin"),
+        ("sensor lost", "bshin"),
+    }
+
+
+def test_an_oracle_that_met_them_is_told_of_faults_that_training_lacks_and_no_other_is():
+    family = only_held_out(fault_onset=(3, 3), horizon=6)
+    met, other = reveal(family, splits=SPLITS), reveal(family)
+    names = [name.removeprefix("task_fault_").removesuffix(" [1]") for name in met.observation_names[-10:]]
+    places = ["bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"]
+    assert names == ["kind=none", "kind=dead", "place=nowhere", *(f"place={place}" for place in places), "severity"]
+    assert met.observation_names == other.observation_names
+    (trained,), (judged,) = drawn(family, 1), drawn(family, 1, "held_out")
+    place = places.index(in_words(family, judged)[1])
+    severity = 4 * judged.changes[0].values["fault_severity"] - 3  # 0.5 to 1 mapped to -1 to 1
+    sound, faulty = [1, 0, 1, *[0] * 6, -1], [0, 1, 0, *np.eye(6)[place], severity]
+    unknown = [*[0] * 9, severity]
+    for family_told, task, later in ((met, trained, sound), (met, judged, faulty), (other, judged, unknown)):
+        env = BatchedEnv(family_told, 1, 1, threads=1)
+        env.set_tasks([task])
+        rows = [env.reset([np.random.default_rng(0)])]
+        rows += [env.step(np.zeros((1, 1, 6))).observations for _ in range(6)]
+        for step, row in enumerate(rows):
+            np.testing.assert_allclose(row[0, 0, -10:], sound if step <= 3 else later, atol=1e-6)
+
+
 def test_an_oracle_is_told_kind_and_place_one_hot_and_the_severity_as_they_are_now():
     family = cheetah(
         "dead", "weak", fault_places=("bshin", "ffoot"), fault_severity=(0.5, 0.9), fault_share=0.9, fault_onset=(3, 3),
@@ -185,8 +268,12 @@ def test_an_oracle_is_told_kind_and_place_one_hot_and_the_severity_as_they_are_n
         ({"faults": ("dead",), "fault_held_out": ("hind",)}, "fault_held_out has 'hind', which is no joint"),
         ({"faults": ("dead",), "fault_held_out": ("rootx",)}, "fault_held_out rootx is among none of the places"),
         (
-            {"faults": ("dead",), "fault_held_out": ("b.*", "f.*")},
-            "leaves no place where 'dead' can happen in training",
+            {
+                "faults": ("dead", "sensor_lost"),
+                "fault_places": ("bshin", "velocities"),
+                "fault_held_out": ("velocities",),
+            },
+            "fault_held_out velocities has no place where 'dead' can happen, .* hold out one of bshin too",
         ),
         ({"faults": ("dead",), "fault_places": ("rootx",)}, "'rootx', which can have no fault of these: .*no actuator"),
         ({"faults": ("dead", "dead")}, "faults has 'dead' more than once"),
@@ -247,3 +334,11 @@ def test_the_faults_are_described_in_words():
         "weak: actuator's force and its limit x (1 - severity): 0 as strong as ever, 1 without force"
     )
     assert weak.endswith("; at FR; held out: RL_calf") and "severity x 0.05 rad/s" in drift
+
+
+def test_faults_of_held_out_tasks_alone_are_described_in_words():
+    family = only_held_out()
+    assert family.faults is not None
+    first, dead = family.faults.words
+    assert first.startswith("100% of held-out tasks, and no training task, have one fault; it begins after 200 ")
+    assert dead.endswith("no effect; held out: bthigh, bshin, bfoot, fthigh, fshin, ffoot")

@@ -45,6 +45,15 @@ def drawn(parameter: Parameter, split, count: int = 2000) -> np.ndarray:
     return np.array([parameter.sample(rng, split) for _ in range(count)])
 
 
+def test_held_out_values_may_be_training_values_only_if_that_is_said():
+    both = {"law": Law("none"), "neutral": 0.0, "held_out": Choice((0.0, 1.0))}
+    with pytest.raises(ValueError, match=r"held_out values \{0, 1\} overlap the training values \{0\}"):
+        Parameter("kind", "1", Choice((0.0,)), **both)
+    kind = Parameter("kind", "1", Choice((0.0,)), **both, overlaps=True)
+    assert set(drawn(kind, "train")) == {0.0} and set(drawn(kind, "held_out")) == {0.0, 1.0}
+    assert not kind.disjoint and LEGS.disjoint
+
+
 def test_held_out_choices_are_their_own():
     assert set(drawn(LEGS, "train")) == {0.0, 1.0, 2.0}
     assert set(drawn(LEGS, "held_out")) == {3.0}

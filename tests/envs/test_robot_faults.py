@@ -59,6 +59,16 @@ def test_a_file_declares_what_settings_do(tmp_path: Path):
     }
 
 
+def test_a_file_may_declare_faults_of_held_out_tasks_alone(tmp_path: Path):
+    declared_faults = {"kinds": ["dead"], "held_out": [".*"], "onset": [50, 50]}
+    family = make_family(RobotSettings(CRAWLER, declared(tmp_path, faults=declared_faults)))
+    for task in family.sample(20, np.random.default_rng(0)):
+        assert task.values["fault_kind"] == task.values["fault_place"] == 0 and not task.changes
+    tasks = family.sample(60, np.random.default_rng(0), "held_out")
+    assert {[(c.step, c.values["fault_kind"]) for c in task.changes] == [(50, 1.0)] for task in tasks} == {True}
+    assert {task.changes[0].values["fault_place"] for task in tasks} == set(range(1, 9))
+
+
 def test_settings_replace_the_faults_of_the_file(tmp_path: Path):
     file = declared(tmp_path, faults={"kinds": ["dead"]})
     assert fault_lines(make_family(RobotSettings(CRAWLER, file)))[1].startswith("faults: dead")

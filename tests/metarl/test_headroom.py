@@ -259,6 +259,16 @@ class TestProbe:
         found = probe(agent, family, seed=1)
         assert found.by_parameter["fault_kind"] > 1e-3 and found.by_parameter["fault_place"] > 1e-3
 
+    def test_it_tells_what_the_oracle_met_beside_training(self):
+        settings = HalfCheetahDisabledJointSettings(faults=("dead",), fault_held_out=(".*",), horizon=12)
+        splits = ("train", "held_out")
+        family = reveal(make_family(settings), splits=splits)
+        sizes = family.observation_size, family.action_size
+        agent = make_agent(PpoSettings(), *sizes, torch.Generator().manual_seed(0), torch.device("cpu"))
+        found, trained = probe(agent, family, 1, splits=splits), probe(agent, family, 1)
+        for name in ("fault_kind", "fault_place"):
+            assert found.by_parameter[name] > 1e-3 and trained.by_parameter[name] < 1e-6
+
     def test_it_asks_for_the_mean_action_on_each_observation(self):
         family = reveal(make_family(PointGoalSettings()))
         sizes = family.observation_size, family.action_size

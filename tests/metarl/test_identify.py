@@ -70,6 +70,16 @@ class TestClasses:
         classes = classes_of(make_family(CHEETAH), ["disabled_joint"], 5)
         assert labels(classes) == [f"disabled joint {i}" for i in range(6)]
 
+    @pytest.mark.parametrize("share", [1.0, 0.5])
+    def test_faults_of_held_out_tasks_alone_are_classes_beside_the_sound_one(self, share):
+        family = make_family(dataclasses.replace(FAULTY, fault_held_out=(".*",), fault_share=share))
+        classes = classes_of(family, ["fault_kind", "fault_place"], 5)
+        assert len(classes) == 13 and labels(classes)[:2] == ["none", "weak bthigh"]
+        for own in classes:
+            for task in draw_tasks(family, own, 5, np.random.default_rng(0)):
+                assert bool(task.values["fault_kind"]) == bool(task.values["fault_place"]) == (own.label != "none")
+        assert labels(classes_of(family, ["fault_kind"], 5)) == ["none", "weak", "locked"]
+
     def test_a_quantity_is_cut_into_classes_of_equal_probability(self):
         family = make_family(QuadrupedSettings(payload_mass=(0.0, 4.0)))
         classes = classes_of(family, ["payload_mass"], 4)

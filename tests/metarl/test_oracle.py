@@ -22,6 +22,7 @@ from metarl.envs.family_settings import FamilySettings
 from metarl.envs.parameters import Choice, Law, Parameter
 from metarl.envs.registry import make_family
 from metarl.envs.robots.ant_settings import AntCrippledSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.robots.point_goal import point_goal
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
@@ -164,6 +165,18 @@ def test_only_oracles_without_a_curriculum_meet_the_tasks_to_be_judged_on(traini
         config.validate()
 
 
+LATE = HalfCheetahMassSettings(faults=("dead",), fault_held_out=(".*",), fault_onset=(3, 3), horizon=5)
+"""A joint of HalfCheetah dies in held-out tasks, and none does in training."""
+
+
+def test_every_other_task_of_an_oracle_s_training_has_the_fault_that_held_out_tasks_alone_have(tmp_path: Path):
+    config = dataclasses.replace(oracle_on_crippled_ants(also_split="held_out"), family=LATE)
+    run = metarl.train(config, "oracle", tmp_path)
+    tasks = draw_tasks(run, np.random.default_rng(0))
+    assert [len(task.changes) for task in tasks] == [0, 0, 0, 1, 1, 1]
+    assert run.evaluation is not None and all(values["fault_kind"] == 1 for values in run.evaluation.tasks[0])
+
+
 def test_a_study_s_oracle_meets_what_is_judged_and_no_training_task_has(tmp_path: Path):
     def study(family: FamilySettings, arms: str, split: str = "held_out") -> Study:
         base = RunConfig(family=family, evaluation=EvaluationSettings(split=split))
@@ -175,6 +188,8 @@ def test_a_study_s_oracle_meets_what_is_judged_and_no_training_task_has(tmp_path
         (AntCrippledSettings(), "train", "none"),
         (PointGoalSettings(), "held_out", "none"),
         (QuadrupedBodySettings(), "ood", "ood"),
+        (LATE, "held_out", "held_out"),
+        (LATE, "train", "none"),
     ):
         own = study(family, three, split)
         met = {arm.name: own.config(arm, 1).training.also_split for arm in own.arms}
