@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.distilled.settings import DistilledSettings
 from metarl.agents.estimator.settings import EstimatorSettings
-from metarl.agents.maml.papers import MAML_PAPERS, Paper
+from metarl.agents.maml.papers import MAML_PAPERS
 from metarl.agents.maml.settings import MamlSettings
+from metarl.agents.papers import Paper
 from metarl.agents.pearl.settings import PearlSettings
 from metarl.agents.prototype.settings import PrototypeSettings
 from metarl.agents.ranks import ALONE, Ranks
+from metarl.agents.rl2.papers import RL2_PAPERS
 from metarl.agents.rl2.settings import Rl2Settings
+from metarl.agents.rma.papers import RMA_PAPERS
 from metarl.agents.rma.settings import RmaSettings
 from metarl.agents.sb3.settings import PpoSettings, RecurrentPpoSettings
 from metarl.agents.varibad.settings import VaribadSettings
@@ -50,7 +53,7 @@ AGENTS: dict[str, AgentEntry] = {
     "recurrent_ppo": AgentEntry(RecurrentPpoSettings, "metarl.agents.sb3.recurrent_ppo:RecurrentPpo"),
 }
 """Every agent by name."""
-PAPERS: dict[str, Paper] = MAML_PAPERS
+PAPERS: dict[str, Paper] = {**MAML_PAPERS, **RL2_PAPERS, **RMA_PAPERS}
 """Published methods that are an agent with other settings, by name."""
 AGENT_SETTINGS: dict[str, type[AgentSettings]] = {name: entry.settings for name, entry in AGENTS.items()}
 """Settings class of every agent by name."""

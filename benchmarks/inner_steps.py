@@ -20,9 +20,9 @@ from torch import Tensor
 
 from metarl.agents.agent import Rollout
 from metarl.agents.maml.maml import Maml
+from metarl.agents.maml.papers import MAML_PAPERS
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.maml.shots import Batch
-from metarl.agents.registry import PAPERS
 
 TASKS, OBSERVATION, ACTION = 40, 17, 6
 SHOTS = {2000: (200, 10), 200: (20, 10), 20: (20, 1)}
@@ -122,7 +122,7 @@ def stacked_over_tasks(samples: int) -> Speedup:
 
 def inner_cost(paper: str, samples: int = 2000) -> Speedup:
     """Time MAML's inner step on 40 tasks, and that of a paper."""
-    agents = make(), make(**PAPERS[paper].settings)
+    agents = make(), make(**MAML_PAPERS[paper].settings)
     works = []
     for agent in agents:
         belief = agent.begin(TASKS, 1, ())

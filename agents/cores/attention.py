@@ -27,6 +27,11 @@ class WindowAttention(nn.Module):
         self.positions = nn.Parameter(torch.empty(heads, window, key_size))
         """By head and place in the window: the last is that of the slot itself."""
 
+    @property
+    def reach(self) -> int:
+        """Number of slots before the present one that it attends to."""
+        return self.window - 1
+
     def initial(self, size: int) -> tuple[Tensor, Tensor]:
         """Return no keys [B, heads, window - 1, key] and values [B, heads, window - 1, value] of `size` sequences."""
         shape = (size, self.heads, self.window - 1)

@@ -22,6 +22,11 @@ class Core(nn.Module):
     output_size: int
     """Size of the features."""
 
+    @property
+    def reach(self) -> int | None:
+        """Number of slots before the present one that its features depend on; None: all of them."""
+        return None
+
     def initial(self, size: int) -> Memory:
         """Return the memory of `size` sequences of which nothing has been read, on the core's device."""
         raise NotImplementedError

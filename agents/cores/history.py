@@ -50,9 +50,12 @@ class HistoryCore(Core):
         self.stages = nn.ModuleList(CausalConvolution(width, width, *stage) for stage in stages)
         self.last = CausalConvolution(width, self.output_size, *last)
 
+    @property
+    def reach(self) -> int:
+        return sum(stage.reach for stage in self.convolutions())
+
     def initial(self, size: int) -> Memory:
-        reach = sum(stage.reach for stage in self.convolutions())
-        return {"history": self.embed.weight.new_zeros(size, reach, self.embed.out_features)}
+        return {"history": self.embed.weight.new_zeros(size, self.reach, self.embed.out_features)}
 
     def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         convolutions = self.convolutions()
@@ -82,8 +85,12 @@ class StackCore(Core):
         self.input_size, self.output_size = input_size, settings.hidden_size
         self.layer = CausalConvolution(input_size, settings.hidden_size, settings.history_length)
 
+    @property
+    def reach(self) -> int:
+        return self.layer.reach
+
     def initial(self, size: int) -> Memory:
-        return {"history": self.layer.weight.new_zeros(size, self.layer.reach, self.input_size)}
+        return {"history": self.layer.weight.new_zeros(size, self.reach, self.input_size)}
 
     def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         features, after = self.layer.read(inputs.transpose(0, 1), memory["history"])

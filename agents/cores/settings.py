@@ -30,7 +30,8 @@ class MemorySettings(AgentSettings):
     memory_layers: int = bounded(2, at_least=1)
     """Layers of linear and transformer, and stages of snail, one after the other."""
     attention_window: int = bounded(64, at_least=2)
-    """Slots that each layer of transformer and snail attends to, the present one among them."""
+    """Slots that each layer of transformer and snail attends to, the present one among them. A transformer reads
+    memory_layers * (attention_window - 1) slots back, snail twice as many."""
     attention_heads: int = bounded(4, at_least=1)
     """Heads of each layer of transformer, and heads by which external reads and writes."""
     attention_gate: bool = False

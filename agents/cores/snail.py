@@ -56,6 +56,11 @@ class SnailStage(nn.Module):
         self.attention = WindowAttention(input_size, 1, filters, filters, window)
         self.output_size = input_size + filters
 
+    @property
+    def reach(self) -> int:
+        """Number of slots before the present one that it reads."""
+        return sum(block.dilation for block in self.all_blocks()) + self.attention.reach
+
     def initial(self, size: int) -> tuple[Tensor, ...]:
         """Return the states of `size` sequences of which nothing has been read: what each block keeps, keys, values."""
         return *(block.initial(size) for block in self.all_blocks()), *self.attention.initial(size)
@@ -90,6 +95,10 @@ class SnailCore(WindowCore):
             self.stages.append(stage := SnailStage(width, max(1, settings.hidden_size // 4), self.window))
             width = stage.output_size
         self.out = nn.Linear(width, settings.hidden_size)
+
+    @property
+    def reach(self) -> int:
+        return sum(stage.reach for stage in self.all_stages())
 
     def initial(self, size: int) -> Memory:
         memory: dict[str, Tensor] = {"count": self.out.weight.new_zeros(size, 1)}

@@ -76,6 +76,10 @@ class TransformerCore(WindowCore):
         self.layers = nn.ModuleList(TransformerLayer(settings) for _ in range(settings.memory_layers))
         self.norm = nn.LayerNorm(settings.hidden_size)
 
+    @property
+    def reach(self) -> int:
+        return sum(layer.attention.reach for layer in self.all_layers())
+
     def initial(self, size: int) -> Memory:
         memory: dict[str, Tensor] = {"count": self.norm.weight.new_zeros(size, 1)}
         for i, layer in enumerate(self.all_layers()):

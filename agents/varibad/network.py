@@ -40,6 +40,10 @@ class Encoder(Core):
         assert isinstance(core, Core)
         return core
 
+    @property
+    def reach(self) -> int | None:
+        return self.core.reach
+
     def initial(self, size: int) -> Memory:
         zeros = self.posterior.weight.new_zeros(size, self.output_size // 2)
         return {**self.core.initial(size), MEAN: zeros, LOG_VARIANCE: zeros}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -103,10 +104,11 @@ class Arguments:
             raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, [*options, *switches]))}")
         return given, taken, frozenset(names[token] for token in tokens if token in names)
 
-    def parse(self, command: T, types: Mapping[str, Any], plain: Collection[str], prog: str) -> T:
+    def parse(self, command: T, types: Mapping[str, Any], plain: Collection[str], prog: str, about: str = "") -> T:
         """Return the command with the remaining options set.
 
-        types: of the command's settings, by dotted name. plain: names of its other options, for messages.
+        types: of the command's settings, by dotted name. plain: names of its other options, for messages. about: what
+        --help says at its head, besides what the command does.
         """
         tokens = ["--help"] if self.help else []
         for name, values in self.options.items():
@@ -114,7 +116,8 @@ class Arguments:
                 raise UsageError(f"unknown option {flag(name)}{_meant(name, [*plain, *types], prog)}")
             tokens += _tokens(name, value_of(name, values, types[name]))
         config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
-        return tyro.cli(type(command), default=command, prog=prog, args=tokens, config=config)
+        description = f"{inspect.getdoc(command)}\n\n{about}" if about else None
+        return tyro.cli(type(command), default=command, prog=prog, description=description, args=tokens, config=config)
 
 
 def whole(text: str, name: str, least: int = 1) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from metarl.agents.ranks import ALONE, Ranks
+from metarl.agents.registry import PAPERS
 from metarl.bounds import names_without_effect
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
@@ -104,7 +105,9 @@ def parse(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
             raise UsageError(f"{flag(name)} cannot change when a run is resumed; start a new run for it")
     sections = {f.name: getattr(start, f.name) for f in dataclasses.fields(RunConfig)}
     command = TrainCommand(agent_name_=start.agent_name, family_name_=start.family_name, **sections)
-    command = given.parse(command, options(start), PLAIN_OPTIONS, "metarl train")
+    paper = PAPERS.get(plain.get("agent", ""))
+    about = f"{plain['agent']}: {paper.words}" if paper else ""
+    command = given.parse(command, options(start), PLAIN_OPTIONS, "metarl train", about)
     config = RunConfig(**{name: getattr(command, name) for name in sections})
     config.validate()
     return config, plain

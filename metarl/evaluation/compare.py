@@ -129,7 +129,7 @@ def comparison_of(
         agents=agents,
         improvements=improvements_of(agents, config.evaluation),
         notes=notes_of(agents, [whole.notes for whole in wholes.values()], [own.elsewhere for own in firsts], taken),
-        warnings=warnings_of(agents, [own.unfair for own in firsts], checkpoint),
+        warnings=warnings_of(agents, firsts, config.evaluation, checkpoint),
         provenance=provenance(),
     )
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from metarl.config import RESET_WORDS
+from metarl.config import RESET_WORDS, EvaluationSettings
 from metarl.envs.family import TaskFamily
 from metarl.evaluation.outcomes import mean_of_sound
 from metarl.evaluation.results import SHARES, EvaluationResult
-from metarl.evaluation.statistics import REACHED, Interval, interquartile_mean, task_interval
+from metarl.evaluation.statistics import REACHED, Array, Interval, Summary, interquartile_mean, task_interval
 from metarl.evaluation.time_course import EARLY
 from metarl.runs.trial import stream
 from metarl.wording import number_of
@@ -24,9 +24,8 @@ def remarked(result: EvaluationResult, family: TaskFamily, adapts: bool, agents:
     """
     warnings = result.train_gap.warnings if result.train_gap else []
     if result.settings.adaptations and adapts and result.settings.reset_memory == "never":
-        warnings = (
-            gain_warnings(result.summary.gain[-1], result.settings.adaptations) + later_warnings(result) + warnings
-        )
+        later = later_warnings(result.returns[None], result.summary, result.settings)
+        warnings = gain_warnings(result.summary.gain[-1], result.settings.adaptations) + later + warnings
     notes = [numbers_note(result, agents), *task_notes(result, family), *_condition_notes(result, family, adapts)]
     notes += time_notes(result)
     if result.shift:
@@ -163,17 +162,20 @@ def _left_out_notes(result: EvaluationResult) -> list[str]:
     return notes
 
 
-def later_warnings(result: EvaluationResult) -> list[str]:
-    """Return a warning if the return after the last round lies below that after an earlier one, on the same tasks."""
-    rounds, iqm = result.settings.adaptations, result.summary.iqm
+def later_warnings(returns: Array, summary: Summary, settings: EvaluationSettings) -> list[str]:
+    """Return a warning if the return after the last round lies below that after an earlier one, on the same tasks.
+
+    returns: of the agents trained alike, [run, seed, shot, task]. summary: of all of them.
+    """
+    rounds, iqm = returns.shape[2] - 1, summary.iqm
     best = max(range(1, rounds + 1), key=lambda k: iqm[k].estimate)
     if best == rounds:
         return []
     lost = task_interval(
-        (result.returns[:, best] - result.returns[:, -1])[None],
+        returns[:, :, best] - returns[:, :, -1],
         interquartile_mean,
-        result.settings.bootstrap_samples,
-        stream(result.settings.seeds[0], "evaluation/later"),
+        settings.bootstrap_samples,
+        stream(settings.seeds[0], "evaluation/later"),
     )
     if lost is None or lost.low <= 0:
         return []

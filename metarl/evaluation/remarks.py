@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metarl.config import RunConfig
+from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.family import TaskFamily
 from metarl.envs.family_settings import FamilySettings
 from metarl.evaluation.comparison import Compared
+from metarl.evaluation.judged import Judged
+from metarl.evaluation.notes import later_warnings
 from metarl.files import plain
 from metarl.wording import grouped
 
@@ -40,13 +42,15 @@ def trained_elsewhere(own: RunConfig, config: RunConfig) -> str:
     return f"trained with {', '.join(different)}" if different else ""
 
 
-def warnings_of(agents: Sequence[Compared], unfair: Sequence[str], checkpoint: str = "last") -> list[str]:
+def warnings_of(
+    agents: Sequence[Compared], firsts: Sequence[Judged], settings: EvaluationSettings, checkpoint: str = "last"
+) -> list[str]:
     """Return what speaks against an agent or the comparison; a gain of 0 does not, as some agents do not adapt.
 
-    unfair: of the first run of each agent, see `unfair_to`. checkpoint: the one that was loaded; if it is the last, the
-    runs of an agent are to be of the same iteration.
+    firsts: first run of each agent. settings: of the evaluation. checkpoint: the one that was loaded; if it is the
+    last, the runs of an agent are to be of the same iteration.
     """
-    said = [(agent.label, text) for agent, text in zip(agents, unfair, strict=True) if text]
+    said = [(agent.label, own.unfair) for agent, own in zip(agents, firsts, strict=True) if own.unfair]
     for agent in agents:
         iterations = sorted({run.source.iteration for run in agent.runs})
         if len(iterations) > 1 and checkpoint == "last":
@@ -58,11 +62,16 @@ def warnings_of(agents: Sequence[Compared], unfair: Sequence[str], checkpoint: s
             said.append((agent.label, text))
     gaps = [(agent, agent.result.train_gap) for agent in agents]
     said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low > 0 for text in gap.warnings]
-    for agent in agents:
+    for agent, own in zip(agents, firsts, strict=True):
+        if not agent.adaptations or agent.reset_memory != "never":
+            continue
         gain = agent.result.summary.gain[-1]
-        if agent.adaptations and agent.reset_memory == "never" and gain.high < 0:
+        if gain.high < 0:
             lost = f"{-gain.estimate:.4g} [{-gain.high:.4g}, {-gain.low:.4g}]"
             said.append((agent.label, f"adaptation lowers the return by {lost}"))
+        if own.adapts:
+            later = later_warnings(agent.returns, agent.result.summary, settings)
+            said += [(agent.label, text) for text in later]
     said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low <= 0 for text in gap.warnings]
     return grouped(said, len(agents))
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from metarl.agents.cores.registry import CORES
-from metarl.agents.registry import PAPERS
+from metarl.agents.maml.papers import MAML_PAPERS
+from metarl.agents.papers import Paper
+from metarl.agents.rl2.papers import RL2_PAPERS
+from metarl.agents.rma.papers import RMA_PAPERS
 from metarl.config import RunConfig, options, preset, with_settings
 from metarl.errors import UsageError, nearest
 from metarl.options import value_of
@@ -40,15 +42,17 @@ class Arm:
     """Arm whose runs it judges with its own settings of the agent, instead of training; empty: none."""
 
 
-def _memory(memory: str) -> Arm:
-    return Arm(memory, "rl2", {"agent.memory": memory}, f"RL2 with agent.memory={memory}")
+def _as_settings(name: str, paper: Paper) -> Arm:
+    """Return the arm of a method of an agent that remembers; a study records it as the agent with the settings."""
+    settings = {f"agent.{setting}": value for setting, value in paper.settings.items()}
+    return Arm(name, paper.agent, settings, paper.words)
 
 
 EPISODES = {"training.adaptations": 0}
 """Settings of agents that are trained on episodes, not on trials: an iteration has one episode of each env."""
 _ARMS = (
     Arm(RANDOMISED, "ppo", EPISODES, "PPO on all tasks, told nothing, without memory", remembers=False),
-    Arm("frames", "rl2", {"agent.memory": "stack"}, "PPO on a stack of the last steps"),
+    _as_settings("frames", RL2_PAPERS["stack"]),
     Arm(MEMORY, "rl2", {}, "RL2: a recurrent memory over the whole trial"),
     Arm("student", "rma", {}, "RMA: a student of a teacher that is told the task"),
     Arm(ORACLE, "ppo", {**EPISODES, "training.reveal_task": True}, "PPO that is told the task", remembers=False),
@@ -63,7 +67,6 @@ _ARMS = (
     Arm("maml", "maml", {}, "MAML: gradient steps from a learnt start", remembers=False),
     Arm("varibad", "varibad", {}, "VariBAD: a posterior over the task"),
     Arm("pearl", "pearl", {}, "PEARL: a posterior over the task, off-policy"),
-    Arm("roa", "rma", {"agent.stages": "roa"}, "teacher and student at once"),
     Arm("estimator", "estimator", {}, "a memory that estimates what a simulator knows"),
     Arm("distilled", "distilled", {}, "the oracle, distilled into a memory, then PPO", taught_by=ORACLE),
     Arm(
@@ -75,10 +78,8 @@ _ARMS = (
     ),
     Arm("recurrent_ppo", "recurrent_ppo", {}, "RecurrentPPO of sb3-contrib"),
     Arm("prototype", "prototype", {}, "a policy on the prototype of its task"),
-    Arm("film", "rl2", {"agent.head": "film"}, "RL2 whose memory modulates the policy's layers"),
-    Arm("hypernetwork", "rl2", {"agent.head": "hypernetwork"}, "RL2 whose memory generates the policy's weights"),
-    *(_memory(memory) for memory in CORES if memory not in ("gru", "stack")),
-    *(Arm(name, name, {}, paper.words, remembers=False) for name, paper in PAPERS.items()),
+    *(_as_settings(name, paper) for name, paper in (RL2_PAPERS | RMA_PAPERS).items()),
+    *(Arm(name, name, {}, paper.words, remembers=False) for name, paper in MAML_PAPERS.items()),
 )
 ARMS: Mapping[str, Arm] = {arm.name: arm for arm in _ARMS}
 """Arms by name."""

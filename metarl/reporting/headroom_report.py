@@ -36,11 +36,11 @@ Cost = Mapping[str, Mapping[str, float]]
 
 
 def show(comparison: Comparison, found: Headroom | None, cost: Cost, notes: Sequence[str]) -> None:
-    """Print the table and what follows."""
+    """Print the table, what follows, and warnings and notes."""
     console = Console(file=sys.stdout)
     print_title(heading(comparison), console)
     print_table(table(comparison, found, cost), console, left=1)
-    print_lines(lines(found, notes), console)
+    print_lines(lines(found, [*(f"warning: {text}" for text in comparison.warnings), *notes]), console)
 
 
 def lines(found: Headroom | None, notes: Sequence[str]) -> list[str]:

@@ -46,6 +46,7 @@ from metarl.runs.run_lock import hold
 from metarl.runs.simulators import simulator_for
 from metarl.runs.tracking import METRICS, Tracker, read_record
 from metarl.runs.trial import stream
+from metarl.training.reach import reach_note
 from metarl.training.world import TrainingWorld
 
 
@@ -126,6 +127,8 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
     if resume:
         save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
         counters.best_return = store.best_return(counters.best_return)
+    if counters.iteration == 0 and (note := reach_note(run)):
+        print(f"note: {note}", flush=True)
     with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
         keeper = Keeper(run, counters, store, tracker)
         stopped = _iterations(world, counters, keeper, on_iteration)

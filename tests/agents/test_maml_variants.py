@@ -17,14 +17,14 @@ from metarl.agents.maml.estimators import ESTIMATORS
 from metarl.agents.maml.implicit import conjugate_gradients
 from metarl.agents.maml.inner import InnerLoop
 from metarl.agents.maml.maml import Maml
+from metarl.agents.maml.papers import MAML_PAPERS
 from metarl.agents.maml.preparation import exploration_credit
 from metarl.agents.maml.rules import preprocessed
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.maml.shots import Batch
 from metarl.agents.policy import GaussianPolicy
 from metarl.agents.ranks import ALONE
-from metarl.agents.registry import PAPERS, make_agent
-from metarl.config import preset
+from metarl.agents.registry import make_agent
 from metarl.envs.registry import make_family
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.sharded import ShardedEnv
@@ -442,28 +442,21 @@ class TestValueNetwork:
             small_maml(SMALL).load_state_dict(first.state_dict())
 
 
-@pytest.mark.parametrize("paper", PAPERS)
-def test_a_paper_is_a_preset_of_its_agent_and_changes_what_it_says(paper: str):
-    config = preset(paper, "half_cheetah_mass")
-    assert config.agent_name == PAPERS[paper].agent
-    assert all(getattr(config.agent, name) == value for name, value in PAPERS[paper].settings.items())
-
-
 @pytest.mark.parametrize("outer", ["promp", "trpo"])
-@pytest.mark.parametrize("paper", [p for p in PAPERS if p not in ("reptile", "promp")])
+@pytest.mark.parametrize("paper", [p for p in MAML_PAPERS if p not in ("reptile", "promp")])
 def test_every_paper_lowers_its_loss_by_either_outer_step(paper: str, outer):
-    settings = {"hidden_sizes": (5, 4), "tasks_per_chunk": 2, **PAPERS[paper].settings, "outer": outer}
+    settings = {"hidden_sizes": (5, 4), "tasks_per_chunk": 2, **MAML_PAPERS[paper].settings, "outer": outer}
     agent = small_maml(MamlSettings(**settings))
     metrics = agent.meta_update(make_trial(agent), torch.Generator().manual_seed(0))
     assert metrics["loss_after"] < metrics["loss_before"] and math.isfinite(metrics["gradient_norm"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("paper", MAML_PAPERS)
 def test_every_paper_learns_to_adapt_on_point_goal(paper: str):
     """The gain of one adaptation within 30 iterations of 400 episodes each; results/ has the levels."""
     family = make_family(PointGoalSettings(horizon=40))
-    base = {"initial_std": 0.2, "promp_lr": 3e-3, "output_gain": 0.01, **PAPERS[paper].settings}
+    base = {"initial_std": 0.2, "promp_lr": 3e-3, "output_gain": 0.01, **MAML_PAPERS[paper].settings}
     agent = make_agent(MamlSettings(**base), 2, 2, torch.Generator().manual_seed(0), CPU)
     env = ShardedEnv(family, 20, 10, 1)
 

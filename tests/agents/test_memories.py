@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -51,6 +53,33 @@ def reads(core: Core, length: int) -> list[list[bool]]:
 
 def within(length: int, window: int) -> list[list[bool]]:
     return [[0 <= t - s < window for t in range(length)] for s in range(length)]
+
+
+REACHES = {"transformer": 126, "snail": 252, "history": 19, "stack": 19}
+"""Reach of each memory by its default settings, where it is bounded."""
+SHORT: dict[str, Any] = {"attention_window": 5, "memory_layers": 3, "history_length": 7}
+
+
+@pytest.mark.parametrize("memory", REGISTRY)
+def test_a_memory_reads_exactly_as_far_back_as_its_reach(memory: str):
+    core = made(memory=memory, **SHORT).double()  # what is far is small
+    assert (core.reach is None) == (memory not in REACHES)
+    length = 30 if core.reach is None else core.reach + 3
+    inputs = draw(length, 1, INPUT).double()
+    changed = inputs.clone()
+    changed[0] += 1.0
+    differs = (read(core, changed) != read(core, inputs)).any(-1).squeeze(1).tolist()
+    assert differs == [core.reach is None or t <= core.reach for t in range(length)]
+
+
+@pytest.mark.parametrize("memory", REACHES)
+def test_the_last_features_have_a_derivative_by_as_many_slots_as_the_reach_of_the_default_settings(memory: str):
+    core, reach = made(memory=memory).double(), REACHES[memory]
+    assert core.reach == reach
+    inputs = draw(reach + 3, 1, INPUT).double().requires_grad_()
+    last = core.sequence(inputs, core.initial(1))[0][-1, 0]
+    [gradient] = torch.autograd.grad(last @ draw(8, seed=2).double(), inputs)  # the sum of a norm is constant
+    assert (gradient != 0).any(-1).squeeze(1).tolist() == [False, False, *[True] * (reach + 1)]
 
 
 @pytest.mark.parametrize("window", [2, 3, 9, 10, 11, 19, 20, 33, 50])

@@ -172,6 +172,15 @@ def test_agents_are_listed_with_the_papers_that_are_settings_of_one(capsys):
     assert cli.main(["agents", "maml"]) == 2 and "takes no arguments, got maml" in capsys.readouterr().err
 
 
+def test_help_says_at_its_head_which_method_a_name_stands_for(capsys):
+    heads = []
+    for name in ("cavia", "snail", "maml"):
+        assert cli.main(["train", "--agent", name, "--help"]) == 0
+        heads.append(" ".join(re.sub("[╭─]", " ", capsys.readouterr().out).split()).partition(" options ")[0])
+    assert f"cavia: {PAPERS['cavia'].words}" in heads[0] and "snail: SNAIL" in heads[1]
+    assert heads[2].endswith("then adapt it to held-out tasks.")
+
+
 def test_a_file_that_names_a_paper_as_agent_is_told_what_to_write(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("agent: {name: anil}\nfamily: {name: point_goal}\n")
     assert cli.main(["train", "--config", str(tmp_path / "a.yaml")]) == 2

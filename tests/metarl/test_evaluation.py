@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,18 @@ from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSetting
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.task import Change, Task
 from metarl.errors import RunError, UsageError
-from metarl.evaluation.evaluate import evaluate_agent, recovered_of
-from metarl.evaluation.notes import gain_warnings
+from metarl.evaluation.compare import comparison_of
+from metarl.evaluation.comparison import Comparison
+from metarl.evaluation.evaluate import draw_tasks, evaluate_agent, recovered_of
+from metarl.evaluation.judged import Judged
+from metarl.evaluation.notes import gain_warnings, later_warnings
 from metarl.evaluation.outcomes import observation_spread
 from metarl.evaluation.recovery import recovery_of
-from metarl.evaluation.results import EvaluationResult, TrainGap
+from metarl.evaluation.results import EvaluationResult, Source, TrainGap
 from metarl.evaluation.saved import read_evaluation
-from metarl.evaluation.statistics import Interval, interquartile_mean
+from metarl.evaluation.statistics import Interval, interquartile_mean, summarise
 from metarl.evaluation.train_gap import train_gap, training_tasks
+from metarl.reporting import comparison_tables, headroom_report
 from metarl.reporting.judge import evaluate
 from metarl.runs.run import distinct_tasks, load_run, save_config
 from metarl.runs.trial import TrialResult
@@ -227,6 +232,55 @@ def test_a_return_that_falls_after_an_earlier_round_is_warned_of() -> None:
     assert "from round 1 to round 2 of adaptation the return falls by" in falls and "Stop after round 1" in falls
     for better in ([[1.0, 1.0], STAY, STAY], [[1.0, 1.0], [1.0, 1.0], STAY]):
         assert not any("falls" in w for w in evaluated(Scripted(better), settings=settings).warnings)
+
+
+def compared(**judged: Sequence[Judged]) -> Comparison:
+    config = RunConfig(PpoSettings(), PointGoalSettings(horizon=6), evaluation=SMALL)
+    return comparison_of(judged, config, POINT, draw_tasks(POINT, SMALL), {})
+
+
+def scripted_run(actions: list[list[float]], seed: int = 1, adapts: bool = True, **settings: Any) -> Judged:
+    """A run of a scripted agent, judged as those of a comparison are."""
+    result = evaluated(Scripted(actions))
+    return Judged(
+        result=replace(result, source=Source(f"run_{seed}", 1, 1), settings=replace(SMALL, **settings)),
+        agent="scripted",
+        adapts=adapts,
+        overrides={},
+        folder=Path(f"run_{seed}"),
+        trained={"training": {"seed": seed, "reveal_task": False}},
+    )
+
+
+def test_a_comparison_warns_once_of_each_agent_whose_return_falls_after_an_earlier_round(capsys) -> None:
+    falls, rises = [[1.0, 1.0], STAY, [1.0, 1.0]], [[1.0, 1.0], [1.0, 1.0], STAY]
+    agents = {
+        "spoilt": [scripted_run(falls)],
+        "seeds": [scripted_run([[1.0, 1.0], STAY, [1.0, 0.02 * seed]], seed) for seed in (1, 2, 3)],
+        "better": [scripted_run(rises)],
+        "constant": [scripted_run(falls, adapts=False)],
+        "reset": [scripted_run(falls, reset_memory="step")],
+    }
+    comparison = compared(**agents)
+    [warning] = [text for text in comparison.warnings if "falls" in text]
+    assert warning.startswith("from round 1 to round 2 of adaptation the return falls by ")
+    assert [label for label in agents if f"({label})" in warning] == ["spoilt", "seeds"]
+    alone = later_warnings(agents["spoilt"][0].result.returns[None], agents["spoilt"][0].result.summary, SMALL)
+    assert compared(spoilt=agents["spoilt"], better=agents["better"]).warnings == [f"spoilt: {alone[0]}"]
+    for show in (comparison_tables.show, partial(headroom_report.show, found=None, cost={}, notes=["note: a note"])):
+        show(comparison)
+        assert capsys.readouterr().out.count(f"warning: {warning}") == 1
+
+
+def test_training_seeds_that_disagree_widen_the_interval_of_what_later_rounds_lose() -> None:
+    rng = np.random.default_rng(0)
+    loss = np.array([0.5, 1.0, 1.5]).reshape(3, 1, 1)
+    returns = rng.normal(size=(3, 2, 1, 20)) + np.zeros((3, 2, 3, 20))
+    returns[:, :, 1] += 1 + loss
+    returns[:, :, 2] += 1
+    summary = summarise(returns, 200, rng)
+    [pooled] = later_warnings(returns.mean(0, keepdims=True), summary, SMALL)
+    assert "falls by 1 [1, 1]" in pooled and later_warnings(returns, summary, SMALL) == []
 
 
 def test_a_wrong_reward_scale_is_shown_to_the_agent_and_not_reported() -> None:

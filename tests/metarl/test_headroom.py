@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.registry import make_agent
+from metarl.agents.registry import PAPERS, make_agent
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig
@@ -29,7 +29,7 @@ from metarl.evaluation.contrasts import interval_of_levels
 from metarl.evaluation.headroom import headroom_of
 from metarl.evaluation.results import AgentResult
 from metarl.evaluation.statistics import interquartile_mean, summarise
-from metarl.headroom.arms import ARMS, CORE, SCHEDULES, config_of, read_arm
+from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, read_arm
 from metarl.headroom.probe import actions, probe
 from metarl.headroom.study import STUDY, Study, work
 from metarl.runs.entries import but_for_the_seed
@@ -39,6 +39,8 @@ from metarl.runs.tracking import read_metrics
 
 TINY = ["training.tasks=3", "training.envs_per_task=2", "family.horizon=10", "evaluation.tasks=4"]
 TINY += ["evaluation.bootstrap_samples=50", "evaluation.seeds=1", "tracking.wandb=disabled"]
+
+RECORDED = sorted((Path(__file__).parents[2] / "results").glob("*/study.json"))
 
 
 def compared(label: str, returns: np.ndarray) -> Compared:
@@ -141,6 +143,27 @@ class TestArms:
             )
             study = Study(tmp_path, base, [ARMS["oracle"], ARMS["memory"]], {}, 1e5, (1,))
             assert [study.config(arm, 1).training.adaptations for arm in study.arms] == [expected, 1]
+
+    @pytest.mark.parametrize("name", PAPERS)
+    def test_that_of_a_method_trains_what_the_method_s_name_does(self, name: str):
+        base, agent = RunConfig(family=PointGoalSettings()), PAPERS[name].agent
+        found, named = (config_of(arm, base, {}, 1e6, 100) for arm in (ARMS[name], Arm(name, name)))
+        assert found == named and ARMS[name].remembers == (agent != "maml")
+
+    @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
+    def test_each_is_what_studies_have_recorded(self, path: Path):
+        recorded = json.loads(path.read_text())["arms"]
+        assert recorded == {
+            name: {"agent": ARMS[name].agent, "settings": dict(ARMS[name].settings)} for name in recorded
+        }
+
+    def test_memories_and_heads_are_recorded_as_settings(self):
+        memories = {"lstm", "linear", "transformer", "snail", "external", "history", "stack"}
+        settings = {name: {"agent.memory": name} for name in memories} | {"frames": {"agent.memory": "stack"}}
+        settings |= {name: {"agent.head": name} for name in ("film", "hypernetwork")}
+        found = {name: dict(arm.settings) for name, arm in ARMS.items() if arm.agent == "rl2" and arm.settings}
+        assert found == settings and all(ARMS[name].remembers for name in settings)
+        assert (ARMS["roa"].agent, dict(ARMS["roa"].settings)) == ("rma", {"agent.stages": "roa"})
 
     def test_an_arm_can_be_changed_and_named(self):
         arm = read_arm("memory:agent.hidden-size=32,agent.memory=lstm,label=lstm_32")

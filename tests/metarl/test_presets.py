@@ -9,7 +9,7 @@ import pytest
 
 import metarl
 from metarl.agents.distilled.settings import DistilledSettings
-from metarl.agents.registry import AGENTS
+from metarl.agents.registry import AGENTS, PAPERS
 from metarl.config import PRESETS, RunConfig, load_config, preset, preset_path
 from metarl.envs.registry import FAMILIES
 from metarl.runs.tracking import read_metrics
@@ -22,6 +22,18 @@ WITHOUT = {"robot"}
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - WITHOUT))
 def test_every_family_has_one(family: str):
     assert any(preset_path(agent, family) for agent in AGENTS)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_method_is_its_agent_with_its_settings_on_every_family_that_has_a_preset_of_the_agent(name: str):
+    paper = PAPERS[name]
+    families = [family for family in FAMILIES if preset_path(paper.agent, family)]
+    assert len(families) > 3
+    for family in families:
+        found, own = preset(name, family), preset(paper.agent, family)
+        assert found.agent_name == paper.agent and dataclasses.replace(found, agent=own.agent) == own
+        assert vars(found.agent) == {**vars(own.agent), **paper.settings}
+        found.validate()
 
 
 def small(config: RunConfig) -> RunConfig:
