@@ -114,5 +114,5 @@ class MamlSettings(AgentSettings):
     """TRPO: line-search steps, each shortening the step by 0.8."""
     reptile_lr: float = bounded(1.0, above=0, at_most=1)
     """Reptile: part of the way to the mean of the adapted parameters. The whole way lost point_goal's policy."""
-    tasks_per_chunk: int = bounded(0, at_least=0)
+    tasks_per_chunk: int = bounded(0, at_least=0, changes_no_number=True)
     """Tasks in one backward pass. 0: on the CPU as many as fit its cache, which is faster; on a GPU all."""

@@ -207,7 +207,7 @@ class JudgedRecord:
 def kind_of(trained: Mapping[str, Any]) -> dict[str, Any]:
     """Return what runs of one agent share, see `JudgedRecord.kind`. trained: of `trained_with`."""
     known = fields(config_settings("agent", trained["agent"]["name"]))
-    others = [f.name for f in known if f.metadata.get("other_run")]
+    others = [f.name for f in known if f.metadata.get("other_run") or f.metadata.get("changes_no_number")]
     return {
         "agent": {name: value for name, value in trained["agent"].items() if name not in others},
         "training": {name: value for name, value in trained["training"].items() if name not in OF_THE_MACHINE},

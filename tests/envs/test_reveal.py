@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,10 +159,11 @@ ON_TERRAIN = [name for name in FAMILY_SETTINGS if name.endswith("_terrain")]
 @pytest.mark.parametrize("name", ON_TERRAIN)
 def test_an_oracle_sees_the_ground_under_and_ahead_of_it(name: str, scanned: bool):
     """The scan is what the setting height_scan shows to all; a teacher is told it too, and nobody is told it twice."""
-    kinds = {"kinds": ("stairs_up",), "ood_kinds": (), "difficulty_low": 0.9}
-    family, shown = (make_family(FAMILY_SETTINGS[name](horizon=3, height_scan=x, **kinds)) for x in (scanned, True))
+    kinds = dict[str, Any](horizon=3, kinds=("stairs_up",), ood_kinds=(), difficulty_low=0.9)
+    family, shown = (make_family(FAMILY_SETTINGS[name](**{**kinds, "height_scan": x})) for x in (scanned, True))
     oracle, tasks = reveal(family), family.sample(2, np.random.default_rng(0))
     seen = {}
+    known = dict[str, np.ndarray]()
     for key, own in {"oracle": oracle, "shown": shown}.items():
         env = BatchedEnv(own, 2, 1, threads=1, telling=True)
         env.set_tasks(tasks)
