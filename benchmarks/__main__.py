@@ -187,8 +187,11 @@ def iterations() -> list[Figure]:
 
 
 def of_trials() -> list[Figure]:
-    """RL2's presets, which play 20 tasks at a time, against physics; the quadruped has no bar yet."""
-    bars = {"half_cheetah_mass": (0.25, 0.15), "quadruped": (0.0, 0.0)}
+    """RL2's presets, which play 20 tasks at a time, against physics.
+
+    The quadruped's bar is 3 times what it was: 1.3k env steps/s, of 41k by fast physics.
+    """
+    bars = {"half_cheetah_mass": (0.25, 0.15), "quadruped": (0.0, 0.095)}
     figures = []
     for family, (collected, whole) in bars.items():
         found = trials.measure(family)
