@@ -129,6 +129,7 @@ def test_bounds_and_their_words():
 def test_which_settings_change_no_result():
     changing = {section: names for (section, _), cls in SETTINGS.items() if (names := names_without_effect(cls))}
     assert changing == {
+        "agent": ("tasks_per_chunk",),
         "family": ("processes",),
         "training": ("threads", "device", "checkpoint_every", "keep_checkpoints", "evaluate_every"),
         "tracking": ("wandb", "project", "entity", "group"),
