@@ -152,13 +152,14 @@ def by_agent(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def but_for_the_seed(config: RunConfig) -> tuple[Any, ...]:
-    """Return the settings that define an agent: all but the seed and the others in `OF_THE_MACHINE`.
+    """Return the settings that define an agent: all but the seed and those that change results by rounding at most.
 
     Another run that it is trained with, such as its teacher, counts by what defines that.
     """
     config = map_files(config, content)
     training = {k: v for k, v in dataclasses.asdict(config.training).items() if k not in OF_THE_MACHINE}
-    agent = dataclasses.asdict(config.agent)
+    without_effect = names_without_effect(type(config.agent))
+    agent = {k: v for k, v in dataclasses.asdict(config.agent).items() if k not in without_effect}
     for f in dataclasses.fields(config.agent):
         folder = Path(agent[f.name]) if f.metadata.get("other_run") and agent[f.name] else None
         if folder is not None and (folder / CONFIG).is_file():

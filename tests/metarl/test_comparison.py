@@ -214,8 +214,9 @@ def test_runs_that_differ_in_the_seed_of_training_alone_are_one_agent():
     first, second, longer = entry(1), entry(2, threads=3, checkpoint_every=7), entry(3, iterations=999)
     tuned = replace(entry(2), overrides={"evaluation.adaptations": 9})
     again, apart = entry(1), entry(4, name="mine")
-    entries = [first, longer, second, tuned, again, apart]
-    assert by_agent(entries) == [[first, second], [longer], [tuned], [again], [apart]]
+    chunked = replace(entry(5), config=replace(entry(5).config, agent=MamlSettings(tasks_per_chunk=3)))
+    entries = [first, longer, second, tuned, again, apart, chunked]
+    assert by_agent(entries) == [[first, second, chunked], [longer], [tuned], [again], [apart]]
 
 
 def test_runs_of_ones_own_robot_are_one_agent_if_their_copies_of_it_are_alike(tmp_path):
