@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.agents.tanh import tanh_
+from metarl.agents.tanh import at_once_on_cpu, tanh_
 
 ACTIVATIONS = {"tanh": tanh_, "relu": torch.relu}
 NARROW = 16
@@ -144,7 +144,7 @@ class Product(torch.autograd.Function):
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x [M, B, in], weight [M or 1, in, out], bias [M or 1, 1, out] -> [M, B, out]; shared weights in one product."""
     shared = len(weight) < len(x)
-    if weight.shape[-1] < NARROW and x.device.type == "cpu" and not torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+    if weight.shape[-1] < NARROW and at_once_on_cpu(x):
         product = Product.apply(x.reshape(1, -1, x.shape[-1]) if shared else x, weight, "NN")
         return product.view(*x.shape[:-1], -1) + bias  # pyright: ignore[reportOptionalMemberAccess]
     if not shared:

@@ -69,10 +69,14 @@ class InPlace(torch.autograd.Function):
         return slope(gradient, *ctx.saved_tensors)
 
 
+def at_once_on_cpu(x: Tensor) -> bool:
+    """Whether operations on x are computed at once on the CPU: not on a GPU, or while an export is traced."""
+    return x.device.type == "cpu" and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+
+
 def by_numpy(x: Tensor) -> bool:
-    """Whether NumPy computes it: not on a GPU, in half precision, or while an export is traced."""
-    traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    return not traced and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    """Whether NumPy computes it, which has no half precision."""
+    return x.dtype in (torch.float32, torch.float64) and at_once_on_cpu(x)
 
 
 def tanh(x: Tensor) -> Tensor:

@@ -29,7 +29,6 @@ SHOTS = {2000: (200, 10), 200: (20, 10), 20: (20, 1)}
 """(T, N) by the number of samples of a task. The most first: a process that has freed large arrays, as any that trains
 has, does not give its memory back and ask for it again."""
 ROUNDS = 9
-MEMORY_TASKS = 40
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from metarl.bounds import names_without_effect
 from metarl.config import EvaluationSettings, read_run_config
 from metarl.config import settings_of as config_settings
 from metarl.envs.family import TaskFamily
@@ -206,8 +207,8 @@ class JudgedRecord:
 
 def kind_of(trained: Mapping[str, Any]) -> dict[str, Any]:
     """Return what runs of one agent share, see `JudgedRecord.kind`. trained: of `trained_with`."""
-    known = fields(config_settings("agent", trained["agent"]["name"]))
-    others = [f.name for f in known if f.metadata.get("other_run") or f.metadata.get("changes_no_number")]
+    settings = config_settings("agent", trained["agent"]["name"])
+    others = {f.name for f in fields(settings) if f.metadata.get("other_run")} | {*names_without_effect(settings)}
     return {
         "agent": {name: value for name, value in trained["agent"].items() if name not in others},
         "training": {name: value for name, value in trained["training"].items() if name not in OF_THE_MACHINE},
