@@ -76,6 +76,20 @@ class LimbSettings(FamilySettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DynamicsSettings(FamilySettings):
+    """Settings of families whose tasks are scales of a whole robot's dynamics."""
+
+    mass_range: float = bounded(2.0, above=1)
+    """Masses and inertias are logU(1 / mass_range, mass_range) times the neutral ones."""
+    damping_range: float = bounded(2.0, above=1)
+    """Joint dampings are logU(1 / damping_range, damping_range) times the neutral ones."""
+    torque_range: float = bounded(0.5, above=0, below=1)
+    """Torques are U(1 - torque_range, 1 + torque_range) times the neutral ones."""
+    friction_range: float = bounded(2.0, above=1)
+    """Sliding frictions are logU(1 / friction_range, friction_range) times the neutral ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChangeSettings(FamilySettings):
     """Settings of families whose tasks can change while they last."""
 

@@ -23,6 +23,7 @@ from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDirectionSettings,
     HalfCheetahDisabledJointSettings,
+    HalfCheetahDynamicsSettings,
     HalfCheetahLimbsSettings,
     HalfCheetahMassSettings,
     HalfCheetahTerrainSettings,
@@ -34,6 +35,7 @@ from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
+    Walker2dDynamicsSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
     Walker2dTerrainSettings,
@@ -63,6 +65,9 @@ FAMILIES: dict[str, FamilyEntry] = {
         HalfCheetahDirectionSettings, "metarl.envs.robots.half_cheetah:half_cheetah_direction"
     ),
     "half_cheetah_mass": FamilyEntry(HalfCheetahMassSettings, "metarl.envs.robots.half_cheetah:half_cheetah_mass"),
+    "half_cheetah_dynamics": FamilyEntry(
+        HalfCheetahDynamicsSettings, "metarl.envs.robots.half_cheetah:half_cheetah_dynamics"
+    ),
     "half_cheetah_disabled_joint": FamilyEntry(
         HalfCheetahDisabledJointSettings, "metarl.envs.robots.half_cheetah:half_cheetah_disabled_joint"
     ),
@@ -81,6 +86,7 @@ FAMILIES: dict[str, FamilyEntry] = {
     "humanoid_direction": FamilyEntry(HumanoidDirectionSettings, "metarl.envs.robots.humanoid:humanoid_direction"),
     "hopper_parameters": FamilyEntry(HopperParametersSettings, "metarl.envs.robots.walkers:hopper_parameters"),
     "walker2d_parameters": FamilyEntry(Walker2dParametersSettings, "metarl.envs.robots.walkers:walker2d_parameters"),
+    "walker2d_dynamics": FamilyEntry(Walker2dDynamicsSettings, "metarl.envs.robots.walkers:walker2d_dynamics"),
     "walker2d_limbs": FamilyEntry(Walker2dLimbsSettings, "metarl.envs.robots.walkers:walker2d_limbs"),
     "walker2d_terrain": FamilyEntry(Walker2dTerrainSettings, "metarl.envs.robots.walkers:walker2d_terrain"),
     "quadruped": FamilyEntry(QuadrupedSettings, "metarl.envs.robots.quadruped:quadruped"),

@@ -17,10 +17,12 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.locomotion import control_cost, gymnasium_model, planar_observation, root_velocity
 from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
+from metarl.envs.robots.dynamics import dynamics_parameters
 from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDirectionSettings,
     HalfCheetahDisabledJointSettings,
+    HalfCheetahDynamicsSettings,
     HalfCheetahLimbsSettings,
     HalfCheetahMassSettings,
     HalfCheetahTerrainSettings,
@@ -217,6 +219,17 @@ def half_cheetah_mass(settings: HalfCheetahMassSettings) -> TaskFamily:
         parameters=(mass,),
         changes=Changes.of(settings, "mass_scale"),
         observation={**OBSERVATION, "torso_place": TORSO_PLACE},
+    )
+
+
+def half_cheetah_dynamics(settings: HalfCheetahDynamicsSettings) -> TaskFamily:
+    """Return the family with reward v - c a^2."""
+    return _family(
+        settings,
+        {"velocity": RewardTerm(root_velocity)},
+        name="half_cheetah_dynamics",
+        description="HalfCheetah of unknown mass, damping, torque and friction, forwards as fast as it can",
+        parameters=dynamics_parameters(settings),
     )
 
 

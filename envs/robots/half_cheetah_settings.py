@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metarl.bounds import bounded
-from metarl.envs.family_settings import ChangeSettings, LimbSettings, LocomotionSettings, TargetVelocitySettings
+from metarl.envs.family_settings import (
+    ChangeSettings,
+    DynamicsSettings,
+    LimbSettings,
+    LocomotionSettings,
+    TargetVelocitySettings,
+)
 from metarl.envs.terrain.settings import RunwaySettings
 
 
@@ -34,6 +40,14 @@ class HalfCheetahMassSettings(LocomotionSettings, ChangeSettings):
     """Every body's mass is multiplied by m = 2^U(-mass_exponent, mass_exponent)."""
     inertia: Literal["published", "consistent"] = "published"
     """published: inertias stay neutral while masses and radii change (RoML); consistent: inertias scale with mass."""
+
+
+@dataclass(frozen=True)
+class HalfCheetahDynamicsSettings(LocomotionSettings, DynamicsSettings):
+    """HalfCheetah of unknown mass, damping, torque and friction (LDG): reward v - control cost, as HalfCheetah-v5."""
+
+    control_cost: float = 0.1
+    horizon: int = 1000
 
 
 @dataclass(frozen=True)

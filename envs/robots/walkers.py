@@ -22,9 +22,11 @@ from metarl.envs.locomotion import (
 )
 from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
+from metarl.envs.robots.dynamics import dynamics_parameters
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
+    Walker2dDynamicsSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
     Walker2dTerrainSettings,
@@ -189,6 +191,19 @@ def walker2d_parameters(settings: Walker2dParametersSettings) -> TaskFamily:
         description="Walker2d of unknown masses, damping and friction, forwards as fast as it can",
         base=functools.partial(base, WALKER2D, settings.timestep),
         parameters=random_parameters(WALKER2D, settings.timestep, settings.exponent),
+        terminate=walker2d_fallen,
+    )
+
+
+def walker2d_dynamics(settings: Walker2dDynamicsSettings) -> TaskFamily:
+    """Return the family with reward v + 1 - c a^2."""
+    return _family(
+        settings,
+        WALKER2D_JOINTS,
+        name="walker2d_dynamics",
+        description="Walker2d of unknown mass, damping, torque and friction, forwards as fast as it can",
+        base=functools.partial(base, WALKER2D, settings.timestep),
+        parameters=dynamics_parameters(settings),
         terminate=walker2d_fallen,
     )
 

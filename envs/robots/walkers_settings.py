@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metarl.bounds import bounded
-from metarl.envs.family_settings import LimbSettings, LocomotionSettings, SurvivalSettings
+from metarl.envs.family_settings import DynamicsSettings, LimbSettings, LocomotionSettings, SurvivalSettings
 from metarl.envs.terrain.settings import RunwaySettings
 
 
@@ -35,6 +35,13 @@ class HopperParametersSettings(RandomWalkerSettings):
 @dataclass(frozen=True)
 class Walker2dParametersSettings(RandomWalkerSettings):
     """Walker2d with random masses, damping and friction (rand_param_envs): reward v + survive - control cost."""
+
+
+@dataclass(frozen=True)
+class Walker2dDynamicsSettings(WalkerSettings, DynamicsSettings):
+    """Walker2d of unknown mass, damping, torque, friction (LDG): reward v + survive - control cost, as Walker2d-v5."""
+
+    horizon: int = 1000
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ one folder. A run whose record is there and whose own folder is not counts as do
   --budget N         env steps of each run (3e6)
   --seeds S...       training seeds (1 2 3)
   --arms ARM...      arms to train ({core});
-                     ARM:agent.SETTING=VALUE,label=NAME changes one. Others: {others}
+                     ARM:agent.SETTING=VALUE,budget=ENV_STEPS,label=NAME changes one. Others: {others}
   --workers N        processes on this machine, each with one run at a time (1)
   --threads N        threads of each run (the CPU cores divided by the workers)
   --name NAME        name of the study's folder in RUNS_DIR (headroom_FAMILY)

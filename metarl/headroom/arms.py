@@ -11,9 +11,9 @@ from metarl.agents.maml.papers import MAML_PAPERS
 from metarl.agents.papers import Paper
 from metarl.agents.rl2.papers import RL2_PAPERS
 from metarl.agents.rma.papers import RMA_PAPERS
-from metarl.config import RunConfig, options, preset, with_settings
+from metarl.config import RunConfig, options, preset, preset_path, with_settings
 from metarl.errors import UsageError, nearest
-from metarl.options import value_of
+from metarl.options import coerce, value_of
 
 ORACLE, RANDOMISED, MEMORY, TEACHER = "oracle", "randomised", "memory", "teacher"
 """Names of the two arms whose difference is the headroom, of the one whose memory is reset in every way, and of an
@@ -38,6 +38,8 @@ class Arm:
     """Whether it is judged with its memory reset too."""
     taught_by: str = ""
     """Arm whose run of the same seed is its teacher; empty: none."""
+    budget: float = 0.0
+    """Env steps of each run; 0: those of the study."""
     judged_from: str = ""
     """Arm whose runs it judges with its own settings of the agent, instead of training; empty: none."""
 
@@ -88,7 +90,10 @@ CORE = (RANDOMISED, "frames", MEMORY, "student", "distilled", ORACLE)
 
 
 def read_arm(text: str) -> Arm:
-    """Return the arm that `NAME[:agent.SETTING=VALUE,...][,label=LABEL]` names; UsageError says what is wrong."""
+    """Return the arm that `NAME[:agent.SETTING=VALUE,...][,budget=N][,label=LABEL]` names.
+
+    UsageError says what is wrong.
+    """
     name, _, given = text.partition(":")
     if name not in ARMS:
         raise UsageError(f"unknown arm {name!r}{nearest(name, ARMS)}")
@@ -99,6 +104,8 @@ def read_arm(text: str) -> Arm:
         setting = setting.replace("-", "_")
         if setting == "label" and value:
             arm = dataclasses.replace(arm, name=value)
+        elif setting == "budget" and value:
+            arm = dataclasses.replace(arm, budget=_budget(arm, value))
         elif not equals or setting not in known:
             raise UsageError(f"arm {name}: {piece!r} is no setting of agent {arm.agent}{nearest(setting, known)}")
         else:
@@ -107,12 +114,27 @@ def read_arm(text: str) -> Arm:
     return arm
 
 
+def _budget(arm: Arm, text: str) -> float:
+    budget = coerce(text, float, f"arm {arm.name}: budget")
+    if arm.judged_from:
+        raise UsageError(f"arm {arm.name} trains nothing, it judges the runs of {arm.judged_from}: it takes no budget")
+    if budget < 1:
+        raise UsageError(f"arm {arm.name}: budget is {budget:g}; it is the number of env steps of each run, at least 1")
+    return budget
+
+
+def has_preset(arm: Arm, family: str) -> bool:
+    """Return whether the settings of the arm's agent were chosen for the family, and are not the defaults."""
+    return preset_path(arm.agent, family) is not None
+
+
 def config_of(arm: Arm, base: RunConfig, given: Mapping[str, Any], budget: float, horizon: int) -> RunConfig:
     """Return the configuration of an arm: its agent's preset on the family of `base`, for as many env steps.
 
     The evaluation is that of `base`, with the noise of exploration or without it as in the preset.
 
-    given: settings by dotted name that all arms have. budget: env steps. horizon: control steps of an episode.
+    given: settings by dotted name that all arms have. budget: env steps, if the arm has none of its own. horizon:
+    control steps of an episode.
     """
     config = preset(arm.agent, base.family_name)
     evaluation = dataclasses.replace(base.evaluation, explore=config.evaluation.explore)
@@ -120,7 +142,7 @@ def config_of(arm: Arm, base: RunConfig, given: Mapping[str, Any], budget: float
     config = with_settings(config, {**given, **arm.settings})
     t = config.training
     steps = horizon * t.tasks * t.envs_per_task * (t.adaptations + 1)
-    iterations = max(1, round(budget / steps))
+    iterations = max(1, round((arm.budget or budget) / steps))
     own = {name: getattr(config.agent, name) for name in SCHEDULES if getattr(config.agent, name, 0)}
     scaled = {f"agent.{name}": max(1, round(value * iterations / t.iterations)) for name, value in own.items()}
     scaled = {name: value for name, value in scaled.items() if name not in arm.settings}

@@ -21,7 +21,7 @@ from metarl.evaluation.evaluate import draw_tasks
 from metarl.evaluation.headroom import Headroom, headroom_of
 from metarl.evaluation.judged import Judged
 from metarl.files import plain
-from metarl.headroom.arms import MEMORY, ORACLE, RANDOMISED
+from metarl.headroom.arms import MEMORY, ORACLE, RANDOMISED, has_preset
 from metarl.headroom.probe import probe, words
 from metarl.headroom.records import (
     REMEDY,
@@ -61,6 +61,11 @@ def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison
     notes = [f"note: {len(left)} of {len(done) + len(left)} runs are not done"] if left else []
     if lacking:
         notes.append(f"note: left out, because neither the run nor this record of it is here: {', '.join(lacking)}")
+    if untuned := [arm.name for arm in study.arms if not has_preset(arm, study.base.family_name)]:
+        notes.append(
+            f"note: agents without a preset for {study.base.family_name} have settings that nobody chose for it: "
+            f"{', '.join(untuned)}"
+        )
     if taught := [arm.name for arm in study.arms if study.teacher_of(arm)]:
         notes.append(f"note: env steps and minutes of {', '.join(taught)} include those of the teacher")
     if study.also_split != "none":

@@ -55,7 +55,7 @@ class Study:
     given: Mapping[str, Any]
     """Settings by dotted name that all arms are given."""
     budget: float
-    """Env steps of each run."""
+    """Env steps of each run, but of those whose arm has its own."""
     seeds: Sequence[int]
     """Training seeds."""
     threads: int = 1
@@ -154,7 +154,7 @@ class Study:
             "family": plain(config_to_dict(self.base)["family"]),
             "budget": self.budget,
             "given": plain(dict(self.given)),
-            "arms": {arm.name: {"agent": arm.agent, "settings": plain(dict(arm.settings))} for arm in self.arms},
+            "arms": {arm.name: _said_of(arm) for arm in self.arms},
         }
 
     def standing(self) -> tuple[list[tuple[Arm, int]], list[tuple[Arm, int]]]:
@@ -215,6 +215,12 @@ class Study:
         for way in self.ways():
             for seed in self.seeds:
                 self.record_of(way, seed)
+
+
+def _said_of(arm: Arm) -> dict[str, Any]:
+    """Return what a study's record says of an arm."""
+    own = {"budget": arm.budget} if arm.budget else {}
+    return {"agent": arm.agent, "settings": plain(dict(arm.settings)), **own}
 
 
 def _held(file: str) -> str:

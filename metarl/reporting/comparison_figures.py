@@ -3,7 +3,7 @@ probability of improvement."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,10 +66,11 @@ def shown_of(comparison: Comparison) -> list[Shown]:
     return [Shown(a.label, a.returns, a.result.summary.iqm, a.envs_per_task, looks[a.label]) for a in comparison.agents]
 
 
-def timed_of(comparison: Comparison) -> list[Timed]:
-    """Return the agents as they are drawn in figures of time."""
-    looks = styles((agent.label, agent.oracle) for agent in comparison.agents)
-    return [Timed(agent, looks[agent.label]) for agent in comparison.agents]
+def timed_of(comparison: Comparison, labels: Collection[str] | None = None) -> list[Timed]:
+    """Return the agents as they are drawn in figures of time. labels: which of them; None: all."""
+    agents = [agent for agent in comparison.agents if labels is None or agent.label in labels]
+    looks = styles((agent.label, agent.oracle) for agent in agents)
+    return [Timed(agent, looks[agent.label]) for agent in agents]
 
 
 def what(comparison: Comparison) -> str:

@@ -18,16 +18,19 @@ from metarl.evaluation.headroom import Headroom
 from metarl.evaluation.statistics import Interval
 from metarl.files import write
 from metarl.reporting.columns import ABSENT, Table, csv_numbers, interval_text, places_of
-from metarl.reporting.comparison_figures import NARROW, what
+from metarl.reporting.comparison_figures import NARROW, timed_of, what
 from metarl.reporting.comparison_files import without_bulk
 from metarl.reporting.comparison_tables import heading
 from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.figures import INK, QUIET, STYLE, save, title_of
 from metarl.reporting.terminal import print_lines, print_table, print_title
 from metarl.reporting.time_columns import MEMORY
+from metarl.reporting.time_figures import courses
 
-JSON, CSV, PNG = "headroom.json", "headroom.csv", "headroom.png"
+JSON, CSV, PNG, TIME_PNG = "headroom.json", "headroom.csv", "headroom.png", "time.png"
 MINUTE = 60.0
+TIMED = 8
+"""Largest number of agents drawn against seconds without a choice."""
 TIMES = tuple(MEMORY.intervals)
 """Columns of the CSV file on what memory adds and after how many seconds."""
 
@@ -93,10 +96,13 @@ def _seconds(agent: Compared) -> str:
 def save_report(
     comparison: Comparison, found: Headroom | None, cost: Cost, notes: Sequence[str], folder: Path
 ) -> dict[str, Path]:
-    """Write JSON, CSV and figure into a folder, print where, and return them by kind. RunError if the disk refuses."""
+    """Write JSON, CSV and figures into a folder, print where, and return them by kind. RunError if the disk refuses."""
     import matplotlib
 
     paths = {"json": folder / JSON, "csv": folder / CSV, "figure": folder / PNG}
+    timed = timed_of(comparison, in_time(comparison, found))
+    if any(agent.course() for agent in timed):
+        paths["time"] = folder / TIME_PNG
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         data = json.dumps(to_dict(comparison, found, cost, notes), indent=1, allow_nan=False) + "\n"
@@ -104,9 +110,28 @@ def save_report(
         write(paths["csv"], _csv(comparison, found, cost).encode())
         with matplotlib.rc_context(STYLE):
             draw(comparison, found, paths["figure"])
+            if "time" in paths:
+                courses(timed, comparison.units, what(comparison), paths["time"])
     for path in paths.values():
         print(f"saved {os.path.relpath(path)}")
     return paths
+
+
+def in_time(comparison: Comparison, found: Headroom | None) -> list[str]:
+    """Return the labels of the agents that are drawn against seconds.
+
+    Where all are too many: the oracle, the randomised policy, and those with the highest return in the last episode,
+    with the best one's memory reset.
+    """
+    labels = [agent.label for agent in comparison.agents]
+    if len(labels) <= TIMED:
+        return labels
+    remembering = [agent for agent in comparison.agents if agent.reset_memory == "never"]
+    best = [a.label for a in sorted(remembering, key=lambda a: -a.result.summary.iqm[-1].estimate)]
+    ends = [found.oracle, found.randomised] if found else []
+    best = [label for label in best if label not in ends][: TIMED // 2]
+    reset = [a.label for a in comparison.agents if a.reset_memory == "step" and a.label.startswith(f"{best[0]}_")]
+    return [label for label in labels if label in (*ends, *best, *reset)]
 
 
 def to_dict(comparison: Comparison, found: Headroom | None, cost: Cost, notes: Sequence[str]) -> dict[str, Any]:

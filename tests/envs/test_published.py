@@ -23,11 +23,13 @@ from metarl.envs.robots.ant_settings import (
 from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDisabledJointSettings,
+    HalfCheetahDynamicsSettings,
     HalfCheetahLimbsSettings,
 )
 from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
 from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
+    Walker2dDynamicsSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
 )
@@ -54,6 +56,8 @@ CASES: list[tuple[Any, str, dict[str, Any], Callable[[Info], float]]] = [
     (HopperParametersSettings(timestep=0.002), "Hopper-v5", {}, forward),
     (Walker2dParametersSettings(timestep=0.002), "Walker2d-v5", {}, forward),
     (Walker2dLimbsSettings(), "Walker2d-v5", {}, forward),
+    (Walker2dDynamicsSettings(), "Walker2d-v5", {}, forward),
+    (HalfCheetahDynamicsSettings(), "HalfCheetah-v5", {}, forward),
     (HalfCheetahDisabledJointSettings(), "HalfCheetah-v5", {"ctrl_cost_weight": 0.05}, forward),
     (HopperParametersSettings(), "Hopper-v5", {}, forward),
     (Walker2dParametersSettings(), "Walker2d-v5", {}, forward),
@@ -231,3 +235,29 @@ def test_random_parameters_scale_the_compiled_model(settings: Any):
 def test_bad_settings_are_refused(settings: Any, message: str):
     with pytest.raises(ValueError, match=message):
         make_family(settings)
+
+
+@pytest.mark.parametrize("settings", [HalfCheetahDynamicsSettings(), Walker2dDynamicsSettings()])
+def test_a_scale_of_the_dynamics_is_one_of_the_compiled_model(settings: Any):
+    family = make_family(settings)
+    robot = {"half_cheetah_dynamics": "HalfCheetah-v5", "walker2d_dynamics": "Walker2d-v5"}[family.name]
+    factors = {"mass_scale": 1.7, "damping_scale": 0.6, "torque_scale": 1.3, "friction_scale": 0.8}
+    model, expected = family.compile(family.task(factors)), gymnasium_env(robot).model
+    expected.body_mass[:] *= 1.7
+    expected.body_inertia[:] *= 1.7
+    expected.dof_damping[:] *= 0.6
+    expected.actuator_gear[:] *= 1.3
+    expected.geom_friction[:, 0] *= 0.8
+    fields = (
+        "body_mass",
+        "body_inertia",
+        "dof_damping",
+        "actuator_gear",
+        "geom_friction",
+        "jnt_stiffness",
+        "geom_size",
+    )
+    for field in fields:
+        np.testing.assert_allclose(getattr(model, field), getattr(expected, field), rtol=1e-12, err_msg=field)
+    mujoco.mj_setConst(expected, mujoco.MjData(expected))
+    np.testing.assert_allclose(model.dof_M0, expected.dof_M0, rtol=1e-12)

@@ -29,6 +29,7 @@ from metarl.envs.robots.ant_settings import AntCrippledSettings, AntLegsSettings
 from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDisabledJointSettings,
+    HalfCheetahDynamicsSettings,
     HalfCheetahLimbsSettings,
     HalfCheetahMassSettings,
     HalfCheetahTerrainSettings,
@@ -39,6 +40,7 @@ from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
+    Walker2dDynamicsSettings,
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
 )
@@ -68,13 +70,13 @@ QUADRUPED = QuadrupedSettings(
 )
 FLAT: dict[str, tuple[FamilySettings, ...]] = {
     "point": (PointGoalSettings(),),
-    "cheetah": (HalfCheetahMassSettings(), HalfCheetahDisabledJointSettings()),
+    "cheetah": (HalfCheetahMassSettings(), HalfCheetahDisabledJointSettings(), HalfCheetahDynamicsSettings()),
     "cheetah by its shape": (HalfCheetahBodySettings(), HalfCheetahLimbsSettings()),
     "ant": (AntCrippledSettings(), AntLimbsSettings()),
     "ant with other legs": (AntLegsSettings(),),
     "humanoid": (HumanoidDirectionSettings(),),
     "hopper": (HopperParametersSettings(),),
-    "walker": (Walker2dParametersSettings(), Walker2dLimbsSettings()),
+    "walker": (Walker2dParametersSettings(), Walker2dLimbsSettings(), Walker2dDynamicsSettings(timestep=0.004)),
     "quadruped": (QUADRUPED,),
     "quadruped's body": (QuadrupedBodySettings(physics="exact"),),
     "own robot": (RobotSettings(),),

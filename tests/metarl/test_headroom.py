@@ -32,6 +32,7 @@ from metarl.evaluation.statistics import interquartile_mean, summarise
 from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, read_arm
 from metarl.headroom.probe import actions, probe
 from metarl.headroom.study import STUDY, Study, work
+from metarl.reporting.headroom_report import in_time
 from metarl.runs.entries import but_for_the_seed
 from metarl.runs.interrupt import Stop
 from metarl.runs.run import start_run
@@ -169,6 +170,16 @@ class TestArms:
         arm = read_arm("memory:agent.hidden-size=32,agent.memory=lstm,label=lstm_32")
         assert arm.name == "lstm_32" and dict(arm.settings) == {"agent.hidden_size": 32, "agent.memory": "lstm"}
 
+    def test_one_may_have_env_steps_of_its_own_and_the_record_says_so(self, tmp_path: Path):
+        longer = read_arm("randomised:budget=4e6,label=longer")
+        base = RunConfig(family=PointGoalSettings())
+        iterations = [config_of(arm, base, {}, 1e6, 100).training.iterations for arm in (ARMS["randomised"], longer)]
+        assert iterations[1] / iterations[0] == pytest.approx(4, rel=0.05)
+        study = Study(tmp_path, base, [ARMS["randomised"], longer], {}, 1e6, (1,))
+        study.record()
+        recorded = json.loads((tmp_path / STUDY).read_text())
+        assert recorded["arms"]["longer"]["budget"] == 4e6 and "budget" not in recorded["arms"]["randomised"]
+
 
 class TestStudy:
     @pytest.fixture(scope="class")
@@ -202,7 +213,9 @@ class TestStudy:
         rows = (folder / "headroom.csv").read_text().splitlines()
         assert len(rows) == 9 and rows[0].startswith("label,agent,first,first_low")
         assert "memory_per_second,memory_per_second_low" in rows[0]
-        assert (folder / "headroom.png").stat().st_size > 5000
+        assert (folder / "headroom.png").stat().st_size > 5000 and (folder / "time.png").stat().st_size > 5000
+        notes = [note for note in saved["notes_on_the_study"] if "without a preset" in note]
+        assert len(notes) == 1 and notes[0].endswith("nobody chose for it: randomised, fine_tuned, oracle")
 
     def test_again_it_trains_nothing_and_another_study_is_refused(self, studied, capsys):
         folder, arguments = studied
@@ -317,6 +330,9 @@ class TestProbe:
         (["point_goal", "--arms", "memory:agent.hiden_size=3"], "did you mean 'agent.hidden_size'?"),
         (["point_goal", "--arms", "distilled"], "arm distilled needs the runs of arm oracle; add it to --arms"),
         (["point_goal", "--arms", "memory", "memory"], "two arms are called 'memory'"),
+        (["point_goal", "--arms", "memory:budget=0"], "arm memory: budget is 0"),
+        (["point_goal", "--arms", "memory:budget=much"], "arm memory: budget"),
+        (["point_goal", "--arms", "randomised", "fine_tuned:budget=5"], "judges the runs of randomised: it takes no"),
         (["point_goal", "--seeds", "1", "1"], "give each seed once"),
         (["point_goal", "--seeds", "x"], "--seeds"),
         (["point_goal", "--budget", "0"], "--budget is 0"),
@@ -330,6 +346,19 @@ def test_mistakes_are_named(arguments: list[str], said: str, capsys, tmp_path, m
     assert cli.main(["headroom", *arguments]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not os.listdir(tmp_path)
+
+
+def test_of_many_agents_the_best_are_drawn_against_seconds():
+    many = {f"a{k}": (k, k) for k in range(10)}
+    own = comparison(randomised=(-5, -5), oracle=(20, 20), **many, a9_reset=(3, 3), a8_reset=(3, 3))
+    agents = [
+        dataclasses.replace(agent, reset_memory="step" if "_reset" in agent.label else "never") for agent in own.agents
+    ]
+    own = dataclasses.replace(own, agents=agents)
+    found = headroom_of(own, "oracle", "randomised")
+    assert in_time(own, found) == ["randomised", "oracle", "a6", "a7", "a8", "a9", "a9_reset"]
+    few = dataclasses.replace(own, agents=agents[:5])
+    assert in_time(few, None) == [agent.label for agent in agents[:5]]
 
 
 def test_a_record_that_is_none_is_refused(tmp_path, capsys):
