@@ -55,6 +55,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "implicit": ("maml", {"implicit_strength": 2.0, "inner_steps": 2, "inner_kl": 0.05, "baseline": "value"}),
     "reptile": ("maml", {"outer": "reptile", "inner_steps": 2}),
     "hypernetwork": ("rl2", {"head": "hypernetwork", "generated_sizes": (8,)}),
+    "roa": ("rma", {"stages": "roa"}),
+    **{memory: ("rl2", {"memory": memory}) for memory in ("lstm", "linear", "transformer", "snail", "external")},
+    **{memory: ("rl2", {"memory": memory}) for memory in ("history", "stack")},
 }
 """Agents and settings that make other agents of them, by a name for tests."""
 

@@ -90,6 +90,25 @@ def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(agen
     monkeypatch.chdir(tmp_path)
     family = "half_cheetah_mass" if agent == "rl2" else "point_goal"
     what = ["--agent", agent, "--family", family, *small_options(agent), "training.checkpoint_every=4"]
+    compare_killed_with_whole(start, tmp_path, what, tiny)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distil_updates", [6, 100000])
+def test_killed_while_it_imitates_or_thereafter_a_pupil_goes_on_alike(
+    distil_updates, start, tmp_path, tiny, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    oracle = ["--agent", "ppo", "--family", "point_goal", "agent.hidden_sizes=8", "training.reveal_task=true"]
+    assert train("--name", "oracle", *tiny, *oracle, "training.iterations=2") == 0
+    small = [option for option in small_options("distilled") if "distil_updates" not in option]
+    what = ["--agent", "distilled", "--family", "point_goal", *small, "agent.teacher=runs/oracle"]
+    what += [f"agent.distil_updates={distil_updates}", "agent.critic_updates=3", "training.checkpoint_every=4"]
+    compare_killed_with_whole(start, tmp_path, what, tiny)
+
+
+def compare_killed_with_whole(start, tmp_path: Path, what: list[str], tiny: list[str]) -> None:
+    """Kill a run, resume it, and train another one without a stop: the same numbers and the same agent."""
     process = start("killed", 7, *what, "training.iterations=100000")
     process.kill()
     process.communicate()
