@@ -51,6 +51,8 @@ class Kind:
     """Edit of the model of a task with the fault; None: the fault is one of signals."""
     prepare: Callable[[mujoco.MjSpec, Anatomy, Part], None] | None = None
     """Edit of every task's model, without effect on a sound robot; None: there is none."""
+    signed: bool = False
+    """Whether a severity below 0 is an error of the other sign."""
 
 
 def needs_actuator(robot: Anatomy, part: Part) -> str:
@@ -149,21 +151,29 @@ KINDS: dict[FaultKind, Kind] = {
     ),
     "locked": Kind("joint is held where it is, whatever acts on it; severity has no effect", no_joint, lock),
     "encoder_offset": Kind(
-        f"encoder reads severity x {OFFSET['rad']:g} rad ({OFFSET['m']:g} m) too much: 0 none, 1 all of it", no_encoder
+        f"encoder reads severity x {OFFSET['rad']:g} rad ({OFFSET['m']:g} m) too much: 0 none, 1 all of it, -1 as much "
+        "too little",
+        no_encoder,
+        signed=True,
     ),
     "encoder_scale": Kind(
-        f"encoder reads position and velocity x (1 + {SCALE_ERROR:g} severity): 0 true, 1 half as much again",
+        f"encoder reads position and velocity x (1 + {SCALE_ERROR:g} severity): 0 true, 1 half as much again, -1 "
+        "half of it",
         no_encoder,
+        signed=True,
     ),
     "encoder_drift": Kind(
         f"encoder's error grows by severity x {DRIFT['rad']:g} rad/s ({DRIFT['m']:g} m/s), since the fault or an "
-        "episode began: 0 never, 1 at that rate",
+        "episode began: 0 never, 1 at that rate, -1 downwards",
         no_encoder,
+        signed=True,
     ),
     "encoder_frozen": Kind(
         "encoder repeats the position that it last read, and velocity 0; severity has no effect", no_encoder
     ),
-    "sensor_lost": Kind("sensors of the joint, or of the term, read 0; severity has no effect", no_sensor),
+    "sensor_lost": Kind(
+        "sensors of the joint, of the term, or of one element of it, read 0; severity has no effect", no_sensor
+    ),
     "delay": Kind(
         f"actuator's signals come severity x {LONGEST_DELAY * 1000:g} ms later: 0 as ever, 1 by all of it",
         needs_actuator,

@@ -39,7 +39,7 @@ class Anatomy:
     model: mujoco.MjModel
     """The neutral robot's model, of the layout with the most parts."""
     parts: Mapping[str, Part]
-    """Every part by name."""
+    """Every joint, actuator of no single joint and term of the observation by name."""
 
     @property
     def driven(self) -> tuple[Part, ...]:
@@ -52,11 +52,18 @@ class Anatomy:
         actuators = {self.family.control.names[i]: part for part in self.driven for i in part.actuators}
         return {**actuators, **self.parts}
 
+    @functools.cached_property
+    def _elements(self) -> dict[str, Part]:
+        """Each element of the observation as a part."""
+        return {e.name: Part(e.name, elements=(i,)) for i, e in enumerate(self.family.elements)}
+
     def found(self, pattern: str, setting: str) -> dict[str, tuple[Part, ...]]:
         """Return the places that a group, a name or a regular expression stands for, each its parts by name.
 
         ValueError if there are none.
         """
+        if (element := self._elements.get(pattern)) and pattern not in self._names:
+            return {pattern: (element,)}
         if pattern in self.family.groups:
             members = (self.members(name, pattern) for name in self.family.groups[pattern])
             return {pattern: tuple(dict.fromkeys(part for parts in members for part in parts))}

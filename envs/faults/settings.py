@@ -37,12 +37,14 @@ class FaultSettings:
     """Share of tasks that have a fault."""
     fault_places: tuple[str, ...] = newer((), before=())
     """Joints, actuators, observation terms or groups of joints that can fail, by name or by regular expression
-    such as .*_calf. A group fails as a whole. Empty: each joint with an actuator."""
+    such as .*_calf; one element of a term, such as gravity_x, by name. A group fails as a whole. Empty: each joint with
+    an actuator."""
     fault_held_out: tuple[str, ...] = newer((), before=())
     """Places, or groups of them, that fail in held-out tasks and never in training tasks. Empty: all fail in both. All,
     as by .*: training tasks have no fault."""
-    fault_severity: tuple[float, float] = newer((0.5, 1.0), before=(0.5, 1.0), at_least=0, at_most=1, pair=True)
-    """Least and largest severity, in [0, 1]; each kind says what 0 and 1 mean."""
+    fault_severity: tuple[float, float] = newer((0.5, 1.0), before=(0.5, 1.0), at_least=-1, at_most=1, pair=True)
+    """Least and largest severity, in [0, 1]; each kind says what 0 and 1 mean. Of an encoder's offset, scale and drift
+    also from -1: an error of the other sign."""
     fault_onset: tuple[int, int] = newer((0, 0), before=(0, 0), at_least=0, pair=True)
     """Fewest and most control steps of a trial before the fault begins. 0: it is there from the start."""
     fault_duration: tuple[int, int] = newer((0, 0), before=(0, 0), at_least=0, pair=True)

@@ -76,8 +76,10 @@ class Faults:
     def check(self, values: Mapping[str, float]) -> None:
         kind = _number(KIND, values.get(KIND, 0.0), (NONE, *self.settings.faults))
         place = _number(PLACE, values.get(PLACE, 0.0), (NOWHERE, *self.places))
-        if not 0 <= values.get(SEVERITY, 0.0) <= 1:
-            raise ValueError(f"{SEVERITY} is {values[SEVERITY]:g}; it must be from 0 to 1")
+        kinds = self.settings.faults
+        signed = any(KINDS[name].signed for name in (kinds[kind - 1 : kind] if kind else kinds))
+        if not -float(signed) <= values.get(SEVERITY, 0.0) <= 1:
+            raise ValueError(f"{SEVERITY} is {values[SEVERITY]:g}; it must be from {-1 if signed else 0} to 1")
         if kind and place:
             name = self.settings.faults[kind - 1]
             if reason := obstacle(self.robot, name, list(self.places.values())[place - 1]):
@@ -185,6 +187,13 @@ def _require_consistent(family: TaskFamily, settings: FaultSettings) -> None:
     if settings.fault_duration[1] and not settings.fault_duration[0]:
         raise ValueError(
             f"fault_duration is {list(settings.fault_duration)}; give at least 1 step, or 0, 0 for a fault for good"
+        )
+    unsigned = [kind for kind in settings.faults if not KINDS[kind].signed]
+    if settings.fault_severity[0] < 0 and unsigned:
+        signed = ", ".join(kind for kind in KINDS if KINDS[kind].signed)
+        raise ValueError(
+            f"fault_severity begins at {settings.fault_severity[0]:g}, and the severity of {unsigned[0]!r} is from 0 "
+            f"to 1; below 0 it is an error of the other sign, of {signed} alone"
         )
     past = [name for name, term in family.observation.items() if term.history > 1]
     if past and (of_sensors := [kind for kind in settings.faults if kind in READINGS]):

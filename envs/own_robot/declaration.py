@@ -228,13 +228,14 @@ class DeclaredFaults:
     share: float = 1.0
     """Share of tasks that have a fault."""
     places: tuple[str, ...] = ()
-    """Joints, actuators, observation terms or groups that can fail, by name or regular expression such as .*_calf."""
+    """Joints, actuators, observation terms or groups that can fail, by name or regular expression such as .*_calf; one
+    element of a term by name."""
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Joints or actuators that can fail together, as those of a leg, by name or regular expression, by their group."""
     held_out: tuple[str, ...] = ()
     """Places that fail in held-out tasks and never in training tasks; all, as by .*: training tasks have no fault."""
     severity: tuple[float, float] = (0.5, 1.0)
-    """Least and largest severity, in [0, 1]."""
+    """Least and largest severity, in [0, 1]; of an encoder's offset, scale and drift also from -1."""
     onset: tuple[int, int] = (0, 0)
     """Fewest and most control steps of a trial before the fault begins."""
     duration: tuple[int, int] = (0, 0)

@@ -84,6 +84,15 @@ class TestEncoders:
         at = element(family, FAMILIES[name][1])
         np.testing.assert_allclose((seen - truth)[ONSET + 1 : END + 1, at], 0.25, atol=1e-6)
 
+    @pytest.mark.parametrize("kind", ["encoder_offset", "encoder_scale", "encoder_drift"])
+    def test_a_severity_below_0_is_the_same_error_of_the_other_sign(self, name: str, kind: FaultKind):
+        errors = []
+        for severity in (0.6, -0.6):
+            seen, truth, _ = compare(name, kind, severity=severity, fault_severity=(-1.0, 1.0))
+            errors.append(seen.astype(float) - truth)
+        np.testing.assert_allclose(errors[0], -errors[1], atol=2e-6)
+        assert np.abs(errors[0]).max() > 1e-3
+
     def test_a_scale_error_is_of_position_and_velocity(self, name: str):
         seen, truth, family = compare(name, "encoder_scale", severity=0.4)
         names = FAMILIES[name][1], f"{FAMILIES[name][1].removesuffix(' - home')}_velocity"
@@ -120,6 +129,14 @@ def test_a_whole_term_can_be_lost():
     lost = [element(family, f"gravity_{axis}") for axis in "xyz"]
     assert not seen[ONSET + 1 : END + 1, lost].any()
     kept = [i for i in range(family.observation_size) if i not in lost]
+    np.testing.assert_array_equal(seen[:, kept], truth[:, kept])
+
+
+def test_one_element_of_a_term_can_be_lost():
+    seen, truth, family = compare("quadruped", "sensor_lost", fault_places=("gravity_y",))
+    at = element(family, "gravity_y")
+    assert not seen[ONSET + 1 : END + 1, at].any()
+    kept = [i for i in range(family.observation_size) if i != at]
     np.testing.assert_array_equal(seen[:, kept], truth[:, kept])
 
 

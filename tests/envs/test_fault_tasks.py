@@ -280,6 +280,15 @@ def test_an_oracle_is_told_kind_and_place_one_hot_and_the_severity_as_they_are_n
         ({"faults": ("dead",), "fault_repeats": 1}, "fault_repeats is 1, but the fault lasts for good"),
         ({"faults": ("dead",), "fault_duration": (0, 5)}, r"fault_duration is \[0, 5\]; give at least 1 step"),
         ({"faults": ("dead",), "fault_severity": (0.5, 1.5)}, r"family.fault_severity\[1\] is 1.5; .* at most 1"),
+        (
+            {"faults": ("encoder_scale", "weak"), "fault_severity": (-0.5, 1.0)},
+            "fault_severity begins at -0.5, and the severity of 'weak' is from 0 to 1; .* of encoder_offset",
+        ),
+        ({"faults": ("encoder_scale",), "fault_severity": (-1.5, 1.0)}, r"fault_severity\[0\] is -1.5; .* at least -1"),
+        (
+            {"faults": ("dead",), "fault_places": ("velocities_x",)},
+            "fault_places has 'velocities_x', which is no joint",
+        ),
         ({"faults": ("dead",), "fault_share": 0.0}, "family.fault_share is 0; it must be greater than 0"),
     ],
 )
