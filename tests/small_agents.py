@@ -56,6 +56,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "reptile": ("maml", {"outer": "reptile", "inner_steps": 2}),
     "hypernetwork": ("rl2", {"head": "hypernetwork", "generated_sizes": (8,)}),
     "roa": ("rma", {"stages": "roa"}),
+    "rma_film": ("rma", {"head": "film"}),
+    "estimator_hypernetwork": ("estimator", {"head": "hypernetwork", "generated_sizes": (8,)}),
+    "pearl_film": ("pearl", {"head": "film"}),
+    "pearl_hypernetwork": ("pearl", {"head": "hypernetwork", "generated_sizes": (8,)}),
     **{memory: ("rl2", {"memory": memory}) for memory in ("lstm", "linear", "transformer", "snail", "external")},
     **{memory: ("rl2", {"memory": memory}) for memory in ("history", "stack")},
 }

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.agents.pearl.gaussians import Evidence, multiply
+from metarl.agents.pearl.settings import PearlSettings
+from metarl.agents.trial_ppo.heads import make_head
+from metarl.agents.trial_ppo.network import Head
 
 FIRST_OUTPUTS = 3e-3
 """Bound on the last layer's first weights, and biases: outputs start near zero."""
@@ -56,15 +59,39 @@ class ContextEncoder(nn.Module):
 
 
 class SquashedPolicy(nn.Module):
-    """The network from observations and latent variables to the Gaussian before tanh."""
+    """The network from observations and latent variables to the Gaussian before tanh, with a head as settings choose.
 
-    def __init__(self, input_size: int, action_size: int, hidden: Sequence[int], generator: torch.Generator) -> None:
+    A plain one is a perceptron with ReLU; see `metarl.agents.trial_ppo.heads` for the others.
+    """
+
+    def __init__(
+        self, settings: PearlSettings, observation_size: int, action_size: int, generator: torch.Generator
+    ) -> None:
         super().__init__()
-        self.network = StackedMlp(1, (input_size, *hidden, 2 * action_size), generator)
+        self.sizes = observation_size, settings.latent_size
+        self.head: nn.Sequential | None = None
+        if settings.head == "plain":
+            self.network = StackedMlp(1, (sum(self.sizes), *settings.hidden_sizes, 2 * action_size), generator)
+            return
+        sizes = settings.latent_size, observation_size, 2 * action_size
+        with torch.device("meta"):  # default initialisation would draw from the global generator
+            parts = make_head(settings, settings.hidden_sizes, *sizes)
+        head, outputs = (part.to_empty(device="cpu") for part in parts)
+        assert isinstance(head, Head)
+        head.initialise(generator)
+        if isinstance(outputs, nn.Linear):
+            nn.init.uniform_(outputs.weight, -FIRST_OUTPUTS, FIRST_OUTPUTS, generator=generator)
+            nn.init.zeros_(outputs.bias)
+        self.head = nn.Sequential(head, outputs)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-std, each [B, act], for inputs [B, obs + latent]."""
-        mean, log_std = self.network(inputs.unsqueeze(0))[0].chunk(2, dim=-1)
+        if self.head is None:
+            found = self.network(inputs.unsqueeze(0))[0]
+        else:
+            observations, latents = inputs.split(self.sizes, dim=-1)
+            found = self.head(torch.cat([latents, observations], dim=-1))
+        mean, log_std = found.chunk(2, dim=-1)
         return mean, log_std.clamp(*LOG_STD)
 
 

@@ -54,7 +54,7 @@ class Networks(nn.Module):
         latent, hidden = settings.latent_size, settings.hidden_sizes
         context = context_size(settings, observation_size, action_size)
         self.encoder = ContextEncoder(context, latent, settings.encoder_sizes, generator)
-        self.policy = SquashedPolicy(observation_size + latent, action_size, hidden, generator)
+        self.policy = SquashedPolicy(settings, observation_size, action_size, generator)
         self.q = QNetworks(observation_size + action_size + latent, hidden, generator)
         self.q_target = copy.deepcopy(self.q).requires_grad_(False)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(settings.temperature)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from metarl.agents.agent_settings import AgentSettings
+from metarl.agents.trial_ppo.settings import HeadChoice
 from metarl.bounds import bounded, unbounded
 
 
 @dataclass(frozen=True)
-class PearlSettings(AgentSettings):
+class PearlSettings(HeadChoice):
     """PEARL (Rakelly 2019): soft actor-critic on a latent variable, inferred from a task's transitions.
 
     Networks, batches and the number of gradient steps are smaller than published, which two cores take days for.

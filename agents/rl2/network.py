@@ -21,7 +21,7 @@ class Rl2Network(CriticNetwork):
         super().__init__(settings, observation_size, action_size, make_core)
         self.skip = settings.observation_skip
         seen = self.skip * observation_size
-        self.actor, self.mean = make_head(settings, self.core.output_size, seen, action_size)
+        self.actor, self.mean = make_head(settings, settings.head_sizes, self.core.output_size, seen, action_size)
         self.add_critic(self.core.output_size + seen, told, settings.head_sizes)
         self.log_std = nn.Parameter(torch.empty(action_size))
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from metarl.agents.cores.core import Memory
 from metarl.agents.moments import INPUT_CLIP, Moments
+from metarl.agents.teacher.settings import StudySettings
+from metarl.agents.trial_ppo.heads import make_head
 from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork, hidden_layers
-from metarl.agents.trial_ppo.settings import TrialPpoSettings
 
 
 class InformedNetwork(SlotNetwork):
@@ -23,7 +24,7 @@ class InformedNetwork(SlotNetwork):
 
     def __init__(
         self,
-        settings: TrialPpoSettings,
+        settings: StudySettings,
         observation_size: int,
         action_size: int,
         privileged_size: int,
@@ -34,9 +35,9 @@ class InformedNetwork(SlotNetwork):
         self.policy_moments = Moments(observation_size)
         self.privileged_moments = Moments(privileged_size)
         self.regressor = nn.Linear(self.core.output_size, latent_size)
-        widths = (observation_size + latent_size, *settings.head_sizes)
-        self.actor = hidden_layers(widths)
-        self.mean = nn.Linear(widths[-1], action_size)
+        self.plain = settings.head == "plain"
+        sizes = latent_size, observation_size, action_size
+        self.actor, self.mean = make_head(settings, settings.head_sizes, *sizes)
         critic_widths = (observation_size + privileged_size + 1, *settings.head_sizes)
         self.critic = hidden_layers(critic_widths)
         self.value = nn.Linear(critic_widths[-1], 1)
@@ -67,8 +68,12 @@ class InformedNetwork(SlotNetwork):
         return self.policy_inputs(inputs, self.regressor(remembered)), after
 
     def policy_inputs(self, inputs: Tensor, latents: Tensor) -> Tensor:
-        """Return what the policy reads [..., obs + latent]; inputs [..., obs + ...] begin with the observation."""
-        return torch.cat([self._observation(inputs), latents], dim=-1)
+        """Return what the policy reads [..., obs + latent]; inputs [..., obs + ...] begin with the observation.
+
+        Other heads than a plain one read the latent first.
+        """
+        parts = self._observation(inputs), latents
+        return torch.cat(parts if self.plain else parts[::-1], dim=-1)
 
     def means(self, features: Tensor) -> Tensor:
         """Return the means of the actions, [..., act]."""

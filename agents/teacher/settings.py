@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metarl.agents.trial_ppo.settings import TrialPpoSettings
+from metarl.agents.trial_ppo.settings import HeadSettings
 from metarl.bounds import bounded
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudySettings(TrialPpoSettings):
+class StudySettings(HeadSettings):
     """Settings of agents whose memory is regressed on what a simulator knows."""
 
     study_lr: float = bounded(1e-3, above=0)

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from metarl.agents.tanh import tanh
 from metarl.agents.trial_ppo.network import HIDDEN_GAIN, MEAN_GAIN, Head, hidden_layers
-from metarl.agents.trial_ppo.settings import HeadBlock
+from metarl.agents.trial_ppo.settings import HeadChoice
 
 MOST_WEIGHTS = 2**25
 """Number of generated weights that are kept for the backward pass at once; where there are more, they are generated
@@ -25,13 +25,13 @@ again."""
 
 
 def make_head(
-    settings: HeadBlock, context_size: int, observation_size: int, action_size: int
+    settings: HeadChoice, widths: tuple[int, ...], context_size: int, observation_size: int, action_size: int
 ) -> tuple[nn.Module, nn.Module]:
     """Return (actor, mean), such that mean(actor(features)) is the mean of the action [..., act].
 
-    observation_size: 0 for a policy that does not read the observation, which only a plain head allows.
+    widths: of the hidden layers. observation_size: 0 for a policy that does not read the observation, which only a
+    plain head allows.
     """
-    widths = settings.head_sizes
     if settings.head == "plain":
         sizes = (context_size + observation_size, *widths)
         return hidden_layers(sizes), nn.Linear(sizes[-1], action_size)
@@ -45,8 +45,8 @@ def make_head(
         return Hypernetwork(context_size, policy_sizes), nn.Identity()
     if not widths:
         raise ValueError(
-            "agent.head is film, which scales hidden layers, but agent.head_sizes is []; give it a width, or set "
-            "agent.head=plain"
+            "agent.head is film, which scales hidden layers, but the policy has none (agent.head_sizes, of pearl "
+            "agent.hidden_sizes, is []); give it a width, or set agent.head=plain"
         )
     return Film(context_size, observation_size, widths), nn.Linear(widths[-1], action_size)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.cores.settings import MemorySettings
 from metarl.agents.ppo_settings import PpoBlock
 from metarl.bounds import bounded, newer
@@ -61,15 +62,20 @@ class CriticBlock(TrialPpoBlock):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadBlock(TrialPpoBlock):
+class HeadChoice(AgentSettings):
     """Settings of agents whose policy may have other heads than a plain one."""
 
-    head: Literal["plain", "film", "hypernetwork"] = "plain"
-    """How what is remembered enters the policy. plain: as an input beside the observation; film: it scales and shifts
-    the hidden layers (Perez 2018); hypernetwork: it generates all weights (Beck 2022), several times as slow. The
-    critic is always plain."""
-    generated_sizes: tuple[int, ...] = bounded((32, 32), at_least=1, at_most=256)
-    """Widths of the hidden layers of the actor that a hypernetwork generates, in place of `head_sizes`."""
+    head: Literal["plain", "film", "hypernetwork"] = newer("plain", before="plain")
+    """How what is known of the task enters the policy. plain: as an input beside the observation; film: it scales and
+    shifts the hidden layers (Perez 2018); hypernetwork: it generates all weights (Beck 2022), several times as slow.
+    The critic is always plain."""
+    generated_sizes: tuple[int, ...] = newer((32, 32), before=(32, 32), at_least=1, at_most=256)
+    """Widths of the hidden layers of the actor that a hypernetwork generates, in place of the policy's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadBlock(HeadChoice, TrialPpoBlock):
+    """Settings of agents that are trained with PPO over whole trials and whose policy may have other heads."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,7 @@ class VaribadNetwork(CriticNetwork):
         seen = observation_size + action_size
         self.decode_reward = Decoder(seen + observation_size, latent, 1, hidden)
         self.decode_change = Decoder(seen, latent, observation_size, hidden) if settings.state_weight else None
-        self.actor, self.mean = make_head(settings, 2 * latent, observation_size, action_size)
+        self.actor, self.mean = make_head(settings, settings.head_sizes, 2 * latent, observation_size, action_size)
         self.add_critic(2 * latent + observation_size, told, settings.head_sizes)
         self.log_std = nn.Parameter(torch.empty(action_size))
 

@@ -21,9 +21,10 @@ def make(name: str, seed: int = 0, device: torch.device = CPU) -> Any:
     """A small agent; name: see `small_agent`."""
     generator = torch.Generator().manual_seed(seed)
     agent: Any = make_agent(small_agent(name), OBSERVATION, ACTION, generator, device, privileged=PRIVILEGED)
-    if name in ("film", "hypernetwork"):  # a policy that does not depend on what it knows, before training
+    if name.endswith(("film", "hypernetwork")):  # a policy that does not depend on what it knows, before training
+        head = agent.networks.policy.head if name.startswith("pearl") else agent.network.actor
         with torch.no_grad():
-            for parameter in agent.network.actor.parameters():
+            for parameter in head.parameters():
                 parameter.add_(0.1 * draw(*parameter.shape).to(device))
     return agent
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from metarl.agents import registry as agents
 from metarl.agents.rl2.rl2 import Rl2
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.agents.trial_ppo import heads
@@ -32,6 +33,7 @@ from tests.agents.test_rl2 import (
     bandit_returns,
     play,
 )
+from tests.small_agents import small_agent
 
 CONTEXT, ROWS = 5, 7
 HEADS = ("film", "hypernetwork")
@@ -208,7 +210,7 @@ def test_a_head_that_the_policy_cannot_have_is_refused(capsys, tmp_path, monkeyp
     for options, message in {
         ("agent.head=film", "agent.observation_skip=false"): "agent.observation_skip is false; set",
         ("agent.head=hypernetwork", "agent.observation_skip=false"): "agent.head is hypernetwork, a policy of",
-        ("agent.head=film", "agent.head_sizes=[]"): "which scales hidden layers, but agent.head_sizes is []",
+        ("agent.head=film", "agent.head_sizes=[]"): "which scales hidden layers, but the policy has none",
         ("agent.head=hypernetwork", "agent.generated_sizes=1000"): "agent.generated_sizes[0] is 1000; it must be at",
     }.items():
         assert cli.main(["train", "--agent", "rl2", "--family", "point_goal", *options]) == 2
@@ -221,3 +223,27 @@ def test_a_plain_head_has_the_parameters_of_older_checkpoints():
     assert Rl2Settings().head == "plain"
     network = Rl2(SETTINGS, OBSERVATION, ACTION, torch.Generator(), CPU).network
     assert {"actor.0.weight", "mean.weight", "critic.0.weight", "value.weight"} <= set(network.state_dict())
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("agent", ["rma", "estimator", "pearl"])
+class TestOnALatent:
+    """Heads of policies that read a latent: an encoding, estimates, a draw from a posterior."""
+
+    def policy(self, agent: str, head: str) -> tuple[Any, int]:
+        """The policy as a function of observations and latents, before training, and the size of the latent."""
+        settings = small_agent(agent, head=head, generated_sizes=(8,))
+        made: Any = agents.make_agent(
+            settings, OBSERVATION, ACTION, torch.Generator().manual_seed(0), CPU, privileged=("task_mass", "contact")
+        )
+        if agent == "pearl":
+            return lambda seen, latents: made.networks.policy(torch.cat([seen, latents], -1))[0], settings.latent_size
+        return lambda seen, latents: made.network.means(made.network.policy_inputs(seen, latents)), (
+            settings.latent_size if agent == "rma" else 2
+        )
+
+    def test_the_first_policy_is_the_same_at_any_latent_and_not_at_any_observation(self, agent: str, head: str):
+        policy, size = self.policy(agent, head)
+        seen, latents = draw(ROWS, OBSERVATION), 3 * draw(ROWS, size, seed=1)
+        torch.testing.assert_close(policy(seen, latents), policy(seen, torch.zeros(ROWS, size)), rtol=1e-4, atol=1e-6)
+        assert not torch.allclose(policy(seen + 1, latents), policy(seen, latents), rtol=1e-2, atol=0)
