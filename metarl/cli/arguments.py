@@ -42,7 +42,7 @@ def _names(kind: Any) -> set[str]:
     }
 
 
-LISTS = _names(tuple) | {"by", "hold_out", "seconds", "metric.hidden_sizes", "metric.relation_sizes"}
+LISTS = _names(tuple) | {"by", "hold_out", "seconds", "support", "only", "metric.hidden_sizes", "metric.relation_sizes"}
 SWITCHES = _names(bool) | {"off_policy", "explore", "metric.reward_input"}
 
 

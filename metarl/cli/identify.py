@@ -12,6 +12,7 @@ import tyro
 
 from metarl.agents.metric.settings import MetricSettings
 from metarl.bounds import check
+from metarl.cli import identify_logs
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import AGENT_OPTIONS, one_run, option
@@ -39,6 +40,9 @@ class IdentifyCommand(IdentifySettings):
     it never met, from a few supporting episodes of each: accuracy against seconds, a confusion matrix, a reliability
     diagram. All are saved with the identifier, which `metarl.Identifier.load` reads: see docs/identify.md.
 
+    With --identifier and --rollouts nothing is trained: an identifier that is there says which class logged episodes
+    are of.
+
     Overrides are settings of the family and of the encoder: --family.faults weak locked, --metric.head matching.
     """
 
@@ -46,6 +50,14 @@ class IdentifyCommand(IdentifySettings):
     """Folder of the run."""
     output: Annotated[str, option("DIR", default="a new one in identifications/")] = ""
     """Folder to save in."""
+    identifier: Annotated[str, option("DIR", default="none")] = ""
+    """Folder of an identification of this run, by which --rollouts are told apart."""
+    rollouts: Annotated[str, option("DIR", default="none")] = ""
+    """Episodes of one robot to tell apart: a folder of .npz files, as metarl adapt reads them, or minari:DATASET."""
+    support: Annotated[tuple[str, ...], option("LABEL:DIR", default="the simulated episodes of all classes")] = ()
+    """Logged episodes of each class that can be, which may be new: nothing is trained."""
+    only: Annotated[tuple[str, ...], option("LABEL", default="all")] = ()
+    """Classes that can be."""
     checkpoint: str = "last"
     """last, best, or a checkpoint file."""
     device: Annotated[Literal["auto", "cpu", "cuda"], option(default="the run's")] = "auto"
@@ -72,6 +84,8 @@ def _check(settings: Any, prefix: str) -> None:
 def run(arguments: list[str], invocation: Invocation) -> int:
     """Run the command."""
     given = Arguments.split(arguments)
+    if identify_logs.asked_for(given) and not given.help:
+        return identify_logs.run(given, IdentifyCommand(), invocation)
     family_name = given.take(("family",)).get("family")
     directory, config = one_run(given, IdentifyCommand(), "metarl identify")
     settings, _ = family_settings([Entry(directory, config)], family_name)

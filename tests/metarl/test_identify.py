@@ -433,6 +433,30 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
     save_episode(trained / "log/a.npz", own.observations, own.actions, own.rewards, own.terminated, run.family)
     (read,) = metarl.load_episodes("log", run.family)
     assert identifier.identify_logged([read]) == identifier.identify(own.observations, own.actions, own.rewards)
+    told = ["identify", "r", "--identifier", f"identifications/{folder.name}", "--rollouts", "log"]
+    capsys.readouterr()
+    assert cli.main(told) == 0
+    assert capsys.readouterr().out == f"log/a.npz: {identifier.identify_logged([read])}\n"
+    for name, shift in (("a", 0), ("b", 1)):
+        for k in range(2):
+            kept = own.observations + 5 * shift, own.actions + 5 * shift, own.rewards, own.terminated
+            save_episode(trained / f"logs/{name}/{k}.npz", *kept, run.family)
+    support = ["--support", "worn knee:logs/a", "sound:logs/b"]
+    assert cli.main([*told[:-1], "logs/a", *support]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["logs/a/0.npz", "logs/a/1.npz", "2 episodes together"]
+    assert all("worn knee" in line for line in lines)
+    for more, message in (
+        (["--only", "worn"], "the identifier knows no class 'worn'; it knows"),
+        (["--only", "weak bthigh"], "--rollouts: the identifier knows 1 classes; give it two at least"),
+        (["--support", "logs/a"], "--support has 'logs/a'; give LABEL:DIR"),
+        (["--support", "x:logs/a", "x:logs/b"], "--support has the class 'x' twice"),
+        (["--tasks", "4"], "--tasks is of an identifier that is to be trained"),
+    ):
+        assert cli.main([*told, *more]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert cli.main(told[:-2]) == 2 and "needs --rollouts DIR" in capsys.readouterr().err
     assert cli.main(COMMAND.split()) == 0  # again, beside it
     assert (trained / "identifications/r_fault_kind_fault_place_2" / FILE).is_file()
 
