@@ -102,9 +102,9 @@ class Faults:
     def said(self, values: Mapping[str, float]) -> tuple[str, frozenset[str]]:
         kind, place = round(values.get(KIND, 0.0)), round(values.get(PLACE, 0.0))
         text = "no fault"
-        if kind:
-            where = f"{list(self.places)[place - 1]} " if place else ""
-            text = f"{where}{self.settings.faults[kind - 1].replace('_', ' ')} ({values[SEVERITY]:.3g})"
+        if kind and place:
+            where = list(self.places)[place - 1]
+            text = f"{where} {self.settings.faults[kind - 1].replace('_', ' ')} ({values[SEVERITY]:.3g})"
         return text, frozenset((KIND, PLACE, SEVERITY))
 
     def mark(self, spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:

@@ -47,7 +47,8 @@ def run(arguments: list[str], invocation: Invocation) -> int:
         return _show(given)
     own = given.take(FAMILY_OPTIONS)
     for name in given.options:
-        raise UsageError(f"unknown option {flag(name)}; metarl families takes names only")
+        other = "; metarl families show NAME takes settings" if name.startswith("family.") else ""
+        raise UsageError(f"unknown option {flag(name)}; metarl families takes names only{other}")
     names = given.positionals or ([] if own else list(FAMILY_SETTINGS))
     chosen = [settings_of("family", name)() for name in names] + (
         [chosen_family(own) if "env" in own else own_robot(own)] if own else []

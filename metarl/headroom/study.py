@@ -186,7 +186,7 @@ class Study:
             found.append(Way(arm.name, arm, dict(arm.settings) if arm.judged_from else {}))
             if arm.remembers:
                 found.append(Way(arm.name + RESET, arm, {"evaluation.reset_memory": "step"}))
-            if arm.name == MEMORY:
+            if arm.name == MEMORY and self.base.evaluation.adaptations:  # a trial of one episode is as if not reset
                 found.append(Way(arm.name + RESET_EPISODE, arm, {"evaluation.reset_memory": "episode"}))
         return found
 

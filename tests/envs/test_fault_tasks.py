@@ -62,6 +62,7 @@ def test_what_fails_is_said_and_is_coloured_in_a_picture():
     family = cheetah("dead", "encoder_offset", fault_places=("bshin", "ffoot"), fault_severity=(0.5, 0.5))
     for kind, place, said, coloured in (
         (0.0, 1.0, "no fault", set()),
+        (1.0, 0.0, "no fault", set()),
         (1.0, 1.0, "bshin dead (0.5)", {"bshin"}),
         (2.0, 2.0, "ffoot encoder offset (0.5)", {"ffoot"}),
     ):
