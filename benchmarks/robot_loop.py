@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from metarl.agents.registry import AGENT_SETTINGS
+from metarl.agents.rl2.papers import RL2_PAPERS
 from metarl.agents.threads import single_torch_thread
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
@@ -49,9 +50,14 @@ class Loop:
 
 
 def measure(name: str) -> Loop:
-    """Time an agent's loop on HalfCheetah, on one torch thread, with noise, while it adapts."""
+    """Time an agent's loop on HalfCheetah, on one torch thread, with noise, while it adapts.
+
+    name: of an agent, or of a published method that is one with other settings.
+    """
     settings = EvaluationSettings(envs_per_task=EPISODES, adaptations=STEPS)
-    config = RunConfig(agent=AGENT_SETTINGS[name](), family=HalfCheetahMassSettings(), evaluation=settings)
+    paper = RL2_PAPERS.get(name)
+    agent = AGENT_SETTINGS[paper.agent](**paper.settings) if paper else AGENT_SETTINGS[name]()
+    config = RunConfig(agent=agent, family=HalfCheetahMassSettings(), evaluation=settings)
     run = Run(Path(), config, *build(config, "cpu"), 0, 0)
     observations = stream(1, "observations").normal(size=(STEPS, run.family.observation_size))
     act, observe, adapt = [], [], []
@@ -71,8 +77,8 @@ def measure(name: str) -> Loop:
 
 
 def measure_all() -> list[Loop]:
-    """The loop of every agent."""
-    return [measure(name) for name in AGENT_SETTINGS]
+    """The loop of every agent, with every memory and head."""
+    return [measure(name) for name in (*AGENT_SETTINGS, *RL2_PAPERS)]
 
 
 def main() -> None:
