@@ -60,6 +60,27 @@ BARS: dict[str, tuple[Bar, ...]] = {
 """What each recorded run must reach."""
 
 
+GRADIENTS = ("evaluation.envs_per_task=20", "evaluation.adaptations=3", "evaluation.tasks=20")
+"""Evaluation of learners that adapt by gradients: three rounds of twenty episodes each."""
+POINT_GOAL: dict[str, tuple[float, float, tuple[str, ...]]] = {
+    "maml": (4.8e6, -12.0, GRADIENTS),
+    "fomaml": (4.8e6, -11.5, GRADIENTS),
+    "anil": (4.8e6, -12.0, GRADIENTS),
+    "cavia": (4.8e6, -12.0, GRADIENTS),
+    "meta_sgd": (4.8e6, -12.0, GRADIENTS),
+    "lstm_maml": (4.8e6, -12.5, GRADIENTS),
+    "loaded_dice_maml": (4.8e6, -13.5, GRADIENTS),
+    "value_maml": (4.8e6, -19.0, GRADIENTS),
+    "reptile": (4.8e6, -23.0, GRADIENTS),
+    "emaml": (4.8e6, -23.0, GRADIENTS),
+    "dice_maml": (4.8e6, -26.0, GRADIENTS),
+    "imaml": (4.8e6, -28.0, GRADIENTS),
+}
+"""Arms of `metarl headroom point_goal`: env steps, the mean return that the last episode on held-out tasks must reach,
+and settings. An agent that stays where it starts has about -39. The levels are a little below the worst of three
+training seeds in results/point_goal_gradients and results/point_goal_memory."""
+
+
 @dataclass(frozen=True)
 class SeedResult:
     """One seed's run."""
