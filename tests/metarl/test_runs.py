@@ -16,7 +16,9 @@ import torch
 
 import metarl
 from metarl.agents.maml.maml import Maml
-from metarl.agents.registry import AGENTS
+from metarl.agents.registry import AGENTS, PAPERS
+from metarl.agents.rl2.papers import RL2_PAPERS
+from metarl.agents.rma.papers import RMA_PAPERS
 from metarl.cli import app as cli
 from metarl.cli import train as train_command
 from metarl.config import load_config
@@ -84,12 +86,17 @@ LIKE_RL2 = ("varibad", "rma", "estimator", "distilled", "recurrent_ppo", "protot
 
 
 @pytest.mark.parametrize(
-    "agent", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_RL2 else name for name in AGENTS]
+    "agent",
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) if name in LIKE_RL2 else name for name in AGENTS),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (*RL2_PAPERS, *RMA_PAPERS)),
+    ],
 )
 def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(agent, start, tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
     family = "half_cheetah_mass" if agent == "rl2" else "point_goal"
-    what = ["--agent", agent, "--family", family, *small_options(agent), "training.checkpoint_every=4"]
+    small = small_options(PAPERS[agent].agent if agent in PAPERS else agent)
+    what = ["--agent", agent, "--family", family, *small, "training.checkpoint_every=4"]
     compare_killed_with_whole(start, tmp_path, what, tiny)
 
 
