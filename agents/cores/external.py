@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.agents.cores.core import Core, Memory
+from metarl.agents.cores.external_sequence import STATES, USAGE_DECAY, ExternalSequence
 from metarl.agents.cores.layers import draw_layers
 from metarl.agents.cores.settings import MemorySettings
 
-USAGE_DECAY = 0.95
-"""Share of a row's usage that is left after a slot."""
 FIRST_USAGE = 1e-3
 """Usage of the last row when nothing has been read: rows are first written in their order."""
 
@@ -71,6 +70,14 @@ class ExternalCore(Core):
         return self._read(self.of_input(inputs), memory)
 
     def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        if len(inputs) > 1 and inputs.device.type == "cpu":  # acting, and an export, read one input
+            parts = (self.keys, self.strengths, self.gates)
+            heads, biases = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+            states = [memory[name] for name in STATES]
+            features, *last = ExternalSequence.apply(  # pyright: ignore[reportGeneralTypeIssues]
+                torch.is_grad_enabled(), self.of_input(inputs), *states, self.of_state.weight, heads, biases
+            )
+            return features, dict(zip(STATES, (features[-1], *last), strict=True))
         features = []
         for driven in self.of_input(inputs):
             feature, memory = self._read(driven, memory)

@@ -301,6 +301,48 @@ def test_external_adds_to_the_row_that_it_read_last():
     torch.testing.assert_close(after["rows"][0], expected)
 
 
+@pytest.mark.parametrize(("length", "size", "heads"), [(2, 1, 1), (30, 3, 4), (9, 20, 2)])
+def test_external_reads_a_sequence_and_has_gradients_as_step_by_step(length: int, size: int, heads: int):
+    core = made(memory="external", attention_heads=heads, external_rows=6).double()
+    found = []
+    for whole in (True, False):
+        inputs = draw(length, size, INPUT).double().requires_grad_()
+        memory = {name: state.double().clone() for name, state in core.initial(size).items()}
+        for name in ("features", "cell", "rows", "weights"):
+            memory[name] = (memory[name] + 0.1 * draw(*memory[name].shape, seed=1)).detach().requires_grad_()
+        states, after = [memory[name] for name in ("features", "cell", "rows", "weights")], memory
+        if whole:
+            features, after = core.sequence(inputs, memory)
+        else:
+            rows = []
+            for x in inputs:
+                row, after = core.step(x, after)
+                rows.append(row)
+            features = torch.stack(rows)
+        loss = (features * draw(*features.shape, seed=2)).sum()
+        loss = loss + sum(after[name].square().sum() for name in ("cell", "rows", "weights"))
+        wanted = [inputs, *states, *core.parameters()]
+        found.append([features, *after.values(), *torch.autograd.grad(loss, wanted)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_the_gradients_of_external_are_central_differences():
+    core = made(memory="external", attention_heads=2, external_rows=5).double()
+    inputs = draw(6, 2, INPUT).double().requires_grad_()
+    memory = {name: state.double() for name, state in core.initial(2).items()}
+    assert torch.autograd.gradcheck(lambda x: core.sequence(x, memory)[0], [inputs])
+
+
+def test_external_keeps_nothing_for_a_backward_pass_that_does_not_come():
+    core, inputs = made(memory="external"), draw(5, BATCH, INPUT)
+    with torch.no_grad():
+        without = core.sequence(inputs, core.initial(BATCH))[0]
+    features = core.sequence(inputs, core.initial(BATCH))[0]
+    torch.testing.assert_close(without, features, rtol=0, atol=0)
+    assert features.requires_grad and not without.requires_grad
+
+
 def test_external_needs_a_row_for_each_head():
     with pytest.raises(ValueError, match="agent.external_rows is 3; it must be at least agent.attention_heads, 4"):
         make_core(INPUT, MemorySettings(memory="external", external_rows=3))
