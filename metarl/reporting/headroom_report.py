@@ -55,26 +55,26 @@ def lines(found: Headroom | None, notes: Sequence[str]) -> list[str]:
 
 
 def table(comparison: Comparison, found: Headroom | None, cost: Cost) -> Table:
-    """Return a row for each agent: return in the first and in the last episode, share of the lead, seconds, cost."""
+    """Return a row for each agent: return in the first and in the last episode, share of the lead, seconds, cost.
+
+    Where a trial has one episode, that is both.
+    """
     places = places_of(agent.result.summary.iqm[-1] for agent in comparison.agents)
+    shots = (0, -1) if any(len(agent.result.summary.iqm) > 1 for agent in comparison.agents) else (-1,)
 
     def row(agent: Compared) -> list[str]:
-        first, last = (interval_text(agent.result.summary.iqm[k], places) for k in (0, -1))
+        returns = (interval_text(agent.result.summary.iqm[k], places) for k in shots)
         own = cost.get(agent.label)
         steps = f"{own['env_steps'] / 1e6:.2f}M" if own else ""
         minutes = f"{own['training_s'] / MINUTE:.0f}" if own else ""
-        return [agent.label, first, last, *(_share(agent, found, k) for k in (0, -1)), _seconds(agent), steps, minutes]
+        return [agent.label, *returns, *(_share(agent, found, k) for k in shots), _seconds(agent), steps, minutes]
 
-    columns = (
-        "",
-        "return, first episode\nIQM [95 %]",
-        "last episode\nIQM [95 %]",
-        "of the oracle's lead\nat once",
-        "\nat last",
-        "memory\nis there in",
-        "env steps",
-        "training\nmin",
+    several = (
+        *("return, first episode\nIQM [95 %]", "last episode\nIQM [95 %]"),
+        *("of the oracle's lead\nat once", "\nat last"),
     )
+    alone = ("return\nIQM [95 %]", "of the\noracle's lead")
+    columns = ("", *(several if len(shots) > 1 else alone), "memory\nis there in", "env steps", "training\nmin")
     return Table("headroom", columns, [row(agent) for agent in comparison.agents])
 
 
@@ -184,7 +184,8 @@ def draw(comparison: Comparison, found: Headroom | None, path: Path) -> None:
         axes.plot(start.estimate, y, "o", color=INK, markersize=6, markerfacecolor="white", zorder=3)
         axes.plot(level.estimate, y, "o", color=INK, markersize=5, zorder=4)
     axes.set_yticks(range(len(agents)), [agent.label for agent in agents])
-    axes.set_xlabel("return of an episode (filled: last, hollow: first)")
+    several = any(len(agent.result.summary.iqm) > 1 for agent in agents)
+    axes.set_xlabel("return of an episode (filled: last, hollow: first)" if several else "return of the episode")
     lead = "" if found is None else "\nGrey: from the randomised policy to the oracle"
     title_of(figure, f"{what(comparison)}\nIQM over tasks and its 95 % interval{lead}")
     save(figure, path)

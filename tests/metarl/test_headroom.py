@@ -397,3 +397,12 @@ def test_a_teacher_s_runs_come_before_those_it_teaches(tmp_path):
         ("oracle", 2),
         ("distilled", 2),
     ]
+
+
+def test_a_trial_of_one_episode_has_one_return(tmp_path, capsys):
+    arguments = ["headroom", "point_goal", "--budget", "120", "--seeds", "1", "--arms", "memory:agent.hidden_size=8"]
+    arguments += ["evaluation.adaptations=0", "training.adaptations=0", "--runs-dir", str(tmp_path), *TINY]
+    assert cli.main([*arguments, "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "first episode" not in said and "at last" not in said
+    assert "memory_reset " in said and "memory_reset_episode" not in said  # nothing is reset between episodes
