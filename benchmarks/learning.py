@@ -78,7 +78,7 @@ POINT_GOAL: dict[str, tuple[float, float, tuple[str, ...]]] = {
 }
 """Arms of `metarl headroom point_goal`: env steps, the mean return that the last episode on held-out tasks must reach,
 and settings. An agent that stays where it starts has about -39. The levels are a little below the worst of three
-training seeds in results/point_goal_gradients and results/point_goal_memory."""
+training seeds in results/point_goal_gradients."""
 
 
 @dataclass(frozen=True)

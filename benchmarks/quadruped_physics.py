@@ -344,6 +344,15 @@ HEAD = (
 )
 
 
+def without_nan(value: Any) -> Any:
+    """Return plain types with None for what no robot came to: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {name: without_nan(own) for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(own) for own in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="What each option of the quadruped's physics costs and changes.")
@@ -361,7 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"step error of half the time step: {1e3 * halved[0]:.1f} mm/s in the walk, {1e3 * halved[1]:.1f} at random")
     given.results.mkdir(parents=True, exist_ok=True)
     trained = {"agent": run.config.agent_name, "env_steps": run.env_steps, "iteration": run.iteration}
-    text = json.dumps({"policy": trained, "variants": record, **provenance(run.config)}, indent=1)
+    text = json.dumps(without_nan({"policy": trained, "variants": record, **provenance(run.config)}), indent=1)
     (given.results / "quadruped_physics.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -34,6 +34,11 @@ def sigmoid(x: Array) -> Array:
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
+def product(x: Array, y: Tensor) -> Array:
+    """Return the matrix product of x [B, A] and y [A, C], on as many threads as torch has: NumPy's takes all cores."""
+    return torch.mm(torch.from_numpy(x), y).numpy()
+
+
 def softplus(x: Array) -> Array:
     """Return log(1 + exp x)."""
     return np.logaddexp(x, 0.0)
@@ -59,18 +64,18 @@ def read(
         for name, first in zip(STATES, states, strict=True):
             kept[name][0] = first
     found = np.empty((length, *states[0].shape), driven.dtype)
-    onto, spread = of_state.T.copy(), heads.T.copy()
+    onto, spread = (torch.from_numpy(x).t() for x in (of_state, heads))
     places, ends = np.arange(count), (reads * wide, reads * (wide + 1))
     features, cell, rows, weights, usage = states
     for t in range(length):
-        entering = driven[t] + features @ onto
+        entering = driven[t] + product(features, onto)
         lstm = sigmoid(entering)
         lstm[:, 2 * width : 3 * width] = np.tanh(entering[:, 2 * width : 3 * width])
         remain, write, new, show = (lstm[:, k * width : (k + 1) * width] for k in range(4))
         cell = remain * cell + write * new
         shown = np.tanh(cell)
         hidden = show * shown
-        out = hidden @ spread + biases
+        out = product(hidden, spread) + biases
         keys = np.tanh(out[:, : ends[0]]).reshape(size, reads, wide)
         strengths = out[:, ends[0] : ends[1]]
         gates = sigmoid(out[:, ends[1] :])
@@ -112,6 +117,7 @@ def gradients_of(
     of_heads = np.empty((length, size, reads * (wide + 2)), of_driven.dtype)
     d_features = np.zeros_like(kept["features"][0])
     d_cell, d_rows, d_weights = last["cell"].copy(), last["rows"].copy(), last["weights"].copy()
+    of_gates, of_outputs = torch.from_numpy(of_state), torch.from_numpy(heads)
     strong = 1.0 + softplus(kept["strengths"])
     steepness = sigmoid(kept["strengths"])
     clears = 1.0 - kept["unused"].sum(axis=2)
@@ -143,7 +149,7 @@ def gradients_of(
         out[:, : reads * wide] = (d_keys * (1.0 - keys * keys)).reshape(size, -1)
         out[:, reads * wide : -reads] = d_scale * of_keys * steepness[t]
         out[:, -reads:] = d_gates * gates * (1.0 - gates)
-        d_hidden = d_features[:, :width] + out @ heads
+        d_hidden = d_features[:, :width] + product(out, of_outputs)
         lstm, shown = kept["lstm"][t], kept["shown"][t]
         keep, write, new, show = (lstm[:, k * width : (k + 1) * width] for k in range(4))
         d_cell += d_hidden * show * (1.0 - shown * shown)
@@ -153,7 +159,7 @@ def gradients_of(
         into[:, 2 * width : 3 * width] = d_cell * write * (1.0 - new * new)
         into[:, 3 * width :] = d_hidden * shown * show * (1.0 - show)
         d_cell *= keep
-        d_features = into @ of_state
+        d_features = product(into, of_gates)
     first = {"features": d_features, "cell": d_cell, "rows": d_rows, "weights": d_weights}
     return of_driven, of_heads, first
 
@@ -178,10 +184,11 @@ class ExternalSequence(torch.autograd.Function):
         kept: dict[str, Array] = ctx.kept
         of_features, *others = (x.numpy() for x in gradients)
         last: dict[str, Array] = dict(zip(STATES[1:], others, strict=True))
-        of_driven, of_heads, first = gradients_of(of_features, kept, last, ctx.of_state, ctx.heads)
-        driven, heads = (x.reshape(-1, x.shape[-1]) for x in (of_driven, of_heads))
-        seen, hidden = kept["features"][:-1].reshape(len(driven), -1), kept["hidden"].reshape(len(heads), -1)
-        of_weights = driven.T @ seen, heads.T @ hidden, heads.sum(0)
-        found = (of_driven, *(first[name] for name in STATES[:4]))
-        whole = [torch.from_numpy(np.ascontiguousarray(x)) for x in (*found, *of_weights)]
-        return None, *whole[:5], None, *whole[5:]
+        with single_torch_thread():
+            found = gradients_of(of_features, kept, last, ctx.of_state, ctx.heads)
+        of_driven, of_heads, first = found
+        states = [torch.from_numpy(np.ascontiguousarray(first[name])) for name in STATES[:4]]
+        driven, heads = (torch.from_numpy(x).flatten(0, 1) for x in (of_driven, of_heads))
+        seen, hidden = (torch.from_numpy(x).flatten(0, 1) for x in (kept["features"][:-1], kept["hidden"]))
+        of_weights = driven.t() @ seen, heads.t() @ hidden, heads.sum(0)
+        return None, torch.from_numpy(of_driven), *states, None, *of_weights

@@ -62,11 +62,11 @@ class Anatomy:
 
         ValueError if there are none.
         """
-        if (element := self._elements.get(pattern)) and pattern not in self._names:
-            return {pattern: (element,)}
         if pattern in self.family.groups:
             members = (self.members(name, pattern) for name in self.family.groups[pattern])
             return {pattern: tuple(dict.fromkeys(part for parts in members for part in parts))}
+        if (element := self._elements.get(pattern)) and pattern not in self._names:
+            return {pattern: (element,)}
         named = (self._names[name] for name in matched(pattern, self._names, f"{setting}:"))
         parts = {part.name: (part,) for part in named}
         if not parts:
@@ -82,9 +82,9 @@ class Anatomy:
 
     def _unknown(self, name: str) -> str:
         valid = [*self.family.groups, *self._names]
-        close = difflib.get_close_matches(name[:80], valid, n=3, cutoff=0.5)
+        close = difflib.get_close_matches(name[:80], dict.fromkeys([*valid, *self._elements]), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(valid)}"
-        return f"which is no joint, actuator, observation term or group; {hint}"
+        return f"which is no joint, actuator, group, observation term or element of one; {hint}"
 
 
 def anatomy(family: TaskFamily) -> Anatomy:

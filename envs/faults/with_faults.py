@@ -240,7 +240,7 @@ def _parameters(
             SEVERITY,
             "1",
             Choice((low,)) if low == high else Uniform(low, high),
-            Law("from 0 to 1, as its kind says; without effect while there is no fault", joint=True),
+            Law("as its kind says; without effect while there is no fault", joint=True),
             low,
         ),
     )

@@ -85,7 +85,9 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     """Run the command."""
     given = Arguments.split(arguments)
     if identify_logs.asked_for(given) and not given.help:
-        return identify_logs.run(given, IdentifyCommand(), invocation)
+        return identify_logs.run(given, IdentifyCommand(), (*OPTIONS, "family"), invocation)
+    for name in identify_logs.OPTIONS:
+        given.options.pop(name, None)
     family_name = given.take(("family",)).get("family")
     directory, config = one_run(given, IdentifyCommand(), "metarl identify")
     settings, _ = family_settings([Entry(directory, config)], family_name)

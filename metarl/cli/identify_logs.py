@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import one_run
-from metarl.errors import UsageError, usage_errors
+from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import flag
 from metarl.wording import number_of
 
 if TYPE_CHECKING:
+    from metarl.envs.family import TaskFamily
     from metarl.identification.identifier import Identifier
-    from metarl.runs.run import Run
 
 OPTIONS = ("identifier", "rollouts", "support", "only")
 """Options of the command that tells logged episodes apart; the first two are needed."""
+FEWEST = 2
+"""Number of classes that an episode is told from, at least."""
 
 
 def asked_for(given: Arguments) -> bool:
@@ -24,50 +28,54 @@ def asked_for(given: Arguments) -> bool:
     return any(name in given.options for name in OPTIONS)
 
 
-def run(given: Arguments, blank: object, invocation: Invocation) -> int:
-    """Run the command. blank: as of `one_run`."""
-    directory, _ = one_run(given, blank, "metarl identify")
+def run(given: Arguments, blank: object, training: Collection[str], invocation: Invocation) -> int:
+    """Run the command. blank: as of `one_run`. training: options of an identifier that is to be trained."""
+    directory, config = one_run(given, blank, "metarl identify")
     for name in given.options:
-        if name not in OPTIONS:
+        if name in training or name.startswith("family."):
             raise UsageError(
                 f"{flag(name)} is of an identifier that is to be trained; with --identifier and --rollouts there are "
                 f"{' and '.join(flag(other) for other in OPTIONS[2:])} besides"
             )
+        if name not in OPTIONS:
+            raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, OPTIONS))}")
     for name in OPTIONS[:2]:
         if len(given.options.get(name, ())) != 1:
             raise UsageError(f"metarl identify needs {flag(name)} DIR, one folder, to tell logged episodes apart")
     [folder], [source] = (given.options[name] for name in OPTIONS[:2])
 
     from metarl.deployment.logs import load_episodes
+    from metarl.evaluation.compare import checked_family
     from metarl.identification.identifier import Identifier
-    from metarl.runs.run import load_run
 
     invocation.run_dir = directory
-    loaded, identifier = load_run(directory), Identifier.load(folder)
-    _require_same_policy(identifier, loaded, folder)
-    episodes = load_episodes(source, loaded.family)
+    family, identifier = checked_family(config), Identifier.load(folder)
+    _require_same_policy(identifier, family, directory, folder)
+    episodes = load_episodes(source, family)
     with usage_errors("--support"):
         if "support" in given.options:
-            logs = {label: load_episodes(own, loaded.family) for label, own in _labelled(given.options["support"])}
-            identifier.support(logs)
+            labelled = _labelled(given.options["support"])
+            identifier.support({label: load_episodes(own, family, "--support") for label, own in labelled})
     if "only" in given.options:
         identifier = identifier.only(given.options["only"])
+    if len(identifier.known) < FEWEST:
+        left = ", ".join(identifier.known) or "none"
+        raise UsageError(f"an episode is told from {FEWEST} classes at least, and --support and --only leave {left}")
     with usage_errors("--rollouts"):
         for episode in episodes if len(episodes) > 1 else ():
-            answer = identifier.identify_logged([episode])
-            print(f"{episode.source}: {answer}", flush=True)
+            print(f"{episode.source}: {identifier.identify_logged([episode])}", flush=True)
         together = f"{number_of(len(episodes), 'episode')} together" if len(episodes) > 1 else episodes[0].source
         print(f"{together}: {identifier.identify_logged(episodes)}")
     return 0
 
 
-def _require_same_policy(identifier: Identifier, run: Run, folder: str) -> None:
+def _require_same_policy(identifier: Identifier, family: TaskFamily, directory: Path, folder: str) -> None:
     """Raise UsageError if the identifier reads other observations or actions than those of a run."""
-    ours, family = identifier.policy, run.family
+    ours = identifier.policy
     if list(ours.observation_names) != list(family.observation_names) or ours.action_size != family.action_size:
         raise UsageError(
             f"--identifier {folder} reads the {len(ours.observation_names)} observations and {ours.action_size} "
-            f"actions of a policy on {ours.family}, and {run.directory} has others; name the run that it was made with"
+            f"actions of a policy on {ours.family}, and {directory} has others; name the run that it was made with"
         )
 
 

@@ -92,24 +92,24 @@ def save_trial(folder: Path, agent: Agent, family: TaskFamily, trial: Trial, tas
             )
 
 
-def load_episodes(source: str, family: TaskFamily) -> list[LoggedEpisode]:
+def load_episodes(source: str, family: TaskFamily, option: str = "--rollouts") -> list[LoggedEpisode]:
     """Return the episodes in a folder of .npz files, sorted by name, or in a Minari dataset.
 
     source: FOLDER, `minari:ID` or `minari:FOLDER`. UsageError names file, field and index of what does not fit the
-    policy.
+    policy. option: that named the source, for messages.
     """
     if source.startswith(MINARI):
         return _load_minari(source.removeprefix(MINARI), family)
     folder = Path(source)
     if not folder.is_dir():
         raise UsageError(
-            f"--rollouts: {folder} is {'a file' if folder.exists() else 'not a folder'}; name a folder of .npz files"
+            f"{option}: {folder} is {'a file' if folder.exists() else 'not a folder'}; name a folder of .npz files"
         )
     files = sorted(folder.glob("*.npz"))
     if not files:
         below = sorted(path.parent for path in folder.glob("*/*.npz"))
         hint = f"; did you mean {below[0]}?" if below else "; log one file for each episode there"
-        raise UsageError(f"--rollouts: {folder} holds no .npz file{hint}")
+        raise UsageError(f"{option}: {folder} holds no .npz file{hint}")
     return [check_episode(read_arrays(file, FIELDS), str(file), family) for file in files]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from metarl.agents.maml.papers import MAML_PAPERS
 from metarl.agents.papers import Paper
+from metarl.agents.registry import PAPERS
 from metarl.agents.rl2.papers import RL2_PAPERS
 from metarl.agents.rma.papers import RMA_PAPERS
 from metarl.config import RunConfig, options, preset, preset_path, with_settings
@@ -125,7 +126,8 @@ def _budget(arm: Arm, text: str) -> float:
 
 def has_preset(arm: Arm, family: str) -> bool:
     """Return whether the settings of the arm's agent were chosen for the family, and are not the defaults."""
-    return preset_path(arm.agent, family) is not None
+    names = [arm.agent, *([PAPERS[arm.agent].agent] if arm.agent in PAPERS else [])]
+    return any(preset_path(name, family) for name in names)
 
 
 def config_of(arm: Arm, base: RunConfig, given: Mapping[str, Any], budget: float, horizon: int) -> RunConfig:

@@ -21,6 +21,7 @@ from metarl.evaluation.compare import checked_family
 from metarl.files import append, plain, write
 from metarl.headroom.arms import ARMS, MEMORY, ORACLE, TEACHER, Arm, config_of
 from metarl.headroom.records import JudgedRecord, differences, path_of, read_record
+from metarl.reporting.headroom_report import RESET
 from metarl.runs import claims
 from metarl.runs.entries import content
 from metarl.runs.interrupt import Stop, stop_on_signals
@@ -36,8 +37,6 @@ LOG = "output.log"
 """File in a run's folder with the output of its training."""
 WAIT_S = 5.0
 """Time between two looks at whether another process has trained a teacher."""
-RESET = "_reset"
-"""Ending of the label of an agent whose memory is reset before every action."""
 RESET_EPISODE = "_reset_episode"
 """The same, before every episode."""
 

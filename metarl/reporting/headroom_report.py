@@ -29,6 +29,8 @@ from metarl.reporting.time_figures import courses
 
 JSON, CSV, PNG, TIME_PNG = "headroom.json", "headroom.csv", "headroom.png", "time.png"
 MINUTE = 60.0
+RESET = "_reset"
+"""Ending of the label of an agent whose memory is reset before every action."""
 TIMED = 8
 """Largest number of agents drawn against seconds without a choice."""
 TIMES = tuple(MEMORY.intervals)
@@ -130,7 +132,7 @@ def in_time(comparison: Comparison, found: Headroom | None) -> list[str]:
     best = [a.label for a in sorted(remembering, key=lambda a: -a.result.summary.iqm[-1].estimate)]
     ends = [found.oracle, found.randomised] if found else []
     best = [label for label in best if label not in ends][: TIMED // 2]
-    reset = [a.label for a in comparison.agents if a.reset_memory == "step" and a.label.startswith(f"{best[0]}_")]
+    reset = [f"{label}{RESET}" for label in best[:1]]
     return [label for label in labels if label in (*ends, *best, *reset)]
 
 

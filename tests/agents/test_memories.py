@@ -13,6 +13,7 @@ from metarl.agents.cores import scan
 from metarl.agents.cores.attention import WindowAttention, skewed
 from metarl.agents.cores.core import Core
 from metarl.agents.cores.external import ExternalCore, address, least_used
+from metarl.agents.cores.external_sequence import read as read_external
 from metarl.agents.cores.history import HistoryCore, StackCore, taps
 from metarl.agents.cores.layers import draw_layers
 from metarl.agents.cores.linear import LinearCore
@@ -336,11 +337,18 @@ def test_the_gradients_of_external_are_central_differences():
 
 def test_external_keeps_nothing_for_a_backward_pass_that_does_not_come():
     core, inputs = made(memory="external"), draw(5, BATCH, INPUT)
+    assert isinstance(core, ExternalCore)
     with torch.no_grad():
         without = core.sequence(inputs, core.initial(BATCH))[0]
     features = core.sequence(inputs, core.initial(BATCH))[0]
     torch.testing.assert_close(without, features, rtol=0, atol=0)
     assert features.requires_grad and not without.requires_grad
+    parts = (core.keys, core.strengths, core.gates)
+    given = core.of_input(inputs), *core.initial(BATCH).values(), core.of_state.weight
+    given = *given, torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+    driven, *rest = (x.detach().numpy() for x in given)
+    kept = [read_external(driven, tuple(rest[:5]), rest[5], rest[6], rest[7], keep)[2] for keep in (False, True)]
+    assert not kept[0] and kept[1]["rows"].shape[0] == len(inputs) + 1
 
 
 def test_external_needs_a_row_for_each_head():

@@ -29,7 +29,7 @@ from metarl.evaluation.contrasts import interval_of_levels
 from metarl.evaluation.headroom import headroom_of
 from metarl.evaluation.results import AgentResult
 from metarl.evaluation.statistics import interquartile_mean, summarise
-from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, read_arm
+from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, has_preset, read_arm
 from metarl.headroom.probe import actions, probe
 from metarl.headroom.study import STUDY, Study, work
 from metarl.reporting.headroom_report import in_time
@@ -169,6 +169,10 @@ class TestArms:
     def test_an_arm_can_be_changed_and_named(self):
         arm = read_arm("memory:agent.hidden-size=32,agent.memory=lstm,label=lstm_32")
         assert arm.name == "lstm_32" and dict(arm.settings) == {"agent.hidden_size": 32, "agent.memory": "lstm"}
+
+    def test_a_method_has_the_preset_of_its_agent(self):
+        arms = {name: has_preset(ARMS[name], "point_goal") for name in ("fomaml", "lstm", "memory", "randomised")}
+        assert arms == {"fomaml": True, "lstm": True, "memory": True, "randomised": False}
 
     def test_one_may_have_env_steps_of_its_own_and_the_record_says_so(self, tmp_path: Path):
         longer = read_arm("randomised:budget=4e6,label=longer")
@@ -357,6 +361,11 @@ def test_of_many_agents_the_best_are_drawn_against_seconds():
     own = dataclasses.replace(own, agents=agents)
     found = headroom_of(own, "oracle", "randomised")
     assert in_time(own, found) == ["randomised", "oracle", "a6", "a7", "a8", "a9", "a9_reset"]
+    other = dataclasses.replace(agents[-1], label="a9_128_reset")  # of another agent, a9_128
+    whole = dataclasses.replace(own, agents=[*agents, other])
+    assert in_time(whole, found) == in_time(own, found)
+    all_reset = dataclasses.replace(own, agents=[dataclasses.replace(a, reset_memory="step") for a in agents])
+    assert in_time(all_reset, found) == ["randomised", "oracle"]
     few = dataclasses.replace(own, agents=agents[:5])
     assert in_time(few, None) == [agent.label for agent in agents[:5]]
 

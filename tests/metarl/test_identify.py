@@ -448,7 +448,9 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
     assert all("worn knee" in line for line in lines)
     for more, message in (
         (["--only", "worn"], "the identifier knows no class 'worn'; it knows"),
-        (["--only", "weak bthigh"], "--rollouts: the identifier knows 1 classes; give it two at least"),
+        (["--only", "weak bthigh"], "told from 2 classes at least, and --support and --only leave weak bthigh"),
+        (["--support", "x:nowhere", "y:logs/a"], "--support: nowhere is not a folder"),
+        (["--suport", "x:logs/a"], "unknown option --suport; did you mean '--support'?"),
         (["--support", "logs/a"], "--support has 'logs/a'; give LABEL:DIR"),
         (["--support", "x:logs/a", "x:logs/b"], "--support has the class 'x' twice"),
         (["--tasks", "4"], "--tasks is of an identifier that is to be trained"),
@@ -456,6 +458,7 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
         assert cli.main([*told, *more]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+    assert cli.main([*told, "--help"]) == 0 and "--identifier DIR" in capsys.readouterr().out
     assert cli.main(told[:-2]) == 2 and "needs --rollouts DIR" in capsys.readouterr().err
     assert cli.main(COMMAND.split()) == 0  # again, beside it
     assert (trained / "identifications/r_fault_kind_fault_place_2" / FILE).is_file()
