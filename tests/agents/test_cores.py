@@ -123,9 +123,11 @@ class TestEveryCore:
     @pytest.mark.parametrize("chunk", [1, 3, LENGTH])
     def test_gradients_stop_at_chunks_and_values_do_not_change(self, name: str, chunk: int):
         """Against a loop over the steps that lets go of the memory after each chunk."""
-        core, weights = make_core(name), draw(LENGTH, BATCH, 1, seed=4)
-        inputs = draw(LENGTH, BATCH, INPUT).requires_grad_()  # they come from embeddings that learn
-        before = read_twice(core)
+        dtype = torch.float64 if name == "external" else torch.float32  # its gradients differ by 5e-5 in float32
+        core, weights = make_core(name), draw(LENGTH, BATCH, 1, seed=4).to(dtype)
+        before = {state: x.to(dtype) if x.is_floating_point() else x for state, x in read_twice(core).items()}
+        core.to(dtype)
+        inputs = draw(LENGTH, BATCH, INPUT).to(dtype).requires_grad_()  # they come from embeddings that learn
         features, last = core.truncated(inputs, before, chunk)
         whole, _ = core.truncated(inputs, before, 0)
         torch.testing.assert_close(features, whole)
