@@ -37,6 +37,9 @@ class SurvivalSettings(FamilySettings):
 
     survive: float = unbounded(1.0)
     """Reward of every step of the episode."""
+    fall_cost: float = bounded(0.0, at_least=0)
+    """Subtracted from the reward of the step that ends in a fall. With `training.lives` a robot that falls is placed
+    anew: without this cost, policies learn to leap and fall."""
 
 
 @dataclass(frozen=True, kw_only=True)

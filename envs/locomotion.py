@@ -12,8 +12,9 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arrays import Array
-from metarl.envs.state import State
-from metarl.envs.terms import Element, ObservationTerm, elements
+from metarl.envs.family_settings import SurvivalSettings
+from metarl.envs.state import State, StateFunction
+from metarl.envs.terms import Element, ObservationTerm, RewardTerm, elements
 
 
 def gymnasium_model(name: str) -> str:
@@ -35,6 +36,17 @@ def control_cost(state: State, of: Literal["action", "ctrl"] = "action") -> Arra
 def survive(state: State) -> Array:
     """Return 1 at every step, [S]: as published, also at the last one, where Gymnasium's v5 gives 0."""
     return state.xp.ones_like(state.qpos[:, 0])
+
+
+def fall(fallen: StateFunction) -> StateFunction:
+    """Return a function that is 1 at the step that ends in a fall, else 0, [S]."""
+    return lambda state: state.xp.astype(fallen(state), state.qpos.dtype)
+
+
+def survival(settings: SurvivalSettings, fallen: StateFunction) -> dict[str, RewardTerm]:
+    """Return the rewards of robots that must not fall."""
+    cost = {"fall": RewardTerm(fall(fallen), -settings.fall_cost)} if settings.fall_cost else {}
+    return {"survive": RewardTerm(survive, settings.survive), **cost}
 
 
 def uniform_start(half_width: float, model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:

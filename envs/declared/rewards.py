@@ -252,8 +252,7 @@ def fall(rig: Rig) -> StateFunction:
     """1 in the step in which the episode ends for good."""
     if rig.fallen is None:
         raise ValueError("its episodes do not end early; write termination: {...}")
-    fallen = rig.fallen
-    return lambda state: state.xp.astype(fallen(state), state.qpos.dtype)
+    return locomotion.fall(rig.fallen)
 
 
 def distance(rig: Rig) -> StateFunction:

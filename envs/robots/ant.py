@@ -20,7 +20,7 @@ from metarl.envs.locomotion import (
     force_elements,
     free_observation,
     gymnasium_model,
-    survive,
+    survival,
     watch_contact_forces,
 )
 from metarl.envs.mjcf import load_spec
@@ -221,7 +221,7 @@ def ant_direction(settings: AntDirectionSettings) -> TaskFamily:
         progress = velocity_along_heading
     return _family(
         settings,
-        {"velocity": RewardTerm(progress), "survive": RewardTerm(survive, settings.survive)},
+        {"velocity": RewardTerm(progress), **survival(settings, fallen)},
         name="ant_direction",
         description="Ant in a direction that only the reward tells of",
         parameters=(task,),
@@ -287,7 +287,7 @@ def ant_velocity(settings: AntVelocitySettings) -> TaskFamily:
     )
     return _family(
         settings,
-        {"velocity": RewardTerm(velocity_match), "survive": RewardTerm(survive, settings.survive)},
+        {"velocity": RewardTerm(velocity_match), **survival(settings, fallen)},
         name="ant_velocity",
         description="Ant at a target velocity that only the reward tells of",
         parameters=(target,),
@@ -308,7 +308,7 @@ def ant_crippled(settings: AntCrippledSettings) -> TaskFamily:
     )
     return _family(
         settings,
-        {"velocity": RewardTerm(forward_velocity), "survive": RewardTerm(survive, settings.survive)},
+        {"velocity": RewardTerm(forward_velocity), **survival(settings, fallen)},
         name="ant_crippled",
         description="Ant with a leg that fails, forwards as fast as it can",
         parameters=(leg,),
@@ -320,7 +320,7 @@ def ant_limbs(settings: AntLimbsSettings) -> TaskFamily:
     """Return the family with reward v - c a^2 - contact cost + 1 on legs of other lengths and thicknesses."""
     return _family(
         settings,
-        {"velocity": RewardTerm(forward_velocity), "survive": RewardTerm(survive, settings.survive)},
+        {"velocity": RewardTerm(forward_velocity), **survival(settings, fallen)},
         name="ant_limbs",
         description="Ant with legs of unknown lengths and thicknesses, forwards as fast as it can",
         base=geometric_base,
@@ -333,7 +333,7 @@ def ant_terrain(settings: AntTerrainSettings) -> TaskFamily:
     """Return the family with reward v - c a^2 - contact cost + 1, on uneven ground."""
     running = _family(
         settings,
-        {"velocity": RewardTerm(forward_velocity), "survive": RewardTerm(survive, settings.survive)},
+        {"velocity": RewardTerm(forward_velocity), **survival(settings, fallen)},
         name="ant_terrain",
         description="Ant on ground that it has to find out about, forwards as fast as it can",
         parameters=(),

@@ -17,7 +17,7 @@ import numpy as np
 from metarl.envs.arrays import Array, like
 from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily
-from metarl.envs.locomotion import control_cost, free_observation, survive
+from metarl.envs.locomotion import control_cost, free_observation, survival
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
@@ -169,7 +169,7 @@ def ant_legs(settings: AntLegsSettings) -> TaskFamily:
         observation=OBSERVATION,
         rewards={
             "velocity": RewardTerm(ant.forward_velocity),
-            "survive": RewardTerm(survive, settings.survive),
+            **survival(settings, ant.fallen),
             "control": RewardTerm(functools.partial(control_cost, of="ctrl"), weight=-settings.control_cost),
             "contact": RewardTerm(ant.contact_cost, weight=-settings.contact_cost),
         },

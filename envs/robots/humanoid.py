@@ -18,7 +18,7 @@ from metarl.envs.locomotion import (
     force_elements,
     free_observation,
     gymnasium_model,
-    survive,
+    survival,
     uniform_start,
     watch_contact_forces,
 )
@@ -139,7 +139,7 @@ def humanoid_direction(settings: HumanoidDirectionSettings) -> TaskFamily:
         observation=OBSERVATIONS[settings.observation],
         rewards={
             "velocity": RewardTerm(velocity_along_heading, VELOCITY_WEIGHT),
-            "survive": RewardTerm(survive, settings.survive),
+            **survival(settings, fallen),
             "control": RewardTerm(functools.partial(control_cost, of="ctrl"), -settings.control_cost),
             "contact": RewardTerm(contact_cost, -1.0),
         },

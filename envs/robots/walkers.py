@@ -17,7 +17,7 @@ from metarl.envs.locomotion import (
     gymnasium_model,
     planar_observation,
     root_velocity,
-    survive,
+    survival,
     uniform_start,
 )
 from metarl.envs.mjcf import load_spec
@@ -145,7 +145,7 @@ def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **
         observation=planar_observation(joints, VELOCITY_LIMIT),
         rewards={
             "velocity": RewardTerm(root_velocity),
-            "survive": RewardTerm(survive, settings.survive),
+            **survival(settings, terminate),
             "control": RewardTerm(control_cost, -settings.control_cost),
         },
         reset=functools.partial(uniform_start, RESET_NOISE),

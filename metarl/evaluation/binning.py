@@ -66,8 +66,8 @@ class Binned:
 
     @staticmethod
     def pool(parts: Sequence[Binned]) -> Binned:
-        """Return the values of several agents on the same tasks as those of R agents."""
-        names = parts[0].values
+        """Return the values that several agents on the same tasks all have as those of R agents."""
+        names = [name for name in parts[0].values if all(name in part.values for part in parts)]
         return replace(parts[0], values={name: np.concatenate([part.values[name] for part in parts]) for name in names})
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
+from metarl.envs.family_settings import SurvivalSettings
 from metarl.envs.parameters import Choice
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.sharded import ShardedEnv
@@ -317,6 +318,28 @@ class TestEveryFamily:
             family.task({wrong: 1.0})
         with pytest.raises(ValueError, match="greater than 0" if family.parameters[0].above == 0 else "must be finite"):
             family.task({family.parameters[0].name: float("nan")})
+
+
+SURVIVORS = [name for name, made in FAMILY_SETTINGS.items() if issubclass(made, SurvivalSettings)]
+
+
+@pytest.mark.parametrize("name", SURVIVORS)
+def test_a_fall_costs_what_its_setting_says_once(name: str):
+    without = family_of(name)
+    dear = make_family(FAMILY_SETTINGS[name](fall_cost=7.0))  # pyright: ignore[reportCallIssue]
+    tasks = alike(without, 4)
+    rewards, fallen = [], []
+    for family in (without, dear):
+        env = BatchedEnv(family, len(tasks), 3)
+        env.set_tasks(tasks)
+        env.reset([np.random.default_rng(i) for i in range(len(tasks))])
+        env.simulation.batch.qvel[:, 2] += 8.0  # thrown into the air, or over
+        steps = [env.step(np.ones((len(tasks), 3, family.action_size))) for _ in range(200)]
+        rewards.append(np.sum([step.rewards for step in steps], axis=0))
+        fallen.append(np.any([step.terminated for step in steps], axis=0))
+    assert fallen[0].any()
+    np.testing.assert_array_equal(*fallen)
+    np.testing.assert_allclose(rewards[0] - rewards[1], np.where(fallen[0], 7.0, 0.0), atol=1e-3)
 
 
 def test_noise_needs_a_parameter_and_keys():

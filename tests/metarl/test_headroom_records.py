@@ -17,7 +17,7 @@ from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
-from metarl.evaluation.binning import REWARD_RATE, Binned
+from metarl.evaluation.binning import REWARD_RATE, SUCCESS, Binned
 from metarl.evaluation.evaluate import draw_tasks
 from metarl.evaluation.time_course import time_course
 from metarl.headroom import judging
@@ -245,6 +245,11 @@ def test_runs_of_one_arm_that_differ_in_more_than_the_seed_are_refused(records: 
     assert "runs of memory with seeds 1 and 2 differ in more than the seed, in agent.hidden_size (8, here 9)" in error
 
 
+def few_tasks(binned: Binned, count: int) -> Binned:
+    """Return the values of the first tasks."""
+    return dataclasses.replace(binned, values={name: own[..., :count] for name, own in binned.values.items()})
+
+
 class TestPacking:
     def test_numbers_are_read_back_as_they_were(self):
         rng = np.random.default_rng(0)
@@ -272,9 +277,30 @@ class TestPacking:
         assert one is not None and two is not None and one.seconds == two.seconds
         for a, b in ((one.level, two.level), (one.rise, two.rise)):
             assert dataclasses.astuple(a) == pytest.approx(dataclasses.astuple(b), abs=1e-3)
-        few = Binned(own.ends_s, 2, {REWARD_RATE: own.values[REWARD_RATE][:, :, :, :7]})
+        few = few_tasks(own, 7)
         error = read_bins(packed_bins(few), 3, 7).values[REWARD_RATE] - few.values[REWARD_RATE]
         assert np.nanmax(np.abs(error)) < 1e-3
+
+    def test_success_and_errors_in_time_are_read_back_for_figures(self):
+        rng = np.random.default_rng(2)
+        rates = rng.normal(size=(1, 3, 40, 20))
+        success = (rng.random((1, 3, 40, 20)) < np.linspace(0, 1, 40)[:, None]).astype(float)
+        errors = 0.3 + 0.1 * rng.normal(size=(1, 3, 40, 20))
+        errors[:, :, 25:, 4] = np.nan  # episodes that are over
+        own = Binned(0.1 * np.arange(1, 41), 1, {REWARD_RATE: rates, SUCCESS: success, "velocity_error": errors})
+        kept = json.loads(json.dumps(packed_bins(own)))
+        back = read_bins(kept, 3, 20)
+        assert list(back.values) == list(own.values)
+        np.testing.assert_array_equal(np.isnan(back.values["velocity_error"]), np.isnan(errors))
+        np.testing.assert_allclose(back.values["velocity_error"], errors, atol=0.1 / 2)
+        np.testing.assert_allclose(back.values[SUCCESS], success, atol=1 / 4)
+        with pytest.raises(
+            ValueError, match=r"success in time has the shape \(3, 40, 20\), and \(3, 40, 19\) is needed"
+        ):
+            read_bins({**packed_bins(few_tasks(own, 19)), "curves": kept["curves"]}, 3, 19)
+        del kept["curves"]  # as records of before have none
+        pooled = Binned.pool([back, read_bins(kept, 3, 20)])
+        assert list(pooled.values) == [REWARD_RATE] and pooled.values[REWARD_RATE].shape == (2, 3, 40, 20)
 
     def test_settings_of_another_version_are_left_out_and_given_ones_are_not(self):
         assert differences({"family": {"a": 1, "new": 2}}, {"family": {"a": 1, "old": 3}}) == []
@@ -293,7 +319,7 @@ def test_a_record_of_the_usual_evaluation_is_small(tmp_path: Path):
     assert work(own, Stop(), lambda line: None)
     judging.judged(own, draw_tasks(own.family, evaluation), lambda line: None)
     path = tmp_path / FOLDER / "randomised_seed1.json.bz2"
-    assert read_record(path) is not None and path.stat().st_size < 19_000
+    assert read_record(path) is not None and path.stat().st_size < 27_000
 
 
 OWN_ENV = """
