@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -17,6 +18,10 @@ INSTALLED = (Path(__file__).parents[1], *(Path(sysconfig.get_path(kind)) for kin
 """Folders of metarl's code, Python's and that of other packages."""
 
 
+class Absent(AttributeError):
+    """A module lacks the function."""
+
+
 def is_function(name: str) -> bool:
     """Return whether it names a function, `module:function` or `file.py:function`, and not a file."""
     return ":" in name and not Path(name).exists()
@@ -25,14 +30,19 @@ def is_function(name: str) -> bool:
 def load(name: str) -> Any:
     """Return what module:function or file.py:function names, without writing bytecode beside it.
 
-    A file may import its neighbours: its folder comes last on Python's path. Whatever the import raises is raised.
+    A file may import its neighbours: its folder comes last on Python's path. Whatever the import raises is raised, and
+    `Absent` if there is no such function.
     """
     if is_held(name):
         return _held[name]
     where, _, function = name.rpartition(":")
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        return getattr(_imported(where), function)
+        module = _imported(where)
+        if not hasattr(module, function):
+            near = difflib.get_close_matches(function, [n for n in vars(module) if not n.startswith("_")], n=1)
+            raise Absent(f"{where} has no function {function!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        return getattr(module, function)
     finally:
         sys.dont_write_bytecode = writes
 
@@ -72,6 +82,8 @@ def digest(file: Path) -> str:
 
 def failure(error: BaseException) -> str:
     """Return what was raised and where in the user's code, or where at all if it is not there, in a line."""
+    if isinstance(error, Absent):
+        return str(error)
     raised = "".join(traceback.format_exception_only(error)).strip()
     frames = traceback.extract_tb(error.__traceback__)
     at = [frame for frame in frames if not {*INSTALLED} & {*Path(frame.filename).parents}] or frames

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from metarl.bounds import bounded, unbounded
+from metarl.bounds import bounded, newer, unbounded
 from metarl.envs.faults.settings import FaultSettings
 
 
@@ -37,7 +37,7 @@ class SurvivalSettings(FamilySettings):
 
     survive: float = unbounded(1.0)
     """Reward of every step of the episode."""
-    fall_cost: float = bounded(0.0, at_least=0)
+    fall_cost: float = newer(0.0, before=0.0, at_least=0)
     """Subtracted from the reward of the step that ends in a fall. With `training.lives` a robot that falls is placed
     anew: without this cost, policies learn to leap and fall."""
 

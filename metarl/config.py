@@ -432,7 +432,7 @@ def read_settings(cls: type, data: Mapping[str, Any], section: str, known: Colle
     for key in data:
         if key not in hints:
             name = f"{section}.{key}"
-            hint = nearest(name, known, owners(name)) if known else nearest(str(key), hints)
+            hint = owners(name) or nearest(name, known) if known else nearest(str(key), hints)
             raise UsageError(f"unknown key {shown(name)}{hint}")
     return cls(**{key: coerce(value, hints[key], f"{section}.{key}") for key, value in data.items()})
 

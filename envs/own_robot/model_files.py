@@ -269,6 +269,8 @@ def _call(model: str) -> ModelFiles:
     """Call a function and write its specification as MJCF, so that a copy of the text is the same robot to the bit."""
     try:
         spec = code.load(model)()
+    except code.Absent as error:
+        raise ValueError(f"{model} failed: {error}") from error
     except (Exception, SystemExit) as error:
         raise ValueError(f"{model} failed: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(spec, mujoco.MjSpec):

@@ -130,8 +130,10 @@ def whole(text: str, name: str, least: int = 1) -> int:
 
 def _meant(name: str, valid: Sequence[str], prog: str) -> str:
     """Return the hint that follows an unknown option."""
+    if owned := owners(name):
+        return owned
     setting, flags = SHORT.get(name, ""), [flag(other) for other in valid]
-    otherwise = owners(name) or (f"; {prog} --help lists the options" if len(valid) > FEW else "")
+    otherwise = f"; {prog} --help lists the options" if len(valid) > FEW else ""
     if setting in valid:
         otherwise = f"; {setting.partition('.')[0]} has it: {flag(setting)}"
     elif setting:

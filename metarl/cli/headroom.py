@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from metarl.cli.arguments import Arguments, whole
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import FAMILY_OPTIONS, chosen_family
-from metarl.config import EvaluationSettings, RunConfig, options, with_settings
+from metarl.config import EvaluationSettings, RunConfig, options, owners, with_settings
 from metarl.errors import RunError, UsageError, nearest, usage_errors
 from metarl.options import coerce, flag, value_of
 
@@ -115,14 +115,15 @@ def parse(arguments: list[str]) -> Request | None:
     for name, tokens in given.options.items():
         if name not in types:
             known = [flag(n) for n in (*OPTIONS, *LISTED, *types) if n != "worker"]
-            raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), [*known, *SWITCHES])}")
+            hint = owners(name) or nearest(flag(name), [*known, *SWITCHES])
+            raise UsageError(f"unknown option {flag(name)}{hint}")
         if name in SET_BY_THE_STUDY:
             raise UsageError(f"{flag(name)} is set by the study; see --budget, --seeds, --threads and --arms")
         values[name] = value_of(name, tokens, types[name])
     base = with_settings(base, {name: value for name, value in values.items() if not name.startswith("training.")})
     base.validate()
     training = {name: value for name, value in values.items() if name.startswith("training.")}
-    seeds = [int(coerce(text, int, "--seeds")) for text in lists.get("seeds", "1 2 3").split()]
+    seeds = [whole(text, "--seeds", 0) for text in lists.get("seeds", "1 2 3").split()]
     return Request(base, training, lists.get("arms", "").split(), seeds, plain, switched)
 
 
@@ -135,7 +136,7 @@ def _joined(tokens: list[str]) -> list[str]:
         name, equals, value = token.partition("=")
         if name in ("--seeds", "--arms"):
             values = [value] if equals else []
-            while not equals and rest and not rest[0].startswith("-") and not _is_setting(rest[0]):
+            while not equals and rest and not rest[0].startswith("--") and not _is_setting(rest[0]):
                 values.append(rest.pop(0))
             token = f"{name}={' '.join(values)}"
         result.append(token)

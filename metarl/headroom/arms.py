@@ -19,6 +19,8 @@ from metarl.options import coerce, value_of
 ORACLE, RANDOMISED, MEMORY, TEACHER = "oracle", "randomised", "memory", "teacher"
 """Names of the two arms whose difference is the headroom, of the one whose memory is reset in every way, and of an
 oracle that teaches where ORACLE may not: see `Study.also_split`."""
+EXAMPLES = {"label": "mine", "budget": "10e6"}
+"""Values of what an arm may have besides settings, for messages."""
 SCHEDULES = ("lr_decay_updates", "teacher_updates", "pull_from", "pull_updates", "distil_updates")
 """Settings of agents that count iterations of a run: they grow and shrink with its length."""
 
@@ -103,9 +105,11 @@ def read_arm(text: str) -> Arm:
     for piece in given.split(",") if given else ():
         setting, equals, value = piece.partition("=")
         setting = setting.replace("-", "_")
-        if setting == "label" and value:
+        if setting in ("label", "budget") and not value:
+            raise UsageError(f"arm {name}: {setting} needs a value, as in {name}:{setting}={EXAMPLES[setting]}")
+        if setting == "label":
             arm = dataclasses.replace(arm, name=value)
-        elif setting == "budget" and value:
+        elif setting == "budget":
             arm = dataclasses.replace(arm, budget=_budget(arm, value))
         elif not equals or setting not in known:
             raise UsageError(f"arm {name}: {piece!r} is no setting of agent {arm.agent}{nearest(setting, known)}")

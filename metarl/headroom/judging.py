@@ -44,6 +44,8 @@ from metarl.wording import number_of
 Records = Mapping[str, Sequence[JudgedRecord]]
 """Records of each agent by its label, one for each training seed."""
 Tasks = list[list[Task]]
+UNEVEN = 0.2
+"""Share of the budget by which env steps may be off without a note."""
 
 
 def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison, Headroom | None]:
@@ -72,6 +74,11 @@ def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison
         notes.append(
             f"note: the oracle alone met {study.also_split.replace('_', '-')} tasks in training: every other task of "
             "its training was one"
+        )
+    if uneven := unequal(study, spent):
+        notes.append(
+            f"note: env steps are not those of the budget: {', '.join(uneven)}. A run has whole iterations; with a "
+            "budget of many, arms have the same"
         )
     if oracles := records.get(ORACLE):
         first, *rest = oracles[0].probe
@@ -233,6 +240,17 @@ def headroom(comparison: Comparison, forgetful: Mapping[str, str]) -> Headroom |
         return None
     reset = {*forgetful.values(), MEMORY + RESET_EPISODE}
     return headroom_of(comparison, ORACLE, RANDOMISED, forgetful, reset)
+
+
+def unequal(study: Study, spent: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return the arms whose mean env steps are more than a fifth off their budget, in words; pupils are not asked."""
+    asked = {arm.name: arm.budget or study.budget for arm in study.arms if not study.teacher_of(arm)}
+    had = {name: own["env_steps"] for name, own in spent.items() if name in asked}
+    return [
+        f"{name} had {steps:,.0f} for {asked[name]:,.0f}"
+        for name, steps in had.items()
+        if abs(steps / asked[name] - 1) > UNEVEN
+    ]
 
 
 def cost(study: Study, records: Records) -> dict[str, dict[str, float]]:

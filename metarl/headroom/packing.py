@@ -26,6 +26,8 @@ FINEST = 2.0**-20
 """Smallest grid that rewards are rounded to, as a share of the largest one."""
 ROOM = 8_000
 """Packed bytes that the rewards in time may take; where they need more at the coarsest grid, they take it."""
+ROOM_OF_CURVE = 6_000
+"""The same of another curve."""
 
 
 def packed_outcome(result: EvaluationResult) -> dict[str, Any]:
@@ -127,10 +129,10 @@ def packed_bins(binned: Binned, room: int = ROOM) -> dict[str, Any]:
 
 
 def packed_curve(values: Array) -> dict[str, Any]:
-    """Return values [S, bins, M] for JSON, rounded to a grid no coarser than the standard deviation between tasks.
+    """Return values [S, bins, M] for JSON, rounded to the finest grid that leaves no more than `ROOM_OF_CURVE` bytes.
 
-    So the mean over 100 tasks is within some hundredths of that deviation. Kept is how much a value is above the one
-    of the bin before.
+    It is no coarser than the standard deviation between tasks: so the mean over 100 tasks is within some hundredths of
+    that deviation. Kept is how much a value is above the one of the bin before.
     """
     there = ~np.isnan(values)
     known = np.ma.array(values, mask=~there)
@@ -138,10 +140,17 @@ def packed_curve(values: Array) -> dict[str, Any]:
     finest = float(np.ma.filled(np.abs(known).max(), 0.0)) * FINEST
     wanted = max(spread, finest)
     grid = 2.0 ** math.floor(math.log2(wanted)) if wanted > 0 else 1.0
-    steps = np.rint(np.where(there, values, 0.0) / grid)
+
+    def on(grid: float) -> list[Any]:
+        steps = np.rint(np.where(there, values, 0.0) / grid)
+        return np.diff(steps, axis=1, prepend=0.0).astype(np.int64).tolist()
+
+    more = on(grid)
+    while grid / 2 >= finest > 0 and _size(finer := on(grid / 2)) <= ROOM_OF_CURVE:
+        grid, more = grid / 2, finer
     return {
         "grid": grid,
-        "more": np.diff(steps, axis=1, prepend=0.0).astype(np.int64).tolist(),
+        "more": more,
         "there": None if there.all() else there.astype(int).tolist(),
     }
 

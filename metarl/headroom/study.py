@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metarl.bounds import lacking
 from metarl.config import CONFIG, RunConfig, config_to_dict, map_files, read_run_config, with_settings
 from metarl.envs.family import TaskFamily
 from metarl.errors import UsageError, usage_errors
@@ -30,6 +31,7 @@ from metarl.runs.run import Run, load_run, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.training.finished import finished_run
 from metarl.training.loop import train
+from metarl.wording import number_of
 
 STUDY = "study.json"
 """File in a study's folder that says what is trained."""
@@ -129,21 +131,28 @@ class Study:
         write(self.folder / STUDY, (json.dumps(whole, indent=1) + "\n").encode())
 
     def recorded(self) -> dict[str, Any]:
-        """Return what the folder says is trained, nothing if it says nothing; UsageError if that is another study."""
-        path, own = self.folder / STUDY, self._what()
+        """Return what the folder says is trained, nothing if it says nothing; UsageError if that is another study.
+
+        A setting of the family that it does not name came with a later version of metarl: it has the value that such a
+        run had before, or its default.
+        """
+        path, own, kind = self.folder / STUDY, self._what(), type(self.base.family)
+        defaults = config_to_dict(replace(self.base, family=kind()))["family"]
         if not path.is_file():
             return {}
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-            arms = own.pop("arms")
-            differ = [name for name in own if before[name] != own[name]]
+            arms, family = own.pop("arms"), own.pop("family")
+            then = lacking(kind, before["family"], saved=True)
+            differ = differences(plain(defaults | then) | before["family"], family, "family")
+            differ += differences({name: before[name] for name in own}, own)
             differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UsageError(f"{path} is not a study's record; choose another folder with --name") from None
         if differ:
             raise UsageError(
-                f"{self.folder} holds a study with another {' and another '.join(differ)}; give the settings that it "
-                "was started with, or choose another folder with --name"
+                f"{self.folder} holds a study with another {', another '.join(differ)}; give the settings that it was "
+                "started with, or choose another folder with --name"
             )
         return before
 
@@ -291,7 +300,7 @@ def _train(study: Study, arm: Arm, seed: int, stop: Stop, say: Callable[[str], N
             shutil.rmtree(directory)
         start_run(study.config(arm, seed), study.folder, directory.name)
     config = read_run_config(directory)
-    say(f"{directory.name}: {'resumed' if resume else 'started'}, {config.training.iterations} iterations")
+    say(f"{directory.name}: {'resumed' if resume else 'started'}, {number_of(config.training.iterations, 'iteration')}")
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(append(directory / LOG))
         stack.enter_context(contextlib.redirect_stdout(log))

@@ -36,7 +36,8 @@ class Identified:
     """An answer."""
 
     answer: str
-    """Label of the likeliest class, or `none of these`."""
+    """Label of the likeliest class; `none of these` if the episode is so unlike all of them that no more than the share
+    `false_alarms` of their own episodes is. So a class may be the answer that is less probable than `none of these`."""
     probabilities: Mapping[str, float]
     """Calibrated probability of each class by its label, and of `none of these`; they sum to 1."""
     seconds: float
@@ -45,7 +46,8 @@ class Identified:
     def __str__(self) -> str:
         likely = sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:3]
         shares = ", ".join(f"{label} {share:.0%}" for label, share in likely)
-        return f"{self.answer} after {self.seconds:.2f} s ({shares})"
+        doubt = ", if of these," if likely[0][0] == NONE != self.answer else ""
+        return f"{self.answer}{doubt} after {self.seconds:.2f} s ({shares})"
 
 
 @dataclass(frozen=True)

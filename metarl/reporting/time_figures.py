@@ -73,7 +73,7 @@ def draw_course(axes: Axes, agents: Sequence[Timed], name: str, change: int = 0,
     """
     drawn = [(agent, course) for agent in agents if (course := agent.course(change)) and name in course.curves]
     scale = 100.0 if name == SUCCESS else 1.0
-    for agent, course in drawn:
+    for place, (agent, course) in enumerate(drawn):  # the first lies on top
         shown = course.seconds_of_trial <= (until_s or np.inf)
         bounds = np.arange(len(course.ends_s), int(shown.sum()), len(course.ends_s))
         x = np.insert(course.seconds_of_trial[shown], bounds, np.nan)  # a line ends with its episode
@@ -81,7 +81,7 @@ def draw_course(axes: Axes, agents: Sequence[Timed], name: str, change: int = 0,
         style = {**agent.style, "marker": ""}
         if len(drawn) <= BANDS:
             axes.fill_between(x, low, high, color=style["color"], alpha=0.18, linewidth=0)
-        axes.plot(x, middle, label=short(agent.label), linewidth=1.5, **style)
+        axes.plot(x, middle, label=short(agent.label), linewidth=1.5, zorder=3 - 0.01 * place, **style)
     longest = max((course for _, course in drawn), key=lambda course: course.episodes)
     if until_s is None:
         for end in longest.episode_ends_s[:-1]:

@@ -317,7 +317,7 @@ def test_the_example_swings_a_pendulum_of_the_tasks_mass():
 WRONG = {
     "raises at once": ("def tasks():\n    raise KeyError('no robot')", "failed: KeyError: 'no robot' (own.py, line"),
     "returns nothing": ("def tasks():\n    return None", "returned NoneType; it must return a metarl.GymTasks"),
-    "no function": ("x = 1", "has no attribute 'tasks'"),
+    "no function": ("task = 1", "own.py has no function 'tasks'; did you mean 'task'?"),
     "no tasks": ("def tasks():\n    return metarl.GymTasks(make=dict)", "needs either parameters"),
     "no environment": (
         "def tasks():\n    return metarl.GymTasks(make=dict, parameters=(metarl.quantity('a', 0, 1),))",

@@ -165,7 +165,7 @@ class TestInference:
         for name, message in (
             ("number", "returned int; it must return a mujoco.MjSpec"),
             ("broken", "failed: KeyError: 'leg'"),
-            ("absent", "AttributeError"),
+            ("absent", "has no function 'absent'"),
         ):
             with pytest.raises(ValueError, match=message):
                 check_robot(f"{tmp_path}/make.py:{name}")

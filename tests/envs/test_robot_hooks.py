@@ -160,7 +160,7 @@ def reward_of(name: str) -> dict:
 
 WRONG = {
     "no file": ("nothing.py:f", "no file"),
-    "no function": ("terms.py:nothing", "has no attribute 'nothing'"),
+    "no function": ("terms.py:nothing", "has no function 'nothing'"),
     "a module": ("os:getcwd", "name it as file.py:function"),
     "another shape": ("terms.py:wrong", "it must return an array of shape (1,), one row a robot"),
     "raises": ("terms.py:broken", "terms.py:broken failed: "),

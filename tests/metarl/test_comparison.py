@@ -432,6 +432,13 @@ def test_an_own_robot_with_stronger_motors_than_it_was_trained_with_is_warned_of
     assert warnings[0] == [] and "other control signals of an action" in warnings[1][0]
 
 
+def test_where_nothing_can_be_saved_is_told_before_anything_is_judged(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    status, printed = evaluated([runs["ppo"], "--no-train-gap", "--output", "file/out"], capsys)
+    assert status == 1 and "evaluating" not in printed and "choose another --output" in printed, printed
+
+
 def test_who_acts_with_noise_is_said_once_with_the_remedy(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     own = [f"{runs['ppo']}:evaluation.explore={value},label={value}" for value in ("true", "false")]

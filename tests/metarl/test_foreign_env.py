@@ -172,7 +172,7 @@ def test_check_reports(own, capsys):
     ):
         assert said in out
     assert cli.main(["env", "check", "line.py:nothing"]) == 2
-    assert "has no attribute 'nothing'" in capsys.readouterr().err
+    assert "has no function 'nothing'" in capsys.readouterr().err
     for wrong in (
         ["env"],
         ["env", "chek", "x"],

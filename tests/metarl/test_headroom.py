@@ -19,7 +19,7 @@ import torch
 from metarl.agents.registry import PAPERS, make_agent
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
-from metarl.config import EvaluationSettings, RunConfig
+from metarl.config import EvaluationSettings, RunConfig, config_from_dict
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal, told_columns
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSettings, HalfCheetahMassSettings
@@ -30,6 +30,7 @@ from metarl.evaluation.headroom import headroom_of
 from metarl.evaluation.results import AgentResult
 from metarl.evaluation.statistics import interquartile_mean, summarise
 from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, has_preset, read_arm
+from metarl.headroom.judging import unequal
 from metarl.headroom.probe import actions, probe
 from metarl.headroom.study import STUDY, Study, work
 from metarl.reporting.headroom_report import in_time
@@ -158,6 +159,14 @@ class TestArms:
             name: {"agent": ARMS[name].agent, "settings": dict(ARMS[name].settings)} for name in recorded
         }
 
+    @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
+    def test_studies_that_are_kept_are_still_those_of_their_settings(self, path: Path):
+        kept = json.loads(path.read_text())
+        base = config_from_dict({"agent": {"name": "ppo"}, "family": kept["family"]}, saved=True)
+        arms = [ARMS[name] for name in kept["arms"] if name != "teacher"]
+        study = Study(path.parent, base, arms, kept["given"], kept["budget"], (1,))
+        assert study.recorded() == kept
+
     def test_memories_and_heads_are_recorded_as_settings(self):
         memories = {"lstm", "linear", "transformer", "snail", "external", "history", "stack"}
         settings = {name: {"agent.memory": name} for name in memories} | {"frames": {"agent.memory": "stack"}}
@@ -229,7 +238,23 @@ class TestStudy:
         capsys.readouterr()
         for switch in ((), ("--report",)):
             assert cli.main([*arguments, "family.goal_range=0.1", *switch]) == 2
-            assert "holds a study with another family; give the settings that it" in capsys.readouterr().err
+            message = capsys.readouterr().err
+            assert re.search(r"holds a study with another family.goal_range \(.+, here 0.1\); give the sett", message)
+            assert cli.main([*arguments, "training.adaptations=3", *switch]) == 2
+            assert "with another given.training.adaptations (not given, here 3); give" in capsys.readouterr().err
+
+    def test_a_setting_that_came_later_has_its_default_in_a_study_of_before(self, studied, capsys):
+        folder, arguments = studied
+        path = folder / "study.json"
+        kept = path.read_bytes()
+        before = json.loads(kept)
+        del before["family"]["action_scale"]
+        path.write_text(json.dumps(before))
+        assert cli.main([*arguments, "--report"]) == 0
+        capsys.readouterr()
+        assert cli.main([*arguments, "--family.action-scale", "2", "--report"]) == 2
+        assert "family.action_scale (1.0, here 2.0)" in capsys.readouterr().err
+        path.write_bytes(kept)
 
     def test_a_stop_leaves_the_run_to_be_gone_on_with(self, tmp_path: Path):
         arms = [read_arm("memory:agent.hidden_size=8")]
@@ -331,6 +356,9 @@ class TestProbe:
         ([], "takes the name of one family"),
         (["half_cheetah_mas"], "unknown family 'half_cheetah_mas'; did you mean 'half_cheetah_mass'?"),
         (["point_goal", "--arms", "memry"], "unknown arm 'memry'; did you mean 'memory'?"),
+        (["point_goal", "--arms", "memory:label="], "arm memory: label needs a value, as in memory:label=mine"),
+        (["point_goal", "--seeds", "-1"], "--seeds is -1; it must be at least 0"),
+        (["point_goal", "--family.fall-cost", "1"], "it is a setting of family ant_direction, ant_velocity, ant_crip"),
         (["point_goal", "--arms", "memory:agent.hiden_size=3"], "did you mean 'agent.hidden_size'?"),
         (["point_goal", "--arms", "distilled"], "arm distilled needs the runs of arm oracle; add it to --arms"),
         (["point_goal", "--arms", "memory", "memory"], "two arms are called 'memory'"),
@@ -350,6 +378,15 @@ def test_mistakes_are_named(arguments: list[str], said: str, capsys, tmp_path, m
     assert cli.main(["headroom", *arguments]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not os.listdir(tmp_path)
+
+
+def test_arms_with_other_env_steps_than_the_budget_are_named(tmp_path: Path):
+    arms = [read_arm(text) for text in ("randomised", "memory:budget=6e4", "oracle", "distilled")]
+    study = Study(tmp_path, RunConfig(family=PointGoalSettings()), arms, {}, 8e3, (1,))
+    steps = {"randomised": 64_000.0, "memory": 6.6e4, "oracle": 9_000.0, "distilled": 18_000.0}
+    assert unequal(study, {name: {"env_steps": own} for name, own in steps.items()}) == [
+        "randomised had 64,000 for 8,000"
+    ]
 
 
 def test_of_many_agents_the_best_are_drawn_against_seconds():

@@ -98,7 +98,7 @@ class TestClasses:
                 ["disabled_joints"],
                 "--by is 'disabled_joints', which is no parameter .*did you mean 'disabled_j",
             ),
-            (HalfCheetahMassSettings(changes=1), ["mass_scale"], "change while they last.*set family.changes"),
+            (HalfCheetahMassSettings(changes=1), ["mass_scale"], "change while they last.*give --family.changes 0$"),
             (dataclasses.replace(FAULTY, faults=("weak",)), ["fault_kind"], "'fault_kind', which has a single value"),
         ],
     )
@@ -411,6 +411,16 @@ def trained(tmp_path, monkeypatch, tiny) -> Path:
     monkeypatch.chdir(tmp_path)
     assert cli.main([*TRAIN.split(), *tiny, "agent.hidden_sizes=8"]) == 0
     return tmp_path
+
+
+def test_an_answer_that_is_less_probable_than_none_of_these_says_so():
+    doubtful, sure = {NONE: 0.43, "weak": 0.04, "dead": 0.03}, {NONE: 0.2, "weak": 0.8}
+    assert (
+        str(Identified("weak", doubtful, 5.0))
+        == "weak, if of these, after 5.00 s (none of these 43%, weak 4%, dead 3%)"
+    )
+    assert str(Identified("weak", sure, 5.0)) == "weak after 5.00 s (weak 80%, none of these 20%)"
+    assert str(Identified(NONE, doubtful, 5.0)).startswith("none of these after 5.00 s")
 
 
 def test_the_command_saves_all_that_it_says(trained, capsys):
