@@ -53,10 +53,10 @@ def classes_of(family: TaskFamily, by: Sequence[str], bins: int) -> list[TaskCla
     if family.changing:
         remedy = {"changes": "0", "fault_onset": "0 0", "fault_duration": "0 0", "fault_repeats": "0"}
         given = ((name, value, getattr(family.settings, name, 0)) for name, value in remedy.items())
-        words = [f"--family.{name.replace('_', '-')} {value}" for name, value, own in given if np.any(own)]
+        words = " ".join(f"--family.{name.replace('_', '-')} {value}" for name, value, own in given if np.any(own))
         raise UsageError(
-            f"tasks of {family.name} change while they last, so an episode is of several classes; give "
-            f"{' '.join(words)}"
+            f"tasks of {family.name} change while they last, so an episode is of several classes; "
+            + (f"give {words}" if words else "declare the family without changes")
         )
     options = [_options(_parameter(family, name), bins) for name in by]
     if np.prod([len(own) for own in options]) > MOST_CLASSES:
