@@ -65,8 +65,8 @@ def check(numbers_of_writes: str, tmp_path: Path, tiny, environment) -> list[int
 
 
 def test_killed_at_a_write_and_gone_on_with_a_run_is_what_it_would_have_been(tmp_path, tiny, environment):
-    """Between the two files of the first checkpoint, and before the pictures."""
-    assert check("10,25", tmp_path, tiny, environment) == [10, 25]
+    """Between the two files of the first checkpoint and of a later one, and before the pictures."""
+    assert check("10,15,25", tmp_path, tiny, environment) == [10, 15, 25]
 
 
 @pytest.mark.slow
