@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -13,6 +12,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from metarl.envs.text import near
 
 INSTALLED = (Path(__file__).parents[1], *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")))
 """Folders of metarl's code, Python's and that of other packages."""
@@ -40,8 +41,8 @@ def load(name: str) -> Any:
     try:
         module = _imported(where)
         if not hasattr(module, function):
-            near = difflib.get_close_matches(function, [n for n in vars(module) if not n.startswith("_")], n=1)
-            raise Absent(f"{where} has no function {function!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            functions = (name for name, own in vars(module).items() if callable(own) and not name.startswith("_"))
+            raise Absent(f"{where} has no function {function!r}{near(function, functions)}")
         return getattr(module, function)
     finally:
         sys.dont_write_bytecode = writes

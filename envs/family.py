@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,7 @@ from metarl.envs.simulation import Simulator
 from metarl.envs.state import State, StateFunction
 from metarl.envs.task import Change, Changes, CurriculumRule, Task
 from metarl.envs.terms import FALLS, Criterion, Element, Measure, ObservationTerm, RewardTerm
+from metarl.envs.text import near
 
 
 class FaultModel(Protocol):
@@ -320,10 +320,7 @@ class TaskFamily:
     def task_named(self, name: str) -> Task:
         """Return a named task, neutral in what its name does not set; ValueError if there is none of the name."""
         if name not in self.named:
-            near = difflib.get_close_matches(name, self.named, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            known = f"{hint}its named tasks are {', '.join(self.named)}" if self.named else "it has no named tasks"
-            raise ValueError(f"family {self.name!r} has no task named {name!r}; {known}")
+            raise ValueError(f"family {self.name!r} has no task named {name!r}{near(name, self.named)}")
         return self.task(self.named[name])
 
     def name_of(self, values: Mapping[str, float]) -> str:
@@ -334,11 +331,7 @@ class TaskFamily:
         names = [p.name for p in self.parameters]
         for name in wanted:
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise ValueError(
-                    f"family {self.name!r} has no parameter {name!r}; {hint}its parameters are {', '.join(names)}"
-                )
+                raise ValueError(f"family {self.name!r} has no parameter {name!r}{near(name, names)}")
 
     def own(self, task: Task) -> Task:
         """Complete and check a task; ValueError if it is another family's, or a name or value is wrong."""

@@ -34,10 +34,11 @@ def shown(value: Any, most: int = 80) -> str:
     return one_line(repr(value), most)
 
 
-def near(name: str, valid: Iterable[str]) -> str:
-    """Return the end of a message about a name that is not valid: the nearest names, or all."""
-    names = list(valid)
+def near(name: str, valid: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """Return the end of a message about a name that is not valid: the nearest names, or those to list (None: all)."""
+    names = list(dict.fromkeys(valid))
     close = difflib.get_close_matches(name[:80], names, n=3, cutoff=0.5)
     if close:
         return f"; did you mean {' or '.join(map(repr, close))}?"
+    names = names if listed is None else list(listed)
     return f"; there are {', '.join(names)}" if names else "; there are none"

@@ -236,6 +236,12 @@ def preset_path(agent: str, family: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def is_preset(agent: str, family: str) -> bool:
+    """Return whether `preset` has settings chosen for an agent on a family, and not the defaults."""
+    names = [agent, *([PAPERS[agent].agent] if agent in PAPERS else [])]
+    return any(preset_path(name, family) for name in names)
+
+
 def preset(agent: str = "maml", family: str = "half_cheetah_velocity") -> RunConfig:
     """Return the preset for an agent on a family, or the defaults if there is no preset.
 

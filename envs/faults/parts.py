@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import mujoco
 
 from metarl.envs.family import TaskFamily
+from metarl.envs.text import near
 from metarl.patterns import matched
 
 
@@ -82,9 +82,8 @@ class Anatomy:
 
     def _unknown(self, name: str) -> str:
         valid = [*self.family.groups, *self._names]
-        close = difflib.get_close_matches(name[:80], dict.fromkeys([*valid, *self._elements]), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(valid)}"
-        return f"which is no joint, actuator, group, observation term or element of one; {hint}"
+        what = "which is no joint, actuator, group, observation term or element of one"
+        return what + near(name, [*valid, *self._elements], valid)
 
 
 def anatomy(family: TaskFamily) -> Anatomy:

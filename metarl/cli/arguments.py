@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import tyro
 
 from metarl.config import REGISTRIES, EvaluationSettings, TrackingSettings, TrainingSettings, owners
-from metarl.errors import FEW, UsageError, nearest
+from metarl.errors import FEW, SECTIONS, UsageError, nearest
 from metarl.options import TRUTH, coerce, flag, value_of
 
 T = TypeVar("T")
@@ -101,7 +101,11 @@ class Arguments:
         for name in given.options:
             if name in switches:
                 raise UsageError(f"{flag(name)} takes no value")
-            raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, [*options, *switches]))}")
+            elsewhere = (
+                name.partition(".")[0] in SECTIONS and "; this command takes no settings, metarl train and evaluate do"
+            )
+            hint = elsewhere or nearest(flag(name), map(flag, [*options, *switches]))
+            raise UsageError(f"unknown option {flag(name)}{hint}")
         return given, taken, frozenset(names[token] for token in tokens if token in names)
 
     def parse(self, command: T, types: Mapping[str, Any], plain: Collection[str], prog: str, about: str = "") -> T:

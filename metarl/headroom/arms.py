@@ -9,10 +9,9 @@ from typing import Any
 
 from metarl.agents.maml.papers import MAML_PAPERS
 from metarl.agents.papers import Paper
-from metarl.agents.registry import PAPERS
 from metarl.agents.rl2.papers import RL2_PAPERS
 from metarl.agents.rma.papers import RMA_PAPERS
-from metarl.config import RunConfig, options, preset, preset_path, with_settings
+from metarl.config import RunConfig, options, preset, with_settings
 from metarl.errors import UsageError, nearest
 from metarl.options import coerce, value_of
 
@@ -126,12 +125,6 @@ def _budget(arm: Arm, text: str) -> float:
     if budget < 1:
         raise UsageError(f"arm {arm.name}: budget is {budget:g}; it is the number of env steps of each run, at least 1")
     return budget
-
-
-def has_preset(arm: Arm, family: str) -> bool:
-    """Return whether the settings of the arm's agent were chosen for the family, and are not the defaults."""
-    names = [arm.agent, *([PAPERS[arm.agent].agent] if arm.agent in PAPERS else [])]
-    return any(preset_path(name, family) for name in names)
 
 
 def config_of(arm: Arm, base: RunConfig, given: Mapping[str, Any], budget: float, horizon: int) -> RunConfig:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl.config import read_run_config, with_settings
+from metarl.config import is_preset, read_run_config, with_settings
 from metarl.envs.family import TaskFamily
 from metarl.envs.task import Task
 from metarl.errors import UsageError, describe
@@ -21,7 +21,7 @@ from metarl.evaluation.evaluate import draw_tasks
 from metarl.evaluation.headroom import Headroom, headroom_of
 from metarl.evaluation.judged import Judged
 from metarl.files import plain
-from metarl.headroom.arms import MEMORY, ORACLE, RANDOMISED, has_preset
+from metarl.headroom.arms import MEMORY, ORACLE, RANDOMISED
 from metarl.headroom.probe import probe, words
 from metarl.headroom.records import (
     REMEDY,
@@ -63,7 +63,7 @@ def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison
     notes = [f"note: {len(left)} of {len(done) + len(left)} runs are not done"] if left else []
     if lacking:
         notes.append(f"note: left out, because neither the run nor this record of it is here: {', '.join(lacking)}")
-    if untuned := [arm.name for arm in study.arms if not has_preset(arm, study.base.family_name)]:
+    if untuned := [arm.name for arm in study.arms if not is_preset(arm.agent, study.base.family_name)]:
         notes.append(
             f"note: agents without a preset for {study.base.family_name} have settings that nobody chose for it: "
             f"{', '.join(untuned)}"

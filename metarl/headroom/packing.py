@@ -8,7 +8,7 @@ from __future__ import annotations
 import bz2
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -107,23 +107,14 @@ def packed_bins(binned: Binned, room: int = ROOM) -> dict[str, Any]:
     bin than in the one before.
     """
     rates = binned.values[REWARD_RATE][0]  # [S, bins, M]
-    rewards, there = np.nan_to_num(rates) * binned.widths_s[:, None], ~np.isnan(rates)
-    spread = float(np.ma.filled(np.ma.array(rewards, mask=~there).std(axis=2).mean(), 0.0))
-    finest = float(np.abs(rewards).max()) * FINEST
-    wanted = max(spread / PARTS, finest)
-    grid = 2.0 ** math.floor(math.log2(wanted)) if wanted > 0 else 1.0
-    more = _on_grid(rewards, grid)
-    while grid / 2 >= finest > 0 and _size(finer := _on_grid(rewards, grid / 2)) <= room:
-        grid, more = grid / 2, finer
+    rewards = np.where(np.isnan(rates), np.nan, np.nan_to_num(rates) * binned.widths_s[:, None])
     return {
         "change": binned.change,
         "episodes": binned.episodes,
         "memory": binned.memory,
         "ends_s": binned.ends_s.tolist(),
         "changes_s": [list(pair) for pair in binned.changes_s],
-        "grid": grid,
-        "more": more,
-        "there": None if there.all() else there.astype(int).tolist(),
+        **_rounded(rewards, 1 / PARTS, room, _sums),
         "curves": {name: packed_curve(own[0]) for name, own in binned.values.items() if name != REWARD_RATE},
     }
 
@@ -134,44 +125,47 @@ def packed_curve(values: Array) -> dict[str, Any]:
     It is no coarser than the standard deviation between tasks: so the mean over 100 tasks is within some hundredths of
     that deviation. Kept is how much a value is above the one of the bin before.
     """
+    return _rounded(values, 1.0, ROOM_OF_CURVE, lambda known, grid: np.rint(known / grid))
+
+
+def _rounded(values: Array, coarsest: float, room: int, steps: Callable[[Array, float], Array]) -> dict[str, Any]:
+    """Return values [S, bins, M] as JSON that `_restored` reads: each in steps of a grid above the bin before.
+
+    The grid is the finest that leaves no more than `room` packed bytes, and the coarsest at most a share of the
+    standard deviation between tasks. steps: of values (0 where there is none) and a grid, the steps of each bin. NaN:
+    there is no value.
+    """
     there = ~np.isnan(values)
-    known = np.ma.array(values, mask=~there)
-    spread = float(np.ma.filled(known.std(axis=2).mean(), 0.0))
-    finest = float(np.ma.filled(np.abs(known).max(), 0.0)) * FINEST
-    wanted = max(spread, finest)
+    known, spread = np.where(there, values, 0.0), np.ma.array(values, mask=~there).std(axis=2).mean()
+    finest = float(np.abs(known).max()) * FINEST
+    wanted = max(float(np.ma.filled(spread, 0.0)) * coarsest, finest)
     grid = 2.0 ** math.floor(math.log2(wanted)) if wanted > 0 else 1.0
 
     def on(grid: float) -> list[Any]:
-        steps = np.rint(np.where(there, values, 0.0) / grid)
-        return np.diff(steps, axis=1, prepend=0.0).astype(np.int64).tolist()
+        return np.diff(steps(known, grid), axis=1, prepend=0.0).astype(np.int64).tolist()
 
     more = on(grid)
-    while grid / 2 >= finest > 0 and _size(finer := on(grid / 2)) <= ROOM_OF_CURVE:
+    while grid / 2 >= finest > 0 and _size(finer := on(grid / 2)) <= room:
         grid, more = grid / 2, finer
-    return {
-        "grid": grid,
-        "more": more,
-        "there": None if there.all() else there.astype(int).tolist(),
-    }
+    return {"grid": grid, "more": more, "there": None if there.all() else there.astype(int).tolist()}
 
 
-def _read_curve(data: Any, name: str, shape: tuple[int, ...]) -> Array:
-    """Return the values [S, bins, M] that `packed_curve` made; ValueError if they have another shape."""
-    own = mapping(data, name)
-    found = array(own["more"], name, 3).cumsum(axis=1) * number(own["grid"], "grid")
+def _restored(own: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Array:
+    """Return the values [S, bins, M] that `_rounded` made; ValueError if they have another shape."""
+    steps = array(own["more"], name, 3).cumsum(axis=1)
     there = optional(own["there"], lambda value: array(value, "there", 3))
-    if found.shape != shape or (there is not None and there.shape != shape):
-        raise ValueError(f"{name} in time has the shape {found.shape}, and {shape} is needed")
+    if steps.shape != shape or (there is not None and there.shape != shape):
+        raise ValueError(f"{name} in time has the shape {steps.shape}, and {shape} is needed")
+    found = steps * number(own["grid"], "grid")
     if there is not None:
         found[there == 0] = np.nan
     return found
 
 
-def _on_grid(rewards: Array, grid: float) -> list[Any]:
+def _sums(rewards: Array, grid: float) -> Array:
     """Return rewards [S, bins, M] in steps of a grid, as `packed_bins` says."""
     sums = np.rint(np.cumsum(np.cumsum(rewards, axis=1), axis=2) / grid)
-    steps = np.diff(np.diff(sums, axis=2, prepend=0.0), axis=1, prepend=0.0)
-    return np.diff(steps, axis=1, prepend=0.0).astype(np.int64).tolist()
+    return np.diff(np.diff(sums, axis=2, prepend=0.0), axis=1, prepend=0.0)
 
 
 def _size(more: list[Any]) -> int:
@@ -190,18 +184,12 @@ def read_bins(data: Any, seeds: int, tasks: int) -> Binned:
         listed(own["changes_s"], "changes_s", _pair),
         bool(own["memory"]),
     )
-    steps = np.cumsum(array(own["more"], "more", 3), axis=1)
-    there = optional(own["there"], lambda value: array(value, "there", 3))
     shape = (seeds, len(binned.widths_s), tasks)
-    if steps.shape != shape or (there is not None and there.shape != shape):
-        raise ValueError(f"rewards in time have the shape {steps.shape}, and {shape} is needed")
-    rates = steps * number(own["grid"], "grid") / binned.widths_s[:, None]
-    if there is not None:
-        rates[there == 0] = np.nan
+    rates = _restored(own, "reward", shape) / binned.widths_s[:, None]
     curves = mapping(own.get("curves", {}), "curves")  # records of before have none
     values: Mapping[str, Array] = {
         REWARD_RATE: rates[None],
-        **{name: _read_curve(curve, name, shape)[None] for name, curve in curves.items()},
+        **{name: _restored(mapping(curve, name), name, shape)[None] for name, curve in curves.items()},
     }
     return Binned(ends, binned.episodes, values, binned.change, binned.changes_s, binned.memory)
 

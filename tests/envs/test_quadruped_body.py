@@ -219,10 +219,10 @@ def test_split_ood_is_the_named_robots_in_turn():
 def test_tasks_are_chosen_by_name():
     assert parse_task(FAMILY, "spot") == FAMILY.task_named("spot")
     assert parse_task(FAMILY, '{"size": 1.2}') == FAMILY.task({"size": 1.2})
-    with pytest.raises(UsageError, match="no task named 'spott'; did you mean 'spot'. its named tasks are a1, go2"):
+    with pytest.raises(UsageError, match="no task named 'spott'; did you mean 'spot'."):
         parse_task(FAMILY, "spott")
     plain = make_family(PLAIN)
-    with pytest.raises(ValueError, match="family 'quadruped' has no task named 'spot'; it has no named tasks"):
+    with pytest.raises(ValueError, match="family 'quadruped' has no task named 'spot'; there are none"):
         plain.task_named("spot")
     with pytest.raises(ValueError, match="has no parameter 'wings'"):
         dataclasses.replace(FAMILY, named={"bird": {"wings": 2.0}})

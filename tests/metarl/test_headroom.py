@@ -19,7 +19,7 @@ import torch
 from metarl.agents.registry import PAPERS, make_agent
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
-from metarl.config import EvaluationSettings, RunConfig, config_from_dict
+from metarl.config import EvaluationSettings, RunConfig, config_from_dict, is_preset
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal, told_columns
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSettings, HalfCheetahMassSettings
@@ -29,7 +29,7 @@ from metarl.evaluation.contrasts import interval_of_levels
 from metarl.evaluation.headroom import headroom_of
 from metarl.evaluation.results import AgentResult
 from metarl.evaluation.statistics import interquartile_mean, summarise
-from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, has_preset, read_arm
+from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, read_arm
 from metarl.headroom.judging import unequal
 from metarl.headroom.probe import actions, probe
 from metarl.headroom.study import STUDY, Study, work
@@ -180,7 +180,7 @@ class TestArms:
         assert arm.name == "lstm_32" and dict(arm.settings) == {"agent.hidden_size": 32, "agent.memory": "lstm"}
 
     def test_a_method_has_the_preset_of_its_agent(self):
-        arms = {name: has_preset(ARMS[name], "point_goal") for name in ("fomaml", "lstm", "memory", "randomised")}
+        arms = {name: is_preset(ARMS[name].agent, "point_goal") for name in ("fomaml", "lstm", "memory", "randomised")}
         assert arms == {"fomaml": True, "lstm": True, "memory": True, "randomised": False}
 
     def test_one_may_have_env_steps_of_its_own_and_the_record_says_so(self, tmp_path: Path):

@@ -558,6 +558,10 @@ def broken(tmp_path: Path, name: str, text: str) -> str:
         (("runs/fisrt",), "did you mean 'first'?"),
         (("first", "runs/first"), "run runs/first is given twice"),
         (("first", "--vidoes"), "unknown option --vidoes"),
+        (
+            ("first", "evaluation.adaptations=3"),
+            "unknown option --evaluation.adaptations; this command takes no settings",
+        ),
         (("first", "--comparison", "absent"), "no comparison absent; give the folder that metarl evaluate"),
         (("first", "--comparison", "runs"), "no comparison.json in runs; give the folder"),
         (("other", "--comparison", "comparisons/both"), "has none of the runs given; it is of first, second"),

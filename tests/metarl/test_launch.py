@@ -164,6 +164,7 @@ MISTAKES = {
     f"slurm --time 10 --nodes 0 {TRAIN}": "--nodes is 0; it must be at least 1",
     f"slurm --time 10 --nodes two {TRAIN}": "--nodes is 'two', text; it must be a whole number",
     f"slurm --time 10 --partitoin a {TRAIN}": "unknown option --partitoin; did you mean '--partition'?",
+    f"slurm --time 10 training.tasks=3 {TRAIN}": "unknown option --training.tasks; this command takes no settings",
     f"slurm --time 10 {TRAIN}": "no sbatch on PATH: this machine cannot submit jobs to Slurm; launch from a login node",
     f"slurm --time 10 --dry-run {TRAIN} training.tasks=0": "training.tasks is 0; it must be at least 1",
     "slurm --time 10 --dry-run -- train --family point_gaol": "unknown family 'point_gaol'; did you mean 'point_goal'",
