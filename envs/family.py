@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +33,19 @@ class FaultModel(Protocol):
     @property
     def words(self) -> tuple[str, ...]:
         """Lines that say which faults there are, what they do, where and when."""
+        ...
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Names of the parameters without effect on any task."""
+        ...
+
+    def with_parameters(self, parameters: Sequence[Parameter]) -> FaultModel:
+        """Return the faults as drawn from those of the parameters that are theirs."""
+        ...
+
+    def typical(self) -> Mapping[str, float]:
+        """Return the values of a fault that training tasks may have, or held-out ones if no training task has any."""
         ...
 
     def complete(self, task: Task, rng: np.random.Generator, split: Split) -> Task:
@@ -275,7 +288,8 @@ class TaskFamily:
     @property
     def disjoint_splits(self) -> bool:
         """Whether training and held-out tasks differ; not so in a family of a few tasks that both draw from."""
-        return any(p.disjoint for p in self.parameters)
+        idle = self.faults.idle if self.faults else ()
+        return any(p.disjoint for p in self.parameters if p.name not in idle)
 
     @property
     def splits(self) -> tuple[Split, ...]:

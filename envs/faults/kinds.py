@@ -53,6 +53,8 @@ class Kind:
     """Edit of every task's model, without effect on a sound robot; None: there is none."""
     signed: bool = False
     """Whether a severity below 0 is an error of the other sign."""
+    graded: bool = True
+    """Whether the severity has an effect."""
 
 
 def needs_actuator(robot: Anatomy, part: Part) -> str:
@@ -127,7 +129,7 @@ def no_sensor(robot: Anatomy, part: Part) -> str:
 
 
 KINDS: dict[FaultKind, Kind] = {
-    "dead": Kind("actuator without force; severity has no effect", _each_actuator(_no_force_law), kill),
+    "dead": Kind("actuator without force; severity has no effect", _each_actuator(_no_force_law), kill, graded=False),
     "weak": Kind(
         "actuator's force and its limit x (1 - severity): 0 as strong as ever, 1 without force",
         _each_actuator(_no_force_law),
@@ -137,6 +139,7 @@ KINDS: dict[FaultKind, Kind] = {
         "actuator holds the angle of its joint with its own force, and ignores its signal; severity has no effect",
         _each_actuator(_cannot_hold),
         jam,
+        graded=False,
     ),
     "saturated": Kind(
         "actuator's force limit x (1 - severity): 0 as ever, 1 without force",
@@ -144,12 +147,14 @@ KINDS: dict[FaultKind, Kind] = {
         saturate,
         limit_force,
     ),
-    "reversed": Kind("actuator does the opposite of its action; severity has no effect", needs_actuator),
+    "reversed": Kind("actuator does the opposite of its action; severity has no effect", needs_actuator, graded=False),
     "dead_band": Kind(
         "actuator's action counts as far as it exceeds severity x half its range: 0 as ever, 1 never moved",
         needs_actuator,
     ),
-    "locked": Kind("joint is held where it is, whatever acts on it; severity has no effect", no_joint, lock),
+    "locked": Kind(
+        "joint is held where it is, whatever acts on it; severity has no effect", no_joint, lock, graded=False
+    ),
     "encoder_offset": Kind(
         f"encoder reads severity x {OFFSET['rad']:g} rad ({OFFSET['m']:g} m) too much: 0 none, 1 all of it, -1 as much "
         "too little",
@@ -163,16 +168,20 @@ KINDS: dict[FaultKind, Kind] = {
         signed=True,
     ),
     "encoder_drift": Kind(
-        f"encoder's error grows by severity x {DRIFT['rad']:g} rad/s ({DRIFT['m']:g} m/s), since the fault or an "
-        "episode began: 0 never, 1 at that rate, -1 downwards",
+        f"encoder's error grows by severity x {DRIFT['rad']:g} rad/s ({DRIFT['m']:g} m/s), since the fault, an "
+        "episode or a life began: 0 never, 1 at that rate, -1 downwards",
         no_encoder,
         signed=True,
     ),
     "encoder_frozen": Kind(
-        "encoder repeats the position that it last read, and velocity 0; severity has no effect", no_encoder
+        "encoder repeats the position that it last read, and velocity 0; severity has no effect",
+        no_encoder,
+        graded=False,
     ),
     "sensor_lost": Kind(
-        "sensors of the joint, of the term, or of one element of it, read 0; severity has no effect", no_sensor
+        "sensors of the joint, of the term, or of one element of it, read 0; severity has no effect",
+        no_sensor,
+        graded=False,
     ),
     "delay": Kind(
         f"actuator's signals come severity x {LONGEST_DELAY * 1000:g} ms later: 0 as ever, 1 by all of it",

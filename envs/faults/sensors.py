@@ -31,6 +31,8 @@ class SensorFaults:
     """Growth of the error of each element at severity 1, [obs], in its unit per second."""
     positions: np.ndarray
     """Whether each element is a joint's position, [obs] bool."""
+    places: tuple[tuple[int, int], ...]
+    """Element, and index in qpos, of each joint's position."""
 
     @property
     def memory(self) -> dict[str, tuple[int, ...]]:
@@ -68,7 +70,12 @@ class SensorFaults:
         return values + state.task[SEVERITY][:, None] * like(self.offset, values)
 
     def _scaled(self, state: State, values: Array) -> Array:
-        return values * (1.0 + SCALE_ERROR * state.task[SEVERITY][:, None])
+        """A position counts from the joint's zero, also where it is observed relative to home."""
+        read = state.xp.asarray(values, copy=True)
+        for element, place in self.places:
+            if place < state.qpos.shape[1]:  # a robot of fewer legs lacks some
+                read[:, element] = state.qpos[:, place]
+        return values + SCALE_ERROR * state.task[SEVERITY][:, None] * read
 
     def _drifted(self, state: State, values: Array) -> Array:
         lasted = (state.task[SEVERITY] * state.memory[AGE] * state.dt)[:, None]
@@ -104,8 +111,9 @@ def sensor_faults(
     if not tables:
         return None
     offset, drift, positions = np.zeros(size), np.zeros(size), np.zeros(size, dtype=bool)
-    for part in robot.parts.values():
-        if part.position >= 0:
-            unit = "m" if model.joint(part.joint).type[0] == 2 else "rad"
-            offset[part.position], drift[part.position], positions[part.position] = OFFSET[unit], DRIFT[unit], True
-    return SensorFaults(tables, offset, drift, positions)
+    joints = [part for part in robot.parts.values() if part.position >= 0]
+    for part in joints:
+        unit = "m" if model.joint(part.joint).type[0] == 2 else "rad"
+        offset[part.position], drift[part.position], positions[part.position] = OFFSET[unit], DRIFT[unit], True
+    places_in_qpos = tuple((part.position, int(model.joint(part.joint).qposadr[0])) for part in joints)
+    return SensorFaults(tables, offset, drift, positions, places_in_qpos)

@@ -48,6 +48,22 @@ class Faults:
     def timed(self) -> bool:
         return any(self.settings.fault_onset) or any(self.settings.fault_duration)
 
+    @property
+    def idle(self) -> frozenset[str]:
+        return frozenset(() if any(KINDS[kind].graded for kind in self.settings.faults) else (SEVERITY,))
+
+    def with_parameters(self, parameters: Sequence[Parameter]) -> Faults:
+        return dataclasses.replace(self, severity=next(p for p in parameters if p.name == SEVERITY))
+
+    def typical(self) -> Mapping[str, float]:
+        kind = (_trained(self.open) or self.settings.faults)[0]
+        there = self.open[kind]["train"] or self.open[kind]["held_out"]
+        return {
+            KIND: 1.0 + self.settings.faults.index(kind),
+            PLACE: there[0],
+            SEVERITY: self.severity.distribution.quantile(0.5),
+        }
+
     def complete(self, task: Task, rng: np.random.Generator, split: Split) -> Task:
         """Draw place and times of the fault whose kind and severity were drawn, and write them into the task."""
         number, wanted = round(task.values[KIND]), self.settings

@@ -117,7 +117,9 @@ def comparison_of(
     """
     wholes = {label: _whole(own, family) for label, own in judged.items()}
     agents = [_compared(label, own, wholes[label]) for label, own in judged.items()]
-    agents = with_memory_gaps(with_oracle_shares(agents, config.evaluation), config.evaluation)
+    if not family.changing:  # what an agent had before adaptation would be a return on another task
+        agents = with_oracle_shares(agents, config.evaluation)
+    agents = with_memory_gaps(agents, config.evaluation)
     firsts = [own[0] for own in judged.values()]
     return Comparison(
         family=family.name,
@@ -129,7 +131,7 @@ def comparison_of(
         agents=agents,
         improvements=improvements_of(agents, config.evaluation),
         notes=notes_of(agents, [whole.notes for whole in wholes.values()], [own.elsewhere for own in firsts], taken),
-        warnings=warnings_of(agents, firsts, config.evaluation, checkpoint),
+        warnings=warnings_of(agents, firsts, config.evaluation, family.changing, checkpoint),
         provenance=provenance(),
     )
 
@@ -218,14 +220,18 @@ def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings)
 
 
 def with_memory_gaps(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Compared]:
-    """Return the agents with what their memory adds, where the same runs are there with it reset at every action."""
+    """Return the agents with what their memory adds, where the same runs are there with it reset at every action.
+
+    Where tasks change, that is after their first change, and seconds are since then.
+    """
 
     def gap(agent: Compared) -> MemoryGap | None:
         reset = next((other for other in agents if _is_without_memory(other, agent)), None)
         if reset is None:
             return None
         rng = stream(settings.seeds[0], "comparison/memory")
-        return memory_gap(agent.result.binned[0], reset.result.binned[0], settings.bootstrap_samples, rng)
+        kept, lost = (one.result.binned[min(1, len(one.result.binned) - 1)] for one in (agent, reset))
+        return memory_gap(kept, lost, settings.bootstrap_samples, rng)
 
     return [replace(agent, memory_gap=gap(agent)) for agent in agents]
 

@@ -34,9 +34,9 @@ class Headroom:
     share: Interval
     """The lead as a share of the absolute value of the oracle's return."""
     recovered: Mapping[str, Interval | None] = field(default_factory=dict)
-    """Share of the lead that each other agent recovers by its last episode, by label; None if no lead is shown."""
+    """Share of the lead in the last episode that each other agent recovers, by label; None if no lead is shown."""
     at_once: Mapping[str, Interval | None] = field(default_factory=dict)
-    """The same in the first episode."""
+    """The same in the first episode, of the lead there."""
     verdict: Sequence[str] = ()
     """What follows, in sentences."""
 
@@ -59,17 +59,20 @@ def headroom_of(
     """
     agents = {agent.label: agent for agent in comparison.agents}
     settings = comparison.settings
-    rng = stream(settings.seeds[0], "headroom")
     last, first = ({label: agent.returns[:, :, k] for label, agent in agents.items()} for k in (-1, 0))
     samples = settings.bootstrap_samples
 
+    def draws() -> np.random.Generator:
+        """The same for every statistic, so that a lead is shown to all agents or to none."""
+        return stream(settings.seeds[0], "headroom")
+
     def between(statistic: Any) -> Interval:
-        found = interval_of_levels([last[oracle], last[randomised]], (0, 1), statistic, samples, rng)
+        found = interval_of_levels([last[oracle], last[randomised]], (0, 1), statistic, samples, draws())
         assert found is not None
         return found
 
-    def recovered(returns: Array) -> Interval | None:
-        return share_interval(returns, last[randomised], last[oracle], samples, rng, same_agents=False)
+    def recovered(label: str, shot: Mapping[str, Array]) -> Interval | None:
+        return share_interval(shot[label], shot[randomised], shot[oracle], samples, draws(), same_agents=False)
 
     lead = between(lambda levels: levels[..., 0] - levels[..., 1])
     share = between(lambda levels: (levels[..., 0] - levels[..., 1]) / np.abs(levels[..., 0]))
@@ -79,47 +82,56 @@ def headroom_of(
         randomised,
         lead,
         share,
-        {label: recovered(last[label]) for label in others},
-        {label: recovered(first[label]) for label in others},
+        {label: recovered(label, last) for label in others},
+        {label: recovered(label, first) for label in others},
     )
-    return replace(found, verdict=verdict_of(found, forgetful or {}, reset))
+    told = {label for label, agent in agents.items() if agent.oracle}
+    return replace(found, verdict=verdict_of(found, forgetful or {}, told.union(reset)))
 
 
-def verdict_of(found: Headroom, forgetful: Mapping[str, str], reset: Collection[str]) -> list[str]:
-    """Return what the numbers say, in sentences. forgetful, reset: see `headroom_of`."""
+def verdict_of(found: Headroom, forgetful: Mapping[str, str], unranked: Collection[str]) -> list[str]:
+    """Return what the numbers say, in sentences.
+
+    forgetful: see `headroom_of`. unranked: labels of the agents that do not adapt: told the task, or reset.
+    """
     lead, share = found.lead, found.share
+    gained = f"{_percent(share)} of the oracle's return"
+    if max(abs(share.low), abs(share.high)) > 1:  # returns near 0, or below: a share of them says nothing
+        gained = f"{lead.estimate:.4g} [{lead.low:.4g}, {lead.high:.4g}] of return"
     if lead.high < 0:
         return [
-            f"the oracle is worse than the randomised policy, by {_percent(_turned(share))} of its return: "
-            "it has not learned as much from the same env steps, and nothing follows about adaptation; train longer, "
-            "or look at the oracle's learning curve first"
+            f"the oracle is worse than the randomised policy: its lead is {gained}. It has not learned as much from "
+            "the same env steps, and nothing follows about adaptation; train longer, or look at the oracle's learning "
+            "curve first"
         ]
     if lead.low <= 0:
-        most = max(share.high, 0.0)
         return [
-            f"no headroom is shown: knowing the task gains {_percent(share)} of the oracle's return, at most "
-            f"{most:.0%}; an agent that adapts cannot gain more on this distribution. {WIDEN}, or train longer if the "
-            "curves still rise"
+            f"no headroom is shown: knowing the task gains {gained}, and adaptation cannot gain more by it on this "
+            f"distribution. {WIDEN}, or train longer if the curves still rise"
         ]
     small = f", which is little. {WIDEN}" if share.estimate < WORTHWHILE else ""
-    most = f"{_percent(share)} of the oracle's return"
-    if share.estimate > 1:  # returns below 0: a share of the oracle's says nothing
-        most = f"{lead.estimate:.4g} [{lead.low:.4g}, {lead.high:.4g}] of return"
-    sentences = [f"adaptation can gain at most {most}{small}"]
-    ranked = [
-        (label, interval) for label, interval in found.recovered.items() if interval is not None and label not in reset
-    ]
+    sentences = [f"adaptation can gain {gained} by knowing the task{small}"]
+    ranked = {
+        label: interval for label, interval in found.recovered.items() if interval is not None and label not in unranked
+    }
     if not ranked:
         return sentences
-    label, best = max(ranked, key=lambda pair: pair[1].estimate)
-    if best.low > 0:
-        sentences.append(f"{label} recovers {_percent(best)} of it, the most of {len(ranked)} agents")
-    elif best.high < 0:
-        sentences.append(
-            f"every agent is worse than the randomised policy; {label} comes closest, with {_percent(best)}"
-        )
+    shown = [label for label, interval in ranked.items() if interval.low > 0]
+    first = max(ranked, key=lambda label: ranked[label].estimate)
+    label = max(shown or ranked, key=lambda label: ranked[label].estimate)
+    own = _percent(ranked[label])
+    if label != first:
+        unsure = f"{first}, with {_percent(ranked[first])}, is not shown to recover any"
+        sentences.append(f"{label} recovers {own} of it; {unsure}")
+    elif shown:
+        most = f", the most of {len(ranked)} agents" if len(ranked) > 1 else ""
+        sentences.append(f"{label} recovers {own} of it{most}")
+    elif all(interval.high < 0 for interval in ranked.values()):
+        sentences.append(f"every agent is worse than the randomised policy; {label} comes closest, with {own}")
     else:
-        sentences.append(f"no agent is shown to recover any of it; {label} comes closest, with {_percent(best)}")
+        sentences.append(f"no agent is shown to recover any of it; {label} comes closest, with {own}")
+    if ranked[label].low > 1:
+        sentences.append("more than all of it: it infers more than the oracle is told, or has learned more")
     without = found.recovered.get(forgetful.get(label, ""))
     if without is not None:
         sentences.append(f"with its memory reset before every action it recovers {_percent(without)}")
@@ -128,7 +140,3 @@ def verdict_of(found: Headroom, forgetful: Mapping[str, str], reset: Collection[
 
 def _percent(share: Interval) -> str:
     return f"{share.estimate:.0%} [{share.low:.0%}, {share.high:.0%}]"
-
-
-def _turned(share: Interval) -> Interval:
-    return Interval(-share.estimate, -share.high, -share.low)

@@ -10,7 +10,15 @@ from metarl.config import RESET_WORDS, EvaluationSettings
 from metarl.envs.family import TaskFamily
 from metarl.evaluation.outcomes import mean_of_sound
 from metarl.evaluation.results import SHARES, EvaluationResult
-from metarl.evaluation.statistics import REACHED, Array, Interval, Summary, interquartile_mean, task_interval
+from metarl.evaluation.statistics import (
+    CONFIDENCE,
+    REACHED,
+    Array,
+    Interval,
+    Summary,
+    interquartile_mean,
+    task_interval,
+)
 from metarl.evaluation.time_course import EARLY
 from metarl.runs.trial import stream
 from metarl.wording import number_of
@@ -23,7 +31,7 @@ def remarked(result: EvaluationResult, family: TaskFamily, adapts: bool, agents:
     with different seeds, that the numbers are the mean of.
     """
     warnings = result.train_gap.warnings if result.train_gap else []
-    if result.settings.adaptations and adapts and result.settings.reset_memory == "never":
+    if result.settings.adaptations and adapts and result.settings.reset_memory == "never" and not family.changing:
         later = later_warnings(result.returns[None], result.summary, result.settings)
         warnings = gain_warnings(result.summary.gain[-1], result.settings.adaptations) + later + warnings
     notes = [numbers_note(result, agents), *task_notes(result, family), *_condition_notes(result, family, adapts)]
@@ -89,6 +97,11 @@ def _condition_notes(result: EvaluationResult, family: TaskFamily, adapts: bool)
     if settings.reset_memory != "never":
         reset = RESET_WORDS[settings.reset_memory].removeprefix(", ")
         notes.append(f"{reset} (evaluation.reset_memory={settings.reset_memory}): the gain is not one of adaptation")
+    if settings.adaptations and family.changing:
+        notes.append(
+            "tasks change while they last, so a round may be played on another task than the one before: the gain is "
+            "not one of adaptation alone, and says something beside that of an agent that does not adapt"
+        )
     if settings.lives and family.can_fall:
         notes.append(
             "after a fall the robot was placed anew and the episode went on (evaluation.lives=true): returns count all "
@@ -176,6 +189,7 @@ def later_warnings(returns: Array, summary: Summary, settings: EvaluationSetting
         interquartile_mean,
         settings.bootstrap_samples,
         stream(settings.seeds[0], "evaluation/later"),
+        confidence=1 - (1 - CONFIDENCE) / (rounds - 1),  # the best of several rounds is compared
     )
     if lost is None or lost.low <= 0:
         return []

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from metarl.envs.faults.where import KIND
 from metarl.envs.task import Task
 from metarl.evaluation.statistics import REACHED, Array
 from metarl.runs.trial import TrialResult
@@ -41,7 +42,9 @@ def steps_to_recover(
 
 
 def recovery_of(result: TrialResult, task: Task, index: int) -> float:
-    """Return the mean control steps until the reward of a task's trial was back after its changes.
+    """Return the mean control steps until the reward of a task's trial was back after its changes for the worse.
+
+    The end of a fault is none of these.
 
     result: the trials. index: place of the task among them. The reward of a step is the mean over the task's running
     episodes; the episodes of a trial follow one another at full length. The first `RECOVERY_WINDOW` steps of each
@@ -55,9 +58,12 @@ def recovery_of(result: TrialResult, task: Task, index: int) -> float:
     running = np.asarray(valid.any(axis=1)) & (np.arange(len(valid)) % horizon >= RECOVERY_WINDOW)
     means = (rewards * valid).sum(axis=1)[running] / valid.sum(axis=1)[running]
     places = np.cumsum(running) - running  # of each step among those that are left
-    starts = [int(places[change.step]) for change in task.changes if change.step < running.size]
+    changes = [change for change in task.changes if change.step < running.size]
+    starts = [int(places[change.step]) for change in changes]
     steps = []
-    for start, end in itertools.pairwise([*starts, len(means)]):
+    for change, (start, end) in zip(changes, itertools.pairwise([*starts, len(means)]), strict=True):
+        if change.values.get(KIND) == 0:
+            continue
         if (taken := steps_to_recover(means[:end].astype(np.float64), start)) is not None:
             steps.append(taken)
     return float(np.mean(steps)) if steps else np.nan

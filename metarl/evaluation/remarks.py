@@ -43,12 +43,17 @@ def trained_elsewhere(own: RunConfig, config: RunConfig) -> str:
 
 
 def warnings_of(
-    agents: Sequence[Compared], firsts: Sequence[Judged], settings: EvaluationSettings, checkpoint: str = "last"
+    agents: Sequence[Compared],
+    firsts: Sequence[Judged],
+    settings: EvaluationSettings,
+    changing: bool,
+    checkpoint: str = "last",
 ) -> list[str]:
     """Return what speaks against an agent or the comparison; a gain of 0 does not, as some agents do not adapt.
 
-    firsts: first run of each agent. settings: of the evaluation. checkpoint: the one that was loaded; if it is the
-    last, the runs of an agent are to be of the same iteration.
+    firsts: first run of each agent. settings: of the evaluation. changing: whether tasks change while they last, so
+    that a gain is not one of adaptation alone. checkpoint: the one that was loaded; if it is the last, the runs of an
+    agent are to be of the same iteration.
     """
     said = [(agent.label, own.unfair) for agent, own in zip(agents, firsts, strict=True) if own.unfair]
     for agent in agents:
@@ -63,15 +68,14 @@ def warnings_of(
     gaps = [(agent, agent.result.train_gap) for agent in agents]
     said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low > 0 for text in gap.warnings]
     for agent, own in zip(agents, firsts, strict=True):
-        if not agent.adaptations or agent.reset_memory != "never":
+        if changing or not own.adapts or not agent.adaptations or agent.reset_memory != "never":
             continue
         gain = agent.result.summary.gain[-1]
         if gain.high < 0:
             lost = f"{-gain.estimate:.4g} [{-gain.high:.4g}, {-gain.low:.4g}]"
             said.append((agent.label, f"adaptation lowers the return by {lost}"))
-        if own.adapts:
-            later = later_warnings(agent.returns, agent.result.summary, settings)
-            said += [(agent.label, text) for text in later]
+        later = later_warnings(agent.returns, agent.result.summary, settings)
+        said += [(agent.label, text) for text in later]
     said += [(agent.label, text) for agent, gap in gaps if gap and gap.after.low <= 0 for text in gap.warnings]
     return grouped(said, len(agents))
 

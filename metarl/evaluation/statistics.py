@@ -202,6 +202,7 @@ def bootstrap_interval(
     statistic: Callable[[Array], Array],
     deviations: Array | None = None,
     bounds: tuple[float, float] = UNBOUNDED,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Return the percentile bootstrap (Efron 1979) of a statistic of values [R, n], given resampled tasks [B, n].
 
@@ -215,7 +216,7 @@ def bootstrap_interval(
     draws = statistic(values[..., resamples]).reshape(len(levels), -1).mean(axis=0)
     if deviations is not None:
         draws = np.clip(over_seeds(draws, deviations, levels), *bounds)
-    return percentiles(float(levels.mean()), draws)
+    return percentiles(float(levels.mean()), draws, confidence)
 
 
 def over_seeds(draws: Array, deviations: Array, levels: Array) -> Array:
@@ -226,9 +227,9 @@ def over_seeds(draws: Array, deviations: Array, levels: Array) -> Array:
     return np.resize(draws, len(deviations)) + deviations @ levels
 
 
-def percentiles(estimate: float, draws: Array) -> Interval:
+def percentiles(estimate: float, draws: Array, confidence: float = CONFIDENCE) -> Interval:
     """Return the interval between the quantiles of draws that leave out equal tails."""
-    tail = (1.0 - CONFIDENCE) / 2.0
+    tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail])
     return Interval(estimate, float(low), float(high))
 
@@ -297,10 +298,11 @@ def task_interval(
     num_samples: int,
     generator: np.random.Generator,
     bounds: tuple[float, float] = UNBOUNDED,
+    confidence: float = CONFIDENCE,
 ) -> Interval | None:
     """Return a statistic of values [R, S, M] over the tasks that have a value of every agent, with its interval.
 
-    Strata are the seeds S. None if no seed has two tasks with a value.
+    Strata are the seeds S. confidence: that the interval has the value. None if no seed has two tasks with a value.
     """
     found = counted_tasks(by_run(values, 2))
     if found is None:
@@ -308,7 +310,7 @@ def task_interval(
     chosen, sizes = found
     resamples = stratified_resamples(sizes, num_samples, generator)
     deviations = seed_deviations(len(chosen), num_samples, generator)
-    return bootstrap_interval(chosen, resamples, statistic, deviations, bounds)
+    return bootstrap_interval(chosen, resamples, statistic, deviations, bounds, confidence)
 
 
 def counted_tasks(values: Array) -> tuple[Array, list[int]] | None:

@@ -206,6 +206,8 @@ class SweepResult:
     provenance: dict[str, Any]
     axes: tuple[TaskAxis, ...] = field(default=())
     """Axes of the maps; empty in results of versions that did not save them."""
+    unshared: tuple[str, ...] = ()
+    """Settings of the family that vary and are no training range: each variant is judged with its own."""
 
     @property
     def measure(self) -> str:
@@ -234,7 +236,7 @@ class SweepResult:
             {
                 "sweep": self.name,
                 **self.settings,
-                "judged_on": {"split": self.split, "ranges": self.ranges},
+                "judged_on": {"split": self.split, "ranges": self.ranges, "unshared": self.unshared},
                 "best": {"trial": best.number, "params": best.params, "objective": best.objective},
                 "trials": [asdict(variant) for variant in self.variants],
                 "effects": [asdict(effect) for effect in self.effects],
@@ -262,6 +264,7 @@ class SweepResult:
             maps=tuple(map(TaskMap.from_dict, data["maps"])),
             provenance=dict(data["provenance"]),
             axes=tuple(map(TaskAxis.from_dict, data.get("axes", ()))),
+            unshared=tuple(judged_on.get("unshared", ())),
         )
 
 

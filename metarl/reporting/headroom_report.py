@@ -45,7 +45,10 @@ def show(comparison: Comparison, found: Headroom | None, cost: Cost, notes: Sequ
     console = Console(file=sys.stdout)
     print_title(heading(comparison), console)
     print_table(table(comparison, found, cost), console, left=1)
-    print_lines(lines(found, [*(f"warning: {text}" for text in comparison.warnings), *notes]), console)
+    warnings, remarks = (
+        [f"{what}: {t}" for t in own] for what, own in (("warning", comparison.warnings), ("note", comparison.notes))
+    )
+    print_lines(lines(found, [*warnings, *notes, *remarks]), console)
 
 
 def lines(found: Headroom | None, notes: Sequence[str]) -> list[str]:

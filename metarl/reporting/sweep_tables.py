@@ -62,12 +62,17 @@ def effects_table(result: SweepResult) -> Table:
 
 
 def remarks(result: SweepResult) -> list[str]:
-    """Return which factors are adjusted for the others, and which are not."""
+    """Return what to know of the numbers: which factors change what is judged, and which are adjusted for others."""
     texts = {effect.name: adjustment(effect) for effect in result.effects}
     found = dict.fromkeys(filter(None, texts.values()))
+    warnings = [
+        f"warning: {name} is no training range, so each variant is judged with its own: the returns are not all of the "
+        "same tasks, or not of the same reward"
+        for name in result.unshared
+    ]
     if len(found) == 1 and all(texts.values()):
-        return [f"effects: {text}" for text in found]
-    return [f"{', '.join(name for name, own in texts.items() if own == text)}: {text}" for text in found]
+        return [*warnings, *(f"effects: {text}" for text in found)]
+    return [*warnings, *(f"{', '.join(name for name, own in texts.items() if own == text)}: {text}" for text in found)]
 
 
 def saved_line(files: Sequence[Path]) -> str:

@@ -31,6 +31,10 @@ from metarl.sweeps.sweep import ObjectiveSettings, PrunerSettings, ReportSetting
 KEYS = ("base", "factors", "method", "trials", "seed", "objective", "pruner", "report")
 BASE_KEYS = ("agent", "family", "config")
 METHODS = ("grid", "random", "tpe")
+TRAINING_TASKS = tuple(
+    f"training.{name}" for name in ("adaptations", "distinct_tasks", "curriculum", "lives", "also_split")
+)
+"""Settings of training that decide which tasks, and how much of each, a training return is of."""
 
 
 def load_sweep(path: Path, trials: int | None = None) -> Sweep:
@@ -64,7 +68,7 @@ def _read(path: Path, data: Any, trials: int | None) -> Sweep:
     own = coerce(data["trials"], int, "trials") if "trials" in data else None
     total = _total(sweep, own if trials is None else trials)
     swept = [name for factor in factors for name in factor.settings]
-    tasks_vary = [name for name in swept if name.startswith("family.") or name == "training.adaptations"]
+    tasks_vary = [name for name in swept if name.startswith("family.") or name in TRAINING_TASKS]
     if pruner.name != "none" and pruner.by == "training" and tasks_vary:
         raise UsageError(f"pruner.by is training, but {tasks_vary[0]} varies the training tasks; set it to objective")
     return Sweep(path, base, factors, method, total, seed, objective, ranges, pruner, report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -72,12 +72,24 @@ def evaluate_map(study: Study, variant: Variant, axes: Sequence[TaskAxis], threa
     middle = centre(run.family)
     names, grid = tuple(axis.parameter for axis in axes), tuple(axis.cells for axis in axes)
     points = [dict(zip(names, values, strict=True)) for values in itertools.product(*grid)]
-    tasks = [run.family.task({**middle, **point}) for point in points]
+    tasks = [_possible(run.family, {**middle, **point}) for point in points]
+    there = [task for task in tasks if task is not None]
     config = read_run_config(directory)
-    before, after = returns_on(run.agent, run.family, tasks, config.evaluation, threads or config.training.threads)
+    before, after = np.full((2, len(points)), np.nan)
+    chosen = [task is not None for task in tasks]
+    found = returns_on(run.agent, run.family, there, config.evaluation, threads or config.training.threads)
+    before[chosen], after[chosen] = found
     ranges = {name: tuple(span) for name, span in training_ranges(run.family).items()}
-    values = [task.values for task in tasks]
+    values = [{**middle, **point} for point in points]
     return TaskMap.of(values, before, after, trial=variant.number, parameters=names, grid=grid, ranges=ranges)
+
+
+def _possible(family: TaskFamily, values: Mapping[str, float]) -> Task | None:
+    """Return the task with these values; None if the family has none, as not every joint can have every fault."""
+    try:
+        return family.task(values)
+    except ValueError:
+        return None
 
 
 def task_maps(

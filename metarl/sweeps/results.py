@@ -57,6 +57,7 @@ def result_of(
         settings=plain(study.sweep.fingerprint()),
         split=stick.split,
         ranges={name: (d.low, d.high) for name, d in stick.wide.items()},
+        unshared=stick.unshared,
         best=best.number,
         variants=tuple(variants),
         effects=effects_of(study, ended),

@@ -69,8 +69,10 @@ def cells(axis: Distribution, count: int) -> list[float]:
 
 
 def centre(family: TaskFamily) -> dict[str, float]:
-    """Return the middle of each continuous parameter's training range, and the neutral value of the others."""
-    return {p.name: p.distribution.quantile(0.5) if p.continuous else p.neutral for p in family.parameters}
+    """Return the middle of each continuous parameter's training range, and the neutral value of the others; with one of
+    the family's faults, if it has any."""
+    middle = {p.name: p.distribution.quantile(0.5) if p.continuous else p.neutral for p in family.parameters}
+    return middle | dict(family.faults.typical() if family.faults else {})
 
 
 def task_axis(parameter: Parameter, axis: Distribution, count: int) -> TaskAxis:

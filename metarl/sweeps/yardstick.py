@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings
@@ -16,6 +17,7 @@ from metarl.envs.registry import make_family
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.evaluation.evaluate import evaluate_agent
 from metarl.evaluation.results import EvaluationResult
+from metarl.sweeps.dimensions import Factor
 from metarl.sweeps.sweep import Sweep
 
 COMBINATIONS = 512
@@ -34,6 +36,8 @@ class Yardstick:
     """Distributions of task parameters that replace the variant's own; empty unless `wide`."""
     varied: tuple[str, ...]
     """Names of the task parameters whose training distribution varies in the sweep."""
+    unshared: tuple[str, ...] = ()
+    """Settings of the family that vary and are no training range: each variant is judged with its own."""
 
     def agrees(self, settings: EvaluationSettings) -> bool:
         """Return whether a variant's evaluation settings ask for the same tasks, so that one evaluation serves both."""
@@ -89,7 +93,7 @@ def yardstick(sweep: Sweep) -> Yardstick:
     else:
         with usage_errors("objective.tasks"):
             family.require_split(split)
-    return Yardstick(sweep.objective.measure, split, wide if split == "wide" else {}, tuple(varied))
+    return Yardstick(sweep.objective.measure, split, wide if split == "wide" else {}, tuple(varied), unshared(sweep))
 
 
 def vary(sweep: Sweep) -> dict[str, Distribution]:
@@ -97,8 +101,8 @@ def vary(sweep: Sweep) -> dict[str, Distribution]:
 
     Each has a distribution over all its training ranges, and over what the family calls out of distribution.
     """
-    factors = [factor for factor in sweep.factors if any(name.startswith("family.") for name in factor.settings)]
-    choices = [[*itertools.product(*(d.extremes() for d in factor.dimensions.values()))] for factor in factors]
+    factors = _of_family(sweep)
+    choices = [_extremes(factor) for factor in factors]
     if math.prod(map(len, choices)) <= COMBINATIONS:
         together = [(list(factors), list(values)) for values in itertools.product(*choices)]
     else:
@@ -106,17 +110,41 @@ def vary(sweep: Sweep) -> dict[str, Distribution]:
     found: dict[str, list[Distribution]] = {}
     outside: dict[str, list[Distribution]] = {}
     for some, values in together:
-        points = [dict(zip(f.dimensions, v, strict=True)) for f, v in zip(some, values, strict=True)]
-        settings = {k: v for f, point in zip(some, points, strict=True) for k, v in f.values(point).items()}
-        try:
-            family = make_family(sweep.replaced(settings).family)
-        except (ValueError, OverflowError):  # an invalid variant fails, and has no range
-            continue
-        for parameter in family.parameters:
+        for parameter in _parameters(sweep, some, values):
             found.setdefault(parameter.name, []).append(parameter.distribution)
             if parameter.ood is not None:
                 outside.setdefault(parameter.name, []).append(parameter.ood)
     return {name: hull([*ds, *outside.get(name, [])]) for name, ds in found.items() if any(d != ds[0] for d in ds)}
+
+
+def unshared(sweep: Sweep) -> tuple[str, ...]:
+    """Return the settings of the family that some factor changes without changing a training range."""
+    names: list[str] = []
+    for factor in _of_family(sweep):
+        families = [_parameters(sweep, [factor], [values]) for values in _extremes(factor)]
+        ranges = [[(p.name, p.distribution) for p in parameters] for parameters in families if parameters]
+        if ranges and all(own == ranges[0] for own in ranges):
+            names += [name for name in factor.settings if name.startswith("family.")]
+    return tuple(names)
+
+
+def _of_family(sweep: Sweep) -> list[Factor]:
+    return [factor for factor in sweep.factors if any(name.startswith("family.") for name in factor.settings)]
+
+
+def _extremes(factor: Factor) -> list[tuple[Any, ...]]:
+    """Return the combinations of the ends of a factor's dimensions."""
+    return [*itertools.product(*(d.extremes() for d in factor.dimensions.values()))]
+
+
+def _parameters(sweep: Sweep, factors: Sequence[Factor], values: Sequence[tuple[Any, ...]]) -> tuple[Parameter, ...]:
+    """Return the family's parameters where the factors have these values; none for an invalid variant, which fails."""
+    points = [dict(zip(f.dimensions, v, strict=True)) for f, v in zip(factors, values, strict=True)]
+    settings = {k: v for f, point in zip(factors, points, strict=True) for k, v in f.values(point).items()}
+    try:
+        return make_family(sweep.replaced(settings).family).parameters
+    except (ValueError, OverflowError):
+        return ()
 
 
 def hull(distributions: Sequence[Distribution]) -> Distribution:
@@ -141,4 +169,5 @@ def widened(family: TaskFamily, wide: Mapping[str, Distribution]) -> TaskFamily:
         dataclasses.replace(p, distribution=wide[p.name], held_out=None, ood=None) if p.name in wide else p
         for p in family.parameters
     )
-    return dataclasses.replace(family, parameters=parameters)
+    faults = family.faults and family.faults.with_parameters(parameters)
+    return dataclasses.replace(family, parameters=parameters, faults=faults)

@@ -197,6 +197,14 @@ def test_if_every_place_is_held_out_all_other_tasks_have_the_fault_from_its_onse
     assert places == {1, 2, 3, 4, 5, 6}
 
 
+def test_tasks_that_differ_in_a_severity_without_effect_are_the_same():
+    """A direction and a dead motor: twelve tasks, which training and held-out tasks are drawn from alike."""
+    settings = {"faults": ("dead",), "fault_severity": (0.2, 0.9)}
+    assert not make_family(HalfCheetahDirectionSettings(**settings)).disjoint_splits
+    assert make_family(HalfCheetahDirectionSettings(**settings | {"faults": ("dead", "weak")})).disjoint_splits
+    assert make_family(HalfCheetahDirectionSettings(**settings, fault_held_out=("bshin",))).disjoint_splits
+
+
 def test_a_share_of_the_held_out_tasks_alone_may_have_the_fault():
     family = only_held_out(fault_share=0.25, fault_onset=(0, 0))
     assert not any(task.values["fault_kind"] for task in drawn(family, 200))

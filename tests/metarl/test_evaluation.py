@@ -22,7 +22,7 @@ from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
-from metarl.envs.task import Change, Task
+from metarl.envs.task import Change, Changes, Task
 from metarl.errors import RunError, UsageError
 from metarl.evaluation.compare import comparison_of
 from metarl.evaluation.comparison import Comparison
@@ -272,6 +272,35 @@ def test_a_comparison_warns_once_of_each_agent_whose_return_falls_after_an_earli
         assert capsys.readouterr().out.count(f"warning: {warning}") == 1
 
 
+def test_where_the_task_changes_on_the_way_no_gain_or_loss_is_put_down_to_adaptation() -> None:
+    settings = PointGoalSettings(horizon=6)
+    changing = replace(make_family(settings), changes=Changes(("goal_x",), 1, (6, 6)))
+    falls = [[1.0, 1.0], STAY, [1.0, 1.0]]
+    result = evaluated(Scripted(falls), changing)
+    assert not result.warnings and any("tasks change while they last" in note for note in result.notes)
+    assert evaluated(Scripted(falls)).warnings
+    own = Judged(
+        result=replace(result, source=Source("run", 1, 1)),
+        agent="scripted",
+        adapts=True,
+        overrides={},
+        folder=Path("run"),
+        trained={"training": {"seed": 1, "reveal_task": False}},
+    )
+    config = RunConfig(PpoSettings(), settings, evaluation=SMALL)
+    assert comparison_of({"a": [own]}, config, changing, draw_tasks(changing, SMALL), {}).warnings == []
+
+
+def test_the_best_of_many_equal_rounds_is_no_better_than_the_last() -> None:
+    """With ten rounds as good as each other a warning is as rare as with two."""
+    rng = np.random.default_rng(0)
+    warned = 0
+    for _ in range(200):
+        returns = rng.normal(size=(1, 2, 11, 20))
+        warned += bool(later_warnings(returns, summarise(returns[0], 50, rng), replace(SMALL, bootstrap_samples=1000)))
+    assert warned <= 12  # 2.5 % are 5
+
+
 def test_training_seeds_that_disagree_widen_the_interval_of_what_later_rounds_lose() -> None:
     rng = np.random.default_rng(0)
     loss = np.array([0.5, 1.0, 1.5]).reshape(3, 1, 1)
@@ -341,6 +370,8 @@ def test_recovery_is_read_from_the_trial_of_a_task_that_changes() -> None:
     assert recovery_of(result, task, 0) == 10 + 18
     assert math.isnan(recovery_of(result, Task("any", {}, (Change(10, {}),)), 0))  # too early to have a level before
     assert math.isnan(recovery_of(result, Task("any", {}, (Change(200, {}),)), 0))  # after the trial's end
+    fault, mended = Change(60, {"fault_kind": 1.0}), Change(115, {"fault_kind": 0.0})
+    assert recovery_of(result, Task("any", {}, (fault, mended)), 0) == 10 + 18  # that a fault ends is nothing to mend
 
 
 @pytest.mark.parametrize("step", [100, 150, 190, 230])

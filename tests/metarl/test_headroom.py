@@ -24,10 +24,10 @@ from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal, told_columns
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSettings, HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
-from metarl.evaluation.comparison import Compared, Comparison
+from metarl.evaluation.comparison import Compared, Comparison, Trained
 from metarl.evaluation.contrasts import interval_of_levels
 from metarl.evaluation.headroom import headroom_of
-from metarl.evaluation.results import AgentResult
+from metarl.evaluation.results import AgentResult, Source
 from metarl.evaluation.statistics import interquartile_mean, summarise
 from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, read_arm
 from metarl.headroom.judging import unequal
@@ -64,6 +64,11 @@ def comparison(**levels: tuple[float, float]) -> Comparison:
     return Comparison(family="point_goal", family_settings={}, settings=settings, tasks=[], agents=agents)
 
 
+def compared_below() -> Compared:
+    """An agent that is surely worse than the randomised one."""
+    return next(agent for agent in comparison(below=(5, 5)).agents)
+
+
 class TestNumbers:
     def test_lead_and_recovered_shares_are_those_of_the_levels(self):
         own = comparison(randomised=(10, 10), oracle=(20, 20), memory=(12, 17), memory_reset=(9, 10))
@@ -73,7 +78,7 @@ class TestNumbers:
         assert found.recovered["memory"].estimate == pytest.approx(0.7, abs=0.02)
         assert found.at_once["memory"].estimate == pytest.approx(0.2, abs=0.02)
         assert found.recovered["memory_reset"].estimate == pytest.approx(0.0, abs=0.02)
-        assert "adaptation can gain at most 50%" in found.verdict[0] and "memory recovers 70%" in found.verdict[1]
+        assert found.verdict[0].startswith("adaptation can gain 50%") and "memory recovers 70%" in found.verdict[1]
         assert "memory reset before every action it recovers 0%" in found.verdict[2].replace("-0%", "0%")
 
     def test_agents_below_the_randomised_policy_are_called_so(self):
@@ -83,7 +88,37 @@ class TestNumbers:
 
     def test_a_lead_larger_than_the_oracles_return_is_said_as_return(self):
         found = headroom_of(comparison(randomised=(-110, -110), oracle=(-10, -10)), "oracle", "randomised")
-        assert re.match(r"adaptation can gain at most (99\.|100)\S* \[.*\] of return$", found.verdict[0])
+        assert re.match(r"adaptation can gain (99\.|100)\S* \[.*\] of return by knowing the task$", found.verdict[0])
+
+    def test_the_lead_at_once_is_that_of_the_first_episode(self):
+        """A fault begins after it: both policies lose by it, and who does as the randomised one recovers nothing."""
+        found = headroom_of(comparison(randomised=(6, 3), oracle=(7, 5), same=(6, 3)), "oracle", "randomised")
+        for shares in (found.at_once, found.recovered):
+            assert shares["same"].low < 0 < shares["same"].high
+
+    def test_who_is_shown_to_recover_comes_before_who_might(self):
+        own = comparison(randomised=(10, 10), oracle=(20, 20), memory=(15, 15), unsure=(16, 16), teacher=(19, 19))
+        agents = {agent.label: agent for agent in own.agents}
+        spread = np.array([-9.0, 0.0, 9.0])[:, None, None, None] + agents["unsure"].result.returns
+        source = Source("run", 1, 1)
+        results = [dataclasses.replace(agents["unsure"].result, returns=own, source=source) for own in spread]
+        runs = [Trained.of(k, None, result) for k, result in enumerate(results)]
+        agents["unsure"] = dataclasses.replace(agents["unsure"], runs=runs)
+        agents["teacher"] = dataclasses.replace(agents["teacher"], oracle=True)
+        own = dataclasses.replace(own, agents=list(agents.values()))
+        found = headroom_of(own, "oracle", "randomised")
+        assert found.recovered["unsure"].estimate > found.recovered["memory"].estimate > 0.4
+        assert re.match(r"memory recovers \d+% \[.*\] of it; unsure, with .*, is not shown to", found.verdict[1])
+        assert found.recovered["teacher"] is not None and "teacher" not in " ".join(found.verdict)
+        worse = dataclasses.replace(
+            own, agents=[agents[label] for label in ("randomised", "oracle", "unsure")] + [compared_below()]
+        )
+        found = headroom_of(worse, "oracle", "randomised")
+        assert found.verdict[1].startswith("no agent is shown to recover any of it; unsure comes closest")
+
+    def test_returns_near_zero_are_no_shares(self):
+        found = headroom_of(comparison(randomised=(-0.2, -0.2), oracle=(0.05, 0.05)), "oracle", "randomised")
+        assert "of return" in found.verdict[0] and "%" not in found.verdict[0]
 
     def test_returns_below_zero_are_shares_of_their_size(self):
         found = headroom_of(comparison(randomised=(-30, -30), oracle=(-20, -20)), "oracle", "randomised")
@@ -91,7 +126,7 @@ class TestNumbers:
 
     @pytest.mark.parametrize(
         ("oracle", "said"),
-        [(10.0, "no headroom is shown"), (8.0, "the oracle is worse than the randomised policy, by 2")],
+        [(10.0, "no headroom is shown"), (8.0, "the oracle is worse than the randomised policy: its lead is -2")],
     )
     def test_without_a_lead_it_says_so(self, oracle: float, said: str):
         own = comparison(randomised=(10, 10), oracle=(oracle, oracle), memory=(12, 17))
@@ -450,5 +485,5 @@ def test_a_trial_of_one_episode_has_one_return(tmp_path, capsys):
     arguments += ["evaluation.adaptations=0", "training.adaptations=0", "--runs-dir", str(tmp_path), *TINY]
     assert cli.main([*arguments, "--threads", "1"]) == 0
     said = capsys.readouterr().out
-    assert "first episode" not in said and "at last" not in said
+    assert "return, first episode" not in said and "at last" not in said
     assert "memory_reset " in said and "memory_reset_episode" not in said  # nothing is reset between episodes

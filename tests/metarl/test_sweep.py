@@ -27,8 +27,10 @@ from metarl.runs.trial import stream
 from metarl.sweeps.attempt import RESULT
 from metarl.sweeps.conclude import conclude
 from metarl.sweeps.file import load_sweep
+from metarl.sweeps.maps import evaluate_map
 from metarl.sweeps.results import variants_of
 from metarl.sweeps.study import Study
+from metarl.sweeps.task_axes import task_axis
 from metarl.sweeps.worker import Worker, run_point
 from metarl.sweeps.yardstick import Yardstick, yardstick
 from metarl.training.loop import train
@@ -59,6 +61,20 @@ def work(path: Path, folder: Path, trials: int | None = None) -> tuple[Study, Ya
     study, stick = Study(sweep, folder), yardstick(sweep)
     assert Worker(sweep, study, stick, 1, Stop(), lambda line: None).run()
     return study, stick
+
+
+def test_a_map_of_faults_has_them_and_leaves_out_those_that_cannot_be(sweep_file, tmp_path):
+    text = BASE.replace("point_goal", "half_cheetah_direction").replace("iterations: 3", "iterations: 1")
+    text += "  family.faults: [weak, sensor_lost]\n  family.fault_places: [bshin, velocities]\n"
+    study, _ = work(sweep_file(text + "factors: {agent.inner_lr: [0.1]}\n"), tmp_path / "runs/s")
+    run = load_run(study.directory(0))
+    by_name = {p.name: p for p in run.family.parameters}
+    axes = [task_axis(by_name[name], by_name[name].distribution, 2) for name in ("fault_kind", "fault_place")]
+    found = evaluate_map(study, variants_of(study)[0], axes, 1)
+    there = {(t["fault_kind"], t["fault_place"]): after for t, after in zip(found.tasks, found.after, strict=True)}
+    assert [key for key, value in there.items() if value is None] == [(1, 2)] and len(set(there.values())) == 4
+    severity = task_axis(by_name["fault_severity"], by_name["fault_severity"].distribution, 2)
+    assert len(set(evaluate_map(study, variants_of(study)[0], [severity], 1).after)) == 2
 
 
 COMMANDS = {

@@ -10,11 +10,13 @@ import yaml
 from metarl.cli import app as cli
 from metarl.config import config_to_dict
 from metarl.envs.parameters import Choice, LogUniform, Uniform
+from metarl.envs.registry import make_family
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import UsageError
 from metarl.sweeps.file import load_sweep
 from metarl.sweeps.study import Study
-from metarl.sweeps.task_axes import cells, distances, edges
-from metarl.sweeps.yardstick import hull, vary, yardstick
+from metarl.sweeps.task_axes import cells, centre, distances, edges
+from metarl.sweeps.yardstick import hull, vary, widened, yardstick
 
 MISTAKES = {
     "facters: {}": "unknown key 'facters'; did you mean 'factors'?",
@@ -43,6 +45,7 @@ MISTAKES = {
     "{factors: {agent.inner_lr: [1]}, pruner: {name: medain}}": "pruner.name is 'medain'; did you mean 'median'?",
     "{factors: {agent.inner_lr: [1]}, pruner: {every: -1}}": "pruner.every is -1; it must be at least 0",
     "{factors: {family.velocity: {width: [1]}}, pruner: {name: median, by: training}}": "family.velocity_low varies",
+    "{factors: {training.distinct_tasks: [3, 0]}, pruner: {name: median, by: training}}": "distinct_tasks varies",
     "{factors: {agent.inner_lr: [1]}, objective: {measure: retrun}}": "objective.measure is 'retrun'; did you mean",
     "{factors: {agent.inner_lr: [1]}, objective: {ranges: {x: [2, 1]}}}": "ranges.x is the empty range [2, 1]",
     "{factors: {agent.inner_lr: [1]}, objective: {tasks: ood, ranges: {x: [1, 2]}}}": "but objective.tasks is ood",
@@ -101,6 +104,34 @@ def test_the_tasks_to_judge_on_span_all_training_ranges_and_what_lies_outside(sw
     assert dict(stick.wide) == {"target_velocity": Uniform(0.0, 9.0)}
     stick = yardstick(load_sweep(sweep_file("factors: {agent.inner_lr: [0.1]}")))
     assert (stick.split, dict(stick.wide)) == ("held_out", {})
+
+
+def test_settings_that_are_no_training_range_are_not_shared(sweep_file):
+    text = "base: {family: half_cheetah_velocity}\n"
+    text += "factors: {family.horizon: [50, 200], family.velocity: {width: [1, 2]}}\n"
+    assert yardstick(load_sweep(sweep_file(text))).unshared == ("family.horizon",)
+    faults = "base: {family: quadruped, family.faults: [weak]}\nfactors: {family.fault_onset: [[0, 0], [90, 90]]}\n"
+    assert yardstick(load_sweep(sweep_file(faults))).unshared == ("family.fault_onset",)
+    assert yardstick(load_sweep(sweep_file("factors: {agent.inner_lr: [0.1]}"))).unshared == ()
+
+
+def test_a_fault_that_comes_back_does_so_with_a_severity_of_the_tasks_to_judge_on(sweep_file):
+    family = make_family(
+        HalfCheetahMassSettings(
+            faults=("weak",), fault_severity=(0.0, 0.2), fault_duration=(10, 10), fault_repeats=3, fault_onset=(5, 5)
+        )
+    )
+    task = widened(family, {"fault_severity": Uniform(0.8, 1.0)}).sample(1, np.random.default_rng(0), "held_out")[0]
+    severities = [change.values["fault_severity"] for change in task.changes if change.values["fault_kind"]]
+    assert len(severities) == 4 and min(severities) >= 0.8
+
+
+def test_the_middle_of_a_family_with_faults_has_one(sweep_file):
+    family = make_family(HalfCheetahMassSettings(faults=("encoder_offset", "weak"), fault_places=("bthigh", "fthigh")))
+    middle = centre(family)
+    assert family.faults.said(middle)[0] == "bthigh encoder offset (0.75)" and family.task(middle)
+    held_out = make_family(HalfCheetahMassSettings(faults=("weak",), fault_held_out=(".*",)))
+    assert "weak" in held_out.faults.said(centre(held_out))[0]
 
 
 def test_a_mix_of_terrains_is_judged_on_all_kinds(sweep_file):

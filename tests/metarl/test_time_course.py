@@ -15,16 +15,19 @@ from PIL import Image
 
 from metarl.agents.agent import Rollout, Trial
 from metarl.cli import app as cli
-from metarl.config import EvaluationSettings
+from metarl.config import EvaluationSettings, ResetMemory
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.task import Change, Task
 from metarl.evaluation.binning import BINS, REWARD_RATE, Binned, bin_ends, binned, recorded
+from metarl.evaluation.compare import with_memory_gaps
+from metarl.evaluation.comparison import Compared
 from metarl.evaluation.evaluate import evaluate_agent, pooled
 from metarl.evaluation.outcomes import run_trials
+from metarl.evaluation.results import AgentResult, Source
 from metarl.evaluation.saved import read_comparison, read_evaluation
-from metarl.evaluation.statistics import Interval, stratified_resamples
+from metarl.evaluation.statistics import Interval, stratified_resamples, summarise
 from metarl.evaluation.time_course import TimeCourse, memory_gap, seconds_to_reach, time_course
 from metarl.runs.trial import TrialResult
 from tests.metarl.test_evaluation import Scripted
@@ -273,6 +276,30 @@ class TestMemoryGap:
         assert gap is not None and gap.seconds is not None
         assert gap.level == Interval(*[pytest.approx(1.0)] * 3)
         assert gap.seconds == Interval(*[pytest.approx(4.0)] * 3)
+
+    def test_where_tasks_change_it_is_that_after_the_change(self):
+        """Memory is there half a second after a fault that begins at second 5; before it there is nothing to know."""
+        rng, clock = np.random.default_rng(0), np.arange(1.0, 41.0) / 4
+        start = rng.normal(size=(1, 1, 40, 8))
+        own = start + np.where(clock > 5.5, 1.0, 0.0)[:, None]
+
+        def agent(values: np.ndarray, reset: ResetMemory) -> Compared:
+            after = Binned(clock[:20], 1, {REWARD_RATE: values[:, :, 20:]}, change=1)
+            binned = (Binned(clock, 1, {REWARD_RATE: values}), after)
+            returns = values.sum(axis=2)[:, :, None, :][0]
+            result = AgentResult(
+                summary=summarise(returns, 50, rng),
+                returns=returns,
+                measures={},
+                recovery=None,
+                faults=0,
+                source=Source("run", 1, 1),
+                binned=binned,
+            )
+            return Compared(label=reset, result=result, explore=False, envs_per_task=1, reset_memory=reset)
+
+        [kept, _] = with_memory_gaps([agent(own, "never"), agent(start, "step")], SETTINGS)
+        assert kept.memory_gap is not None and kept.memory_gap.seconds == Interval(*[pytest.approx(0.5)] * 3)
 
     def test_of_an_agent_that_does_not_adapt_it_is_0_and_has_no_seconds(self):
         start = np.random.default_rng(0).normal(size=(1, 1, 20, 8)) + np.arange(20)[:, None]
