@@ -68,7 +68,8 @@ def told_as(family: TaskFamily) -> dict[str, str]:
             texts = [f"1 if {name} is {category:g}, else 0" for category in parameter.categories_of()]
         else:
             scale = "in the logarithm" if isinstance(drawn, LogUniform) else "linearly"
-            texts = [f"{name}, {drawn.low:g} to {drawn.high:g} {parameter.unit} mapped {scale} to -1 to 1"]
+            unit = "" if parameter.unit == "1" else f" {parameter.unit}"
+            texts = [f"{name}, {drawn.low:g} to {drawn.high:g}{unit} mapped {scale} to -1 to 1"]
         words |= dict(zip([element.name for element in _elements(parameter)], texts, strict=True))
     around = [element for term in family.surroundings.values() for element in term.elements]
     return words | {element.name: f"what is around the robot, {element.unit}" for element in around}

@@ -15,8 +15,10 @@ from metarl.agents.agent import Facts, Trial
 from metarl.agents.beliefs import NOT_SAVED
 from metarl.agents.cores.registry import make_core
 from metarl.agents.learning import Trainer, World
+from metarl.agents.moments import Moments
 from metarl.agents.ranks import ALONE, Ranks, sum_gradients
 from metarl.agents.slots import SlotBelief
+from metarl.agents.teacher.network import InformedNetwork
 from metarl.agents.teacher.settings import StudySettings
 from metarl.agents.trial_ppo.learner import ADAM_EPSILON, TrialPpo, with_steps
 from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork
@@ -78,6 +80,12 @@ class InformedPpo(TrialPpo[Settings, Network], Generic[Settings, Network]):
     def inform(self, belief: InformedBelief, privileged: Tensor) -> InformedBelief:
         """Return the belief with the privileged values [M, N, P]."""
         return dataclasses.replace(belief, privileged=privileged.to(self.device))
+
+    def observation_moments(self, belief: SlotBelief) -> Moments | None:
+        """Return the memory's moments; those of the policy before the memory has learned from anything."""
+        moments, network = super().observation_moments(belief), self.network
+        unread = moments is not None and not moments.count
+        return network.policy_moments if unread and isinstance(network, InformedNetwork) else moments
 
     def sequence(self, trial: Trial) -> TrialSequence:
         """Return a trial as PPO learns from it, with its privileged values."""

@@ -96,4 +96,5 @@ class InformedNetwork(SlotNetwork):
 
     def _observation(self, inputs: Tensor) -> Tensor:
         observation = inputs[..., : self.sizes[0]]
-        return self.policy_moments.standardise(observation).clamp(-INPUT_CLIP, INPUT_CLIP)
+        scaled = self.policy_moments.standardise(observation)
+        return scaled.clamp(-INPUT_CLIP, INPUT_CLIP) if self.clips else scaled

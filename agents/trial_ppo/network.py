@@ -76,6 +76,8 @@ class SlotNetwork(nn.Module):
         self.reward_moments = Moments(1)
         self.return_moments = Moments(1)
         self._scaled: Scales | None = None
+        self.clips = settings.normalise_input
+        """Whether observations are clipped: not where they are read as they are."""
         self.embed_observation = nn.Linear(observation_size, settings.observation_embedding)
         self.embed_action = nn.Linear(action_size, settings.action_embedding)
         self.embed_reward = nn.Linear(1, settings.reward_embedding)
@@ -101,9 +103,13 @@ class SlotNetwork(nn.Module):
             moments.reset()
 
     def normalise(self, inputs: Tensor) -> Tensor:
-        """Return slots [..., input] with standardised observations and rewards, all clipped."""
+        """Return slots [..., input] with standardised observations and rewards, clipped; see `clips`."""
         mean, std = self._scales()
-        return ((inputs - mean) / std).clamp(-INPUT_CLIP, INPUT_CLIP)
+        scaled = (inputs - mean) / std
+        if self.clips:
+            return scaled.clamp(-INPUT_CLIP, INPUT_CLIP)
+        size = self.sizes[0]
+        return torch.cat([scaled[..., :size], scaled[..., size:].clamp(-INPUT_CLIP, INPUT_CLIP)], dim=-1)
 
     def _scales(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of slots [input]; 0 and 1 where they are read as they are.

@@ -186,6 +186,12 @@ def _family(robot: Robot, said: Declaration, origin: _Origin) -> TaskFamily:
         noise = any(entry.noise for entry in (said.observation or {}).values())
         if "sensor_noise" in named and not noise:
             raise ValueError(f"{factor} is a factor on noise, and no term of the observation has any; give one noise")
+        control = read_signals(robot.model, kinds, robot.offset, robot.gain, robot.home)
+        if actuator is not None:  # its function makes the signals, so a command is the action
+            control = dataclasses.replace(
+                read_signals(robot.model, kinds, home=robot.home),
+                ranges=np.tile((-np.inf, np.inf), (robot.model.nu, 1)),
+            )
         family = TaskFamily(
             name="robot",
             description=f"{Path(origin.model).name} as {Path(origin.file).name} declares it",
@@ -199,7 +205,7 @@ def _family(robot: Robot, said: Declaration, origin: _Origin) -> TaskFamily:
             action_high=robot.high,
             horizon=said.episode.horizon if settings.horizon == -1 else settings.horizon,
             frame_skip=skip,
-            control=read_signals(robot.model, kinds, robot.offset, robot.gain, robot.home),
+            control=control,
             action_scale=said.control.action_scale,
             drive=None if actuator is None else own_function(actuator.function, (robot.model.nu,)),
             noise_factor=factor if noise else 0.0,

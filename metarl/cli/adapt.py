@@ -65,6 +65,8 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     adapted = adapt(loaded, episodes, command.adaptations, command.off_policy)
     name = Path(command.rollouts.removeprefix(MINARI)).resolve().name
     output = Path(command.output) if command.output else directory / beliefs.FOLDER / f"{name}.pt"
+    if not command.output and (other := beliefs.source_of(output)) not in ("", command.rollouts):
+        raise UsageError(f"{output} is the belief adapted from {other}; choose another file by --output")
     beliefs.save_belief(output, loaded, adapted.belief, len(adapted.shots), command.rollouts)
     for k, shot in enumerate(adapted.shots):
         total = sum(float(episode.rewards.sum(dtype=float)) for episode in shot) / len(shot)
@@ -73,5 +75,6 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     if adapted.left:
         total = len(adapted.shots) + adapted.left
         print(f"{adapted.left} of {total} shots were not used; --adaptations {total} adapts from all")
-    print(f"saved {output}; to export the adapted policy: metarl export {directory} --belief {output}")
+    chosen = "" if command.checkpoint == "last" else f" --checkpoint {command.checkpoint}"
+    print(f"saved {output}; to export the adapted policy: metarl export {directory} --belief {output}{chosen}")
     return 0

@@ -101,6 +101,11 @@ def run(arguments: list[str], invocation: Invocation) -> int:
         raise UsageError(by_short_names(str(error), arguments)) from None
     if command.log_rollouts and not (alone and not command.output):
         raise UsageError("--log-rollouts takes one RUN on tasks of its own family; leave out overrides and --output")
+    if command.log_rollouts and command.evaluation.reset_memory != "never":
+        raise UsageError(
+            f"--log-rollouts takes the episodes of a policy that remembers, and evaluation.reset_memory is "
+            f"{command.evaluation.reset_memory}; leave it out"
+        )
     if alone and not command.output:
         _evaluate(entries[0].path, command, invocation)
     else:
@@ -109,10 +114,13 @@ def run(arguments: list[str], invocation: Invocation) -> int:
 
 
 def _evaluate(directory: Path, command: EvaluateCommand, invocation: Invocation) -> None:
+    from metarl.deployment.logs import require_no_log
     from metarl.reporting.judge import evaluate
 
     invocation.run_dir = directory
     log = Path(command.log_rollouts) if command.log_rollouts else None
+    if log is not None:
+        require_no_log(log)
     evaluate(directory, command.evaluation, command.checkpoint, command.device, command.threads, log)
 
 

@@ -59,7 +59,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     if told := export.told(loaded):
         print(
             f"warning: {directory} is an oracle (training.reveal_task): the last {len(told)} of its "
-            f"{loaded.family.observation_size} observations are the task's parameters, which you have to supply: "
+            f"{loaded.family.observation_size} observations are what an oracle is told, which you have to supply: "
             f"{', '.join(told)}",
             file=sys.stderr,
         )

@@ -37,7 +37,8 @@ KEY = "metarl"
 OPSET = 17
 """Version of ONNX's operators, of 2022, which old runtimes on robots support."""
 TOLERANCE = 1e-5
-"""Largest difference of ONNX Runtime's actions from torch's, relative for actions above 1."""
+"""Largest difference of ONNX Runtime's actions from torch's, relative for actions above 1; of commands in units of
+action."""
 CHECKED_EPISODES = 2
 """Episodes of the check; a memory is carried from one to the next."""
 
@@ -170,8 +171,8 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
         "action": {
             "names": list(family.control.names),
             "scale": family.action_scale,
-            "low": family.action_low.tolist(),
-            "high": family.action_high.tolist(),
+            "low": _finite(family.action_low),
+            "high": _finite(family.action_high),
         },
         "command": describe_signals(family.control),
         "home": dict(family.control.home),
@@ -183,14 +184,20 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
         "notes": {
             "observation": "as sensed, in these units; the policy standardises it with mean and std, if given, and "
             "clips it to read_within standard deviations; those in told are what an oracle knows, which you supply",
-            "action": "output of the policy, one for each motor, with the motor's name",
+            "action": "output of the policy, one for each motor, with the motor's name; a bound that is null is none",
             "command": "MuJoCo's control signal of each motor: offset + gain * clip(action * scale, low, high), "
             "clipped to ctrl_range if there is one. It asks the motor's joint for zero + size * command, in the given "
-            "unit; for the kind 'position from home' the command is not the joint's angle",
+            "unit; for the kind 'position from home' the command is not the joint's angle. Of the kind 'action' it is "
+            "the clipped action, of which a function of the robot's (control.actuator) made the signals in simulation",
             "home": "position of each hinge (rad) and slide (m) at the home pose",
             "states": "initial inputs; at later steps the outputs next_NAME. dt is the control step, s",
         },
     }
+
+
+def _finite(values: Array) -> list[float | None]:
+    """Return numbers for JSON; null for an infinite one, as a bound that there is none."""
+    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def describe_signals(control: Signals) -> dict[str, Any]:
@@ -251,12 +258,17 @@ def check(data: bytes, run: Run, belief: Belief) -> tuple[int, float]:
             slot = {"observation": observation, "previous_action": previous, "previous_reward": reward}
             action, command = exported.act(**slot, episode_start=first, episode_end=False)
             steps += 1
-            worst = max(worst, _difference(action, expected), _difference(command, controller.command(expected)))
-            if not worst <= TOLERANCE:
-                raise RunError(
-                    f"no file is written: at step {steps} ONNX Runtime's action differs from torch's by {worst:.2g}, "
-                    f"more than {TOLERANCE:g}; please report it with the versions of torch, onnx and onnxruntime"
-                )
+            apart = {
+                "action": _difference(action, expected),
+                "command": _difference(command, controller.command(expected), np.abs(family.control.gain)),
+            }
+            worst = max(worst, *apart.values())
+            for name, own in apart.items():
+                if not own <= TOLERANCE:
+                    raise RunError(
+                        f"no file is written: at step {steps} ONNX Runtime's {name} differs from torch's by {own:.2g}, "
+                        f"more than {TOLERANCE:g}; please report it with the versions of torch, onnx and onnxruntime"
+                    )
             previous, first = controller.act(observation), False
             step = env.step(previous[None, None])
             observation, reward = step.observations[0, 0], float(step.rewards[0, 0])
@@ -267,6 +279,7 @@ def check(data: bytes, run: Run, belief: Belief) -> tuple[int, float]:
     return steps, worst
 
 
-def _difference(ours: Array, theirs: Array) -> float:
-    """Return the largest |ours - theirs| / max(1, |theirs|)."""
-    return float(np.max(np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))))
+def _difference(ours: Array, theirs: Array, unit: Array | float = 1.0) -> float:
+    """Return the largest |ours - theirs| / max(unit, |theirs|); where both are 0, 0."""
+    apart, size = np.abs(ours - theirs), np.maximum(unit, np.abs(theirs))
+    return float(np.max(np.divide(apart, size, out=apart.astype(np.float64), where=size > 0)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def save_trial(folder: Path, agent: Agent, family: TaskFamily, trial: Trial, tas
 
 
 def load_episodes(source: str, family: TaskFamily, option: str = "--rollouts") -> list[LoggedEpisode]:
-    """Return the episodes in a folder of .npz files, sorted by name, or in a Minari dataset.
+    """Return the episodes in a folder of .npz files, sorted by name and its numbers, or in a Minari dataset.
 
     source: FOLDER, `minari:ID` or `minari:FOLDER`. UsageError names file, field and index of what does not fit the
     policy. option: that named the source, for messages.
@@ -105,12 +106,23 @@ def load_episodes(source: str, family: TaskFamily, option: str = "--rollouts") -
         raise UsageError(
             f"{option}: {folder} is {'a file' if folder.exists() else 'not a folder'}; name a folder of .npz files"
         )
-    files = sorted(folder.glob("*.npz"))
+    files = sorted(folder.glob("*.npz"), key=_counted)
     if not files:
         below = sorted(path.parent for path in folder.glob("*/*.npz"))
         hint = f"; did you mean {below[0]}?" if below else "; log one file for each episode there"
         raise UsageError(f"{option}: {folder} holds no .npz file{hint}")
     return [check_episode(read_arrays(file, FIELDS), str(file), family) for file in files]
+
+
+def _counted(path: Path) -> list[tuple[int, str]]:
+    """Return what sorts files by name with their numbers as numbers: episode_2 before episode_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def require_no_log(folder: Path, option: str = "--log-rollouts") -> None:
+    """UsageError if a folder holds episodes already, of which some would stay among those of another evaluation."""
+    if next(folder.glob("*/*.npz"), None) is not None:
+        raise UsageError(f"{option}: {folder} holds episodes already; name a new folder, or delete those")
 
 
 def _load_minari(name: str, family: TaskFamily) -> list[LoggedEpisode]:

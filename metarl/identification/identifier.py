@@ -41,7 +41,7 @@ class Identified:
     probabilities: Mapping[str, float]
     """Calibrated probability of each class by its label, and of `none of these`; they sum to 1."""
     seconds: float
-    """Mean length of the episodes that it is told from, s."""
+    """Mean length of what is read of the episodes, s."""
 
     def __str__(self) -> str:
         likely = sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:3]
@@ -113,14 +113,18 @@ class Identifier:
         observations: [T + 1, obs]. actions: [T, act], as the policy gave them. rewards: [T]. ValueError for other
         shapes, and for no step.
         """
-        return self._answer([self.embed(observations, actions, rewards)], len(np.asarray(rewards)))
+        return self._answer([self.embed(observations, actions, rewards)], self._read(rewards))
 
     def identify_logged(self, episodes: Sequence[LoggedEpisode]) -> Identified:
         """Return which class the episodes of one robot are of, by the mean of their embeddings."""
         if not episodes:
             raise ValueError("there is no episode to identify")
         embedded = [self.embed(e.observations, e.actions, e.rewards) for e in episodes]
-        return self._answer(embedded, float(np.mean([len(e.rewards) for e in episodes])))
+        return self._answer(embedded, float(np.mean([self._read(e.rewards) for e in episodes])))
+
+    def _read(self, rewards: ArrayLike) -> int:
+        """Return how many steps of an episode are read: those of the longest duration that was calibrated."""
+        return min(len(np.asarray(rewards)), self.calibration.marks[-1])
 
     @torch.no_grad()
     def embed(self, observations: ArrayLike, actions: ArrayLike, rewards: ArrayLike) -> Tensor:
@@ -137,7 +141,7 @@ class Identifier:
         read = torch.from_numpy(told) if self.metric.settings.reward_input else None
         steps = steps_of(torch.from_numpy(seen), torch.from_numpy(done), read)
         last = self.calibration.marks[-1]
-        return self.metric.encoder(steps[:last, None], torch.tensor([min(count, last)]), [last])[0, 0]
+        return self.metric.encoder(steps[:last, None], torch.tensor([self._read(told)]), [last])[0, 0]
 
     @torch.no_grad()
     def _answer(self, embedded: Sequence[Tensor], steps: float) -> Identified:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from metarl.agents import beliefs
@@ -39,6 +42,8 @@ NOT_FINITE = "not finite"
 NOT_FINITE_REMEDY = "adapt from episodes with smaller numbers, from fewer, or with a smaller step size of the agent"
 KEYS = ("belief", "agent", "family", "iteration", "adaptations")
 """Keys of a belief file."""
+POLICY = "policy"
+"""Key of the digest of the agent that the belief is of."""
 
 
 def save_belief(path: Path, run: PolicyOfRun, belief: Belief, adaptations: int, source: str) -> None:
@@ -48,7 +53,37 @@ def save_belief(path: Path, run: PolicyOfRun, belief: Belief, adaptations: int, 
         raise UsageError(f"the belief adapted from {source} is {NOT_FINITE} and is not saved: {NOT_FINITE_REMEDY}")
     make_folder(path.parent, "--output")
     values = (state, run.config.agent_name, run.config.family_name, run.iteration, adaptations)
-    checkpoint.save(path, {**dict(zip(KEYS, values, strict=True)), "source": source}, "--output")
+    more = {"source": source, POLICY: digest_of(run.agent)}
+    checkpoint.save(path, {**dict(zip(KEYS, values, strict=True)), **more}, "--output")
+
+
+def source_of(path: Path) -> str:
+    """Return what the belief in a file was adapted from; empty without such a file."""
+    try:
+        return str(checkpoint.load(path).get("source", "")) if path.exists() else ""
+    except CheckpointError:
+        return ""
+
+
+def digest_of(agent: Agent) -> str:
+    """Return a digest of all that an agent has learned, which another agent's differs from."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key in sorted(value, key=str):
+                digest.update(str(key).encode())
+                add(value[key])
+        elif isinstance(value, list | tuple):
+            for own in value:
+                add(own)
+        elif isinstance(value, torch.Tensor | np.ndarray):
+            digest.update(np.ascontiguousarray(torch.as_tensor(value).detach().cpu().numpy()).tobytes())
+        else:
+            digest.update(repr(value).encode())
+
+    add(agent.state_dict())
+    return digest.hexdigest()
 
 
 def load_belief(path: Path, run: PolicyOfRun) -> Belief:
@@ -66,6 +101,11 @@ def load_belief(path: Path, run: PolicyOfRun) -> Belief:
         raise CheckpointError(
             f"the belief {path} was adapted from iteration {shown(state['iteration'])} of a policy, this is iteration "
             f"{run.iteration}; choose the --checkpoint that it was adapted from, or adapt again"
+        )
+    if state.get(POLICY, digest := digest_of(run.agent)) != digest:  # a file of before has none
+        raise CheckpointError(
+            f"the belief {path} was adapted from another policy, trained with another seed or trained anew; adapt this "
+            "one"
         )
     if not is_finite(state["belief"]):
         raise CheckpointError(f"the belief {path} is {NOT_FINITE} and is not used: {NOT_FINITE_REMEDY}")

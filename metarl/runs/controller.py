@@ -237,7 +237,8 @@ class Controller:
         """Return what an identifier says of the steps so far of this episode, or of the last one until another begins.
 
         identifier: `metarl.Identifier.load(folder)`, whose answer has a label and calibrated probabilities. It reads an
-        episode up to the horizon of training. RuntimeError before the first step.
+        episode up to the horizon of training, or to the longest duration of the identification. RuntimeError before the
+        first step.
         """
         return self._record.identify(identifier)
 

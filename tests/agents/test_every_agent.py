@@ -8,6 +8,7 @@ More that is asked of every agent is beside what it is about: export (test_expor
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ from tests.agents.shots import (
     rollout,
 )
 from tests.metarl.test_controller import HOPPER, make_run
-from tests.small_agents import VARIANTS, small_agent
+from tests.small_agents import PRIVILEGED, VARIANTS, small_agent
 
 NAMES = [*AGENTS, *VARIANTS]
 SEEN = draw(TASKS, ENVS, OBSERVATION, seed=7)
@@ -209,6 +210,17 @@ class TestPolicy:
         after(make(name))
         assert torch.equal(torch.random.get_rng_state(), before)
         assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
+
+    def test_observations_that_are_read_as_they_are_are_not_clipped(self, name: str):
+        settings = small_agent(name)
+        if not hasattr(settings, "normalise_input"):
+            pytest.skip("this agent has no normaliser")
+        settings = dataclasses.replace(settings, normalise_input=False)
+        generator = torch.Generator().manual_seed(0)
+        agent: Any = make_agent(settings, OBSERVATION, ACTION, generator, CPU, privileged=PRIVILEGED)
+        at = torch.arange(OBSERVATION) == 0
+        near, far = (actions(agent, begun(agent), torch.where(at, value, SEEN)) for value in (10.5, 11.5))
+        assert not torch.equal(near, far)
 
     def test_with_noise_it_acts_about_its_mean_and_without_a_gradient(self, name: str):
         agent = make(name)

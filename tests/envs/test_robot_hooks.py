@@ -128,6 +128,7 @@ def test_a_model_of_the_actuators_acts_before_every_simulation_step(own):
                 data.ctrl[:] = torque
                 mujoco.mj_step(model, data)
         np.testing.assert_allclose(env._state.qpos[place], data.qpos, rtol=0, atol=1e-12)
+    assert np.array_equal(family.command(np.array([0.5, -9.0])), family.applied(np.array([0.5, -9.0])))
     before = env._state.memory["actuator"].copy()
     env.reset([np.random.default_rng(0)])
     assert before.any() and not env._state.memory["actuator"].any()

@@ -207,8 +207,8 @@ def test_an_oracle_is_told_what_the_robot_has_to_supply(tmp_path, tiny, monkeypa
     capsys.readouterr()
     assert cli.main(["export", "r"]) == 0
     assert re.fullmatch(
-        r"warning: runs/r is an oracle \(training.reveal_task\): the last 1 of its \d+ observations are the task's "
-        r"parameters, which you have to supply: task_mass_scale: mass_scale, [^\n]* -1 to 1\n",
+        r"warning: runs/r is an oracle \(training.reveal_task\): the last 1 of its \d+ observations are what an "
+        r"oracle is told, which you have to supply: task_mass_scale: mass_scale, 0.5 to 2 mapped [^\n]* -1 to 1\n",
         capsys.readouterr().err,
     )
     about = export.ExportedPolicy(Path("runs/r/policy.onnx").read_bytes()).about
@@ -223,6 +223,33 @@ def test_a_file_that_differs_from_the_agent_is_not_left(name, tmp_path, monkeypa
     with pytest.raises(RunError, match="no file is written: at step 1 ONNX Runtime's action differs from torch's by"):
         export.export_run(run, tmp_path / "p.onnx", belief)
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_commands_of_strong_motors_are_compared_in_units_of_action(tmp_path, monkeypatch):
+    run, belief = adapted_run("maml", tmp_path)
+    for gain in (300.0, 1e5, 0.0):
+        run.family = dataclasses.replace(
+            run.family, control=dataclasses.replace(run.family.control, gain=np.full(6, gain))
+        )
+        assert export.export_run(run, tmp_path / "p.onnx", belief).error < 1e-5
+    wrong = export.Commanded.forward
+
+    def double(self, *inputs):
+        action, command, *states = wrong(self, *inputs)
+        return action, 2 * command + 1, *states
+
+    monkeypatch.setattr(export.Commanded, "forward", double)
+    with pytest.raises(RunError, match="ONNX Runtime's command differs"):
+        export.export_run(run, tmp_path / "p.onnx", belief)
+
+
+def test_actions_without_bounds_are_exported(tmp_path):
+    run, belief = adapted_run("rl2", tmp_path)
+    unbounded = np.full(6, np.inf)
+    run.family = dataclasses.replace(run.family, action_low=-unbounded, action_high=unbounded)
+    written = export.export_run(run, tmp_path / "p.onnx", belief)
+    about = export.ExportedPolicy(written.path.read_bytes()).about
+    assert about["action"]["low"] == about["action"]["high"] == [None] * 6
 
 
 def scaled(deployable):

@@ -283,6 +283,18 @@ class TestIdentification:
         with pytest.raises(ValueError, match="knows 1 classes; give it two at least"):
             own.only(["far"]).identify_logged(far)
 
+    def test_no_more_seconds_are_claimed_than_are_read(self, identified):
+        _, _, identifier = identified
+        (episode,) = logs(make_run("ppo", FAULTY), 1)
+        last = identifier.calibration.marks[-1]
+        longer = {
+            name: np.concatenate([getattr(episode, name)] * 3)[: 3 * last + (name == "observations")]
+            for name in ("observations", "actions", "rewards")
+        }
+        found = identifier.identify(**longer)
+        assert found.seconds == pytest.approx(last * identifier.policy.dt)
+        assert identifier.identify_logged([dataclasses.replace(episode, **longer)]).seconds == found.seconds
+
     def test_what_is_like_no_class_is_none_of_these(self, identified):
         _, _, identifier = identified
         run = make_run("ppo", FAULTY)

@@ -22,7 +22,7 @@ from metarl.deployment.adaptation import adapt, group
 from metarl.deployment.episode import LoggedEpisode, assemble
 from metarl.deployment.episode_check import check_episode
 from metarl.deployment.export import export_run
-from metarl.deployment.logs import load_episodes, save_trial
+from metarl.deployment.logs import load_episodes, save_episode, save_trial
 from metarl.deployment.on_policy import deviations
 from metarl.errors import UsageError
 from metarl.runs import checkpoint
@@ -468,6 +468,26 @@ def test_logs_of_a_memory_are_read_with_whatever_actions_they_hold():
     torch.testing.assert_close(belief.memory["hidden"][0], memory["hidden"].detach())
 
 
+def test_unnumbered_episodes_are_in_the_order_of_the_numbers_in_their_names(tmp_path):
+    family = make_run("rl2").family
+    for k in (10, 2, 1, 0, 11):
+        shape = (2, family.observation_size)
+        steps = np.zeros((1, family.action_size)), np.full(1, float(k)), np.ones(1, bool)
+        save_episode(tmp_path / f"episode_{k}.npz", np.zeros(shape), *steps, family)
+    assert [float(e.rewards[0]) for e in load_episodes(str(tmp_path), family)] == [0, 1, 2, 10, 11]
+
+
+def test_episodes_of_two_evaluations_are_not_mixed(trained, tmp_path, capsys):
+    evaluate = ["evaluate", str(trained("rl2")), "evaluation.tasks=2", "--log-rollouts", str(tmp_path / "log")]
+    assert cli.main([*evaluate, "evaluation.reset_memory=step"]) == 2
+    assert "evaluation.reset_memory is step; leave it out" in capsys.readouterr().err
+    assert cli.main(evaluate) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
+    capsys.readouterr()
+    assert cli.main(evaluate) == 2 and "log holds episodes already; name a new folder" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
+
+
 def test_a_log_in_which_shots_are_not_said_is_one_shot_or_one_an_episode():
     def silent(i: int) -> LoggedEpisode:
         return LoggedEpisode(str(i), np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1), np.ones(1, bool))
@@ -523,6 +543,29 @@ class TestBeliefFiles:
             UsageError, match="adapted from iteration 2 of a policy, this is iteration 3; choose the --chec"
         ):
             run.start(belief=belief)
+
+    def test_of_another_training_it_is_refused(self, belief, trained, tmp_path, tiny):
+        arguments = ["--runs-dir", tmp_path, "--name", "other", "--agent", "maml", "--family", "point_goal", *tiny]
+        arguments += ["training.iterations=2", "training.seed=2", "tracking.wandb=disabled", *small_options("maml")]
+        assert cli.main(["train", *map(str, arguments)]) == 0
+        with pytest.raises(UsageError, match="adapted from another policy, trained with another seed or trained anew"):
+            load_run(tmp_path / "other").start(belief=belief)
+        from metarl.runs import checkpoint
+
+        state = checkpoint.load(belief)
+        del state["policy"]
+        checkpoint.save(belief, state)  # as a version before wrote it
+        load_run(tmp_path / "other").start(belief=belief)
+
+    def test_one_from_other_episodes_is_not_written_over(self, trained, log, tmp_path, capsys):
+        other = Path(shutil.copytree(log, tmp_path / "other/log"))
+        checkpoint = sorted((trained("maml") / "checkpoints").glob("*.pt"))[-1]
+        for source, status in ((log, 0), (other, 2), (log, 0)):
+            command = ["adapt", str(trained("maml")), "--rollouts", str(source), "--checkpoint", str(checkpoint)]
+            assert cli.main(command) == status
+        said = capsys.readouterr()
+        assert f"is the belief adapted from {log}; choose another file by --output" in said.err
+        assert said.out.count(f"--belief {trained('maml')}/beliefs/log.pt --checkpoint {checkpoint}\n") == 2
 
     def test_of_another_agent_it_is_refused(self, belief, trained):
         with pytest.raises(UsageError, match="is of the agent 'maml', this run of 'rl2'"):
