@@ -70,7 +70,7 @@ def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison
         )
     if taught := [arm.name for arm in study.arms if study.teacher_of(arm)]:
         notes.append(f"note: env steps and minutes of {', '.join(taught)} include those of the teacher")
-    if study.also_split != "none":
+    if study.also_split != "none" and any(arm.name == ORACLE for arm in study.arms):
         notes.append(
             f"note: the oracle alone met {study.also_split.replace('_', '-')} tasks in training: every other task of "
             "its training was one"
