@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from metarl.envs import mujoco_log
@@ -15,6 +18,15 @@ def state_home(tmp_path_factory):
     """What the tests trust, nobody else does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels():
+    """The kernels that Warp compiles, half a minute's work, stay in the user's cache: many tests have another home."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WARP_CACHE_PATH", os.environ.get("WARP_CACHE_PATH", str(Path(cache, "warp"))))
         yield
 
 
