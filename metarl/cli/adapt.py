@@ -65,7 +65,8 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     adapted = adapt(loaded, episodes, command.adaptations, command.off_policy)
     name = Path(command.rollouts.removeprefix(MINARI)).resolve().name
     output = Path(command.output) if command.output else directory / beliefs.FOLDER / f"{name}.pt"
-    if not command.output and (other := beliefs.source_of(output)) not in ("", command.rollouts):
+    other = "" if command.output else beliefs.source_of(output)
+    if other and Path(other).resolve() != Path(command.rollouts).resolve():
         raise UsageError(f"{output} is the belief adapted from {other}; choose another file by --output")
     beliefs.save_belief(output, loaded, adapted.belief, len(adapted.shots), command.rollouts)
     for k, shot in enumerate(adapted.shots):

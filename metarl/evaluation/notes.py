@@ -130,10 +130,11 @@ def time_notes(result: EvaluationResult) -> list[str]:
     for course in result.courses:
         width = f"{course.ends_s[0]:.2g} s"
         if course.change:
+            first = "; what memory adds is that from here on" if course.change == 1 else ""
             notes.append(
                 f"after change {course.change}: {number_of(course.tasks, 'task')} whose episode goes on for "
                 f"{course.ends_s[-1]:.3g} s; the rise is that from the first {100 * EARLY:g} % of this time to its "
-                "last quarter"
+                f"last quarter{first}"
             )
             continue
         notes.append(
