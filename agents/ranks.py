@@ -61,16 +61,21 @@ ALONE = Ranks()
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
-    """Sum the parameters' gradients over the processes, as one tensor; a parameter that has none here counts as 0."""
+    """Sum the parameters' gradients over the processes, as one tensor; a parameter that has none here counts as 0.
+
+    One that has none in any process keeps none, as in one process: an optimiser passes it over.
+    """
     if ranks.size == 1:
         return
     import torch
 
     parameters = list(parameters)
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    summed = ranks.sum(torch.cat([grad.flatten() for grad in grads]))
-    for parameter, own in zip(parameters, summed.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = own.view_as(parameter).clone()
+    there = grads[0].new_tensor([p.grad is not None for p in parameters])
+    summed = ranks.sum(torch.cat([*(grad.flatten() for grad in grads), there]))
+    *totals, anywhere = summed.split([*(p.numel() for p in parameters), len(parameters)])
+    for parameter, own, has in zip(parameters, totals, anywhere.tolist(), strict=True):
+        parameter.grad = own.view_as(parameter).clone() if has else None
 
 
 def mean_and_std(values: Tensor, ranks: Ranks, correction: int = 0) -> tuple[Tensor, Tensor]:

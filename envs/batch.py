@@ -293,9 +293,11 @@ class BatchedEnv:
         keys = np.zeros(simulation.num_sims, dtype=np.uint64)
         for sims, rng in draws:
             if sims.size:
-                drawn = self.family.reset(self._models[index[sims[0]]], rng, sims.size)
-                for values, own in zip(starts, drawn, strict=True):
-                    values[sims] = own
+                for stage in dict.fromkeys(index[sims].tolist()):  # a task that changes: each env may be in another
+                    there = sims[index[sims] == stage]
+                    drawn = self.family.reset(self._models[stage], rng, there.size)
+                    for values, own in zip(starts, drawn, strict=True):
+                        values[there] = own
                 if self.family.noisy:
                     keys[sims] = rng.integers(2**64, size=sims.size, dtype=np.uint64)
         for field, values in zip(fields, starts, strict=True):

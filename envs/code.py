@@ -41,8 +41,8 @@ def load(name: str) -> Any:
     try:
         module = _imported(where)
         if not hasattr(module, function):
-            functions = (name for name, own in vars(module).items() if callable(own) and not name.startswith("_"))
-            raise Absent(f"{where} has no function {function!r}{near(function, functions)}")
+            own = (name for name, it in vars(module).items() if getattr(it, "__module__", "") == module.__name__)
+            raise Absent(f"{where} has no function {function!r}{near(function, own)}")
         return getattr(module, function)
     finally:
         sys.dont_write_bytecode = writes

@@ -124,6 +124,8 @@ class TaskFamily:
     """Return True where the episode is cut before its horizon, [S] bool, as at the end of the ground; None: nowhere."""
     actuate: Callable[[State], None] | None = None
     """Apply effects of the action besides its control signals, which are written already."""
+    held: Callable[[mujoco.MjModel], Mapping[str, Array]] | None = None
+    """Return `initial` for a model whose activations or histories of signals have other sizes; None: it stays."""
     drive: StateFunction | None = None
     """Return the control signals, [S, nu], before each simulation step, as a model of the actuators that MuJoCo lacks
     does; None: those of the action, all control step long."""

@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arrays import Array
+from metarl.envs.efforts import applied_forces
 from metarl.envs.state import State, StateFunction
 from metarl.envs.terms import FALLS, Measure
 
@@ -19,9 +20,9 @@ from metarl.envs.terms import FALLS, Measure
 def work(state: State) -> Array:
     """Return sum_i |tau_i w_i| dt over the motors, [S] J: their work in a control step, without recuperation.
 
-    Force and velocity of each actuator are MuJoCo's, gears included, at the last substep of the step.
+    Force and velocity of each actuator are MuJoCo's, gears and the joints' limits included, at the last substep.
     """
-    return state.xp.sum(state.xp.abs(state.actuator_force * state.actuator_velocity), axis=1) * state.dt
+    return state.xp.sum(state.xp.abs(applied_forces(state) * state.actuator_velocity), axis=1) * state.dt
 
 
 def weight(state: State, root: int = 0) -> Array:

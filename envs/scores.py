@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -85,10 +86,12 @@ class Scores:
                 write(divisor, divisor + measure.per(seen), where=sound)
 
     def clear(self, chosen: Array) -> None:
-        """Set the sums of the simulations `chosen` [S] bool to 0."""
-        sums = (kept for pair in self._sums.values() for kept in pair)
-        for zeroed in (*self.terms.values(), *sums):
+        """Set the sums of the simulations `chosen` [S] bool to 0, and what the largest value is to be of to -inf."""
+        for zeroed in self.terms.values():
             write(zeroed, 0, where=chosen)
+        for name, (total, divisor) in self._sums.items():
+            write(total, -math.inf if self._measures[name].reduce == "max" else 0, where=chosen)
+            write(divisor, 0, where=chosen)
 
     def verify(self) -> None:
         """Blame a term if a reward was not finite since this was last asked; a device does not look meanwhile."""

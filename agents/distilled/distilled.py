@@ -115,7 +115,10 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
         if not self.distilling:
             return super().meta_update(trial, generator)
         sequence = self.sequence(trial)
-        self._update_moments(sequence)
-        metrics = self.study(sequence, self.labels(sequence), self.means, generator)
+
+        def update_moments() -> None:
+            self._update_moments(sequence)
+
+        metrics = self.study(sequence, self.labels(sequence), self.means, generator, update_moments)
         self.updates += 1
         return metrics

@@ -1,8 +1,9 @@
 """Estimators of the policy gradient for inner steps: losses [M] whose derivatives of first and second order differ.
 
-All have the same gradient in expectation where the policy is the one that collected. Their second derivatives are
-those that the outer step goes through: of likelihood ratio and log-likelihood they neglect how earlier actions change
-what later ones are worth, those of DiCE do not.
+All have the same gradient in expectation where the policy is the one that collected, but for DiCE, which discounts each
+step's term by its time, too, as its paper does: its steps are shorter (0.4 times at a discount of .99 and 200 steps).
+Their second derivatives are those that the outer step goes through: of likelihood ratio and log-likelihood they neglect
+how earlier actions change what later ones are worth, those of DiCE do not.
 """
 
 from __future__ import annotations

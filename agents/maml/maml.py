@@ -223,7 +223,7 @@ class Maml(MetaLearner):
                 "checkpoint was made with"
             )
         self.theta.copy_(theta)
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
         self._moments.load_state_dict(state["moments"])
         if self._value is not None:
             self._value.load_state_dict(state["value"])

@@ -85,7 +85,7 @@ class ValueNetwork:
         """Restore what `state_dict` returned."""
         self.parameters.copy_(state["parameters"])
         self._returns.load_state_dict(state["returns"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
 
     def _adapted(self, parameters: Tensor, shot: Returns, create_graph: bool) -> Tensor:
         """Return each task's parameters [M, V], or [1, V] if they are not adapted."""

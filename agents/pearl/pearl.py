@@ -145,6 +145,7 @@ class Pearl(MetaLearner):
         steps = self._replay.add(trial)
         if steps == 0:  # every simulation broke down
             return {"updates": 0.0}
+        spread = self._spread(trial)  # of the posteriors that the trial was played by
         if settings.normalise_input:
             observations = torch.cat([rollout.observations[rollout.valid] for rollout in trial.rollouts])
             self._moments.update(observations.to(self.device))
@@ -155,7 +156,7 @@ class Pearl(MetaLearner):
             for name, value in self._learner.step(self._batch(learned, context), generator).items():
                 sums[name] = sums[name] + value if name in sums else value
         means = {name: (value / updates).item() for name, value in sums.items()}
-        return {**means, "updates": float(updates), "replay_steps": float(len(self._replay)), **self._spread(trial)}
+        return {**means, "updates": float(updates), "replay_steps": float(len(self._replay)), **spread}
 
     def _policy(self, belief: PearlBelief, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-std before tanh, each [M, B, act], for observations [M, B, obs]."""

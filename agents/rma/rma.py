@@ -89,11 +89,17 @@ class Rma(InformedPpo[RmaSettings, RmaNetwork]):
         if not self.studying:
             return {**super().meta_update(trial, generator), TEACHER: 1.0}
         sequence = self.sequence(trial)
-        if self.settings.normalise_input:
-            super().update_input_moments(sequence)  # of the student: its own, from what it met itself
         with torch.no_grad():
             latents = self.network.encode(sequence.extra[PRIVILEGED])
-        metrics = self.study(sequence, latents, lambda own: self.network.estimates(own.inputs, own.memory), generator)
+
+        def update_moments() -> None:
+            if self.settings.normalise_input:
+                super(Rma, self).update_input_moments(sequence)  # of the student: its own, from what it met itself
+
+        def estimates(own: TrialSequence) -> Tensor:
+            return self.network.estimates(own.inputs, own.memory)
+
+        metrics = self.study(sequence, latents, estimates, generator, update_moments)
         self.updates += 1
         return {**metrics, TEACHER: 0.0}
 

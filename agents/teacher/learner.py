@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -97,13 +98,17 @@ class InformedPpo(TrialPpo[Settings, Network], Generic[Settings, Network]):
         targets: Tensor,
         estimates: Callable[[TrialSequence], Tensor],
         generator: torch.Generator,
+        update_moments: Callable[[], None] | None = None,
     ) -> dict[str, float]:
         """Regress estimates on targets [L, B, size], each by the steps of a trial; returns metrics by name.
 
-        estimates: returns those of a sequence, [L, B, size]. The errors are those before the trial was learned from.
+        estimates: returns those of a sequence, [L, B, size]. The errors are those that the trial was played with: they
+        come before update_moments and before anything is learned from it.
         """
         with torch.no_grad():
             metrics = self.errors(estimates(sequence) if sequence.steps.numel() else targets, targets, sequence.steps)
+        if update_moments is not None:
+            update_moments()
         whole = dataclasses.replace(sequence, extra={**sequence.extra, "targets": targets})
         data = self.pieces(whole, remembering=True)
         if data is not whole:
@@ -146,12 +151,12 @@ class InformedPpo(TrialPpo[Settings, Network], Generic[Settings, Network]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that training continues from, as plain types and tensors."""
-        return super().state_dict() | {"study_optimiser": self.study_optimiser.state_dict()}
+        return super().state_dict() | {"study_optimiser": copy.deepcopy(self.study_optimiser.state_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; raises ValueError if the shapes differ."""
         super().load_state_dict(state)
-        self.study_optimiser.load_state_dict(state["study_optimiser"])
+        self.study_optimiser.load_state_dict(copy.deepcopy(state["study_optimiser"]))
 
 
 def regression(estimates: Tensor, targets: Tensor, steps: Tensor, count: int) -> Tensor:

@@ -293,7 +293,8 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         auxiliary, more = self.auxiliary_loss(sequence, count)
         loss = loss if auxiliary is None else loss + auxiliary
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        if loss.requires_grad:  # not where other ranks have all of a minibatch that the critic alone learns from
+            loss.backward()
         sum_gradients(self.trained(), self.ranks)
         norm = nn.utils.clip_grad_norm_(self.trained(), settings.max_gradient_norm)
         self.optimiser.step()
@@ -337,5 +338,5 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
                     "the state; build the agent with the settings and the family it was saved with"
                 )
         self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
         self.updates = state["updates"]

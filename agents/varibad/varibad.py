@@ -158,4 +158,4 @@ class Varibad(CriticPpo[VaribadSettings, VaribadNetwork]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; raises ValueError if the shapes differ."""
         super().load_state_dict(state)
-        self.vae_optimiser.load_state_dict(state["vae_optimiser"])
+        self.vae_optimiser.load_state_dict(copy.deepcopy(state["vae_optimiser"]))

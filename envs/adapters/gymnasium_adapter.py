@@ -118,7 +118,7 @@ class FamilyEnv(gymnasium.Env):
         elif not self._named and (seed is not None or not self._drawn):
             self._env.set_tasks(self.family.sample(1, task_rng))
             self._drawn = True
-        return self._env.reset([self._rng])[0, 0], self._info()
+        return self._env.reset([self._rng], None, np.ones((1, 1), dtype=bool))[0, 0], self._info()
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         if not self._env.active[0, 0]:
@@ -201,7 +201,7 @@ class FamilyVectorEnv(VectorEnv):
         elif not self._named and (seed is not None or not self._drawn):
             self._env.set_tasks(self.family.sample(self.num_envs, task_rng))
             self._drawn = True
-        return self._env.reset(self._rngs)[:, 0], {}
+        return self._env.reset(self._rngs, None, np.ones((self.num_envs, 1), dtype=bool))[:, 0], {}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         if not self._env.active.all():  # none ends for good: an episode that is over starts anew
@@ -216,6 +216,6 @@ class FamilyVectorEnv(VectorEnv):
             for i in np.flatnonzero(ended):
                 final[i] = observations[i]
             infos |= {"final_obs": final, "_final_obs": ended}
-            fresh = self._env.reset(self._rngs, ended[:, None])[:, 0]
+            fresh = self._env.reset(self._rngs, ended[:, None], ended[:, None])[:, 0]
             observations = np.where(ended[:, None], fresh, observations)
         return observations, step.rewards[:, 0].astype(np.float64), terminated, truncated, infos

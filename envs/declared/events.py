@@ -22,7 +22,7 @@ def give_commands(rig: Rig, entry: CommandEntry, told: Mapping[str, str]) -> Non
         return
     ends = np.array([entry.ranges.get(name, (0.0, 0.0)) for name in rig.commands])
     low, high = ends[:, 0], ends[:, 1]
-    every = round(entry.every / rig.dt)
+    every = max(1, round(entry.every / rig.dt)) if entry.every else 0
 
     def draw(state: State, step: Array | int, chosen: Array) -> None:
         command = state.memory["command"]

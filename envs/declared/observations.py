@@ -5,6 +5,7 @@ from __future__ import annotations
 from metarl.envs.declared.catalogue import ObservationKind
 from metarl.envs.declared.own_functions import own_function
 from metarl.envs.declared.rig import COMMANDS, Rig
+from metarl.envs.efforts import applied_forces
 from metarl.envs.state import StateFunction
 from metarl.envs.terms import Element, elements
 
@@ -31,7 +32,7 @@ def last_action(rig: Rig) -> Observed:
 
 def joint_forces(rig: Rig) -> Observed:
     """Forces of the actuators at the end of the control step."""
-    return lambda state: state.actuator_force, elements("N m", (f"{name} force" for name in rig.actuators))
+    return applied_forces, elements("N m", (f"{name} force" for name in rig.actuators))
 
 
 def command(rig: Rig) -> Observed:

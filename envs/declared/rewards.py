@@ -5,6 +5,7 @@ A term is made from the robot and its own settings, and returns a function of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import mujoco
@@ -21,6 +22,7 @@ from metarl.envs.declared.trackers import (
     track_air_time,
     track_joint_velocity,
 )
+from metarl.envs.efforts import applied_forces, force_limit_of
 from metarl.envs.state import State, StateFunction
 
 STUMBLE = 5.0
@@ -66,15 +68,24 @@ def yaw_gap(rig: Rig) -> StateFunction:
     return lambda state: base.angular_velocity(state)[:, 2] - rig.commanded(state, "yaw_rate")
 
 
+def positive(value: float, name: str, most: float = math.inf) -> float:
+    """Return a number of a term that must be greater than 0, and at most `most`; ValueError if it is not."""
+    if not 0 < value <= most:
+        raise ValueError(
+            f"{name} is {value:g}; it must be greater than 0" + (f", at most {most:g}" if most < math.inf else "")
+        )
+    return value
+
+
 def track_velocity(rig: Rig, *, width: float = 0.25) -> StateFunction:
     """exp(-|v_xy - v_xy*|^2 / width), width in (m/s)^2."""
-    gap = velocity_gap(rig)
+    gap, width = velocity_gap(rig), positive(width, "width")
     return lambda state: state.xp.exp(square(gap(state)) / -width)
 
 
 def track_yaw(rig: Rig, *, width: float = 0.25) -> StateFunction:
     """exp(-(w_z - w_z*)^2 / width), width in (rad/s)^2."""
-    gap = yaw_gap(rig)
+    gap, width = yaw_gap(rig), positive(width, "width")
     return lambda state: state.xp.exp(gap(state) ** 2 / -width)
 
 
@@ -132,7 +143,7 @@ def joint_acceleration(rig: Rig) -> StateFunction:
 
 def joint_limits(rig: Rig, *, share: float = 0.9) -> StateFunction:
     """Sum of what joint positions are beyond this share of their range, about its middle."""
-    low_high = rig.joints.limits
+    low_high, share = rig.joints.limits, positive(share, "share", most=1)
 
     def beyond(state: State) -> Array:
         bounds = state.once(low_high)[state.task_index]
@@ -147,26 +158,26 @@ def joint_limits(rig: Rig, *, share: float = 0.9) -> StateFunction:
 
 def torque(rig: Rig) -> StateFunction:
     """Sum of squared forces of the actuators."""
-    return lambda state: square(state.actuator_force)
+    return lambda state: square(applied_forces(state))
 
 
 def torque_limits(rig: Rig, *, share: float = 0.8) -> StateFunction:
-    """Sum of what forces of actuators are beyond this share of their limits."""
+    """Sum of what forces of actuators are beyond this share of their limits, or of their joints'."""
+    share = positive(share, "share", most=1)
 
     def limits(models: Sequence[mujoco.MjModel]) -> Array:
-        bounded = np.array([m.actuator_forcelimited != 0 for m in models])
-        return np.where(bounded, np.array([np.abs(m.actuator_forcerange).max(axis=1) for m in models]), np.inf)
+        return np.array([[force_limit_of(m, i) for i in range(m.nu)] for m in models])
 
     def beyond(state: State) -> Array:
         bound = share * state.once(limits)[state.task_index]
-        return state.xp.sum(state.xp.clip(state.xp.abs(state.actuator_force) - bound, 0.0, None), axis=1)
+        return state.xp.sum(state.xp.clip(state.xp.abs(applied_forces(state)) - bound, 0.0, None), axis=1)
 
     return beyond
 
 
 def power(rig: Rig) -> StateFunction:
     """Sum of |force x velocity| of the actuators."""
-    return lambda state: state.xp.sum(state.xp.abs(state.actuator_force * state.actuator_velocity), axis=1)
+    return lambda state: state.xp.sum(state.xp.abs(applied_forces(state) * state.actuator_velocity), axis=1)
 
 
 def action_rate(rig: Rig) -> StateFunction:
@@ -263,7 +274,7 @@ def distance(rig: Rig) -> StateFunction:
 
 def reach(rig: Rig, *, width: float = 0.1) -> StateFunction:
     """exp(-distance / width) of the end effector, or of the object, to its target, width in m."""
-    far = distance(rig)
+    far, width = distance(rig), positive(width, "width")
     return lambda state: state.xp.exp(far(state) / -width)
 
 

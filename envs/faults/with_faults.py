@@ -186,7 +186,10 @@ def with_faults(family: TaskFamily, settings: FaultSettings) -> TaskFamily:
         hooks["memory"] |= sensors.memory
         if sensors.memory:
             hooks["update"] = functools.partial(sensors.count, update=family.update)
-    return dataclasses.replace(family, parameters=(*family.parameters, *varied), faults=faults, **hooks)
+    faulty = dataclasses.replace(family, parameters=(*family.parameters, *varied), faults=faults, **hooks)
+    if family.held is None or "base" not in hooks:
+        return faulty
+    return dataclasses.replace(faulty, initial=family.held(faulty.compile(faulty.neutral())))
 
 
 def _require_consistent(family: TaskFamily, settings: FaultSettings) -> None:

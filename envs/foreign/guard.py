@@ -115,7 +115,8 @@ class Opened:
 
     def action(self, values: np.ndarray) -> np.ndarray:
         """Return the environment's action of the numbers [actions]."""
-        own = values[: self._actions].reshape(self._shape).astype(self._type)
+        own = values[: self._actions].reshape(self._shape)
+        own = (np.rint(own) if np.issubdtype(self._type, np.integer) else own).astype(self._type)
         return own if self._bounds is None else np.clip(own, *self._bounds)
 
     def show(self, row: np.ndarray, observation: Any, info: Mapping[str, Any]) -> None:

@@ -56,6 +56,7 @@ def body_mass(robot: Robot, name: str, _: DeclaredParameter) -> Site:
         lambda spec, value: _set_mass(spec, name, value, default, {} if explicit else shares),
         slots if explicit else (*slots, *(f"density of {g}" for g in shares)),
         read=lambda spec: default,
+        follows=not explicit,
         multiply=lambda spec, factor: _scale_mass(spec, name, factor, {} if explicit else shares),
     )
 

@@ -220,7 +220,7 @@ def _edit(entry: DeclaredParameter, quantity: Quantity, sites: dict[str, Site], 
         if differ and value == entry.neutral:
             return
         for target, site in sites.items():
-            onwards = factors and (target in later or unchanged != 1.0)
+            onwards = factors and (target in later or unchanged != 1.0 or site.follows)
             before = site.default if site.read is None or (factors and not onwards) else site.read(spec)
             change = value / unchanged if factors else value - unchanged
             new = {"set": value, "scale": before * change, "add": before + change}[entry.operation or "set"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.faults.parts import check_groups
 from metarl.envs.faults.with_faults import with_faults
 from metarl.envs.own_robot.actuator_laws import keep_signals
+from metarl.envs.own_robot.actuators import started
 from metarl.envs.own_robot.declaration import (
     Control,
     Declaration,
     DeclaredChanges,
     DeclaredFaults,
+    DeclaredParameter,
     Hints,
     declaration_of,
     read_declaration,
@@ -62,6 +64,8 @@ DECLARED = "declared"
 CONTROL_DT = 0.02  # s, default control step
 LENGTHS = {"scale", "link_length", "size", "radius"}
 """Quantities by which a robot's feet come to be higher or lower."""
+PLACED = LENGTHS | {"slope"}
+"""Quantities that move the ground or the robot's shape from where it stands."""
 MOST_STEPS = 10_000  # of the simulation in a control step
 
 
@@ -198,9 +202,10 @@ def _family(robot: Robot, said: Declaration, origin: _Origin) -> TaskFamily:
             base=robot.spec.copy,
             parameters=drawn,
             **terms,
-            changes=_changes(said.changes),
+            changes=_changes(said.changes, said.distribution),
             reset=start_near(robot, said.episode, start),
             initial=robot.initial,
+            held=lambda model: started(model, robot.drives, robot.key),
             action_low=robot.low,
             action_high=robot.high,
             horizon=said.episode.horizon if settings.horizon == -1 else settings.horizon,
@@ -239,8 +244,17 @@ def _delay(robot: Robot, delay: float) -> None:
         keep_signals(robot, name, delay)
 
 
-def _changes(said: DeclaredChanges | None) -> Changes | None:
-    return None if said is None else Changes(said.parameters, said.count, said.gap)
+def _changes(said: DeclaredChanges | None, distribution: Sequence[DeclaredParameter]) -> Changes | None:
+    """ValueError for a quantity that would move ground or limbs through each other while the robot stands there."""
+    if said is None:
+        return None
+    for entry in distribution:
+        if entry.name in said.parameters and entry.quantity in PLACED:
+            raise ValueError(
+                f"changes has {entry.name!r}, and {entry.quantity} cannot change under a robot that stands there: it "
+                "would be in the ground; leave it out"
+            )
+    return Changes(said.parameters, said.count, said.gap)
 
 
 def _with_faults(family: TaskFamily, said: DeclaredFaults) -> TaskFamily:

@@ -131,16 +131,20 @@ def freeze_derived(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
 def compensation(model: mujoco.MjModel) -> Callable[[mujoco.MjSpec], None] | None:
     """Return an edit that keeps every body's gravity compensation at the force of the neutral robot; None without any.
 
-    MuJoCo defines it as a share of the body's weight: without the edit, a heavier body would be carried as well.
+    MuJoCo defines it as a share of the body's weight: without the edit, a heavier body would be carried as well, and
+    less gravity be no relief.
     """
-    carried = {model.body(b).name: float(model.body_mass[b]) for b in np.flatnonzero(model.body_gravcomp)}
+    weighty = np.flatnonzero((model.body_gravcomp != 0) & (model.body_mass > 0))
+    carried = {model.body(b).name: float(model.body_mass[b]) for b in weighty}
+    gravity = float(np.linalg.norm(model.opt.gravity))
     if not carried:
         return None
 
     def keep(spec: mujoco.MjSpec) -> None:
         compiled = spec.compile()
+        now = float(np.linalg.norm(compiled.opt.gravity))
         for name, mass in carried.items():
-            spec.body(name).gravcomp *= mass / float(compiled.body(name).mass[0])
+            spec.body(name).gravcomp *= mass / float(compiled.body(name).mass[0]) * (gravity / now if now else 1.0)
 
     return keep
 

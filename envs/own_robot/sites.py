@@ -26,6 +26,8 @@ class Site:
     """Return the value as earlier edits left it; None: no earlier parameter may vary it."""
     multiply: Write | None = None
     """Multiply what earlier edits left by a factor; None: write the product."""
+    follows: bool = False
+    """Whether the number follows from others that other parameters may vary: a factor multiplies what they left."""
 
 
 Find = Callable[[Robot, str, DeclaredParameter], Site | dict[str, Site]]

@@ -60,6 +60,10 @@ def start_near(
     free = _free_joint(robot)
     if (episode.random_heading or episode.drop) and free < 0:
         raise ValueError("episode: random_heading and drop need a base with a free joint; leave them out")
+    if (episode.random_heading or episode.drop) and (tied := _tied(robot)):
+        raise ValueError(
+            f"episode: random_heading and drop move the robot alone, and {tied} ties it to a body apart; leave them out"
+        )
     neutral = spread_of(robot, robot.model)
     positions, velocities = robot.model.jnt_qposadr[neutral.joints], robot.model.jnt_dofadr[neutral.joints]
     spreads = {robot.model.eq_active0.tobytes(): neutral}
@@ -99,6 +103,20 @@ def _free_joint(robot: Robot) -> int:
     root = robot.model.body(robot.bodies[0])
     joint = int(root.jntadr[0])
     return int(robot.model.jnt_qposadr[joint]) if robot.mobility == "floating" else -1
+
+
+def _tied(robot: Robot) -> str:
+    """Return the equality that ties the robot to another body that moves; empty if there is none."""
+    model, own = robot.model, {robot.model.body(name).id for name in robot.bodies}
+    joins = (int(mujoco.mjtEq.mjEQ_CONNECT), int(mujoco.mjtEq.mjEQ_WELD))
+    for i in (i for i in range(model.neq) if model.eq_type[i] in joins and model.eq_active0[i]):
+        ends = [int(model.eq_obj1id[i]), int(model.eq_obj2id[i])]
+        if model.eq_objtype[i] == mujoco.mjtObj.mjOBJ_SITE:
+            ends = [int(model.site_bodyid[end]) for end in ends]
+        here = [end in own for end in ends]
+        if any(here) and not all(here) and model.body_weldid[ends[here.index(False)]]:
+            return f"equality {model.equality(i).name or i!r}"
+    return ""
 
 
 def turn(quaternions: Array, angles: Array, axis: Array) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from metarl.envs.arrays import Array
+from metarl.bounds import check
+from metarl.envs.arrays import Array, like
 from metarl.envs.declared.rig import Rig
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.declaration import DeclaredTerrain
@@ -15,7 +16,7 @@ from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.ground import geom_pose
 from metarl.envs.state import State
 from metarl.envs.terrain.kinds import Field
-from metarl.envs.terrain.on_terrain import Feet, Ground, Root, on_terrain
+from metarl.envs.terrain.on_terrain import EDGE, Feet, Ground, Root, on_terrain
 from metarl.envs.terrain.settings import TerrainSettings
 
 
@@ -37,9 +38,15 @@ def lay_ground(robot: Robot, rig: Rig, said: DeclaredTerrain | None) -> Callable
     position, turn = geom_pose(robot.model, robot.model.geom(planes[0]).id)
     if not np.allclose(turn, (1, 0, 0, 0)) or np.any(position[:2]):
         raise ValueError(f"terrain needs a floor that is not turned, at x 0 and y 0; {planes[0]} is")
+    if said.patch <= 0 or said.cell <= 0 or said.around <= said.patch + EDGE:
+        raise ValueError(
+            f"terrain has patch {said.patch:g} m, cell {said.cell:g} m and around {said.around:g} m; the first two "
+            f"must be above 0, and the last above patch + {EDGE:g} m: an episode is cut that far before the end"
+        )
     field = Field(said.around, said.around, said.around, said.patch, cell=said.cell)
     at = base.qpos
-    ground = Ground(field, Root(x=at, y=at + 1, z=at + 2, quaternion=at + 3))
+    ahead = (1.0, 0.0, 0.0) if base.axes is None else tuple(base.axes[:, 0].tolist())
+    ground = Ground(field, Root(x=at, y=at + 1, z=at + 2, quaternion=at + 3, ahead=ahead))
 
     def over_ground(state: State, points: Array) -> Array:
         return ground.over(state, points) - position[2]
@@ -56,7 +63,13 @@ def lay_ground(robot: Robot, rig: Rig, said: DeclaredTerrain | None) -> Callable
         promote_at=said.promote_at,
         demote_at=said.demote_at,
     )
+    check(settings, "terrain")
     feet = rig.feet
+
+    def over_floor(state: State) -> Array:
+        """Return the positions of the feet over the floor, [S, F, 3] m."""
+        assert feet is not None
+        return feet.positions(state) - like(position, state.qpos)
 
     def put(family: TaskFamily) -> TaskFamily:
         put_on = on_terrain(
@@ -65,7 +78,7 @@ def lay_ground(robot: Robot, rig: Rig, said: DeclaredTerrain | None) -> Callable
             ground=ground,
             lift=0.0,
             floor=planes[0],
-            feet=None if feet is None else Feet(feet.names, feet.positions),
+            feet=None if feet is None else Feet(feet.names, over_floor),
         )
         # Heights are over the ground already.
         return dataclasses.replace(put_on, view=family.view, settings=family.settings)

@@ -82,6 +82,8 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
         pushes=PushEntry(0.0, settings.push_interval) if "push_velocity" in names else None,
     )
     assert robot.fallen is not None
+    if settings.changes and "slope" in settings.changing:
+        raise ValueError("changing has slope; the ground cannot turn under a robot that stands on it: leave it out")
     return TaskFamily(
         name="quadruped",
         description="quadruped (Go1) that follows velocity commands, whatever its load, motors and ground",

@@ -268,6 +268,28 @@ def compiled_heights(models: Sequence[mujoco.MjModel], field: Field) -> Array:
     return np.round(grounds, 4)
 
 
+def filled(grounds: Array, field: Field) -> Array:
+    """Return grounds [M, rows * columns] m whose gaps and voids between stones are filled to their rims.
+
+    A morphological closing (Serra 1982), whose square spans the widest of them, where it raises the ground by more than
+    half their depth: other ground stays as it is.
+    """
+    maps = grounds.reshape(len(grounds), *field.shape)
+    reach = math.ceil(max(GAP, STONE_GAP[1]) / field.cell) // 2 + 2
+    closed = -_spread(-_spread(maps, reach), reach)
+    return np.where(closed - maps > DEPTH / 2, closed, maps).reshape(grounds.shape)
+
+
+def _spread(maps: Array, reach: int) -> Array:
+    """Return the largest value within `reach` cells along both axes of maps [M, rows, columns]."""
+    for axis in (1, 2):
+        if maps.shape[axis] > 1:
+            width = [(0, 0), (reach, reach), (0, 0)] if axis == 1 else [(0, 0), (0, 0), (reach, reach)]
+            padded = np.pad(maps, width, mode="edge")
+            maps = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=axis).max(axis=-1)
+    return maps
+
+
 def height_at(grounds: Array, index: Array, x: Array, y: Array, field: Field) -> Array:
     """Return the height of the ground at points, on the triangles that MuJoCo splits cells into; [...] as x and y.
 

@@ -48,6 +48,8 @@ class Root:
     """Index of y; None: the robot moves in the x-z plane."""
     quaternion: int | None = None
     """Index of the quaternion's first element; None: the robot does not turn about z."""
+    ahead: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    """Direction in the root's frame that is forwards."""
 
 
 PLANAR = Root(x=0, z=1)
@@ -82,19 +84,23 @@ class Ground:
         """Return the heights of the models' grounds, [M, rows * columns] m."""
         return terrain.compiled_heights(models, self.field)
 
+    def rims(self, models: Sequence[mujoco.MjModel]) -> Array:
+        """Return the heights of the models' grounds with gaps filled to their rims, [M, rows * columns] m."""
+        return terrain.filled(self.grounds(models), self.field)
+
     def place(self, state: State) -> tuple[Array, Array]:
         """Return x and y of the roots, [S] m."""
         x = state.qpos[:, self.root.x]
         return x, state.xp.zeros_like(x) if self.root.y is None else state.qpos[:, self.root.y]
 
     def under_root(self, state: State) -> Array:
-        """Return the height of the ground under the roots, [S] m."""
-        return terrain.height_at(state.once(self.grounds), state.task_index, *self.place(state), self.field)
+        """Return the height of the ground under the roots, [S] m; over a gap that of its rim."""
+        return terrain.height_at(state.once(self.rims), state.task_index, *self.place(state), self.field)
 
     def over(self, state: State, points: Array) -> Array:
-        """Return heights of points [S, ..., 3] m over the ground below them, [S, ...] m."""
+        """Return heights of points [S, ..., 3] m over the ground below them, or over the rim of a gap, [S, ...] m."""
         index = state.task_index.reshape(-1, *(1,) * (points.ndim - 2))
-        below = terrain.height_at(state.once(self.grounds), index, points[..., 0], points[..., 1], self.field)
+        below = terrain.height_at(state.once(self.rims), index, points[..., 0], points[..., 1], self.field)
         return points[..., 2] - below
 
     def relative(self, state: State) -> Array:
@@ -124,7 +130,9 @@ class Ground:
         if self.root.quaternion is None:
             return 1.0, 0.0
         w, x, y, z = state.qpos[:, self.root.quaternion : self.root.quaternion + 4].T[:, :, None]
-        c, s = w * w + x * x - y * y - z * z, 2 * (w * z + x * y)
+        a, b, d = self.root.ahead
+        c = (w * w + x * x - y * y - z * z) * a + 2 * (x * y - w * z) * b + 2 * (x * z + w * y) * d
+        s = 2 * (x * y + w * z) * a + (w * w - x * x + y * y - z * z) * b + 2 * (y * z - w * x) * d
         length = state.xp.clip(state.xp.hypot(c, s), 1e-9, None)
         return c / length, s / length
 

@@ -337,6 +337,19 @@ class TestTraining:
         for outcome in outcomes:
             assert outcome.metrics and all(np.isfinite(value) for value in outcome.metrics.values())
 
+    def test_what_was_saved_is_not_changed_by_learning_on(self, name: str, tmp_path: Path):
+        run, _ = trained(name, tmp_path)
+        saved = run.agent.state_dict()
+        _, other = build(run.config, "cpu")
+        other.load_state_dict(saved)
+        before = [tensor.clone() for tensor in tensors(saved)]
+        tasks = run.family.sample(3, np.random.default_rng(0))
+        for agent in (run.agent, other):
+            run.agent = agent
+            TrainingWorld(run).iterate(tasks, 2)
+        for kept, now in zip(before, tensors(saved), strict=True):
+            assert torch.equal(kept, now)
+
     def test_the_same_seed_trains_the_same_agent(self, name: str, tmp_path: Path):
         (one, first), (two, second) = (trained(name, tmp_path / folder) for folder in "ab")
         for ours, theirs in zip(first, second, strict=True):

@@ -248,6 +248,8 @@ def test_metrics_say_how_the_posterior_goes(tmp_path):
     fresh = make(agent.settings)
     first = fresh.adapt(fresh.begin(TASKS, ENVS, generators()), played.rollouts[0], generators(1)).posterior
     assert metrics["posterior_mean_1"] == pytest.approx(first.mean.abs().mean().item(), rel=1e-4)
+    whole = opened(tmp_path / "again")._spread(played)  # of the encoder that the trial was played by
+    assert {name: metrics[name] for name in whole} == pytest.approx(whole)
     assert not torch.equal(first.mean, again.mean)  # it learned meanwhile
 
 

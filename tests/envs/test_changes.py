@@ -25,6 +25,31 @@ MASS = make_family(HalfCheetahMassSettings(horizon=HORIZON))
 LATER = Task(MASS.name, {"mass_scale": 0.8}, (Change(4, {"mass_scale": 1.5}), Change(HORIZON, {"mass_scale": 0.6})))
 
 
+def test_envs_of_one_task_start_each_on_the_model_of_its_stage():
+    family = make_family(HalfCheetahMassSettings(horizon=HORIZON))
+    seen = []
+    family = dataclasses.replace(
+        family, reset=lambda model, rng, n: seen.append((model, n)) or family_reset(model, rng, n)
+    )
+    family_reset = MASS.reset
+    env = BatchedEnv(family, 1, 2, threads=1)
+    env.set_tasks([LATER])
+    rngs = [np.random.default_rng(0)]
+    env.reset(rngs)
+    for _ in range(5):
+        env.step(np.zeros((1, 2, 6)))
+    seen.clear()
+    env.reset(rngs, np.ones((1, 2), dtype=bool), np.array([[True, False]]))
+    assert [n for _, n in seen] == [1, 1]
+    masses = [float(model.body_mass.sum()) for model, _ in seen]
+    assert masses == [float(MASS.compile(MASS.task({"mass_scale": s})).body_mass.sum()) for s in (0.8, 0.6)]
+
+
+def test_the_ground_does_not_turn_under_a_robot_that_stands():
+    with pytest.raises(ValueError, match="changing has slope; the ground cannot turn under a robot"):
+        make_family(QuadrupedSettings(slope=(0.0, 0.2), changes=1, changing=("slope",)))
+
+
 def test_a_changing_task_equals_models_swapped_in_mj_step():
     env = BatchedEnv(MASS, 2, 2, threads=1)
     env.set_tasks([LATER, MASS.task({"mass_scale": 1.1})])

@@ -314,10 +314,30 @@ def test_the_example_swings_a_pendulum_of_the_tasks_mass():
     assert cos**2 + sin**2 == pytest.approx(1)
 
 
+def test_the_largest_of_negative_values_is_negative(tmp_path):
+    family = family_of(tmp_path, COUNTER.replace('"half": self.count / 2', '"half": -self.count / 2'))
+    env = BatchedEnv(family, 1, 1, measuring=True)
+    env.set_tasks([family.task({"start": 2.0, "wrong": 0.0})])
+    env.reset(rngs(1))
+    for _ in range(3):
+        env.step(np.zeros((1, 1, 1)))
+    assert env.measures["half"][0, 0] == -1.5
+
+
+def test_actions_of_whole_numbers_are_the_nearest(tmp_path):
+    whole = COUNTER.replace("Box(-2.0, 2.0, (1,))", "Box(-2, 2, (1,), dtype=np.int64)")
+    family = family_of(tmp_path, whole)
+    env = BatchedEnv(family, 1, 4)
+    env.set_tasks([family.task({"start": 0.0, "wrong": 0.0})])
+    env.reset(rngs(1))
+    asked = np.array([0.7, -0.7, 0.2, 1.6]) / family.action_scale
+    assert env.step(asked.reshape(1, 4, 1)).rewards.tolist() == [[1.0, -1.0, 0.0, 2.0]]
+
+
 WRONG = {
     "raises at once": ("def tasks():\n    raise KeyError('no robot')", "failed: KeyError: 'no robot' (own.py, line"),
     "returns nothing": ("def tasks():\n    return None", "returned NoneType; it must return a metarl.GymTasks"),
-    "no function": ("task = 1", "own.py has no function 'tasks'; did you mean 'task'?"),
+    "no function": ("task = 1", "own.py has no function 'tasks'; there are none"),
     "no tasks": ("def tasks():\n    return metarl.GymTasks(make=dict)", "needs either parameters"),
     "no environment": (
         "def tasks():\n    return metarl.GymTasks(make=dict, parameters=(metarl.quantity('a', 0, 1),))",

@@ -27,6 +27,17 @@ def test_passes_gymnasiums_and_sb3s_checkers(name: str):
         sb3_check_env(gymnasium.make(gymnasium_id(name)).unwrapped)
 
 
+def test_a_seed_repeats_an_episode_of_a_task_that_changes():
+    env = gymnasium.make("metarl/HalfCheetahMass-v0", changes=1, change_gap=(5, 5), horizon=20).unwrapped
+    first = [env.reset(seed=1)[0]] + [env.step(np.full(6, 0.5))[0] for _ in range(20)]
+    env.reset(options={"task": env.task})
+    for _ in range(2):
+        again = [env.reset(seed=1)[0]] + [env.step(np.full(6, 0.5))[0] for _ in range(20)]
+        fixed = [env.reset(seed=1)[0]] + [env.step(np.full(6, 0.5))[0] for _ in range(20)]
+        np.testing.assert_array_equal(again, fixed)
+    assert np.isfinite(first).all()
+
+
 @pytest.mark.parametrize("name", [name for name in FAMILY_NAMES if name != "env"])
 def test_vector_env_is_the_batch_and_equals_single_envs(name: str):
     envs = gymnasium.make_vec(gymnasium_id(name), num_envs=3)

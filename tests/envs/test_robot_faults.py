@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metarl.envs.batch import BatchedEnv
 from metarl.envs.own_robot.family import EXAMPLE, check_robot
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from metarl.reporting.catalogue import fault_lines
-from tests.envs.own_robot.families import arm, declared
+from tests.envs.own_robot.families import HOME, arm, declared, family_of
 
 CRAWLER = f"{EXAMPLE}.xml"
 LEGS = {"front_left": ["fl_hip", "fl_knee"], "rear_left": ["rl_hip", "rl_knee"]}
@@ -57,6 +58,22 @@ def test_a_file_declares_what_settings_do(tmp_path: Path):
         "fl_hip",
         "fl_knee",
     }
+
+
+SERVO = '<position name="lift" joint="lift" kp="100" kv="5" ctrlrange="-2 2"/>'
+
+
+def test_signals_that_come_later_are_at_first_those_that_hold_home(tmp_path: Path):
+    """With an own delay beside the fault's, and without one."""
+    for control in ({}, {"delay": 0.01}):
+        keys = {"faults": {"kinds": ["delay"], "severity": [0.5, 0.5]}, "control": control}
+        family = family_of(tmp_path, arm(tmp_path, SERVO), **keys)
+        env = BatchedEnv(family, 1, 1, threads=1)
+        env.set_tasks([family.task({"fault_kind": 1.0, "fault_place": 1.0, "fault_severity": 0.5})])
+        env.reset([np.random.default_rng(0)])
+        for _ in range(5):
+            env.step(np.zeros((1, 1, 1)))
+            assert abs(float(env._state.qpos[0, 0]) - HOME) < 0.05
 
 
 def test_a_file_may_declare_faults_of_held_out_tasks_alone(tmp_path: Path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from metarl.envs.batch import BatchedEnv
 from metarl.envs.own_robot.declaration import read_declaration
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
@@ -55,6 +56,75 @@ def test_of_the_quadruped_only_joints_that_fail_and_losses_as_damping_are_functi
     whole = QuadrupedSettings(weak_joints=("FR_calf",), locked_joints=("FL_hip",), command="task", **WIDE)
     functions = {p.name for p in entries(whole) if p.quantity == "python"}
     assert functions == {"weak_joint", "locked_joint", "joint_friction"}
+
+
+def test_energy_and_torque_are_those_that_the_joint_lets_through(tmp_path):
+    """A joint's effort clips what acts, and leaves `actuator_force` as it was asked for."""
+    servo = '<position name="lift" joint="lift" kp="100" ctrlrange="-2 2"/>'
+    model = arm(tmp_path, servo, joint='actuatorfrclimited="true" actuatorfrcrange="-3 3"')
+    reward = {"torque": 1, "torque_limits": {"weight": 1, "share": 0.5}}
+    family = family_of(tmp_path, model, reward=reward, observation=["joint_forces"])
+    env = BatchedEnv(family, 1, 1, threads=1, measuring=True)
+    env.reset([np.random.default_rng(0)])
+    data, compiled, work = mujoco.MjData(env.simulation.batch.get_model(0)), env.simulation.batch.get_model(0), 0.0
+    data.qpos[:] = env._state.qpos[0]
+    mujoco.mj_forward(compiled, data)
+    for _ in range(8):
+        step = env.step(np.full((1, 1, 1), 1.5))
+        data.ctrl[:] = env._state.ctrl[0]
+        mujoco.mj_step(compiled, data, nstep=family.frame_skip)
+        force = float(data.qfrc_actuator[0])
+        assert step.observations[0, 0, 0] == pytest.approx(force, rel=1e-6)
+        work += abs(force * data.qvel[0]) * family.dt
+    sums = {name: float(np.ravel(total)[0]) for name, total in env.term_sums.items()}
+    assert abs(float(data.actuator_force[0])) > 30 and abs(force) == pytest.approx(3.0)
+    assert abs(sums["torque"]) == pytest.approx(8 * 9.0, rel=1e-6)
+    assert abs(sums["torque_limits"]) == pytest.approx(8 * 1.5, rel=1e-6)
+    assert np.ravel(env.measures["energy"])[0] == pytest.approx(work, rel=0.05)
+
+
+def test_a_mass_at_its_neutral_value_leaves_what_a_radius_makes_of_it(tmp_path):
+    wide = entry("radius", "boom", "scale", [1.0, 2.5])
+    model, mass = (
+        arm(tmp_path, SERVO),
+        {**entry("mass", "boom", "scale", [0.5, 2]), "name": "m"},
+    )
+    text = Path(model).read_text().replace(' mass=".4"', ' density="500"')
+    Path(model).write_text(text)
+    for varied in ([wide], [wide, mass], [mass, wide]):
+        family = family_of(tmp_path, model, *varied)
+        masses = [float(family.compile(family.task({"p": p})).body_mass[1]) for p in (1.0, 2.0)]
+        assert masses[1] > 3.5 * masses[0]
+
+
+def test_what_gravity_compensation_carries_is_that_of_the_neutral_robot(tmp_path):
+    text = Path(arm(tmp_path, SERVO)).read_text().replace('<body name="boom"', '<body name="boom" gravcomp="1"')
+    text = text.replace('<site name="tip"', '<body name="frame" pos=".5 0 0" gravcomp="1"/><site name="tip"')
+    (tmp_path / "robot.xml").write_text(text)
+    family = family_of(tmp_path, str(tmp_path / "robot.xml"), entry("gravity", None, "scale", [0.5, 1.5]))
+    forces = []
+    for factor in (1.0, 0.5):
+        model = family.compile(family.task({"p": factor}))
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        forces.append(float(data.qfrc_gravcomp[0]))
+    assert forces[0] != 0 and forces[1] == pytest.approx(forces[0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"reward": {"joint_limits": {"weight": 1, "share": 2}}},
+            "share is 2; it must be greater than 0, at most 1",
+        ),
+        ({"reward": {"torque_limits": {"weight": 1, "share": 0}}}, "share is 0; it must be greater than 0"),
+        ({"changes": {"parameters": ["p"], "count": 1, "gap": [5, 9]}}, "changes has 'p', and radius cannot change"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path, keys, message):
+    with pytest.raises(ValueError, match=message):
+        family_of(tmp_path, arm(tmp_path, SERVO), entry("radius", "boom", "scale", [0.8, 1.2]), **keys)
 
 
 class TestComposition:

@@ -14,6 +14,7 @@ from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahTerrainSettings
+from metarl.envs.robots.walkers_settings import Walker2dTerrainSettings
 from metarl.envs.terms import ObservationTerm, RewardTerm, elements
 from metarl.envs.terrain import kinds as terrain
 from metarl.envs.terrain.kinds import Field
@@ -26,6 +27,34 @@ FIELDS = pytest.mark.parametrize("field", [STRIP, SQUARE], ids=["strip", "square
 EVERY_KIND = pytest.mark.parametrize("kind", list(terrain.KINDS))
 FRICTION = (1.3, 0.02, 0.003)
 CHEETAH = make_family(HalfCheetahTerrainSettings())
+
+
+class TestFilled:
+    @FIELDS
+    def test_gaps_and_voids_are_filled_to_their_rims_and_nothing_else_is(self, field: Field):
+        for kind in terrain.KINDS:
+            for difficulty in (0.1, 1.0):
+                ground = heights(kind, difficulty, field)
+                found = terrain.filled(ground.reshape(1, -1), field).reshape(ground.shape)
+                pit = (ground <= -terrain.DEPTH + 1e-9) & (kind in ("gaps", "stepping_stones"))
+                np.testing.assert_array_equal(found[~pit], ground[~pit])
+                pit &= (field.x < field.ahead - EDGE) & (field.x > EDGE - field.behind)
+                pit &= field.strip | (np.abs(field.y) < field.half_width - EDGE)
+                assert np.abs(found[pit]).max(initial=0.0) <= terrain.STONE_JITTER * difficulty + 1e-9
+
+    @pytest.mark.parametrize("kind", ["gaps", "stepping_stones"])
+    def test_a_robot_over_a_gap_has_not_fallen(self, kind: str):
+        family = make_family(Walker2dTerrainSettings())
+        env = BatchedEnv(family, 1, 1, threads=1)
+        env.set_tasks([family.task({"terrain_kind": terrain.number(kind), "terrain_difficulty": 0.5})])
+        env.reset([np.random.default_rng(0)])
+        start = env.simulation.batch.qpos.copy()
+        for x in np.linspace(1.5, 9.0, 60):
+            env.simulation.batch.qpos[:] = start
+            env.simulation.batch.qpos[:, 0], env.simulation.batch.qvel[:] = x, 0.0
+            assert not family.terminate(family.seen(env._state)).any()
+            height = float(family.seen(env._state).qpos[0, 1])
+            assert abs(height - start[0, 1]) < 0.2
 
 
 def heights(kind: str, difficulty: float, field: Field, seed: float = 0.25) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from metarl.agents.distilled.settings import DistilledSettings
 from metarl.agents.maml.maml import Maml
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.ranks import ALONE, Ranks
@@ -56,6 +57,12 @@ CASES = {
     ),
     "reptile": (dataclasses.replace(MAML, outer="reptile"), HalfCheetahMassSettings(horizon=25), 5, 2),
     "rl2": (Rl2Settings(**TRIAL_PPO), HalfCheetahMassSettings(horizon=25), 5, 2),
+    "distilled": (
+        DistilledSettings(**TRIAL_PPO, distil_updates=0, critic_updates=1),
+        HalfCheetahMassSettings(horizon=25),
+        5,
+        2,
+    ),
     "varibad": (VARIBAD, HalfCheetahMassSettings(horizon=25), 5, 2),
     "curriculum": (
         dataclasses.replace(MAML, outer="trpo"),

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from metarl.agents.moments import Moments
-from metarl.agents.ranks import ALONE, Ranks, mean_and_std
+from metarl.agents.ranks import ALONE, Ranks, mean_and_std, sum_gradients
 from metarl.cli import app as cli
 from metarl.errors import UsageError
 from metarl.runs.checkpoint import CheckpointStore
@@ -135,6 +135,16 @@ def test_mean_and_deviation_of_two_processes_are_those_of_all_values():
     for found, expected in zip(mean_and_std(values[15:], Part(0, 2, sums), 1), (mean, values.std()), strict=True):
         torch.testing.assert_close(found, expected)
     assert mean_and_std(values, ALONE)[1] == values.std(correction=0)
+
+
+def test_a_gradient_that_no_process_has_stays_away():
+    """An optimiser passes it over, as in one process; one that the others alone have is theirs."""
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    parameters[0].grad = torch.tensor([1.0, 2.0])
+    theirs = torch.tensor([3.0, 3.0, 5.0, 5.0, 0.0, 0.0, 1.0, 1.0, 0.0])  # and whether they have each
+    sum_gradients(parameters, Part(0, 2, [theirs]))
+    assert parameters[0].grad.tolist() == [4.0, 5.0] and parameters[1].grad.tolist() == [5.0, 5.0]
+    assert parameters[2].grad is None
 
 
 def together(*members: Member) -> list[Launched]:

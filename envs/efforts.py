@@ -1,0 +1,58 @@
+"""Forces of actuators as far as their joints let them through."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+
+from metarl.envs.arrays import Array
+from metarl.envs.control import ON_JOINT
+from metarl.envs.state import State
+
+
+def applied_forces(state: State) -> Array:
+    """Return the forces of the actuators that act, [S, nu] N m or N.
+
+    MuJoCo clips the sum of the actuators' forces on a joint, gears included, to the joint's `actuatorfrcrange` (a
+    URDF's effort), and leaves `actuator_force` as it was asked for: each has its share of what is left.
+    """
+    low, high, gear, on = state.once(_limits)
+    if not on.shape[1]:
+        return state.actuator_force
+    index = state.task_index
+    asked = (state.actuator_force * gear[index]) @ on  # [S, J] of limited joints
+    acting = state.xp.clip(asked, low[index], high[index])
+    none = asked == 0
+    left = state.xp.where(none, 1.0, acting / state.xp.where(none, 1.0, asked))
+    return state.actuator_force * (1.0 + (left - 1.0) @ on.T)
+
+
+def _limits(models: Sequence[mujoco.MjModel]) -> tuple[Array, Array, Array, Array]:
+    """Return bounds [K, J] of the limited joints that actuators drive, gears [K, nu], and which drive which [nu, J]."""
+    model = models[0]
+    driven = [int(model.actuator_trnid[i, 0]) if model.actuator_trntype[i] in ON_JOINT else -1 for i in range(model.nu)]
+    joints = [j for j in sorted({*driven} - {-1}) if any(m.jnt_actfrclimited[j] for m in models)]
+    if not joints:
+        nothing = np.zeros((len(models), 0))
+        return nothing, nothing, nothing, np.zeros((0, 0))
+    limited = np.array([m.jnt_actfrclimited[joints] for m in models], dtype=bool)
+    ranges = np.where(limited[:, :, None], [m.jnt_actfrcrange[joints] for m in models], (-np.inf, np.inf))
+    gears = np.array([m.actuator_gear[:, 0] for m in models])
+    return ranges[..., 0], ranges[..., 1], gears, np.equal.outer(driven, joints).astype(np.float64)
+
+
+def force_limit_of(model: mujoco.MjModel, i: int) -> float:
+    """Return the largest force of an actuator, N m or N: of its own, its joint's or its signal's; infinite: none."""
+    limits = [math.inf]
+    if model.actuator_forcelimited[i]:
+        limits.append(float(np.abs(model.actuator_forcerange[i]).max()))
+    joint, gear = int(model.actuator_trnid[i, 0]), abs(float(model.actuator_gear[i, 0]))
+    if model.actuator_trntype[i] in ON_JOINT and gear and model.jnt_actfrclimited[joint]:
+        limits.append(float(np.abs(model.jnt_actfrcrange[joint]).max()) / gear)
+    plain = model.actuator_gaintype[i] == mujoco.mjtGain.mjGAIN_FIXED and model.actuator_dyntype[i] == 0
+    if plain and model.actuator_ctrllimited[i] and model.actuator_biastype[i] == mujoco.mjtBias.mjBIAS_NONE:
+        limits.append(float(np.abs(model.actuator_gainprm[i, 0] * model.actuator_ctrlrange[i]).max()))
+    return min(limits)
