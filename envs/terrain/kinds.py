@@ -275,9 +275,14 @@ def filled(grounds: Array, field: Field) -> Array:
     half their depth: other ground stays as it is.
     """
     maps = grounds.reshape(len(grounds), *field.shape)
+    steep = [any((np.abs(np.diff(one, axis=axis)) > DEPTH / 2).any() for axis in (0, 1)) for one in maps]
+    if not any(steep):
+        return grounds
     reach = math.ceil(max(GAP, STONE_GAP[1]) / field.cell) // 2 + 2
+    rimmed, maps = maps.copy(), maps[steep]
     closed = -_spread(-_spread(maps, reach), reach)
-    return np.where(closed - maps > DEPTH / 2, closed, maps).reshape(grounds.shape)
+    rimmed[steep] = np.where(closed - maps > DEPTH / 2, closed, maps)
+    return rimmed.reshape(grounds.shape)
 
 
 def _spread(maps: Array, reach: int) -> Array:

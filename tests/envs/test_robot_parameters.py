@@ -67,6 +67,7 @@ def test_energy_and_torque_are_those_that_the_joint_lets_through(tmp_path):
     env = BatchedEnv(family, 1, 1, threads=1, measuring=True)
     env.reset([np.random.default_rng(0)])
     data, compiled, work = mujoco.MjData(env.simulation.batch.get_model(0)), env.simulation.batch.get_model(0), 0.0
+    force = 0.0
     data.qpos[:] = env._state.qpos[0]
     mujoco.mj_forward(compiled, data)
     for _ in range(8):
