@@ -325,7 +325,7 @@ MISTAKES = {
         "point_goal",
         "--task",
         '{"gaol_x": 1}',
-    ): "has no parameter 'gaol_x'; did you mean 'goal_x'?",
+    ): "has no parameter 'gaol_x'; did you mean 'goal_x' or 'goal_y'?",
     ("render", "--family", "point_goal", "--task", '{"goal_x": "a"}'): "parameter 'goal_x' must be a number (m)",
     ("render", "--family", "point_goal", "--task", "{}", "--split", "train"): "--task already says what --split says",
     ("families", "show"): "metarl families show takes the name of one family",
