@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     pass
 
 
+class WrongSetting(ValueError):
+    """A setting of a term is wrong, whatever the robot."""
+
+
 @dataclass(frozen=True)
 class TakesSettings:
     """A term that is made from a robot and settings of its own, which are keyword-only."""
@@ -40,15 +44,15 @@ class TakesSettings:
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError for a setting that the term does not take, or for one that is missing."""
+        """Raise WrongSetting for a setting that the term does not take, or for one that is missing."""
         types = self.types
         for name in settings:
             if name not in types:
                 takes = f"it takes {', '.join(types)}" if types else "it takes none"
-                raise ValueError(f"takes no setting {name!r}; {takes}")
+                raise WrongSetting(f"takes no setting {name!r}; {takes}")
         missing = [name for name in types if name not in settings and name not in self.defaults]
         if missing:
-            raise ValueError(f"lacks {', '.join(missing)}")
+            raise WrongSetting(f"lacks {', '.join(missing)}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from metarl.envs import locomotion
 from metarl.envs.arrays import Array, namespace
-from metarl.envs.declared.catalogue import RewardKind
+from metarl.envs.declared.catalogue import RewardKind, WrongSetting
 from metarl.envs.declared.own_functions import own_function
 from metarl.envs.declared.rig import Rig
 from metarl.envs.declared.trackers import (
@@ -69,11 +69,10 @@ def yaw_gap(rig: Rig) -> StateFunction:
 
 
 def positive(value: float, name: str, most: float = math.inf) -> float:
-    """Return a number of a term that must be greater than 0, and at most `most`; ValueError if it is not."""
+    """Return a number of a term that must be greater than 0, and at most `most`; WrongSetting if it is not."""
     if not 0 < value <= most:
-        raise ValueError(
-            f"{name} is {value:g}; it must be greater than 0" + (f", at most {most:g}" if most < math.inf else "")
-        )
+        bound = f", at most {most:g}" if most < math.inf else ""
+        raise WrongSetting(f"has {name} {value:g}; it must be greater than 0{bound}")
     return value
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from metarl.envs.arrays import Array
-from metarl.envs.declared.catalogue import TakesSettings
+from metarl.envs.declared.catalogue import TakesSettings, WrongSetting
 from metarl.envs.declared.entries import ObservationEntry, RewardEntry, TaskEntries
 from metarl.envs.declared.events import give_commands, push
 from metarl.envs.declared.history import remember
@@ -73,6 +73,8 @@ def _made(kinds: Mapping[str, TakesSettings], rig: Rig, entry: ObservationEntry 
     try:
         kind.check(entry.settings)
         return kind.make(rig, **entry.settings)
+    except WrongSetting as error:
+        raise ValueError(f"{where} {error}") from error
     except ValueError as error:
         raise ValueError(f"{where}: this robot has no {entry.term!r}: {error}") from error
 

@@ -117,9 +117,12 @@ def test_what_gravity_compensation_carries_is_that_of_the_neutral_robot(tmp_path
     [
         (
             {"reward": {"joint_limits": {"weight": 1, "share": 2}}},
-            "share is 2; it must be greater than 0, at most 1",
+            "reward.joint_limits has share 2; it must be greater than 0, at most 1",
         ),
-        ({"reward": {"torque_limits": {"weight": 1, "share": 0}}}, "share is 0; it must be greater than 0"),
+        (
+            {"reward": {"torque_limits": {"weight": 1, "share": 0}}},
+            "reward.torque_limits has share 0; it must be greater than 0",
+        ),
         ({"changes": {"parameters": ["p"], "count": 1, "gap": [5, 9]}}, "changes has 'p', and radius cannot change"),
     ],
 )

@@ -237,7 +237,7 @@ class TestContacts:
                 "'q.*' is no group, body or geom of it, and matches none; there are feet, trunk, fl_thigh",
             ),
             ({"termination": {"contact": ["*_foot"]}}, "bodies '*_foot' is no regular expression: nothing to repeat"),
-            ({"reward": {"contact": 1}}, "reward.contact: this robot has no 'contact': lacks bodies"),
+            ({"reward": {"contact": 1}}, "reward.contact lacks bodies"),
             ({"reward": {"slip": {"weight": 1, "speed": 2}}}, "unknown key 'reward.slip.speed'"),
         ],
     )
