@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arrays import Array
-from metarl.envs.control import ON_JOINT
+from metarl.envs.control import joint_of
 from metarl.envs.state import State
 
 
@@ -33,7 +33,7 @@ def applied_forces(state: State) -> Array:
 def _limits(models: Sequence[mujoco.MjModel]) -> tuple[Array, Array, Array, Array]:
     """Return bounds [K, J] of the limited joints that actuators drive, gears [K, nu], and which drive which [nu, J]."""
     model = models[0]
-    driven = [int(model.actuator_trnid[i, 0]) if model.actuator_trntype[i] in ON_JOINT else -1 for i in range(model.nu)]
+    driven = [-1 if (joint := joint_of(model, i)) is None else joint for i in range(model.nu)]
     joints = [j for j in sorted({*driven} - {-1}) if any(m.jnt_actfrclimited[j] for m in models)]
     if not joints:
         nothing = np.zeros((len(models), 0))
@@ -44,14 +44,18 @@ def _limits(models: Sequence[mujoco.MjModel]) -> tuple[Array, Array, Array, Arra
     return ranges[..., 0], ranges[..., 1], gears, np.equal.outer(driven, joints).astype(np.float64)
 
 
+def limits_in_model(model: mujoco.MjModel, i: int) -> list[float]:
+    """Return the limits of an actuator's force that the model has, its own and its joint's, before its gear."""
+    limits = [float(np.abs(model.actuator_forcerange[i]).max())] if model.actuator_forcelimited[i] else []
+    joint, gear = joint_of(model, i), abs(float(model.actuator_gear[i, 0]))
+    if joint is not None and gear and model.jnt_actfrclimited[joint]:
+        limits.append(float(np.abs(model.jnt_actfrcrange[joint]).max() / gear))
+    return limits
+
+
 def force_limit_of(model: mujoco.MjModel, i: int) -> float:
     """Return the largest force of an actuator, N m or N: of its own, its joint's or its signal's; infinite: none."""
-    limits = [math.inf]
-    if model.actuator_forcelimited[i]:
-        limits.append(float(np.abs(model.actuator_forcerange[i]).max()))
-    joint, gear = int(model.actuator_trnid[i, 0]), abs(float(model.actuator_gear[i, 0]))
-    if model.actuator_trntype[i] in ON_JOINT and gear and model.jnt_actfrclimited[joint]:
-        limits.append(float(np.abs(model.jnt_actfrcrange[joint]).max()) / gear)
+    limits = [math.inf, *limits_in_model(model, i)]
     plain = model.actuator_gaintype[i] == mujoco.mjtGain.mjGAIN_FIXED and model.actuator_dyntype[i] == 0
     if plain and model.actuator_ctrllimited[i] and model.actuator_biastype[i] == mujoco.mjtBias.mjBIAS_NONE:
         limits.append(float(np.abs(model.actuator_gainprm[i, 0] * model.actuator_ctrlrange[i]).max()))

@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.control import AFFINE
+from metarl.envs.efforts import limits_in_model
 from metarl.envs.faults.parts import Anatomy, Part, actuators_of
 from metarl.envs.force_laws import force_law
 from metarl.envs.links import scale_link
@@ -25,7 +26,7 @@ SHORTENING = 0.4  # share of a link's length that is lost at severity 1
 
 def force_limit(robot: Anatomy, i: int) -> float | None:
     """Return the largest force of an actuator, before its gear: N m (N); None: it has no limit."""
-    limits = _limits_in_model(robot, i)
+    limits = limits_in_model(robot.model, i)
     if limits:
         return min(limits)
     model, control = robot.model, robot.family.control
@@ -36,15 +37,6 @@ def force_limit(robot: Anatomy, i: int) -> float | None:
     signals = np.clip(control.offset[i] + control.gain[i] * bounds, *control.ranges[i])
     limit = float(np.abs(model.actuator_gainprm[i, 0] * signals).max())
     return limit if 0 < limit < math.inf else None
-
-
-def _limits_in_model(robot: Anatomy, i: int) -> list[float]:
-    """Return the limits of an actuator's force that the model has, its own and its joint's, before its gear."""
-    model, joint = robot.model, robot.family.control.joints[i]
-    limits = [float(np.abs(model.actuator_forcerange[i]).max())] if model.actuator_forcelimited[i] else []
-    if joint and model.jnt_actfrclimited[model.joint(joint).id] and model.actuator_gear[i, 0] != 0:
-        limits.append(float(np.abs(model.joint(joint).actfrcrange).max() / abs(model.actuator_gear[i, 0])))
-    return limits
 
 
 def servo(robot: Anatomy, i: int) -> bool:
@@ -82,7 +74,7 @@ def limit_force(spec: mujoco.MjSpec, robot: Anatomy, part: Part) -> None:
     """Limit the force of a part's actuators to the largest that the actions ask for."""
     for i, actuator in zip(part.actuators, actuators_of(spec, part), strict=False):
         limit = force_limit(robot, i)
-        if limit is not None and not _limits_in_model(robot, i):
+        if limit is not None and not limits_in_model(robot.model, i):
             actuator.forcelimited, actuator.forcerange = True, (-limit, limit)
 
 
