@@ -83,22 +83,19 @@ class Preparation:
         raw = by_task(rollout.observations)
         values = torch.empty(m, steps * n, dtype=torch.float64, device=rollout.rewards.device)
         final_values = torch.zeros(m, n, dtype=torch.float64, device=rollout.rewards.device)
-        # The time limit is the horizon: every episode that it cut took `steps` steps.
-        last = torch.full((n,), steps, device=rollout.rewards.device)
+        count = torch.arange(1, steps + 1, device=rollout.rewards.device).view(-1, 1, 1)
+        last = (rollout.valid * count).amax(0)  # [M, N]; an env of one's own may cut an episode before the horizon
         for chunk in self.chunks(shot.weights):
             if self.value is None:
                 x, valid = baseline.features(raw[chunk], shot.times), shot.weights[chunk] > 0
                 coefficients = baseline.fit(x, shot.returns[chunk], valid, self.settings.baseline_ridge).unsqueeze(-1)
                 values[chunk] = (x @ coefficients).squeeze(-1)
-                at_end = baseline.features(rollout.final_observations[chunk], last) @ coefficients
+                at_end = baseline.features(rollout.final_observations[chunk], last[chunk]) @ coefficients
             else:
                 fitted = self.value.fitted(shot.tasks(chunk))
                 values[chunk] = fitted(shot.observations[chunk], shot.times).double()
-                at_end = (
-                    fitted(self.inputs(rollout.final_observations[chunk], shot.observations.dtype), last)
-                    .double()
-                    .unsqueeze(-1)
-                )
+                final = self.inputs(rollout.final_observations[chunk], shot.observations.dtype)
+                at_end = fitted(final, last[chunk]).double().unsqueeze(-1)
             if self.settings.bootstrap_truncation:
                 final_values[chunk] = at_end.squeeze(-1)
         return values, final_values

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.agents.maml.baseline import TIME_SCALE
+from metarl.agents.maml.baseline import scaled
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.moments import Moments
 from metarl.agents.policy import GaussianPolicy
@@ -45,7 +45,7 @@ class ValueNetwork:
         self._returns = Moments(1).to(device)
 
     def fitted(self, shot: Returns) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the baseline of a shot: observations [M, B, obs] and times [B] -> values [M, B]."""
+        """Return the baseline of a shot: observations [M, B, obs] and times [B] or [M, B] -> values [M, B]."""
         parameters = self._adapted(self.parameters, shot, create_graph=False).detach()
 
         def values(observations: Tensor, times: Tensor) -> Tensor:
@@ -106,6 +106,5 @@ class ValueNetwork:
 
     def _of(self, parameters: Tensor, observations: Tensor, times: Tensor) -> Tensor:
         """Return f [M, B]."""
-        t = (times.to(observations.dtype) / TIME_SCALE).view(1, -1, 1).expand(len(observations), -1, 1)
-        inputs = torch.cat([observations, t], -1)
+        inputs = torch.cat([observations, scaled(times, observations)], -1)
         return self._network(self._network.layers(parameters), inputs).mean.squeeze(-1)

@@ -305,6 +305,25 @@ def test_an_episode_that_ended_early_does_not_move_the_time_limit_of_the_others(
     torch.testing.assert_close(advantages[0], advantages[1].flip(2), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("baseline", ["linear", "value"])
+def test_the_value_at_a_limit_is_that_of_the_time_at_which_the_episode_was_cut(baseline):
+    """An env of one's own may cut an episode before the horizon; what it holds after that step counts as nothing."""
+    settings = dataclasses.replace(SMALL, bootstrap_truncation=True, baseline=baseline)
+    agent = make_agent(settings)
+    rollout = make_trial(agent, adaptations=0).rollouts[0]
+    generator = torch.Generator().manual_seed(0)
+    rollout.rewards[:] = torch.randn(rollout.rewards.shape, generator=generator)
+    rollout.observations[:] = torch.randn(rollout.observations.shape, generator=generator)
+    rollout.terminated[:], rollout.truncated[:] = False, False
+    rollout.valid[:] = False
+    rollout.valid[:6] = True
+    rollout.rewards[6:] = 0.0
+    rollout.truncated[5] = True
+    shorter = rollout.map(lambda name, values: values if name == "final_observations" else values[:6])
+    whole, short = (agent.prepare(r, agent.begin(3, 4, ())).advantages.view(3, -1, 4) for r in (rollout, shorter))
+    torch.testing.assert_close(whole[:, :6], short, rtol=1e-4, atol=1e-4)
+
+
 def test_state_comes_back_and_training_goes_on_identically():
     first, second = make_agent(SMALL), make_agent(SMALL)
     for k in range(2):
