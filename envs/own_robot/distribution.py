@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import mujoco
@@ -16,6 +17,15 @@ from metarl.envs.own_robot.quantities import QUANTITIES, Kind, Quantity
 from metarl.envs.own_robot.sites import Site, Write
 from metarl.envs.parameters import Law, Parameter
 from metarl.envs.text import near
+
+ONLY_OF = {
+    "function": "python",
+    "unit": "python",
+    "stands_on": "payload",
+    "position": "payload",
+    "payload_density": "payload",
+}
+"""Quantity by the key that it alone takes."""
 
 
 def parameters(robot: Robot, entries: tuple[DeclaredParameter, ...]) -> tuple[Parameter, ...]:
@@ -116,10 +126,15 @@ def _unit(entry: DeclaredParameter, quantity: Quantity) -> str:
 
 
 def _require_effective(entry: DeclaredParameter) -> None:
-    """Raise ValueError for a key that only another quantity takes."""
-    for key, quantity in (("function", "python"), ("stands_on", "payload")):
-        if getattr(entry, key) is not None and entry.quantity != quantity:
+    """Raise ValueError for a key that would be ignored."""
+    given = {f.name for f in dataclasses.fields(entry) if getattr(entry, f.name) != f.default}
+    for key, quantity in ONLY_OF.items():
+        if key in given and entry.quantity != quantity:
             raise ValueError(f"{key} is for quantity {quantity}, not for {entry.quantity}; leave it out")
+    if "position" in given and entry.stands_on is not None:
+        raise ValueError(f"position is ignored where the payload stands on {entry.stands_on}; leave one of the two out")
+    if "payload_density" in given and entry.stands_on is None:
+        raise ValueError("payload_density is that of a cube; say on which box it stands (stands_on), or leave it out")
 
 
 def _targets(robot: Robot, entry: DeclaredParameter, kind: Kind) -> list[str]:

@@ -171,6 +171,23 @@ class TestComposition:
         with pytest.raises(ValueError, match=message):
             family_of(tmp_path, arm(tmp_path, SERVO), first, {**second, "name": "q"})
 
+    @pytest.mark.parametrize(
+        ("varied", "message"),
+        [
+            ({"position": [0, 0, 0.1]}, "position is for quantity payload, not for mass; leave it out"),
+            ({"payload_density": 500}, "payload_density is for quantity payload, not for mass; leave it out"),
+            ({"unit": "g"}, "unit is for quantity python, not for mass; leave it out"),
+            ({"quantity": "payload", "payload_density": 500}, "payload_density is that of a cube; say on which box"),
+            (
+                {"quantity": "payload", "stands_on": "lift", "position": [0, 0, 0.1]},
+                "position is ignored where the payload stands on lift; leave one of the two out",
+            ),
+        ],
+    )
+    def test_a_key_that_would_be_ignored_is_refused(self, varied, message, tmp_path):
+        with pytest.raises(ValueError, match=message):
+            family_of(tmp_path, arm(tmp_path, SERVO), {**entry("mass", "boom", "set", [1, 2]), **varied})
+
 
 BOX = """<mujoco model="cart"><worldbody><geom name="floor" type="plane" size="5 5 .1"/>
   <body name="cart" pos="0 0 .1"><freejoint/><geom name="deck" type="box" size=".3 .2 .1" pos="0 0 .02" mass="4"/>
