@@ -10,12 +10,12 @@ TIME_SCALE = 100.0  # steps
 
 
 def scaled(times: Tensor, observations: Tensor) -> Tensor:
-    """Return steps since the start of the shot, [B] or [M, B], as an input beside observations [M, B, obs]: [M, B, 1]."""
+    """Return an input [M, B, 1] beside observations [M, B, obs]; times: steps since the shot began, [B] or [M, B]."""
     return (times.to(observations.dtype) / TIME_SCALE).unsqueeze(-1).expand(*observations.shape[:-1], 1)
 
 
 def features(observations: Tensor, times: Tensor) -> Tensor:
-    """[o, o^2, t, t^2, t^3, 1] in float64; o [M, B, obs] clipped to +-10 -> [M, B, 2 obs + 4]; times: as in `scaled`."""
+    """[o, o^2, t, t^2, t^3, 1] in float64; o [M, B, obs] clipped to +-10, times as in `scaled` -> [M, B, 2 obs + 4]."""
     o = observations.double().clamp(-OBSERVATION_CLIP, OBSERVATION_CLIP)
     t = scaled(times, o)
     return torch.cat([o, o**2, t, t**2, t**3, torch.ones_like(t)], dim=-1)

@@ -30,3 +30,8 @@ class RmaSettings(StudySettings):
     """Iterations before that weight rises from 0."""
     pull_updates: int = bounded(300, at_least=1)
     """Iterations over which it rises."""
+
+    @property
+    def before_study(self) -> int:
+        """Number of iterations before the first that the student plays."""
+        return self.teacher_updates if self.stages == "rma" else self.study_every - 1

@@ -9,6 +9,7 @@ import itertools
 import math
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite
 from metarl.runs.controller import Controller, Explore
 from metarl.runs.entries import run_dir
 from metarl.runs.trial import stream, torch_stream
+from metarl.runs.unstudied import unstudied
 from metarl.trust import trust
 
 CHECKPOINTS = "checkpoints"
@@ -318,4 +320,6 @@ def load_run(
     path, state = CheckpointStore(directory / CHECKPOINTS).load(checkpoint)
     family, agent = build(config, device)
     restore(agent, family, config, path, state)
+    if note := unstudied(config.agent, int(state["iteration"]), "the checkpoint"):
+        print(f"warning: {note}", file=sys.stderr, flush=True)
     return Run(directory, config, family, agent, int(state["iteration"]), int(state["env_steps"]))

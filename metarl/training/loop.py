@@ -8,6 +8,7 @@ import math
 import shlex
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ from metarl.runs.run_lock import hold
 from metarl.runs.simulators import simulator_for
 from metarl.runs.tracking import METRICS, Tracker, read_record
 from metarl.runs.trial import stream
+from metarl.runs.unstudied import unstudied
 from metarl.training.reach import reach_note
 from metarl.training.world import TrainingWorld
 
@@ -129,6 +131,8 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
         counters.best_return = store.best_return(counters.best_return)
     if counters.iteration == 0 and (note := reach_note(run)):
         print(f"note: {note}", flush=True)
+    if note := unstudied(config.agent, t.iterations, "training.iterations"):
+        print(f"warning: {note}", file=sys.stderr, flush=True)
     with Tracker(config, run_dir, tracking_state, counters.iteration) as tracker:
         keeper = Keeper(run, counters, store, tracker)
         stopped = _iterations(world, counters, keeper, on_iteration)

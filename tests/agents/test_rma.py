@@ -17,6 +17,7 @@ from metarl.agents.rma.settings import RmaSettings
 from metarl.agents.teacher.learner import regression
 from metarl.agents.trial_ppo.sequence import PRIVILEGED
 from metarl.cli import app as cli
+from metarl.runs.run import load_run
 from metarl.runs.tracking import read_metrics
 
 CPU = torch.device("cpu")
@@ -294,3 +295,17 @@ def test_a_resumed_run_has_the_metrics_of_one_that_was_not_stopped(name, tmp_pat
         return [line for line in lines if "agent/student_error" in line or "agent/kl" in line]
 
     assert numbers("whole") == numbers("parts") and len(numbers("whole")) == 5
+
+
+@pytest.mark.parametrize(("name", "setting"), [("rma", "teacher_updates=2"), ("roa", "study_every=3")])
+def test_a_student_that_was_never_taught_is_warned_of(name, setting, tmp_path, capsys):
+    small = ["agent.head_sizes=8", "agent.hidden_size=8", f"agent.{setting}", "tracking.wandb=disabled"]
+    common = ["train", "--runs-dir", str(tmp_path), "--agent", name, "--family", "point_goal", *TINY, *small]
+    assert cli.main([*common, "--name", "early", "training.iterations=2"]) == 0
+    said = f"it learns from iteration 3 on (agent.{setting}); training.iterations has 2, so that it knows nothing"
+    assert said in capsys.readouterr().err
+    load_run(tmp_path / "early")
+    assert "warning: outside of training RMA's student acts" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(tmp_path / "early"), "training.iterations=3"]) == 0
+    load_run(tmp_path / "early")
+    assert "knows nothing" not in capsys.readouterr().err
