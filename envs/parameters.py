@@ -264,11 +264,11 @@ class Parameter:
             raise ValueError(f"parameter {self.name!r} must be {bound} ({self.unit}), got {value:g}")
         return float(value)
 
-    def words(self, value: float) -> str:
+    def words(self, value: float, digits: int = 3) -> str:
         """Return a value as text with its unit."""
         if self.names:
             return self.names[round(value)].replace("_", " ")
-        return f"{value:z.3g}".replace("-", "\N{MINUS SIGN}") + ("" if self.unit == "1" else f" {self.unit}")
+        return f"{value:z.{digits}g}".replace("-", "\N{MINUS SIGN}") + ("" if self.unit == "1" else f" {self.unit}")
 
     @property
     def categories(self) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Hashable
 from pathlib import Path
@@ -127,11 +128,43 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 takes what looks like a date for one; nothing here is a date.
+# YAML 1.1 takes what looks like a date for one, 010 for eight and 1:30 for ninety; whoever writes them does not.
+WHOLE_NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
+NUMBER = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9_]+(?:[eE][-+][0-9]+)?|\.(?:inf|Inf|INF))$"
+)
+NO_NUMBER = re.compile(r"\.(?:nan|NaN|NAN)$")
+PATTERNS = {"timestamp": (), "int": (WHOLE_NUMBER,), "float": (NUMBER, NO_NUMBER)}
+"""What scalars of a type look like, where it is not what YAML 1.1 says."""
 _StrictLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{TAG}timestamp"]
+    first: [(tag, own) for tag, pattern in resolvers for own in PATTERNS.get(tag.removeprefix(TAG), (pattern,))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    """Return a whole number: leading zeros mean nothing."""
+    text = str(loader.construct_scalar(node)).replace("_", "")
+    sign, digits = (-1 if text.startswith("-") else 1), text.lstrip("+-")
+    return sign * (int(digits, 0) if digits[:2] in ("0x", "0b") else int(digits))
+
+
+_StrictLoader.add_constructor(f"{TAG}int", _whole)
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that also quotes text which `parse_yaml` would read as a number, such as 08."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*resolvers, *_StrictLoader.yaml_implicit_resolvers.get(first, [])]
+    for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
+}
+
+
+def to_yaml(data: Any, flow: bool = False) -> str:
+    """Return plain types as YAML, from which `parse_yaml` reads equal ones; flow: in one line as far as it goes."""
+    return yaml.dump(data, Dumper=_Dumper, default_flow_style=flow, sort_keys=False)
 
 
 def _parts(node: yaml.Node) -> list[yaml.Node]:

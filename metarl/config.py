@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import AGENTS, PAPERS, AgentEntry
@@ -51,6 +49,8 @@ SPLIT_NAMES = {"train": "training", "held_out": "held-out", "ood": "out-of-distr
 """Name of each split, as it is written in reports."""
 CONFIG = "config.yaml"
 """Name of the file in a run's folder that holds its complete configuration."""
+MOST_PROJECT, NOT_IN_PROJECT = 128, "/\\#?%:"
+"""Most characters of the name of a W&B project, and characters that it cannot have."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +209,14 @@ class RunConfig:
         seeds = self.evaluation.seeds
         if len(set(seeds)) < len(seeds):
             raise UsageError(f"evaluation.seeds is {shown(list(seeds))}; give each seed once")
-        if not self.tracking.project:
+        project = self.tracking.project
+        if not project:
             raise UsageError("tracking.project is empty; name a W&B project, or set tracking.wandb to disabled")
+        if len(project) > MOST_PROJECT or set(project) & set(NOT_IN_PROJECT):
+            raise UsageError(
+                f"tracking.project is {shown(project)}; W&B takes at most {MOST_PROJECT} characters, and none of "
+                f"{' '.join(NOT_IN_PROJECT)}"
+            )
 
 
 REGISTRIES: dict[str, Mapping[str, AgentEntry | FamilyEntry]] = {"agent": AGENTS, "family": FAMILIES}
@@ -224,7 +230,7 @@ def settings_of(section: str, name: str) -> type:
         papers = list(PAPERS) if section == "agent" else []
         if name in papers:
             own = {"name": PAPERS[name].agent, **_plain(dict(PAPERS[name].settings))}
-            written = yaml.safe_dump(own, default_flow_style=True, sort_keys=False).strip()
+            written = strict_yaml.to_yaml(own, flow=True).strip()
             raise UsageError(f"agent {name} is {PAPERS[name].agent} with settings of its own; write agent: {written}")
         raise UsageError(f"unknown {section} {shown(name)}{nearest(str(name), [*registry, *papers])}")
     return registry[name].settings
@@ -417,7 +423,7 @@ def config_to_dict(config: RunConfig) -> dict[str, Any]:
 
 def dump_yaml(config: RunConfig) -> str:
     """Return the complete configuration as YAML, from which `load_config` reads an equal one."""
-    return yaml.safe_dump(config_to_dict(config), sort_keys=False)
+    return strict_yaml.to_yaml(config_to_dict(config))
 
 
 def options(config: RunConfig) -> dict[str, Any]:

@@ -20,9 +20,14 @@ FIRST_SCALE = {"prototypical": 0.1, "cosine": 10.0, "matching": 10.0}
 """Factor on distances and cosines before training."""
 
 
-def squared_distances(queries: Tensor, support: Tensor) -> Tensor:
-    """|q - c_w|^2, with c_w = 1/S sum_s x_ws (Snell 2017, eq. 1); queries [Q, D], support [W, S, D] -> [Q, W]."""
-    return (queries.unsqueeze(1) - support.mean(dim=1)).square().sum(dim=-1)
+def prototypes(support: Tensor, shares: Tensor | None) -> Tensor:
+    """c_w = 1/S sum_s x_ws (Snell 2017, eq. 1), or the mean weighted by `shares` [W, S]; [W, S, D] -> [W, D]."""
+    return support.mean(dim=1) if shares is None else (shares.unsqueeze(-1) * support).sum(dim=1)
+
+
+def squared_distances(queries: Tensor, others: Tensor) -> Tensor:
+    """|q - c_w|^2; queries [Q, D], others [W, D] -> [Q, W]."""
+    return (queries.unsqueeze(1) - others).square().sum(dim=-1)
 
 
 def cosines(queries: Tensor, others: Tensor) -> Tensor:
@@ -31,13 +36,13 @@ def cosines(queries: Tensor, others: Tensor) -> Tensor:
     return (functional.normalize(queries, dim=-1) @ flat.T).unflatten(1, others.shape[:-1])
 
 
-def attention_scores(similarities: Tensor) -> Tensor:
-    """log sum_s exp(a_ws) - log S, [Q, W, S] -> [Q, W].
+def attention_scores(similarities: Tensor, log_shares: Tensor) -> Tensor:
+    """log sum_s share_ws exp(a_ws), [Q, W, S] -> [Q, W]; log_shares: [W, S].
 
     softmax over W of it is the attention that a class's shots get together, p(w) = sum_s a(q, x_ws) of Vinyals 2016,
     eq. 1, where every class has S shots.
     """
-    return similarities.logsumexp(dim=-1) - math.log(similarities.shape[-1])
+    return (similarities + log_shares).logsumexp(dim=-1)
 
 
 def novelty(scores: Tensor) -> Tensor:
@@ -53,15 +58,16 @@ class Head(nn.Module):
 
     squared_error = False
     """Whether it is trained by squared errors of each score by itself, instead of the cross-entropy of all."""
-    by_means = True
-    """Whether it reads nothing of a class but the mean of its shots."""
 
     def __init__(self, settings: MetricSettings) -> None:
         super().__init__()
         self.settings = settings
 
-    def forward(self, queries: Tensor, support: Tensor) -> Tensor:
-        """Return scores [Q, W] of queries [Q, D] for the classes of a support [W, S, D]."""
+    def forward(self, queries: Tensor, support: Tensor, shares: Tensor | None = None) -> Tensor:
+        """Return scores [Q, W] of queries [Q, D] for the classes of a support [W, S, D].
+
+        shares: [W, S], weights of a class's shots, which sum to 1, where classes have not equally many; None: 1/S.
+        """
         raise NotImplementedError
 
     def loss(self, scores: Tensor, classes: Tensor) -> Tensor:
@@ -88,8 +94,9 @@ class Prototypical(Head):
         self.by_angle = settings.head == "cosine"
         self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE[settings.head])))
 
-    def forward(self, queries: Tensor, support: Tensor) -> Tensor:
-        alike = cosines(queries, support.mean(dim=1)) if self.by_angle else -squared_distances(queries, support)
+    def forward(self, queries: Tensor, support: Tensor, shares: Tensor | None = None) -> Tensor:
+        means = prototypes(support, shares)
+        alike = cosines(queries, means) if self.by_angle else -squared_distances(queries, means)
         return self.log_scale.exp() * alike
 
 
@@ -100,8 +107,6 @@ class Matching(Head):
     result depends on its order; here each of its episodes attends to all, which does not.
     """
 
-    by_means = False
-
     def __init__(self, settings: MetricSettings) -> None:
         super().__init__(settings)
         size, self.rounds = settings.embedding_size, settings.context_steps
@@ -110,24 +115,27 @@ class Matching(Head):
         self.cell = nn.LSTMCell(size, 2 * size)
         self.project = nn.Linear(2 * size, size)
 
-    def forward(self, queries: Tensor, support: Tensor) -> Tensor:
-        rows = self.in_context(support.flatten(0, 1))  # [W S, D]
-        alike = cosines(self.attending(queries, rows), rows.unflatten(0, support.shape[:2]))
-        return attention_scores(self.log_scale.exp() * alike)
+    def forward(self, queries: Tensor, support: Tensor, shares: Tensor | None = None) -> Tensor:
+        log_shares = (
+            (torch.full(support.shape[:2], 1 / support.shape[1]) if shares is None else shares).log().to(support)
+        )
+        rows = self.in_context(support.flatten(0, 1), log_shares.flatten())  # [W S, D]
+        alike = cosines(self.attending(queries, rows, log_shares.flatten()), rows.unflatten(0, support.shape[:2]))
+        return attention_scores(self.log_scale.exp() * alike, log_shares)
 
-    def in_context(self, rows: Tensor) -> Tensor:
+    def in_context(self, rows: Tensor, log_shares: Tensor) -> Tensor:
         """Return g(x_i, support) = x_i + attention of x_i over the support, [W S, D]."""
         weights = self.wanted(rows) @ self.offered(rows).T / math.sqrt(rows.shape[1])
-        return rows + weights.softmax(dim=-1) @ self.given(rows)
+        return rows + (weights + log_shares).softmax(dim=-1) @ self.given(rows)
 
-    def attending(self, queries: Tensor, rows: Tensor) -> Tensor:
+    def attending(self, queries: Tensor, rows: Tensor, log_shares: Tensor) -> Tensor:
         """Return f(q, support) [Q, D] after rounds of an LSTM that reads q and attends to the support [W S, D]."""
         hidden = queries.new_zeros(len(queries), 2 * queries.shape[1])
         cell, found = hidden, queries
         for _ in range(self.rounds):
             hidden, cell = self.cell(queries, (hidden, cell))
             found = queries + self.project(hidden)
-            read = (found @ rows.T).softmax(dim=-1) @ rows
+            read = (found @ rows.T + log_shares).softmax(dim=-1) @ rows
             hidden = torch.cat([found, read], dim=-1)
         return found
 
@@ -142,8 +150,8 @@ class Relation(Head):
         sizes = (3 * settings.embedding_size, *settings.relation_sizes, 1)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
-    def forward(self, queries: Tensor, support: Tensor) -> Tensor:
-        means = support.mean(dim=1).expand(len(queries), -1, -1)  # [Q, W, D]
+    def forward(self, queries: Tensor, support: Tensor, shares: Tensor | None = None) -> Tensor:
+        means = prototypes(support, shares).expand(len(queries), -1, -1)  # [Q, W, D]
         others = queries.unsqueeze(1).expand_as(means)
         x = torch.cat([means, others, (means - others).square()], dim=-1)
         for layer in self.layers[:-1]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,6 +99,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     known = options(dataclasses.replace(config, family=settings))
     types = OPTIONS | {name: kind for name, kind in known.items() if name.startswith("family.")}
     command = given.parse(command, types, ("family",), "metarl identify")
+    chosen = "explore" in given.options
     own = IdentifySettings(**{f.name: getattr(command, f.name) for f in dataclasses.fields(IdentifySettings)})
     _check(own, "")
     _check(command.metric, "metric.")
@@ -106,13 +109,14 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     config.validate()
 
     from metarl.evaluation.compare import checked_family
-    from metarl.files import fresh_folder, make_folder
     from metarl.identification.study import identify, plan
     from metarl.reporting.identification_report import save_report, show
     from metarl.runs.run import load_run
 
     invocation.run_dir = directory
     loaded = load_run(directory, command.checkpoint, command.device)
+    if not chosen:
+        own = dataclasses.replace(own, explore=loaded.explores and loaded.agent.facts.adapts)
     planned = plan(loaded, checked_family(config), own)
 
     def say(line: str) -> None:
@@ -121,10 +125,30 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     for use in ("training", "calibration", "judged"):
         labels = planned.labels(use)
         say(f"{len(labels)} classes {use if use == 'judged' else f'of {use}'}: {', '.join(labels)}")
-    found, identifier = identify(loaded, planned, own, command.metric, command.threads, config, say)
-    show(found)
     name = f"{directory.resolve().name}_{'_'.join(own.by)}"
-    folder = Path(command.output) if command.output else fresh_folder(Path(PLACE) / name, "--output")
-    make_folder(folder, "--output")
-    save_report(found, identifier, folder)
+    with _folder(Path(command.output) if command.output else Path(PLACE) / name, not command.output) as folder:
+        found, identifier = identify(loaded, planned, own, command.metric, command.threads, config, say)
+        show(found)
+        save_report(found, identifier, folder)
     return 0
+
+
+@contextlib.contextmanager
+def _folder(place: Path, fresh: bool) -> Iterator[Path]:
+    """Make the folder before minutes of work, not after them; it goes again if nothing was saved in it.
+
+    fresh: make one that did not exist, of that name with a number.
+    """
+    from metarl.files import fresh_folder, make_folder
+
+    if fresh:
+        place = fresh_folder(place, "--output")
+    else:
+        make_folder(place, "--output")
+    try:
+        yield place
+    finally:
+        with contextlib.suppress(OSError):  # a folder that holds something refuses
+            place.rmdir()
+            if fresh:
+                place.parent.rmdir()

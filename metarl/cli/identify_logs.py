@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 OPTIONS = ("identifier", "rollouts", "support", "only")
 """Options of the command that tells logged episodes apart; the first two are needed."""
+SAME_DT = 1e-9
+"""Largest difference of two control steps that count as the same, s."""
 FEWEST = 2
 """Number of classes that an episode is told from, at least."""
 
@@ -47,14 +50,23 @@ def run(given: Arguments, blank: object, training: Collection[str], invocation: 
     from metarl.deployment.logs import load_episodes
     from metarl.evaluation.compare import checked_family
     from metarl.identification.identifier import Identifier
+    from metarl.runs.beliefs import digest_of
+    from metarl.runs.run import load_run
 
     invocation.run_dir = directory
     family, identifier = checked_family(config), Identifier.load(folder)
     _require_same_policy(identifier, family, directory, folder)
+    for doubt in identifier.doubts(digest_of(load_run(directory, device="cpu").agent)):
+        print(f"warning: {doubt}", file=sys.stderr, flush=True)
     episodes = load_episodes(source, family)
     with usage_errors("--support"):
         if "support" in given.options:
             labelled = _labelled(given.options["support"])
+            for label, own in labelled:
+                if Path(own).resolve() == Path(source).resolve():
+                    raise UsageError(
+                        f"{source} is the support of {label!r} and what is to be told; give other episodes"
+                    )
             identifier.support({label: load_episodes(own, family, "--support") for label, own in labelled})
     if "only" in given.options:
         identifier = identifier.only(given.options["only"])
@@ -76,6 +88,11 @@ def _require_same_policy(identifier: Identifier, family: TaskFamily, directory: 
         raise UsageError(
             f"--identifier {folder} reads the {len(ours.observation_names)} observations and {ours.action_size} "
             f"actions of a policy on {ours.family}, and {directory} has others; name the run that it was made with"
+        )
+    if abs(ours.dt - family.dt) > SAME_DT:
+        raise UsageError(
+            f"--identifier {folder} reads control steps of {ours.dt:g} s, and those of {directory} are of "
+            f"{family.dt:g} s; name the run that it was made with"
         )
 
 

@@ -20,6 +20,13 @@ TRIES = 500
 LEAST = 2
 """Classes that training, calibration and judgement each need."""
 MOST_CLASSES = 1000
+IDLE = (
+    (KIND, "none", (PLACE, SEVERITY)),
+    ("terrain_kind", "flat", ("terrain_difficulty",)),
+)
+"""A parameter, the name of its category in which others mean nothing, and these others."""
+DIGITS = 12
+"""Most significant digits of the ends of a class in its label."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,10 @@ class Uses:
 def classes_of(family: TaskFamily, by: Sequence[str], bins: int) -> list[TaskClass]:
     """Return the classes that parameters of a family make, each that the family can have. UsageError if there are few.
 
-    A task without a fault has no place of one: all these are one class.
+    A task without a fault has neither place nor severity of one, and flat ground no difficulty: they are one class.
     """
+    if twice := [name for name in by if list(by).count(name) > 1]:
+        raise UsageError(f"--by has {twice[0]!r} twice; name each parameter once")
     if family.changing:
         remedy = {"changes": "0", "fault_onset": "0 0", "fault_duration": "0 0", "fault_repeats": "0"}
         given = ((name, value, getattr(family.settings, name, 0)) for name, value in remedy.items())
@@ -63,16 +72,29 @@ def classes_of(family: TaskFamily, by: Sequence[str], bins: int) -> list[TaskCla
         raise UsageError(f"--by {','.join(by)} makes more than {MOST_CLASSES} classes; name fewer parameters or --bins")
     found: dict[str, TaskClass] = {}
     for parts in itertools.product(*options):
-        values = {name: v for part in parts for name, v in part.values.items()}
-        if values.get(KIND) == 0.0 and PLACE in values:
-            parts = tuple(part for part in parts if PLACE not in part.values)
-            values = {name: value for name, value in values.items() if name != PLACE}
-        label = " ".join(part.label for part in parts)
-        shares = {name: v for part in parts for name, v in part.shares.items()}
-        own = TaskClass(label, values, shares)
-        if label not in found and _possible(family, own):
-            found[label] = own
+        idle = _idle(family, {name: v for part in parts for name, v in part.values.items()})
+        own = _together([part for part in parts if not idle & {*part.values, *part.shares}])
+        if own.label not in found and _possible(family, own):
+            found[own.label] = own
     return list(found.values())
+
+
+def _together(parts: Sequence[TaskClass]) -> TaskClass:
+    """Return the class of tasks that are of all of these."""
+    values = {name: v for part in parts for name, v in part.values.items()}
+    shares = {name: v for part in parts for name, v in part.shares.items()}
+    return TaskClass(" ".join(part.label for part in parts), values, shares)
+
+
+def _idle(family: TaskFamily, values: Mapping[str, float]) -> set[str]:
+    """Return the parameters that mean nothing to tasks with these values of categories."""
+    named = {p.name: p.names for p in family.parameters if p.names}
+    return {
+        other
+        for name, category, others in IDLE
+        if name in values and name in named and named[name][round(values[name])] == category
+        for other in others
+    }
 
 
 def _parameter(family: TaskFamily, name: str) -> Parameter:
@@ -90,10 +112,10 @@ def _options(parameter: Parameter, bins: int) -> list[TaskClass]:
         ends = np.linspace(0.0, 1.0, bins + 1)
         quantile = parameter.distribution.quantile
         edges = [quantile(min(float(u), 1.0 - 1e-12)) for u in ends]
-        words = name.replace("_", " ")
+        labels = _ranges(parameter, edges)
         return [
-            TaskClass(f"{words} {parameter.words(a)} to {parameter.words(b)}", {}, {name: (float(u), float(v))})
-            for a, b, u, v in zip(edges[:-1], edges[1:], ends[:-1], ends[1:], strict=True)
+            TaskClass(f"{name.replace('_', ' ')} {label}", {}, {name: (float(u), float(v))})
+            for label, u, v in zip(labels, ends[:-1], ends[1:], strict=True)
         ]
     values = parameter.categories_of()
     if name == PLACE:
@@ -103,6 +125,16 @@ def _options(parameter: Parameter, bins: int) -> list[TaskClass]:
     named = parameter.names or ()
     words = [named[round(value)] if named else f"{name.replace('_', ' ')} {parameter.words(value)}" for value in values]
     return [TaskClass(label, {name: value}, {}) for label, value in zip(words, values, strict=True)]
+
+
+def _ranges(parameter: Parameter, edges: Sequence[float]) -> list[str]:
+    """Return the range between each two edges in words, with as many digits as tell them apart."""
+    texts: list[str] = []
+    for digits in range(3, DIGITS + 1):
+        texts = [parameter.words(edge, digits) for edge in edges]
+        if len(set(texts)) == len(texts):
+            break
+    return [f"{a} to {b}" for a, b in itertools.pairwise(texts)]
 
 
 def _possible(family: TaskFamily, own: TaskClass) -> bool:
@@ -129,8 +161,8 @@ def _draw_task(family: TaskFamily, own: TaskClass, rng: np.random.Generator) -> 
         drawn = dict(family.sample(1, rng, split)[0].values)
         values = drawn | dict(own.values)
         values |= {name: quantiles[name](float(rng.uniform(*share))) for name, share in own.shares.items()}
-        if values.get(KIND) == 0.0 and PLACE in own.values:
-            continue  # a place needs a fault
+        if _idle(family, values) & {*own.values, *own.shares}:
+            continue  # a place needs a fault, and so does a severity
         if values.get(KIND) == 0.0:
             neutral = next(p.neutral for p in family.parameters if p.name == SEVERITY)
             values |= {PLACE: 0.0, SEVERITY: neutral}

@@ -73,16 +73,16 @@ def steps_in(rollout: Rollout, steps: int, rewarded: bool) -> tuple[Tensor, Tens
 
 
 def marks_of(family: TaskFamily, seconds: Sequence[float]) -> list[int]:
-    """Return durations in control steps, in ascending order, as far as an episode lasts; at least 1 step.
+    """Return durations in control steps, in ascending order, the last of them a whole episode; at least 1 step.
 
-    seconds: empty: those of `SECONDS`, and a whole episode. UsageError if all are longer than an episode.
+    seconds: empty: those of `SECONDS`, as far as an episode lasts. UsageError for one that is longer than an episode.
     """
     dt, horizon = family.dt, family.horizon
+    for own in seconds:
+        if round(own / dt) > horizon:
+            raise UsageError(f"--seconds has {own:g}, but an episode lasts {horizon * dt:g} s; give less")
     steps = {max(1, round(s / dt)) for s in seconds or SECONDS}
-    marks = sorted({n for n in steps if n <= horizon} | (set() if seconds else {horizon}))
-    if not marks:
-        raise UsageError(f"--seconds starts at {min(seconds):g}, but an episode lasts {horizon * dt:g} s; give less")
-    return marks
+    return sorted({n for n in steps if n <= horizon} | {horizon})
 
 
 def class_streams(seed: int, count: int) -> list[np.random.Generator]:

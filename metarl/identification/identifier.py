@@ -19,6 +19,7 @@ from metarl.agents.metric.few_shot import Metric
 from metarl.agents.metric.heads import novelty
 from metarl.agents.metric.settings import MetricSettings
 from metarl.deployment.episode import LoggedEpisode
+from metarl.envs.arrays import Array
 from metarl.errors import UsageError, describe
 from metarl.identification.answers import Calibration
 from metarl.runs import checkpoint
@@ -59,6 +60,30 @@ class Policy:
     action_size: int
     dt: float
     """Control step, s."""
+    run: str = ""
+    """Name of the run; empty in a file of before, which does not say what follows either."""
+    iteration: int = 0
+    """Iteration of its training."""
+    digest: str = ""
+    """Digest of what the agent had learned."""
+    explore: bool | None = None
+    """Whether it acted with exploration noise."""
+
+
+def first_life(episode: LoggedEpisode) -> tuple[Array, Array, Array]:
+    """Return observations [T + 1, obs], actions [T, act] and rewards [T] of an episode up to its first fall.
+
+    What follows is a robot that was put back on its feet, by hands that no class has.
+    """
+    falls = np.flatnonzero(episode.terminated[:-1])
+    if not len(falls):
+        return episode.observations, episode.actions, episode.rewards
+    end = int(falls[0]) + 1
+    fallen = episode.fallen_observations
+    if fallen is None:  # what the fall led to is unknown
+        end -= 1
+        return episode.observations[: end + 1], episode.actions[:end], episode.rewards[:end]
+    return np.concatenate([episode.observations[:end], fallen[:1]]), episode.actions[:end], episode.rewards[:end]
 
 
 class Identifier:
@@ -94,8 +119,7 @@ class Identifier:
             if label == NONE:
                 raise ValueError(f"no class can be called {NONE!r}")
         added = {
-            label: torch.stack([self.embed(e.observations, e.actions, e.rewards) for e in own])
-            for label, own in episodes.items()
+            label: torch.stack([self.embed(*first_life(episode)) for episode in own]) for label, own in episodes.items()
         }
         self.known = {**(self.known if keep else {}), **added}
 
@@ -106,6 +130,26 @@ class Identifier:
                 raise UsageError(f"the identifier knows no class {label!r}; it knows {', '.join(self.known)}")
         own = {label: self.known[label] for label in labels}
         return Identifier(self.metric, self.policy, self.calibration, own)
+
+    def doubts(self, digest: str, explored: bool | None = None) -> list[str]:
+        """Return why the answers may mislead about episodes of a policy; none for a file that does not say.
+
+        digest: of the policy, as `metarl.runs.beliefs.digest_of` has it. explored: whether it acted with exploration
+        noise; None: unknown.
+        """
+        ours, found = self.policy, []
+        if ours.digest and ours.digest != digest:
+            found.append(
+                f"the identifier was made with the policy of {ours.run} at iteration {ours.iteration}, and this is "
+                "another: episodes of the same class may differ as much as those of two; make one with this policy"
+            )
+        if ours.explore is not None and explored not in (None, ours.explore):
+            was, now = (f"with{'' if noisy else 'out'} exploration noise" for noisy in (ours.explore, explored))
+            found.append(
+                f"the identifier was made with episodes {was}, and this one is played {now}, so that it may be like "
+                f"none of them; make one with --explore {str(explored).lower()}"
+            )
+        return found
 
     def identify(self, observations: ArrayLike, actions: ArrayLike, rewards: ArrayLike) -> Identified:
         """Return which class an episode, or its beginning, is of.
@@ -119,8 +163,8 @@ class Identifier:
         """Return which class the episodes of one robot are of, by the mean of their embeddings."""
         if not episodes:
             raise ValueError("there is no episode to identify")
-        embedded = [self.embed(e.observations, e.actions, e.rewards) for e in episodes]
-        return self._answer(embedded, float(np.mean([self._read(e.rewards) for e in episodes])))
+        lives = [first_life(episode) for episode in episodes]
+        return self._answer([self.embed(*own) for own in lives], float(np.mean([self._read(own[2]) for own in lives])))
 
     def _read(self, rewards: ArrayLike) -> int:
         """Return how many steps of an episode are read: those of the longest duration that was calibrated."""
@@ -148,7 +192,7 @@ class Identifier:
         if len(self.known) < 2:
             raise ValueError(f"the identifier knows {len(self.known)} classes; give it two at least by support(...)")
         labels = list(self.known)
-        scores = self.metric.head(torch.stack(list(embedded)).mean(dim=0, keepdim=True), self._rows())
+        scores = self.metric.head(torch.stack(list(embedded)).mean(dim=0, keepdim=True), *self._rows())
         of_temperature, unknown = self._at(steps)
         new = novelty(scores)
         shares = probabilities(scores, of_temperature, unknown.probability(new))[0]
@@ -157,13 +201,12 @@ class Identifier:
         by_label = dict(zip([*labels, NONE], shares.tolist(), strict=True))
         return Identified(answer, by_label, steps * self.policy.dt)
 
-    def _rows(self) -> Tensor:
-        """Return the support [W, S, D]; a class with fewer episodes than another repeats them."""
-        known = self.known.values()
-        if self.metric.head.by_means:
-            return torch.stack([own.mean(dim=0, keepdim=True) for own in known])
-        most = max(map(len, known))
-        return torch.stack([own[torch.arange(most) % len(own)] for own in known])
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """Return the support [W, S, D], and the shares [W, S] of its episodes: zero where a class has fewer."""
+        known = list(self.known.values())
+        counts = torch.tensor([len(own) for own in known]).unsqueeze(1)
+        shares = (torch.arange(int(counts.max())) < counts) / counts
+        return torch.nn.utils.rnn.pad_sequence(known, batch_first=True), shares
 
     def _at(self, steps: float) -> tuple[float, Unknown]:
         """Return temperature and threshold of a duration, between those that were calibrated."""

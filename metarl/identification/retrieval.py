@@ -32,6 +32,7 @@ def retrieval(
     known: Sequence[Task],
     judged: Sequence[Sequence[Task]],
     steps: int,
+    explore: bool,
     seed: int,
     threads: int,
     resamples: int,
@@ -44,18 +45,18 @@ def retrieval(
     task is the nearest, which needs no adaptation.
 
     support: [W, S, D], embeddings of episodes of the classes of the known tasks, W of them. steps: of an episode that
-    are read.
+    are read. explore: act with exploration noise, as in the episodes of the support.
     """
     flat = [task for own in judged for task in own]
-    library = _second(agent, family, known, seed, "known", threads)[2]
-    first, returns, _ = _second(agent, family, flat, seed, "judged", threads)
+    library = _second(agent, family, known, explore, seed, "known", threads)[2]
+    first, returns, _ = _second(agent, family, flat, explore, seed, "judged", threads)
     read, lengths = steps_in(first, steps, metric.settings.reward_input)
     with torch.no_grad():
         nearest = metric.head(metric.encoder(read, lengths.clamp(min=1), [steps])[0], support).argmax(dim=1)
     found = {
         EPISODES[0]: returns[0],
         EPISODES[1]: returns[1],
-        EPISODES[2]: _played(agent, family, flat, beliefs.join([library], nearest), seed, threads),
+        EPISODES[2]: _played(agent, family, flat, beliefs.join([library], nearest), explore, seed, threads),
     }
     sizes = [len(own) for own in judged]
     drawn = stratified_resamples(sizes, resamples, rng)
@@ -65,18 +66,18 @@ def retrieval(
 
 
 def _second(
-    agent: Agent, family: TaskFamily, tasks: Sequence[Task], seed: int, name: str, threads: int
+    agent: Agent, family: TaskFamily, tasks: Sequence[Task], explore: bool, seed: int, name: str, threads: int
 ) -> tuple[Rollout, list[np.ndarray], Any]:
     """Return the first episode on each task, the returns of two episodes, and the belief between them."""
     env = ShardedEnv(family, len(tasks), 1, threads)
     env.set_tasks(tasks)
     rngs = streams(seed, f"retrieval/{name}", 0, len(tasks))
-    result = run_trial(env, agent, rngs, 1, agent.facts.needs_own_noise)
+    result = run_trial(env, agent, rngs, 1, explore)
     return result.trial.rollouts[0], [own[:, 0] for own in result.returns], result.trial.beliefs[1]
 
 
 def _played(
-    agent: Agent, family: TaskFamily, tasks: Sequence[Task], belief: Any, seed: int, threads: int
+    agent: Agent, family: TaskFamily, tasks: Sequence[Task], belief: Any, explore: bool, seed: int, threads: int
 ) -> np.ndarray:
     """Return the return of an episode on each task, from a belief about each of them."""
     env = ShardedEnv(family, len(tasks), 1, threads)
@@ -86,5 +87,5 @@ def _played(
     with single_torch_thread():
         for shard, own, index in zip(env.shards, rngs, env.indices, strict=True):
             start = beliefs.join([belief], torch.from_numpy(np.asarray(index)))
-            returns[index] = collect(shard, agent, start, own, agent.facts.needs_own_noise, shots=1).returns[:, 0]
+            returns[index] = collect(shard, agent, start, own, explore, shots=1).returns[:, 0]
     return returns

@@ -25,6 +25,7 @@ from metarl.identification.result import Identification
 from metarl.identification.retrieval import retrieval
 from metarl.identification.settings import IdentifySettings
 from metarl.provenance import provenance
+from metarl.runs.beliefs import digest_of
 from metarl.runs.run import Run
 from metarl.runs.trial import stream, torch_stream
 
@@ -67,6 +68,11 @@ def plan(run: Run, family: TaskFamily, settings: IdentifySettings) -> Plan:
         raise UsageError(
             f"the policy of {run.directory} was not trained with the observations and actions of {family.name}"
         )
+    if settings.shots > (distinct := settings.tasks // 2 * settings.episodes):
+        raise UsageError(
+            f"--shots is {settings.shots}, but half of the {settings.tasks} tasks of a class support, which makes "
+            f"{distinct} episodes; raise --tasks or --episodes, or give fewer"
+        )
     classes = classes_of(family, settings.by, settings.bins)
     uses = uses_of(classes, settings.hold_out, stream(settings.seed, "identification/classes"))
     return Plan(family, classes, uses, marks_of(family, settings.seconds))
@@ -97,7 +103,9 @@ def identify(
     with single_torch_thread():
         metric = _trained(planned, episodes, settings, metric_settings, say)
         generator = torch_stream(settings.seed, "identification/judgement")
-        problem = Problem(metric, episodes, metric.embed(episodes, marks), settings, generator)
+        # Classes of training are asked about in as many ways as those that are judged, for their accuracies to compare.
+        alike = dataclasses.replace(settings, ways=min(settings.ways, len(uses.judged), len(uses.training)))
+        problem = Problem(metric, episodes, metric.embed(episodes, marks), alike, generator)
         say("calibrating and judging")
         calibration = calibrate(problem, uses.calibration, marks)
         shown, rng = shown_of(calibration, family.dt), stream(settings.seed, "identification/bootstrap")
@@ -120,7 +128,10 @@ def identify(
             settings={"identify": dataclasses.asdict(settings), "metric": dataclasses.asdict(metric_settings)},
             provenance=provenance(config or run.config),
         )
-    policy = Policy(family.name, family.observation_names, family.action_size, family.dt)
+    policy = Policy(
+        *(family.name, family.observation_names, family.action_size, family.dt),
+        *(found.run, run.iteration, digest_of(run.agent), settings.explore),
+    )
     return found, Identifier(metric, policy, calibration, _known(planned, problem))
 
 
@@ -136,7 +147,7 @@ def _retrieved(
     support = torch.stack([problem.embeddings[-1][places[:fewest]] for places in own])
     known, judged = [tasks[number][0] for number in uses.training], [tasks[number] for number in uses.judged]
     rng = stream(settings.seed, "identification/retrieval")
-    parts = (problem.metric, support, known, judged, planned.marks[-1], settings.seed, threads)
+    parts = (problem.metric, support, known, judged, planned.marks[-1], settings.explore, settings.seed, threads)
     return retrieval(run.agent, planned.family, *parts, settings.bootstrap_samples, rng)
 
 

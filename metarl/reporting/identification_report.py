@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,10 @@ JSON, ACCURACY, CONFUSION, RELIABILITY = (
     "confusion.png",
     "reliability.png",
 )
-CELL, MARGIN, MOST_IN = 0.34, 2.4, 16.0
-"""Size of a cell of a confusion matrix, its margin for labels, and the largest figure, inches."""
+CELL, MARGIN, MOST_IN = 0.34, 1.1, 16.0
+"""Size of a cell of a confusion matrix, its margin without labels, and the largest figure, inches."""
+LABEL, LETTER, LINE = 28, 0.075, 0.17
+"""Most letters of a line of a label, and the width of a letter and the height of a line, inches."""
 DARK = 0.55
 """Share from which a cell's number is white."""
 FEWEST = 0.002
@@ -162,8 +165,11 @@ def draw_confusion(found: Identification, path: Path) -> None:
     from matplotlib.figure import Figure
 
     own, count = found.confusion, len(found.confusion.labels)
-    width = min(MARGIN + CELL * (count + 1), MOST_IN)
-    figure = Figure(figsize=(max(width, NARROW), min(MARGIN + CELL * count, MOST_IN)), layout="constrained")
+    labels = [textwrap.fill(label, LABEL, break_long_words=False) for label in own.labels]
+    margin = MARGIN + LETTER * max(len(line) for label in labels for line in label.split("\n"))
+    cell = max(CELL, LINE * max(1 + label.count("\n") for label in labels))
+    size = min(margin + cell * (count + 1), MOST_IN), min(margin + cell * count, MOST_IN)
+    figure = Figure(figsize=(max(size[0], NARROW), size[1]), layout="constrained")
     axes = figure.subplots()
     axes.imshow(own.shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.grid(visible=False)
@@ -172,8 +178,8 @@ def draw_confusion(found: Identification, path: Path) -> None:
         share = own.shares[row, column]
         colour = "white" if share > DARK else INK
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(count + 1), [*own.labels, NONE], rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(count), list(own.labels))
+    axes.set_xticks(range(count + 1), [*labels, NONE], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), labels)
     axes.set(xlabel="answer", ylabel="class of the episode")
     shots = number_of(found.shots, "supporting episode")
     said = f"Answers after {own.seconds:.2f} s, % of a row; classes never met in training, {shots} of each"

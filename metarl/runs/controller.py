@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from enum import Enum
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from metarl.agents.moments import INPUT_CLIP
 from metarl.agents.storage import Storage
 from metarl.envs.arrays import Array
 from metarl.envs.family import TaskFamily
+from metarl.runs.beliefs import digest_of
 from metarl.runs.episode_record import Answer, EpisodeRecord, Identifies
 from metarl.runs.trial import AgentGenerators
 
@@ -139,7 +141,7 @@ class Controller:
         action = actions.cpu().numpy()[0, 0].copy()
         if self.learning:
             self._shot["observations"][t, 0, n], self._shot["actions"][t, 0, n] = seen, action
-        self._record.act(seen, action)
+        self._record.act(seen, action, noise is not None)
         self._seen = seen
         self._next = _Next.OBSERVE
         return action
@@ -176,6 +178,7 @@ class Controller:
         if self.learning:
             self._falls[self._step, self._episode] = fallen
         self._keep(reward, terminated=True, truncated=False)
+        self._record.fall(fallen)
         self._tell(reward, ended=False)
         with torch.no_grad():
             self._belief = self._agent.revive(self._belief, torch.ones(1, 1, dtype=torch.bool))
@@ -238,9 +241,16 @@ class Controller:
 
         identifier: `metarl.Identifier.load(folder)`, whose answer has a label and calibrated probabilities. It reads an
         episode up to the horizon of training, or to the longest duration of the identification. RuntimeError before the
-        first step.
+        first step; a warning if it was made with another policy, or with episodes that had noise where these have none.
         """
+        for doubt in identifier.doubts(self._digest, self._record.explored):
+            warnings.warn(doubt, UserWarning, stacklevel=2)
         return self._record.identify(identifier)
+
+    @cached_property
+    def _digest(self) -> str:
+        """Digest of what the agent has learned."""
+        return digest_of(self._agent)
 
     def _restart(self) -> None:
         self._belief, self._step, self._next = self.shot_belief, 0, _Next.ACT

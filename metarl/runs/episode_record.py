@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -14,13 +15,20 @@ Answer = TypeVar("Answer", covariant=True)
 class Identifies(Protocol[Answer]):
     """What tells of a task by an episode: see `metarl.identification.identifier.Identifier`."""
 
+    def doubts(self, digest: str, explored: bool) -> Sequence[str]:
+        """Return why its answers may mislead about episodes of a policy; digest: as `beliefs.digest_of` has it.
+
+        explored: whether the policy acted with exploration noise.
+        """
+        ...
+
     def identify(self, observations: Array, actions: Array, rewards: Array) -> Answer:
         """Return an answer. observations: [T + 1, obs]. actions: [T, act]. rewards: [T]."""
         ...
 
 
 class EpisodeRecord:
-    """The current episode up to the horizon of training, or the last one until another begins."""
+    """The current episode up to its first fall or the horizon of training, or the last one until another begins."""
 
     def __init__(self, horizon: int, observation_size: int, action_size: int) -> None:
         self._seen = np.zeros((horizon + 1, observation_size), dtype=np.float32)
@@ -28,12 +36,17 @@ class EpisodeRecord:
         self._rewards = np.zeros(horizon, dtype=np.float32)
         self._steps = 0
         self._known = 0  # observations so far
-        self._over = False
+        self._over = self._fallen = False
+        self.explored = False
+        """Whether the episode's actions have exploration noise."""
 
-    def act(self, observation: Array, action: Array) -> None:
-        """Keep what was seen before an action, and the action."""
+    def act(self, observation: Array, action: Array, explored: bool) -> None:
+        """Keep what was seen before an action, the action, and whether it has exploration noise."""
         if self._over:
-            self._steps, self._known, self._over = 0, 0, False
+            self.forget()
+        self.explored = explored
+        if self._fallen:
+            return
         if self._steps < len(self._rewards):
             self._seen[self._steps], self._actions[self._steps] = observation, action
             self._known = self._steps + 1
@@ -42,19 +55,25 @@ class EpisodeRecord:
 
     def observe(self, reward: float) -> None:
         """Keep the result of an action."""
-        if self._steps < len(self._rewards):
+        if self._steps < len(self._rewards) and not self._fallen:
             self._rewards[self._steps] = reward
             self._steps += 1
 
+    def fall(self, observation: Array) -> None:
+        """Keep nothing of what follows: the robot is put back on its feet. observation: [obs] after the fall."""
+        if not self._fallen and self._known == self._steps:
+            self._see(observation)
+        self._fallen = True
+
     def end(self, observation: Array) -> None:
         """End the episode. observation: [obs] after its last step."""
-        if self._known == self._steps:
-            self._see(observation)
+        self.fall(observation)
         self._over = True
 
     def forget(self) -> None:
         """Forget the current episode."""
-        self._steps, self._known, self._over = 0, 0, False
+        self._steps, self._known = 0, 0
+        self._over = self._fallen = False
 
     def _see(self, observation: Array) -> None:
         self._seen[self._steps] = observation

@@ -69,6 +69,11 @@ class Run:
     evaluation: Any = None
     """`EvaluationResult` of the evaluation after training; None if training was stopped, or the run was loaded."""
 
+    @property
+    def explores(self) -> bool:
+        """Whether the agent acts with exploration noise while it adapts, in evaluation and on a robot."""
+        return self.config.evaluation.explore or self.agent.facts.needs_own_noise
+
     def start(
         self,
         belief: Belief | str | Path | None = None,
@@ -91,7 +96,7 @@ class Run:
         if episodes_per_shot is None:
             episodes_per_shot = 1 if self.agent.facts.belief_per_env else settings.envs_per_task
         if explore is None:
-            explore = "adapting" if settings.explore or self.agent.facts.needs_own_noise else "never"
+            explore = "adapting" if self.explores else "never"
         if isinstance(belief, str | Path):
             belief = load_belief(Path(belief), self)
         return Controller(self.agent, self.family, adaptations, episodes_per_shot, explore, rng, belief)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from metarl.envs import strict_yaml
 from metarl.errors import UsageError
 from metarl.files import write
 from metarl.sweeps.dimensions import Dimension, Levels
@@ -51,4 +50,4 @@ def write_sweep(sweep: Sweep, path: Path) -> None:
     """Write the W&B sweep file."""
     if path.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--wandb-file is {str(path)!r}; name a file that ends with .yaml")
-    write(path, yaml.safe_dump(sweep_config(sweep), sort_keys=False).encode(), "--wandb-file")
+    write(path, strict_yaml.to_yaml(sweep_config(sweep)).encode(), "--wandb-file")

@@ -60,9 +60,10 @@ class TestHeads:
         assert isinstance(own, Matching)
         other = SUPPORT.clone()
         other[1] += 3.0
-        rows = [own.in_context(s.flatten(0, 1)) for s in (SUPPORT, other)]
+        equal = torch.zeros(len(SUPPORT.flatten(0, 1)))
+        rows = [own.in_context(s.flatten(0, 1), equal) for s in (SUPPORT, other)]
         assert not torch.allclose(rows[0][:2], rows[1][:2])
-        assert not torch.allclose(own.attending(QUERIES, rows[0]), own.attending(QUERIES, rows[1]))
+        assert not torch.allclose(own.attending(QUERIES, rows[0], equal), own.attending(QUERIES, rows[1], equal))
 
     def test_relation_by_hand(self):
         own = head("relation", relation_sizes=(1,))
@@ -88,11 +89,13 @@ class TestHeads:
         torch.testing.assert_close(own(queries[[5, 0]], support), scores[[5, 0]])  # nor do the other queries
 
     @pytest.mark.parametrize("name", HEADS)
-    def test_means_are_enough_where_it_says_so(self, name: str):
+    def test_classes_of_unlike_numbers_of_shots_weigh_the_same_as_if_each_was_repeated(self, name: str):
         own = head(name, embedding_size=5)
-        support, queries = torch.randn(4, 3, 5, generator=seeded(1)), torch.randn(6, 5, generator=seeded(2))
-        means = support.mean(dim=1, keepdim=True)
-        assert torch.allclose(own(queries, means), own(queries, support), atol=1e-5) is own.by_means
+        support, queries = torch.randn(2, 3, 5, generator=seeded(1)), torch.randn(6, 5, generator=seeded(2))
+        shares = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0.0]])  # the third of the second class is not there
+        repeated = torch.stack([support[0].repeat(2, 1), support[1, :2].repeat(3, 1)])
+        torch.testing.assert_close(own(queries, support, shares), own(queries, repeated), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(own(queries, support, torch.full((2, 3), 1 / 3)), own(queries, support))
 
 
 def encoder(**settings) -> EpisodeEncoder:

@@ -125,6 +125,7 @@ MISTAKES = {
     "evaluation: {seeds: []}": "evaluation.seeds is []; it must have at least one number",
     "evaluation: {seeds: [1, 1]}": "evaluation.seeds is [1, 1]; give each seed once",
     "tracking: {project: ''}": "tracking.project is empty",
+    "tracking: {project: a/b c}": "tracking.project is 'a/b c'; W&B takes at most 128 characters, and none of / ",
     "training: {tasks: 1, tasks: 2}": "key 'tasks' is given twice",
     "training: [": "is not valid YAML",
 }

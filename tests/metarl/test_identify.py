@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from metarl.deployment.logs import save_episode
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSettings, HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
-from metarl.envs.robots.quadruped_settings import QuadrupedSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.errors import UsageError
 from metarl.identification import retrieval as module
@@ -36,7 +38,7 @@ from tests.metarl.test_controller import make_run
 
 FAULTY = HalfCheetahMassSettings(horizon=20, faults=("weak", "locked"), fault_severity=(0.8, 0.9))
 CHEETAH = HalfCheetahDisabledJointSettings(horizon=20)
-TINY = IdentifySettings(by=("fault_kind", "fault_place"), tasks=4, episodes=2, draws=10, bootstrap_samples=20)
+TINY = IdentifySettings(by=("fault_kind", "fault_place"), shots=4, tasks=4, episodes=2, draws=10, bootstrap_samples=20)
 SMALL = MetricSettings(hidden_sizes=(8,), embedding_size=4, updates=3)
 
 
@@ -58,6 +60,24 @@ class TestClasses:
         assert task.values["fault_kind"] == task.values["fault_place"] == 0
         for task in draw_tasks(family, classes[3], 20, np.random.default_rng(0)):
             assert 0.8 <= task.values["fault_severity"] <= 0.9
+
+    def test_what_means_nothing_to_a_task_is_not_told_of_it(self):
+        """A sound robot has no severity of its fault, and flat ground no difficulty."""
+        family = make_family(dataclasses.replace(FAULTY, fault_share=0.5))
+        both = labels(classes_of(family, ["fault_kind", "fault_severity"], 2))
+        assert both[0] == "none" and len(both) == 5 and both[1] == "weak fault severity 0.8 to 0.85"
+        for own in classes_of(family, ["fault_severity"], 2):
+            assert all(task.values["fault_kind"] for task in draw_tasks(family, own, 20, np.random.default_rng(0)))
+        ground = make_family(QuadrupedTerrainSettings(kinds=("flat", "slope", "rough")))
+        found = classes_of(ground, ["terrain_kind", "terrain_difficulty"], 2)
+        assert labels(found)[:2] == ["flat", "slope terrain difficulty 0 to 0.5"]
+        for own in classes_of(ground, ["terrain_difficulty"], 2):
+            assert all(task.values["terrain_kind"] for task in draw_tasks(ground, own, 20, np.random.default_rng(0)))
+
+    def test_labels_have_as_many_digits_as_tell_the_classes_apart(self):
+        family = make_family(QuadrupedSettings(motor_strength=(0.99, 1.01)))
+        found = labels(classes_of(family, ["motor_strength"], 100))
+        assert len(set(found)) == 100 and found[0] == "motor strength 0.99 to 0.9902"
 
     def test_what_cannot_fail_so_is_no_class(self):
         family = make_family(
@@ -160,9 +180,9 @@ class TestEpisodes:
     def test_durations_go_as_far_as_an_episode(self):
         family = make_family(CHEETAH)  # 20 steps of .05 s
         assert marks_of(family, ()) == [5, 10, 20]
-        assert marks_of(family, (0.1, 0.6, 30.0)) == [2, 12]
-        with pytest.raises(UsageError, match="--seconds starts at 3, but an episode lasts 1 s"):
-            marks_of(family, (3.0,))
+        assert marks_of(family, (0.1, 0.6)) == [2, 12, 20]
+        with pytest.raises(UsageError, match="--seconds has 3, but an episode lasts 1 s"):
+            marks_of(family, (0.1, 3.0))
 
 
 class Placed(Metric):
@@ -283,6 +303,30 @@ class TestIdentification:
         with pytest.raises(ValueError, match="knows 1 classes; give it two at least"):
             own.only(["far"]).identify_logged(far)
 
+    def test_an_episode_is_read_up_to_its_first_fall(self, identified):
+        """What follows is a robot that was put back on its feet."""
+        identifier, (episode,) = identified[2], logs(make_run("ppo", FAULTY), 1)
+        terminated = np.zeros(len(episode.rewards), bool)
+        terminated[[7, 12]] = True
+        fallen = episode.observations[[8, 13]] + 1
+        fell = dataclasses.replace(episode, terminated=terminated, fallen_observations=fallen)
+        seen = np.concatenate([episode.observations[:8], fallen[:1]])
+        assert identifier.identify_logged([fell]) == identifier.identify(seen, episode.actions[:8], episode.rewards[:8])
+        unseen = identifier.identify_logged([dataclasses.replace(fell, fallen_observations=None)])
+        assert unseen == identifier.identify(episode.observations[:8], episode.actions[:7], episode.rewards[:7])
+
+    def test_the_order_of_a_support_changes_nothing(self):
+        run = make_run("ppo", FAULTY)
+        planned = study.plan(run, run.family, TINY)
+        matching = dataclasses.replace(SMALL, head="matching")
+        _, identifier = study.identify(run, planned, TINY, matching, threads=1)
+        episodes = logs(run, 5)
+        found = []
+        for order in ([0, 1], [1, 0]):
+            identifier.support({"a": [episodes[i] for i in order], "b": episodes[2:]})
+            found.append(identifier.identify_logged([episodes[0]]).probabilities)
+        assert found[0] == pytest.approx(found[1], abs=1e-6)
+
     def test_no_more_seconds_are_claimed_than_are_read(self, identified):
         _, _, identifier = identified
         (episode,) = logs(make_run("ppo", FAULTY), 1)
@@ -333,7 +377,7 @@ class TestRetrieval:
         metric = Placed()
         chosen = []
 
-        def play(agent, family, flat, belief, seed, threads):
+        def play(agent, family, flat, belief, explore, seed, threads):
             chosen.append(belief)
             return np.arange(4.0)
 
@@ -342,13 +386,13 @@ class TestRetrieval:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "_played", play)
             rng = np.random.default_rng(0)
-            settings = (metric, torch.zeros(4, 1, 2), tasks, [tasks[:2], tasks[2:]], 12, 1, 1, 20, rng)
+            settings = (metric, torch.zeros(4, 1, 2), tasks, [tasks[:2], tasks[2:]], 12, False, 1, 1, 20, rng)
             found = module.retrieval(run.agent, run.family, *settings)
-        library = module._second(run.agent, run.family, tasks, 1, "known", 1)[2]
+        library = module._second(run.agent, run.family, tasks, False, 1, "known", 1)[2]
         for name, state in chosen[0].memory.items():
             torch.testing.assert_close(state, library.memory[name][[2, 0, 3, 1]])
         assert list(found) == list(module.EPISODES) and found[module.EPISODES[2]].estimate == 1.5
-        returns = module._played(run.agent, run.family, tasks, library, 1, 1)
+        returns = module._played(run.agent, run.family, tasks, library, False, 1, 1)
         assert returns.shape == (4,) and np.isfinite(returns).all()
 
     def test_an_agent_that_adapts_is_compared_with_it(self, identified):
@@ -359,6 +403,9 @@ class TestRetrieval:
 
 class TestRobot:
     class Recorder:
+        def doubts(self, digest, explored):
+            return []
+
         def identify(self, observations, actions, rewards):
             return observations, actions, rewards
 
@@ -392,6 +439,44 @@ class TestRobot:
         with pytest.raises(RuntimeError, match="at least one step"):
             robot.identify(self.Recorder())
 
+    @pytest.mark.parametrize("adaptations", [0, 2])
+    def test_an_episode_is_given_up_to_its_first_fall(self, adaptations):
+        run = make_run("maml", FAULTY)
+        robot = run.start(adaptations=adaptations, explore="never")
+        seen = np.random.default_rng(0).standard_normal((40, run.family.observation_size)).astype(np.float32)
+        actions = self.play(robot, seen, 5)
+        last = robot.act(seen[5])
+        robot.fall(-1.0, seen[30])
+        self.play(robot, seen[10:], 3)
+        for over in (False, True):
+            observations, taken, rewards = robot.identify(self.Recorder())
+            np.testing.assert_array_equal(observations, [*seen[:6], seen[30]])
+            np.testing.assert_array_equal(taken, [*actions, last])
+            np.testing.assert_array_equal(rewards, [*np.arange(5.0), -1.0])
+            if not over:
+                robot.end_episode(seen[13])
+        self.play(robot, seen[10:], 2)
+        np.testing.assert_array_equal(robot.identify(self.Recorder())[0], seen[10:12])
+
+    def test_it_warns_of_another_policy_and_of_other_noise(self, identified, tmp_path):
+        own = Identifier.load(identified[2].save(tmp_path).parent)  # without noise
+        run = make_run("ppo", FAULTY)
+        seen = np.random.default_rng(0).standard_normal((40, run.family.observation_size)).astype(np.float32)
+        ours = own.policy.digest
+        for explore, digest, message in (
+            ("never", ours, ""),
+            ("always", ours, "with episodes without exploration noise, and this one is played with"),
+            ("never", "another", "was made with the policy of run at iteration 0, and this is another"),
+        ):
+            own.policy = dataclasses.replace(own.policy, digest=digest)
+            robot = run.start(adaptations=0, explore=explore)
+            self.play(robot, seen, 3)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                robot.identify(own)
+            said = [str(w.message) for w in caught if "identifier" in str(w.message)]
+            assert len(said) == bool(message) and all(re.search(message, text) for text in said)
+
     def test_an_episode_longer_than_in_training_is_read_to_that_length(self):
         run = make_run("maml", FAULTY)
         robot = run.start(adaptations=0, explore="never")
@@ -403,7 +488,7 @@ class TestRobot:
         assert len(actions) == 20
 
     def test_it_answers_as_from_the_log(self, identified):
-        run = make_run("maml", FAULTY)
+        run = make_run("ppo", FAULTY)
         robot = run.start(adaptations=0, explore="never")
         seen = np.random.default_rng(0).standard_normal((40, run.family.observation_size)).astype(np.float32)
         actions = self.play(robot, seen, 10)
@@ -415,7 +500,7 @@ class TestRobot:
 
 TRAIN = "train --agent ppo --family half_cheetah_mass --name r tracking.wandb=disabled training.iterations=1"
 COMMAND = "identify r --by fault_kind fault_place --family.faults weak locked --tasks 4 --episodes 2 --draws 10"
-COMMAND += " --bootstrap-samples 20 --metric.updates 3 --metric.hidden-sizes 8 --threads 1 --seconds 0.2 0.5"
+COMMAND += " --shots 4 --bootstrap-samples 20 --metric.updates 3 --metric.hidden-sizes 8 --threads 1 --seconds 0.2 0.5"
 
 
 @pytest.fixture
@@ -444,13 +529,14 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
         *("identification.json", "accuracy.png", "confusion.png", "reliability.png", FILE)
     }
     assert "nearest known task" not in out  # it does not adapt
-    assert "4 classes judged" in out and "4-way 5-shot" in out
+    assert "4 classes judged" in out and "4-way 4-shot" in out
     assert all(f"saved identifications/{folder.name}/{path.name}" in out for path in folder.iterdir())
+    run = metarl.load("r")
     saved = json.loads((folder / "identification.json").read_text())
     assert [round(at["seconds"], 2) for at in saved["curve"]] == [0.2, 0.5]
     assert saved["provenance"]["config"]["family"]["faults"] == ["weak", "locked"]
     assert saved["settings"]["metric"]["head"] == "matching"
-    identifier, run = metarl.Identifier.load(folder), metarl.load("r")
+    identifier = metarl.Identifier.load(folder)
     own = logs(run, 1, steps=10)[0]
     save_episode(trained / "log/a.npz", own.observations, own.actions, own.rewards, own.terminated, run.family)
     (read,) = metarl.load_episodes("log", run.family)
@@ -459,14 +545,18 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
     capsys.readouterr()
     assert cli.main(told) == 0
     assert capsys.readouterr().out == f"log/a.npz: {identifier.identify_logged([read])}\n"
-    for name, shift in (("a", 0), ("b", 1)):
+    for name, shift in (("a", 0), ("b", 1), ("today", 0)):
         for k in range(2):
             kept = own.observations + 5 * shift, own.actions + 5 * shift, own.rewards, own.terminated
             save_episode(trained / f"logs/{name}/{k}.npz", *kept, run.family)
     support = ["--support", "worn knee:logs/a", "sound:logs/b"]
-    assert cli.main([*told[:-1], "logs/a", *support]) == 0
+    assert cli.main([*told[:-1], "logs/today", *support]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(": ")[0] for line in lines] == ["logs/a/0.npz", "logs/a/1.npz", "2 episodes together"]
+    assert [line.partition(": ")[0] for line in lines] == [
+        "logs/today/0.npz",
+        "logs/today/1.npz",
+        "2 episodes together",
+    ]
     assert all("worn knee" in line for line in lines)
     for more, message in (
         (["--only", "worn"], "the identifier knows no class 'worn'; it knows"),
@@ -474,6 +564,7 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
         (["--support", "x:nowhere", "y:logs/a"], "--support: nowhere is not a folder"),
         (["--suport", "x:logs/a"], "unknown option --suport; did you mean '--support'?"),
         (["--support", "logs/a"], "--support has 'logs/a'; give LABEL:DIR"),
+        (["--support", "x:log", "y:logs/a"], "log is the support of 'x' and what is to be told; give other episodes"),
         (["--support", "x:logs/a", "x:logs/b"], "--support has the class 'x' twice"),
         (["--tasks", "4"], "--tasks is of an identifier that is to be trained"),
     ):
@@ -497,7 +588,10 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
         ("identify r --by mass_scale --metric.head proto", "--metric.head is 'proto'; did you mean 'prototypical'?"),
         ("identify r --by mass_scale --metric.lr 0", "metric.lr is 0; it must be greater than 0"),
         ("identify r --by mass_scale --family quadruped", "was not trained with the observations and actions of quad"),
-        ("identify r --by mass_scale", "there are 5 classes"),
+        ("identify r --by mass_scale --bins 5", "there are 5 classes"),
+        ("identify r --by mass_scale mass_scale", "--by has 'mass_scale' twice; name each parameter once"),
+        ("identify r --by mass_scale --shots 19", "--shots is 19, but half of the 12 tasks of a class support, which"),
+        ("identify r --by mass_scale --seconds 0.1 99", "--seconds has 99, but an episode lasts"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, trained, capsys):
