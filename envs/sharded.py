@@ -52,6 +52,7 @@ class ShardedEnv:
         self._threads = -(-threads // at_once)
         self._layouts: list[tuple[dict[str, float], int]] = []
         self._past_faults = 0
+        self._past_overflows: Counter[str] = Counter()
         self.shards: list[BatchedEnv] = []
         self.indices: list[Array] = []
         """Places of each shard's tasks among all tasks."""
@@ -69,7 +70,7 @@ class ShardedEnv:
             self.indices = np.array_split(self.indices[0], min(self._at_once, self.num_tasks))
         needed = [(layouts[index[0]], len(index)) for index in self.indices]
         if needed != self._layouts:
-            self._past_faults = self.num_faults
+            self._past_faults, self._past_overflows = self.num_faults, self._overflows()
             self._layouts = needed
             self.shards = [
                 self._batch(
@@ -105,8 +106,11 @@ class ShardedEnv:
 
     @property
     def overflows(self) -> dict[str, int]:
-        """Sum of `Simulation.overflows` over the current shards."""
-        return dict(sum((Counter(shard.simulation.overflows()) for shard in self.shards), Counter()))
+        """Sum of `Simulation.overflows` since this env was made."""
+        return dict(self._overflows())
+
+    def _overflows(self) -> Counter[str]:
+        return sum((Counter(shard.simulation.overflows()) for shard in self.shards), self._past_overflows)
 
     @property
     def active(self) -> Array:

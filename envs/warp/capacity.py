@@ -11,13 +11,15 @@ import numpy as np
 
 TRIES, TRIED_MODELS, TRIED_STEPS, OFF, MARGIN = 3, 16, 150, 0.1, 1.25
 """Falls per model, models and simulation steps by which the number of contacts is estimated; factors on it."""
+LONGEST_FALL = 2.0
+"""Time after which a fall is over, whether the robot has touched something or not, s."""
 
 
 def most_contacts(models: Sequence[mujoco.MjModel]) -> tuple[int, int]:
     """Return (contacts, constraint rows) to allocate per world: the most in random motion and falls, plus a margin.
 
-    Each model starts near its keyframe or default pose, and its motors get random signals. More rows cost time: the
-    solver keeps a world's rows in shared memory.
+    Each model starts near its keyframe or default pose, and its motors get random signals. A robot that is free to fall
+    is tried from its first contact on. More rows cost time: the solver keeps a world's rows in shared memory.
     """
     chosen = [models[i] for i in np.unique(np.linspace(0, len(models) - 1, TRIED_MODELS).astype(int))]
     rng, contacts, rows = np.random.default_rng(0), 0, 0
@@ -28,11 +30,20 @@ def most_contacts(models: Sequence[mujoco.MjModel]) -> tuple[int, int]:
         for attempt in range(TRIES):
             mujoco.mj_resetDataKeyframe(model, data, 0) if model.nkey else mujoco.mj_resetData(model, data)
             mujoco.mj_integratePos(model, data.qpos, rng.normal(0, OFF * attempt, model.nv), 1.0)
-            for _ in range(TRIED_STEPS):
+            left, waiting = TRIED_STEPS, _steps_of_a_fall(model)
+            while left:
                 data.ctrl[:] = rng.uniform(low, high)
                 mujoco.mj_step(model, data)
                 contacts, rows = max(contacts, data.ncon), max(rows, data.nefc)
+                waiting = 0 if data.ncon else max(0, waiting - 1)
+                left -= not waiting
     return math.ceil(MARGIN * contacts) + 4, 8 * math.ceil((MARGIN * rows + 8) / 8)
+
+
+def _steps_of_a_fall(model: mujoco.MjModel) -> int:
+    """Return the simulation steps of the longest fall of a robot with a free joint; 0 for another."""
+    falls = (model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).any()
+    return math.ceil(LONGEST_FALL / model.opt.timestep) if falls else 0
 
 
 def convex_pairs(model: Any) -> int:

@@ -12,6 +12,7 @@ import mujoco_warp
 import warp as wp
 
 PLANE, CAPSULE = int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_CAPSULE)
+HFIELD = int(mujoco.mjtGeom.mjGEOM_HFIELD)
 KINDS = int(math.log2(max(mujoco_warp.OverflowType))) + 1
 """Bits of an overflow."""
 
@@ -81,3 +82,37 @@ def align(
         along = along / length
         across = wp.cross(normal, along)
         frame[c] = wp.matrix_from_rows(normal, along, across)
+
+
+@wp.kernel(enable_backward=False)
+def deflate(
+    geom_type: wp.array[int],
+    geom_xmat: wp.array2d[wp.mat33],
+    count: wp.array[int],
+    world: wp.array[int],
+    geom: wp.array[wp.vec2i],
+    frame: wp.array[wp.mat33],
+    includemargin: wp.array[float],
+    dist: wp.array[float],
+    pos: wp.array[wp.vec3],
+):
+    """Take the margin out of a heightfield's contacts, as MuJoCo does.
+
+    mujoco-warp 3.17 raises the field by the margin and swells the other geom by half of it, and leaves both in the
+    contact's distance and position, so that a robot hovers. Where the swollen shapes overlap deeply it also finds
+    normals that point into the ground, which no field has: those contacts are moved out of the margin.
+    """
+    c = wp.tid()
+    if c >= count[0]:
+        return
+    if geom_type[geom[c][0]] != wp.static(HFIELD):
+        return
+    margin = includemargin[c]
+    turn = geom_xmat[world[c], geom[c][0]]
+    up = wp.vec3(turn[0, 2], turn[1, 2], turn[2, 2])
+    normal = frame[c][0]
+    if margin > 0.0 and wp.dot(normal, up) < 0.0:
+        dist[c] = 2.0 * margin
+        return
+    dist[c] = dist[c] + margin * (wp.dot(normal, up) + 0.5)
+    pos[c] = pos[c] + margin * (0.25 * normal - 0.5 * up)

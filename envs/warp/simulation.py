@@ -28,7 +28,7 @@ try:
 
     from metarl.envs.warp import step as warp_step
     from metarl.envs.warp.capacity import convex_pairs, most_contacts
-    from metarl.envs.warp.kernels import KINDS, align, restore, watch
+    from metarl.envs.warp.kernels import KINDS, align, deflate, restore, watch
     from metarl.envs.warp.models import GROUND, Mix, mixed
 
     torch_namespace()
@@ -57,6 +57,7 @@ def _contacts(model: Any, data: Any) -> None:
     contact = data.contact
     inputs = [model.geom_type, data.geom_xmat, data.nacon, contact.worldid, contact.geom, contact.frame]
     wp.launch(align, dim=data.naconmax, inputs=inputs)
+    wp.launch(deflate, dim=data.naconmax, inputs=[*inputs, contact.includemargin, contact.dist, contact.pos])
 
 
 class WarpSimulation:

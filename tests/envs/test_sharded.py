@@ -128,8 +128,11 @@ def test_layouts_are_regrouped_when_other_tasks_come_and_faults_stay_counted():
     env.reset(streams(1, "test", 0, 3))
     env.shards[0].simulation.batch.qvel[0] = np.inf
     assert env.step(np.zeros((3, 1, LONGEST))).faulted.ravel().tolist() == [True, False, False]
+    env.shards[0].simulation.overflows = lambda: {"NEFC": 2}
     env.set_tasks(CHAINS.sample(3, stream(1, "test")))
-    assert env.num_faults == 1
+    assert env.num_faults == 1 and env.overflows == {"NEFC": 2}
+    env.shards[0].simulation.overflows = lambda: {"NEFC": 1, "CCD": 3}
+    assert env.overflows == {"NEFC": 3, "CCD": 3}
 
 
 def test_a_batch_takes_tasks_of_its_layout_only():

@@ -25,7 +25,7 @@ from metarl.envs.family_settings import FamilySettings
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
-from metarl.envs.robots.ant_settings import AntCrippledSettings, AntLegsSettings, AntLimbsSettings
+from metarl.envs.robots.ant_settings import AntCrippledSettings, AntLegsSettings, AntLimbsSettings, AntTerrainSettings
 from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDisabledJointSettings,
@@ -46,6 +46,7 @@ from metarl.envs.robots.walkers_settings import (
 )
 from metarl.envs.simulation import CPU, Simulation
 from metarl.envs.task import Task
+from metarl.envs.warp.capacity import most_contacts
 from metarl.envs.warp.models import FLAGS, PER_WORLD, mixed, raw
 from metarl.envs.warp.simulation import WarpSimulation, simulator
 
@@ -240,6 +241,37 @@ def test_grounds_are_each_worlds_own_and_hold_robots_up_as_mujocos_do():
     assert errors[-1].max() < 0.05  # m or rad, half a second later, on ground that is felt as other prisms
 
 
+@pytest.mark.parametrize("kind", [0, 2, 4])
+def test_a_margin_is_no_part_of_a_contacts_distance_on_uneven_ground(kind: int):
+    """The ant's geoms have one. mujoco-warp alone finds them 3 cm too deep: contact forces then lift it."""
+    family = make_family(AntTerrainSettings())
+    model = family.compile(terrain(family, kind, 0.7, 0.3))
+    rough = family.compile(terrain(family, 4, 0.7, 0.3))
+    ours, theirs, rng = WARP.make(model, 2, 1), mujoco.MjData(model), np.random.default_rng(0)
+    ours.take([model, rough])
+    ours.assign(ours.array(np.arange(2)))
+    both_worlds = ours.array(np.ones(2, dtype=bool))
+    ours.reset(both_worlds)
+    met, errors, deeper = 0, [], []
+    for step in range(300):
+        if step % 5 == 0:
+            theirs.ctrl[:] = rng.uniform(-1, 1, model.nu)
+        mujoco.mj_step(model, theirs)
+        if step % 10 == 9:
+            for name in ("qpos", "qvel", "ctrl"):
+                ours.bind(name)[...] = ours.array(np.tile(getattr(theirs, name), (2, 1)))
+            ours.forward(both_worlds)
+            mujoco.mj_forward(model, theirs)
+            errors.append(np.abs(ours.bind("qacc")[0].numpy() - theirs.qacc).max() / np.abs(theirs.qacc).max())
+            contact, count = ours._data.contact, int(ours._data.nacon.numpy()[0])
+            own = contact.dist.numpy()[:count][contact.worldid.numpy()[:count] == 0]
+            if theirs.ncon and len(own):
+                met += 1
+                deeper.append(abs(own.min() - theirs.contact.dist.min()))
+    assert met > 5 and np.median(deeper) < 1e-4 and max(deeper) < 2e-3
+    assert np.quantile(errors, 0.8) < 0.1
+
+
 def terrain(family: TaskFamily, kind: float, difficulty: float, seed: float) -> Task:
     return family.task({"terrain_kind": kind, "terrain_difficulty": difficulty, "terrain_seed": seed})
 
@@ -407,6 +439,20 @@ def test_lost_contacts_are_counted_by_reason():
     run(simulation, 60)
     assert 0 < simulation.overflows()["NEFC"] <= 120
     assert set(simulation.overflows()) == {"NEFC"}
+
+
+def test_there_is_room_for_the_contacts_of_a_robot_that_falls_from_high():
+    model = mujoco.MjModel.from_xml_string(BOX)
+    data, most = mujoco.MjData(model), 0
+    for _ in range(600):
+        mujoco.mj_step(model, data)
+        most = max(most, data.ncon)
+    contacts, rows = most_contacts([model])
+    assert contacts >= most >= 4 and rows >= 4 * most
+
+
+BOX = """<mujoco><worldbody><geom type="plane" size="0 0 1"/><body pos="0 0 1"><freejoint/>
+  <geom type="box" size=".1 .1 .03" mass="1"/></body></worldbody></mujoco>"""
 
 
 def test_episodes_of_a_batched_env_are_those_of_the_cpu():
