@@ -60,6 +60,13 @@ class Ranks:
 ALONE = Ranks()
 
 
+def planned(size: int) -> Ranks:
+    """Return so many processes of which there is none yet: a stand-in that says what they would refuse."""
+    ranks = Ranks()
+    ranks.size = size
+    return ranks
+
+
 def sum_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
     """Sum the parameters' gradients over the processes, as one tensor; a parameter that has none here counts as 0.
 

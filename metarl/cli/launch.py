@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarl.agents.ranks import Ranks
+from metarl.agents.ranks import Ranks, planned
 from metarl.cli import sweep as sweep_command
 from metarl.cli import train as train_command
 from metarl.cli.arguments import Arguments, whole
@@ -134,12 +134,17 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
     config, plain = train_command.parse(arguments)
     runs_dir = Path(plain.get("runs_dir", "runs")).absolute()
     if "resume" in plain:
+        from metarl.training.finished import finished_run, finished_words
+
         directory = run_dir(plain["resume"], runs_dir).absolute()
         invocation.run_dir = directory
         launch = options.launch(directory.name, directory.parent, _going_on(directory, arguments))
+        if (finished := finished_run(directory, config)) is not None:
+            print(finished_words(finished))
+            return 0
+        _require_trainable(config, launch, planned(launch.work.nodes * launch.work.ranks))
         if options.dry:
             return _dry_run(launch)
-        _require_trainable(config, launch)
         return _submit(launch, f"run: {directory}", directory)
 
     from metarl.runs.run import new_name, require_name
@@ -148,11 +153,12 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
     require_name(name)
     directory = runs_dir / name
     launch = options.launch(name, runs_dir, ["train", "--resume", str(directory)])
+    ranks = planned(launch.work.nodes * launch.work.ranks)
+    # Mistakes in the settings show now, and not when the job starts; and every start of the job is the same: a resume.
+    _require_trainable(config, launch, ranks)
     if options.dry:
         return _dry_run(launch)
-    # Mistakes in the settings show now, and not when the job starts; and every start of the job is the same: a resume.
-    _require_trainable(config, launch)
-    train_command.new_run(config, runs_dir, name, _planned(launch.work), device="cpu")
+    train_command.new_run(config, runs_dir, name, ranks, device="cpu")
     invocation.run_dir = directory
     try:
         return _submit(launch, f"run: {directory}", directory)
@@ -163,17 +169,10 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
         raise
 
 
-def _require_trainable(config: RunConfig, launch: Launch) -> None:
+def _require_trainable(config: RunConfig, launch: Launch, ranks: Ranks) -> None:
     from metarl.training.rehearsal import require_trainable
 
-    require_trainable(config, launch.gpus > 0)
-
-
-def _planned(work: Work) -> Ranks:
-    """Return the processes that will share the tasks."""
-    ranks = Ranks()
-    ranks.size = work.nodes * work.ranks
-    return ranks
+    require_trainable(config, launch.gpus > 0, ranks)
 
 
 def _going_on(directory: Path, arguments: list[str]) -> list[str]:
@@ -196,13 +195,13 @@ def _sweep(arguments: list[str], options: Options, invocation: Invocation) -> in
     runs_dir = request.folder.parent.absolute()
     command = ["sweep", str(request.sweep.path.absolute()), "--runs-dir", str(runs_dir)]
     command += [token for name, value in request.number.items() for token in (flag(name), str(value))]
-    launch = options.launch(
-        request.folder.name, runs_dir, command, request.number.get("workers", 1) * request.number.get("ranks", 1)
-    )
+    ranks = request.number.get("ranks", 1)
+    launch = options.launch(request.folder.name, runs_dir, command, request.number.get("workers", 1) * ranks)
+    varied = [name for factor in request.sweep.factors for name in factor.settings]
+    if not any(name.startswith(SIMULATED) for name in varied):
+        _require_trainable(request.sweep.base, launch, sweep_command.ranks_of(request.sweep, ranks))
     if options.dry:
         return _dry_run(launch)
-    if not any(name.startswith(SIMULATED) for factor in request.sweep.factors for name in factor.settings):
-        _require_trainable(request.sweep.base, launch)
     return _submit(launch, f"sweep: {runs_dir / request.folder.name}", None)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metarl.agents.ranks import Ranks, planned
 from metarl.cli.arguments import Arguments, whole
 from metarl.cli.invocation import Invocation
 from metarl.envs.text import shown
@@ -101,16 +102,24 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     return _work(sweep, folder, number, int(plain.get("worker", 0)))
 
 
+def ranks_of(sweep: Sweep, ranks: int) -> Ranks:
+    """Return the processes that train each variant, or one where the variants differ in how many can share them."""
+    varied = {name for factor in sweep.factors for name in factor.settings}
+    return planned(1 if varied & {"agent", "agent.name", "training.tasks"} else ranks)
+
+
 def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> int:
     """Run trials in this process or in several. parent: id of the process that this one works for; 0: none."""
     from metarl.provenance import cores
     from metarl.runs.interrupt import stop_on_signals
+    from metarl.runs.run import build
     from metarl.sweeps.study import Study
     from metarl.sweeps.worker import Worker
     from metarl.sweeps.yardstick import yardstick
 
     stick = yardstick(sweep)
     workers, ranks = number.get("workers", 1), number.get("ranks", 1)
+    build(sweep.base, "cpu", ranks_of(sweep, ranks))  # refused now, and not by each variant
     with stop_on_signals(signal.SIGINT, signal.SIGTERM, parent=parent) as stop:
         study = Study(sweep, folder)
         threads = number.get("threads", sweep.base.training.threads or max(1, cores() // workers))

@@ -21,7 +21,7 @@ from metarl.files import write
 from metarl.runs.run_lock import RunBusy
 from metarl.sweeps.attempt import Watch, attempt
 from metarl.sweeps.file import load_sweep
-from metarl.sweeps.ranks import FAULTS, MACHINE, OUTCOME
+from metarl.sweeps.ranks import FAULTS, MACHINE, outcome_file
 from metarl.sweeps.study import Study, iteration_reached
 from metarl.sweeps.sweep import Sweep
 from metarl.sweeps.yardstick import yardstick
@@ -50,7 +50,7 @@ def main(request: dict[str, Any]) -> NoReturn:
             watch = Watch(sweep, yardstick(sweep), trial, _left)
             found = attempt(config, directory, iteration_reached(directory) > 0, watch, ranks)
             if ranks.is_first:
-                write(directory / OUTCOME, json.dumps(found.to_dict()).encode())
+                write(outcome_file(directory), json.dumps(found.to_dict()).encode())
             ranks.from_first(lambda: None)
     except LostRank as error:  # the worker starts them anew
         status, _ = ranks.failed(1, describe(error))
@@ -69,7 +69,7 @@ def _record(error: Exception, message: str, directory: Path) -> None:
     with contextlib.suppress(RunError):
         if not kinds and kind != MACHINE:
             write(directory / "error.log", "".join(traceback.format_exception(error)).encode())
-        write(directory / OUTCOME, json.dumps({"failed": kind, "message": one_line(message, LONGEST)}).encode())
+        write(outcome_file(directory), json.dumps({"failed": kind, "message": one_line(message, LONGEST)}).encode())
 
 
 def _trial(sweep: Sweep, folder: Path, number: int) -> optuna.Trial:

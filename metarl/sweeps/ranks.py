@@ -23,8 +23,6 @@ from metarl.sweeps.attempt import Attempt
 from metarl.sweeps.study import iteration_reached
 from metarl.sweeps.sweep import Sweep
 
-OUTCOME = ".outcome.json"
-"""File in a variant's folder with the result of its processes."""
 POLL_S = 0.1
 LEFT_S = 60.0
 """Longest wait for the processes of a worker that has ended."""
@@ -32,6 +30,11 @@ FAULTS = {"usage": UsageError, "run": RunError, "busy": RunBusy}
 """Errors of the processes, by the word that they write to the file."""
 MACHINE = "machine"
 """Word for a fault of the machine, such as a full disk, which the next variant would meet too."""
+
+
+def outcome_file(directory: Path) -> Path:
+    """Return the file with the result of a variant's processes: beside its folder, which goes if it is refused."""
+    return directory.with_name(f".{directory.name}_outcome.json")
 
 
 def attempt_by_ranks(
@@ -61,7 +64,8 @@ def _started(
     sweep: Sweep, number: int, config: RunConfig, directory: Path, ranks: int, stop: Callable[[], bool], log: TextIO
 ) -> tuple[bool, dict[str, Any] | None]:
     """Run the processes once; return whether they were asked to stop, and their result, None if they died."""
-    (directory / OUTCOME).unlink(missing_ok=True)
+    path = outcome_file(directory)
+    path.unlink(missing_ok=True)
     request = {
         "file": str(sweep.path.absolute()),
         "trials": sweep.trials,
@@ -85,7 +89,6 @@ def _started(
                 asked = True
                 process.stdin.close()
             time.sleep(POLL_S)
-    path = directory / OUTCOME
     outcome = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     path.unlink(missing_ok=True)
     return asked, outcome

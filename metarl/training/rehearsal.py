@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 from pathlib import Path
 
+from metarl.agents.ranks import Ranks
 from metarl.config import RunConfig
 from metarl.envs.sharded import ShardedEnv
 from metarl.runs.run import Run, build
@@ -17,12 +18,14 @@ TASKS = 8
 """Most tasks that are compiled for the check."""
 
 
-def require_trainable(config: RunConfig, gpus: bool) -> None:
-    """Raise UsageError if the agent or a few of the family's tasks cannot be used with the run's simulators.
+def require_trainable(config: RunConfig, gpus: bool, ranks: Ranks) -> None:
+    """Raise UsageError if so many processes cannot train, or the simulators cannot be used with agent and family.
 
     A missing mujoco-warp is refused too. Nothing is simulated, and no GPU is needed: the gpu simulator is made on the
-    CPU. gpus: whether the run will have GPUs, on which `training.simulator=auto` may choose the gpu simulator.
+    CPU. gpus: whether the run will have GPUs, on which `training.simulator=auto` may choose the gpu simulator. ranks:
+    the processes that will train together; their number is all that is read.
     """
+    build(config, "cpu", ranks)
     t = config.training
     simulator = t.simulator
     if simulator == "auto":

@@ -59,11 +59,11 @@ def directives(script: Path) -> dict[str, str]:
 
 
 def test_a_dry_run_writes_the_script_and_what_each_node_runs(here, tiny, capsys):
+    enough = ["training.tasks=6", *(own for own in tiny if "training.tasks" not in own)]
     options = "--time 1-2:00:30 --nodes 3 --gpus-per-node 2 --cpus-per-task 16 --mem 64G --partition gpu --account a b"
     options = [*shlex.split(options.removesuffix(" a b")), "a b", "--grace", "300", "--max-restarts", "7", "--dry-run"]
-    assert (
-        cli.main(["launch", "slurm", *options, "--", "train", "--family", "point_goal", "--name", "my run", *tiny]) == 0
-    )
+    work = ["train", "--family", "point_goal", "--name", "my run", *enough]
+    assert cli.main(["launch", "slurm", *options, "--", *work]) == 0
     folder = here / "runs" / "slurm" / "my run" / "dry_run"
     script, said = folder / "submission.sh", capsys.readouterr().out
     assert directives(script) == {
@@ -215,6 +215,30 @@ def test_what_cannot_be_trained_by_so_many_is_refused_before_it_waits(here, tiny
     assert cli.main(["launch", *options, *tiny]) == 2
     assert "training.tasks is 2, and 3 processes share them" in capsys.readouterr().err
     assert not (here / "runs").exists()
+
+
+def test_a_resumption_a_sweep_and_a_dry_run_refuse_it_too(here, tiny, capsys):
+    for name in ("srun", "sbatch"):
+        program(here, name, "exit 1")
+    assert cli.main(["train", "--family", "point_goal", "--name", "r", *tiny, "training.iterations=1"]) == 0
+    (here / "s.yaml").write_text("base: {agent: ppo, family: point_goal}\nfactors: {agent.lr: [0.1, 0.2]}")
+    job = ["launch", "slurm", "--time", "10"]
+    for command, message in (
+        ([*job, "--nodes", "3", "--", "train", "--resume", "runs/r", "training.iterations=9"], "and 3 processes share"),
+        ([*job, "--", "sweep", "s.yaml", "--ranks", "2"], "learns in one process, not in 2"),
+        (["sweep", "s.yaml", "--ranks", "2"], "learns in one process, not in 2"),
+        (
+            [*job, "--ranks-per-node", "2", "--dry-run", "--", "train", "--agent", "ppo", "--family", "point_goal"],
+            "learns in one process, not in 2",
+        ),
+    ):
+        capsys.readouterr()
+        assert cli.main(command) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert sorted(path.name for path in (here / "runs").iterdir()) == ["r"]
+    assert cli.main([*job, "--", "train", "--resume", "runs/r"]) == 0  # nothing is submitted: sbatch would fail
+    assert "r is finished, at iteration 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,16 @@ def test_a_process_that_is_killed_is_started_again_and_one_that_fails_is_the_tri
 
 
 @pytest.mark.slow
+def test_what_so_many_processes_cannot_train_is_the_trials_failure(begin):
+    """The refusal may take the variant's folder with it, and the reason stays."""
+    study, work, said = begin("[0.1]")
+    assert work(3)
+    [failed] = variants_of(study)
+    assert failed.state == "failed"
+    assert said[-1] == "trial_0000: failed: training.tasks is 2, and 3 processes share them; each needs at least one"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_is_ended_takes_its_processes_with_it_and_goes_on(begin, number, tmp_path):
     study, work, _ = begin("[0.1]", iterations=60, horizon=200)
