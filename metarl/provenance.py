@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -34,7 +35,7 @@ def provenance(config: RunConfig | None = None) -> dict[str, Any]:
     record: dict[str, Any] = {
         "metarl": VERSION,
         "commit": commit(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "machine": {
             "python": platform.python_version(),

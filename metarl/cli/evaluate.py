@@ -152,7 +152,8 @@ def long_names(arguments: Sequence[str]) -> list[str]:
         else:
             result.append(token)
         setting = result[-1].partition("=")[0].removeprefix("--").replace("-", "_")
-        if ":" not in name and spelled.setdefault(setting, name) != name:  # RUN:SETTING=VALUE is no option
+        named = name.startswith("--") or (equals and ":" not in name)  # a run, or RUN:SETTING=VALUE, is no option
+        if named and spelled.setdefault(setting, name) != name:
             raise UsageError(f"{spelled[setting]} and {name} are the same setting; give one of them")
     return result
 

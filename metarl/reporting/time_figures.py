@@ -69,12 +69,12 @@ def curve_label(name: str, units: Mapping[str, str]) -> str:
 def draw_course(axes: Axes, agents: Sequence[Timed], name: str, change: int = 0, until_s: float | None = None) -> None:
     """Draw a curve of each agent against seconds, with its interval; vertical lines are ends of episodes and changes.
 
-    until_s: last second that is drawn; None: all.
+    until_s: last second of the first episode that is drawn; None: the whole trial.
     """
     drawn = [(agent, course) for agent in agents if (course := agent.course(change)) and name in course.curves]
     scale = 100.0 if name == SUCCESS else 1.0
     for place, (agent, course) in enumerate(drawn):  # the first lies on top
-        shown = course.seconds_of_trial <= (until_s or np.inf)
+        shown = course.seconds_of_trial <= (np.inf if until_s is None else min(until_s, course.ends_s[-1]))
         bounds = np.arange(len(course.ends_s), int(shown.sum()), len(course.ends_s))
         x = np.insert(course.seconds_of_trial[shown], bounds, np.nan)  # a line ends with its episode
         middle, low, high = np.insert(scale * course.curves[name][:, shown], bounds, np.nan, axis=1)
@@ -130,11 +130,12 @@ def courses(agents: Sequence[Timed], units: Mapping[str, str], title: str, path:
             axes.set_xlabel(f"s after change {change}")
         if len(agents) > 1:
             figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower left", ncols=across)
-        title_of(figure, f"{title}\nMean over tasks{_band(agents)}{_changes(longest)}")
+        title_of(figure, f"{title}\nMean over tasks{band_words(agents)}{_changes(longest)}")
         save(figure, path)
 
 
-def _band(agents: Sequence[Timed]) -> str:
+def band_words(agents: Sequence[Timed]) -> str:
+    """Return what a caption says of the intervals that are drawn; empty if there are too many agents for them."""
     return " and its 95 % interval" if len(agents) <= BANDS else ""
 
 

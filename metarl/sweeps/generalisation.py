@@ -39,8 +39,9 @@ def generalisation_of(
         for variant in ended:
             found = TaskReturns.from_dict(_read(study, variant))
             data.setdefault(_group(variant, varied), []).append(_distant(found, variant, stick.wide))
-        if len(data) > GROUPS:  # most variants first
-            kept = sorted(data, key=lambda name: -len(data[name]))[:GROUPS]
+        if len(data) > GROUPS:  # the best variant's, then those of most variants
+            ours = _group(best, varied)
+            kept = sorted(data, key=lambda name: (name != ours, -len(data[name])))[:GROUPS]
             data = {name: parts for name, parts in data.items() if name in kept}
     else:
         for found in maps:

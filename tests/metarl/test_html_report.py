@@ -27,7 +27,7 @@ from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.rl2.settings import Rl2Settings
 from metarl.cli import app as cli
-from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
+from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings, settings_of
 from metarl.envs import rendering
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
@@ -42,6 +42,7 @@ from metarl.reporting import films as render
 from metarl.reporting.judge import compare
 from metarl.reporting.report import figures as report_figures
 from metarl.reporting.report import heat_map
+from metarl.reporting.report.films import unlike
 from metarl.reporting.report.material import ReportedAgent, ReportedComparison, ReportedRun, one_agent
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import CheckpointStore
@@ -176,10 +177,13 @@ SIZE = TrainingSettings(iterations=2, tasks=2, envs_per_task=2, threads=1)
 EVALUATION = EvaluationSettings(tasks=12, envs_per_task=2, adaptations=1, seeds=(1, 2), bootstrap_samples=50)
 
 
-def trained(folder: Path, name: str, agent: AgentSettings, family: FamilySettings, seed: int = 1) -> Path:
+def trained(
+    folder: Path, name: str, agent: AgentSettings, family: FamilySettings, seed: int = 1, adaptations: int = 1
+) -> Path:
     """A tiny run that ended, with its evaluation."""
-    training = dataclasses.replace(SIZE, seed=seed)
-    config = RunConfig(agent, family, training, EVALUATION, TrackingSettings(wandb="disabled"))
+    training = dataclasses.replace(SIZE, seed=seed, adaptations=adaptations)
+    evaluation = dataclasses.replace(EVALUATION, adaptations=adaptations)
+    config = RunConfig(agent, family, training, evaluation, TrackingSettings(wandb="disabled"))
     directory = start_run(config, folder, name)
     train(config, directory)
     return directory
@@ -543,6 +547,45 @@ class TestWhatTheReaderIsTold:
         report = made(tmp_path / "b", *map(str, runs), "--no-videos")
         assert len(tables(report, "Return of an episode")) == 2
         assert "agents met different held-out tasks of point_goal" in text_of(tmp_path / "b")
+
+    def test_evaluations_in_other_circumstances_are_beside_the_runs_own(self, world, tmp_path, monkeypatch):
+        """Of another horizon, with noise, without adaptation: each has a section that says so; none is dropped."""
+        monkeypatch.chdir(tmp_path)
+        runs = [shutil.copytree(world / "runs" / name, name) for name in ("first", "second")]
+        for options in ("first evaluation.observation-noise=3", "first --shots 0", "first second --family.horizon 5"):
+            assert cli.main(["evaluate", *options.split(), "--no-train-gap"]) == 0
+        report = made(tmp_path / "out", *map(str, runs), "--no-videos")
+        found = [[agent["label"] for agent in each["agents"]] for each in report["evaluations"]]
+        assert sorted(found) == [["first"], ["first"], ["first", "second"], ["first", "second"]]
+        titles = [section["title"] for section in report["sections"] if "held-out tasks" in section["title"]]
+        for said in ("family.horizon=5", "evaluation.observation_noise=3.0", "evaluation.adaptations=0"):
+            assert sum(said in title for title in titles) == 1, titles
+        assert "or other settings of the family" in text_of(tmp_path / "out")
+
+    def test_films_of_runs_that_files_cannot_tell_apart_have_names_of_their_own(self):
+        names: list[str] = []
+        for _ in range(3):
+            names.append(unlike("a_b", names))
+        assert names == ["a_b", "a_b_2", "a_b_3"]
+
+    def test_another_report_is_not_overwritten(self, tmp_path, capsys):
+        made(tmp_path / "out", "first", "--no-videos")
+        made(tmp_path / "out", "first", "--no-videos")
+        capsys.readouterr()
+        assert cli.main(["report", "second", "--no-videos", "--output", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert "out holds the report of runs/first; name another folder" in error and error.count("\n") == 1
+
+    def test_an_agent_that_does_not_adapt_is_not_said_to_have(self, world, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        ppo = settings_of("agent", "ppo")()
+        run = trained(tmp_path, "still", ppo, PointGoalSettings(horizon=10), adaptations=0)
+        made(tmp_path / "out", str(run), "--no-videos")
+        figures = " ".join(line for line in text_of(tmp_path / "out").splitlines() if line.startswith("!["))
+        assert "Learning curves on point_goal against env steps: return on training tasks" in figures
+        assert "Return against goal x, from" in figures and "after adaptation" not in figures.replace(
+            "returns after", ""
+        )
 
 
 def broken(tmp_path: Path, name: str, text: str) -> str:

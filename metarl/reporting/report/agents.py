@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metarl.config import SPLIT_NAMES
+from metarl.config import SPLIT_NAMES, EvaluationSettings
 from metarl.envs.family import TaskFamily
+from metarl.envs.text import shown
 from metarl.evaluation.comparison import Comparison, Improvement
 from metarl.reporting.agent_figures import ranked
 from metarl.reporting.columns import ABSENT, PAGE, Agents, Table, interval_text, measure_column, page_table
@@ -13,10 +14,11 @@ from metarl.reporting.comparison_tables import by_seed_text
 from metarl.reporting.report import figures
 from metarl.reporting.report.figures import PARAMETERS, Looks, Picture
 from metarl.reporting.report.heat_map import heat_map
-from metarl.reporting.report.material import Material, ReportedComparison, ReportedRun, family_of
+from metarl.reporting.report.material import DISTURBING, Material, ReportedComparison, ReportedRun, family_of
 from metarl.reporting.report.page import Block, Gallery, Remarks, Section, Text, file_name
 from metarl.reporting.report.time_pictures import time_pictures
 from metarl.reporting.time_columns import TIME
+from metarl.runs.tracking import METRICS
 from metarl.wording import number_of
 
 HEAT_MAPS = 6
@@ -59,14 +61,32 @@ def _duration(hours: float) -> str:
 
 def _titles(material: Material) -> list[str]:
     """Return the titles of the sections on each set of tasks, no two alike."""
-    titles = [
+    plain = [
         f"{own.family}, {SPLIT_NAMES[own.split]} tasks{own.comparison.settings.protocol}"
         for own in material.comparisons
+    ]
+    alike = [[other for other, also in zip(material.comparisons, plain, strict=True) if also == t] for t in plain]
+    titles = [
+        title + _apart(own, others) for title, own, others in zip(plain, material.comparisons, alike, strict=True)
     ]
     return [
         title + (f" ({titles[: i + 1].count(title)})" if titles.count(title) > 1 else "")
         for i, title in enumerate(titles)
     ]
+
+
+def _apart(own: ReportedComparison, alike: Sequence[ReportedComparison]) -> str:
+    """Return the settings that tell a set of tasks from those that are called the same; empty if there are none."""
+    said = [
+        {**other.manner, "evaluation.adaptations": max((a.agent.adaptations for a in other.agents), default=0)}
+        for other in alike
+    ]
+    names = dict.fromkeys(name for each in said for name in each)
+    differ = [name for name in names if any(each.get(name) != said[0].get(name) for each in said)]
+    ours = said[[other is own for other in alike].index(True)]
+    usual = {f"evaluation.{name}": getattr(EvaluationSettings(), name) for name in DISTURBING}
+    parts = [f"{name}={shown(ours[name], 40)}" for name in differ if name in ours and ours[name] != usual.get(name)]
+    return f", {', '.join(parts)}" if parts else ""
 
 
 def agent_sections(material: Material, looks: Looks) -> list[Section]:
@@ -191,7 +211,8 @@ def learning_section(runs: Sequence[ReportedRun], looks: Looks) -> Section:
                 for axis in ("env_steps", "hours")
             ]
             blocks += [*([Text(f"{family}:")] if len(by_family) > 1 else []), Gallery(pictures)]
-        blocks += [
-            Remarks([f"{run.label} has no metrics.jsonl, so no learning curve"]) for run in own if not run.metrics
-        ]
+        for run in (run for run in own if not run.metrics):
+            there = (run.directory / METRICS).exists()
+            what = f"no iteration in {METRICS} that can be read" if there else f"no {METRICS}"
+            blocks.append(Remarks([f"{run.label} has {what}, so no learning curve"]))
     return Section("Learning curves", blocks)

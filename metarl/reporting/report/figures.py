@@ -172,11 +172,13 @@ def by_parameter(
         found = (bin_interval(agent.after()[:, group]) for group in bins_of(values))
         ends.append(f"{agent.label} {', '.join(f'{own.estimate:.4g}' for own in found if own)}")
     words = parameter.replace("_", " ")
+    adapts = any(agent.adaptations for agent in agents)
+    adapted, last = (" after adaptation", " after the last round of adaptation") if adapts else ("", "")
     low, high = (known.words(end) if known else f"{end:.3g}" for end in (values.min(), values.max()))
     return picture(
         name,
-        f"Return after adaptation against {words}, from {low} to {high}: {'; '.join(ends)}.",
-        f"Return against {words} after the last round of adaptation: {what_is_drawn(values)}." + range_note(trained),
+        f"Return{adapted} against {words}, from {low} to {high}: {'; '.join(ends)}.",
+        f"Return against {words}{last}: {what_is_drawn(values)}." + range_note(trained),
         draw,
     )
 
@@ -231,7 +233,7 @@ def learning_curves(name: str, family: str, runs: Sequence[ReportedRun], looks: 
                 face = "none" if key == "return/before" else colour
                 dot: dict[str, Any] = {"marker": "o", "markerfacecolor": face} if len(x) == 1 else {}
                 axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=label, **dot)
-        if any(run.config.training.adaptations for run in runs):
+        if adapts:
             axes.plot([], [], color=QUIET, linestyle=":", label="before adaptation")
         axes.set(xlabel=f"{clock_unit} of training" if hours else f"env steps of training ({unit})")
         axes.set(ylabel="return, training tasks")
@@ -240,15 +242,17 @@ def learning_curves(name: str, family: str, runs: Sequence[ReportedRun], looks: 
         legend(axes, ROOM)
 
     against = "time" if hours else "env steps"
+    adapts = any(run.config.training.adaptations for run in runs)
     said = "; ".join(
         f"{run.label} ends at {last:.4g}" if (last := run.metrics[-1].get("return/after")) is not None else run.label
         for run in runs
     )
     return picture(
         name,
-        f"Learning curves on {family} against {against}: return after adaptation on training tasks; {said}.",
-        f"Learning curves against {against}: mean return of an iteration's training tasks after (lines) and before "
-        "(dots) adaptation. "
+        f"Learning curves on {family} against {against}: return{' after adaptation' * adapts} on training tasks; "
+        f"{said}.",
+        f"Learning curves against {against}: mean return of an iteration's training tasks"
+        + (" after (lines) and before (dots) adaptation. " if adapts else ". ")
         + ("Time of collection and updates, without evaluations. " if hours else "")
         + (
             "Lines alike are training seeds of one agent."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metarl.config import SPLIT_NAMES, EvaluationSettings
@@ -37,16 +37,27 @@ def films_section(material: Material, folder: Path, say: Callable[[str], None]) 
     if len(runs) < len(material.runs):
         blocks.append(Text("Of runs that differ in the training seed alone the first is filmed."))
     first: dict[str, ReportedRun] = {}
+    names: list[str] = []
     for run in runs:
         say(f"filming {run.label}")
-        blocks.append(_film(run, first.setdefault(run.family, run), folder))
+        names.append(unlike(file_name(run.label), names))
+        blocks.append(_film(run, first.setdefault(run.family, run), folder / VIDEOS / f"{names[-1]}.mp4"))
     return blocks
 
 
-def _film(run: ReportedRun, first: ReportedRun, folder: Path) -> Block:
+def unlike(name: str, taken: Sequence[str]) -> str:
+    """Return the name, with a number if it is taken: names of runs may differ in what no file is called."""
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f"{name}_{number}"
+    return found
+
+
+def _film(run: ReportedRun, first: ReportedRun, path: Path) -> Block:
     """Return the film of a run, or a sentence if the film is too large for the page.
 
-    first: first run of the same family, whose settings say which task is filmed.
+    first: first run of the same family, whose settings say which task is filmed. path: file to write.
     """
     from metarl.reporting import films
     from metarl.runs.run import load_run
@@ -55,7 +66,6 @@ def _film(run: ReportedRun, first: ReportedRun, folder: Path) -> Block:
     family, own = make_family(first.config.family), make_family(run.config.family)
     task = _first_task(family, asked)
     draws_it = asked.split in own.splits and _first_task(own, asked) == task
-    path = folder / VIDEOS / f"{file_name(run.label)}.mp4"
     loaded = load_run(run.directory)
     rounds = run.config.evaluation.adaptations if loaded.agent.facts.adapts else 0
     chosen = (None if draws_it else task, asked.split, asked.seeds[0], rounds, path)
@@ -74,7 +84,7 @@ def _film(run: ReportedRun, first: ReportedRun, folder: Path) -> Block:
         f"(seed {asked.seeds[0]}: {values}): {shown}.{cut} One episode of one task shows no interval."
     )
     label = f"Film of {run.label} on {family.name}: {shown}"
-    return Film(file_name(run.label), label, caption, path.read_bytes(), films.poster(path))
+    return Film(path.stem, label, caption, path.read_bytes(), films.poster(path))
 
 
 def _first_task(family: TaskFamily, settings: EvaluationSettings) -> Task:

@@ -88,13 +88,14 @@ def heat_map(
     if not own:
         return None
     scale = [interval.estimate for cells in by_agent.values() for interval in cells.values()]
+    rounds = number_of(agent.adaptations, "round")
     words = [parameter.replace("_", " ") for parameter in pair]
     best, worst = (choose(own.values(), key=lambda i: i.estimate).estimate for choose in (max, min))
     return picture(
         name,
-        f"Heat map of {agent.label}'s return after adaptation against {words[0]} and {words[1]}, in {len(own)} cells "
-        f"from {worst:.4g} to {best:.4g}.",
-        f"{agent.label} after {number_of(agent.adaptations, 'round')}: IQM of the return over the tasks in a cell, "
+        f"Heat map of {agent.label}'s return{' after adaptation' * bool(agent.adaptations)} against {words[0]} and "
+        f"{words[1]}, in {number_of(len(own), 'cell')} from {worst:.4g} to {best:.4g}.",
+        f"{agent.label}{f' after {rounds}' if agent.adaptations else ''}: IQM of the return over the tasks in a cell, "
         "with its 95 % interval; empty where there are fewer than two tasks. One scale for all agents."
         + range_note(across.trained, up.trained),
         lambda axes: _draw(axes, (across, up), own, min(scale), max(scale)),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metarl.files import fresh_folder
+from metarl.errors import UsageError
+from metarl.files import fresh_folder, make_folder
 from metarl.provenance import provenance
 from metarl.reporting.report.agents import agent_sections, learning_section, overview
 from metarl.reporting.report.distribution import distribution_section
@@ -17,7 +19,7 @@ from metarl.reporting.report.material import Material
 from metarl.reporting.report.origin import as_typed, origin_section, settings_section
 from metarl.reporting.report.page import Page, Section, Text, file_name
 from metarl.reporting.report.reading import gather
-from metarl.reporting.report.write import Report, send, write_report
+from metarl.reporting.report.write import JSON, Report, send, write_report
 from metarl.wording import number_of
 
 
@@ -39,7 +41,7 @@ def report(
     material = gather(directories, comparison)
     record = provenance()
     made = {**record, "command": as_typed(record["command"])}
-    folder = output or _new_folder(material)
+    folder = _of_these(output, material) if output else _new_folder(material)
     written = write_report(compose(material, made, title, videos, folder, say), material, folder)
     if wandb:
         for run in material.runs:
@@ -63,6 +65,18 @@ def compose(
     say("drawing the task distributions")
     sections += [distribution_section(material, folder), settings_section(runs), origin_section(runs, made)]
     return Page(title or f"Report: {names}", lead, sections, made)
+
+
+def _of_these(folder: Path, material: Material) -> Path:
+    """Make the folder, and return it; UsageError if it holds the report of other runs, whose files would stay."""
+    make_folder(folder, "--output")
+    try:
+        held = [Path(run["folder"]) for run in json.loads((folder / JSON).read_text(encoding="utf-8"))["runs"]]
+    except (OSError, ValueError, KeyError, TypeError):  # it holds no report
+        return folder
+    if {path.resolve() for path in held} != {run.directory.resolve() for run in material.runs}:
+        raise UsageError(f"--output {folder} holds the report of {', '.join(map(str, held))}; name another folder")
+    return folder
 
 
 def _new_folder(material: Material) -> Path:

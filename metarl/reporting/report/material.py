@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from metarl.errors import UsageError
 from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.results import EvaluationResult
 from metarl.runs.entries import trained_with
+
+DISTURBING = ("observation_noise", "reward_scale", "simulator")
+"""Settings of an evaluation that change what agents meet."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,18 @@ class ReportedComparison:
         return self.family, self.split, self.comparison.settings.protocol
 
     @property
+    def manner(self) -> dict[str, Any]:
+        """What else returns depend on, by name: settings of the family, and disturbances of what agents are shown."""
+        settings = self.comparison.settings
+        family = {f"family.{name}": value for name, value in self.comparison.family_settings.items()}
+        return family | {f"evaluation.{name}": getattr(settings, name) for name in DISTURBING}
+
+    @property
+    def circumstances(self) -> str:
+        """Text that is the same for comparisons of equal conditions and manner."""
+        return json.dumps([self.conditions, self.manner], sort_keys=True)
+
+    @property
     def time(self) -> str:
         """Time at which it was made; empty if the file does not say."""
         return str(self.comparison.provenance.get("time", ""))
@@ -120,7 +136,7 @@ class ReportedRun:
     metrics: Sequence[Mapping[str, Any]]
     """One dict for each iteration."""
     evaluations: Sequence[ReportedComparison]
-    """Newest evaluation of each family and split, and of each way to reset the memory."""
+    """Newest evaluation in each of the circumstances with each number of rounds."""
     history: Sequence[Mapping[str, Any]]
     """Provenance of all its evaluations, oldest first."""
     problems: tuple[str, ...] = ()

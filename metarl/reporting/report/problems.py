@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from metarl.config import SPLIT_NAMES
-from metarl.reporting.report.material import Material, ReportedComparison, ReportedRun
+from metarl.reporting.report.material import Material, ReportedComparison, ReportedRun, config_differences
 from metarl.runs.entries import but_for_the_seed
 
 
@@ -16,6 +16,7 @@ def problems_of(material: Material) -> list[str]:
         *(problem for run in material.runs for problem in _of_run(run, material.comparisons)),
         *(problem for found in material.comparisons for problem in _strangers(found)),
         *_different_families(material.runs),
+        *_different_settings(material.runs),
         *_different_tasks(material.comparisons),
         *_training_seeds(material),
     ]
@@ -64,6 +65,18 @@ def _different_families(runs: Sequence[ReportedRun]) -> Iterator[str]:
         )
 
 
+def _different_settings(runs: Sequence[ReportedRun]) -> Iterator[str]:
+    """Yield a sentence for each family that runs were trained on with several settings."""
+    for family in dict.fromkeys(run.family for run in runs):
+        differ = config_differences([run for run in runs if run.family == family])
+        names = [name for name in differ if name.startswith("family.")]
+        if names:
+            yield (
+                f"the runs on {family} were trained with different settings of it ({', '.join(names)}): their returns "
+                "in training, and on tasks of their own settings, are not comparable"
+            )
+
+
 def _different_tasks(comparisons: Sequence[ReportedComparison]) -> Iterator[str]:
     """Yield a sentence for each family and split that has several sets of tasks."""
     for family, split, protocol in dict.fromkeys(own.conditions for own in comparisons):
@@ -71,8 +84,9 @@ def _different_tasks(comparisons: Sequence[ReportedComparison]) -> Iterator[str]
         if len(alike) > 1:
             whose = "; ".join(", ".join(agent.label for agent in own.agents) for own in alike)
             yield (
-                f"agents met different {SPLIT_NAMES[split]} tasks of {family}, or were disturbed in other ways "
-                f"({whose}): they are in tables of their own; metarl evaluate RUN RUN... puts them on the same tasks"
+                f"agents met different {SPLIT_NAMES[split]} tasks of {family}, or other settings of the family or of "
+                f"the evaluation ({whose}): they are in tables of their own; metarl evaluate RUN RUN... puts them on "
+                "the same tasks"
             )
 
 

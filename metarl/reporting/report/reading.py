@@ -60,7 +60,7 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
     metrics = [line for _, line in sorted(record.lines.items())] if record else []
     problems: list[str] = [record.amiss] if record and record.amiss else []
     history: list[Mapping[str, Any]] = []
-    newest: dict[tuple[str, str, str], ReportedComparison] = {}
+    newest: dict[tuple[str, int, bool], ReportedComparison] = {}
     for path in sorted((directory / "evaluation").glob("*.json")):
         try:
             own = reported_evaluation(path, label)
@@ -68,7 +68,8 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
             problems.append(f"{error}; it is left out")
             continue
         history.append({"time": own.time, **own.comparison.provenance})
-        key = own.conditions
+        settings = own.comparison.settings
+        key = own.circumstances, settings.adaptations, settings.explore
         if key not in newest or newest[key].time <= own.time:
             newest[key] = own
     history.sort(key=lambda record: str(record["time"]))
@@ -126,18 +127,18 @@ def _given_comparisons(given: Path, runs: Sequence[ReportedRun]) -> list[Reporte
 
 
 def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list[str]) -> list[ReportedComparison]:
-    """Return the newest comparison in each of the `conditions` that has all runs of a family.
+    """Return the newest comparison in each of the circumstances that has all runs of a family.
 
     problems: is given a sentence for each file that cannot be read.
     """
-    newest: dict[tuple[str, str, str], ReportedComparison] = {}
+    newest: dict[str, ReportedComparison] = {}
     for path in _comparison_files(folder) if len(runs) > 1 else []:
         try:
             found = reported_comparison(path, runs)
         except UsageError as error:
             problems.append(f"{error}; it is left out")
             continue
-        key = found.conditions
+        key = found.circumstances
         newer = key not in newest or newest[key].time <= found.time
         ours = [agent for agent in found.agents if agent.runs]
         own = [run for run in runs if any(run.label in agent.runs for agent in ours)]
@@ -152,21 +153,29 @@ def _found_comparisons(folder: Path, runs: Sequence[ReportedRun], problems: list
 def _own_evaluations(runs: Sequence[ReportedRun], given: Sequence[ReportedComparison]) -> list[ReportedComparison]:
     """Return the runs' own evaluations that no comparison covers; those on the same tasks are put side by side."""
     covered = {
-        (own.family, own.split, replace(own.comparison.settings, reset_memory=agent.agent.reset_memory).protocol, label)
-        for own in given
-        for agent in own.agents
-        for label in agent.runs
+        (_as_played(own, agent).circumstances, label) for own in given for agent in own.agents for label in agent.runs
     }
-    alike: dict[str, list[ReportedComparison]] = {}
+    alike: dict[tuple[str, int], list[ReportedComparison]] = {}
     for run in runs:
-        for own in run.evaluations:
-            if (*own.conditions, run.label) in covered:
-                continue
-            settings = own.comparison.settings
-            disturbed = (settings.seeds, settings.observation_noise, settings.reward_scale)
-            key = json.dumps([own.conditions, own.comparison.tasks, disturbed], sort_keys=True)
-            alike.setdefault(key, []).append(own)
+        left = [own for own in run.evaluations if (own.circumstances, run.label) not in covered]
+        met: list[str] = []
+        for own in sorted(left, key=lambda own: not _by_its_settings(own, run)):
+            key = json.dumps([own.circumstances, own.comparison.tasks, own.comparison.settings.seeds], sort_keys=True)
+            alike.setdefault((key, met.count(key)), []).append(own)  # a run is once in a table
+            met.append(key)
     return [_side_by_side(group) for group in alike.values()]
+
+
+def _by_its_settings(own: ReportedComparison, run: ReportedRun) -> bool:
+    """Return whether an evaluation of a run has as many rounds, and as much noise, as its settings say."""
+    ours, theirs = own.comparison.settings, run.config.evaluation
+    return (ours.adaptations, ours.explore) == (theirs.adaptations, theirs.explore)
+
+
+def _as_played(own: ReportedComparison, agent: ReportedAgent) -> ReportedComparison:
+    """Return a comparison as if all its agents forgot when this one did."""
+    settings = replace(own.comparison.settings, reset_memory=agent.agent.reset_memory)
+    return replace(own, comparison=replace(own.comparison, settings=settings))
 
 
 def _side_by_side(group: Sequence[ReportedComparison]) -> ReportedComparison:

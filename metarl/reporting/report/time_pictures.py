@@ -10,7 +10,16 @@ from metarl.evaluation.binning import REWARD_RATE
 from metarl.reporting.agent_figures import legend
 from metarl.reporting.report.figures import ROOM, Looks, Picture, picture
 from metarl.reporting.report.material import ReportedComparison
-from metarl.reporting.time_figures import Timed, changes_of, curve_label, curves_of, draw_course, draw_revisit, said_of
+from metarl.reporting.time_figures import (
+    Timed,
+    band_words,
+    changes_of,
+    curve_label,
+    curves_of,
+    draw_course,
+    draw_revisit,
+    said_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +57,7 @@ def _of_trial(file: str, agents: Sequence[Timed], name: str, label: str, tasks: 
     return picture(
         file,
         f"{label} against seconds of the {'first episode' if first else 'trial'} on {tasks}: {said}.",
-        f"{label} against seconds of {where}, {tasks}: mean over tasks, with its 95 % interval.",
+        f"{label} against seconds of {where}, {tasks}: mean over tasks{band_words(agents)}.",
         draw,
     )
 
@@ -61,7 +70,7 @@ def _after_change(file: str, agents: Sequence[Timed], label: str, tasks: str, ch
         axes.set(xlabel=f"s after change {change}", ylabel=label)
         legend(axes, ROOM)
 
-    text = f"{label} against seconds after change {change} of {tasks}: mean over tasks, with its 95 % interval."
+    text = f"{label} against seconds after change {change} of {tasks}: mean over tasks{band_words(agents)}."
     return picture(file, text, text, draw)
 
 

@@ -15,6 +15,8 @@ from metarl.reporting.report.material import Material, ReportedRun, config_diffe
 from metarl.reporting.report.page import FIGURES, VIDEOS, Page, html, markdown, outline
 from metarl.runs.tracking import WandbRun
 
+JSON = "report.json"
+
 
 @dataclass(frozen=True)
 class Report:
@@ -47,7 +49,7 @@ def write_report(page: Page, material: Material, folder: Path) -> Report:
         ((figures[p.name], p.png) for p in page.pictures),
         (
             (folder / "report.md", markdown(page).encode()),
-            (folder / "report.json", (json.dumps(plain(data), indent=1, allow_nan=False) + "\n").encode()),
+            (folder / JSON, (json.dumps(plain(data), indent=1, allow_nan=False) + "\n").encode()),
             (folder / "report.html", html(page).encode()),
         ),
     ):
