@@ -31,6 +31,11 @@ class FaultModel(Protocol):
         ...
 
     @property
+    def onset(self) -> int:
+        """Fewest control steps of a trial before a fault begins."""
+        ...
+
+    @property
     def words(self) -> tuple[str, ...]:
         """Lines that say which faults there are, what they do, where and when."""
         ...
@@ -286,6 +291,12 @@ class TaskFamily:
     def changing(self) -> bool:
         """Whether tasks change while they last."""
         return self.changes is not None or (self.faults is not None and self.faults.timed)
+
+    @property
+    def onsets(self) -> dict[str, int]:
+        """Fewest control steps of a trial before a fault begins and before a task changes, by what it is."""
+        changes = {"change": self.changes.gap[0]} if self.changes else {}
+        return changes | ({"fault": self.faults.onset} if self.faults else {})
 
     @property
     def disjoint_splits(self) -> bool:

@@ -12,6 +12,8 @@ from typing import Literal, Protocol
 import mujoco
 import numpy as np
 
+from metarl.envs.text import near
+
 Split = Literal["train", "held_out", "ood"]
 SPLITS: tuple[Split, ...] = ("train", "held_out", "ood")
 """Training tasks; tasks of the same distribution that training never draws; tasks outside of its range."""
@@ -255,8 +257,15 @@ class Parameter:
                     f"{self.distribution.describe()}; move them apart"
                 )
 
-    def check(self, value: float) -> float:
-        """Return the value as a float; ValueError if it is not a finite number above `above`."""
+    def check(self, value: float | str) -> float:
+        """Return the value as a float; ValueError if it is not a finite number above `above`.
+
+        A category may be given by its name.
+        """
+        if isinstance(value, str) and self.names:
+            if value not in self.names:
+                raise ValueError(f"parameter {self.name!r} is {value!r}{near(value, self.names)}")
+            value = self.names.index(value)
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise ValueError(f"parameter {self.name!r} must be a number ({self.unit}), got {value!r}")
         if not math.isfinite(value) or value <= self.above:

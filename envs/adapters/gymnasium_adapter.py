@@ -59,6 +59,16 @@ def spaces(family: TaskFamily) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.B
     )
 
 
+def _require_known(options: dict[str, Any] | None, *known: str) -> None:
+    """Raise ValueError for an option of `reset` that would be ignored."""
+    if unknown := set(options or ()) - {*known}:
+        raise ValueError(
+            "reset takes options={'task': {...}}, values of parameters by name"
+            + (", or options={'tasks': [...]}, one for each env" if "tasks" in known else "")
+            + f"; got {', '.join(sorted(map(repr, unknown)))}"
+        )
+
+
 def _task(family: TaskFamily, wanted: Task | Mapping[str, float]) -> Task:
     from metarl.envs.task import Task
 
@@ -112,6 +122,7 @@ class FamilyEnv(gymnasium.Env):
             self._rng, task_rng = _generators(seed, 2)
         else:
             task_rng = self._rng
+        _require_known(options, "task")
         if options and "task" in options:
             self._env.set_tasks([_task(self.family, options["task"])])
             self._drawn = self._named = True
@@ -193,6 +204,7 @@ class FamilyVectorEnv(VectorEnv):
             *self._rngs, task_rng = _generators(seed, self.num_envs + 1)
         else:
             task_rng = self._rngs[0]
+        _require_known(options, "task", "tasks")
         options = options or {}
         if "tasks" in options or "task" in options:
             wanted = options["tasks"] if "tasks" in options else [options["task"]] * self.num_envs

@@ -49,6 +49,10 @@ class Faults:
         return any(self.settings.fault_onset) or any(self.settings.fault_duration)
 
     @property
+    def onset(self) -> int:
+        return self.settings.fault_onset[0]
+
+    @property
     def idle(self) -> frozenset[str]:
         return frozenset(() if any(KINDS[kind].graded for kind in self.settings.faults) else (SEVERITY,))
 

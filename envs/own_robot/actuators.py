@@ -315,7 +315,22 @@ def _chosen(joints: Sequence[mujoco.MjsJoint], wanted: Actuators) -> list[mujoco
         for pattern in getattr(wanted, key):
             if not matched(pattern, found, f"robot.actuators.{key}"):
                 raise ValueError(f"robot.actuators.{key} {pattern!r} matches no joint{near(pattern, found)}")
+        _require_first(key, list(getattr(wanted, key)), found)
     return chosen
+
+
+def _require_first(key: str, patterns: Sequence[str], names: Sequence[str]) -> None:
+    """Raise ValueError for a pattern whose joints have all been matched by the patterns before it."""
+    left = list(names)
+    for pattern in patterns:
+        own = matched(pattern, names, f"robot.actuators.{key}")
+        if not any(name in left for name in own):
+            earlier = next(p for p in patterns if matched(p, own[:1], f"robot.actuators.{key}"))
+            raise ValueError(
+                f"robot.actuators.{key} {pattern!r} has no effect: {earlier!r} comes first, and the first match "
+                "counts; write it before that one"
+            )
+        left = [name for name in left if name not in own]
 
 
 def _matched(values: Mapping[str, T], name: str, otherwise: T) -> T:

@@ -46,7 +46,7 @@ def body_mass(robot: Robot, name: str, _: DeclaredParameter) -> Site:
     """Find a body's mass; its inertia is scaled with it."""
     default = float(robot.model.body(name).mass[0])
     if default <= 0:
-        raise ValueError(f"body {name!r} has no mass")
+        raise ValueError(f"body {name!r} has no mass; leave it out of target")
     body = robot.spec.body(name)
     shares = {g.name: robot.geom_masses[g.name] for g in body.geoms if g.name in robot.geom_masses}
     explicit = bool(body.explicitinertial)

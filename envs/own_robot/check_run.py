@@ -27,6 +27,10 @@ FULL = 1 - 1e-6
 """Share of a limit that counts as the limit."""
 UNSEEN = 1e-9
 """Largest change of velocity that counts as rounding, rad/s (m/s)."""
+STIRS, CALMER = 0.02, 0.5
+"""Distance from home, rad (m), from which it is asked why; share of it that implicit damping leaves, at most."""
+FURTHEST = 1e5
+"""Greatest distance to the ground that is measured, m."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class CheckRun:
     random: Second
     """Observations under actions that are uniform in their range, or in what a policy's first ones are, drawn at each
     control step."""
+    chatters: bool = False
+    """Whether joints that leave home, or are at their force limit, under action 0 do not with implicit damping."""
     support: Support | None = None
     """What a floating robot stands on at home; None if it touches no ground, or is guided or fixed."""
 
@@ -95,15 +101,31 @@ def run_check(robot: Robot, dt: float, seed: int = 0, action_scale: float = 1.0)
         low, high = (np.clip(end * action_scale, robot.low, robot.high) for end in (-1.0, 1.0))
     drawn = np.random.default_rng(seed).uniform(low, high, nothing.shape)
     with mujoco_log.silent():
+        zero = _second(robot, nothing, skip)
         return CheckRun(
             _gravity(robot.model),
             _gap(robot),
             tolerance(robot),
             _idle(robot, skip),
-            _second(robot, nothing, skip),
+            zero,
             _second(robot, drawn, skip),
+            _chatters(robot, nothing, skip, zero),
             support_of(robot),
         )
+
+
+def _chatters(robot: Robot, nothing: np.ndarray, skip: int, zero: Second) -> bool:
+    """Return whether what a robot does under action 0 is due to the explicit damping of Euler's method."""
+    options, moved = robot.model.opt, max(zero.moved.values(), default=0.0)
+    if options.integrator != mujoco.mjtIntegrator.mjINT_EULER or not (moved > STIRS or zero.saturated):
+        return False
+    options.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    try:
+        calm = _second(robot, nothing, skip)
+    finally:
+        options.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    fewer = set(calm.saturated) < set(zero.saturated) or (not zero.saturated and not calm.saturated)
+    return calm.broken is None and fewer and max(calm.moved.values(), default=0.0) < CALMER * moved
 
 
 def rest(robot: Robot, dt: float, seconds: float) -> Second:
@@ -136,7 +158,9 @@ def _gap(robot: Robot) -> float | None:
     model, data, ground = robot.model, at_home(robot), robot.ground
     meet = robot_contacts.standing_on(model, robot.bodies)
     solid = [model.geom(name).id for name in ground.planes + ground.boxes]
-    found = [mujoco.mj_geomDistance(model, data, s, g, 100.0, None) for s in solid for g in np.flatnonzero(meet[:, s])]
+    found = [
+        mujoco.mj_geomDistance(model, data, s, g, FURTHEST, None) for s in solid for g in np.flatnonzero(meet[:, s])
+    ]
     fields = {model.geom(name).id for name in ground.fields}
     found += [float(c.dist) for c in data.contact if fields & set(map(int, c.geom))]
     over = [g for g in np.flatnonzero(meet.any(axis=1)) if fields]

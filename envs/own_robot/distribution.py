@@ -100,6 +100,8 @@ def _sites(robot: Robot, entry: DeclaredParameter, quantity: Quantity) -> dict[s
     _require_on(robot.model, quantity, entry, targets)
     if quantity.inertial:
         _require_moving(robot, entry, targets)
+    if entry.quantity == "mass":
+        targets = _with_mass(robot, entry, targets)
     sites: dict[str, Site] = {}
     for target in targets:
         found = quantity.find(robot, target, entry)
@@ -150,6 +152,15 @@ def _targets(robot: Robot, entry: DeclaredParameter, kind: Kind) -> list[str]:
     if entry.target is None:
         raise ValueError(f"target is missing; {entry.quantity} needs a regular expression over {kind} names")
     return matching(entry.target, names, f"target: {kind} names")
+
+
+def _with_mass(robot: Robot, entry: DeclaredParameter, targets: list[str]) -> list[str]:
+    """Return the targets that have a mass, which a factor changes alone; ValueError where the others would get one."""
+    found = [name for name in targets if robot.model.body(name).mass[0] > 0]
+    if found and (entry.operation == "scale" or len(found) == len(targets)):
+        return found
+    empty = ", ".join(name for name in targets if name not in found)
+    raise ValueError(f"{empty} has no mass; " + (f"name others: target: {'|'.join(found)}" if found else "name others"))
 
 
 def _require_moving(robot: Robot, entry: DeclaredParameter, targets: list[str]) -> None:

@@ -67,6 +67,7 @@ LENGTHS = {"scale", "link_length", "size", "radius"}
 PLACED = LENGTHS | {"slope"}
 """Quantities that move the ground or the robot's shape from where it stands."""
 MOST_STEPS = 10_000  # of the simulation in a control step
+LONGEST_DT = 1.0  # s
 
 
 def files(settings: RobotSettings) -> tuple[str, str]:
@@ -168,7 +169,8 @@ def _family(robot: Robot, said: Declaration, origin: _Origin) -> TaskFamily:
     settings = origin.settings
     try:
         skip = _frame_skip(robot, said)
-        _delay(robot, said.control.delay)
+        horizon = said.episode.horizon if settings.horizon == -1 else settings.horizon
+        _delay(robot, said.control.delay, horizon * skip * robot.model.opt.timestep)
         drawn = parameters(robot, said.distribution)
         named = {e.quantity: e.name for e in said.distribution}
         commands = {COMMANDED[quantity]: name for quantity, name in named.items() if quantity in COMMANDED}
@@ -208,7 +210,7 @@ def _family(robot: Robot, said: Declaration, origin: _Origin) -> TaskFamily:
             held=lambda model: started(model, robot.drives, robot.key),
             action_low=robot.low,
             action_high=robot.high,
-            horizon=said.episode.horizon if settings.horizon == -1 else settings.horizon,
+            horizon=horizon,
             frame_skip=skip,
             control=control,
             action_scale=said.control.action_scale,
@@ -223,6 +225,7 @@ def _family(robot: Robot, said: Declaration, origin: _Origin) -> TaskFamily:
             settings=settings,
         )
         _check_start(family, robot, rig, robot.model, robot.home)
+        _require_free_feet(robot, rig, said.termination.contact)
         neutral = _bytes(family.compile(family.neutral()))
         for p in family.parameters:
             if p.law.edit is not None:
@@ -234,10 +237,12 @@ def _family(robot: Robot, said: Declaration, origin: _Origin) -> TaskFamily:
         raise ValueError(f"{origin.file}: {error}") from error
 
 
-def _delay(robot: Robot, delay: float) -> None:
-    """Delay the effect of every action, s."""
+def _delay(robot: Robot, delay: float, episode: float) -> None:
+    """Delay the effect of every action, s. episode: length of one, s."""
     if delay < 0:
         raise ValueError(f"control.delay is {delay:g} s; it must not be negative")
+    if delay and delay >= episode:
+        raise ValueError(f"control.delay is {delay:g} s, and an episode lasts {episode:g} s; give seconds, below that")
     for name in [actuator.name for actuator in robot.spec.actuators] if delay else ():
         for spec in (robot.spec, robot.visual):
             spec.actuator(name).delay = delay
@@ -271,6 +276,8 @@ def _require_steps(timestep: float, dt: float) -> None:
     """Raise ValueError unless a control step has a reasonable number of simulation steps."""
     if not timestep > 0:
         raise ValueError(f"the model's timestep is {timestep:g} s; give one greater than 0 by <option timestep>")
+    if dt > LONGEST_DT:
+        raise ValueError(f"control.dt is {dt:g} s; a control step is at most {LONGEST_DT:g} s long: give seconds")
     if dt / timestep > MOST_STEPS:
         raise ValueError(
             f"control.dt is {dt:g} s, which is more than {MOST_STEPS:,} of the model's timestep of {timestep:g} s; "
@@ -346,6 +353,19 @@ def _standing(robot: Robot, feet: Feet, start: Start) -> Start:
         return qpos
 
     return standing
+
+
+def _require_free_feet(robot: Robot, rig: Rig, contact: Sequence[str]) -> None:
+    """Raise ValueError if an episode ends where a foot touches something, on which the robot stands."""
+    if robot.mobility == "fixed" or not robot.ground.names:
+        return
+    ending = rig.bodies_of(tuple(contact))
+    feet = [foot for foot, part in zip(robot.feet, robot.foot_parts, strict=True) if {foot, part} & {*ending}]
+    if feet:
+        raise ValueError(
+            f"termination.contact has {', '.join(feet[:4])}, on which the robot stands: every episode would end in its "
+            "first steps; name the bodies that must touch nothing"
+        )
 
 
 def _check_start(

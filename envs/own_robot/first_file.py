@@ -94,7 +94,7 @@ def _find(model: str, least_step: float) -> Found:
         servos = _servos(posed)
         if servos is not None:
             tried = dataclasses.replace(tried, actuators=servos)
-            if robot.mobility == "floating" and robot.model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER:
+            if robot.model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER:
                 tried = dataclasses.replace(tried, integrator="implicitfast")
             posed = inspect_robot(model, tried, control)
         if pairs := _apart(posed):

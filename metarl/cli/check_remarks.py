@@ -19,6 +19,7 @@ TIPS = 0.2  # rad of tilt in a second that is no stance
 LOST = 0.5
 """Share of its height; a base that loses more has fallen."""
 HOVERS = 0.02  # m above the ground
+LATE = 0.3  # s; what acts later than this is not seen in the steps of a check
 LIMP = 0.2
 """rad, or share of a slide's range; a joint further from home has left it."""
 STILL = 1e-4  # rad (m); less is no motion
@@ -68,7 +69,13 @@ def check_rows(robot: Robot, check: CheckRun) -> list[tuple[str, str, str]]:
 
 def remarks(robot: Robot, check: CheckRun) -> list[str]:
     """Return what is wrong or worth knowing, and how to mend it, the worst first."""
-    return [*_broken(check), *_start(robot, check), *_idle(check), *_at_zero(robot, check), *_at_random(robot, check)]
+    return [
+        *_broken(check),
+        *_start(robot, check),
+        *_idle(robot, check),
+        *_at_zero(robot, check),
+        *_at_random(robot, check),
+    ]
 
 
 def observation_remarks(said: Declaration) -> list[str]:
@@ -104,12 +111,19 @@ def _start(robot: Robot, check: CheckRun) -> Iterator[str]:
         yield 'there is no gravity: write <option gravity="0 0 -9.81"/>, unless this is intended'
     if check.gap is not None and check.gap > HOVERS and check.gravity:
         base = check.zero.base if riser(robot) is not None else None
-        lower = f"; robot: {{height: {base.start - check.gap:.3g}}} puts it on the ground" if base else ""
+        height = f"{base.start - check.gap:.4f}".rstrip("0").rstrip(".") if base else ""
+        lower = f"; robot: {{height: {height}}} puts it on the ground" if base else ""
         yield f"home is {_length(check.gap)} above the ground: each episode starts with a fall{lower}"
 
 
-def _idle(check: CheckRun) -> Iterator[str]:
-    if check.idle:
+def _idle(robot: Robot, check: CheckRun) -> Iterator[str]:
+    late = [name for name in check.idle if robot.spec.actuator(name).delay > LATE]
+    if late:
+        yield (
+            f"{some(late)} {_move(late)} no joint within a second, as what {_are(late)} asked acts "
+            f"{robot.spec.actuator(late[0]).delay:g} s later: check control: {{delay: SECONDS}}"
+        )
+    elif check.idle:
         yield (
             f"{some(check.idle)} {_move(check.idle)} no joint at home: check gear, gain, control range, and the "
             "joint or tendon"
@@ -142,6 +156,12 @@ def _at_zero(robot: Robot, check: CheckRun) -> Iterator[str]:
         yield f"with action 0 it falls: {fell}; a policy has to hold it up, or position servos{how}"
     if check.gravity and second.base is not None and second.base.tilt > TIPS:
         yield from unsteady(robot, check.support)
+    if check.chatters:
+        yield (
+            "with action 0 servos chatter: their damping is too large for Euler's method at this step; write robot: "
+            "{integrator: implicitfast}"
+        )
+        return
     limp = sorted((n for n in second.moved if _left_home(robot, n, second)), key=lambda n: -second.moved[n])
     if limp:
         servos = [n for n in limp if _held_by_servo(robot, n)]

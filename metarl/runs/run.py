@@ -39,6 +39,7 @@ from metarl.runs.entries import run_dir
 from metarl.runs.trial import stream, torch_stream
 from metarl.runs.unstudied import unstudied
 from metarl.trust import trust
+from metarl.wording import number_of
 
 CHECKPOINTS = "checkpoints"
 FILES = "robot"
@@ -128,6 +129,7 @@ def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) ->
         )
     with usage_errors("family"):
         family = make_family(config.family)
+    _require_changes(config, family)
     if config.training.reveal_task:
         family = reveal(family, splits=config.training.splits)
     with usage_errors("training.also_split"):
@@ -142,6 +144,18 @@ def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) ->
     with usage_errors("agent"):
         agent = make_agent(config.agent, *sizes, generator, torch_device, ranks, known)
     return family, agent
+
+
+def _require_changes(config: RunConfig, family: TaskFamily) -> None:
+    """UsageError for a fault or a change that begins after the last step of every trial."""
+    rounds = max(config.training.adaptations, config.evaluation.adaptations) + 1
+    for what, least in family.onsets.items():
+        if least and least >= rounds * family.horizon:
+            raise UsageError(
+                f"family: no {what} ever begins: the first comes after {least} control steps at the earliest, and a "
+                f"trial has {rounds * family.horizon} ({number_of(rounds, 'episode')} of {family.horizon}); let it "
+                "begin earlier, or raise the horizon"
+            )
 
 
 def _require_weights(config: RunConfig, family: TaskFamily) -> None:

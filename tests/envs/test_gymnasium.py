@@ -147,3 +147,11 @@ def test_vector_env_asks_for_its_first_reset():
 def test_what_is_no_task_of_the_family_is_refused(task, message: str):
     with pytest.raises(ValueError, match=message):
         gymnasium.make(CHEETAH).reset(options={"task": task})
+
+
+def test_an_option_that_reset_does_not_know_is_refused():
+    """A forgotten bracket would run the whole test on another task."""
+    for env in (FamilyEnv("half_cheetah_velocity"), FamilyVectorEnv("half_cheetah_velocity", 2)):
+        for options in ({"target_velocity": 1.5}, {"taks": {"target_velocity": 1.5}}):
+            with pytest.raises(ValueError, match="reset takes options={'task': {...}}"):
+                env.reset(seed=1, options=options)

@@ -20,6 +20,7 @@ from metarl.envs.parameters import (
     outside_scale,
 )
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
+from metarl.envs.robots.quadruped_settings import QuadrupedTerrainSettings
 
 LEGS = Parameter("leg", "1", Choice((0.0, 1.0, 2.0)), Law("none"), neutral=-1.0, held_out=Choice((3.0,)))
 RECORDED = {  # drawn before there was a third split: results that were recorded with them stay reproducible
@@ -107,3 +108,12 @@ def test_ranges_that_overlap_training_are_refused(train, other, split: str):
 def test_an_ood_range_that_is_unphysical_is_refused():
     with pytest.raises(ValueError, match="'x' must be greater than 0"):
         Parameter("x", "kg", Uniform(1, 2), Law("none"), neutral=1.0, above=0.0, ood=Uniform(-1, 0.5))
+
+
+def test_a_category_may_be_given_by_its_name():
+    family = make_family(QuadrupedTerrainSettings())
+    assert family.task({"terrain_kind": "stairs_up"}) == family.task({"terrain_kind": 2.0})
+    with pytest.raises(ValueError, match="parameter 'terrain_kind' is 'stairs'; did you mean 'stairs_up'"):
+        family.task({"terrain_kind": "stairs"})
+    with pytest.raises(ValueError, match=r"parameter 'terrain_difficulty' must be a number \(1\), got 'flat'"):
+        family.task({"terrain_difficulty": "flat"})

@@ -517,7 +517,16 @@ ENTRY_MISTAKES = {
 FILE_MISTAKES = {
     "unknown section": ({"rewards": {}}, "unknown key 'rewards'; did you mean 'reward'"),
     "unknown term": ({"reward": {"forward_velocty": 1}}, "no term 'forward_velocty'; did you mean 'forward_velocity'"),
-    "too slow": ({"control": {"dt": 1e9}}, "control.dt is 1e.09 s, which is more than 10,000 of the model's timestep"),
+    "too slow": ({"control": {"dt": 20}}, "control.dt is 20 s; a control step is at most 1 s long: give seconds"),
+    "too many steps": (
+        {"control": {"dt": 0.5}, "robot": {"timestep": 2e-5}},
+        "control.dt is 0.5 s, which is more than 10,000 of the model's timestep",
+    ),
+    "too late": ({"control": {"delay": 20}}, "control.delay is 20 s, and an episode lasts 4 s; give seconds, below"),
+    "end at the feet": (
+        {"termination": {"contact": ["feet"]}},
+        "termination.contact has .*, on which the robot stands: every episode would end in its first steps",
+    ),
     "limit of nothing": ({"control": {"limit": 0}}, "control.limit is 0; it must be greater than 0"),
     "no reward": ({"reward": {}}, "reward is missing; write reward: {forward_velocity: 1, control_cost: 0.05}"),
     "negative weight": ({"reward": {"control_cost": -1}}, "reward.control_cost is -1; a weight must be positive"),

@@ -352,3 +352,13 @@ def test_gains_of_their_own_for_some_joints(tmp_path):
     robot["actuators"]["gains"] = {"knee": [1, 1]}
     with pytest.raises(ValueError, match="robot.actuators.gains 'knee' matches no joint; there are j"):
         family_of(tmp_path, written(tmp_path, EFFORT, "arm.urdf"), robot=robot)
+
+
+def test_gains_that_come_too_late_are_refused(tmp_path):
+    """The first match counts: a joint's own entry after a pattern that has it would change nothing."""
+    robot = {"actuators": {"kind": "position", "kp": 40, "kd": 1, "gains": {".*": [10, 0.5], "j": [20, 1]}}}
+    with pytest.raises(ValueError, match="robot.actuators.gains 'j' has no effect: '.*' comes first, and the first m"):
+        family_of(tmp_path, written(tmp_path, EFFORT, "arm.urdf"), robot=robot)
+    robot["actuators"]["gains"] = {"j": [20, 1]}
+    model = family_of(tmp_path, written(tmp_path, EFFORT, "arm.urdf"), robot=robot).base().compile()
+    np.testing.assert_array_equal(model.actuator_biasprm[0, :3], [0, -20, -1])

@@ -192,3 +192,16 @@ def test_it_is_the_same_each_time_and_another_for_another_seed(tmp_path):
     assert first == again
     assert isinstance(first, Second)
     assert first.moved != other.moved
+
+
+LIGHT = """<mujoco><compiler angle="radian"/><worldbody><body name="hand" pos="0 0 1"><joint name="wrist" axis="0 1 0"/>
+  <geom type="capsule" size=".02" fromto="0 0 0 .1 0 0" mass=".1"/></body></worldbody>
+  <actuator><position name="wrist" joint="wrist" kp="20" kv="{kd}" ctrlrange="-1 1" forcerange="-50 50"/></actuator>
+</mujoco>"""
+
+
+@pytest.mark.parametrize(("kd", "chatters"), [(0.01, False), (10, True)])
+def test_damping_that_eulers_method_cannot_hold_is_told_from_a_load(kd, chatters, tmp_path):
+    """A link of 1e-3 kg m^2 at 2 ms: explicit damping is stable up to about 2 I / dt = 0.4 N m s/rad."""
+    assert tried(LIGHT.format(kd=kd), tmp_path).chatters is chatters
+    assert not tried(LIGHT.format(kd=kd), tmp_path, integrator="implicitfast").chatters

@@ -283,3 +283,16 @@ class TestOwnEdit:
     def test_mistakes_are_named(self, change, message, folder):
         with pytest.raises(ValueError, match=message):
             cart(folder, {k: v for k, v in {**self.WIDE, **change}.items() if v is not None})
+
+
+def test_bodies_without_mass_are_left_as_they_are_by_a_factor(tmp_path):
+    path = arm(tmp_path, SERVO)
+    model = Path(path).read_text().replace('<joint name="lift"', '<body name="mark"/><joint name="lift"')
+    Path(path).write_text(model)
+    family = family_of(tmp_path, path, entry("mass", ".*", "scale", [0.5, 2]))
+    before, after = family.base().compile(), at(family, 2.0)
+    assert after.body("mark").mass[0] == 0 and after.body("boom").mass[0] == pytest.approx(
+        2 * before.body("boom").mass[0]
+    )
+    with pytest.raises(ValueError, match="mark has no mass; name others: target: "):
+        family_of(tmp_path, path, entry("mass", ".*", "set", [0.5, 2]))

@@ -1,5 +1,6 @@
 """Whole runs from the command line: killed, ended, resumed, recorded, evaluated."""
 
+import dataclasses
 import json
 import os
 import re
@@ -21,9 +22,11 @@ from metarl.agents.rl2.papers import RL2_PAPERS
 from metarl.agents.rma.papers import RMA_PAPERS
 from metarl.cli import app as cli
 from metarl.cli import train as train_command
-from metarl.config import load_config
+from metarl.config import load_config, preset
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import UsageError
 from metarl.runs.checkpoint import CheckpointStore, digest
+from metarl.runs.run import build
 from metarl.runs.tracking import read_metrics
 from metarl.training.loop import REFUSALS
 from tests.small_agents import small_options
@@ -420,3 +423,19 @@ def test_the_python_api_takes_runs_as_the_command_line_does(run_dir, tmp_path, m
         metarl.compare(["first", Path("runs/frist")])
     with pytest.raises(UsageError, match="--name is 'a/b'; give the name of one folder"):
         metarl.train(load_config(Path("runs/first/config.yaml")), name="a/b")
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        (HalfCheetahMassSettings(horizon=20, faults=("dead",), fault_onset=(60, 80)), "fault"),
+        (HalfCheetahMassSettings(horizon=20, changes=1, change_gap=(60, 80)), "change"),
+    ],
+)
+def test_a_fault_or_a_change_that_never_begins_is_refused(settings, what):
+    config = dataclasses.replace(preset("rl2", "half_cheetah_mass"), family=settings)
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, adaptations=1, device="cpu"))
+    late = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, adaptations=2))
+    with pytest.raises(UsageError, match=f"no {what} ever begins: the first comes after 60 control steps .* has 60"):
+        build(late)
+    build(dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, adaptations=3)))
