@@ -460,7 +460,8 @@ def owners(name: str) -> str:
     if not having:
         return ""
     more = f" and {len(having) - 3} more" if len(having) > 3 else ""
-    return f"; it is a setting of {section} {', '.join(having[:3])}{more}"
+    own = "; of your own robot the YAML file says it: --family FILE.yaml" if section == "family" else ""
+    return f"; it is a setting of {section} {', '.join(having[:3])}{more}{own}"
 
 
 def _name_of(settings: Any, registry: Mapping[str, AgentEntry | FamilyEntry]) -> str:

@@ -8,6 +8,9 @@ from typing import Literal
 from metarl.bounds import Bounds
 from metarl.envs.family_settings import FamilySettings
 
+DECLARATIONS = (".yaml", ".yml")
+"""Suffixes of files that declare the tasks of a robot."""
+
 
 @dataclass(frozen=True)
 class RobotSettings(FamilySettings):

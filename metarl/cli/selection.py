@@ -14,7 +14,7 @@ from metarl.cli.arguments import Arguments
 from metarl.config import RunConfig, read_run_config, settings_of
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.foreign.settings import EnvSettings
-from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.own_robot.settings import DECLARATIONS, RobotSettings
 from metarl.envs.text import shown
 from metarl.errors import UsageError, describe, usage_errors
 from metarl.runs.entries import run_dir
@@ -27,8 +27,6 @@ AGENT_OPTIONS: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "c
 """Types of the options that choose a checkpoint of a run and the agent's device."""
 FAMILY_OPTIONS = ("robot", "env", "family")
 """Options that choose a family."""
-DECLARATIONS = (".yaml", ".yml")
-"""Suffixes of files that declare the tasks of a robot."""
 
 
 def option(metavar: str | None = None, default: str = "", name: str | None = None) -> Any:

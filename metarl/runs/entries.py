@@ -29,6 +29,7 @@ from metarl.config import (
     with_settings,
 )
 from metarl.envs.family_settings import FamilySettings
+from metarl.envs.own_robot.settings import DECLARATIONS, RobotSettings
 from metarl.errors import UsageError, nearest
 from metarl.files import plain
 from metarl.options import value_of
@@ -226,8 +227,8 @@ def family_settings(entries: Sequence[Entry], name: str | None) -> tuple[FamilyS
     """Return the settings of the family to compare on, and those of them that are taken from the first run.
 
     name: None is the runs' own family. Another family takes those settings of the first run that are not at their
-    default and that it has too, such as the action scale. UsageError if the runs have different families and name is
-    None.
+    default and that it has too, such as the action scale; a file declares other tasks of one's own robot. UsageError
+    if the runs have different families and name is None, and for a file with the run of another family.
     """
     first = entries[0].config
     if name is None:
@@ -239,6 +240,14 @@ def family_settings(entries: Sequence[Entry], name: str | None) -> tuple[FamilyS
                     f"the family to compare them on, such as --family {first.family_name}"
                 )
         return first.family, {}
+    if name.endswith(DECLARATIONS):
+        for entry in entries:
+            if not isinstance(entry.config.family, RobotSettings):
+                raise UsageError(
+                    f"--family {name} declares tasks of a robot of one's own, and {entry.path} was trained on "
+                    f"{entry.config.family_name}"
+                )
+        return dataclasses.replace(entries[0].config.family, file=name, hooks=()), {}
     cls = settings_of("family", name)
     for entry in entries:
         if entry.config.family_name == name:

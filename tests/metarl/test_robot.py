@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -88,6 +89,22 @@ def test_a_run_is_self_contained(own, tiny, capsys):
     capsys.readouterr()
     assert cli.main(["train", "--resume", "moved", "family.model=robot.xml"]) == 2
     assert "--family.model cannot change when a run is resumed" in capsys.readouterr().err
+
+
+def test_a_run_is_judged_on_the_tasks_of_another_file(own, tiny, capsys):
+    arguments = ["train", "--robot", "robot.xml", "--family", "family.yaml", "--name", "a", "training.iterations=1"]
+    assert cli.main([*arguments, "tracking.wandb=disabled", *tiny]) == 0
+    (own / "short.yaml").write_text(FAMILY.replace("[0.8, 1]", "[0.55, 0.6]").replace("[0.6, 0.8]", "[0.4, 0.5]"))
+    capsys.readouterr()
+    assert cli.main(["evaluate", "runs/a", "--family", "short.yaml", "--no-train-gap", "--output", "judged"]) == 0
+    tasks = json.loads((own / "judged/comparison.json").read_text())["tasks"]
+    assert all(0.55 <= task["leg"] <= 0.6 for drawn in tasks for task in drawn)
+    assert cli.main(["evaluate", "runs/a", "--family.kinds", "stairs_down"]) == 2
+    assert "of your own robot the YAML file says it: --family FILE.yaml" in capsys.readouterr().err
+    assert cli.main(["train", "--family", "point_goal", "--name", "b", "training.iterations=1", *tiny]) == 0
+    assert cli.main(["evaluate", "runs/b", "--family", "short.yaml"]) == 2
+    said = "--family short.yaml declares tasks of a robot of one's own, and runs/b was trained on point_goal"
+    assert said in capsys.readouterr().err
 
 
 def test_paths_in_a_config_file_are_relative_to_it(tmp_path):
