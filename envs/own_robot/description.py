@@ -133,6 +133,14 @@ def joints_to(robot: Robot, body: str) -> list[str]:
     return names
 
 
+def turning_freely(robot: Robot) -> list[str]:
+    """Return the hinges without limits that no servo holds in a position, such as a wheel's: no angle is their home."""
+    driven = {n for moved, kind in zip(robot.moves, robot.kinds, strict=True) if kind != "position" for n in moved}
+    hinge = int(mujoco.mjtJoint.mjJNT_HINGE)
+    joints = [(name, robot.model.joint(name)) for name in robot.joints if name in driven]
+    return [name for name, joint in joints if joint.type[0] == hinge and not joint.limited[0]]
+
+
 def matching(pattern: str, names: list[str], what: str) -> list[str]:
     """Return the names that a regular expression matches in full; ValueError with the nearest if there are none."""
     found = matched(pattern, names, what)

@@ -12,7 +12,7 @@ from metarl.envs import mujoco_log
 from metarl.envs.own_robot.check_run import Second, rest
 from metarl.envs.own_robot.contacts import standing_on, touching
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
-from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance
+from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance, turning_freely
 from metarl.envs.own_robot.family import CONTROL_DT
 from metarl.envs.own_robot.footing import falls
 from metarl.envs.own_robot.model import inspect_robot, leading, servable
@@ -266,8 +266,12 @@ def _walking(found: Found) -> str:
     floats = robot.mobility == "floating"
     feet = f"^(?:{'|'.join(map(re.escape, _foot_geoms(robot)))})$" if robot.feet else ""
     scale = "  action_scale: 0.25  # rad from home that an action of 1 asks for\n" if position else ""
-    turning = "  sideways_velocity: [-0.3, 0.3]\n  yaw_rate: [-0.5, 0.5]  # rad/s\n" if floats else ""
-    steps = "  air_time: 1\n  slip: 0.05\n" if floats and robot.feet else ""
+    wheels = turning_freely(robot)
+    sideways = "" if wheels else "  sideways_velocity: [-0.3, 0.3]\n"
+    turning = f"{sideways}  yaw_rate: [-0.5, 0.5]  # rad/s\n" if floats else ""
+    steps = "  air_time: 1\n  slip: 0.05\n" if floats and robot.feet and not wheels else ""
+    home = "" if wheels else "  home_cost: 0.2\n"
+    angles = "" if set(wheels) >= {*robot.joints} else "  joint_positions: {noise: 0.006}\n"
     base = "  track_yaw: 0.5\n  vertical_velocity: 2\n  tilt_rate: 0.05\n  tilt: 1\n" if floats else "  alive: 0.5\n"
     bounds = ", contact: [trunk]" if trunk else f", height: [{0.5 * height:.2g}, {2 * height:.2g}]"
     end = f"termination: {{tilt: 1.0{bounds}}}\n" if floats else ""
@@ -292,8 +296,7 @@ commands:  # m/s, drawn in each episode, and observed
   forward_velocity: [{-speed / 2:g}, {speed:g}]
 {turning}{contacts}observation:  # with the usual noise of such sensors
 {sensors}  command:
-  joint_positions: {{noise: 0.006}}
-  joint_velocities: {{noise: 0.9}}
+{angles}  joint_velocities: {{noise: 0.9}}
   last_action:
 privileged: [{"base_velocity, " if floats else ""}{"foot_contacts" if robot.feet else "joint_forces"}]
 rewards_per: second
@@ -302,8 +305,7 @@ reward:
 {base}  torque: {torque:g}
   joint_acceleration: 2.5e-7
   action_rate: 0.1
-  home_cost: 0.2
-{steps}{fall}{end}distribution:
+{home}{steps}{fall}{end}distribution:
   - {{name: mass, target: {re.escape(heavy)}, quantity: mass, operation: scale,
      distribution: uniform, range: [0.8, 1.3]}}
 {grip}{MOTORS}"""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import mujoco
 
 from metarl.envs.declared.observations import OBSERVATIONS
+from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
 from metarl.envs.own_robot.declaration import Declaration
-from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.description import Robot, turning_freely
 from metarl.envs.own_robot.footing import riser
 from metarl.envs.own_robot.model import servos_for, soft_servos
 from metarl.envs.own_robot.support import Support
@@ -87,6 +88,30 @@ def observation_remarks(said: Declaration) -> list[str]:
         f"{some(unknown)} in observation {_are(unknown)} not measured by a robot's own sensors: have the robot "
         "estimate what the policy reads, or list it under privileged"
     ]
+
+
+def reward_remarks(said: Declaration, robot: Robot) -> list[str]:
+    """Return a remark on a reward for being home that counts how far wheels have turned."""
+    wheels = turning_freely(robot)
+    if not wheels or not any(entry.term == "home_cost" for entry in (said.reward or {}).values()):
+        return []
+    return [f"home_cost counts how far {some(wheels)} {_have(wheels)} turned, and so punishes driving: leave it out"]
+
+
+def distribution_remarks(said: Declaration, family: TaskFamily) -> list[str]:
+    """Return a remark on quantities whose value in the model no task has, as where a factor was meant."""
+    found = []
+    for entry in said.distribution:
+        p = next((p for p in family.parameters if p.name == entry.name), None)
+        if p is None or p.law.edit is None or entry.operation != "set" or entry.neutral is not None:
+            continue
+        low, high = min(entry.values()), max(entry.values())
+        if not low <= p.neutral <= high:
+            found.append(
+                f"{entry.name} is {p.words(p.neutral)} in the model, and tasks set it to {p.words(low)} to "
+                f"{p.words(high)}: if a factor is meant, write operation: scale"
+            )
+    return found
 
 
 def some(names: Sequence[str]) -> str:
@@ -247,6 +272,10 @@ def _warnings(second: Second) -> str:
 
 def _move(names: Sequence[str]) -> str:
     return "moves" if len(names) == 1 else "move"
+
+
+def _have(names: Sequence[str]) -> str:
+    return "has" if len(names) == 1 else "have"
 
 
 def _are(names: Sequence[str]) -> str:

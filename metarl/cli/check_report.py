@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from metarl.cli.check_remarks import check_rows, observation_remarks, remarks, start_text
+from metarl.cli.check_remarks import (
+    check_rows,
+    distribution_remarks,
+    observation_remarks,
+    remarks,
+    reward_remarks,
+    start_text,
+)
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.check_run import run_check
 from metarl.envs.own_robot.declaration import read_declaration
@@ -46,7 +53,9 @@ def show_check(model: str, declaration: str = "", console: Console | None = None
         show_check_run(robot, dt, console, scale)
     if family is not None:
         show_family(family, console)
-        show_remarks(observation_remarks(read_declaration(declaration)), console)
+        said = read_declaration(declaration)
+        told = [*observation_remarks(said), *reward_remarks(said, robot), *distribution_remarks(said, family)]
+        show_remarks(told, console)
         command = f"metarl train --robot {model} --family {declaration}"
         console.print(f"Train on it with: {command}", highlight=False, markup=False, soft_wrap=True)
     elif not robot.questions:

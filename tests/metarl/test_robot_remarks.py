@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from pathlib import Path
 
 import pytest
 import yaml
 from rich.console import Console
 
+from metarl.cli import app as cli
 from metarl.cli.check_remarks import check_rows, remarks, some, start_text
 from metarl.cli.check_report import show_check
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
@@ -156,3 +158,28 @@ def test_names_are_shown_as_they_are(tmp_path):
     output = shown(str(path))
     report = output[output.index("At home") :]
     assert "[red]lift[/red] by" in report and "[red]lift[/red] is already at the force limit" in report
+
+
+CART = """<mujoco><option timestep="0.002"/><worldbody><body name="chassis" pos="0 0 .1"><freejoint/>
+  <geom name="box" type="box" size=".2 .12 .04" mass="4"/><geom name="caster" type="sphere" size=".03" pos="-.15 0 -.07"/>
+  <body name="lw" pos=".1 .15 0"><joint name="lw" axis="0 1 0"/>
+    <geom name="lw" type="cylinder" size=".1 .02" euler="90 0 0" mass=".3"/></body>
+  <body name="rw" pos=".1 -.15 0"><joint name="rw" axis="0 1 0"/>
+    <geom name="rw" type="cylinder" size=".1 .02" euler="90 0 0" mass=".3"/></body></body></worldbody>
+  <actuator><velocity name="lw" joint="lw" kv="1" ctrlrange="-10 10"/>
+  <velocity name="rw" joint="rw" kv="1" ctrlrange="-10 10"/></actuator></mujoco>"""
+
+
+def test_wheels_are_rewarded_for_driving_and_a_factor_is_told_from_a_value(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("cart.xml").write_text(CART)
+    assert cli.main(["robot", "init", "cart.xml"]) == 0
+    text = Path("cart.yaml").read_text()
+    for word in ("home_cost", "air_time", "joint_positions", "sideways_velocity"):
+        assert word not in text
+    assert "note: " not in shown("cart.xml", declaration="cart.yaml")
+    text = text.replace("  action_rate: 0.1\n", "  action_rate: 0.1\n  home_cost: 0.2\n")
+    Path("cart.yaml").write_text(text.replace("quantity: mass, operation: scale", "quantity: mass, operation: set"))
+    output = " ".join(shown("cart.xml", declaration="cart.yaml").split())
+    assert "home_cost counts how far lw, rw have turned, and so punishes driving: leave it out" in output
+    assert "mass is 4.11 kg in the model, and tasks set it to 0.8 kg to 1.3 kg: if a factor is meant, write" in output
