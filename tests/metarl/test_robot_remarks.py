@@ -161,7 +161,8 @@ def test_names_are_shown_as_they_are(tmp_path):
 
 
 CART = """<mujoco><option timestep="0.002"/><worldbody><body name="chassis" pos="0 0 .1"><freejoint/>
-  <geom name="box" type="box" size=".2 .12 .04" mass="4"/><geom name="caster" type="sphere" size=".03" pos="-.15 0 -.07"/>
+  <geom name="box" type="box" size=".2 .12 .04" mass="4"/>
+  <geom name="caster" type="sphere" size=".03" pos="-.15 0 -.07"/>
   <body name="lw" pos=".1 .15 0"><joint name="lw" axis="0 1 0"/>
     <geom name="lw" type="cylinder" size=".1 .02" euler="90 0 0" mass=".3"/></body>
   <body name="rw" pos=".1 -.15 0"><joint name="rw" axis="0 1 0"/>
