@@ -1,7 +1,7 @@
 """Kernels that run on the device besides mujoco-warp's own."""
 # Warp compiles these functions from their text, and says what the types in it mean.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
-# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportGeneralTypeIssues=false
+# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportGeneralTypeIssues=false, reportReturnType=false
 
 from __future__ import annotations
 
@@ -55,64 +55,52 @@ def restore(mask: wp.array[bool], index: wp.array[wp.int64], table: wp.array2d[f
         state[w, i] = table[int(index[w]), i]
 
 
-@wp.kernel(enable_backward=False)
-def align(
-    geom_type: wp.array[int],
-    geom_xmat: wp.array2d[wp.mat33],
-    count: wp.array[int],
-    world: wp.array[int],
-    geom: wp.array[wp.vec2i],
-    frame: wp.array[wp.mat33],
-):
-    """Align the tangents of a plane's contact with a capsule with the capsule, however steep it is, as MuJoCo does.
-
-    mujoco-warp uses fixed axes from 60 degrees on, which turns a pyramid of friction.
-    """
-    c = wp.tid()
-    if c >= count[0]:
-        return
-    if geom_type[geom[c][0]] != wp.static(PLANE) or geom_type[geom[c][1]] != wp.static(CAPSULE):
-        return
-    normal = frame[c][0]
-    turn = geom_xmat[world[c], geom[c][1]]
-    axis = wp.vec3(turn[0, 2], turn[1, 2], turn[2, 2])
+@wp.func
+def _aligned(old: wp.mat33, axis: wp.vec3) -> wp.mat33:
+    """Return a contact's frame with its tangents along an axis; the old one where the axis is along the normal."""
+    normal = old[0]
     along = axis - normal * wp.dot(normal, axis)
     length = wp.length(along)
     if length > 1e-6:
         along = along / length
-        across = wp.cross(normal, along)
-        frame[c] = wp.matrix_from_rows(normal, along, across)
+        return wp.matrix_from_rows(normal, along, wp.cross(normal, along))
+    return old
 
 
 @wp.kernel(enable_backward=False)
-def deflate(
+def correct(
     geom_type: wp.array[int],
     geom_xmat: wp.array2d[wp.mat33],
     count: wp.array[int],
     world: wp.array[int],
     geom: wp.array[wp.vec2i],
-    frame: wp.array[wp.mat33],
     includemargin: wp.array[float],
+    frame: wp.array[wp.mat33],
     dist: wp.array[float],
     pos: wp.array[wp.vec3],
 ):
-    """Take the margin out of a heightfield's contacts, as MuJoCo does.
+    """Correct contacts in which mujoco-warp 3.17 differs from MuJoCo.
 
-    mujoco-warp 3.17 raises the field by the margin and swells the other geom by half of it, and leaves both in the
-    contact's distance and position, so that a robot hovers. Where the swollen shapes overlap deeply it also finds
-    normals that point into the ground, which no field has: those contacts are moved out of the margin.
+    Of a plane with a capsule, the tangents are along the capsule, however steep it is; mujoco-warp uses fixed axes from
+    60 degrees on, which turns a pyramid of friction. Of a heightfield, the margin is no part of distance and position;
+    mujoco-warp raises the field by it and swells the other geom by half of it, so that a robot hovers. Where the shapes
+    so swollen overlap deeply it also finds normals that point into the ground, which no field has: those contacts are
+    moved out of the margin.
     """
     c = wp.tid()
     if c >= count[0]:
         return
-    if geom_type[geom[c][0]] != wp.static(HFIELD):
-        return
-    margin = includemargin[c]
-    turn = geom_xmat[world[c], geom[c][0]]
-    up = wp.vec3(turn[0, 2], turn[1, 2], turn[2, 2])
-    normal = frame[c][0]
-    if margin > 0.0 and wp.dot(normal, up) < 0.0:
-        dist[c] = 2.0 * margin
-        return
-    dist[c] = dist[c] + margin * (wp.dot(normal, up) + 0.5)
-    pos[c] = pos[c] + margin * (0.25 * normal - 0.5 * up)
+    first = geom_type[geom[c][0]]
+    if first == wp.static(PLANE) and geom_type[geom[c][1]] == wp.static(CAPSULE):
+        turn = geom_xmat[world[c], geom[c][1]]
+        frame[c] = _aligned(frame[c], wp.vec3(turn[0, 2], turn[1, 2], turn[2, 2]))
+    if first == wp.static(HFIELD):
+        turn = geom_xmat[world[c], geom[c][0]]
+        up = wp.vec3(turn[0, 2], turn[1, 2], turn[2, 2])
+        normal = frame[c][0]
+        margin = includemargin[c]
+        if margin > 0.0 and wp.dot(normal, up) < 0.0:
+            dist[c] = 2.0 * margin
+        else:
+            dist[c] = dist[c] + margin * (wp.dot(normal, up) + 0.5)
+            pos[c] = pos[c] + margin * (0.25 * normal - 0.5 * up)

@@ -28,7 +28,7 @@ try:
 
     from metarl.envs.warp import step as warp_step
     from metarl.envs.warp.capacity import convex_pairs, most_contacts
-    from metarl.envs.warp.kernels import KINDS, align, deflate, restore, watch
+    from metarl.envs.warp.kernels import KINDS, correct, restore, watch
     from metarl.envs.warp.models import GROUND, Mix, mixed
 
     torch_namespace()
@@ -55,9 +55,8 @@ CONTACT_FORCES = ("cacc", "cfrc_ext", "cfrc_int")
 def _contacts(model: Any, data: Any) -> None:
     """Correct the contacts that mujoco-warp found."""
     contact = data.contact
-    inputs = [model.geom_type, data.geom_xmat, data.nacon, contact.worldid, contact.geom, contact.frame]
-    wp.launch(align, dim=data.naconmax, inputs=inputs)
-    wp.launch(deflate, dim=data.naconmax, inputs=[*inputs, contact.includemargin, contact.dist, contact.pos])
+    inputs = [model.geom_type, data.geom_xmat, data.nacon, contact.worldid, contact.geom, contact.includemargin]
+    wp.launch(correct, dim=data.naconmax, inputs=[*inputs, contact.frame, contact.dist, contact.pos])
 
 
 class WarpSimulation:
