@@ -119,7 +119,8 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
 
     stick = yardstick(sweep)
     workers, ranks = number.get("workers", 1), number.get("ranks", 1)
-    build(sweep.base, "cpu", ranks_of(sweep, ranks))  # refused now, and not by each variant
+    if ranks > 1 and not parent:
+        build(sweep.base, "cpu", ranks_of(sweep, ranks))  # refused now, and not by each variant
     with stop_on_signals(signal.SIGINT, signal.SIGTERM, parent=parent) as stop:
         study = Study(sweep, folder)
         threads = number.get("threads", sweep.base.training.threads or max(1, cores() // workers))

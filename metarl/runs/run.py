@@ -129,7 +129,6 @@ def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) ->
         )
     with usage_errors("family"):
         family = make_family(config.family)
-    _require_changes(config, family)
     if config.training.reveal_task:
         family = reveal(family, splits=config.training.splits)
     with usage_errors("training.also_split"):
@@ -146,7 +145,7 @@ def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) ->
     return family, agent
 
 
-def _require_changes(config: RunConfig, family: TaskFamily) -> None:
+def require_changes(config: RunConfig, family: TaskFamily) -> None:
     """UsageError for a fault or a change that begins after the last step of every trial."""
     rounds = max(config.training.adaptations, config.evaluation.adaptations) + 1
     for what, least in family.onsets.items():

@@ -26,7 +26,7 @@ from metarl.config import load_config, preset
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import UsageError
 from metarl.runs.checkpoint import CheckpointStore, digest
-from metarl.runs.run import build
+from metarl.runs.run import build, require_changes
 from metarl.runs.tracking import read_metrics
 from metarl.training.loop import REFUSALS
 from tests.small_agents import small_options
@@ -437,5 +437,6 @@ def test_a_fault_or_a_change_that_never_begins_is_refused(settings, what):
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, adaptations=1, device="cpu"))
     late = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, adaptations=2))
     with pytest.raises(UsageError, match=f"no {what} ever begins: the first comes after 60 control steps .* has 60"):
-        build(late)
-    build(dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, adaptations=3)))
+        require_changes(late, build(late)[0])
+    longer = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, adaptations=3))
+    require_changes(longer, build(longer)[0])
