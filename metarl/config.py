@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.registry import AGENTS, PAPERS, AgentEntry
-from metarl.bounds import bounded, check, lacking, without_effect
+from metarl.bounds import bounded, check, lacking, newer, without_effect
 from metarl.envs import strict_yaml
 from metarl.envs.code import digest, file_of, is_held
 from metarl.envs.family_settings import FamilySettings
@@ -73,6 +73,10 @@ class TrainingSettings:
     """Threads of the simulation and of torch. 0: all cores."""
     device: Literal["auto", "cpu", "cuda"] = without_effect("auto")
     """Torch device of the agent. auto: cuda if there is one."""
+    matmul_precision: Literal["highest", "high", "medium"] = newer("highest", before="highest")
+    """Precision of products of matrices of float32 in training. highest: float32; high: TF32 on a GPU that has it;
+    medium: TF32 there, and on a CPU that multiplies bfloat16 that, summed in float32: faster for networks of 256 units
+    and more. Evaluation and exported policies multiply in float32."""
     simulator: Literal["cpu", "gpu", "auto"] = "cpu"
     """Simulator: MuJoCo on the CPU, or mujoco-warp on the agent's device (pip install metarl-robotics[gpu]), in
     single precision. auto: gpu if the agent's device is a GPU and mujoco-warp is installed."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from metarl.agents.agent import Agent, Trial
+from metarl.agents.arithmetic import matmul_precision, subnormals
 from metarl.agents.learning import DeviceEnv, SlotMaker
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.threads import single_torch_thread
@@ -131,7 +132,7 @@ class TrainingWorld:
     def collecting(self) -> Iterator[None]:
         began = time.perf_counter()
         try:
-            with contextlib.nullcontext() if self.on_device else single_torch_thread():
+            with subnormals(kept=True), contextlib.nullcontext() if self.on_device else single_torch_thread():
                 yield
         finally:
             self._collect_s += time.perf_counter() - began
@@ -146,7 +147,9 @@ class TrainingWorld:
         began, self._collect_s = time.perf_counter(), 0.0
         with self.collecting():
             self.begin(tasks, key)
-        metrics = self._train(torch_stream(self.run.config.training.seed, "update", key))
+        t = self.run.config.training
+        with matmul_precision(t.matmul_precision), subnormals(kept=False):
+            metrics = self._train(torch_stream(t.seed, "update", key))
         update_s = time.perf_counter() - began - self._collect_s
         records = [player.played() for player in self._players]
         counts = sum(record.env_steps for record in records), *np.subtract(self._counts(), before).tolist()
