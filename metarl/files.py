@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import math
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-from metarl.errors import RunError, describe
+from metarl.errors import RunError, UsageError, describe
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE)
+"""Errors that another time or another disk may not have, whatever place was asked for."""
 
 
 def make_folder(folder: Path, option: str, exist_ok: bool = True) -> None:
-    """Make a folder and those above it. RunError if the disk refuses; it names the option that chooses another place.
+    """Make a folder and those above it. UsageError if there cannot be one, RunError if the disk is full or fails; both
+    name the option that chooses another place.
 
     FileExistsError if it exists and exist_ok is False.
     """
@@ -23,7 +29,8 @@ def make_folder(folder: Path, option: str, exist_ok: bool = True) -> None:
     except OSError as error:
         if isinstance(error, FileExistsError) and not exist_ok and os.path.lexists(folder):
             raise
-        raise RunError(f"cannot make {folder}: {describe(error)}; choose another {option}") from error
+        kind = RunError if error.errno in DISK else UsageError
+        raise kind(f"cannot make {folder}: {describe(error)}; choose another {option}") from error
 
 
 def fresh_folder(folder: Path, option: str) -> Path:
@@ -40,6 +47,23 @@ def fresh_folder(folder: Path, option: str) -> Path:
             folder = base.with_name(f"{base.name}_{number}")
         else:
             return folder
+
+
+def folder_for(folder: Path, name: str, held: Callable[[Any], Iterable[Any]], own: Iterable[Path | str]) -> Path:
+    """Make a folder for what is said of some runs, and return it; UsageError if it holds what was said of others.
+
+    Its files would be replaced, or stay beside the new ones. name: of the JSON file by which it holds something. held:
+    returns from its content what `own` is for this time, folders of runs or names.
+    """
+    make_folder(folder, "--output")
+    try:
+        others = [str(entry) for entry in held(json.loads((folder / name).read_text(encoding="utf-8")))]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # it holds nothing of the kind
+        return folder
+    if {Path(entry).resolve() for entry in others} != {Path(entry).resolve() for entry in own}:
+        what = name.partition(".")[0]
+        raise UsageError(f"--output {folder} holds the {what} of {', '.join(others)}; name another folder")
+    return folder
 
 
 def write(path: Path, data: bytes | Iterable[bytes | memoryview], option: str = "--runs-dir") -> None:

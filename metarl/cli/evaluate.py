@@ -17,7 +17,6 @@ from metarl.config import EvaluationSettings, RunConfig, options
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.errors import UsageError
-from metarl.files import make_folder
 from metarl.options import flag
 from metarl.runs.entries import Entry, family_settings, read_entries
 
@@ -130,11 +129,12 @@ def _compare(
     if command.checkpoint not in ("last", "best") and len(entries) > 1:
         raise UsageError(f"--checkpoint is {command.checkpoint!r}, a file of one run; for several it is last or best")
 
-    if command.output:
-        make_folder(Path(command.output), "--output")  # before hours of evaluation, not after them
     from metarl.evaluation.compare import checked_family, compare_entries
+    from metarl.reporting.comparison_files import make_folder_for
     from metarl.reporting.judge import conclude_comparison, say
 
+    if command.output:
+        make_folder_for(command.output, entries)  # before hours of evaluation, not after them
     asked, family = command.device if device else None, checked_family(config)
     comparison = compare_entries(entries, config, family, taken, command.checkpoint, asked, command.threads, say=say)
     conclude_comparison(comparison, family, command.output or None)

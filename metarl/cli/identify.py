@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -125,8 +125,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     for use in ("training", "calibration", "judged"):
         labels = planned.labels(use)
         say(f"{len(labels)} classes {use if use == 'judged' else f'of {use}'}: {', '.join(labels)}")
-    name = f"{directory.resolve().name}_{'_'.join(own.by)}"
-    with _folder(Path(command.output) if command.output else Path(PLACE) / name, not command.output) as folder:
+    with _folder(command.output, directory.resolve().name, own.by) as folder:
         found, identifier = identify(loaded, planned, own, command.metric, command.threads, config, say)
         show(found)
         save_report(found, identifier, folder)
@@ -134,21 +133,23 @@ def run(arguments: list[str], invocation: Invocation) -> int:
 
 
 @contextlib.contextmanager
-def _folder(place: Path, fresh: bool) -> Iterator[Path]:
-    """Make the folder before minutes of work, not after them; it goes again if nothing was saved in it.
+def _folder(output: str, run: str, by: Sequence[str]) -> Iterator[Path]:
+    """Make the folder before minutes of work, not after them; it goes again if nothing was saved in it."""
+    from metarl.files import folder_for, fresh_folder
+    from metarl.reporting.identification_report import JSON
 
-    fresh: make one that did not exist, of that name with a number.
-    """
-    from metarl.files import fresh_folder, make_folder
-
-    if fresh:
-        place = fresh_folder(place, "--output")
+    if output:
+        place = folder_for(Path(output), JSON, lambda data: [_title(data["run"], data["by"])], [_title(run, by)])
     else:
-        make_folder(place, "--output")
+        place = fresh_folder(Path(PLACE) / "_".join((run, *by)), "--output")
     try:
         yield place
     finally:
         with contextlib.suppress(OSError):  # a folder that holds something refuses
             place.rmdir()
-            if fresh:
+            if not output:
                 place.parent.rmdir()
+
+
+def _title(run: str, by: Sequence[str]) -> str:
+    return f"{run} by {', '.join(by)}"

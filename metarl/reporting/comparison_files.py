@@ -6,18 +6,19 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metarl.envs.family import TaskFamily
 from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.saved import COMPARISON
-from metarl.files import write
+from metarl.files import folder_for, write
 from metarl.reporting import comparison_figures
 from metarl.reporting.columns import ADAPTATION, RETURNS, csv_numbers, measure_column
 from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.time_columns import TIME
+from metarl.runs.entries import Entry
 
 CSV = "comparison.csv"
 BULK = ("returns", "measures", "recovery", "curves", "trained", "folder")
@@ -26,6 +27,16 @@ LEFT_OUT = (
     "tasks, the returns and measures of each, curves against seconds, and the training configurations: the command "
     "gives them"
 )
+
+
+def make_folder_for(output: Path | str, entries: Sequence[Entry]) -> None:
+    """Make the folder for a comparison of these runs; UsageError if it holds that of others, or cannot be."""
+    folder_for(Path(output), COMPARISON, _folders, [entry.path for entry in entries])
+
+
+def _folders(comparison: Any) -> list[str]:
+    """Return the folders of the runs that a comparison's JSON names."""
+    return [run["folder"] for agent in comparison["agents"] for run in agent["runs"] or [agent]]
 
 
 def save(comparison: Comparison, family: TaskFamily, folder: Path) -> dict[str, Path]:

@@ -110,6 +110,8 @@ def compare(
         entries = [entry.exploring_as_trained() for entry in entries]
     config = config_from_dict(data)
     tasks_of = checked_family(config)
+    if output:
+        comparison_files.make_folder_for(output, entries)
     comparison = compare_entries(entries, config, tasks_of, taken, checkpoint, device, threads, loaded, say)
     return conclude_comparison(comparison, tasks_of, output)
 

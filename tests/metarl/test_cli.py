@@ -255,7 +255,7 @@ def test_an_existing_name_is_refused(tmp_path, monkeypatch, capsys):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    assert cli.main(["train", "--runs-dir", "file/runs", "--name", "r"]) == 1
+    assert cli.main(["train", "--runs-dir", "file/runs", "--name", "r"]) == 2
     assert "error: cannot make file/runs/r: " in capsys.readouterr().err
 
 

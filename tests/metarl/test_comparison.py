@@ -436,7 +436,20 @@ def test_where_nothing_can_be_saved_is_told_before_anything_is_judged(runs, tmp_
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     status, printed = evaluated([runs["ppo"], "--no-train-gap", "--output", "file/out"], capsys)
-    assert status == 1 and "evaluating" not in printed and "choose another --output" in printed, printed
+    assert status == 2 and "evaluating" not in printed and "choose another --output" in printed, printed
+
+
+def test_another_comparison_is_not_overwritten(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = ("--no-train-gap", "--shots", 0, "--output", "out")
+    assert evaluated([runs["ppo"], *few], capsys)[0] == 0
+    assert evaluated([f"{runs['ppo']}:label=again", *few], capsys)[0] == 0
+    before = Path("out/comparison.json").read_bytes()
+    status, printed = evaluated([runs["ppo"], runs["maml"], *few], capsys)
+    assert status == 2 and f"--output out holds the comparison of {runs['ppo']}; name another folder" in printed
+    with pytest.raises(UsageError, match="out holds the comparison of"):
+        metarl.compare([runs["maml"]], output="out", threads=1, train_gap=False, adaptations=0)
+    assert Path("out/comparison.json").read_bytes() == before
 
 
 def test_who_acts_with_noise_is_said_once_with_the_remedy(runs, tmp_path, monkeypatch, capsys):

@@ -1,13 +1,15 @@
 """Folders that are made and stops that are asked for: one function each for the whole of metarl."""
 
+import errno
 import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from metarl.errors import RunError
+from metarl.errors import RunError, UsageError
 from metarl.files import fresh_folder, make_folder
 from metarl.runs.interrupt import stop_on_signals
 
@@ -34,11 +36,21 @@ def test_two_threads_never_get_the_same_fresh_folder(tmp_path):
 @pytest.mark.parametrize("make", [make_folder, fresh_folder])
 def test_a_folder_that_cannot_be_made_names_the_option(tmp_path, make):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"^cannot make .*/file/run: .*; choose another --output$"):
+    with pytest.raises(UsageError, match=r"^cannot make .*/file/run: .*; choose another --output$"):
         make(tmp_path / "file" / "run", "--output")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(RunError, match=r"^cannot make .*/link/run: .*; choose another --output$"):
+    with pytest.raises(UsageError, match=r"^cannot make .*/link/run: .*; choose another --output$"):
         make(tmp_path / "link" / "run", "--output")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_is_full_or_fails_is_no_mistake_of_the_user(tmp_path, monkeypatch, number):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(RunError, match=r"^cannot make .*/run: .*; choose another --output$"):
+        make_folder(tmp_path / "run", "--output")
 
 
 def test_a_folder_that_must_be_new_is_not_made_twice(tmp_path):

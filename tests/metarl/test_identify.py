@@ -575,6 +575,13 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
     assert cli.main(told[:-2]) == 2 and "needs --rollouts DIR" in capsys.readouterr().err
     assert cli.main(COMMAND.split()) == 0  # again, beside it
     assert (trained / "identifications/r_fault_kind_fault_place_2" / FILE).is_file()
+    capsys.readouterr()
+    other = (
+        COMMAND.replace("fault_kind fault_place", "fault_place fault_kind")
+        + " --output identifications/r_fault_kind_fault_place_2"
+    )
+    assert cli.main(other.split()) == 2  # another identification is not overwritten
+    assert "holds the identification of r by fault_kind, fault_place; name another folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metarl.errors import UsageError
-from metarl.files import fresh_folder, make_folder
+from metarl.files import folder_for, fresh_folder
 from metarl.provenance import provenance
 from metarl.reporting.report.agents import agent_sections, learning_section, overview
 from metarl.reporting.report.distribution import distribution_section
@@ -41,7 +39,11 @@ def report(
     material = gather(directories, comparison)
     record = provenance()
     made = {**record, "command": as_typed(record["command"])}
-    folder = _of_these(output, material) if output else _new_folder(material)
+    if output:
+        folders = [run.directory for run in material.runs]
+        folder = folder_for(output, JSON, lambda data: [run["folder"] for run in data["runs"]], folders)
+    else:
+        folder = _new_folder(material)
     written = write_report(compose(material, made, title, videos, folder, say), material, folder)
     if wandb:
         for run in material.runs:
@@ -65,18 +67,6 @@ def compose(
     say("drawing the task distributions")
     sections += [distribution_section(material, folder), settings_section(runs), origin_section(runs, made)]
     return Page(title or f"Report: {names}", lead, sections, made)
-
-
-def _of_these(folder: Path, material: Material) -> Path:
-    """Make the folder, and return it; UsageError if it holds the report of other runs, whose files would stay."""
-    make_folder(folder, "--output")
-    try:
-        held = [Path(run["folder"]) for run in json.loads((folder / JSON).read_text(encoding="utf-8"))["runs"]]
-    except (OSError, ValueError, KeyError, TypeError):  # it holds no report
-        return folder
-    if {path.resolve() for path in held} != {run.directory.resolve() for run in material.runs}:
-        raise UsageError(f"--output {folder} holds the report of {', '.join(map(str, held))}; name another folder")
-    return folder
 
 
 def _new_folder(material: Material) -> Path:
