@@ -32,7 +32,7 @@ TILES: tuple[tuple[str, Mapping[str, float], str], ...] = (
     ("half_cheetah_terrain", ground("stairs_up", 0.5), "stairs"),
     ("walker2d_terrain", ground("obstacles", 1.0), "obstacles"),
     ("ant_legs", {"legs": 3}, "three legs"),
-    ("ant_legs", {"legs": 6}, "six legs"),
+    ("quadruped_legs", {"legs": 6}, "six legs"),
     ("ant_goal", {"goal_angle": 0.9, "goal_radius": 2.2}, "an unseen goal"),
     ("ant_terrain", ground("waves", 1.0), "waves"),
     ("quadruped", {"payload_mass": 4.0}, "a payload"),

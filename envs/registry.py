@@ -32,6 +32,7 @@ from metarl.envs.robots.half_cheetah_settings import (
 from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
+from metarl.envs.robots.quadruped_legs_settings import QuadrupedLegsSettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
@@ -91,6 +92,7 @@ FAMILIES: dict[str, FamilyEntry] = {
     "walker2d_terrain": FamilyEntry(Walker2dTerrainSettings, "metarl.envs.robots.walkers:walker2d_terrain"),
     "quadruped": FamilyEntry(QuadrupedSettings, "metarl.envs.robots.quadruped:quadruped"),
     "quadruped_body": FamilyEntry(QuadrupedBodySettings, "metarl.envs.robots.quadruped_body:quadruped_body"),
+    "quadruped_legs": FamilyEntry(QuadrupedLegsSettings, "metarl.envs.robots.quadruped_legs:quadruped_legs"),
     "quadruped_terrain": FamilyEntry(QuadrupedTerrainSettings, "metarl.envs.robots.quadruped:quadruped_terrain"),
     "robot": FamilyEntry(
         RobotSettings, "metarl.envs.own_robot.family:robot", copy="metarl.envs.own_robot.family:copy_robot"

@@ -6,29 +6,24 @@ legs is a batch of its own.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import Array, like
 from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily
+from metarl.envs.layouts import joined
 from metarl.envs.locomotion import control_cost, free_observation, survival
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
 from metarl.envs.robots.ant_settings import FEWEST_LEGS, MOST_LEGS, AntLegsSettings
 from metarl.envs.robots.morphology import lengthen, lowest, stand
-from metarl.envs.state import State
-from metarl.envs.terms import ObservationTerm, RewardTerm, elements
+from metarl.envs.terms import RewardTerm
 
-JOINTS_PER_LEG = 2
-JOINTS = tuple(f"{joint}_{leg}" for leg in range(1, MOST_LEGS + 1) for joint in ("hip", "ankle"))
-ROOT_QPOS, ROOT_QVEL = 7, 6  # of the torso's free joint
 SEGMENT = 0.2 * math.sqrt(2)  # m, stub and upper leg; the lower leg is twice as long
 RADIUS = 0.08  # m, of every segment
 FIRST_LEG = math.pi / 4  # rad, its direction from the torso, forwards and to the left
@@ -45,13 +40,11 @@ def _bare() -> mujoco.MjSpec:
     return spec
 
 
-def base(legs: float) -> mujoco.MjSpec:
+def base(legs: int) -> mujoco.MjSpec:
     """Return an ant with legs at equal angles around the torso."""
-    if legs != int(legs) or not FEWEST_LEGS <= legs <= MOST_LEGS:
-        raise ValueError(f"an ant has {FEWEST_LEGS} to {MOST_LEGS} legs, got {legs:g}")
     spec = _bare().copy()
-    for i in range(int(legs)):
-        _add_leg(spec, i + 1, FIRST_LEG + 2 * math.pi * i / int(legs))
+    for i in range(legs):
+        _add_leg(spec, i + 1, FIRST_LEG + 2 * math.pi * i / legs)
     return spec
 
 
@@ -95,41 +88,6 @@ def lengthen_legs(spec: mujoco.MjSpec, factor: float) -> None:
             lengthen(spec, factor, joint=joint.name)
 
 
-@functools.cache
-def _padding(joints: int) -> np.ndarray:
-    """Return a zero for each joint that is missing from six legs, [n]."""
-    return np.zeros(len(JOINTS) - joints)
-
-
-@functools.cache
-def _mask(joints: int) -> np.ndarray:
-    """Return 1 for each leg of an ant with this number of joints, and 0 for the others, [6]."""
-    return (np.arange(MOST_LEGS) < joints // JOINTS_PER_LEG).astype(np.float64)
-
-
-def _in_every_env(state: State, row: Callable[[int], np.ndarray]) -> Array:
-    """Return a row that depends on the number of joints, in every env, [S, n]."""
-    values = like(row(state.ctrl.shape[1]), state.qpos)
-    return state.xp.broadcast_to(values, (len(state.qpos), len(values)))
-
-
-def _padded(term: ObservationTerm) -> ObservationTerm:
-    """Pad a term that ends with the joints to six legs, with zeros."""
-    return dataclasses.replace(
-        term, function=lambda state: state.xp.concat([term.function(state), _in_every_env(state, _padding)], axis=1)
-    )
-
-
-OBSERVATION = {
-    **{name: _padded(term) for name, term in free_observation("torso", JOINTS).items()},
-    "legs": ObservationTerm(
-        lambda state: _in_every_env(state, _mask),
-        elements("1", (f"leg_{leg}_is_there" for leg in range(1, MOST_LEGS + 1))),
-    ),
-}
-"""Positions and velocities of six legs, zero for those that an ant lacks, and which legs it has, [S, 41]."""
-
-
 def look_down(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
     """Let a picture's camera look down on the robot's legs."""
     follow(spec, 4.0, AZIMUTH, -40.0)
@@ -138,6 +96,39 @@ def look_down(spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:
 @functools.cache
 def _height() -> float:
     return lowest(base(4))
+
+
+def _with_legs(settings: AntLegsSettings, number: int, length: Parameter) -> TaskFamily:
+    """Return the family of ants with this number of legs."""
+    legs = range(1, number + 1)
+    joints = tuple(f"{joint}_{leg}" for leg in legs for joint in ("hip", "ankle"))
+    return TaskFamily(
+        name="ant_legs",
+        description="Ant of 3 to 6 legs, forwards as fast as it can",
+        base=functools.partial(base, number),
+        parameters=(length,),
+        settle=functools.partial(stand, height=_height()),
+        observation=free_observation("torso", joints),
+        rewards={
+            "velocity": RewardTerm(ant.forward_velocity),
+            **survival(settings, ant.fallen),
+            "control": RewardTerm(functools.partial(control_cost, of="ctrl"), weight=-settings.control_cost),
+            "contact": RewardTerm(ant.contact_cost, weight=-settings.contact_cost),
+        },
+        reset=ant.reset,
+        action_low=np.full(len(joints), -1.0),
+        action_high=np.full(len(joints), 1.0),
+        horizon=settings.horizon,
+        frame_skip=ant.FRAME_SKIP,
+        control=read_signals(base(number).compile(), "force"),
+        action_scale=settings.action_scale,
+        terminate=ant.fallen,
+        previous=("xpos",),
+        decorate=look_down,
+        settings=settings,
+        groups={f"leg_{leg}": (f"hip_{leg}", f"ankle_{leg}") for leg in legs},
+        **ant.walking(ant.forward_velocity),
+    )
 
 
 def ant_legs(settings: AntLegsSettings) -> TaskFamily:
@@ -159,31 +150,7 @@ def ant_legs(settings: AntLegsSettings) -> TaskFamily:
         above=0.0,
         ood=outside_scale(settings.length_range),
     )
-    return TaskFamily(
-        name="ant_legs",
-        description="Ant of 3 to 6 legs, forwards as fast as it can",
-        base=base,
-        parameters=(legs, length),
-        layout=("legs",),
-        settle=functools.partial(stand, height=_height()),
-        observation=OBSERVATION,
-        rewards={
-            "velocity": RewardTerm(ant.forward_velocity),
-            **survival(settings, ant.fallen),
-            "control": RewardTerm(functools.partial(control_cost, of="ctrl"), weight=-settings.control_cost),
-            "contact": RewardTerm(ant.contact_cost, weight=-settings.contact_cost),
-        },
-        reset=ant.reset,
-        action_low=np.full(len(JOINTS), -1.0),
-        action_high=np.full(len(JOINTS), 1.0),
-        horizon=settings.horizon,
-        frame_skip=ant.FRAME_SKIP,
-        control=read_signals(base(MOST_LEGS).compile(), "force"),
-        action_scale=settings.action_scale,
-        terminate=ant.fallen,
-        previous=("xpos",),
-        decorate=look_down,
-        settings=settings,
-        groups={f"leg_{leg}": (f"hip_{leg}", f"ankle_{leg}") for leg in range(1, MOST_LEGS + 1)},
-        **ant.walking(ant.forward_velocity),
+    return joined(
+        legs,
+        {float(n): _with_legs(settings, n, length) for n in range(FEWEST_LEGS, MOST_LEGS + 1)},
     )

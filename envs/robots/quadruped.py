@@ -6,7 +6,7 @@ Episodes follow quadruped practice (legged_gym: Rudin et al., CoRL 2022; RMA: Ku
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import mujoco
 import numpy as np
@@ -23,14 +23,13 @@ from metarl.envs.robots.quadruped_parameters import declared, entries
 from metarl.envs.robots.quadruped_robot import (
     FRAME_SKIP,
     GO1,
-    JOINTS,
     LEG_JOINTS,
     LEGS,
     TIMESTEP,
     build,
 )
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
-from metarl.envs.robots.quadruped_terms import OBSERVATION, PRIVILEGED, REWARDS, rig
+from metarl.envs.robots.quadruped_terms import REWARDS, observation, privileged, rig
 from metarl.envs.task import Changes
 from metarl.envs.terms import Criterion
 from metarl.envs.terrain.kinds import Field
@@ -47,7 +46,7 @@ TERRAIN_CELL = 0.075  # m
 def reset(model: mujoco.MjModel, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
     """Return starts at rest near the home pose, a little over the ground and upright on it, with random headings."""
     yaw = rng.uniform(-np.pi, np.pi, n)
-    joints = rng.uniform(-RESET_JOINT, RESET_JOINT, (n, len(JOINTS)))
+    joints = rng.uniform(-RESET_JOINT, RESET_JOINT, (n, model.nq - 7))
     joints[:, model.eq_obj1id[model.eq_active0 == 1] - 1] = 0.0  # joint 0 is the trunk's
     qpos = np.tile(model.key("home").qpos, (n, 1))
     ground, up = model.geom("floor").quat, np.zeros(3)
@@ -68,14 +67,14 @@ def _commands(settings: QuadrupedSettings, names: Collection[str]) -> CommandEnt
     return CommandEntry({name: (low, low) for name, (low, _) in ends.items() if name not in names})
 
 
-def quadruped(settings: QuadrupedSettings) -> TaskFamily:
-    """Return the family that the settings describe."""
-    spec, varied = declared(settings, entries(settings))
+def quadruped(settings: QuadrupedSettings, legs: Sequence[str] = LEGS) -> TaskFamily:
+    """Return the family that the settings describe. legs: as `quadruped_robot.build` takes them."""
+    spec, varied = declared(settings, entries(settings), legs)
     names = {p.name for p in varied}
-    robot, go1 = rig(), build(GO1, TIMESTEP).compile()
+    robot, go1 = rig(legs), build(GO1, TIMESTEP, legs).compile()
     task = TaskEntries(
-        observation={k: term for k, term in OBSERVATION.items() if k != "velocity" or settings.observe_velocity},
-        privileged=PRIVILEGED,
+        observation={k: term for k, term in observation(legs).items() if k != "velocity" or settings.observe_velocity},
+        privileged=privileged(legs),
         rewards=REWARDS,
         rewards_per_second=True,
         commands=_commands(settings, names),
@@ -93,8 +92,8 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
         **task_terms(robot, task, {name: name for name in COMMANDS if name in names}, pushed="push_velocity"),
         noise_factor="sensor_noise" if "sensor_noise" in names else 0.0,
         reset=reset,
-        action_low=np.full(len(JOINTS), -ACTION_LIMIT),
-        action_high=np.full(len(JOINTS), ACTION_LIMIT),
+        action_low=np.full(go1.nu, -ACTION_LIMIT),
+        action_high=np.full(go1.nu, ACTION_LIMIT),
         horizon=settings.horizon,
         frame_skip=FRAME_SKIP,
         control=read_signals(go1, "position from home", home=go1.key("home").qpos),
@@ -102,7 +101,7 @@ def quadruped(settings: QuadrupedSettings) -> TaskFamily:
         measures={**tracking_errors(robot), **measures.falls(robot.fallen), **measures.energy(path(robot))},
         success=(Criterion("velocity_error", high=VELOCITY_TOLERANCE), Criterion("falls", high=0)),
         noisy=True,
-        groups={leg: tuple(f"{leg}_{joint}" for joint in LEG_JOINTS) for leg in LEGS},
+        groups={leg: tuple(f"{leg}_{joint}" for joint in LEG_JOINTS) for leg in legs},
         settings=settings,
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mujoco
@@ -20,7 +20,7 @@ from metarl.envs.own_robot.ground import GroundGeoms
 from metarl.envs.own_robot.quantities import COMMANDED
 from metarl.envs.parameters import Choice, Parameter
 from metarl.envs.robots.quadruped_physics import FRICTION_SPEED, add_damping, simplify
-from metarl.envs.robots.quadruped_robot import GO1, JOINTS, LEGS, TIMESTEP, build
+from metarl.envs.robots.quadruped_robot import GO1, JOINTS, LEGS, TIMESTEP, build, joints_of
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 
 Entries = tuple[DeclaredParameter, ...]
@@ -61,9 +61,9 @@ def damp_as_friction(spec: mujoco.MjSpec, loss: float) -> None:
     add_damping(spec, loss, neutral=GO1.joint_friction, per=FRICTION_SPEED)
 
 
-def base(settings: QuadrupedSettings) -> mujoco.MjSpec:
-    """Return the Go1, with locks where the settings need them."""
-    spec = build(GO1, TIMESTEP)
+def base(settings: QuadrupedSettings, legs: Sequence[str] = LEGS) -> mujoco.MjSpec:
+    """Return the Go1, with these legs, and with locks where the settings need them."""
+    spec = build(GO1, TIMESTEP, legs)
     if settings.physics == "fast":
         simplify(spec)
     for name in JOINTS if settings.locked_joints else ():
@@ -80,22 +80,24 @@ def base(settings: QuadrupedSettings) -> mujoco.MjSpec:
     return spec
 
 
-def declared(settings: QuadrupedSettings, entries: Entries) -> tuple[mujoco.MjSpec, tuple[Parameter, ...]]:
-    """Return the robot, prepared for the parameters' edits, and the parameters that the entries declare.
+def declared(
+    settings: QuadrupedSettings, entries: Entries, legs: Sequence[str] = LEGS
+) -> tuple[mujoco.MjSpec, tuple[Parameter, ...]]:
+    """Return the robot of these legs, prepared for the parameters' edits, and the parameters that the entries declare.
 
     What every task has, the neutral one has, too. ValueError names an entry that is wrong.
     """
-    spec = base(settings)
+    spec, joints = base(settings, legs), joints_of(legs)
     robot = Robot(
         *("quadruped", spec, spec.copy(), spec.compile()),
         base="trunk",
         mobility="floating",
         bodies=tuple(body.name for body in spec.bodies[1:]),
-        feet=tuple(f"{leg}_calf" for leg in LEGS),
+        feet=tuple(f"{leg}_calf" for leg in legs),
         ground=GroundGeoms(planes=("floor",)),
-        joints=JOINTS,
-        kinds=("position",) * len(JOINTS),
-        moves=tuple(frozenset({joint}) for joint in JOINTS),
+        joints=joints,
+        kinds=("position",) * len(joints),
+        moves=tuple(frozenset({joint}) for joint in joints),
     )
     return spec, tuple(map(_as_every_task, distribution.parameters(robot, entries)))
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import mujoco
 
-from metarl.envs.robots.quadruped_robot import JOINTS
-
 SOLVER_ITERATIONS = 4
 FRICTION_SPEED = 3.0  # rad/s, mean square over mean of the joints' speeds in a walk: friction takes as much power
 
@@ -20,14 +18,12 @@ def simplify(spec: mujoco.MjSpec) -> None:
     """Solve contacts by `SOLVER_ITERATIONS` of PGS, and make the joints' friction loss damping of as much power."""
     spec.option.solver = mujoco.mjtSolver.mjSOL_PGS
     spec.option.iterations = SOLVER_ITERATIONS
-    for name in JOINTS:
-        joint = spec.joint(name)
+    for joint in spec.joints[1:]:  # the first is the trunk's
         joint.damping[0] += joint.frictionloss / FRICTION_SPEED
         joint.frictionloss = 0.0
 
 
 def add_damping(spec: mujoco.MjSpec, value: float, neutral: float, per: float = 1.0) -> None:
     """Replace the neutral share of every joint's damping by value / per, N m s/rad."""
-    for name in JOINTS:
-        joint = spec.joint(name)
+    for joint in spec.joints[1:]:
         joint.damping[0] = max(joint.damping[0] + (value - neutral) / per, 0.0)

@@ -11,6 +11,7 @@ that RL practice uses on this robot (Kp 35, Kd .5: MuJoCo Playground; hip .1, th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -27,12 +28,23 @@ Vector = tuple[float, float, float]
 LEGS = ("FR", "FL", "RR", "RL")
 """Front and rear, right and left, in Unitree's order."""
 LEG_JOINTS = ("hip", "thigh", "calf")
-JOINTS = tuple(f"{leg}_{joint}" for leg in LEGS for joint in LEG_JOINTS)
-"""Names of the actuated joints, in the order of actions and observations."""
+MORE_LEGS = (*LEGS, "MR", "ML")
+"""The legs of a robot with a third pair, in the middle of the trunk. A robot of n legs has the first n."""
+
+
+def joints_of(legs: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the actuated joints of these legs, in the order of actions and observations."""
+    return tuple(f"{leg}_{joint}" for leg in legs for joint in LEG_JOINTS)
+
+
+def foot_contacts(legs: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of sensors that are 1 where a foot touches the ground and 0 elsewhere."""
+    return tuple(f"{leg}_contact" for leg in legs)
+
+
+JOINTS = joints_of(LEGS)
 TRUNK_CONTACT = "trunk_contact"
 """Sensor of the number of contacts of the trunk and the hips with the ground."""
-FOOT_CONTACTS = tuple(f"{leg}_contact" for leg in LEGS)
-"""Sensors that are 1 where a foot touches the ground and 0 elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +65,11 @@ class Inertial:
         return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
     def mirrored(self, x: float = 1.0, y: float = 1.0) -> Inertial:
-        """Return the mirror image, with the signs x and y (1 or -1) of those axes."""
+        """Return the mirror image, with the signs x and y (1 or -1) of those axes; 0: symmetric about 0 on the axis."""
         sign = np.array([x, y, 1.0])
-        return inertial(self.mass, sign * self.centre, self.tensor * np.outer(sign, sign))
+        products = np.outer(sign, sign)
+        np.fill_diagonal(products, 1.0)
+        return inertial(self.mass, sign * self.centre, self.tensor * products)
 
 
 def inertial(mass: float, centre: np.ndarray, tensor: np.ndarray) -> Inertial:
@@ -196,8 +210,10 @@ class QuadrupedFigures:
 GO1 = QuadrupedFigures()
 
 
-def build(figures: QuadrupedFigures = GO1, timestep: float = TIMESTEP) -> mujoco.MjSpec:
-    """Return the robot on flat ground; timestep in s.
+def build(figures: QuadrupedFigures = GO1, timestep: float = TIMESTEP, legs: Sequence[str] = LEGS) -> mujoco.MjSpec:
+    """Return the robot on flat ground; timestep in s. legs: the first 3 to 6 of MORE_LEGS.
+
+    A leg without its pair is in the middle between left and right. The trunk is the same for any number of legs.
 
     A control signal is the target of a joint relative to its home, rad: the torque kp (home + ctrl - q) - kd dq/dt,
     within the torque limits, is computed in every simulation step. Robot geoms collide with the ground and with nothing
@@ -219,23 +235,28 @@ def build(figures: QuadrupedFigures = GO1, timestep: float = TIMESTEP) -> mujoco
         spec.worldbody,
         "trunk",
         (0, 0, figures.home_height),
-        combine(figures.trunk, *(figures.hip_rotor.mirrored(x, y) for x, y in map(_signs, LEGS))),
+        combine(figures.trunk, *(figures.hip_rotor.mirrored(x, y) for x, y in (_signs(leg, legs) for leg in legs))),
     )
     trunk.add_freejoint(name="root")
     _add_geom(trunk, figures, "trunk", mujoco.mjtGeom.mjGEOM_BOX, size=np.array(figures.trunk_size) / 2)
-    for leg in LEGS:
-        _add_leg(spec, trunk, figures, leg)
-    for name, geom in zip(FOOT_CONTACTS, (f"{leg}_foot" for leg in LEGS), strict=True):
-        add_contact_sensor(spec, name, mujoco.mjtObj.mjOBJ_GEOM, geom)
+    for leg in legs:
+        _add_leg(spec, trunk, figures, leg, _signs(leg, legs))
+    for name, leg in zip(foot_contacts(legs), legs, strict=True):
+        add_contact_sensor(spec, name, mujoco.mjtObj.mjOBJ_GEOM, f"{leg}_foot")
     add_contact_sensor(spec, TRUNK_CONTACT, mujoco.mjtObj.mjOBJ_BODY, "trunk")
-    home = (0.0, 0.0, figures.home_height, 1.0, 0.0, 0.0, 0.0, *figures.home_pose)
+    home = (0.0, 0.0, figures.home_height, 1.0, 0.0, 0.0, 0.0, *figures.home * len(legs))
     spec.add_key(name="home", qpos=home)
     return spec
 
 
-def _signs(leg: str) -> tuple[float, float]:
-    """Return (front 1 or rear -1, left 1 or right -1)."""
-    return (1.0 if leg[0] == "F" else -1.0), (1.0 if leg[1] == "L" else -1.0)
+PLACE = {"F": 1.0, "R": -1.0, "M": 0.0}
+"""Place of a pair of legs along the trunk, of the way from its middle to the front hips."""
+
+
+def _signs(leg: str, legs: Sequence[str]) -> tuple[float, float]:
+    """Return (front 1, middle 0 or rear -1; left 1, right -1 or, without its pair, 0)."""
+    paired = sum(other[0] == leg[0] for other in legs) == 2
+    return PLACE[leg[0]], ((1.0 if leg[1] == "L" else -1.0) if paired else 0.0)
 
 
 def _add_body(parent: mujoco.MjsBody, name: str, place: Vector, inertia: Inertial) -> mujoco.MjsBody:
@@ -261,10 +282,12 @@ def _add_geom(body: mujoco.MjsBody, figures: QuadrupedFigures, name: str, kind: 
     )
 
 
-def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> None:
-    """Add hip, thigh and calf with their joints and servos."""
-    hip = _add_hip(trunk, figures, leg)
-    thigh = _add_thigh(hip, figures, leg)
+def _add_leg(
+    spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigures, leg: str, signs: tuple[float, float]
+) -> None:
+    """Add hip, thigh and calf with their joints and servos. signs: as `_signs` returns them."""
+    hip = _add_hip(trunk, figures, leg, signs)
+    thigh = _add_thigh(hip, figures, leg, signs[1])
     for i, body in enumerate((hip, thigh, _add_calf(thigh, figures, leg))):
         body.add_joint(
             name=f"{leg}_{LEG_JOINTS[i]}",
@@ -278,15 +301,15 @@ def _add_leg(spec: mujoco.MjSpec, trunk: mujoco.MjsBody, figures: QuadrupedFigur
         _add_servo(spec, figures, leg, i)
 
 
-def _add_hip(trunk: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> mujoco.MjsBody:
-    x, y = _signs(leg)
+def _add_hip(trunk: mujoco.MjsBody, figures: QuadrupedFigures, leg: str, signs: tuple[float, float]) -> mujoco.MjsBody:
+    x, y = signs
     hip = _add_body(
         trunk,
         f"{leg}_hip",
         (x * figures.hip_place[0], y * figures.hip_place[1], 0.0),
         combine(figures.hip.mirrored(x, y), figures.thigh_rotor.mirrored(y=y)),
     )
-    half = y * figures.hip_width / 2
+    half = (y or 1.0) * figures.hip_width / 2
     _add_geom(
         hip,
         figures,
@@ -299,8 +322,7 @@ def _add_hip(trunk: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> mujo
     return hip
 
 
-def _add_thigh(hip: mujoco.MjsBody, figures: QuadrupedFigures, leg: str) -> mujoco.MjsBody:
-    _, y = _signs(leg)
+def _add_thigh(hip: mujoco.MjsBody, figures: QuadrupedFigures, leg: str, y: float) -> mujoco.MjsBody:
     thigh = _add_body(
         hip,
         f"{leg}_thigh",

@@ -19,48 +19,48 @@ from metarl.envs.declared.ends import Termination, termination
 from metarl.envs.declared.entries import ObservationEntry, RewardEntry
 from metarl.envs.declared.rig import COMMANDS, Feet, Joints, Rig
 from metarl.envs.declared.sensors import ContactSensors
-from metarl.envs.robots.quadruped_robot import FOOT_CONTACTS, JOINTS, LEGS, TRUNK_CONTACT
+from metarl.envs.robots.quadruped_robot import LEGS, TRUNK_CONTACT, foot_contacts, joints_of
 from metarl.envs.robots.quadruped_settings import DT
 from metarl.envs.state import State
 
 FALLS = Termination(tilt=math.radians(60), contact=("trunk",))
-SENSORS = (*FOOT_CONTACTS, TRUNK_CONTACT)
 AXES = ("x", "y", "z")
 
 
 def foot_geoms(models: Sequence[mujoco.MjModel]) -> np.ndarray:
-    """Return the indices of the feet's geoms, [4]; a task does not change them."""
-    return np.array([models[0].geom(f"{leg}_foot").id for leg in LEGS])
+    """Return the indices of the feet's geoms in the order of the legs, [legs]; a task does not change them."""
+    return np.array([i for i in range(models[0].ngeom) if models[0].geom(i).name.endswith("_foot")])
 
 
 def foot_radii(models: Sequence[mujoco.MjModel]) -> np.ndarray:
-    """Return the radii of the feet in each model, [K, 4] m."""
+    """Return the radii of the feet in each model, [K, legs] m."""
     return np.array([model.geom_size[foot_geoms(models), 0] for model in models])
 
 
 def home_poses(models: Sequence[mujoco.MjModel]) -> np.ndarray:
-    """Return the joint angles of each model's home pose, [K, 12] rad."""
+    """Return the joint angles of each model's home pose, [K, joints] rad."""
     return np.array([model.key("home").qpos[7:] for model in models])
 
 
 def home(state: State) -> Array:
-    """Return the joint angles of the home pose of the task's robot, [S, 12] rad."""
+    """Return the joint angles of the home pose of the task's robot, [S, joints] rad."""
     return state.once(home_poses)[state.task_index]
 
 
-def rig() -> Rig:
-    """Return the robot as its terms see it."""
-    joints = np.arange(len(JOINTS))
+def rig(legs: Sequence[str] = LEGS) -> Rig:
+    """Return the robot of these legs as its terms see it."""
+    names = joints_of(legs)
+    joints, sensors = np.arange(len(names)), (*foot_contacts(legs), TRUNK_CONTACT)
     made = Rig(
-        joints=Joints(JOINTS, Columns(joints + 7), Columns(joints + 6), home),
-        actuators=JOINTS,
+        joints=Joints(names, Columns(joints + 7), Columns(joints + 6), home),
+        actuators=names,
         dt=DT,
         action_unit="rad",
-        sensors=ContactSensors(len(SENSORS), {name: i for i, name in enumerate(SENSORS)}),
+        sensors=ContactSensors(len(sensors), {name: i for i, name in enumerate(sensors)}),
         base=Base(body=1, root=1, qpos=0, qvel=0, over_ground=lambda state, points: points[..., 2]),
-        feet=Feet(LEGS, foot_geoms, FOOT_CONTACTS, foot_radii),
+        feet=Feet(tuple(legs), foot_geoms, foot_contacts(legs), foot_radii),
         groups={"trunk": (TRUNK_CONTACT,)},
-        bodies=SENSORS,
+        bodies=sensors,
         commands=tuple(COMMANDS),
     )
     made.fallen = termination(made, FALLS)
@@ -72,22 +72,27 @@ def _sensor(term: str, names: Sequence[str], half_width: float) -> ObservationEn
     return ObservationEntry(term, noise=half_width / math.sqrt(3), names=tuple(names))
 
 
-OBSERVATION = {
-    "velocity": _sensor("base_velocity", [f"base_v{a}" for a in AXES], 0.1),
-    "rate": _sensor("base_angular_velocity", [f"base_w{a}" for a in AXES], 0.2),
-    "gravity": _sensor("projected_gravity", [f"gravity_{a}" for a in AXES], 0.05),
-    "command": ObservationEntry("command", names=("command_vx", "command_vy", "command_wz")),
-    "joints": _sensor("joint_positions", JOINTS, 0.01),
-    "joint_velocities": _sensor("joint_velocities", [f"{joint}_velocity" for joint in JOINTS], 1.5),
-    "action": ObservationEntry("last_action", names=tuple(f"{joint}_action" for joint in JOINTS)),
-}
-"""Terms by name; joints are relative to home."""
+def observation(legs: Sequence[str] = LEGS) -> dict[str, ObservationEntry]:
+    """Return terms by name; joints are relative to home."""
+    joints = joints_of(legs)
+    return {
+        "velocity": _sensor("base_velocity", [f"base_v{a}" for a in AXES], 0.1),
+        "rate": _sensor("base_angular_velocity", [f"base_w{a}" for a in AXES], 0.2),
+        "gravity": _sensor("projected_gravity", [f"gravity_{a}" for a in AXES], 0.05),
+        "command": ObservationEntry("command", names=("command_vx", "command_vy", "command_wz")),
+        "joints": _sensor("joint_positions", joints, 0.01),
+        "joint_velocities": _sensor("joint_velocities", [f"{joint}_velocity" for joint in joints], 1.5),
+        "action": ObservationEntry("last_action", names=tuple(f"{joint}_action" for joint in joints)),
+    }
 
-PRIVILEGED = {
-    "velocity": ObservationEntry("base_velocity", names=tuple(f"true_base_v{a}" for a in AXES)),
-    "contacts": ObservationEntry("foot_contacts", names=FOOT_CONTACTS),
-}
-"""Terms by name that the robot's sensors do not give, without noise."""
+
+def privileged(legs: Sequence[str] = LEGS) -> dict[str, ObservationEntry]:
+    """Return terms by name that the robot's sensors do not give, without noise."""
+    return {
+        "velocity": ObservationEntry("base_velocity", names=tuple(f"true_base_v{a}" for a in AXES)),
+        "contacts": ObservationEntry("foot_contacts", names=foot_contacts(legs)),
+    }
+
 
 REWARDS = {
     "velocity": RewardEntry("track_velocity", 1.0),

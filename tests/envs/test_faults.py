@@ -26,6 +26,7 @@ UNABLE: dict[str, tuple[FaultKind, ...]] = {
     "point_goal": ("dead", "weak", "stuck", "saturated", "reversed", "dead_band", "delay", "slack"),
     "quadruped": (),
     "quadruped_body": (),
+    "quadruped_legs": (),
     "quadruped_terrain": (),
 }
 """Faults that a family cannot have: a point has no actuators, and only the quadruped has servos, which can be slack."""

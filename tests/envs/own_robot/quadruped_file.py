@@ -23,7 +23,7 @@ from metarl.envs.robots import quadruped as built_in
 from metarl.envs.robots.quadruped_parameters import base, entries
 from metarl.envs.robots.quadruped_robot import LEGS
 from metarl.envs.robots.quadruped_settings import DT, QuadrupedSettings, QuadrupedTerrainSettings
-from metarl.envs.robots.quadruped_terms import FALLS, OBSERVATION, PRIVILEGED, REWARDS
+from metarl.envs.robots.quadruped_terms import FALLS, REWARDS, observation, privileged
 
 EDITS = """
 from metarl.envs.robots import quadruped_parameters
@@ -81,10 +81,10 @@ def declaration(settings: QuadrupedSettings) -> dict[str, Any]:
         "contacts": {"trunk": ["trunk"]},
         "observation": {
             name: observed(term, noisy)
-            for name, term in OBSERVATION.items()
+            for name, term in observation().items()
             if name != "velocity" or settings.observe_velocity
         },
-        "privileged": {name: observed(term, noisy) for name, term in PRIVILEGED.items()},
+        "privileged": {name: observed(term, noisy) for name, term in privileged().items()},
         "rewards_per": "second",
         "reward": {name: {"term": term.term, "weight": term.weight} for name, term in REWARDS.items()},
         "termination": {"tilt": FALLS.tilt, "contact": list(FALLS.contact)},
