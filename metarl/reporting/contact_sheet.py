@@ -179,13 +179,14 @@ def _show(axes: Axes, image: Array, colour: str) -> None:
 
 
 def _tile_caption(family: TaskFamily, task: Task) -> list[str]:
-    """Return the values of a task; if there are too many, those furthest from neutral within their range."""
+    """Return the values of a task; if there are too many, what decides the layout and those furthest from neutral."""
     shown = family.shown(task)
     name, texts = name_captions(family, task), value_captions(family, shown)
     lines = CAPTION_LINES - len(name)
     if len(texts) <= lines:
         return name + texts
-    furthest = sorted(range(len(texts)), key=lambda i: -_deviation(family.parameters[i], shown))[: lines - 1]
+    first = [(p.name in family.layout, _deviation(p, shown)) for p in family.parameters]
+    furthest = sorted(range(len(texts)), key=first.__getitem__, reverse=True)[: lines - 1]
     return name + [texts[i] for i in sorted(furthest)] + [f"and {len(texts) - len(furthest)} more nearer to neutral"]
 
 
@@ -242,6 +243,8 @@ def _draw_parameter(
     if isinstance(parameter.distribution, LogUniform):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
+    else:
+        axes.locator_params(axis="x", nbins=5)
     name_ticks(axes.xaxis, np.array([t[parameter.name] for own in tasks.values() for t in own]), parameter)
     axes.set(xlabel=axis_label(parameter), ylim=(len(tasks) - 0.5, -0.5))
     axes.grid(visible=False)

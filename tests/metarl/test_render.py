@@ -297,6 +297,8 @@ def test_of_too_many_parameters_those_furthest_from_neutral_are_said():
     task = family.task({"p1": 0.1, "p3": -0.4, "p5": 0.3, "p7": 0.2})
     said = ["p1 0.1 m", "p3 −0.4 m", "p5 0.3 m", "p7 0.2 m", "and 4 more nearer to neutral"]
     assert contact_sheet._tile_caption(family, task) == said
+    layout = dataclasses.replace(family, layout=("p0",))  # as the number of legs, which is said in any case
+    assert contact_sheet._tile_caption(layout, task) == ["p0 0 m", "p3 −0.4 m", "p5 0.3 m", "p7 0.2 m", said[-1]]
 
 
 MISTAKES = {
