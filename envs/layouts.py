@@ -96,9 +96,11 @@ def joined(parameter: Parameter, families: Mapping[float, TaskFamily], **said: A
     """Return one family of several, which differ in the number of equal parts that a robot has, its legs.
 
     parameter: that number, which decides the layout. families: by its value; their groups are the parts, those of a
-    smaller robot the first of the largest one's. said: further fields of the family, its name and description. Beside
-    the terms of the families, an observation has one by the parameter's name: for each part, whether it is there. What is
-    no function of the state (reset, settle, edit, control, success) is the largest robot's, and must serve all.
+    smaller robot the first of the largest one's. said: further fields of the family, its name and description.
+
+    Beside the terms of the families, an observation has one by the parameter's name: for each part, whether it is
+    there. What is no function of the state (reset, settle, edit, control, success) is the largest robot's, and must
+    serve all.
     """
     join = _Joined(families)
     largest = join.largest
