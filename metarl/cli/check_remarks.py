@@ -9,11 +9,13 @@ import mujoco
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
+from metarl.envs.own_robot.check_tasks import DRAWN, SECONDS, Amiss, Fate
 from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.description import Robot, turning_freely
 from metarl.envs.own_robot.footing import riser
 from metarl.envs.own_robot.model import servos_for, soft_servos
 from metarl.envs.own_robot.support import Support
+from metarl.wording import number_of
 
 FALLEN = 1.0  # rad of tilt
 TIPS = 0.2  # rad of tilt in a second that is no stance
@@ -28,6 +30,17 @@ SINKS = 2.0
 """Largest depth in the ground, in units of the depth that counts as touching."""
 NAMED = 4
 """Largest number of names in a cell or a line."""
+FATES: dict[Fate, tuple[str, str]] = {
+    "breaks": (
+        "the simulation breaks",
+        'narrow the range, or use a smaller <option timestep="..."/>',
+    ),
+    "ends": (
+        "with action 0 an episode ends, as the neutral robot's does not,",
+        "narrow the range, or suit termination and home to it",
+    ),
+}
+"""What happens to a task, and what to do about it."""
 WARNINGS = {
     "INERTIA": "inertia near to singular",
     "CONTACTFULL": "too many contacts",
@@ -112,6 +125,31 @@ def distribution_remarks(said: Declaration, family: TaskFamily) -> list[str]:
                 f"{p.words(high)}: if a factor is meant, write operation: scale"
             )
     return found
+
+
+def tasks_text(count: int) -> str:
+    """Return what was simulated besides the neutral robot."""
+    return (
+        f"{number_of(count, 'task')} of training, at the ends of ranges and drawn, simulated for {SECONDS:g} s with "
+        "action 0 and with random actions"
+    )
+
+
+def task_remarks(family: TaskFamily, found: Sequence[Amiss]) -> list[str]:
+    """Return a remark on each thing that goes wrong: at which ends of ranges, and in how many of the tasks drawn."""
+    said = []
+    for fate, (what, remedy) in FATES.items():
+        own, places = [amiss for amiss in found if amiss.fate == fate], []
+        for p in family.parameters:
+            values = [f"{p.words(a.task.values[p.name])} (after {a.after:.2g} s)" for a in own if a.parameter is p]
+            places += [f"where {p.name} alone is {' or '.join(values)}"] if values else []
+        if drawn := [amiss for amiss in own if amiss.parameter is None]:
+            values = [f"{p.name} {p.words(drawn[0].task.values[p.name])}" for p in family.parameters if not p.nuisance]
+            example = "" if places else f", as with {', '.join(values)}"
+            places.append(f"in {len(drawn)} of {DRAWN} tasks drawn{example}")
+        if places:
+            said.append(f"{what} {some(places)}: {remedy}")
+    return said
 
 
 def some(names: Sequence[str]) -> str:

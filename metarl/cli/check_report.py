@@ -17,9 +17,12 @@ from metarl.cli.check_remarks import (
     remarks,
     reward_remarks,
     start_text,
+    task_remarks,
+    tasks_text,
 )
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.check_run import run_check
+from metarl.envs.own_robot.check_tasks import check_tasks
 from metarl.envs.own_robot.declaration import read_declaration
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import CONTROL_DT, check_robot
@@ -55,6 +58,10 @@ def show_check(model: str, declaration: str = "", console: Console | None = None
         show_family(family, console)
         said = read_declaration(declaration)
         told = [*observation_remarks(said), *reward_remarks(said, robot), *distribution_remarks(said, family)]
+        if not robot.questions:
+            count, found = check_tasks(family)
+            console.print(tasks_text(count), highlight=False)
+            told += task_remarks(family, found)
         show_remarks(told, console)
         command = f"metarl train --robot {model} --family {declaration}"
         console.print(f"Train on it with: {command}", highlight=False, markup=False, soft_wrap=True)

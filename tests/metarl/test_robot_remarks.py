@@ -13,6 +13,7 @@ from rich.console import Console
 from metarl.cli import app as cli
 from metarl.cli.check_remarks import check_rows, remarks, some, start_text
 from metarl.cli.check_report import show_check
+from metarl.envs.own_robot import check_tasks
 from metarl.envs.own_robot.check_run import Base, CheckRun, Second
 from metarl.envs.own_robot.family import check_robot
 from tests.envs.own_robot.families import declared
@@ -184,3 +185,52 @@ def test_wheels_are_rewarded_for_driving_and_a_factor_is_told_from_a_value(tmp_p
     output = " ".join(shown("cart.xml", declaration="cart.yaml").split())
     assert "home_cost counts how far lw, rw have turned, and so punishes driving: leave it out" in output
     assert "mass is 4.11 kg in the model, and tasks set it to 0.8 kg to 1.3 kg: if a factor is meant, write" in output
+
+
+TILTING = {"reward": {"alive": 1}, "termination": {"height": [0.25, 0.6], "tilt": 0.6}}
+BALLAST = {"name": "ballast", "target": "torso", "quantity": "com_x", "operation": "add", "distribution": "uniform"}
+GAIN = {"name": "gain", "target": ".*", "quantity": "kp", "operation": "scale", "distribution": "log_uniform"}
+ADVICE = "narrow the range, or suit termination and home to it"
+
+
+@pytest.mark.parametrize(
+    ("distribution", "said"),
+    [
+        ([BALLAST | {"range": [0.0, 0.05]}, GAIN | {"range": [0.9, 1.1]}], []),
+        (
+            [BALLAST | {"range": [0.0, 0.5]}, GAIN | {"range": [0.9, 1.1]}],
+            [
+                "with action 0 an episode ends, as the neutral robot's does not, where ballast alone is 0.5 m (after ",
+                ADVICE,
+            ],
+        ),
+        (
+            [GAIN | {"range": [1.0, 1e9]}],
+            ["the simulation breaks where gain alone is 1e+09 (after ", "of 8 tasks drawn: "],
+        ),
+        ([GAIN | {"range": [1e8, 1e9], "neutral": 1.0}], ["the simulation breaks where gain alone is 1e+08 (after "]),
+    ],
+)
+def test_what_goes_wrong_in_tasks_and_not_with_the_neutral_robot_is_said(distribution, said, tmp_path):
+    (tmp_path / "dog.xml").write_text(dog())
+    text = shown(str(tmp_path / "dog.xml"), 400, declared(tmp_path, *distribution, **TILTING))
+    assert "tasks of training, at the ends of ranges and drawn, simulated for 1 s with action 0 and" in text
+    notes = [line for line in text.splitlines() if "an episode ends" in line or "the simulation breaks" in line]
+    assert len(notes) == bool(said)
+    assert all(part in notes[0] for part in said)
+
+
+def test_of_tasks_whose_parameters_are_many_some_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(check_tasks, "MOST", 0)
+    (tmp_path / "dog.xml").write_text(dog())
+    given = declared(tmp_path, GAIN | {"range": [1e8, 1e9], "neutral": 1.0}, **TILTING)
+    text = shown(str(tmp_path / "dog.xml"), 400, given)
+    assert "8 tasks of training" in text
+    assert "the simulation breaks in 8 of 8 tasks drawn, as with gain " in text
+
+
+def test_what_the_neutral_robot_does_too_is_no_fault_of_a_task(tmp_path):
+    (tmp_path / "dog.xml").write_text(dog())
+    falls = {"reward": {"alive": 1}, "termination": {"height": [0.3695, 0.6]}, "episode": {"drop": 0.2}}
+    text = shown(str(tmp_path / "dog.xml"), 400, declared(tmp_path, BALLAST | {"range": [0.0, 0.5]}, **falls))
+    assert "an episode ends" not in text
