@@ -67,8 +67,13 @@ def _commands(settings: QuadrupedSettings, names: Collection[str]) -> CommandEnt
     return CommandEntry({name: (low, low) for name, (low, _) in ends.items() if name not in names})
 
 
-def quadruped(settings: QuadrupedSettings, legs: Sequence[str] = LEGS) -> TaskFamily:
-    """Return the family that the settings describe. legs: as `quadruped_robot.build` takes them."""
+def quadruped(settings: QuadrupedSettings) -> TaskFamily:
+    """Return the family that the settings describe."""
+    return with_legs(settings, LEGS)
+
+
+def with_legs(settings: QuadrupedSettings, legs: Sequence[str]) -> TaskFamily:
+    """Return the family of a robot of these legs, as `quadruped_robot.build` takes them."""
     spec, varied = declared(settings, entries(settings), legs)
     names = {p.name for p in varied}
     robot, go1 = rig(legs), build(GO1, TIMESTEP, legs).compile()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from metarl.envs.family import TaskFamily
 from metarl.envs.layouts import joined
 from metarl.envs.parameters import Choice, Law, Parameter
-from metarl.envs.robots.quadruped import quadruped
+from metarl.envs.robots.quadruped import with_legs
 from metarl.envs.robots.quadruped_legs_settings import FEWEST, QuadrupedLegsSettings
 from metarl.envs.robots.quadruped_robot import LEGS, MORE_LEGS
 
@@ -33,7 +33,7 @@ def quadruped_legs(settings: QuadrupedLegsSettings) -> TaskFamily:
     )
     return joined(
         legs,
-        {float(n): quadruped(settings, MORE_LEGS[:n]) for n in numbers},
+        {float(n): with_legs(settings, MORE_LEGS[:n]) for n in numbers},
         name="quadruped_legs",
         description="walking robot of 3 to 6 legs that follows velocity commands",
     )
