@@ -105,10 +105,10 @@ def joined(parameter: Parameter, families: Mapping[float, TaskFamily], **said: A
     join = _Joined(families)
     largest = join.largest
     parts = tuple(largest.groups)
-    own = {family.action_size: len(family.groups) for family in families.values()}
+    masks = {f.action_size: (np.arange(len(parts)) < len(f.groups)).astype(np.float64) for f in families.values()}
 
     def is_there(state: State) -> Array:
-        there = like((np.arange(len(parts)) < own[state.ctrl.shape[1]]).astype(np.float64), state.qpos)
+        there = like(masks[state.ctrl.shape[1]], state.qpos)
         return state.xp.broadcast_to(there, (len(state.qpos), len(parts)))
 
     mask = ObservationTerm(is_there, elements("1", (f"{part}_is_there" for part in parts)))
