@@ -7,7 +7,7 @@ simulated, with the state as that robot's own family has it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import mujoco
@@ -15,7 +15,7 @@ import numpy as np
 
 from metarl.envs.arrays import Array, like
 from metarl.envs.family import TaskFamily
-from metarl.envs.parameters import Law, Parameter
+from metarl.envs.parameters import Choice, Law, Parameter
 from metarl.envs.state import State
 from metarl.envs.terms import ObservationTerm, elements
 
@@ -43,15 +43,13 @@ class _Joined:
 
     def call(self, of: Callable[[TaskFamily], Callable[..., Any] | None]) -> Callable[..., Any] | None:
         """Return a function of a state, and maybe more, that calls that of the state's robot; None without any."""
-        functions = {size: of(family) for size, family in self.families.items()}
-        if None in functions.values():
+        functions = {size: function for size, family in self.families.items() if (function := of(family)) is not None}
+        if not functions:
             return None
 
         def called(state: State, *arguments: Any) -> Any:
             size = state.ctrl.shape[1]
-            function = functions[size]
-            assert function is not None
-            return function(cast(State, _Own(state, self.families[size])), *arguments)
+            return functions[size](cast(State, _Own(state, self.families[size])), *arguments)
 
         return called
 
@@ -68,17 +66,16 @@ class _Joined:
 
     def parameter(self, place: int) -> Parameter:
         """Return a parameter of all families, with the edit of the robot that is edited."""
-        edits = {size: family.parameters[place].law.edit for size, family in self.families.items()}
+        laws = {size: family.parameters[place].law for size, family in self.families.items()}
+        edits = {size: law.edit for size, law in laws.items() if law.edit is not None}
         p = self.largest.parameters[place]
-        if p.law.edit is None:
+        if not edits:
             return p
 
         def edit(spec: mujoco.MjSpec, value: float) -> None:
-            own = edits[len(spec.actuators)]
-            assert own is not None
-            own(spec, value)
+            edits[len(spec.actuators)](spec, value)
 
-        return dataclasses.replace(p, law=Law(p.law.description, edit, p.law.joint))
+        return dataclasses.replace(p, law=dataclasses.replace(p.law, edit=edit))
 
 
 def _padded(term: ObservationTerm) -> ObservationTerm:
@@ -90,6 +87,20 @@ def _padded(term: ObservationTerm) -> ObservationTerm:
         return state.xp.concat([values, *[missing] * (size - values.shape[1])], axis=1)
 
     return dataclasses.replace(term, function=padded)
+
+
+def number_of_parts(
+    name: str, trained: Sequence[int], held_out: Sequence[int], neutral: int, description: str
+) -> Parameter:
+    """Return the parameter that is the number of parts, as `joined` takes it. held_out: empty for those of training."""
+    return Parameter(
+        name=name,
+        unit="1",
+        distribution=Choice(tuple(map(float, trained))),
+        law=Law(description),
+        neutral=float(neutral),
+        held_out=Choice(tuple(map(float, held_out))) if held_out else None,
+    )
 
 
 def joined(parameter: Parameter, families: Mapping[float, TaskFamily], **said: Any) -> TaskFamily:

@@ -36,7 +36,7 @@ def make_folder(folder: Path, option: str, exist_ok: bool = True) -> None:
 def fresh_folder(folder: Path, option: str) -> Path:
     """Make a folder that did not exist, and return it: FOLDER, or the first of FOLDER_2, FOLDER_3, ... that is free.
 
-    Two processes never get the same one. RunError as for `make_folder`.
+    Two processes never get the same one. Errors are those of `make_folder`.
     """
     base, number = folder, 1
     while True:

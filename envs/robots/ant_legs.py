@@ -15,9 +15,9 @@ import numpy as np
 
 from metarl.envs.control import read_signals
 from metarl.envs.family import TaskFamily
-from metarl.envs.layouts import joined
+from metarl.envs.layouts import joined, number_of_parts
 from metarl.envs.locomotion import control_cost, free_observation, survival
-from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, outside_scale
+from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
 from metarl.envs.robots.ant_settings import FEWEST_LEGS, MOST_LEGS, AntLegsSettings
@@ -133,14 +133,7 @@ def _with_legs(settings: AntLegsSettings, number: int, length: Parameter) -> Tas
 
 def ant_legs(settings: AntLegsSettings) -> TaskFamily:
     """Return the family with reward v - c a^2 - contact cost + 1 on a torso of unknown legs."""
-    legs = Parameter(
-        name="legs",
-        unit="1",
-        distribution=Choice(tuple(map(float, settings.legs))),
-        law=Law("legs, evenly around the torso"),
-        neutral=4.0,
-        held_out=Choice(tuple(map(float, settings.held_out_legs))) if settings.held_out_legs else None,
-    )
+    legs = number_of_parts("legs", settings.legs, settings.held_out_legs, 4, "legs, evenly around the torso")
     length = Parameter(
         name="leg_length",
         unit="1",

@@ -8,10 +8,9 @@ robot lacks (besides the sensors' noise, where there is some), and the observati
 from __future__ import annotations
 
 from metarl.envs.family import TaskFamily
-from metarl.envs.layouts import joined
-from metarl.envs.parameters import Choice, Law, Parameter
+from metarl.envs.layouts import joined, number_of_parts
 from metarl.envs.robots.quadruped import with_legs
-from metarl.envs.robots.quadruped_legs_settings import FEWEST, QuadrupedLegsSettings
+from metarl.envs.robots.quadruped_legs_settings import FEWEST, MOST, QuadrupedLegsSettings
 from metarl.envs.robots.quadruped_robot import LEGS, MORE_LEGS
 
 
@@ -22,18 +21,10 @@ def quadruped_legs(settings: QuadrupedLegsSettings) -> TaskFamily:
             raise ValueError(f"{name} numbers the joints of four legs; name what fails by faults and fault_places")
     if settings.changes and "legs" in settings.changing:
         raise ValueError("changing has legs; a body stays the same while a task lasts: leave it out")
-    numbers = range(FEWEST, len(MORE_LEGS) + 1)
-    legs = Parameter(
-        name="legs",
-        unit="1",
-        distribution=Choice(tuple(map(float, settings.legs))),
-        law=Law("legs: front, rear and middle pairs; one without its pair in the middle"),
-        neutral=float(len(LEGS)),
-        held_out=Choice(tuple(map(float, settings.held_out_legs))) if settings.held_out_legs else None,
-    )
+    says = "legs: front, rear and middle pairs; one without its pair in the middle"
     return joined(
-        legs,
-        {float(n): with_legs(settings, MORE_LEGS[:n]) for n in numbers},
+        number_of_parts("legs", settings.legs, settings.held_out_legs, len(LEGS), says),
+        {float(n): with_legs(settings, MORE_LEGS[:n]) for n in range(FEWEST, MOST + 1)},
         name="quadruped_legs",
         description="walking robot of 3 to 6 legs that follows velocity commands",
     )

@@ -43,6 +43,7 @@ def foot_contacts(legs: Sequence[str]) -> tuple[str, ...]:
 
 
 JOINTS = joints_of(LEGS)
+"""Names of the Go1's actuated joints."""
 TRUNK_CONTACT = "trunk_contact"
 """Sensor of the number of contacts of the trunk and the hips with the ground."""
 
