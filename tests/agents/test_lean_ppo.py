@@ -31,8 +31,10 @@ CASES = {
 
 
 def agent(settings: PpoSettings) -> Ppo:
+    """From weights whose statistics are well conditioned: from seed 0, `relu` explains a variance of -4.0, whose
+    rounding differs by 1.4e-4 of it from CPU to CPU."""
     sizes = POINT.observation_size, POINT.action_size
-    return Ppo(settings, *sizes, torch.Generator().manual_seed(0), CPU)
+    return Ppo(settings, *sizes, torch.Generator().manual_seed(1), CPU)
 
 
 def trained(settings: PpoSettings, own: bool) -> tuple[Ppo, list[dict[str, float]], list[float]]:
