@@ -111,6 +111,7 @@ class BatchedEnv:
         state.previous = {name: zeros(tuple(getattr(state, name).shape[1:])) for name in family.previous}
         state.action = zeros((family.action_size,))
         state.steps, state.task_index, state.keys = zeros((), np.int64), zeros((), np.int64), zeros((), np.uint64)
+        self._mirrored = zeros((), bool)
         state.memory = {name: zeros(shape) for name, shape in family.memory.items()}
         state.task = {p.name: zeros() for p in family.parameters}
         self._episodes, self._clock, self._faults, self._next = (zeros((), np.int64) for _ in range(4))
@@ -165,6 +166,7 @@ class BatchedEnv:
             first=put(np.repeat(np.cumsum([0, *counts[:-1]]), each)),
             values=tuple(put(np.array([stage.values[p.name] for stage in flat])) for p in self.family.parameters),
         )
+        self._mirrored[...] = put(np.repeat([task.mirrored for task in tasks], each))
         self._state.take(self._models)
         if compiled:
             self.simulation.take(self._models)
@@ -278,7 +280,7 @@ class BatchedEnv:
         if self.family.begin is not None:
             self.family.begin(state, chosen)
         seen = self.family.seen(state)
-        write(self._observations, self.family.observe(seen), where=chosen)
+        write(self._observations, self._observe(seen), where=chosen)
         write(self._privileged, self._tell(seen), where=chosen)
 
     def _place(self, draws: Iterable[tuple[np.ndarray, np.random.Generator]], chosen: Array) -> None:
@@ -318,6 +320,8 @@ class BatchedEnv:
         family, state, simulation, xp = self.family, self._state, self.simulation, self.simulation.xp
         if self._changing:
             self._change()
+        if family.mirror is not None:
+            actions = family.mirror.actions.where(self._mirrored, actions)
         state.action[...] = family.applied(actions)
         for name, before in state.previous.items():
             before[...] = getattr(state, name)
@@ -341,7 +345,7 @@ class BatchedEnv:
         if family.truncate is not None:
             truncated = truncated | family.truncate(seen)
         self._truncated[...] = truncated & sound & ~self._terminated
-        observations = xp.astype(family.observe(seen), self._observations.dtype, copy=False)
+        observations = xp.astype(self._observe(seen), self._observations.dtype, copy=False)
         if whole:
             self._observations[...] = observations
         else:
@@ -391,9 +395,18 @@ class BatchedEnv:
         """Observations of all envs, [M, N, obs] float32; a copy."""
         return self._shape(self.simulation.xp.asarray(self._observations, copy=True))
 
+    def _observe(self, seen: State) -> Array:
+        """Return the observations, [S, obs], those of mirrored tasks as in the mirror."""
+        values, mirror = self.family.observe(seen), self.family.mirror
+        return values if mirror is None else mirror.observation.where(self._mirrored, values)
+
     def _tell(self, seen: State) -> Array:
-        """Return the privileged values, [S, P]; P is 0 unless this env is telling."""
-        return terms.observe(self._told, seen) if self._told else self._privileged
+        """Return the privileged values, [S, P], those of mirrored tasks as in the mirror; P is 0 unless this env is
+        telling."""
+        if not self._told:
+            return self._privileged
+        values, mirror = terms.observe(self._told, seen), self.family.mirror
+        return values if mirror is None else mirror.privileged.where(self._mirrored, values)
 
     def _start(self) -> list[Array]:
         """Return the live arrays that differ from one start of an episode to another."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from metarl.envs import mujoco_log, terms
 from metarl.envs.arrays import Array, like, namespace
 from metarl.envs.control import Signals
 from metarl.envs.parameters import SPLITS, Parameter, Split
+from metarl.envs.reflection import Mirror
 from metarl.envs.simulation import Simulator
 from metarl.envs.state import State, StateFunction
 from metarl.envs.task import Change, Changes, CurriculumRule, Task
@@ -171,6 +173,8 @@ class TaskFamily:
     and its other parameters are drawn as for held-out tasks."""
     decorate: Callable[[mujoco.MjSpec, Mapping[str, float]], None] | None = None
     """(specification, values): adds to a picture the parts of the task that only the reward depends on, as a goal."""
+    mirror: Mirror | None = None
+    """What the robot is told and tells in a mirror (`metarl.envs.mirror.mirrored`); None: no task is met in one."""
     settings: Any = field(default=None, compare=False)
     """The settings that the family was made from."""
 
@@ -370,7 +374,7 @@ class TaskFamily:
         owned = [Change(c.step, {k: self.task(c.values).values[k] for k in c.values}) for c in changes]
         for name in (name for change in owned for name in change.values if name in self.layout):
             raise ValueError(f"family {self.name!r}: {name} decides the model's layout, it cannot change in a task")
-        return Task(self.name, self.task(task.values).values, tuple(owned))
+        return dataclasses.replace(task, values=self.task(task.values).values, changes=tuple(owned))
 
     def stages(self, task: Task) -> list[Task]:
         """Return the task at its start and after each change, as tasks that do not change."""

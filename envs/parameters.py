@@ -241,6 +241,8 @@ class Parameter:
     """Categories that the values 0, 1, 2, ... stand for; empty: the values are quantities."""
     nuisance: bool = False
     """Whether a value says nothing about what to do, as a generator's seed; it is encoded for no learner."""
+    mirrored: tuple[float, ...] = ()
+    """Categories besides those of its distribution that training meets in a mirror (`metarl.envs.mirror.mirrored`)."""
     overlaps: bool = False
     """Whether values of other splits may be training values too, where another parameter keeps the tasks apart."""
 
@@ -289,8 +291,10 @@ class Parameter:
         """Return the categories of some splits in order, each once; empty for a quantity of a range."""
         if not self.categories:
             return ()
+        splits = tuple(splits)
         drawn = (self.of_split(split) for split in splits)
-        return tuple(sorted({value for own in drawn if isinstance(own, Choice) for value in own.values}))
+        mirrored = self.mirrored if "train" in splits else ()
+        return tuple(sorted({*mirrored, *(value for own in drawn if isinstance(own, Choice) for value in own.values)}))
 
     @property
     def continuous(self) -> bool:

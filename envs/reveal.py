@@ -53,10 +53,12 @@ def privileged_names(family: TaskFamily) -> tuple[str, ...]:
 
 
 def told(family: TaskFamily, tasks: Sequence[Task]) -> Array:
-    """Return the encoded parameters of each task as it begins, [M, P] float32."""
+    """Return the encoded parameters of each task as it begins, in the mirror if it is met there, [M, P] float32."""
     values = {p.name: np.array([task.values[p.name] for task in tasks], dtype=np.float64) for p in family.parameters}
     columns = [encode(p, values[p.name]) for p in shown(family.parameters)]
-    return np.concatenate([np.zeros((len(tasks), 0)), *columns], axis=1).astype(np.float32)
+    values = np.concatenate([np.zeros((len(tasks), 0)), *columns], axis=1).astype(np.float32)
+    met_in_mirror = np.array([task.mirrored for task in tasks], dtype=bool)
+    return family.mirror.told.where(met_in_mirror, values) if family.mirror else values
 
 
 def told_as(family: TaskFamily) -> dict[str, str]:

@@ -29,6 +29,8 @@ class Task:
     """Value of each parameter by name."""
     changes: tuple[Change, ...] = ()
     """Changes in the order of their steps; none unless the family has them."""
+    mirrored: bool = False
+    """Whether the agent meets it in a mirror, left for right, where the family has a `TaskFamily.mirror`."""
 
     @property
     def id(self) -> str:
@@ -39,6 +41,8 @@ class Task:
     def to_json(self) -> str:
         """Return canonical JSON; floats are written so that they are read back bit for bit."""
         data: dict[str, Any] = {"family": self.family, "values": _floats(self.values)}
+        if self.mirrored:
+            data["mirrored"] = True
         if self.changes:
             data["changes"] = [{"step": change.step, "values": _floats(change.values)} for change in self.changes]
         return json.dumps(data, sort_keys=True, allow_nan=False)
@@ -49,7 +53,7 @@ class Task:
         try:
             data = json.loads(text)
             changes = tuple(Change(int(c["step"]), _floats(c["values"])) for c in data.get("changes", ()))
-            return Task(str(data["family"]), _floats(data["values"]), changes)
+            return Task(str(data["family"]), _floats(data["values"]), changes, bool(data.get("mirrored", False)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'not a task: {text[:80]!r}; expected {{"family": NAME, "values": {{PARAMETER: NUMBER}}}}'

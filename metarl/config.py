@@ -95,6 +95,10 @@ class TrainingSettings:
     also_split: Literal["none", "held_out", "ood"] = "none"
     """Split that every other training task is drawn from, for an oracle alone: what can be reached on tasks that no
     other agent meets in training."""
+    mirror: bool = newer(False, before=False)
+    """Let training meet each task as it is or in a mirror, left for right, at even odds: what it learns of one side
+    holds on the other. For robots that are their own mirror image; refused where the robot or its tasks have none.
+    Evaluation meets tasks as they are."""
     evaluate_every: int = bounded(0, at_least=0, changes_no_number=True)
     """Iterations between evaluations on held-out tasks. 0: at the end only."""
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from metarl.config import EvaluationSettings, RunConfig, read_run_config
 from metarl.envs.family import TaskFamily
+from metarl.envs.mirror.images import symmetry_of
+from metarl.envs.mirror.mirrored import closed
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.task import Task
@@ -148,7 +150,10 @@ def checked_family(config: RunConfig) -> TaskFamily:
 def family_for(config: RunConfig, family: TaskFamily) -> TaskFamily:
     """Return the family as the run's agent observes it: an oracle observes the parameters of the task too."""
     t = config.training
-    return reveal(family, make_family(config.family), t.splits) if t.reveal_task else family
+    if not t.reveal_task:
+        return family
+    trained_on = make_family(config.family)
+    return reveal(family, closed(trained_on, symmetry_of(trained_on)) if t.mirror else trained_on, t.splits)
 
 
 def require_fit(label: str, run: Run, family: TaskFamily) -> None:

@@ -26,6 +26,8 @@ from metarl.bounds import MOST
 from metarl.config import CONFIG, RunConfig, code_of, config_to_dict, dump_yaml, hooks_of, map_files, read_run_config
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import TaskFamily
+from metarl.envs.mirror.images import symmetry_of
+from metarl.envs.mirror.mirrored import closed
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import privileged_names, reveal, told_as
 from metarl.envs.task import Task
@@ -130,6 +132,8 @@ def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) ->
     with usage_errors("family"):
         family = make_family(config.family)
     if config.training.reveal_task:
+        with usage_errors("training.mirror"):
+            family = closed(family, symmetry_of(family)) if config.training.mirror else family
         family = reveal(family, splits=config.training.splits)
     with usage_errors("training.also_split"):
         for split in config.training.splits:

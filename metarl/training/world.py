@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,9 @@ from metarl.agents.learning import DeviceEnv, SlotMaker
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.threads import single_torch_thread
 from metarl.envs.family import TaskFamily
+from metarl.envs.mirror.images import symmetry_of
+from metarl.envs.mirror.mirrored import closed, mirrored
+from metarl.envs.reflection import Mirror
 from metarl.envs.reveal import informed, privileged_names, reveal, told_as
 from metarl.envs.simulation import CPU
 from metarl.envs.task import Task
@@ -27,7 +31,7 @@ from metarl.provenance import cores
 from metarl.runs.checkpoint import OWN_FILES
 from metarl.runs.run import Run, load_run
 from metarl.runs.simulators import simulator_for
-from metarl.runs.trial import streams, torch_stream
+from metarl.runs.trial import stream, streams, torch_stream
 from metarl.training.players import DevicePlayer, Player, Size, TrialPlayer, VecEnvPlayer
 
 if TYPE_CHECKING:
@@ -75,12 +79,17 @@ class TrainingWorld:
         threads = t.threads or ranks.share_of_cores(cores())
         self._size = Size(len(self.own), t.envs_per_task, t.adaptations + 1, threads, t.lives)
         self._players: list[Player] = []
+        with usage_errors("training.mirror"):
+            self._symmetry = symmetry_of(run.family) if t.mirror else None
+        self._family = run.family if self._symmetry is None else closed(run.family, self._symmetry)
+        self.mirror: Mirror | None = None
+        """How training meets tasks in a mirror; None: it does not."""
         self._collect_s = 0.0
         with usage_errors("agent"):
             self._train = run.agent.trainer(self)
 
     def trials(self) -> Callable[[], Trial]:
-        player = self._added(TrialPlayer(self.run.family, self._size, self._simulator, self.run.agent))
+        player = self._added(TrialPlayer(self._met(self._family), self._size, self._simulator, self.run.agent))
 
         def play() -> Trial:
             with self.collecting():
@@ -108,7 +117,7 @@ class TrainingWorld:
         return env, self.run.family.horizon
 
     def oracle(self, run: str) -> tuple[Agent, tuple[int, ...]]:
-        own, teacher = self.run.family, load_run(run, device=str(self.run.agent.device))
+        own, teacher = self._family, load_run(run, device=str(self.run.agent.device))
         if not teacher.config.training.reveal_task:
             raise ValueError(f"teacher is {run}, which is no oracle: it was trained without training.reveal_task=true")
         theirs, names = teacher.family, reveal(own).observation_names
@@ -122,7 +131,16 @@ class TrainingWorld:
 
     def _seen(self) -> TaskFamily:
         """Return the family as an agent observes it that steps its envs itself."""
-        return informed(self.run.family) if self.run.agent.facts.informed else self.run.family
+        return self._met(informed(self._family) if self.run.agent.facts.informed else self._family)
+
+    def _met(self, family: TaskFamily) -> TaskFamily:
+        """Return the family as training meets it: in a mirror, too, if the run asks for that."""
+        if self._symmetry is None:
+            return family
+        with usage_errors("training.mirror"):
+            family = mirrored(family, self._symmetry)
+        self.mirror = family.mirror
+        return family
 
     def _added(self, player: P) -> P:
         self._players.append(player)
@@ -160,6 +178,9 @@ class TrainingWorld:
     def begin(self, tasks: Sequence[Task], key: int) -> None:
         """Set the tasks of an iteration. UsageError for tasks that the simulator cannot simulate."""
         seed = self.run.config.training.seed
+        if self.run.config.training.mirror:
+            sides = stream(seed, "mirror", key).random(len(tasks)) < 0.5
+            tasks = [dataclasses.replace(task, mirrored=bool(side)) for task, side in zip(tasks, sides, strict=True)]
         for player in self._players:
             player.begin([tasks[m] for m in self.own], lambda name: streams(seed, name, key, self.own))
 

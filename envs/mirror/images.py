@@ -1,0 +1,141 @@
+"""Where a family's tasks and commands go in a mirror, by simulating what may be their images."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from metarl.envs.family import TaskFamily
+from metarl.envs.mirror.pairs import NOTHING, Visited, memory_at_start, play, stages, visited
+from metarl.envs.mirror.symmetry import CLOSE, IDENTITY, Asymmetric, Symmetry, by_geometry
+from metarl.envs.parameters import Parameter
+from metarl.envs.task import Task
+
+LIMITS = (0.1, 0.2)
+"""Most that motion and reward of a task and its mirror image may differ by, as shares of how far the robot moves and of
+how much the reward varies: a built robot is not quite its own mirror image."""
+CLEARLY = 1.5
+"""An image is taken for the better one if others differ by so many times as much."""
+TASKS, FEWEST = 64, 8
+"""Most and fewest tasks whose mirror image is looked for; more than the fewest where a category's is not known yet."""
+COMBINATIONS = 512
+"""Most candidates for the mirror image of one task."""
+NEGATIVE = (0.0, -1.0)
+
+Candidate = tuple[Task, dict[str, np.ndarray]]
+"""A task that may be another's mirror image, and signs of the memory at its start, by name."""
+
+
+def symmetry_of(family: TaskFamily) -> Symmetry:
+    """Find the mirror images of a family's joints, actions, parameters and commands; Asymmetric if they have none."""
+    states = visited(family).some()
+    symmetry, starting = by_geometry(family), memory_at_start(family)
+    neutral = {p.name: p.neutral for p in family.parameters if p.categories_of()}
+    missing = {(p.name, value) for p in family.parameters for value in p.categories_of()}
+    for i, task in enumerate(stages(family, TASKS)):
+        if i < FEWEST and neutral:  # directions are found without a fault, say, before the places of faults
+            plain = Task(task.family, {**task.values, **neutral})
+            _look(family, symmetry, states, plain, list(_candidates(family, symmetry, plain, starting, neutral)))
+        if i < FEWEST or missing & task.values.items():
+            candidates = list(itertools.islice(_candidates(family, symmetry, task, starting), COMBINATIONS + 1))
+            if len(candidates) > COMBINATIONS:
+                raise Asymmetric(
+                    f"family {family.name!r} varies too much to find the mirror image of a task: more than "
+                    f"{COMBINATIONS} candidates; vary fewer parameters that have two directions"
+                )
+            require(family, [task], _look(family, symmetry, states, task, candidates)[None])
+        missing -= {(name, value) for name, known in symmetry.categories.items() for value in known}
+    return symmetry
+
+
+def _look(
+    family: TaskFamily, symmetry: Symmetry, states: Visited, task: Task, candidates: Sequence[Candidate]
+) -> np.ndarray:
+    """Learn from a task which candidate is its mirror image, if any is; returns by how much the best differs, [2]."""
+    drawn = {name: np.array([signs[name] for _, signs in candidates]) for name in candidates[0][1]}
+    apart = play(family, symmetry, states, [(task, image) for image, _ in candidates], drawn).differences(symmetry)
+    best = apart[_score(apart).argmin()]
+    if (best <= LIMITS).all():
+        _learn(family, symmetry, task, candidates, _score(apart))
+    return best
+
+
+def _score(apart: np.ndarray) -> np.ndarray:
+    """Return one number, lower for a better image, from the differences [candidates, 2]."""
+    return np.log(apart + NOTHING).sum(1)
+
+
+def require(family: TaskFamily, tasks: Sequence[Task], apart: np.ndarray) -> None:
+    """Raise Asymmetric if a task and its mirror image differ by too much; apart: as by `differences`, [tasks, 2]."""
+    worst = (apart / LIMITS).max(1)
+    if worst.max() > 1:
+        place = int(worst.argmax())
+        values = ", ".join(f"{name} {value:.4g}" for name, value in tasks[place].values.items())
+        motion, reward = apart[place]
+        raise Asymmetric(
+            f"family {family.name!r} has no mirror image: no task moves and earns as the mirror image of the one with "
+            f"{values or 'no parameters'}; the nearest one's motion differs by {motion:.0%}, and its reward by "
+            f"{reward:.0%} of their variation"
+        )
+
+
+def _learn(
+    family: TaskFamily,
+    symmetry: Symmetry,
+    task: Task,
+    candidates: Sequence[Candidate],
+    score: np.ndarray,
+) -> None:
+    """Keep what the best image of a task has, where images that differ in it are clearly worse; score: [candidates]."""
+    best, enough = int(score.argmin()), score.min() + math.log(CLEARLY)
+    image, drawn = candidates[best]
+    for p in family.parameters:
+        value, there = task.values[p.name], image.values[p.name]
+        others = [d for d, (other, _) in zip(score, candidates, strict=True) if other.values[p.name] != there]
+        if p.categories_of() and others and min(others) > enough:
+            symmetry.categories.setdefault(p.name, {}).update({value: there, there: value})
+        elif others and min(others) > enough:
+            symmetry.images[p.name] = next(i for i in _images(p) if i[0] + i[1] * value == there)
+    for name, signs in drawn.items():
+        others = [d for d, (_, other) in zip(score, candidates, strict=True) if (other[name] != signs).any()]
+        if min(others, default=np.inf) > enough:
+            symmetry.drawn[name] = signs
+
+
+def _images(p: Parameter) -> list[tuple[float, float]]:
+    """Return what the mirror image of a quantity may be, as `Symmetry.images` has it."""
+    low, high = p.distribution.low, p.distribution.high
+    turns = p.unit == "rad" and abs(high - low - 2 * math.pi) < CLOSE
+    two_sided = low < 0 < high and not p.nuisance
+    return [IDENTITY, *([NEGATIVE] if two_sided else []), *([(low + high, -1.0)] if turns and low + high else [])]
+
+
+def _candidates(
+    family: TaskFamily, symmetry: Symmetry, task: Task, starting: Mapping[str, int], kept: Collection[str] = ()
+) -> Iterator[Candidate]:
+    """Yield what may be a task's mirror image; kept: parameters whose value stays."""
+
+    def images(p: Parameter) -> tuple[float, ...]:
+        value = task.values[p.name]
+        if p.name in kept:
+            return (value,)
+        if p.categories_of():
+            known = symmetry.categories.get(p.name, {})
+            others = [c for c in p.categories_of() if c not in known and c != value]
+            return (known[value],) if value in known else (value, *others)
+        known = symmetry.images.get(p.name)
+        return tuple(dict.fromkeys(a + sign * value for a, sign in ([known] if known else _images(p))))
+
+    def signs(name: str, size: int) -> list[tuple[float, ...]]:
+        known = symmetry.drawn.get(name)
+        return list(itertools.product((1.0, -1.0), repeat=size)) if known is None else [tuple(known)]
+
+    names = [p.name for p in family.parameters]
+    of_memory = [signs(name, size) for name, size in starting.items()]
+    for chosen in itertools.product(*map(images, family.parameters)):
+        image = Task(task.family, dict(zip(names, chosen, strict=True)))
+        for own in itertools.product(*of_memory):
+            yield image, dict(zip(starting, map(np.array, own), strict=True))
