@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 # The main job in a few minutes: the first 40 of the preset's iterations show the gain, the rest raise it.
 train: setup  ## meta-train HalfCheetah on target velocities, adapt to held-out ones
-	$(BIN)/metarl train training.iterations=40
+	$(BIN)/metarl train training.iterations=40 evaluation.adaptations=3
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2

@@ -116,7 +116,7 @@ class EvaluationSettings:
     """Tasks for each seed; an interval needs two."""
     envs_per_task: int = bounded(20, at_least=1, at_most=10**6)
     """Episodes of each task in a shot."""
-    adaptations: int = bounded(3, at_least=0)
+    adaptations: int = bounded(10, at_least=0)
     """Adaptations in a trial; the return is reported before the first and after each."""
     seeds: tuple[int, ...] = bounded((1, 2, 3), at_least=0, at_most=math.inf, nonempty=True)
     """Seeds; each draws its own set of tasks."""
