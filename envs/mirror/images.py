@@ -21,6 +21,8 @@ CLEARLY = 1.5
 """An image is taken for the better one if others differ by so many times as much."""
 TASKS, FEWEST = 64, 8
 """Most and fewest tasks whose mirror image is looked for; more than the fewest where a category's is not known yet."""
+FAR = 0.9
+"""Quantile of a quantity that is varied alone."""
 COMBINATIONS = 512
 """Most candidates for the mirror image of one task."""
 NEGATIVE = (0.0, -1.0)
@@ -33,6 +35,7 @@ def symmetry_of(family: TaskFamily) -> Symmetry:
     """Find the mirror images of a family's joints, actions, parameters and commands; Asymmetric if they have none."""
     states = visited(family).some()
     symmetry, starting = by_geometry(family), memory_at_start(family)
+    _pair_up(family, symmetry, states, starting)
     neutral = {p.name: p.neutral for p in family.parameters if p.categories_of()}
     missing = {(p.name, value) for p in family.parameters for value in p.categories_of()}
     for i, task in enumerate(stages(family, TASKS)):
@@ -49,6 +52,29 @@ def symmetry_of(family: TaskFamily) -> Symmetry:
             require(family, [task], _look(family, symmetry, states, task, candidates)[None])
         missing -= {(name, value) for name, known in symmetry.categories.items() for value in known}
     return symmetry
+
+
+def _pair_up(family: TaskFamily, symmetry: Symmetry, states: Visited, starting: Mapping[str, int]) -> None:
+    """Find quantities that change places in a mirror, from tasks that are neutral but for one of them."""
+    quantities, neutral = [p for p in family.parameters if not p.categories_of()], family.neutral()
+
+    def only(p: Parameter, value: float) -> Task:
+        return Task(family.name, {**neutral.values, p.name: value})
+
+    for p in quantities:
+        free = [q for q in quantities if q.name not in symmetry.partners]
+        alike = [q for q in free if (q.unit, q.distribution) == (p.unit, p.distribution)]
+        if p not in free or len(alike) == 1:
+            continue
+        value = p.distribution.quantile(FAR)
+        candidates = [(q, only(q, a + sign * value)) for q in alike for a, sign in _images(q)]
+        drawn = {name: np.ones(size) for name, size in starting.items()}
+        apart = play(family, symmetry, states, [(only(p, value), image) for _, image in candidates], drawn)
+        motion = apart.differences(symmetry)[:, 0]  # what is rewarded depends on a command, whose image is not known
+        best, other = motion.argmin(), candidates[int(motion.argmin())][0]
+        rest = min((d for d, (q, _) in zip(motion, candidates, strict=True) if q is not other), default=np.inf)
+        if other is not p and motion[best] <= LIMITS[0] and rest + NOTHING > CLEARLY * (motion[best] + NOTHING):
+            symmetry.partners.update({p.name: other.name, other.name: p.name})
 
 
 def _look(
@@ -93,7 +119,7 @@ def _learn(
     best, enough = int(score.argmin()), score.min() + math.log(CLEARLY)
     image, drawn = candidates[best]
     for p in family.parameters:
-        value, there = task.values[p.name], image.values[p.name]
+        value, there = task.values[symmetry.partners.get(p.name, p.name)], image.values[p.name]
         others = [d for d, (other, _) in zip(score, candidates, strict=True) if other.values[p.name] != there]
         if p.categories_of() and others and min(others) > enough:
             symmetry.categories.setdefault(p.name, {}).update({value: there, there: value})
@@ -119,7 +145,7 @@ def _candidates(
     """Yield what may be a task's mirror image; kept: parameters whose value stays."""
 
     def images(p: Parameter) -> tuple[float, ...]:
-        value = task.values[p.name]
+        value = task.values[symmetry.partners.get(p.name, p.name)]
         if p.name in kept:
             return (value,)
         if p.categories_of():

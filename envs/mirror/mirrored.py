@@ -19,6 +19,8 @@ from metarl.envs.parameters import Parameter
 from metarl.envs.reflection import Mirror, Reflection
 from metarl.envs.reveal import privileged_names, told
 
+COMPARED = 10**6
+"""About so many observed numbers are compared."""
 LIMIT_SEEN = 0.5
 """Most that an element of what is observed may differ by from its image, as a share of its mean deviation."""
 
@@ -63,7 +65,9 @@ def _reflection(pairs: np.ndarray, names: Sequence[str]) -> Reflection:
 
     Elements i and j are images of each other, so both must fit.
     """
-    own, image = (np.moveaxis(pairs, 2, 0)[side].reshape(-1, len(names)).astype(np.float64) for side in (0, 1))
+    thinned = pairs.shape[0] * pairs.shape[1] * pairs.shape[3] * len(names) // COMPARED + 1
+    sides = (np.moveaxis(pairs, 2, 0)[side].reshape(-1, len(names)) for side in (0, 1))
+    own, image = (values[::thinned].astype(np.float64) for values in sides)
     fits, spread = np.full((2, len(names), len(names)), np.inf), np.abs(image - image.mean(0)).mean(0)
     sizes, least = np.abs(own).mean(0), np.abs(image).mean(0)
     for i in range(len(names)):  # the size of a difference is at least the difference of the sizes

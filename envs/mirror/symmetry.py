@@ -39,8 +39,10 @@ class Symmetry:
     actions: Reflection
     categories: dict[str, dict[float, float]] = field(default_factory=dict)
     """Mirror image of each category, by parameter."""
+    partners: dict[str, str] = field(default_factory=dict)
+    """Parameter that a quantity changes places with, as the lengths of a left and a right leg do."""
     images: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """(a, b) by parameter: the mirror image of a quantity x is a + b x."""
+    """(a, b) by parameter: in the mirror it is a + b x, where x is its own value, or its partner's."""
     drawn: dict[str, np.ndarray] = field(default_factory=dict)
     """Sign of the mirror image of each element of the memory that an episode starts with, as a command, by name."""
 
@@ -51,11 +53,11 @@ class Symmetry:
     def task(self, task: Task) -> Task:
         """Return a task without changes in the mirror."""
 
-        def image(name: str, value: float) -> float:
-            at_zero, sign = self.images.get(name, IDENTITY)
+        def image(name: str) -> float:
+            value, (at_zero, sign) = task.values[self.partners.get(name, name)], self.images.get(name, IDENTITY)
             return self.categories.get(name, {}).get(value, at_zero + sign * value)
 
-        return Task(task.family, {name: image(name, value) for name, value in task.values.items()})
+        return Task(task.family, {name: image(name) for name in task.values})
 
 
 def by_geometry(family: TaskFamily) -> Symmetry:
