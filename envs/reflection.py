@@ -38,6 +38,8 @@ class Mirror:
     """Mean difference of robot and mirror image within some control steps, as a share of how far they moved."""
     reward_apart: float
     """Mean difference of their rewards, as a share of how much these vary."""
+    never_varied: tuple[str, ...]
+    """Elements of what is observed and told that were the same in all that was compared: they stay as they are."""
     actions: Reflection
     observation: Reflection
     privileged: Reflection
@@ -45,12 +47,17 @@ class Mirror:
     """Of the encoded parameters (`metarl.envs.reveal.told`)."""
 
     @property
-    def note(self) -> str:
-        """Return how far the robot is from being its own mirror image, in words; empty if it is, to 1 %."""
-        if max(self.motion_apart, self.reward_apart) < 0.01:
-            return ""
-        return (
-            f"the robot is nearly its own mirror image: within {STEPS} control steps of random actions, its motion "
-            f"differs from the image's by {self.motion_apart:.0%}, and its reward by {self.reward_apart:.0%} of how "
-            "much that varies"
-        )
+    def notes(self) -> list[str]:
+        """Return how far the robot is from being its own mirror image, to 1 %, and what is not known, in words."""
+        notes = []
+        if max(self.motion_apart, self.reward_apart) >= 0.01:
+            notes.append(
+                f"the robot is nearly its own mirror image: within {STEPS} control steps of random actions, its motion "
+                f"differs from the image's by {self.motion_apart:.0%}, and its reward by {self.reward_apart:.0%} of "
+                "how much that varies"
+            )
+        if self.never_varied:
+            first, *others = self.never_varied
+            more = f" and {len(others)} more" if others else ""
+            notes.append(f"{first}{more} did not vary under random actions, so each is taken for its own image")
+        return notes

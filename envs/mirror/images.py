@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from metarl.envs.family import TaskFamily
-from metarl.envs.mirror.pairs import NOTHING, Visited, memory_at_start, play, stages, visited
+from metarl.envs.mirror.pairs import NOTHING, Visited, commands_at_start, play, stages, visited
 from metarl.envs.mirror.symmetry import CLOSE, IDENTITY, Asymmetric, Symmetry, by_geometry
 from metarl.envs.parameters import Parameter
+from metarl.envs.reflection import STEPS
 from metarl.envs.task import Task
 
 LIMITS = (0.1, 0.2)
@@ -20,7 +21,8 @@ how much the reward varies: a built robot is not quite its own mirror image."""
 CLEARLY = 1.5
 """An image is taken for the better one if others differ by so many times as much."""
 TASKS, FEWEST = 64, 8
-"""Most and fewest tasks whose mirror image is looked for; more than the fewest where a category's is not known yet."""
+"""Most and fewest tasks whose mirror image is looked for; more than the fewest where a category's is not known yet. One
+that no other clearly explains better stays what it is."""
 FAR = 0.9
 """Quantile of a quantity that is varied alone."""
 COMBINATIONS = 512
@@ -34,7 +36,7 @@ Candidate = tuple[Task, dict[str, np.ndarray]]
 def symmetry_of(family: TaskFamily) -> Symmetry:
     """Find the mirror images of a family's joints, actions, parameters and commands; Asymmetric if they have none."""
     states = visited(family).some()
-    symmetry, starting = by_geometry(family), memory_at_start(family)
+    symmetry, starting = by_geometry(family), commands_at_start(family)
     _pair_up(family, symmetry, states, starting)
     neutral = {p.name: p.neutral for p in family.parameters if p.categories_of()}
     missing = {(p.name, value) for p in family.parameters for value in p.categories_of()}
@@ -51,10 +53,23 @@ def symmetry_of(family: TaskFamily) -> Symmetry:
                 )
             require(family, [task], _look(family, symmetry, states, task, candidates)[None])
         missing -= {(name, value) for name, known in symmetry.categories.items() for value in known}
+    _require_known(family, symmetry, starting)
     return symmetry
 
 
-def _pair_up(family: TaskFamily, symmetry: Symmetry, states: Visited, starting: Mapping[str, int]) -> None:
+def _require_known(family: TaskFamily, symmetry: Symmetry, starting: Mapping[str, np.ndarray]) -> None:
+    """Raise Asymmetric if the image of a quantity of two directions, or of a command, is not known."""
+    quantities = (p.name for p in family.parameters if not p.categories_of() and len(_images(p)) > 1)
+    unknown = [name for name in quantities if name not in symmetry.images]
+    unknown += [f"the {name}" for name, varies in starting.items() if varies.any() and name not in symmetry.drawn]
+    if unknown:
+        raise Asymmetric(
+            f"what {', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''} becomes in a mirror is not known: it "
+            f"makes no clear difference to motion and reward within {STEPS} control steps of random actions"
+        )
+
+
+def _pair_up(family: TaskFamily, symmetry: Symmetry, states: Visited, starting: Mapping[str, np.ndarray]) -> None:
     """Find quantities that change places in a mirror, from tasks that are neutral but for one of them."""
     quantities, neutral = [p for p in family.parameters if not p.categories_of()], family.neutral()
 
@@ -68,7 +83,7 @@ def _pair_up(family: TaskFamily, symmetry: Symmetry, states: Visited, starting: 
             continue
         value = p.distribution.quantile(FAR)
         candidates = [(q, only(q, a + sign * value)) for q in alike for a, sign in _images(q)]
-        drawn = {name: np.ones(size) for name, size in starting.items()}
+        drawn = {name: np.ones(len(varies)) for name, varies in starting.items()}
         apart = play(family, symmetry, states, [(only(p, value), image) for _, image in candidates], drawn)
         motion = apart.differences(symmetry)[:, 0]  # what is rewarded depends on a command, whose image is not known
         best, other = motion.argmin(), candidates[int(motion.argmin())][0]
@@ -102,8 +117,8 @@ def require(family: TaskFamily, tasks: Sequence[Task], apart: np.ndarray) -> Non
         values = ", ".join(f"{name} {value:.4g}" for name, value in tasks[place].values.items())
         motion, reward = apart[place]
         raise Asymmetric(
-            f"family {family.name!r} has no mirror image: no task moves and earns as the mirror image of the one with "
-            f"{values or 'no parameters'}; the nearest one's motion differs by {motion:.0%}, and its reward by "
+            f"family {family.name!r} has no mirror image on the x-z plane: no task moves and earns as that of the one "
+            f"with {values or 'no parameters'}; the nearest one's motion differs by {motion:.0%}, and its reward by "
             f"{reward:.0%} of their variation"
         )
 
@@ -135,12 +150,12 @@ def _images(p: Parameter) -> list[tuple[float, float]]:
     """Return what the mirror image of a quantity may be, as `Symmetry.images` has it."""
     low, high = p.distribution.low, p.distribution.high
     turns = p.unit == "rad" and abs(high - low - 2 * math.pi) < CLOSE
-    two_sided = low < 0 < high and not p.nuisance
+    two_sided = low < 0 < high and abs(low + high) < CLOSE * (high - low)
     return [IDENTITY, *([NEGATIVE] if two_sided else []), *([(low + high, -1.0)] if turns and low + high else [])]
 
 
 def _candidates(
-    family: TaskFamily, symmetry: Symmetry, task: Task, starting: Mapping[str, int], kept: Collection[str] = ()
+    family: TaskFamily, symmetry: Symmetry, task: Task, starting: Mapping[str, np.ndarray], kept: Collection[str] = ()
 ) -> Iterator[Candidate]:
     """Yield what may be a task's mirror image; kept: parameters whose value stays."""
 
@@ -155,12 +170,12 @@ def _candidates(
         known = symmetry.images.get(p.name)
         return tuple(dict.fromkeys(a + sign * value for a, sign in ([known] if known else _images(p))))
 
-    def signs(name: str, size: int) -> list[tuple[float, ...]]:
+    def signs(name: str, varies: np.ndarray) -> list[tuple[float, ...]]:
         known = symmetry.drawn.get(name)
-        return list(itertools.product((1.0, -1.0), repeat=size)) if known is None else [tuple(known)]
+        return list(itertools.product(*((1.0, -1.0)[: 1 + v] for v in varies))) if known is None else [tuple(known)]
 
     names = [p.name for p in family.parameters]
-    of_memory = [signs(name, size) for name, size in starting.items()]
+    of_memory = [signs(name, varies) for name, varies in starting.items()]
     for chosen in itertools.product(*map(images, family.parameters)):
         image = Task(task.family, dict(zip(names, chosen, strict=True)))
         for own in itertools.product(*of_memory):

@@ -7,21 +7,23 @@ robot's geometry and by simulating it, and a robot or task without a mirror imag
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from metarl.envs.family import TaskFamily
-from metarl.envs.mirror.images import FEWEST, require
-from metarl.envs.mirror.pairs import NOTHING, play, stages, visited
-from metarl.envs.mirror.symmetry import Asymmetric, Symmetry, made
+from metarl.envs.mirror.images import FEWEST, TASKS, require
+from metarl.envs.mirror.pairs import NOTHING, Pairs, play, stages, visited
+from metarl.envs.mirror.symmetry import IDENTITY, Asymmetric, Symmetry, made
 from metarl.envs.parameters import Parameter
-from metarl.envs.reflection import Mirror, Reflection
-from metarl.envs.reveal import privileged_names, told
+from metarl.envs.reflection import STEPS, Mirror, Reflection
+from metarl.envs.reveal import TOLD, privileged, shown
+from metarl.envs.task import Task
+from metarl.envs.terms import ObservationTerm
 
 COMPARED = 10**6
 """About so many observed numbers are compared."""
-LIMIT_SEEN = 0.5
+LIMIT_SEEN = 0.1
 """Most that an element of what is observed may differ by from its image, as a share of its mean deviation."""
 
 
@@ -43,45 +45,98 @@ def mirrored(family: TaskFamily, symmetry: Symmetry) -> TaskFamily:
     Its observations and privileged values are those that the mirror image of the simulated robot has, and its actions
     are those of the image, so that a trial is to the agent one of the mirrored task.
     """
-    tasks = list(stages(family, FEWEST + 1))
-    pairs = play(family, symmetry, visited(family), [(task, symmetry.task(task)) for task in tasks], symmetry.drawn)
-    apart = pairs.differences(symmetry)
+    tasks, terms = _of_every_category(family), family.observation.values()
+    images, steps = [(task, symmetry.task(task)) for task in tasks], max(STEPS, *(term.history + 1 for term in terms))
+    pairs = play(family, symmetry, visited(family), images, symmetry.drawn, steps)
+    apart = Pairs(*(values[:STEPS] for values in pairs)).differences(symmetry)
     require(family, tasks, apart)
-    names, count = privileged_names(family), told(family, tasks).shape[1]
+    parameters, known = _told(family, symmetry), privileged(family)
+    observation, still = _reflection(family.observation, pairs.observations, parameters)
+    told, still_told = _reflection(known, pairs.privileged, parameters)
     return dataclasses.replace(
         family,
         mirror=Mirror(
             *apart.mean(0).tolist(),
+            never_varied=still + still_told,
             actions=symmetry.actions,
-            observation=_reflection(pairs.observations, family.observation_names),
-            privileged=_reflection(pairs.privileged, names),
-            told=_reflection(pairs.privileged[..., :count], names[:count]),
+            observation=observation,
+            privileged=told,
+            told=parameters,
         ),
     )
 
 
-def _reflection(pairs: np.ndarray, names: Sequence[str]) -> Reflection:
-    """Return where each element is found in the mirror, from values [T, pairs, 2, starts, n]; Asymmetric if one is not.
+def _of_every_category(family: TaskFamily) -> list[Task]:
+    """Draw a few tasks, and further ones with categories that these lack."""
+    tasks, missing = [], {(p.name, value) for p in family.parameters for value in p.categories_of()}
+    for i, task in enumerate(stages(family, TASKS + 1)):
+        if i < FEWEST or missing & task.values.items():
+            tasks.append(task)
+            missing -= task.values.items()
+    return tasks
 
-    Elements i and j are images of each other, so both must fit.
+
+def _told(family: TaskFamily, symmetry: Symmetry) -> Reflection:
+    """Return where each number that encodes a parameter is found in the mirror."""
+    encoded = shown(family.parameters)
+    sizes = [max(1, len(p.categories_of())) for p in encoded]
+    first = dict(zip((p.name for p in encoded), np.cumsum([0, *sizes]).tolist(), strict=False))
+    places, signs = [], []
+    for p in encoded:
+        values, images = list(p.categories_of()), symmetry.categories.get(p.name, {})
+        places += [first[p.name] + values.index(images.get(value, value)) for value in values]
+        signs += [1.0] * len(values)
+        if not values:
+            places.append(first[symmetry.partners.get(p.name, p.name)])
+            signs.append(symmetry.images.get(p.name, IDENTITY)[1])
+    return made(places, signs)
+
+
+def _reflection(
+    terms: Mapping[str, ObservationTerm], pairs: np.ndarray, parameters: Reflection
+) -> tuple[Reflection, tuple[str, ...]]:
+    """Return where each element of the terms is found in the mirror, and the names of those that never varied, which
+    stay as they are; Asymmetric if an element is not found.
+
+    pairs: values [T, pairs, 2, starts, n]. parameters: of the encoded parameters, which these terms may have.
     """
+    owner = [name for name, term in terms.items() for _ in term.elements]
+    names = [element.name for term in terms.values() for element in term.elements]
+    encoded = np.array([name in (TOLD, f"privileged {TOLD}") for name in owner], dtype=bool)
+    places, signs = np.arange(len(names)), np.ones(len(names))
+    if encoded.any():
+        begin = int(encoded.argmax())
+        places[encoded], signs[encoded] = begin + parameters.places, parameters.signs
+    others = np.flatnonzero(~encoded)
+    if not len(others):
+        return made(places, signs), ()
+    found = _fit(pairs[..., others], [names[i] for i in others])
+    places[others], signs[others] = others[found.places], found.signs
+    still = np.ptp(pairs[..., others], axis=(0, 1, 2, 3)) == 0
+    return made(places, signs), tuple(names[i] for i in others[still])
+
+
+def _fit(pairs: np.ndarray, names: Sequence[str]) -> Reflection:
+    """Return where each element is found in the mirror; elements i and j are images of each other: both must fit."""
     thinned = pairs.shape[0] * pairs.shape[1] * pairs.shape[3] * len(names) // COMPARED + 1
-    sides = (np.moveaxis(pairs, 2, 0)[side].reshape(-1, len(names)) for side in (0, 1))
-    own, image = (values[::thinned].astype(np.float64) for values in sides)
-    fits, spread = np.full((2, len(names), len(names)), np.inf), np.abs(image - image.mean(0)).mean(0)
-    sizes, least = np.abs(own).mean(0), np.abs(image).mean(0)
+    own, image = np.moveaxis(pairs, 2, 0).astype(np.float64)  # [T, pairs, starts, n] each
+    few, there = (values.reshape(-1, len(names))[::thinned] for values in (own, image))
+    fits, spread = np.full((2, len(names), len(names)), np.inf), np.abs(there - there.mean(0)).mean(0)
+    sizes, least = np.abs(few).mean(0), np.abs(there).mean(0)
     for i in range(len(names)):  # the size of a difference is at least the difference of the sizes
-        able = np.flatnonzero(np.abs(sizes - least[i]) <= 2 * (LIMIT_SEEN * spread[i] + NOTHING))
+        able = np.flatnonzero(np.abs(sizes - least[i]) <= spread[i] + NOTHING)
         for k, sign in enumerate((1.0, -1.0)):
-            fits[k, i, able] = np.abs(sign * own[:, able] - image[:, i : i + 1]).mean(0)
+            fits[k, i, able] = np.abs(sign * few[:, able] - there[:, i : i + 1]).mean(0)
     fits += fits.transpose(0, 2, 1)
     places, signs = [], []
     for i, name in enumerate(names):
         order = np.r_[i, np.delete(np.arange(len(names)), i)]
         apart = fits[:, i, order].T.ravel()
         best = int((apart <= apart.min() + NOTHING).argmax())  # the first of equals
-        if apart[best] > 2 * (LIMIT_SEEN * spread[i] + NOTHING):
+        place, sign = int(order[best // 2]), 1.0 - 2 * (best % 2)
+        differs = np.median(np.abs(sign * own[..., place] - image[..., i]).mean(0), axis=1).max()
+        if not np.isfinite(apart[best]) or differs > LIMIT_SEEN * spread[i] + NOTHING:
             raise Asymmetric(f"{name}, which is observed, has no mirror image among what is observed")
-        places.append(int(order[best // 2]))
-        signs.append(1.0 - 2 * (best % 2))
+        places.append(place)
+        signs.append(sign)
     return made(places, signs)

@@ -22,6 +22,8 @@ VISITED, STARTS = 200, 16
 image start from."""
 DRAWN = 8
 """Tasks on which random actions are taken."""
+COMMAND = "command"
+"""Memory that a declared task keeps the command in."""
 NOTHING = 1e-6
 """Least difference that is one."""
 
@@ -77,20 +79,23 @@ def stages(family: TaskFamily, count: int) -> Iterator[Task]:
             yield from family.stages(task)
 
 
-def memory_at_start(family: TaskFamily) -> dict[str, int]:
-    """Return the size of each memory that is not zero where an episode starts, by name."""
-    if family.begin is None:
+def commands_at_start(family: TaskFamily) -> dict[str, np.ndarray]:
+    """Return which elements of a command are ever other than 0 where an episode starts, [n] bool, by the name of its
+    memory; empty without commands."""
+    if COMMAND not in family.memory or family.begin is None:
         return {}
-    found: dict[str, int] = {}
+    found = np.zeros(family.memory[COMMAND], dtype=bool)
 
     def begin(state: State, chosen: Array) -> None:
         assert family.begin is not None
         family.begin(state, chosen)
-        found.update({name: values.shape[1] for name, values in state.memory.items() if values.any()})
+        np.logical_or(found, (state.memory[COMMAND] != 0).any(0), out=found)
 
-    env = BatchedEnv(dataclasses.replace(family, begin=begin), 1, 1, threads=1)
-    env.reset([np.random.default_rng(0)])
-    return found
+    tasks = list(stages(family, DRAWN))
+    env = BatchedEnv(dataclasses.replace(family, begin=begin), len(tasks), 1, threads=1)
+    env.set_tasks(tasks)
+    env.reset([np.random.default_rng(i) for i in range(len(tasks))])
+    return {COMMAND: found}
 
 
 def _require_positions(family: TaskFamily) -> None:
@@ -133,9 +138,10 @@ def play(
     visited: Visited,
     tasks: Sequence[tuple[Task, Task]],
     drawn: Mapping[str, np.ndarray],
+    steps: int = STEPS,
 ) -> Pairs:
-    """Simulate each task beside what may be its mirror image, from mirrored starts and with mirrored actions; starts
-    and actions are the same for all pairs.
+    """Simulate each task for some steps beside what may be its mirror image, from mirrored starts and with mirrored
+    actions; starts and actions are the same for all pairs.
 
     drawn: signs of the memory at the start of each image, [pairs, n] or [n].
     """
@@ -160,7 +166,7 @@ def play(
     env.reset([kind(np.random.PCG64(0)) for _ in tasks for kind in kinds])
     rng = np.random.default_rng(1)
     rows: list[tuple[np.ndarray, ...]] = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         actions = rng.uniform(-1, 1, (starts, family.action_size)) / family.action_scale
         both = np.stack([actions, symmetry.actions.of(actions)])
         step = env.step(np.tile(both, (len(tasks), 1, 1)))

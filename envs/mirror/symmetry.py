@@ -101,22 +101,21 @@ def _partners(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[list[int], np
     """Return the joint that each joint is the mirror image of, and the sign of its position there."""
     partner, turns = [], np.ones(model.njnt)
     for j in range(model.njnt):
-        kind = model.jnt_type[j]
+        name, kind = model.joint(j).name, model.jnt_type[j]
         if kind == mujoco.mjtJoint.mjJNT_BALL:
-            raise Asymmetric(f"joint {model.joint(j).name!r} is a ball joint, whose mirror image is not known")
-        axis = data.xaxis[j] * (POLAR if kind == mujoco.mjtJoint.mjJNT_SLIDE else AXIAL)
-        for other in range(model.njnt):
-            along = float(axis @ data.xaxis[other])
-            near = np.abs(data.xanchor[j] * POLAR - data.xanchor[other]).max() < CLOSE
-            if kind == model.jnt_type[other] and near and (1 - abs(along) < CLOSE or kind == FREE):
-                partner.append(other)
-                turns[j] = np.sign(along) if kind != FREE else 1.0
-                break
-        else:
+            raise Asymmetric(f"joint {name!r} is a ball joint, whose mirror image is not known")
+        there, axis = data.xanchor[j] * POLAR, data.xaxis[j] * (POLAR if kind == mujoco.mjtJoint.mjJNT_SLIDE else AXIAL)
+        near = (np.abs(data.xanchor - there).max(1) < CLOSE) & (model.jnt_type == kind)
+        able = np.flatnonzero(near & ((1 - np.abs(data.xaxis @ axis) < CLOSE) | (kind == FREE)))
+        if not able.size:
             raise Asymmetric(
-                f"joint {model.joint(j).name!r} has no partner on the other side of the x-z plane: no joint of its "
-                "kind has the mirrored place and axis"
+                f"joint {name!r} has no partner on the other side of the x-z plane: no joint of its kind has the "
+                "mirrored place and axis; a robot starts with its middle on that plane, and faces along x"
             )
+        partner.append(j if j in able else int(able[0]))
+        turns[j] = 1.0 if kind == FREE else np.sign(data.xaxis[partner[j]] @ axis)
+    if any(partner[other] != j for j, other in enumerate(partner)):
+        raise Asymmetric("several joints have the same place and axis, so that their partners are not known")
     if partner == list(range(model.njnt)) and (turns > 0).all():
         raise Asymmetric("the robot moves in the mirror's plane alone: its mirror image is itself")
     return partner, turns

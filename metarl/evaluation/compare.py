@@ -10,8 +10,6 @@ from typing import Any
 
 from metarl.config import EvaluationSettings, RunConfig, read_run_config
 from metarl.envs.family import TaskFamily
-from metarl.envs.mirror.images import symmetry_of
-from metarl.envs.mirror.mirrored import closed
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal
 from metarl.envs.task import Task
@@ -28,7 +26,7 @@ from metarl.evaluation.time_course import MemoryGap, memory_gap
 from metarl.evaluation.train_gap import train_gap
 from metarl.provenance import provenance
 from metarl.runs.entries import Entry, by_agent, labels, trained_with
-from metarl.runs.run import Run, load_run
+from metarl.runs.run import Run, as_mirrored, load_run
 from metarl.runs.trial import stream
 
 
@@ -153,7 +151,7 @@ def family_for(config: RunConfig, family: TaskFamily) -> TaskFamily:
     if not t.reveal_task:
         return family
     trained_on = make_family(config.family)
-    return reveal(family, closed(trained_on, symmetry_of(trained_on)) if t.mirror else trained_on, t.splits)
+    return reveal(family, as_mirrored(config, trained_on), t.splits)
 
 
 def require_fit(label: str, run: Run, family: TaskFamily) -> None:

@@ -133,7 +133,7 @@ def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) ->
         family = make_family(config.family)
     if config.training.reveal_task:
         with usage_errors("training.mirror"):
-            family = closed(family, symmetry_of(family)) if config.training.mirror else family
+            family = as_mirrored(config, family)
         family = reveal(family, splits=config.training.splits)
     with usage_errors("training.also_split"):
         for split in config.training.splits:
@@ -147,6 +147,12 @@ def build(config: RunConfig, device: str | None = None, ranks: Ranks = ALONE) ->
     with usage_errors("agent"):
         agent = make_agent(config.agent, *sizes, generator, torch_device, ranks, known)
     return family, agent
+
+
+def as_mirrored(config: RunConfig, family: TaskFamily) -> TaskFamily:
+    """Return the family as an oracle reads it that may have met tasks in a mirror."""
+    known = config.training.mirror and any(p.categories for p in family.parameters)
+    return closed(family, symmetry_of(family)) if known else family
 
 
 def require_changes(config: RunConfig, family: TaskFamily) -> None:

@@ -134,7 +134,7 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
         counters.best_return = store.best_return(counters.best_return)
     if counters.iteration == 0 and (note := reach_note(run)):
         print(f"note: {note}", flush=True)
-    if counters.iteration == 0 and world.mirror is not None and (note := world.mirror.note):
+    for note in world.mirror.notes if counters.iteration == 0 and world.mirror is not None else ():
         print(f"note: training.mirror: {note}", flush=True)
     if note := unstudied(config.agent, t.iterations, "training.iterations"):
         print(f"warning: {note}", file=sys.stderr, flush=True)

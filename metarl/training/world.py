@@ -120,6 +120,11 @@ class TrainingWorld:
         own, teacher = self._family, load_run(run, device=str(self.run.agent.device))
         if not teacher.config.training.reveal_task:
             raise ValueError(f"teacher is {run}, which is no oracle: it was trained without training.reveal_task=true")
+        if self._symmetry is not None and not teacher.config.training.mirror:
+            raise ValueError(
+                f"teacher is {run}, an oracle that met no task in a mirror, and this run does; train the oracle with "
+                "training.mirror=true, or this run without"
+            )
         theirs, names = teacher.family, reveal(own).observation_names
         if theirs.observation_names != names or told_as(theirs) != told_as(own) or theirs.name != own.name:
             raise ValueError(

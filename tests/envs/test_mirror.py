@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import mujoco
 import numpy as np
 import pytest
 
+import metarl
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.mirror.images import symmetry_of
 from metarl.envs.mirror.mirrored import closed, mirrored
 from metarl.envs.mirror.symmetry import Asymmetric
+from metarl.envs.parameters import Law, Parameter, Uniform
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.reveal import informed, privileged_names, reveal, told
 from metarl.envs.robots.ant_settings import AntCrippledSettings, AntGoalSettings, AntLimbsSettings
@@ -155,11 +158,12 @@ def test_of_each_element_of_the_quadruped_the_image_is_that_of_its_name(dog):
 
 def test_a_robot_that_is_nearly_its_own_image_says_by_how_much(dog):
     """The Go1's trunk has its centre of mass 2 mm off the middle."""
-    assert MIRRORED.mirror is not None and not MIRRORED.mirror.note
+    assert MIRRORED.mirror is not None and not MIRRORED.mirror.notes
     assert max(MIRRORED.mirror.motion_apart, MIRRORED.mirror.reward_apart) < 1e-4
     assert 1e-4 < dog.mirror.motion_apart < 0.1
-    note = dataclasses.replace(dog.mirror, motion_apart=0.03, reward_apart=0.002).note
-    assert "motion differs from the image's by 3%, and its reward by 0%" in note
+    far = dataclasses.replace(dog.mirror, motion_apart=0.03, reward_apart=0.002, never_varied=("a", "b"))
+    assert "motion differs from the image's by 3%, and its reward by 0%" in far.notes[0]
+    assert far.notes[1].startswith("a and 1 more did not vary")
 
 
 def test_where_an_angle_goes_is_found():
@@ -184,6 +188,83 @@ def test_on_torch_s_arrays_it_is_the_same_and_is_replayed():
     expected, seen = (observed(playing(MIRRORED, tasks, simulator), actions_of(8)) for simulator in (CPU, TORCH))
     for values, others in zip(seen, expected, strict=True):
         np.testing.assert_allclose(values, others, rtol=1e-6, atol=1e-9)
+
+
+def goes(family: TaskFamily, element: str) -> str:
+    """The element that another is in the mirror, with its sign."""
+    assert family.mirror is not None
+    names = [e.name for e in family.elements]
+    i, reflection = names.index(element), family.mirror.observation
+    return ("-" if reflection.signs[i] < 0 else "") + names[reflection.places[i]]
+
+
+def walker(y: float = 0.0, home: float = 0.0) -> mujoco.MjSpec:
+    """A trunk on four legs of a hip about x and a leg about y; home: angle of the right front hip at home, rad."""
+    spec = mujoco.MjSpec()
+    spec.compiler.degree = False
+    spec.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(10, 10, 0.1))
+    trunk = spec.worldbody.add_body(name="trunk", pos=(0, y, 0.32))
+    trunk.add_freejoint(name="root")
+    trunk.add_geom(name="trunk", type=mujoco.mjtGeom.mjGEOM_BOX, size=(0.12, 0.06, 0.03), mass=2)
+    for name, x, side in (("FR", 0.1, -0.08), ("FL", 0.1, 0.08), ("RR", -0.1, -0.08), ("RL", -0.1, 0.08)):
+        hip = trunk.add_body(name=f"{name}_hip", pos=(x, side, 0))
+        hip.add_geom(name=f"{name}_hip", size=(0.02, 0, 0), mass=0.1)
+        leg = hip.add_body(name=f"{name}_leg")
+        long = {"type": mujoco.mjtGeom.mjGEOM_CAPSULE, "size": (0.02, 0, 0), "fromto": (0, 0, 0, 0, 0, -0.28)}
+        leg.add_geom(name=f"{name}_leg", mass=0.2, **long)
+        for body, axis in ((hip, (1, 0, 0)), (leg, (0, 1, 0))):
+            body.add_joint(name=body.name, axis=axis, range=(-0.8, 0.8), limited=True, damping=[0.1, 0, 0])
+            motor = spec.add_actuator(name=body.name, target=body.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+            motor.ctrlrange, motor.ctrllimited = (-3, 3), True
+    spec.add_key(name="home", qpos=[0, y, 0.32, 1, 0, 0, 0, home, *[0] * 7])
+    return spec
+
+
+def own(*entries: dict, y: float = 0.0, home: float = 0.0, **said) -> TaskFamily:
+    mass = {"name": "mass", "quantity": "mass", "target": "trunk", "operation": "scale", "range": (0.7, 1.5)}
+    drawn = [{"distribution": "uniform", **entry} for entry in (mass, *entries)]
+    robot = functools.partial(walker, y, home)
+    return metarl.declare_robot(
+        robot,
+        {"reward": {"forward_velocity": {"weight": 1}}, "robot": {"keyframe": "home"}, "distribution": drawn} | said,
+    )
+
+
+def payload_y(low: float, high: float) -> list[dict]:
+    on = {"target": "trunk", "operation": "set"}
+    return [
+        {"name": "load", "quantity": "payload", "range": (0.2, 1.0), **on},
+        {"name": "load_y", "quantity": "payload_y", "range": (low, high), **on},
+    ]
+
+
+def test_a_history_is_mirrored_as_far_as_it_reaches():
+    seen = {"joint_positions": {"history": 3, "noise": 0.006}, "last_action": {"history": 9}}
+    family = in_mirrors(own(observation=seen))
+    assert goes(family, "FR_hip - home 2 steps ago") == "-FL_hip - home 2 steps ago"
+    assert goes(family, "action FR_hip 8 steps ago") == "-action FL_hip 8 steps ago"
+    assert goes(family, "action RL_leg 8 steps ago") == "action RR_leg 8 steps ago"
+    assert family.mirror is not None and not family.mirror.never_varied
+
+
+def test_the_place_of_a_fault_that_is_told_is_the_one_on_the_other_side():
+    """Whichever places were drawn where the mirror was looked for."""
+    family = in_mirrors(make_family(QuadrupedSettings(faults=("weak", "dead"), fault_share=0.5)))
+    tasks = [family.task({"fault_kind": "dead", "fault_place": joint, "fault_severity": 0.7}) for joint in JOINTS]
+    other = [family.task({**t.values, "fault_place": side(j)}) for t, j in zip(tasks, JOINTS, strict=True)]
+    met = [dataclasses.replace(task, mirrored=True) for task in tasks]
+    np.testing.assert_array_equal(told(family, met), told(family, other))
+    privileged = [playing(family, each, telling=True).privileged[:, 0] for each in (met, other)]
+    count = told(family, met).shape[1]
+    np.testing.assert_array_equal(privileged[0][:, :count], privileged[1][:, :count])
+
+
+def side(joint: str) -> str:
+    """The joint of the same name on the other side."""
+    return joint[0] + {"R": "L", "L": "R"}[joint[1]] + joint[2:]
+
+
+UNSEEN = Parameter("unseen", "m", Uniform(-1.0, 1.0), Law("of nothing"), neutral=0.0)
 
 
 def with_gear(number: float):
@@ -215,6 +296,17 @@ def with_joint_moved(by: float):
         (lambda: make_family(FAMILY_SETTINGS["half_cheetah_mass"]()), "in the mirror's plane alone"),
         (lambda: make_family(FAMILY_SETTINGS["quadruped_terrain"]()), "ground is drawn from a seed"),
         (lambda: make_family(FAMILY_SETTINGS["ant_legs"]()), "different joints"),
+        (
+            lambda: make_family(QuadrupedSettings(faults=("encoder_offset",))),
+            "_hip, which is observed, has no mirror image",
+        ),
+        (lambda: own(*payload_y(-0.02, 0.05)), "has no mirror image"),
+        (lambda: own(y=0.5), "'root' has no partner .* starts with its middle on that plane"),
+        (lambda: own(home=0.1), "FR_hip - home, which is observed, has no mirror image"),
+        (
+            lambda: dataclasses.replace(own(), parameters=(*own().parameters, UNSEEN)),
+            "what unseen becomes in a mirror is not",
+        ),
     ],
 )
 def test_what_has_no_mirror_image_is_refused(family, reason: str):

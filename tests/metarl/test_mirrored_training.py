@@ -72,3 +72,13 @@ def test_what_has_no_mirror_image_is_the_users_mistake_and_leaves_no_run(tmp_pat
     assert cli.main([*words, "tracking.wandb=disabled"]) == 2
     assert "training.mirror: the robot moves in the mirror's plane alone" in capsys.readouterr().err
     assert not (tmp_path / "runs" / "none").exists()
+
+
+def test_a_teacher_that_met_one_side_cannot_teach_both(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny = [*(f"{key}={value}" for key, value in {**TINY, **QUICK}.items()), "family.horizon=12"]
+    ant = ["--family", "ant_crippled", *tiny]
+    assert cli.main(["train", "--agent", "ppo", *ant, "--name", "oracle", "training.reveal_task=true"]) == 0
+    pupil = ["train", "--agent", "distilled", *ant, "agent.hidden_size=8", "agent.distil_updates=1"]
+    assert cli.main([*pupil, "agent.teacher=runs/oracle", "training.mirror=true"]) == 2
+    assert "an oracle that met no task in a mirror, and this run does" in capsys.readouterr().err
