@@ -44,7 +44,7 @@ def test_each_task_is_met_as_it_is_or_in_a_mirror_by_seed_and_iteration():
     assert 10 < sum(sides(0)) < 30
 
 
-@pytest.mark.parametrize("agent", ["ppo", "rl2", "maml", "rma", "recurrent_ppo", "varibad"])
+@pytest.mark.parametrize("agent", ["ppo", "rl2", "maml", "rma"])
 def test_agents_of_each_kind_of_training_learn_from_both_sides(agent: str, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["train", "--agent", agent, "--family", "point_goal", *small_options(agent), "family.horizon=12"]
