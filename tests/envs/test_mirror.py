@@ -53,6 +53,11 @@ def in_mirror(values: np.ndarray) -> np.ndarray:
     return (legs * [-1, 1]).reshape(values.shape)
 
 
+def side(joint: str) -> str:
+    """The joint, or what is named for it, on the other side."""
+    return joint[0] + {"R": "L", "L": "R"}[joint[1]] + joint[2:]
+
+
 def playing(family, tasks, simulator: Simulator = CPU, telling: bool = False) -> BatchedEnv:
     env = BatchedEnv(family, len(tasks), 1, 1, telling=telling, simulator=simulator)
     env.set_tasks(tasks)
@@ -128,11 +133,9 @@ def test_a_task_in_the_mirror_is_another_one_and_is_read_back():
 def test_of_each_element_of_the_quadruped_the_image_is_that_of_its_name(dog):
     """The mirror is found by simulation; the names say what it must be: FR for FL, RR for RL, and the sign of a vector
     along y, of one of rotation along x and z, and of a hip."""
-    swap = str.maketrans({"R": "L", "L": "R"})
 
     def image(name: str) -> str:
-        leg = name.removeprefix("true_").partition(" ")[0]
-        return name[0] + name[1].translate(swap) + name[2:] if leg[:2] in ("FR", "FL", "RR", "RL") else name
+        return side(name) if name[:2] in ("FR", "FL", "RR", "RL") else name
 
     def turns(name: str) -> bool:
         plain = name.removeprefix("true_").partition(" ")[0]
@@ -145,14 +148,13 @@ def test_of_each_element_of_the_quadruped_the_image_is_that_of_its_name(dog):
         for i, name in enumerate(names):
             if name.startswith("task_fault_place="):
                 joint = name.partition("=")[2]
-                expected, sign = name.replace(joint, joint[0] + joint[1].translate(swap) + joint[2:]), 1
+                expected, sign = name.replace(joint, side(joint)), 1
             elif name.startswith("task_"):
                 expected, sign = name, -1 if name == "task_payload_y" else 1
             else:
                 expected, sign = image(name), -1 if turns(name) and "contact" not in name else 1
             assert (names[reflection.places[i]], reflection.signs[i]) == (expected, sign), name
-    left = [JOINTS.index(joint[0] + joint[1].translate(swap) + joint[2:]) for joint in JOINTS]
-    np.testing.assert_array_equal(dog.mirror.actions.places, left)
+    np.testing.assert_array_equal(dog.mirror.actions.places, [JOINTS.index(side(joint)) for joint in JOINTS])
     np.testing.assert_array_equal(dog.mirror.actions.signs, [-1 if "hip" in joint else 1 for joint in JOINTS])
 
 
@@ -256,11 +258,6 @@ def test_the_place_of_a_fault_that_is_told_is_the_one_on_the_other_side(dog):
     privileged = [playing(dog, each, telling=True).privileged[:, 0] for each in (met, other)]
     count = told(dog, met).shape[1]
     np.testing.assert_array_equal(privileged[0][:, :count], privileged[1][:, :count])
-
-
-def side(joint: str) -> str:
-    """The joint of the same name on the other side."""
-    return joint[0] + {"R": "L", "L": "R"}[joint[1]] + joint[2:]
 
 
 UNSEEN = Parameter("unseen", "m", Uniform(-1.0, 1.0), Law("of nothing"), neutral=0.0)
