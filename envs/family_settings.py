@@ -29,6 +29,9 @@ class LocomotionSettings(FamilySettings):
     """Weight of the squared action, after clipping."""
     action_scale: float = bounded(1.0, above=0)
     """Factor on the policy's action before it is clipped to [-1, 1]; MAML's and ProMP's code has 0.1."""
+    privileged_feet: bool = newer(False, before=False)
+    """Tell teachers and critics (`agent.privileged_critic`) which feet touch something and, on uneven ground, oracles
+    too how high it is around each foot."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ from metarl.envs.robots.ant_settings import (
     AntTerrainSettings,
     AntVelocitySettings,
 )
+from metarl.envs.robots.feet import standing_on, telling_contacts
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.state import State, StateFunction
 from metarl.envs.task import Changes
@@ -56,6 +57,9 @@ TERRAIN_CELL = 0.1  # m
 LEGS = (1, 2, 3, 4)  # as the joints are numbered: front left, front right, back left, back right
 JOINTS = tuple(f"{joint}_{leg}" for leg in LEGS for joint in ("hip", "ankle"))
 LIMBS = {"upper_leg": [f"hip_{leg}" for leg in LEGS], "lower_leg": [f"ankle_{leg}" for leg in LEGS]}
+FEET = {
+    f"foot_{leg}": f"{name}_ankle_geom" for leg, name in zip(LEGS, ("left", "right", "third", "fourth"), strict=True)
+}
 BODIES = ("torso", *(f"{part}_{leg}" for leg in LEGS for part in ("stub", "upper_leg", "lower_leg")))
 POSTURE = free_observation("torso", JOINTS)
 PLACE = ObservationTerm(lambda state: state.qpos[:, :2], elements("m", ("torso_x", "torso_y")))
@@ -185,7 +189,7 @@ def cripple(spec: mujoco.MjSpec, leg: float) -> None:
 
 
 def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskFamily:
-    return TaskFamily(
+    family = TaskFamily(
         rewards={
             **rewards,
             "control": RewardTerm(control_cost, weight=-settings.control_cost),
@@ -209,6 +213,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
             **rest,
         },
     )
+    return telling_contacts(family, FEET)
 
 
 def ant_direction(settings: AntDirectionSettings) -> TaskFamily:
@@ -341,4 +346,4 @@ def ant_terrain(settings: AntTerrainSettings) -> TaskFamily:
     field = Field(
         settings.ground_ahead, settings.ground_behind, settings.ground_beside, TERRAIN_PATCH, cell=TERRAIN_CELL
     )
-    return on_terrain(running, settings, ground=Ground(field, FREE), lift=0.0)
+    return on_terrain(running, settings, ground=Ground(field, FREE), lift=0.0, feet=standing_on(running, FEET))

@@ -21,6 +21,7 @@ from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 from metarl.envs.rendering import AZIMUTH, follow
 from metarl.envs.robots import ant
 from metarl.envs.robots.ant_settings import FEWEST_LEGS, MOST_LEGS, AntLegsSettings
+from metarl.envs.robots.feet import telling_contacts
 from metarl.envs.robots.morphology import lengthen, lowest, stand
 from metarl.envs.terms import RewardTerm
 
@@ -102,7 +103,7 @@ def _with_legs(settings: AntLegsSettings, number: int, length: Parameter) -> Tas
     """Return the family of ants with this number of legs."""
     legs = range(1, number + 1)
     joints = tuple(f"{joint}_{leg}" for leg in legs for joint in ("hip", "ankle"))
-    return TaskFamily(
+    family = TaskFamily(
         name="ant_legs",
         description="Ant of 3 to 6 legs, forwards as fast as it can",
         base=functools.partial(base, number),
@@ -129,6 +130,8 @@ def _with_legs(settings: AntLegsSettings, number: int, length: Parameter) -> Tas
         groups={f"leg_{leg}": (f"hip_{leg}", f"ankle_{leg}") for leg in legs},
         **ant.walking(ant.forward_velocity),
     )
+    feet = {f"foot_{leg}": f"lower_leg_{leg}" for leg in legs}
+    return telling_contacts(family, feet)
 
 
 def ant_legs(settings: AntLegsSettings) -> TaskFamily:

@@ -18,6 +18,7 @@ from metarl.envs.locomotion import control_cost, gymnasium_model, planar_observa
 from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Uniform, beyond, outside_scale
 from metarl.envs.robots.dynamics import dynamics_parameters
+from metarl.envs.robots.feet import standing_on, telling_contacts
 from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahBodySettings,
     HalfCheetahDirectionSettings,
@@ -47,6 +48,7 @@ TERRAIN_LIFT = 0.15  # m, above which no start touches the ground
 JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "front_foot")
 MOTORS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # joints, as the model names them
 LIMBS = {part: [f"b{part}", f"f{part}"] for part in ("thigh", "shin", "foot")}
+FEET = {"back_foot": "bfoot", "front_foot": "ffoot"}  # geoms
 SIZES = {"torso": ["torso"], "head": ["head"], **LIMBS}  # geoms
 OBSERVATION = planar_observation(JOINTS)
 TORSO_PLACE = ObservationTerm(lambda state: state.xpos[:, 1], elements("m", (f"torso_{axis}" for axis in "xyz")))
@@ -132,7 +134,7 @@ def _running(velocity: StateFunction) -> dict[str, Any]:
 
 
 def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskFamily:
-    return TaskFamily(
+    family = TaskFamily(
         rewards={**rewards, "control": RewardTerm(control_cost, weight=-settings.control_cost)},
         reset=reset,
         action_low=np.full(6, -1.0),
@@ -152,6 +154,7 @@ def _family(settings: Any, rewards: dict[str, RewardTerm], **rest: Any) -> TaskF
             **rest,
         },
     )
+    return telling_contacts(family, FEET)
 
 
 def half_cheetah_velocity(settings: HalfCheetahVelocitySettings) -> TaskFamily:
@@ -305,4 +308,5 @@ def half_cheetah_terrain(settings: HalfCheetahTerrainSettings) -> TaskFamily:
         parameters=(),
     )
     field = Field(settings.ground_ahead, settings.ground_behind, half_width=0.5, patch=TERRAIN_PATCH, strip=True)
-    return on_terrain(running, settings, ground=Ground(field, PLANAR), lift=TERRAIN_LIFT)
+    feet = standing_on(running, FEET)
+    return on_terrain(running, settings, ground=Ground(field, PLANAR), lift=TERRAIN_LIFT, feet=feet)

@@ -24,6 +24,7 @@ from metarl.envs.locomotion import (
 )
 from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Law, Parameter, Uniform
+from metarl.envs.robots.feet import telling_contacts
 from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
 from metarl.envs.state import State, StateFunction
 from metarl.envs.terms import Criterion, Element, ObservationTerm, RewardTerm, elements
@@ -44,6 +45,7 @@ JOINTS = (
     *("left_shoulder1", "left_shoulder2", "left_elbow"),
 )
 LIMBS = {"leg": ("hip_x", "hip_z", "hip_y", "knee"), "arm": ("shoulder1", "shoulder2", "elbow")}
+FEET = {"right_foot": "right_foot", "left_foot": "left_foot"}  # geoms
 BODIES = (
     *("torso", "lwaist", "pelvis"),
     *("right_thigh", "right_shin", "right_foot", "left_thigh", "left_shin", "left_foot"),
@@ -131,7 +133,7 @@ def fallen(state: State) -> Array:
 def humanoid_direction(settings: HumanoidDirectionSettings) -> TaskFamily:
     """Return the family with reward 1.25 v (cos g, sin g) - c a^2 - contact cost + 5."""
     heading = Parameter("heading", "rad", Uniform(0, 2 * math.pi), Law("direction of the reward"), neutral=0.0)
-    return TaskFamily(
+    family = TaskFamily(
         name="humanoid_direction",
         description="Humanoid in a direction that only the reward tells of",
         base=base,
@@ -165,3 +167,4 @@ def humanoid_direction(settings: HumanoidDirectionSettings) -> TaskFamily:
         },
         settings=settings,
     )
+    return telling_contacts(family, FEET)

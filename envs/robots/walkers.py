@@ -23,6 +23,7 @@ from metarl.envs.locomotion import (
 from metarl.envs.mjcf import load_spec
 from metarl.envs.parameters import Law, LogUniform, Parameter, outside_scale
 from metarl.envs.robots.dynamics import dynamics_parameters
+from metarl.envs.robots.feet import standing_on, telling_contacts
 from metarl.envs.robots.morphology import geometric_spec, limb_parameters, lowest, stand
 from metarl.envs.robots.walkers_settings import (
     HopperParametersSettings,
@@ -46,6 +47,7 @@ VELOCITY_LIMIT = 10.0  # m/s and rad/s, at which observed velocities are clipped
 MASS_BASE, FRICTION_BASE, DAMPING_BASE = 1.5, 1.5, 1.3  # each factor is base^U(-exponent, exponent)
 HOPPER_JOINTS = ("thigh_joint", "leg_joint", "foot_joint")
 WALKER2D_JOINTS = (*HOPPER_JOINTS, "thigh_left_joint", "leg_left_joint", "foot_left_joint")
+FEET = {"foot": "foot_geom", "foot_left": "foot_left_geom"}  # geoms; Hopper has the first
 LIMBS = {part: [f"{part}_joint", f"{part}_left_joint"] for part in ("thigh", "leg", "foot")}
 
 
@@ -141,7 +143,7 @@ def random_parameters(path: str, timestep: float, exponent: float) -> tuple[Para
 
 
 def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **rest: Any) -> TaskFamily:
-    return TaskFamily(
+    family = TaskFamily(
         observation=planar_observation(joints, VELOCITY_LIMIT),
         rewards={
             "velocity": RewardTerm(root_velocity),
@@ -167,6 +169,8 @@ def _family(settings: Any, joints: tuple[str, ...], terminate: StateFunction, **
         groups={"right_leg": joints[:3], "left_leg": joints[3:]} if len(joints) == 6 else {},
         **rest,
     )
+    feet = dict(list(FEET.items())[: len(joints) // 3])
+    return telling_contacts(family, feet)
 
 
 def hopper_parameters(settings: HopperParametersSettings) -> TaskFamily:
@@ -235,4 +239,4 @@ def walker2d_terrain(settings: Walker2dTerrainSettings) -> TaskFamily:
         terminate=walker2d_fallen,
     )
     field = Field(settings.ground_ahead, settings.ground_behind, half_width=0.5, patch=TERRAIN_PATCH, strip=True)
-    return on_terrain(running, settings, ground=Ground(field, PLANAR), lift=0.0)
+    return on_terrain(running, settings, ground=Ground(field, PLANAR), lift=0.0, feet=standing_on(running, FEET))
