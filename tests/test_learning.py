@@ -1,4 +1,4 @@
-"""The recorded presets learn what README says: `make test-slow`, one seed each."""
+"""The recorded presets learn what docs/results.md says: `make test-slow`, one seed each."""
 
 from __future__ import annotations
 
