@@ -7,9 +7,9 @@ import functools
 from collections.abc import Callable, Mapping
 
 import mujoco
-import numpy as np
 
 from metarl.envs.arrays import Array
+from metarl.envs.declared.columns import Columns
 from metarl.envs.declared.sensors import ContactSensors
 from metarl.envs.family import TaskFamily
 from metarl.envs.state import State
@@ -53,5 +53,5 @@ def standing_on(family: TaskFamily, feet: Mapping[str, str]) -> Feet | None:
     if not family.settings.privileged_feet:
         return None
     model = family.base().compile()
-    geoms = np.array([model.geom(geom).id for geom in feet.values()])
-    return Feet(tuple(feet), lambda state: state.geom_xpos[:, geoms])
+    geoms = Columns([model.geom(geom).id for geom in feet.values()])
+    return Feet(tuple(feet), lambda state: geoms.of(state.geom_xpos))

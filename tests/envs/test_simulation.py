@@ -19,12 +19,13 @@ from metarl.envs.family_settings import FamilySettings
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
-from metarl.envs.reveal import reveal
+from metarl.envs.reveal import informed, reveal
 from metarl.envs.robots.ant_settings import AntCrippledSettings, AntDirectionSettings, AntGoalSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahTerrainSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.humanoid_settings import HumanoidDirectionSettings
 from metarl.envs.robots.quadruped_robot import JOINTS
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
+from metarl.envs.robots.walkers_settings import Walker2dTerrainSettings
 from metarl.envs.simulation import CPU, Simulator
 from metarl.envs.state import State
 from metarl.envs.task import Task
@@ -68,6 +69,7 @@ OTHERS: dict[str, Callable[[], TaskFamily]] = {
     "ant in any direction": lambda: make_family(AntDirectionSettings(directions="2d")),
     "ant that feels contact": lambda: make_family(AntGoalSettings(observe_contact=True)),
     "humanoid as published": lambda: make_family(HumanoidDirectionSettings(observation="published")),
+    "walker told of its feet": lambda: informed(make_family(Walker2dTerrainSettings(privileged_feet=True))),
     "oracle": lambda: reveal(make_family(HalfCheetahVelocitySettings())),
 }
 TERMS = (
