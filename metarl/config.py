@@ -124,6 +124,9 @@ class EvaluationSettings:
     """Tasks to draw: training tasks, tasks that training never draws (held_out), or tasks outside its range (ood)."""
     explore: bool = True
     """Sample actions from the policy instead of taking its mean. MAML needs it: it adapts from its own noise."""
+    explore_to_adapt: bool = newer(False, before=False)
+    """Where episodes are judged without exploration noise, adapt from others that are played with it, as in training
+    and as a controller does: the agent reads data like those that it learned to read. Twice the simulation."""
     bootstrap_samples: int = bounded(2000, at_least=1)
     """Resamples of the stratified bootstrap that computes the intervals."""
     train_gap: bool = True

@@ -97,6 +97,11 @@ def _condition_notes(result: EvaluationResult, family: TaskFamily, adapts: bool)
     if settings.reset_memory != "never":
         reset = RESET_WORDS[settings.reset_memory].removeprefix(", ")
         notes.append(f"{reset} (evaluation.reset_memory={settings.reset_memory}): the gain is not one of adaptation")
+    if settings.explore_to_adapt and not settings.explore and adapts and settings.reset_memory == "never":
+        notes.append(
+            "adapted from episodes apart, played with the noise of exploration; those that are judged are played "
+            "without it (evaluation.explore_to_adapt=true)"
+        )
     if settings.adaptations and family.changing:
         notes.append(
             "tasks change while they last, so a round may be played on another task than the one before: the gain is "

@@ -91,6 +91,7 @@ def run_trials(
                 settings.lives,
                 visits,
                 ends.tolist(),
+                settings.explore_to_adapt,
             )
         )
         if visits:

@@ -130,19 +130,23 @@ def _budget(arm: Arm, text: str) -> float:
 def config_of(arm: Arm, base: RunConfig, given: Mapping[str, Any], budget: float, horizon: int) -> RunConfig:
     """Return the configuration of an arm: its agent's preset on the family of `base`, for as many env steps.
 
-    The evaluation is that of `base`, with the noise of exploration or without it as in the preset.
+    The evaluation is that of `base`, with the noise of exploration or without it, or in episodes apart, as in the
+    preset.
 
     given: settings by dotted name that all arms have. budget: env steps, if the arm has none of its own. horizon:
     control steps of an episode.
     """
     config = preset(arm.agent, base.family_name)
-    evaluation = dataclasses.replace(base.evaluation, explore=config.evaluation.explore)
+    own = {"explore": config.evaluation.explore}
+    if config.evaluation.explore_to_adapt:
+        own["explore_to_adapt"] = True
+    evaluation = dataclasses.replace(base.evaluation, **own)
     config = dataclasses.replace(config, family=base.family, evaluation=evaluation, tracking=base.tracking)
     config = with_settings(config, {**given, **arm.settings})
     t = config.training
     steps = horizon * t.tasks * t.envs_per_task * (t.adaptations + 1)
     iterations = max(1, round((arm.budget or budget) / steps))
-    own = {name: getattr(config.agent, name) for name in SCHEDULES if getattr(config.agent, name, 0)}
-    scaled = {f"agent.{name}": max(1, round(value * iterations / t.iterations)) for name, value in own.items()}
+    lengths = {name: getattr(config.agent, name) for name in SCHEDULES if getattr(config.agent, name, 0)}
+    scaled = {f"agent.{name}": max(1, round(value * iterations / t.iterations)) for name, value in lengths.items()}
     scaled = {name: value for name, value in scaled.items() if name not in arm.settings}
     return with_settings(config, {**scaled, "training.iterations": iterations})

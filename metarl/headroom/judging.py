@@ -151,7 +151,7 @@ def entry_of(study: Study, way: Way, seed: int) -> Entry:
 
 
 def _judged_with(study: Study, way: Way, entry: Entry | None, tasks: Tasks) -> dict[str, Any]:
-    """Return what a run is judged with; entry: None where its folder, which says whether it explores, is not here.
+    """Return what a run is judged with; entry: None where its folder, which says how it explores, is not here.
 
     The number of resamples is no part of it: intervals are computed from records.
     """
@@ -161,7 +161,7 @@ def _judged_with(study: Study, way: Way, entry: Entry | None, tasks: Tasks) -> d
         if name.startswith("evaluation.")
     }
     settings = replace(study.base.evaluation, **(own if entry is None else entry.own_evaluation))
-    left_out = ("bootstrap_samples", *(("explore",) if entry is None else ()))
+    left_out = ("bootstrap_samples", *(("explore", "explore_to_adapt") if entry is None else ()))
     kept = {name: value for name, value in plain(asdict(settings)).items() if name not in left_out}
     return {"evaluation": kept, "overrides": plain(way.overrides), "tasks": _digest(study.family, tasks)}
 

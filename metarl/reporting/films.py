@@ -196,6 +196,7 @@ def render_run(
         explore = exploring(run.agent, replace(settings, adaptations=shot)).explore
         rngs = streams(seed, "evaluation/episodes", 0, 1)
         played = {"reset_memory": settings.reset_memory, "lives": settings.lives}
+        played["explore_to_adapt"] = settings.explore_to_adapt
         trial = run_trial(env, run.agent, rngs, shot, explore, **played).trial
         clips = []
         for k in [0, shot] if shot else [0]:

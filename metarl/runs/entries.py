@@ -37,7 +37,9 @@ from metarl.options import value_of
 ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9-]+)?=.*))?", re.DOTALL)
 OF_THE_MACHINE = ("seed", *names_without_effect(TrainingSettings))
 """Settings of training that may differ between runs of one agent: the seed, and those of the machine."""
-OWN_EVALUATION = tuple(f"evaluation.{name}" for name in ("adaptations", "envs_per_task", "explore", "reset_memory"))
+OWN_EVALUATION = tuple(
+    f"evaluation.{name}" for name in ("adaptations", "envs_per_task", "explore", "explore_to_adapt", "reset_memory")
+)
 """Settings of the evaluation that may differ between agents; the tasks stay the same."""
 
 
@@ -64,7 +66,8 @@ class Entry:
     def own_evaluation(self) -> dict[str, Any]:
         """Overridden settings of the evaluation, by name."""
         given = {k.removeprefix("evaluation."): v for k, v in self.overrides.items() if k.startswith("evaluation.")}
-        return {**({} if self.explore is None else {"explore": self.explore}), **given}
+        apart = {"explore_to_adapt": True} if self.config.evaluation.explore_to_adapt else {}
+        return {**({} if self.explore is None else {"explore": self.explore, **apart}), **given}
 
     def exploring_as_trained(self) -> Entry:
         """Return the entry with the exploration noise of its run's config: MAML needs it, other agents do not."""

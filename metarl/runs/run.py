@@ -75,7 +75,8 @@ class Run:
     @property
     def explores(self) -> bool:
         """Whether the agent acts with exploration noise while it adapts, in evaluation and on a robot."""
-        return self.config.evaluation.explore or self.agent.facts.needs_own_noise
+        settings = self.config.evaluation
+        return settings.explore or settings.explore_to_adapt or self.agent.facts.needs_own_noise
 
     def start(
         self,

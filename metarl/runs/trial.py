@@ -29,6 +29,8 @@ AGENT = zlib.crc32(b"agent")
 """Key of the agent's own draws in a task's stream of randomness."""
 LIVES = zlib.crc32(b"lives")
 """Key of the starts of an episode's later lives there."""
+EXPLORING = zlib.crc32(b"exploring")
+"""Key of the starts and the action noise of episodes that are played to adapt from, and not judged."""
 _compiling = threading.Lock()
 """Held while a shard compiles the models of another visit: one shard at a time."""
 
@@ -283,6 +285,7 @@ def run_trial(
     lives: bool = False,
     visits: Sequence[Sequence[Task]] = (),
     marks: Sequence[int] = (),
+    explore_to_adapt: bool = False,
 ) -> TrialResult:
     """Play adaptations + 1 shots on the env's tasks, and adapt the belief between them.
 
@@ -296,10 +299,10 @@ def run_trial(
     rngs: one generator a task, for the starts and the action noise; the agent's own draws follow from its seed, see
     `AgentGenerators`. reset_memory: as in `EvaluationSettings`; an agent that forgets before every episode is not
     adapted, and its shots are otherwise played alike. lives: as in `EvaluationSettings`.
-    marks: as in `collect`.
+    marks: as in `collect`. explore_to_adapt: as in `EvaluationSettings`; the shots returned are those without noise.
     """
     stop, dealt = threading.Event(), [env.deal(tasks) for tasks in visits]
-    settings = (adaptations, explore, stop, disturbance, reset_memory, lives, marks)
+    settings = (adaptations, explore, stop, disturbance, reset_memory, lives, marks, explore_to_adapt)
 
     def work(shard: BatchedEnv, own: Sequence[np.random.Generator], visits: Sequence[Sequence[Task]]) -> TrialResult:
         return _shard_trial(shard, agent, own, visits, *settings)
@@ -355,6 +358,7 @@ def _shard_trial(
     reset_memory: ResetMemory,
     lives: bool,
     marks: Sequence[int],
+    explore_to_adapt: bool,
 ) -> TrialResult:
     def begin(shots: int) -> Belief:
         return agent.begin(env.num_tasks, env.envs_per_task, AgentGenerators(rngs, shots))
@@ -375,7 +379,10 @@ def _shard_trial(
         shots.append(shot)
         belief = shot.belief
         if k < last and reset_memory == "never":
-            belief = agent.adapt(belief, shot.rollout, AgentGenerators(rngs, k + 1))
+            if explore_to_adapt and not explore:
+                apart = [np.random.default_rng(beside(rng, EXPLORING, k)) for rng in rngs]
+                shot = collect(env, agent, trial.beliefs[-1], apart, True, stop, disturbance, None, lives, k)
+            belief = agent.adapt(shot.belief, shot.rollout, AgentGenerators(rngs, k + 1))
         elif k < last:
             belief = begin(k + 1)
     parts = ([getattr(shot, name) for shot in shots] for name in ("reward_terms", "measures", "returns", "so_far"))

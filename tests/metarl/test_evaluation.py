@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -502,6 +502,50 @@ def test_what_adapts_by_a_policy_gradient_acts_with_its_noise_whatever_the_setti
     assert silent.settings.explore
     still = evaluate_agent(agent, family, replace(SMALL, adaptations=0, explore=False), threads=1)
     assert not np.array_equal(still.returns[:, 0], noisy.returns[:, 0])
+
+
+class Listener(Scripted):
+    """Adds the noise to its action, and keeps what it adapts from."""
+
+    def __init__(self, actions: list[list[float]]):
+        super().__init__(actions)
+        self.read: list[tuple[int, torch.Tensor]] = []
+
+    def act(self, belief: Round, observations: torch.Tensor, noise: torch.Tensor | None) -> tuple[torch.Tensor, Round]:
+        actions, belief = super().act(belief, observations, noise)
+        return actions if noise is None else actions + noise, belief
+
+    def adapt(self, belief: Round, rollout: Rollout, generators: Sequence[torch.Generator]) -> Round:
+        self.read.append((belief.number, rollout.actions.clone()))
+        return super().adapt(belief, rollout, generators)
+
+
+class TestExploringToAdapt:
+    ACTIONS: ClassVar = [[0.01, 0.0], [0.02, 0.0], [0.03, 0.0]]
+
+    def judged(self, **settings: Any) -> tuple[Listener, EvaluationResult]:
+        agent = Listener(self.ACTIONS)
+        return agent, evaluate_agent(agent, POINT, replace(SMALL, **settings), threads=1)  # pyright: ignore[reportArgumentType]
+
+    def test_what_is_judged_has_no_noise_and_what_is_adapted_from_has(self) -> None:
+        """The judged episodes start as they do without it: an agent that learns nothing has the same returns."""
+        (still, without), (apart, beside) = self.judged(), self.judged(explore_to_adapt=True)
+        np.testing.assert_array_equal(without.returns, beside.returns)
+        planned = [torch.tensor(action) for action in self.ACTIONS]
+        noises = []
+        for (number, actions), (again, noisy) in zip(still.read, apart.read, strict=True):
+            assert number == again and (actions == planned[number]).all()
+            noises.append((noisy - planned[number]).flatten())
+            assert abs(noises[-1].mean()) < 0.4 and 0.7 < noises[-1].std() < 1.3
+        assert {number for number, _ in apart.read} == {0, 1}
+        assert len({tuple(noise[:4].tolist()) for noise in noises}) == len(noises), "rounds and tasks share no noise"
+        assert any("explore_to_adapt" in note for note in beside.notes)
+        assert not any("explore_to_adapt" in note for note in without.notes)
+
+    def test_with_noise_everywhere_it_changes_nothing(self) -> None:
+        (one, plain), (other, given) = self.judged(explore=True), self.judged(explore=True, explore_to_adapt=True)
+        np.testing.assert_array_equal(plain.returns, given.returns)
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(one.read, other.read, strict=True))
 
 
 def test_domain_randomisation_is_not_told_to_adapt() -> None:

@@ -60,7 +60,7 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
     metrics = [line for _, line in sorted(record.lines.items())] if record else []
     problems: list[str] = [record.amiss] if record and record.amiss else []
     history: list[Mapping[str, Any]] = []
-    newest: dict[tuple[str, int, bool], ReportedComparison] = {}
+    newest: dict[tuple[str, int, bool, bool], ReportedComparison] = {}
     for path in sorted((directory / "evaluation").glob("*.json")):
         try:
             own = reported_evaluation(path, label)
@@ -69,7 +69,7 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
             continue
         history.append({"time": own.time, **own.comparison.provenance})
         settings = own.comparison.settings
-        key = own.circumstances, settings.adaptations, settings.explore
+        key = own.circumstances, settings.adaptations, settings.explore, settings.explore_to_adapt
         if key not in newest or newest[key].time <= own.time:
             newest[key] = own
     history.sort(key=lambda record: str(record["time"]))
@@ -169,7 +169,8 @@ def _own_evaluations(runs: Sequence[ReportedRun], given: Sequence[ReportedCompar
 def _by_its_settings(own: ReportedComparison, run: ReportedRun) -> bool:
     """Return whether an evaluation of a run has as many rounds, and as much noise, as its settings say."""
     ours, theirs = own.comparison.settings, run.config.evaluation
-    return (ours.adaptations, ours.explore) == (theirs.adaptations, theirs.explore)
+    shared = ("adaptations", "explore", "explore_to_adapt")
+    return all(getattr(ours, name) == getattr(theirs, name) for name in shared)
 
 
 def _as_played(own: ReportedComparison, agent: ReportedAgent) -> ReportedComparison:
