@@ -91,8 +91,8 @@ def run_trials(
                 settings.lives,
                 visits,
                 ends.tolist(),
-                settings.explore_to_adapt,
-            )
+            ),
+            explore_to_adapt=settings.explore_to_adapt,
         )
         if visits:
             later.append(np.stack([mean_of_sound(own) for own in result.returns[shots:]]))

@@ -133,7 +133,8 @@ def returns_on(
                 disturbance,
                 settings.reset_memory,
                 settings.lives,
-            )
+            ),
+            explore_to_adapt=settings.explore_to_adapt,
         )
         parts.append(np.stack([mean_of_sound(result.returns[k]) for k in (0, -1)]))
     return np.concatenate(parts, axis=1)

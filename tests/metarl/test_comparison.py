@@ -24,6 +24,7 @@ from metarl.config import (
     TrackingSettings,
     TrainingSettings,
     config_to_dict,
+    preset,
     read_run_config,
 )
 from metarl.envs.family_settings import FamilySettings
@@ -525,3 +526,9 @@ def test_another_family_has_the_settings_that_the_run_chose(other_runs):
     [entry] = read_entries(str(other_runs["quadruped"]))
     settings, taken = family_settings([entry], "quadruped_terrain")
     assert (settings.horizon, taken) == (5, {"horizon": 5})
+
+
+def test_a_run_that_adapts_from_episodes_apart_does_so_beside_others():
+    pearl, memory = (preset(agent, "half_cheetah_velocity") for agent in ("pearl", "rl2"))
+    apart, usual = (Entry(Path(c.agent_name), c).exploring_as_trained().own_evaluation for c in (pearl, memory))
+    assert apart == {"explore": False, "explore_to_adapt": True} and usual == {"explore": False}

@@ -22,7 +22,11 @@ from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, is_preset
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal, told_columns
-from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSettings, HalfCheetahMassSettings
+from metarl.envs.robots.half_cheetah_settings import (
+    HalfCheetahDisabledJointSettings,
+    HalfCheetahMassSettings,
+    HalfCheetahVelocitySettings,
+)
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.evaluation.comparison import Compared, Comparison, Trained
 from metarl.evaluation.contrasts import interval_of_levels
@@ -179,6 +183,11 @@ class TestArms:
             config = config_of(arm, base, {"training.lives": True}, 1e5, 100)
             assert config.family == base.family and config.training.lives
             assert dataclasses.replace(config.evaluation, explore=True) == base.evaluation
+
+    def test_an_arm_that_adapts_from_episodes_apart_still_does(self):
+        base = RunConfig(family=HalfCheetahVelocitySettings())
+        configs = [config_of(ARMS[name], base, {}, 1e5, 200) for name in ("pearl", "memory")]
+        assert [config.evaluation.explore_to_adapt for config in configs] == [True, False]
 
     def test_where_tasks_change_all_arms_are_trained_on_whole_trials(self, tmp_path: Path):
         for changes, expected in ((0, 0), (1, 1)):
