@@ -91,9 +91,7 @@ class Pearl(MetaLearner):
         self.networks = Networks(settings, observation_size, action_size, generator).to(device)
         self._learner = SoftActorCritic(self.networks, settings, action_size)
         self._moments = Moments(observation_size).to(device)
-        self._replay = TaskReplay(
-            settings.replay_iterations, settings.context_iterations, settings.context_shots == "prior"
-        )
+        self._replay = TaskReplay(settings.replay_iterations, settings.context_iterations)
 
     def begin(self, num_tasks: int, envs_per_task: int, generators: Sequence[torch.Generator]) -> PearlBelief:
         """Return the belief without any data, and draws from the prior."""

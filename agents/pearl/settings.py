@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metarl.agents.trial_ppo.settings import HeadChoice
-from metarl.bounds import bounded, newer, unbounded
+from metarl.bounds import bounded, unbounded
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,6 @@ class PearlSettings(HeadChoice):
     context_iterations: int = bounded(1, at_least=1)
     """Newest iterations of a task that its context is drawn from. Matters for tasks that recur, see
     `training.distinct_tasks`: their other transitions are drawn from all iterations stored."""
-    context_shots: Literal["first", "prior"] = newer("first", before="first")
-    """Shots of a trial that context is drawn from. first: the first of it, as many as the agent may have seen when it
-    acts; prior: those that were played on draws from the prior, as published. Context of other shots tells the encoder
-    how the policy that knew the task behaved."""
     replay_iterations: int = bounded(200, at_least=1)
     """Iterations in the replay buffer."""
     updates_per_step: float = bounded(0.2, above=0)

@@ -63,10 +63,9 @@ class Parts(NamedTuple):
 class TaskReplay:
     """The last iterations of experience, by task."""
 
-    def __init__(self, capacity: int, context_iterations: int, prior_alone: bool = False) -> None:
-        """capacity: iterations. context_iterations: newest iterations of a task that its context is drawn from.
-        prior_alone: whether it is drawn from the first shot of a trial alone, which is played without any context."""
-        self._replay, self._recent, self._prior_alone = Replay(capacity), context_iterations, prior_alone
+    def __init__(self, capacity: int, context_iterations: int) -> None:
+        """capacity: iterations. context_iterations: newest iterations of a task that its context is drawn from."""
+        self._replay, self._recent = Replay(capacity), context_iterations
         self._shot_ends: dict[str, np.ndarray] = {}
         self._parts = _parts([], [], context_iterations)
 
@@ -120,8 +119,7 @@ class TaskReplay:
         index = parts.first[part] + place - parts.before[part]
 
         own = begin + size - 1 - _floor(shares[:, -1], parts.recent[chosen])
-        before_last = np.maximum(parts.shots[own] - 1, 1)
-        earlier = np.ones_like(before_last) if self._prior_alone else before_last  # most shots that context is of
+        earlier = np.maximum(parts.shots[own] - 1, 1)  # shots that a trial has before its last
         count = parts.by_shots[own, _floor(shares[:, -2], earlier)]
         count = np.where(count > 0, count, parts.by_shots[own, -1])  # all of these shots broke down
         context_index = parts.first[own][:, None] + _floor(shares[:, steps:-2], count[:, None])

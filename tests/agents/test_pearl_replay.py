@@ -39,8 +39,8 @@ def trial(iteration: int, names: list[str], shots: int = 3) -> Trial:
     return Trial(rollouts, [], [SimpleNamespace(id=name) for name in names])
 
 
-def opened(folder: Path, capacity: int = 10, recent: int = 1, prior_alone: bool = False) -> TaskReplay:
-    replay = TaskReplay(capacity, recent, prior_alone)
+def opened(folder: Path, capacity: int = 10, recent: int = 1) -> TaskReplay:
+    replay = TaskReplay(capacity, recent)
     replay.open(Folder(folder))
     return replay
 
@@ -74,13 +74,6 @@ def test_context_is_the_first_shots_of_a_trial_and_not_the_last(tmp_path):
     alone = opened(tmp_path)
     alone.add(trial(1, ["a", "b", "c"], shots=1))
     assert (drawn(alone)[1][..., 2] == 0).all()
-
-
-def test_context_can_be_of_what_was_played_without_context_alone(tmp_path):
-    replay = opened(tmp_path, prior_alone=True)
-    replay.add(trial(0, ["a", "b", "c"]))
-    learned, context = drawn(replay)
-    assert (context[..., 2] == 0).all() and learned[..., 2].unique().tolist() == [0, 1, 2]
 
 
 def test_a_shot_that_mujoco_flagged_is_no_context(tmp_path):
