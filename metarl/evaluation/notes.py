@@ -199,9 +199,12 @@ def later_warnings(returns: Array, summary: Summary, settings: EvaluationSetting
     )
     if lost is None or lost.low <= 0:
         return []
+    still = not (settings.explore or settings.explore_to_adapt)
+    remedy = ", or adapt from episodes with the noise of training (evaluation.explore_to_adapt=true)" if still else ""
     return [
         f"from round {best} to round {rounds} of adaptation the return falls by {lost.estimate:.4g} [{lost.low:.4g}, "
-        f"{lost.high:.4g}]: more rounds make this agent worse. Stop after round {best}, or let later rounds change less"
+        f"{lost.high:.4g}]: more rounds make this agent worse. Stop after round {best}, or let later rounds change "
+        f"less{remedy}"
     ]
 
 

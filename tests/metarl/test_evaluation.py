@@ -310,6 +310,9 @@ def test_training_seeds_that_disagree_widen_the_interval_of_what_later_rounds_lo
     summary = summarise(returns, 200, rng)
     [pooled] = later_warnings(returns.mean(0, keepdims=True), summary, SMALL)
     assert "falls by 1 [1, 1]" in pooled and later_warnings(returns, summary, SMALL) == []
+    for settings, remedied in ((SMALL, True), (replace(SMALL, explore=True), False)):
+        [warning] = later_warnings(returns.mean(0, keepdims=True), summary, settings)
+        assert ("explore_to_adapt=true" in warning) == remedied
 
 
 def test_a_wrong_reward_scale_is_shown_to_the_agent_and_not_reported() -> None:
