@@ -150,6 +150,16 @@ class EvaluationSettings:
     """Also evaluate on the simulator of training, if it is the other one, and report how far the returns differ."""
 
     @property
+    def explores_apart(self) -> bool:
+        """Whether the agent adapts from episodes with noise that are not judged."""
+        return self.explore_to_adapt and not self.explore
+
+    @property
+    def acting(self) -> dict[str, bool]:
+        """What a run keeps of its own where it is judged by the settings of others, by name."""
+        return {"explore": self.explore, **({"explore_to_adapt": True} if self.explore_to_adapt else {})}
+
+    @property
     def protocol(self) -> str:
         """What a title says of how trials are played, if it is not the usual way."""
         return LIVES_WORDS[self.lives] + RESET_WORDS[self.reset_memory]

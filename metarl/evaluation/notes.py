@@ -97,7 +97,7 @@ def _condition_notes(result: EvaluationResult, family: TaskFamily, adapts: bool)
     if settings.reset_memory != "never":
         reset = RESET_WORDS[settings.reset_memory].removeprefix(", ")
         notes.append(f"{reset} (evaluation.reset_memory={settings.reset_memory}): the gain is not one of adaptation")
-    if settings.explore_to_adapt and not settings.explore and adapts and settings.reset_memory == "never":
+    if settings.explores_apart and adapts and settings.reset_memory == "never":
         notes.append(
             "adapted from episodes apart, played with the noise of exploration; those that are judged are played "
             "without it (evaluation.explore_to_adapt=true)"

@@ -137,16 +137,13 @@ def config_of(arm: Arm, base: RunConfig, given: Mapping[str, Any], budget: float
     control steps of an episode.
     """
     config = preset(arm.agent, base.family_name)
-    own = {"explore": config.evaluation.explore}
-    if config.evaluation.explore_to_adapt:
-        own["explore_to_adapt"] = True
-    evaluation = dataclasses.replace(base.evaluation, **own)
+    evaluation = dataclasses.replace(base.evaluation, **config.evaluation.acting)
     config = dataclasses.replace(config, family=base.family, evaluation=evaluation, tracking=base.tracking)
     config = with_settings(config, {**given, **arm.settings})
     t = config.training
     steps = horizon * t.tasks * t.envs_per_task * (t.adaptations + 1)
     iterations = max(1, round((arm.budget or budget) / steps))
-    lengths = {name: getattr(config.agent, name) for name in SCHEDULES if getattr(config.agent, name, 0)}
-    scaled = {f"agent.{name}": max(1, round(value * iterations / t.iterations)) for name, value in lengths.items()}
+    own = {name: getattr(config.agent, name) for name in SCHEDULES if getattr(config.agent, name, 0)}
+    scaled = {f"agent.{name}": max(1, round(value * iterations / t.iterations)) for name, value in own.items()}
     scaled = {name: value for name, value in scaled.items() if name not in arm.settings}
     return with_settings(config, {**scaled, "training.iterations": iterations})

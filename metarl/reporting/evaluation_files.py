@@ -99,7 +99,7 @@ def name_of(settings: EvaluationSettings, iteration: int | None) -> str:
     at = "" if iteration is None else f"_iteration{iteration:06d}"
     reset = "" if settings.reset_memory == "never" else f"_reset_{settings.reset_memory}"
     lives = "_lives" if settings.lives else ""
-    apart = "_explore_to_adapt" if settings.explore_to_adapt and not settings.explore else ""
+    apart = "_explore_to_adapt" if settings.explores_apart else ""
     return f"{settings.split}_seeds{named}{lives}{apart}{reset}{at}"
 
 

@@ -66,8 +66,7 @@ class Entry:
     def own_evaluation(self) -> dict[str, Any]:
         """Overridden settings of the evaluation, by name."""
         given = {k.removeprefix("evaluation."): v for k, v in self.overrides.items() if k.startswith("evaluation.")}
-        apart = {"explore_to_adapt": True} if self.config.evaluation.explore_to_adapt else {}
-        return {**({} if self.explore is None else {"explore": self.explore, **apart}), **given}
+        return {**({} if self.explore is None else self.config.evaluation.acting), **given}
 
     def exploring_as_trained(self) -> Entry:
         """Return the entry with the exploration noise of its run's config: MAML needs it, other agents do not."""
