@@ -73,7 +73,10 @@ def make_agent(
     ranks: processes that train it. privileged: names of the privileged values of training, see `Agent.inform`.
     ValueError for a setting that is out of its bounds, and for several processes if the agent trains in one only.
     """
+    from metarl.agents.startup import spare_compiler
+
     check(settings, "agent")
+    spare_compiler()
     entry = next(entry for entry in AGENTS.values() if entry.settings is type(settings))
     told = {"privileged": privileged} if entry.informed else {}
     return resolve_name(entry.make)(settings, observation_size, action_size, generator, device, ranks, **told)

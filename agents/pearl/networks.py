@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from metarl.agents.pearl.gaussians import Evidence, multiply
 from metarl.agents.pearl.settings import PearlSettings
+from metarl.agents.startup import blank
 from metarl.agents.trial_ppo.heads import make_head
 from metarl.agents.trial_ppo.network import Head
 
@@ -74,9 +75,7 @@ class SquashedPolicy(nn.Module):
             self.network = StackedMlp(1, (sum(self.sizes), *settings.hidden_sizes, 2 * action_size), generator)
             return
         sizes = settings.latent_size, observation_size, 2 * action_size
-        with torch.device("meta"):  # default initialisation would draw from the global generator
-            parts = make_head(settings, settings.hidden_sizes, *sizes)
-        head, outputs = (part.to_empty(device="cpu") for part in parts)
+        head, outputs = blank(lambda: nn.Sequential(*make_head(settings, settings.hidden_sizes, *sizes)))
         assert isinstance(head, Head)
         head.initialise(generator)
         if isinstance(outputs, nn.Linear):

@@ -19,6 +19,7 @@ from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian_log_prob
 from metarl.agents.ranks import ALONE, Ranks, mean_and_std, sum_gradients
 from metarl.agents.slots import SlotBelief, SlotReader
+from metarl.agents.startup import blank
 from metarl.agents.trial_ppo.network import SlotNetwork
 from metarl.agents.trial_ppo.sequence import TrialSequence, cut, discounted_sums, joined, lay_out, trial_gae
 from metarl.agents.trial_ppo.settings import TrialPpoBlock
@@ -107,9 +108,7 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         self.ranks = ranks
         self.observation_size, self.action_size = observation_size, action_size
         self.device = device
-        with torch.device("meta"):  # default initialisation would draw from the global generator
-            network = self.make_network()
-        self.network = network.to_empty(device="cpu")
+        self.network = blank(self.make_network)
         self.network.initialise(settings.initial_std, generator)
         self.network.to(device)
         fused = True if device.type == "cpu" else None
