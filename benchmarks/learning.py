@@ -60,25 +60,60 @@ BARS: dict[str, tuple[Bar, ...]] = {
 """What each recorded run must reach."""
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What an arm of `metarl headroom` must have learned."""
+
+    env_steps: float
+    """The arm's budget."""
+    at_least: float
+    """Mean return that its last episode on held-out tasks must reach."""
+    settings: tuple[str, ...] = ()
+    """Settings of the command."""
+
+
 GRADIENTS = ("evaluation.envs_per_task=20", "evaluation.adaptations=3", "evaluation.tasks=20")
 """Evaluation of learners that adapt by gradients: three rounds of twenty episodes each."""
-POINT_GOAL: dict[str, tuple[float, float, tuple[str, ...]]] = {
-    "maml": (4.8e6, -12.0, GRADIENTS),
-    "fomaml": (4.8e6, -11.5, GRADIENTS),
-    "anil": (4.8e6, -12.0, GRADIENTS),
-    "cavia": (4.8e6, -12.0, GRADIENTS),
-    "meta_sgd": (4.8e6, -12.0, GRADIENTS),
-    "lstm_maml": (4.8e6, -12.5, GRADIENTS),
-    "loaded_dice_maml": (4.8e6, -13.5, GRADIENTS),
-    "value_maml": (4.8e6, -19.0, GRADIENTS),
-    "reptile": (4.8e6, -23.0, GRADIENTS),
-    "emaml": (4.8e6, -23.0, GRADIENTS),
-    "dice_maml": (4.8e6, -26.0, GRADIENTS),
-    "imaml": (4.8e6, -28.0, GRADIENTS),
+BY_GRADIENTS: dict[str, float] = {
+    "maml": -12.0,
+    "fomaml": -11.5,
+    "anil": -12.0,
+    "cavia": -12.0,
+    "meta_sgd": -12.0,
+    "lstm_maml": -12.5,
+    "loaded_dice_maml": -13.5,
+    "value_maml": -19.0,
+    "reptile": -23.0,
+    "emaml": -23.0,
+    "dice_maml": -26.0,
+    "imaml": -28.0,
 }
-"""Arms of `metarl headroom point_goal`: env steps, the mean return that the last episode on held-out tasks must reach,
-and settings. An agent that stays where it starts has about -39. The levels are a little below the worst of three
-training seeds in results/point_goal_gradients."""
+"""Least return of each on `point_goal`, a little below the worst of three training seeds in
+results/point_goal_gradients."""
+BY_MEMORY: dict[str, float] = {
+    "oracle": -1.0,
+    "student": -7.0,
+    "film": -11.0,
+    "linear": -14.0,
+    "transformer": -18.0,
+    "hypernetwork": -20.0,
+    "recurrent_ppo": -21.0,
+    "estimator": -21.0,
+    "memory": -23.0,
+    "varibad": -28.0,
+    "lstm": -30.0,
+    "frames": -31.0,
+    "external": -32.0,
+    "history": -34.0,
+    "snail": -35.0,
+}
+"""The same of learners that remember or infer, in results/point_goal_1m."""
+LEARNED: dict[tuple[str, str], Learned] = {
+    **{("point_goal", arm): Learned(4.8e6, level, GRADIENTS) for arm, level in BY_GRADIENTS.items()},
+    **{("point_goal", arm): Learned(1e6, level) for arm, level in BY_MEMORY.items()},
+    ("point_goal", "roa"): Learned(3e6, -30.0),
+}
+"""What arms learn, by family and name. An agent that stays where `point_goal` starts has about -39."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from benchmarks.learning import BARS, POINT_GOAL, train_seed, write_results
+from benchmarks.learning import BARS, LEARNED, train_seed, write_results
 from metarl.cli import app as cli
 from metarl.config import PRESETS, load_config
 
@@ -20,12 +20,12 @@ def test_a_recorded_preset_reaches_its_bars(preset: str, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arm", POINT_GOAL)
-def test_a_learner_finds_the_goal(arm: str, tmp_path):
-    env_steps, at_least, settings = POINT_GOAL[arm]
-    command = f"headroom point_goal --budget {env_steps} --seeds 4 --threads 1 --name study --runs-dir {tmp_path}"
-    command += f" --arms {arm} tracking.wandb=disabled {' '.join(settings)}"
+@pytest.mark.parametrize(("family", "arm"), LEARNED)
+def test_an_arm_learns(family: str, arm: str, tmp_path):
+    learned = LEARNED[family, arm]
+    command = f"headroom {family} --budget {learned.env_steps} --seeds 4 --threads 1 --name study --runs-dir {tmp_path}"
+    command += f" --arms {arm} tracking.wandb=disabled {' '.join(learned.settings)}"
     assert cli.main(command.split()) == 0
     with open(tmp_path / "study" / "headroom.csv", encoding="utf-8") as file:
         reached = {row["label"]: float(row["mean_last"]) for row in csv.DictReader(file)}
-    assert reached[arm] >= at_least
+    assert reached[arm] >= learned.at_least
