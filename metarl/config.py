@@ -372,9 +372,13 @@ def map_files(config: RunConfig, change: Callable[[str], str]) -> RunConfig:
 
 def files_of(config: RunConfig) -> dict[str, str]:
     """Return the files and functions that the family is made of, by the name of their setting."""
-    family = config.family
-    named = {f.name: getattr(family, f.name) for f in dataclasses.fields(family) if f.metadata.get("file")}
+    named = {name: getattr(config.family, name) for name in file_settings(config.family)}
     return {name: value for name, value in named.items() if value}
+
+
+def file_settings(family: FamilySettings) -> list[str]:
+    """Return the names of the settings that are files, or functions in them."""
+    return [f.name for f in dataclasses.fields(family) if f.metadata.get("file")]
 
 
 def code_of(config: RunConfig) -> dict[str, str]:

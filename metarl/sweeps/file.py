@@ -6,7 +6,6 @@ Nothing here imports torch, MuJoCo or Optuna.
 from __future__ import annotations
 
 import math
-import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,6 @@ from metarl.bounds import check
 from metarl.config import (
     RunConfig,
     load_config,
-    map_files,
     options,
     preset,
     read_settings,
@@ -26,7 +24,7 @@ from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
 from metarl.sweeps.dimensions import Levels, NumberRange
 from metarl.sweeps.factors import PAIR, read_factors, require_known
-from metarl.sweeps.sweep import ObjectiveSettings, PrunerSettings, ReportSettings, Sweep, replaced
+from metarl.sweeps.sweep import ObjectiveSettings, PrunerSettings, ReportSettings, Sweep, absolute, replaced
 
 KEYS = ("base", "factors", "method", "trials", "seed", "objective", "pruner", "report")
 BASE_KEYS = ("agent", "family", "config")
@@ -111,7 +109,7 @@ def _base(path: Path, data: Any) -> RunConfig:
     for key in overrides:
         if key not in known:
             raise UsageError(f"unknown setting 'base: {key}'{nearest(key, known)}")
-    return map_files(replaced(config, overrides), os.path.abspath)
+    return absolute(replaced(config, overrides), path)
 
 
 def _objective(data: Any) -> tuple[ObjectiveSettings, dict[str, tuple[float, float]]]:

@@ -33,7 +33,7 @@ def require_same(sweep: Sweep, folder: Path) -> None:
         theirs = json.loads(path.read_text(encoding="utf-8"))
         base = essentials(config_from_dict(theirs["base"], saved=True))  # adds settings that are newer than the folder
         theirs["base"] = json.loads(json.dumps(base))
-        theirs.setdefault("files", spec["files"])  # missing in folders of older versions
+        theirs["files"] = spec["files"] | theirs.get("files", {})  # older versions left out all, or those of levels
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be read ({describe(error)}); move the folder away") from error
     changed = list(_differences(theirs, spec))
@@ -50,6 +50,8 @@ def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[str]:
     if nested and (name != "factors" or theirs.keys() == ours.keys()):
         for key in dict.fromkeys([*theirs, *ours]):
             yield from _differences(theirs.get(key), ours.get(key), f"{name}.{key}" if name else str(key))
+    elif theirs != ours and name.startswith("files."):
+        yield f"the file of family.{name.removeprefix('files.')} has another content"
     elif nested and theirs != ours:
         yield f"its factors were {', '.join(theirs)}, now they are {', '.join(ours)}"
     elif theirs != ours:

@@ -6,13 +6,14 @@ Nothing here imports torch, MuJoCo or Optuna.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from metarl.bounds import bounded, names_without_effect
-from metarl.config import RunConfig, config_from_dict, config_to_dict, files_of
+from metarl.config import RunConfig, config_from_dict, config_to_dict, file_settings, files_of, map_files
 from metarl.errors import UsageError, nearest
 from metarl.options import coerce
 from metarl.runs.entries import content
@@ -115,20 +116,35 @@ class Sweep:
         return self.replaced({k: v for factor in self.factors for k, v in factor.values(point).items()})
 
     def replaced(self, settings: Mapping[str, Any]) -> RunConfig:
-        """Return the base with other values of some settings, by dotted name."""
-        return replaced(self.base, settings)
+        """Return the base with other values of some settings, by dotted name; files by their absolute paths."""
+        return absolute(replaced(self.base, settings), self.path)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything that decides the results, as plain types; sweeps that differ in it share no journal."""
         return {
             "base": essentials(self.base),
-            "files": {name: content(file) for name, file in files_of(self.base).items()},
+            "files": {name: content(file) for name, file in self._files().items()},
             "method": self.method,
             "seed": self.seed,
             "objective": {**vars(self.objective), "ranges": {k: list(v) for k, v in self.ranges.items()}},
             "pruner": dict(vars(self.pruner)),
             "factors": {name: dimension.plain() for name, dimension in self.dimensions.items()},
         }
+
+    def _files(self) -> dict[str, str]:
+        """Return the paths of the base's files, by setting, and of those that are levels, by factor and level."""
+        files = files_of(self.base)
+        for name, dimension in self.dimensions.items():
+            section, _, setting = name.partition(".")
+            if section == "family" and setting in file_settings(self.base.family):
+                levels = dimension.values if isinstance(dimension, Levels) else ()
+                files |= {f"{setting}={level}": files_of(self.replaced({name: level}))[setting] for level in levels}
+        return files
+
+
+def absolute(config: RunConfig, sweep: Path) -> RunConfig:
+    """Return a configuration whose files have absolute paths; relative ones are relative to the sweep file's folder."""
+    return map_files(config, lambda file: os.path.abspath(sweep.parent / file))
 
 
 def essentials(config: RunConfig) -> dict[str, Any]:

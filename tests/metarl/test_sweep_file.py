@@ -9,6 +9,7 @@ import yaml
 
 from metarl.cli import app as cli
 from metarl.config import config_to_dict
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.parameters import Choice, LogUniform, Uniform
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
@@ -169,16 +170,40 @@ def test_the_example_of_the_documentation_is_a_sweep():
     assert yaml.safe_dump(config_to_dict(sweep.base))
 
 
-@pytest.mark.parametrize("changed", ["arm.xml", "arm.yaml"])
+@pytest.mark.parametrize("changed", ["arm.xml", "arm.yaml", "wide.yaml"])
 def test_a_robot_that_has_changed_makes_another_sweep(changed, tmp_path):
-    for name in ("arm.xml", "arm.yaml"):
+    for name in ("arm.xml", "arm.yaml", "wide.yaml"):
         (tmp_path / name).write_text("one")
     (tmp_path / "base.yaml").write_text("family: {name: robot, model: arm.xml, file: arm.yaml}")
-    (tmp_path / "s.yaml").write_text("base: {config: base.yaml}\nfactors: {training.seed: [1, 2]}")
+    (tmp_path / "s.yaml").write_text("base: {config: base.yaml}\nfactors: {family.file: [arm.yaml, wide.yaml]}")
     for _ in range(2):
         Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")
     (tmp_path / changed).write_text("another")
-    with pytest.raises(
-        UsageError, match="holds the results of another sweep: files.(model|file) was .*Undo the change"
-    ):
+    expected = "results of another sweep: the file of family.(model|file|file=wide.yaml) has another content.*Undo the"
+    with pytest.raises(UsageError, match=expected):
         Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")
+
+
+def test_a_sweep_that_began_before_its_levels_files_were_noted_goes_on(tmp_path):
+    for name in ("arm.xml", "arm.yaml", "wide.yaml"):
+        (tmp_path / name).write_text("one")
+    (tmp_path / "base.yaml").write_text("family: {name: robot, model: arm.xml, file: arm.yaml}")
+    (tmp_path / "s.yaml").write_text("base: {config: base.yaml}\nfactors: {family.file: [arm.yaml, wide.yaml]}")
+    Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")
+    spec = json.loads((tmp_path / "s/sweep.json").read_text())
+    spec["files"] = {name: value for name, value in spec["files"].items() if "=" not in name}
+    (tmp_path / "s/sweep.json").write_text(json.dumps(spec))
+    Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")
+
+
+def test_files_of_a_sweep_lie_beside_it_wherever_it_is_started(tmp_path, monkeypatch):
+    (tmp_path / "s.yaml").write_text(
+        "base: {agent: ppo, family: robot, family.model: parts/arm.xml}\nfactors: {family.file: [a.yaml, /b/c.yaml]}"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    sweep = load_sweep(tmp_path / "s.yaml")
+    assert [sweep.config(point).family for point in sweep.grid()] == [
+        RobotSettings(str(tmp_path / "parts/arm.xml"), file) for file in (str(tmp_path / "a.yaml"), "/b/c.yaml")
+    ]
+    assert [point["family.file"] for point in sweep.grid()] == ["a.yaml", "/b/c.yaml"]  # as reports name them
