@@ -6,6 +6,7 @@ tags). Such files are refused with the position of the problem.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -165,6 +166,14 @@ _Dumper.yaml_implicit_resolvers = {
 def to_yaml(data: Any, flow: bool = False) -> str:
     """Return plain types as YAML, from which `parse_yaml` reads equal ones; flow: in one line as far as it goes."""
     return yaml.dump(data, Dumper=_Dumper, default_flow_style=flow, sort_keys=False)
+
+
+def quoted(text: str) -> str:
+    """Return text as it is written in a list or as a key, in quotes if it would be read as anything else without."""
+    with contextlib.suppress(ValueError):
+        if parse_yaml(f"[{text}]") == [text] and parse_yaml(f"{{{text}: 0}}") == {text: 0}:
+            return text
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _parts(node: yaml.Node) -> list[yaml.Node]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,6 +26,11 @@ def one_line(text: str, most: int) -> str:
         return text
     tail = 2 * most // 5
     return f"{text[: most - tail - 3]}...{text[-tail:]}"
+
+
+def typed(argument: Any) -> str:
+    """Return an argument of a command, such as a path, as it is typed in a shell."""
+    return shlex.quote(str(argument))
 
 
 def shown(value: Any, most: int = 80) -> str:

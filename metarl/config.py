@@ -26,7 +26,7 @@ from metarl.envs.own_robot.hooks import functions_in
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import FAMILIES, FamilyEntry
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
-from metarl.envs.text import shown
+from metarl.envs.text import shown, typed
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
 from metarl.trust import trusted
@@ -341,12 +341,14 @@ def require_data(config: RunConfig, where: str, folder: Path | None = None) -> N
         if config.family.source and not (trusted(config.family.digest) or is_held(config.family.source)):
             raise UsageError(
                 f"{where}: family.source is the function {config.family.source}, and no code that a run names is run "
-                f"before you have named it yourself. If you trust it: metarl env check {config.family.source}"
+                f"before you have named it yourself. If you trust it: metarl env check {typed(config.family.source)}"
             )
         return
     for function in hooks_of(config):
         path = file_of(function)
-        if path is None or not path.is_file() or not trusted(digest(path)):
+        if path is not None and not path.is_file():
+            raise UsageError(f"{where}: there is no {path}, whose function its robot's file names; put it back")
+        if path is None or not trusted(digest(path)):
             raise UsageError(
                 f"{where}: {function} is a function that its robot's file names, and no code that a run names is run "
                 "before you have named it yourself. If you trust it: metarl robot check MODEL --family FILE.yaml, with "
@@ -355,7 +357,7 @@ def require_data(config: RunConfig, where: str, folder: Path | None = None) -> N
     for name, value in code_of(config).items():
         raise UsageError(
             f"{where}: family.{name} is the function {value}; a run's robot is data, and no code that a run names is "
-            f"run. If you trust it, train it anew: metarl train --config {where}"
+            f"run. If you trust it, train it anew: metarl train --config {typed(where)}"
         )
     for name, value in files_of(config).items():
         if folder is not None and not os.path.abspath(value).startswith(os.path.abspath(folder) + os.sep):

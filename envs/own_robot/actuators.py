@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -14,6 +15,7 @@ from metarl.envs.added import plain
 from metarl.envs.arrays import Array
 from metarl.envs.control import ON_JOINT, SCALAR, joint_of
 from metarl.envs.own_robot.declaration import Actuators
+from metarl.envs.strict_yaml import quoted
 from metarl.envs.text import near
 from metarl.patterns import matched
 
@@ -219,9 +221,8 @@ def question(model: mujoco.MjModel, i: int, drive: Drive, home: Array) -> str | 
         else:
             at, name = float(home[model.jnt_qposadr[joint]]), model.joint(joint).name
             reached = at + (np.clip(needed, low, high) - needed) / unit
-            remedy = (
-                f"write robot: {{pose: {{{name}: {reached:.4g}}}}} instead of {at:.4g}, or widen the range in the model"
-            )
+            other = f"robot: {{pose: {{{quoted(re.escape(name))}: {reached:.4g}}}}}"
+            remedy = f"write {other} instead of {at:.4g}, or widen the range in the model"
         return (
             f"action 0 cannot hold home: {drive.kind} actuator {drive.name!r} needs {needed:.4g} there, and takes "
             f"{what} in [{low:.4g}, {high:.4g}]; {remedy}"

@@ -55,6 +55,7 @@ from metarl.envs.own_robot.terrain import lay_ground
 from metarl.envs.parameters import Choice, Distribution, Parameter
 from metarl.envs.state import State
 from metarl.envs.task import Changes
+from metarl.envs.text import typed
 
 EXAMPLE = Path(__file__).parent / "crawler"
 """Path, without its endings, of the example robot that empty settings stand for."""
@@ -111,7 +112,7 @@ def robot(settings: RobotSettings) -> TaskFamily:
     inspected = _inspect(model, said, file)
     if inspected.questions:
         number = len(inspected.questions)
-        see = f"metarl robot check {model} --family {file} {'shows them all' if number > 1 else 'shows it'}"
+        see = f"metarl robot check {typed(model)} --family {typed(file)} shows {'them all' if number > 1 else 'it'}"
         which = f"the first of {number} questions" if number > 1 else "a question"
         raise ValueError(f"{model}: {see}; {which}: {inspected.questions[0]}")
     return _family(inspected, said, _Origin(model, file, settings))

@@ -20,6 +20,7 @@ from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.pose import standing_height
 from metarl.envs.own_robot.reach import Reach, find_reach
 from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, suggested_gains
+from metarl.envs.strict_yaml import quoted
 
 STEP = 0.005
 """Simulation step of a robot that walks, s: shorter ones of a model are lengthened, with an implicit integrator."""
@@ -208,14 +209,14 @@ def _robot(found: Found) -> str:
     """Return the lines of the file about the robot itself."""
     robot, hints = found.robot, found.hints
     lines = ["# Written by `metarl robot init`; edit it. `metarl robot terms` lists all that it can say.", "robot:"]
-    lines.append(f"  base: {robot.base}")
+    lines.append(f"  base: {quoted(robot.base)}")
     if hints.floating is not None:
         lines.append("  floating: true  # the model is fixed to the world")
     model = robot.model
     carriers = {name: joints_to(robot, model.body(int(model.joint(name).bodyid[0])).name) for name in robot.joints}
     if hints.pose:
-        pose = by_pattern(hints.pose, robot.joints, carriers)
-        lines.append(f"  pose: {{{', '.join(f'{name}: {angle:g}' for name, angle in pose.items())}}}  # rad, home")
+        pose = by_pattern(hints.pose, robot.joints, carriers).items()
+        lines.append(f"  pose: {{{', '.join(f'{quoted(name)}: {angle:g}' for name, angle in pose)}}}  # rad, home")
     if hints.height is not None:
         lines.append(f"  height: {hints.height:g}  # m, base over the ground at home, which its lowest geom touches")
     if hints.timestep is not None:
@@ -226,9 +227,9 @@ def _robot(found: Found) -> str:
     if not hints.self_collisions:
         lines.append("  self_collisions: false  # quicker; leave it out if its legs may hit each other")
     if robot.feet:
-        lines.append(f"  feet: [{', '.join(robot.feet)}]")
+        lines.append(f"  feet: [{', '.join(map(quoted, robot.feet))}]")
     if hints.exclude:
-        pairs = ", ".join(f"[{a}, {b}]" for a, b in hints.exclude)
+        pairs = ", ".join(f"[{quoted(a)}, {quoted(b)}]" for a, b in hints.exclude)
         lines.append(f"  exclude: [{pairs}]  # they are inside of each other at home, and do not collide")
     if hints.actuators is not None:
         motors = "in place of torque motors" if found.driven else "the model has none"
@@ -244,7 +245,7 @@ def _robot(found: Found) -> str:
             if re.escape(name) in hints.actuators.gains
         }
         gains = by_pattern(each, tuple(each), carriers)
-        lines += [f"      {name}: [{kp:g}, {kd:g}]" for name, (kp, kd) in gains.items()]
+        lines += [f"      {quoted(name)}: [{kp:g}, {kd:g}]" for name, (kp, kd) in gains.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -277,7 +278,7 @@ def _walking(found: Found) -> str:
     end = f"termination: {{tilt: 1.0{bounds}}}\n" if floats else ""
     fall = "  fall: 50\n" if floats else ""
     grip = (
-        f"  - {{name: grip, target: '{feet}', quantity: friction, operation: set, distribution: uniform, "
+        f"  - {{name: grip, target: {quoted(feet)}, quantity: friction, operation: set, distribution: uniform, "
         "range: [0.4, 1.2], neutral: 1}\n"
         if robot.feet and floats and standing_on(robot.model, robot.bodies).any()
         else ""
@@ -287,7 +288,7 @@ def _walking(found: Found) -> str:
         if floats
         else "  guide_positions: {noise: 0.01}\n  guide_velocities: {noise: 0.05}\n"
     )
-    contacts = f"contacts:\n  trunk: [{', '.join(map(re.escape, trunk))}]\n" if trunk else ""
+    contacts = f"contacts:\n  trunk: [{', '.join(quoted(re.escape(name)) for name in trunk)}]\n" if trunk else ""
     heading = ", random_heading: true" if floats else ""
     return f"""control:
   dt: {_dt(robot):g}  # s, a control step
@@ -306,7 +307,7 @@ reward:
   joint_acceleration: 2.5e-7
   action_rate: 0.1
 {home}{steps}{fall}{end}distribution:
-  - {{name: mass, target: {re.escape(heavy)}, quantity: mass, operation: scale,
+  - {{name: mass, target: {quoted(re.escape(heavy))}, quantity: mass, operation: scale,
      distribution: uniform, range: [0.8, 1.3]}}
 {grip}{MOTORS}"""
 
@@ -324,7 +325,7 @@ def _reaching(found: Found) -> str:
     rest = ", ".join(f"{0 if i in moves else reach.low[i]:g}" for i in range(3))
     position = "" if len(moves) == 3 else f", position: [{rest}]"
     return f"""{_arm_control(found)}
-goal: {{effector: {reach.effector}{position}}}  # it is to reach a target that differs from task to task
+goal: {{effector: {quoted(reach.effector)}{position}}}  # it is to reach a target that differs from task to task
 observation: [joint_positions, joint_velocities, last_action, effector_position]  # add goal to tell it the target
 reward:
   reach: {{weight: 1, width: 0.1}}

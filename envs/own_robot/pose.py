@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 
 import mujoco
@@ -14,6 +15,7 @@ from metarl.envs.own_robot.declaration import Hints, one_of
 from metarl.envs.own_robot.description import Robot, matching, tolerance
 from metarl.envs.own_robot.footing import falls, riser
 from metarl.envs.own_robot.structure import couplings, follow
+from metarl.envs.strict_yaml import quoted
 
 POSES = 201
 """Number of positions of a joint that are tried to find one that suits its followers."""
@@ -79,7 +81,7 @@ def _move_into_range(robot: Robot, movable: set[str]) -> list[str]:
             continue
         robot.questions.append(
             f"home has joint {name!r} at {value:.4g}, outside of its range [{low:.4g}, {high:.4g}]; write robot: "
-            f"{{pose: {{{name}: {np.clip(0.0, low, high):.4g}}}}}"
+            f"{{pose: {{{quoted(re.escape(name))}: {np.clip(0.0, low, high):.4g}}}}}"
         )
     return moved
 
@@ -133,7 +135,7 @@ def _leading_pose(robot: Robot, lead: int, leaders: Mapping[int, int]) -> str:
         trial[place] = value
         follow(model, chain, trial)
         if low <= value <= high and not _out_of_range(model, trial, leaders):
-            return f"write robot: {{pose: {{{model.joint(lead).name}: {value:.4g}}}}}, or "
+            return f"write robot: {{pose: {{{quoted(re.escape(model.joint(lead).name))}: {value:.4g}}}}}, or "
     return ""
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable
 
 import mujoco
 import numpy as np
 
 from metarl.envs.arrays import Array
+from metarl.envs.strict_yaml import quoted
 
 SAG = 0.1
 """Largest deflection of a joint under the robot's weight, rad (m)."""
@@ -157,7 +159,7 @@ def actuators_text(gains: dict[str, tuple[float, float]]) -> str:
         groups.setdefault(gain, []).append(name)
     kp, kd = max(groups, key=lambda gain: len(groups[gain]))
     others = ", ".join(
-        f"{'|'.join(names)!r}: [{k:g}, {d:g}]".replace("'", '"')
+        f"{quoted('|'.join(map(re.escape, names)))}: [{k:g}, {d:g}]"
         for (k, d), names in groups.items()
         if (k, d) != (kp, kd)
     )

@@ -13,6 +13,7 @@ from metarl.envs.control import SCALAR
 from metarl.envs.own_robot.actuators import actuated_bodies
 from metarl.envs.own_robot.declaration import Hints, one_of
 from metarl.envs.own_robot.options import switched_off
+from metarl.envs.strict_yaml import quoted
 
 FREE = mujoco.mjtJoint.mjJNT_FREE
 
@@ -61,7 +62,7 @@ def find_roots(spec: mujoco.MjSpec, model: mujoco.MjModel, hints: Hints) -> list
         if any(j.type == FREE for j in trees[other]):
             raise ValueError(
                 f"{other!r} floats and has actuators, as {root!r} has: one policy drives one floating robot; leave one "
-                f"of them out of the model, or write robot: {{base: {other}}} if {root!r} is fixed to the world"
+                f"of them out of the model, or write robot: {{base: {quoted(other)}}} if {root!r} is fixed to the world"
             )
     return [root, *others]
 
@@ -93,7 +94,7 @@ def _base_root(spec: mujoco.MjSpec, candidates: list[str], sizes: dict[str, int]
     if len(floating or largest) > 1 and (floating or not spec.actuators):
         names = floating or largest
         raise ValueError(
-            f"{', '.join(names)} could each be the robot's base; write robot: {{base: {names[0]}}} (or another)"
+            f"{', '.join(names)} could each be the robot's base; write robot: {{base: {quoted(names[0])}}} (or another)"
         )
     return (floating or largest)[0]
 

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from metarl.bounds import MOST
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import AGENT_OPTIONS, one_run, option
+from metarl.envs.text import typed
 from metarl.errors import UsageError
 from metarl.wording import number_of
 
@@ -31,7 +33,7 @@ class AdaptCommand:
     """Folder of the run."""
     rollouts: Annotated[str, option("DIR")] = ""
     """Folder of .npz files, one for each episode, or minari:DATASET, or minari:FOLDER; see docs/deploy.md."""
-    adaptations: Annotated[int, option(default="the run's evaluation.adaptations")] = 3
+    adaptations: Annotated[int, option(default="the run's evaluation.adaptations, or all if that is 0")] = 3
     """Largest number of shots to adapt from."""
     off_policy: bool = False
     """Adapt also from actions of another policy. The policy gradient is then biased."""
@@ -47,7 +49,9 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     """Run the command."""
     given = Arguments.split(arguments)
     directory, config = one_run(given, AdaptCommand(), "metarl adapt")
-    command = AdaptCommand(str(directory), adaptations=config.evaluation.adaptations, device=config.training.device)
+    command = AdaptCommand(
+        str(directory), adaptations=config.evaluation.adaptations or MOST, device=config.training.device
+    )
     command = given.parse(command, OPTIONS, (), "metarl adapt")
     if not command.rollouts:
         raise UsageError("metarl adapt needs --rollouts: a folder of .npz files, or minari:DATASET")
@@ -76,6 +80,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     if adapted.left:
         total = len(adapted.shots) + adapted.left
         print(f"{adapted.left} of {total} shots were not used; --adaptations {total} adapts from all")
-    chosen = "" if command.checkpoint == "last" else f" --checkpoint {command.checkpoint}"
-    print(f"saved {output}; to export the adapted policy: metarl export {directory} --belief {output}{chosen}")
+    chosen = "" if command.checkpoint == "last" else f" --checkpoint {typed(command.checkpoint)}"
+    again = f"metarl export {typed(directory)} --belief {typed(output)}{chosen}"
+    print(f"saved {output}; to export the adapted policy: {again}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +27,8 @@ from metarl.envs.own_robot.check_tasks import check_tasks
 from metarl.envs.own_robot.declaration import read_declaration
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import CONTROL_DT, check_robot
-from metarl.envs.text import escaped
+from metarl.envs.strict_yaml import quoted
+from metarl.envs.text import escaped, typed
 from metarl.reporting.catalogue import parameter_rows, splits, table
 
 STARTER = """\
@@ -34,7 +36,7 @@ The robot can be used. Declare its reward and what varies, for example
 
   reward: {{{reward}}}
   distribution:
-    - {{name: {body}_mass, target: {body}, quantity: mass, operation: scale,
+    - {{name: mass, target: {body}, quantity: mass, operation: scale,
        distribution: uniform, range: [0.5, 1.5]}}
 
 in my_family.yaml, then run: metarl robot check {model} --family my_family.yaml"""
@@ -63,14 +65,14 @@ def show_check(model: str, declaration: str = "", console: Console | None = None
             console.print(tasks_text(count), highlight=False)
             told += task_remarks(family, found)
         show_remarks(told, console)
-        command = f"metarl train --robot {model} --family {declaration}"
+        command = f"metarl train --robot {typed(model)} --family {typed(declaration)}"
         console.print(f"Train on it with: {command}", highlight=False, markup=False, soft_wrap=True)
     elif not robot.questions:
         fixed = robot.mobility == "fixed"
         reward = "home_cost: 1, control_cost: 0.05" if fixed else "forward_velocity: 1, control_cost: 0.05"
         heavy = [name for name in robot.bodies if robot.model.body(name).mass[0] > 0]
         body = robot.base if robot.base in heavy else heavy[0]
-        starter = STARTER.format(reward=reward, body=body, model=model)
+        starter = STARTER.format(reward=reward, body=quoted(re.escape(body)), model=typed(model))
         console.print(starter, highlight=False, markup=False, soft_wrap=True)
     return not robot.questions
 

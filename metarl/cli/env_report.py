@@ -17,6 +17,7 @@ from metarl.envs.foreign.family import GymFamily, opened
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.parameters import Split
 from metarl.envs.registry import make_family
+from metarl.envs.text import typed
 from metarl.reporting.catalogue import parameter_rows, splits, table
 from metarl.runs.trial import stream
 
@@ -45,7 +46,7 @@ def show_env(source: str, console: Console | None = None) -> None:
             for remark in (*env_remarks(env), *info_remarks(env, infos, family.horizon)):
                 console.print("[bold yellow]note:[/bold yellow]", Text(remark), highlight=False)
     console.print(table(("an episode of random actions", "steps", "return", "ended by", "steps/s"), _played(family)))
-    console.print(f"Train on it with: metarl train --agent rl2 --env {source}", highlight=False, markup=False)
+    console.print(f"Train on it with: metarl train --agent rl2 --env {typed(source)}", highlight=False, markup=False)
 
 
 def _few(names: tuple[str, ...], most: int = 12) -> str:

@@ -16,7 +16,7 @@ from metarl.cli.selection import (
     require_seed,
 )
 from metarl.cli.train import TrainCommand
-from metarl.config import RunConfig, options, settings_of
+from metarl.config import RunConfig, files_of, options, settings_of
 from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import UsageError, usage_errors
 from metarl.options import coerce, flag
@@ -31,7 +31,7 @@ from every split, and the range of each parameter; and says what the faults of t
 
   --robot MODEL      your own robot: MJCF, URDF, or file.py:function, which returns an MjSpec
   --family FILE.yaml file that declares what varies on it
-  --output FILE.png  picture to write (NAME.png)
+  --output FILE.png  picture to write (NAME.png, or of your own robot FILE_tasks.png)
   --seed S           seed of the sampled tasks (1)
 """
 SHOW_OPTIONS = ("output", "seed")
@@ -75,7 +75,7 @@ def _show(given: Arguments) -> int:
     command = given.parse(
         TrainCommand(family=config.family), types, (*SHOW_OPTIONS, *FAMILY_OPTIONS), "metarl families show"
     )
-    output = output_file(plain.get("output", ""), ".png") or Path(f"{config.family_name}.png")
+    output = output_file(plain.get("output", ""), ".png") or Path(_picture(config))
     seed = coerce(plain.get("seed", 1), int, "--seed")
     require_seed(seed)
     require_graphics()
@@ -91,3 +91,9 @@ def _show(given: Arguments) -> int:
     contact_sheet.draw(family, output, seed)
     print(f"saved {output}")
     return 0
+
+
+def _picture(config: RunConfig) -> str:
+    """Return the name of a family's picture; your own robot's is called after the file that declares its tasks."""
+    files = [*files_of(config).values()]
+    return f"{Path(files[-1].partition('.py:')[0]).stem}_tasks.png" if files else f"{config.family_name}.png"

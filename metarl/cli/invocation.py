@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metarl.envs.text import one_line
+from metarl.envs.text import one_line, typed
 from metarl.errors import LONGEST, RunError, describe
 from metarl.files import write
 
@@ -44,7 +44,7 @@ class Invocation:
         """Return how to resume the run; empty if there is no checkpoint to resume from."""
         if not self.trains or self.run_dir is None or not any(self.run_dir.glob("checkpoints/*.pt")):
             return ""
-        return f"; resume it with: metarl train --resume {self.run_dir}"
+        return f"; resume it with: metarl train --resume {typed(self.run_dir)}"
 
     def describe_fault(self, error: Exception) -> str:
         """Return the message for a fault at run time; the traceback of an unexpected one is saved in a file."""

@@ -15,6 +15,7 @@ from metarl.cli import sweep as sweep_command
 from metarl.cli import train as train_command
 from metarl.cli.arguments import Arguments, whole
 from metarl.cli.invocation import Invocation
+from metarl.envs.text import typed
 from metarl.errors import UsageError, nearest
 from metarl.launching.launch import Launch, Work, minutes_of, require_shared
 from metarl.options import flag
@@ -226,7 +227,7 @@ def _submit(launch: Launch, what: str, directory: Path | None) -> int:
 
     _say(launch, submit(launch), what)
     if directory is not None:
-        print(f"to resume by hand after the job has ended: metarl train --resume {shlex.quote(str(directory))}")
+        print(f"to resume by hand after the job has ended: metarl train --resume {typed(directory)}")
     return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
 from metarl.envs.own_robot.hooks import functions_in
+from metarl.envs.text import typed
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import flag
 
@@ -83,7 +84,7 @@ def _init(model: str, output: str) -> int:
             "note: its joints move no site and no body's origin, so its file has no goal; add a <site> to the model "
             "where it is to reach, and write goal: {effector: SITE}"
         )
-    print(f"Check it with: metarl robot check {model} --family {target}")
+    print(f"Check it with: metarl robot check {typed(model)} --family {typed(target)}")
     return 0
 
 

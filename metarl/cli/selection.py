@@ -15,7 +15,7 @@ from metarl.config import RunConfig, read_run_config, settings_of
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.own_robot.settings import DECLARATIONS, RobotSettings
-from metarl.envs.text import shown
+from metarl.envs.text import shown, typed
 from metarl.errors import UsageError, describe, usage_errors
 from metarl.runs.entries import run_dir
 
@@ -75,7 +75,8 @@ def own_robot(plain: Mapping[str, str]) -> RobotSettings:
     if not declaration.endswith(DECLARATIONS):
         got = f", not {declaration!r}" if declaration else ""
         raise UsageError(
-            f"--robot needs --family FILE.yaml, which declares what varies{got}; metarl robot check {model} shows how"
+            f"--robot needs --family FILE.yaml, which declares what varies{got}; metarl robot check {typed(model)} "
+            "shows how"
         )
     return RobotSettings(model, declaration)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from metarl.agents.ranks import Ranks, planned
 from metarl.cli.arguments import Arguments, whole
 from metarl.cli.invocation import Invocation
-from metarl.envs.text import shown
+from metarl.envs.text import shown, typed
 from metarl.errors import RunError, UsageError, nearest
 from metarl.options import flag
 from metarl.sweeps.file import load_sweep
@@ -91,7 +91,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
         from metarl.sweeps.wandb_sweep import write_sweep
 
         write_sweep(sweep, Path(plain["wandb_file"]))
-        print(f"saved {plain['wandb_file']}; start it with: wandb sweep {plain['wandb_file']}")
+        print(f"saved {plain['wandb_file']}; start it with: wandb sweep {typed(plain['wandb_file'])}")
         return 0
     if "point" in plain:
         return _point(sweep, folder, plain["point"])
@@ -139,7 +139,10 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
         return 0
     left = [t for t in study.trials() if not t.state.is_finished()]
     if left or stop.requested:
-        print(f"{len(left)} variants are still training elsewhere; when they end: metarl sweep {sweep.path} --report")
+        print(
+            f"{len(left)} variants are still training elsewhere; when they end: metarl sweep {typed(sweep.path)} "
+            "--report"
+        )
         return 0
     return _report(sweep, folder, number.get("threads", 0))
 
@@ -180,11 +183,11 @@ def _report(sweep: Sweep, folder: Path, threads: int) -> int:
     from metarl.sweeps.yardstick import yardstick
 
     if not (folder / JOURNAL).is_file():
-        raise UsageError(f"no sweep in {folder}; start it with metarl sweep {sweep.path}")
+        raise UsageError(f"no sweep in {folder}; start it with metarl sweep {typed(sweep.path)}")
     found = conclude(Study(sweep, folder), yardstick(sweep), lambda line: print(line, flush=True), threads)
     sweep_tables.show(found.result)
     print(sweep_tables.saved_line([found.report, found.table, *found.figures.values()]))
-    print(f"best configuration: {found.best}; train it with: metarl train --config {found.best}")
+    print(f"best configuration: {found.best}; train it with: metarl train --config {typed(found.best)}")
     return 0
 
 
@@ -200,6 +203,6 @@ def _point(sweep: Sweep, folder: Path, text: str) -> int:
 
     directory = run_point(sweep, folder, values)
     if not (directory / "evaluation").is_dir():
-        raise RunError(f"{directory} was stopped; resume it with: metarl train --resume {directory}")
+        raise RunError(f"{directory} was stopped; resume it with: metarl train --resume {typed(directory)}")
     print(f"run: {directory}")
     return 0

@@ -25,7 +25,7 @@ from metarl.evaluation.statistics import Interval
 from metarl.evaluation.time_course import MemoryGap, memory_gap
 from metarl.evaluation.train_gap import train_gap
 from metarl.provenance import provenance
-from metarl.runs.entries import Entry, by_agent, labels, trained_with
+from metarl.runs.entries import Entry, by_agent, files_by_content, labels, trained_with
 from metarl.runs.run import Run, as_mirrored, load_run
 from metarl.runs.trial import stream
 
@@ -123,7 +123,7 @@ def comparison_of(
     firsts = [own[0] for own in judged.values()]
     return Comparison(
         family=family.name,
-        family_settings=trained_with(config)["family"],
+        family_settings=trained_with(files_by_content(config))["family"],
         settings=config.evaluation,
         units=dict(family.measure_units),
         success=family.success_text(),

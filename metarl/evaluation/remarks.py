@@ -13,6 +13,7 @@ from metarl.evaluation.comparison import Compared
 from metarl.evaluation.judged import Judged
 from metarl.evaluation.notes import later_warnings
 from metarl.files import plain
+from metarl.runs.entries import files_by_content
 from metarl.wording import grouped
 
 
@@ -38,7 +39,7 @@ def trained_elsewhere(own: RunConfig, config: RunConfig) -> str:
     """
     if type(own.family) is not type(config.family):
         return f"trained on another family, {own.family_name}"
-    different = _differences(own.family, config.family)
+    different = _differences(files_by_content(own).family, files_by_content(config).family)
     return f"trained with {', '.join(different)}" if different else ""
 
 
@@ -134,9 +135,5 @@ def explore_notes(agents: Sequence[tuple[str, bool]]) -> list[str]:
 
 def _differences(theirs: FamilySettings, ours: FamilySettings) -> list[str]:
     """Return the settings that differ from those of the tasks, as `family.a=b (here c)`."""
-    pairs = {
-        f.name: (getattr(theirs, f.name), getattr(ours, f.name))
-        for f in dataclasses.fields(ours)
-        if not f.metadata.get("file")
-    }
+    pairs = {f.name: (getattr(theirs, f.name), getattr(ours, f.name)) for f in dataclasses.fields(ours)}
     return [f"family.{name}={a} (here {b})" for name, (a, b) in pairs.items() if a != b]

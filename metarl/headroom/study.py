@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.bounds import lacking
-from metarl.config import CONFIG, RunConfig, config_to_dict, map_files, read_run_config, with_settings
+from metarl.config import CONFIG, RunConfig, config_to_dict, file_settings, map_files, read_run_config, with_settings
 from metarl.envs.family import TaskFamily
 from metarl.errors import UsageError, usage_errors
 from metarl.evaluation.compare import checked_family
@@ -24,7 +24,7 @@ from metarl.headroom.arms import ARMS, MEMORY, ORACLE, TEACHER, Arm, config_of
 from metarl.headroom.records import JudgedRecord, differences, path_of, read_record
 from metarl.reporting.headroom_report import RESET
 from metarl.runs import claims
-from metarl.runs.entries import content
+from metarl.runs.entries import content, files_by_content
 from metarl.runs.interrupt import Stop, stop_on_signals
 from metarl.runs.progress import duration
 from metarl.runs.run import Run, load_run, start_run
@@ -144,7 +144,9 @@ class Study:
             before = json.loads(path.read_text(encoding="utf-8"))
             arms, family = own.pop("arms"), own.pop("family")
             then = lacking(kind, before["family"], saved=True)
-            differ = differences(plain(defaults | then) | before["family"], family, "family")
+            theirs = plain(defaults | then) | before["family"]
+            theirs |= {name: family[name] for name in self._files_by_path(before["family"], family)}
+            differ = differences(theirs, family, "family")
             differ += differences({name: before[name] for name in own}, own)
             differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -159,11 +161,19 @@ class Study:
     def _what(self) -> dict[str, Any]:
         """Return what is trained, as plain values."""
         return {
-            "family": plain(config_to_dict(self.base)["family"]),
+            "family": plain(config_to_dict(files_by_content(self.base))["family"]),
             "budget": self.budget,
             "given": plain(dict(self.given)),
             "arms": {arm.name: _said_of(arm) for arm in self.arms},
         }
+
+    def _files_by_path(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        """Return the settings whose files a record names by their path, as older versions did, and are called so still.
+
+        Which files they were, the judged records say.
+        """
+        names = [name for name in file_settings(self.base.family) if "(" not in before.get(name, "")]
+        return [name for name in names if now[name].partition(" (")[0] == Path(before.get(name, "")).name]
 
     def standing(self) -> tuple[list[tuple[Arm, int]], list[tuple[Arm, int]]]:
         """Return the jobs that are done, and those that are left."""

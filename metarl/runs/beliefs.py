@@ -15,7 +15,7 @@ from metarl.agents.agent import Agent, Belief
 from metarl.agents.old_beliefs import upgraded
 from metarl.config import RunConfig
 from metarl.envs.family import TaskFamily
-from metarl.envs.text import shown
+from metarl.envs.text import shown, typed
 from metarl.errors import UsageError, describe
 from metarl.files import make_folder
 from metarl.runs import checkpoint
@@ -89,7 +89,7 @@ def digest_of(agent: Agent) -> str:
 def load_belief(path: Path, run: PolicyOfRun) -> Belief:
     """Return the belief in a file; CheckpointError (a UsageError) if it holds none, or one of another policy."""
     if not path.exists():
-        raise CheckpointError(f"no belief file {path}; metarl adapt {run.directory} --rollouts DIR makes one")
+        raise CheckpointError(f"no belief file {path}; metarl adapt {typed(run.directory)} --rollouts DIR makes one")
     state: dict[str, Any] = checkpoint.load(path)
     missing = [key for key in KEYS if key not in state]
     if missing:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import math
 import pickle
-import shlex
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from metarl.envs.strict_yaml import read_file
-from metarl.envs.text import one_line, shown
+from metarl.envs.text import one_line, shown, typed
 from metarl.errors import LONGEST, UsageError, describe
 from metarl.files import make_folder, write
 from metarl.provenance import VERSION
@@ -256,5 +255,5 @@ class CheckpointStore:
             raise CheckpointError(f"no checkpoint in {self.folder} can be used: {'; '.join(reasons)}")
         raise CheckpointError(
             f"no checkpoint in {self.folder}; the run ended before its first one, start it anew by: metarl train "
-            f"--resume {shlex.quote(str(self.folder.parent))}"
+            f"--resume {typed(self.folder.parent)}"
         )

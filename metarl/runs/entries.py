@@ -112,6 +112,16 @@ def trained_with(config: RunConfig) -> dict[str, Any]:
     return {section: data[section] for section in ("agent", "family", "training")}
 
 
+def files_by_content(config: RunConfig) -> RunConfig:
+    """Return the configuration with its files by name and content, which the copies of a robot share."""
+
+    def words(file: str) -> str:
+        path = Path(file)
+        return f"{path.name} ({content(file)[:8]})" if path.is_file() else path.name
+
+    return map_files(config, words)
+
+
 def _settings(text: str) -> list[tuple[str, str]]:
     """Return the pairs (name, value) of `a=b,c=d`; a piece without `=` belongs to the list before it."""
     pairs: list[tuple[str, str]] = []

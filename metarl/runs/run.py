@@ -31,7 +31,7 @@ from metarl.envs.mirror.mirrored import closed
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import privileged_names, reveal, told_as
 from metarl.envs.task import Task
-from metarl.envs.text import CONTROL, WHOLE, shown
+from metarl.envs.text import CONTROL, WHOLE, shown, typed
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
 from metarl.files import fresh_folder, make_folder, write
 from metarl.runs.beliefs import load_belief
@@ -224,7 +224,7 @@ def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> P
     try:
         make_folder(directory, "--runs-dir", exist_ok=False)
     except FileExistsError:
-        remedy = f"; resume it with metarl train --resume {directory}, or choose another --name"
+        remedy = f"; resume it with metarl train --resume {typed(directory)}, or choose another --name"
         if not (directory / CONFIG).exists():
             remedy = " and is not a run; remove it, or choose another --name"
         raise UsageError(f"{directory} exists{remedy}") from None

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from metarl.envs.text import typed
 from metarl.errors import RunError, UsageError, describe
 
 LOCK = ".lock"
@@ -62,7 +63,7 @@ def _take(directory: Path) -> int | None:
             os.close(descriptor)
             raise RunBusy(
                 f"{directory} is being trained by {holder}; wait until it ends, or end it, then resume the run "
-                f"with: metarl train --resume {directory}"
+                f"with: metarl train --resume {typed(directory)}"
             ) from None
         except OSError as error:
             os.close(descriptor)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from metarl.config import RunConfig, config_to_dict
 from metarl.envs.strict_yaml import read_file
-from metarl.envs.text import one_line
+from metarl.envs.text import one_line, typed
 from metarl.errors import LONGEST, RunError, UsageError, describe
 from metarl.files import append, write
 
@@ -231,7 +231,7 @@ class WandbRun:
             self._guard("start", self._init, config, run_dir, mode)
         if self._run is not None and mode == "offline":
             folder = self._guard("tell its folder", lambda: os.path.relpath(self._run.settings.sync_dir))
-            print(f"W&B records offline; upload with: wandb sync {folder}", flush=True)
+            print(f"W&B records offline; upload with: wandb sync {typed(folder)}", flush=True)
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Log an iteration. W&B steps are `STEPS` apart: a resumed run repeats none, and those between are free."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metarl.bounds import check
 from metarl.config import (
     RunConfig,
+    file_settings,
+    files_of,
     load_config,
     options,
     preset,
@@ -22,7 +24,7 @@ from metarl.config import (
 )
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
-from metarl.sweeps.dimensions import Levels, NumberRange
+from metarl.sweeps.dimensions import Factor, Levels, NumberRange
 from metarl.sweeps.factors import PAIR, read_factors, require_known
 from metarl.sweeps.sweep import ObjectiveSettings, PrunerSettings, ReportSettings, Sweep, absolute, replaced
 
@@ -54,6 +56,7 @@ def _read(path: Path, data: Any, trials: int | None) -> Sweep:
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}{nearest(str(method), METHODS)}")
     factors = read_factors(data["factors"], base)
+    base = _with_files(base, factors, path)
     objective, ranges = _objective(data.get("objective", {}))
     pruner = _settings(PrunerSettings, data, "pruner")
     report = _settings(ReportSettings, data, "report")
@@ -110,6 +113,18 @@ def _base(path: Path, data: Any) -> RunConfig:
         if key not in known:
             raise UsageError(f"unknown setting 'base: {key}'{nearest(key, known)}")
     return absolute(replaced(config, overrides), path)
+
+
+def _with_files(base: RunConfig, factors: Sequence[Factor], path: Path) -> RunConfig:
+    """Return the base with the first level of each factor that is a file which the base does not name."""
+    firsts = {
+        name: dimension.values[0]
+        for factor in factors
+        for name, dimension in factor.dimensions.items()
+        if isinstance(dimension, Levels) and name.removeprefix("family.") in file_settings(base.family)
+    }
+    missing = {name: value for name, value in firsts.items() if name.removeprefix("family.") not in files_of(base)}
+    return absolute(replaced(base, missing), path) if missing else base
 
 
 def _objective(data: Any) -> tuple[ObjectiveSettings, dict[str, tuple[float, float]]]:

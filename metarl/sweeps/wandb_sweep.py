@@ -50,4 +50,6 @@ def write_sweep(sweep: Sweep, path: Path) -> None:
     """Write the W&B sweep file."""
     if path.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--wandb-file is {str(path)!r}; name a file that ends with .yaml")
+    if path.exists():
+        raise UsageError(f"--wandb-file: {path} exists; name another, or move it")
     write(path, strict_yaml.to_yaml(sweep_config(sweep)).encode(), "--wandb-file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metarl.config import RunConfig, read_run_config
+from metarl.envs.text import typed
 from metarl.reporting.evaluation_files import has_pictures
 from metarl.runs.checkpoint import CheckpointError, CheckpointStore, iteration_of
 from metarl.runs.run import CHECKPOINTS, Run, load_run
@@ -33,5 +34,5 @@ def finished_words(run: Run) -> str:
     """Return the message that a run is finished, and how to train it further."""
     return (
         f"{run.directory} is finished, at iteration {run.iteration}, and is left as it is; train it further by: metarl "
-        f"train --resume {run.directory} training.iterations={2 * run.iteration}"
+        f"train --resume {typed(run.directory)} training.iterations={2 * run.iteration}"
     )

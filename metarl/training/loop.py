@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import shlex
 import shutil
 import signal
 import sys
@@ -24,6 +23,7 @@ from metarl.agents.ranks import ALONE, Ranks
 from metarl.config import CONFIG, RunConfig, config_to_dict, read_run_config
 from metarl.envs.reveal import told_as
 from metarl.envs.task import Task
+from metarl.envs.text import typed
 from metarl.errors import RunError, UsageError, out_of_memory
 from metarl.evaluation.evaluate import evaluate_agent
 from metarl.evaluation.outcomes import mean_of_sound
@@ -175,7 +175,7 @@ def _iterations(
                 if keeper is not None:
                     keeper.save(metrics)
         if terminated and keeper is not None:
-            keeper.progress.line(f"stopped by SIGTERM; resume with metarl train --resume {run.directory}")
+            keeper.progress.line(f"stopped by SIGTERM; resume with metarl train --resume {typed(run.directory)}")
     return stopping
 
 
@@ -239,7 +239,7 @@ def begins_anew(store: CheckpointStore, run_dir: Path) -> bool:
     if reached > read_run_config(run_dir).training.checkpoint_every or any(run_dir.glob("evaluation/*.json")):
         raise CheckpointError(
             f"no checkpoint in {store.folder}, though the run got to iteration {reached}; train it anew, in a folder "
-            f"of its own, by: metarl train --config {shlex.quote(str(run_dir / CONFIG))}"
+            f"of its own, by: metarl train --config {typed(run_dir / CONFIG)}"
         )
     print(f"{run_dir} has no checkpoint yet: it begins with its first iteration", flush=True)
     return True

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from metarl.envs.strict_yaml import MOST_LEVELS, MOST_VALUES, parse_yaml, read_file, read_yaml, to_yaml
+from metarl.envs.strict_yaml import MOST_LEVELS, MOST_VALUES, parse_yaml, quoted, read_file, read_yaml, to_yaml
 from metarl.envs.text import escaped, one_line, shown
 
 LAUGHS = "a: &a [x, x, x]\n" + "".join(
@@ -78,6 +78,22 @@ def test_what_is_written_is_read_as_it_was():
     }
     for flow in (False, True):
         assert parse_yaml(to_yaml(data, flow)) == data
+
+
+PLAIN = ("hip", "L_hip-2", ".*_foot", "a.b/c", "höp 2.0", r"a\.b")
+ODD = ("1", "08", "1e3", "yes", "off", "null", "a, b", "hip: left", "r #knee", "it's", "[a]", "{b}", "*x", "&y", "- z")
+ODDER = ("", " a", "?", "^(?:FL|FR)$", '"q"', "~", "2001-01-01", "!t", "a]", "'", "%", "@", "`", "a:", "|", ">", "\\")
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *ODD, *ODDER])
+def test_a_name_is_quoted_where_it_would_be_read_as_anything_else(name):
+    written = quoted(name)
+    assert parse_yaml(f"feet: [{written}, {written}]\ngains:\n  {written}: [1, 2]\npose: {{{written}: 0.5}}") == {
+        "feet": [name, name],
+        "gains": {name: [1, 2]},
+        "pose": {name: 0.5},
+    }
+    assert name not in PLAIN or written == name
 
 
 def test_what_people_write_is_read():

@@ -355,8 +355,23 @@ def test_files_of_ones_own_count_by_what_they_hold(tmp_path: Path, monkeypatch: 
     before = report(folder)
     shutil.rmtree(folder / "oracle_seed1")
     assert cli.main([*arguments, "--report"]) == 0 and report(folder) == before
+    (tmp_path / "elsewhere").mkdir()
+    moved = [f"../{text}" if text in ("robot.xml", "family.yaml", "line.py:tasks") else text for text in arguments]
+    study = json.loads((folder / "study.json").read_text())
+    for name in {"model", "file", "source"} & study["family"].keys():  # as a path, as older versions wrote them
+        study["family"][name] = study["family"][name].partition(" (")[0]
+    with monkeypatch.context() as there:
+        there.chdir(tmp_path / "elsewhere")
+        for text in ((folder / "study.json").read_text(), json.dumps(study)):
+            (folder / "study.json").write_text(text)
+            assert cli.main([*moved, "--runs-dir", "../runs", "--report"]) == 0 and report(folder) == before
     file = Path("family.yaml" if kind == "robot" else "line.py")
     file.write_text(file.read_text() + "\n# changed\n")
     capsys.readouterr()
     assert cli.main([*arguments, "--report"]) == 2
     assert "is a record of another study, with another family." in capsys.readouterr().err
+    if kind == "robot":
+        study["family"]["file"] = "family.yaml (01234567)"
+        (folder / "study.json").write_text(json.dumps(study))
+        assert cli.main([*arguments, "--report"]) == 2
+        assert 'another family.file ("family.yaml (01234567)", here "family.yaml (' in capsys.readouterr().err

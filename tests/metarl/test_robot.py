@@ -137,8 +137,8 @@ def test_ones_own_is_filmed_and_pictured_by_the_files_that_train_takes(own, monk
     files = ["--robot", "robot.xml", "--family", "family.yaml"]
     assert cli.main(["families", "show", *files]) == 0
     assert cli.main(["families", "show", *files, "--seed=2", "--output", "b.png", "family.horizon=5"]) == 0
-    assert capsys.readouterr().out == "saved robot.png\nsaved b.png\n"
-    assert (own / "robot.png").read_bytes()[:4] == b"\x89PNG" and (own / "b.png").is_file()
+    assert capsys.readouterr().out == "saved family_tasks.png\nsaved b.png\n"
+    assert (own / "family_tasks.png").read_bytes()[:4] == b"\x89PNG" and (own / "b.png").is_file()
     assert cli.main(["render", *files, "family.horizon=4", "--task", '{"leg": 0.9}']) == 0
     assert cli.main(["render", *files, "family.horizon=4", "--split=ood", "--actions=zero", "--output", "z.mp4"]) == 0
     assert re.fullmatch(r"saved robot_random.mp4 \(.*\nsaved z.mp4 \(.*\n", capsys.readouterr().out)

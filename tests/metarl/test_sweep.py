@@ -353,6 +353,7 @@ def test_the_file_for_wandb_is_understood_by_wandb_and_by_us(sweep_file, tmp_pat
     text += "  training.tasks: {low: 2, high: 4}\n  agent.hidden_sizes: [[4], [8, 8]]\n"
     text += "pruner: {name: successive_halving}\n"
     path = sweep_file(text)
+    assert cli.main(["sweep", str(path), "--wandb-file", str(path)]) == 2 and path.read_text() == text
     assert cli.main(["sweep", str(path), "--wandb-file", "w.yaml"]) == 0
     config = load_sweep_config("w.yaml")
     assert config["metric"] == {"name": "sweep/objective", "goal": "maximize"}

@@ -207,3 +207,4 @@ def test_files_of_a_sweep_lie_beside_it_wherever_it_is_started(tmp_path, monkeyp
         RobotSettings(str(tmp_path / "parts/arm.xml"), file) for file in (str(tmp_path / "a.yaml"), "/b/c.yaml")
     ]
     assert [point["family.file"] for point in sweep.grid()] == ["a.yaml", "/b/c.yaml"]  # as reports name them
+    assert sweep.base.family == sweep.config(next(sweep.grid())).family  # not the example's tasks on another robot

@@ -15,7 +15,7 @@ from metarl.envs.registry import make_family
 from metarl.errors import UsageError
 from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.results import EvaluationResult
-from metarl.runs.entries import trained_with
+from metarl.runs.entries import files_by_content, trained_with
 
 DISTURBING = ("observation_noise", "reward_scale", "simulator")
 """Settings of an evaluation that change what agents meet."""
@@ -196,7 +196,8 @@ def seconds_of(line: Mapping[str, Any]) -> float:
 def family_of(comparison: Comparison, runs: Sequence[ReportedRun]) -> TaskFamily | None:
     """Return the family of the tasks; None if it can no longer be made, for example because its files are gone."""
     for run in runs:
-        if trained_with(run.config)["family"] == comparison.family_settings:
+        of_older_files, own = (trained_with(config)["family"] for config in (run.config, files_by_content(run.config)))
+        if comparison.family_settings in (of_older_files, own):
             return _made(run.config)
     try:
         return _made(recorded_config({"family": dict(comparison.family_settings)}))
@@ -212,11 +213,14 @@ def _made(config: RunConfig) -> TaskFamily | None:
 
 
 def config_differences(runs: Sequence[ReportedRun]) -> dict[str, list[Any]]:
-    """Return the settings that differ between runs: one value for each run by dotted name, None where it has none."""
+    """Return the settings that differ between runs: one value for each run by dotted name, None where it has none.
+
+    Files differ by their content: each run has its own copy of a robot.
+    """
     flat = [
         {
             f"{section}.{name}": value
-            for section, settings in config_to_dict(run.config).items()
+            for section, settings in config_to_dict(files_by_content(run.config)).items()
             for name, value in settings.items()
         }
         for run in runs

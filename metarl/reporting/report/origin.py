@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metarl.config import dump_yaml
+from metarl.envs.text import typed
 from metarl.reporting.columns import ABSENT, Table
 from metarl.reporting.report.material import ReportedRun, config_differences
 from metarl.reporting.report.page import Block, Code, Section, Text
@@ -47,7 +47,7 @@ def origin_section(runs: Sequence[ReportedRun], made: Mapping[str, Any]) -> Sect
         commands = list(dict.fromkeys(as_typed(str(record.get("command", ""))) for record in run.history))
         if commands:
             blocks.append(Code(f"Commands that trained or evaluated {run.label}:", "\n".join(commands)))
-        again = f"metarl train --config {shlex.quote(str(run.directory / 'config.yaml'))}"
+        again = f"metarl train --config {typed(run.directory / 'config.yaml')}"
         blocks.append(Code(f"Repeats the training of {run.label}:", again))
     records = [(run.label, run.history[-1]) for run in runs if run.history] + [("this report", made)]
     rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from metarl.config import SPLIT_NAMES
+from metarl.envs.text import typed
 from metarl.reporting.report.material import Material, ReportedComparison, ReportedRun, config_differences
 from metarl.runs.entries import but_for_the_seed
 
@@ -28,7 +29,7 @@ def _of_run(run: ReportedRun, comparisons: Sequence[ReportedComparison]) -> Iter
     if not evaluated:
         yield (
             f"{run.label} has no evaluation, so nothing is said about it on tasks that it never saw; make one: "
-            f"metarl evaluate {run.directory}"
+            f"metarl evaluate {typed(run.directory)}"
         )
     for iteration in sorted({*evaluated} - {run.iteration}):
         meaning = (

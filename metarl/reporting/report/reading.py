@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metarl.config import RunConfig, read_run_config
+from metarl.config import RunConfig, files_of, read_run_config
 from metarl.errors import UsageError
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.remarks import joined_notes
@@ -17,6 +17,7 @@ from metarl.reporting.report.matching import matched
 from metarl.reporting.report.material import Material, ReportedAgent, ReportedComparison, ReportedRun
 from metarl.reporting.report.problems import problems_of
 from metarl.runs.checkpoint import CheckpointStore
+from metarl.runs.entries import files_by_content
 from metarl.runs.run import CHECKPOINTS
 from metarl.runs.tracking import METRICS, read_record
 from metarl.wording import grouped
@@ -63,7 +64,7 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
     newest: dict[tuple[str, int, bool, bool], ReportedComparison] = {}
     for path in sorted((directory / "evaluation").glob("*.json")):
         try:
-            own = reported_evaluation(path, label)
+            own = reported_evaluation(path, label, config)
         except UsageError as error:
             problems.append(f"{error}; it is left out")
             continue
@@ -87,12 +88,17 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
     )
 
 
-def reported_evaluation(path: Path, label: str) -> ReportedComparison:
-    """Read the evaluation of a run as a comparison of one agent; UsageError if the file holds something else."""
+def reported_evaluation(path: Path, label: str, config: RunConfig) -> ReportedComparison:
+    """Read the evaluation of a run as a comparison of one agent; UsageError if the file holds something else.
+
+    config: the run's, whose files are where they are now, and not where they were at the time of the evaluation.
+    """
     result = read_evaluation(path)
     if result.source is None:
         raise UsageError(f"{path} is not an evaluation of a run: it has no 'run'; make one with metarl evaluate RUN")
     comparison = Comparison.of(result, label)
+    files = files_of(files_by_content(config))
+    comparison = replace(comparison, family_settings={**comparison.family_settings, **files})
     agent = ReportedAgent(comparison.agents[0], {label: result.source.iteration}, result)
     return ReportedComparison(comparison, (agent,), (path,))
 
