@@ -70,7 +70,7 @@ def write(path: Path, data: bytes | Iterable[bytes | memoryview], option: str = 
     """Replace a file by `data` so that after a crash it holds either the old bytes or the new ones. data: the whole, or
     its parts in order.
 
-    RunError if the disk refuses; it names the option that chooses another place.
+    RunError if the disk refuses; it names the option that chooses another place, if there is one.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -89,9 +89,8 @@ def write(path: Path, data: bytes | Iterable[bytes | memoryview], option: str = 
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
-        raise RunError(
-            f"cannot write {path}: {reason}; what was saved before is untouched, make room or choose another {option}"
-        ) from error
+        remedy = f"make room or choose another {option}" if option else "make room"
+        raise RunError(f"cannot write {path}: {reason}; what was saved before is untouched, {remedy}") from error
 
 
 def append(path: Path) -> TextIO:

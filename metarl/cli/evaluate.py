@@ -81,7 +81,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     entries = [entry for text in given.positionals for entry in read_entries(text)]
     if "evaluation.explore" not in given.options:
         entries = [entry.exploring_as_trained() for entry in entries]
-    first = entries[0].config
+    first = entries[0].trained  # what is overridden for one of them is not for the others
     settings, taken = family_settings(entries, family_name)
     own_family = family_name is None and not any(name.startswith("family.") for name in given.options)
     alone = own_family and len(entries) == 1 and not entries[0].overrides and not entries[0].name
@@ -134,7 +134,7 @@ def _compare(
     from metarl.reporting.judge import conclude_comparison, say
 
     if command.output:
-        make_folder_for(command.output, entries)  # before hours of evaluation, not after them
+        make_folder_for(command.output, entries, config)  # before hours of evaluation, not after them
     asked, family = command.device if device else None, checked_family(config)
     comparison = compare_entries(entries, config, family, taken, command.checkpoint, asked, command.threads, say=say)
     conclude_comparison(comparison, family, command.output or None)

@@ -23,6 +23,9 @@ from metarl.evaluation.time_course import EARLY
 from metarl.runs.trial import stream
 from metarl.wording import number_of
 
+SLIGHT = 1e-3
+"""Share of the return up to which a fall from one round of adaptation to the next is no reason to stop earlier."""
+
 
 def remarked(result: EvaluationResult, family: TaskFamily, adapts: bool, agents: int = 1) -> EvaluationResult:
     """Return the result with the notes and warnings that its numbers ask for.
@@ -197,7 +200,7 @@ def later_warnings(returns: Array, summary: Summary, settings: EvaluationSetting
         stream(settings.seeds[0], "evaluation/later"),
         confidence=1 - (1 - CONFIDENCE) / (rounds - 1),  # the best of several rounds is compared
     )
-    if lost is None or lost.low <= 0:
+    if lost is None or lost.low <= SLIGHT * abs(iqm[best].estimate):
         return []
     still = not (settings.explore or settings.explore_to_adapt)
     remedy = ", or adapt from episodes with the noise of training (evaluation.explore_to_adapt=true)" if still else ""

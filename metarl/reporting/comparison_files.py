@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -10,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metarl.config import RunConfig
 from metarl.envs.family import TaskFamily
+from metarl.errors import UsageError
 from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.saved import COMPARISON
-from metarl.files import folder_for, write
+from metarl.files import folder_for, plain, write
 from metarl.reporting import comparison_figures
 from metarl.reporting.columns import ADAPTATION, RETURNS, csv_numbers, measure_column
 from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.time_columns import TIME
-from metarl.runs.entries import Entry
+from metarl.runs.entries import Entry, files_by_content, trained_with
 
 CSV = "comparison.csv"
 BULK = ("returns", "measures", "recovery", "curves", "trained", "folder")
@@ -29,9 +32,30 @@ LEFT_OUT = (
 )
 
 
-def make_folder_for(output: Path | str, entries: Sequence[Entry]) -> None:
-    """Make the folder for a comparison of these runs; UsageError if it holds that of others, or cannot be."""
-    folder_for(Path(output), COMPARISON, _folders, [entry.path for entry in entries])
+def make_folder_for(output: Path | str, entries: Sequence[Entry], config: RunConfig) -> None:
+    """Make the folder for a comparison of these runs; UsageError if it holds another, or cannot be.
+
+    config: has the settings of the evaluation, and those of the family whose tasks they are.
+    """
+    folder = folder_for(Path(output), COMPARISON, _folders, [entry.path for entry in entries])
+    try:
+        theirs = _judged_by(json.loads((folder / COMPARISON).read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # it holds no comparison
+        return
+    family, evaluation = trained_with(files_by_content(config))["family"], plain(dataclasses.asdict(config.evaluation))
+    ours = _judged_by({"evaluation": evaluation, "family_settings": family})
+    changed = [name for name, value in theirs.items() if name in ours and value != ours[name]]
+    if changed:
+        shown = ", ".join(f"{name} ({theirs[name]}, here {ours[name]})" for name in changed[:3])
+        raise UsageError(
+            f"--output {output} holds a comparison of the same runs with another {shown}; name another folder"
+        )
+
+
+def _judged_by(comparison: Any) -> dict[str, Any]:
+    """Return the settings of evaluation and family that a comparison's JSON names, by dotted name."""
+    evaluation, family = comparison["evaluation"].items(), comparison["family_settings"].items()
+    return {f"evaluation.{k}": v for k, v in evaluation} | {f"family.{k}": v for k, v in family}
 
 
 def _folders(comparison: Any) -> list[str]:
@@ -44,8 +68,8 @@ def save(comparison: Comparison, family: TaskFamily, folder: Path) -> dict[str, 
     text = json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write(folder / COMPARISON, text.encode())
-        write(folder / CSV, csv_text(comparison).encode())
+        write(folder / COMPARISON, text.encode(), "--output")
+        write(folder / CSV, csv_text(comparison).encode(), "--output")
         figures = comparison_figures.draw(comparison, family, folder)
     for path in (folder / COMPARISON, folder / CSV, *figures.values()):
         print(f"saved {os.path.relpath(path)}")

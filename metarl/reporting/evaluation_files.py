@@ -37,13 +37,14 @@ def save(result: EvaluationResult, family: TaskFamily, folder: Path) -> Path:
     """Write the JSON file and the adaptation curve beside it, and return the path of the JSON file.
 
     The name has split, seeds and iteration. A file of that name is replaced only if it was made with the same settings;
-    otherwise a number is added. RunError if the disk refuses.
+    otherwise a number is added. A gap to training tasks that was measured before is kept. RunError if the disk refuses.
     """
     text = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        path = _free_path(folder, name_of(result.settings, result.source and result.source.iteration), json.loads(text))
-        write(path, text.encode())
+        content = json.loads(text)
+        path = _free_path(folder, name_of(result.settings, result.source and result.source.iteration), content)
+        write(path, _with_gap(text, content, path).encode(), "")
         figures.adaptation_curve(result, family, path.with_suffix(".png"))
     return path
 
@@ -123,6 +124,18 @@ def _free_path(folder: Path, name: str, content: dict[str, Any]) -> Path:
         if not path.exists() or _made_with(_read(path)) == _made_with(content):
             return path
     raise AssertionError("unreachable")
+
+
+def _with_gap(text: str, content: dict[str, Any], path: Path) -> str:
+    """Return the JSON of an evaluation, with the gap to training tasks of the file that it replaces if it has none."""
+    before = _read(path) if path.exists() else {}
+    if content.get("train_gap") is not None or before.get("train_gap") is None:
+        return text
+    kept = content | {
+        "train_gap": before["train_gap"],
+        "evaluation": content["evaluation"] | {"train_gap": True},
+    }
+    return json.dumps(kept, indent=1, allow_nan=False) + "\n"
 
 
 def _made_with(content: dict[str, Any]) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def title_of(figure: Figure, title: str) -> None:
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10, parse_math=False)
 
 
-def save(figure: Figure, path: Path, option: str = "--runs-dir") -> None:
+def save(figure: Figure, path: Path, option: str = "") -> None:
     """Write a figure as PNG, whole or not at all. option: see `files.write`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

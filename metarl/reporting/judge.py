@@ -102,7 +102,7 @@ def compare(
     taken: dict[str, Any] = {}
     if family is None or isinstance(family, str):
         family, taken = family_settings(entries, family)
-    first = entries[0].config
+    first = entries[0].trained  # what is overridden for one of them is not for the others
     config = replace(first, family=family, evaluation=settings or first.evaluation)
     data = config_to_dict(config)
     data["evaluation"] |= overrides
@@ -111,7 +111,7 @@ def compare(
     config = config_from_dict(data)
     tasks_of = checked_family(config)
     if output:
-        comparison_files.make_folder_for(output, entries)
+        comparison_files.make_folder_for(output, entries, config)
     comparison = compare_entries(entries, config, tasks_of, taken, checkpoint, device, threads, loaded, say)
     return conclude_comparison(comparison, tasks_of, output)
 

@@ -58,6 +58,11 @@ class Entry:
     """Label that `label=` gives; empty: derived from the run's folder and the overrides."""
 
     @property
+    def trained(self) -> RunConfig:
+        """The run's configuration without the overrides."""
+        return read_run_config(self.path) if self.overrides else self.config
+
+    @property
     def agent_overrides(self) -> dict[str, Any]:
         """Overridden settings of the agent, by name."""
         return {k.removeprefix("agent."): v for k, v in self.overrides.items() if k.startswith("agent.")}

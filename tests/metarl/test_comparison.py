@@ -38,12 +38,14 @@ from metarl.errors import UsageError
 from metarl.evaluation.compare import improvements_of, with_oracle_shares
 from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.contrasts import difference_interval
+from metarl.evaluation.remarks import trained_elsewhere
 from metarl.evaluation.results import AgentResult, Source, TrainGap
 from metarl.evaluation.saved import read_comparison
 from metarl.evaluation.statistics import Interval, interquartile_mean, mean, summarise, task_interval
 from metarl.reporting import comparison_files, comparison_tables
 from metarl.reporting.judge import evaluate
 from metarl.reporting.report.agents import return_table
+from metarl.reporting.report.material import ReportedRun, config_differences
 from metarl.reporting.report.reading import gather
 from metarl.runs.entries import Entry, by_agent, family_settings, labels, read_entries
 from metarl.runs.run import load_run, save_config, start_run
@@ -450,7 +452,59 @@ def test_another_comparison_is_not_overwritten(runs, tmp_path, monkeypatch, caps
     assert status == 2 and f"--output out holds the comparison of {runs['ppo']}; name another folder" in printed
     with pytest.raises(UsageError, match="out holds the comparison of"):
         metarl.compare([runs["maml"]], output="out", threads=1, train_gap=False, adaptations=0)
+    for other, shown in (
+        (("--split", "ood", "--shots", 0), r"evaluation\.split \(held_out, here ood\)"),
+        (("--shots", 0, "family.goal_range=0.2"), r"family\.goal_range \(0\.5, here 0\.2\)"),
+    ):
+        status, printed = evaluated([runs["ppo"], "--no-train-gap", "--output", "out", *other], capsys)
+        assert status == 2 and re.search(f"out holds a comparison of the same runs with another {shown}", printed)
     assert Path("out/comparison.json").read_bytes() == before
+
+
+def test_a_gap_to_training_tasks_that_was_measured_is_kept_by_an_evaluation_without_one(runs, tmp_path, capsys):
+    run = shutil.copytree(runs["maml"], tmp_path / "maml", ignore=shutil.ignore_patterns("evaluation"))
+    saved = []
+    for switch in ("evaluation.train_gap=true", "--no-train-gap", "evaluation.train_gap=true"):
+        assert evaluated([run, "--shots", 0, switch], capsys)[0] == 0
+        [path] = (run / "evaluation").glob("held_out*_iteration*.json")
+        saved.append(json.loads(path.read_text()))
+    assert saved[0]["train_gap"]["returns"] and saved[0]["train_gap"] == saved[1]["train_gap"] == saved[2]["train_gap"]
+    assert [own["evaluation"]["train_gap"] for own in saved] == [True, True, True]
+
+
+def test_a_robot_differs_by_what_its_files_hold_and_not_by_where_a_run_keeps_them(tmp_path):
+    runs = []
+    for name, mass in (("a", 1), ("b", 1), ("heavy", 2)):
+        (tmp_path / name / "robot").mkdir(parents=True)
+        robot = RobotSettings(*(str(tmp_path / name / "robot" / f"walker.{kind}") for kind in ("xml", "yaml")))
+        Path(robot.model).write_text(f"mass {mass}")
+        Path(robot.file).write_text("tasks")
+        runs.append(ReportedRun(name, tmp_path / name, RunConfig(family=robot), 1, 9, {}, *[()] * 3))
+    a, b, heavy = (run.config for run in runs)
+    assert trained_elsewhere(a, b) == ""
+    assert re.fullmatch(
+        r"trained with family.model=walker.xml \([0-9a-f]{8}\) \(here walker.xml \([0-9a-f]{8}\)\)",
+        trained_elsewhere(heavy, a),
+    )
+    assert config_differences(runs[:2]) == {} and [*config_differences(runs)] == ["family.model"]
+    moved = [dataclasses.replace(a, family=RobotSettings("gone/walker.xml", "gone/walker.yaml")), b]
+    assert trained_elsewhere(*moved) != ""
+
+
+def test_what_is_set_for_the_first_run_alone_is_not_for_the_others(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own = f"{runs['maml']}:evaluation.adaptations=2,evaluation.envs-per-task=3,evaluation.reset-memory=step,label=other"
+    found = []
+    for place, entries in enumerate(([own, runs["maml"]], [runs["maml"], own])):
+        status, printed = evaluated([*entries, "--no-train-gap", "--output", f"c{place}"], capsys)
+        assert status == 0, printed
+        agents = json.loads(Path(f"c{place}/comparison.json").read_text())["agents"]
+        found.append({a["label"]: (a["adaptations"], a["envs_per_task"], a["reset_memory"]) for a in agents})
+    config = read_run_config(runs["maml"]).evaluation
+    expected = {"other": (2, 3, "step"), "maml": (config.adaptations, config.envs_per_task, "never")}
+    assert found == [expected, expected] and expected["maml"][:2] != (2, 3)
+    compared = metarl.compare([own, runs["maml"]], output="c2", threads=1, train_gap=False)
+    assert {a.label: (a.adaptations, a.envs_per_task, a.reset_memory) for a in compared.agents} == expected
 
 
 def test_who_acts_with_noise_is_said_once_with_the_remedy(runs, tmp_path, monkeypatch, capsys):
