@@ -184,8 +184,12 @@ def _report(sweep: Sweep, folder: Path, threads: int) -> int:
 
     if not (folder / JOURNAL).is_file():
         raise UsageError(f"no sweep in {folder}; start it with metarl sweep {typed(sweep.path)}")
-    found = conclude(Study(sweep, folder), yardstick(sweep), lambda line: print(line, flush=True), threads)
+    study = Study(sweep, folder)
+    found = conclude(study, yardstick(sweep), lambda line: print(line, flush=True), threads)
     sweep_tables.show(found.result)
+    gone = [v.name for v in found.result.variants if v.complete and not study.has_folder(v)]
+    if gone:
+        print(f"warning: the folders of {', '.join(gone)} are gone; returns of single tasks are drawn without them")
     print(sweep_tables.saved_line([found.report, found.table, *found.figures.values()]))
     print(f"best configuration: {found.best}; train it with: metarl train --config {typed(found.best)}")
     return 0

@@ -52,7 +52,8 @@ def conclude(study: Study, stick: Yardstick, say: Callable[[str], None] = print,
     head = _head(folder.resolve().name, best, len(ended))
     write(folder / BEST, (head + dump_yaml(config)).encode())
     axes = axes_of(study, stick, make_family(config.family))
-    maps = task_maps(study, axes, mapped(study, axes, ended, best), say, threads)
+    present = [*filter(study.has_folder, mapped(study, axes, ended, best))]
+    maps = task_maps(study, axes, present, say, threads)
     result = result_of(study, stick, variants, axes, maps)
     figures = sweep_figures.draw(result, folder)
     report = {**result.to_dict(), "figures": {name: path.name for name, path in figures.items()}}

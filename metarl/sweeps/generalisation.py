@@ -36,7 +36,7 @@ def generalisation_of(
     data: dict[str, list[tuple[Array, Array, Array]]] = {}
     if stick.split == "wide":
         varied = [p for name in stick.varied[:2] for p in family.parameters if p.name == name]
-        for variant in ended:
+        for variant in filter(study.has_folder, ended):
             found = TaskReturns.from_dict(_read(study, variant))
             data.setdefault(_group(variant, varied), []).append(_distant(found, variant, stick.wide))
         if len(data) > GROUPS:  # the best variant's, then those of most variants

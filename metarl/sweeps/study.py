@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 from optuna.trial import FrozenTrial, TrialState
 
 from metarl.errors import UsageError, describe
-from metarl.evaluation.sweep_result import folder_name
+from metarl.evaluation.sweep_result import Variant, folder_name
 from metarl.files import append
 from metarl.runs import claims as sweep_claims
 from metarl.runs.checkpoint import CheckpointStore, iteration_of
@@ -66,6 +66,10 @@ class Study:
     def directory(self, number: int) -> Path:
         """Return the run folder of a variant."""
         return self.folder / folder_name(number)
+
+    def has_folder(self, variant: Variant) -> bool:
+        """Return whether the run folder of a variant is there; the journal keeps its numbers without it."""
+        return self.directory(variant.number).is_dir()
 
     def next(self) -> tuple[optuna.Trial, sweep_claims.Claim] | None:
         """Claim a variant that no process trains: one that was left, or a new one; None if there is none."""

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,7 +152,12 @@ def test_a_sweep_trains_every_point_once_and_saves_its_result(sweep_file, tmp_pa
     assert max(abs(task["goal_x"]) for task in found["tasks"]) > 0.2  # judged outside of the narrow range too
     other = json.loads((folder / "trial_0000" / RESULT).read_text())
     assert other["tasks"] == found["tasks"]  # all trials on the same tasks
+    lost = next(row for row in table if row.number != best.number)
+    shutil.rmtree(folder / lost.name)
     capsys.readouterr()
+    assert cli.main(["sweep", str(path), "--report", "--runs-dir", str(tmp_path / "runs")]) == 0
+    output = capsys.readouterr().out
+    assert f"warning: the folders of {lost.name} are gone; returns of single tasks are drawn without them\n" in output
 
 
 @pytest.mark.slow
