@@ -43,7 +43,8 @@ def make_folder_for(output: Path | str, entries: Sequence[Entry], config: RunCon
     except (OSError, ValueError, LookupError, TypeError, AttributeError):  # it holds no comparison
         return
     family, evaluation = trained_with(files_by_content(config))["family"], plain(dataclasses.asdict(config.evaluation))
-    ours = _judged_by({"evaluation": evaluation, "family_settings": family})
+    agents = [{"overrides": plain(entry.overrides), "folder": entry.path.resolve(), "runs": []} for entry in entries]
+    ours = _judged_by({"evaluation": evaluation, "family_settings": family, "agents": agents})
     changed = [name for name, value in theirs.items() if name in ours and value != ours[name]]
     if changed:
         shown = ", ".join(f"{name} ({theirs[name]}, here {ours[name]})" for name in changed[:3])
@@ -53,9 +54,17 @@ def make_folder_for(output: Path | str, entries: Sequence[Entry], config: RunCon
 
 
 def _judged_by(comparison: Any) -> dict[str, Any]:
-    """Return the settings of evaluation and family that a comparison's JSON names, by dotted name."""
+    """Return what a comparison's numbers follow from besides the runs, from its JSON: its settings by dotted name, and
+    those that single runs have of their own."""
     evaluation, family = comparison["evaluation"].items(), comparison["family_settings"].items()
-    return {f"evaluation.{k}": v for k, v in evaluation} | {f"family.{k}": v for k, v in family}
+    own = {
+        f"{Path(run['folder']).name}:{name}={value}"
+        for agent in comparison["agents"]
+        for run in agent["runs"] or [agent]
+        for name, value in agent["overrides"].items()
+    }
+    settings = {f"evaluation.{k}": v for k, v in evaluation} | {f"family.{k}": v for k, v in family}
+    return settings | {"setting of a single run": ", ".join(sorted(own)) or "none"}
 
 
 def _folders(comparison: Any) -> list[str]:

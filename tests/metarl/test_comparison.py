@@ -455,8 +455,10 @@ def test_another_comparison_is_not_overwritten(runs, tmp_path, monkeypatch, caps
     for other, shown in (
         (("--split", "ood", "--shots", 0), r"evaluation\.split \(held_out, here ood\)"),
         (("--shots", 0, "family.goal_range=0.2"), r"family\.goal_range \(0\.5, here 0\.2\)"),
+        (("--shots", 0), r"setting of a single run \(none, here ppo:evaluation\.envs_per_task=3\)"),
     ):
-        status, printed = evaluated([runs["ppo"], "--no-train-gap", "--output", "out", *other], capsys)
+        run = f"{runs['ppo']}:evaluation.envs-per-task=3" if "single" in shown else runs["ppo"]
+        status, printed = evaluated([run, "--no-train-gap", "--output", "out", *other], capsys)
         assert status == 2 and re.search(f"out holds a comparison of the same runs with another {shown}", printed)
     assert Path("out/comparison.json").read_bytes() == before
 
