@@ -14,7 +14,6 @@ from typing import Any
 from metarl.bounds import check
 from metarl.config import (
     RunConfig,
-    file_settings,
     files_of,
     load_config,
     options,
@@ -26,7 +25,15 @@ from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
 from metarl.sweeps.dimensions import Factor, Levels, NumberRange
 from metarl.sweeps.factors import PAIR, read_factors, require_known
-from metarl.sweeps.sweep import ObjectiveSettings, PrunerSettings, ReportSettings, Sweep, absolute, replaced
+from metarl.sweeps.sweep import (
+    ObjectiveSettings,
+    PrunerSettings,
+    ReportSettings,
+    Sweep,
+    absolute,
+    file_levels,
+    replaced,
+)
 
 KEYS = ("base", "factors", "method", "trials", "seed", "objective", "pruner", "report")
 BASE_KEYS = ("agent", "family", "config")
@@ -117,13 +124,8 @@ def _base(path: Path, data: Any) -> RunConfig:
 
 def _with_files(base: RunConfig, factors: Sequence[Factor], path: Path) -> RunConfig:
     """Return the base with the first level of each factor that is a file which the base does not name."""
-    firsts = {
-        name: dimension.values[0]
-        for factor in factors
-        for name, dimension in factor.dimensions.items()
-        if isinstance(dimension, Levels) and name.removeprefix("family.") in file_settings(base.family)
-    }
-    missing = {name: value for name, value in firsts.items() if name.removeprefix("family.") not in files_of(base)}
+    named = files_of(base)
+    missing = {f"family.{name}": own[0] for name, own in file_levels(factors, base).items() if name not in named}
     return absolute(replaced(base, missing), path) if missing else base
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -134,12 +134,22 @@ class Sweep:
     def _files(self) -> dict[str, str]:
         """Return the paths of the base's files, by setting, and of those that are levels, by factor and level."""
         files = files_of(self.base)
-        for name, dimension in self.dimensions.items():
-            section, _, setting = name.partition(".")
-            if section == "family" and setting in file_settings(self.base.family):
-                levels = dimension.values if isinstance(dimension, Levels) else ()
-                files |= {f"{setting}={level}": files_of(self.replaced({name: level}))[setting] for level in levels}
+        for setting, levels in file_levels(self.factors, self.base).items():
+            for level in levels:
+                files[f"{setting}={level}"] = files_of(self.replaced({f"family.{setting}": level}))[setting]
         return files
+
+
+def file_levels(factors: Sequence[Factor], base: RunConfig) -> dict[str, tuple[str, ...]]:
+    """Return the levels of each setting of the family that is a file and that some factor varies."""
+    files = {f"family.{name}": name for name in file_settings(base.family)}
+    return {
+        files[setting]: dimension.values
+        for factor in factors
+        for setting in factor.settings
+        for dimension in factor.dimensions.values()
+        if setting in files and isinstance(dimension, Levels)
+    }
 
 
 def absolute(config: RunConfig, sweep: Path) -> RunConfig:

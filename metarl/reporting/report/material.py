@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metarl.config import RunConfig, config_to_dict, recorded_config
+from metarl.config import RunConfig, config_to_dict, files_of, recorded_config
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
@@ -150,9 +149,8 @@ class ReportedRun:
     @property
     def family(self) -> str:
         """Name of the family it was trained on; for your own robot, with its files."""
-        settings = self.config.family
-        files = [Path(getattr(settings, f.name)).name for f in dataclasses.fields(settings) if f.metadata.get("file")]
-        return f"{self.config.family_name} ({', '.join(filter(None, files))})" if files else self.config.family_name
+        files = [Path(file).name for file in files_of(self.config).values()]
+        return f"{self.config.family_name} ({', '.join(files)})" if files else self.config.family_name
 
     @property
     def hours(self) -> float:

@@ -62,9 +62,10 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
     problems: list[str] = [record.amiss] if record and record.amiss else []
     history: list[Mapping[str, Any]] = []
     newest: dict[tuple[str, int, bool, bool], ReportedComparison] = {}
+    files = files_of(files_by_content(config))
     for path in sorted((directory / "evaluation").glob("*.json")):
         try:
-            own = reported_evaluation(path, label, config)
+            own = reported_evaluation(path, label, files)
         except UsageError as error:
             problems.append(f"{error}; it is left out")
             continue
@@ -88,16 +89,15 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
     )
 
 
-def reported_evaluation(path: Path, label: str, config: RunConfig) -> ReportedComparison:
+def reported_evaluation(path: Path, label: str, files: Mapping[str, str]) -> ReportedComparison:
     """Read the evaluation of a run as a comparison of one agent; UsageError if the file holds something else.
 
-    config: the run's, whose files are where they are now, and not where they were at the time of the evaluation.
+    files: of the run's family, by setting, as `files_by_content` names them, and not by where they were at that time.
     """
     result = read_evaluation(path)
     if result.source is None:
         raise UsageError(f"{path} is not an evaluation of a run: it has no 'run'; make one with metarl evaluate RUN")
     comparison = Comparison.of(result, label)
-    files = files_of(files_by_content(config))
     comparison = replace(comparison, family_settings={**comparison.family_settings, **files})
     agent = ReportedAgent(comparison.agents[0], {label: result.source.iteration}, result)
     return ReportedComparison(comparison, (agent,), (path,))
