@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from metarl.config import PRESETS
-from metarl.envs.own_robot.family import EXAMPLE
+from metarl.envs.own_robot.settings import EXAMPLE
 
 TINY = (
     *("training.iterations=1", "training.tasks=2", "training.envs_per_task=2", "training.threads=1"),

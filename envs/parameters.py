@@ -190,11 +190,11 @@ def outside_scale(factor: float) -> Either:
     return Either(LogUniform(1 / reach, 1 / factor), LogUniform(factor, reach))
 
 
-def _overlap(a: Distribution, b: Distribution) -> bool:
+def overlap(a: Distribution, b: Distribution) -> bool:
     """Return whether some value could be drawn from both; ranges include their lower bound only."""
     for mixture, other in ((a, b), (b, a)):
         if isinstance(mixture, Either):
-            return _overlap(mixture.below, other) or _overlap(mixture.above, other)
+            return overlap(mixture.below, other) or overlap(mixture.above, other)
     if isinstance(b, Choice):
         a, b = b, a
     if isinstance(a, Choice):
@@ -253,7 +253,7 @@ class Parameter:
                 continue
             self.check(distribution.low)
             self.check(distribution.high)
-            if split != "train" and not self.overlaps and _overlap(self.distribution, distribution):
+            if split != "train" and not self.overlaps and overlap(self.distribution, distribution):
                 raise ValueError(
                     f"parameter {self.name!r}: {split} values {distribution.describe()} overlap the training values "
                     f"{self.distribution.describe()}; move them apart"
@@ -303,7 +303,7 @@ class Parameter:
     @property
     def disjoint(self) -> bool:
         """Whether no value is both a training value and a held-out one."""
-        return self.continuous or (self.held_out is not None and not _overlap(self.distribution, self.held_out))
+        return self.continuous or (self.held_out is not None and not overlap(self.distribution, self.held_out))
 
     def of_split(self, split: Split) -> Distribution:
         """Return the distribution that the split's values are drawn from."""

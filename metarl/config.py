@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from metarl.agents.agent_settings import AgentSettings
 from metarl.agents.maml.settings import MamlSettings
@@ -22,17 +22,20 @@ from metarl.envs import strict_yaml
 from metarl.envs.code import digest, file_of, is_held
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.foreign.settings import EnvSettings
+from metarl.envs.own_robot.declared_ranges import ranges_of
 from metarl.envs.own_robot.hooks import functions_in
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import FAMILIES, FamilyEntry
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.envs.text import shown, typed
 from metarl.errors import UsageError, nearest, usage_errors
-from metarl.options import coerce, require_mapping
+from metarl.options import ENTRIES, coerce, require_mapping
 from metarl.trust import trusted
 
 if TYPE_CHECKING:
     from metarl.envs.parameters import Split
+
+C = TypeVar("C")
 
 PRESETS = Path(__file__).parent / "configs"
 ResetMemory = Literal["never", "episode", "step"]
@@ -49,6 +52,8 @@ SPLIT_NAMES = {"train": "training", "held_out": "held-out", "ood": "out-of-distr
 """Name of each split, as it is written in reports."""
 CONFIG = "config.yaml"
 """Name of the file in a run's folder that holds its complete configuration."""
+PAIR = tuple[float, float]
+"""Type of a setting that is a range."""
 MOST_PROJECT, NOT_IN_PROJECT = 128, "/\\#?%:"
 """Most characters of the name of a W&B project, and characters that it cannot have."""
 
@@ -209,7 +214,7 @@ class RunConfig:
 
         Settings that are wrong only together are refused when the family or the agent is made.
         """
-        for name, annotation in options(self).items():
+        for name, annotation in _types(self).items():
             section, setting = name.split(".")
             value = getattr(getattr(self, section), setting)
             if (meant := coerce(value, annotation, name)) != value:
@@ -398,10 +403,24 @@ def hooks_of(config: RunConfig) -> list[str]:
 def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """Return the configuration with other values of settings, by dotted name."""
     for name, value in settings.items():
-        section, setting = name.split(".")
-        changed = dataclasses.replace(getattr(config, section), **{setting: value})
-        config = dataclasses.replace(config, **{section: changed})
+        config = with_setting(config, name, value)
     return config
+
+
+def with_setting(config: C, name: str, value: Any) -> C:
+    """Return a dataclass with sections of settings with another value of one, by dotted name: see `options`."""
+    section, setting, entry = named(name)
+    settings = getattr(config, section)
+    if entry:
+        value = {**getattr(settings, setting), entry: value}
+    changed = dataclasses.replace(settings, **{setting: value})
+    return dataclasses.replace(typing.cast(Any, config), **{section: changed})
+
+
+def named(name: str) -> tuple[str, str, str]:
+    """Return section, setting and entry that a dotted name names; no entry unless the setting is a mapping."""
+    section, setting, *entry = name.split(".", 2)
+    return section, setting, "".join(entry)
 
 
 def config_from_dict(data: Any, saved: bool = False) -> RunConfig:
@@ -454,7 +473,16 @@ def dump_yaml(config: RunConfig) -> str:
 
 
 def options(config: RunConfig) -> dict[str, Any]:
-    """Return the type of each setting by its dotted name."""
+    """Return the type of each setting by its dotted name; of a mapping's entries, in the mapping's place.
+
+    Entries are ranges of your own robot: `family.ranges.payload`.
+    """
+    plain = {name: kind for name, kind in _types(config).items() if typing.get_origin(kind) is not Mapping}
+    ranges = ranges_of(config.family) if isinstance(config.family, RobotSettings) else {}
+    return plain | {f"{ENTRIES}{name}": tuple[float, ...] if r.choice else PAIR for name, r in ranges.items()}
+
+
+def _types(config: RunConfig) -> dict[str, Any]:
     return {
         f"{section.name}.{name}": annotation
         for section in dataclasses.fields(config)
@@ -478,7 +506,7 @@ def read_settings(cls: type, data: Mapping[str, Any], section: str, known: Colle
 
 def owners(name: str) -> str:
     """Return a hint that names the agents or families which have a setting; empty if none has."""
-    section, _, setting = name.partition(".")
+    section, setting, _ = named(name) if "." in name else (name, "", "")
     having = [
         other
         for other, entry in REGISTRIES.get(section, {}).items()

@@ -11,12 +11,20 @@ from metarl.envs import strict_yaml
 from metarl.envs.text import WHOLE, shown
 from metarl.errors import UsageError, nearest
 
+ENTRIES = "family.ranges."
+"""How the names of settings begin that are entries of a mapping."""
 TRUTH = {"true": True, "false": False}
 
 
 def flag(name: str) -> str:
     """Return an option as it is typed, such as `--agent.inner-lr`."""
-    return f"--{name.replace('_', '-')}"
+    head, entries, entry = name.partition(ENTRIES)
+    return f"--{head.replace('_', '-')}{entries}{entry}"
+
+
+def is_entry(name: str) -> bool:
+    """Return whether a setting is an entry of a mapping, whose names are their user's own and typed as they are."""
+    return name.startswith(ENTRIES)
 
 
 def value_of(name: str, values: list[str], annotation: Any) -> Any:
@@ -49,6 +57,9 @@ def coerce(value: Any, annotation: Any, key: str) -> Any:
         if value not in arguments:
             raise UsageError(f"{key} is {shown(value)}{nearest(str(value), map(str, arguments))}")
         return value
+    if origin is Mapping:
+        require_mapping(value, key)
+        return {coerce(name, str, key): coerce(entry, arguments[1], f"{key}.{name}") for name, entry in value.items()}
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise UsageError(

@@ -47,6 +47,7 @@ from metarl.envs.own_robot.judged import judged
 from metarl.envs.own_robot.model import inspect_robot
 from metarl.envs.own_robot.model_files import copy_model
 from metarl.envs.own_robot.quantities import COMMANDED
+from metarl.envs.own_robot.ranges import with_ranges
 from metarl.envs.own_robot.rig import base_of, rig_of
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.own_robot.start import start_near
@@ -57,8 +58,6 @@ from metarl.envs.state import State
 from metarl.envs.task import Changes
 from metarl.envs.text import typed
 
-EXAMPLE = Path(__file__).parent / "crawler"
-"""Path, without its endings, of the example robot that empty settings stand for."""
 Start = Callable[[mujoco.MjModel], Array]
 DECLARED = "declared"
 """What messages call a declaration that is no file."""
@@ -71,14 +70,9 @@ MOST_STEPS = 10_000  # of the simulation in a control step
 LONGEST_DT = 1.0  # s
 
 
-def files(settings: RobotSettings) -> tuple[str, str]:
-    """Return the paths of model and declaration."""
-    return settings.model or f"{EXAMPLE}.xml", settings.file or f"{EXAMPLE}.yaml"
-
-
 def copy_robot(settings: RobotSettings, folder: Path) -> RobotSettings:
     """Copy the robot and its declaration under a folder; returns the settings that name the copies."""
-    model, declaration = files(settings)
+    model, declaration = settings.files
     copied = copy_model(model, folder)
     target, text = folder / Path(declaration).name, Path(declaration).read_bytes()
     functions = functions_in(declaration)
@@ -106,8 +100,8 @@ def check_robot(model: str, declaration: str = "") -> tuple[Robot, TaskFamily | 
 @mujoco_log.silent()
 def robot(settings: RobotSettings) -> TaskFamily:
     """Return the family of a model and its declaration."""
-    model, file = files(settings)
-    said = read_declaration(file)
+    model, file = settings.files
+    said = with_ranges(read_declaration(file), settings.ranges)
     _require_unchanged(settings, file)
     inspected = _inspect(model, said, file)
     if inspected.questions:

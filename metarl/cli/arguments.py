@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from metarl.config import REGISTRIES, EvaluationSettings, TrackingSettings, TrainingSettings, owners
+from metarl.config import REGISTRIES, EvaluationSettings, TrackingSettings, TrainingSettings, owners, with_setting
 from metarl.errors import FEW, SECTIONS, UsageError, nearest
-from metarl.options import TRUTH, coerce, flag, value_of
+from metarl.options import ENTRIES, TRUTH, coerce, flag, is_entry, value_of
 
 T = TypeVar("T")
 
@@ -42,6 +42,23 @@ def _names(kind: Any) -> set[str]:
     }
 
 
+_MAPPINGS = tyro.constructors.ConstructorRegistry()
+
+
+@_MAPPINGS.primitive_rule
+def _mapping(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Say in --help how a mapping's entries are given; they are set here, and tyro keeps the default."""
+    if typing.get_origin(info.type) is not Mapping:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=".NAME LOW HIGH",
+        instance_from_str=list,
+        is_instance=lambda value: isinstance(value, Mapping),
+        str_from_instance=lambda value: [str(dict(value))] if value else [],
+    )
+
+
 LISTS = _names(tuple) | {"by", "hold_out", "seconds", "support", "only", "metric.hidden_sizes", "metric.relation_sizes"}
 SWITCHES = _names(bool) | {"off_policy", "explore", "metric.reward_input"}
 
@@ -68,7 +85,7 @@ class Arguments:
             elif match is None:
                 result.positionals.append(token)
             else:
-                name = match["name"].replace("-", "_")
+                name = _named(match["name"])
                 if name in result.options:
                     raise UsageError(f"{flag(name)} is given twice")
                 result.options[name] = [match["value"]] if match["value"] is not None else _values(name, rest)
@@ -118,10 +135,17 @@ class Arguments:
         for name, values in self.options.items():
             if name not in types:
                 raise UsageError(f"unknown option {flag(name)}{_meant(name, [*plain, *types], prog)}")
-            tokens += _tokens(name, value_of(name, values, types[name]))
+            value = value_of(name, values, types[name])
+            if is_entry(name):
+                command = with_setting(command, name, value)
+            else:
+                tokens += _tokens(name, value)
         config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
         description = f"{inspect.getdoc(command)}\n\n{about}" if about else None
-        return tyro.cli(type(command), default=command, prog=prog, description=description, args=tokens, config=config)
+        with _MAPPINGS:
+            return tyro.cli(
+                type(command), default=command, prog=prog, description=description, args=tokens, config=config
+            )
 
 
 def whole(text: str, name: str, least: int = 1) -> int:
@@ -132,10 +156,17 @@ def whole(text: str, name: str, least: int = 1) -> int:
     return number
 
 
+def meant_elsewhere(name: str, valid: Sequence[str]) -> str:
+    """Return a hint for an unknown setting that is one of other agents or families, or an entry of a mapping."""
+    if entries := [flag(other) for other in valid if is_entry(other)] if is_entry(name) else []:
+        return nearest(flag(name), entries, f"; the robot's file has {', '.join(entries)}")
+    return owners(name)
+
+
 def _meant(name: str, valid: Sequence[str], prog: str) -> str:
     """Return the hint that follows an unknown option."""
-    if owned := owners(name):
-        return owned
+    if elsewhere := meant_elsewhere(name, valid):
+        return elsewhere
     setting, flags = SHORT.get(name, ""), [flag(other) for other in valid]
     otherwise = f"; {prog} --help lists the options" if len(valid) > FEW else ""
     if setting in valid:
@@ -150,12 +181,23 @@ def _option(token: str) -> re.Match[str] | None:
     return match if match and (match["dashes"] or ("." in match["name"] and match["value"] is not None)) else None
 
 
+def _named(text: str) -> str:
+    """Return an option's name with underscores; the name of a mapping's entry, which its user chose, as it is."""
+    head, dot, entry = text.partition(ENTRIES)
+    return head.replace("-", "_") + dot + entry
+
+
 def _values(name: str, rest: list[str]) -> list[str]:
     """Remove an option's values from the tokens after it and return them."""
     if name in SWITCHES and not (rest and rest[0].lower() in TRUTH):
         return ["true"]
     values = []
-    while rest and (name in LISTS or not values) and _option(rest[0]) is None and rest[0] not in ("-h", "--help"):
+    while (
+        rest
+        and (name in LISTS or is_entry(name) or not values)
+        and _option(rest[0]) is None
+        and rest[0] not in ("-h", "--help")
+    ):
         values.append(rest.pop(0))
     return values
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.cli.arguments import Arguments, whole
+from metarl.cli.arguments import Arguments, meant_elsewhere, whole
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import FAMILY_OPTIONS, chosen_family
-from metarl.config import EvaluationSettings, RunConfig, options, owners, with_settings
+from metarl.config import EvaluationSettings, RunConfig, options, with_settings
 from metarl.errors import RunError, UsageError, nearest, usage_errors
 from metarl.options import coerce, flag, value_of
 
@@ -115,7 +115,7 @@ def parse(arguments: list[str]) -> Request | None:
     for name, tokens in given.options.items():
         if name not in types:
             known = [flag(n) for n in (*OPTIONS, *LISTED, *types) if n != "worker"]
-            hint = owners(name) or nearest(flag(name), [*known, *SWITCHES])
+            hint = meant_elsewhere(name, list(types)) or nearest(flag(name), [*known, *SWITCHES])
             raise UsageError(f"unknown option {flag(name)}{hint}")
         if name in SET_BY_THE_STUDY:
             raise UsageError(f"{flag(name)} is set by the study; see --budget, --seeds, --threads and --arms")

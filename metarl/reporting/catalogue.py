@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_type_hints
 
 from rich import box
@@ -73,9 +73,12 @@ def tasks(parameter: Parameter) -> str:
 def setting_rows(settings: FamilySettings) -> list[tuple[str, ...]]:
     """Return a row for each setting as `metarl train` takes it: option, type, default."""
     kinds = get_type_hints(type(settings))
+    rows = [(f.name.replace("_", "-"), kinds[f.name], getattr(settings, f.name)) for f in dataclasses.fields(settings)]
     return [
-        (f"--family.{f.name.replace('_', '-')}", _kind(kinds[f.name]), str(getattr(settings, f.name)))
-        for f in dataclasses.fields(settings)
+        (f"--family.{name}.NAME", _kind(typing.get_args(kind)[1]), ", ".join(value))
+        if isinstance(value, Mapping)
+        else (f"--family.{name}", _kind(kind), str(value))
+        for name, kind, value in rows
     ]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metarl.config import RunConfig, config_to_dict, options
+from metarl.config import PAIR, RunConfig, named, options
+from metarl.envs.own_robot.declared_ranges import ranges_of
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.errors import UsageError, nearest
 from metarl.options import coerce, require_mapping
 from metarl.sweeps.dimensions import HIGH, LOW, Dimension, Factor, Levels, NumberRange, label
@@ -13,7 +15,6 @@ from metarl.sweeps.dimensions import HIGH, LOW, Dimension, Factor, Levels, Numbe
 SWEPT = ("agent.", "family.", "training.", "evaluation.adaptations", "evaluation.envs_per_task")
 """Settings that can be swept. The other settings of the evaluation are the same for every variant."""
 LIMITS = ("low", "high", "log", "levels")
-PAIR = tuple[float, float]
 
 
 def read_factors(data: Any, base: RunConfig) -> tuple[Factor, ...]:
@@ -77,8 +78,7 @@ def _range_factor(name: str, ends: tuple[str, ...], value: Mapping[str, Any], ba
     require_known(value, ("center", "width"), f"{where}.")
     if not value:
         raise UsageError(f"{where} is empty; give `center:`, `width:` or both")
-    settings = config_to_dict(base)["family"]
-    own = [settings[end.split(".")[1]] for end in ends]
+    own = [_own(end, base) for end in ends]
     low, high = own if len(own) == 2 else own[0]
     dimensions = {}
     for part, given in value.items():
@@ -88,6 +88,13 @@ def _range_factor(name: str, ends: tuple[str, ...], value: Mapping[str, Any], ba
     if min(width.extremes()) <= 0:
         raise UsageError(f"{where} has the empty width {min(width.extremes()):g}; it must be greater than 0")
     return Factor(name, ends, dimensions, (low + high) / 2, high - low)
+
+
+def _own(name: str, base: RunConfig) -> Any:
+    """Return the base's value of a setting of the family; of a range of your own robot, the file's if it has none."""
+    _, setting, entry = named(name)
+    own = base.family
+    return ranges_of(own)[entry].values if entry and isinstance(own, RobotSettings) else getattr(own, setting)
 
 
 def _dimension(value: Any, kind: Any, where: str) -> Dimension:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metarl.bounds import check
 from metarl.config import (
+    PAIR,
     RunConfig,
+    file_settings,
     files_of,
     load_config,
     options,
@@ -23,8 +25,8 @@ from metarl.config import (
 )
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
-from metarl.sweeps.dimensions import Factor, Levels, NumberRange
-from metarl.sweeps.factors import PAIR, read_factors, require_known
+from metarl.sweeps.dimensions import Levels, NumberRange
+from metarl.sweeps.factors import read_factors, require_known
 from metarl.sweeps.sweep import (
     ObjectiveSettings,
     PrunerSettings,
@@ -58,12 +60,11 @@ def _read(path: Path, data: Any, trials: int | None) -> Sweep:
     require_known(data, KEYS, "")
     if "factors" not in data:
         raise UsageError("nothing varies; add `factors:` with settings and their levels")
-    base = _base(path, data.get("base", {}))
+    base = _base(path, data.get("base", {}), data["factors"])
     method = data.get("method", "grid")
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}{nearest(str(method), METHODS)}")
     factors = read_factors(data["factors"], base)
-    base = _with_files(base, factors, path)
     objective, ranges = _objective(data.get("objective", {}))
     pruner = _settings(PrunerSettings, data, "pruner")
     report = _settings(ReportSettings, data, "report")
@@ -102,7 +103,8 @@ def _total(sweep: Sweep, trials: int | None) -> int:
     return size if trials is None else min(trials, size)
 
 
-def _base(path: Path, data: Any) -> RunConfig:
+def _base(path: Path, data: Any, factors: Any) -> RunConfig:
+    """Return the base; of a file that is a factor and that it does not name, it has the first level."""
     require_mapping(data, "base")
     plain = {key: value for key, value in data.items() if "." not in str(key)}
     for key, value in plain.items():
@@ -115,6 +117,9 @@ def _base(path: Path, data: Any) -> RunConfig:
         raise UsageError("base.config already says agent and family; leave them out")
     config = load_config(path.parent / plain["config"]) if "config" in plain else preset(**plain)
     overrides = {key: value for key, value in data.items() if key not in plain}
+    files = {f"family.{name}" for name in file_settings(config.family)} & overrides.keys()
+    config = absolute(replaced(config, {key: overrides[key] for key in files}), path)
+    config = _with_files(config, factors, path)
     known = options(config)
     for key in overrides:
         if key not in known:
@@ -122,10 +127,17 @@ def _base(path: Path, data: Any) -> RunConfig:
     return absolute(replaced(config, overrides), path)
 
 
-def _with_files(base: RunConfig, factors: Sequence[Factor], path: Path) -> RunConfig:
+def _with_files(base: RunConfig, factors: Any, path: Path) -> RunConfig:
     """Return the base with the first level of each factor that is a file which the base does not name."""
-    named = files_of(base)
-    missing = {f"family.{name}": own[0] for name, own in file_levels(factors, base).items() if name not in named}
+    settings, named = {f"family.{name}" for name in file_settings(base.family)}, files_of(base)
+    require_mapping(factors, "factors")
+    varied = {
+        name: value for name, value in factors.items() if {part.strip() for part in str(name).split(",")} & settings
+    }
+    if not varied:
+        return base
+    levels = file_levels(read_factors(varied, base), base)
+    missing = {f"family.{name}": own[0] for name, own in levels.items() if name not in named}
     return absolute(replaced(base, missing), path) if missing else base
 
 

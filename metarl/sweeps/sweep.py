@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metarl.bounds import bounded, names_without_effect
-from metarl.config import RunConfig, config_from_dict, config_to_dict, file_settings, files_of, map_files
+from metarl.config import RunConfig, config_from_dict, config_to_dict, file_settings, files_of, map_files, named
 from metarl.errors import UsageError, nearest
 from metarl.options import coerce
 from metarl.runs.entries import content
@@ -170,6 +170,7 @@ def replaced(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """Return a configuration with other values of some settings, by dotted name, checked as a file is."""
     data = config_to_dict(config)
     for name, value in settings.items():
-        section, setting = name.split(".")
-        data[section][setting] = value
+        section, setting, entry = named(name)
+        place = data[section][setting] if entry else data[section]
+        place[entry or setting] = value
     return config_from_dict(data)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from metarl.envs.batch import BatchedEnv
-from metarl.envs.own_robot.family import EXAMPLE, check_robot
-from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.own_robot.family import check_robot
+from metarl.envs.own_robot.settings import EXAMPLE, RobotSettings
 from metarl.envs.registry import make_family
 from metarl.reporting.catalogue import fault_lines
 from tests.envs.own_robot.families import HOME, arm, declared, family_of

@@ -15,7 +15,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from metarl.envs.own_robot.family import EXAMPLE
+from metarl.envs.own_robot.settings import EXAMPLE
 from metarl.envs.registry import make_family
 from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
