@@ -459,6 +459,13 @@ def recorded_config(data: Any) -> RunConfig:
     return config
 
 
+def complete_family(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a family's settings as a saved record has them, and those that came later as they were before."""
+    name = saved.get("name")
+    later = lacking(FAMILIES[name].settings, saved, saved=True) if name in list(FAMILIES) else {}
+    return {**saved, **{name: _plain(value) for name, value in later.items()}}
+
+
 def config_to_dict(config: RunConfig) -> dict[str, Any]:
     """Return the complete configuration as nested mappings of plain types."""
     data = {f.name: _plain(dataclasses.asdict(getattr(config, f.name))) for f in dataclasses.fields(config)}
@@ -475,10 +482,11 @@ def dump_yaml(config: RunConfig) -> str:
 def options(config: RunConfig) -> dict[str, Any]:
     """Return the type of each setting by its dotted name; of a mapping's entries, in the mapping's place.
 
-    Entries are ranges of your own robot: `family.ranges.payload`.
+    Entries are ranges of your own robot: `family.ranges.payload`. UsageError if its file cannot be read.
     """
     plain = {name: kind for name, kind in _types(config).items() if typing.get_origin(kind) is not Mapping}
-    ranges = ranges_of(config.family) if isinstance(config.family, RobotSettings) else {}
+    with usage_errors("family"):
+        ranges = ranges_of(config.family) if isinstance(config.family, RobotSettings) else {}
     return plain | {f"{ENTRIES}{name}": tuple[float, ...] if r.choice else PAIR for name, r in ranges.items()}
 
 

@@ -21,9 +21,9 @@ from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
 from metarl.envs.declared.rig import COMMANDS
 from metarl.envs.faults.settings import FaultKind, FaultSettings
+from metarl.envs.own_robot.declared_ranges import declared_in
 from metarl.envs.own_robot.hooks import naming_functions
 from metarl.envs.parameters import Choice, Distribution, LogUniform, Uniform
-from metarl.envs.strict_yaml import read_yaml
 from metarl.envs.terrain.settings import TerrainKind
 from metarl.envs.text import WHOLE, near, one_line, shown
 
@@ -435,12 +435,7 @@ class Declaration:
 
 def read_declaration(path: str | Path) -> Declaration:
     """Read the file; ValueError names file, key and value of a mistake."""
-    try:
-        data = read_yaml(Path(path))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from error
+    data = declared_in(path)
     for place in naming_functions(data):
         place["function"] = code.placed(place["function"], Path(path).parent)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from metarl.envs.own_robot.declaration import Declaration, DeclaredParameter
@@ -16,9 +17,13 @@ def with_ranges(said: Declaration, ranges: Mapping[str, tuple[float, ...]]) -> D
     The held-out tasks of such a parameter are of the new range, and so are its out-of-distribution ones if the file's
     lie within. ValueError for an unknown name or an impossible range.
     """
+    if not isinstance(ranges, Mapping):
+        raise ValueError(f"family.ranges is {shown(ranges)}; it must be a mapping of names to ranges")
     commands, drawn = said.commands, {entry.name: entry for entry in said.distribution}
     for name, values in ranges.items():
         where = f"family.ranges.{name}"
+        if not isinstance(values, tuple | list) or not all(_is_number(value) for value in values):
+            raise ValueError(f"{where} is {shown(values)}; it must be a list of finite numbers")
         if name in drawn:
             try:
                 drawn[name] = _with_range(drawn[name], tuple(values))
@@ -34,6 +39,10 @@ def with_ranges(said: Declaration, ranges: Mapping[str, tuple[float, ...]]) -> D
             known = [*drawn, *commands.ranges()]
             raise ValueError(f"{where}: the robot's file declares no range of that name{near(name, known)}")
     return dataclasses.replace(said, commands=commands, distribution=tuple(drawn.values()))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _with_range(entry: DeclaredParameter, values: tuple[float, ...]) -> DeclaredParameter:

@@ -24,7 +24,9 @@ class RobotSettings(FamilySettings):
     """MJCF or URDF file, or a function that returns an MjSpec: file.py:function. Empty: the example, a crawler."""
     file: str = field(default="", metadata={"file": True})
     """YAML file with task and distribution. Empty: the example's."""
-    ranges: Mapping[str, tuple[float, ...]] = field(default_factory=dict, kw_only=True, metadata={"before": {}})
+    ranges: Mapping[str, tuple[float, ...]] = field(
+        default_factory=dict, kw_only=True, hash=False, metadata={"before": {}}
+    )
     """Ranges in place of the file's, by the name of the parameter or of the component of the commands: two ends, or all
     values of a choice. Held-out tasks are of such a range, too, whatever `splits.held_out` says."""
     observe: Literal["sensors", "state"] = field(default="sensors", kw_only=True, metadata={"before": "state"})

@@ -17,7 +17,7 @@ from metarl.options import ENTRIES, TRUTH, coerce, flag, is_entry, value_of
 
 T = TypeVar("T")
 
-OPTION = re.compile(r"(?P<dashes>--)?(?P<name>[A-Za-z][\w.-]*)(=(?P<value>.*))?", re.DOTALL)
+OPTION = re.compile(rf"(?P<dashes>--)?(?P<name>{re.escape(ENTRIES)}[^=]+|[A-Za-z][\w.-]*)(=(?P<value>.*))?", re.DOTALL)
 SHORT = {
     "split": "evaluation.split",
     "shots": "evaluation.adaptations",
@@ -42,25 +42,30 @@ def _names(kind: Any) -> set[str]:
     }
 
 
-_MAPPINGS = tyro.constructors.ConstructorRegistry()
-
-
-@_MAPPINGS.primitive_rule
-def _mapping(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-    """Say in --help how a mapping's entries are given; they are set here, and tyro keeps the default."""
-    if typing.get_origin(info.type) is not Mapping:
-        return None
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar=".NAME LOW HIGH",
-        instance_from_str=list,
-        is_instance=lambda value: isinstance(value, Mapping),
-        str_from_instance=lambda value: [str(dict(value))] if value else [],
-    )
-
-
 LISTS = _names(tuple) | {"by", "hold_out", "seconds", "support", "only", "metric.hidden_sizes", "metric.relation_sizes"}
 SWITCHES = _names(bool) | {"off_policy", "explore", "metric.reward_input"}
+
+
+def _mappings(names: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
+    """Return what says in --help how a mapping's entries are given, which have these names.
+
+    They are set apart from it, and tyro keeps the default.
+    """
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def mapping(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+        if typing.get_origin(info.type) is not Mapping:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar=f".{{{','.join(names)}}} LOW HIGH" if names else ".NAME LOW HIGH",
+            instance_from_str=list,
+            is_instance=lambda value: isinstance(value, Mapping),
+            str_from_instance=lambda value: [text for name, ends in value.items() for text in (name, *map(str, ends))],
+        )
+
+    return registry
 
 
 @dataclass
@@ -85,7 +90,7 @@ class Arguments:
             elif match is None:
                 result.positionals.append(token)
             else:
-                name = _named(match["name"])
+                name = named(match["name"])
                 if name in result.options:
                     raise UsageError(f"{flag(name)} is given twice")
                 result.options[name] = [match["value"]] if match["value"] is not None else _values(name, rest)
@@ -142,7 +147,7 @@ class Arguments:
                 tokens += _tokens(name, value)
         config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
         description = f"{inspect.getdoc(command)}\n\n{about}" if about else None
-        with _MAPPINGS:
+        with _mappings([name.removeprefix(ENTRIES) for name in types if is_entry(name)]):
             return tyro.cli(
                 type(command), default=command, prog=prog, description=description, args=tokens, config=config
             )
@@ -160,6 +165,8 @@ def meant_elsewhere(name: str, valid: Sequence[str]) -> str:
     """Return a hint for an unknown setting that is one of other agents or families, or an entry of a mapping."""
     if entries := [flag(other) for other in valid if is_entry(other)] if is_entry(name) else []:
         return nearest(flag(name), entries, f"; the robot's file has {', '.join(entries)}")
+    if is_entry(name) and "family.observe" in valid:
+        return "; the robot's file declares no range"
     return owners(name)
 
 
@@ -181,7 +188,7 @@ def _option(token: str) -> re.Match[str] | None:
     return match if match and (match["dashes"] or ("." in match["name"] and match["value"] is not None)) else None
 
 
-def _named(text: str) -> str:
+def named(text: str) -> str:
     """Return an option's name with underscores; the name of a mapping's entry, which its user chose, as it is."""
     head, dot, entry = text.partition(ENTRIES)
     return head.replace("-", "_") + dot + entry

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from metarl.cli.arguments import SHORT, Arguments
+from metarl.cli.arguments import SHORT, Arguments, named
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import option
 from metarl.config import EvaluationSettings, RunConfig, options
@@ -151,9 +151,9 @@ def long_names(arguments: Sequence[str]) -> list[str]:
             result.append(flag(SHORT[short]) + equals + value)
         else:
             result.append(token)
-        setting = result[-1].partition("=")[0].removeprefix("--").replace("-", "_")
-        named = name.startswith("--") or (equals and ":" not in name)  # a run, or RUN:SETTING=VALUE, is no option
-        if named and spelled.setdefault(setting, name) != name:
+        setting = named(result[-1].partition("=")[0].removeprefix("--"))
+        is_option = name.startswith("--") or (equals and ":" not in name)  # a run, or RUN:SETTING=VALUE, is none
+        if is_option and spelled.setdefault(setting, name) != name:
             raise UsageError(f"{spelled[setting]} and {name} are the same setting; give one of them")
     return result
 

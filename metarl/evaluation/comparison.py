@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl.config import SPLIT_NAMES, EvaluationSettings, ResetMemory
+from metarl.config import SPLIT_NAMES, EvaluationSettings, ResetMemory, complete_family
 from metarl.evaluation.records import Record, listed, mapping, optional, texts, whole
 from metarl.evaluation.results import (
     AgentResult,
@@ -242,7 +242,7 @@ class Comparison(Record):
         )
         return cls(
             **own,
-            family_settings=config.get("family", {"name": result.family}),
+            family_settings=complete_family(config.get("family", {"name": result.family})),
             agents=[agent],
             notes=result.notes,
             warnings=result.warnings,
@@ -285,7 +285,7 @@ class Comparison(Record):
         pairs = own.get("probability_of_improvement") or ()
         return cls(
             family=str(own["family"]),
-            family_settings=mapping(own["family_settings"], "family_settings"),
+            family_settings=complete_family(mapping(own["family_settings"], "family_settings")),
             settings=replace(settings, split=own["split"]),
             units=units_of(own),
             success=str(own.get("success") or ""),

@@ -38,8 +38,8 @@ FORMAT = 1
 """Version of the format; a record of another one is refused."""
 MOST_BYTES = 2**28
 """Largest record that is read, unpacked."""
-GIVEN = ("given", "settings", "overrides")
-"""Parts of a key that hold the settings that were given, and not all of them."""
+GIVEN = ("given", "settings", "overrides", "ranges")
+"""Parts of a key that hold what was given, and not all that there is."""
 NOTHING = "not given"
 REMEDY = "remove it, and its run is judged anew; or copy it again from where it was made"
 

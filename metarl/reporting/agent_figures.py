@@ -3,15 +3,18 @@ comparison and of a report are made of them."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metarl.config import recorded_config
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.parameters import LogUniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
@@ -203,8 +206,10 @@ def ranges_to_mark(
     the settings of the tasks. judged: settings of the family of the tasks. Nothing is marked if the agents were trained
     with different families.
     """
+    if judged["name"] == "robot":
+        return _ranges_of_robot(trained, judged, family, split)
     texts = [json.dumps(own["family"], sort_keys=True) for own in trained if own.get("family")]
-    own = judged["name"] in ("robot", "env")  # its files are named otherwise where it was trained
+    own = judged["name"] == "env"  # its source is named otherwise where it was trained
     if own or not texts or set(texts) == {json.dumps(judged, sort_keys=True)}:
         return _ranges(family.parameters) if family is not None and split == "ood" else {}
     if len(set(texts)) > 1:
@@ -214,6 +219,21 @@ def ranges_to_mark(
     except UsageError:  # of another version
         return {}
     return _ranges(make_family(settings).parameters)
+
+
+def _ranges_of_robot(
+    trained: Sequence[Mapping[str, Any]], judged: Mapping[str, Any], family: TaskFamily | None, split: str
+) -> dict[str, Parameter]:
+    """Return what `ranges_to_mark` does for a robot of one's own, which was trained on the same file."""
+    own = [settings for of_run in trained if (settings := of_run.get("family")) and settings["name"] == "robot"]
+    files = {Path(settings["file"]).name for settings in own} | {judged["file"].partition(" (")[0]}
+    texts = {json.dumps(settings.get("ranges", {}), sort_keys=True) for settings in own}
+    if family is None or not isinstance(family.settings, RobotSettings) or len(files) > 1 or len(texts) > 1:
+        return {}
+    ranges = {name: tuple(values) for text in texts for name, values in json.loads(text).items()}
+    if not own or ranges == dict(family.settings.ranges):
+        return _ranges(family.parameters) if split == "ood" else {}
+    return _ranges(make_family(dataclasses.replace(family.settings, ranges=ranges)).parameters)
 
 
 def _ranges(parameters: Iterable[Parameter]) -> dict[str, Parameter]:

@@ -244,8 +244,9 @@ def family_settings(entries: Sequence[Entry], name: str | None) -> tuple[FamilyS
     """Return the settings of the family to compare on, and those of them that are taken from the first run.
 
     name: None is the runs' own family. Another family takes those settings of the first run that are not at their
-    default and that it has too, such as the action scale; a file declares other tasks of one's own robot. UsageError
-    if the runs have different families and name is None, and for a file with the run of another family.
+    default and that it has too, such as the action scale; a file declares other tasks of one's own robot, with its own
+    ranges. UsageError if the runs have different families and name is None, and for a file with the run of another
+    family.
     """
     first = entries[0].config
     if name is None:
@@ -264,7 +265,7 @@ def family_settings(entries: Sequence[Entry], name: str | None) -> tuple[FamilyS
                     f"--family {name} declares tasks of a robot of one's own, and {entry.path} was trained on "
                     f"{entry.config.family_name}"
                 )
-        return dataclasses.replace(entries[0].config.family, file=name, hooks=()), {}
+        return dataclasses.replace(entries[0].config.family, file=name, hooks=(), ranges={}), {}
     cls = settings_of("family", name)
     for entry in entries:
         if entry.config.family_name == name:

@@ -8,6 +8,7 @@ from typing import Any
 from metarl.config import PAIR, RunConfig, named, options
 from metarl.envs.own_robot.declared_ranges import ranges_of
 from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.text import shown
 from metarl.errors import UsageError, nearest
 from metarl.options import coerce, require_mapping
 from metarl.sweeps.dimensions import HIGH, LOW, Dimension, Factor, Levels, NumberRange, label
@@ -79,7 +80,10 @@ def _range_factor(name: str, ends: tuple[str, ...], value: Mapping[str, Any], ba
     if not value:
         raise UsageError(f"{where} is empty; give `center:`, `width:` or both")
     own = [_own(end, base) for end in ends]
-    low, high = own if len(own) == 2 else own[0]
+    ends_of_base = own if len(own) == 2 else own[0]
+    if len(ends_of_base) != 2:
+        raise UsageError(f"{where}: the base's range is {shown(list(ends_of_base))}; it must be two numbers")
+    low, high = ends_of_base
     dimensions = {}
     for part, given in value.items():
         levels = [given] if isinstance(given, int | float) and not isinstance(given, bool) else given

@@ -10,11 +10,30 @@ import pytest
 import yaml
 
 from metarl.cli import app as cli
-from metarl.config import config_from_dict, config_to_dict, load_config, options, preset, read_run_config, with_settings
+from metarl.cli.arguments import Arguments
+from metarl.cli.evaluate import long_names
+from metarl.config import (
+    RunConfig,
+    complete_family,
+    config_from_dict,
+    config_to_dict,
+    dump_yaml,
+    load_config,
+    options,
+    preset,
+    read_run_config,
+    with_settings,
+)
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.own_robot.declared_ranges import ranges_of
 from metarl.envs.own_robot.settings import EXAMPLE, RobotSettings
 from metarl.envs.parameters import LogUniform, Uniform
 from metarl.envs.registry import make_family
 from metarl.errors import UsageError
+from metarl.headroom.records import differences
+from metarl.options import value_of
+from metarl.reporting.agent_figures import ranges_to_mark
+from metarl.runs.entries import Entry, family_settings
 from metarl.sweeps.file import load_sweep
 from metarl.sweeps.yardstick import yardstick
 
@@ -73,7 +92,6 @@ def test_out_of_distribution_tasks_stay_unless_the_new_range_reaches_them(own):
 def test_a_component_of_the_commands_has_its_range(own):
     family = make_family(settings(forward_velocity=(0.3, 0.3)))
     assert family.settings == settings(forward_velocity=(0.3, 0.3))
-    from metarl.envs.batch import BatchedEnv
 
     def commanded(of: RobotSettings) -> set[float]:
         env = BatchedEnv(make_family(of), 8, 1, threads=1)
@@ -98,6 +116,9 @@ def test_a_component_of_the_commands_has_its_range(own):
         ({"forward_velocity": (1, 0)}, "family.ranges.forward_velocity is [1, 0]; it must be two numbers, the first"),
         ({"yaw_rate": (0, 1)}, "family.ranges.yaw_rate: the robot's file declares no range of that name"),
         ({"friction": ()}, "family.ranges.friction is []: "),
+        ({"friction": ("0.4",)}, "family.ranges.friction is ('0.4',); it must be a list of finite numbers"),
+        ({"trunk_mass": 1}, "family.ranges.trunk_mass is 1; it must be a list of finite numbers"),
+        ({"forward_velocity": (0, float("inf"))}, "family.ranges.forward_velocity is (0, inf); it must be a list"),
     ],
 )
 def test_a_wrong_range_is_named(own, ranges, message):
@@ -166,7 +187,87 @@ def test_another_family_has_none(capsys):
 
 def test_help_says_how_they_are_given(own, capsys):
     assert cli.main(["train", "--robot", "robot.xml", "--family", "robot.yaml", "--help"]) == 0
-    assert "--family.ranges .NAME LOW HIGH" in capsys.readouterr().out
+    text = "".join(capsys.readouterr().out.split()).replace("│", "")
+    assert "--family.ranges.{forward_velocity,trunk_mass,motor-strength,friction}LOWHIGH" in text
+
+
+@pytest.mark.parametrize("name", ["com shift", "a.b", "a:b", "motor-strength", "µ"])
+@pytest.mark.parametrize(
+    "spelling", ["--family.ranges.{} -1e-2 0.5", "--family.ranges.{}=-1e-2,0.5", "family.ranges.{}=-0.01,.5"]
+)
+def test_any_name_of_the_file_can_be_typed_as_it_is(name, spelling):
+    tokens = spelling.format("NAME").split()
+    given = Arguments.split([token.replace("NAME", name) for token in tokens])
+    [(option, values)] = given.options.items()
+    assert option == f"family.ranges.{name}" and not given.positionals
+    assert value_of(option, values, tuple[float, float]) == (-0.01, 0.5)
+
+
+def test_names_that_differ_in_a_dash_are_two(own):
+    tokens = ["runs/a", "--family.ranges.a-b", "0", "1", "--family.ranges.a_b", "0", "1"]
+    assert long_names(tokens) == tokens
+
+
+def test_a_number_that_yaml_reads_as_text_is_one(own):
+    Path("robot.yaml").write_text(FILE.replace("[0.7, 1.1]", "[7e-1, 1.1]"))
+    assert make_family(settings()).parameters[1].distribution == Uniform(0.7, 1.1)
+    assert ranges_of(settings())["motor-strength"].values == (0.7, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read robot.yaml: No such file or directory"),
+        ("a: [", "robot.yaml is not valid YAML"),
+        ("faults: {kinds: [weak]}", "unknown option --family.ranges.trunk_mass; the robot's file declares no range"),
+    ],
+)
+def test_a_file_without_ranges_is_what_is_wrong(own, content, message, capsys):
+    Path("robot.yaml").unlink() if content is None else Path("robot.yaml").write_text(content)
+    assert (
+        cli.main(["train", "--robot", "robot.xml", "--family", "robot.yaml", "--family.ranges.trunk_mass", "1", "2"])
+        == 2
+    )
+    assert message in capsys.readouterr().err
+
+
+def test_another_file_has_its_own_ranges(own):
+    config = dataclasses.replace(preset("rl2", "robot"), family=settings(trunk_mass=(0.9, 1.0)))
+    entry = Entry(Path("runs/a"), config, "", {}, None)
+    other, taken = family_settings([entry], "other.yaml")
+    assert other == RobotSettings("robot.xml", "other.yaml") and taken == {}
+
+
+def test_studies_and_records_with_other_ranges_are_others():
+    one, two = {"name": "robot", "ranges": {"a": [0, 1]}}, {"name": "robot", "ranges": {"b": [0, 1]}}
+    assert differences(one, two, "family") == [
+        "family.ranges.a ([0, 1], here not given)",
+        "family.ranges.b (not given, here [0, 1])",
+    ]
+    older = config_to_dict(RunConfig(family=RobotSettings()))["family"]
+    del older["ranges"]
+    assert complete_family(older)["ranges"] == {}
+    assert complete_family({"name": "elsewhere", "x": 1}) == {"name": "elsewhere", "x": 1}
+
+
+@pytest.mark.parametrize("split", ["held_out", "ood"])
+def test_the_range_of_training_is_marked_where_tasks_are_of_another(own, split):
+    judged = settings(trunk_mass=(1.2, 1.3))
+    trained = [{"family": {"name": "robot", "file": "robot.yaml", "ranges": {"trunk_mass": [0.9, 1.0]}}}]
+    said = {"name": "robot", "file": "robot.yaml (c962264d)", "ranges": {"trunk_mass": [1.2, 1.3]}}
+    marked = ranges_to_mark(trained, said, make_family(judged), split)
+    assert marked["trunk_mass"].distribution == LogUniform(0.9, 1.0)
+    assert marked["motor-strength"].distribution == Uniform(0.7, 1.1)
+    assert ranges_to_mark(trained, {**said, "file": "other.yaml (c962264d)"}, make_family(judged), split) == {}
+    same = ranges_to_mark([{"family": {**said, "file": "robot.yaml"}}], said, make_family(judged), split)
+    assert {name: p.distribution for name, p in same.items() if name == "trunk_mass"} == (
+        {"trunk_mass": LogUniform(1.2, 1.3)} if split == "ood" else {}
+    )
+
+
+def test_settings_with_them_have_a_hash(own):
+    assert hash(settings(trunk_mass=(0.9, 1.0))) == hash(settings())
+    assert settings(trunk_mass=(0.9, 1.0)) != settings()
 
 
 SWEEP = """
@@ -207,7 +308,18 @@ def test_a_sweep_of_files_varies_their_ranges_too(own):
 
 def test_the_best_configuration_is_a_file_with_its_ranges(own):
     config = dataclasses.replace(preset("rl2", "robot"), family=settings(trunk_mass=(0.9, 1.0)))
-    from metarl.config import dump_yaml
-
     Path("best.yaml").write_text(dump_yaml(config))
     assert load_config(Path("best.yaml")) == config
+
+
+@pytest.mark.parametrize("place", ["base", "file"])
+def test_a_range_that_is_no_pair_has_no_centre(own, place):
+    base = "family.ranges.trunk_mass: [1]" if place == "base" else "training.tasks: 2"
+    if place == "file":
+        Path("robot.yaml").write_text(FILE.replace("[0.6, 1.6]", "[0.6]"))
+    Path("sweep.yaml").write_text(
+        f"base: {{agent: rl2, family: robot, family.model: robot.xml, family.file: robot.yaml, {base}}}\n"
+        "factors: {family.ranges.trunk_mass: {width: [0.2, 1]}}\n"
+    )
+    with pytest.raises(UsageError, match=r"trunk_mass: the base's range is \[\S+\]; it must be two numbers"):
+        load_sweep(own / "sweep.yaml")
