@@ -92,6 +92,7 @@ class Pearl(MetaLearner):
         self._learner = SoftActorCritic(self.networks, settings, action_size)
         self._moments = Moments(observation_size).to(device)
         self._replay = TaskReplay(settings.replay_iterations, settings.context_iterations)
+        self._iterations = 0
 
     def begin(self, num_tasks: int, envs_per_task: int, generators: Sequence[torch.Generator]) -> PearlBelief:
         """Return the belief without any data, and draws from the prior."""
@@ -142,6 +143,8 @@ class Pearl(MetaLearner):
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         """Store a trial's transitions, and take gradient steps on transitions of all tasks stored."""
         settings = self.settings
+        self._learner.use_step_size(self.lr)
+        self._iterations += 1
         steps = self._replay.add(trial)
         if steps == 0:  # every simulation broke down
             return {"updates": 0.0}
@@ -157,6 +160,15 @@ class Pearl(MetaLearner):
                 sums[name] = sums[name] + value if name in sums else value
         means = {name: (value / updates).item() for name, value in sums.items()}
         return {**means, "updates": float(updates), "replay_steps": float(len(self._replay)), **spread}
+
+    @property
+    def lr(self) -> float:
+        """Step size of the next iteration."""
+        settings = self.settings
+        if not settings.lr_decay_updates:
+            return settings.lr
+        share = (self._iterations - settings.lr_decay_from) / settings.lr_decay_updates
+        return settings.lr + (settings.lr_end - settings.lr) * min(max(share, 0.0), 1.0)
 
     def _policy(self, belief: PearlBelief, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-std before tanh, each [M, B, act], for observations [M, B, obs]."""
@@ -218,10 +230,12 @@ class Pearl(MetaLearner):
     def state_dict(self) -> dict[str, Any]:
         """Return networks, optimisers, moments and the names of the replay's files."""
         moments = copy.deepcopy(self._moments.state_dict())
-        return {**self._learner.state_dict(), "moments": moments, "replay": self._replay.state_dict()}
+        own = {"moments": moments, "replay": self._replay.state_dict(), "iterations": self._iterations}
+        return {**self._learner.state_dict(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; the replay's files are read by `trainer`."""
         self._learner.load_state_dict(state)
         self._moments.load_state_dict(state["moments"])
         self._replay.load_state_dict(state["replay"])
+        self._iterations = state.get("iterations", 0)  # states of before it was counted have a constant step size

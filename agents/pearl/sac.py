@@ -80,6 +80,12 @@ class SoftActorCritic:
             name: torch.optim.Adam(parameters, lr=settings.lr, fused=True) for name, parameters in groups.items()
         }
 
+    def use_step_size(self, lr: float) -> None:
+        """Take the next gradient steps with this step size."""
+        for optimiser in self._optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+
     def step(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take a gradient step on all networks; returns scalars by name. generator: on the CPU."""
         networks, device = self.networks, batch.context.device

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metarl.agents.trial_ppo.settings import HeadChoice
-from metarl.bounds import bounded, unbounded
+from metarl.bounds import bounded, newer, unbounded
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,13 @@ class PearlSettings(HeadChoice):
     """Most gradient steps an iteration."""
     lr: float = bounded(3e-4, above=0)
     """Adam's step size, of all networks and of the temperature."""
+    lr_decay_from: int = newer(0, before=0, at_least=0)
+    """Iterations before the step size begins to fall; see `lr_decay_updates`."""
+    lr_decay_updates: int = newer(0, before=0, at_least=0)
+    """Iterations over which the step size then falls linearly to `lr_end`. 0: it stays constant. The published PEARL's
+    does; but small last steps average the noise of those before."""
+    lr_end: float = newer(3e-5, before=3e-5, above=0)
+    """Adam's last step size."""
     discount: float = bounded(0.99, at_least=0, at_most=1)
     """Discount per step."""
     target_rate: float = bounded(0.005, above=0, at_most=1)

@@ -20,7 +20,7 @@ ORACLE, RANDOMISED, MEMORY, TEACHER = "oracle", "randomised", "memory", "teacher
 oracle that teaches where ORACLE may not: see `Study.also_split`."""
 EXAMPLES = {"label": "mine", "budget": "10e6"}
 """Values of what an arm may have besides settings, for messages."""
-SCHEDULES = ("lr_decay_updates", "teacher_updates", "pull_from", "pull_updates", "distil_updates")
+SCHEDULES = ("lr_decay_from", "lr_decay_updates", "teacher_updates", "pull_from", "pull_updates", "distil_updates")
 """Settings of agents that count iterations of a run: they grow and shrink with its length."""
 
 

@@ -225,10 +225,9 @@ def trial(agent: Pearl, seed: int) -> Trial:
     return played
 
 
-def opened(folder, seed: int = 0) -> Pearl:
-    agent = make(
-        dataclasses.replace(SETTINGS, updates_per_step=0.1, normalise_input=True, automatic_temperature=True), seed
-    )
+def opened(folder, seed: int = 0, **settings: float) -> Pearl:
+    own = {"updates_per_step": 0.1, "normalise_input": True, "automatic_temperature": True, **settings}
+    agent = make(dataclasses.replace(SETTINGS, **own), seed)
     agent._replay.open(World(folder=folder))
     return agent
 
@@ -254,7 +253,8 @@ def test_metrics_say_how_the_posterior_goes(tmp_path):
 
 
 def test_a_state_goes_on_as_if_it_had_not_been_saved(tmp_path):
-    agent, randomness = opened(tmp_path), torch.random.get_rng_state()
+    falling = {"lr_decay_updates": 4, "lr_end": 1e-5}
+    agent, randomness = opened(tmp_path, **falling), torch.random.get_rng_state()
     agent.meta_update(trial(agent, 0), torch.Generator().manual_seed(0))
     twin = make(agent.settings, seed=9)
     twin.load_state_dict(copy.deepcopy(agent.state_dict()))
@@ -265,6 +265,27 @@ def test_a_state_goes_on_as_if_it_had_not_been_saved(tmp_path):
     for name, value in agent.networks.state_dict().items():
         assert torch.equal(value, twin.networks.state_dict()[name])
     assert torch.equal(torch.random.get_rng_state(), randomness)
+
+
+def test_the_step_size_stays_and_then_falls(tmp_path):
+    agent = opened(tmp_path, lr=1e-3, lr_decay_from=1, lr_decay_updates=4, lr_end=1e-9)
+    used, moved = [], []
+    for seed in range(6):
+        before = torch.cat([p.detach().flatten() for p in agent.networks.parameters() if p.requires_grad])
+        agent.meta_update(trial(agent, seed), torch.Generator().manual_seed(seed))
+        after = torch.cat([p.detach().flatten() for p in agent.networks.parameters() if p.requires_grad])
+        used += [{group["lr"] for o in agent._learner._optimisers.values() for group in o.param_groups}]
+        moved += [(after - before).abs().max().item()]
+    assert [lr for [lr] in used] == pytest.approx([1e-3, 1e-3, 7.5e-4, 5e-4, 2.5e-4, 0], abs=2e-9)
+    assert min(moved[:5]) > 1e-4 and moved[5] < 1e-7  # Adam's steps are of the step size, whatever the gradient
+
+
+def test_a_state_of_before_iterations_were_counted_is_read(tmp_path):
+    state = opened(tmp_path).state_dict()
+    del state["iterations"]
+    agent = make()
+    agent.load_state_dict(state)
+    assert agent.lr == SETTINGS.lr
 
 
 def test_a_trial_without_a_sound_env_is_not_learned_from(tmp_path):
