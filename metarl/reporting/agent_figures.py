@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ TICKS, TICK_GAP = 8, 1 / 14
 """Largest number of values with a tick on an axis, and the smallest gap between them as a share of its length."""
 SAMPLES = 1000
 """Number of bootstrap samples for the interval of a bin."""
+DIGITS = re.compile(r" \([0-9a-f]{8}\)$")
+"""What follows the name of a file that is told by its content."""
 LOG_FROM = 10
 """With more rounds than this, the axis of rounds is logarithmic."""
 
@@ -226,7 +229,7 @@ def _ranges_of_robot(
 ) -> dict[str, Parameter]:
     """Return what `ranges_to_mark` does for a robot of one's own, which was trained on the same file."""
     own = [settings for of_run in trained if (settings := of_run.get("family")) and settings["name"] == "robot"]
-    files = {Path(settings["file"]).name for settings in own} | {judged["file"].partition(" (")[0]}
+    files = {Path(DIGITS.sub("", settings["file"])).name for settings in [*own, judged]}
     texts = {json.dumps(settings.get("ranges", {}), sort_keys=True) for settings in own}
     if family is None or not isinstance(family.settings, RobotSettings) or len(files) > 1 or len(texts) > 1:
         return {}

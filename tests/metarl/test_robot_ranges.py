@@ -258,6 +258,8 @@ def test_the_range_of_training_is_marked_where_tasks_are_of_another(own, split):
     marked = ranges_to_mark(trained, said, make_family(judged), split)
     assert marked["trunk_mass"].distribution == LogUniform(0.9, 1.0)
     assert marked["motor-strength"].distribution == Uniform(0.7, 1.1)
+    copied = {**said, "file": "/runs (old)/a/robot/robot.yaml"}  # as an evaluation of one run names it
+    assert ranges_to_mark(trained, copied, make_family(judged), split).keys() == marked.keys()
     assert ranges_to_mark(trained, {**said, "file": "other.yaml (c962264d)"}, make_family(judged), split) == {}
     same = ranges_to_mark([{"family": {**said, "file": "robot.yaml"}}], said, make_family(judged), split)
     assert {name: p.distribution for name, p in same.items() if name == "trunk_mass"} == (
