@@ -28,6 +28,7 @@ os.environ.update(OMP_NUM_THREADS="1", WANDB_MODE="disabled")
 
 # Before the forks, so that each input takes a blink.
 import matplotlib.pyplot  # noqa: F401
+import mujoco  # noqa: F401
 import onnxruntime  # noqa: F401
 
 from benchmarks.fuzz_inputs import MUTATIONS, PIPE, TINY, Case, Valid, corpus

@@ -482,11 +482,13 @@ def dump_yaml(config: RunConfig) -> str:
 def options(config: RunConfig) -> dict[str, Any]:
     """Return the type of each setting by its dotted name; of a mapping's entries, in the mapping's place.
 
-    Entries are ranges of your own robot: `family.ranges.payload`. UsageError if its file cannot be read.
+    Entries are ranges of your own robot, `family.ranges.payload`; none if its file cannot be read.
     """
     plain = {name: kind for name, kind in _types(config).items() if typing.get_origin(kind) is not Mapping}
-    with usage_errors("family"):
+    try:
         ranges = ranges_of(config.family) if isinstance(config.family, RobotSettings) else {}
+    except ValueError:
+        ranges = {}
     return plain | {f"{ENTRIES}{name}": tuple[float, ...] if r.choice else PAIR for name, r in ranges.items()}
 
 

@@ -14,6 +14,7 @@ from metarl.cli.arguments import Arguments
 from metarl.config import RunConfig, read_run_config, settings_of
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.foreign.settings import EnvSettings
+from metarl.envs.own_robot.declared_ranges import declared_in
 from metarl.envs.own_robot.settings import DECLARATIONS, RobotSettings
 from metarl.envs.text import shown, typed
 from metarl.errors import UsageError, describe, usage_errors
@@ -68,7 +69,10 @@ def names_robot(plain: Mapping[str, str]) -> bool:
 
 
 def own_robot(plain: Mapping[str, str]) -> RobotSettings:
-    """Return the settings of your own robot, which --robot and --family name. UsageError if one is missing."""
+    """Return the settings of your own robot, which --robot and --family name.
+
+    UsageError if one is missing, or the file of --family cannot be read.
+    """
     model, declaration = plain.get("robot", ""), plain.get("family", "")
     if not model:
         raise UsageError(f"--family {declaration} declares the tasks of a robot; name its model with --robot MODEL")
@@ -78,6 +82,8 @@ def own_robot(plain: Mapping[str, str]) -> RobotSettings:
             f"--robot needs --family FILE.yaml, which declares what varies{got}; metarl robot check {typed(model)} "
             "shows how"
         )
+    with usage_errors("family"):
+        declared_in(declaration)
     return RobotSettings(model, declaration)
 
 

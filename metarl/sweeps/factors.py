@@ -9,8 +9,8 @@ from metarl.config import PAIR, RunConfig, named, options
 from metarl.envs.own_robot.declared_ranges import ranges_of
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.text import shown
-from metarl.errors import UsageError, nearest
-from metarl.options import coerce, require_mapping
+from metarl.errors import UsageError, nearest, usage_errors
+from metarl.options import coerce, is_entry, require_mapping
 from metarl.sweeps.dimensions import HIGH, LOW, Dimension, Factor, Levels, NumberRange, label
 
 SWEPT = ("agent.", "family.", "training.", "evaluation.adaptations", "evaluation.envs_per_task")
@@ -43,6 +43,7 @@ def _factor(name: str, value: Any, base: RunConfig) -> Factor:
         if part in options(base) and part not in known:
             raise UsageError(f"factors: {part} cannot be swept; {', '.join(s.rstrip('.') for s in SWEPT)} can")
         if part not in known and part not in ranges:
+            require_readable(part, base)
             raise UsageError(f"unknown factor {part!r}{nearest(part, [*known, *ranges])}")
     where = f"factors: {name}"
     if len(names) == 1 and name in ranges:
@@ -92,6 +93,13 @@ def _range_factor(name: str, ends: tuple[str, ...], value: Mapping[str, Any], ba
     if min(width.extremes()) <= 0:
         raise UsageError(f"{where} has the empty width {min(width.extremes()):g}; it must be greater than 0")
     return Factor(name, ends, dimensions, (low + high) / 2, high - low)
+
+
+def require_readable(name: str, base: RunConfig) -> None:
+    """Raise UsageError if a range of a robot's file is unknown because the file cannot be read."""
+    if is_entry(name) and isinstance(base.family, RobotSettings):
+        with usage_errors("family"):
+            ranges_of(base.family)
 
 
 def _own(name: str, base: RunConfig) -> Any:

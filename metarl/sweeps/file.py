@@ -26,7 +26,7 @@ from metarl.config import (
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
 from metarl.sweeps.dimensions import Levels, NumberRange
-from metarl.sweeps.factors import read_factors, require_known
+from metarl.sweeps.factors import read_factors, require_known, require_readable
 from metarl.sweeps.sweep import (
     ObjectiveSettings,
     PrunerSettings,
@@ -123,6 +123,7 @@ def _base(path: Path, data: Any, factors: Any) -> RunConfig:
     known = options(config)
     for key in overrides:
         if key not in known:
+            require_readable(key, config)
             raise UsageError(f"unknown setting 'base: {key}'{nearest(key, known)}")
     return absolute(replaced(config, overrides), path)
 

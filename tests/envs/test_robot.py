@@ -15,9 +15,9 @@ import yaml
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.description import Robot
-from metarl.envs.own_robot.family import EXAMPLE, check_robot, copy_robot
+from metarl.envs.own_robot.family import check_robot, copy_robot
 from metarl.envs.own_robot.quantities import QUANTITIES
-from metarl.envs.own_robot.settings import RobotSettings
+from metarl.envs.own_robot.settings import EXAMPLE, RobotSettings
 from metarl.envs.registry import make_family
 from metarl.envs.state import State
 
