@@ -27,6 +27,7 @@ from metarl.agents.pearl.settings import PearlSettings
 from metarl.agents.pearl.task_replay import Columns, TaskReplay
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.replay import columns_of
+from metarl.agents.step_sizes import falling
 
 
 @dataclass(frozen=True)
@@ -164,11 +165,8 @@ class Pearl(MetaLearner):
     @property
     def lr(self) -> float:
         """Step size of the next iteration."""
-        settings = self.settings
-        if not settings.lr_decay_updates:
-            return settings.lr
-        share = (self._iterations - settings.lr_decay_from) / settings.lr_decay_updates
-        return settings.lr + (settings.lr_end - settings.lr) * min(max(share, 0.0), 1.0)
+        s = self.settings
+        return falling(s.lr, s.lr_end, self._iterations, s.lr_decay_updates, s.lr_decay_from)
 
     def _policy(self, belief: PearlBelief, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-std before tanh, each [M, B, act], for observations [M, B, obs]."""

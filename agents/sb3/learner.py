@@ -27,6 +27,7 @@ from metarl.agents.learning import SlotMaker, Trainer, World
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.ranks import Ranks
 from metarl.agents.sb3.settings import Sb3Settings
+from metarl.agents.step_sizes import falling
 
 EPSILON = 1e-8
 """VecNormalize's epsilon."""
@@ -204,8 +205,7 @@ class Sb3Agent:
     def _lr(self) -> float:
         """Return Adam's step size in the current iteration."""
         s = self.settings
-        share = min(1.0, self.updates / s.lr_decay_updates) if s.lr_decay_updates else 0.0
-        return s.lr + share * (s.lr_end - s.lr)
+        return falling(s.lr, s.lr_end, self.updates, s.lr_decay_updates)
 
     def steps_between(self, steps: int) -> int:
         """Return the steps of every env between two updates; steps: their number in an iteration."""

@@ -20,6 +20,7 @@ from metarl.agents.numerics import clipped_surrogate, gaussian_entropy, gaussian
 from metarl.agents.ranks import ALONE, Ranks, mean_and_std, sum_gradients
 from metarl.agents.slots import SlotBelief, SlotReader
 from metarl.agents.startup import blank
+from metarl.agents.step_sizes import falling
 from metarl.agents.trial_ppo.network import SlotNetwork
 from metarl.agents.trial_ppo.sequence import TrialSequence, cut, discounted_sums, joined, lay_out, trial_gae
 from metarl.agents.trial_ppo.settings import TrialPpoBlock
@@ -176,10 +177,8 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         return self.network.observation_moments if self.settings.normalise_input else None
 
     def _lr(self) -> float:
-        settings = self.settings
-        if settings.lr_decay_updates == 0:
-            return settings.lr
-        return settings.lr + (settings.lr_end - settings.lr) * min(1.0, self.updates / settings.lr_decay_updates)
+        s = self.settings
+        return falling(s.lr, s.lr_end, self.updates, s.lr_decay_updates)
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         """Take PPO's steps on whole trials: back-propagation and credit cross from one episode to the next."""

@@ -100,14 +100,15 @@ def parse(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
     if given.positionals:
         raise UsageError(f"metarl train takes options only, got {given.positionals[0]!r}; overrides look like a.b=c")
     start = _starting_config(plain)
+    known = options(start)
     for name in given.options if "resume" in plain else ():
-        if not name.startswith(GO_ON) and name in options(start):
+        if not name.startswith(GO_ON) and name in known:
             raise UsageError(f"{flag(name)} cannot change when a run is resumed; start a new run for it")
     sections = {f.name: getattr(start, f.name) for f in dataclasses.fields(RunConfig)}
     command = TrainCommand(agent_name_=start.agent_name, family_name_=start.family_name, **sections)
     paper = PAPERS.get(plain.get("agent", ""))
     about = f"{plain['agent']}: {paper.words}" if paper else ""
-    command = given.parse(command, options(start), PLAIN_OPTIONS, "metarl train", about)
+    command = given.parse(command, known, PLAIN_OPTIONS, "metarl train", about)
     config = RunConfig(**{name: getattr(command, name) for name in sections})
     config.validate()
     return config, plain

@@ -36,11 +36,12 @@ def read_factors(data: Any, base: RunConfig) -> tuple[Factor, ...]:
 
 
 def _factor(name: str, value: Any, base: RunConfig) -> Factor:
-    known = {key: kind for key, kind in options(base).items() if key.startswith(SWEPT)}
+    every = options(base)
+    known = {key: kind for key, kind in every.items() if key.startswith(SWEPT)}
     ranges = _ranges(base, known)
     names = [part.strip() for part in name.split(",")]
     for part in names:
-        if part in options(base) and part not in known:
+        if part in every and part not in known:
             raise UsageError(f"factors: {part} cannot be swept; {', '.join(s.rstrip('.') for s in SWEPT)} can")
         if part not in known and part not in ranges:
             require_readable(part, base)
