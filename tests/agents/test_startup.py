@@ -40,7 +40,13 @@ def test_its_parameters_are_those_that_it_computes_with():
         torch.testing.assert_close(own.grad, others.grad, rtol=0, atol=0)
 
 
-def test_agents_are_made_saved_and_loaded_without_the_compiler():
+def in_a_process_of_its_own(script: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_agents_are_made_saved_loaded_and_stepped_without_the_compiler():
     script = """if True:
         import sys, torch
         from metarl.agents.registry import AGENTS, make_agent
@@ -53,6 +59,53 @@ def test_agents_are_made_saved_and_loaded_without_the_compiler():
         for agent in AGENTS:
             make(agent).load_state_dict(make(agent).state_dict())
             print(agent, *sys.modules.keys() & {"torch._dynamo", "sympy"})
+
+        for kind in (torch.optim.Adam, torch.optim.AdamW):
+            layer = torch.nn.Linear(2, 1)
+            optimiser = kind(layer.parameters())
+            layer(torch.ones(1, 2)).sum().backward()
+            optimiser.step()
+            print(kind.__name__, *sys.modules.keys() & {"torch._dynamo", "sympy"})
     """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.split()) == (0, list(AGENTS)), done.stderr
+    assert in_a_process_of_its_own(script) == [*AGENTS, "Adam", "AdamW"]
+
+
+def test_an_optimisers_steps_are_torchs_before_and_after_the_compiler_is_there():
+    script = """if True:
+        import sys
+        import torch
+        from metarl.agents.startup import spare_compiler
+
+        def parameters(kind, options, steps):
+            x = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+            optimiser = kind([x], lr=0.1, **options)
+            called = []
+            optimiser.register_step_post_hook(lambda *_: called.append(1))
+            for _ in range(steps):
+                optimiser.zero_grad()
+                (x**2).sum().backward()
+                optimiser.step()
+            assert called == [1] * steps
+            return x.detach().tolist()
+
+        def through_the_step():
+            target = torch.tensor(3.0, requires_grad=True)
+            x = torch.nn.Parameter(torch.tensor(1.0))
+            leaf = x.clone()
+            optimiser = torch.optim.Adam([leaf], lr=0.1, differentiable=True)
+            leaf.grad = 2 * (leaf - target)
+            optimiser.step()
+            return torch.autograd.grad(leaf, target)[0].item()
+
+        cases = [(kind, o) for kind in (torch.optim.Adam, torch.optim.AdamW) for o in ({}, {"fused": True})]
+        for _ in range(2):
+            spare_compiler()
+        spared = [parameters(kind, o, 3) for kind, o in cases]
+        gradient = through_the_step()
+        assert "torch._dynamo" not in sys.modules
+        import torch._dynamo
+        assert [parameters(kind, o, 3) for kind, o in cases] == spared
+        assert through_the_step() == gradient != 0
+        print(*cases[0][0].step.__name__.split(), len(spared))
+    """
+    assert in_a_process_of_its_own(script) == ["step", "4"]
