@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CLEAN := build/clean
 
-.PHONY: setup train test test-slow fuzz check benchmark results wheel clean
+.PHONY: setup train test test-all test-slow fuzz check benchmark results wheel clean
 
 setup: $(STAMP)
 
@@ -23,7 +23,10 @@ $(STAMP): pyproject.toml constraints.txt
 train: setup  ## meta-train HalfCheetah on target velocities, adapt to held-out ones
 	$(BIN)/metarl train training.iterations=40 evaluation.adaptations=3
 
-test: setup
+test: setup  ## some of each kind, in minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not thorough"
+
+test-all: setup  ## every test but the learning runs, as CI does
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 
 test-slow: setup  ## the learning runs

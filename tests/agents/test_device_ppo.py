@@ -130,6 +130,7 @@ def trained(iterations):
     return ours, returns, metrics
 
 
+@pytest.mark.thorough
 def test_it_learns_and_is_the_same_again():
     _, returns, metrics = trained(16)
     assert np.mean(returns[-4:]) > np.mean(returns[:4]) + 1

@@ -65,6 +65,7 @@ class Lesson:
         return float(trial.rollouts[0].episode_returns().mean()), metrics
 
 
+@pytest.mark.thorough
 def test_fine_tuning_keeps_what_was_distilled():
     """The student learns the walk by imitation; the critic learns to judge it; PPO goes on from that return."""
     lesson = Lesson(distil_updates=25, critic_updates=15)
@@ -130,6 +131,7 @@ def oracle(tmp_path):
     return tmp_path / "oracle"
 
 
+@pytest.mark.thorough
 def test_one_command_distils_and_fine_tunes(oracle, tmp_path, capsys):
     def train(*arguments: str) -> int:
         own = ["agent.distil_updates=2", "agent.critic_updates=1", "agent.head_sizes=8", "agent.hidden_size=8"]
@@ -159,6 +161,7 @@ def test_one_command_distils_and_fine_tunes(oracle, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_an_oracle_of_other_tasks_is_refused(oracle, tmp_path, capsys):
     command = ["train", "--runs-dir", str(tmp_path), "--agent", "distilled", "--family", "half_cheetah_mass", *TINY]
     assert cli.main([*command, "training.iterations=1", f"agent.teacher={oracle}", "tracking.wandb=disabled"]) == 2

@@ -52,6 +52,7 @@ from tests.agents.shots import (
     rollout,
 )
 from tests.metarl.test_controller import HOPPER, make_run
+from tests.sampling import sampled
 from tests.small_agents import PRIVILEGED, VARIANTS, small_agent
 
 NAMES = [*AGENTS, *VARIANTS]
@@ -268,7 +269,7 @@ def tensors(state) -> list[torch.Tensor]:
     return [t for v in state for t in tensors(v)] if isinstance(state, list | tuple) else []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sampled(NAMES, 3))
 class TestTrial:
     def test_a_trial_is_reproduced_by_its_generators(self, name: str):
         returns = []
@@ -327,7 +328,7 @@ def trained(name: str, folder: Path, device: str = "cpu", family: Any = HALF_CHE
     return run, [world.iterate(tasks, key) for key in range(2)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sampled(NAMES, 3))
 class TestTraining:
     def test_an_update_changes_the_agent_and_reports_finite_numbers(self, name: str, tmp_path: Path):
         run, outcomes = trained(name, tmp_path)
@@ -382,7 +383,7 @@ class TestOnCuda:
             np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sampled(NAMES, 3))
 def test_the_shards_trial_is_that_of_one_batch(name: str):
     family = make_family(HalfCheetahVelocitySettings(horizon=12))
     results = []

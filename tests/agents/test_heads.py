@@ -195,6 +195,7 @@ class TestAgent:
         assert second > -0.6  # without memory at best -1
         assert second > first + 0.3
 
+    @pytest.mark.thorough
     def test_in_onnx_runtime_it_acts_alike(self, head: str, tmp_path, monkeypatch):
         pytest.importorskip("onnxruntime")
         monkeypatch.chdir(tmp_path)

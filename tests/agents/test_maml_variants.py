@@ -180,6 +180,7 @@ def test_a_context_begins_at_0_in_every_trial():
         agent.meta_update(trial, torch.Generator().manual_seed(k))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("adapted", [("all",), ("head",)])
 def test_implicit_gradients_equal_those_through_a_long_way_to_the_fixed_point(adapted: tuple[str, ...]):
     """Rajeswaran 2019, theorem 1: inner steps that converge, then both are the derivative of their fixed point."""
@@ -413,12 +414,14 @@ class TestLengthOfTheInnerStep:
 
 @pytest.mark.parametrize("baseline", ["value", "adapted_value"])
 class TestValueNetwork:
+    @pytest.mark.thorough
     def test_it_learns_the_returns_of_all_tasks(self, baseline):
         agent = small_maml(changed(baseline=baseline, value_lr=1e-2))
         trial = make_trial(agent)
         errors = [agent.meta_update(trial, torch.Generator().manual_seed(0))["value_error"] for _ in range(12)]
         assert errors[-1] < 0.8 * errors[0]
 
+    @pytest.mark.thorough
     def test_adaptation_lowers_the_error_on_the_shot(self, baseline):
         agent = small_maml(changed(baseline=baseline))
         for _ in range(3):
@@ -430,6 +433,7 @@ class TestValueNetwork:
         own = value._errors(value._adapted(value.parameters, shot, create_graph=False), shot)
         assert bool((own < meta).all()) if baseline == "adapted_value" else torch.equal(own, meta)
 
+    @pytest.mark.thorough
     def test_it_comes_back(self, baseline):
         first, second = small_maml(changed(baseline=baseline)), small_maml(changed(baseline=baseline))
         first.meta_update(make_trial(first), torch.Generator().manual_seed(0))

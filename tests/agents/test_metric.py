@@ -197,6 +197,7 @@ class TestFewShot:
         with pytest.raises(ValueError, match="class 0 has episodes on 1 task; a draw needs two"):
             draw(told_by_their_mean(2, tasks=1), [0, 1], 2, 1, seeded())
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("name", HEADS)
     def test_trained_on_some_classes_it_tells_others(self, name: str):
         episodes = told_by_their_mean(24)

@@ -149,6 +149,7 @@ def test_the_gradient_of_ppo_written_out_is_autograds():
         torch.testing.assert_close(own, theirs)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("simulator", ["cpu", pytest.param("gpu", marks=pytest.mark.slow)])
 def test_ppo_trains_with_it_and_exports_the_observation_alone(simulator: str, tmp_path, monkeypatch):
     """And resumes to the same metrics; gpu: on Warp's CPU device."""
@@ -195,6 +196,7 @@ def test_a_trial_or_a_family_without_privileged_values_is_refused():
         nothing.trainer(None)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.thorough
 def test_a_run_resumes_to_the_same_metrics_and_exports_no_more_inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ("agent.hidden_size=8", "agent.head_sizes=8", "tracking.wandb=disabled", "agent.minibatches=2", *TINY)

@@ -89,6 +89,7 @@ class TestMetricLoss:
         loss, found = agent.auxiliary_loss(agent.sequence(trial()), count)
         assert loss.item() == pytest.approx(agent.settings.metric_weight * found["metric_loss"])
 
+    @pytest.mark.thorough
     def test_its_steps_tell_tasks_apart(self):
         """Rewards say which task it is: after a few updates the metric loss has learned to read them."""
         agent = make("prototype")

@@ -238,6 +238,7 @@ def guess(agent: Rma, seed: int, explore: bool, told: bool) -> tuple[Trial, Tens
     return Trial([rollout], [begun]), rewards.mean(dim=(1, 2))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stages", ["rma", "roa"])
 def test_a_student_acts_as_well_as_what_it_has_seen_allows(stages):
     """Without knowledge the best reward is -1/3, with five observations -0.017; the teacher's is 0."""
@@ -280,6 +281,7 @@ def test_what_learns_from_nothing_is_refused():
         rma().meta_update(untold, generator())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["rma", "estimator"])
 def test_a_resumed_run_has_the_metrics_of_one_that_was_not_stopped(name, tmp_path):
     small = ["agent.head_sizes=8", "agent.hidden_size=8", "training.checkpoint_every=1", "tracking.wandb=disabled"]
@@ -297,6 +299,7 @@ def test_a_resumed_run_has_the_metrics_of_one_that_was_not_stopped(name, tmp_pat
     assert numbers("whole") == numbers("parts") and len(numbers("whole")) == 5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "setting"), [("rma", "teacher_updates=2"), ("roa", "study_every=3")])
 def test_a_student_that_was_never_taught_is_warned_of(name, setting, tmp_path, capsys):
     small = ["agent.head_sizes=8", "agent.hidden_size=8", f"agent.{setting}", "tracking.wandb=disabled"]

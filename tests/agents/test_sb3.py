@@ -269,6 +269,7 @@ class TestAdaptation:
             x = standardise(seen[m], own.inputs)
             torch.testing.assert_close(actions[m], own.policy.get_distribution(x).distribution.mean)
 
+    @pytest.mark.thorough
     def test_scratch_forgets_training_and_the_trained_policy_stays_as_it_was(self):
         trained = ppo(dataclasses.replace(SMALL, adaptation="scratch"))
         untrained = ppo(dataclasses.replace(SMALL, adaptation="scratch"))

@@ -18,6 +18,7 @@ from metarl.envs.sharded import ShardedEnv
 from metarl.envs.state import State
 from metarl.envs.task import Task
 from metarl.envs.terms import Measure, RewardTerm
+from tests.sampling import sampled
 
 FAMILY_NAMES = [name for name in FAMILY_SETTINGS if name != "env"]  # which has no MuJoCo model: see test_foreign
 PUBLISHED_CONSTANTS = {
@@ -69,7 +70,7 @@ def rollout(
     return np.stack(observations)[:, :, 0], np.stack(rewards)[:, :, 0]
 
 
-@pytest.mark.parametrize("name", FAMILY_NAMES)
+@pytest.mark.parametrize("name", sampled(FAMILY_NAMES, 3))
 class TestEveryFamily:
     def test_name_is_its_key(self, name: str):
         assert family_of(name).name == name

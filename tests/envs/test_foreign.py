@@ -172,6 +172,7 @@ def test_a_process_that_ends_is_an_error_with_what_to_do(tmp_path):
         env.step(actions)
 
 
+@pytest.mark.thorough
 def test_a_script_that_does_not_guard_itself_is_told_to(tmp_path):
     source = written(tmp_path, COUNTER)
     (tmp_path / "script.py").write_text(

@@ -14,6 +14,7 @@ import metarl  # noqa: F401  registers the families
 from metarl.envs.adapters.gymnasium_adapter import FamilyEnv, FamilyVectorEnv, gymnasium_id
 from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.envs.task import Task
+from tests.sampling import sampled
 
 FAMILY_NAMES = list(FAMILY_SETTINGS)
 CHEETAH = "metarl/HalfCheetahVelocity-v0"
@@ -38,7 +39,7 @@ def test_a_seed_repeats_an_episode_of_a_task_that_changes():
     assert np.isfinite(first).all()
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILY_NAMES if name != "env"])
+@pytest.mark.parametrize("name", sampled([name for name in FAMILY_NAMES if name != "env"], 3))
 def test_vector_env_is_the_batch_and_equals_single_envs(name: str):
     envs = gymnasium.make_vec(gymnasium_id(name), num_envs=3)
     assert isinstance(envs.unwrapped, FamilyVectorEnv)

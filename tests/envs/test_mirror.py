@@ -107,6 +107,7 @@ def test_tasks_that_are_not_mirrored_are_as_before_to_the_bit():
         np.testing.assert_array_equal(values, before)
 
 
+@pytest.mark.thorough
 def test_what_is_told_is_the_task_in_the_mirror():
     tasks = [dataclasses.replace(ANT.task({"crippled_leg": leg}), mirrored=side) for leg in (0, 1) for side in (0, 1)]
     expected = np.eye(4)[[0, 3, 1, 2]]
@@ -130,6 +131,7 @@ def test_a_task_in_the_mirror_is_another_one_and_is_read_back():
     assert "mirrored" not in ANT.task({}).to_json() and ANT.own(task).mirrored
 
 
+@pytest.mark.thorough
 def test_of_each_element_of_the_quadruped_the_image_is_that_of_its_name(dog):
     """The mirror is found by simulation; the names say what it must be: FR for FL, RR for RL, and the sign of a vector
     along y, of one of rotation along x and z, and of a hip."""
@@ -168,6 +170,7 @@ def test_a_robot_that_is_nearly_its_own_image_says_by_how_much(dog):
     assert far.notes[1].startswith("a and 1 more did not vary")
 
 
+@pytest.mark.thorough
 def test_where_an_angle_goes_is_found():
     family = in_mirrors(make_family(AntGoalSettings()))
     task = family.task({"goal_angle": 1.0, "goal_radius": 2.0})
@@ -177,6 +180,7 @@ def test_where_an_angle_goes_is_found():
     assert abs(own[0] - image[0]) > 0.1
 
 
+@pytest.mark.thorough
 def test_limbs_of_two_sides_change_places():
     family = make_family(AntLimbsSettings(limbs="each"))
     expected = {f"{limb}_{i}_{size}": f"{limb}_{5 - i}_{size}" for i in (1, 2, 3, 4) for limb, size in SIZES}
@@ -240,6 +244,7 @@ def payload_y(low: float, high: float) -> list[dict]:
     ]
 
 
+@pytest.mark.thorough
 def test_a_history_is_mirrored_as_far_as_it_reaches():
     seen = {"joint_positions": {"history": 3, "noise": 0.006}, "last_action": {"history": 9}}
     family = in_mirrors(own(observation=seen))

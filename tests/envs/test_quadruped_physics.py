@@ -123,6 +123,7 @@ def errors() -> dict[str, float]:
     return found | {"one iteration": error(stepped(models, states))}
 
 
+@pytest.mark.thorough
 def test_the_fast_physics_errs_about_as_much_as_the_time_step(errors: dict[str, float]):
     assert 0 < errors["fast"] < 2.0 * errors["half"]
 

@@ -14,6 +14,7 @@ from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import check_robot
 from tests.envs.own_robot.models import CASES, FLOOR, HOME, POSITION, SERVOS, Case, arm, dog, sled
 from tests.envs.own_robot.probes import SCALAR, declare, nothing, path_of, play, run_of
+from tests.sampling import sampled
 
 DT = 0.02
 
@@ -43,7 +44,7 @@ def path_at_zero(robot: Robot) -> Iterator[mujoco.MjData]:
         yield data
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, 6))
 def test_of_every_robot_it_sees_what_its_env_does(name):
     """Furthest from home by joint, and the height of a floating base over a floor that is level at 0."""
     run, case = run_of(name), CASES[name]

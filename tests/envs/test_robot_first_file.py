@@ -149,6 +149,7 @@ def crawler(legs: int, more: str = "") -> str:
 
 
 class TestHeight:
+    @pytest.mark.thorough
     def test_a_robot_that_its_model_starts_in_the_air_stands_on_the_ground(self, tmp_path, capsys):
         model = str(GYMNASIUM / "ant.xml")
         text, found = first_file(model)
@@ -162,6 +163,7 @@ class TestHeight:
         start = family.reset(compiled, np.random.default_rng(0), 1)[0][0]
         assert abs(lowest(compiled, start)) < 0.02  # the noise of the start bends its ankles by as much
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("name", ["hopper", "walker2d", "half_cheetah"])
     def test_a_guided_robot_stands_on_the_ground_by_its_upright_slide(self, name, tmp_path, capsys):
         model = str(GYMNASIUM / f"{name}.xml")
@@ -215,6 +217,7 @@ class TestHeight:
 
 
 class TestManyLegs:
+    @pytest.mark.thorough
     @pytest.mark.parametrize("legs", [4, 6, 8])
     def test_a_robot_of_many_legs_stands_and_passes_the_check(self, legs, tmp_path, capsys):
         model = written(tmp_path, crawler(legs))
@@ -233,6 +236,7 @@ class TestManyLegs:
         assert robot.feet == tuple(f"tibia{i}" for i in range(6))
 
 
+@pytest.mark.thorough
 def test_feet_that_touch_by_pairs_alone_have_a_friction_to_vary(tmp_path, capsys):
     said = crawler(6).replace("<geom ", '<geom contype="0" conaffinity="0" ')
     pairs = "".join(f'<pair geom1="tip{i}" geom2="floor"/>' for i in range(6))
@@ -243,6 +247,7 @@ def test_feet_that_touch_by_pairs_alone_have_a_friction_to_vary(tmp_path, capsys
     assert "grip" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_step_is_not_lengthened_if_the_simulation_then_breaks(tmp_path):
     servos = "".join(
         f'<position joint="{part}{i}" kp="2000"/>' for part in ("coxa", "femur", "tibia") for i in range(6)
@@ -316,6 +321,7 @@ def test_questions_that_no_simulation_answers_are_passed_on(tmp_path):
         first_file(written(tmp_path, sphere))
 
 
+@pytest.mark.thorough
 def test_the_command_writes_once_and_says_what_to_do_next(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = written(tmp_path, MOTORS)

@@ -176,6 +176,7 @@ def test_mistakes_are_named(own, case):
     assert message in str(caught.value)
 
 
+@pytest.mark.thorough
 def test_only_what_the_user_has_named_is_run_and_only_as_it_was(own, capsys):
     file = declared(own, reward=reward_of("terms.py:squared_speed"))
     few = {"training.iterations": 1, "training.tasks": 2, "training.envs_per_task": 2, "agent.steps": 20}

@@ -125,6 +125,7 @@ class TestInit:
         loads = first_file(model)[1].hints.actuators.gains
         assert all(loads[name][0] < 0.5 * gain for name, gain in zip(ankles, gains, strict=True))
 
+    @pytest.mark.thorough
     def test_a_biped_on_two_points_is_said_to_balance_by_moving(self, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(tmp_path)
         model = written(tmp_path, biped(BALL, MOTOR, ahead=0.04))

@@ -46,6 +46,7 @@ from tests.envs.own_robot.probes import (
     reference_of,
     run_of,
 )
+from tests.sampling import sampled
 
 SAME = 1e-9
 """Of what is compiled, and of where a second leads: masses that are taken apart into geoms differ by 1e-16."""
@@ -150,18 +151,18 @@ def assert_same_second(run: Run, reference: mujoco.MjModel) -> None:
         assert_same_contacts(rows[0], rows[1], f"after {t} steps")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, 6))
 def test_the_model_is_the_files(name):
     assert_same_robot(run_of(name).model, reference_of(name))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, 6))
 def test_a_second_is_plain_mujocos(name):
     assert_same_second(run_of(name), reference_of(name))
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, 6))
 def test_command_is_what_the_simulation_is_told(name, scale):
     actions = 1.5 * run_of(name).actions[:5]  # beyond the range, too
     run = play(run_of(name).family if scale == 1 else family_of(name, control={"action_scale": scale}), actions)
@@ -172,7 +173,7 @@ def test_command_is_what_the_simulation_is_told(name, scale):
         np.testing.assert_allclose(controller.command(action), ctrl, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, 6))
 def test_what_no_action_reaches_and_nothing_observes_stays_at_home(name):
     """A joint that an actuator drives is observed, or it is held where it is while others move."""
     run = run_of(name)
@@ -196,7 +197,7 @@ def test_home_is_where_the_model_or_the_file_says(name):
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.4])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, 6))
 def test_every_start_is_one_that_the_robot_can_be_in(name, noise):
     family = family_of(name, episode={"position_noise": noise, "velocity_noise": 0.05})
     model = family.compile(family.neutral())
@@ -288,7 +289,7 @@ def test_every_quantity_acts_somewhere(quantity):
     assert any((probe := PROBES[quantity](name)) and probe.effect for name in CASES)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, 6))
 def test_every_quantity_does_what_it_says(name):
     """At its neutral value the robot is the file's; at both ends of a range what acts differs as the value says."""
     run_of(name)
@@ -378,7 +379,7 @@ def alike(a: mujoco.MjModel, b: mujoco.MjModel) -> bool:
     return all(x.shape == y.shape and (np.array_equal(x, y) or np.allclose(x, y, 1e-12, 1e-15)) for x, y in pairs)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, 6))
 def test_a_command_edits_nothing(name):
     for quantity in COMMANDS:
         terms = {"track_velocity": 1, "track_yaw": 1} if quantity == "command_yaw" else {"track_velocity": 1}

@@ -290,6 +290,7 @@ class TestCommands:
         env.reset([np.random.default_rng(5)])
         assert not np.array_equal(part(env, "command"), command)
 
+    @pytest.mark.thorough
     def test_some_ask_it_to_stand_and_they_come_anew(self, tmp_path):
         said = {"forward_velocity": [0.5, 1], "every": 0.2, "standing": 0.25}
         env = played(family_of(tmp_path, commands=said, reward={"track_velocity": 1}), 9, envs=2000)
@@ -347,6 +348,7 @@ def _gap(env: BatchedEnv, velocity: np.ndarray) -> np.ndarray:
 
 
 class TestObservation:
+    @pytest.mark.thorough
     def test_scale_and_clip_are_of_the_noisy_value(self, tmp_path):
         said = {"joint_positions": {"noise": 0.1, "scale": 4}, "joint_velocities": None}
         family = family_of(tmp_path, observation=said)

@@ -33,6 +33,7 @@ from metarl.envs.terms import RewardTerm
 from tests.envs.own_robot.families import family_of, written
 from tests.envs.own_robot.models import FLOOR, dog
 from tests.envs.torch_simulation import TORCH, Crossing, TorchSimulation, Watch
+from tests.sampling import sampled
 
 STEPS, HORIZON = 36, 15
 TASKS, ENVS = 2, 2
@@ -163,12 +164,12 @@ def compare(family: TaskFamily, noisy: bool = False) -> None:
     assert env.simulation.recorded == 1 and env.simulation.replayed == STEPS - 2
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILY_SETTINGS if name != "env"])
+@pytest.mark.parametrize("name", sampled([name for name in FAMILY_SETTINGS if name != "env"], 3))
 def test_every_family_is_the_same_in_torch_and_replays_what_was_recorded(name: str):
     compare(make_family(FAMILY_SETTINGS[name]()))
 
 
-@pytest.mark.parametrize("name", list(OTHERS))
+@pytest.mark.parametrize("name", sampled(OTHERS, 3))
 def test_what_settings_add_is_the_same_in_torch(name: str):
     compare(OTHERS[name](), name in NOISY)
 
@@ -178,6 +179,7 @@ def test_every_fault_of_signals_and_sensors_is_the_same_in_torch(kind: FaultKind
     compare(make_family(HalfCheetahVelocitySettings(faults=(kind,), **COMING_AND_GOING)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("settings", "kind"),
     [(QuadrupedSettings, "stuck"), (QuadrupedSettings, "slack"), (RobotSettings, "encoder_frozen")],
@@ -186,6 +188,7 @@ def test_faults_of_other_robots_are_the_same_in_torch(settings: type[FamilySetti
     compare(make_family(settings(faults=(kind,), **COMING_AND_GOING)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", list(ROBOTS))
 def test_ones_own_robot_is_the_same_in_torch(name: str, tmp_path):
     compare(own(tmp_path, name))

@@ -49,6 +49,7 @@ from metarl.envs.task import Task
 from metarl.envs.warp.capacity import most_contacts
 from metarl.envs.warp.models import FLAGS, PER_WORLD, mixed, raw
 from metarl.envs.warp.simulation import WarpSimulation, simulator
+from tests.sampling import sampled
 
 WARP = simulator("cpu")
 STEPS = 100
@@ -166,11 +167,14 @@ def departures(cases: Sequence[Case], seed: int = 1) -> np.ndarray:
 
 LIKE_HOPPER = ("walker", "humanoid", "cheetah")
 """Robots whose laws others have too: their test is one of the slow ones."""
+QUICK = ("point", "cheetah by its shape")
 
 
-@pytest.mark.parametrize(
-    "robot", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_HOPPER else name for name in FLAT]
-)
+def marks(robot: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if robot in LIKE_HOPPER else [pytest.mark.thorough] if robot not in QUICK else []
+
+
+@pytest.mark.parametrize("robot", [pytest.param(name, marks=marks(name)) for name in FLAT])
 def test_every_parameter_of_every_flat_family_agrees_with_mujoco_over_a_hundred_steps(robot: str):
     cases = one_each(FLAT[robot])
     for names in alike(cases):
@@ -206,7 +210,7 @@ def test_every_fault_that_edits_a_model_agrees_with_mujoco(settings: FamilySetti
     assert errors.max() < AGREEMENT
 
 
-@pytest.mark.parametrize("robot", [*FLAT, *TERRAIN])
+@pytest.mark.parametrize("robot", sampled([*FLAT, *TERRAIN], 4))
 def test_the_rows_of_the_worlds_are_what_put_model_makes_of_each_model(robot: str):
     cases = one_each({**FLAT, **TERRAIN}[robot])
     models = [family.compile(task) for family, task in (cases[name] for name in alike(cases)[-1])]
@@ -233,6 +237,7 @@ def row_of(model: mujoco_warp.Model, name: str, world: int) -> np.ndarray:
     return values[world % len(values)]
 
 
+@pytest.mark.thorough
 def test_grounds_are_each_worlds_own_and_hold_robots_up_as_mujocos_do():
     family = make_family(QuadrupedTerrainSettings())
     tasks = [terrain(family, kind, 0.6, seed) for seed, kind in enumerate((0, 1, 2, 4, 5))]  # the first is a plane
@@ -282,6 +287,7 @@ FIELDS = (
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("settings", [AntLimbsSettings(), QUADRUPED], ids=name_of)
 def test_fields_have_mujocos_shapes_and_are_those_of_the_last_steps_start(settings: FamilySettings):
     family = make_family(settings)

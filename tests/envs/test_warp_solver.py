@@ -256,6 +256,7 @@ def assert_follows(model: mujoco.MjModel) -> None:
     assert np.median(ours) <= 3 * np.median(theirs)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ROBOTS)
 def test_steps_on_the_path_of_mujoco(name):
     assert_follows(ROBOTS[name]())

@@ -200,6 +200,7 @@ def agents_of(rng: np.random.Generator, runs: int, between: float) -> np.ndarray
     return tasks + agents + rng.normal(0, 0.3, (runs, 2, 20))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("runs", "between"), [(2, 1.0), (3, 0.2), (3, 1.0), (5, 0.5)])
 def test_intervals_over_training_seeds_cover_at_the_stated_rate(runs: int, between: float) -> None:
     """What an agent does on one task only counts with the tasks and with the agents, so a little more are right."""
@@ -212,6 +213,7 @@ def test_intervals_over_training_seeds_cover_at_the_stated_rate(runs: int, betwe
     assert 0.93 - SPREAD < coverage(0.0, draw) < 0.975 + SPREAD
 
 
+@pytest.mark.thorough
 def test_gap_and_improvement_of_several_training_seeds_cover_at_least_at_the_stated_rate() -> None:
     """X - Y is N(.5, 2 (.2^2 + .3^2)) on a task: P(X > Y) = Phi(.9806) = .83659. The gap of 1 is by tasks."""
 

@@ -267,6 +267,7 @@ def seeds(runs: dict[str, Path]) -> list[Path]:
     return [runs["ppo"], *others]
 
 
+@pytest.mark.thorough
 def test_agents_meet_the_same_tasks_and_get_the_numbers_of_their_own_evaluation(runs, tmp_path, capsys):
     comparison = metarl.compare(
         [
@@ -308,6 +309,7 @@ def test_a_run_given_twice_does_as_well_as_itself(runs, tmp_path):
     assert twice.agents[0].result.train_gap is None
 
 
+@pytest.mark.thorough
 def test_several_training_seeds_are_one_agent_with_the_mean_of_their_numbers(
     runs, seeds, tmp_path, monkeypatch, capsys
 ):
@@ -339,6 +341,7 @@ def test_several_training_seeds_are_one_agent_with_the_mean_of_their_numbers(
     assert [(row["run"], row["training_seed"]) for row in rows] == [("ppo+ppo_5+ppo_6", "1+5+6"), ("oracle", "1")]
 
 
+@pytest.mark.thorough
 def test_a_report_knows_the_runs_of_several_training_seeds(runs, seeds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     metarl.compare([*seeds, runs["oracle"]], threads=1, train_gap=False, output="comparisons/new")
@@ -381,6 +384,7 @@ def test_a_pattern_stands_for_the_runs_that_fit_it(seeds, tmp_path, monkeypatch)
     assert [entry.path.name for entry in read_entries(f"{tmp_path}/s*")] == ["s9", "s10"]
 
 
+@pytest.mark.thorough
 def test_labels_keep_training_seeds_apart(seeds, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     named = [f"{path}:label={path.name}" for path in seeds]
@@ -418,6 +422,7 @@ def test_an_agent_whose_actions_would_do_something_else_is_warned_of(runs, tmp_p
     assert "train all agents with the same family.* settings" in warning
 
 
+@pytest.mark.thorough
 def test_an_own_robot_with_stronger_motors_than_it_was_trained_with_is_warned_of(tmp_path, monkeypatch, capsys):
     """An action of 1 is 4 N m to one and 8 N m to the other, in the same bounds of actions."""
     monkeypatch.chdir(tmp_path)
@@ -442,6 +447,7 @@ def test_where_nothing_can_be_saved_is_told_before_anything_is_judged(runs, tmp_
     assert status == 2 and "evaluating" not in printed and "choose another --output" in printed, printed
 
 
+@pytest.mark.thorough
 def test_another_comparison_is_not_overwritten(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     few = ("--no-train-gap", "--shots", 0, "--output", "out")
@@ -463,6 +469,7 @@ def test_another_comparison_is_not_overwritten(runs, tmp_path, monkeypatch, caps
     assert Path("out/comparison.json").read_bytes() == before
 
 
+@pytest.mark.thorough
 def test_a_gap_to_training_tasks_that_was_measured_is_kept_by_an_evaluation_without_one(runs, tmp_path, capsys):
     run = shutil.copytree(runs["maml"], tmp_path / "maml", ignore=shutil.ignore_patterns("evaluation"))
     saved = []
@@ -493,6 +500,7 @@ def test_a_robot_differs_by_what_its_files_hold_and_not_by_where_a_run_keeps_the
     assert trained_elsewhere(*moved) != ""
 
 
+@pytest.mark.thorough
 def test_what_is_set_for_the_first_run_alone_is_not_for_the_others(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     own = f"{runs['maml']}:evaluation.adaptations=2,evaluation.envs-per-task=3,evaluation.reset-memory=step,label=other"
@@ -509,6 +517,7 @@ def test_what_is_set_for_the_first_run_alone_is_not_for_the_others(runs, tmp_pat
     assert {a.label: (a.adaptations, a.envs_per_task, a.reset_memory) for a in compared.agents} == expected
 
 
+@pytest.mark.thorough
 def test_who_acts_with_noise_is_said_once_with_the_remedy(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     own = [f"{runs['ppo']}:evaluation.explore={value},label={value}" for value in ("true", "false")]

@@ -302,6 +302,7 @@ def test_commands_are_what_the_env_applies():
     np.testing.assert_allclose(run.start().command(low / 2 / scale), low / 2)
 
 
+@pytest.mark.thorough
 def test_nothing_grows_with_the_episode():
     import tracemalloc
 

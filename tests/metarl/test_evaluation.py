@@ -1,5 +1,6 @@
 """Evaluation on real families: scripted agents whose returns are known, and every agent that is registered."""
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ from metarl.reporting.judge import evaluate
 from metarl.runs.run import distinct_tasks, load_run, save_config
 from metarl.runs.trial import TrialResult
 from metarl.training.loop import train
+from tests.sampling import sampled
 
 SMALL = EvaluationSettings(tasks=4, envs_per_task=2, adaptations=2, seeds=(1, 2), explore=False, bootstrap_samples=200)
 POINT = make_family(PointGoalSettings(horizon=6))
@@ -170,8 +172,10 @@ def test_an_evaluation_without_a_sound_task_is_a_fault_of_the_run() -> None:
         evaluated(Scripted([[math.nan] * 2] * 3))
 
 
-@pytest.mark.parametrize("family_name", FAMILY_SETTINGS)
-@pytest.mark.parametrize("agent_name", AGENT_SETTINGS)
+@pytest.mark.parametrize(
+    ("agent_name", "family_name"),
+    sampled(itertools.product(AGENT_SETTINGS, FAMILY_SETTINGS), 9),  # it meets each agent and each family
+)
 def test_every_agent_is_evaluated_on_every_family(agent_name: str, family_name: str) -> None:
     family = make_family(FAMILY_SETTINGS[family_name](horizon=5))
     agent = make_agent(
@@ -291,6 +295,7 @@ def test_where_the_task_changes_on_the_way_no_gain_or_loss_is_put_down_to_adapta
     assert comparison_of({"a": [own]}, config, changing, draw_tasks(changing, SMALL), {}).warnings == []
 
 
+@pytest.mark.thorough
 def test_the_best_of_many_equal_rounds_is_no_better_than_the_last() -> None:
     """With ten rounds as good as each other a warning is as rare as with two."""
     rng = np.random.default_rng(0)
@@ -396,6 +401,7 @@ def test_recovery_of_a_family_that_changes_is_summed_up() -> None:
     assert evaluated(Scripted([STAY] * 3)).recovery is None
 
 
+@pytest.mark.thorough
 def test_gap_to_training_tasks(run_dir: Path) -> None:
     run = load_run(run_dir)
 
@@ -491,6 +497,7 @@ def test_an_unknown_override_names_the_nearest(run_dir: Path) -> None:
         evaluate(run_dir, tasks="many")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("adaptation", ["fine_tune", "scratch"])
 def test_what_adapts_by_a_policy_gradient_acts_with_its_noise_whatever_the_settings_say(adaptation: str) -> None:
     """At the policy's mean the gradient is 0: a baseline that was evaluated so would learn nothing."""

@@ -26,6 +26,7 @@ from metarl.runs.beliefs import save_belief
 from metarl.training.world import TrainingWorld
 from tests.metarl.control_loop import CONTROL_LOOP, loop
 from tests.metarl.test_controller import HOPPER, evaluated, make_run
+from tests.sampling import sampled
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -51,10 +52,13 @@ def adapted_run(policy: str, folder: Path, family=CHEETAH):
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [
-        *((CHEETAH, name) for name in POLICIES),
-        *itertools.product((HOPPER, AntLegsSettings(horizon=10)), AGENT_SETTINGS),
-    ],
+    sampled(
+        [
+            *((CHEETAH, name) for name in POLICIES),
+            *itertools.product((HOPPER, AntLegsSettings(horizon=10)), AGENT_SETTINGS),
+        ],
+        3,
+    ),
     ids=lambda given: given if isinstance(given, str) else type(given).__name__,
 )
 def test_in_onnx_runtime_the_adapted_policy_acts_as_the_agent(family, name, tmp_path):
@@ -95,7 +99,7 @@ def test_a_policy_that_reads_no_reward_acts_alike_whatever_it_is_told(name, read
     assert ("previous_reward" in [i.name for i in session.get_inputs()]) == reads
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", sampled(POLICIES, 3))
 def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path, monkeypatch):
     """Two episodes in an env, recorded and replayed. In the first one both are told of a fall after five steps."""
     run, belief = adapted_run(name, tmp_path)
@@ -200,6 +204,7 @@ def test_the_file_says_what_a_robots_program_must_know(tmp_path):
     assert [o.name for o in session.get_outputs()] == ["action", "command", "next_hidden"]
 
 
+@pytest.mark.thorough
 def test_an_oracle_is_told_what_the_robot_has_to_supply(tmp_path, tiny, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     train = ["train", "--family", "half_cheetah_mass", "--name", "r", *tiny, "training.iterations=1"]
@@ -275,6 +280,7 @@ def test_without_its_packages_it_says_what_to_install(missing, tmp_path, monkeyp
         export.export_run(run, tmp_path / "p.onnx")
 
 
+@pytest.mark.thorough
 def test_the_command_exports_a_belief(tmp_path, tiny, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     train = ["train", "--family", "point_goal", "--name", "r", *tiny, "training.iterations=1"]

@@ -127,6 +127,7 @@ def runner() -> Agent:
     return run.agent
 
 
+@pytest.mark.thorough
 def test_a_trained_policy_has_the_same_returns_from_the_same_starts(runner, tmp_path):
     own, other = (judged(runner, family) for family in (theirs(tmp_path), from_their_starts(ours())))
     np.testing.assert_allclose(own, other, rtol=1e-6)
@@ -150,6 +151,7 @@ def difference(agent: Agent, family: TaskFamily, explore: bool) -> tuple[float, 
     return apart.mean(), 2.58 * apart.std(ddof=1) / np.sqrt(apart.size)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("explore", [False, True])
 def test_a_trained_policy_has_returns_of_the_same_mean_from_starts_of_their_own(runner, explore, tmp_path):
     mean, half = difference(runner, theirs(tmp_path), explore)

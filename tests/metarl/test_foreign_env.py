@@ -75,6 +75,7 @@ def train(*arguments: str) -> int:
     return cli.main(["train", *arguments])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("agent", ["rl2", "ppo", "pearl"])
 def test_agents_train_on_it_and_are_judged(own, agent, capsys):
     assert train("--agent", agent, "--env", "line.py:tasks", "--name", "a", "training.iterations=1", *TINY) == 0
@@ -84,6 +85,7 @@ def test_agents_train_on_it_and_are_judged(own, agent, capsys):
     assert "env, out-of-distribution tasks" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_resumed_run_is_the_run_and_stands_beside_another(own, capsys, monkeypatch):
     for name, iterations in (("whole", 3), ("parts", 1)):
         assert (
@@ -113,6 +115,7 @@ def test_a_resumed_run_is_the_run_and_stands_beside_another(own, capsys, monkeyp
     assert cli.main(["train", "--agent", "rl2", "--env", "line.py:tasks", "training.simulator=gpu", *TINY]) in (2,)
 
 
+@pytest.mark.thorough
 def test_only_what_the_user_has_named_is_run(own, capsys):
     assert train("--agent", "rl2", "--env", "line.py:tasks", "--name", "a", "training.iterations=1", *TINY) == 0
     assert read_run_config(own / "runs" / "a").family.source == str(own / "line.py") + ":tasks"
@@ -144,6 +147,7 @@ def test_only_what_the_user_has_named_is_run(own, capsys):
     assert cli.main(["evaluate", "runs/a"]) == 0
 
 
+@pytest.mark.thorough
 def test_an_environment_that_cannot_begin_ends_the_run_which_goes_on_later(own, capsys):
     broken = OWN.replace(
         "        super().reset(seed=seed)\n", "        super().reset(seed=seed)\n        open('works').close()\n"
@@ -183,6 +187,7 @@ def test_check_reports(own, capsys):
         assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.thorough
 def test_python_takes_a_function_and_a_family(own):
     import importlib.util
 
@@ -290,6 +295,7 @@ report: {grid: 3}
 """
 
 
+@pytest.mark.thorough
 def test_a_sweep_of_it_ends_with_a_configuration_that_trains(own):
     (own / "s.yaml").write_text(SWEEP)
     assert cli.main(["sweep", "s.yaml"]) == 0

@@ -242,6 +242,7 @@ def test_lives_go_on_in_every_visit():
             assert (visit.values["reward_rate"][0, :, -1] > 0).all() == lives
 
 
+@pytest.mark.thorough
 def test_it_is_asked_for_on_the_command_line(tmp_path_factory, tiny, tmp_path: Path, monkeypatch, capsys):
     folder = tmp_path_factory.mktemp("forgetting")
     arguments = ["--agent", "pearl", "--family", "point_goal", *tiny, *small_options("pearl"), "training.iterations=1"]

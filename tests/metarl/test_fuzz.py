@@ -81,6 +81,7 @@ def python(environment, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_the_judge_finds_what_is_planted(environment, tmp_path):
     pytest.importorskip("onnxruntime")
     said = dict(line.split(" | ", 1) for line in python(environment, "-c", PLANTED, str(tmp_path)).splitlines())
@@ -89,6 +90,7 @@ def test_the_judge_finds_what_is_planted(environment, tmp_path):
         assert said[name].startswith(found) and bool(said[name]) == bool(found), (name, said[name])
 
 
+@pytest.mark.thorough
 def test_a_few_broken_inputs_surprise_nobody(environment):
     pytest.importorskip("onnxruntime")
     said = python(environment, "-m", "benchmarks.fuzz", "--first", "118", "--inputs", "3", "--seed", "7")

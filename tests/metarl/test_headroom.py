@@ -255,6 +255,7 @@ class TestStudy:
         assert cli.main([*arguments, "--threads", "1"]) == 0
         return folder / "headroom_point_goal", arguments
 
+    @pytest.mark.thorough
     def test_every_arm_is_trained_with_every_seed_and_judged_on_the_same_tasks(self, studied):
         folder, _ = studied
         runs = sorted(path.parent.name for path in folder.glob("*/config.yaml"))
@@ -279,6 +280,7 @@ class TestStudy:
         assert (folder / "headroom.png").stat().st_size > 5000 and (folder / "time.png").stat().st_size > 5000
         assert not [note for note in saved["notes_on_the_study"] if "without a preset" in note]
 
+    @pytest.mark.thorough
     def test_again_it_trains_nothing_and_another_study_is_refused(self, studied, capsys):
         folder, arguments = studied
         before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.jsonl")}
@@ -292,6 +294,7 @@ class TestStudy:
             assert cli.main([*arguments, "training.adaptations=3", *switch]) == 2
             assert "with another given.training.adaptations (not given, here 3); give" in capsys.readouterr().err
 
+    @pytest.mark.thorough
     def test_a_setting_that_came_later_has_its_default_in_a_study_of_before(self, studied, capsys):
         folder, arguments = studied
         path = folder / "study.json"
@@ -305,6 +308,7 @@ class TestStudy:
         assert "family.action_scale (1.0, here 2.0)" in capsys.readouterr().err
         path.write_bytes(kept)
 
+    @pytest.mark.thorough
     def test_a_stop_leaves_the_run_to_be_gone_on_with(self, tmp_path: Path):
         arms = [read_arm("memory:agent.hidden_size=8")]
         settings = {"training.tasks": 3, "training.envs_per_task": 2, "training.checkpoint_every": 1}
@@ -464,6 +468,7 @@ def test_a_record_that_is_none_is_refused(tmp_path, capsys):
         assert "is not a study's record" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_study_says_that_it_has_no_oracle_and_which_agents_have_no_preset(tmp_path, capsys):
     arguments = ["headroom", "ant_goal", "--budget", "120", "--seeds", "1", "--arms", "randomised", "fine_tuned", *TINY]
     assert cli.main([*arguments, "--runs-dir", str(tmp_path)]) == 0
@@ -496,6 +501,7 @@ def test_a_teacher_s_runs_come_before_those_it_teaches(tmp_path):
     ]
 
 
+@pytest.mark.thorough
 def test_a_trial_of_one_episode_has_one_return(tmp_path, capsys):
     arguments = ["headroom", "point_goal", "--budget", "120", "--seeds", "1", "--arms", "memory:agent.hidden_size=8"]
     arguments += ["evaluation.adaptations=0", "training.adaptations=0", "--runs-dir", str(tmp_path), *TINY]

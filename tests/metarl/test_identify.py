@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -503,10 +504,18 @@ COMMAND = "identify r --by fault_kind fault_place --family.faults weak locked --
 COMMAND += " --shots 4 --bootstrap-samples 20 --metric.updates 3 --metric.hidden-sizes 8 --threads 1 --seconds 0.2 0.5"
 
 
+@pytest.fixture(scope="module")
+def once_trained(tmp_path_factory, tiny) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    assert cli.main([*TRAIN.split(), "--runs-dir", str(folder), *tiny, "agent.hidden_sizes=8"]) == 0
+    return folder / "r"
+
+
 @pytest.fixture
-def trained(tmp_path, monkeypatch, tiny) -> Path:
+def trained(tmp_path, monkeypatch, once_trained) -> Path:
+    """The working directory, with a run in it that a test may change."""
     monkeypatch.chdir(tmp_path)
-    assert cli.main([*TRAIN.split(), *tiny, "agent.hidden_sizes=8"]) == 0
+    shutil.copytree(once_trained, tmp_path / "runs" / "r")
     return tmp_path
 
 
@@ -520,6 +529,7 @@ def test_an_answer_that_is_less_probable_than_none_of_these_says_so():
     assert str(Identified(NONE, doubtful, 5.0)).startswith("none of these after 5.00 s")
 
 
+@pytest.mark.thorough
 def test_the_command_saves_all_that_it_says(trained, capsys):
     capsys.readouterr()
     assert cli.main([*COMMAND.split(), "--metric.head", "matching"]) == 0

@@ -64,6 +64,7 @@ def check(numbers_of_writes: str, tmp_path: Path, tiny, environment) -> list[int
     return tried
 
 
+@pytest.mark.thorough
 def test_killed_at_a_write_and_gone_on_with_a_run_is_what_it_would_have_been(tmp_path, tiny, environment):
     """Between the two files of the first checkpoint and of a later one, and before the pictures."""
     assert check("10,15,25", tmp_path, tiny, environment) == [10, 15, 25]
@@ -92,6 +93,7 @@ def holder(run_dir: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.thorough
 def test_a_run_that_another_process_trains_is_left_alone(run_dir, capsys):
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     with holder(run_dir) as process:
@@ -149,6 +151,7 @@ def test_without_locks_a_run_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_a_run_without_a_checkpoint_begins_anew(run_dir, capsys):
     whole = numbers(run_dir)
     (run_dir / "evaluation/learning.png").unlink()
@@ -166,6 +169,7 @@ def test_a_run_without_a_checkpoint_begins_anew(run_dir, capsys):
     assert numbers(run_dir) == whole
 
 
+@pytest.mark.thorough
 def test_a_run_whose_checkpoints_are_gone_is_trained_anew_by_the_command_that_is_named(run_dir, monkeypatch, capsys):
     monkeypatch.chdir(run_dir.parent)
     for path in run_dir.glob("checkpoints/*"):
@@ -179,6 +183,7 @@ def test_a_run_whose_checkpoints_are_gone_is_trained_anew_by_the_command_that_is
     assert numbers(again) == numbers(run_dir) and (run_dir / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("picture", ["learning.png", "held_out_seeds1_iteration000003.png"])
 def test_missing_pictures_of_a_finished_run_are_made(picture, run_dir, capsys):
     (run_dir / "evaluation" / picture).unlink()
@@ -192,6 +197,7 @@ def test_missing_pictures_of_a_finished_run_are_made(picture, run_dir, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["gone", "cut", "stale"])
 def test_a_best_checkpoint_that_is_not_the_best_is_said_and_replaced(how, run_dir, capsys):
     store = CheckpointStore(run_dir / "checkpoints")

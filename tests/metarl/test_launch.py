@@ -273,6 +273,7 @@ MISSING = "import sys; sys.modules['mujoco_warp'] = None; from metarl.cli import
 EVALUATION = pytest.param("evaluation.simulator", marks=pytest.mark.slow)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("simulator", ["training.simulator", EVALUATION])
 def test_without_mujoco_warp_a_launch_on_its_simulator_is_refused(simulator, here, tiny):
     for name in ("srun", "sbatch"):
@@ -398,6 +399,7 @@ def test_a_preempted_job_of_two_ranks_goes_on_with_both(here, tiny):
     assert numbers(runs[0]) == numbers(runs[1]) and len(numbers(runs[0])) == 40
 
 
+@pytest.mark.thorough
 def test_a_run_that_fails_fails_its_job(here, tiny):
     job = Launch("r", Work(("train", "--resume", str(here / "none"))), here / "jobs", 10, 1)
     submitted = submit(job, cluster="local")

@@ -140,6 +140,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, tiny) -> Path:
     return folder / "r"
 
 
+@pytest.mark.thorough
 def test_an_evaluation_with_reset_is_kept_apart_and_says_so(run_dir: Path, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     folder = run_dir / "evaluation"
@@ -165,6 +166,7 @@ def test_an_evaluation_with_reset_is_kept_apart_and_says_so(run_dir: Path, capsy
     assert sorted(titles) == sorted([("point_goal", "held_out", words) for words in RESET_WORDS.values()])
 
 
+@pytest.mark.thorough
 def test_a_run_is_compared_with_itself_without_memory(run_dir: Path, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     rows = [str(run_dir), f"{run_dir}:evaluation.reset-memory=step", f"{run_dir}:evaluation.reset_memory=episode"]

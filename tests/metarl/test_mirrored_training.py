@@ -44,6 +44,7 @@ def test_each_task_is_met_as_it_is_or_in_a_mirror_by_seed_and_iteration():
     assert 10 < sum(sides(0)) < 30
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("agent", ["ppo", "rl2", "maml", "rma"])
 def test_agents_of_each_kind_of_training_learn_from_both_sides(agent: str, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -56,6 +57,7 @@ def test_agents_of_each_kind_of_training_learn_from_both_sides(agent: str, tmp_p
     assert np.isfinite(returns).all() and returns[0] != returns[1]
 
 
+@pytest.mark.thorough
 def test_an_oracle_of_both_sides_is_judged_with_the_categories_that_it_met():
     config = asked("ppo", "ant_crippled", **{"training.reveal_task": True})
     run, family = made(config), make_family(config.family)
@@ -74,6 +76,7 @@ def test_what_has_no_mirror_image_is_the_users_mistake_and_leaves_no_run(tmp_pat
     assert not (tmp_path / "runs" / "none").exists()
 
 
+@pytest.mark.thorough
 def test_a_teacher_that_met_one_side_cannot_teach_both(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny = [*(f"{key}={value}" for key, value in {**TINY, **QUICK}.items()), "family.horizon=12"]

@@ -37,6 +37,7 @@ def test_an_evaluation_on_them_says_how_each_did():
     assert not any("mean return of each" in note for note in evaluate_agent(agent, family, held_out, 1).notes)
 
 
+@pytest.mark.thorough
 def test_a_contact_sheet_shows_all_of_them_once(tmp_path, monkeypatch):
     family, shown = make_family(SMALL), []
 

@@ -64,6 +64,7 @@ def trained(request, tmp_path):
     return metarl.train(config(request.param), "whole", tmp_path)
 
 
+@pytest.mark.thorough
 def test_it_trains_and_is_evaluated_and_compared(trained, tmp_path):
     lines = record(trained.directory)
     assert [line["iteration"] for line in lines] == [1, 2, 3, 4]
@@ -79,12 +80,14 @@ def test_it_trains_and_is_evaluated_and_compared(trained, tmp_path):
     assert (tmp_path / "again" / "improvement.png").exists()
 
 
+@pytest.mark.thorough
 def test_it_learns(tmp_path):
     run = metarl.train(config("drift", iterations=40, envs_per_task=20, tasks=8), "run", tmp_path)
     after = [line["return/after"] for line in record(run.directory)]
     assert np.mean(after[-5:]) > np.mean(after[:5]) + 0.3
 
 
+@pytest.mark.thorough
 def test_resumed_it_goes_on_as_if_it_had_not_stopped(trained, tmp_path):
     name = trained.config.agent_name
     stopped = metarl.train(config(name, iterations=2), "stopped", tmp_path).directory
@@ -92,6 +95,7 @@ def test_resumed_it_goes_on_as_if_it_had_not_stopped(trained, tmp_path):
     require_same_run(trained.directory, stopped)
 
 
+@pytest.mark.thorough
 def test_killed_between_a_segment_and_its_checkpoint_it_loses_nothing_that_a_checkpoint_names(tmp_path):
     """SIGKILL after iteration 3, whose segment is written and whose checkpoint is not."""
     code = (
@@ -114,6 +118,7 @@ def test_killed_between_a_segment_and_its_checkpoint_it_loses_nothing_that_a_che
     require_same_run(metarl.train(config("imitator"), "whole", tmp_path).directory, killed)
 
 
+@pytest.mark.thorough
 def test_segments_go_with_the_last_checkpoint_that_names_them(tmp_path, capsys):
     run = metarl.train(config("imitator", iterations=9), "run", tmp_path).directory
     named = strings_in([agent_state(run), agent_state(run, "best")])

@@ -53,6 +53,7 @@ def agent_state(run: Path):
     return CheckpointStore(run / "checkpoints").load("last")[1]["agent"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("distinct_tasks", [pytest.param(0, marks=pytest.mark.slow), 4])
 def test_killed_and_resumed_it_goes_on_as_if_it_had_not_stopped(distinct_tasks: int, tmp_path):
     """SIGKILL after iteration 3, whose transitions are written and whose checkpoint is not."""

@@ -13,6 +13,7 @@ from metarl.agents.registry import AGENTS, PAPERS
 from metarl.config import PRESETS, RunConfig, load_config, preset, preset_path
 from metarl.envs.registry import FAMILIES
 from metarl.runs.tracking import read_metrics
+from tests.sampling import sampled
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 WITHOUT = {"robot"}
@@ -24,7 +25,7 @@ def test_every_family_has_one(family: str):
     assert any(preset_path(agent, family) for agent in AGENTS)
 
 
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", sampled(PAPERS, 4))
 def test_a_method_is_its_agent_with_its_settings_on_every_family_that_has_a_preset_of_the_agent(name: str):
     paper = PAPERS[name]
     families = [family for family in FAMILIES if preset_path(paper.agent, family)]
@@ -57,7 +58,7 @@ def small(config: RunConfig) -> RunConfig:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sampled(NAMES, 7))
 def test_it_trains_updates_and_is_evaluated(name: str, tmp_path):
     config = small(load_config(PRESETS / f"{name}.yaml"))
     if isinstance(config.agent, DistilledSettings):

@@ -202,6 +202,7 @@ def test_a_process_that_gives_no_sign_of_life_is_missed(monkeypatch):
     assert first.known == failures.Failure(0, 1, message)
 
 
+@pytest.mark.thorough
 def test_processes_together_compute_what_one_does(environment, tmp_path):
     """5 or 6 tasks: in unequal shares. One env is flagged, which RL2's minibatches are counted without."""
     program = str(Path(__file__).parent / "in_ranks.py")
@@ -258,6 +259,7 @@ print("alive", flush=True)
 """
 
 
+@pytest.mark.thorough
 def test_a_process_that_leaves_ends_in_order_before_python_shuts_down(started, tmp_path):
     (tmp_path / "leaves.py").write_text(LEAVES)
     process = started(*command(2), "leaves.py")
@@ -281,6 +283,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.thorough
 def test_an_error_of_one_rank_ends_all_with_its_message(started, tmp_path, tiny):
     (tmp_path / "fails.py").write_text(FAILS)
     words = train(tiny, "training.iterations=1000000", "--name", "failed", QUIET)[2:]
@@ -292,6 +295,7 @@ def test_an_error_of_one_rank_ends_all_with_its_message(started, tmp_path, tiny)
     assert [line["iteration"] for line in read_metrics(tmp_path / "runs" / "failed")] == [1, 2, 3]
 
 
+@pytest.mark.thorough
 def test_sigterm_to_one_rank_ends_all_with_a_checkpoint_that_one_process_goes_on_from(
     started, tmp_path, tiny, monkeypatch
 ):
@@ -310,6 +314,7 @@ def test_sigterm_to_one_rank_ends_all_with_a_checkpoint_that_one_process_goes_on
     assert [line["iteration"] for line in read_metrics(run_dir)] == list(range(1, reached + 3))
 
 
+@pytest.mark.thorough
 def test_the_user_is_told_once_what_cannot_be(started, tmp_path, tiny):
     ppo = started(*command(2), *train(tiny, "--agent", "ppo", QUIET))
     text = ended(ppo)

@@ -58,6 +58,7 @@ def test_nothing_is_said_of_agents_without_a_choice_of_memory(agent: str):
     assert not note_of(agent)
 
 
+@pytest.mark.thorough
 def test_training_says_it_once_at_its_start(tmp_path, capsys):
     options = ["training.iterations=2", "training.tasks=2", "training.envs_per_task=1", "family.horizon=10"]
     options += ["agent.attention_window=4", "evaluation.tasks=2", "evaluation.envs_per_task=1", "evaluation.seeds=1"]

@@ -151,6 +151,7 @@ class TestRendering:
         family, agent = build(config)
         return Run(tmp_path / "run", config, family, agent, iteration=7, env_steps=0)
 
+    @pytest.mark.thorough
     def test_a_run_before_and_after_adaptation_on_the_first_task_of_its_evaluation(self, run, monkeypatch):
         shown = []
         film = render.film
@@ -179,6 +180,7 @@ class TestRendering:
             assert float(said) == pytest.approx(expected, abs=0.06)
         assert lines[1] == f"mass scale {result.tasks[0][0]['mass_scale']:.3g}"
 
+    @pytest.mark.thorough
     def test_each_stage_of_a_task_has_its_own_picture(self):
         family = make_family(HalfCheetahMassSettings())
         task = Task(family.name, {"mass_scale": 1.0}, (Change(3, {"mass_scale": 2.0}),))
@@ -198,6 +200,7 @@ class TestRendering:
         render.render_run(run)
         assert len(titles) == 1 and titles[0].startswith("one policy for all tasks:  return ")
 
+    @pytest.mark.thorough
     def test_a_task_of_ones_own_and_one_shot_only(self, run, tmp_path):
         task = run.family.task({"mass_scale": 1.5})
         video = render.render_run(run, task, shot=0, output=tmp_path / "mine.mp4", seconds=0.25)
@@ -206,6 +209,7 @@ class TestRendering:
         assert str(video).startswith(f"{tmp_path}/mine.mp4 (the first 0.2 s of 0.6 s")
         assert render.render_run(run, task, shot=0).path.name == f"video_{task.id[-12:]}_shot0_iteration000007.mp4"
 
+    @pytest.mark.thorough
     def test_a_run_on_tasks_of_other_settings_from_the_command_line(self, tmp_path, capsys, monkeypatch):
         base = RunConfig(
             agent=PpoSettings(hidden_sizes=(4,)),
@@ -230,6 +234,7 @@ class TestRendering:
         assert cli.main([*command, "--family.fault-places", "bfot", "--family.faults", "dead"]) == 2
         assert "fault_places has 'bfot'" in capsys.readouterr().err
 
+    @pytest.mark.thorough
     def test_a_family_from_the_command_line(self, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         command = ["render", "--family", "half_cheetah_mass", "--task", '{"mass_scale": 1.5}', "family.horizon=10"]
@@ -249,6 +254,7 @@ class TestContactSheet:
         monkeypatch.setattr(contact_sheet, "COLUMNS", 2)
         monkeypatch.setattr(contact_sheet, "ROWS", 2)
 
+    @pytest.mark.thorough
     def test_from_the_command_line(self, tmp_path, capsys):
         path = tmp_path / "new" / "sheet.png"
         command = ["families", "show", "half_cheetah_mass", "family.mass_exponent=2", "--output", str(path)]
@@ -262,6 +268,7 @@ class TestContactSheet:
         for colour in SPLITS.values():
             assert (np.abs(image - list(bytes.fromhex(colour))).max(axis=-1) < 3).sum() > 1000  # frames of the robots
 
+    @pytest.mark.thorough
     def test_robots_differ_and_are_drawn_from_their_own_split(self, monkeypatch, tmp_path):
         family = make_family(HalfCheetahMassSettings())
         pictured = []
@@ -350,6 +357,7 @@ def test_a_mistake_is_one_line_that_names_thing_and_remedy(line, capsys, tmp_pat
     assert output == "" and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [

@@ -69,6 +69,7 @@ def test_check_of_a_usable_robot_shows_what_to_declare(own, capsys):
     assert cli.main(["robot", "check", "robot.xml", "--family", "mine.yaml"]) == 0
 
 
+@pytest.mark.thorough
 def test_a_run_is_self_contained(own, tiny, capsys):
     arguments = ["train", "--robot", "robot.xml", "--family", "family.yaml", "--name", "a", "training.iterations=2"]
     assert cli.main([*arguments, "tracking.wandb=disabled", *tiny]) == 0
@@ -91,6 +92,7 @@ def test_a_run_is_self_contained(own, tiny, capsys):
     assert "--family.model cannot change when a run is resumed" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_run_is_judged_on_the_tasks_of_another_file(own, tiny, capsys):
     arguments = ["train", "--robot", "robot.xml", "--family", "family.yaml", "--name", "a", "training.iterations=1"]
     assert cli.main([*arguments, "tracking.wandb=disabled", *tiny]) == 0
@@ -130,6 +132,7 @@ def test_families_shows_ones_own(own, capsys):
     assert "link_length" in output and "point_goal" not in output
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("graphics")
 def test_ones_own_is_filmed_and_pictured_by_the_files_that_train_takes(own, monkeypatch, capsys):
     for name, value in {"TILE": (96, 72), "COLUMNS": 2, "ROWS": 2}.items():

@@ -149,6 +149,7 @@ def test_they_are_settings_by_name_and_are_saved(own):
         config_from_dict({"family": {"name": "robot", "ranges": {"trunk_mass": 3}}})
 
 
+@pytest.mark.thorough
 def test_a_run_is_trained_on_them_and_judged_on_others(own, capsys):
     robot = "--robot robot.xml --family robot.yaml --agent rl2"
     ranges = "--family.ranges.trunk_mass 0.9 1.1 family.ranges.motor-strength=0.8,1.2"

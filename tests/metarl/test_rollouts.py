@@ -31,6 +31,7 @@ from metarl.runs.run import Run, load_run
 from metarl.runs.trial import stream
 from tests.metarl.test_control import arm
 from tests.metarl.test_controller import HOPPER, evaluated, make_run
+from tests.sampling import sampled
 from tests.small_agents import small_options
 
 
@@ -115,7 +116,7 @@ def test_from_what_evaluation_logged_it_reaches_the_belief_that_evaluation_reach
         assert not torch.equal(*actions)
 
 
-@pytest.mark.parametrize("name", list(AGENT_SETTINGS))
+@pytest.mark.parametrize("name", sampled(AGENT_SETTINGS, 4))
 def test_the_command_saves_a_belief_that_a_robot_starts_with(name, trained, tmp_path, capsys):
     directory = trained(name)
     run = load_run(directory)
@@ -477,6 +478,7 @@ def test_unnumbered_episodes_are_in_the_order_of_the_numbers_in_their_names(tmp_
     assert [float(e.rewards[0]) for e in load_episodes(str(tmp_path), family)] == [0, 1, 2, 10, 11]
 
 
+@pytest.mark.thorough
 def test_episodes_of_two_evaluations_are_not_mixed(trained, tmp_path, capsys):
     evaluate = ["evaluate", str(trained("rl2")), "evaluation.tasks=2", "--log-rollouts", str(tmp_path / "log")]
     assert cli.main([*evaluate, "evaluation.reset_memory=step"]) == 2
@@ -514,6 +516,7 @@ class TestMinari:
         monkeypatch.setitem(sys.modules, "minari", stand_in)
         return episodes
 
+    @pytest.mark.thorough
     def test_its_episodes_adapt_as_the_files_do(self, dataset, log, trained):
         run = load_run(trained("maml"))
         ours, theirs = (adapt(run, load_episodes(s, run.family), 1) for s in (str(log), "minari:robot/log-v0"))

@@ -88,6 +88,7 @@ LIKE_RL2 = ("varibad", "rma", "estimator", "distilled", "recurrent_ppo", "protot
 """Agents whose training goes through what others' does: their test is one of the slow ones."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "agent",
     [
@@ -136,6 +137,7 @@ def compare_killed_with_whole(start, tmp_path: Path, what: list[str], tiny: list
     assert digest(ours["agent"]) == digest(theirs["agent"])
 
 
+@pytest.mark.thorough
 def test_a_curriculum_climbs_and_a_resumed_one_goes_on_where_it_was(tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
     what = ["--family", "half_cheetah_terrain", *tiny, "training.curriculum=true", "family.kinds=flat,rough"]
@@ -155,6 +157,7 @@ def test_a_curriculum_of_a_family_without_difficulty_is_refused(tmp_path, monkey
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.thorough
 def test_sigterm_ends_a_run_with_a_checkpoint_of_its_last_iteration(start, tmp_path):
     process = start(
         "ended", 2, "--family", "point_goal", "training.iterations=100000", "training.checkpoint_every=100000"
@@ -168,6 +171,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint_of_its_last_iteration(start, tmp_p
     assert CheckpointStore(tmp_path / "runs/ended/checkpoints").load("last")[1]["iteration"] == recorded
 
 
+@pytest.mark.thorough
 def test_ctrl_c_is_one_line(start):
     process = start("stopped", 2, "--family", "point_goal", "training.iterations=100000", "training.checkpoint_every=1")
     process.send_signal(signal.SIGINT)
@@ -294,6 +298,7 @@ def test_a_policy_that_is_no_longer_finite_ends_the_run_and_keeps_the_checkpoint
         assert sorted(p.name for p in (run_dir / "checkpoints").iterdir()) == before
 
 
+@pytest.mark.thorough
 def test_updates_that_are_refused_one_after_the_other_are_told_of(tmp_path, monkeypatch, capsys):
     """Steps that are always too long, for one iteration less than it takes, and for one more."""
     monkeypatch.chdir(tmp_path)
@@ -304,6 +309,7 @@ def test_updates_that_are_refused_one_after_the_other_are_told_of(tmp_path, monk
         assert capsys.readouterr().out.count(f"the last {REFUSALS} updates were refused") == times
 
 
+@pytest.mark.thorough
 def test_a_full_disk_ends_the_run_and_loses_nothing(run_dir, metarl):
     """The limit on a file's size is what a process sees of a disk with so much room left."""
     size = 8000
@@ -328,6 +334,7 @@ def metarl_iteration(run_dir: Path) -> int:
     return metarl.load(run_dir).iteration
 
 
+@pytest.mark.thorough
 def test_evaluate_by_hand_and_by_api(run_dir, capsys):
     assert cli.main(["evaluate", str(run_dir), "--checkpoint", "best", "evaluation.adaptations=2"]) == 0
     assert "held-out tasks" in capsys.readouterr().out
@@ -407,6 +414,7 @@ def test_only_what_trains_is_gone_on_with(command, module, function, run_dir, mo
         assert "resume" not in message and message.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_the_python_api_takes_runs_as_the_command_line_does(run_dir, tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()
     run_dir.rename(tmp_path / "runs/first")

@@ -44,6 +44,7 @@ def evaluated(run):
     return json.loads(path.read_text())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("agent", [pytest.param("maml", marks=pytest.mark.slow), "rl2", "ppo"])
 def test_a_run_trained_on_the_gpu_simulator_is_evaluated_on_the_other(tmp_path, agent, capsys):
     assert train(tmp_path, agent, "training.simulator=gpu", "evaluation.simulator_shift=true") == 0
@@ -58,6 +59,7 @@ def test_a_run_trained_on_the_gpu_simulator_is_evaluated_on_the_other(tmp_path, 
     assert "trained on the gpu simulator" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_on_the_other_simulator(tmp_path):
     assert train(tmp_path, "maml", "training.simulator=cpu", "evaluation.simulator=gpu") == 0
     result = evaluated(tmp_path / "maml")
@@ -65,6 +67,7 @@ def test_a_run_goes_on_on_the_other_simulator(tmp_path):
     assert any("evaluation.simulator_shift=true measures it" in note for note in result["notes"])
 
 
+@pytest.mark.thorough
 def test_both_simulators_give_nearly_the_same_returns_without_noise(tmp_path):
     returns = []
     for simulator in ("cpu", "gpu"):
@@ -110,6 +113,7 @@ def test_auto_is_the_cpu_where_the_agent_is_on_it():
     assert simulator_for("auto", agent) is CPU
 
 
+@pytest.mark.thorough
 def test_a_missing_package_is_named_with_what_to_install():
     code = (
         "import sys; sys.modules['mujoco_warp'] = None\n"  # as it is where the package is not installed

@@ -123,6 +123,7 @@ def test_records_of_results_run_no_code(run, tmp_path):
     assert not mark.exists()
 
 
+@pytest.mark.thorough
 def test_what_runs_code_says_so(run, tmp_path, capsys):
     mark = tmp_path / "ran"
     (tmp_path / "mine.py").write_text(EVIL.format(mark=str(mark), model=MODEL))
@@ -267,6 +268,7 @@ def robot():
         assert "error: not enough memory" in capsys.readouterr().err
         assert not (own / "runs/a").exists()
 
+    @pytest.mark.thorough
     def test_a_run_is_trained_on_its_own_copy(self, own, tiny):
         arguments = ["train", "--robot", self.code(own, 2), "--family", "arm.yaml", "--name", "a"]
         assert cli.main([*arguments, "training.iterations=1", "tracking.wandb=disabled", *tiny]) == 0

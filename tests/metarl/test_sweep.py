@@ -108,6 +108,7 @@ def test_a_mistake_on_the_command_line_is_one_line(line, sweep_file, capsys, mon
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.thorough
 def test_a_sweep_trains_every_point_once_and_saves_its_result(sweep_file, tmp_path, capsys):
     path, folder = sweep_file(GRID), tmp_path / "runs/s"
     study, stick = work(path, folder)
@@ -204,6 +205,7 @@ def test_a_kill_repeats_nothing_and_loses_nothing(sweep_file, tmp_path, environm
         assert ours == [line[name] for line in read_metrics(whole.directory)]
 
 
+@pytest.mark.thorough
 def test_a_stop_leaves_a_checkpoint_and_the_next_goes_on(sweep_file, tmp_path):
     path, folder = sweep_file(PAIR), tmp_path / "runs/s"
     sweep = load_sweep(path)
@@ -226,6 +228,7 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_goes_on(sweep_file, tmp_path):
     assert [row.state for row in variants_of(study)] == ["complete"] * 2
 
 
+@pytest.mark.thorough
 def test_an_invalid_variant_is_recorded_and_the_sweep_goes_on(sweep_file, tmp_path, monkeypatch):
     from metarl.sweeps import attempt as module
 
@@ -246,6 +249,7 @@ def test_an_invalid_variant_is_recorded_and_the_sweep_goes_on(sweep_file, tmp_pa
     assert '"failed"' in (tmp_path / "runs/s/report.json").read_text()
 
 
+@pytest.mark.thorough
 def test_a_variant_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once(sweep_file, tmp_path, monkeypatch):
     from metarl.evaluation import evaluate as evaluation
 
@@ -266,6 +270,7 @@ def test_a_variant_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once
         assert read_metrics(study.directory(row.number))[-1]["sweep/objective"] == row.objective
 
 
+@pytest.mark.thorough
 def test_a_fault_of_the_machine_is_no_fault_of_the_variant(sweep_file, tmp_path, monkeypatch):
     from metarl.sweeps import attempt as module
 
@@ -284,6 +289,7 @@ DIE = "import os, sys; from metarl.runs import claims; from pathlib import Path;
 DIE += "held = claims.claim(Path(sys.argv[1]), 0, 0); os.kill(os.getpid(), 9)"
 
 
+@pytest.mark.thorough
 def test_a_variant_whose_process_always_dies_is_given_up(sweep_file, tmp_path):
     path, folder = sweep_file(PAIR), tmp_path / "runs/s"
     study = Study(load_sweep(path), folder)
@@ -297,6 +303,7 @@ def test_a_variant_whose_process_always_dies_is_given_up(sweep_file, tmp_path):
     assert [row.state for row in table] == ["failed", "complete"]
 
 
+@pytest.mark.thorough
 def test_the_pruner_ends_what_is_worse_than_the_others(sweep_file, tmp_path, monkeypatch):
     text = BASE + "factors: {agent.inner_lr: [0.1, 0.2, 0.3]}\npruner: {name: median, startup_trials: 1, every: 1}\n"
     scores = iter([1.0] * 4 + [0.0] * 10)

@@ -84,6 +84,7 @@ def wait_for(what, seconds: float = 120) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.thorough
 def test_two_processes_bring_a_trial_to_what_one_brings_it_to(begin):
     """Judged for the pruner, too, and in the end; sums of other shares round otherwise."""
     pruner = "pruner: {name: median, every: 1}\n"

@@ -343,6 +343,7 @@ class TestFilesAndFigures:
         with pytest.raises(ValueError, match=r"curves\.\w+ has \d+ bins"):
             read_evaluation(old)
 
+    @pytest.mark.thorough
     def test_a_comparison_gives_what_memory_adds_and_a_report_shows_it(self, run_dir, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         rows = [str(run_dir), f"{run_dir}:evaluation.reset-memory=step"]

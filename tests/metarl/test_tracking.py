@@ -64,6 +64,7 @@ def test_a_full_disk_is_named(tmp_path):
             tracker.log(metrics(1))
 
 
+@pytest.mark.thorough
 def test_the_message_of_a_full_disk_survives_the_end_of_the_record(metarl, tmp_path):
     """What is still in the buffer is refused again when the file is closed."""
     done = metarl(
@@ -142,6 +143,7 @@ def records(folder):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.thorough
 def test_an_offline_run_holds_the_metrics_and_goes_on_as_the_same_run(metarl, tmp_path, tiny):
     """A real run, resumed once, read back by W&B's own `wandb leet inspect --json`."""
     done = metarl("train", "--family", "point_goal", "--name", "r", *tiny, "training.iterations=2")

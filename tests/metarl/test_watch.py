@@ -175,6 +175,7 @@ def test_without_a_display_it_is_one_line(run_dir, monkeypatch, capsys):
         assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_a_display_that_cannot_be_reached_is_one_line_too(run_dir, metarl, environment):
     if not sys.platform.startswith("linux"):
         pytest.skip("displays elsewhere have no name")
