@@ -189,6 +189,7 @@ def draw(comparison: Comparison, found: Headroom | None, path: Path) -> None:
         axes.plot(start.estimate, y, "o", color=INK, markersize=6, markerfacecolor="white", zorder=3)
         axes.plot(level.estimate, y, "o", color=INK, markersize=5, zorder=4)
     axes.set_yticks(range(len(agents)), [agent.label for agent in agents])
+    axes.set_ylim(-0.7, len(agents) - 0.3)
     several = any(len(agent.result.summary.iqm) > 1 for agent in agents)
     axes.set_xlabel("return of an episode (filled: last, hollow: first)" if several else "return of the episode")
     lead = "" if found is None else "\nGrey: from the randomised policy to the oracle"
