@@ -25,6 +25,7 @@ from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.simulation import CPU, Simulator
 from metarl.envs.task import Task
 from tests.envs.torch_simulation import TORCH
+from tests.sampling import sampled
 
 STEPS = 30
 ANT = make_family(AntCrippledSettings())
@@ -290,25 +291,28 @@ def with_joint_moved(by: float):
 
 @pytest.mark.parametrize(
     ("family", "reason"),
-    [
-        (lambda: with_gear(1.5), "no mirror image"),
-        (lambda: with_joint_moved(0.02), "'hip_1' has no partner"),
-        (lambda: make_family(QuadrupedSettings(weak_joints=("FR_calf",))), "no task moves and earns"),
-        (lambda: make_family(FAMILY_SETTINGS["half_cheetah_mass"]()), "in the mirror's plane alone"),
-        (lambda: make_family(FAMILY_SETTINGS["quadruped_terrain"]()), "ground is drawn from a seed"),
-        (lambda: make_family(FAMILY_SETTINGS["ant_legs"]()), "different joints"),
-        (
-            lambda: make_family(AntVelocitySettings(faults=("encoder_offset",))),
-            "hip_., which is observed, has no mirror",
-        ),
-        (lambda: own(*payload_y(-0.02, 0.05)), "has no mirror image"),
-        (lambda: own(y=0.5), "'root' has no partner .* starts with its middle on that plane"),
-        (lambda: own(home=0.1), "FR_hip - home, which is observed, has no mirror image"),
-        (
-            lambda: dataclasses.replace(own(), parameters=(*own().parameters, UNSEEN)),
-            "what unseen becomes in a mirror is not",
-        ),
-    ],
+    sampled(
+        [
+            (lambda: with_gear(1.5), "no mirror image"),
+            (lambda: with_joint_moved(0.02), "'hip_1' has no partner"),
+            (lambda: make_family(QuadrupedSettings(weak_joints=("FR_calf",))), "no task moves and earns"),
+            (lambda: make_family(FAMILY_SETTINGS["half_cheetah_mass"]()), "in the mirror's plane alone"),
+            (lambda: make_family(FAMILY_SETTINGS["quadruped_terrain"]()), "ground is drawn from a seed"),
+            (lambda: make_family(FAMILY_SETTINGS["ant_legs"]()), "different joints"),
+            (
+                lambda: make_family(AntVelocitySettings(faults=("encoder_offset",))),
+                "hip_., which is observed, has no mirror",
+            ),
+            (lambda: own(*payload_y(-0.02, 0.05)), "has no mirror image"),
+            (lambda: own(y=0.5), "'root' has no partner .* starts with its middle on that plane"),
+            (lambda: own(home=0.1), "FR_hip - home, which is observed, has no mirror image"),
+            (
+                lambda: dataclasses.replace(own(), parameters=(*own().parameters, UNSEEN)),
+                "what unseen becomes in a mirror is not",
+            ),
+        ],
+        3,
+    ),
 )
 def test_what_has_no_mirror_image_is_refused(family, reason: str):
     with pytest.raises(Asymmetric, match=reason):

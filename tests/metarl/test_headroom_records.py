@@ -29,6 +29,8 @@ from metarl.runs.interrupt import Stop
 from metarl.runs.run import start_run
 from tests.metarl.test_robot import FAMILY, MODEL
 
+pytestmark = pytest.mark.thorough
+
 TINY = ["training.tasks=3", "training.envs_per_task=2", "family.horizon=10", "evaluation.tasks=4"]
 TINY += ["evaluation.bootstrap_samples=50", "evaluation.seeds=1", "tracking.wandb=disabled", "--threads", "1"]
 ARMS_GIVEN = ["randomised", "fine_tuned", "memory:agent.hidden_size=8", "oracle"]
@@ -86,7 +88,6 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_bytes(bz2.compress(json.dumps(data).encode()))
 
 
-@pytest.mark.thorough
 def test_the_report_of_records_is_that_of_the_runs(whole: Path, records: Path, no_judging: None, capsys):
     names = {path.name for path in (records / FOLDER).iterdir()}
     labels = ("randomised", "fine_tuned", "memory", "memory_reset", "memory_reset_episode", "oracle", "distilled")
@@ -99,20 +100,17 @@ def test_the_report_of_records_is_that_of_the_runs(whole: Path, records: Path, n
     assert "judged before: 16 runs" in capsys.readouterr().out
 
 
-@pytest.mark.thorough
 def test_a_run_is_judged_once(study: Path, no_judging: None):
     before = report(study)
     assert cli.main(command(study.parent)) == 0 and report(study) == before
 
 
-@pytest.mark.thorough
 def test_judged_anew_a_run_says_the_same(study: Path):
     before = report(study)
     shutil.rmtree(study / FOLDER)
     assert cli.main(command(study.parent, "--report")) == 0 and report(study) == before
 
 
-@pytest.mark.thorough
 def test_records_of_two_machines_are_joined(whole: Path, records: Path):
     shutil.copytree(whole / "memory_seed2", records / "memory_seed2")
     for name in ("memory", "memory_reset", "memory_reset_episode"):
@@ -121,7 +119,6 @@ def test_records_of_two_machines_are_joined(whole: Path, records: Path):
     assert report(records) == report(whole)
 
 
-@pytest.mark.thorough
 def test_a_run_that_is_there_by_its_record_alone_is_not_trained_again(records: Path, capsys):
     assert cli.main(command(records.parent)) == 0
     said = capsys.readouterr().out
@@ -140,7 +137,6 @@ def test_a_run_that_is_being_trained_here_is_reported_by_its_record(whole: Path,
     assert report(records)["agents"] == report(whole)["agents"]
 
 
-@pytest.mark.thorough
 def test_other_settings_of_the_evaluation_judge_anew_where_the_run_is_and_are_refused_where_it_is_not(
     study: Path, capsys
 ):
@@ -154,7 +150,6 @@ def test_other_settings_of_the_evaluation_judge_anew_where_the_run_is_and_are_re
     assert "randomised_seed1.json.bz2 was made with another evaluation.tasks (4, here 5)" in caught.out
 
 
-@pytest.mark.thorough
 def test_a_run_that_is_trained_further_is_judged_anew(study: Path, capsys):
     file = next((study / "randomised_seed2" / "checkpoints").glob("iteration_*.pt"))
     edit(study / FOLDER / "randomised_seed2.json.bz2", lambda data: data["key"]["checkpoint"].update(sha256="0"))
@@ -165,7 +160,6 @@ def test_a_run_that_is_trained_further_is_judged_anew(study: Path, capsys):
     assert "judging 1 run ..." in said and report(study) == before
 
 
-@pytest.mark.thorough
 def test_a_record_of_another_study_is_refused_by_name(records: Path, capsys):
     path = records / FOLDER / "oracle_seed2.json.bz2"
     for change, said in (
@@ -224,7 +218,6 @@ def test_a_pupil_whose_teacher_is_a_record_alone_waits_for_nothing(records: Path
     ]
 
 
-@pytest.mark.thorough
 def test_what_changes_in_time_and_what_is_lost_is_kept(tmp_path: Path):
     """Changes of the tasks, recovery, another task in between and training tasks: all that an evaluation can hold."""
     evaluation = EvaluationSettings(
@@ -350,7 +343,6 @@ def tasks():
 """
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["robot", "env"])
 def test_files_of_ones_own_count_by_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, kind: str):
     monkeypatch.chdir(tmp_path)

@@ -50,6 +50,8 @@ from metarl.runs.run import start_run
 from metarl.runs.tracking import read_metrics
 from metarl.training.loop import train
 
+pytestmark = pytest.mark.thorough
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     "--headless",
@@ -256,7 +258,6 @@ def page(world, graphics, tmp_path_factory) -> Path:
     return output / "report.html"
 
 
-@pytest.mark.thorough
 def test_the_browser_tells_of_requests_errors_and_wide_pages(browser, tmp_path):
     """What the test of the page looks for is seen where it is there."""
     page = tmp_path / "bad.html"
@@ -269,7 +270,6 @@ def test_the_browser_tells_of_requests_errors_and_wide_pages(browser, tmp_path):
 
 
 class TestPage:
-    @pytest.mark.thorough
     @pytest.mark.parametrize(("width", "dark"), [(390, False), (1280, True)])
     def test_a_browser_shows_all_of_it_and_asks_for_nothing_else(self, page, browser, width, dark, tmp_path):
         browser.open(page, width, dark=dark)
@@ -449,7 +449,6 @@ def text_of(output: Path) -> str:
     return (output / "report.md").read_text().replace("\\", "")
 
 
-@pytest.mark.thorough
 def test_without_a_renderer_the_page_says_so_and_goes_on(tmp_path, monkeypatch):
     def refuse(*size):
         raise rendering.RenderingUnavailable("no offscreen renderer: egl fails here; install EGL")
@@ -479,7 +478,6 @@ def blind(monkeypatch):
 
 @pytest.mark.usefixtures("blind")
 class TestWhatTheReaderIsTold:
-    @pytest.mark.thorough
     def test_runs_of_different_families(self, tmp_path):
         report = made(tmp_path, "first", "other", "--no-videos")
         assert "trained on different families (half_cheetah_mass, point_goal)" in text_of(tmp_path)
@@ -517,7 +515,6 @@ class TestWhatTheReaderIsTold:
         assert "second was evaluated at iteration 1, its last checkpoint is of iteration 2" in said
         assert "observed with noise" in text_of(tmp_path / "out") and "⚑ not 0" in text_of(tmp_path / "out")
 
-    @pytest.mark.thorough
     def test_runs_of_one_folder_name_are_told_apart_by_where_they_are(self, tmp_path):
         """A copy elsewhere is another run while the compared one is where it was, and that one once it is gone."""
         copy = shutil.copytree("runs/first", tmp_path / "elsewhere" / "first")
@@ -539,7 +536,6 @@ class TestWhatTheReaderIsTold:
         report = made(tmp_path / "other_seed", *arguments)
         assert report["evaluations"][0]["agents"][0]["report_runs"] == []
 
-    @pytest.mark.thorough
     def test_evaluations_on_the_same_tasks_are_side_by_side_others_are_not(self, world, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)  # no comparison is found
         runs = [shutil.copytree(world / "runs" / name, name) for name in ("first", "second")]
@@ -554,7 +550,6 @@ class TestWhatTheReaderIsTold:
         assert len(tables(report, "Return of an episode")) == 2
         assert "agents met different held-out tasks of point_goal" in text_of(tmp_path / "b")
 
-    @pytest.mark.thorough
     def test_evaluations_in_other_circumstances_are_beside_the_runs_own(self, world, tmp_path, monkeypatch):
         """Of another horizon, with noise, without adaptation: each has a section that says so; none is dropped."""
         monkeypatch.chdir(tmp_path)
@@ -575,7 +570,6 @@ class TestWhatTheReaderIsTold:
             names.append(unlike("a_b", names))
         assert names == ["a_b", "a_b_2", "a_b_3"]
 
-    @pytest.mark.thorough
     def test_another_report_is_not_overwritten(self, tmp_path, capsys):
         made(tmp_path / "out", "first", "--no-videos")
         made(tmp_path / "out", "first", "--no-videos")
@@ -584,7 +578,6 @@ class TestWhatTheReaderIsTold:
         error = capsys.readouterr().err
         assert "out holds the report of runs/first; name another folder" in error and error.count("\n") == 1
 
-    @pytest.mark.thorough
     def test_an_agent_that_does_not_adapt_is_not_said_to_have(self, world, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         ppo = settings_of("agent", "ppo")()
@@ -657,7 +650,6 @@ def test_a_full_disk_is_said_in_a_line(tmp_path, capsys):
     assert "File too large" in said and not list((tmp_path / "out").glob("report.*"))
 
 
-@pytest.mark.thorough
 @pytest.mark.usefixtures("blind")
 def test_wandb_gets_page_and_figures_in_the_run_of_the_run(tmp_path, capsys):
     """An offline record, read back by W&B's own `wandb leet inspect --json`."""
