@@ -257,19 +257,37 @@ def loss_of(
     means: Tensor, values: Tensor, log_std: Tensor, minibatch: Minibatch, s: PpoSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return `ppo_loss` of mean actions [B, act] and values [B]."""
+    loss, metrics = actor_loss(means, log_std, minibatch, s)
+    return with_critic(loss, metrics, critic_loss(values, minibatch), s)
+
+
+def actor_loss(
+    means: Tensor, log_std: Tensor, minibatch: Minibatch, s: PpoSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return what mean actions [B, act] add to PPO's loss, and the metrics that follow from them."""
     advantages = (minibatch.advantages - minibatch.advantages.mean()) / (minibatch.advantages.std() + 1e-8)
     log_ratio = numerics.gaussian_log_prob(means, log_std, minibatch.actions) - minibatch.log_likelihoods
     ratio = log_ratio.exp()
     policy_loss = -numerics.clipped_surrogate(ratio, advantages, s.clip).mean()
-    value_loss = nn.functional.mse_loss(minibatch.returns, values)
     entropy_loss = -numerics.gaussian_entropy(log_std)
-    loss = policy_loss + s.entropy_weight * entropy_loss + s.value_weight * value_loss
     metrics = {
         "approx_kl": ((ratio - 1) - log_ratio).mean(),
         "clip_fraction": ((ratio - 1).abs() > s.clip).float().mean(),
         "entropy_loss": entropy_loss,
-        "loss": loss,
         "policy_gradient_loss": policy_loss,
-        "value_loss": value_loss,
     }
+    return policy_loss + s.entropy_weight * entropy_loss, metrics
+
+
+def critic_loss(values: Tensor, minibatch: Minibatch) -> Tensor:
+    """Return the loss of values [B], before its weight."""
+    return nn.functional.mse_loss(minibatch.returns, values)
+
+
+def with_critic(
+    loss: Tensor, metrics: dict[str, Tensor], value_loss: Tensor, s: PpoSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return PPO's loss and its metrics from what actor and critic add to it."""
+    loss = loss + s.value_weight * value_loss
+    metrics = {**metrics, "loss": loss, "value_loss": value_loss}
     return loss, {name: value.detach() for name, value in metrics.items()}

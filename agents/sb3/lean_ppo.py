@@ -6,6 +6,9 @@ and the statistics of episodes, which metarl keeps itself. Stable-Baselines3's o
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +21,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from metarl.agents import numerics
+from metarl.agents.arithmetic import subnormals_kept
 from metarl.agents.sb3.device_ppo import METRICS, Minibatch
 from metarl.agents.sb3.gradient import fill_gradients
 from metarl.agents.sb3.settings import PpoSettings
+from metarl.agents.threads import single_torch_thread
+
+WORTH_A_THREAD = 1e7
+"""Multiplications of a pass of a minibatch through actor and critic from which two threads take less time than one."""
 
 
 class Cut(NamedTuple):
@@ -98,18 +106,33 @@ class LeanPpo(PPO):
         self._update_learning_rate(optimiser)
         parameters, passes = list(policy.parameters()), list[list[dict[str, Tensor]]]()
         stopped = False
-        while len(passes) < self.n_epochs and not stopped:
-            passes.append([])
-            for samples in self.rollout_buffer.get(self.batch_size):
-                _, metrics = fill_gradients(policy, Minibatch(*samples[:6]), self.settings)
-                passes[-1].append(metrics)
-                stopped = limit is not None and float(metrics["approx_kl"]) > 1.5 * limit
-                if stopped:
-                    break
-                torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-                optimiser.step()
-            self._n_updates += 1
+        with self._critic_thread() as critic_thread:
+            while len(passes) < self.n_epochs and not stopped:
+                passes.append([])
+                for samples in self.rollout_buffer.get(self.batch_size):
+                    minibatch = Minibatch(*samples[:6])
+                    _, metrics = fill_gradients(policy, minibatch, self.settings, critic_thread)
+                    passes[-1].append(metrics)
+                    stopped = limit is not None and float(metrics["approx_kl"]) > 1.5 * limit
+                    if stopped:
+                        break
+                    torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+                    optimiser.step()
+                self._n_updates += 1
         self._log(passes)
+
+    @contextlib.contextmanager
+    def _critic_thread(self) -> Iterator[Executor | None]:
+        """A thread for the critic where torch has several; None where they would wait for each other too long."""
+        work = self.batch_size * sum(parameter.numel() for parameter in self.policy.parameters())
+        if self.device.type != "cpu" or torch.get_num_threads() == 1 or work < WORTH_A_THREAD:
+            yield None
+            return
+        with (
+            single_torch_thread(),
+            ThreadPoolExecutor(1, initializer=torch.set_flush_denormal, initargs=(not subnormals_kept(),)) as thread,
+        ):
+            yield thread
 
     def _log(self, passes: list[list[dict[str, Tensor]]]) -> None:
         """Log the mean of each metric over the update, but the last loss and the divergence of the last pass."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
 
+from metarl.agents.arithmetic import subnormals, subnormals_kept
+from metarl.agents.sb3 import gradient as passes
+from metarl.agents.sb3 import lean_ppo
 from metarl.agents.sb3.device_ppo import Minibatch, ppo_loss
 from metarl.agents.sb3.gradient import fill_gradients
 from metarl.agents.sb3.ppo import Ppo
@@ -85,3 +89,50 @@ def test_the_gradient_is_that_of_autograd(activation):
     for parameter, gradient in zip(policy.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
         assert gradient.abs().max() > 0
+
+
+def test_the_critic_may_learn_in_a_thread_of_its_own(monkeypatch):
+    settings, threads = dataclasses.replace(SMALL, epochs=2), set[int]()
+    fill = lean_ppo.fill_gradients
+
+    def watched(policy, minibatch, s, critic_thread):
+        if critic_thread:
+            threads.add(critic_thread.submit(threading.get_ident).result())
+            assert not critic_thread.submit(subnormals_kept).result()  # as in the thread that starts it
+            assert critic_thread.submit(torch.get_num_threads).result() == torch.get_num_threads() == 1
+        return fill(policy, minibatch, s, critic_thread)
+
+    monkeypatch.setattr(lean_ppo, "fill_gradients", watched)
+    monkeypatch.setattr(lean_ppo, "WORTH_A_THREAD", 0)
+    before = torch.get_num_threads()
+    try:
+        learned = []
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            with subnormals(kept=False):
+                learned.append(trained(settings, own=True))
+            assert torch.get_num_threads() == count
+            assert bool(threads) == (count == 2)
+    finally:
+        torch.set_num_threads(before)
+    (alone, metrics, returns), (apart, same_metrics, same_returns) = learned
+    assert threading.get_ident() not in threads
+    assert metrics == same_metrics and returns == same_returns
+    for one, other in zip(alone.model.policy.parameters(), apart.model.policy.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_fault_in_the_critics_thread_is_raised(monkeypatch):
+    def broken(values, minibatch):
+        raise ValueError("no critic")
+
+    monkeypatch.setattr(passes, "critic_loss", broken)
+    monkeypatch.setattr(lean_ppo, "WORTH_A_THREAD", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="no critic"):
+            trained(SMALL, own=True)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
