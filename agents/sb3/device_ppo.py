@@ -250,14 +250,8 @@ def evaluate(policy: Any, observations: Tensor) -> tuple[Tensor, Tensor]:
 
 def ppo_loss(policy: Any, minibatch: Minibatch, s: PpoSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """Return PPO's loss (Schulman 2017) as Stable-Baselines3 computes it, and the metrics that it logs."""
-    return loss_of(*evaluate(policy, minibatch.observations), policy.log_std, minibatch, s)
-
-
-def loss_of(
-    means: Tensor, values: Tensor, log_std: Tensor, minibatch: Minibatch, s: PpoSettings
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return `ppo_loss` of mean actions [B, act] and values [B]."""
-    loss, metrics = actor_loss(means, log_std, minibatch, s)
+    means, values = evaluate(policy, minibatch.observations)
+    loss, metrics = actor_loss(means, policy.log_std, minibatch, s)
     return with_critic(loss, metrics, critic_loss(values, minibatch), s)
 
 

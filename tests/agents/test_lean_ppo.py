@@ -91,6 +91,16 @@ def test_the_gradient_is_that_of_autograd(activation):
         assert gradient.abs().max() > 0
 
 
+@pytest.fixture
+def any_batch_is_worth_a_thread(monkeypatch):
+    """Torch's number of threads, which a test may set, is what it was afterwards."""
+    monkeypatch.setattr(lean_ppo, "WORTH_A_THREAD", 0)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("any_batch_is_worth_a_thread")
 def test_the_critic_may_learn_in_a_thread_of_its_own(monkeypatch):
     settings, threads = dataclasses.replace(SMALL, epochs=2), set[int]()
     fill = lean_ppo.fill_gradients
@@ -103,18 +113,13 @@ def test_the_critic_may_learn_in_a_thread_of_its_own(monkeypatch):
         return fill(policy, minibatch, s, critic_thread)
 
     monkeypatch.setattr(lean_ppo, "fill_gradients", watched)
-    monkeypatch.setattr(lean_ppo, "WORTH_A_THREAD", 0)
-    before = torch.get_num_threads()
-    try:
-        learned = []
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            with subnormals(kept=False):
-                learned.append(trained(settings, own=True))
-            assert torch.get_num_threads() == count
-            assert bool(threads) == (count == 2)
-    finally:
-        torch.set_num_threads(before)
+    learned = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        with subnormals(kept=False):
+            learned.append(trained(settings, own=True))
+        assert torch.get_num_threads() == count
+        assert bool(threads) == (count == 2)
     (alone, metrics, returns), (apart, same_metrics, same_returns) = learned
     assert threading.get_ident() not in threads
     assert metrics == same_metrics and returns == same_returns
@@ -122,17 +127,13 @@ def test_the_critic_may_learn_in_a_thread_of_its_own(monkeypatch):
         assert torch.equal(one, other)
 
 
+@pytest.mark.usefixtures("any_batch_is_worth_a_thread")
 def test_a_fault_in_the_critics_thread_is_raised(monkeypatch):
     def broken(values, minibatch):
         raise ValueError("no critic")
 
     monkeypatch.setattr(passes, "critic_loss", broken)
-    monkeypatch.setattr(lean_ppo, "WORTH_A_THREAD", 0)
-    before = torch.get_num_threads()
     torch.set_num_threads(2)
-    try:
-        with pytest.raises(ValueError, match="no critic"):
-            trained(SMALL, own=True)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    with pytest.raises(ValueError, match="no critic"):
+        trained(SMALL, own=True)
+    assert torch.get_num_threads() == 2
