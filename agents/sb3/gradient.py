@@ -1,7 +1,7 @@
-"""The gradient of PPO's loss, with the passes through the networks written out.
+"""Passes through PPO's networks, written out, and the gradient of its loss by them.
 
-Autograd computes the same from `metarl.agents.sb3.device_ppo.ppo_loss`; here activations and their slopes overwrite
-what they are computed from, which saves a CPU passes over memory.
+The modules and autograd compute the same from `metarl.agents.sb3.device_ppo.ppo_loss`; here activations and their
+slopes overwrite what they are computed from, which saves a CPU passes over memory.
 """
 
 from __future__ import annotations
@@ -26,6 +26,17 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
 """By module: the function y = f(x), in place of x, and its slope f'(x) as a function of y, in place of y."""
 
 
+def means_of(policy: Any, observations: Tensor) -> Tensor:
+    """Return the actor's mean actions [B, act] at standardised observations [B, obs], without autograd's record."""
+    actor = _actor(policy)
+    return _forward(actor, ACTIVATIONS[policy.activation_fn], observations[:, : actor[0].in_features])[-1]
+
+
+def values_of(policy: Any, observations: Tensor) -> Tensor:
+    """Return the critic's values [B] of standardised observations [B, obs], without autograd's record."""
+    return _forward(_critic(policy), ACTIVATIONS[policy.activation_fn], observations)[-1].squeeze(-1)
+
+
 def fill_gradients(
     policy: Any, minibatch: Minibatch, s: PpoSettings, critic_thread: Executor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -33,9 +44,7 @@ def fill_gradients(
 
     critic_thread: computes the critic's gradient meanwhile; None: this thread does, after the actor's.
     """
-    activation, networks = ACTIVATIONS[policy.activation_fn], policy.mlp_extractor
-    actor = _linears((*networks.policy_net, policy.action_net))
-    critic = _linears((*networks.value_net, policy.value_net))
+    activation, actor, critic = ACTIVATIONS[policy.activation_fn], _actor(policy), _critic(policy)
 
     def fill_critic() -> Tensor:
         seen = _forward(critic, activation, minibatch.observations)
@@ -52,6 +61,14 @@ def fill_gradients(
     _backward(actor, activation, seen, of_means)
     value_loss = of_critic.result() if of_critic else fill_critic()
     return with_critic(loss.detach(), metrics, value_loss, s)
+
+
+def _actor(policy: Any) -> list[nn.Linear]:
+    return _linears((*policy.mlp_extractor.policy_net, policy.action_net))
+
+
+def _critic(policy: Any) -> list[nn.Linear]:
+    return _linears((*policy.mlp_extractor.value_net, policy.value_net))
 
 
 def _linears(modules: Iterable[nn.Module]) -> list[nn.Linear]:

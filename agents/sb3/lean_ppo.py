@@ -16,14 +16,15 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.utils import explained_variance
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
 from metarl.agents import numerics
 from metarl.agents.arithmetic import subnormals_kept
 from metarl.agents.sb3.device_ppo import METRICS, Minibatch
-from metarl.agents.sb3.gradient import fill_gradients
+from metarl.agents.sb3.gradient import fill_gradients, means_of, values_of
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.agents.threads import single_torch_thread
 
@@ -40,6 +41,16 @@ class Cut(NamedTuple):
     """Index of its env."""
     observation: np.ndarray
     """Its last observation, as the policy reads it, [obs]."""
+
+
+class LeanBuffer(RolloutBuffer):
+    """A rollout buffer whose minibatches torch gathers, in a third of NumPy's time."""
+
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> RolloutBufferSamples:
+        chosen = torch.from_numpy(batch_inds)
+        kept = self.observations, self.actions, self.values, self.log_probs, self.advantages, self.returns
+        gathered = [torch.from_numpy(values).index_select(0, chosen).to(self.device) for values in kept]
+        return RolloutBufferSamples(*gathered[:2], *(values.flatten() for values in gathered[2:]))
 
 
 class LeanPpo(PPO):
@@ -61,8 +72,7 @@ class LeanPpo(PPO):
         means, cuts, dones = np.zeros_like(buffer.actions), [], self._last_episode_starts
         for t in range(n_rollout_steps):
             buffer.observations[t], buffer.episode_starts[t] = self._last_obs, dones
-            latent = policy.mlp_extractor.forward_actor(self._seen(buffer.observations[t]))
-            mean = policy.action_net(latent)
+            mean = means_of(policy, self._seen(buffer.observations[t]))
             actions = (mean + std * torch.randn_like(mean)).cpu().numpy()
             means[t], buffer.actions[t] = mean.cpu().numpy(), actions
             seen, buffer.rewards[t], dones, infos = env.step(np.clip(actions, low, high))
@@ -75,7 +85,7 @@ class LeanPpo(PPO):
             ]
         self._last_episode_starts = dones
         self._evaluate(buffer, means, cuts)
-        last = policy.predict_values(self._seen(self._last_obs))  # pyright: ignore[reportArgumentType]
+        last = values_of(policy, self._seen(self._last_obs))  # pyright: ignore[reportArgumentType]
         buffer.compute_returns_and_advantage(last, dones)  # pyright: ignore[reportArgumentType]
         callback.on_rollout_end()
         return True
@@ -90,13 +100,13 @@ class LeanPpo(PPO):
         """
         shape, policy = buffer.rewards.shape, self.policy
         seen = self._seen(buffer.observations.reshape(-1, *buffer.obs_shape))
-        buffer.values[...] = policy.predict_values(seen).view(shape).cpu().numpy()
+        buffer.values[...] = values_of(policy, seen).view(shape).cpu().numpy()
         mean, actions = (torch.from_numpy(x) for x in (means, buffer.actions))
         buffer.log_probs[...] = numerics.gaussian_log_prob(mean, policy.log_std.cpu(), actions).numpy()
         if cuts:
-            values = policy.predict_values(self._seen(np.stack([cut.observation for cut in cuts])))
+            values = values_of(policy, self._seen(np.stack([cut.observation for cut in cuts])))
             places = [cut.step for cut in cuts], [cut.env for cut in cuts]
-            buffer.rewards[places] += self.gamma * values.flatten().cpu().numpy()
+            buffer.rewards[places] += self.gamma * values.cpu().numpy()
         buffer.pos, buffer.full = len(means), True
 
     def train(self) -> None:

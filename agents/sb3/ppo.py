@@ -24,12 +24,13 @@ from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor, nn
 
 from metarl.agents import numerics
+from metarl.agents.adam import Adam
 from metarl.agents.agent import Deployable, Facts, Reading, Rollout
 from metarl.agents.learning import NOTHING_TOLD, DeviceEnv, Trainer, World
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.sb3.device_ppo import DevicePpo
-from metarl.agents.sb3.lean_ppo import LeanPpo
+from metarl.agents.sb3.lean_ppo import LeanBuffer, LeanPpo
 from metarl.agents.sb3.learner import (
     EPSILON,
     Sb3Agent,
@@ -115,6 +116,7 @@ class Ppo(Sb3Agent):
         options = {
             "net_arch": list(settings.hidden_sizes),
             "activation_fn": ACTIVATIONS[settings.activation],
+            "optimizer_class": Adam,
             "optimizer_kwargs": {"eps": 1e-5, "fused": device.type == "cpu"},  # eps: that of Stable-Baselines3
         }
         policy = ActorCriticPolicy
@@ -161,7 +163,7 @@ class Ppo(Sb3Agent):
     def make_buffer(self, steps: int, num_envs: int) -> RolloutBuffer:
         model, s = self.model, self.settings
         spaces = (model.observation_space, model.action_space)
-        return RolloutBuffer(steps, *spaces, self.device, s.gae_lambda, s.discount, num_envs)
+        return LeanBuffer(steps, *spaces, self.device, s.gae_lambda, s.discount, num_envs)
 
     def begin(self, num_tasks: int, envs_per_task: int, generators: Sequence[torch.Generator]) -> PpoBelief:
         """Return the belief of tasks that all act by the trained policy, or by the untrained one to learn anew."""
