@@ -55,9 +55,12 @@ _HOME = {
 }
 """Module and name of each public name. They are imported on first use, because torch and MuJoCo take seconds."""
 
-# Read by OpenMP when torch loads it. By default its threads spin while they wait, and on cores that anything else uses,
-# the simulation's own threads for one, an update then takes up to a hundred times as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read by OpenMP when torch loads it. By default its threads spin for milliseconds while they wait, and on cores that
+# anything else uses, the simulation's own threads for one, an update then takes up to a hundred times as long. Threads
+# that sleep at once are woken in 40 us, and an update has hundreds of operations: GNU's spin for about as long as that.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 register_families()
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.adam import Adam
 from metarl.agents.pearl.gaussians import kl_to_prior, posterior, squashed_log_prob
 from metarl.agents.pearl.networks import ContextEncoder, QNetworks, SquashedPolicy
 from metarl.agents.pearl.settings import PearlSettings
@@ -77,7 +76,9 @@ class SoftActorCritic:
             "policy": self._policy_parameters,
             "temperature": [networks.log_temperature],
         }
-        self._optimisers = {name: Adam(parameters, lr=settings.lr, fused=True) for name, parameters in groups.items()}
+        self._optimisers = {
+            name: torch.optim.Adam(parameters, lr=settings.lr, fused=True) for name, parameters in groups.items()
+        }
 
     def use_step_size(self, lr: float) -> None:
         """Take the next gradient steps with this step size."""

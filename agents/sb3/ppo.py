@@ -24,7 +24,6 @@ from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor, nn
 
 from metarl.agents import numerics
-from metarl.agents.adam import Adam
 from metarl.agents.agent import Deployable, Facts, Reading, Rollout
 from metarl.agents.learning import NOTHING_TOLD, DeviceEnv, Trainer, World
 from metarl.agents.moments import INPUT_CLIP, Moments
@@ -116,7 +115,6 @@ class Ppo(Sb3Agent):
         options = {
             "net_arch": list(settings.hidden_sizes),
             "activation_fn": ACTIVATIONS[settings.activation],
-            "optimizer_class": Adam,
             "optimizer_kwargs": {"eps": 1e-5, "fused": device.type == "cpu"},  # eps: that of Stable-Baselines3
         }
         policy = ActorCriticPolicy

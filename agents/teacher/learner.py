@@ -21,7 +21,7 @@ from metarl.agents.ranks import ALONE, Ranks, sum_gradients
 from metarl.agents.slots import SlotBelief
 from metarl.agents.teacher.network import InformedNetwork
 from metarl.agents.teacher.settings import StudySettings
-from metarl.agents.trial_ppo.learner import TrialPpo, with_steps
+from metarl.agents.trial_ppo.learner import ADAM_EPSILON, TrialPpo, with_steps
 from metarl.agents.trial_ppo.network import CoreMaker, SlotNetwork
 from metarl.agents.trial_ppo.sequence import TrialSequence, with_privileged
 
@@ -59,7 +59,7 @@ class InformedPpo(TrialPpo[Settings, Network], Generic[Settings, Network]):
         """privileged: names of the privileged values."""
         self.privileged = tuple(privileged)
         super().__init__(settings, observation_size, action_size, generator, device, ranks)
-        self.study_optimiser = self.adam(self.studied(), settings.study_lr)
+        self.study_optimiser = torch.optim.Adam(self.studied(), lr=settings.study_lr, eps=ADAM_EPSILON)
 
     def studied(self) -> Sequence[nn.Parameter]:
         """Return the parameters that the regression trains."""

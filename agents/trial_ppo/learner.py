@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.agents.adam import Adam
 from metarl.agents.agent import Trial
 from metarl.agents.cores.core import Core, Memory
 from metarl.agents.learning import MetaLearner
@@ -113,12 +112,9 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         self.network = blank(self.make_network)
         self.network.initialise(settings.initial_std, generator)
         self.network.to(device)
-        self.optimiser = self.adam(self.trained(), settings.lr)
+        fused = True if device.type == "cpu" else None
+        self.optimiser = torch.optim.Adam(self.trained(), lr=settings.lr, eps=ADAM_EPSILON, fused=fused)
         self.updates = 0
-
-    def adam(self, parameters: Iterable[nn.Parameter], lr: float) -> Adam:
-        """Return an optimiser of parameters on this learner's device."""
-        return Adam(parameters, lr=lr, eps=ADAM_EPSILON, fused=True if self.device.type == "cpu" else None)
 
     @property
     def reads_reward(self) -> bool:

@@ -20,6 +20,7 @@ from metarl.agents.cores.registry import make_core
 from metarl.agents.ranks import ALONE, Ranks, sum_gradients
 from metarl.agents.slots import SlotBelief
 from metarl.agents.trial_ppo.critic import CriticPpo
+from metarl.agents.trial_ppo.learner import ADAM_EPSILON
 from metarl.agents.trial_ppo.network import CoreMaker
 from metarl.agents.trial_ppo.sequence import TrialSequence
 from metarl.agents.varibad.elbo import Draws, elbo, posteriors_after_shots, slots_read
@@ -51,7 +52,12 @@ class Varibad(CriticPpo[VaribadSettings, VaribadNetwork]):
         privileged: Sequence[str] = (),
     ) -> None:
         super().__init__(settings, observation_size, action_size, generator, device, ranks, privileged)
-        self.vae_optimiser = self.adam(self.network.model_parameters(), settings.vae_lr)
+        self.vae_optimiser = torch.optim.Adam(
+            self.network.model_parameters(),
+            lr=settings.vae_lr,
+            eps=ADAM_EPSILON,
+            fused=True if device.type == "cpu" else None,
+        )
 
     @property
     def remembers(self) -> bool:

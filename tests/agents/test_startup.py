@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch import nn
 
@@ -109,3 +110,23 @@ def test_an_optimisers_steps_are_torchs_before_and_after_the_compiler_is_there()
         print(*cases[0][0].step.__name__.split(), len(spared))
     """
     assert in_a_process_of_its_own(script) == ["step", "4"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, ["PASSIVE", "2000"]),
+        ({"GOMP_SPINCOUNT": "7"}, ["PASSIVE", "7"]),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", "None"]),
+    ],
+)
+def test_threads_that_wait_spin_for_a_little_where_the_user_says_nothing(given: dict[str, str], found: list[str]):
+    script = f"""if True:
+        import os
+        names = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update({given})
+        import metarl
+        print(*map(os.environ.get, names))"""
+    assert in_a_process_of_its_own(script) == found
