@@ -9,6 +9,7 @@ import pytest
 from benchmarks.learning import BARS, LEARNED, train_seed, write_results
 from metarl.cli import app as cli
 from metarl.config import PRESETS, load_config
+from metarl.headroom.arms import ARMS
 
 
 @pytest.mark.slow
@@ -24,7 +25,7 @@ def test_a_recorded_preset_reaches_its_bars(preset: str, tmp_path):
 def test_an_arm_learns(family: str, arm: str, tmp_path):
     learned = LEARNED[family, arm]
     command = f"headroom {family} --budget {learned.env_steps} --seeds 4 --threads 1 --name study --runs-dir {tmp_path}"
-    command += f" --arms {arm} tracking.wandb=disabled {' '.join(learned.settings)}"
+    command += f" --arms {ARMS[arm].taught_by} {arm} tracking.wandb=disabled {' '.join(learned.settings)}"
     assert cli.main(command.split()) == 0
     with open(tmp_path / "study" / "headroom.csv", encoding="utf-8") as file:
         reached = {row["label"]: float(row["mean_last"]) for row in csv.DictReader(file)}
