@@ -75,7 +75,7 @@ class TrainingSettings:
     seed: int = bounded(1, at_least=0, at_most=math.inf)
     """Seed of all random numbers of the run."""
     threads: int = bounded(0, at_least=0, at_most=1024, changes_no_number=True)
-    """Threads of the simulation and of torch. 0: all cores."""
+    """Threads of the simulation and of torch. 0: all cores; beside processes that keep some busy, fewer are faster."""
     device: Literal["auto", "cpu", "cuda"] = without_effect("auto")
     """Torch device of the agent. auto: cuda if there is one."""
     matmul_precision: Literal["highest", "high", "medium"] = newer("highest", before="highest")
