@@ -70,9 +70,10 @@ def write(path: Path, data: bytes | Iterable[bytes | memoryview], option: str = 
     """Replace a file by `data` so that after a crash it holds either the old bytes or the new ones. data: the whole, or
     its parts in order.
 
-    RunError if the disk refuses; it names the option that chooses another place, if there is one.
+    Where several processes write it at once, it holds what one of them wrote, whole. What a killed one leaves is called
+    `.NAME.PROCESS.tmp`. RunError if the disk refuses; it names the option that chooses another place, if there is one.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.unlink(missing_ok=True)
         with open(temporary, "xb") as file:  # a new file: somebody's link of that name is not followed

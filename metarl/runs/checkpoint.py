@@ -183,18 +183,26 @@ class CheckpointStore:
         return sorted(filter(iteration_of, self.folder.glob("iteration_*.pt")), key=iteration_of)
 
     def save(self, state: Mapping[str, Any], iteration: int, best: bool = False) -> Path:
-        """Write the checkpoint after an iteration, then remove those that are too old."""
+        """Write the checkpoint after an iteration, then `tidy`."""
         path = self.path(iteration)
         make_folder(self.folder, "--runs-dir")
         for written in [self.folder / BEST, path] if best else [path]:
             # The best first: a kill between the two leaves a best one that is ahead, and none that is stale.
             save(written, state)
             self._named[written] = strings_in(state)
-        # A later checkpoint was refused, or it would have been gone on from: it counts for nothing here.
-        for old in [p for p in self.paths() if iteration_of(p) <= iteration][: -self.keep]:
-            old.unlink(missing_ok=True)
-        self._remove_unnamed()
+        self.tidy(iteration)
         return path
+
+    def tidy(self, iteration: int) -> None:
+        """Remove the checkpoints that are too old after an iteration, and what a killed process left of its writes.
+
+        Nobody else may train the run. After a resumption too: a process may have been killed before it did so.
+        """
+        # A later checkpoint was refused, or it would have been gone on from: it counts for nothing here.
+        old = [path for path in self.paths() if iteration_of(path) <= iteration][: -self.keep]
+        for path in [*old, *self.folder.glob(".*.tmp")]:
+            path.unlink(missing_ok=True)
+        self._remove_unnamed()
 
     def _remove_unnamed(self) -> None:
         """Remove the agent's files that no kept checkpoint names; none while one of the checkpoints cannot be read."""

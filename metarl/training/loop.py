@@ -132,6 +132,7 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
     if resume:
         save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
         counters.best_return = store.best_return(counters.best_return)
+        store.tidy(counters.iteration)
     if counters.iteration == 0 and (note := reach_note(run)):
         print(f"note: {note}", flush=True)
     for note in world.mirror.notes if counters.iteration == 0 and world.mirror is not None else ():

@@ -53,7 +53,7 @@ from tests.sampling import sampled
 
 WARP = simulator("cpu")
 STEPS = 100
-SHARE, STARTS, KEPT = 0.1, 3, 0.8
+SHARE, STARTS, KEPT = 0.1, 5, 0.8
 """Of the controls' range; starts that a task is tried from until no contact begins in rounding; tasks that need one."""
 AGREEMENT = 1e-5
 QUADRUPED = QuadrupedSettings(

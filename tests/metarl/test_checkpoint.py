@@ -102,6 +102,18 @@ def test_the_last_few_and_the_best_are_kept(tmp_path):
     assert store.load(store.path(4))[1]["iteration"] == 4
 
 
+def test_what_a_kill_kept_it_from_removing_is_removed_when_the_run_is_gone_on_with(tmp_path):
+    store = CheckpointStore(tmp_path, keep=1)
+    store.save({**STATE, "iteration": 1}, 1)
+    first = store.path(1).read_bytes()
+    store.save({**STATE, "iteration": 2}, 2)
+    store.path(1).write_bytes(first)
+    store.path(3).write_bytes(first[:-9])  # refused
+    (tmp_path / ".iteration_000003.pt.17.tmp").write_bytes(b"")
+    CheckpointStore(tmp_path, keep=1).tidy(2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["iteration_000002.pt", "iteration_000003.pt"]
+
+
 def test_an_agents_file_is_kept_as_long_as_a_kept_checkpoint_names_it(tmp_path):
     files = tmp_path / OWN_FILES
     store = CheckpointStore(tmp_path / "checkpoints", keep=2)

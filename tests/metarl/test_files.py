@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metarl.errors import RunError, UsageError
-from metarl.files import fresh_folder, make_folder
+from metarl.files import fresh_folder, make_folder, write
 from metarl.runs.interrupt import stop_on_signals
 
 
@@ -19,6 +19,24 @@ def test_a_fresh_folder_takes_the_first_free_number(tmp_path):
     assert names == ["report", "report_2", "report_3"]
     (tmp_path / "new" / "report_2").rmdir()
     assert fresh_folder(tmp_path / "new" / "report", "--output").name == "report_2"
+
+
+def test_of_processes_that_write_a_file_at_once_one_is_kept_whole(tmp_path):
+    path, contents = tmp_path / "study.json", [letter * 2**20 for letter in (b"a", b"b", b"c")]
+    children = []
+    for content in contents:
+        children.append(os.fork())
+        if not children[-1]:
+            status = 1
+            try:
+                for _ in range(20):
+                    write(path, content)
+                    assert path.read_bytes() in contents
+                status = 0
+            finally:
+                os._exit(status)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert os.listdir(tmp_path) == ["study.json"]
 
 
 def test_two_threads_never_get_the_same_fresh_folder(tmp_path):

@@ -150,7 +150,7 @@ def test_a_file_is_written_in_its_own_place(name, tmp_path):
     theirs.mkdir()
     victim.write_text("mine")
     for target in (victim, missing):
-        for link in (name, f".{name}.tmp"):
+        for link in (name, f".{name}.{os.getpid()}.tmp"):
             (theirs / link).unlink(missing_ok=True)
             (theirs / link).symlink_to(target)
         write(theirs / name, b"new")
