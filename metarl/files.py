@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import platform
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -71,9 +72,11 @@ def write(path: Path, data: bytes | Iterable[bytes | memoryview], option: str = 
     its parts in order.
 
     Where several processes write it at once, it holds what one of them wrote, whole. What a killed one leaves is called
-    `.NAME.PROCESS.tmp`. RunError if the disk refuses; it names the option that chooses another place, if there is one.
+    `.NAME.HOST.PROCESS.tmp`.
+
+    RunError if the disk refuses; it names the option that chooses another place, if there is one.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         temporary.unlink(missing_ok=True)
         with open(temporary, "xb") as file:  # a new file: somebody's link of that name is not followed

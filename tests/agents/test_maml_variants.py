@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from metarl.agents import numerics
+from metarl.agents.agent import Trial
 from metarl.agents.maml.adapted import Adapted
 from metarl.agents.maml.estimators import ESTIMATORS
 from metarl.agents.maml.implicit import conjugate_gradients
@@ -22,6 +24,11 @@ from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.maml.shots import Batch
 from metarl.agents.policy import GaussianPolicy
 from metarl.agents.ranks import ALONE
+from metarl.agents.registry import make_agent
+from metarl.envs.registry import make_family
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.sharded import ShardedEnv
+from metarl.runs.trial import run_trial, streams
 from tests.agents.test_maml import SMALL, central_differences, in_double, make_trial, meta_gradient, relative_error
 from tests.agents.test_maml import make_agent as small_maml
 
@@ -446,3 +453,23 @@ def test_every_paper_lowers_its_loss_by_either_outer_step(paper: str, outer):
     agent = small_maml(MamlSettings(**settings))
     metrics = agent.meta_update(make_trial(agent), torch.Generator().manual_seed(0))
     assert metrics["loss_after"] < metrics["loss_before"] and math.isfinite(metrics["gradient_norm"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", [p for p in MAML_PAPERS if p not in ("reptile", "imaml")])
+def test_papers_learn_to_adapt_on_point_goal(paper: str):
+    """The gain of one adaptation within 30 iterations of 400 episodes each, in which Reptile and iMAML learn nothing;
+    benchmarks/learning.py has the levels that they and the others reach by the preset."""
+    family = make_family(PointGoalSettings(horizon=40))
+    base = {"initial_std": 0.2, "promp_lr": 3e-3, "output_gain": 0.01, **MAML_PAPERS[paper].settings}
+    agent = make_agent(MamlSettings(**base), 2, 2, torch.Generator().manual_seed(0), CPU)
+    env = ShardedEnv(family, 20, 10, 1)
+
+    def trial(k: int) -> Trial:
+        env.set_tasks(family.sample(20, np.random.default_rng(k)))
+        return run_trial(env, agent, streams(0, "test", k, 20), 1).trial
+
+    for k in range(30):
+        agent.meta_update(trial(k), torch.Generator().manual_seed(k))
+    before, after = (r.episode_returns().mean().item() for r in trial(1000).rollouts)
+    assert after - before > 3.0

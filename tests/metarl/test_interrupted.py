@@ -72,8 +72,7 @@ def test_killed_at_a_write_and_gone_on_with_a_run_is_what_it_would_have_been(tmp
 
 @pytest.mark.slow
 def test_killed_at_every_write_and_gone_on_with_a_run_is_what_it_would_have_been(tmp_path, tiny, environment):
-    tried = check("0", tmp_path, tiny, environment)
-    assert tried == list(range(1, len(tried) + 1)) and len(tried) > 30
+    assert check("0", tmp_path, tiny, environment) == list(range(1, 44))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_a_file_is_written_in_its_own_place(name, tmp_path):
     theirs.mkdir()
     victim.write_text("mine")
     for target in (victim, missing):
-        for link in (name, f".{name}.{os.getpid()}.tmp"):
+        for link in (name, f".{name}.{platform.node()}.{os.getpid()}.tmp"):
             (theirs / link).unlink(missing_ok=True)
             (theirs / link).symlink_to(target)
         write(theirs / name, b"new")
