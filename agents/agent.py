@@ -165,6 +165,8 @@ class Reading(NamedTuple):
     """[T, M, N], of the shot's actions under this agent."""
     entropies: Tensor
     """[T, M, N], of the distributions from which this agent would have drawn its actions."""
+    means: Tensor
+    """[T, M, N, act], what `act` would have returned without noise."""
 
 
 @dataclass(frozen=True)

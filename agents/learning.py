@@ -195,7 +195,7 @@ class MetaLearner:
         rollout, log_std = rollout.to(self.device), self.log_std().detach()
         means = torch.stack([self.act(belief, observations, None)[0] for observations in rollout.observations])
         entropies = gaussian_entropy(log_std).expand(rollout.rewards.shape)
-        return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies)
+        return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies, means)
 
     def observation_moments(self, belief: Belief) -> Moments | None:
         """Return None: none are kept."""

@@ -142,7 +142,7 @@ class SlotReader:
             belief = self.revive(self.observe(after, rollout.rewards[t], ended), lives[t])
         log_std = self.log_std().detach()
         entropies = gaussian_entropy(log_std).expand(rollout.rewards.shape)
-        return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies)
+        return Reading(belief, gaussian_log_prob(means, log_std, rollout.actions), entropies, means)
 
     def deployable(self, belief: SlotBelief) -> Deployable:
         """Return the network with a slot's parts and its states as arguments."""

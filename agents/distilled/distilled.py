@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.agent import Agent, Trial
+from metarl.agents.agent import Agent, Rollout, Trial
 from metarl.agents.distilled.settings import DistilledSettings
 from metarl.agents.learning import Trainer, World
 from metarl.agents.rl2.network import Rl2Network
 from metarl.agents.teacher.learner import InformedPpo
-from metarl.agents.trial_ppo.sequence import PRIVILEGED, TrialSequence
+from metarl.agents.trial_ppo.sequence import PRIVILEGED, TrialSequence, lay_beside
 
 CRITIC = ("critic.", "value.")
 """Beginnings of the names of the critic's parameters."""
@@ -60,11 +60,6 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
                     "ppo training.reveal_task=true makes"
                 )
             self.teacher, self.told = world.oracle(self.settings.teacher)
-            if self.teacher.facts.belief_per_env:
-                raise ValueError(
-                    f"teacher is {self.settings.teacher}, an agent with a memory; an oracle is told the task, so take "
-                    "one without, such as ppo"
-                )
             if not self.updates:
                 self._take_noise(self.teacher)
         return super().trainer(world)
@@ -100,15 +95,36 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
             means = self.network.means(features)
         return means, self.network.values(features, sequence.ending, sequence.extra[PRIVILEGED])
 
-    @torch.no_grad()
-    def labels(self, sequence: TrialSequence) -> Tensor:
-        """Return the oracle's action means [L, B, act] for what the student met."""
+    def labels(self, trial: Trial, generator: torch.Generator) -> Tensor:
+        """Return the oracle's action means [L, B, act] for what the student met: an oracle that remembers or adapts has
+        read all of the trial before."""
         assert self.teacher is not None
-        observations = sequence.inputs[..., : self.observation_size]
-        told = sequence.extra[PRIVILEGED][..., list(self.told)]
-        seen = torch.cat([observations, told], dim=-1).flatten(0, 1)
-        means, _ = self.teacher.act(self.teacher.begin(1, 1, [torch.Generator()]), seen.unsqueeze(0), None)
-        return means.to(self.device).view(*sequence.rewards.shape, self.action_size)
+        _, num_tasks, envs_per_task = trial.rollouts[0].rewards.shape
+        belief = self.teacher.begin(num_tasks, envs_per_task, self._generators(num_tasks, generator))
+        means = []
+        for shot, rollout in enumerate(trial.rollouts, 1):
+            seen = self._seen(rollout)
+            reading = self.teacher.read(belief, seen)
+            means.append(reading.means)
+            if shot < len(trial.rollouts):
+                generators = self._generators(num_tasks, generator)
+                belief = self.teacher.adapt(reading.belief, seen.to(self.teacher.device), generators)
+        return lay_beside(trial, means, self.device)
+
+    def _generators(self, num_tasks: int, generator: torch.Generator) -> list[torch.Generator]:
+        """Return a generator for each of this process's tasks; the tasks of all processes are drawn for."""
+        count, first = self._places(num_tasks)
+        seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device)
+        return [torch.Generator().manual_seed(seed) for seed in seeds[first : first + num_tasks].tolist()]
+
+    def _seen(self, rollout: Rollout) -> Rollout:
+        """Return a rollout as the oracle would have observed it; after the last step it is told what it was before."""
+        assert rollout.privileged is not None
+        told = rollout.privileged[..., list(self.told)]
+        last = (rollout.valid.sum(dim=0) - 1).clamp(min=0)[None, :, :, None].expand(1, *told.shape[1:])
+        final = told.take_along_dim(last, dim=0)[0]
+        added = {"observations": told, "next_observations": told, "final_observations": final}
+        return rollout.map(lambda name, x: torch.cat([x, added[name]], dim=-1) if name in added else x)
 
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         """Imitate the oracle on a trial, then let the critic learn from trials, then both by PPO."""
@@ -119,6 +135,7 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
         def update_moments() -> None:
             self._update_moments(sequence)
 
-        metrics = self.study(sequence, self.labels(sequence), self.means, generator, update_moments)
+        labels = self.labels(trial, generator)
+        metrics = self.study(sequence, labels, self.means, generator, update_moments)
         self.updates += 1
         return metrics

@@ -14,10 +14,9 @@ class DistilledSettings(Rl2Settings, StudySettings):
     """A policy with a memory: it first imitates an oracle on what it meets itself, then PPO goes on from there."""
 
     teacher: str = other_run()
-    """Folder of the oracle's run on this family, an agent without a memory: metarl train --agent ppo
-    training.reveal_task=true. Needed while it is imitated. Its noise is the policy's first one, in place of
-    `initial_std`."""
-    distil_updates: int = bounded(200, at_least=0)
+    """Folder of the oracle's run on this family, of any agent: metarl train --agent ppo training.reveal_task=true.
+    Needed while it is imitated. Its noise is the policy's first one, in place of `initial_std`."""
+    distil_updates: int = bounded(40, at_least=0)
     """Iterations of imitation."""
-    critic_updates: int = bounded(20, at_least=0)
+    critic_updates: int = bounded(10, at_least=0)
     """Iterations after it in which the critic alone learns, so that its first errors do not undo the policy."""

@@ -148,7 +148,8 @@ class Maml(MetaLearner):
         policy = self.policy(belief.layers, self._preparation.inputs(by_task(rollout.observations), self.theta.dtype))
         log_probs = numerics.gaussian_log_prob(*policy, by_task(rollout.actions))
         entropies = numerics.gaussian_entropy(policy.log_std).expand(m, steps * n)
-        return Reading(belief, *(x.view(m, steps, n).transpose(0, 1) for x in (log_probs, entropies.contiguous())))
+        found = log_probs, entropies.contiguous(), policy.mean.contiguous()
+        return Reading(belief, *(x.view(m, steps, n, *x.shape[2:]).transpose(0, 1) for x in found))
 
     def observation_moments(self, belief: MamlBelief) -> Moments | None:
         return self._moments if self.settings.normalise_input else None

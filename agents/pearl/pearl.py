@@ -124,7 +124,8 @@ class Pearl(MetaLearner):
         raw = gaussians.unsquash(rollout.actions / bound)
         shift = self.action_size * math.log(bound)
         log_probs = gaussians.squashed_log_prob(mean, log_std, raw) - shift
-        return Reading(belief, log_probs, gaussians.squashed_entropy(mean, log_std) + shift)
+        entropies = gaussians.squashed_entropy(mean, log_std) + shift
+        return Reading(belief, log_probs, entropies, bound * torch.tanh(mean))
 
     def observation_moments(self, belief: PearlBelief) -> Moments | None:
         """Return the moments of the observations of training; None if observations are read as they are."""

@@ -20,15 +20,15 @@ class RmaSettings(StudySettings):
     """Size of the encoding."""
     encoder_sizes: tuple[int, ...] = bounded((64, 32), at_least=1)
     """Widths of the hidden layers of the encoder."""
-    teacher_updates: int = bounded(350, at_least=0)
+    teacher_updates: int = bounded(50, at_least=0)
     """Iterations of the teacher before the student's, for rma."""
     study_every: int = bounded(5, at_least=2)
     """Iterations from one that the student plays to the next, for roa; the teacher plays the others."""
     pull_weight: float = bounded(0.1, at_least=0)
     """Weight, at last, of the squared distance from the teacher's encoding to the student's, for roa."""
-    pull_from: int = bounded(100, at_least=0)
+    pull_from: int = bounded(10, at_least=0)
     """Iterations before that weight rises from 0."""
-    pull_updates: int = bounded(300, at_least=1)
+    pull_updates: int = bounded(30, at_least=1)
     """Iterations over which it rises."""
 
     @property

@@ -259,7 +259,9 @@ def actor_loss(
     means: Tensor, log_std: Tensor, minibatch: Minibatch, s: PpoSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return what mean actions [B, act] add to PPO's loss, and the metrics that follow from them."""
-    advantages = (minibatch.advantages - minibatch.advantages.mean()) / (minibatch.advantages.std() + 1e-8)
+    advantages = minibatch.advantages
+    if len(advantages) > 1:  # one step alone has no standard deviation
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
     log_ratio = numerics.gaussian_log_prob(means, log_std, minibatch.actions) - minibatch.log_likelihoods
     ratio = log_ratio.exp()
     policy_loss = -numerics.clipped_surrogate(ratio, advantages, s.clip).mean()

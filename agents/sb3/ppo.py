@@ -217,7 +217,7 @@ class Ppo(Sb3Agent):
         means = means.view(m, steps, n, -1).transpose(0, 1)
         log_std = log_std.expand(m, 1, -1)
         entropies = numerics.gaussian_entropy(log_std).expand(steps, m, n)
-        return Reading(belief, numerics.gaussian_log_prob(means, log_std, rollout.actions), entropies)
+        return Reading(belief, numerics.gaussian_log_prob(means, log_std, rollout.actions), entropies, means)
 
     def deployable(self, belief: PpoBelief) -> Deployable:
         """Return the mean of the policy at the belief."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from torch import Tensor
 from metarl.agents.agent import Facts
 from metarl.agents.distilled.distilled import CRITIC, Distilled
 from metarl.agents.distilled.settings import DistilledSettings
+from metarl.agents.learning import MetaLearner
+from metarl.agents.registry import make_agent
 from metarl.cli import app as cli
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import privileged_names, reveal
@@ -20,6 +23,7 @@ from metarl.envs.sharded import ShardedEnv
 from metarl.runs.tracking import read_metrics
 from metarl.runs.trial import run_trial, stream, streams
 from tests.agents.test_rma import TINY, generator, parameters, same
+from tests.small_agents import small_agent
 
 CPU = torch.device("cpu")
 FAMILY = make_family(PointGoalSettings(horizon=20))
@@ -28,7 +32,7 @@ TASKS, SHOWN = 20, 4
 the test of a linear task."""
 
 
-class Walker:
+class Walker(MetaLearner):
     """The best policy: straight to the goal. It observes the position and, at the end, the goal."""
 
     facts = Facts(adapts=False)
@@ -36,6 +40,9 @@ class Walker:
 
     def begin(self, num_tasks, envs_per_task, generators):
         return None
+
+    def log_std(self) -> Tensor:
+        return torch.zeros(2)
 
     def act(self, belief, observations: Tensor, noise):
         low = torch.tensor([p.distribution.low for p in FAMILY.parameters])
@@ -108,6 +115,49 @@ def test_it_begins_with_the_noise_of_its_teacher(updates: int, expected: Tensor)
     agent.updates = updates  # resumed, it keeps its own
     agent.trainer(School())
     torch.testing.assert_close(agent.log_std().exp(), expected)
+
+
+ORACLES = ["randomised", "ppo", "rl2", "varibad", "maml", "pearl", "rma", "transformer"]
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_any_oracle_says_what_it_would_have_done(name: str):
+    """The labels are what the oracle does when it is asked step by step on what the student met, over two episodes, and
+    an oracle that remembers has read what the student did."""
+    lesson = Lesson(distil_updates=5)
+    agent, size = lesson.agent, SHOWN + 2
+    teacher = make_agent(small_agent(name), size, 2, generator(3), CPU)
+    agent.teacher = teacher
+    trial = run_trial(lesson.env, agent, streams(1, "test", 0, TASKS), adaptations=1).trial
+    labels = agent.labels(trial, generator(5))
+    draws = generator(5)
+    belief, expected = teacher.begin(TASKS, 1, agent._generators(TASKS, draws)), []
+    rollout = trial.rollouts[-1]
+    for rollout in trial.rollouts:
+        assert rollout.privileged is not None
+        seen = torch.cat([rollout.observations, rollout.privileged[..., :2]], dim=-1)
+        for t, observations in enumerate(seen):
+            own, before = rollout.valid[t].unsqueeze(-1), belief
+            action, belief = teacher.act(belief, observations, None)
+            expected.append(action[:, 0])
+            if teacher.facts.belief_per_env:
+                taken = torch.where(own, rollout.actions[t], before.previous_action)
+                belief = replace(belief, previous_action=taken)
+            belief = teacher.observe(belief, rollout.rewards[t], rollout.terminated[t] | rollout.truncated[t])
+        count = rollout.valid.sum(dim=0)[:, 0] - 1
+        last = torch.cat([rollout.final_observations, rollout.privileged[count, range(TASKS), :, :2]], dim=-1)
+        whole = replace(rollout, observations=seen, final_observations=last)
+        belief = teacher.adapt(belief, whole, agent._generators(TASKS, draws))
+    valid = torch.cat([rollout.valid for rollout in trial.rollouts])[..., 0]
+    steps, said = agent.sequence(trial).steps, torch.stack(expected)
+    assert 0 < int(valid.sum()) < valid.numel()  # some walkers arrive
+    for env in range(TASKS):
+        torch.testing.assert_close(labels[steps[:, env], env], said[valid[:, env], env])
+    fresh = teacher.begin(TASKS, 1, agent._generators(TASKS, generator(5)))
+    assert rollout.privileged is not None
+    at_last = torch.cat([rollout.observations[-1], rollout.privileged[-1, ..., :2]], dim=-1)
+    remembers = not torch.allclose(teacher.act(fresh, at_last, None)[0][:, 0], expected[-1], atol=1e-6)
+    assert remembers == (name != "randomised")
 
 
 def test_imitation_leaves_the_critic_and_the_spread_as_they_are():

@@ -91,6 +91,14 @@ def test_the_gradient_is_that_of_autograd(activation):
         assert gradient.abs().max() > 0
 
 
+def test_a_minibatch_of_one_step_has_a_gradient():
+    """The last minibatch, where steps do not divide evenly; its advantage has no standard deviation."""
+    policy, one = agent(SMALL).model.policy, torch.ones(1)
+    minibatch = Minibatch(torch.ones(1, POINT.observation_size), torch.ones(1, POINT.action_size), *[one] * 4)
+    loss, _ = fill_gradients(policy, minibatch, SMALL)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in policy.parameters()) and torch.isfinite(loss)
+
+
 @pytest.fixture
 def any_batch_is_worth_a_thread(monkeypatch):
     """Torch's number of threads, which a test may set, is what it was afterwards."""

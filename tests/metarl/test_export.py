@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from metarl.agents import beliefs
-from metarl.agents.cores.registry import CORES
 from metarl.agents.registry import AGENT_SETTINGS
 from metarl.cli import app as cli
 from metarl.config import TrainingSettings
@@ -27,20 +26,20 @@ from metarl.training.world import TrainingWorld
 from tests.metarl.control_loop import CONTROL_LOOP, loop
 from tests.metarl.test_controller import HOPPER, evaluated, make_run
 from tests.sampling import sampled
+from tests.small_agents import VARIANTS
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
 CHEETAH = HalfCheetahMassSettings(horizon=15)
 
 
-POLICIES = [*AGENT_SETTINGS, *(f"rl2 {memory}" for memory in CORES)]
-"""Every agent, and RL2 with every memory."""
+POLICIES = [*AGENT_SETTINGS, *VARIANTS]
+"""Every agent, RL2 with every memory, and agents with other heads and stages."""
 
 
 def adapted_run(policy: str, folder: Path, family=CHEETAH):
     """A run with moments of its own, and the belief after two adaptations to a task."""
-    name, *memory = policy.split()
-    run = make_run(name, family, envs=1, adaptations=2, **dict(zip(["memory"], memory, strict=False)))
+    run = make_run(policy, family, envs=1, adaptations=2)
     run.directory = folder
     training = TrainingSettings(tasks=2, envs_per_task=2, threads=1)
     run.config = dataclasses.replace(run.config, training=training)

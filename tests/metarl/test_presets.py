@@ -37,6 +37,18 @@ def test_a_method_is_its_agent_with_its_settings_on_every_family_that_has_a_pres
         found.validate()
 
 
+@pytest.mark.parametrize("name", [*NAMES, "the defaults of rma", "the defaults of distilled"])
+def test_every_schedule_ends_within_the_run(name: str):
+    """What is counted in iterations: a step size that falls, the teacher's time, the pull of ROA, imitation."""
+    agent = name.split()[-1]
+    config = preset(agent, "hopper_parameters") if agent in AGENTS else load_config(PRESETS / f"{name}.yaml")
+    own, iterations = vars(config.agent), config.training.iterations
+    assert own.get("lr_decay_from", 0) + own.get("lr_decay_updates", 0) <= iterations
+    assert own.get("teacher_updates", 0) < iterations
+    assert own.get("pull_from", 0) + own.get("pull_updates", 0) <= iterations / 2
+    assert own.get("distil_updates", 0) + own.get("critic_updates", 0) < iterations
+
+
 def small(config: RunConfig) -> RunConfig:
     """Return a configuration with tiny iterations."""
     return dataclasses.replace(

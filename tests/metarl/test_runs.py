@@ -105,6 +105,13 @@ def test_killed_and_resumed_a_run_gives_the_numbers_of_an_uninterrupted_one(agen
 
 
 @pytest.mark.slow
+def test_killed_while_its_student_plays_a_run_goes_on_alike(start, tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    what = ["--agent", "rma", "--family", "point_goal", *small_options("rma"), "agent.teacher_updates=2"]
+    compare_killed_with_whole(start, tmp_path, [*what, "training.checkpoint_every=4"], tiny)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("distil_updates", [6, 100000])
 def test_killed_while_it_imitates_or_thereafter_a_pupil_goes_on_alike(
     distil_updates, start, tmp_path, tiny, monkeypatch
