@@ -60,22 +60,24 @@ def lines(found: Headroom | None, notes: Sequence[str]) -> list[str]:
 
 
 def table(comparison: Comparison, found: Headroom | None, cost: Cost) -> Table:
-    """Return a row for each agent: return in the first and in the last episode, share of the lead, seconds, cost.
+    """Return a row for each agent: return in the first and in the last episode, gain, share of the lead, seconds, cost.
 
-    Where a trial has one episode, that is both.
+    Where a trial has one episode, that is both, and there is no gain.
     """
     places = places_of(agent.result.summary.iqm[-1] for agent in comparison.agents)
     shots = (0, -1) if any(len(agent.result.summary.iqm) > 1 for agent in comparison.agents) else (-1,)
 
     def row(agent: Compared) -> list[str]:
-        returns = (interval_text(agent.result.summary.iqm[k], places) for k in shots)
+        summary = agent.result.summary
+        intervals = [*(summary.iqm[k] for k in shots), *([summary.gain[-1]] if len(shots) > 1 else [])]
+        returns = [interval_text(interval, places) for interval in intervals]
         own = cost.get(agent.label)
         steps = f"{own['env_steps'] / 1e6:.2f}M" if own else ""
         minutes = f"{own['training_s'] / MINUTE:.0f}" if own else ""
         return [agent.label, *returns, *(_share(agent, found, k) for k in shots), _seconds(agent), steps, minutes]
 
     several = (
-        *("return, first episode\nIQM [95 %]", "last episode\nIQM [95 %]"),
+        *("return, first episode\nIQM [95 %]", "last episode\nIQM [95 %]", "gain\nIQM [95 %]"),
         *("of the oracle's lead\nat once", "\nat last"),
     )
     alone = ("return\nIQM [95 %]", "of the\noracle's lead")
@@ -151,7 +153,7 @@ def to_dict(comparison: Comparison, found: Headroom | None, cost: Cost, notes: S
 
 def _csv(comparison: Comparison, found: Headroom | None, cost: Cost) -> str:
     buffer = io.StringIO()
-    names = ("first", "last", "recovered_at_once", "recovered")
+    names = ("first", "last", "gain", "recovered_at_once", "recovered")
     columns = ["label", "agent", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))]
     writer = csv.writer(buffer, lineterminator="\n")
     seconds = [f"{name}{end}" for name in TIMES for end in ("", "_low", "_high")]
@@ -159,7 +161,7 @@ def _csv(comparison: Comparison, found: Headroom | None, cost: Cost) -> str:
     for agent in comparison.agents:
         summary, own = agent.result.summary, cost.get(agent.label, {})
         shares = [(of or {}).get(agent.label) for of in ((found.at_once, found.recovered) if found else (None, None))]
-        intervals = [summary.iqm[0], summary.iqm[-1], *shares]
+        intervals = [summary.iqm[0], summary.iqm[-1], summary.gain[-1], *shares]
         cells = [end for interval in intervals for end in _ends(interval)]
         times = csv_numbers((MEMORY,), agent)
         cells += [times[name] for name in seconds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -277,6 +278,9 @@ class TestStudy:
         rows = (folder / "headroom.csv").read_text().splitlines()
         assert len(rows) == 9 and rows[0].startswith("label,agent,first,first_low")
         assert "memory_per_second,memory_per_second_low" in rows[0]
+        gains = {row["label"]: float(row["gain"]) for row in csv.DictReader(rows)}
+        assert gains == {agent["label"]: agent["summary"]["gain"][-1]["estimate"] for agent in saved["agents"]}
+        assert any(gains.values())
         assert (folder / "headroom.png").stat().st_size > 5000 and (folder / "time.png").stat().st_size > 5000
         assert not [note for note in saved["notes_on_the_study"] if "without a preset" in note]
 
