@@ -137,6 +137,7 @@ LEARNED: dict[tuple[str, str], Learned] = {
     **{(family, arm): Learned(1e6, level) for family, levels in BY_MEMORY.items() for arm, level in levels.items()},
     ("point_goal", "roa"): Learned(3e6, -30.0),
     ("point_goal", "pearl"): Learned(1.6e5, -34.0),
+    ("half_cheetah_mass", "pearl"): Learned(3e5, 1080.0),
 }
 """What arms learn, by family and name. An agent that stays where `point_goal` starts has about -39."""
 
