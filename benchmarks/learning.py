@@ -136,6 +136,7 @@ LEARNED: dict[tuple[str, str], Learned] = {
     **{("point_goal", arm): Learned(4.8e6, level, GRADIENTS) for arm, level in BY_GRADIENTS.items()},
     **{(family, arm): Learned(1e6, level) for family, levels in BY_MEMORY.items() for arm, level in levels.items()},
     ("point_goal", "roa"): Learned(3e6, -30.0),
+    ("point_goal", "distilled"): Learned(2.4e6, -22.0),
     ("point_goal", "pearl"): Learned(1.6e5, -34.0),
     ("half_cheetah_mass", "pearl"): Learned(3e5, 1080.0),
 }
