@@ -121,8 +121,8 @@ class Distilled(InformedPpo[DistilledSettings, Rl2Network]):
         """Return a rollout as the oracle would have observed it; after the last step it is told what it was before."""
         assert rollout.privileged is not None
         told = rollout.privileged[..., list(self.told)]
-        last = (rollout.valid.sum(dim=0) - 1).clamp(min=0)[None, :, :, None].expand(1, *told.shape[1:])
-        final = told.take_along_dim(last, dim=0)[0]
+        last = (rollout.valid.sum(dim=0) - 1).clamp(min=0)  # [M, N], the step that ended the episode
+        final = told.take_along_dim(last[None, :, :, None], dim=0)[0]
         added = {"observations": told, "next_observations": told, "final_observations": final}
         return rollout.map(lambda name, x: torch.cat([x, added[name]], dim=-1) if name in added else x)
 
