@@ -78,7 +78,7 @@ def what(comparison: Comparison) -> str:
     settings = comparison.settings
     tasks = number_of(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
     trained = {len(agent.members) for agent in comparison.agents} - {1}
-    seeds = f", up to {number_of(max(trained), 'training seed')} an agent" if trained else ""
+    seeds = f", up to {number_of(max(trained), 'training seed')}" if trained else ""
     return f"{comparison.family}: {tasks}, {number_of(len(settings.seeds), 'seed')}{seeds}{settings.protocol}"
 
 
