@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import functools
-import inspect
-import itertools
 import math
-import textwrap
 import types
 import typing
 from collections.abc import Mapping
@@ -18,6 +13,7 @@ from metarl.envs.declared.catalogue import TakesSettings
 from metarl.envs.declared.entries import ObservationEntry, RewardEntry, said_of
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
+from metarl.envs.docstrings import field_texts
 from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.quantities import QUANTITIES
 
@@ -45,17 +41,6 @@ def reference() -> list[Table]:
         Table("Reward terms", ("term", "unit", "counts", "settings", "value"), _rewards()),
         Table("Quantities", ("quantity", "of each", "unit", "operations", "meaning"), _quantities()),
     ]
-
-
-@functools.cache
-def field_texts(cls: type) -> dict[str, str]:
-    """Return the docstring of each field of a dataclass by name."""
-    body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
-    found = {}
-    for field, text in itertools.pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
-    return found
 
 
 def inner(annotation: Any) -> type | None:

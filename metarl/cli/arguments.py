@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import typing
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import tyro
 
 from metarl.config import REGISTRIES, EvaluationSettings, TrackingSettings, TrainingSettings, owners, with_setting
+from metarl.envs.docstrings import field_texts
 from metarl.errors import FEW, SECTIONS, UsageError, nearest
 from metarl.options import ENTRIES, TRUTH, coerce, flag, is_entry, value_of
 
@@ -46,12 +48,30 @@ LISTS = _names(tuple) | {"by", "hold_out", "seconds", "support", "only", "metric
 SWITCHES = _names(bool) | {"off_policy", "explore", "metric.reward_input"}
 
 
-def _mappings(names: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
-    """Return what says in --help how a mapping's entries are given, which have these names.
+def _documented(names: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
+    """Return how --help documents settings, and the entries of a mapping, which have these names.
 
-    They are set apart from it, and tyro keeps the default.
+    Entries are set apart from the mapping, and tyro keeps its default.
     """
     registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.struct_rule
+    def section(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+        if not dataclasses.is_dataclass(info.type):
+            return None
+        kinds = typing.get_type_hints(info.type, include_extras=True)
+        return tyro.constructors.StructConstructorSpec(
+            instantiate=info.type,
+            fields=tuple(
+                tyro.constructors.StructFieldSpec(
+                    name=field.name,
+                    type=kinds[field.name],
+                    default=getattr(info.default, field.name),
+                    helptext=lambda name=field.name: field_texts(info.type).get(name),  # tyro breaks it as the source
+                )
+                for field in dataclasses.fields(info.type)
+            ),
+        )
 
     @registry.primitive_rule
     def mapping(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
@@ -146,11 +166,16 @@ class Arguments:
             else:
                 tokens += _tokens(name, value)
         config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
-        description = f"{inspect.getdoc(command)}\n\n{about}" if about else None
-        with _mappings([name.removeprefix(ENTRIES) for name in types if is_entry(name)]):
+        description = _paragraphs(f"{inspect.getdoc(command)}\n\n{about}")
+        with _documented([name.removeprefix(ENTRIES) for name in types if is_entry(name)]):
             return tyro.cli(
                 type(command), default=command, prog=prog, description=description, args=tokens, config=config
             )
+
+
+def _paragraphs(text: str) -> str:
+    """Return text with each paragraph in one line, which the terminal breaks."""
+    return "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
 
 
 def whole(text: str, name: str, least: int = 1) -> int:

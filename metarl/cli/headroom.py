@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ one folder. A run whose record is there and whose own folder is not counts as do
   --budget N         env steps of each run (3e6)
   --seeds S...       training seeds (1 2 3)
   --arms ARM...      arms to train ({core});
-                     ARM:agent.SETTING=VALUE,budget=ENV_STEPS,label=NAME changes one. Others: {others}
+                     ARM:agent.SETTING=VALUE,budget=ENV_STEPS,label=NAME changes one. Others:
+{others}
   --workers N        processes on this machine, each with one run at a time (1)
   --threads N        threads of each run (the CPU cores divided by the workers)
   --name NAME        name of the study's folder in RUNS_DIR (headroom_FAMILY)
@@ -96,7 +98,9 @@ def parse(arguments: list[str]) -> Request | None:
     if given.help:
         from metarl.headroom.arms import ARMS, CORE
 
+        indent = " " * 21
         others = " ".join(name for name in ARMS if name not in CORE)
+        others = textwrap.fill(others, 120, initial_indent=indent, subsequent_indent=indent)
         print(HELP.format(core=" ".join(CORE), others=others), end="")
         return None
     plain, lists = given.take(OPTIONS), given.take(LISTED)

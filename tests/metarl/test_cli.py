@@ -1,6 +1,7 @@
 """The command line: what it understands, and how it says no."""
 
 import dataclasses
+import itertools
 import re
 import subprocess
 import sys
@@ -50,6 +51,19 @@ def test_help_documents_every_setting_of_the_chosen_agent_and_family(capsys):
             assert f"--{section.name}.{setting.name.replace('_', '-')} " in text
     assert "Width of the memory, and of its features." in text
     assert "--runs-dir DIR" in text
+
+
+@pytest.mark.parametrize("agent", ["maml", "rl2", "pearl"])
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_help_breaks_texts_at_the_terminals_width_alone(agent, columns, capsys, monkeypatch):
+    """A line that is not the last of a text has no room for the next word."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert cli.main(["train", "--agent", agent, "--help"]) == 0
+    lines = [line.strip("│|").rstrip() for line in capsys.readouterr().out.splitlines()]
+    indent, most = " " * 7, int(columns) - 4
+    pairs = [(a, b) for a, b in itertools.pairwise(lines) if a.startswith(indent) and b.startswith(indent)]
+    assert len(pairs) > 40
+    assert [a for a, b in pairs if len(a) + 1 + len(b.split()[0]) <= most] == []
 
 
 @pytest.mark.parametrize(
