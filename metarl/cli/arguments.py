@@ -8,7 +8,7 @@ import re
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -65,7 +65,7 @@ def _documented(names: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
             fields=tuple(
                 tyro.constructors.StructFieldSpec(
                     name=field.name,
-                    type=kinds[field.name],
+                    type=_shown(field.name, kinds[field.name], names),
                     default=getattr(info.default, field.name),
                     helptext=lambda name=field.name: field_texts(info.type).get(name),  # tyro breaks it as the source
                 )
@@ -79,13 +79,21 @@ def _documented(names: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
             return None
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs="*",
-            metavar=f".{{{','.join(names)}}} LOW HIGH" if names else ".NAME LOW HIGH",
+            metavar="LOW HIGH",
             instance_from_str=list,
             is_instance=lambda value: isinstance(value, Mapping),
             str_from_instance=lambda value: [text for name, ends in value.items() for text in (name, *map(str, ends))],
         )
 
     return registry
+
+
+def _shown(name: str, kind: Any, names: Sequence[str]) -> Any:
+    """Return the type of a setting, a mapping's with how the options of its entries are typed."""
+    if typing.get_origin(kind) is not Mapping:
+        return kind
+    hint = f"NAME is one of {', '.join(names)}." if names else ""
+    return Annotated[kind, tyro.conf.arg(name=f"{name}.NAME", help_behavior_hint=hint)]
 
 
 @dataclass
