@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,15 @@ MOST_STEPS = 2**13
 """Steps in one backward pass on the CPU: their activations stay in the cache."""
 KL_TRIES = 8
 """Times that an inner step is shortened for its bound on the KL divergence, at most."""
+
+
+class Way(NamedTuple):
+    """Where the inner steps on a shot went."""
+
+    points: tuple[Tensor, ...]
+    """The adapted part [M, A] after each of them, in order."""
+    shortened: Tensor
+    """[M], how many of them were shortened for their bound on the KL divergence."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +90,21 @@ class InnerLoop:
         num_tasks = len(batches[0].weights)
         phis, state = [self.start(theta, num_tasks)], self.rule.start(num_tasks, theta)
         for k, batch in enumerate(batches[:-1]):
-            phi, state = self.step(theta, phis[-1], batch, k, state, create_graph)
-            phis.append(phi)
+            way, state = self.step(theta, phis[-1], batch, k, state, create_graph)
+            phis.append(way.points[-1])
         return phis
 
     def step(
         self, theta: Tensor, phi: Tensor, batch: Batch, k: int, state: State, create_graph: bool
-    ) -> tuple[Tensor, State]:
-        """Return the adapted part [M, A] after the inner steps on shot k, and the rule's state.
+    ) -> tuple[Way, State]:
+        """Return where the inner steps on shot k go from the adapted part phi [M, A], and the rule's state.
 
         As functions of theta if create_graph.
         """
         second_order = create_graph and not self.settings.first_order
         if not create_graph:
             theta, phi = theta.detach(), phi.detach()
-        anchor = phi
+        anchor, points, shortened = phi, [], torch.zeros_like(phi[:, 0])
         for _ in range(self.settings.inner_steps):
             if not create_graph:
                 phi = phi.detach().requires_grad_()
@@ -109,8 +119,13 @@ class InnerLoop:
             new = torch.where(batch.weights.any(1, keepdim=True), new, phi)  # a task of which no step counts
             if self.settings.inner_kl_target:  # the factor is adjusted, not learnt
                 new = phi + theta[-1].detach() * (new - phi)
-            phi = self._within_kl(theta, phi, new, batch) if self.settings.inner_kl else new
-        return (phi, state) if create_graph else (phi.detach(), state)
+            if self.settings.inner_kl:
+                share = self._within_kl(theta, phi, new, batch)
+                shortened = shortened + (share < 1).squeeze(1)
+                new = phi + share * (new - phi)
+            phi = new
+            points.append(phi if create_graph else phi.detach())
+        return Way(tuple(points), shortened), state
 
     def loss(self, theta: Tensor, phi: Tensor, batch: Batch) -> Tensor:
         """Return the loss [M] of inner steps, by the estimator of the settings."""
@@ -118,7 +133,7 @@ class InnerLoop:
         return ESTIMATORS[self.settings.inner_surrogate](log_probs, batch, self.settings.dice_lambda)
 
     def _within_kl(self, theta: Tensor, phi: Tensor, new: Tensor, batch: Batch) -> Tensor:
-        """Return the longest part of an inner step whose KL divergence is in its bound.
+        """Return the longest share [M, 1] of an inner step whose KL divergence is in its bound.
 
         The divergence grows with the square of the step, nearly. No derivative is taken through the length.
         """
@@ -128,7 +143,7 @@ class InnerLoop:
                 kl = self.kl(theta, phi, torch.lerp(phi, new, share), batch)
                 shorter = 0.99 * (self.settings.inner_kl / kl.clamp(min=1e-12)).sqrt()
                 share = torch.where((kl > self.settings.inner_kl).unsqueeze(1), share * shorter.unsqueeze(1), share)
-        return phi + share * (new - phi)
+        return share
 
     def kl(self, theta: Tensor, phi: Tensor, new: Tensor, batch: Batch) -> Tensor:
         """Return the mean KL divergence [M] of a shot between the policies of phi and of new."""
@@ -140,14 +155,14 @@ class InnerLoop:
         query = batches[-1]
         likelihoods = self._ratio(theta, phis[-1], query)
         loss = -(query.weights * likelihoods * query.advantages).sum()
-        return loss + self._credit(theta, phis, batches)
+        return loss + self.credit(theta, phis, batches)
 
     def promp_loss(self, theta: Tensor, phis: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
         """Return ProMP's loss, summed over tasks (Rothfuss 2019, eq. 11): the clipped surrogate of the last shot, and
         the weighted KL(old || new) of the earlier ones."""
         s, query = self.settings, batches[-1]
         surrogate = numerics.clipped_surrogate(self._ratio(theta, phis[-1], query), query.advantages, s.promp_clip)
-        loss = -(query.weights * surrogate).sum() + self._credit(theta, phis, batches)
+        loss = -(query.weights * surrogate).sum() + self.credit(theta, phis, batches)
         for phi, batch in zip(phis[:-1], batches[:-1], strict=True):
             new = self.acting(theta, phi, batch.observations)
             loss = loss + s.promp_inner_kl * (batch.weights * numerics.gaussian_kl(*batch.old, *new)).sum()
@@ -158,7 +173,7 @@ class InnerLoop:
         new = self.acting(theta, phi, batch.observations)
         return ratio(numerics.gaussian_log_prob(*new, batch.actions), batch)
 
-    def _credit(self, theta: Tensor, phis: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
+    def credit(self, theta: Tensor, phis: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
         """Return E-MAML's term (Stadie 2018), summed over tasks; 0 if it has no weight."""
         term = theta.new_zeros(())
         if self.settings.exploration_credit:

@@ -20,7 +20,7 @@ from metarl.agents import numerics
 from metarl.agents.agent import Deployable, Facts, Reading, Rollout, Trial
 from metarl.agents.beliefs import NOT_SAVED
 from metarl.agents.learning import MetaLearner
-from metarl.agents.maml.inner import InnerLoop
+from metarl.agents.maml.inner import InnerLoop, Way
 from metarl.agents.maml.outer import OuterLoop
 from metarl.agents.maml.preparation import Preparation, exploration_credit
 from metarl.agents.maml.rules import State
@@ -49,6 +49,8 @@ class MamlBelief:
     """Architecture of the policies."""
     batches: tuple[Batch, ...] = field(default=(), metadata=NOT_SAVED)
     """Shots that were adapted from, which only an outer step needs."""
+    ways: tuple[Way, ...] = field(default=(), metadata=NOT_SAVED)
+    """Where the inner steps on each of them went."""
 
     @cached_property
     def layers(self) -> Layers:
@@ -129,17 +131,18 @@ class Maml(MetaLearner):
         """Take the inner steps on the rollout."""
         batch = self.prepare(rollout, belief)
         phi, theta = self.inner.parts.take(belief.parameters), self.theta.detach()
-        adapted, states = [], []
+        ways, states = [], []
         for chunk in self.inner.chunks(batch.weights):
             state = tuple(x[chunk] for x in belief.rule)
-            reached, state = self.inner.step(
-                theta, phi[chunk], batch.tasks(chunk), belief.steps, state, create_graph=False
-            )
-            adapted.append(reached)
+            way, state = self.inner.step(theta, phi[chunk], batch.tasks(chunk), belief.steps, state, create_graph=False)
+            ways.append(way)
             states.append(tuple(x.detach() for x in state))
-        parameters = self.inner.parts.whole(theta[: self.inner.size], torch.cat(adapted))
+        points = tuple(torch.cat(parts) for parts in zip(*(way.points for way in ways), strict=True))
+        way = Way(points, torch.cat([way.shortened for way in ways]))
+        parameters = self.inner.parts.whole(theta[: self.inner.size], points[-1])
         rule = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
-        return MamlBelief(parameters, belief.steps + 1, rule, self.policy, (*belief.batches, batch))
+        batches, ways = (*belief.batches, batch), (*belief.ways, way)
+        return MamlBelief(parameters, belief.steps + 1, rule, self.policy, batches, ways)
 
     @torch.no_grad()
     def read(self, belief: MamlBelief, rollout: Rollout) -> Reading:
@@ -163,7 +166,7 @@ class Maml(MetaLearner):
     def meta_update(self, trial: Trial, generator: torch.Generator) -> dict[str, float]:
         batches = [*trial.beliefs[-1].batches, self.prepare(trial.rollouts[-1], trial.beliefs[-1])]
         num_tasks = int(self.ranks.sum(torch.tensor(len(batches[0].weights), device=self.device)))
-        measured = self._inner_kl(trial, batches)
+        measured = self._inner_kl(trial.beliefs[-1].ways, batches[:-1])
         if self.settings.exploration_credit:
             credit = self.settings.exploration_credit * exploration_credit(batches[-1], num_tasks, self.ranks)
             batches = [batch._replace(credit=credit) for batch in batches[:-1]] + batches[-1:]
@@ -186,20 +189,22 @@ class Maml(MetaLearner):
         return {**metrics, "std": float(log_std.exp().mean())}
 
     @torch.no_grad()
-    def _inner_kl(self, trial: Trial, batches: Sequence[Batch]) -> dict[str, float]:
-        """Return the mean KL divergence of the inner steps on a shot, and the share of them that it shortened."""
-        if len(batches) < 2:
+    def _inner_kl(self, ways: Sequence[Way], batches: Sequence[Batch]) -> dict[str, float]:
+        """Return the mean KL divergence of an inner step on the shots, and the share of them that were shortened."""
+        if not ways:
             return {}
-        kls = []
-        for batch, belief in zip(batches[:-1], trial.beliefs[1:], strict=True):
-            new = self.policy(belief.layers, batch.observations)
-            kls.append((batch.weights * numerics.gaussian_kl(*batch.old, *new)).sum(1).double())
-        of_shots = torch.cat(kls)
-        bound = self.settings.inner_kl
-        shortened = (of_shots > 0.9 * bound) & (bound > 0)
-        sums = torch.stack([of_shots.sum(), shortened.double().sum(), torch.ones_like(of_shots).sum()])
+        kls, shortened = [], []
+        for way, batch in zip(ways, batches, strict=True):
+            before = batch.old
+            for point in way.points:
+                after = self.inner.acting(self.theta, point, batch.observations)
+                kls.append((batch.weights * numerics.gaussian_kl(*before, *after)).sum(1).double())
+                before = after
+            shortened.append(way.shortened.double())
+        of_steps = torch.cat(kls)
+        sums = torch.stack([of_steps.sum(), torch.cat(shortened).sum(), torch.ones_like(of_steps).sum()])
         total, short, count = self.ranks.sum(sums).tolist()
-        return {"inner_kl": total / count, **({"inner_shortened": short / count} if bound else {})}
+        return {"inner_kl": total / count, **({"inner_shortened": short / count} if self.settings.inner_kl else {})}
 
     def _adjust(self, measured: dict[str, float]) -> dict[str, float]:
         """Move the factor of the inner step sizes towards its target of KL divergence; returns it as a metric."""
@@ -240,6 +245,11 @@ def require_together(settings: MamlSettings) -> None:
     if s.first_order and s.implicit_strength:
         raise ValueError(
             "agent.first_order drops the derivative that agent.implicit_strength asks for; set one of them"
+        )
+    if s.implicit_strength and s.inner_rule != "fixed":
+        raise ValueError(
+            f"agent.implicit_strength differentiates the fixed point of the inner steps, which says nothing about the "
+            f"rule that reaches it, so that agent.inner_rule={s.inner_rule} would never be learned; set one of them"
         )
     if s.context_parameters and not {"context", "all"} & set(s.adapted):
         raise ValueError(

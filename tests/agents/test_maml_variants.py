@@ -152,6 +152,8 @@ class TestAdapted:
             ({"adapted": ("context",)}, "there is none; set agent.context_parameters"),
             ({"adapted": ("head",), "context_parameters": 2}, "agent.adapted names no context; add it"),
             ({"first_order": True, "implicit_strength": 1.0}, "set one of them"),
+            ({"inner_rule": "layer", "implicit_strength": 1.0}, "agent.inner_rule=layer would never be learned"),
+            ({"inner_rule": "lstm", "implicit_strength": 1.0}, "agent.inner_rule=lstm would never be learned"),
             ({"outer": "reptile", "adapted": ("head",), "inner_rule": "lstm"}, "agent.adapted and agent.inner_rule"),
         ],
     )
@@ -283,12 +285,12 @@ def test_second_derivatives_on_one_step_agree_with_the_closed_form(name: str):
 
 @pytest.mark.parametrize(
     ("name", "lambda_", "second"),
-    [("dice", 1.0, 2.0), ("loaded_dice", 1.0, 2.0), ("loaded_dice", 0.0, 0.0), ("ratio", 1.0, 0.0)],
+    [("dice", 1.0, 2.0), *(("loaded_dice", x, 2 * x) for x in (1.0, 0.5, 0.0)), ("ratio", 1.0, 0.0)],
 )
 def test_second_derivatives_on_two_steps(name: str, lambda_: float, second: float):
     """r = a_0 a_1 at the end: J = mu^2, J' = 2 mu, J'' = 2, all of it by both actions together.
 
-    DiCE has it, with the whole dependence; Loaded DiCE without dependence, and the ratio of single steps, leave it out.
+    DiCE has it, with the whole dependence; Loaded DiCE as much as the dependence counts; the ratio of single steps not.
     """
     actions = MEAN + torch.randn(SAMPLES, 2, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rewards = torch.zeros(SAMPLES, 2, dtype=torch.float64)
@@ -369,12 +371,24 @@ def test_exploration_credit_has_the_closed_form_on_a_bandit_of_two_steps():
     query = bandit(after, MEAN, after.squeeze(-1))
     support = support._replace(credit=exploration_credit(query, tasks, ALONE))
     at = theta.clone().requires_grad_()
-    term = inner._credit(at, [inner.start(at, tasks), phi], [support, query]) / tasks
+    term = inner.credit(at, [inner.start(at, tasks), phi], [support, query]) / tasks
     (gradient,) = torch.autograd.grad(-term, at)
     each = (support.credit.unsqueeze(-1) * (before - MEAN).squeeze(-1)).squeeze(-1)
     estimate, error = mean_and_error(each)
     assert float(gradient[place]) == pytest.approx(estimate)
     assert abs(estimate - alpha * MEAN) < 4 * error and error < 0.01, (estimate, error)
+
+
+@pytest.mark.parametrize("credit", [0.0, 1.0])
+@pytest.mark.parametrize("adaptations", [1, 2])
+def test_an_outer_step_is_searched_for_on_the_loss_that_it_goes_down(credit: float, adaptations: int):
+    """The slope of the searched loss along a direction is the meta-gradient's, with E-MAML's term and without it."""
+    agent, batches = in_double(changed(exploration_credit=credit), adaptations)
+    batches = [b._replace(credit=credit * torch.tensor([0.7, -1.3, 0.4]).double()) for b in batches[:-1]] + batches[-1:]
+    gradient = meta_gradient(agent, batches)
+    way, eps = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(3)).double(), 1e-5
+    ends = [agent.outer._loss_and_kl(agent.theta + sign * eps * way, batches, 1)[0] for sign in (1, -1)]
+    assert (ends[0] - ends[1]) / (2 * eps) == pytest.approx(float(gradient @ way), rel=1e-6)
 
 
 class TestLengthOfTheInnerStep:
@@ -386,11 +400,33 @@ class TestLengthOfTheInnerStep:
         phi = free.inner.start(free.theta, 3)
         kls = []
         for agent in (free, bounded):
-            reached, _ = agent.inner.step(agent.theta, phi, batch, 0, (), create_graph=False)
-            kls.append(agent.inner.kl(agent.theta, phi, reached, batch))
+            way, _ = agent.inner.step(agent.theta, phi, batch, 0, (), create_graph=False)
+            kls.append(agent.inner.kl(agent.theta, phi, way.points[-1], batch))
         assert bool((kls[0] > bound).all()) and bool((kls[1] <= bound).all()) and bool((kls[1] > 0.8 * bound).all())
         metrics = bounded.meta_update(make_trial(bounded), torch.Generator().manual_seed(0))
         assert metrics["inner_shortened"] == 1 and 0 < metrics["inner_kl"] <= bound
+
+    @pytest.mark.parametrize("steps", [1, 5])
+    def test_the_metrics_are_of_each_inner_step(self, steps: int):
+        def metrics_of(**settings: float) -> dict[str, float]:
+            agent = small_maml(changed(inner_steps=steps, inner_lr=0.5, **settings), dtype=torch.float64)
+            return agent.meta_update(make_trial(agent), torch.Generator().manual_seed(0))
+
+        agent = small_maml(changed(inner_steps=steps, inner_lr=0.5), dtype=torch.float64)
+        trial = make_trial(agent)
+        batch, phi, kls = agent.prepare(trial.rollouts[0], trial.beliefs[0]), agent.theta.expand(3, -1), []
+        single = dataclasses.replace(agent.inner, settings=dataclasses.replace(agent.settings, inner_steps=1))
+        for _ in range(steps):
+            way, _ = single.step(agent.theta, phi, batch, 0, (), create_graph=False)
+            kls.append(agent.inner.kl(agent.theta, phi, way.points[-1], batch))
+            phi = way.points[-1]
+        longest, least = float(torch.stack(kls).max()), float(torch.stack(kls).min())
+        free = metrics_of()
+        assert free["inner_kl"] == pytest.approx(float(torch.stack(kls).mean())) and "inner_shortened" not in free
+        loose = metrics_of(inner_kl=1.01 * longest)
+        assert loose["inner_shortened"] == 0 and loose["inner_kl"] == free["inner_kl"]
+        tight = metrics_of(inner_kl=0.1 * least)
+        assert tight["inner_shortened"] == 1 and 0 < tight["inner_kl"] <= 0.1 * least
 
     def test_a_long_gradient_is_scaled_down(self):
         agent, short = small_maml(SMALL), small_maml(changed(inner_clip=1e-3))
