@@ -17,24 +17,24 @@ from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.headroom import Headroom
 from metarl.evaluation.statistics import Interval
 from metarl.files import write
-from metarl.reporting.columns import ABSENT, Table, csv_numbers, interval_text, places_of
+from metarl.reporting.columns import ABSENT, Agents, Table, brief_table, csv_numbers, interval_text, places_of
 from metarl.reporting.comparison_figures import NARROW, timed_of, what
 from metarl.reporting.comparison_files import without_bulk
-from metarl.reporting.comparison_tables import heading
+from metarl.reporting.comparison_tables import heading, name_of
 from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.figures import INK, QUIET, STYLE, save, title_of
 from metarl.reporting.terminal import print_lines, print_table, print_title
-from metarl.reporting.time_columns import MEMORY
-from metarl.reporting.time_figures import courses
+from metarl.reporting.time_columns import AFTER_CHANGES, LOST, MEMORY, REGAINED
+from metarl.reporting.time_figures import courses, revisits
 
-JSON, CSV, PNG, TIME_PNG = "headroom.json", "headroom.csv", "headroom.png", "time.png"
+JSON, CSV, PNG, TIME_PNG, REVISIT_PNG = "headroom.json", "headroom.csv", "headroom.png", "time.png", "revisit.png"
 MINUTE = 60.0
 RESET = "_reset"
 """Ending of the label of an agent whose memory is reset before every action."""
 TIMED = 8
 """Largest number of agents drawn against seconds without a choice."""
-TIMES = tuple(MEMORY.intervals)
-"""Columns of the CSV file on what memory adds and after how many seconds."""
+IN_TIME = (MEMORY, LOST, REGAINED)
+"""Columns of the CSV file on what memory adds, after how many seconds, and what another task makes it forget."""
 
 Cost = Mapping[str, Mapping[str, float]]
 """Env steps and seconds of training, by arm."""
@@ -45,6 +45,10 @@ def show(comparison: Comparison, found: Headroom | None, cost: Cost, notes: Sequ
     console = Console(file=sys.stdout)
     print_title(heading(comparison), console)
     print_table(table(comparison, found, cost), console, left=1)
+    agents = Agents.of(comparison.agents)
+    changes = brief_table("when the task changes", (AFTER_CHANGES, LOST, REGAINED), agents, name_of)
+    if len(changes.columns) > 1:
+        print_table(changes, console, left=1)
     warnings, remarks = (
         [f"{what}: {t}" for t in own] for what, own in (("warning", comparison.warnings), ("note", comparison.notes))
     )
@@ -86,8 +90,11 @@ def table(comparison: Comparison, found: Headroom | None, cost: Cost) -> Table:
 
 
 def _share(agent: Compared, found: Headroom | None, shot: int) -> str:
-    if found is None or agent.label in (found.oracle, found.randomised):
+    if found is None or agent.label == found.randomised:
         return ""
+    if agent.label == found.oracle:
+        lead = interval_text(found.lead, places_of([found.lead]))
+        return "" if shot == 0 else f"lead {lead}{', worse' if found.lead.high < 0 else ''}"
     share = (found.at_once if shot == 0 else found.recovered).get(agent.label)
     return ABSENT if share is None else f"{share.estimate:.2f} [{share.low:.2f}, {share.high:.2f}]"
 
@@ -110,6 +117,8 @@ def save_report(
     timed = timed_of(comparison, in_time(comparison, found))
     if any(agent.course() for agent in timed):
         paths["time"] = folder / TIME_PNG
+    if any(agent.agent.result.forgetting for agent in timed):
+        paths["revisit"] = folder / REVISIT_PNG
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         data = json.dumps(to_dict(comparison, found, cost, notes), indent=1, allow_nan=False) + "\n"
@@ -119,6 +128,8 @@ def save_report(
             draw(comparison, found, paths["figure"])
             if "time" in paths:
                 courses(timed, comparison.units, what(comparison), paths["time"])
+            if "revisit" in paths:
+                revisits(timed, what(comparison), paths["revisit"])
     for path in paths.values():
         print(f"saved {os.path.relpath(path)}")
     return paths
@@ -156,15 +167,14 @@ def _csv(comparison: Comparison, found: Headroom | None, cost: Cost) -> str:
     names = ("first", "last", "gain", "recovered_at_once", "recovered")
     columns = ["label", "agent", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))]
     writer = csv.writer(buffer, lineterminator="\n")
-    seconds = [f"{name}{end}" for name in TIMES for end in ("", "_low", "_high")]
-    writer.writerow([*columns, *seconds, "mean_last", "env_steps", "training_s", "training_seeds"])
+    in_time = [f"{name}{end}" for column in IN_TIME for name in column.intervals for end in ("", "_low", "_high")]
+    writer.writerow([*columns, *in_time, "mean_last", "env_steps", "training_s", "training_seeds"])
     for agent in comparison.agents:
         summary, own = agent.result.summary, cost.get(agent.label, {})
         shares = [(of or {}).get(agent.label) for of in ((found.at_once, found.recovered) if found else (None, None))]
         intervals = [summary.iqm[0], summary.iqm[-1], summary.gain[-1], *shares]
         cells = [end for interval in intervals for end in _ends(interval)]
-        times = csv_numbers((MEMORY,), agent)
-        cells += [times[name] for name in seconds]
+        cells += csv_numbers(IN_TIME, agent).values()
         rest = [summary.mean[-1].estimate, own.get("env_steps", ""), own.get("training_s", ""), len(agent.members)]
         writer.writerow([agent.label, agent.agent, *cells, *rest])
     return buffer.getvalue()

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,7 +39,7 @@ from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, read_arm
 from metarl.headroom.judging import unequal
 from metarl.headroom.probe import actions, probe
 from metarl.headroom.study import STUDY, Study, work
-from metarl.reporting.headroom_report import in_time
+from metarl.reporting.headroom_report import in_time, table
 from metarl.runs.entries import but_for_the_seed
 from metarl.runs.interrupt import Stop
 from metarl.runs.run import start_run
@@ -47,7 +48,8 @@ from metarl.runs.tracking import read_metrics
 TINY = ["training.tasks=3", "training.envs_per_task=2", "family.horizon=10", "evaluation.tasks=4"]
 TINY += ["evaluation.bootstrap_samples=50", "evaluation.seeds=1", "tracking.wandb=disabled"]
 
-RECORDED = sorted((Path(__file__).parents[2] / "results").glob("*/study.json"))
+RESULTS = Path(__file__).parents[2] / "results"
+RECORDED = sorted(RESULTS.glob("*/study.json"))
 
 
 def arm_of(name: str, recorded: dict) -> Arm:
@@ -144,6 +146,13 @@ class TestNumbers:
         own = comparison(randomised=(10, 10), oracle=(oracle, oracle), memory=(12, 17))
         found = headroom_of(own, "oracle", "randomised")
         assert said in found.verdict[0] and found.recovered["memory"] is None
+        [cell] = [row[5] for row in table(own, found, {}).rows if row[0] == "oracle"]
+        assert cell.startswith("lead ") and cell.endswith("worse") == (oracle < 10)
+
+    @pytest.mark.parametrize("path", sorted(RESULTS.glob("**/*headroom.json")), ids=lambda path: path.parent.name)
+    def test_a_record_whose_oracle_is_worse_says_so(self, path: Path):
+        headroom = json.loads(path.read_text())["headroom"]
+        assert not headroom or ("worse" in headroom["verdict"][0]) == (headroom["lead"]["high"] < 0)
 
     def test_the_interval_of_one_training_seed_is_that_of_resampled_tasks(self):
         rng = np.random.default_rng(1)
@@ -283,6 +292,23 @@ class TestStudy:
         assert any(gains.values())
         assert (folder / "headroom.png").stat().st_size > 5000 and (folder / "time.png").stat().st_size > 5000
         assert not [note for note in saved["notes_on_the_study"] if "without a preset" in note]
+
+    @pytest.mark.thorough
+    def test_what_another_task_makes_them_forget_is_in_table_csv_and_figure(self, studied, capsys):
+        folder, arguments = studied
+        judged = folder / "judged"
+        judged.rename(folder / "judged_before")
+        capsys.readouterr()
+        assert cli.main([*arguments, "evaluation.revisit=true", "--report"]) == 0
+        said = capsys.readouterr().out
+        assert "when the task changes" in said and "back on A" in said and "regained in" in said
+        rows = {row["label"]: row for row in csv.DictReader((folder / "headroom.csv").open())}
+        saved = {agent["label"]: agent for agent in json.loads((folder / "headroom.json").read_text())["agents"]}
+        for label, row in rows.items():
+            assert float(row["back_on_first_task"]) == saved[label]["forgetting"]["difference"]["estimate"]
+        assert (folder / "revisit.png").stat().st_size > 5000
+        shutil.rmtree(judged)
+        (folder / "judged_before").rename(judged)
 
     @pytest.mark.thorough
     def test_again_it_trains_nothing_and_another_study_is_refused(self, studied, capsys):
