@@ -175,17 +175,50 @@ def test_loads_scale_as_torques_do():
 def test_a_named_robot_has_its_published_figures(name: str):
     model = FAMILY.compile(FAMILY.task_named(name))
     assert model.body_mass.sum() == pytest.approx(MASSES[name], rel=0.05)
-    trunk, thigh, calf, limits = {
-        "a1": ((0.361, 0.094), 0.2, 0.2, (33.5, 33.5, 33.5)),
-        "go2": ((0.3868, 0.093), 0.213, 0.213, (23.7, 23.7, 35.55)),
-        "mini_cheetah": ((0.38, 0.098), 0.209, 0.196, (18.0, 18.0, 27.99)),
-        "anymal_c": ((0.7196, 0.208), 0.285, 0.3275, (80.0, 80.0, 80.0)),
-        "spot": ((0.5957, 0.11), 0.321, 0.3365, (45.0, 45.0, 106.0)),
+    trunk, legs, masses, limits, knee = {
+        "a1": ((0.361, 0.094, 0.0), (0.0838, 0.2, 0.2, 0.02), (6.0, 0.595, 0.888, 0.211), (33.5, 33.5), 1.8),
+        "go2": (
+            (0.3868, 0.093, 0.0211),
+            (0.0955, 0.213, 0.213, 0.02),
+            (6.921, 0.678, 1.152, 0.214),
+            (23.7, 35.55),
+            1.8,
+        ),
+        "mini_cheetah": (
+            (0.38, 0.098, 0.0),
+            (0.062, 0.209, 0.196, 0.0202),
+            (3.52, 0.595, 0.689, 0.074),
+            (18.0, 27.99),
+            1.597,
+        ),
+        "anymal_c": (
+            (0.7196, 0.208, 0.0025),
+            (0.1972, 0.285, 0.3275, 0.03),
+            (19.2035, 2.781, 3.071, 0.58842),
+            (80.0, 80.0),
+            0.8,
+        ),
+        "spot": (
+            (0.5957, 0.11, 0.0064),
+            (0.1108, 0.321, 0.3365, 0.036),
+            (15.02, 1.68, 2.34, 0.35),
+            (45.0, 106.0),
+            1.8,
+        ),
     }[name]
-    np.testing.assert_allclose(2 * model.body("FL_hip").pos[:2], trunk)
-    assert -model.body("FL_calf").pos[2] == pytest.approx(thigh)
-    assert -model.geom("FL_foot").pos[2] == pytest.approx(calf)
-    np.testing.assert_allclose(model.actuator_forcerange[:3, 1], limits)
+    np.testing.assert_allclose(2 * model.body("FL_hip").pos[:2], trunk[:2])
+    assert model.body("trunk").ipos[0] == pytest.approx(trunk[2], abs=1e-4)
+    built = (
+        model.body("FL_thigh").pos[1],
+        -model.body("FL_calf").pos[2],
+        -model.geom("FL_foot").pos[2],
+        model.geom("FL_foot").size[0],
+    )
+    np.testing.assert_allclose(built, legs)
+    links = [model.body(link).mass[0] for link in ("trunk", "FL_hip", "FL_thigh", "FL_calf")]
+    np.testing.assert_allclose(links, masses, rtol=1e-4)
+    np.testing.assert_allclose(model.actuator_forcerange[:3, 1], [limits[0], limits[0], limits[1]])
+    assert model.key_qpos[0, 9] == pytest.approx(-knee)
 
 
 @pytest.mark.parametrize("physics", ["fast", "exact"])

@@ -21,6 +21,7 @@ from metarl.deployment import export
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.errors import RunError, UsageError
 from metarl.runs.beliefs import save_belief
 from metarl.training.world import TrainingWorld
@@ -147,6 +148,20 @@ def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path, 
     for _ in range(2):
         control_loop.episode(policy, Robot())
     np.testing.assert_allclose(replayed, commands, rtol=1e-5, atol=1e-5)
+
+
+def test_the_loop_of_the_worked_example_runs_as_it_is_written(tmp_path, monkeypatch):
+    """With a policy that cannot walk yet, and falls."""
+    text = (CONTROL_LOOP.parent / "quadruped.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    run = make_run("rl2", QuadrupedSettings(faults=("weak",)), envs=1, adaptations=1, reward_input=False)
+    run.directory = tmp_path
+    export.export_run(run, tmp_path / "policy.onnx")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(CONTROL_LOOP.parent)
+    names = {}
+    exec(block, names)  # a page of this repository
+    assert 0 < names["step"] < 249 and names["terminated"] and np.isfinite(names["observation"]).all()
 
 
 def test_the_control_loop_of_docs_needs_neither_metarl_nor_torch(tmp_path):
