@@ -48,13 +48,17 @@ class Reliability(NamedTuple):
         return float((self.share * gaps).sum())
 
 
-def reliability(confidence: Tensor, right: Tensor, bins: int = 10) -> Reliability:
-    """Return the reliability diagram of confidences [Q] in [0, 1] and whether each answer is right, [Q] bool."""
+def reliability(confidence: Tensor, right: Tensor, bins: int = 10, weights: Tensor | None = None) -> Reliability:
+    """Return the reliability diagram of confidences [Q] in [0, 1] and whether each answer is right, [Q] bool.
+
+    weights: [Q], how much each query counts; None: all alike.
+    """
     places = (confidence * bins).long().clamp(max=bins - 1)
-    counts = torch.bincount(places, minlength=bins).double()
+    weights = (torch.ones_like(confidence) if weights is None else weights).double()
+    counts = torch.bincount(places, weights=weights, minlength=bins)
 
     def mean(values: Tensor) -> Tensor:
-        return torch.bincount(places, weights=values.double(), minlength=bins) / counts
+        return torch.bincount(places, weights=weights * values.double(), minlength=bins) / counts
 
     return Reliability(mean(confidence), mean(right), counts / counts.sum())
 

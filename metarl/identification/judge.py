@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.metric.calibration import Unknown, auroc, reliability
+from metarl.agents.metric.calibration import Unknown, auroc, probabilities, reliability
 from metarl.agents.metric.few_shot import Episodes
 from metarl.evaluation.statistics import Interval, bootstrap_interval, mean, stratified_resamples
 from metarl.identification.answers import Asked, Calibration, Problem
@@ -48,9 +48,22 @@ def curve(
                 auroc=auroc(known.novelties, unknown.novelties),
                 false_alarms=share(known, (known.novelties > limit).double()),
                 detected=share(unknown, (unknown.novelties > limit).double()),
+                open_error=open_error(either, of_temperature, calibration.unknown[k]),
             )
         )
     return found
+
+
+def open_error(asked: Asked, of_temperature: float, unknown: Unknown) -> float:
+    """Return the expected calibration error of the likeliest of the W classes and none of these.
+
+    Queries whose class is among the W, and the others, count as much on the whole.
+    """
+    confidence, said = probabilities(asked.scores, of_temperature, unknown.probability(asked.novelties)).max(dim=1)
+    none = asked.right < 0
+    right = said == torch.where(none, asked.scores.shape[1], asked.right)
+    weights = torch.where(none, 0.5 / none.sum(), 0.5 / (~none).sum())
+    return reliability(confidence, right, weights=weights).error
 
 
 def by_task(episodes: Episodes, asked: Tensor, values: Tensor, resamples: int, rng: np.random.Generator) -> Interval:

@@ -33,6 +33,9 @@ class AtDuration:
     """Share of queries of the support's classes that are called none of these."""
     detected: Interval
     """Share of queries of other classes that are called none of these."""
+    open_error: float
+    """Expected calibration error of the probabilities that a robot reads, that of none of these among them, where
+    queries of the support's classes and of others are equally frequent."""
 
 
 @dataclass(frozen=True)

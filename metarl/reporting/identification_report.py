@@ -69,6 +69,7 @@ def table(found: Identification) -> Table:
         "none of these:\nAUROC",
         "\nfound",
         "\nfalse alarms",
+        "calibration error,\nnone of these too",
     )
     return Table("identification", columns, [_row(at) for at in found.curve])
 
@@ -77,7 +78,7 @@ def _row(at: AtDuration) -> list[str]:
     error, area = f"{at.calibration_error:.3f}", f"{at.auroc:.2f}"
     shares = (at.accuracy, at.trained, at.detected, at.false_alarms)
     accuracy, trained, detected, false = map(_percent, shares)
-    return [f"{at.seconds:.2f}", accuracy, trained, error, area, detected, false]
+    return [f"{at.seconds:.2f}", accuracy, trained, error, area, detected, false, f"{at.open_error:.3f}"]
 
 
 def _percent(share: Interval) -> str:

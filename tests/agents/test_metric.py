@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -54,6 +55,43 @@ class TestHeads:
         shares = own(torch.tensor([[5.0, 0.0]]), support).softmax(dim=1)
         e = [math.exp(c) for c in (1.0, 0.0, -1.0, 0.0)]
         torch.testing.assert_close(shares[0], torch.tensor([(e[0] + e[1]) / sum(e), (e[2] + e[3]) / sum(e)]))
+
+    def test_full_context_embeddings_by_hand(self):
+        """Vinyals 2016, eq. 3 to 6: one round of the query's LSTM, then another that has read the support."""
+        own = head("matching", context_steps=2)
+        assert isinstance(own, Matching)
+        weights = np.random.default_rng(0)
+        for parameter in own.parameters():
+            parameter.data.copy_(torch.from_numpy(weights.normal(size=parameter.shape)))
+        rows, logs = weights.normal(size=(3, 2)), np.log([0.5, 0.25, 0.25])
+        w = {name: parameter.detach().double().numpy() for name, parameter in own.named_parameters()}
+
+        def softmax(x: np.ndarray) -> np.ndarray:
+            return np.exp(x) / np.exp(x).sum()
+
+        context = []
+        for row in rows:
+            attention = softmax(
+                [
+                    (w["wanted.weight"] @ row) @ (w["offered.weight"] @ other) / math.sqrt(2) + log
+                    for other, log in zip(rows, logs, strict=True)
+                ]
+            )
+            context.append(row + sum(a * (w["given.weight"] @ other) for a, other in zip(attention, rows, strict=True)))
+        context = np.array(context)
+        query, hidden, cell = weights.normal(size=2), np.zeros(4), np.zeros(4)
+        for _ in range(2):
+            gates = w["cell.weight_ih"] @ query + w["cell.bias_ih"] + w["cell.weight_hh"] @ hidden + w["cell.bias_hh"]
+            i, f, g, o = gates.reshape(4, 4)
+            i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
+            cell = f * cell + i * np.tanh(g)
+            found = query + w["project.weight"] @ (o * np.tanh(cell)) + w["project.bias"]
+            hidden = np.concatenate([found, softmax(context @ found + logs) @ context])
+        given, of_rows = torch.from_numpy(rows).float(), torch.from_numpy(logs).float()
+        in_context = own.in_context(given, of_rows)
+        np.testing.assert_allclose(in_context.detach().numpy(), context, rtol=1e-5)
+        attending = own.attending(torch.from_numpy(query[None]).float(), in_context, of_rows)
+        np.testing.assert_allclose(attending[0].detach().numpy(), found, rtol=1e-4)
 
     def test_full_context_embeddings_change_with_the_rest_of_the_support(self):
         own = head("matching")
@@ -151,6 +189,10 @@ class TestCalibration:
         torch.testing.assert_close(found.share[[5, 6, 9]], torch.tensor([0.25, 0.25, 0.5]).double())
         assert found.error == pytest.approx(0.5 * (0.93 - 0.5) + 0.25 * 0.45 + 0.25 * 0.35)
         assert found.confidence[0].isnan()
+
+    def test_reliability_of_queries_that_count_unlike(self):
+        found = reliability(torch.tensor([0.95, 0.95]), torch.tensor([True, False]), weights=torch.tensor([3.0, 1.0]))
+        assert found.accuracy[-1] == 0.75 and found.error == pytest.approx(0.2)
 
     def test_auroc_counts_ties_half(self):
         assert auroc(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])) == pytest.approx(3.5 / 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 import warnings
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import metarl
+from metarl.agents.metric.calibration import Unknown
 from metarl.agents.metric.few_shot import Episodes, Metric
 from metarl.agents.metric.settings import MetricSettings
 from metarl.cli import app as cli
@@ -27,11 +29,11 @@ from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.errors import UsageError
 from metarl.identification import retrieval as module
 from metarl.identification import study
-from metarl.identification.answers import Problem
+from metarl.identification.answers import Asked, Problem
 from metarl.identification.classes import TaskClass, classes_of, draw_tasks, uses_of
 from metarl.identification.collect import marks_of, play
 from metarl.identification.identifier import FILE, NONE, Identified, Identifier
-from metarl.identification.judge import by_task, confusion, several
+from metarl.identification.judge import by_task, confusion, open_error, several
 from metarl.identification.settings import IdentifySettings
 from metarl.runs.checkpoint import CheckpointError
 from metarl.runs.trial import run_trial, streams
@@ -254,6 +256,17 @@ def logs(run, count: int, steps: int = 20) -> list[LoggedEpisode]:
     ]
 
 
+def test_what_a_robot_reads_is_judged_with_none_of_these_as_an_answer():
+    """Three of four known queries are told with 0.8 x 0.9 each, both unknown ones with 0.6: 0.5 |0.75 - 0.72| + ..."""
+    sure, far = Unknown(0.0, 1.0, 0.0), math.log(0.8 / 0.2)
+    near, none = -math.log(0.1 / 0.9), math.log(0.6 / 0.4)  # P(none) = 1 / (1 + exp(-novelty))
+    known = torch.tensor([[near, near - far]] * 4)
+    unknown = torch.tensor([[-none, -none - far]] * 2)
+    right = torch.tensor([0, 0, 0, 1, -1, -1])
+    asked = Asked(torch.arange(6), torch.cat([known, unknown]).double(), right, torch.zeros(6, 2))
+    assert open_error(asked, 1.0, sure) == pytest.approx(0.5 * abs(0.75 - 0.8 * 0.9) + 0.5 * abs(1 - 0.6))
+
+
 class TestIdentification:
     def test_it_is_judged_on_classes_that_it_never_met(self, identified):
         _, found, _ = identified
@@ -263,7 +276,7 @@ class TestIdentification:
         for at in found.curve:
             for share in (at.accuracy, at.trained, at.false_alarms, at.detected):
                 assert 0 <= share.low <= share.estimate <= share.high <= 1
-            assert 0 <= at.calibration_error <= 1 and at.temperature > 0
+            assert 0 <= at.calibration_error <= 1 and 0 <= at.open_error <= 1 and at.temperature > 0
         assert list(found.several) == [1, 2]
 
     def test_it_is_repeated_by_its_seed(self, identified):
