@@ -79,7 +79,7 @@ class TestHeads:
             )
             context.append(row + sum(a * (w["given.weight"] @ other) for a, other in zip(attention, rows, strict=True)))
         context = np.array(context)
-        query, hidden, cell = weights.normal(size=2), np.zeros(4), np.zeros(4)
+        query, hidden, cell, found = weights.normal(size=2), np.zeros(4), np.zeros(4), np.zeros(2)
         for _ in range(2):
             gates = w["cell.weight_ih"] @ query + w["cell.bias_ih"] + w["cell.weight_hh"] @ hidden + w["cell.bias_hh"]
             i, f, g, o = gates.reshape(4, 4)

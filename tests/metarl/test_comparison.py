@@ -309,6 +309,18 @@ def test_a_run_given_twice_does_as_well_as_itself(runs, tmp_path):
     assert twice.agents[0].result.train_gap is None
 
 
+def test_a_run_is_compared_with_itself_at_more_inner_steps(runs, tmp_path):
+    """Before adaptation they are one agent, after it two; the more steps are those that the run would take itself."""
+    entries = [runs["maml"], f"{runs['maml']}:agent.inner_steps=3,label=three"]
+    one, three = metarl.compare(entries, output=tmp_path, threads=1, train_gap=False).agents
+    np.testing.assert_array_equal(one.result.returns[:, 0], three.result.returns[:, 0])
+    assert not np.array_equal(one.result.returns[:, 1], three.result.returns[:, 1])
+    longer = shutil.copytree(runs["maml"], tmp_path / "longer")
+    config = read_run_config(longer)
+    save_config(replace(config, agent=replace(config.agent, inner_steps=3)), longer)
+    np.testing.assert_array_equal(evaluate(longer, threads=1).returns, three.result.returns)
+
+
 @pytest.mark.thorough
 def test_several_training_seeds_are_one_agent_with_the_mean_of_their_numbers(
     runs, seeds, tmp_path, monkeypatch, capsys
