@@ -491,8 +491,15 @@ def test_every_paper_lowers_its_loss_by_either_outer_step(paper: str, outer):
     assert metrics["loss_after"] < metrics["loss_before"] and math.isfinite(metrics["gradient_norm"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("paper", [p for p in MAML_PAPERS if p not in ("reptile", "imaml")])
+LEARNS_SLOWLY = ("reptile", "imaml")
+SHORT = ("anil", "cavia", "meta_sgd")
+"""One of each way in which less than MAML adapts, or more is learnt; the others are slow."""
+
+
+@pytest.mark.parametrize(
+    "paper",
+    [pytest.param(p, marks=[] if p in SHORT else pytest.mark.slow) for p in MAML_PAPERS if p not in LEARNS_SLOWLY],
+)
 def test_papers_learn_to_adapt_on_point_goal(paper: str):
     """The gain of one adaptation within 30 iterations of 400 episodes each, in which Reptile and iMAML learn nothing;
     benchmarks/learning.py has the levels that they and the others reach by the preset."""
