@@ -87,7 +87,7 @@ def _regained(agent: Compared, agents: Agents, text: Callable[[Interval], str]) 
     if found is None:
         return ""
     if not found.lost:
-        return "nothing is lost"
+        return "no loss is shown"
     if found.rounds is None and found.seconds is None:
         return f"not within {number_of(len(found.back), 'episode')}"
     rounds = [] if found.rounds is None else [number_of(found.rounds.estimate * agent.envs_per_task, "episode")]
