@@ -113,8 +113,9 @@ class OuterLoop:
         backtracks: int,
         factor: float,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Find the longest share of a step that lowers the loss of `_loss_and_kl` and keeps their KL within a bound.
+        """Find the longest share of a step that lowers the adapted policies' loss and keeps their KL within a bound.
 
+        E-MAML's term is in the gradient alone: what its noise asks for has to make adaptation better all the same.
         Returns the parameters there, which are `start` if no share does it, and metrics.
         """
         loss, _ = self._loss_and_kl(start, batches, num_tasks)
@@ -130,18 +131,16 @@ class OuterLoop:
         return theta, {"loss_before": loss, **reached, "backtracks": float(taken), REFUSED: float(taken == backtracks)}
 
     def _loss_and_kl(self, theta: Tensor, batches: list[Batch], num_tasks: int) -> tuple[float, float]:
-        """Return the surrogate loss, with E-MAML's term, and the adapted policies' KL, as means over the tasks of all
-        ranks."""
+        """Return the adapted policies' loss and KL, as means over the tasks of all ranks."""
         loss, kl = 0.0, 0.0
         for chunk in self.inner.chunks(batches[0].weights):
             here = [b.tasks(chunk) for b in batches]
             query = here[-1]
-            phis = self.inner.adapted(theta, here, create_graph=False)
+            phi = self.inner.adapted(theta, here, create_graph=False)[-1]
             with torch.no_grad():
-                after = self.inner.acting(theta, phis[-1], query.observations)
+                after = self.inner.acting(theta, phi, query.observations)
                 likelihoods = ratio(numerics.gaussian_log_prob(*after, query.actions), query)
-                credit = self.inner.credit(theta, phis, here)
-            loss += (credit - (query.weights * likelihoods * query.advantages).sum()).item() / num_tasks
+            loss -= (query.weights * likelihoods * query.advantages).sum().item() / num_tasks
             kl += (query.weights * numerics.gaussian_kl(*query.old, *after)).sum().item() / num_tasks
         loss, kl = self.ranks.sum(torch.tensor([loss, kl], dtype=torch.float64)).tolist()
         return loss, kl

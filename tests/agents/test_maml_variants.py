@@ -379,18 +379,6 @@ def test_exploration_credit_has_the_closed_form_on_a_bandit_of_two_steps():
     assert abs(estimate - alpha * MEAN) < 4 * error and error < 0.01, (estimate, error)
 
 
-@pytest.mark.parametrize("credit", [0.0, 1.0])
-@pytest.mark.parametrize("adaptations", [1, 2])
-def test_an_outer_step_is_searched_for_on_the_loss_that_it_goes_down(credit: float, adaptations: int):
-    """The slope of the searched loss along a direction is the meta-gradient's, with E-MAML's term and without it."""
-    agent, batches = in_double(changed(exploration_credit=credit), adaptations)
-    batches = [b._replace(credit=credit * torch.tensor([0.7, -1.3, 0.4]).double()) for b in batches[:-1]] + batches[-1:]
-    gradient = meta_gradient(agent, batches)
-    way, eps = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(3)).double(), 1e-5
-    ends = [agent.outer._loss_and_kl(agent.theta + sign * eps * way, batches, 1)[0] for sign in (1, -1)]
-    assert (ends[0] - ends[1]) / (2 * eps) == pytest.approx(float(gradient @ way), rel=1e-6)
-
-
 class TestLengthOfTheInnerStep:
     def test_the_divergence_keeps_its_bound_for_each_task(self):
         free, bound = small_maml(changed(inner_lr=3.0)), 0.02
