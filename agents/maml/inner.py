@@ -155,14 +155,14 @@ class InnerLoop:
         query = batches[-1]
         likelihoods = self._ratio(theta, phis[-1], query)
         loss = -(query.weights * likelihoods * query.advantages).sum()
-        return loss + self.credit(theta, phis, batches)
+        return loss + self._credit(theta, phis, batches)
 
     def promp_loss(self, theta: Tensor, phis: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
         """Return ProMP's loss, summed over tasks (Rothfuss 2019, eq. 11): the clipped surrogate of the last shot, and
         the weighted KL(old || new) of the earlier ones."""
         s, query = self.settings, batches[-1]
         surrogate = numerics.clipped_surrogate(self._ratio(theta, phis[-1], query), query.advantages, s.promp_clip)
-        loss = -(query.weights * surrogate).sum() + self.credit(theta, phis, batches)
+        loss = -(query.weights * surrogate).sum() + self._credit(theta, phis, batches)
         for phi, batch in zip(phis[:-1], batches[:-1], strict=True):
             new = self.acting(theta, phi, batch.observations)
             loss = loss + s.promp_inner_kl * (batch.weights * numerics.gaussian_kl(*batch.old, *new)).sum()
@@ -173,7 +173,7 @@ class InnerLoop:
         new = self.acting(theta, phi, batch.observations)
         return ratio(numerics.gaussian_log_prob(*new, batch.actions), batch)
 
-    def credit(self, theta: Tensor, phis: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
+    def _credit(self, theta: Tensor, phis: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
         """Return E-MAML's term (Stadie 2018), summed over tasks; 0 if it has no weight."""
         term = theta.new_zeros(())
         if self.settings.exploration_credit:

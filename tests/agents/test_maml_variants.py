@@ -371,7 +371,7 @@ def test_exploration_credit_has_the_closed_form_on_a_bandit_of_two_steps():
     query = bandit(after, MEAN, after.squeeze(-1))
     support = support._replace(credit=exploration_credit(query, tasks, ALONE))
     at = theta.clone().requires_grad_()
-    term = inner.credit(at, [inner.start(at, tasks), phi], [support, query]) / tasks
+    term = inner._credit(at, [inner.start(at, tasks), phi], [support, query]) / tasks
     (gradient,) = torch.autograd.grad(-term, at)
     each = (support.credit.unsqueeze(-1) * (before - MEAN).squeeze(-1)).squeeze(-1)
     estimate, error = mean_and_error(each)
