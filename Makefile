@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CLEAN := build/clean
 
-.PHONY: setup train test test-all test-slow fuzz check benchmark results wheel clean
+.PHONY: setup train test test-all test-slow fuzz check benchmark results gradients wheel clean
 
 setup: $(STAMP)
 
@@ -48,6 +48,9 @@ benchmark: setup
 results: setup  ## three seeds of each recorded preset, into results/
 	for preset in maml_point_goal maml_half_cheetah_velocity rl2_half_cheetah_mass; do \
 		$(BIN)/python -m benchmarks.learning $$preset || exit 1; done
+
+gradients: setup  ## a night: all learners by gradients on three families, three seeds, one table, one figure, into results/
+	$(BIN)/python -m benchmarks.gradients --train
 
 # The wheel, in a clean environment and away from the source tree: what is missing from it shows here.
 wheel: setup

@@ -226,11 +226,16 @@ class BatchedEnv:
         return self._scores.term_sums()
 
     def reset(
-        self, rngs: Sequence[np.random.Generator], envs: np.ndarray | None = None, trials: np.ndarray | None = None
+        self,
+        rngs: Sequence[np.random.Generator],
+        envs: np.ndarray | None = None,
+        trials: np.ndarray | None = None,
+        again: bool = False,
     ) -> Array:
         """Start an episode in all envs, or in those of `envs` [M, N] bool; one generator a task.
 
         trials: [M, N] bool, True where a new trial begins: the task returns to its first stage. Both are on the host.
+        again: whether it is the trial's episode before, once more, so that changes of the task come when they did.
 
         Returns the observations, [M, N, obs] float32.
         """
@@ -241,7 +246,8 @@ class BatchedEnv:
             anew = simulation.array(trials.reshape(-1))
             for counter in (self._episodes, self._clock):
                 write(counter, 0, where=anew)
-        write(self._episodes, self._episodes + 1, where=chosen)
+        if not again:
+            write(self._episodes, self._episodes + 1, where=chosen)
         write(state.steps, 0, where=chosen)
         if self._changing:
             self._change()
@@ -375,16 +381,16 @@ class BatchedEnv:
         self._starts = renewed(self._starts, starts) if len(self._starts) == len(starts) else starts
         self._next[...] = self.simulation.array(np.arange(self.simulation.num_sims, dtype=np.int64))
 
-    def restart(self) -> None:
-        """Start an episode of a new trial where none is running, by operations that do not depend on values.
+    def restart(self, rounds: int = 1) -> None:
+        """Start an episode where none is running, by operations that do not depend on values.
 
-        Its start is the next of those kept; after the last comes the first again.
+        Its start is the next of those kept; after the last comes the first again. rounds: episodes of a trial.
         """
         ended, num_sims = ~self._active, self.simulation.num_sims
         for live, kept in zip(self._start(), self._starts, strict=True):
             write(live, kept[self._next], where=ended)
         self._next[...] = (self._next + num_sims * ended) % len(self._starts[0])
-        write(self._episodes, 1, where=ended)
+        write(self._episodes, self._episodes % rounds + 1, where=ended)
         write(self._state.steps, 0, where=ended)
         write(self._state.action, 0, where=ended)
         self._scores.clear(ended)

@@ -8,11 +8,14 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arrays import Array
+from metarl.envs.control import ON_JOINT
 
 LONG = (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
 """Shapes with a half-length, the second number of their size."""
 ROUND = (mujoco.mjtGeom.mjGEOM_SPHERE, *LONG)
 """Shapes of a link that has a length."""
+SAME = 1e-9
+"""Largest difference of equal lengths, m."""
 
 
 def stretch_along(axis: Array, factor: float) -> Array:
@@ -30,6 +33,78 @@ def stretched(mass: float, inertia: Array, stretch: Array) -> tuple[float, Array
     grown = float(np.linalg.det(stretch))
     moment = grown * stretch @ moment @ stretch
     return mass * grown, np.trace(moment) * np.eye(3) - moment
+
+
+def direction_of(model: mujoco.MjModel, link: int, pivot: Array) -> Array | None:
+    """Return the unit vector, [3], from a link's pivot, [3] m, to the farthest body that it carries, or else to its
+    mass; None if neither is elsewhere."""
+    carried = np.flatnonzero(model.body_parentid == link)
+    ends = [model.body_pos[body] for body in carried if body != link] or [model.body_ipos[link]]
+    farthest = max((np.asarray(end) - pivot for end in ends), key=lambda end: float(np.linalg.norm(end)))
+    length = float(np.linalg.norm(farthest))
+    return farthest / length if length > 0 else None
+
+
+def stretch_given(body: mujoco.MjsBody, fixed: Array, by: Array) -> None:
+    """Stretch the material of a body whose inertia is given by the map [3, 3], about a place that stays, [3] m."""
+    body.mass, about = stretched(float(body.mass), _inertia_of(body), by)
+    body.ipos, body.iquat = fixed + by @ (np.array(body.ipos) - fixed), (1, 0, 0, 0)
+    body.inertia, body.fullinertia = np.zeros(3), about[(0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)]
+
+
+def _inertia_of(body: mujoco.MjsBody) -> Array:
+    """Return the inertia that a body is given, [3, 3] kg m^2, about its centre of mass in its frame's directions."""
+    if np.isfinite(body.fullinertia[0]):
+        xx, yy, zz, xy, xz, yz = body.fullinertia
+        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    turn = np.zeros(9)
+    mujoco.mju_quat2Mat(turn, body.iquat)
+    turn = turn.reshape(3, 3)
+    return turn @ np.diag(body.inertia) @ turn.T
+
+
+def spans(model: mujoco.MjModel) -> bool:
+    """Return whether a tendon or an actuator of the model has a length between places, which sizes of parts decide."""
+    return bool(model.ntendon) or not set(map(int, ON_JOINT)).issuperset(model.actuator_trntype.tolist())
+
+
+def given_lengths(before: mujoco.MjModel, after: mujoco.MjModel, pose: Array) -> str:
+    """Return which length of a tendon or a transmission changed that the model gives by number; empty if none did.
+
+    before, after: of an edit of sizes. pose: at which they are compared.
+    """
+    (tendons, drives), (other_tendons, other_drives) = (_lengths(model, pose) for model in (before, after))
+    for t in np.flatnonzero(~np.isclose(tendons, other_tendons, rtol=0, atol=SAME)).tolist():
+        tied = (before.eq_type == int(mujoco.mjtEq.mjEQ_TENDON)) & ((before.eq_obj1id == t) | (before.eq_obj2id == t))
+        if before.tendon_limited[t] or before.tendon_stiffness[t] or tied.any():
+            return (
+                f"tendon {before.tendon(t).name!r} passes through what changes, and its length is given by a limit, a "
+                "spring or an equality, which would not follow"
+            )
+    for i in np.flatnonzero(~np.isclose(drives, other_drives, rtol=0, atol=SAME)).tolist():
+        if _by_length(before, i):
+            return (
+                f"the force of actuator {before.actuator(i).name!r} depends on a length in what changes, and its "
+                "numbers would not follow"
+            )
+    return ""
+
+
+def _lengths(model: mujoco.MjModel, pose: Array) -> tuple[Array, Array]:
+    """Return the lengths of tendons and of actuators' transmissions at a pose."""
+    data = mujoco.MjData(model)
+    data.qpos = pose
+    mujoco.mj_fwdPosition(model, data)
+    return data.ten_length.copy(), data.actuator_length.copy()
+
+
+def _by_length(model: mujoco.MjModel, i: int) -> bool:
+    """Return whether the force of an actuator depends on the length of its transmission."""
+    if model.actuator_gaintype[i] == mujoco.mjtGain.mjGAIN_MUSCLE:
+        return True
+    if model.actuator_trntype[i] == mujoco.mjtTrn.mjTRN_SLIDERCRANK:
+        return True  # its rod has a length
+    return bool(model.actuator_gainprm[i, 1] or model.actuator_biasprm[i, 1])
 
 
 def scale_link(link: mujoco.MjsBody, pivot: Array, factor: float) -> None:

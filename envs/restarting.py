@@ -35,13 +35,22 @@ class Step(NamedTuple):
 class RestartingEnv:
     """Env m N + n is the n-th env of task m. An env whose episode is over is reset at once, on its own task."""
 
-    def __init__(self, family: TaskFamily, num_tasks: int, envs_per_task: int, simulator: Simulator, threads: int = 0):
+    def __init__(
+        self,
+        family: TaskFamily,
+        num_tasks: int,
+        envs_per_task: int,
+        simulator: Simulator,
+        threads: int = 0,
+        rounds: int = 1,
+    ):
+        """rounds: episodes of an env that follow on each other in the time of its task, as those of `TaskVecEnv`."""
         if family.layout:
             raise ValueError(
                 f"tasks of family {family.name!r} have several layouts, which cannot be simulated as one batch that "
                 "never stops; use simulator cpu, or an agent that learns from trials, such as rl2"
             )
-        self.family = family
+        self.family, self._rounds = family, rounds
         self.batch = BatchedEnv(family, num_tasks, envs_per_task, threads, simulator=simulator)
         self.num_envs = num_tasks * envs_per_task
         array = self.batch.simulation.array
@@ -51,6 +60,11 @@ class RestartingEnv:
         self._first_terms = {name: array(np.zeros(self.num_envs)) for name in family.rewards}
         self._sound_steps = array(np.zeros(self.num_envs, dtype=np.int64))
         self._rngs: Sequence[np.random.Generator] = ()
+
+    @property
+    def trial_steps(self) -> int:
+        """Steps in which every env completes its rounds."""
+        return self._rounds * self.family.horizon
 
     @property
     def num_faults(self) -> int:
@@ -104,7 +118,7 @@ class RestartingEnv:
             write(sums, batch.terms[name], where=first)
         self._over |= ended
         write(self._total, 0, where=ended)
-        batch.restart()
+        batch.restart(self._rounds)
         return Step(done.observations, done.rewards, done.terminated, self._cut, self._last)
 
     def first_episodes(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -135,6 +135,23 @@ class ShardedEnv:
         jobs = zip(self.shards, self.deal(rngs), self.indices, strict=True)
         return self._gather([shard.reset(own, chosen[index], anew[index]) for shard, own, index in jobs])
 
+    def revive(self, rngs: Sequence[np.random.Generator]) -> Array:
+        """Place the robots anew that fell, as `BatchedEnv.revive` does, by one generator a task.
+
+        Returns which, [M, N] bool.
+        """
+        fallen = []
+        for shard, own in zip(self.shards, self.deal(rngs), strict=True):
+            none = np.zeros((shard.num_tasks, shard.envs_per_task), dtype=bool)
+            placed = shard.revive(lambda s, own=own: own[s // self.envs_per_task])
+            fallen.append(none if placed is None else placed)
+        return self._gather(fallen)
+
+    @property
+    def observations(self) -> Array:
+        """Observations of all envs, [M, N, obs] float32."""
+        return self._gather([shard.observations for shard in self.shards])
+
     def step(self, actions: Array) -> StepResult:
         """Step all shards, one after another, as `BatchedEnv.step` does."""
         results = [shard.step(actions[index]) for shard, index in zip(self.shards, self.indices, strict=True)]

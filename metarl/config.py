@@ -71,7 +71,8 @@ class TrainingSettings:
     envs_per_task: int = bounded(20, at_least=1, at_most=10**6)
     """Episodes of each task in a shot."""
     adaptations: int = bounded(1, at_least=0)
-    """Adaptations in a training trial, which has one more shot."""
+    """Adaptations in a training trial, which has one more shot. Agents that learn from single episodes, as ppo does,
+    play as many where tasks change while they last, and otherwise one."""
     seed: int = bounded(1, at_least=0, at_most=math.inf)
     """Seed of all random numbers of the run."""
     threads: int = bounded(0, at_least=0, at_most=1024, changes_no_number=True)

@@ -57,7 +57,11 @@ class TaskVecEnv(VecEnv):
     the trial is over. Its observations are then slots(observations [S, obs], previous actions [S, act], previous
     rewards [S], episode starts [S] bool, episode ends [S] bool), [S, input] float32. Between two episodes there is one
     more step: it shows the final observation and the last reward with the end flag set, and its action has no effect.
-    ValueError if `slots` is missing.
+    With `lives`, a robot that falls within a trial is placed anew while the episode's time lasts: that slot has the
+    start flag of the new life and the action and reward before it. ValueError if `slots` is missing.
+
+    rounds: where shots is 0, so many episodes of an env follow on each other in the time of its task, which may change
+    in each of them; then the task begins anew.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class TaskVecEnv(VecEnv):
         threads: int = 0,
         shots: int = 0,
         slots: Callable[..., Array] | None = None,
+        rounds: int = 1,
+        lives: bool = False,
     ):
         if shots and slots is None:
             raise ValueError(
@@ -76,7 +82,8 @@ class TaskVecEnv(VecEnv):
             )
         self.family = family
         self.envs_per_task = envs_per_task
-        self.shots = shots
+        self.shots, self.rounds = shots, rounds
+        self._lives = lives and family.can_fall and shots > 0
         self._slot_maker = slots if shots else None
         self.episodes: list[Episode] = []
         """Episodes finished since the last reset of all envs."""
@@ -100,8 +107,8 @@ class TaskVecEnv(VecEnv):
 
     @property
     def trial_steps(self) -> int:
-        """Steps in which every env completes an episode, or a trial with the steps between its episodes."""
-        return self.shots * (self.family.horizon + 1) - 1 if self.shots else self.family.horizon
+        """Steps in which every env completes its rounds, or a trial with the steps between its episodes."""
+        return self.shots * (self.family.horizon + 1) - 1 if self.shots else self.rounds * self.family.horizon
 
     @property
     def tasks(self) -> list[Task]:
@@ -132,7 +139,7 @@ class TaskVecEnv(VecEnv):
         self.num_steps = 0
         self._between[:] = False
         everything = np.ones(self.num_envs, dtype=bool)
-        return self._slots(self._restart(everything, everything), start=everything)
+        return self._slots(self._restart(everything, everything, everything), start=everything)
 
     def step_async(self, actions: Array) -> None:
         self._actions = np.array(actions, dtype=np.float32)
@@ -142,6 +149,9 @@ class TaskVecEnv(VecEnv):
         result = StepResult(*map(self._flat, self._env.step(self._actions.reshape(m, n, -1))))
         observations, rewards = result.observations, result.rewards
         ended = np.logical_or.reduce((result.terminated, result.truncated, result.faulted))
+        fallen = self._flat(self._env.revive(self._rngs)) if self._lives and result.terminated.any() else None
+        if fallen is not None:
+            ended, observations = ended & ~fallen, self._flat(self._env.observations)
         self._steps += ~between
         self.num_steps += int(np.count_nonzero(~between))
         self._trial_steps += 1
@@ -151,7 +161,7 @@ class TaskVecEnv(VecEnv):
             self._record(np.flatnonzero(ended), result.faulted)
         done = ended & (self._shot + 1 >= self.shots)
         self._between = ended & ~done
-        slots = self._slots(observations, end=self._between, rewards=rewards)
+        slots = self._slots(observations, end=self._between, rewards=rewards, life=fallen)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(done):
             infos[i] = {
@@ -161,31 +171,42 @@ class TaskVecEnv(VecEnv):
             }
         again = done | between
         if again.any():
-            fresh = self._slots(self._restart(again, done), start=again)
+            over = done if self.shots else done & (self._shot + 1 >= self.rounds)
+            fresh = self._slots(self._restart(again, done, over), start=again)
             slots = np.where(again[:, None], fresh, slots)
         return slots, rewards, done, infos
 
-    def _restart(self, envs: Array, trials: Array) -> Array:
-        """Start the next episode of `envs`, the first of a trial in those of `trials`; returns all observations."""
+    def _restart(self, envs: Array, done: Array, trials: Array) -> Array:
+        """Start the next episode of `envs`, the first in the time of their tasks in those of `trials`.
+
+        done: where the policy's episode was over. Returns all observations.
+        """
         self._shot = np.where(trials, 0, self._shot + envs)
         for counter in (self._steps, self._returns):
             counter[envs] = 0
         for counter in (self._trial_steps, self._trial_returns):
-            counter[trials] = 0
+            counter[done] = 0
         shape = (self._env.num_tasks, self.envs_per_task)
         return self._flat(self._env.reset(self._rngs, envs.reshape(shape), trials.reshape(shape)))
 
     def _slots(
-        self, observations: Array, start: Array | None = None, end: Array | None = None, rewards: Array | None = None
+        self,
+        observations: Array,
+        start: Array | None = None,
+        end: Array | None = None,
+        rewards: Array | None = None,
+        life: Array | None = None,
     ) -> Array:
-        """Return the input of the policy: observations or, in trials, slots. rewards: None for 0."""
+        """Return the input of the policy: observations or, in trials, slots. rewards: None for 0. life: [S] where a new
+        life has begun, of which the action before is kept."""
         if self._slot_maker is None:
             return observations
         none = np.zeros(self.num_envs, dtype=bool)
         started, over = (none if flags is None else flags for flags in (start, end))
         earned = np.zeros(self.num_envs, dtype=np.float32) if rewards is None else rewards
         actions = np.where(started[:, None], np.float32(0), self._actions)
-        return self._slot_maker(observations, actions, earned, started, over)
+        begun = started if life is None else started | life
+        return self._slot_maker(observations, actions, earned, begun, over)
 
     def _record(self, ids: Array, faulted: Array) -> None:
         terms = {name: self._flat(sums) for name, sums in self._env.term_sums.items()}

@@ -11,7 +11,7 @@ from metarl.envs.control import AFFINE
 from metarl.envs.efforts import limits_in_model
 from metarl.envs.faults.parts import Anatomy, Part, actuators_of
 from metarl.envs.force_laws import force_law
-from metarl.envs.links import scale_link
+from metarl.envs.links import direction_of, scale_link, stretch_along, stretch_given
 
 LONGEST_DELAY = 0.06  # s, of severity 1
 LOCK_INERTIA = 1e2  # kg m^2 (kg), of a locked joint, which turns with the link before it
@@ -48,7 +48,7 @@ def servo(robot: Anatomy, i: int) -> bool:
 def weaken(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> None:
     """Multiply force and force limit of a part's actuators by 1 - severity."""
     for i, actuator in zip(part.actuators, actuators_of(spec, part), strict=False):
-        if severity == 1:
+        if severity == 1 and not (actuator.armature or np.any(actuator.damping)):  # its rotor stays
             actuator.gear = np.zeros(6)
         resistive = int(robot.model.actuator_gaintype[i]) == mujoco.mjtGain.mjGAIN_DCMOTOR
         force_law(robot.model, i)(actuator, max(1 - severity, LEAST if resistive else 0.0))
@@ -113,10 +113,9 @@ def shorten(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) ->
     if joint is not None:
         link, pivot = joint.parent, np.array(joint.pos)
         scale_link(link, pivot, factor)
-        if link.explicitinertial:
-            link.mass *= factor
-            link.ipos = pivot + factor * (np.array(link.ipos) - pivot)
-            link.inertia, link.fullinertia = (np.array(each) * factor**3 for each in (link.inertia, link.fullinertia))
+        along = direction_of(robot.model, int(robot.model.joint(part.joint).bodyid[0]), pivot)
+        if link.explicitinertial and along is not None:
+            stretch_given(link, pivot, stretch_along(along, factor))
 
 
 def _hold(spec: mujoco.MjSpec, part: Part, force: float) -> None:

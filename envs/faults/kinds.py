@@ -29,7 +29,7 @@ from metarl.envs.faults.edits import (
 from metarl.envs.faults.parts import Anatomy, Part
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.force_laws import force_law
-from metarl.envs.links import ROUND
+from metarl.envs.links import ROUND, given_lengths, spans
 
 OFFSET = {"rad": 0.5, "m": 0.05}  # of an encoder at severity 1
 DRIFT = {"rad": 0.05, "m": 0.005}  # of an encoder at severity 1, per second
@@ -105,7 +105,15 @@ def no_link(robot: Anatomy, part: Part) -> str:
     shapes, loops = set(map(int, ROUND)), {int(mujoco.mjtEq.mjEQ_CONNECT), int(mujoco.mjtEq.mjEQ_WELD)}
     if not shapes.issuperset(model.geom_type[model.geom_bodyid == body].tolist()):
         return "its link has parts that are no spheres, capsules or cylinders"
-    return "the model has a loop" if loops.intersection(model.eq_type.tolist()) else ""
+    if loops.intersection(model.eq_type.tolist()):
+        return "the model has a loop"
+    spec = robot.family.spec(robot.neutral)
+    if any(geom.meshname for geom in spec.joint(part.joint).parent.geoms):
+        return "its link has parts that are fitted to meshes"
+    if not spans(model):
+        return ""
+    shorten(spec, robot, part, 1.0)
+    return given_lengths(model, spec.compile(), model.qpos0)
 
 
 def _no_friction(robot: Anatomy) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import mujoco
 
 from metarl.envs.family import TaskFamily
+from metarl.envs.task import Task
 from metarl.envs.text import near
 from metarl.patterns import matched
 
@@ -36,8 +37,10 @@ class Anatomy:
     """What can fail in a family's robot."""
 
     family: TaskFamily
+    neutral: Task
+    """The neutral robot, of the layout with the most parts."""
     model: mujoco.MjModel
-    """The neutral robot's model, of the layout with the most parts."""
+    """Its model."""
     parts: Mapping[str, Part]
     """Every joint, actuator of no single joint and term of the observation by name."""
 
@@ -89,7 +92,8 @@ class Anatomy:
 def anatomy(family: TaskFamily) -> Anatomy:
     """Return the parts of the family's robot."""
     control, place = family.control, {element.name: i for i, element in enumerate(family.elements)}
-    model, parts = _fullest(family), {}
+    neutral = _fullest(family)
+    model, parts = family.compile(neutral), {}
     for joint in (
         name for name in control.home if name and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name) >= 0
     ):
@@ -102,7 +106,7 @@ def anatomy(family: TaskFamily) -> Anatomy:
     for i, (name, joint) in enumerate(zip(control.names, control.joints, strict=True)):
         if not joint:
             parts[name] = Part(name, actuators=(i,))
-    return Anatomy(family, model, {**_terms(family), **parts})
+    return Anatomy(family, neutral, model, {**_terms(family), **parts})
 
 
 def check_groups(family: TaskFamily) -> None:
@@ -113,13 +117,13 @@ def check_groups(family: TaskFamily) -> None:
             robot.found(name, "fault_groups")
 
 
-def _fullest(family: TaskFamily) -> mujoco.MjModel:
-    """Return the neutral robot's model, with the largest values of the parameters that decide its layout."""
+def _fullest(family: TaskFamily) -> Task:
+    """Return the neutral task, with the largest values of the parameters that decide its layout."""
     layout = {}
     for p in family.parameters:
         if p.name in family.layout:
             layout[p.name] = max(d.high for d in (p.distribution, p.held_out, p.ood) if d is not None)
-    return family.compile(family.task(layout))
+    return family.task(layout)
 
 
 def _terms(family: TaskFamily) -> dict[str, Part]:

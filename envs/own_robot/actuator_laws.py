@@ -37,13 +37,19 @@ class Limit:
 
 
 def servo(which: str) -> Find:
-    """Return a function that finds kp or kd of a position servo; control signals scale with kp, and still hold home."""
+    """Return a function that finds kp or kd of a position servo; control signals scale with kp, and still hold home.
+
+    A velocity servo has a kd, with which its control signals scale.
+    """
 
     def find(robot: Robot, name: str, _: DeclaredParameter) -> Site:
         i = robot.model.actuator(name).id
-        if robot.kinds[i] != "position":
-            raise ValueError(f"actuator {name!r} is no position servo: it has no {which}")
+        of_speed = which == "kd" and robot.kinds[i] == "velocity" and robot.model.actuator_biasprm[i, 1] == 0
+        if robot.kinds[i] != "position" and not of_speed:
+            servos = "position servo" if which == "kp" else "position servo, and no <velocity>"
+            raise ValueError(f"actuator {name!r} is no {servos}: it has no {which}")
         index = {"kp": 1, "kd": 2}[which]
+        asked = which == "kp" or of_speed  # whether it is what the signal is multiplied by, too
         default = -float(robot.model.actuator_biasprm[i, index])
 
         def read(spec: mujoco.MjSpec) -> float:
@@ -52,13 +58,13 @@ def servo(which: str) -> Find:
         def write(spec: mujoco.MjSpec, value: float) -> None:
             actuator, before = spec.actuator(name), read(spec) or default
             actuator.biasprm[index] = -value
-            for values in (actuator.gainprm, actuator.biasprm) if which == "kp" else ():
+            for values in (actuator.gainprm, actuator.biasprm) if asked else ():
                 values[0] *= value / before
 
         def multiply(spec: mujoco.MjSpec, factor: float) -> None:
             actuator = spec.actuator(name)
             actuator.biasprm[index] *= factor
-            for values in (actuator.gainprm, actuator.biasprm) if which == "kp" else ():
+            for values in (actuator.gainprm, actuator.biasprm) if asked else ():
                 values[0] *= factor
 
         return Site(default, write, (f"{which} of {name}",), read, multiply)

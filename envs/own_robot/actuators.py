@@ -273,32 +273,54 @@ def replace_motors(
 ) -> list[str]:
     """Put what a robot's file asks for in place of the torque motors on the joints that it names, within their limits.
 
-    Returns the joints' names. ValueError for a motor that is no torque motor of one joint.
+    Returns the joints' names. ValueError where `irreplaceable` says why not.
     """
-    own = {joint.name: joint for joint in joints}
-    driven = {}
-    for i, actuator in enumerate(spec.actuators):
-        joint = joint_of(model, i)
-        if joint is None or kind_of(model, i) != "force" or model.actuator_dyntype[i] != Dynamics.mjDYN_NONE:
-            raise ValueError(
-                f"robot.actuators is given, but the model has {len(spec.actuators)}, and {actuator.name!r} is no "
-                "torque motor of one joint, which another could take the place of; leave robot.actuators out"
-            )
-        if (name := model.joint(joint).name) in driven:
-            raise ValueError(f"robot.actuators: joint {name!r} has two motors; leave robot.actuators out")
-        if name in own:
-            driven[name] = actuator
+    if why := irreplaceable(model):
+        raise ValueError(f"robot.actuators is given, but {why}; leave robot.actuators out")
+    on = [model.joint(joint).name for i in range(model.nu) if (joint := joint_of(model, i)) is not None]
+    own, motors = {joint.name: joint for joint in joints}, dict(zip(on, spec.actuators, strict=True))
+    driven = {name: motor for name, motor in motors.items() if name in own}
     chosen = _chosen([own[name] for name in driven], wanted)
     for joint in chosen:
         actuator = driven[joint.name]
         most = _most_force(model, model.actuator(actuator.name).id)
-        actuator.gear[:] = (1, 0, 0, 0, 0, 0)
+        _on_the_joint(actuator)
         actuator.forcelimited = False
         _set_up(actuator, model, joint.name, wanted, most)
         if most is not None and _matched(wanted.forces, joint.name, wanted.force) is None:
             actuator.forcelimited, actuator.forcerange = True, most
-        _set_armature(joint, wanted)
+        if _set_armature(joint, wanted):
+            actuator.armature = 0.0
     return [joint.name for joint in chosen]
+
+
+def irreplaceable(model: mujoco.MjModel) -> str:
+    """Return why no others can take the place of the model's actuators; empty if each is a torque motor of a joint."""
+    driven = set()
+    for i in range(model.nu):
+        name, joint = model.actuator(i).name, joint_of(model, i)
+        if joint is None or kind_of(model, i) != "force" or model.actuator_dyntype[i] != Dynamics.mjDYN_NONE:
+            return (
+                f"the model has {model.nu}, and {name!r} is no torque motor of one joint, which another could take the "
+                "place of"
+            )
+        if not model.actuator_gear[i, 0]:
+            return f"motor {name!r} of the model has gear 0"
+        if joint in driven:
+            return f"joint {model.joint(joint).name!r} of the model has two motors"
+        driven.add(joint)
+    return ""
+
+
+def _on_the_joint(actuator: mujoco.MjsActuator) -> None:
+    """Give an actuator on a joint the gear 1, with the inertia and the damping that it has for the joint.
+
+    MuJoCo multiplies an actuator's armature, and its damping as a function of the joint's speed, by the gear's square.
+    """
+    ratio = float(actuator.gear[0]) ** 2
+    actuator.armature *= ratio
+    actuator.damping = np.array(actuator.damping) * ratio
+    actuator.gear[:] = (1, 0, 0, 0, 0, 0)
 
 
 def _chosen(joints: Sequence[mujoco.MjsJoint], wanted: Actuators) -> list[mujoco.MjsJoint]:
@@ -359,7 +381,8 @@ def _most_force(model: mujoco.MjModel, i: int) -> tuple[float, float] | None:
     return (max(e[0] for e in ends), min(e[1] for e in ends)) if ends else None
 
 
-def _set_armature(joint: mujoco.MjsJoint, wanted: Actuators) -> None:
+def _set_armature(joint: mujoco.MjsJoint, wanted: Actuators) -> bool:
+    """Give a joint the inertia of the rotor that the file names; return whether it names one."""
     armature = _matched(wanted.armatures, joint.name, wanted.armature)
     if armature is not None:
         if armature < 0:
@@ -367,6 +390,7 @@ def _set_armature(joint: mujoco.MjsJoint, wanted: Actuators) -> None:
                 f"robot.actuators: the armature of {joint.name!r} is {armature:g}; it must not be negative"
             )
         joint.armature = armature
+    return armature is not None
 
 
 def _set_up(

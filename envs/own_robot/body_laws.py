@@ -8,11 +8,12 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from metarl.envs.links import LONG, ROUND, scale_link, stretch_along, stretched
+from metarl.envs.links import LONG, ROUND, direction_of, scale_link, stretch_along, stretch_given
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot, unused
+from metarl.envs.own_robot.lengths import require_lengths
 from metarl.envs.own_robot.sites import Find, Site, attribute
 from metarl.envs.own_robot.structure import loop_through
 
@@ -160,21 +161,23 @@ def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:
             f"body {name!r} is part of a loop ({loop}), which another length would break; do not vary length there"
         )
     pivot = pivot_of(robot, name)
-    along = _direction(robot, name, pivot)
+    along = direction_of(model, model.body(name).id, pivot)
     boxes = {geom.name: _box_axis(robot, geom, along) for geom in body.geoms if geom.type not in ROUND}
     given = bool(body.explicitinertial) and body.mass > 0
     if given and along is None:
         raise ValueError(f"body {name!r} carries no other body and has its mass at its joint: it has no direction")
-    stretch = _stretch_given(name, pivot) if given else None
+    for geom in body.geoms:
+        _require_own_size(geom)
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
         it = spec.body(name)
         scale_link(it, pivot, value)
         for geom, axis in boxes.items():
             spec.geom(geom).size[axis] *= value
-        if stretch is not None and along is not None:
-            stretch(spec, stretch_along(along, value))
+        if given and along is not None:
+            stretch_given(it, pivot, stretch_along(along, value))
 
+    require_lengths(robot, name, write)
     slots = (f"link_length of {name}", *(f"size of {g.name}" for g in body.geoms))
     return Site(1.0, write, (*slots, *given_slots(name)) if given else slots)
 
@@ -198,43 +201,6 @@ def given_slots(name: str) -> tuple[str, ...]:
     return (f"mass of {name}", *(f"{what}_{axis} of {name}" for what in ("inertia", "com") for axis in "xyz"))
 
 
-def _stretch_given(name: str, fixed: np.ndarray) -> Callable[[mujoco.MjSpec, np.ndarray], None]:
-    """Return an edit that stretches the material of a body whose inertia is given: `metarl.envs.links.stretched`.
-
-    fixed: place in the body's frame, [3] m, that stays. The edit takes the specification and the map, [3, 3].
-    """
-
-    def stretch(spec: mujoco.MjSpec, by: np.ndarray) -> None:
-        it = spec.body(name)
-        it.mass, about = stretched(float(it.mass), _inertia_of(it), by)
-        it.ipos, it.iquat = fixed + by @ (it.ipos - fixed), (1, 0, 0, 0)
-        it.inertia, it.fullinertia = np.zeros(3), about[(0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)]
-
-    return stretch
-
-
-def _inertia_of(body: mujoco.MjsBody) -> np.ndarray:
-    """Return the inertia that a body is given, [3, 3] kg m^2, about its centre of mass in its frame's directions."""
-    if np.isfinite(body.fullinertia[0]):
-        xx, yy, zz, xy, xz, yz = body.fullinertia
-        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    turn = np.zeros(9)
-    mujoco.mju_quat2Mat(turn, body.iquat)
-    turn = turn.reshape(3, 3)
-    return turn @ np.diag(body.inertia) @ turn.T
-
-
-def _direction(robot: Robot, name: str, pivot: np.ndarray) -> np.ndarray | None:
-    """Return the unit vector, [3], from a link's joint to the farthest body that it carries, or else to its mass."""
-    model, link = robot.model, robot.model.body(name).id
-    ends = [model.body_pos[b] for b in np.flatnonzero(model.body_parentid == link) if b != link] or [
-        model.body_ipos[link]
-    ]
-    farthest = max((np.asarray(end) - pivot for end in ends), key=lambda end: float(np.linalg.norm(end)))
-    length = float(np.linalg.norm(farthest))
-    return farthest / length if length > 0 else None
-
-
 def _box_axis(robot: Robot, geom: mujoco.MjsGeom, along: np.ndarray | None) -> int:
     """Return the axis of a box that lies along its link; ValueError for another shape, or a box that lies askew."""
     name, body = geom.name, geom.parent.name
@@ -248,10 +214,20 @@ def _box_axis(robot: Robot, geom: mujoco.MjsGeom, along: np.ndarray | None) -> i
     return int(np.argmax(shares))
 
 
+def _require_own_size(geom: mujoco.MjsGeom) -> None:
+    """Raise ValueError for a shape that MuJoCo fits to a mesh, whose size and place no edit of its own changes."""
+    if geom.meshname and geom.type != mujoco.mjtGeom.mjGEOM_MESH:
+        raise ValueError(
+            f"geom {geom.name!r} of body {geom.parent.name!r} is fitted to the mesh {geom.meshname!r}, which gives it "
+            "its size; vary scale, or write the size that MuJoCo compiles into the model"
+        )
+
+
 def size(robot: Robot, name: str, _: DeclaredParameter) -> Site:
     """Find a geom's first size; the others and the length are scaled with it, and a given inertia follows."""
     geom = robot.spec.geom(name)
     default = float(geom.size[0])
+    _require_own_size(geom)
     if geom.type in GROUND or geom.type == mujoco.mjtGeom.mjGEOM_MESH or default <= 0:
         raise ValueError(f"geom {name!r} is a {geom.type.name.removeprefix('mjGEOM_').lower()}: it has no size to vary")
     follow, slots = _following(robot, geom)
@@ -264,6 +240,7 @@ def size(robot: Robot, name: str, _: DeclaredParameter) -> Site:
             it.fromto = (ends.mean(axis=0) + factor * (ends - ends.mean(axis=0))).ravel()
         follow(spec, factor * np.eye(3))
 
+    require_lengths(robot, geom.parent.name, lambda spec, factor: write(spec, factor * default))
     return Site(default, write, (f"size of {name}", *slots))
 
 
@@ -272,6 +249,7 @@ def radius(robot: Robot, name: str, _: DeclaredParameter) -> Site:
     geom = robot.spec.geom(name)
     if geom.type not in ROUND:
         raise ValueError(f"geom {name!r} is no sphere, capsule or cylinder: it has no radius; vary size")
+    _require_own_size(geom)
     site, turn = attribute(float(geom.size[0]), "geom", name, "size", 0), np.zeros(9)
     follow, slots = _following(robot, geom)
     mujoco.mju_quat2Mat(turn, robot.model.geom(name).quat)
@@ -283,6 +261,7 @@ def radius(robot: Robot, name: str, _: DeclaredParameter) -> Site:
         grown = across * np.eye(3)
         follow(spec, grown if geom.type not in LONG else grown @ stretch_along(axis, 1 / across))
 
+    require_lengths(robot, geom.parent.name, lambda spec, factor: write(spec, factor * site.default))
     return Site(site.default, write, (*site.slots, *slots), None if slots else site.read)
 
 
@@ -295,11 +274,13 @@ def _following(
     which share of a given inertia is that of which.
     """
     body = geom.parent
-    if not body.explicitinertial or body.mass <= 0 or body.name not in robot.bodies:
+    fixed_to_world = robot.model.body_weldid[robot.model.body(body.name).id] == 0
+    if not body.explicitinertial or body.mass <= 0 or fixed_to_world:
         return lambda spec, by: None, ()
     if others := [other.name for other in body.geoms if other.name != geom.name]:
         raise ValueError(
             f"the inertia of body {body.name!r} is given, and {geom.name!r} is not its one shape ({others[0]!r} is "
             "another): what of the inertia is its own is not known; vary link_length, or leave the <inertial> out"
         )
-    return _stretch_given(body.name, robot.model.geom(geom.name).pos.copy()), given_slots(body.name)
+    fixed = robot.model.geom(geom.name).pos.copy()
+    return lambda spec, by: stretch_given(spec.body(body.name), fixed, by), given_slots(body.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ UNSEEN = 1e-9
 """Largest change of velocity that counts as rounding, rad/s (m/s)."""
 STIRS, CALMER = 0.02, 0.5
 """Distance from home, rad (m), from which it is asked why; share of it that implicit damping leaves, at most."""
+LATE = 0.3
+"""Delay, s, beyond which what an actuator does is not waited for."""
 FURTHEST = 1e5
 """Greatest distance to the ground that is measured, m."""
 
@@ -170,16 +173,21 @@ def _gap(robot: Robot) -> float | None:
 
 
 def _idle(robot: Robot, skip: int) -> tuple[str, ...]:
-    """Return the actuators whose lowest and highest action lead to the same velocities after a control step."""
-    return tuple(robot.model.actuator(i).name for i in range(robot.model.nu) if not _acts(robot, i, skip))
+    """Return the actuators whose lowest and highest action lead to the same velocities a control step after they act.
+
+    Adhesion, which moves nothing by itself, is none of them, and one that acts later than LATE is.
+    """
+    tried = [i for i, kind in enumerate(robot.kinds) if kind != "adhesion"]
+    return tuple(robot.model.actuator(i).name for i in tried if not _acts(robot, i, skip))
 
 
 def _acts(robot: Robot, i: int, skip: int) -> bool:
-    ends = []
+    delay = min(float(robot.model.actuator_delay[i]), LATE)
+    steps, ends = skip + math.ceil(delay / robot.model.opt.timestep - 1e-9), []
     for action in (robot.low[i], robot.high[i]):
         data = at_home(robot)
         data.ctrl[i] = robot.offset[i] + robot.gain[i] * action
-        mujoco.mj_step(robot.model, data, nstep=skip)
+        mujoco.mj_step(robot.model, data, nstep=steps)
         ends.append(data.qvel.copy())
     return bool(np.abs(ends[1] - ends[0]).max(initial=0.0) > UNSEEN)
 

@@ -85,6 +85,17 @@ def _meet_by_mask(model: mujoco.MjModel) -> Array:
     return meet & ~(flat[:, None] & flat)
 
 
+def met_by_type(model: mujoco.MjModel, own: Collection[str]) -> tuple[str, str] | None:
+    """Return a geom of the robot, and one of the scene that it touches by its own contype alone; None: there is none.
+
+    own: names of the robot's geoms, whose masks are those of MuJoCo, 1 and 1, where they collide.
+    """
+    ids = np.isin(np.arange(model.ngeom), [model.geom(name).id for name in own])
+    met = _meet_by_mask(model) & ids[:, None] & ~ids & ((model.geom_contype & 1) == 0)
+    found = np.argwhere(met)
+    return (model.geom(int(found[0, 0])).name, model.geom(int(found[0, 1])).name) if len(found) else None
+
+
 def own_geoms(model: mujoco.MjModel, bodies: Collection[str]) -> Array:
     """Return which geoms belong to these bodies, [ngeom] bool."""
     ids = [model.body(name).id for name in bodies]

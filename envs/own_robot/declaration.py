@@ -131,7 +131,8 @@ class Control:
     limit: float | None = None
     """Largest control signal of actuators that have no control range."""
     delay: float = 0.0
-    """Time from an action to its effect, s, rounded to simulation steps; the quantity action_delay varies it."""
+    """Time from an action to its effect, s, in simulation steps, besides the delays of the model's own actuators; the
+    quantity action_delay varies the sum."""
     actuator: OwnActuator | None = None
     """A model of the actuators, whose control signals then follow from it, and not from the action alone."""
 

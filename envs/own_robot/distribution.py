@@ -17,6 +17,7 @@ from metarl.envs.own_robot.quantities import QUANTITIES, Kind, Quantity
 from metarl.envs.own_robot.sites import Site, Write
 from metarl.envs.parameters import Law, Parameter
 from metarl.envs.text import near
+from metarl.patterns import matched
 
 ONLY_OF = {
     "function": "python",
@@ -151,6 +152,9 @@ def _targets(robot: Robot, entry: DeclaredParameter, kind: Kind) -> list[str]:
     }[kind]
     if entry.target is None:
         raise ValueError(f"target is missing; {entry.quantity} needs a regular expression over {kind} names")
+    if kind == "body" and not matched(entry.target, names, "target"):  # a thing of the scene
+        payloads = robot.payloads.values()
+        names += [b.name for b in robot.spec.bodies[1:] if b.name not in names and b.name not in payloads]
     return matching(entry.target, names, f"target: {kind} names")
 
 

@@ -233,15 +233,15 @@ def _family(robot: Robot, said: Declaration, origin: _Origin) -> TaskFamily:
 
 
 def _delay(robot: Robot, delay: float, episode: float) -> None:
-    """Delay the effect of every action, s. episode: length of one, s."""
+    """Delay the effect of every action, s, by more than the model does. episode: length of one, s."""
     if delay < 0:
         raise ValueError(f"control.delay is {delay:g} s; it must not be negative")
     if delay and delay >= episode:
         raise ValueError(f"control.delay is {delay:g} s, and an episode lasts {episode:g} s; give seconds, below that")
     for name in [actuator.name for actuator in robot.spec.actuators] if delay else ():
         for spec in (robot.spec, robot.visual):
-            spec.actuator(name).delay = delay
-        keep_signals(robot, name, delay)
+            spec.actuator(name).delay += delay
+        keep_signals(robot, name, float(robot.spec.actuator(name).delay))
 
 
 def _changes(said: DeclaredChanges | None, distribution: Sequence[DeclaredParameter]) -> Changes | None:

@@ -9,8 +9,9 @@ import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
+from metarl.envs.own_robot.actuators import irreplaceable
 from metarl.envs.own_robot.check_run import Second, rest
-from metarl.envs.own_robot.contacts import standing_on, touching
+from metarl.envs.own_robot.contacts import met_by_type, standing_on, touching
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance, turning_freely
 from metarl.envs.own_robot.family import CONTROL_DT
@@ -115,7 +116,9 @@ def _find(model: str, least_step: float) -> Found:
 
 def _plain_masks(robot: Robot) -> bool:
     """Return whether all of the robot collides, or nothing, by MuJoCo's own masks, so that they can be edited."""
-    return not robot.spec.pairs and all((g.contype, g.conaffinity) in ((0, 0), (1, 1)) for g in robot.geoms())
+    if robot.spec.pairs or any((g.contype, g.conaffinity) not in ((0, 0), (1, 1)) for g in robot.geoms()):
+        return False
+    return met_by_type(robot.model, {geom.name for geom in robot.geoms()}) is None
 
 
 def _poses(robot: Robot) -> list[dict[str, float]]:
@@ -181,8 +184,8 @@ def _within(robot: Robot, name: str, angle: float) -> bool:
 
 
 def _servos(robot: Robot) -> Actuators | None:
-    """Return servos that carry the robot, if it has no actuators or torque motors; None if it has others."""
-    if any(kind != "force" for kind in robot.kinds) or not robot.joints:
+    """Return servos that carry the robot, if it has no actuators or torque motors of joints; None if it has others."""
+    if any(kind != "force" for kind in robot.kinds) or not robot.joints or irreplaceable(robot.model):
         return None
     if robot.feet:
         gains = suggested_gains(robot.model, robot.home, servable(robot), robot.feet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 
 import mujoco
@@ -115,6 +116,7 @@ def _set_stepping(spec: mujoco.MjSpec, hints: Hints) -> list[tuple[str, str, Ori
     said: list[tuple[str, str, Origin]] = []
     if hints.timestep is not None:
         said.append(("timestep", f"{hints.timestep:g} s, in the model {spec.option.timestep:g} s", "file"))
+        _keep_histories(spec, spec.option.timestep / hints.timestep)
         spec.option.timestep = hints.timestep
     if hints.integrator is not None:
         kind = mujoco.mjtIntegrator(int(spec.option.integrator)).name.removeprefix("mjINT_").lower()
@@ -123,11 +125,23 @@ def _set_stepping(spec: mujoco.MjSpec, hints: Hints) -> list[tuple[str, str, Ori
     return said
 
 
+def _keep_histories(spec: mujoco.MjSpec, share: float) -> None:
+    """Keep what delayed actuators and sensors remember as long as it was when a step is 1 / share times as long."""
+    for element in (*spec.actuators, *spec.sensors):
+        if element.nsample:
+            element.nsample = max(element.nsample, math.ceil(element.nsample * share - 1e-9))
+
+
 def _let_pass(spec: mujoco.MjSpec, model: mujoco.MjModel, bodies: list[mujoco.MjsBody]) -> tuple[str, str, Origin]:
     """Let the robot's bodies touch its scene and not each other."""
     own = {geom.name for body in bodies for geom in body.geoms}
     masks = {(int(model.geom(n).contype[0]), int(model.geom(n).conaffinity[0])) for n in own} - {(0, 0)}
     paired = [p.name for p in spec.pairs if p.geomname1 in own and p.geomname2 in own]
+    if missed := robot_contacts.met_by_type(model, own):
+        raise ValueError(
+            f"robot.self_collisions is false, but {missed[0]!r} touches {missed[1]!r} by its contype alone, and would "
+            f"pass through it; leave it out, or give {missed[1]!r} contype 1 in the model"
+        )
     if masks - {(1, 1)} or paired:
         what = f"<pair> {paired[0]}" if paired else "contype and conaffinity other than 1"
         raise ValueError(f"robot.self_collisions is false, but the model has {what}; leave it out, and edit the model")

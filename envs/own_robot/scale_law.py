@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from metarl.envs.arrays import Array
 from metarl.envs.links import scale_body
 from metarl.envs.own_robot.body_laws import given_slots, pivot_of, turning_joints
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot, unused
-from metarl.envs.own_robot.sites import Site, Write
+from metarl.envs.own_robot.lengths import require_lengths
+from metarl.envs.own_robot.sites import Site
 from metarl.envs.own_robot.structure import loop_through, subtree
 from metarl.patterns import matched
 
@@ -25,10 +25,6 @@ MESH = (
     "userfacetexcoord",
 )
 """What a mesh is."""
-PROBE = 1.1
-"""Scale at which lengths of tendons and transmissions are compared with the neutral robot's."""
-LENGTH = 1e-9
-"""Largest difference of equal lengths, m."""
 
 
 def scale(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
@@ -65,7 +61,7 @@ def scale(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
         for mesh in map(spec.mesh, meshes):
             mesh.scale = np.array(mesh.scale) * value
 
-    _require_lengths(robot, name, write)
+    require_lengths(robot, name, write)
     slots = [slot for part in parts for slot in (f"scale of {part}", f"link_length of {part}", *given_slots(part))]
     shells = [f"density of {geom.name}" for part in parts for geom in _shells(robot.spec, part)]
     sizes = [f"size of {geom.name}" for geom in geoms]
@@ -99,41 +95,3 @@ def _own_meshes(spec: mujoco.MjSpec, name: str, parts: tuple[str, ...]) -> None:
         for geom in own:
             if geom.meshname == shared:
                 geom.meshname = of_its_own
-
-
-def _require_lengths(robot: Robot, name: str, write: Write) -> None:
-    """Raise ValueError for a tendon or an actuator with a length of its own, of another size than its robot's."""
-    scaled = robot.spec.copy()
-    write(scaled, PROBE)
-    before, after = (_lengths(model, robot.home) for model in (robot.spec.compile(), scaled.compile()))
-    model = robot.model
-    for t in np.flatnonzero(~np.isclose(before[0], after[0], rtol=0, atol=LENGTH)).tolist():
-        tied = (model.eq_type == int(mujoco.mjtEq.mjEQ_TENDON)) & ((model.eq_obj1id == t) | (model.eq_obj2id == t))
-        if model.tendon_limited[t] or model.tendon_stiffness[t] or tied.any():
-            raise ValueError(
-                f"tendon {model.tendon(t).name!r} passes through what body {name!r} carries, and its length is given "
-                "by a limit, a spring or an equality: it does not follow the size"
-            )
-    for i in np.flatnonzero(~np.isclose(before[1], after[1], rtol=0, atol=LENGTH)).tolist():
-        if _by_length(model, i):
-            raise ValueError(
-                f"the force of actuator {model.actuator(i).name!r} depends on a length in what body {name!r} carries, "
-                "which does not follow the size"
-            )
-
-
-def _lengths(model: mujoco.MjModel, pose: Array) -> tuple[Array, Array]:
-    """Return the lengths of tendons and of actuators' transmissions at a pose."""
-    data = mujoco.MjData(model)
-    data.qpos = pose
-    mujoco.mj_fwdPosition(model, data)
-    return data.ten_length.copy(), data.actuator_length.copy()
-
-
-def _by_length(model: mujoco.MjModel, i: int) -> bool:
-    """Return whether the force of an actuator depends on the length of its transmission."""
-    if model.actuator_gaintype[i] == mujoco.mjtGain.mjGAIN_MUSCLE:
-        return True
-    if model.actuator_trntype[i] == mujoco.mjtTrn.mjTRN_SLIDERCRANK:
-        return True  # its rod has a length
-    return bool(model.actuator_gainprm[i, 1] or model.actuator_biasprm[i, 1])

@@ -85,10 +85,11 @@ def slope(robot: Robot, _: str, entry: DeclaredParameter) -> Site:
     planes, model = robot.ground.planes, robot.model
     if robot.mobility != "floating" or not planes:
         raise ValueError("a slope needs a floating base, which starts upright on it, and a plane for a floor")
-    if others := robot.ground.fields + robot.ground.boxes:
+    solid = robot_contacts.meetings(model).any(axis=1) & ~robot_contacts.own_geoms(model, robot.bodies)
+    if others := [name for g in np.flatnonzero(solid) if (name := model.geom(g).name) not in planes]:
         raise ValueError(
             f"a slope turns planes, and {', '.join(others)} would not turn with them; do not vary the slope "
-            "of this ground"
+            "of this scene"
         )
     pivot = robot_ground.geom_pose(model, model.geom(planes[0]).id)[0]
     frames = {plane: robot_ground.frame_of(robot.spec, model, plane) for plane in planes}

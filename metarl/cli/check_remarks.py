@@ -8,7 +8,7 @@ import mujoco
 
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.family import TaskFamily
-from metarl.envs.own_robot.check_run import Base, CheckRun, Second
+from metarl.envs.own_robot.check_run import LATE, Base, CheckRun, Second
 from metarl.envs.own_robot.check_tasks import DRAWN, SECONDS, Amiss, Fate
 from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.description import Robot, turning_freely
@@ -22,7 +22,6 @@ TIPS = 0.2  # rad of tilt in a second that is no stance
 LOST = 0.5
 """Share of its height; a base that loses more has fallen."""
 HOVERS = 0.02  # m above the ground
-LATE = 0.3  # s; what acts later than this is not seen in the steps of a check
 LIMP = 0.2
 """rad, or share of a slide's range; a joint further from home has left it."""
 STILL = 1e-4  # rad (m); less is no motion

@@ -105,6 +105,11 @@ def run(arguments: list[str], invocation: Invocation) -> int:
             f"--log-rollouts takes the episodes of a policy that remembers, and evaluation.reset_memory is "
             f"{command.evaluation.reset_memory}; leave it out"
         )
+    if command.log_rollouts and command.evaluation.explores_apart:
+        raise UsageError(
+            "--log-rollouts takes the episodes that are adapted from, and with evaluation.explore_to_adapt those are "
+            "not the ones that are judged; add evaluation.explore=true"
+        )
     if alone and not command.output:
         _evaluate(entries[0].path, command, invocation)
     else:

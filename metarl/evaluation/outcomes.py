@@ -139,8 +139,11 @@ def remembers(agent: Agent, settings: EvaluationSettings) -> bool:
 
 
 def exploring(agent: Agent, settings: EvaluationSettings) -> EvaluationSettings:
-    """Return the settings with the policy's noise on if the agent adapts by it: without noise its gradient is 0."""
-    if settings.adaptations and agent.facts.needs_own_noise:
+    """Return the settings with the policy's noise on if the agent adapts by it: without noise its gradient is 0.
+
+    It stays off in episodes that the agent is judged by alone, see `EvaluationSettings.explore_to_adapt`.
+    """
+    if settings.adaptations and agent.facts.needs_own_noise and not settings.explore_to_adapt:
         return replace(settings, explore=True)
     return settings
 

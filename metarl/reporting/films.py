@@ -64,15 +64,22 @@ class RecordingEnv(BatchedEnv):
     def __init__(self, *arguments: Any, **keywords: Any):
         super().__init__(*arguments, **keywords)
         self.trajectories: list[list[Pose]] = []
-        """Poses at the start and after each step that MuJoCo did not flag, one list for each episode."""
+        """Poses at the start and after each step that MuJoCo did not flag, one list for each episode of a trial; not of
+        those that are played again."""
+        self._path: list[Pose] = []
 
     def reset(
-        self, rngs: Sequence[np.random.Generator], envs: Array | None = None, trials: Array | None = None
+        self,
+        rngs: Sequence[np.random.Generator],
+        envs: Array | None = None,
+        trials: Array | None = None,
+        again: bool = False,
     ) -> Array:
         """Reset as `BatchedEnv` does; a new episode of the first env begins a list of poses."""
-        observations = super().reset(rngs, envs, trials)
+        observations = super().reset(rngs, envs, trials, again)
         if envs is None or envs[0, 0]:
-            self.trajectories.append([self._pose()])
+            self._path = [self._pose()]
+            self.trajectories += [] if again else [self._path]
         return observations
 
     def step(self, actions: Array) -> StepResult:
@@ -80,7 +87,7 @@ class RecordingEnv(BatchedEnv):
         running = self.active[0, 0]
         result = super().step(actions)
         if running and not result.faulted[0, 0]:
-            self.trajectories[-1].append(self._pose())
+            self._path.append(self._pose())
         return result
 
     def _pose(self) -> Pose:

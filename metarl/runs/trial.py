@@ -164,6 +164,7 @@ def collect(
     lives: bool = False,
     shots: int = 0,
     marks: Sequence[int] = (),
+    again: bool = False,
 ) -> Shot:
     """Play one episode in every env. rngs: one generator a task, for the starts and the action noise.
 
@@ -173,12 +174,13 @@ def collect(
     stop: ends the shot at the next step once it is set; the result is then of no use. begun: belief about the tasks of
     which nothing is known, for an agent that forgets before every action (`Agent.forget`); None: it remembers.
     lives: whether a robot that falls is placed anew, see `training.lives`. shots: number of shots so far. marks:
-    control steps, in ascending order, after which the measures of the episode so far are kept.
+    control steps, in ascending order, after which the measures of the episode so far are kept. again: whether it is the
+    episode before, once more, in which the tasks change when they did.
     """
     horizon, m, n = env.family.horizon, env.num_tasks, env.envs_per_task
     xp, host = env.simulation.xp, env.simulation.host
     noise_rngs = [] if disturbance.observation_std is None else [rng.spawn(1)[0] for rng in rngs]
-    observation = disturbance.observe(env, env.reset(rngs), noise_rngs)
+    observation = disturbance.observe(env, env.reset(rngs, again=again), noise_rngs)
 
     told = env.privileged.shape[-1]  # 0 but in the training of an informed agent
     lives = lives and env.family.can_fall
@@ -381,7 +383,9 @@ def _shard_trial(
         if k < last and reset_memory == "never":
             if explore_to_adapt and not explore:
                 apart = [np.random.default_rng(beside(rng, EXPLORING, k)) for rng in rngs]
-                shot = collect(env, agent, trial.beliefs[-1], apart, True, stop, disturbance, None, lives, k)
+                shot = collect(
+                    env, agent, trial.beliefs[-1], apart, True, stop, disturbance, None, lives, k, again=True
+                )
             belief = agent.adapt(shot.belief, shot.rollout, AgentGenerators(rngs, k + 1))
         elif k < last:
             belief = begin(k + 1)

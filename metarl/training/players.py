@@ -72,6 +72,12 @@ class Player(Protocol):
         ...
 
 
+def rounds_of(family: TaskFamily, size: Size) -> int:
+    """Return how many episodes of an agent of single episodes follow on each other in the time of a task: those of a
+    trial if tasks change while they last, so that all changes are met; otherwise every episode is like the first."""
+    return size.shots if family.changing else 1
+
+
 class TrialPlayer:
     """Plays trials."""
 
@@ -130,8 +136,9 @@ class VecEnvPlayer:
     def __init__(self, family: TaskFamily, size: Size, slots: SlotMaker | None) -> None:
         from metarl.envs.adapters.vec_env import TaskVecEnv  # Stable-Baselines3 takes a while to import
 
-        shots = size.shots if slots else 0
-        self.env: TaskVecEnv = TaskVecEnv(family, size.tasks, size.envs_per_task, size.threads, shots, slots)
+        shots, rounds = (size.shots, 1) if slots else (0, rounds_of(family, size))
+        sizes = size.tasks, size.envs_per_task, size.threads
+        self.env: TaskVecEnv = TaskVecEnv(family, *sizes, shots, slots, rounds, size.lives)
 
     @property
     def num_faults(self) -> int:
@@ -143,7 +150,7 @@ class VecEnvPlayer:
 
     def played(self) -> Played:
         env, first = self.env, {}
-        shots, tasks = max(env.shots, 1), env.num_envs // env.envs_per_task
+        shots, tasks = env.shots or env.rounds, env.num_envs // env.envs_per_task
         for episode in env.episodes:  # where envs end early: later episodes are a newer policy's
             first.setdefault((episode.env, episode.shot), episode)
         sound = [episode for episode in first.values() if not math.isnan(episode.total)]
@@ -160,7 +167,8 @@ class DevicePlayer:
     """Lends envs on the agent's device to an agent that steps them itself."""
 
     def __init__(self, family: TaskFamily, size: Size, simulator: Simulator) -> None:
-        self.env = RestartingEnv(family, size.tasks, size.envs_per_task, simulator, size.threads)
+        rounds = rounds_of(family, size)
+        self.env = RestartingEnv(family, size.tasks, size.envs_per_task, simulator, size.threads, rounds)
 
     @property
     def num_faults(self) -> int:

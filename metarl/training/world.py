@@ -114,7 +114,7 @@ class TrainingWorld:
             )
         with usage_errors("training.simulator"):
             env = self._added(DevicePlayer(self._seen(), self._size, self._simulator)).env
-        return env, self.run.family.horizon
+        return env, env.trial_steps
 
     def oracle(self, run: str) -> tuple[Agent, tuple[int, ...]]:
         own, teacher = self._family, load_run(run, device=str(self.run.agent.device))

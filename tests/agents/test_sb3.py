@@ -25,6 +25,7 @@ from metarl.envs.adapters.vec_env import TaskVecEnv
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.runs.trial import run_trial, streams
 
@@ -284,6 +285,16 @@ class TestAdaptation:
         np.testing.assert_allclose(inputs["mean"][0], own.mean(0), rtol=1e-3, atol=1e-4)
 
 
+LATE = make_family(HalfCheetahMassSettings(horizon=6, changes=1, change_gap=(8, 9)))
+LATE_TASK = LATE.sample(1, np.random.default_rng(0))[0]
+
+
+def late_masses(rounds: int) -> list[float]:
+    """Before each step of so many episodes in a row, of the task that changes in the second."""
+    step, first, then = LATE_TASK.changes[0].step, LATE_TASK.values["mass_scale"], LATE_TASK.changes[0].values
+    return [first if t <= step else then["mass_scale"] for t in range(6 * rounds)]
+
+
 class TestVecEnv:
     def test_it_is_a_vec_env_that_sb3_trains_on(self):
         env = TaskVecEnv(make_family(HalfCheetahVelocitySettings(horizon=10)), 2, 3, threads=1)
@@ -365,6 +376,41 @@ class TestVecEnv:
         step = task.changes[0].step
         expected = [task.values[parameter]] * (step + 1) + [task.changes[0].values[parameter]] * (5 - step)
         assert seen == expected * 2
+
+    @pytest.mark.parametrize("rounds", [1, 2, 3])
+    def test_episodes_that_follow_on_each_other_in_the_time_of_a_task_meet_its_changes(self, rounds):
+        env = TaskVecEnv(LATE, 1, 1, threads=1, rounds=rounds)
+        env.set_tasks([LATE_TASK])
+        env.reset()
+        assert env.trial_steps == 6 * rounds
+        seen, dones = [], []
+        for _ in range(2 * env.trial_steps):
+            seen.append(float(env._env.shards[0]._state.task["mass_scale"][0]))
+            dones.append(bool(env.step(np.zeros((1, LATE.action_size)))[2][0]))
+        assert seen == 2 * late_masses(rounds) and dones == ([False] * 5 + [True]) * 2 * rounds
+        assert [(e.shot, e.steps) for e in env.episodes] == [(k, 6) for k in range(rounds)] * 2
+
+    def test_a_robot_that_falls_in_a_trial_is_placed_anew(self):
+        family = make_family(HopperParametersSettings(horizon=40))
+        env = TaskVecEnv(family, 3, 2, threads=1, shots=2, slots=slots_of_arrays, lives=True)
+        size, rng = family.observation_size, np.random.default_rng(0)
+        env.use(streams(1, "test", 0, 3))
+        env.set_tasks(family.sample(3, rng))
+        env.reset()
+        lives = 0
+        for t in range(env.trial_steps):
+            actions = rng.normal(0, 1, (6, family.action_size)).astype(np.float32)
+            slots_, rewards, dones, _ = env.step(actions)
+            assert dones.all() == (t + 1 == env.trial_steps) and dones.any() == dones.all()
+            fresh = slots_[:, -2] == 1
+            if fresh.any() and t not in (40, 80):  # where the second episode begins, and the next trial
+                lives += int(fresh.sum())
+                np.testing.assert_array_equal(slots_[fresh, size:-3], actions[fresh])
+                np.testing.assert_array_equal(slots_[fresh, -3], rewards[fresh])
+                home = np.array([1.25, *[0.0] * (size - 1)])
+                assert np.abs(slots_[fresh, :size] - home).max() <= 5e-3
+        assert lives >= 6 and env.num_steps == 6 * 2 * 40
+        assert [e.steps for e in env.episodes] == [40] * 12
 
 
 def test_global_randomness_follows_from_the_generator_and_is_given_back():

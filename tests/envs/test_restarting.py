@@ -124,3 +124,22 @@ def test_a_flagged_simulation_counts_for_nothing():
 def test_tasks_of_several_layouts_are_refused():
     with pytest.raises(ValueError, match="several layouts.*simulator cpu"):
         RestartingEnv(make_family(AntLegsSettings()), M, N, TORCH)
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_episodes_that_follow_on_each_other_in_the_time_of_a_task_meet_its_changes(rounds):
+    family = make_family(HalfCheetahMassSettings(horizon=6, changes=1, change_gap=(8, 9)))
+    env = RestartingEnv(family, 1, 1, TORCH, rounds=rounds)
+    [task] = family.sample(1, np.random.default_rng(0))
+    env.set_tasks([task])
+    env.use(rngs()[:1])
+    env.reset()
+    assert env.trial_steps == 6 * rounds
+    seen = []
+    for _ in range(2 * env.trial_steps):
+        env.step(torch.zeros(1, 6))
+        seen.append(float(env.batch._state.task["mass_scale"][0]))  # of the step that was taken
+    [change] = task.changes
+    after = [t >= change.step for t in range(6 * rounds)]
+    expected = [change.values["mass_scale"] if late else task.values["mass_scale"] for late in after]
+    np.testing.assert_allclose(seen, 2 * expected)

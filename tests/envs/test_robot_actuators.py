@@ -248,6 +248,8 @@ DERIVED = {
 @pytest.mark.parametrize("varied", VARIED, ids=lambda given: given["quantity"])
 def test_what_the_compiler_derives_is_that_of_the_neutral_robot(name, varied, tmp_path):
     actuator, joint = DERIVED[name]
+    if varied["quantity"] == "link_length" and 'tendon="t"' in actuator:
+        pytest.skip("a muscle's length would not follow: refused")
     model_file = arm(tmp_path, actuator, joint=joint, tendon=tendon_for(actuator))
     family = family_of(tmp_path, model_file, varied)
     own, other = mujoco.MjModel.from_xml_path(model_file), at(family, family.neutral().values["p"])
@@ -362,3 +364,78 @@ def test_gains_that_come_too_late_are_refused(tmp_path):
     robot["actuators"]["gains"] = {"j": [20, 1]}
     model = family_of(tmp_path, written(tmp_path, EFFORT, "arm.urdf"), robot=robot).base().compile()
     np.testing.assert_array_equal(model.actuator_biasprm[0, :3], [0, -20, -1])
+
+
+ROTOR = '<motor name="a" joint="lift" gear="-5" armature=".01" damping=".02 .003 .001" ctrlrange="-1 1"/>'
+
+
+def inertia_and_damping(model: mujoco.MjModel, speed: float, force: bool = True) -> tuple[float, float]:
+    """Of the boom: kg m^2, and N m at a speed, rad/s, without the servos' own."""
+    data = mujoco.MjData(model)
+    data.qvel[0] = speed
+    mujoco.mj_forward(model, data)
+    inertia = np.zeros((1, 1))
+    mujoco.mj_fullM(model, data, inertia)
+    return float(inertia[0, 0]), float(data.qfrc_passive[0])
+
+
+@pytest.mark.parametrize("kind", [{"kind": "position", "kp": 50, "kd": 2}, {"kind": "velocity", "kd": 2, "speed": 3}])
+def test_servos_in_place_of_geared_motors_keep_what_the_rotors_add(kind, tmp_path):
+    model_file = arm(tmp_path, ROTOR)
+    own = mujoco.MjModel.from_xml_path(model_file)
+    model = family_of(tmp_path, model_file, robot={"actuators": kind}).base().compile()
+    assert model.actuator_gear[0, 0] == 1 and own.actuator_gear[0, 0] == -5
+    for speed in (-2.0, 0.3, 1.7):
+        np.testing.assert_allclose(inertia_and_damping(model, speed), inertia_and_damping(own, speed), rtol=1e-9)
+    said = family_of(tmp_path, model_file, robot={"actuators": {**kind, "armature": 0.5}}).base().compile()
+    without = mujoco.MjModel.from_xml_path(arm(tmp_path, ROTOR.replace('armature=".01"', ""), joint='armature=".5"'))
+    np.testing.assert_allclose(inertia_and_damping(said, 1.0), inertia_and_damping(without, 1.0), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("actuators", "said"),
+    [
+        ('<general name="a" joint="lift" dyntype="filter" dynprm=".05" ctrlrange="-1 1"/>', "no torque motor of one j"),
+        ('<motor name="a" joint="lift" gear="0" ctrlrange="-1 1"/>', "motor 'a' of the model has gear 0"),
+        (2 * '<motor joint="lift" ctrlrange="-1 1"/>', "joint 'lift' of the model has two motors"),
+    ],
+)
+def test_what_no_servo_can_take_the_place_of_is_refused(actuators, said, tmp_path):
+    robot = {"actuators": {"kind": "position", "kp": 50}}
+    with pytest.raises(ValueError, match=f"robot.actuators is given, but .*{said}.*; leave robot.actuators out"):
+        family_of(tmp_path, arm(tmp_path, actuators), robot=robot)
+
+
+def seconds_to_force(model: mujoco.MjModel) -> float:
+    """Until the signal of a servo that is asked for something else changes its force."""
+    data = mujoco.MjData(model)
+    mujoco.mj_resetDataKeyframe(model, data, 0)
+    mujoco.mj_initCtrlHistory(model, data, 0, None, np.full(model.actuator_history[0, 0], HOME))
+    data.qpos[0], data.ctrl[0] = HOME, HOME + 0.5
+    mujoco.mj_forward(model, data)
+    while data.time < 1 and abs(data.actuator_force[0]) < 50:
+        data.qpos[0], data.qvel[0] = HOME, 0.0
+        mujoco.mj_step(model, data)
+    return data.time
+
+
+@pytest.mark.parametrize("step", [0.0005, 0.001, 0.002, 0.005])
+@pytest.mark.parametrize("more", [0.0, 0.01])
+def test_a_delay_of_the_models_lasts_as_long_at_another_step_and_another_is_added(step, more, tmp_path):
+    model_file = arm(tmp_path, HOLDING["delayed"][0])
+    family = family_of(tmp_path, model_file, robot={"timestep": step}, control={"delay": more})
+    assert seconds_to_force(family.base().compile()) == pytest.approx(0.03 + more, abs=2 * step)
+
+
+def test_kd_of_a_velocity_servo_scales_its_signal_too(tmp_path):
+    velocity = '<velocity name="a" joint="lift" kv="3" ctrlrange="-2 2"/>'
+    family = family_of(tmp_path, arm(tmp_path, velocity), entry("kd", "a", "scale", [0.5, 2]))
+    for value in (0.5, 2.0):
+        model = at(family, value)
+        data = mujoco.MjData(model)
+        data.qvel[0], data.ctrl[0] = 0.5, 2.0
+        mujoco.mj_forward(model, data)
+        assert data.actuator_force[0] == pytest.approx(value * 3 * (2.0 - 0.5))
+    integrated = HOLDING["integrated"][0]
+    with pytest.raises(ValueError, match="'a' is no position servo, and no <velocity>: it has no kd"):
+        family_of(tmp_path, arm(tmp_path, integrated), entry("kd", "a", "scale", [0.5, 2]))

@@ -206,3 +206,13 @@ def test_damping_that_eulers_method_cannot_hold_is_told_from_a_load(kd, chatters
     """A link of 1e-3 kg m^2 at 2 ms: explicit damping is stable up to about 2 I / dt = 0.4 N m s/rad."""
     assert tried(LIGHT.format(kd=kd), tmp_path).chatters is chatters
     assert not tried(LIGHT.format(kd=kd), tmp_path, integrator="implicitfast").chatters
+
+
+@pytest.mark.parametrize("actuator", ["", 'delay=".1" nsample="60"'])
+def test_actuators_that_act_later_than_a_control_step_are_not_idle(actuator, tmp_path):
+    assert tried(arm(POSITION.format(actuator)), tmp_path).idle == ()
+
+
+def test_adhesion_in_the_air_is_not_idle(tmp_path):
+    sticky = '<adhesion name="pad" body="boom" gain="3" ctrlrange="0 1"/>'
+    assert tried(arm(POSITION.format("") + sticky), tmp_path).idle == ()

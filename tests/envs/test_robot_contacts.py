@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from metarl.envs.family import TaskFamily
-from metarl.envs.own_robot.contacts import contacts_of
+from metarl.envs.own_robot.contacts import contacts_of, meetings
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.settings import RobotSettings
@@ -525,3 +525,27 @@ def test_geoms_in_pairs_are_feet_and_floors(how, tmp_path):
     if loose:
         with pytest.raises(ValueError, match="'hull' is 0.15 m inside 'ground'"):
             family_of(tmp_path, text, robot={"height": -0.05})
+
+
+def test_a_robot_that_would_pass_through_the_scene_touches_itself_too(tmp_path):
+    """Without self-collisions the robot's geoms have no contype: what only that makes them touch would be lost."""
+    ball = '<geom name="ball" size=".1" pos="1 0 .1" contype="{}" conaffinity="1"/>'
+    scene = PLANE.format("") + ball.format(0)
+    with pytest.raises(ValueError, match="'hull' touches 'ball' by its contype alone, and would pass through it"):
+        robot_of(tmp_path, model(scene=scene), self_collisions=False)
+    compiled = robot_of(tmp_path, model(scene=PLANE.format("") + ball.format(1)), self_collisions=False).model
+    hull, ball_, ground = (compiled.geom(name).id for name in ("hull", "ball", "ground"))
+    meet = meetings(compiled)
+    assert meet[hull, ball_] and meet[hull, ground]
+
+
+def test_a_thing_of_the_scene_has_a_mass_that_can_vary(tmp_path):
+    text = model(scene=PLANE.format(""), objects=BALL.format(1))
+    family = family_of(tmp_path, text, entry("mass", "scale", [0.5, 3], "ball"))
+    own = mujoco.MjModel.from_xml_string(text)
+    heavy = family.compile(family.task({"p": 3.0}))
+    assert heavy.body("ball").mass[0] == pytest.approx(3 * own.body("ball").mass[0])
+    np.testing.assert_allclose(heavy.body("ball").inertia, 3 * own.body("ball").inertia)
+    assert heavy.body("hull").mass[0] == pytest.approx(own.body("hull").mass[0])
+    every = family_of(tmp_path, text, entry("mass", "scale", [0.5, 3], ".*"))  # of the robot
+    assert every.compile(every.task({"p": 3.0})).body("ball").mass[0] == pytest.approx(own.body("ball").mass[0])

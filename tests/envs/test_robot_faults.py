@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -126,3 +127,21 @@ def test_a_parameter_with_the_name_of_a_faults_parameter_is_refused(tmp_path: Pa
     file = declared(tmp_path, {**gravity, "range": [0.9, 1.1]}, faults={"kinds": ["dead"]})
     with pytest.raises(ValueError, match="has a parameter 'fault_kind', as its faults do; give it another name"):
         make_family(RobotSettings(CRAWLER, file))
+
+
+ROTOR = '<motor name="elbow_drive" joint="lift" gear="10" armature=".01" damping=".02" ctrlrange="-1 1"/>'
+
+
+@pytest.mark.parametrize("kind", ["dead", "weak"])
+def test_a_dead_motor_keeps_its_rotor_and_gives_no_torque(kind: str, tmp_path: Path):
+    path = arm(tmp_path, ROTOR)
+    family = family_of(tmp_path, path, faults={"kinds": [kind], "severity": [0, 1]})
+    model = family.compile(family.task({"fault_kind": 1.0, "fault_place": 1.0, "fault_severity": 1.0}))
+    own = mujoco.MjModel.from_xml_path(path)
+    for control in (0.0, 1.0):
+        data, sound = mujoco.MjData(model), mujoco.MjData(own)
+        for each, of in ((data, model), (sound, own)):
+            each.qvel[0], each.ctrl[0] = 0.7, control if each is data else 0.0
+            mujoco.mj_step(of, each)
+        np.testing.assert_allclose(data.qpos, sound.qpos, rtol=1e-12)
+        np.testing.assert_allclose(data.qvel, sound.qvel, rtol=1e-12)

@@ -475,3 +475,23 @@ class TestSimulation:
             pairs = [{int(g) for g in contact.geom} for contact in data.contact]
             assert any(pair <= set(own) for pair in pairs) is not alone
             assert any(model.geom("ball").id in pair and pair & set(own) for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    "actuators",
+    [
+        '<general name="a" joint="j1" dyntype="filter" ctrlrange="-1 1"/><motor joint="j2" ctrlrange="-1 1"/>',
+        '<cylinder name="a" joint="j1" timeconst=".1" area=".1" ctrlrange="0 1"/><motor joint="j2" ctrlrange="-1 1"/>',
+        '<motor name="a" joint="j1" ctrlrange="-1 1"/><motor joint="j1" ctrlrange="-1 1"/>',
+        '<motor name="a" joint="j1" gear="0" ctrlrange="-1 1"/><motor joint="j2" ctrlrange="-1 1"/>',
+        '<motor name="a" tendon="both" ctrlrange="-1 1"/><motor joint="j2" ctrlrange="-1 1"/>',
+    ],
+    ids=["filtered", "cylinder", "two motors", "gear 0", "tendon"],
+)
+def test_actuators_that_no_servo_can_replace_are_kept(actuators, tmp_path):
+    both = '<tendon><fixed name="both"><joint joint="j1" coef="1"/><joint joint="j2" coef="1"/></fixed></tendon>'
+    text = f"{PLANAR[: PLANAR.index('<actuator>')]}{both}<actuator>{actuators}</actuator></mujoco>"
+    family, _, file = family_from(tmp_path, text)
+    own = mujoco.MjModel.from_xml_string(text)
+    assert "actuators" not in file and set(family.control.kinds) == {"force"}
+    np.testing.assert_array_equal(family.base().compile().actuator_gainprm, own.actuator_gainprm)

@@ -297,6 +297,9 @@ def test_a_slope_on_which_every_episode_would_end_at_once_is_refused(tmp_path):
 def test_a_slope_of_ground_that_it_cannot_turn_is_refused(tmp_path):
     with pytest.raises(ValueError, match="a slope turns planes, and table would not turn with them"):
         family_of(tmp_path, model(scene=PLANE.format("") + TABLE), distribution=[*COMMANDS, SLOPE])
+    cube = '<body name="cube" pos="2 0 .1"><freejoint/><geom name="cube" type="box" size=".1 .1 .1" mass="1"/></body>'
+    with pytest.raises(ValueError, match="a slope turns planes, and cube would not turn with them"):
+        family_of(tmp_path, model(scene=PLANE.format("") + cube), distribution=[*COMMANDS, SLOPE])
 
 
 @pytest.mark.parametrize("ground", ["not at 0", "tilted", "a table", "a sloping heightfield", "in a body"])

@@ -177,3 +177,62 @@ def test_a_given_inertia_that_follows_the_length_is_set_by_nothing_else(tmp_path
     long, heavy = (family.compile(family.task({"p": 1.5, "n": n})).body("upper") for n in (1.0, 2.0))
     assert heavy.mass[0] == pytest.approx(2 * long.mass[0]) and long.mass[0] == pytest.approx(1.5)
     np.testing.assert_allclose(heavy.inertia, 2 * long.inertia)
+
+
+FITTED = """<mujoco><compiler angle="radian"/>
+  <asset><mesh name="bone" vertex="-.02 0 -.3 .02 0 -.3 0 .02 -.3 0 0 0"/></asset>
+  <worldbody><body name="base" pos="0 0 1"><geom name="base" size=".02" mass="1"/><body name="upper" pos="0 0 -.05">
+    <joint name="swing" axis="0 1 0"/><geom name="rod" type="capsule" mesh="bone" mass=".4"/>
+    <body name="fore" pos="0 0 -.4"><joint name="elbow" axis="0 1 0"/><geom size=".01" mass=".1"/></body></body></body>
+  </worldbody><actuator><motor joint="swing" ctrlrange="-1 1"/></actuator></mujoco>"""
+
+
+@pytest.mark.parametrize(("quantity", "target"), [("link_length", "upper"), ("size", "rod"), ("radius", "rod")])
+def test_a_shape_that_is_fitted_to_a_mesh_is_not_sized(quantity, target, tmp_path):
+    with pytest.raises(ValueError, match="geom 'rod' of body 'upper' is fitted to the mesh 'bone'"):
+        family_of(tmp_path, written(tmp_path, FITTED), entry(quantity, target, "scale", [0.8, 1.2]))
+    with pytest.raises(ValueError, match="its link has parts that are fitted to meshes"):
+        family_of(tmp_path, written(tmp_path, FITTED), faults={"kinds": ["short_leg"], "places": ["swing"]})
+
+
+TENDON = """<tendon><spatial name="belt" {}><site site="high"/><site site="grip"/></spatial></tendon>{}"""
+PULL = '<actuator><{} name="pull" tendon="belt" {}/></actuator>'
+
+
+@pytest.mark.parametrize(
+    ("tendon", "pull", "said"),
+    [
+        ('range="0 .5" limited="true"', "", "tendon 'belt' passes through what changes"),
+        ('stiffness="5"', "", "tendon 'belt' passes through what changes"),
+        ("", PULL.format("position", 'kp="9" ctrlrange="0 1"'), "the force of actuator 'pull' depends on a length"),
+        ("", PULL.format("muscle", 'lengthrange="0 1"'), "the force of actuator 'pull' depends on a length"),
+        ("", PULL.format("motor", 'ctrlrange="0 1"'), ""),
+    ],
+)
+def test_a_link_under_a_tendon_with_a_length_of_its_own_keeps_its_length(tendon, pull, said, tmp_path):
+    text = limb(more='<site name="high" pos=".1 0 1.3"/>', tail=TENDON.format(tendon, pull))
+    model, longer = written(tmp_path, text), entry("link_length", "upper", "scale", [0.9, 1.2])
+    shorter = {"kinds": ["short_leg"], "places": ["swing"]}
+    if said:
+        with pytest.raises(ValueError, match=f"body 'upper' cannot have another size: {said}"):
+            family_of(tmp_path, model, longer)
+        with pytest.raises(ValueError, match=said):
+            family_of(tmp_path, model, faults=shorter)
+    else:
+        family_of(tmp_path, model, longer, faults=shorter)
+    family_of(tmp_path, model, entry("size", "rod", "scale", [0.9, 1.1]))  # the belt passes no geom
+
+
+def test_a_shorter_leg_has_the_given_inertia_of_a_shorter_rod(tmp_path):
+    """A slender rod that says its own inertia, against one of which MuJoCo infers it."""
+    inferred = '<geom name="rod" type="cylinder" size=".02" fromto="0 0 0 .1 0 -.3"/>' + CHILD
+    body = mujoco.MjModel.from_xml_string(limb(inferred)).body("upper")
+    text = {name: " ".join(f"{x:.17g}" for x in getattr(body, name)) for name in ("mass", "ipos", "iquat", "inertia")}
+    said = '<inertial mass="{mass}" pos="{ipos}" quat="{iquat}" diaginertia="{inertia}"/>'.format(**text)
+    found = []
+    for parts in (inferred, said + inferred):
+        family = family_of(tmp_path, written(tmp_path, limb(parts)), faults={"kinds": ["short_leg"]})
+        short = family.compile(family.task({"fault_kind": 1.0, "fault_place": 1.0, "fault_severity": 1.0}))
+        upper = short.body("upper")
+        found.append(np.r_[upper.mass, upper.ipos, np.sort(upper.inertia)])
+    np.testing.assert_allclose(*found, rtol=1e-6, atol=1e-9)

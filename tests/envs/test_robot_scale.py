@@ -227,8 +227,8 @@ PULL = '<actuator><{} tendon="belt" {}/></actuator>'
     ("tail", "message"),
     [
         (LOOP, "part of a loop .a connect of foot and trunk."),
-        (BELT.format('limited="true" range="0 1"'), "tendon 'belt' passes through what body 'upper' carries"),
-        (BELT.format('stiffness="5"'), "tendon 'belt' passes through what body 'upper' carries"),
+        (BELT.format('limited="true" range="0 1"'), "body 'upper' cannot have another size: tendon 'belt' passes"),
+        (BELT.format('stiffness="5"'), "body 'upper' cannot have another size: tendon 'belt' passes"),
         (BELT.format("") + PULL.format("muscle", 'lengthrange="0 1"'), "the force of actuator 'belt' depends on"),
         (
             BELT.format("") + PULL.format("position", 'kp="9" ctrlrange="0 1"'),

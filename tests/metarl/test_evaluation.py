@@ -552,6 +552,28 @@ class TestExploringToAdapt:
         assert any("explore_to_adapt" in note for note in beside.notes)
         assert not any("explore_to_adapt" in note for note in without.notes)
 
+    def test_a_task_changes_when_it_does_without_it(self) -> None:
+        """The episode that is adapted from is the judged one once more: it takes no time of the trial."""
+        family = make_family(HalfCheetahMassSettings(horizon=12, changes=1, change_gap=(15, 15)))
+        judged = []
+        for apart in (False, True):
+            agent = Listener([[0.1] * 6, [0.2] * 6, [0.3] * 6])
+            judged.append(evaluate_agent(agent, family, replace(SMALL, explore_to_adapt=apart), threads=1))
+        np.testing.assert_array_equal(judged[0].returns, judged[1].returns)
+
+    def test_who_needs_noise_is_judged_without_it(self) -> None:
+        """MAML adapts by the gradient of its noise, from episodes that are not judged."""
+        family = make_family(PointGoalSettings(horizon=20))
+        agent = make_agent(MamlSettings(hidden_sizes=(8,)), 2, 2, torch.Generator().manual_seed(0), torch.device("cpu"))
+        settings = replace(SMALL, adaptations=1)
+        apart, still, noisy = (
+            evaluate_agent(agent, family, replace(settings, **given), threads=1)  # pyright: ignore[reportArgumentType]
+            for given in ({"explore_to_adapt": True}, {"adaptations": 0}, {"explore": True})
+        )
+        np.testing.assert_array_equal(apart.returns[:, 0], still.returns[:, 0])
+        assert not apart.settings.explore and not np.array_equal(apart.returns[:, 0], noisy.returns[:, 0])
+        assert not np.array_equal(apart.returns[:, 1], apart.returns[:, 0])
+
     def test_with_noise_everywhere_it_changes_nothing(self) -> None:
         (one, plain), (other, given) = self.judged(explore=True), self.judged(explore=True, explore_to_adapt=True)
         np.testing.assert_array_equal(plain.returns, given.returns)

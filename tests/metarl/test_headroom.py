@@ -42,8 +42,11 @@ from metarl.headroom.study import STUDY, Study, work
 from metarl.reporting.headroom_report import in_time, table
 from metarl.runs.entries import but_for_the_seed
 from metarl.runs.interrupt import Stop
-from metarl.runs.run import start_run
+from metarl.runs.run import Run, build, start_run
 from metarl.runs.tracking import read_metrics
+from metarl.training.loop import Counters, iterate
+from metarl.training.players import VecEnvPlayer
+from metarl.training.world import TrainingWorld
 
 TINY = ["training.tasks=3", "training.envs_per_task=2", "family.horizon=10", "evaluation.tasks=4"]
 TINY += ["evaluation.bootstrap_samples=50", "evaluation.seeds=1", "tracking.wandb=disabled"]
@@ -206,6 +209,21 @@ class TestArms:
             )
             study = Study(tmp_path, base, [ARMS["oracle"], ARMS["memory"]], {}, 1e5, (1,))
             assert [study.config(arm, 1).training.adaptations for arm in study.arms] == [expected, 1]
+
+    @pytest.mark.parametrize("changes", [0, 1])
+    def test_where_tasks_change_all_arms_have_the_budget_and_play_whole_trials(self, changes: int, tmp_path: Path):
+        family = HalfCheetahMassSettings(horizon=20, changes=changes, change_gap=(25, 35))
+        base = RunConfig(family=family, evaluation=EvaluationSettings(adaptations=1))
+        small = {"training.tasks": 2, "training.envs_per_task": 1}
+        study = Study(tmp_path, base, [ARMS["oracle"], ARMS["memory"]], small, 400, (1,))
+        for arm in study.arms:
+            config = study.config(arm, 1)
+            world, counters = TrainingWorld(Run(tmp_path, config, *build(config, "cpu"), 0, 0)), Counters()
+            iterate(world, counters)
+            assert config.training.iterations * counters.env_steps == 400, arm.name
+            [player] = world._players
+            if isinstance(player, VecEnvPlayer):  # `TaskVecEnv` is tested to meet in each what its task has then
+                assert {episode.shot for episode in player.env.episodes} == {*range(1 + changes)}
 
     @pytest.mark.parametrize("name", PAPERS)
     def test_that_of_a_method_trains_what_the_method_s_name_does(self, name: str):

@@ -14,6 +14,7 @@ from metarl.agents.registry import AGENTS
 from metarl.agents.slots import SlotReader
 from metarl.agents.trial_ppo.learner import TrialPpo
 from metarl.cli import app as cli
+from metarl.config import read_run_config
 from metarl.envs.registry import make_family
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
@@ -143,7 +144,7 @@ class TestEveryAgent:
         torch.testing.assert_close(means[sequence.steps], sequence.actions[sequence.steps], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["maml", "rl2", "pearl"])
+@pytest.mark.parametrize("name", ["maml", "rl2", "pearl", "recurrent_ppo"])
 def test_it_trains_and_is_judged_by_one_setting(name: str, tmp_path, capsys):
     small = ["training.tasks=2", "training.envs_per_task=2", "training.iterations=1", "evaluation.tasks=2"]
     small += ["evaluation.seeds=1", "evaluation.envs_per_task=1", "evaluation.bootstrap_samples=20"]
@@ -153,6 +154,9 @@ def test_it_trains_and_is_judged_by_one_setting(name: str, tmp_path, capsys):
     assert cli.main(argv) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(value) for line in lines for value in line.values())
+    if name != "pearl":  # which plays more than one trial an iteration
+        rounds = read_run_config(tmp_path / "run").training.adaptations + 1
+        assert lines[-1]["env_steps"] == 2 * 2 * rounds * HORIZON
     (saved,) = (tmp_path / "run" / "evaluation").glob("held_out_*_lives*.json")
     notes = json.loads(saved.read_text())["notes"]
     assert any("returns count all lives" in note for note in notes)

@@ -127,6 +127,19 @@ def test_the_recorded_positions_are_the_simulations():
         assert set(stages) == {0}
 
 
+def test_an_episode_that_is_played_again_is_not_recorded():
+    """An agent may adapt from another episode than the one that is judged, and filmed."""
+    family = make_family(PointGoalSettings(horizon=4))
+    env = render.RecordingEnv(family, 1, 1, 1)
+    env.set_tasks([family.task({"goal_x": 0.4, "goal_y": 0.0})])
+    for again, action in ((False, 0.1), (True, -0.1), (False, 0.05)):
+        env.reset([np.random.default_rng(0)], again=again)
+        for _ in range(4):
+            env.step(np.array([[[action, 0.0]]]))
+    paths = [[float(pose.qpos[0]) for pose in poses] for poses in env.trajectories]
+    np.testing.assert_allclose(paths, [[0, 0.1, 0.2, 0.3, 0.4], [0, 0.05, 0.1, 0.15, 0.2]], atol=1e-12)
+
+
 def test_poses_know_how_often_their_task_has_changed_in_the_trial():
     """Two episodes of four steps: the start, and where each step led; a change holds once so many steps are over."""
     family = make_family(HalfCheetahMassSettings(horizon=4))

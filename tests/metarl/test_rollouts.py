@@ -483,6 +483,8 @@ def test_episodes_of_two_evaluations_are_not_mixed(trained, tmp_path, capsys):
     evaluate = ["evaluate", str(trained("rl2")), "evaluation.tasks=2", "--log-rollouts", str(tmp_path / "log")]
     assert cli.main([*evaluate, "evaluation.reset_memory=step"]) == 2
     assert "evaluation.reset_memory is step; leave it out" in capsys.readouterr().err
+    assert cli.main([*evaluate, "evaluation.explore=false", "evaluation.explore_to_adapt=true"]) == 2
+    assert "not the ones that are judged; add evaluation.explore=true" in capsys.readouterr().err
     assert cli.main(evaluate) == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
     capsys.readouterr()

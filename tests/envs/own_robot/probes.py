@@ -302,7 +302,8 @@ def _centre(axis: int) -> Callable[[str], Probe]:
 
 def _link_length(name: str) -> Probe | None:
     """Of a link of capsules and cylinders: where its geoms and its children are, and how long the geoms are."""
-    root = reference_of(name).body(robot_bodies(reference_of(name))[0]).name
+    model = reference_of(name)
+    root, spans = model.body(robot_bodies(model)[0]).name, model.nwrap or np.any(model.actuator_trntype == SLIDER_CRANK)
     for body in _from_geoms(name):
         at_origin = all(int(j.type) in SCALAR and not np.any(j.pos) for j in body.joints)
         if body.name == root or not at_origin or any(int(g.type) not in ROUND[1:] for g in body.geoms):
@@ -313,7 +314,7 @@ def _link_length(name: str) -> Probe | None:
             lengths = [x for g in geoms for x in (*m.geom(g).pos, m.geom(g).size[1])]
             return np.array([*lengths, *(x for c in children for x in m.body(c).pos)])
 
-        return Probe(entry("link_length", body.name, "scale", 0.9, 1.0), effect)
+        return Probe(entry("link_length", body.name, "scale", 0.9, 1.0), effect, refusable=bool(spans))
     return None
 
 
@@ -523,6 +524,12 @@ def is_servo(model: mujoco.MjModel, i: int) -> bool:
     return direct and is_affine(model, i) and bool(np.isclose(gain, -model.actuator_biasprm[i, 1]))
 
 
+def is_speed_servo(model: mujoco.MjModel, i: int) -> bool:
+    """Whether its force is kd (signal - velocity)."""
+    gain, bias = model.actuator_gainprm[i, 0], model.actuator_biasprm[i, :3]
+    return model.actuator_biastype[i] == AFFINE and gain > 0 and bool(np.allclose(bias, (0, 0, -gain)))
+
+
 def _force(name: str, m: mujoco.MjModel, signal: float, i: int = 0, velocity: float = 0.0, t: int = 0) -> float:
     """Of an actuator, its limits aside, where all joints move at a velocity. Clears the limits of the model."""
     data = run_of(name).state(m, t)
@@ -548,6 +555,14 @@ def _servo(quantity: str) -> Callable[[str], Probe | None]:
     def probe(name: str) -> Probe | None:
         model = reference_of(name)
         i = next((i for i in range(model.nu) if is_servo(model, i)), None)
+        of_speed = next((k for k in range(model.nu) if is_speed_servo(model, k)), None) if quantity == "kd" else None
+        if i is None and of_speed is not None and (actuator := actuator_name(model, of_speed)) is not None:
+
+            def forces(m: mujoco.MjModel) -> Array:
+                still = _force(name, m, 0.1, of_speed)
+                return np.array([_force(name, m, 0.3, of_speed) - still, _force(name, m, 0.1, of_speed, 0.5) - still])
+
+            return Probe(entry("kd", actuator, "scale", 0.6, 1.5), forces, lambda now, v: now * v)
         if i is None:
             actuator = actuator_name(model, 0)
             affine = any(is_affine(model, k) for k in range(model.nu))
