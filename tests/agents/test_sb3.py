@@ -401,6 +401,7 @@ class TestVecEnv:
         for t in range(env.trial_steps):
             actions = rng.normal(0, 1, (6, family.action_size)).astype(np.float32)
             slots_, rewards, dones, _ = env.step(actions)
+            slots_ = np.asarray(slots_)
             assert dones.all() == (t + 1 == env.trial_steps) and dones.any() == dones.all()
             fresh = slots_[:, -2] == 1
             if fresh.any() and t not in (40, 80):  # where the second episode begins, and the next trial
