@@ -395,6 +395,11 @@ class BatchedEnv:
         write(self._state.action, 0, where=ended)
         self._scores.clear(ended)
         write(self._active, True, where=ended)
+        if self._changing:  # the start that was kept is of the task's first stage
+            self._change()
+            seen = self.family.seen(self._state)
+            write(self._observations, self._observe(seen), where=ended)
+            write(self._privileged, self._tell(seen), where=ended)
 
     @property
     def observations(self) -> Array:

@@ -92,6 +92,15 @@ def read_signals(
     )
 
 
+def in_steps(delay: float, timestep: float) -> float:
+    """Return a delay, s, as MuJoCo is given it to last as many steps late in an episode as at first.
+
+    MuJoCo looks for the signal of its time less the delay, and its time is a sum of steps: rounded, it may fall just
+    short of that of the signal, which would then act a step later. So a delay is a millionth of a step shorter.
+    """
+    return max(0.0, delay - 1e-6 * timestep)
+
+
 def joint_of(model: mujoco.MjModel, actuator: int) -> int | None:
     """Return the hinge or slide that an actuator drives alone."""
     if model.actuator_trntype[actuator] not in ON_JOINT:

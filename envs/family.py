@@ -47,6 +47,16 @@ class FaultModel(Protocol):
         """Names of the parameters without effect on any task."""
         ...
 
+    @property
+    def errors(self) -> Mapping[int, str]:
+        """Names of faults that add an error of the severity's sign to an element of the observation, by element."""
+        ...
+
+    @property
+    def severity(self) -> Parameter:
+        """Parameter of the severity."""
+        ...
+
     def with_parameters(self, parameters: Sequence[Parameter]) -> FaultModel:
         """Return the faults as drawn from those of the parameters that are theirs."""
         ...

@@ -40,6 +40,8 @@ class Mirror:
     """Mean difference of their rewards, as a share of how much these vary."""
     never_varied: tuple[str, ...]
     """Elements of what is observed and told that were the same in all that was compared: they stay as they are."""
+    unmet: tuple[str, ...]
+    """Parameters of whose held-out or out-of-distribution values training meets some in the mirror."""
     actions: Reflection
     observation: Reflection
     privileged: Reflection
@@ -60,4 +62,9 @@ class Mirror:
             first, *others = self.never_varied
             more = f" and {len(others)} more" if others else ""
             notes.append(f"{first}{more} did not vary under random actions, so each is taken for its own image")
+        if self.unmet:
+            notes.append(
+                f"the mirror images of training tasks have values of {', '.join(self.unmet)} that are held out: no "
+                "robot of training has them, but what is learned in the mirror is about them"
+            )
         return notes

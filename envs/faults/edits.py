@@ -7,7 +7,7 @@ import math
 import mujoco
 import numpy as np
 
-from metarl.envs.control import AFFINE
+from metarl.envs.control import AFFINE, in_steps
 from metarl.envs.efforts import limits_in_model
 from metarl.envs.faults.parts import Anatomy, Part, actuators_of
 from metarl.envs.force_laws import force_law
@@ -24,12 +24,15 @@ PLAY = {"rad": 0.2, "m": 0.02}
 SHORTENING = 0.4  # share of a link's length that is lost at severity 1
 
 
-def force_limit(robot: Anatomy, i: int) -> float | None:
-    """Return the largest force of an actuator, before its gear: N m (N); None: it has no limit."""
-    limits = limits_in_model(robot.model, i)
+def force_limit(robot: Anatomy, i: int, of: mujoco.MjModel | None = None) -> float | None:
+    """Return the largest force of an actuator, before its gear: N m (N); None: it has no limit.
+
+    of: model of the robot; None: the neutral one.
+    """
+    model, control = of or robot.model, robot.family.control
+    limits = limits_in_model(model, i)
     if limits:
         return min(limits)
-    model, control = robot.model, robot.family.control
     fixed = int(model.actuator_gaintype[i]) == mujoco.mjtGain.mjGAIN_FIXED
     if not (fixed and control.kinds[i].startswith("force") and int(model.actuator_biastype[i]) in AFFINE):
         return None
@@ -90,7 +93,8 @@ def jam(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> Non
     """Let actuators that are no servos hold their joint where it is with their largest force, whatever is asked."""
     brakes = [i for i in part.actuators if not servo(robot, i)]
     if brakes:
-        forces = (abs(robot.model.actuator_gear[i, 0]) * (force_limit(robot, i) or 0.0) for i in brakes)
+        own = spec.compile()  # its motors may be stronger or weaker than the neutral robot's
+        forces = [abs(own.actuator_gear[i, 0]) * (force_limit(robot, i, own) or 0.0) for i in brakes if i < own.nu]
         kill(spec, robot, part, 1.0)
         _hold(spec, part, sum(forces))
 
@@ -98,7 +102,7 @@ def jam(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> Non
 def delay(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> None:
     """Delay the signals of a part's actuators by severity x 0.06 s more."""
     for actuator in actuators_of(spec, part):
-        actuator.delay += severity * LONGEST_DELAY
+        actuator.delay = in_steps(actuator.delay + severity * LONGEST_DELAY, spec.option.timestep)
 
 
 def keep_signals(spec: mujoco.MjSpec, robot: Anatomy, part: Part) -> None:

@@ -25,14 +25,24 @@ def places_of(robot: Anatomy, settings: FaultSettings) -> tuple[dict[str, tuple[
     if not settings.fault_places:
         named = {part.name: (part,) for part in robot.driven if _able(robot, settings, (part,))}
     apart = {
-        p for pattern in settings.fault_held_out for ps in robot.found(pattern, "fault_held_out").values() for p in ps
+        each
+        for pattern in settings.fault_held_out
+        for parts in robot.found(pattern, "fault_held_out").values()
+        for part in parts
+        for each in _touched(part)
     }
-    held_out = tuple(name for name, parts in named.items() if apart.intersection(parts))
+    held_out = tuple(name for name, parts in named.items() if any(apart.intersection(_touched(part)) for part in parts))
     if settings.fault_held_out and not held_out:
         raise ValueError(
             f"fault_held_out {listed(settings.fault_held_out)} is among none of the places that fail: {listed(named)}"
         )
     return named, held_out
+
+
+def _touched(part: Part) -> set[tuple[str, str | int]]:
+    """Return what can fail in a part: its joint, actuators and sensors, which other parts may have, too."""
+    joint = {("joint", part.joint)} if part.joint else set()
+    return joint | {("actuator", i) for i in part.actuators} | {("element", i) for i in part.elements}
 
 
 def _able(robot: Anatomy, settings: FaultSettings, parts: tuple[Part, ...]) -> bool:

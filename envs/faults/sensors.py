@@ -99,6 +99,8 @@ READINGS: dict[FaultKind, Callable[[Part], tuple[int, ...]]] = {
     "sensor_lost": lambda part: part.elements,
 }
 """Elements of the observation that a fault of a part's sensors changes, by its kind."""
+ADDED: frozenset[FaultKind] = frozenset(("encoder_offset", "encoder_drift"))
+"""Faults that add an error of the severity's sign."""
 
 
 def sensor_faults(

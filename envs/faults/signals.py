@@ -73,7 +73,8 @@ class SignalFaults:
     def _stuck(self, state: State, mask: Array) -> Array:
         """Return signals that ask each joint for the angle that it had when its fault, or the episode, began."""
         xp, angle, held = state.xp, state.memory[ANGLE], state.memory[HELD]
-        now = state.qpos[:, like(self.addresses, state.qpos)]
+        there = np.where(self.addresses < state.qpos.shape[1], self.addresses, 0)  # a robot of fewer legs lacks some
+        now = state.qpos[:, like(there, state.qpos)]
         angle[...] = xp.where(mask & (held > 0), angle, now)
         held[...] = xp.astype(mask, held.dtype)
         zero, size = (state.once(self.laws)[state.task_index, :, k] for k in (0, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import mujoco
@@ -16,7 +16,7 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.faults.kinds import KINDS
 from metarl.envs.faults.parts import Anatomy, anatomy
 from metarl.envs.faults.places import Places, obstacle, open_places, places_of
-from metarl.envs.faults.sensors import READINGS, SensorFaults, sensor_faults
+from metarl.envs.faults.sensors import ADDED, READINGS, SensorFaults, sensor_faults
 from metarl.envs.faults.settings import FaultKind, FaultSettings
 from metarl.envs.faults.signals import signal_faults
 from metarl.envs.faults.where import KIND, NONE, NOWHERE, PLACE, SEVERITY
@@ -43,6 +43,8 @@ class Faults:
     """Parameter of the severity."""
     sensors: SensorFaults | None
     """Faults of sensors; None: there are none."""
+    _joints: dict[tuple[float, ...], frozenset[str]] = field(default_factory=dict)
+    """Joints of the robot of each layout that was drawn so far."""
 
     @property
     def timed(self) -> bool:
@@ -55,6 +57,18 @@ class Faults:
     @property
     def idle(self) -> frozenset[str]:
         return frozenset(() if any(KINDS[kind].graded for kind in self.settings.faults) else (SEVERITY,))
+
+    @property
+    def errors(self) -> Mapping[int, str]:
+        places = list(self.places.values())
+        return {
+            element: kind
+            for kind in ADDED & set(self.settings.faults)
+            for values in self.open[kind].values()
+            for value in values
+            for part in places[int(value) - 1]
+            for element in READINGS[kind](part)
+        }
 
     def with_parameters(self, parameters: Sequence[Parameter]) -> Faults:
         return dataclasses.replace(self, severity=next(p for p in parameters if p.name == SEVERITY))
@@ -75,6 +89,10 @@ class Faults:
         if number == 0:
             return dataclasses.replace(task, values={**task.values, **sound})
         places = self.open[wanted.faults[number - 1]]["train" if split == "train" else "held_out"]
+        if self.robot.family.layout:
+            places = self._there(places, tuple(task.values[name] for name in sorted(self.robot.family.layout)))
+            if not places:
+                return dataclasses.replace(task, values={**task.values, **sound})
         fault = {KIND: float(number), PLACE: places[int(rng.integers(len(places)))], SEVERITY: task.values[SEVERITY]}
         step = int(rng.integers(*wanted.fault_onset, endpoint=True))
         first, changes = (sound, [Change(step, fault)]) if step else (fault, [])
@@ -86,6 +104,15 @@ class Faults:
             changes.append(Change(step, sound))
         merged = sorted((*task.changes, *changes), key=lambda change: change.step)
         return dataclasses.replace(task, values={**task.values, **first}, changes=tuple(merged))
+
+    def _there(self, places: Sequence[float], layout: tuple[float, ...]) -> Sequence[float]:
+        """Return those of the places that a robot of a layout has, some part of each; layout: values in order of their
+        names."""
+        if layout not in self._joints:
+            named = dict(zip(sorted(self.robot.family.layout), layout, strict=True))
+            self._joints[layout] = frozenset(joint.name for joint in self.robot.family.base(**named).joints)
+        joints, parts = self._joints[layout], list(self.places.values())
+        return [p for p in places if any(not part.joint or part.joint in joints for part in parts[int(p) - 1])]
 
     def shown(self, task: Task) -> Mapping[str, float]:
         if task.values[KIND]:

@@ -53,17 +53,37 @@ def mirrored(family: TaskFamily, symmetry: Symmetry) -> TaskFamily:
     parameters, known = _told(family, symmetry), privileged(family)
     observation, still = _reflection(family.observation, pairs.observations, parameters)
     told, still_told = _reflection(known, pairs.privileged, parameters)
+    _require_errors(family, symmetry, observation)
+    unmet = [p.name for p in family.parameters if set(p.mirrored).intersection(p.categories_of(("held_out", "ood")))]
     return dataclasses.replace(
         family,
         mirror=Mirror(
             *apart.mean(0).tolist(),
             never_varied=still + still_told,
+            unmet=tuple(unmet),
             actions=symmetry.actions,
             observation=observation,
             privileged=told,
             told=parameters,
         ),
     )
+
+
+def _require_errors(family: TaskFamily, symmetry: Symmetry, observation: Reflection) -> None:
+    """Raise Asymmetric if a fault of a sensor is of the other sign in the mirror, and its task is not.
+
+    A comparison of tasks need not have met it, and does not see how an error grows.
+    """
+    if family.faults is None:
+        return
+    names = [element.name for term in family.observation.values() for element in term.elements]
+    sign = symmetry.images.get(family.faults.severity.name, IDENTITY)[1]
+    for element, kind in family.faults.errors.items():
+        if observation.signs[element] != sign:
+            raise Asymmetric(
+                f"{names[element]}, which is observed, is of the other sign in the mirror, and so is the fault {kind} "
+                "there, which no task of the family has; leave that fault out, or training.mirror"
+            )
 
 
 def _of_every_category(family: TaskFamily) -> list[Task]:

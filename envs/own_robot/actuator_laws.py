@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from metarl.envs.control import ON_JOINT
+from metarl.envs.control import ON_JOINT, in_steps
 from metarl.envs.force_laws import Bias, Gain, force_law
 from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot
@@ -168,7 +168,7 @@ def action_delay(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
     def write(spec: mujoco.MjSpec, value: float) -> None:
         if value > longest + 1e-9:
             raise ValueError(f"{entry.name} {value:g} s is longer than the family's longest, {longest:g} s")
-        site.write(spec, value)
+        site.write(spec, in_steps(value, spec.option.timestep))
 
     return dataclasses.replace(site, write=write, read=None)
 

@@ -15,7 +15,7 @@ import numpy as np
 from metarl.bounds import check
 from metarl.envs import code, mujoco_log
 from metarl.envs.arrays import Array
-from metarl.envs.control import read_signals
+from metarl.envs.control import in_steps, read_signals
 from metarl.envs.declared.base import Base
 from metarl.envs.declared.ends import termination
 from metarl.envs.declared.own_functions import own_function
@@ -240,7 +240,7 @@ def _delay(robot: Robot, delay: float, episode: float) -> None:
         raise ValueError(f"control.delay is {delay:g} s, and an episode lasts {episode:g} s; give seconds, below that")
     for name in [actuator.name for actuator in robot.spec.actuators] if delay else ():
         for spec in (robot.spec, robot.visual):
-            spec.actuator(name).delay += delay
+            spec.actuator(name).delay = in_steps(spec.actuator(name).delay + delay, spec.option.timestep)
         keep_signals(robot, name, float(robot.spec.actuator(name).delay))
 
 

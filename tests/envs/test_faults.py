@@ -13,9 +13,10 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.registry import FAMILY_SETTINGS, make_family
-from metarl.envs.robots.ant_settings import AntDirectionSettings
-from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings
+from metarl.envs.robots.ant_settings import AntDirectionSettings, AntLegsSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings, HalfCheetahDynamicsSettings
 from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
+from metarl.envs.robots.quadruped_legs_settings import QuadrupedLegsSettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.task import Change, Task
@@ -213,6 +214,60 @@ def test_a_stuck_motor_holds_its_joint_with_its_own_force():
     env = env_of(family, faulty(family, "fthigh", onset=20))
     path = poses(env, random_actions(family, HORIZON))[:, 6]
     assert np.ptp(path[:20]) > 0.1 and np.abs(path[20:] - path[19]).max() < 1e-2
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.5])
+def test_a_stuck_motor_that_is_stronger_or_weaker_holds_with_its_own_force(scale: float):
+    family = make_family(HalfCheetahDynamicsSettings(faults=("stuck",)))
+    sound, stuck = (family.compile(family.task({"torque_scale": scale, **v})) for v in (SOUND, fault(family, "bshin")))
+    motor = sound.actuator("bshin")
+    most = abs(motor.gear[0]) * np.abs(motor.ctrlrange).max()
+    joint = sound.joint("bshin").dofadr[0]
+    assert stuck.dof_frictionloss[joint] - sound.dof_frictionloss[joint] == pytest.approx(most)
+
+
+@pytest.mark.parametrize("kind", ["stuck", "dead", "encoder_offset", "delay"])
+@pytest.mark.parametrize("settings", [QuadrupedLegsSettings, AntLegsSettings])
+def test_faults_are_of_legs_that_the_robot_has(kind: FaultKind, settings):
+    family = make_family(settings(faults=(kind,), horizon=4))
+    names = next(p.names for p in family.parameters if p.name == "fault_place")
+    tasks = family.sample(60, np.random.default_rng(0))
+    for task in tasks:
+        model = family.compile(task)
+        place = names[round(task.values["fault_place"])]
+        assert task.values["fault_kind"] == 1 and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, place) >= 0
+    legs = {task.values["legs"]: task for task in tasks}
+    for task in [*legs.values(), *(family.task({"legs": number}) for number in legs)]:
+        env = ShardedEnv(family, 1, 1, 1)
+        env.set_tasks([task])
+        env.reset([np.random.default_rng(0)])
+        for action in random_actions(family, 4):
+            assert np.isfinite(env.step(np.tile(action, (1, 1, 1))).observations).all()
+
+
+def test_a_delay_of_whole_steps_is_of_as_many_late_in_an_episode():
+    """MuJoCo's time is a sum of steps, whose rounding may make a delay a step longer."""
+    family = make_family(HalfCheetahDirectionSettings(faults=("delay",), horizon=400))
+    env, plain = env_of(family, faulty(family, "bshin", 5 / 6)), cheetah()
+    model = plain.compile(plain.neutral())
+    data, before = mujoco.MjData(model), 0.0
+    data.qpos, data.qvel = env.simulation.batch.qpos[0], env.simulation.batch.qvel[0]
+    mujoco.mj_forward(model, data)
+    for action in random_actions(family, 400):
+        data.ctrl = action
+        data.ctrl[SHIN], before = before, action[SHIN]
+        mujoco.mj_step(model, data, nstep=5)
+        env.step(action[None, None])
+        np.testing.assert_array_equal(env.simulation.batch.qpos[0], data.qpos)
+
+
+def test_a_sensor_that_is_held_out_fails_in_no_training_task_by_another_name():
+    settings = {"faults": ("sensor_lost",), "fault_places": (".*",), "fault_held_out": ("FR_calf",)}
+    family = make_family(QuadrupedSettings(**settings))
+    names = next(p.names for p in family.parameters if p.name == "fault_place")
+    train, apart = ({names[round(t.values["fault_place"])] for t in family.sample(300, np.random.default_rng(0), s)}
+                    for s in ("train", "held_out"))  # fmt: skip
+    assert apart == {"FR_calf", "joints", "joint_velocities"} and not train & apart and "FR_hip" in train
 
 
 @pytest.mark.parametrize(

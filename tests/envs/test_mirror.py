@@ -120,6 +120,13 @@ def test_what_is_told_is_the_task_in_the_mirror():
     np.testing.assert_array_equal(seen[..., -4:], np.broadcast_to(expected, (3, 4, 4)))
 
 
+def test_held_out_values_that_are_met_in_the_mirror_are_said():
+    assert MIRRORED.mirror is not None and MIRRORED.mirror.unmet == ("crippled_leg",)
+    assert any("have values of crippled_leg that are held out" in note for note in MIRRORED.mirror.notes)
+    everywhere = in_mirrors(make_family(PointGoalSettings()))
+    assert everywhere.mirror is not None and not any("held out" in note for note in everywhere.mirror.notes)
+
+
 def test_an_oracle_reads_the_categories_that_training_met_in_a_mirror_alone():
     seen = reveal(CLOSED), reveal(ANT)
     shown = [playing(family, [ANT.task({"crippled_leg": 3})]).observations[0, 0, -4:] for family in seen]
@@ -269,6 +276,9 @@ def test_the_place_of_a_fault_that_is_told_is_the_one_on_the_other_side(dog):
 UNSEEN = Parameter("unseen", "m", Uniform(-1.0, 1.0), Law("of nothing"), neutral=0.0)
 
 
+STILL = {"payload_mass": (0.0, 0.0), "friction": (0.8, 0.8), "motor_strength": (1.0, 1.0), "action_delay": (0.0, 0.0)}
+
+
 def with_gear(number: float):
     """The ant with one motor of another strength."""
 
@@ -302,6 +312,10 @@ def with_joint_moved(by: float):
             (
                 lambda: make_family(AntVelocitySettings(faults=("encoder_offset",))),
                 "hip_., which is observed, has no mirror",
+            ),
+            (
+                lambda: make_family(QuadrupedSettings(faults=("weak", "encoder_drift"), **STILL)),
+                "_hip, which is observed, is of the other sign in the mirror, and so is the fault encoder_drift",
             ),
             (lambda: own(*payload_y(-0.02, 0.05)), "has no mirror image"),
             (lambda: own(y=0.5), "'root' has no partner .* starts with its middle on that plane"),

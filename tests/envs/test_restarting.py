@@ -7,11 +7,13 @@ import torch
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
 from metarl.envs.restarting import STARTS, RestartingEnv
+from metarl.envs.reveal import reveal
 from metarl.envs.robots.ant_settings import AntLegsSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
+from metarl.envs.task import Change, Task
 from tests.envs.torch_simulation import TORCH
 
 M, N = 3, 2
@@ -127,19 +129,32 @@ def test_tasks_of_several_layouts_are_refused():
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_episodes_that_follow_on_each_other_in_the_time_of_a_task_meet_its_changes(rounds):
-    family = make_family(HalfCheetahMassSettings(horizon=6, changes=1, change_gap=(8, 9)))
-    env = RestartingEnv(family, 1, 1, TORCH, rounds=rounds)
-    [task] = family.sample(1, np.random.default_rng(0))
-    env.set_tasks([task])
-    env.use(rngs()[:1])
-    env.reset()
+@pytest.mark.parametrize("what", ["mass", "encoder"])
+def test_episodes_that_follow_on_each_other_in_the_time_of_a_task_are_those_of_a_trial(what, rounds):
+    """What an oracle is told, and what a faulty encoder reports, from the first observation of an episode on."""
+    sound, broken = ({"fault_kind": kind, "fault_place": kind} for kind in (0.0, 1.0))
+    settings, values, change = {
+        "mass": (HalfCheetahMassSettings(horizon=6, changes=1), {"mass_scale": 0.6}, {"mass_scale": 1.9}),
+        "encoder": (HalfCheetahMassSettings(horizon=6, faults=("encoder_offset",)), sound, broken),
+    }[what]
+    family = reveal(make_family(settings))
+    task = family.own(Task(family.name, {**family.neutral().values, **values}, (Change(8, change),)))
+    env, batch = RestartingEnv(family, 1, 1, TORCH, rounds=rounds), BatchedEnv(family, 1, 1, threads=1)
     assert env.trial_steps == 6 * rounds
-    seen = []
-    for _ in range(2 * env.trial_steps):
-        env.step(torch.zeros(1, 6))
-        seen.append(float(env.batch._state.task["mass_scale"][0]))  # of the step that was taken
-    [change] = task.changes
-    after = [t >= change.step for t in range(6 * rounds)]
-    expected = [change.values["mass_scale"] if late else task.values["mass_scale"] for late in after]
-    np.testing.assert_allclose(seen, 2 * expected)
+    for each in (env, batch):
+        each.set_tasks([task])
+    env.use(rngs()[:1])
+    seen = [env.batch.simulation.host(env.reset())[0].copy()]
+    for _ in range(2 * env.trial_steps - 1):
+        seen.append(env.batch.simulation.host(env.step(torch.zeros(1, 6)).observations)[0].copy())
+    expected, generators, everything = [], rngs()[:1], np.ones((1, 1), dtype=bool)
+    for k in range(STARTS + 2 * rounds):  # the last of the starts that are kept comes first, then they begin anew
+        if k == STARTS:
+            generators = rngs()[:1]
+        observations = batch.reset(generators, everything, np.full((1, 1), (k - STARTS + 1) % rounds == 0))
+        for _ in range(6):
+            expected.append(observations[0, 0])
+            observations = batch.step(np.zeros((1, 1, 6))).observations
+    expected = expected[6 * (STARTS - 1) :][: len(seen)]
+    np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-3)
+    assert rounds == 1 or np.ptp(expected, axis=0)[-1 if what == "mass" else 2] > 0.2
