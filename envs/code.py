@@ -86,7 +86,7 @@ def failure(error: BaseException) -> str:
     if isinstance(error, Absent):
         return str(error)
     raised = "".join(traceback.format_exception_only(error)).strip()
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     at = [frame for frame in frames if not {*INSTALLED} & {*Path(frame.filename).parents}] or frames
     return f"{raised} ({Path(at[-1].filename).name}, line {at[-1].lineno}: {at[-1].line})" if at else raised
 

@@ -207,6 +207,9 @@ class TaskFamily:
         for criterion in self.success:
             if criterion.measure not in self.measures:
                 raise ValueError(f"family {self.name!r}: success asks for {criterion.measure!r}, which is not measured")
+        names = [p.name for p in self.parameters]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"family {self.name!r}: two parameters have the name {twice[0]!r}; give each its own")
         changing = self.changes.parameters if self.changes else ()
         self._require_names((*changing, *(parameter for values in self.named.values() for parameter in values)))
         for name in changing:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from metarl.envs.faults.kinds import KINDS
 from metarl.envs.faults.parts import Anatomy, Part, listed
+from metarl.envs.faults.sensors import READINGS
 from metarl.envs.faults.settings import FaultKind, FaultSettings
 
 Places = Mapping[str, tuple[Part, ...]]
@@ -29,9 +30,11 @@ def places_of(robot: Anatomy, settings: FaultSettings) -> tuple[dict[str, tuple[
         for pattern in settings.fault_held_out
         for parts in robot.found(pattern, "fault_held_out").values()
         for part in parts
-        for each in _touched(part)
+        for each in _failing(part, settings)
     }
-    held_out = tuple(name for name, parts in named.items() if any(apart.intersection(_touched(part)) for part in parts))
+    held_out = tuple(
+        name for name, parts in named.items() if any(apart.intersection(_failing(part, settings)) for part in parts)
+    )
     if settings.fault_held_out and not held_out:
         raise ValueError(
             f"fault_held_out {listed(settings.fault_held_out)} is among none of the places that fail: {listed(named)}"
@@ -39,10 +42,9 @@ def places_of(robot: Anatomy, settings: FaultSettings) -> tuple[dict[str, tuple[
     return named, held_out
 
 
-def _touched(part: Part) -> set[tuple[str, str | int]]:
-    """Return what can fail in a part: its joint, actuators and sensors, which other parts may have, too."""
-    joint = {("joint", part.joint)} if part.joint else set()
-    return joint | {("actuator", i) for i in part.actuators} | {("element", i) for i in part.elements}
+def _failing(part: Part, settings: FaultSettings) -> set[str | int]:
+    """Return what fails where a part does: the part, or, of sensors alone, its sensors, which terms have, too."""
+    return {*part.elements} if set(settings.faults) <= {*READINGS} else {part.name}
 
 
 def _able(robot: Anatomy, settings: FaultSettings, parts: tuple[Part, ...]) -> bool:

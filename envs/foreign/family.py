@@ -18,7 +18,7 @@ from metarl.envs import code
 from metarl.envs.arrays import Array
 from metarl.envs.control import Signals
 from metarl.envs.family import TaskFamily
-from metarl.envs.foreign.guard import Blueprint, give, made, parts_of, task_given
+from metarl.envs.foreign.guard import Blueprint, give, kind_of, made, parts_of, task_given
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.foreign.simulation import simulator
 from metarl.envs.foreign.tasks import GIVEN, GymTasks, Info
@@ -99,7 +99,7 @@ def opened(family: GymFamily) -> gymnasium.Env[Any, Any]:
     tasks = family.gym_tasks
     assert tasks is not None
     task = task_given(tasks, family.neutral().values)
-    env = _made(tasks, None if tasks.kind is None else tasks.kind(task))
+    env = _made(tasks, kind_of(tasks, task))
     options = give(tasks, env, task)
     return env if options is None else Given(env, options)
 
@@ -168,8 +168,9 @@ def _called(settings: EnvSettings) -> Any:
 
 
 def _family(settings: EnvSettings, tasks: GymTasks) -> GymFamily:
+    kinds = _kinds(tasks)
     drawn = _parameters(tasks)
-    envs = [_made(tasks, kind) for kind in _kinds(tasks)]
+    envs = [_made(tasks, kind) for kind in kinds]
     try:
         sizes = [_sizes(env, tasks) for env in envs]
         first, (names, _, _) = envs[0], max(sizes, key=lambda size: len(size[0]))
@@ -182,7 +183,7 @@ def _family(settings: EnvSettings, tasks: GymTasks) -> GymFamily:
     masked = any((len(own), len(lower)) != (len(names), len(low)) for own, lower, _ in sizes)
     measures = {**tasks.measures, **({} if tasks.success is None else {"success": tasks.success})}
     infos = tuple(dict.fromkeys(info.key for info in measures.values()))
-    blueprint = Blueprint(code.placed(settings.function, Path()), len(names), len(low), infos, masked)
+    blueprint = Blueprint(code.placed(settings.function, Path()), len(names), len(low), infos, masked, tuple(kinds))
     if masked:
         names = (*names, *(f"has {name}" for name in names), *(f"has action[{i}]" for i in range(len(low))))
     labels = tuple(f"action[{i}]" for i in range(len(low)))
@@ -253,12 +254,12 @@ def _kinds(tasks: GymTasks) -> list[Any]:
     if tasks.kind is None:
         return [None]
     if tasks.tasks:
-        return list(dict.fromkeys(tasks.kind(task) for task in tasks.listed))
+        return list(dict.fromkeys(kind_of(tasks, task) for task in tasks.listed))
     named = [p for p in tasks.parameters if p.names]
     grid = [{p.name: p.neutral for p in tasks.parameters}]
     for p in named:
         grid = [{**values, p.name: float(i)} for values in grid for i in range(len(p.names))]
-    return list(dict.fromkeys(tasks.kind(task_given(tasks, values)) for values in grid))
+    return list(dict.fromkeys(kind_of(tasks, task_given(tasks, values)) for values in grid))
 
 
 def _numbers(tasks: GymTasks) -> tuple[float, ...]:
@@ -267,7 +268,7 @@ def _numbers(tasks: GymTasks) -> tuple[float, ...]:
     if tasks.kind is None or not tasks.tasks or len(kinds) < 2:
         return ()
     places = {kind: float(i) for i, kind in enumerate(kinds)}
-    return tuple(places[tasks.kind(task)] for task in tasks.listed)
+    return tuple(places[kind_of(tasks, task)] for task in tasks.listed)
 
 
 def _made(tasks: GymTasks, kind: Any) -> gymnasium.Env[Any, Any]:
@@ -289,6 +290,8 @@ def _sizes(env: gymnasium.Env[Any, Any], tasks: GymTasks) -> tuple[tuple[str, ..
     space, names = env.action_space, []
     if not isinstance(space, spaces.Box):
         raise ValueError(f"its actions are {space}; agents choose continuous actions, a gymnasium.spaces.Box")
+    if 0 in space.shape:
+        raise ValueError(f"its actions are {space}, which has no element: there is nothing to choose")
     for key, part in parts_of(env.observation_space, tasks.observe).items():
         try:
             size = spaces.flatdim(part)

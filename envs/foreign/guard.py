@@ -45,6 +45,8 @@ class Blueprint:
     """Keys of `info` whose values a row ends with."""
     masked: bool
     """Whether a row says which elements of the observation and the action are there."""
+    kinds: tuple[Hashable, ...]
+    """Kinds of environments; (None,) if all tasks have the same one."""
     pictured: bool = False
     """Whether environments are made to be seen, `make(..., render_mode="rgb_array")`."""
 
@@ -66,6 +68,18 @@ def task_given(tasks: GymTasks, values: Mapping[str, float]) -> Any:
     return {p.name: p.names[int(values[p.name])] if p.names else values[p.name] for p in tasks.parameters}
 
 
+def kind_of(tasks: GymTasks, task: Any) -> Hashable:
+    """Return the kind of environment that a task needs; ValueError if the user's function fails."""
+    if tasks.kind is None:
+        return None
+    try:
+        kind = tasks.kind(task)
+        hash(kind)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"kind failed for the task {task}: {code.failure(error)}") from error
+    return kind
+
+
 def made(tasks: GymTasks, kind: Hashable, pictured: bool = False) -> gymnasium.Env[Any, Any]:
     """Return a new environment of a kind; pictured: with pictures, which its maker may not know how to ask for."""
     seen = {"render_mode": "rgb_array"} if pictured else {}
@@ -75,12 +89,17 @@ def made(tasks: GymTasks, kind: Hashable, pictured: bool = False) -> gymnasium.E
 
 def give(tasks: GymTasks, env: gymnasium.Env[Any, Any], task: Any) -> Any:
     """Give a task to an environment; returns the options of its next resets: the task, if it takes it by them alone."""
-    if tasks.apply is not None:
-        tasks.apply(env, task)
-    elif env.has_wrapper_attr("set_task"):
-        env.get_wrapper_attr("set_task")(task)
-    else:
+    own = env.get_wrapper_attr("set_task") if env.has_wrapper_attr("set_task") else None
+    if tasks.apply is None and not callable(own):
         return task
+    try:
+        if tasks.apply is not None:
+            tasks.apply(env, task)
+        elif own is not None:
+            own(task)
+    except (Exception, SystemExit) as error:
+        name = "set_task" if tasks.apply is None else "apply"
+        raise ValueError(f"{name} failed for the task {task}: {code.failure(error)}") from error
     return None
 
 
@@ -122,7 +141,7 @@ class Opened:
     def show(self, row: np.ndarray, observation: Any, info: Mapping[str, Any]) -> None:
         """Write an observation and the values of `info` to a row; ValueError for one that its space does not have."""
         if self._plain:
-            seen = observation.ravel()
+            seen = np.asarray(observation).ravel()
         else:
             whole = observation if self._of_dict else {"observation": observation}
             parts = (np.ravel(cast(Any, spaces.flatten(space, whole[key]))) for key, space in self._parts.items())
@@ -134,6 +153,23 @@ class Opened:
             row[there] = 1
         for place, key in enumerate(self._infos, self._first):
             row[place] = info.get(key, 0.0)
+
+    def wrong(self, observation: Any, reward: Any, info: Any) -> str:
+        """Return what of a step is no number, or none that is finite, in words; empty if nothing is."""
+        infos = info if isinstance(info, Mapping) else {}
+        named = {"the reward": reward, **{f"info[{key!r}]": infos.get(key, 0.0) for key in self._infos}}
+        for name, value in named.items():
+            if not isinstance(value, int | float | np.number | np.bool_):
+                return f"{name} is {value!r}, a {type(value).__name__}; return a number"
+            if not math.isfinite(value):
+                return f"{name} is {value}"
+        parts = observation if isinstance(observation, Mapping) else {"observation": observation}
+        for name, value in parts.items():
+            with contextlib.suppress(Exception):
+                flat = np.asarray(value, dtype=np.float64).ravel()
+                if len(bad := np.flatnonzero(~np.isfinite(flat))):
+                    return f"{name}[{bad[0]}] is {flat[bad[0]]}"
+        return ""
 
 
 class Guarded:
@@ -154,13 +190,19 @@ class Guarded:
         """Begin an episode. An environment that fails is made anew once; then its error is raised."""
         try:
             self._start(start)
-        except Exception:
+        except (Exception, SystemExit):
             self._drop()
             self._start(start)
 
     def _start(self, start: Start) -> None:
         task = task_given(self._tasks, start.values)
-        self._kind = None if self._tasks.kind is None else self._tasks.kind(task)
+        self._kind = kind_of(self._tasks, task)
+        if self._kind not in self._blueprint.kinds:
+            known = ", ".join(map(repr, self._blueprint.kinds))
+            raise ValueError(
+                f"kind returned {self._kind!r} for the task {task}, and otherwise {known}: it is to follow from "
+                "categories, or from the task of a list, and not from a quantity"
+            )
         fresh = self._kind not in self._envs
         if fresh:
             env = made(self._tasks, self._kind, self._blueprint.pictured)
@@ -178,6 +220,7 @@ class Guarded:
     def step(self, action: np.ndarray) -> None:
         """Take a step with an action [actions]."""
         opened, flags, row = self._envs[self._kind], self._blueprint.observed, self._next
+        observation = reward = info = None
         try:
             observation, reward, terminated, truncated, info = opened.env.step(opened.action(action))
             opened.show(row, observation, info)
@@ -185,8 +228,9 @@ class Guarded:
             if not math.isfinite(row.dot(row)):  # quicker than all of isfinite
                 raise FloatingPointError("a step returned a number that is not finite")
             self.row[:] = row
-        except Exception as error:
-            self.error = code.failure(error)
+        except (Exception, SystemExit) as error:
+            wrong = "" if reward is None else opened.wrong(observation, reward, info)
+            self.error = f"ValueError: of what a step returned, {wrong}" if wrong else code.failure(error)
             self.row[flags : flags + len(FLAGS)] = 0, 0, 0, 1
             row[:] = 0
             self._drop()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
+import numpy as np
 
 from metarl.envs.parameters import Choice, Law, LogUniform, Parameter, Split, Uniform, beyond
 
+Reduction = Literal["mean", "sum", "last", "max"]
 GIVEN = Law("given to the environment")
+RESERVED = frozenset(("success", "reward", "gain", "return"))
+"""Names of quantities of every family, which no measure may have."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,14 @@ class Info:
     """Its key in `info`; where a step's info lacks it, it is 0."""
     unit: str = "1"
     """Its unit."""
-    reduce: Literal["mean", "sum", "last", "max"] = "last"
+    reduce: Reduction = "last"
     """How the steps' values become the episode's."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, str) or not isinstance(self.unit, str):
+            raise ValueError(f"Info needs the key of a step's info, a text, and perhaps a unit; got {self!r}")
+        if self.reduce not in get_args(Reduction):
+            raise ValueError(f"Info({self.key!r}).reduce is {self.reduce!r}; choose mean, sum, last or max")
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,7 @@ class GymTasks:
         return tuple(task for split in ("train", "held_out", "ood") for task in self.tasks.get(split, ()))
 
     def __post_init__(self) -> None:
+        self._require_types()
         if bool(self.parameters) == bool(self.tasks):
             raise ValueError(
                 "GymTasks needs either parameters=(metarl.quantity(...), ...), whose values are a task, or "
@@ -79,9 +92,43 @@ class GymTasks:
                     "GymTasks.tasks needs the splits train and held_out, with at least one task each, and may have "
                     f"ood; got {', '.join(f'{name}: {len(own)}' for name, own in self.tasks.items())}"
                 )
-        reserved = {"success", "reward"} & {*self.measures}
-        if reserved:
-            raise ValueError(f"GymTasks.measures has {', '.join(sorted(reserved))}; choose another name")
+
+    def _require_types(self) -> None:
+        """Raise ValueError for a value that is not what it is to be."""
+        if not isinstance(self.parameters, tuple | list) or not all(isinstance(p, Parameter) for p in self.parameters):
+            raise ValueError(
+                "GymTasks.parameters is to be a tuple of metarl.quantity(...) and metarl.category(...), with a comma "
+                f"after the only one; got {self.parameters!r}"
+            )
+        if not isinstance(self.tasks, Mapping):
+            raise ValueError(
+                "GymTasks.tasks is to be {'train': [...], 'held_out': [...]}, the tasks by split; got a "
+                f"{type(self.tasks).__name__}"
+            )
+        for name, info in {**self.measures, **({} if self.success is None else {"success": self.success})}.items():
+            if not isinstance(info, Info):
+                raise ValueError(f"GymTasks: {name} is {info!r}; write metarl.Info({info!r})")
+        for name in ("make", "apply", "kind"):
+            if not callable(given := getattr(self, name)) and not (given is None and name != "make"):
+                raise ValueError(f"GymTasks.{name} is {given!r}; it is to be a function")
+        if isinstance(self.observe, str):
+            raise ValueError(f"GymTasks.observe is a text; write observe=({self.observe!r},)")
+        for name, least in (("horizon", 0), ("dt", 0.0), ("action_scale", None)):
+            given = getattr(self, name)
+            whole = name == "horizon"
+            number = isinstance(given, int | np.integer if whole else int | float | np.number)
+            if not number or isinstance(given, bool) or not math.isfinite(given):
+                raise ValueError(f"GymTasks.{name} is {given!r}; it is to be a {'whole' if whole else 'finite'} number")
+            if given < least if least is not None else given <= 0:
+                raise ValueError(
+                    f"GymTasks.{name} is {given}; it must {'not be negative' if least == 0 else 'be above 0'}"
+                )
+        numbered = [name for name in self.measures if re.fullmatch(r"return_\d+", name)]
+        if reserved := sorted({*numbered, *(RESERVED & {*self.measures})}):
+            raise ValueError(
+                f"GymTasks.measures has {', '.join(reserved)}, a name of metarl's own in tables and metrics; choose "
+                "another name"
+            )
 
 
 def quantity(

@@ -94,8 +94,10 @@ def _run(arguments: list[str], invocation: Invocation) -> int:
     try:
         require_plain(arguments)
         return dispatch(arguments, invocation)
-    except SystemExit as stop:  # tyro, after --help
-        return stop.code if isinstance(stop.code, int) else 0
+    except SystemExit as stop:  # tyro, after --help; the code of another's environment may leave, too
+        if stop.code in (None, 0) and not {"-h", "--help"} & {*arguments}:
+            return invocation.fail(1, "error: code that is not metarl's left the program (SystemExit)")
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         return invocation.fail(130, f"interrupted{invocation.remedy()}")
     except UsageError as error:

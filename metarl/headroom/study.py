@@ -291,7 +291,8 @@ def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
             if claim is None:
                 continue
             try:
-                _train(study, arm, seed, stop, say)
+                if not study.is_done(arm.name, seed):  # it was done between the two looks
+                    _train(study, arm, seed, stop, claim, say)
                 trained = True
             finally:
                 claim.release()
@@ -301,8 +302,11 @@ def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
             time.sleep(WAIT_S)
 
 
-def _train(study: Study, arm: Arm, seed: int, stop: Stop, say: Callable[[str], None]) -> None:
-    """Train a run, or go on with it, with its output in a file of its folder."""
+def _train(study: Study, arm: Arm, seed: int, stop: Stop, claim: claims.Claim, say: Callable[[str], None]) -> None:
+    """Train a run, or go on with it, with its output in a file of its folder.
+
+    It is left to the process that has claimed it since, as one that was not heard of for long enough.
+    """
     directory, began = study.run_of(arm.name, seed), time.monotonic()
     resume = (directory / CONFIG).is_file()
     if not resume:
@@ -315,8 +319,10 @@ def _train(study: Study, arm: Arm, seed: int, stop: Stop, say: Callable[[str], N
         log = stack.enter_context(append(directory / LOG))
         stack.enter_context(contextlib.redirect_stdout(log))
         stack.enter_context(contextlib.redirect_stderr(log))
-        run = train(config, directory, resume, on_iteration=lambda run, metrics: stop.now())
-    if run.iteration < config.training.iterations:
+        run = train(config, directory, resume, on_iteration=lambda run, metrics: stop.now() or claim.lost())
+    if claim.lost() and not stop.now():
+        say(f"{directory.name}: another process has taken it over at iteration {run.iteration}")
+    elif run.iteration < config.training.iterations:
         stop.requested = True  # a SIGTERM that training saw first
         say(f"{directory.name}: stopped at iteration {run.iteration}; to be resumed")
     else:

@@ -112,7 +112,7 @@ def csv_row(agent: Compared) -> dict[str, Any]:
     """Return an agent's numbers by column."""
     result, source = agent.result, agent.result.source
     names = [run.folder.name for run in agent.runs if run.folder]
-    return {
+    own = {
         "label": agent.label,
         "agent": agent.agent,
         "oracle": agent.oracle,
@@ -126,5 +126,6 @@ def csv_row(agent: Compared) -> dict[str, Any]:
         "reset_memory": agent.reset_memory,
         "tasks": result.summary.tasks_counted,
         **csv_numbers((*RETURNS, *ADAPTATION, *TIME), agent),
-        **csv_numbers([measure_column(name, "1") for name in result.measured], agent),
     }
+    measured = csv_numbers([measure_column(name, "1") for name in result.measured], agent)
+    return {**own, **{f"measure_{name}" if name in own else name: value for name, value in measured.items()}}

@@ -239,7 +239,7 @@ def test_what_fails_is_a_fault_and_the_next_episode_is_sound(tmp_path, capsys):
         assert measured["half"][0, 0] == 3.5 and measured["success"][0, 0] == 1.0 and measured["success"][3, 0] == 0.0
     assert env.num_faults == 4
     said = capsys.readouterr().out
-    assert said.count("OSError: the arm is not connected") == 1 and "not finite" in said
+    assert said.count("OSError: the arm is not connected") == 1 and "observation[0] is nan" in said
 
 
 def test_tasks_are_given_by_options_and_drawn_by_split(tmp_path):
@@ -352,6 +352,41 @@ WRONG = {
         "names 'joints', and the observation has",
     ),
     "a reversed range": (COUNTER.replace('"start", 0, 3', '"start", 3, 0'), "is reversed or empty"),
+    "one name twice": (COUNTER.replace('category("wrong"', 'category("start"'), "two parameters have the name 'start'"),
+    "one parameter": (
+        "def tasks():\n    return metarl.GymTasks(make=dict, parameters=metarl.quantity('a', 0, 1))",
+        "GymTasks.parameters is to be a tuple",
+    ),
+    "tasks without splits": (
+        "def tasks():\n    return metarl.GymTasks(make=dict, tasks=[1, 2])",
+        "GymTasks.tasks is to be {'train'",
+    ),
+    "a measure by its key": (
+        COUNTER.replace('success=metarl.Info("reached")', 'success="reached"'),
+        "success is 'reached'; write metarl.Info('reached')",
+    ),
+    "no reduction": (COUNTER.replace('"m", "max"', '"m", "median"'), "Info('half').reduce is 'median'"),
+    "a measure named gain": (COUNTER.replace('{"half":', '{"gain":'), "GymTasks.measures has gain, a name of metarl's"),
+    "a measure named return": (COUNTER.replace('{"half":', '{"return_3":'), "GymTasks.measures has return_3"),
+    "a letter for a key": (KINDS.replace('observe=("joint",)', 'observe="joint"'), "write observe=('joint',)"),
+    "half a step": (COUNTER.replace("horizon=6", "horizon=6.5"), "GymTasks.horizon is 6.5; it is to be a whole number"),
+    "steps as text": (COUNTER.replace("horizon=6", 'horizon="6"'), "GymTasks.horizon is '6'"),
+    "time back": (COUNTER.replace("dt=0.1", "dt=-0.1"), "GymTasks.dt is -0.1; it must not be negative"),
+    "no such time": (COUNTER.replace("dt=0.1", 'dt=float("nan")'), "GymTasks.dt is nan"),
+    "endless actions": (COUNTER.replace("dt=0.1", 'dt=0.1, action_scale=float("inf")'), "GymTasks.action_scale is inf"),
+    "no function to apply": (
+        COUNTER.replace("dt=0.1", "dt=0.1, apply=3"),
+        "GymTasks.apply is 3; it is to be",
+    ),
+    "nothing to choose": (
+        COUNTER.replace("Box(-2.0, 2.0, (1,))", "Box(-2.0, 2.0, (0,))"),
+        "there is nothing to choose",
+    ),
+    "a kind that raises": (
+        KINDS.replace("lambda task: task[0]", "lambda task: task['size']"),
+        "kind failed for the task ('small', 0.1): TypeError",
+    ),
+    "a kind of no hash": (KINDS.replace("lambda task: task[0]", "lambda task: [task[0]]"), "kind failed for the task"),
     "one split": (KINDS.replace('"held_out": [("new", 0.4)]', '"ood": []'), "needs the splits train and held_out"),
 }
 
@@ -362,6 +397,60 @@ def test_mistakes_are_named(tmp_path, case):
     with pytest.raises(ValueError, match=re.escape(str(tmp_path / "own.py"))) as caught:
         family_of(tmp_path, text)
     assert message in str(caught.value)
+
+
+def test_a_kind_that_follows_from_a_quantity_ends_the_run(tmp_path):
+    """Environments of kinds that nobody knew of would be cut to the size of others."""
+    text = KINDS.replace(
+        'tasks={"train": [("small", 0.1), ("large", 0.2), ("small", 0.3)], "held_out": [("new", 0.4)]}',
+        'parameters=(metarl.quantity("g", -1, 1),)',
+    )
+    text = text.replace("lambda task: task[0]", 'lambda task: "small" if task["g"] <= 0 else "large"')
+    family = family_of(tmp_path, text.replace("task[1]", 'task["g"]'))
+    env = BatchedEnv(family, 1, 1)
+    for g, known in ((-0.5, True), (0.5, False)):
+        env.set_tasks([family.task({"g": g})])
+        if known:
+            env.reset(rngs(1))
+            continue
+        with pytest.raises(SimulationFault, match="kind returned 'large' for the task .* and otherwise 'small'"):
+            env.reset(rngs(1))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("float(action[0])", "np.array([1.0])"), "the reward is array([1.]), a ndarray; return a number"),
+        (("float(action[0])", 'float("inf")'), "the reward is inf"),
+        (('"reached": self.count >= 5', '"reached": None'), "info['reached'] is None, a NoneType; return a number"),
+        (("raise OSError(", "raise SystemExit("), "SystemExit: the arm is not connected"),
+    ],
+)
+def test_a_fault_says_what_was_wrong(tmp_path, capsys, change, said):
+    family = family_of(tmp_path, COUNTER.replace(*change))
+    env = ShardedEnv(family, 1, 1)
+    env.set_tasks([family.task({"start": 1.0, "wrong": 1.0 if "SystemExit" in said else 0.0})])
+    env.reset(rngs(1))
+    for _ in range(6):
+        env.step(np.ones((1, 1, 1)))
+    assert env.num_faults == 1 and said in capsys.readouterr().out
+
+
+def test_what_apply_raises_is_said_with_its_line(tmp_path):
+    family = family_of(tmp_path, COUNTER.replace("dt=0.1", "dt=0.1, apply=lambda env, task: task['mass']"))
+    env = BatchedEnv(family, 1, 1)
+    env.set_tasks([family.neutral()])
+    with pytest.raises(SimulationFault, match=r"apply failed for the task .*: KeyError: 'mass' \(own.py, line"):
+        env.reset(rngs(1))
+
+
+def test_an_observation_may_be_a_list(tmp_path):
+    listed = COUNTER.replace("return np.array([seen, 0], dtype=np.float32)", "return [float(seen), 0.0]")
+    family = family_of(tmp_path, listed)
+    env = BatchedEnv(family, 1, 1)
+    env.set_tasks([family.task({"start": 1.0, "wrong": 0.0})])
+    env.reset(rngs(1))
+    assert env.step(np.ones((1, 1, 1))).observations[0, 0].tolist() == [2.0, 0.0]
 
 
 def test_faults_and_other_simulators_are_refused(tmp_path):

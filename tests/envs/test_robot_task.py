@@ -430,7 +430,7 @@ def test_a_delay_is_that_of_the_simulation_step(tmp_path):
 
 def test_a_constant_delay_acts_too(tmp_path):
     slow, quick = family_of(tmp_path, control={"delay": 0.02}), family_of(tmp_path)
-    assert slow.compile(slow.neutral()).actuator_delay.tolist() == [0.02] * 8
+    np.testing.assert_allclose(slow.compile(slow.neutral()).actuator_delay, [0.02] * 8, rtol=1e-6)
     assert not np.allclose(*(played(f, 5).simulation.batch.qpos for f in (slow, quick)))
 
 

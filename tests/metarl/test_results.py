@@ -257,6 +257,9 @@ class TestColumns:
 
     def test_the_csv_file_has_the_interval_of_every_column(self):
         row = comparison_files.csv_row(self.COMPARISON.agents[0])
+        measured = replace(self.COMPARISON.agents[0].result, measured={"gain": [Interval(7.0, 6.0, 8.0)] * SHOTS})
+        other = comparison_files.csv_row(replace(self.COMPARISON.agents[0], result=measured))
+        assert other["gain"] == row["gain"] and other["measure_gain"] == 7.0
         for column in (*columns.PAGE, *TIME):
             for name, interval_of in column.intervals.items():
                 interval = interval_of(self.COMPARISON.agents[0])
