@@ -29,9 +29,9 @@ ROUNDS = (0, 1, 3)
 """Rounds of adaptation after which the return is told."""
 ARMS = (
     *("maml", "fomaml", "emaml", "reptile", "anil", "cavia", "meta_sgd", "lstm_maml", "imaml", "dice_maml"),
-    *("loaded_dice_maml", "value_maml"),
+    *("loaded_dice_maml", "value_maml", "prototype"),
 )
-LABELS = (*ARMS, "prototype", "prototype_reset")
+LABELS = (*ARMS, f"prototype{RESET}")
 """Of the rows, in order."""
 
 
@@ -46,8 +46,6 @@ class Study:
     """Judged with each of three seeds of tasks."""
     places: int
     """Decimal places of its returns."""
-    prototype: str
-    """Arm of the agent that reads its steps and takes no gradient."""
     published: tuple[float, float]
     """MAML's return after one and three gradient steps (Finn 2017)."""
 
@@ -55,14 +53,14 @@ class Study:
         """Return the arguments of `metarl headroom`."""
         judged = ("evaluation.envs_per_task=20", "evaluation.adaptations=3", f"evaluation.tasks={self.tasks}")
         where = ("--runs-dir", str(runs), "--name", self.name, "--threads", "1", "tracking.wandb=disabled")
-        seeds = ("--budget", self.budget, "--seeds", "1", "2", "3", "--arms", *ARMS, self.prototype)
+        seeds = ("--budget", self.budget, "--seeds", "1", "2", "3", "--arms", *ARMS)
         return ["headroom", self.family, *seeds, *where, *judged, *rest]
 
 
 STUDIES = (
-    Study("point_goal", "point_goal_gradients", "4.8e6", 20, 1, "prototype:budget=1.2e6", (-11.7, -3.2)),
-    Study("half_cheetah_velocity", "half_cheetah_velocity_gradients_20", "3.2e6", 12, 0, "prototype", (-79, -61)),
-    Study("half_cheetah_direction", "half_cheetah_direction_gradients_20", "3.2e6", 12, 0, "prototype", (293, 316)),
+    Study("point_goal", "point_goal_gradients", "4.8e6", 20, 1, (-11.7, -3.2)),
+    Study("half_cheetah_velocity", "half_cheetah_velocity_gradients_20", "3.2e6", 12, 0, (-79, -61)),
+    Study("half_cheetah_direction", "half_cheetah_direction_gradients_20", "3.2e6", 12, 0, (293, 316)),
 )
 
 

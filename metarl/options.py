@@ -30,13 +30,39 @@ def is_entry(name: str) -> bool:
 def value_of(name: str, values: list[str], annotation: Any) -> Any:
     """Return the value of an option from what was typed, as `coerce` does; UsageError if it is of another type."""
     if typing.get_origin(annotation) is tuple:
-        entries = values[0].strip("[]() ").split(",") if len(values) == 1 else values
+        entries = entries_of(values[0], flag(name)) if len(values) == 1 else values
         return coerce([_scalar(entry) for entry in entries if entry], annotation, flag(name))
     if not values:
         raise UsageError(f"{flag(name)} needs a value")
     if annotation is bool:
         return coerce(TRUTH.get(values[0].lower(), values[0]), bool, flag(name))
     return coerce(_scalar(values[0]) if annotation in (int, float) else values[0], annotation, flag(name))
+
+
+def entries_of(text: str, name: str) -> list[str]:
+    """Return the entries of a list that is typed as one text: `a,b`, `[a, b]` or `(a, b)`.
+
+    Brackets around part of it, and commas within brackets, belong to an entry, such as a regular expression.
+    UsageError for commas alone. name: of the option.
+    """
+    closing, inner = {"[": "]", "(": ")", "{": "}"}, text.strip()
+    pieces, open_to, outer = [""], list[str](), -1  # outer: where the bracket that begins the text is closed
+    for place, letter in enumerate(inner):
+        if letter in closing:
+            open_to.append(closing[letter])
+        elif open_to and letter == open_to[-1]:
+            open_to.pop()
+            outer = place if outer < 0 and not open_to else outer
+        if letter == "," and not open_to:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    if inner[:1] in ("[", "(") and outer == len(inner) - 1:
+        return entries_of(inner[1:-1], name) if inner[1:-1].strip() else []
+    found = [piece.strip() for piece in pieces]
+    if inner and not any(found):
+        raise UsageError(f"{name} is {shown(text)}, a list without an entry; name some, or give [] for none")
+    return found
 
 
 def _scalar(text: str) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
@@ -15,13 +18,19 @@ from metarl.options import flag
 from metarl.wording import number_of
 
 if TYPE_CHECKING:
+    from metarl.agents.agent import Agent
+    from metarl.deployment.episode import LoggedEpisode
     from metarl.envs.family import TaskFamily
     from metarl.identification.identifier import Identifier
 
 OPTIONS = ("identifier", "rollouts", "support", "only")
 """Options of the command that tells logged episodes apart; the first two are needed."""
+CHECKPOINT = "checkpoint"
+"""The one besides that it shares with the command that trains an identifier."""
 SAME_DT = 1e-9
 """Largest difference of two control steps that count as the same, s."""
+FARTHER = 9.0
+"""Actions are motor commands if they are so many times as far from the policy's, squared, as what they would mean."""
 FEWEST = 2
 """Number of classes that an episode is told from, at least."""
 
@@ -34,14 +43,13 @@ def asked_for(given: Arguments) -> bool:
 def run(given: Arguments, blank: object, training: Collection[str], invocation: Invocation) -> int:
     """Run the command. blank: as of `one_run`. training: options of an identifier that is to be trained."""
     directory, config = one_run(given, blank, "metarl identify")
-    for name in given.options:
+    for name in given.options.keys() - {*OPTIONS, CHECKPOINT}:
         if name in training or name.startswith("family."):
             raise UsageError(
                 f"{flag(name)} is of an identifier that is to be trained; with --identifier and --rollouts there are "
-                f"{' and '.join(flag(other) for other in OPTIONS[2:])} besides"
+                f"{', '.join(map(flag, OPTIONS[2:]))} and {flag(CHECKPOINT)} besides"
             )
-        if name not in OPTIONS:
-            raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, OPTIONS))}")
+        raise UsageError(f"unknown option {flag(name)}{nearest(flag(name), map(flag, OPTIONS))}")
     for name in OPTIONS[:2]:
         if len(given.options.get(name, ())) != 1:
             raise UsageError(f"metarl identify needs {flag(name)} DIR, one folder, to tell logged episodes apart")
@@ -56,9 +64,18 @@ def run(given: Arguments, blank: object, training: Collection[str], invocation: 
     invocation.run_dir = directory
     family, identifier = checked_family(config), Identifier.load(folder)
     _require_same_policy(identifier, family, directory, folder)
-    for doubt in identifier.doubts(digest_of(load_run(directory, device="cpu").agent)):
-        print(f"warning: {doubt}", file=sys.stderr, flush=True)
-    episodes = load_episodes(source, family)
+    agent = load_run(directory, given.options.get(CHECKPOINT, ["last"])[-1], device="cpu").agent
+    for doubt in identifier.doubts(digest_of(agent)):
+        _warn(doubt)
+    longer = dataclasses.replace(family, horizon=max(family.horizon, identifier.calibration.marks[-1]))
+
+    def loaded(folder: str, option: str) -> Sequence[LoggedEpisode]:
+        own = _first_on_task(load_episodes(folder, longer, option), agent, folder)
+        if _of_commands(own, agent, longer):
+            _warn(f"the actions of {folder} look like motor commands; log what act() returned, not what command() made")
+        return own
+
+    episodes = loaded(source, "--rollouts")
     with usage_errors("--support"):
         if "support" in given.options:
             labelled = _labelled(given.options["support"])
@@ -67,7 +84,7 @@ def run(given: Arguments, blank: object, training: Collection[str], invocation: 
                     raise UsageError(
                         f"{source} is the support of {label!r} and what is to be told; give other episodes"
                     )
-            identifier.support({label: load_episodes(own, family, "--support") for label, own in labelled})
+            identifier.support({label: loaded(own, "--support") for label, own in labelled})
     if "only" in given.options:
         identifier = identifier.only(given.options["only"])
     if len(identifier.known) < FEWEST:
@@ -79,6 +96,45 @@ def run(given: Arguments, blank: object, training: Collection[str], invocation: 
         together = f"{number_of(len(episodes), 'episode')} together" if len(episodes) > 1 else episodes[0].source
         print(f"{together}: {identifier.identify_logged(episodes)}")
     return 0
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def _first_on_task(episodes: Sequence[LoggedEpisode], agent: Agent, folder: str) -> Sequence[LoggedEpisode]:
+    """Return the episodes before any adaptation, which the identifier was made with, and say what is left out.
+
+    UsageError if there is none.
+    """
+    first = [episode for episode in episodes if not (agent.facts.adapts and episode.shot)]
+    if not first:
+        raise UsageError(
+            f"all episodes of {folder} are of later shots: the policy had adapted, and the identifier was made with "
+            "first episodes on a task; give those of shot 0"
+        )
+    if left := len(episodes) - len(first):
+        _warn(
+            f"{number_of(left, 'episode')} of {folder} {'is' if left == 1 else 'are'} left out: the policy had adapted "
+            "before, and the identifier was made with first episodes on a task"
+        )
+    return first
+
+
+def _of_commands(episodes: Sequence[LoggedEpisode], agent: Agent, family: TaskFamily) -> bool:
+    """Return whether the actions of an episode are motor commands: far from the policy's own, and near to them once
+    they are converted."""
+    from metarl.deployment.episode import assemble
+    from metarl.runs.trial import AgentGenerators
+
+    for episode in episodes:
+        belief = agent.begin(1, 1, AgentGenerators([np.random.default_rng(0)], 0))
+        means = agent.read(belief, assemble([episode], family)).means[: len(episode.rewards), 0, 0].cpu().numpy()
+        meant = (episode.actions - family.control.offset) / family.control.gain / family.action_scale
+        apart, converted = (float(np.square(actions - means).mean()) for actions in (episode.actions, meant))
+        if apart > FARTHER * converted and not np.isclose(apart, 0):
+            return True
+    return False
 
 
 def _require_same_policy(identifier: Identifier, family: TaskFamily, directory: Path, folder: str) -> None:

@@ -125,23 +125,31 @@ class Identifier:
 
     def only(self, labels: Sequence[str]) -> Identifier:
         """Return an identifier that knows these classes alone; UsageError for one that it does not know."""
+        if isinstance(labels, str):
+            raise UsageError(f"only takes a list of classes, got the text {labels!r}; write only([{labels!r}])")
         for label in labels:
             if label not in self.known:
                 raise UsageError(f"the identifier knows no class {label!r}; it knows {', '.join(self.known)}")
         own = {label: self.known[label] for label in labels}
         return Identifier(self.metric, self.policy, self.calibration, own)
 
-    def doubts(self, digest: str, explored: bool | None = None) -> list[str]:
+    def doubts(self, digest: str, explored: bool | None = None, adapted: bool = False) -> list[str]:
         """Return why the answers may mislead about episodes of a policy; none for a file that does not say.
 
         digest: of the policy, as `metarl.runs.beliefs.digest_of` has it. explored: whether it acted with exploration
-        noise; None: unknown.
+        noise; None: unknown. adapted: whether it had adapted to the task before.
         """
         ours, found = self.policy, []
         if ours.digest and ours.digest != digest:
             found.append(
                 f"the identifier was made with the policy of {ours.run} at iteration {ours.iteration}, and this is "
-                "another: episodes of the same class may differ as much as those of two; make one with this policy"
+                "another: episodes of the same class may differ as much as those of two; make one with this policy, or "
+                "name the checkpoint that it was made with"
+            )
+        if adapted:
+            found.append(
+                "the identifier was made with first episodes on a task, and this one was played after others: a policy "
+                "that has adapted moves otherwise; identify by the first episode"
             )
         if ours.explore is not None and explored not in (None, ours.explore):
             was, now = (f"with{'' if noisy else 'out'} exploration noise" for noisy in (ours.explore, explored))

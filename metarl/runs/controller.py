@@ -93,7 +93,7 @@ class Controller:
         begun = AgentGenerators([self._rng], 0)
         self.shot_belief = agent.begin(1, episodes_per_shot, begun) if belief is None else belief
         """Belief that the episodes of the current shot start from."""
-        self._belief = self.shot_belief
+        self._belief, self._met_before = self.shot_belief, belief is not None
         self._next = _Next.ACT
         self._episode = self._step = 0  # index in the shot, in the episode
         steps, n, act = family.horizon, episodes_per_shot, family.action_size
@@ -141,7 +141,7 @@ class Controller:
         action = actions.cpu().numpy()[0, 0].copy()
         if self.learning:
             self._shot["observations"][t, 0, n], self._shot["actions"][t, 0, n] = seen, action
-        self._record.act(seen, action, noise is not None)
+        self._record.act(seen, action, noise is not None, self._met_before or self.adapted > 0)
         self._seen = seen
         self._next = _Next.OBSERVE
         return action
@@ -241,9 +241,12 @@ class Controller:
 
         identifier: `metarl.Identifier.load(folder)`, whose answer has a label and calibrated probabilities. It reads an
         episode up to the horizon of training, or to the longest duration of the identification. RuntimeError before the
-        first step; a warning if it was made with another policy, or with episodes that had noise where these have none.
+        first step; a warning if it was made with another policy, with episodes that had noise where these have none, or
+        if the policy had adapted to the task before, which none of the identifier's had.
         """
-        for doubt in identifier.doubts(self._digest, self._record.explored):
+        for doubt in identifier.doubts(
+            self._digest, self._record.explored, self._record.adapted and self._agent.facts.adapts
+        ):
             warnings.warn(doubt, UserWarning, stacklevel=2)
         return self._record.identify(identifier)
 

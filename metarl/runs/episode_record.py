@@ -15,10 +15,10 @@ Answer = TypeVar("Answer", covariant=True)
 class Identifies(Protocol[Answer]):
     """What tells of a task by an episode: see `metarl.identification.identifier.Identifier`."""
 
-    def doubts(self, digest: str, explored: bool) -> Sequence[str]:
+    def doubts(self, digest: str, explored: bool, adapted: bool) -> Sequence[str]:
         """Return why its answers may mislead about episodes of a policy; digest: as `beliefs.digest_of` has it.
 
-        explored: whether the policy acted with exploration noise.
+        explored: whether the policy acted with exploration noise. adapted: whether it had met the task before.
         """
         ...
 
@@ -39,12 +39,15 @@ class EpisodeRecord:
         self._over = self._fallen = False
         self.explored = False
         """Whether the episode's actions have exploration noise."""
+        self.adapted = False
+        """Whether the policy had adapted to the task before the episode."""
 
-    def act(self, observation: Array, action: Array, explored: bool) -> None:
-        """Keep what was seen before an action, the action, and whether it has exploration noise."""
+    def act(self, observation: Array, action: Array, explored: bool, adapted: bool) -> None:
+        """Keep what was seen before an action, the action, whether it has exploration noise, and whether the policy had
+        adapted before."""
         if self._over:
             self.forget()
-        self.explored = explored
+        self.explored, self.adapted = explored, adapted
         if self._fallen:
             return
         if self._steps < len(self._rewards):

@@ -21,7 +21,7 @@ from metarl.config import (
 )
 from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import UsageError
-from metarl.options import is_entry
+from metarl.options import entries_of, is_entry
 from tests.sampling import sampled
 
 PAIRS = [(agent, family) for agent in AGENT_SETTINGS for family in FAMILY_SETTINGS]
@@ -218,3 +218,35 @@ def test_counts_that_no_machine_holds_are_refused(text, message, tmp_path):
 def test_a_seed_may_be_any_of_64_bits(tmp_path):
     (tmp_path / "a.yaml").write_text(f"training: {{seed: {2**63 - 1}}}\nevaluation: {{seeds: [{2**63 - 1}]}}")
     assert load_config(tmp_path / "a.yaml").training.seed == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("a", ["a"]),
+        ("a,b", ["a", "b"]),
+        ("[a, b]", ["a", "b"]),
+        ("(1, 2)", ["1", "2"]),
+        ("[(a|b)_c, d]", ["(a|b)_c", "d"]),
+        ("(FR|FL)_calf", ["(FR|FL)_calf"]),
+        (".*_(calf|hip)", [".*_(calf|hip)"]),
+        ("[FR]R_.*", ["[FR]R_.*"]),
+        ("(a)|(b)", ["(a)|(b)"]),
+        ("[ab][cd]", ["[ab][cd]"]),
+        (".{3,5}", [".{3,5}"]),
+        ("([a,b], c)", ["[a,b]", "c"]),
+        ("(", ["("]),
+        ("a)", ["a)"]),
+        ("", [""]),
+        ("[]", []),
+        ("( )", []),
+    ],
+)
+def test_a_list_that_is_typed_as_one_text_keeps_the_brackets_of_its_entries(text: str, entries: list[str]):
+    assert entries_of(text, "--x") == entries
+
+
+@pytest.mark.parametrize("text", [",", " , ,"])
+def test_commas_alone_are_no_list(text: str):
+    with pytest.raises(UsageError, match="--x is .*, a list without an entry"):
+        entries_of(text, "--x")

@@ -19,6 +19,7 @@ from metarl.agents.metric.calibration import Unknown
 from metarl.agents.metric.few_shot import Episodes, Metric
 from metarl.agents.metric.settings import MetricSettings
 from metarl.cli import app as cli
+from metarl.cli import identify_logs
 from metarl.deployment.episode import LoggedEpisode
 from metarl.deployment.logs import save_episode
 from metarl.envs.registry import make_family
@@ -26,6 +27,7 @@ from metarl.envs.robots.half_cheetah_settings import HalfCheetahDisabledJointSet
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTerrainSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
+from metarl.envs.sharded import ShardedEnv
 from metarl.errors import UsageError
 from metarl.identification import retrieval as module
 from metarl.identification import study
@@ -417,7 +419,7 @@ class TestRetrieval:
 
 class TestRobot:
     class Recorder:
-        def doubts(self, digest, explored):
+        def doubts(self, digest, explored, adapted):
             return []
 
         def identify(self, observations, actions, rewards):
@@ -490,6 +492,23 @@ class TestRobot:
                 robot.identify(own)
             said = [str(w.message) for w in caught if "identifier" in str(w.message)]
             assert len(said) == bool(message) and all(re.search(message, text) for text in said)
+
+    def test_it_warns_of_an_episode_after_others(self, identified):
+        """Not of the first one, which it may be asked about when the policy has adapted to it already."""
+        run = make_run("rl2", FAULTY)
+        robot = run.start(adaptations=2, explore="never")
+        seen = np.random.default_rng(0).standard_normal((40, run.family.observation_size)).astype(np.float32)
+        for episode in range(2):
+            self.play(robot, seen, 3)
+            robot.end_episode(seen[3])
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                robot.identify(identified[2])
+            assert any("this one was played after others" in str(w.message) for w in caught) == bool(episode)
+        robot = run.start(adaptations=0, explore="never", belief=robot.shot_belief)
+        self.play(robot, seen, 3)
+        with pytest.warns(UserWarning, match="this one was played after others"):
+            robot.identify(identified[2])
 
     def test_an_episode_longer_than_in_training_is_read_to_that_length(self):
         run = make_run("maml", FAULTY)
@@ -590,10 +609,13 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
         (["--support", "x:log", "y:logs/a"], "log is the support of 'x' and what is to be told; give other episodes"),
         (["--support", "x:logs/a", "x:logs/b"], "--support has the class 'x' twice"),
         (["--tasks", "4"], "--tasks is of an identifier that is to be trained"),
+        (["--checkpoint", "first"], "first"),
     ):
         assert cli.main([*told, *more]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+    assert cli.main([*told, "--checkpoint", "best"]) == 0
+    capsys.readouterr()
     assert cli.main([*told, "--help"]) == 0 and "--identifier DIR" in capsys.readouterr().out
     assert cli.main(told[:-2]) == 2 and "needs --rollouts DIR" in capsys.readouterr().err
     assert cli.main(COMMAND.split()) == 0  # again, beside it
@@ -605,6 +627,26 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
     )
     assert cli.main(other.split()) == 2  # another identification is not overwritten
     assert "holds the identification of r by fault_kind, fault_place; name another folder" in capsys.readouterr().err
+
+
+def test_logs_of_commands_and_of_adapted_policies_are_told_apart(capsys):
+    run = make_run("rl2", QuadrupedSettings(horizon=20))
+    env = ShardedEnv(run.family, 1, 1, threads=1)
+    env.set_tasks([run.family.neutral()])
+    trial = run_trial(env, run.agent, streams(1, "test", 0, 1), 1, explore=False).trial
+    episodes = []
+    for k, rollout in enumerate(trial.rollouts):
+        steps = int(rollout.valid.sum())
+        seen = torch.cat([rollout.observations[:steps, 0, 0], rollout.final_observations[0]]).numpy()
+        actions, rewards = rollout.actions[:steps, 0, 0].numpy(), rollout.rewards[:steps, 0, 0].numpy()
+        episodes.append(LoggedEpisode(str(k), seen, actions, rewards, rollout.terminated[:steps, 0, 0].numpy(), shot=k))
+    assert not identify_logs._of_commands(episodes[:1], run.agent, run.family)
+    sent = dataclasses.replace(episodes[0], actions=run.family.command(episodes[0].actions).astype(np.float32))
+    assert identify_logs._of_commands([sent], run.agent, run.family)
+    assert identify_logs._first_on_task(episodes, run.agent, "log") == episodes[:1]
+    assert "1 episode of log is left out: the policy had adapted before" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="all episodes of log are of later shots"):
+        identify_logs._first_on_task(episodes[1:], run.agent, "log")
 
 
 @pytest.mark.parametrize(
