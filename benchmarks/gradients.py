@@ -128,7 +128,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                     i, y = row.iqm[k], labels.index(row.label) + offset
                     axes.plot([i.low, i.high], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt")
                     axes.plot(i.estimate, y, "o", color=colour, markerfacecolor=fill, markersize=4.5, zorder=3)
-            axes.set_xlabel(f"{study.family}\nreturn of an episode, {float(study.budget) / 1e6:.1f}M env steps")
+            axes.set_xlabel(f"{study.family}\nreturn of an episode, budget {float(study.budget) / 1e6:.1f}M env steps")
             axes.grid(visible=True, axis="both")
         panels[0].set_yticks(range(len(labels)), [label.replace(RESET, ",\nmemory reset") for label in labels])
         panels[0].set_ylim(-0.6, len(labels) - 0.4)
