@@ -168,7 +168,7 @@ def action_delay(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
     def write(spec: mujoco.MjSpec, value: float) -> None:
         if value > longest + 1e-9:
             raise ValueError(f"{entry.name} {value:g} s is longer than the family's longest, {longest:g} s")
-        site.write(spec, in_steps(value, spec.option.timestep))
+        site.write(spec, default if value == default else in_steps(value, spec.option.timestep))
 
     return dataclasses.replace(site, write=write, read=None)
 
