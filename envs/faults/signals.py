@@ -73,8 +73,7 @@ class SignalFaults:
     def _stuck(self, state: State, mask: Array) -> Array:
         """Return signals that ask each joint for the angle that it had when its fault, or the episode, began."""
         xp, angle, held = state.xp, state.memory[ANGLE], state.memory[HELD]
-        there = np.where(self.addresses < state.qpos.shape[1], self.addresses, 0)  # a robot of fewer legs lacks some
-        now = state.qpos[:, like(there, state.qpos)]
+        now = state.qpos[:, state.once(self.places)]
         angle[...] = xp.where(mask & (held > 0), angle, now)
         held[...] = xp.astype(mask, held.dtype)
         zero, size = (state.once(self.laws)[state.task_index, :, k] for k in (0, 1))
@@ -89,6 +88,10 @@ class SignalFaults:
         half = mask * state.task[SEVERITY][:, None] * like(self.play, action) / 2
         reached[...] = xp.minimum(xp.maximum(reached, action - half), action + half)
         return self.control.of(reached)
+
+    def places(self, models: Sequence[mujoco.MjModel]) -> Array:
+        """Return `addresses`, and 0 for joints that a robot of fewer legs lacks, [act]."""
+        return np.where(self.addresses < models[0].nq, self.addresses, 0)
 
     def laws(self, models: Sequence[mujoco.MjModel]) -> Array:
         """Return the angle that signal 0 asks of each servo's joint and its change per signal, [K, act, 2].

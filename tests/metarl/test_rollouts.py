@@ -122,7 +122,8 @@ def test_the_command_saves_a_belief_that_a_robot_starts_with(name, trained, tmp_
     run = load_run(directory)
     if not run.agent.facts.adapts:
         pytest.skip("this agent does not adapt")
-    assert cli.main(["evaluate", str(directory), "--log-rollouts", str(tmp_path)]) == 0
+    noisy = ["evaluation.explore=true"] if run.config.evaluation.explores_apart else []
+    assert cli.main(["evaluate", str(directory), "--log-rollouts", str(tmp_path), *noisy]) == 0
     log = sorted(tmp_path.iterdir())[0]
     capsys.readouterr()
     assert cli.main(["adapt", str(directory), "--rollouts", str(log)]) == 0
