@@ -137,14 +137,14 @@ def _let_pass(spec: mujoco.MjSpec, model: mujoco.MjModel, bodies: list[mujoco.Mj
     own = {geom.name for body in bodies for geom in body.geoms}
     masks = {(int(model.geom(n).contype[0]), int(model.geom(n).conaffinity[0])) for n in own} - {(0, 0)}
     paired = [p.name for p in spec.pairs if p.geomname1 in own and p.geomname2 in own]
+    if masks - {(1, 1)} or paired:
+        what = f"<pair> {paired[0]}" if paired else "contype and conaffinity other than 1"
+        raise ValueError(f"robot.self_collisions is false, but the model has {what}; leave it out, and edit the model")
     if missed := robot_contacts.met_by_type(model, own):
         raise ValueError(
             f"robot.self_collisions is false, but {missed[0]!r} touches {missed[1]!r} by its contype alone, and would "
             f"pass through it; leave it out, or give {missed[1]!r} contype 1 in the model"
         )
-    if masks - {(1, 1)} or paired:
-        what = f"<pair> {paired[0]}" if paired else "contype and conaffinity other than 1"
-        raise ValueError(f"robot.self_collisions is false, but the model has {what}; leave it out, and edit the model")
     for name in own:
         if spec.geom(name).contype:
             spec.geom(name).contype = 0
