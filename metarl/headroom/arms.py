@@ -77,7 +77,8 @@ _ARMS = (
         TEACHER,
         "ppo",
         {**EPISODES, "training.reveal_task": True},
-        "an oracle that meets training tasks alone, where the oracle meets those judged on too: it teaches distilled",
+        "an oracle that meets training tasks alone, where the oracle meets those judged on too: it teaches distilled, "
+        "which needs it there; elsewhere where it is asked for",
         remembers=False,
     ),
     Arm("recurrent_ppo", "recurrent_ppo", {}, "RecurrentPPO of sb3-contrib"),

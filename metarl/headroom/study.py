@@ -91,8 +91,13 @@ class Study:
         return [(arm, seed) for seed in self.seeds for arm in sorted(trained, key=lambda arm: bool(arm.taught_by))]
 
     def teacher_of(self, arm: Arm) -> str:
-        """Return the arm that teaches an arm: an oracle that met the tasks to be judged on must not; empty: none."""
-        return TEACHER if arm.taught_by == ORACLE and self.also_split != "none" else arm.taught_by
+        """Return the arm that teaches an arm; empty: none.
+
+        An oracle that met the tasks to be judged on must not, and need not where `teacher` is an arm with a budget of
+        its own.
+        """
+        apart = self.also_split != "none" or any(own.name == TEACHER for own in self.arms)
+        return TEACHER if arm.taught_by == ORACLE and apart else arm.taught_by
 
     def run_of(self, arm: str, seed: int) -> Path:
         """Return the folder of a run."""
@@ -149,6 +154,10 @@ class Study:
             differ = differences(theirs, family, "family")
             differ += differences({name: before[name] for name in own}, own)
             differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
+            added, left_out = TEACHER not in before["arms"], TEACHER not in arms
+            if added != left_out and (added or "budget" in before["arms"][TEACHER]):
+                pupils = [arm.name for arm in self.arms if arm.taught_by == ORACLE and arm.name in before["arms"]]
+                differ += [f"teacher of {name}" for name in pupils]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UsageError(f"{path} is not a study's record; choose another folder with --name") from None
         if differ:

@@ -21,7 +21,7 @@ import torch
 from metarl.agents.registry import PAPERS, make_agent
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
-from metarl.config import EvaluationSettings, RunConfig, config_from_dict, is_preset
+from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, is_preset
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal, told_columns
 from metarl.envs.robots.half_cheetah_settings import (
@@ -30,6 +30,7 @@ from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahVelocitySettings,
 )
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.errors import UsageError
 from metarl.evaluation.comparison import Compared, Comparison, Trained
 from metarl.evaluation.contrasts import interval_of_levels
 from metarl.evaluation.headroom import headroom_of
@@ -548,6 +549,24 @@ def test_a_teacher_s_runs_come_before_those_it_teaches(tmp_path):
         ("oracle", 2),
         ("distilled", 2),
     ]
+
+
+def test_a_teacher_that_is_asked_for_teaches_in_the_oracle_s_place(tmp_path):
+    """With budgets of its own and of its pupil, both have as many env steps as the others together."""
+    arms = [ARMS["oracle"], read_arm("distilled:budget=5e3"), read_arm("teacher:budget=5e3")]
+    study = Study(tmp_path, RunConfig(family=PointGoalSettings()), arms, {}, 1e4, (1,))
+    teacher, pupil = study.config(arms[2], 1), study.config(arms[1], 1)
+    assert config_to_dict(pupil)["agent"]["teacher"] == str(tmp_path / "teacher_seed1")
+    assert 2 * teacher.training.iterations == pytest.approx(study.config(arms[0], 1).training.iterations, abs=1)
+    assert [arm.name for arm, _ in study.jobs] == ["oracle", "teacher", "distilled"]
+    study.record()
+    study.recorded()
+    with pytest.raises(UsageError, match="another teacher of distilled"):
+        Study(tmp_path, RunConfig(family=PointGoalSettings()), arms[:2], {}, 1e4, (1,)).recorded()
+    (tmp_path / STUDY).unlink()
+    Study(tmp_path, RunConfig(family=PointGoalSettings()), arms[:2], {}, 1e4, (1,)).record()
+    with pytest.raises(UsageError, match="another teacher of distilled"):
+        study.record()
 
 
 @pytest.mark.thorough
