@@ -8,7 +8,7 @@ envs = gymnasium.make_vec("metarl/HalfCheetahVelocity-v0", num_envs=16)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -176,7 +176,8 @@ class FamilyVectorEnv(VectorEnv):
     """num_envs tasks, one env each, in one batch; an episode that ends starts anew in the same step.
 
     `reset(options={"tasks": [...]})` names one task an env, `reset(options={"task": ...})` one for all;
-    `reset(seed=...)` draws them from the training split.
+    `reset(seed=...)` draws them from the training split. A list of seeds gives each env the task and the starts of one
+    `FamilyEnv` with that seed; an env whose seed is None goes on.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -198,22 +199,38 @@ class FamilyVectorEnv(VectorEnv):
         """The task of each env."""
         return self._env.tasks
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        super().reset(seed=seed)
-        if seed is not None:
-            *self._rngs, task_rng = _generators(seed, self.num_envs + 1)
-        else:
-            task_rng = self._rngs[0]
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
         _require_known(options, "task", "tasks")
+        super().reset(seed=seed if isinstance(seed, int) else None)
+        drawn = self._draw(seed)
         options = options or {}
         if "tasks" in options or "task" in options:
             wanted = options["tasks"] if "tasks" in options else [options["task"]] * self.num_envs
             self._env.set_tasks([_task(self.family, task) for task in wanted])
             self._drawn = self._named = True
-        elif not self._named and (seed is not None or not self._drawn):
-            self._env.set_tasks(self.family.sample(self.num_envs, task_rng))
+        elif not self._named and drawn:
+            self._env.set_tasks(drawn)
             self._drawn = True
         return self._env.reset(self._rngs, None, np.ones((self.num_envs, 1), dtype=bool))[:, 0], {}
+
+    def _draw(self, seed: int | Sequence[int | None] | None) -> Sequence[Task]:
+        """Take up the seeds, and return the tasks of the envs by them; empty if each keeps its own."""
+        if isinstance(seed, int | np.integer):
+            *self._rngs, rng = _generators(int(seed), self.num_envs + 1)
+            return self.family.sample(self.num_envs, rng)
+        if seed is None:
+            return [] if self._drawn else self.family.sample(self.num_envs, self._rngs[0])
+        if len(seed) != self.num_envs:
+            raise ValueError(f"reset takes one seed, or one for each of {self.num_envs} envs; got {len(seed)}")
+        tasks: list[Task] = []
+        for i, own in enumerate(seed):
+            rng = self._rngs[i]
+            if own is not None:
+                self._rngs[i], rng = _generators(own, 2)
+            tasks.append(self.tasks[i] if own is None and self._drawn else self.family.sample(1, rng)[0])
+        return tasks
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         if not self._env.active.all():  # none ends for good: an episode that is over starts anew

@@ -132,6 +132,24 @@ def test_vector_env_follows_its_seed_and_takes_one_task_for_all():
     assert [dict(t.values) for t in envs.unwrapped.tasks] == [{"target_velocity": 1.5}] * 3
 
 
+def test_a_list_of_seeds_gives_each_env_what_one_alone_has_by_it():
+    envs, alone = gymnasium.make_vec(CHEETAH, num_envs=3), gymnasium.make(CHEETAH)
+    before, _ = envs.reset(seed=[4, 5, 6])
+    tasks = envs.unwrapped.tasks
+    for seed, observation, task in zip((4, 5, 6), before, tasks, strict=True):
+        np.testing.assert_array_equal(alone.reset(seed=seed)[0], observation)
+        assert alone.unwrapped.task == task
+    observations, _ = envs.reset(seed=[4, None, 7])
+    np.testing.assert_array_equal(observations[0], before[0])
+    assert not np.array_equal(observations[1], before[1]) and not np.array_equal(observations[2], before[2])
+    assert envs.unwrapped.tasks[:2] == tasks[:2] and envs.unwrapped.tasks[2] != tasks[2]
+    with pytest.raises(ValueError, match="one seed, or one for each of 3 envs; got 2"):
+        envs.reset(seed=[1, 2])
+    envs.reset(options={"task": {"target_velocity": 1.5}})
+    envs.reset(seed=[1, 2, 3])
+    assert [dict(t.values) for t in envs.unwrapped.tasks] == [{"target_velocity": 1.5}] * 3
+
+
 def test_vector_env_asks_for_its_first_reset():
     with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
         gymnasium.make_vec("metarl/PointGoal-v0", num_envs=2).unwrapped.step(np.zeros((2, 2)))
