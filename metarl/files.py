@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
+from metarl.envs.text import CONTROL, shown
 from metarl.errors import RunError, UsageError, describe
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE)
 """Errors that another time or another disk may not have, whatever place was asked for."""
+MOST_NAME = 200
+"""Longest name of a run, bytes: file systems allow 255, and files named after the run have longer names."""
 
 
 def make_folder(folder: Path, option: str, exist_ok: bool = True) -> None:
@@ -32,6 +35,15 @@ def make_folder(folder: Path, option: str, exist_ok: bool = True) -> None:
             raise
         kind = RunError if error.errno in DISK else UsageError
         raise kind(f"cannot make {folder}: {describe(error)}; choose another {option}") from error
+
+
+def require_name(name: str, what: str = "--name") -> None:
+    """UsageError unless a name, of a run or of an arm, can be that of a single folder. what: the name is, in words."""
+    if len(os.fsencode(name)) > MOST_NAME:
+        raise UsageError(f"{what} has {len(os.fsencode(name))} bytes; give one of at most {MOST_NAME}")
+    if name in ("", ".", "..") or set(name) & {"/", "\\"} or CONTROL.search(name):
+        others = ", and the folder of all runs with --runs-dir" if what == "--name" else ""
+        raise UsageError(f"{what} is {shown(name)}; give the name of one folder, without a slash{others}")
 
 
 def fresh_folder(folder: Path, option: str) -> Path:

@@ -110,7 +110,27 @@ def _run(arguments: list[str], invocation: Invocation) -> int:
             return invocation.fail(2, f"error: {describe(error)}")
         if out_of_memory(error):
             return invocation.fail(1, f"error: not enough memory ({describe(error)[:200]}); ask for less")
+        if said := no_graphics():
+            return invocation.fail(2, f"error: {said}")
         return invocation.fail(1, f"error: {invocation.describe_fault(error)}")
+
+
+def no_graphics() -> str:
+    """Return what to do if MuJoCo cannot be imported with the MUJOCO_GL that is set; empty if that is not the reason.
+
+    MuJoCo reads it at its import, and each library that is missing fails in its own way.
+    """
+    named = os.environ.get("MUJOCO_GL")
+    if not named or "mujoco" in sys.modules:
+        return ""
+    try:
+        import mujoco  # noqa: F401
+    except Exception as error:
+        return (
+            f"MUJOCO_GL is {named!r}, with which MuJoCo cannot be imported ({describe(error)}); unset it, or set it to "
+            "egl (install libegl1 and a driver), osmesa (install libosmesa6) or glfw (where there is a display)"
+        )
+    return ""
 
 
 def require_plain(arguments: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from metarl.envs.family_settings import FamilySettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.errors import UsageError
 from metarl.options import flag
-from metarl.runs.entries import Entry, family_settings, read_entries
+from metarl.runs.entries import Entry, family_settings, read_entries, require_apart
 
 TYPES: dict[str, Any] = {"checkpoint": str, "device": Literal["auto", "cpu", "cuda"], "threads": int, "output": str}
 TYPES |= {"log_rollouts": str}
@@ -79,6 +79,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     if "evaluation.split" in given.options:
         given.options["evaluation.split"] = [v.replace("-", "_") for v in given.options["evaluation.split"]]
     entries = [entry for text in given.positionals for entry in read_entries(text)]
+    require_apart(entries)
     if "evaluation.explore" not in given.options:
         entries = [entry.exploring_as_trained() for entry in entries]
     first = entries[0].trained  # what is overridden for one of them is not for the others

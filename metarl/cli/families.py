@@ -12,7 +12,6 @@ from metarl.cli.selection import (
     got_instead,
     output_file,
     own_robot,
-    require_graphics,
     require_seed,
 )
 from metarl.cli.train import TrainCommand
@@ -78,7 +77,6 @@ def _show(given: Arguments) -> int:
     output = output_file(plain.get("output", ""), ".png") or Path(_picture(config))
     seed = coerce(plain.get("seed", 1), int, "--seed")
     require_seed(seed)
-    require_graphics()
 
     from metarl.envs.registry import make_family
     from metarl.reporting import contact_sheet

@@ -148,7 +148,8 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
             return _dry_run(launch)
         return _submit(launch, f"run: {directory}", directory)
 
-    from metarl.runs.run import new_name, require_name
+    from metarl.files import require_name
+    from metarl.runs.run import new_name
 
     name = plain.get("name") or new_name(config)
     require_name(name)

@@ -20,7 +20,6 @@ from metarl.cli.selection import (
     option,
     output_file,
     parse_task,
-    require_graphics,
 )
 from metarl.config import RunConfig, options
 from metarl.envs.family_settings import FamilySettings
@@ -103,7 +102,6 @@ def _render_run(given: Arguments, invocation: Invocation) -> int:
     )
     command = given.parse(command, types, (), "metarl render")
     output = output_file(command.output, ".mp4")
-    require_graphics()
 
     from metarl.evaluation.compare import checked_family, family_for, require_fit
     from metarl.reporting import films
@@ -117,13 +115,18 @@ def _render_run(given: Arguments, invocation: Invocation) -> int:
         require_fit(str(directory), loaded, met)
         loaded = dataclasses.replace(loaded, family=met)
     task = parse_task(loaded.family, command.task)
-    film = films.render_run(
-        loaded, task, command.split, command.seed, command.shot, output, command.seconds, config.training.threads
-    )
-    print(f"saved {film}")
+    chosen = (task, command.split, command.seed, command.shot, output, command.seconds, config.training.threads)
+    film = films.render_run(loaded, *chosen, altered(command.family, config.family))
+    print(f"saved {film}\ntask: {film.task}")
     if command.shot and not loaded.agent.facts.adapts:
         print(f"the agent of {directory} does not adapt, so the film shows one episode")
     return 0
+
+
+def altered(asked: FamilySettings, trained: FamilySettings) -> dict[str, Any]:
+    """Return the settings of a family that differ from those of the training, by name."""
+    theirs = {f.name: getattr(trained, f.name) for f in dataclasses.fields(trained)}
+    return {name: value for name, own in theirs.items() if (value := getattr(asked, name)) != own}
 
 
 def _render_family(given: Arguments, chosen: Mapping[str, str]) -> int:
@@ -134,7 +137,6 @@ def _render_family(given: Arguments, chosen: Mapping[str, str]) -> int:
     command = RenderCommand(family_name_=config.family_name, family=config.family)
     command = given.parse(command, types, FAMILY_OPTIONS, "metarl render")
     output = output_file(command.output, ".mp4")
-    require_graphics()
 
     from metarl.envs.registry import make_family
     from metarl.reporting import films
@@ -143,5 +145,5 @@ def _render_family(given: Arguments, chosen: Mapping[str, str]) -> int:
         family = make_family(command.family)
     task = parse_task(family, command.task)
     film = films.render_family(family, task, command.split, command.seed, command.actions, output, command.seconds)
-    print(f"saved {film}")
+    print(f"saved {film}\ntask: {film.task}")
     return 0

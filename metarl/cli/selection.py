@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +16,7 @@ from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.own_robot.declared_ranges import declared_in
 from metarl.envs.own_robot.settings import DECLARATIONS, RobotSettings
 from metarl.envs.text import shown, typed
-from metarl.errors import UsageError, describe, usage_errors
+from metarl.errors import UsageError, usage_errors
 from metarl.runs.entries import run_dir
 
 if TYPE_CHECKING:
@@ -121,20 +120,3 @@ def require_seed(seed: int) -> None:
     """UsageError for a negative seed."""
     if seed < 0:
         raise UsageError(f"--seed is {seed}; it must be at least 0")
-
-
-def require_graphics() -> None:
-    """UsageError, with what to do, if MuJoCo cannot be imported with the MUJOCO_GL that is set.
-
-    MuJoCo reads it at its import, and each library that is missing fails in its own way.
-    """
-    try:
-        import mujoco  # noqa: F401
-    except Exception as error:
-        named = os.environ.get("MUJOCO_GL")
-        if not named:
-            raise
-        raise UsageError(
-            f"MUJOCO_GL is {named!r}, with which MuJoCo cannot be imported ({describe(error)}); unset it, or set it to "
-            "egl (install libegl1 and a driver), osmesa (install libosmesa6) or glfw (where there is a display)"
-        ) from error

@@ -26,7 +26,7 @@ from metarl.evaluation.time_course import MemoryGap, memory_gap
 from metarl.evaluation.train_gap import train_gap
 from metarl.provenance import provenance
 from metarl.runs.entries import Entry, by_agent, files_by_content, labels, trained_with
-from metarl.runs.run import Run, as_mirrored, load_run
+from metarl.runs.run import Run, as_mirrored, load_run, require_evaluable
 from metarl.runs.trial import stream
 
 
@@ -137,11 +137,10 @@ def comparison_of(
 
 
 def checked_family(config: RunConfig) -> TaskFamily:
-    """Return the family of a configuration; UsageError if it lacks the split of the evaluation."""
+    """Return the family of a configuration; UsageError if the evaluation cannot be on it."""
     with usage_errors("family"):
         family = make_family(config.family)
-    with usage_errors("evaluation.split"):
-        family.require_split(config.evaluation.split)
+    require_evaluable(config.evaluation, family)
     return family
 
 
@@ -225,7 +224,8 @@ def with_oracle_shares(agents: Sequence[Compared], settings: EvaluationSettings)
 def with_memory_gaps(agents: Sequence[Compared], settings: EvaluationSettings) -> list[Compared]:
     """Return the agents with what their memory adds, where the same runs are there with it reset at every action.
 
-    Where tasks change, that is after their first change, and seconds are since then.
+    Where tasks change, that is after their first change, and seconds are since then; nothing if too little of an
+    episode comes after it.
     """
 
     def gap(agent: Compared) -> MemoryGap | None:
@@ -233,7 +233,10 @@ def with_memory_gaps(agents: Sequence[Compared], settings: EvaluationSettings) -
         if reset is None:
             return None
         rng = stream(settings.seeds[0], "comparison/memory")
-        kept, lost = (one.result.binned[min(1, len(one.result.binned) - 1)] for one in (agent, reset))
+        which = 1 if agent.result.binned[0].changes_s or len(agent.result.binned) > 1 else 0
+        kept, lost = (next((b for b in a.result.binned if b.change == which), None) for a in (agent, reset))
+        if kept is None or lost is None:
+            return None
         return memory_gap(kept, lost, settings.bootstrap_samples, rng)
 
     return [replace(agent, memory_gap=gap(agent)) for agent in agents]

@@ -112,10 +112,20 @@ class Compared(Record):
         return self.result.adaptations
 
     @property
+    def episodes_per_round(self) -> int:
+        """Episodes of a task that a round of adaptation reads."""
+        return self.result.episodes_per_round or self.envs_per_task
+
+    @property
     def members(self) -> Sequence[Trained]:
         """Its runs, also if there is one."""
         seed = self.trained.get("training", {}).get("seed", 0)
         return self.runs or (Trained.of(seed, self.folder, self.result),)
+
+    def has_runs_of(self, other: Compared) -> bool:
+        """Return whether it is of the same runs as another agent, judged in another way."""
+        own, theirs = ([run.folder for run in agent.runs] or [agent.folder] for agent in (self, other))
+        return None not in own and own == theirs
 
     @property
     def returns(self) -> Array:

@@ -12,7 +12,7 @@ from metarl.agents.agent import Agent
 from metarl.config import EvaluationSettings, RunConfig
 from metarl.envs.family import TaskFamily
 from metarl.envs.task import Task
-from metarl.errors import RunError, usage_errors
+from metarl.errors import RunError
 from metarl.evaluation.binning import Binned
 from metarl.evaluation.forgetting import Revisit, forgetting
 from metarl.evaluation.notes import remarked
@@ -30,7 +30,7 @@ from metarl.evaluation.statistics import (
 from metarl.evaluation.time_course import time_course
 from metarl.evaluation.train_gap import pooled_gap
 from metarl.provenance import provenance
-from metarl.runs.run import Run
+from metarl.runs.run import Run, require_evaluable
 from metarl.runs.trial import stream
 
 
@@ -68,8 +68,7 @@ def evaluate_agent(
 
 def draw_tasks(family: TaskFamily, settings: EvaluationSettings) -> list[list[Task]]:
     """Return the tasks of the split, [seed][task]; UsageError if the family lacks the split."""
-    with usage_errors("evaluation.split"):
-        family.require_split(settings.split)
+    require_evaluable(settings, family)
     return [family.sample(settings.tasks, stream(seed, "evaluation/tasks"), settings.split) for seed in settings.seeds]
 
 
@@ -119,6 +118,7 @@ def statistics_of(settings: EvaluationSettings, outcomes: Sequence[TrialOutcome 
         "recovery": None if recovery is None else recovery.mean(axis=0),
         "recovered": recovered_of(recovery, samples, stream(first, "evaluation/recovery")),
         "overflows": sum(outcome.overflows for outcome in outcomes),
+        "episodes_per_round": outcomes[0].episodes_per_round,
         **_in_time(outcomes, returns, samples, first),
     }
 

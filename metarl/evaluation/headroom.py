@@ -72,7 +72,8 @@ def headroom_of(
         return found
 
     def recovered(label: str, shot: Mapping[str, Array]) -> Interval | None:
-        return share_interval(shot[label], shot[randomised], shot[oracle], samples, draws(), same_agents=False)
+        same = agents[label].has_runs_of(agents[randomised])  # one that is fine-tuned, say
+        return share_interval(shot[label], shot[randomised], shot[oracle], samples, draws(), same)
 
     lead = between(lambda levels: levels[..., 0] - levels[..., 1])
     share = between(lambda levels: (levels[..., 0] - levels[..., 1]) / np.abs(levels[..., 0]))

@@ -37,8 +37,8 @@ def remarked(result: EvaluationResult, family: TaskFamily, adapts: bool, agents:
     if result.settings.adaptations and adapts and result.settings.reset_memory == "never" and not family.changing:
         later = later_warnings(result.returns[None], result.summary, result.settings)
         warnings = gain_warnings(result.summary.gain[-1], result.settings.adaptations) + later + warnings
-    notes = [numbers_note(result, agents), *task_notes(result, family), *_condition_notes(result, family, adapts)]
-    notes += time_notes(result)
+    notes = [numbers_note(result, agents), *_alike(result, family), *task_notes(result, family)]
+    notes += _condition_notes(result, family, adapts) + time_notes(result)
     if result.shift:
         notes.append(result.shift.note)
     return replace(result, notes=[*notes, *_left_out_notes(result)], warnings=warnings)
@@ -60,6 +60,18 @@ def numbers_note(result: EvaluationResult, agents: int) -> str:
     )
 
 
+def _alike(result: EvaluationResult, family: TaskFamily) -> list[str]:
+    """Return the note that tasks are alike, if several were drawn of each: they differ in start and noise alone."""
+    drawn = [tuple(values.items()) for of_seed in result.tasks for values in of_seed]
+    distinct = len({*drawn})
+    if family.changing or 2 * distinct > len(drawn):
+        return []
+    return [
+        f"the {len(drawn)} tasks are {number_of(distinct, 'different task')}, each met several times: intervals over "
+        "tasks cover starts and noise, and say nothing of other tasks"
+    ]
+
+
 def task_notes(result: EvaluationResult, family: TaskFamily) -> list[str]:
     """Return the notes on the tasks of a split, if they are other than held-out tasks that training never draws."""
     if result.settings.split == "ood" and family.named:
@@ -71,7 +83,10 @@ def task_notes(result: EvaluationResult, family: TaskFamily) -> list[str]:
             f"{family.name} has finitely many tasks: held-out tasks are the training tasks, as in the "
             "published protocol"
         ]
-    return ["these are tasks of the training split"] if result.settings.split == "train" else []
+    if result.settings.split != "train":
+        return []
+    apart = ", other than the few that the agent was trained on" if result.train_gap else ""
+    return [f"these are tasks of the training split{apart}"]
 
 
 def by_name_note(result: EvaluationResult, family: TaskFamily) -> str:
@@ -151,7 +166,8 @@ def time_notes(result: EvaluationResult) -> list[str]:
             f"adapted at the first bin that has {100 * REACHED:g} % of it, if the rest of the episode has too"
         )
         if not course.memory:
-            notes.append("without memory, it rises because the robot starts from rest, so no seconds are given")
+            why = "it rises because the robot starts from rest, so " if course.rise.low > 0 else ""
+            notes.append(f"without memory, {why}no seconds are given")
         elif course.seconds is not None:
             notes.append(
                 "a part of the rise is that of a robot that starts from rest: RUN RUN:evaluation.reset-memory=step "

@@ -47,6 +47,9 @@ class TrialOutcome:
     """Values in bins of time: over the trial, then after each change of the tasks."""
     revisit: Revisit | None = None
     """Other tasks and the same ones again; None unless `evaluation.revisit` asks for it."""
+    episodes_per_round: int = 0
+    """Episodes that a round of adaptation reads: those of all envs of a task, or one if each env has a belief of its
+    own; 0 if an older record does not say."""
 
 
 def run_trials(
@@ -116,6 +119,7 @@ def run_trials(
         sum(env.overflows.values()),
         binned(first, *clock),
         Revisit(np.stack(later)[None], binned(back, *clock)[0]) if back else None,
+        1 if agent.facts.belief_per_env else settings.envs_per_task,
     )
 
 

@@ -51,7 +51,7 @@ class TrainGap(Record):
     after: Interval
     """The same difference after the last round."""
     own: bool
-    """Whether the tasks evaluated are held-out tasks of the very family that the agent was trained on."""
+    """Whether the tasks evaluated are of the range and of the very family that the agent was trained on, and others."""
 
     @property
     def flagged(self) -> bool:
@@ -71,8 +71,8 @@ class TrainGap(Record):
                 "them. Train on more tasks or on wider ranges"
             ]
         return [
-            f"the return on training tasks is lower by {gap}: the held-out tasks are easier, so their return says "
-            "little about generalisation"
+            f"the return on training tasks is lower by {gap}: these tasks are easier, so their return says little "
+            "about generalisation"
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,6 +162,8 @@ class AgentResult(Record):
     """Checkpoint of the agent; None if it does not come from a run."""
     trained_rounds: int = 0
     """Rounds of adaptation in a trial of its training."""
+    episodes_per_round: int = 0
+    """Episodes of a task that a round of adaptation reads, see `TrialOutcome`; 0 if an older file does not say."""
     also_split: str = "none"
     """Split that its training drew tasks from beside the training split, see `training.also_split`."""
     measures: Mapping[str, Array] = field(default_factory=dict)
@@ -201,6 +203,7 @@ class AgentResult(Record):
                 if self.source
                 else {}
             ),
+            "episodes_per_round": self.episodes_per_round,
             "faults": self.faults,
             "summary": self.summary.to_dict(),
             "measured": {name: plain([i and asdict(i) for i in shots]) for name, shots in self.measured.items()},
@@ -236,6 +239,7 @@ def fields_of(data: Any) -> dict[str, Any]:
         "summary": summary,
         "source": Source.from_dict(own) if "run" in own else None,
         "trained_rounds": whole(own.get("trained_rounds", 0), "trained_rounds"),
+        "episodes_per_round": whole(own.get("episodes_per_round", 0), "episodes_per_round"),
         "also_split": str(own.get("also_split", "none")),
         "measures": {name: array(value, f"measures.{name}", 3) for name, value in measures.items()},
         "measured": {name: shots(name, value) for name, value in measured.items()},

@@ -28,17 +28,19 @@ def train_gap(
 ) -> TrainGap | None:
     """Run a run's agent on as many training tasks as were evaluated, and return the gap between the returns.
 
-    family, settings, returns [seed, shot, task]: of the evaluation. None if the tasks evaluated are training tasks.
+    family, settings, returns [seed, shot, task]: of the evaluation. None if the tasks evaluated are training tasks,
+    which those of its range are not if it was trained on a few of them alone.
     """
-    trained_on = run.family
+    trained_on, few = run.family, bool(run.config.training.distinct_tasks)
     own = trained_on.settings == family.settings
-    if own and (settings.split == "train" or (settings.split == "held_out" and not trained_on.disjoint_splits)):
+    drawn_alike = settings.split == "train" or (settings.split == "held_out" and not trained_on.disjoint_splits)
+    if own and drawn_alike and not few:
         return None
     if progress:
         progress("evaluating on training tasks, for the gap")
     tasks = training_tasks(run, settings)
     there = run_trials(run.agent, trained_on, tasks, replace(settings, revisit=False), threads, "train_gap").returns
-    return gap_of(there[None], returns[None], settings, own and settings.split == "held_out")
+    return gap_of(there[None], returns[None], settings, own and settings.split != "ood")
 
 
 def training_tasks(run: Run, settings: EvaluationSettings) -> list[list[Task]]:

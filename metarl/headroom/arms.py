@@ -13,6 +13,7 @@ from metarl.agents.rl2.papers import RL2_PAPERS
 from metarl.agents.rma.papers import RMA_PAPERS
 from metarl.config import RunConfig, options, preset, with_settings
 from metarl.errors import UsageError, nearest
+from metarl.files import require_name
 from metarl.options import coerce, value_of
 
 ORACLE, RANDOMISED, MEMORY, TEACHER = "oracle", "randomised", "memory", "teacher"
@@ -108,6 +109,7 @@ def read_arm(text: str) -> Arm:
         if setting in ("label", "budget") and not value:
             raise UsageError(f"arm {name}: {setting} needs a value, as in {name}:{setting}={EXAMPLES[setting]}")
         if setting == "label":
+            require_name(value, f"arm {name}: label")
             arm = dataclasses.replace(arm, name=value)
         elif setting == "budget":
             arm = dataclasses.replace(arm, budget=_budget(arm, value))

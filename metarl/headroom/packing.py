@@ -42,6 +42,7 @@ def packed_outcome(result: EvaluationResult) -> dict[str, Any]:
         "recovery": None if result.recovery is None else packed(result.recovery),
         "faults": result.faults,
         "overflows": result.overflows,
+        "episodes_per_round": result.episodes_per_round,
         "binned": [packed_bins(own, ROOM // len(result.binned)) for own in result.binned],
         "revisit": revisit and {"returns": packed(revisit.returns[0]), "back": packed_bins(revisit.back, ROOM)},
     }
@@ -61,6 +62,7 @@ def read_outcome(data: Any) -> TrialOutcome:
         whole(own["overflows"], "overflows"),
         listed(own["binned"], "binned", lambda part: read_bins(part, seeds, tasks)),
         optional(own["revisit"], lambda part: _read_revisit(part, seeds, tasks)),
+        whole(own.get("episodes_per_round", 0), "episodes_per_round"),
     )
     if not outcome.binned or any(values.shape != returns.shape for values in outcome.measures.values()):
         raise ValueError("a measure has other tasks than the returns, or there is no reward in time")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,10 @@ BIN_TASKS, BINS = 6, 8
 need, each task is drawn."""
 FEW = 9
 """A parameter with fewer values than this has a bin for each value."""
+ASIDE = 0.14
+"""How far apart agents are drawn at a value that has a name, as a share of the distance of two values."""
+BEFORE_NAMED: dict[str, Any] = {"marker": "_", "linestyle": ""}
+"""How returns before adaptation are drawn where values have names."""
 TICKS, TICK_GAP = 8, 1 / 14
 """Largest number of values with a tick on an axis, and the smallest gap between them as a share of its length."""
 SAMPLES = 1000
@@ -69,7 +73,8 @@ class Shown:
     """[training seed, seed, shot, task], or [seed, shot, task] of one agent; NaN where all episodes broke down."""
     iqm: Sequence[Interval]
     """IQM of the return after each round."""
-    envs_per_task: int
+    episodes_per_round: int
+    """Episodes of a task that a round of adaptation reads."""
     style: Mapping[str, Any]
     """Colour, marker and line, see `figures.styles`."""
 
@@ -104,11 +109,11 @@ def legend(axes: Axes, room: int) -> None:
 
 def draw_adaptation(axes: Axes, agents: Sequence[Shown]) -> None:
     """Draw the IQM of the return after each round with its interval, all agents."""
-    alike = len({agent.envs_per_task for agent in agents}) == 1
-    unit = 1 if alike else min(agent.envs_per_task for agent in agents)
+    alike = len({agent.episodes_per_round for agent in agents}) == 1
+    unit = 1 if alike else min(agent.episodes_per_round for agent in agents)
     most = max(agent.adaptations for agent in agents)
     for i, agent in enumerate(agents):
-        step = 1 if alike else agent.envs_per_task
+        step = 1 if alike else agent.episodes_per_round
         x = np.arange(len(agent.iqm)) * float(step)
         low, middle, high = ends_of(agent.iqm)
         colour = agent.style["color"]
@@ -131,7 +136,7 @@ def draw_adaptation(axes: Axes, agents: Sequence[Shown]) -> None:
         axes.set_xticks(range(most + 1))
     else:
         axes.locator_params(axis="x", integer=True)
-    each = f"rounds of adaptation ({number_of(agents[0].envs_per_task, 'episode')} each)"
+    each = f"rounds of adaptation ({number_of(agents[0].episodes_per_round, 'episode')} each)"
     axes.set(xlabel=each if alike else "episodes of the task before", ylabel="return of an episode")
 
 
@@ -141,10 +146,13 @@ def ends_of(intervals: Sequence[Interval]) -> tuple[Array, Array, Array]:
     return low, middle, high
 
 
-def bins_of(values: Array) -> list[Indices]:
-    """Return the indices of the values in groups of equal size, or a group for each value if there are few values."""
+def bins_of(values: Array, named: bool = False) -> list[Indices]:
+    """Return the indices of the values in groups of equal size, or a group for each value if there are few values.
+
+    named: the values have names and no order, and are never pooled.
+    """
     distinct = np.unique(values)
-    if is_discrete(values):
+    if named or is_discrete(values):
         return [np.flatnonzero(values == value) for value in distinct]
     groups = max(min(2, len(values) // 2), min(BINS, len(values) // BIN_TASKS), 1)
     return np.array_split(np.argsort(values, kind="stable"), groups)
@@ -156,21 +164,32 @@ def is_discrete(values: Array) -> bool:
     return distinct < FEW and 2 * distinct <= len(values)
 
 
-def dependence(values: Array, returns: Array) -> float:
-    """Return the share of the variance of the returns that lies between bins of the values (eta squared)."""
+def dependence(values: Array, returns: Array, named: bool = False) -> float:
+    """Return the share of the variance of the returns that lies between bins of the values (epsilon squared).
+
+    It is below 0 where less lies there than would by chance. named: see `bins_of`.
+    """
     sound = np.isfinite(returns)
     values, returns = values[sound], returns[sound]
     if len(returns) < 2 or np.var(returns) == 0:
         return 0.0
-    own = [returns[chosen] for chosen in bins_of(values)]
-    between = sum(len(part) * (part.mean() - returns.mean()) ** 2 for part in own)
-    return float(between / (len(returns) * np.var(returns)))
+    own = [returns[chosen] for chosen in bins_of(values, named)]
+    if len(own) == len(returns):
+        return 0.0
+    within = sum(len(part) * np.var(part) for part in own) / (len(returns) - len(own))
+    return float(1 - within / np.var(returns, ddof=1))
 
 
-def ranked(values: Mapping[str, Array], agents: Sequence[Shown]) -> list[str]:
-    """Return the parameters whose values [seed x task] differ, by how much the return of some agent depends on them."""
+def ranked(values: Mapping[str, Array], agents: Sequence[Shown], named: Collection[str] = ()) -> list[str]:
+    """Return the parameters whose values [seed x task] differ, by how much the return of some agent depends on them.
+
+    named: parameters whose values have names, see `bins_of`.
+    """
     varied = {name: own for name, own in values.items() if np.ptp(own) > 0}
-    most = {name: max(dependence(own, agent.after().mean(axis=0)) for agent in agents) for name, own in varied.items()}
+    most = {
+        name: max(dependence(own, agent.after().mean(axis=0), name in named) for agent in agents)
+        for name, own in varied.items()
+    }
     return sorted(varied, key=lambda name: -most[name])
 
 
@@ -193,8 +212,15 @@ def draws_each(values: Array) -> bool:
     return len(values) < 2 * BIN_TASKS and not is_discrete(values)
 
 
-def what_is_drawn(values: Array) -> str:
-    """Return the meaning of a point of `draw_parameter` in words."""
+def is_named(parameter: Parameter | None) -> bool:
+    """Return whether the values of a parameter have names, and no order."""
+    return parameter is not None and bool(parameter.names)
+
+
+def what_is_drawn(values: Array, named: bool = False) -> str:
+    """Return the meaning of a point of `draw_parameter` in words. named: see `bins_of`."""
+    if named:
+        return "IQM over the tasks of each value, with its 95 % interval if they are several"
     if draws_each(values):
         return "each point one task"
     return "IQM over tasks of like values, with its 95 % interval"
@@ -263,16 +289,25 @@ def draw_parameter(
     values: of the parameter, [seed x task]. parameter: None if it is not known. trained: the parameter whose range of
     training is marked; lines are interrupted at its ends. name: label of the axis.
     """
-    sides = _sides(values, trained)
+    named = is_named(parameter)
+    sides = [bins_of(values, named)] if named else _sides(values, trained)
     mark_range(axes, trained)
     early = len(agents) <= BEFORE
-    for agent in agents:
+    before: dict[str, Any] = BEFORE_NAMED if named else {"marker": "", "linestyle": ":"}
+    for i, agent in enumerate(agents):
+        style = dict(agent.style)
+        at = (i - (len(agents) - 1) / 2) * min(ASIDE, 0.8 / len(agents))
         if agent.adaptations and early:
-            quiet = {**agent.style, "marker": "", "linestyle": ":"}
-            _draw_sides(axes, values, agent.after(0), sides, quiet, len(agents), 0.0)
-        _draw_sides(axes, values, agent.after(), sides, dict(agent.style), len(agents), 0.16, short(agent.label))
+            if named:
+                _draw_named(axes, values, agent.after(0), sides[0], style | before, at)
+            else:
+                _draw_sides(axes, values, agent.after(0), sides, style | before, len(agents), 0.0)
+        if named:
+            _draw_named(axes, values, agent.after(), sides[0], style, at, short(agent.label))
+        else:
+            _draw_sides(axes, values, agent.after(), sides, style, len(agents), 0.16, short(agent.label))
     if early and any(agent.adaptations for agent in agents):
-        axes.plot([], [], color=QUIET, linestyle=":", linewidth=1.4, label="before adaptation")
+        axes.plot([], [], color=QUIET, linewidth=1.4, label="before adaptation", **before)
     _scale(axes, values, parameter)
     axes.set_xlabel(name)
 
@@ -315,6 +350,29 @@ def _draw_sides(
         elif alpha and not each:
             axes.vlines(x, low, high, color=style["color"], linewidth=1.0, alpha=0.55)
         axes.plot(x, middle, label=None if i else label, markersize=4, **look)
+
+
+def _draw_named(
+    axes: Axes,
+    values: Array,
+    returns: Array,
+    groups: Sequence[Indices],
+    style: dict[str, Any],
+    at: float,
+    label: str | None = None,
+) -> None:
+    """Draw a point for each value that has a name, with no line between them. returns: [training seed, seed x task].
+
+    at: how far beside the value. The interval is drawn with the label alone; a value of one task has none.
+    """
+    look: dict[str, Any] = style | {"linestyle": "", "marker": style["marker"] or "o", "markersize": 4.5}
+    for i, group in enumerate(groups):
+        own = bin_interval(returns[:, group])
+        x = float(values[group[0]]) + at
+        if own is not None and label:
+            axes.vlines(x, own.low, own.high, color=style["color"], linewidth=1.2, alpha=0.55)
+        y = own.estimate if own else float(returns[:, group].mean())
+        axes.plot([x], [y], label=None if i else label, **look)
 
 
 def _scale(axes: Axes, values: Array, parameter: Parameter | None) -> None:

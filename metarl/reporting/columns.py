@@ -185,7 +185,7 @@ def _reach(agent: Compared, agents: Agents) -> str:
 
 
 def _episodes(agent: Compared, reach: Interval) -> str:
-    return number_of(reach.estimate * agent.envs_per_task, "episode")
+    return number_of(reach.estimate * agent.episodes_per_round, "episode")
 
 
 def _brief_reach(agent: Compared, agents: Agents) -> str:

@@ -12,6 +12,7 @@ from metarl.reporting.agent_figures import (
     Shown,
     draw_adaptation,
     draw_parameter,
+    is_named,
     legend,
     legend_columns,
     ranges_to_mark,
@@ -42,7 +43,8 @@ def draw(comparison: Comparison, family: TaskFamily, folder: Path) -> dict[str, 
     import matplotlib
 
     agents, timed = shown_of(comparison), timed_of(comparison)
-    names = ranked({p.name: comparison.values(p.name) for p in family.parameters}, agents)[:PANELS]
+    named = [p.name for p in family.parameters if is_named(p)]
+    names = ranked({p.name: comparison.values(p.name) for p in family.parameters}, agents, named)[:PANELS]
     wanted: dict[str, tuple[bool, Callable[[Path], None]]] = {
         "curves": (True, lambda path: adaptation_curves(comparison, agents, path)),
         "parameters": (bool(names), lambda path: by_parameter(comparison, family, agents, names, path)),
@@ -63,7 +65,9 @@ def draw(comparison: Comparison, family: TaskFamily, folder: Path) -> dict[str, 
 def shown_of(comparison: Comparison) -> list[Shown]:
     """Return the agents as they are drawn in every figure."""
     looks = styles((agent.label, agent.oracle) for agent in comparison.agents)
-    return [Shown(a.label, a.returns, a.result.summary.iqm, a.envs_per_task, looks[a.label]) for a in comparison.agents]
+    return [
+        Shown(a.label, a.returns, a.result.summary.iqm, a.episodes_per_round, looks[a.label]) for a in comparison.agents
+    ]
 
 
 def timed_of(comparison: Comparison, labels: Collection[str] | None = None) -> list[Timed]:
@@ -120,9 +124,10 @@ def by_parameter(
         panel.set_axis_off()
     for row in panels:
         row[0].set_ylabel("return of an episode")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=across)
+    lines = [panel for panel, name in zip(panels.flat, names, strict=False) if not is_named(parameters[name])]
+    figure.legend(*(lines or [panels[0, 0]])[0].get_legend_handles_labels(), loc="outside lower left", ncols=across)
     marked = "\nDashed: the ends of the range of training" if any(name in trained for name in names) else ""
-    drawn = what_is_drawn(values[names[0]])
+    drawn = what_is_drawn(values[names[0]], not lines)
     title_of(figure, f"{what(comparison)}\nAfter the last round of adaptation: {drawn}{marked}")
     save(figure, path)
 

@@ -122,7 +122,7 @@ def csv_row(agent: Compared) -> dict[str, Any]:
         "iteration": source.iteration if source else "",
         "env_steps": source.env_steps if source else "",
         "rounds": agent.adaptations,
-        "episodes_per_round": agent.envs_per_task,
+        "episodes_per_round": agent.episodes_per_round,
         "reset_memory": agent.reset_memory,
         "tasks": result.summary.tasks_counted,
         **csv_numbers((*RETURNS, *ADAPTATION, *TIME), agent),

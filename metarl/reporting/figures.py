@@ -29,6 +29,8 @@ AFTER, BEFORE, QUIET, INK = "#0072B2", "#D55E00", "#9aa0a6", "#333333"
 """Okabe and Ito's blue and vermilion, told apart by every kind of colour vision, and two greys."""
 ROW = 22
 """Number of letters that fit beside each other under a narrow panel."""
+SLANTED = 5
+"""Largest number of names that are slanted where they do not fit; more stand upright."""
 SPLIT_COLOURS = {"train": "#0072B2", "held_out": "#D55E00", "ood": "#009E73"}
 """Okabe and Ito's blue, vermilion and green."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31")
@@ -113,7 +115,8 @@ def _draw_curve(axes: Axes, result: EvaluationResult) -> None:
     [line] = axes.plot(rounds, [i.estimate for i in iqm], color=AFTER, linewidth=2, marker="o", markersize=4.5)
     axes.legend([line, single], ["IQM and its 95 % interval", "one task"], **LEGEND)
     axes.set_xticks(rounds)
-    axes.set(xlabel=f"rounds of adaptation ({number_of(result.settings.envs_per_task, 'episode')} each)")
+    each = number_of(result.episodes_per_round or result.settings.envs_per_task, "episode")
+    axes.set(xlabel=f"rounds of adaptation ({each} each)")
 
 
 def _draw_by_parameter(axes: Axes, result: EvaluationResult, parameter: Parameter) -> None:
@@ -172,12 +175,16 @@ def axis_label(parameter: Parameter) -> str:
 
 def name_ticks(axis: Axis, values: Array, parameter: Parameter | None) -> None:
     """Name the values on an axis if the parameter names them, with room beside them."""
+    from matplotlib.axis import XAxis
+
     if parameter is None or not parameter.names:
         return
     distinct = np.unique(values)
     names = [parameter.words(value) for value in distinct]
-    slanted = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > ROW else {}
-    axis.set_ticks(distinct, names, **slanted)
+    turned: dict[str, Any] = {}
+    if isinstance(axis, XAxis) and sum(map(len, names)) > ROW:
+        turned = {"rotation": 30, "ha": "right"} if len(names) <= SLANTED else {"rotation": 90, "fontsize": 7.5}
+    axis.set_ticks(distinct, names, **turned)
     axis.set_view_interval(distinct[0] - 0.5, distinct[-1] + 0.5, ignore=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import itertools
 import math
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import av
@@ -20,7 +22,7 @@ from av.codec.codec import UnknownCodecError
 from av.error import FFmpegError
 
 from metarl.agents.agent import Facts
-from metarl.config import SPLIT_NAMES
+from metarl.config import SPLIT_NAMES, EvaluationSettings
 from metarl.envs.arrays import Array
 from metarl.envs.batch import BatchedEnv, StepResult
 from metarl.envs.family import TaskFamily
@@ -30,7 +32,7 @@ from metarl.envs.rendering import Renderer, RenderingUnavailable
 from metarl.envs.sharded import ShardedEnv
 from metarl.envs.task import Task
 from metarl.errors import RunError, UsageError, describe, usage_errors
-from metarl.evaluation.outcomes import exploring
+from metarl.evaluation.outcomes import disturbance_of, exploring
 from metarl.files import make_folder, write
 from metarl.reporting.figures import AFTER, BEFORE, INK, QUIET
 from metarl.runs.run import Run
@@ -42,8 +44,12 @@ PANE = (480, 360)
 MAX_FPS = 30
 CAPTION_LINES = 3
 """Largest number of lines of parameter values over the pictures."""
+APART = ",  "
+"""What stands between the values of a task."""
 LINE, BAR, GAP = 20, 4, 4
 """Pixels: height of a line of text, height of the progress bar of an episode, width between pictures."""
+USUAL = EvaluationSettings()
+"""What is said of an evaluation's settings is where they differ from these."""
 DPI = 100
 BITRATE = 640_000
 """Highest bit rate, bits per second: 10 s stay under 1 MB."""
@@ -159,6 +165,8 @@ class Video:
     """Length of the longest episode that it shows."""
     size: int
     """Size in bytes."""
+    task: str
+    """Values of the task, of which those that found no room over the pictures too."""
 
     def __str__(self) -> str:
         cut = f"the first {self.seconds:.1f} s of {self.episode_s:.1f} s" if self.seconds < self.episode_s else ""
@@ -174,13 +182,15 @@ def render_run(
     output: Path | None = None,
     seconds: float = 10.0,
     threads: int = 0,
+    altered: Mapping[str, Any] = MappingProxyType({}),
 ) -> Video:
     """Film a run's policy on one task: an episode before adaptation beside one after it.
 
     task: None takes the first task that an evaluation with this split and seed meets, and its first episode. shot:
     rounds of adaptation before the second episode; with 0, or if the agent does not adapt, there is only the first.
-    seconds: longest part of an episode. None takes the value of the run's evaluation settings. UsageError if there is
-    no renderer.
+    seconds: longest part of an episode. altered: settings of the family that are not those of the run's training, by
+    name, for the heading and the file's name. None takes the value of the run's evaluation settings. UsageError if
+    there is no renderer.
     """
     settings, family = run.config.evaluation, run.family
     seed = settings.seeds[0] if seed is None else seed
@@ -193,7 +203,8 @@ def render_run(
     shot = shot if adapts else 0
     shown, of_what = _draw(family, task, split, seed)
     if output is None:
-        name = shown.id.removeprefix(f"{family.name}-") if task else f"{split}_seed{seed}"
+        name = f"{shown.id.removeprefix(f'{family.name}-') if task else split}_seed{seed}"
+        name += f"_{hashlib.sha256(repr(dict(altered)).encode()).hexdigest()[:8]}" if altered else ""
         output = run.directory / "evaluation" / f"video_{name}_shot{shot}_iteration{run.iteration:06d}.mp4"
     with _renderer(family, shown) as renderer:
         env = ShardedEnv(visible(family), 1, settings.envs_per_task, threads, batch=RecordingEnv)
@@ -202,18 +213,21 @@ def render_run(
         assert isinstance(shard, RecordingEnv)
         explore = exploring(run.agent, replace(settings, adaptations=shot)).explore
         rngs = streams(seed, "evaluation/episodes", 0, 1)
-        played = {"reset_memory": settings.reset_memory, "lives": settings.lives}
-        played["explore_to_adapt"] = settings.explore_to_adapt
-        trial = run_trial(env, run.agent, rngs, shot, explore, **played).trial
+        disturbance = disturbance_of(family, settings, threads)
+        played = (shot, explore, disturbance, settings.reset_memory, settings.lives)
+        result = run_trial(env, run.agent, rngs, *played, explore_to_adapt=settings.explore_to_adapt)
         clips = []
         for k in [0, shot] if shot else [0]:
-            returns = trial.rollouts[k].episode_returns()[0].cpu().numpy()  # [N]
+            returns = result.returns[k][0]  # [N]
             colour = AFTER if k else BEFORE
             title = _shot(k, len(returns), run.agent.facts)
             clips.append(Clip(f"{title}:  {_return(returns)}", shard.trajectories[k], colour))
         closed(shard)
-        heading = f"{run.directory.resolve().name}, iteration {run.iteration}"
-        return film(renderer, shard.dt, clips, captions(family, shown, f"{heading}  |  {of_what}"), output, seconds)
+        parts = [f"{run.directory.resolve().name}, iteration {run.iteration}", of_what]
+        conditions = {name: getattr(settings, name) for name in ("observation_noise", "reward_scale")}
+        conditions = {name: value for name, value in conditions.items() if value != getattr(USUAL, name)}
+        parts += [f"{name.replace('_', ' ')} {value}" for name, value in (conditions | dict(altered)).items()]
+        return film(renderer, shard.dt, clips, captions(family, shown, "  |  ".join(parts)), output, seconds)
 
 
 def render_family(
@@ -245,12 +259,18 @@ def render_family(
 
 
 def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
-    """Return the lines over the pictures: a heading, and the values of the task with their units."""
-    changes = "".join(
-        f";  from step {change.step} of the trial on {',  '.join(value_captions(family, change.values))}"
+    """Return the lines over the pictures: a heading, and the values of the task with their units.
+
+    Name, fault and changes of the task come first, as values that find no room are left out at the end.
+    """
+    changes = [
+        f"from step {change.step} of the trial on {' and '.join(value_captions(family, change.values))}"
         for change in task.changes
-    )
-    return [heading, ",  ".join(name_captions(family, task) + value_captions(family, task.values)) + changes]
+    ]
+    fault, others = _split_captions(family, task.values)
+    changing = {name for change in task.changes for name in change.values}
+    first, rest = ([text for name, text in others.items() if (name in changing) == there] for there in (True, False))
+    return [heading, APART.join([*name_captions(family, task), *fault, *first, *changes, *rest])]
 
 
 def name_captions(family: TaskFamily, task: Task) -> list[str]:
@@ -261,10 +281,16 @@ def name_captions(family: TaskFamily, task: Task) -> list[str]:
 
 def value_captions(family: TaskFamily, values: Mapping[str, float]) -> list[str]:
     """Return a text such as `target velocity 1.5 m/s` for each parameter that has a value, and one for a fault."""
+    fault, others = _split_captions(family, values)
+    return [*fault, *others.values()]
+
+
+def _split_captions(family: TaskFamily, values: Mapping[str, float]) -> tuple[list[str], dict[str, str]]:
+    """Return the text of a fault, if the values say of one, and those of the other values by name."""
     fault, apart = family.faults.said(values) if family.faults is not None else ("", frozenset())
     others = [p for p in family.parameters if p.name in values and p.name not in apart]
-    texts = [f"{p.name.replace('_', ' ')} {p.words(values[p.name])}" for p in others]
-    return [fault, *texts] if apart & values.keys() else texts
+    texts = {p.name: f"{p.name.replace('_', ' ')} {p.words(values[p.name])}" for p in others}
+    return [fault] if apart & values.keys() else [], texts
 
 
 def film(
@@ -275,7 +301,10 @@ def film(
     path: Path,
     seconds: float,
 ) -> Video:
-    """Write the clips, side by side and at the same time, as an MP4. step_s: seconds between poses."""
+    """Write the clips, side by side and at the same time, as an MP4.
+
+    step_s: seconds between poses. lines: over the pictures; the last one has the values of the task.
+    """
     every = math.ceil(1 / step_s / MAX_FPS - 1e-9)
     count = max(len(clip.poses) for clip in clips)
     shown = min(count, 1 + math.floor(seconds / step_s + 1e-9))
@@ -283,7 +312,7 @@ def film(
     data = encode(compose(renderer, clips, lines, range(0, shown, every)), fps)
     make_folder(path.parent, "--output")
     write(path, data, "--output")
-    return Video(path, (shown - 1) * step_s, (count - 1) * step_s, len(data))
+    return Video(path, (shown - 1) * step_s, (count - 1) * step_s, len(data), lines[-1])
 
 
 def compose(
@@ -393,7 +422,7 @@ def _renderer(family: TaskFamily, task: Task) -> TaskRenderer | PictureRenderer:
 def _draw(family: TaskFamily, task: Task | None, split: str, seed: int) -> tuple[Task, str]:
     """Return the task, and its origin in words."""
     if task is not None:
-        return family.own(task), "a task of your own"
+        return family.own(task), f"a task of your own, seed {seed}"
     with usage_errors("--split"):
         drawn = family.sample(1, stream(seed, "evaluation/tasks"), split)[0]  # pyright: ignore[reportArgumentType]
     return drawn, f"{SPLIT_NAMES[split]} task, seed {seed}"
@@ -426,6 +455,13 @@ def _number(value: float) -> str:
 
 
 def _wrap(line: str, width: int) -> list[str]:
+    """Return a line of values as lines of a width in pixels; says how many values find no room."""
+    values = line.split(APART)
+    for left_out in range(len(values)):
+        said = [*values[: len(values) - left_out], *([f"and {left_out} more"] if left_out else [])]
+        wrapped = textwrap.wrap(APART.join(said), width // 7)
+        if len(wrapped) <= CAPTION_LINES:
+            return wrapped
     return textwrap.wrap(line, width // 7, max_lines=CAPTION_LINES, placeholder=" …")
 
 

@@ -17,6 +17,7 @@ from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.headroom import Headroom
 from metarl.evaluation.statistics import Interval
 from metarl.files import write
+from metarl.reporting.agent_figures import short
 from metarl.reporting.columns import ABSENT, Agents, Table, brief_table, csv_numbers, interval_text, places_of
 from metarl.reporting.comparison_figures import NARROW, timed_of, what
 from metarl.reporting.comparison_files import without_bulk
@@ -24,7 +25,7 @@ from metarl.reporting.comparison_tables import heading, name_of
 from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.figures import INK, QUIET, STYLE, save, title_of
 from metarl.reporting.terminal import print_lines, print_table, print_title
-from metarl.reporting.time_columns import AFTER_CHANGES, LOST, MEMORY, REGAINED
+from metarl.reporting.time_columns import AFTER_CHANGES, LOST, MEMORY, REGAINED, seconds_text
 from metarl.reporting.time_figures import courses, revisits
 
 JSON, CSV, PNG, TIME_PNG, REVISIT_PNG = "headroom.json", "headroom.csv", "headroom.png", "time.png", "revisit.png"
@@ -104,7 +105,7 @@ def _seconds(agent: Compared) -> str:
     gap = agent.memory_gap
     if gap is None or gap.seconds is None:
         return "" if gap is None else ABSENT
-    return f"{gap.seconds.estimate:.2f} s [{gap.seconds.low:.2f}, {gap.seconds.high:.2f}]"
+    return seconds_text(gap.seconds)
 
 
 def save_report(
@@ -200,7 +201,7 @@ def draw(comparison: Comparison, found: Headroom | None, path: Path) -> None:
         axes.plot([level.low, level.high], [y, y], color=INK, linewidth=1.6, solid_capstyle="butt")
         axes.plot(start.estimate, y, "o", color=INK, markersize=6, markerfacecolor="white", zorder=3)
         axes.plot(level.estimate, y, "o", color=INK, markersize=5, zorder=4)
-    axes.set_yticks(range(len(agents)), [agent.label for agent in agents])
+    axes.set_yticks(range(len(agents)), [short(agent.label) for agent in agents], parse_math=False)
     axes.set_ylim(-0.7, len(agents) - 0.3)
     several = any(len(agent.result.summary.iqm) > 1 for agent in agents)
     axes.set_xlabel("return of an episode (filled: last, hollow: first)" if several else "return of the episode")

@@ -23,7 +23,7 @@ from metarl.evaluation.simulator_shift import simulator_shift
 from metarl.evaluation.train_gap import train_gap
 from metarl.files import fresh_folder
 from metarl.reporting import comparison_files, comparison_tables, evaluation_files, evaluation_tables
-from metarl.runs.entries import Entry, family_settings, read_entries
+from metarl.runs.entries import Entry, family_settings, read_entries, require_apart
 from metarl.runs.run import Run, load_run
 
 
@@ -97,6 +97,7 @@ def compare(
             entries.append(Entry(run.directory, run.config))
         else:
             entries += read_entries(str(run))
+    require_apart([entry for i, entry in enumerate(entries) if i not in loaded])
     if not entries:
         raise UsageError("nothing to compare; give at least one run")
     taken: dict[str, Any] = {}

@@ -90,7 +90,7 @@ def _regained(agent: Compared, agents: Agents, text: Callable[[Interval], str]) 
         return "no loss is shown"
     if found.rounds is None and found.seconds is None:
         return f"not within {number_of(len(found.back), 'episode')}"
-    rounds = [] if found.rounds is None else [number_of(found.rounds.estimate * agent.envs_per_task, "episode")]
+    rounds = [] if found.rounds is None else [number_of(found.rounds.estimate * agent.episodes_per_round, "episode")]
     return ", ".join([*rounds, *([] if found.seconds is None else [text(found.seconds)])])
 
 

@@ -148,17 +148,18 @@ def _changes(course: TimeCourse) -> str:
 
 def draw_revisit(axes: Axes, agents: Sequence[Timed]) -> None:
     """Draw the IQM of the return after each round on the first task, on another one, and on the first again."""
-    shots = 0
+    counts = {len(found.back) for agent in agents if (found := agent.agent.result.forgetting) is not None}
+    shots = max(counts)
     for place, agent in enumerate(agents):
         found = agent.agent.result.forgetting
         if found is None:
             continue
-        shots = len(found.back)
+        played = len(found.back)
         own: Sequence[Interval] = [*agent.agent.result.summary.iqm, *found.other, *found.back]
         low, middle, high = ends_of(own)
         for visit in range(3):  # lines are interrupted where the task is another
-            part = slice(visit * shots, (visit + 1) * shots)
-            x = np.arange(visit * shots, (visit + 1) * shots) + (place - (len(agents) - 1) / 2) * 0.08
+            part = slice(visit * played, (visit + 1) * played)
+            x = visit * shots + np.arange(played) + (place - (len(agents) - 1) / 2) * 0.08
             style = {**agent.style, "marker": agent.style["marker"] or "."}
             axes.errorbar(
                 x,
@@ -177,8 +178,8 @@ def draw_revisit(axes: Axes, agents: Sequence[Timed]) -> None:
     for visit, text in enumerate(("task A", "task B", "task A again")):
         axes.text((visit + 0.5) * shots - 0.5, 0.99, text, transform=top, ha="center", va="top", color=INK)
     axes.margins(y=0.15)
-    axes.set_xticks(range(3 * shots))
-    axes.set(xlabel="round of the trial", ylabel="return of an episode")
+    axes.set_xticks(range(3 * shots), [str(i if len(counts) == 1 else i % shots) for i in range(3 * shots)])
+    axes.set(xlabel="round of the trial" if len(counts) == 1 else "round on the task", ylabel="return of an episode")
 
 
 def revisits(agents: Sequence[Timed], title: str, path: Path) -> None:

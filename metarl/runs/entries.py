@@ -30,6 +30,7 @@ from metarl.config import (
 )
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.own_robot.settings import DECLARATIONS, RobotSettings
+from metarl.envs.text import typed
 from metarl.errors import UsageError, nearest
 from metarl.files import plain
 from metarl.options import value_of
@@ -94,6 +95,16 @@ def read_entries(text: str, runs_dir: Path = Path("runs")) -> list[Entry]:
             entry = _override(entry, setting, value)
         entries.append(entry)
     return entries
+
+
+def require_apart(entries: Sequence[Entry]) -> None:
+    """UsageError if a run is given twice alike, which would be compared with itself, or be two of its own agent."""
+    seen = set()
+    for entry in entries:
+        what = (entry.path.resolve(), entry.name, repr(sorted(entry.overrides.items())))
+        if what in seen:
+            raise UsageError(f"run {typed(entry.path)} is given twice; give it once, or with settings or a label")
+        seen.add(what)
 
 
 def _fitting(pattern: str, runs_dir: Path) -> list[Path]:

@@ -23,7 +23,17 @@ from metarl.agents.learning import Learner
 from metarl.agents.ranks import ALONE, Ranks
 from metarl.agents.registry import make_agent
 from metarl.bounds import MOST
-from metarl.config import CONFIG, RunConfig, code_of, config_to_dict, dump_yaml, hooks_of, map_files, read_run_config
+from metarl.config import (
+    CONFIG,
+    EvaluationSettings,
+    RunConfig,
+    code_of,
+    config_to_dict,
+    dump_yaml,
+    hooks_of,
+    map_files,
+    read_run_config,
+)
 from metarl.envs.curriculum import Curriculum
 from metarl.envs.family import TaskFamily
 from metarl.envs.mirror.images import symmetry_of
@@ -31,9 +41,9 @@ from metarl.envs.mirror.mirrored import closed
 from metarl.envs.registry import keep_files, make_family
 from metarl.envs.reveal import privileged_names, reveal, told_as
 from metarl.envs.task import Task
-from metarl.envs.text import CONTROL, WHOLE, shown, typed
+from metarl.envs.text import WHOLE, shown, typed
 from metarl.errors import RunError, UsageError, describe, nearest, usage_errors
-from metarl.files import fresh_folder, make_folder, write
+from metarl.files import fresh_folder, make_folder, require_name, write
 from metarl.runs.beliefs import load_belief
 from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite
 from metarl.runs.controller import Controller, Explore
@@ -46,8 +56,6 @@ from metarl.wording import number_of
 CHECKPOINTS = "checkpoints"
 FILES = "robot"
 """Subfolder of the run's folder with copies of your own robot's files."""
-MOST_NAME = 200
-"""Longest name of a run, bytes: file systems allow 255, and files named after the run have longer names."""
 DEVICES = ("auto", "cpu", "cuda")
 MISFITS = (ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError, OverflowError)
 """Errors of an agent that loads the state of another."""
@@ -168,6 +176,17 @@ def require_changes(config: RunConfig, family: TaskFamily) -> None:
             )
 
 
+def require_evaluable(settings: EvaluationSettings, family: TaskFamily) -> None:
+    """UsageError if the family lacks the split of an evaluation, or its tasks change where it comes back to them."""
+    with usage_errors("evaluation.split"):
+        family.require_split(settings.split)
+    if settings.revisit and family.changing:
+        raise UsageError(
+            "evaluation.revisit compares a task with the same one before, and these tasks change on the way (changes "
+            "or faults of the family): what they change would count as forgotten; leave it out"
+        )
+
+
 def _require_weights(config: RunConfig, family: TaskFamily) -> None:
     """UsageError for layers whose weights exceed any memory: the system would kill the process without a message."""
     for name in ("hidden_sizes", "hidden_size"):
@@ -197,17 +216,6 @@ def new_tasks(run: Run, count: int, rng: np.random.Generator) -> list[Task]:
     splits = run.config.training.splits
     drawn = [run.family.sample(len(range(k, count, len(splits))), rng, split) for k, split in enumerate(splits)]
     return list(itertools.chain(*drawn))
-
-
-def require_name(name: str) -> None:
-    """UsageError unless a run's name is the name of a single folder."""
-    if len(os.fsencode(name)) > MOST_NAME:
-        raise UsageError(f"--name has {len(os.fsencode(name))} bytes; give one of at most {MOST_NAME}")
-    if name in ("", ".", "..") or set(name) & {"/", "\\"} or CONTROL.search(name):
-        raise UsageError(
-            f"--name is {shown(name)}; give the name of one folder, without a slash, and the folder of all runs with "
-            "--runs-dir"
-        )
 
 
 def new_name(config: RunConfig) -> str:
@@ -247,6 +255,7 @@ def start_run(
         trust(function)
     family, _ = build(config, device, ranks)
     make_curriculum(config, family)
+    require_evaluable(config.evaluation, family)
     first = not runs_dir.exists()
     directory = new_run_dir(config, runs_dir, name)
     try:

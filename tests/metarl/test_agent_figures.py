@@ -86,6 +86,24 @@ def test_kinds_have_names_and_no_range() -> None:
     assert boxes[0].x1 < boxes[1].x0 and axes.get_xlim() == (1.5, 3.5)
 
 
+def test_each_value_with_a_name_has_its_own_point_and_no_line() -> None:
+    """Twelve joints are no quantity: what fails beside another joint says nothing of that one."""
+    family = make_family(QuadrupedSettings(faults=("weak",)))
+    place = next(p for p in family.parameters if p.name == "fault_place")
+    values = np.repeat(np.arange(12.0), 2)
+    agents = agents_on(24)
+    with matplotlib.rc_context(STYLE):
+        axes = Figure().subplots()
+        draw_parameter(axes, agents, values, place, None, "fault place")
+    drawn = [line for line in axes.lines if len(line.get_xdata())]
+    assert all(line.get_linestyle() == "None" and len(line.get_xdata()) == 1 for line in drawn)
+    for agent in agents:
+        own = [line for line in drawn if line.get_color() == agent.style["color"] and line.get_marker() != "_"]
+        assert np.round([line.get_xdata()[0] for line in own]).tolist() == list(range(12))
+        expected = agent.after().mean(axis=0).reshape(12, 2).mean(axis=1)
+        np.testing.assert_allclose([line.get_ydata()[0] for line in own], expected)
+
+
 def test_the_parameter_that_returns_follow_comes_first() -> None:
     rng = np.random.default_rng(0)
     values = {"idle": rng.normal(size=40), "constant": np.ones(40), "mass": rng.normal(size=40)}

@@ -43,6 +43,7 @@ from metarl.evaluation.results import AgentResult, Source, TrainGap
 from metarl.evaluation.saved import read_comparison
 from metarl.evaluation.statistics import Interval, interquartile_mean, mean, summarise, task_interval
 from metarl.reporting import comparison_files, comparison_tables
+from metarl.reporting.columns import REACH, Agents
 from metarl.reporting.judge import evaluate
 from metarl.reporting.report.agents import return_table
 from metarl.reporting.report.material import ReportedRun, config_differences
@@ -50,6 +51,7 @@ from metarl.reporting.report.reading import gather
 from metarl.runs.entries import Entry, by_agent, family_settings, labels, read_entries
 from metarl.runs.run import load_run, save_config, start_run
 from metarl.training.loop import train
+from metarl.wording import number_of
 from tests.metarl.test_control import arm
 
 SMALL = EvaluationSettings(tasks=3, envs_per_task=2, adaptations=1, seeds=(1, 2), bootstrap_samples=50)
@@ -121,6 +123,19 @@ class TestWhatIsShown:
             assert max(map(len, tables.splitlines())) <= 100
             for label in ("first", "a_run_of_th…61121-100330", "oracle"):
                 assert tables.count(label) >= 3
+
+    def test_episodes_are_those_that_an_agent_s_memory_has_met(self):
+        """The first one's rounds read five episodes of a task; each env of the second has a memory of its own."""
+        shared, apart, _ = self.COMPARISON.agents
+        apart = replace(apart, result=replace(apart.result, episodes_per_round=1))
+        apart = Compared.from_dict(json.loads(json.dumps(apart.to_dict())))
+        both = replace(self.COMPARISON, agents=(shared, apart))
+        rows = list(csv.DictReader(io.StringIO(comparison_files.csv_text(both))))
+        assert [row["episodes_per_round"] for row in rows] == ["5", "1"]
+        rounds = [agent.result.summary.rounds_to_reach.estimate for agent in both.agents]
+        table = Agents.of(both.agents)
+        for agent, each, reached in zip(both.agents, (5, 1), rounds, strict=True):
+            assert REACH.cell(agent, table).endswith(f"rounds, {number_of(each * reached, 'episode')}")
 
     def test_a_row_says_what_the_file_does(self):
         agent = self.COMPARISON.agents[0]
@@ -299,6 +314,14 @@ def test_agents_meet_the_same_tasks_and_get_the_numbers_of_their_own_evaluation(
     assert len(saved["probability_of_improvement"]) == 3
     printed = capsys.readouterr().out
     assert "3 agents on the same 6 held-out tasks of point_goal (seeds 1, 2)" in printed
+
+
+@pytest.mark.parametrize("again", ["", "/."])
+def test_a_run_that_is_given_twice_alike_is_refused(runs, again, capsys):
+    assert cli.main(["evaluate", str(runs["maml"]), str(runs["maml"]) + again]) == 2
+    assert "is given twice; give it once, or with settings or a label" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="is given twice"):
+        metarl.compare([runs["maml"], f"{runs['maml']}{again}"])
 
 
 def test_a_run_given_twice_does_as_well_as_itself(runs, tmp_path):
@@ -586,7 +609,7 @@ MISTAKES = {
     "{maml} {ppo} evaluation.observation_noise=-1": "evaluation.observation_noise is -1",
     "{maml} {ppo} --familly x": "unknown option --familly; did you mean '--family'",
     "{maml} --family nowhere": "unknown family 'nowhere'",
-    "{quadruped} {quadruped}": "no checkpoint in",
+    "{quadruped} {quadruped}:label=again": "no checkpoint in",
 }
 
 

@@ -418,6 +418,10 @@ def test_gap_to_training_tasks(run_dir: Path) -> None:
     _, far = gap_to("ood")
     assert far is not None and not far.own and far.warnings == []
     assert gap_to("train")[1] is None
+    few = replace(run.config.training, distinct_tasks=3)
+    run.config = replace(run.config, training=few)  # tasks of the same range that it has not met
+    _, gap = gap_to("train")
+    assert gap is not None and gap.own
 
 
 def test_training_tasks_of_a_run_that_had_few_are_those(run_dir: Path) -> None:

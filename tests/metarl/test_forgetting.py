@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from metarl.agents.agent import Facts, Rollout
 from metarl.agents.registry import AGENTS, make_agent
@@ -21,17 +22,19 @@ from metarl.config import EvaluationSettings
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robots.ant_settings import AntLegsSettings
-from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahDirectionSettings, HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import UsageError
 from metarl.evaluation.binning import Binned
+from metarl.evaluation.comparison import Compared
 from metarl.evaluation.evaluate import evaluate_agent
 from metarl.evaluation.forgetting import Forgetting, other_tasks, rounds_to_regain, seconds_to_close
-from metarl.evaluation.results import EvaluationResult
+from metarl.evaluation.results import AgentResult, EvaluationResult
 from metarl.evaluation.saved import read_comparison, read_evaluation
 from metarl.reporting.time_columns import LOST, REGAINED
+from metarl.reporting.time_figures import Timed, draw_revisit
 from metarl.runs.trial import run_trial, streams
 from tests.metarl.test_time_course import drawn
 from tests.small_agents import PRIVILEGED, small_agent, small_options
@@ -56,6 +59,13 @@ class Goal:
     @staticmethod
     def at(place: torch.Tensor) -> Goal:
         return Goal(place, torch.zeros(len(place), dtype=torch.int64))
+
+
+def test_tasks_that_change_are_not_come_back_to():
+    """Back at its start, a task is another than at the end of the visit before: what differs is no forgetting."""
+    family = make_family(HalfCheetahMassSettings(horizon=30, changes=1, change_gap=(10, 20)))
+    with pytest.raises(UsageError, match=r"evaluation\.revisit .* these tasks change on the way"):
+        evaluate_agent(Surveyor(True), family, SETTINGS, 1)
 
 
 class Surveyor:
@@ -242,6 +252,28 @@ def test_lives_go_on_in_every_visit():
             assert (visit.values["reward_rate"][0, :, -1] > 0).all() == lives
 
 
+def test_agents_of_other_numbers_of_rounds_are_drawn_where_their_tasks_are(forgets: EvaluationResult):
+    """One plays three rounds on a task, one two: no point may stand under another task's name."""
+    fewer = evaluated(Surveyor(forgets=True), settings=replace(SETTINGS, adaptations=1))
+    agents = [
+        Timed(
+            Compared(label=str(i), result=AgentResult.part_of(own), explore=False, envs_per_task=2),
+            {"color": f"C{i}", "marker": "", "linestyle": "-"},
+        )
+        for i, own in enumerate((forgets, fewer))
+    ]
+    axes = Figure().subplots()
+    draw_revisit(axes, agents)
+    places = {f"C{i}": [line.get_xdata() for line in axes.lines if line.get_color() == f"C{i}"] for i in range(2)}
+    drawn_at = {colour: [np.round(x).astype(int).tolist() for x in own if len(x) > 1] for colour, own in places.items()}
+    for own, expected in zip(
+        drawn_at.values(), ([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[0, 1], [3, 4], [6, 7]]), strict=True
+    ):
+        assert [x for i, x in enumerate(own) if x not in own[:i]] == expected
+    assert [text.get_text() for text in axes.texts] == ["task A", "task B", "task A again"]
+    np.testing.assert_allclose([text.get_position()[0] for text in axes.texts], [1, 4, 7])
+
+
 @pytest.mark.thorough
 def test_it_is_asked_for_on_the_command_line(tmp_path_factory, tiny, tmp_path: Path, monkeypatch, capsys):
     folder = tmp_path_factory.mktemp("forgetting")
@@ -256,7 +288,7 @@ def test_it_is_asked_for_on_the_command_line(tmp_path_factory, tiny, tmp_path: P
     assert LOST.heading in said and REGAINED.heading in said
     [file] = [f for f in (folder / "r/evaluation").glob("*.json") if read_evaluation(f).forgetting is not None]
     assert read_evaluation(file).settings.revisit and drawn(file.with_name(f"{file.stem}_revisit.png"))
-    assert cli.main(["evaluate", run, run, "--revisit", "--no-train-gap", "--output", "c"]) == 0
+    assert cli.main(["evaluate", run, f"{run}:label=again", "--revisit", "--no-train-gap", "--output", "c"]) == 0
     assert "back on A" in capsys.readouterr().out and drawn(tmp_path / "c/revisit.png")
     assert all(agent.result.forgetting for agent in read_comparison(tmp_path / "c/comparison.json").agents)
     assert cli.main(["report", run, "--output", "p", "--no-videos"]) == 0

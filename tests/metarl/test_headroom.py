@@ -99,6 +99,28 @@ class TestNumbers:
         assert found.verdict[0].startswith("adaptation can gain 50%") and "memory recovers 70%" in found.verdict[1]
         assert "memory reset before every action it recovers 0%" in found.verdict[2].replace("-0%", "0%")
 
+    def test_what_is_judged_from_the_randomised_runs_shares_their_training_seeds(self):
+        """How good a seed became counts for both alike: one that changes nothing recovers surely nothing."""
+        rng = np.random.default_rng(0)
+        tasks, seeds = rng.normal(size=(3, 40)), np.array([-6.0, 0.0, 6.0])
+
+        def agent(label: str, level: float, spread: float, folder: str) -> Compared:
+            levels = level + spread * seeds
+            returns = [own + np.stack([tasks, tasks], axis=1) for own in levels]  # [seed, shot, task] of each run
+            whole, *results = (
+                AgentResult(summary=summarise(own, 50, rng), returns=own, faults=0, source=Source("run", 1, 1))
+                for own in (np.mean(returns, axis=0), *returns)
+            )
+            runs = [Trained.of(i, Path(f"/{folder}{i}"), own) for i, own in enumerate(results)]
+            return Compared(label=label, result=whole, explore=False, envs_per_task=1, folder=runs[0].folder, runs=runs)
+
+        agents = [agent("randomised", 10, 1, "r"), agent("oracle", 60, 0.1, "o")]
+        agents += [agent("fine_tuned", 10, 1, "r"), agent("another", 10, 1, "a")]
+        found = headroom_of(dataclasses.replace(comparison(x=(1, 1)), agents=agents), "oracle", "randomised")
+        for shares in (found.recovered, found.at_once):
+            assert (shares["fine_tuned"].low, shares["fine_tuned"].high) == (0, 0)
+            assert shares["another"].low < -0.1 and shares["another"].high > 0.1
+
     def test_agents_below_the_randomised_policy_are_called_so(self):
         own = comparison(randomised=(10, 10), oracle=(20, 20), memory=(5, 6))
         found = headroom_of(own, "oracle", "randomised")
@@ -538,6 +560,12 @@ def test_pupils_of_one_kind_of_teacher_are_one_agent(tmp_path):
     other = dataclasses.replace(pupils[1].agent, teacher=str(study.run_of("memory", 2)))
     one, two, three = map(but_for_the_seed, [*pupils, dataclasses.replace(pupils[1], agent=other)])
     assert pupils[0].agent != pupils[1].agent and one == two and two != three
+
+
+@pytest.mark.parametrize("label", ["lr/small", "a\\b", ".."])
+def test_a_label_that_can_name_no_run_is_refused_before_any_is_trained(label):
+    with pytest.raises(UsageError, match="arm memory: label is .*give the name of one folder, without a slash$"):
+        read_arm(f"memory:label={label}")
 
 
 def test_a_teacher_s_runs_come_before_those_it_teaches(tmp_path):

@@ -30,8 +30,10 @@ from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings, settings_of
 from metarl.envs import rendering
 from metarl.envs.family_settings import FamilySettings
+from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.errors import UsageError
 from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.results import AgentResult, Source
@@ -442,7 +444,20 @@ def test_bins_hold_equally_many_tasks_or_one_value():
     legs = np.array([4.0, 3.0, 4.0, 3.0, 6.0, 4.0])
     assert [legs[group].tolist() for group in agent_figures.bins_of(legs)] == [[3, 3], [4, 4, 4], [6]]
     assert agent_figures.dependence(legs, 2 * legs) == pytest.approx(1)
-    assert agent_figures.dependence(np.repeat([1.0, 2.0], 4), np.array([0.0, 1, 0, 1, 0, 1, 0, 1])) == 0
+    nothing = agent_figures.dependence(np.repeat([1.0, 2.0], 4), np.array([0.0, 1, 0, 1, 0, 1, 0, 1]))
+    assert nothing == pytest.approx(1 - (2 / 6) / (2 / 7))  # less between them than by chance
+
+
+def test_values_with_names_are_never_pooled():
+    places = np.array([0.0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0, 5])
+    assert [places[group].tolist() for group in agent_figures.bins_of(places, named=True)][:2] == [[0, 0], [1]]
+    rng = np.random.default_rng(0)
+    chance = [agent_figures.dependence(rng.integers(0, 12, 24) * 1.0, rng.normal(size=24), True) for _ in range(400)]
+    assert np.mean(chance) == pytest.approx(0, abs=0.05)  # many groups alone make no dependence
+    family = make_family(QuadrupedSettings(faults=("weak",)))
+    place = next(p for p in family.parameters if p.name == "fault_place")
+    side = heat_map.Side("place", places, place, None)
+    np.testing.assert_array_equal(side.edges, np.arange(-0.5, 12))
 
 
 def text_of(output: Path) -> str:

@@ -17,6 +17,7 @@ from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig, TrackingSettings, TrainingSettings
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import (
+    HalfCheetahBodySettings,
     HalfCheetahDirectionSettings,
     HalfCheetahMassSettings,
     HalfCheetahVelocitySettings,
@@ -101,8 +102,18 @@ class TestFilm:
         short, long = (render.caption([text], 300) for text in ("mass", "mass scale 1.5, friction 0.3"))
         assert short.shape == long.shape == (render.LINE, 300, 3)
         assert 0 < (short < 128).sum() < (long < 128).sum()
-        lines = render._wrap("payload mass 1.5 kg,  " * 40, 480)
-        assert len(lines) == render.CAPTION_LINES and lines[-1].endswith("…") and max(map(len, lines)) <= 480 // 7
+        lines = render._wrap(",  ".join(["payload mass 1.5 kg"] * 40), 480)
+        assert len(lines) == render.CAPTION_LINES and lines[-1].endswith("and 32 more")
+        assert "  ".join(lines).count("payload") == 8 and max(map(len, lines)) <= 480 // 7
+        assert render._wrap("mass " * 80, 480)[-1].endswith("…")
+
+
+def test_what_changes_a_task_is_said_before_values_that_may_find_no_room():
+    family = make_family(HalfCheetahBodySettings(faults=("dead",), fault_onset=(4, 4)))
+    task = family.sample(1, np.random.default_rng(0), "train")[0]
+    [_, text] = render.captions(family, task, "x")
+    said = [part.split(" ")[0] for part in text.split(render.APART)]
+    assert said[:2] == ["no", "from"] and len(said) > 4
 
 
 def test_values_are_said_with_their_units():
@@ -151,7 +162,7 @@ def test_poses_know_how_often_their_task_has_changed_in_the_trial():
         for _ in range(4):
             env.step(np.zeros((1, 1, 6)))
     assert [[pose.stage for pose in poses] for poses in env.trajectories] == [[0, 0, 0, 0, 1], [1, 1, 1, 2, 2]]
-    said = "mass scale 1;  from step 3 of the trial on mass scale 1.5;  from step 6 of the trial on mass scale 2"
+    said = "mass scale 1,  from step 3 of the trial on mass scale 1.5,  from step 6 of the trial on mass scale 2"
     assert render.captions(family, task, "x") == ["x", said]
 
 
@@ -193,6 +204,24 @@ class TestRendering:
             assert float(said) == pytest.approx(expected, abs=0.06)
         assert lines[1] == f"mass scale {result.tasks[0][0]['mass_scale']:.3g}"
 
+    def test_what_disturbs_an_evaluation_disturbs_its_film(self, run, monkeypatch):
+        """Noise on observations, a factor on the rewards that it sees: the returns are those of the evaluation."""
+        titles, headings = [], []
+        monkeypatch.setattr(
+            render,
+            "film",
+            lambda renderer, s, clips, lines, *rest: (titles.extend(c.title for c in clips), headings.append(lines[0])),
+        )
+        for name, value in (("observation_noise", 1.0), ("reward_scale", 30.0)):
+            titles.clear()
+            settings = dataclasses.replace(run.config.evaluation, **{name: value})
+            disturbed = dataclasses.replace(run, config=dataclasses.replace(run.config, evaluation=settings))
+            render.render_run(disturbed)
+            result = evaluate_agent(run.agent, run.family, settings, 1)
+            said = [float(re.search(r"mean of 2: (\S+)\)", t).group(1).replace("−", "-")) for t in titles]
+            np.testing.assert_allclose(said, result.returns[0, [0, 2], 0], atol=0.06)
+            assert headings[-1].endswith(f"|  {name.replace('_', ' ')} {value}")
+
     @pytest.mark.thorough
     def test_each_stage_of_a_task_has_its_own_picture(self):
         family = make_family(HalfCheetahMassSettings())
@@ -220,7 +249,11 @@ class TestRendering:
         frames, _ = read(tmp_path / "mine.mp4")
         assert frames[0].shape[1] == 160 and len(frames) == 6
         assert str(video).startswith(f"{tmp_path}/mine.mp4 (the first 0.2 s of 0.6 s")
-        assert render.render_run(run, task, shot=0).path.name == f"video_{task.id[-12:]}_shot0_iteration000007.mp4"
+        assert (
+            render.render_run(run, task, shot=0).path.name == f"video_{task.id[-12:]}_seed4_shot0_iteration000007.mp4"
+        )
+        other = render.render_run(run, task, seed=5, shot=0, altered={"horizon": 9})
+        assert re.fullmatch(rf"video_{task.id[-12:]}_seed5_\w{{8}}_shot0_iteration000007.mp4", other.path.name)
 
     @pytest.mark.thorough
     def test_a_run_on_tasks_of_other_settings_from_the_command_line(self, tmp_path, capsys, monkeypatch):
@@ -235,15 +268,15 @@ class TestRendering:
         command = ["render", str(run.directory), "--output", str(tmp_path / "film.mp4")]
         shown = []
         film = render.film
-        monkeypatch.setattr(render, "film", lambda *given: shown.append(given[3][1]) or film(*given))
+        monkeypatch.setattr(render, "film", lambda *given: shown.append(given[3]) or film(*given))
         fault = ["--family.faults", "dead", "--family.fault-places", "bfoot", "--family.fault-onset", "4", "4"]
         assert cli.main([*command, *fault]) == 0 and (tmp_path / "film.mp4").stat().st_size > 1000
         assert re.fullmatch(
-            r"no fault,  direction \S+;  from step 4 of the trial on bfoot dead \(0\.\d+\),  direction \S+|"
-            r"no fault,  direction \S+;  from step 4 of the trial on bfoot dead \(0\.\d+\)",
-            shown[0],
+            r"no fault,  (direction \S+,  )?from step 4 of the trial on bfoot dead \(0\.\d+\)( and|,  ) ?direction \S+",
+            shown[0][1],
         )
-        capsys.readouterr()
+        assert "fault onset (4, 4)" in shown[0][0]
+        assert f"task: {shown[0][1]}\n" in capsys.readouterr().out
         assert cli.main([*command, "--family.fault-places", "bfot", "--family.faults", "dead"]) == 2
         assert "fault_places has 'bfot'" in capsys.readouterr().err
 

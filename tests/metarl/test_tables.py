@@ -100,6 +100,14 @@ def test_plain_table_has_columns_that_line_up() -> None:
     ]
 
 
+def test_tasks_that_are_alike_are_no_sample_of_tasks() -> None:
+    """One leg that fails is one task however often it is met; its interval says how the starts differ."""
+    alike = [[{"target_velocity": 1.0 + (i == 0)} for i in range(5)] for _ in VELOCITY.tasks]
+    said = shown(remarked(replace(VELOCITY, tasks=alike), FAMILY, adapts=True))
+    assert f"the {5 * len(alike)} tasks are 2 different tasks, each met several times" in said
+    assert "each met several times" not in shown(remarked(VELOCITY, FAMILY, adapts=True))
+
+
 def test_a_terminal_shows_the_same_cells() -> None:
     text = shown(VELOCITY, force_terminal=True, color_system=None)
     rows = evaluation_tables.return_table(VELOCITY).rows

@@ -301,6 +301,24 @@ class TestMemoryGap:
         [kept, _] = with_memory_gaps([agent(own, "never"), agent(start, "step")], SETTINGS)
         assert kept.memory_gap is not None and kept.memory_gap.seconds == Interval(*[pytest.approx(0.5)] * 3)
 
+    @pytest.mark.parametrize("left", [(0, 2), (0,)])
+    def test_nothing_is_said_of_memory_where_too_little_comes_after_the_first_change(self, left):
+        """A later change, or the time before it, is not what the number is said to be of."""
+        rng = np.random.default_rng(0)
+        values = rng.normal(size=(1, 1, 20, 6))
+
+        def agent(reset: ResetMemory) -> Compared:
+            binned = tuple(
+                Binned(np.arange(1.0, 21.0), 1, {REWARD_RATE: values}, change=k, changes_s=((19.0, 19.0),) * (k == 0))
+                for k in left
+            )
+            returns = values.sum(axis=2)[:, :, None, :][0]
+            own = {"summary": summarise(returns, 50, rng), "returns": returns, "faults": 0, "binned": binned}
+            result = AgentResult(**own, source=Source("run", 1, 1))
+            return Compared(label=reset, result=result, explore=False, envs_per_task=1, reset_memory=reset)
+
+        assert [own.memory_gap for own in with_memory_gaps([agent("never"), agent("step")], SETTINGS)] == [None, None]
+
     def test_of_an_agent_that_does_not_adapt_it_is_0_and_has_no_seconds(self):
         start = np.random.default_rng(0).normal(size=(1, 1, 20, 8)) + np.arange(20)[:, None]
         same = Binned(np.arange(1.0, 21.0), 1, {REWARD_RATE: start})

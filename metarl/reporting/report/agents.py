@@ -8,7 +8,7 @@ from metarl.config import SPLIT_NAMES, EvaluationSettings
 from metarl.envs.family import TaskFamily
 from metarl.envs.text import shown
 from metarl.evaluation.comparison import Comparison, Improvement
-from metarl.reporting.agent_figures import ranked
+from metarl.reporting.agent_figures import is_named, ranked
 from metarl.reporting.columns import ABSENT, PAGE, Agents, Table, interval_text, measure_column, page_table
 from metarl.reporting.comparison_tables import by_seed_text
 from metarl.reporting.report import figures
@@ -183,7 +183,8 @@ def _pictures(own: ReportedComparison, key: str, family: TaskFamily | None, look
     if any(agent.adaptations for agent in agents):
         pictures.append(figures.adaptation_curves(f"adaptation_{key}", own.comparison, agents))
     pictures += time_pictures(key, own, looks)
-    names = ranked({name: own.comparison.values(name) for name in own.parameters}, agents)
+    named = {p.name for p in family.parameters if is_named(p)} if family else ()
+    names = ranked({name: own.comparison.values(name) for name in own.parameters}, agents, named)
     for name in names[:PARAMETERS]:
         stem = f"parameter_{key}_{file_name(name)}"
         pictures.append(figures.by_parameter(stem, own.comparison, agents, name, family))

@@ -19,6 +19,7 @@ from metarl.reporting.agent_figures import (
     bins_of,
     draw_adaptation,
     draw_parameter,
+    is_named,
     legend,
     ranges_to_mark,
     short,
@@ -128,7 +129,7 @@ def looks_of(runs: Sequence[ReportedRun], comparisons: Sequence[ReportedComparis
 def shown_of(own: ReportedComparison, looks: Looks) -> list[Shown]:
     """Return the agents as they are drawn in every figure."""
     return [
-        Shown(a.label, a.agent.returns, a.agent.result.summary.iqm, a.agent.envs_per_task, looks[a.key])
+        Shown(a.label, a.agent.returns, a.agent.result.summary.iqm, a.agent.episodes_per_round, looks[a.key])
         for a in own.agents
     ]
 
@@ -169,7 +170,7 @@ def by_parameter(
 
     ends = []
     for agent in agents:
-        found = (bin_interval(agent.after()[:, group]) for group in bins_of(values))
+        found = (bin_interval(agent.after()[:, group]) for group in bins_of(values, is_named(known)))
         ends.append(f"{agent.label} {', '.join(f'{own.estimate:.4g}' for own in found if own)}")
     words = parameter.replace("_", " ")
     adapts = any(agent.adaptations for agent in agents)
@@ -178,7 +179,7 @@ def by_parameter(
     return picture(
         name,
         f"Return{adapted} against {words}, from {low} to {high}: {'; '.join(ends)}.",
-        f"Return against {words}{last}: {what_is_drawn(values)}." + range_note(trained),
+        f"Return against {words}{last}: {what_is_drawn(values, is_named(known))}." + range_note(trained),
         draw,
     )
 

@@ -9,6 +9,7 @@ from metarl.config import SPLIT_NAMES, EvaluationSettings
 from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.task import Task
+from metarl.errors import RunError, UsageError
 from metarl.reporting.report.material import Material, ReportedRun, one_agent
 from metarl.reporting.report.page import VIDEOS, Block, Film, Remarks, Text, file_name
 from metarl.runs.trial import stream
@@ -41,7 +42,10 @@ def films_section(material: Material, folder: Path, say: Callable[[str], None]) 
     for run in runs:
         say(f"filming {run.label}")
         names.append(unlike(file_name(run.label), names))
-        blocks.append(_film(run, first.setdefault(run.family, run), folder / VIDEOS / f"{names[-1]}.mp4"))
+        try:
+            blocks.append(_film(run, first.setdefault(run.family, run), folder / VIDEOS / f"{names[-1]}.mp4"))
+        except (UsageError, RunError, RenderingUnavailable) as error:
+            blocks.append(Remarks([f"no film of {run.label}: {error}"], "warning"))
     return blocks
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from metarl.envs.parameters import LogUniform
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.statistics import Array, Interval
-from metarl.reporting.agent_figures import Shown, bin_interval, mark_range
+from metarl.reporting.agent_figures import Shown, bin_interval, is_named, mark_range
 from metarl.reporting.figures import name_ticks
 from metarl.reporting.report.figures import (
     HEIGHT,
@@ -55,8 +55,10 @@ class Side:
 
     @property
     def edges(self) -> Array:
-        """Edges of the cells; a parameter of few values has a cell for each value."""
+        """Edges of the cells; a parameter of few values, or of values with names, has a cell for each value."""
         values, distinct = self.values, np.unique(self.values)
+        if is_named(self.parameter):
+            return np.arange(distinct[0], distinct[-1] + 2) - 0.5
         if 1 < len(distinct) <= CELLS and 2 * len(distinct) <= len(values):
             inner = (distinct[1:] + distinct[:-1]) / 2
             return np.array([2 * distinct[0] - inner[0], *inner, 2 * distinct[-1] - inner[-1]])
@@ -96,8 +98,8 @@ def heat_map(
         f"Heat map of {agent.label}'s return{' after adaptation' * bool(agent.adaptations)} against {words[0]} and "
         f"{words[1]}, in {number_of(len(own), 'cell')} from {worst:.4g} to {best:.4g}.",
         f"{agent.label}{f' after {rounds}' if agent.adaptations else ''}: IQM of the return over the tasks in a cell, "
-        "with its 95 % interval; empty where there are fewer than two tasks. One scale for all agents."
-        + range_note(across.trained, up.trained),
+        f"{'with its 95 % interval; ' if len(across.edges) <= CELLS + 2 else ''}empty where there are fewer than two "
+        "tasks. One scale for all agents." + range_note(across.trained, up.trained),
         lambda axes: _draw(axes, (across, up), own, min(scale), max(scale)),
         HEIGHT + 0.5,
     )
@@ -131,7 +133,9 @@ def _draw(axes: Axes, sides: tuple[Side, Side], cells: Cells, low: float, high: 
     small = 8.0 if len(across.edges) <= 4 else 6.6 if len(across.edges) <= 5 else 5.4
     for (row, column), interval in cells.items():
         share = (interval.estimate - low) / (high - low) if high > low else 1.0
-        text = f"{_brief(interval.estimate)}\n[{_brief(interval.low)}, {_brief(interval.high)}]"
+        text = _brief(interval.estimate)
+        if len(across.edges) <= CELLS + 2:
+            text += f"\n[{_brief(interval.low)}, {_brief(interval.high)}]"
         colour = "#fefefe" if share < 0.5 else "#111111"
         at = across.middle(column), up.middle(row)
         axes.text(*at, text, ha="center", va="center", fontsize=small, color=colour)
