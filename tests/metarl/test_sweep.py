@@ -22,10 +22,10 @@ from metarl.errors import UsageError
 from metarl.evaluation.sweep_result import SweepResult
 from metarl.runs import claims as sweep_claims
 from metarl.runs.interrupt import Stop
-from metarl.runs.run import load_run, start_run
+from metarl.runs.run import Run, build, load_run, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.runs.trial import stream
-from metarl.sweeps.attempt import RESULT
+from metarl.sweeps.attempt import RESULT, Watch, attempt
 from metarl.sweeps.conclude import conclude
 from metarl.sweeps.file import load_sweep
 from metarl.sweeps.maps import evaluate_map
@@ -313,6 +313,30 @@ def test_the_pruner_ends_what_is_worse_than_the_others(sweep_file, tmp_path, mon
     assert [row.state for row in table] == ["complete", "pruned", "pruned"]
     assert [row.attributes["iteration"] for row in table] == [3, 1, 1]
     assert load_run(study.directory(1)).iteration == 1  # a run folder with a checkpoint, too
+
+
+@pytest.mark.parametrize("after", [-1.0, 1.0])
+def test_what_the_median_pruner_says_of_a_variant_is_plain_json(after, sweep_file, tmp_path, monkeypatch):
+    """Processes that train a variant together write it for their worker, where it was pruned or stopped."""
+    from metarl.sweeps import attempt as module
+
+    pruner = "pruner: {name: median, startup_trials: 1, every: 1, by: training}\n"
+    sweep = load_sweep(sweep_file(BASE + "factors: {agent.inner_lr: [0.1, 0.2]}\n" + pruner))
+    study = Study(sweep, tmp_path / "runs/s")
+    (first, held), (trial, claim) = filter(None, [study.next(), study.next()])
+    first.report(0.0, 1)
+    study.finish(first, 0.0, {})
+
+    def one_iteration(config, directory, resume, watch, ranks):
+        run = Run(directory, config, *build(config), 1, 24)
+        assert watch(run, {"return/after": after})
+        return run
+
+    monkeypatch.setattr(module, "train", one_iteration)
+    found = attempt(sweep.base, tmp_path / "r", False, Watch(sweep, yardstick(sweep), trial, lambda: True))
+    assert json.loads(json.dumps(found.to_dict()))["pruned"] is (after < 0)
+    for own in (held, claim):
+        own.release()
 
 
 @pytest.mark.parametrize("method", ["random", "tpe"])
