@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -361,6 +362,20 @@ def test_points_of_a_range_do_not_depend_on_who_draws_them(method, sweep_file, t
     assert alone == shared
     assert len({p["agent.inner_lr"] for p in alone}) == 6
     assert all(0.01 <= p["agent.inner_lr"] <= 1 and p["training.tasks"] in range(1, 10) for p in alone)
+
+
+def test_the_points_of_a_grid_too_large_for_the_memory_are_drawn_one_by_one(sweep_file, tmp_path):
+    levels = "{low: 0.001, high: 0.9, levels: 10000}"
+    settings = ("inner_lr", "gae_lambda", "discount")
+    text = BASE + "trials: 2\nfactors:\n" + "".join(f"  agent.{name}: {levels}\n" for name in settings)
+    sweep = load_sweep(sweep_file(text))
+    study = Study(sweep, tmp_path / "runs/s")
+    points = []
+    for trial, claim in filter(None, [study.next(), study.next()]):
+        points.append(study.suggest(trial))
+        claim.release()
+    assert points == [*itertools.islice(sweep.grid(), 2)]
+    assert len({point["agent.discount"] for point in points}) == 2
 
 
 def test_a_changed_file_is_refused_by_what_changed(sweep_file, tmp_path):

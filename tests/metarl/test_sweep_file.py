@@ -35,6 +35,11 @@ MISTAKES = {
     "factors: {agent.inner_lr: {low: 2}}": "agent.inner_lr has no high; give low and high",
     "factors: {agent.inner_lr: {low: 0, high: 1, log: true}}": "low is 0; a range in the logarithm must be greater",
     "factors: {agent.inner_lr: {low: 1, high: 2}}": "agent.inner_lr is a range, and a grid needs levels: add `levels:",
+    "factors: {agent.inner_lr: {low: 1, high: 2, levels: 10001}}": "has 10001 levels; it must have at most 10000",
+    "factors: {family.velocity: {center: {low: 1, high: 2, levels: 101}, width: {low: 1, high: 2, levels: 101}}}": (
+        "family.velocity has 10201 levels; it must have at most 10000"
+    ),
+    f"factors: {{agent.inner_lr: {list(range(1, 10002))}}}": "inner_lr has 10001 levels; it must have at most 10000",
     "factors: {agent.outer: {low: 1, high: 2}}": "agent.outer is not a number, so it has no low and high; list",
     "factors: {family.velocity: {width: [0]}}": "family.velocity has the empty width 0; it must be greater than 0",
     "factors: {family.velocity: {wdith: [1]}}": "unknown key 'factors: family.velocity.wdith'; did you mean 'width'?",
@@ -55,6 +60,7 @@ MISTAKES = {
     "{factors: {agent.inner_lr: [1]}, base: {training.tasks: 0}}": "training.tasks is 0; it must be at least 1",
     "{factors: {agent.inner_lr: [1]}, base: {config: x.yaml}}": "x.yaml; give a YAML file",
     "{factors: {agent.inner_lr: [1]}, report: {grid: 1}}": "report.grid is 1; it must be at least 2",
+    "{factors: {agent.inner_lr: [1]}, report: {grid: 201}}": "report.grid is 201; it must be at most 200",
     "[": "is not valid YAML",
 }
 
