@@ -272,6 +272,18 @@ def test_a_variant_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("severity", [", family.fault_severity: [[0, 0.2], [0.5, 1]]", ""])
+def test_a_sweep_with_and_without_faults_ends_with_its_result(severity, sweep_file, tmp_path):
+    text = BASE.replace("point_goal", "half_cheetah_direction").replace("iterations: 3", "iterations: 1")
+    text += "  family.faults: [weak]\n"
+    factors = f"factors: {{family.faults: [[], [weak]]{severity}}}\nreport: {{grid: 2, parameters: [fault_severity]}}\n"
+    study, stick = work(sweep_file(text + factors), tmp_path / "runs/s")
+    found = conclude(study, stick, lambda line: None).result
+    assert {variant.state for variant in found.variants} == {"complete"}
+    assert found.unshared == ("family.faults",)
+
+
+@pytest.mark.thorough
 def test_a_fault_of_the_machine_is_no_fault_of_the_variant(sweep_file, tmp_path, monkeypatch):
     from metarl.sweeps import attempt as module
 
