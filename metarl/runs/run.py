@@ -156,6 +156,15 @@ def as_mirrored(config: RunConfig, family: TaskFamily) -> TaskFamily:
     return closed(family, symmetry_of(family)) if known else family
 
 
+def require_startable(config: RunConfig, family: TaskFamily) -> None:
+    """UsageError for what is refused of a new run alone: one of before is there to be read and gone on with.
+
+    It is a curriculum that the family lacks, or a fault or a change that never begins.
+    """
+    make_curriculum(config, family)
+    require_changes(config, family)
+
+
 def require_changes(config: RunConfig, family: TaskFamily) -> None:
     """UsageError for a fault or a change that begins after the last step of every trial."""
     rounds = max(config.training.adaptations, config.evaluation.adaptations) + 1
@@ -246,7 +255,7 @@ def start_run(
     for function in (*code_of(config).values(), *hooks_of(config)):
         trust(function)
     family, _ = build(config, device, ranks)
-    make_curriculum(config, family)
+    require_startable(config, family)
     first = not runs_dir.exists()
     directory = new_run_dir(config, runs_dir, name)
     try:
