@@ -23,6 +23,7 @@ from metarl.sweeps.sweep import Sweep
 if TYPE_CHECKING:
     from metarl.runs.interrupt import Stop
     from metarl.sweeps.study import Study
+    from metarl.sweeps.yardstick import Yardstick
 
 HELP = """usage: metarl sweep FILE.yaml [--workers N] [--ranks K] [--trials N] [--threads N] [--runs-dir DIR]
        metarl sweep FILE.yaml --report
@@ -108,19 +109,26 @@ def ranks_of(sweep: Sweep, ranks: int) -> Ranks:
     return planned(1 if varied & {"agent", "agent.name", "training.tasks"} else ranks)
 
 
+def require_startable(sweep: Sweep, ranks: int) -> Yardstick:
+    """Return how the variants are judged; UsageError for a sweep that cannot begin. ranks: see `ranks_of`."""
+    from metarl.runs.run import build
+    from metarl.sweeps.yardstick import yardstick
+
+    stick = yardstick(sweep)
+    if ranks > 1:
+        build(sweep.base, "cpu", ranks_of(sweep, ranks))  # refused now, and not by each variant
+    return stick
+
+
 def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> int:
     """Run trials in this process or in several. parent: id of the process that this one works for; 0: none."""
     from metarl.provenance import cores
     from metarl.runs.interrupt import stop_on_signals
-    from metarl.runs.run import build
     from metarl.sweeps.study import Study
     from metarl.sweeps.worker import Worker
-    from metarl.sweeps.yardstick import yardstick
 
-    stick = yardstick(sweep)
     workers, ranks = number.get("workers", 1), number.get("ranks", 1)
-    if ranks > 1 and not parent:
-        build(sweep.base, "cpu", ranks_of(sweep, ranks))  # refused now, and not by each variant
+    stick = require_startable(sweep, ranks)
     with stop_on_signals(signal.SIGINT, signal.SIGTERM, parent=parent) as stop:
         study = Study(sweep, folder)
         threads = number.get("threads", sweep.base.training.threads or max(1, cores() // workers))
