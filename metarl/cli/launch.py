@@ -51,8 +51,6 @@ SBATCH = ("partition", "account", "qos", "constraint", "exclude", "mem")
 COUNTS = {"nodes": 1, "ranks_per_node": 1, "gpus_per_node": 0, "cpus_per_task": 1, "grace": 30}
 COUNTS |= {"max_requeues": 0, "max_restarts": 0}
 """Least value of each option that is a whole number."""
-NO_WORK = ("report", "wandb_file", "point")
-"""Options of `metarl sweep` that train nothing, or only one trial."""
 SIMULATED = ("family.", "training.simulator")
 """Settings that decide whether the tasks can be simulated. Where a sweep varies them, some variants may not be."""
 BEGUN = ("training.adaptations", "training.curriculum", "evaluation.adaptations")
@@ -191,7 +189,7 @@ def _sweep(arguments: list[str], options: Options, invocation: Invocation) -> in
         return 0
     from metarl.sweeps.same_sweep import require_no_other
 
-    for name in (*NO_WORK, *sweep_command.HIDDEN):
+    for name in (*sweep_command.NO_WORK, *sweep_command.HIDDEN):
         if name in request.plain or name in request.switched:
             raise UsageError(f"{flag(name)} of metarl sweep cannot be launched; run the command here")
     for name in ("ranks_per_node", "max_restarts"):

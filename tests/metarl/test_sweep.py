@@ -33,7 +33,7 @@ from metarl.sweeps.maps import evaluate_map
 from metarl.sweeps.results import variants_of
 from metarl.sweeps.study import Study
 from metarl.sweeps.task_axes import task_axis
-from metarl.sweeps.worker import Worker, run_point
+from metarl.sweeps.worker import Worker
 from metarl.sweeps.yardstick import Yardstick, yardstick
 from metarl.training.loop import train
 
@@ -90,6 +90,13 @@ COMMANDS = {
     "s.yaml --point 3": "--point is '3'; give the factors' values as JSON, such as '{\"family.goal_range\": 0}'",
     's.yaml --point {"family.goal_range":0.2}': "agent.inner_lr has no value",
     's.yaml --point {"family.goal_range":3,"agent.inner_lr":0.1}': "family.goal_range is 3; its levels are 0.2, 0.4",
+    "s.yaml --point {} --ranks 2": "--point trains one variant, in one process; leave out --ranks",
+    "s.yaml --point {} --workers 2": "--point trains one variant, in one process; leave out --workers",
+    "s.yaml --report --ranks 2": "--report trains nothing; leave out --ranks",
+    "s.yaml --workers 1 --report": "--report trains nothing; leave out --workers",
+    "s.yaml --report --point {}": "--report trains nothing; leave out --point",
+    "s.yaml --wandb-file w.yaml --workers 2": "--wandb-file trains nothing; leave out --workers",
+    "s.yaml --wandb-file w.yaml --ranks 2": "--wandb-file trains nothing; leave out --ranks",
     "s.yaml --wandb-file w.txt": "--wandb-file is 'w.txt'; name a file that ends with .yaml",
     "r.yaml": "objective.ranges: family 'point_goal' has no parameter 'goal_xx'; did you mean 'goal_x'?",
     "w.yaml": "objective.tasks is wide, but no factor varies a training range; add the ranges to",
@@ -413,12 +420,13 @@ def test_the_file_for_wandb_is_understood_by_wandb_and_by_us(sweep_file, tmp_pat
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 
     monkeypatch.chdir(tmp_path)
-    text = BASE + "method: tpe\ntrials: 5\nfactors:\n  agent.inner_lr: {low: 0.01, high: 1, log: true}\n"
+    text = BASE + "method: tpe\nfactors:\n  agent.inner_lr: {low: 0.01, high: 1, log: true}\n"
     text += "  training.tasks: {low: 2, high: 4}\n  agent.hidden_sizes: [[4], [8, 8]]\n"
     text += "pruner: {name: successive_halving}\n"
     path = sweep_file(text)
-    assert cli.main(["sweep", str(path), "--wandb-file", str(path)]) == 2 and path.read_text() == text
-    assert cli.main(["sweep", str(path), "--wandb-file", "w.yaml"]) == 0
+    options = ["--trials", "5", "--threads", "2", "--runs-dir", "elsewhere"]
+    assert cli.main(["sweep", str(path), *options, "--wandb-file", str(path)]) == 2 and path.read_text() == text
+    assert cli.main(["sweep", str(path), *options, "--wandb-file", "w.yaml"]) == 0
     config = load_sweep_config("w.yaml")
     assert config["metric"] == {"name": "sweep/objective", "goal": "maximize"}
     assert (config["method"], config["run_cap"], config["program"]) == ("bayes", 5, "metarl")
@@ -432,9 +440,10 @@ def test_the_file_for_wandb_is_understood_by_wandb_and_by_us(sweep_file, tmp_pat
     values = {"agent.inner_lr": 0.5, "training.tasks": 3, "agent.hidden_sizes": [4]}
     macros = create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
     command = [macros["args_json"][0] if a == "${args_json}" else a for a in create_sweep_command(config["command"])]
-    assert command[-4:-2] == ["sweep", str(path)] and command[-2] == "--point"
-    directory = run_point(load_sweep(path), tmp_path / "runs/s", json.loads(command[-1]))
+    assert cli.main(command[command.index("sweep") :]) == 0
+    [directory] = (tmp_path / "elsewhere/s").iterdir()
     config = load_config(directory / CONFIG)
+    assert config.training.threads == 2
     assert (config.agent.inner_lr, config.training.tasks, config.agent.hidden_sizes) == (0.5, 3, (4,))
     assert "sweep/objective" in read_metrics(directory)[-1]
 
