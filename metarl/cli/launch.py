@@ -51,10 +51,10 @@ SBATCH = ("partition", "account", "qos", "constraint", "exclude", "mem")
 COUNTS = {"nodes": 1, "ranks_per_node": 1, "gpus_per_node": 0, "cpus_per_task": 1, "grace": 30}
 COUNTS |= {"max_requeues": 0, "max_restarts": 0}
 """Least value of each option that is a whole number."""
-NO_WORK = ("report", "wandb_file", "point")
-"""Options of `metarl sweep` that train nothing, or only one trial."""
 SIMULATED = ("family.", "training.simulator")
 """Settings that decide whether the tasks can be simulated. Where a sweep varies them, some variants may not be."""
+BEGUN = ("training.adaptations", "training.curriculum", "evaluation.adaptations")
+"""Settings that decide what else is refused of a new run. Where a sweep varies them, some variants may not be."""
 JOBS = "slurm"
 """Subfolder of the folder of all runs, with a folder of scripts and logs for each run."""
 
@@ -143,7 +143,7 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
         if (finished := finished_run(directory, config)) is not None:
             print(finished_words(finished))
             return 0
-        _require_trainable(config, launch, planned(launch.work.nodes * launch.work.ranks))
+        _require_trainable(config, launch, planned(launch.work.nodes * launch.work.ranks), new=False)
         if options.dry:
             return _dry_run(launch)
         return _submit(launch, f"run: {directory}", directory)
@@ -157,7 +157,7 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
     launch = options.launch(name, runs_dir, ["train", "--resume", str(directory)])
     ranks = planned(launch.work.nodes * launch.work.ranks)
     # Mistakes in the settings show now, and not when the job starts; and every start of the job is the same: a resume.
-    _require_trainable(config, launch, ranks)
+    _require_trainable(config, launch, ranks, new=True)
     if options.dry:
         return _dry_run(launch)
     train_command.new_run(config, runs_dir, name, ranks, device="cpu")
@@ -171,10 +171,10 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
         raise
 
 
-def _require_trainable(config: RunConfig, launch: Launch, ranks: Ranks) -> None:
+def _require_trainable(config: RunConfig, launch: Launch, ranks: Ranks, new: bool) -> None:
     from metarl.training.rehearsal import require_trainable
 
-    require_trainable(config, launch.gpus > 0, ranks)
+    require_trainable(config, launch.gpus > 0, ranks, new)
 
 
 def _going_on(directory: Path, arguments: list[str]) -> list[str]:
@@ -188,7 +188,9 @@ def _sweep(arguments: list[str], options: Options, invocation: Invocation) -> in
     request = sweep_command.parse(arguments)
     if request is None:
         return 0
-    for name in (*NO_WORK, *sweep_command.HIDDEN):
+    from metarl.sweeps.same_sweep import require_no_other
+
+    for name in (*sweep_command.NO_WORK, *sweep_command.HIDDEN):
         if name in request.plain or name in request.switched:
             raise UsageError(f"{flag(name)} of metarl sweep cannot be launched; run the command here")
     for name in ("ranks_per_node", "max_restarts"):
@@ -199,9 +201,12 @@ def _sweep(arguments: list[str], options: Options, invocation: Invocation) -> in
     command += [token for name, value in request.number.items() for token in (flag(name), str(value))]
     ranks = request.number.get("ranks", 1)
     launch = options.launch(request.folder.name, runs_dir, command, request.number.get("workers", 1) * ranks)
+    sweep_command.require_startable(request.sweep, ranks)
+    require_no_other(request.sweep, request.folder)
     varied = [name for factor in request.sweep.factors for name in factor.settings]
     if not any(name.startswith(SIMULATED) for name in varied):
-        _require_trainable(request.sweep.base, launch, sweep_command.ranks_of(request.sweep, ranks))
+        new = not any(name in BEGUN for name in varied)
+        _require_trainable(request.sweep.base, launch, sweep_command.ranks_of(request.sweep, ranks), new)
     if options.dry:
         return _dry_run(launch)
     return _submit(launch, f"sweep: {runs_dir / request.folder.name}", None)

@@ -23,10 +23,12 @@ from metarl.sweeps.sweep import Sweep
 if TYPE_CHECKING:
     from metarl.runs.interrupt import Stop
     from metarl.sweeps.study import Study
+    from metarl.sweeps.yardstick import Yardstick
 
 HELP = """usage: metarl sweep FILE.yaml [--workers N] [--ranks K] [--trials N] [--threads N] [--runs-dir DIR]
-       metarl sweep FILE.yaml --report
-       metarl sweep FILE.yaml --wandb-file OUT.yaml
+       metarl sweep FILE.yaml --report [--threads N] [--runs-dir DIR]
+       metarl sweep FILE.yaml --wandb-file OUT.yaml [--trials N] [--threads N] [--runs-dir DIR]
+       metarl sweep FILE.yaml --point JSON [--threads N] [--runs-dir DIR]
 
 Train variants of a configuration. Each trial is a run folder in runs/FILE/. The same command, started again here or on
 another machine that shares the folder, joins or resumes the sweep. Ctrl-C stops it after the current iteration. If the
@@ -38,12 +40,20 @@ configuration names a Python function as the robot, its code is run.
   --threads N        threads of each variant (the CPU cores divided by the workers)
   --runs-dir DIR     folder of all runs (runs)
   --report           write tables, figures and best.yaml of the trials that have ended
-  --wandb-file OUT   write a W&B sweep file, and train nothing
+  --wandb-file OUT   write a W&B sweep file, whose agents train with the same options, and train nothing
   --point JSON       train only the variant with these values, as W&B's agents do
 """
 OPTIONS = ("workers", "ranks", "trials", "threads", "runs_dir", "wandb_file", "point")
 NUMBERS = ("workers", "ranks", "trials", "threads")
 SWITCHES = ("report",)
+NO_WORK = {
+    "report": "trains nothing",
+    "wandb_file": "trains nothing",
+    "point": "trains one variant, in one process",
+}
+"""Options that do not train the sweep, and what they do."""
+OF_WORK = ("workers", "ranks")
+"""Options that only the training of a sweep can follow."""
 HIDDEN = ("worker",)
 """Options with which a sweep starts its worker processes."""
 STOPPED = 128 + signal.SIGTERM
@@ -75,6 +85,9 @@ def parse(arguments: list[str]) -> Request | None:
         got = f", got {' '.join(given.positionals)}" if given.positionals else ""
         raise UsageError(f"metarl sweep takes one file (metarl sweep sweep.yaml){got}")
     number = {name: whole(plain[name], flag(name)) for name in NUMBERS if name in plain}
+    asked = [name for name in (*NO_WORK, *OF_WORK) if name in plain or name in switched]
+    if len(asked) > 1 and asked[0] in NO_WORK:
+        raise UsageError(f"{flag(asked[0])} {NO_WORK[asked[0]]}; leave out {flag(asked[1])}")
     path = Path(given.positionals[0])
     sweep = load_sweep(path, number.get("trials"))
     folder = Path(plain.get("runs_dir", "runs")) / path.stem
@@ -90,11 +103,14 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     if "wandb_file" in plain:
         from metarl.sweeps.wandb_sweep import write_sweep
 
-        write_sweep(sweep, Path(plain["wandb_file"]))
+        same = [
+            token for name in ("trials", "threads", "runs_dir") if name in plain for token in (flag(name), plain[name])
+        ]
+        write_sweep(sweep, Path(plain["wandb_file"]), same)
         print(f"saved {plain['wandb_file']}; start it with: wandb sweep {typed(plain['wandb_file'])}")
         return 0
     if "point" in plain:
-        return _point(sweep, folder, plain["point"])
+        return _point(sweep, folder, plain["point"], number.get("threads", 0))
     if "report" in request.switched:
         return _report(sweep, folder, number.get("threads", 0))
     if "worker" in plain and plain["worker"] != str(os.getppid()):  # only a sweep starts workers
@@ -108,19 +124,26 @@ def ranks_of(sweep: Sweep, ranks: int) -> Ranks:
     return planned(1 if varied & {"agent", "agent.name", "training.tasks"} else ranks)
 
 
+def require_startable(sweep: Sweep, ranks: int) -> Yardstick:
+    """Return how the variants are judged; UsageError for a sweep that cannot begin. ranks: see `ranks_of`."""
+    from metarl.runs.run import build
+    from metarl.sweeps.yardstick import yardstick
+
+    stick = yardstick(sweep)
+    if ranks > 1:
+        build(sweep.base, "cpu", ranks_of(sweep, ranks))  # refused now, and not by each variant
+    return stick
+
+
 def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> int:
     """Run trials in this process or in several. parent: id of the process that this one works for; 0: none."""
     from metarl.provenance import cores
     from metarl.runs.interrupt import stop_on_signals
-    from metarl.runs.run import build
     from metarl.sweeps.study import Study
     from metarl.sweeps.worker import Worker
-    from metarl.sweeps.yardstick import yardstick
 
-    stick = yardstick(sweep)
     workers, ranks = number.get("workers", 1), number.get("ranks", 1)
-    if ranks > 1 and not parent:
-        build(sweep.base, "cpu", ranks_of(sweep, ranks))  # refused now, and not by each variant
+    stick = require_startable(sweep, ranks)
     with stop_on_signals(signal.SIGINT, signal.SIGTERM, parent=parent) as stop:
         study = Study(sweep, folder)
         threads = number.get("threads", sweep.base.training.threads or max(1, cores() // workers))
@@ -195,7 +218,7 @@ def _report(sweep: Sweep, folder: Path, threads: int) -> int:
     return 0
 
 
-def _point(sweep: Sweep, folder: Path, text: str) -> int:
+def _point(sweep: Sweep, folder: Path, text: str, threads: int) -> int:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -205,7 +228,7 @@ def _point(sweep: Sweep, folder: Path, text: str) -> int:
         raise UsageError(f"--point is {shown(text)}; give the factors' values as JSON, such as '{example}'")
     from metarl.sweeps.worker import run_point
 
-    directory = run_point(sweep, folder, values)
+    directory = run_point(sweep, folder, values, threads)
     if not (directory / "evaluation").is_dir():
         raise RunError(f"{directory} was stopped; resume it with: metarl train --resume {typed(directory)}")
     print(f"run: {directory}")

@@ -38,6 +38,9 @@ PLAIN_OPTIONS = ("agent", "family", "robot", "env", "config", "name", "runs_dir"
 SIGTERM_STATUS = 128 + signal.SIGTERM
 """Exit status of a run that a SIGTERM stopped, the shell's for that signal: nobody takes the run for finished."""
 
+STOPPED = "stopped"
+"""Key of the run that a SIGTERM stopped, for the processes that torchrun starts again."""
+
 GO_ON = ("training.iterations", *(f"training.{name}" for name in names_without_effect(TrainingSettings)))
 GO_ON += ("evaluation.", "tracking.")
 """Settings that may change when a run is resumed: none changes what an iteration computes, but for the rounding that
@@ -83,14 +86,15 @@ def run(arguments: list[str], invocation: Invocation) -> int:
 
         ranks = ranks or ALONE
         opened = ranks.from_first(lambda: _open_run(config, plain, invocation))
-        if opened is None:
-            return 0
+        if isinstance(opened, int):
+            return opened
         config, invocation.run_dir, resume = opened
         invocation.trains = True
         trained = training.train(config, invocation.run_dir, resume, ranks=ranks)
         print(f"run: {invocation.run_dir}")
-        ranks.from_first(lambda: None)  # the others wait until it has evaluated
-    return 0 if trained.iteration >= config.training.iterations else SIGTERM_STATUS
+        status = 0 if trained.iteration >= config.training.iterations else SIGTERM_STATUS
+        ranks.from_first(lambda: _remember_stop(status, invocation))  # the others wait until it has evaluated
+    return status
 
 
 def parse(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
@@ -136,14 +140,17 @@ def _starting_config(plain: Mapping[str, str]) -> RunConfig:
 
 def _open_run(
     config: RunConfig, plain: Mapping[str, str], invocation: Invocation
-) -> tuple[RunConfig, Path, bool] | None:
-    """Return the configuration and the folder of the run to train, and whether it is resumed; None if it is finished.
+) -> tuple[RunConfig, Path, bool] | int:
+    """Return the configuration and the folder of the run to train, and whether it is resumed; or the exit status, if it
+    is finished or was stopped.
 
     Processes that torchrun restarts resume the run that the ones before them began.
     """
     from metarl.training.finished import finished_run, finished_words
 
     resume, runs_dir, launched = plain.get("resume"), Path(plain.get("runs_dir", "runs")), invocation.launched
+    if launched is not None and launched.recall(STOPPED) is not None:
+        return SIGTERM_STATUS
     begun = launched.recall("run") if launched is not None and not resume else None
     if resume:
         invocation.run_dir = run_dir(resume, runs_dir)
@@ -157,8 +164,14 @@ def _open_run(
         return read_run_config(invocation.run_dir), invocation.run_dir, False  # of its own copy of the robot
     if (finished := finished_run(invocation.run_dir, config)) is not None:
         print(finished_words(finished))
-        return None
+        return 0
     return config, invocation.run_dir, True
+
+
+def _remember_stop(status: int, invocation: Invocation) -> None:
+    """Tell the processes that torchrun starts in place of these, as it takes the status for a failure."""
+    if status and invocation.launched is not None:
+        invocation.launched.remember(STOPPED, str(invocation.run_dir))
 
 
 def new_run(

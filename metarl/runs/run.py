@@ -164,6 +164,17 @@ def as_mirrored(config: RunConfig, family: TaskFamily) -> TaskFamily:
     return closed(family, symmetry_of(family)) if known else family
 
 
+def require_startable(config: RunConfig, family: TaskFamily) -> None:
+    """UsageError for what is refused of a new run alone: one of before is there to be read and gone on with.
+
+    It is a curriculum that the family lacks, a fault or a change that never begins, or an evaluation that comes back to
+    tasks which change.
+    """
+    make_curriculum(config, family)
+    require_changes(config, family)
+    require_evaluable(config.evaluation, family)
+
+
 def require_changes(config: RunConfig, family: TaskFamily) -> None:
     """UsageError for a fault or a change that begins after the last step of every trial."""
     rounds = max(config.training.adaptations, config.evaluation.adaptations) + 1
@@ -254,8 +265,7 @@ def start_run(
     for function in (*code_of(config).values(), *hooks_of(config)):
         trust(function)
     family, _ = build(config, device, ranks)
-    make_curriculum(config, family)
-    require_evaluable(config.evaluation, family)
+    require_startable(config, family)
     first = not runs_dir.exists()
     directory = new_run_dir(config, runs_dir, name)
     try:

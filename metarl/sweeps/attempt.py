@@ -65,7 +65,7 @@ class Watch:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # a resumed variant reports some iterations again
                     self.trial.report(value, run.iteration)
-                self.pruned = self.trial.should_prune()
+                self.pruned = bool(self.trial.should_prune())  # a pruner answers with NumPy's
         return self.pruned or (self.stop() and not ended)
 
 

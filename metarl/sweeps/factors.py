@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from metarl.sweeps.dimensions import HIGH, LOW, Dimension, Factor, Levels, Numbe
 SWEPT = ("agent.", "family.", "training.", "evaluation.adaptations", "evaluation.envs_per_task")
 """Settings that can be swept. The other settings of the evaluation are the same for every variant."""
 LIMITS = ("low", "high", "log", "levels")
+MOST_LEVELS = 10_000
+"""Largest number of levels of a factor."""
 
 
 def read_factors(data: Any, base: RunConfig) -> tuple[Factor, ...]:
@@ -90,6 +93,7 @@ def _range_factor(name: str, ends: tuple[str, ...], value: Mapping[str, Any], ba
     for part, given in value.items():
         levels = [given] if isinstance(given, int | float) and not isinstance(given, bool) else given
         dimensions[f"{name}.{part}"] = _dimension(levels, float, f"{where}.{part}")
+    _require_few(math.prod(len(d.values) for d in dimensions.values() if isinstance(d, Levels)), where)
     width = dimensions.get(f"{name}.width", Levels((high - low,)))
     if min(width.extremes()) <= 0:
         raise UsageError(f"{where} has the empty width {min(width.extremes()):g}; it must be greater than 0")
@@ -130,6 +134,7 @@ def _dimension(value: Any, kind: Any, where: str) -> Dimension:
     count = coerce(value["levels"], int, f"{where}.levels")
     if count < 2:
         raise UsageError(f"{where}.levels is {count}; it must be at least 2")
+    _require_few(count, where)
     shares = [i / (count - 1) for i in range(count)]
     spaced = [low * (high / low) ** u if log else low + u * (high - low) for u in shares]
     spaced[0], spaced[-1] = low, high
@@ -141,11 +146,17 @@ def _levels(value: Any, kind: Any, where: str) -> Levels:
         raise UsageError(f"{where} is {value!r}; list its levels, or give low and high")
     if not value:
         raise UsageError(f"{where} has no levels; list at least one")
+    _require_few(len(value), where)
     levels = tuple(coerce(entry, kind, f"{where}[{i}]") for i, entry in enumerate(value))
     for i, entry in enumerate(levels):
         if entry in levels[:i]:
             raise UsageError(f"{where} has the level {label(entry)} twice")
     return Levels(levels)
+
+
+def _require_few(count: int, where: str) -> None:
+    if count > MOST_LEVELS:
+        raise UsageError(f"{where} has {count} levels; it must have at most {MOST_LEVELS}")
 
 
 def require_known(data: Mapping[Any, Any], known: Iterable[str], where: str) -> None:

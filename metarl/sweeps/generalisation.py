@@ -37,8 +37,9 @@ def generalisation_of(
     if stick.split == "wide":
         varied = [p for name in stick.varied[:2] for p in family.parameters if p.name == name]
         for variant in filter(study.has_folder, ended):
-            found = TaskReturns.from_dict(_read(study, variant))
-            data.setdefault(_group(variant, varied), []).append(_distant(found, variant, stick.wide))
+            if axes := _own(stick.wide, variant):
+                found = TaskReturns.from_dict(_read(study, variant))
+                data.setdefault(_group(variant, varied), []).append(_distant(found, variant, axes))
         if len(data) > GROUPS:  # the best variant's, then those of most variants
             ours = _group(best, varied)
             kept = sorted(data, key=lambda name: (name != ours, -len(data[name])))[:GROUPS]
@@ -47,7 +48,8 @@ def generalisation_of(
         for found in maps:
             if found.trial == best.number:
                 axes = {p.name: stick.axis(p) for p in family.parameters if p.name in found.parameters}
-                data[best.name] = [_distant(found, best, axes)]
+                if axes := _own(axes, best):
+                    data[best.name] = [_distant(found, best, axes)]
     rng = stream(study.sweep.seed, "sweep/generalisation")
     curves = [_curve(name, parts, rng) for name, parts in data.items()]
     curves = [curve for curve in curves if len(curve.distance) > 1]
@@ -70,6 +72,11 @@ def _range(parameter: Parameter, span: Sequence[float]) -> str:
     if parameter.names:
         return ", ".join(map(parameter.words, span))
     return f"{span[0]:g} to {span[-1]:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _own(axes: Mapping[str, Distribution], variant: Variant) -> dict[str, Distribution]:
+    """Return the axes of parameters that the variant's tasks have: one without faults has no severity of them."""
+    return {name: axis for name, axis in axes.items() if name in variant.attributes["ranges"]}
 
 
 def _distant(found: TaskReturns, variant: Variant, axes: Mapping[str, Distribution]) -> tuple[Array, Array, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from typing import Any
 
@@ -20,7 +21,6 @@ class NumberedPoints(BaseSampler):
 
     def __init__(self, sweep: Sweep):
         self._sweep = sweep
-        self._grid = list(sweep.grid()) if sweep.method == "grid" else []
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return no dimensions: each one is sampled by itself."""
@@ -37,8 +37,9 @@ class NumberedPoints(BaseSampler):
     ) -> Any:
         """Return the value of one dimension."""
         dimension = self._sweep.dimensions[param_name]
-        if self._grid and isinstance(dimension, Levels):
-            return dimension.labels[dimension.values.index(self._grid[trial.number][param_name])]
+        if self._sweep.method == "grid" and isinstance(dimension, Levels):
+            point = next(itertools.islice(self._sweep.grid(), trial.number, None))
+            return dimension.labels[dimension.values.index(point[param_name])]
         place = list(self._sweep.dimensions).index(param_name)
         seed = int(stream(self._sweep.seed, "sweep/random", trial.number, place).integers(2**31))
         return optuna.samplers.RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)

@@ -20,15 +20,23 @@ SPEC = "sweep.json"
 
 def require_same(sweep: Sweep, folder: Path) -> None:
     """Write the sweep's fingerprint into its folder; UsageError if that of another sweep is there."""
-    spec = json.loads(json.dumps(sweep.fingerprint()))
     path = folder / SPEC
     if not path.exists():
         make_folder(folder, "--runs-dir")
         draft = folder / f".{os.getpid()}.{SPEC}"
-        write(draft, json.dumps(spec, indent=1).encode())
+        write(draft, json.dumps(sweep.fingerprint(), indent=1).encode())
         with contextlib.suppress(FileExistsError):  # another process was first
             os.link(draft, path)
         draft.unlink()
+    require_no_other(sweep, folder)
+
+
+def require_no_other(sweep: Sweep, folder: Path) -> None:
+    """UsageError if the fingerprint of another sweep is in the folder, which may be empty, or absent."""
+    path = folder / SPEC
+    if not path.exists():
+        return
+    spec = json.loads(json.dumps(sweep.fingerprint()))
     try:
         theirs = json.loads(path.read_text(encoding="utf-8"))
         base = essentials(config_from_dict(theirs["base"], saved=True))  # adds settings that are newer than the folder

@@ -57,7 +57,7 @@ class ReportSettings:
 
     parameters: tuple[str, ...] = ()
     """One or two task parameters of the heat map. Empty: those whose training ranges vary, then the first."""
-    grid: int = bounded(11, at_least=2)
+    grid: int = bounded(11, at_least=2, at_most=200)
     """Values of each of the two."""
     maps: Literal["best", "all"] = "best"
     """Variants that get a heat map over two parameters."""

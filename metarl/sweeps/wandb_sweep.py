@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ METHODS = {"grid": "grid", "random": "random", "tpe": "bayes"}
 METRIC = "sweep/objective"
 
 
-def sweep_config(sweep: Sweep) -> dict[str, Any]:
-    """Return the sweep configuration of W&B."""
+def sweep_config(sweep: Sweep, same: Sequence[str]) -> dict[str, Any]:
+    """Return the sweep configuration of W&B. same: options of the command by which its agents train a point."""
     config: dict[str, Any] = {
         "name": sweep.path.stem,
         "project": sweep.base.tracking.project,
         "program": "metarl",
-        "command": ["${env}", "${program}", "sweep", str(sweep.path), "--point", "${args_json}"],
+        "command": ["${env}", "${program}", "sweep", str(sweep.path), *same, "--point", "${args_json}"],
         "method": METHODS[sweep.method],
         "metric": {"name": METRIC, "goal": "maximize"},
         "run_cap": sweep.trials,
@@ -46,10 +47,10 @@ def parameter(dimension: Dimension) -> dict[str, Any]:
     return {"distribution": "int_uniform" if dimension.whole else "uniform", **ends}
 
 
-def write_sweep(sweep: Sweep, path: Path) -> None:
-    """Write the W&B sweep file."""
+def write_sweep(sweep: Sweep, path: Path, same: Sequence[str]) -> None:
+    """Write the W&B sweep file. same: see `sweep_config`."""
     if path.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--wandb-file is {str(path)!r}; name a file that ends with .yaml")
     if path.exists():
         raise UsageError(f"--wandb-file: {path} exists; name another, or move it")
-    write(path, strict_yaml.to_yaml(sweep_config(sweep)).encode(), "--wandb-file")
+    write(path, strict_yaml.to_yaml(sweep_config(sweep, same)).encode(), "--wandb-file")

@@ -126,10 +126,10 @@ class Worker:
     def _begun(self, directory: Path, point: Mapping[str, Any]) -> RunConfig:
         """Return the configuration of the variant's run folder, which is made if it does not exist."""
         if (directory / CONFIG).is_file():
-            return self._threads(read_run_config(directory))
+            return with_threads(read_run_config(directory), self.threads)
         if directory.exists():  # its process died while making it
             shutil.rmtree(directory)
-        config = self._threads(self.sweep.config(point))
+        config = with_threads(self.sweep.config(point), self.threads)
         if not config.tracking.group:
             tracking = dataclasses.replace(config.tracking, group=self.study.folder.resolve().name)
             config = dataclasses.replace(config, tracking=tracking)
@@ -139,15 +139,20 @@ class Worker:
     def _stopping(self, claim: sweep_claims.Claim) -> bool:
         return self.stop.now() or claim.lost()
 
-    def _threads(self, config: RunConfig) -> RunConfig:
-        threads = self.threads or config.training.threads
-        return dataclasses.replace(config, training=dataclasses.replace(config.training, threads=threads))
+
+def with_threads(config: RunConfig, threads: int) -> RunConfig:
+    """Return a configuration with so many threads of training; 0: its own."""
+    training = dataclasses.replace(config.training, threads=threads or config.training.threads)
+    return dataclasses.replace(config, training=training)
 
 
-def run_point(sweep: Sweep, folder: Path, values: Mapping[str, Any]) -> Path:
-    """Train one variant without a journal, for another scheduler such as W&B; return its run folder."""
+def run_point(sweep: Sweep, folder: Path, values: Mapping[str, Any], threads: int) -> Path:
+    """Train one variant without a journal, for another scheduler such as W&B; return its run folder.
+
+    threads: of the training; 0: as the configuration says.
+    """
     stick = yardstick(sweep)
-    config = sweep.config(sweep.point(values))
+    config = with_threads(sweep.config(sweep.point(values)), threads)
     directory = start_run(config, folder)
     train(read_run_config(directory), directory, on_iteration=Watch(sweep, stick, None, lambda: False))
     return directory

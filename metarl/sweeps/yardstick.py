@@ -23,6 +23,9 @@ from metarl.sweeps.sweep import Sweep
 COMBINATIONS = 512
 """Largest number of combinations of the family's factors that are all looked at; above it, one factor at a time."""
 
+Looked = tuple[Mapping[str, tuple[Any, ...]], tuple[Parameter, ...]]
+"""The values of some factors' dimensions, by the factor's name, and the family's parameters there."""
+
 
 @dataclass(frozen=True)
 class Yardstick:
@@ -37,7 +40,8 @@ class Yardstick:
     varied: tuple[str, ...]
     """Names of the task parameters whose training distribution varies in the sweep."""
     unshared: tuple[str, ...] = ()
-    """Settings of the family that vary and are no training range: each variant is judged with its own."""
+    """Settings of the family that vary and are no training range, or decide what parameters the tasks have: each
+    variant is judged with its own."""
 
     def agrees(self, settings: EvaluationSettings) -> bool:
         """Return whether a variant's evaluation settings ask for the same tasks, so that one evaluation serves both."""
@@ -73,7 +77,8 @@ def yardstick(sweep: Sweep) -> Yardstick:
         for name in named:
             if name not in names:
                 raise UsageError(f"{section}: family {family.name!r} has no parameter {name!r}{nearest(name, names)}")
-    varied = vary(sweep)
+    looked = _look(sweep)
+    varied = vary(looked)
     wide: dict[str, Distribution] = dict(varied)
     for parameter in family.parameters:
         if parameter.name in sweep.ranges:
@@ -93,39 +98,51 @@ def yardstick(sweep: Sweep) -> Yardstick:
     else:
         with usage_errors("objective.tasks"):
             family.require_split(split)
-    return Yardstick(sweep.objective.measure, split, wide if split == "wide" else {}, tuple(varied), unshared(sweep))
+    own = unshared(sweep, looked)
+    return Yardstick(sweep.objective.measure, split, wide if split == "wide" else {}, tuple(varied), own)
 
 
-def vary(sweep: Sweep) -> dict[str, Distribution]:
+def vary(looked: Sequence[Looked]) -> dict[str, Distribution]:
     """Return the task parameters whose training distribution some factor changes.
 
-    Each has a distribution over all its training ranges, and over what the family calls out of distribution.
+    Each has a distribution over all its training ranges, and over what the family calls out of distribution. One whose
+    values have other names in some variants, such as the kinds of faults, is none of them.
     """
+    found: dict[str, list[Parameter]] = {}
+    for parameter in itertools.chain.from_iterable(parameters for _, parameters in looked):
+        found.setdefault(parameter.name, []).append(parameter)
+    return {
+        name: hull([*(p.distribution for p in several), *(p.ood for p in several if p.ood is not None)])
+        for name, several in found.items()
+        if any(p.distribution != several[0].distribution for p in several) and len({p.names for p in several}) == 1
+    }
+
+
+def unshared(sweep: Sweep, looked: Sequence[Looked]) -> tuple[str, ...]:
+    """Return the settings of the family that some factor changes without changing a training range, or which decide
+    what parameters the tasks have."""
+    names: list[str] = []
+    for factor in _of_family(sweep):
+        alike: dict[str, list[dict[tuple[str, tuple[str, ...]], Distribution]]] = {}
+        for values, parameters in looked:
+            if factor.name in values and parameters:
+                others = repr({name: own for name, own in values.items() if name != factor.name})
+                alike.setdefault(others, []).append({(p.name, p.names): p.distribution for p in parameters})
+        pairs = [(several[0], own) for several in alike.values() for own in several]
+        if pairs and (any(a.keys() != b.keys() for a, b in pairs) or all(a == b for a, b in pairs)):
+            names += [name for name in factor.settings if name.startswith("family.")]
+    return tuple(names)
+
+
+def _look(sweep: Sweep) -> list[Looked]:
+    """Return the parameters of all variants of the family, or, where they are many, of one factor at a time."""
     factors = _of_family(sweep)
     choices = [_extremes(factor) for factor in factors]
     if math.prod(map(len, choices)) <= COMBINATIONS:
-        together = [(list(factors), list(values)) for values in itertools.product(*choices)]
+        together = [[*zip(factors, values, strict=True)] for values in itertools.product(*choices)]
     else:
-        together = [([f], [values]) for f, several in zip(factors, choices, strict=True) for values in several]
-    found: dict[str, list[Distribution]] = {}
-    outside: dict[str, list[Distribution]] = {}
-    for some, values in together:
-        for parameter in _parameters(sweep, some, values):
-            found.setdefault(parameter.name, []).append(parameter.distribution)
-            if parameter.ood is not None:
-                outside.setdefault(parameter.name, []).append(parameter.ood)
-    return {name: hull([*ds, *outside.get(name, [])]) for name, ds in found.items() if any(d != ds[0] for d in ds)}
-
-
-def unshared(sweep: Sweep) -> tuple[str, ...]:
-    """Return the settings of the family that some factor changes without changing a training range."""
-    names: list[str] = []
-    for factor in _of_family(sweep):
-        families = [_parameters(sweep, [factor], [values]) for values in _extremes(factor)]
-        ranges = [[(p.name, p.distribution) for p in parameters] for parameters in families if parameters]
-        if ranges and all(own == ranges[0] for own in ranges):
-            names += [name for name in factor.settings if name.startswith("family.")]
-    return tuple(names)
+        together = [[(factor, values)] for factor, several in zip(factors, choices, strict=True) for values in several]
+    return [({factor.name: own for factor, own in values}, _parameters(sweep, values)) for values in together]
 
 
 def _of_family(sweep: Sweep) -> list[Factor]:
@@ -137,10 +154,10 @@ def _extremes(factor: Factor) -> list[tuple[Any, ...]]:
     return [*itertools.product(*(d.extremes() for d in factor.dimensions.values()))]
 
 
-def _parameters(sweep: Sweep, factors: Sequence[Factor], values: Sequence[tuple[Any, ...]]) -> tuple[Parameter, ...]:
+def _parameters(sweep: Sweep, values: Sequence[tuple[Factor, tuple[Any, ...]]]) -> tuple[Parameter, ...]:
     """Return the family's parameters where the factors have these values; none for an invalid variant, which fails."""
-    points = [dict(zip(f.dimensions, v, strict=True)) for f, v in zip(factors, values, strict=True)]
-    settings = {k: v for f, point in zip(factors, points, strict=True) for k, v in f.values(point).items()}
+    points = [(factor, dict(zip(factor.dimensions, own, strict=True))) for factor, own in values]
+    settings = {k: v for factor, point in points for k, v in factor.values(point).items()}
     try:
         return make_family(sweep.replaced(settings).family).parameters
     except (ValueError, OverflowError):

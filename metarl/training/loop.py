@@ -39,7 +39,6 @@ from metarl.runs.run import (
     distinct_tasks,
     make_curriculum,
     new_tasks,
-    require_changes,
     restore,
     restore_curriculum,
     save_config,
@@ -109,8 +108,6 @@ def _reached(run_dir: Path) -> int:
 
 def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnIteration | None, ranks: Ranks) -> Run:
     family, agent = build(config, ranks=ranks)
-    if not resume:  # a run of before is there to be read and gone on with
-        require_changes(config, family)
     t = config.training
     torch.set_num_threads(t.threads or ranks.share_of_cores(cores()))
     store = CheckpointStore(run_dir / CHECKPOINTS, keep=t.keep_checkpoints)

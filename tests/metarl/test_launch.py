@@ -18,6 +18,8 @@ from metarl.launching import launch
 from metarl.launching.launch import Launch, Work, file_system, minutes_of, port_of
 from metarl.launching.slurm import submit
 from metarl.runs.tracking import read_metrics
+from metarl.sweeps.file import load_sweep
+from metarl.sweeps.study import Study
 
 ROOT = Path(__file__).parents[2]
 TIMING = ("env_steps_per_s", "time/collect", "time/update")
@@ -153,6 +155,7 @@ def test_a_file_system_is_that_of_the_nearest_mount(tmp_path):
 
 
 TRAIN = "-- train --family point_goal --name r"
+LATE = "family.horizon=20 family.faults=[dead] family.fault_onset=[600,800]"
 MISTAKES = {
     "": "metarl launch takes: slurm [OPTIONS] -- train|sweep ...",
     f"slrum {TRAIN}": "metarl launch takes: slurm [OPTIONS] -- train|sweep ..., got slrum",
@@ -168,6 +171,14 @@ MISTAKES = {
     f"slurm --time 10 {TRAIN}": "no sbatch on PATH: this machine cannot submit jobs to Slurm; launch from a login node",
     f"slurm --time 10 --dry-run {TRAIN} training.tasks=0": "training.tasks is 0; it must be at least 1",
     "slurm --time 10 --dry-run -- train --family point_gaol": "unknown family 'point_gaol'; did you mean 'point_goal'",
+    "slurm --time 10 --dry-run -- train --family point_goal training.curriculum=true": (
+        "training.curriculum: family 'point_goal' has no curriculum"
+    ),
+    f"slurm --time 10 --dry-run -- train --family half_cheetah_mass {LATE}": "family: no fault ever begins: the first",
+    "slurm --time 10 --dry-run -- sweep curriculum.yaml": "family 'point_goal' has no curriculum",
+    "slurm --time 10 --dry-run -- sweep nonsense.yaml": "report.parameters: family 'point_goal' has no parameter 'non",
+    "slurm --time 10 --dry-run -- sweep ppo.yaml --ranks 2": "learns in one process, not in 2",
+    "slurm --time 10 --dry-run -- sweep late.yaml": "family: no fault ever begins: the first",
     "slurm --time 10 --dry-run -- train --name a/b": "--name is 'a/b'; give the name of one folder",
     "slurm --time 10 --dry-run -- train --name %j": "Slurm takes % for a pattern",
     "slurm --time 10 --dry-run -- train --resume none": "none",
@@ -175,16 +186,50 @@ MISTAKES = {
     "slurm --time 10 --dry-run -- sweep s.yaml --report": "--report of metarl sweep cannot be launched; run",
     "slurm --time 10 --dry-run --ranks-per-node 2 -- sweep s.yaml": "--ranks-per-node is for metarl train; for a sweep",
 }
+SWEEPS = {
+    "s.yaml": "",
+    "curriculum.yaml": "family: point_goal, training.curriculum: true",
+    "late.yaml": "family: half_cheetah_mass, family.horizon: 20, family.faults: [dead], family.fault_onset: [600, 800]",
+    "nonsense.yaml": "family: point_goal",
+    "ppo.yaml": "agent: ppo, family: point_goal",
+}
+SWEPT = {
+    "nonsense.yaml": "factors: {agent.inner_lr: [0.1, 0.2]}\nreport: {parameters: [nonsense]}",
+    "ppo.yaml": "factors: {family.goal_range: [0.1, 0.2]}",
+}
 
 
 @pytest.mark.parametrize("text", MISTAKES)
 def test_a_mistake_is_one_line(text, here, capsys):
-    (here / "s.yaml").write_text("factors: {agent.inner_lr: [0.1, 0.2]}")
+    for name, base in SWEEPS.items():
+        factors = SWEPT.get(name, "factors: {agent.inner_lr: [0.1, 0.2]}")
+        (here / name).write_text(f"base: {{{base}}}\n{factors}")
     assert cli.main(["launch", *text.split()]) == 2
     output, message = capsys.readouterr()
     assert MISTAKES[text] in message
     assert message.startswith("error: ") and message.count("\n") == 1
     assert output == "" and not (here / "runs").exists()
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_a_sweep_in_the_folder_of_another_is_refused_before_it_waits(dry, here, capsys):
+    for name in ("srun", "sbatch"):
+        program(here, name, "exit 1")
+    sweep, other = "factors: {{agent.inner_lr: [{}]}}".format, here / "s.yaml"
+    other.write_text(sweep(0.1))
+    Study(load_sweep(other), here / "runs" / "s")
+    other.write_text(sweep(0.2))
+    assert cli.main(["launch", "slurm", "--time", "10", *dry, "--", "sweep", "s.yaml"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "holds the results of another sweep: factors.agent.inner_lr was [0.1], is [0.2]. Undo the change" in message
+    assert not (here / "runs" / "slurm").exists()
+
+
+def test_what_is_refused_of_a_new_run_alone_is_left_to_the_variants_of_a_sweep_that_varies_it(here, capsys):
+    late = SWEEPS["late.yaml"]
+    (here / "s.yaml").write_text(f"base: {{{late}}}\nfactors: {{evaluation.adaptations: [1, 99]}}")
+    assert cli.main(["launch", "slurm", "--time", "10", "--dry-run", "--", "sweep", "s.yaml"]) == 0
 
 
 def test_a_folder_that_no_node_sees_is_refused(here, capsys, monkeypatch):

@@ -296,11 +296,13 @@ def test_an_error_of_one_rank_ends_all_with_its_message(started, tmp_path, tiny)
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("restarts", [0, 2])
 def test_sigterm_to_one_rank_ends_all_with_a_checkpoint_that_one_process_goes_on_from(
-    started, tmp_path, tiny, monkeypatch
+    restarts, started, tmp_path, tiny, monkeypatch
 ):
+    """torchrun starts them again: they leave at once."""
     options = ["training.iterations=1000000", "training.checkpoint_every=1000000", "--name", "ended", QUIET]
-    process = started(*command(2), *train(tiny, *options))
+    process = started(*command(2, f"--max-restarts={restarts}"), *train(tiny, *options))
     run_dir = tmp_path / "runs" / "ended"
     await_lines(run_dir / "metrics.jsonl", 3, process)
     os.kill(pid_of(1, tmp_path), signal.SIGTERM)

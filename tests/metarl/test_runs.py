@@ -26,7 +26,7 @@ from metarl.config import load_config, preset
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import UsageError
 from metarl.runs.checkpoint import CheckpointStore, digest
-from metarl.runs.run import build, require_changes
+from metarl.runs.run import build, require_changes, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.training.loop import REFUSALS
 from tests.small_agents import small_options
@@ -447,7 +447,7 @@ def test_the_python_api_takes_runs_as_the_command_line_does(run_dir, tmp_path, m
         (HalfCheetahMassSettings(horizon=20, changes=1, change_gap=(60, 80)), "change"),
     ],
 )
-def test_a_fault_or_a_change_that_never_begins_is_refused(settings, what):
+def test_a_fault_or_a_change_that_never_begins_is_refused(settings, what, tmp_path):
     config = dataclasses.replace(preset("rl2", "half_cheetah_mass"), family=settings)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, adaptations=1, device="cpu"))
     late = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, adaptations=2))
@@ -455,3 +455,6 @@ def test_a_fault_or_a_change_that_never_begins_is_refused(settings, what):
         require_changes(late, build(late)[0])
     longer = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, adaptations=3))
     require_changes(longer, build(longer)[0])
+    with pytest.raises(UsageError, match=f"no {what} ever begins"):
+        start_run(late, tmp_path / "runs", "r")
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -22,17 +23,17 @@ from metarl.errors import UsageError
 from metarl.evaluation.sweep_result import SweepResult
 from metarl.runs import claims as sweep_claims
 from metarl.runs.interrupt import Stop
-from metarl.runs.run import load_run, start_run
+from metarl.runs.run import Run, build, load_run, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.runs.trial import stream
-from metarl.sweeps.attempt import RESULT
+from metarl.sweeps.attempt import RESULT, Watch, attempt
 from metarl.sweeps.conclude import conclude
 from metarl.sweeps.file import load_sweep
 from metarl.sweeps.maps import evaluate_map
 from metarl.sweeps.results import variants_of
 from metarl.sweeps.study import Study
 from metarl.sweeps.task_axes import task_axis
-from metarl.sweeps.worker import Worker, run_point
+from metarl.sweeps.worker import Worker
 from metarl.sweeps.yardstick import Yardstick, yardstick
 from metarl.training.loop import train
 
@@ -89,6 +90,13 @@ COMMANDS = {
     "s.yaml --point 3": "--point is '3'; give the factors' values as JSON, such as '{\"family.goal_range\": 0}'",
     's.yaml --point {"family.goal_range":0.2}': "agent.inner_lr has no value",
     's.yaml --point {"family.goal_range":3,"agent.inner_lr":0.1}': "family.goal_range is 3; its levels are 0.2, 0.4",
+    "s.yaml --point {} --ranks 2": "--point trains one variant, in one process; leave out --ranks",
+    "s.yaml --point {} --workers 2": "--point trains one variant, in one process; leave out --workers",
+    "s.yaml --report --ranks 2": "--report trains nothing; leave out --ranks",
+    "s.yaml --workers 1 --report": "--report trains nothing; leave out --workers",
+    "s.yaml --report --point {}": "--report trains nothing; leave out --point",
+    "s.yaml --wandb-file w.yaml --workers 2": "--wandb-file trains nothing; leave out --workers",
+    "s.yaml --wandb-file w.yaml --ranks 2": "--wandb-file trains nothing; leave out --ranks",
     "s.yaml --wandb-file w.txt": "--wandb-file is 'w.txt'; name a file that ends with .yaml",
     "r.yaml": "objective.ranges: family 'point_goal' has no parameter 'goal_xx'; did you mean 'goal_x'?",
     "w.yaml": "objective.tasks is wide, but no factor varies a training range; add the ranges to",
@@ -271,6 +279,18 @@ def test_a_variant_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("severity", [", family.fault_severity: [[0, 0.2], [0.5, 1]]", ""])
+def test_a_sweep_with_and_without_faults_ends_with_its_result(severity, sweep_file, tmp_path):
+    text = BASE.replace("point_goal", "half_cheetah_direction").replace("iterations: 3", "iterations: 1")
+    text += "  family.faults: [weak]\n"
+    factors = f"factors: {{family.faults: [[], [weak]]{severity}}}\nreport: {{grid: 2, parameters: [fault_severity]}}\n"
+    study, stick = work(sweep_file(text + factors), tmp_path / "runs/s")
+    found = conclude(study, stick, lambda line: None).result
+    assert {variant.state for variant in found.variants} == {"complete"}
+    assert found.unshared == ("family.faults",)
+
+
+@pytest.mark.thorough
 def test_a_fault_of_the_machine_is_no_fault_of_the_variant(sweep_file, tmp_path, monkeypatch):
     from metarl.sweeps import attempt as module
 
@@ -315,6 +335,30 @@ def test_the_pruner_ends_what_is_worse_than_the_others(sweep_file, tmp_path, mon
     assert load_run(study.directory(1)).iteration == 1  # a run folder with a checkpoint, too
 
 
+@pytest.mark.parametrize("after", [-1.0, 1.0])
+def test_what_the_median_pruner_says_of_a_variant_is_plain_json(after, sweep_file, tmp_path, monkeypatch):
+    """Processes that train a variant together write it for their worker, where it was pruned or stopped."""
+    from metarl.sweeps import attempt as module
+
+    pruner = "pruner: {name: median, startup_trials: 1, every: 1, by: training}\n"
+    sweep = load_sweep(sweep_file(BASE + "factors: {agent.inner_lr: [0.1, 0.2]}\n" + pruner))
+    study = Study(sweep, tmp_path / "runs/s")
+    (first, held), (trial, claim) = filter(None, [study.next(), study.next()])
+    first.report(0.0, 1)
+    study.finish(first, 0.0, {})
+
+    def one_iteration(config, directory, resume, watch, ranks):
+        run = Run(directory, config, *build(config), 1, 24)
+        assert watch(run, {"return/after": after})
+        return run
+
+    monkeypatch.setattr(module, "train", one_iteration)
+    found = attempt(sweep.base, tmp_path / "r", False, Watch(sweep, yardstick(sweep), trial, lambda: True))
+    assert json.loads(json.dumps(found.to_dict()))["pruned"] is (after < 0)
+    for own in (held, claim):
+        own.release()
+
+
 @pytest.mark.parametrize("method", ["random", "tpe"])
 def test_points_of_a_range_do_not_depend_on_who_draws_them(method, sweep_file, tmp_path):
     text = BASE + f"method: {method}\ntrials: 6\nfactors:\n  agent.inner_lr: {{low: 0.01, high: 1, log: true}}\n"
@@ -337,6 +381,20 @@ def test_points_of_a_range_do_not_depend_on_who_draws_them(method, sweep_file, t
     assert alone == shared
     assert len({p["agent.inner_lr"] for p in alone}) == 6
     assert all(0.01 <= p["agent.inner_lr"] <= 1 and p["training.tasks"] in range(1, 10) for p in alone)
+
+
+def test_the_points_of_a_grid_too_large_for_the_memory_are_drawn_one_by_one(sweep_file, tmp_path):
+    levels = "{low: 0.001, high: 0.9, levels: 10000}"
+    settings = ("inner_lr", "gae_lambda", "discount")
+    text = BASE + "trials: 2\nfactors:\n" + "".join(f"  agent.{name}: {levels}\n" for name in settings)
+    sweep = load_sweep(sweep_file(text))
+    study = Study(sweep, tmp_path / "runs/s")
+    points = []
+    for trial, claim in filter(None, [study.next(), study.next()]):
+        points.append(study.suggest(trial))
+        claim.release()
+    assert points == [*itertools.islice(sweep.grid(), 2)]
+    assert len({point["agent.discount"] for point in points}) == 2
 
 
 def test_a_changed_file_is_refused_by_what_changed(sweep_file, tmp_path):
@@ -362,12 +420,13 @@ def test_the_file_for_wandb_is_understood_by_wandb_and_by_us(sweep_file, tmp_pat
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 
     monkeypatch.chdir(tmp_path)
-    text = BASE + "method: tpe\ntrials: 5\nfactors:\n  agent.inner_lr: {low: 0.01, high: 1, log: true}\n"
+    text = BASE + "method: tpe\nfactors:\n  agent.inner_lr: {low: 0.01, high: 1, log: true}\n"
     text += "  training.tasks: {low: 2, high: 4}\n  agent.hidden_sizes: [[4], [8, 8]]\n"
     text += "pruner: {name: successive_halving}\n"
     path = sweep_file(text)
-    assert cli.main(["sweep", str(path), "--wandb-file", str(path)]) == 2 and path.read_text() == text
-    assert cli.main(["sweep", str(path), "--wandb-file", "w.yaml"]) == 0
+    options = ["--trials", "5", "--threads", "2", "--runs-dir", "elsewhere"]
+    assert cli.main(["sweep", str(path), *options, "--wandb-file", str(path)]) == 2 and path.read_text() == text
+    assert cli.main(["sweep", str(path), *options, "--wandb-file", "w.yaml"]) == 0
     config = load_sweep_config("w.yaml")
     assert config["metric"] == {"name": "sweep/objective", "goal": "maximize"}
     assert (config["method"], config["run_cap"], config["program"]) == ("bayes", 5, "metarl")
@@ -381,9 +440,10 @@ def test_the_file_for_wandb_is_understood_by_wandb_and_by_us(sweep_file, tmp_pat
     values = {"agent.inner_lr": 0.5, "training.tasks": 3, "agent.hidden_sizes": [4]}
     macros = create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
     command = [macros["args_json"][0] if a == "${args_json}" else a for a in create_sweep_command(config["command"])]
-    assert command[-4:-2] == ["sweep", str(path)] and command[-2] == "--point"
-    directory = run_point(load_sweep(path), tmp_path / "runs/s", json.loads(command[-1]))
+    assert cli.main(command[command.index("sweep") :]) == 0
+    [directory] = (tmp_path / "elsewhere/s").iterdir()
     config = load_config(directory / CONFIG)
+    assert config.training.threads == 2
     assert (config.agent.inner_lr, config.training.tasks, config.agent.hidden_sizes) == (0.5, 3, (4,))
     assert "sweep/objective" in read_metrics(directory)[-1]
 

@@ -17,7 +17,7 @@ from metarl.errors import UsageError
 from metarl.sweeps.file import load_sweep
 from metarl.sweeps.study import Study
 from metarl.sweeps.task_axes import cells, centre, distances, edges
-from metarl.sweeps.yardstick import hull, vary, widened, yardstick
+from metarl.sweeps.yardstick import hull, widened, yardstick
 
 MISTAKES = {
     "facters: {}": "unknown key 'facters'; did you mean 'factors'?",
@@ -35,6 +35,11 @@ MISTAKES = {
     "factors: {agent.inner_lr: {low: 2}}": "agent.inner_lr has no high; give low and high",
     "factors: {agent.inner_lr: {low: 0, high: 1, log: true}}": "low is 0; a range in the logarithm must be greater",
     "factors: {agent.inner_lr: {low: 1, high: 2}}": "agent.inner_lr is a range, and a grid needs levels: add `levels:",
+    "factors: {agent.inner_lr: {low: 1, high: 2, levels: 10001}}": "has 10001 levels; it must have at most 10000",
+    "factors: {family.velocity: {center: {low: 1, high: 2, levels: 101}, width: {low: 1, high: 2, levels: 101}}}": (
+        "family.velocity has 10201 levels; it must have at most 10000"
+    ),
+    f"factors: {{agent.inner_lr: {list(range(1, 10002))}}}": "inner_lr has 10001 levels; it must have at most 10000",
     "factors: {agent.outer: {low: 1, high: 2}}": "agent.outer is not a number, so it has no low and high; list",
     "factors: {family.velocity: {width: [0]}}": "family.velocity has the empty width 0; it must be greater than 0",
     "factors: {family.velocity: {wdith: [1]}}": "unknown key 'factors: family.velocity.wdith'; did you mean 'width'?",
@@ -55,6 +60,7 @@ MISTAKES = {
     "{factors: {agent.inner_lr: [1]}, base: {training.tasks: 0}}": "training.tasks is 0; it must be at least 1",
     "{factors: {agent.inner_lr: [1]}, base: {config: x.yaml}}": "x.yaml; give a YAML file",
     "{factors: {agent.inner_lr: [1]}, report: {grid: 1}}": "report.grid is 1; it must be at least 2",
+    "{factors: {agent.inner_lr: [1]}, report: {grid: 201}}": "report.grid is 201; it must be at most 200",
     "[": "is not valid YAML",
 }
 
@@ -116,6 +122,27 @@ def test_settings_that_are_no_training_range_are_not_shared(sweep_file):
     assert yardstick(load_sweep(sweep_file("factors: {agent.inner_lr: [0.1]}"))).unshared == ()
 
 
+FAULTS = {
+    "family.faults: [[], [dead]]": ({}, ("family.faults",)),
+    "family.faults: [[], [dead]], family.velocity: {width: [1, 2]}": (
+        {"target_velocity": Uniform(0.0, 3.0)},
+        ("family.faults",),
+    ),
+    "family.faults: [[], [weak]], family.fault_severity: [[0, 0.2], [0.5, 1]]": (
+        {"fault_severity": Uniform(0.0, 1.0)},
+        ("family.faults",),
+    ),
+    "family.faults: [[dead], [weak, dead]]": ({}, ("family.faults",)),
+}
+
+
+@pytest.mark.parametrize("factors", FAULTS)
+def test_faults_that_only_some_variants_have_are_each_variants_own(factors, sweep_file):
+    """The first kind of one variant is another than the first of another, so that no number stands for both."""
+    stick = yardstick(load_sweep(sweep_file(f"base: {{family: half_cheetah_velocity}}\nfactors: {{{factors}}}")))
+    assert (stick.wide, stick.unshared) == FAULTS[factors]
+
+
 def test_a_fault_that_comes_back_does_so_with_a_severity_of_the_tasks_to_judge_on(sweep_file):
     family = make_family(
         HalfCheetahMassSettings(
@@ -141,7 +168,7 @@ def test_a_mix_of_terrains_is_judged_on_all_kinds(sweep_file):
     factors: {family.kinds: [[flat], [flat, rough]], family.proportions: [[], [1, 3]]}
     """
     sweep = load_sweep(sweep_file(text))
-    assert vary(sweep) == {"terrain_kind": Choice((0.0, 4.0, 7.0, 8.0))}  # flat, rough; stepping stones, gaps
+    assert yardstick(sweep).wide == {"terrain_kind": Choice((0.0, 4.0, 7.0, 8.0))}  # flat, rough; stepping stones, gaps
 
 
 def test_hull_of_distributions_of_one_kind():
