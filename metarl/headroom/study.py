@@ -230,18 +230,35 @@ class Study:
             return None
         if (record.label, record.seed) != (way.label, seed):
             raise UsageError(f"{path} is the record of {record.label}_seed{record.seed}; give it its own name back")
-        if differ := differences(record.key.study, self.key_of(way.arm)):
+        if differ := differences(_with_its_budget(record.key.study), _with_its_budget(self.key_of(way.arm))):
             raise UsageError(
                 f"{path} is a record of another study, with another {', another '.join(differ)}; remove it, give the "
                 "settings that it was made with, or choose another folder with --name"
             )
+        self._require_its_teacher(record, way.arm, path)
         return record
+
+    def _require_its_teacher(self, record: JudgedRecord, arm: Arm, path: Path) -> None:
+        """Raise UsageError for a record of a pupil beside that of another teacher."""
+        teacher = "" if arm.judged_from else self.teacher_of(arm)
+        theirs = read_record(path_of(self.folder, teacher, record.seed)) if teacher and len(record.cost) > 1 else None
+        if theirs is not None and theirs.cost[0].env_steps != record.cost[1].env_steps:
+            raise UsageError(
+                f"{path} is the record of a pupil whose teacher had {record.cost[1].env_steps:,} env steps, and that "
+                f"of {teacher}_seed{record.seed} beside it has {theirs.cost[0].env_steps:,}; copy that of its own"
+            )
 
     def require_records(self) -> None:
         """Raise UsageError if a judged record is damaged or another study's."""
         for way in self.ways():
             for seed in self.seeds:
                 self.record_of(way, seed)
+
+
+def _with_its_budget(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a study says of an arm with the arm's own budget: that of others is nothing to its runs."""
+    arm = dict(said.get("arm") or {})
+    return {**said, "budget": arm.pop("budget", said.get("budget")), "arm": arm}
 
 
 def _said_of(arm: Arm) -> dict[str, Any]:

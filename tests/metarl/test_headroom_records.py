@@ -178,6 +178,19 @@ def test_a_record_of_another_study_is_refused_by_name(records: Path, capsys):
         path.write_bytes(whole)
 
 
+def test_records_fit_a_study_in_which_other_arms_have_other_budgets(records: Path, no_judging: None, capsys):
+    """What trains alike is one run, whichever study asked for it; a pupil comes with its own teacher."""
+    (records / STUDY).unlink()
+    arms = [f"{text}{',' if ':' in text else ':'}budget=240" for text in ARMS_GIVEN if text != "fine_tuned"]
+    arguments = ["headroom", "point_goal", "--budget", "960", "--seeds", "1", "2", "--runs-dir", str(records.parent)]
+    assert cli.main([*arguments, "--arms", *arms, *TINY, "--report"]) == 0
+    assert "judged before: 14 runs" in capsys.readouterr().out
+    path = records / FOLDER / "oracle_seed2.json.bz2"
+    edit(path, lambda data: data["cost"][0].update(env_steps=960))
+    assert cli.main([*arguments, "--arms", *arms, *TINY, "--report"]) == 2
+    assert "the record of a pupil whose teacher had 240 env steps, and that of oracle_seed2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ["cut", "text", "not_packed", "lacking", "bins", "format"])
 def test_a_damaged_record_is_named_with_what_to_do(records: Path, capsys, damage: str):
     path = records / FOLDER / "memory_reset_seed1.json.bz2"
