@@ -104,6 +104,9 @@ def parse(arguments: list[str]) -> Request | None:
         print(HELP.format(core=" ".join(CORE), others=others), end="")
         return None
     plain, lists = given.take(OPTIONS), given.take(LISTED)
+    if len(switched) > 1 or (switched and "workers" in plain):
+        both = " and ".join([*sorted(switched), *(["--workers"] if "workers" in plain else [])])
+        raise UsageError(f"{both} do not go together: each switch does one thing, in one process; give one of them")
     names = given.positionals
     if len(names) + ("family" in plain) + ("env" in plain) != 1:
         got = f", got {' '.join(names)}" if names else ""

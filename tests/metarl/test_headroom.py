@@ -491,6 +491,8 @@ class TestProbe:
         (["point_goal", "--arms", "memory:budget=much"], "arm memory: budget"),
         (["point_goal", "--arms", "randomised", "fine_tuned:budget=5"], "judges the runs of randomised: it takes no"),
         (["point_goal", "--seeds", "1", "1"], "give each seed once"),
+        (["point_goal", "--report", "--workers", "2"], "--report and --workers do not go together"),
+        (["point_goal", "--report", "--probe"], "--probe and --report do not go together"),
         (["point_goal", "--seeds", "x"], "--seeds"),
         (["point_goal", "--budget", "0"], "--budget is 0"),
         (["point_goal", "training.iterations=3"], "is set by the study"),
