@@ -101,6 +101,7 @@ class BatchedEnv:
         """Starts that are kept, [count S, ...] of each array of `_start`; `_next` is the place of each env's next."""
         self._scores = Scores(family, self.simulation, measuring, self._blame)
         self._sizes: tuple[int, int] | None = None  # number of stages of all tasks, and the most of one task
+        self._control = self.simulation.repeat(self.advance)
         self.set_tasks([self._like] * num_tasks)
         self._bind_fields()
 
@@ -174,7 +175,7 @@ class BatchedEnv:
         self._active[...] = False
         if self._sizes != (len(flat), max(counts)):  # a recording reads arrays of other shapes
             self._sizes, self._stages = (len(flat), max(counts)), made
-            self._control = self.simulation.repeat(self.advance)
+            self.simulation.renew()
         else:
             renewed(self._stages, made)
         self._enter(self._stages.first)

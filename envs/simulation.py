@@ -83,6 +83,10 @@ class Simulation(Protocol):
         """Return the number of simulation steps in which contacts were dropped for lack of memory, by reason."""
         ...
 
+    def renew(self) -> None:
+        """Forget what `repeat` recorded: its arrays are no longer used."""
+        ...
+
     def repeat(self, function: Callable[[Array], None]) -> Callable[[Array], None]:
         """Wrap a function of one array whose calls differ in values alone, which a device records once."""
         ...
@@ -160,6 +164,9 @@ class CpuSimulation:
 
     def overflows(self) -> dict[str, int]:
         return {}  # MuJoCo's own warnings, which count as faults
+
+    def renew(self) -> None:
+        pass  # nothing is recorded
 
     def repeat(self, function: Callable[[np.ndarray], None]) -> Callable[[np.ndarray], None]:
         return function

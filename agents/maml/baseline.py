@@ -21,13 +21,14 @@ def features(observations: Tensor, times: Tensor) -> Tensor:
     return torch.cat([o, o**2, t, t**2, t**3, torch.ones_like(t)], dim=-1)
 
 
-def fit(x: Tensor, targets: Tensor, valid: Tensor, ridge: float) -> Tensor:
+def fit(x: Tensor, targets: Tensor, valid: Tensor, ridge: float, after: Tensor | None = None) -> Tensor:
     """Ridge regression of every task at once: (X'X + ridge I) w = X'y.
 
-    x [M, B, F]; targets and valid [M, B] -> coefficients [M, F], float64.
+    x [M, B, F]; targets and valid [M, B] -> coefficients [M, F], float64. after [M, B, F]: what x is once a return is
+    cut, discounted, 0 where it is not; the value there is added to the target: (X'(X - A) + ridge I) w = X'y.
     """
     masked = x * valid.unsqueeze(-1)
-    gram = masked.mT @ x
+    gram = masked.mT @ (x if after is None else x - after)
     moment = (masked.mT @ targets.double().unsqueeze(-1)).squeeze(-1)
     gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
     return torch.linalg.solve(gram, moment)

@@ -20,6 +20,8 @@ from metarl.agents.policy import Gaussian, GaussianPolicy
 
 MOST_STEPS = 2**13
 """Steps in one backward pass on the CPU: their activations stay in the cache."""
+TINY = 1e-24
+"""Added to the square of a gradient's length, which has a slope at 0 then."""
 KL_TRIES = 8
 """Times that an inner step is shortened for its bound on the KL divergence, at most."""
 
@@ -113,8 +115,8 @@ class InnerLoop:
             if self.settings.implicit_strength:
                 gradient = gradient + self.settings.implicit_strength * (phi - anchor)
             if self.settings.inner_clip:
-                norm = gradient.detach().norm(dim=1, keepdim=True)
-                gradient = gradient * (self.settings.inner_clip / norm.clamp(min=1e-12)).clamp(max=1)
+                norm = (gradient.square().sum(dim=1, keepdim=True) + TINY).sqrt()  # its slope at 0 is 0
+                gradient = gradient * (self.settings.inner_clip / norm).clamp(max=1)
             new, state = self.rule(theta[self.size : self.size + self.rule.size], phi, gradient, loss, k, state)
             new = torch.where(batch.weights.any(1, keepdim=True), new, phi)  # a task of which no step counts
             if self.settings.inner_kl_target:  # the factor is adjusted, not learnt

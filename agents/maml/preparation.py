@@ -83,32 +83,48 @@ class Preparation:
         raw = by_task(rollout.observations)
         values = torch.empty(m, steps * n, dtype=torch.float64, device=rollout.rewards.device)
         final_values = torch.zeros(m, n, dtype=torch.float64, device=rollout.rewards.device)
-        count = torch.arange(1, steps + 1, device=rollout.rewards.device).view(-1, 1, 1)
-        last = (rollout.valid * count).amax(0)  # [M, N]; an env of one's own may cut an episode before the horizon
+        to_limit = self._to_limit(rollout) if self.settings.bootstrap_truncation else None
         for chunk in self.chunks(shot.weights):
+            final = rollout.final_observations[chunk]
             if self.value is None:
                 x, valid = baseline.features(raw[chunk], shot.times), shot.weights[chunk] > 0
-                coefficients = baseline.fit(x, shot.returns[chunk], valid, self.settings.baseline_ridge).unsqueeze(-1)
-                values[chunk] = (x @ coefficients).squeeze(-1)
-                at_end = baseline.features(rollout.final_observations[chunk], last[chunk]) @ coefficients
+                at_end = after = None
+                if to_limit is not None:
+                    at_end = baseline.features(final, shot.times[:n])  # [M, N, F]
+                    after = to_limit[chunk].unsqueeze(-1) * at_end.repeat(1, steps, 1)
+                w = baseline.fit(x, shot.returns[chunk], valid, self.settings.baseline_ridge, after).unsqueeze(-1)
+                values[chunk] = (x @ w).squeeze(-1)
+                if at_end is not None:
+                    final_values[chunk] = (at_end @ w).squeeze(-1)
             else:
                 fitted = self.value.fitted(shot.tasks(chunk))
                 values[chunk] = fitted(shot.observations[chunk], shot.times).double()
-                final = self.inputs(rollout.final_observations[chunk], shot.observations.dtype)
-                at_end = fitted(final, last[chunk]).double().unsqueeze(-1)
-            if self.settings.bootstrap_truncation:
-                final_values[chunk] = at_end.squeeze(-1)
+                if to_limit is not None:
+                    inputs = self.inputs(final, shot.observations.dtype)
+                    final_values[chunk] = fitted(inputs, shot.times[:n]).double()
         return values, final_values
 
     def returns(self, rollout: Rollout, dtype: torch.dtype) -> Returns:
-        """Return a shot as a baseline is fitted to it."""
+        """Return a shot as a baseline is fitted to it; a linear one adds the values at limits itself."""
         steps, _, n = rollout.rewards.shape
         ended = rollout.terminated | rollout.truncated | ~rollout.valid
         returns = by_task(numerics.discounted_returns(rollout.rewards, ended, self.settings.discount))
         times = torch.arange(steps, device=rollout.rewards.device).repeat_interleave(n)  # [B]
+        if self.settings.bootstrap_truncation:
+            times = torch.zeros_like(times)
+            if self.value is not None:
+                at_limit = self.value.now(self.inputs(rollout.final_observations, dtype), times[:n])
+                returns = returns + self._to_limit(rollout) * at_limit.repeat(1, steps)
         valid = by_task(rollout.valid)
         weights = valid.to(dtype) / valid.sum(1, keepdim=True).clamp(min=1)
         return Returns(self.inputs(by_task(rollout.observations), dtype), times, returns, weights)
+
+    def _to_limit(self, rollout: Rollout) -> Tensor:
+        """Return discount^k of the k steps from each one to the end of its life if that is a limit, else 0, [M, B]."""
+        ended = rollout.terminated | rollout.truncated | ~rollout.valid
+        discount = self.settings.discount
+        limits = torch.where(rollout.truncated, discount, torch.zeros_like(rollout.rewards))
+        return by_task(numerics.discounted_returns(limits, ended, discount))
 
 
 def _discounts(going_on: Tensor, discount: float) -> Tensor:

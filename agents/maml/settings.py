@@ -78,7 +78,8 @@ class MamlSettings(AgentSettings):
     gae_lambda: float = bounded(1.0, at_least=0, at_most=1)
     """Lambda of generalised advantage estimation (Schulman 2016)."""
     bootstrap_truncation: bool = False
-    """Bootstrap the value at a time limit. The published protocol of MAML and ProMP does not."""
+    """Bootstrap the value at a time limit: the baseline is the value of a process that goes on, so that it reads no
+    time and its targets have the value at the limit (Pardo 2018). The published protocol of MAML and ProMP does not."""
     baseline: Literal["linear", "value", "adapted_value"] = "linear"
     """Baseline of the advantages: linear in features of observation and time, refitted to every task and shot (Duan
     2016); a network that is learnt over all tasks; or this network after gradient steps on the shot's returns."""

@@ -45,14 +45,17 @@ class ValueNetwork:
         self._returns = Moments(1).to(device)
 
     def fitted(self, shot: Returns) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the baseline of a shot: observations [M, B, obs] and times [B] or [M, B] -> values [M, B]."""
+        """Return the baseline of a shot: observations [M, B, obs] and times [B] -> values [M, B]."""
         parameters = self._adapted(self.parameters, shot, create_graph=False).detach()
+        return lambda observations, times: self._values(parameters, observations, times)
 
-        def values(observations: Tensor, times: Tensor) -> Tensor:
-            mean, std = self._returns.mean, self._returns.variance.sqrt()
-            return mean + std * self._of(parameters, observations, times)
+    def now(self, observations: Tensor, times: Tensor) -> Tensor:
+        """Return the values [M, B] of observations [M, B, obs] before gradient steps on any shot."""
+        return self._values(self.parameters.detach().unsqueeze(0), observations, times)
 
-        return values
+    def _values(self, parameters: Tensor, observations: Tensor, times: Tensor) -> Tensor:
+        mean, std = self._returns.mean, self._returns.variance.sqrt()
+        return mean + std * self._of(parameters, observations, times)
 
     def learn(self, shots: Sequence[Returns], chunks: Callable[[Tensor], Iterator[slice]], ranks: Ranks) -> float:
         """Take Adam's steps on the squared error of the shots, after adaptation if it is adapted; the last mean error.

@@ -120,6 +120,9 @@ class GymSimulation:
     def overflows(self) -> dict[str, int]:
         return {}
 
+    def renew(self) -> None:
+        pass  # nothing is recorded
+
     def repeat(self, function: Callable[[np.ndarray], None]) -> Callable[[np.ndarray], None]:
         return function
 

@@ -59,6 +59,10 @@ FLAGS = {
     "flg_surfacevel": ("geom_surfacevel",),
 }
 """Flags of computations that mujoco-warp skips where fields are zero; set if they are not zero in some task."""
+JOINTS = (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
+"""Transmissions of actuators to a joint."""
+NEARLY = 1e-3
+"""Largest distance of a delay from a whole number of steps, in steps, that is one of rounding."""
 OWNERS = {
     "body": mujoco.mjtObj.mjOBJ_BODY,
     "jnt": mujoco.mjtObj.mjOBJ_JOINT,
@@ -123,7 +127,9 @@ def mixed(models: Sequence[mujoco.MjModel], like: mujoco.MjModel | None = None) 
     like: a model whose shared values must be equal, too; it needs no world.
     """
     every = [*models, *([like] if like is not None else [])]
-    every = _with_grounds(every)
+    for model in every:
+        _require_supported(model)
+    every = _with_grounds([_as_simulated(model) for model in every])
     base = _fullest(every)
     if base.opt.solver != raw(base, "opt.solver"):
         base, options = copy.copy(base), {name: raw(base, f"opt.{name}") for name in ("solver", "iterations")}
@@ -131,8 +137,6 @@ def mixed(models: Sequence[mujoco.MjModel], like: mujoco.MjModel | None = None) 
             setattr(base.opt, name, chosen)
     names = SHARED if any(model.nsensor for model in every) else [name for name in SHARED if name != "site_size"]
     _require_equal(every, base, names)
-    for model in every:
-        _require_supported(model)
     varying = frozenset(name for name in PER_WORLD if _differ(value(model, name) for model in every))
     if {"body_mass", "opt.density", "opt.viscosity", "opt.wind"} & varying and _has_fluid(every):
         _require_equal_arrays("body_mass, between none and some,", [model.body_mass >= 1e-15 for model in every], base)
@@ -148,7 +152,7 @@ def value(model: mujoco.MjModel, name: str) -> np.ndarray:
     if name == "opt.impratio_invsqrt":
         return np.array(1 / np.sqrt(max(model.opt.impratio, mujoco.mjMINVAL)))
     if name in ("dof_damping", "dof_dampingpoly", "tendon_damping", "tendon_dampingpoly"):
-        return _with_actuators_damping(model, name)
+        return _with_actuators(model, name)
     return np.asarray(raw(model, name))
 
 
@@ -165,15 +169,37 @@ def raw(model: mujoco.MjModel, name: str) -> Any:
     return getattr(model.opt, name[4:], 0) if name.startswith("opt.") else getattr(model, name, 0)
 
 
-def _with_actuators_damping(model: mujoco.MjModel, name: str) -> np.ndarray:
-    """Return the damping of joints or tendons plus that of their actuators, as MuJoCo adds it at each step."""
+def _as_simulated(model: mujoco.MjModel) -> mujoco.MjModel:
+    """Return a model that mujoco-warp simulates as MuJoCo does this one.
+
+    Rotors of actuators are with joints and tendons: mujoco-warp leaves them out. The delay of a signal that is held
+    ends in the middle of a step: mujoco-warp's time is a float32, with which a whole number of steps becomes one more
+    in a long episode.
+    """
+    late = [name for name in ("actuator", "sensor") if getattr(model, f"{name}_delay").any()]
+    if not model.actuator_armature.any() and not late:
+        return model
+    made = copy.copy(model)
+    for name in ("dof_armature", "tendon_armature"):
+        getattr(made, name)[:] = _with_actuators(model, name)
+    made.actuator_armature[:] = 0
+    for name in late:
+        steps = getattr(model, f"{name}_delay") / model.opt.timestep
+        whole = (
+            (steps > 0.5) & (np.abs(steps - np.round(steps)) < NEARLY) & (getattr(model, f"{name}_history")[:, 1] == 0)
+        )
+        getattr(made, f"{name}_delay")[whole] = (np.round(steps[whole]) - 0.5) * model.opt.timestep
+    return made
+
+
+def _with_actuators(model: mujoco.MjModel, name: str) -> np.ndarray:
+    """Return damping or armature of joints or tendons plus that of their actuators, as MuJoCo adds it at each step."""
     kind, what = name.split("_")
     total, added = getattr(model, name).copy(), getattr(model, f"actuator_{what}")
-    joints = (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
     for k in range(model.nactuator):
         of, target = int(model.actuator_trntype[k]), int(model.actuator_trnid[k, 0])
         factor = model.actuator_gear[k, 0] ** 2
-        if kind == "dof" and of in joints:
+        if kind == "dof" and of in JOINTS:
             total[model.dof_jntid == target] += added[k] * factor
         elif kind == "tendon" and of == mujoco.mjtTrn.mjTRN_TENDON:
             total[target] += added[k] * factor
@@ -201,6 +227,28 @@ def _require_supported(model: mujoco.MjModel) -> None:
         raise Unsupported("the gpu simulator cannot let islands sleep; use simulator cpu, or clear the option's flag")
     if model.opt.disableactuator:
         raise Unsupported("the gpu simulator cannot disable groups of actuators; use simulator cpu, or remove them")
+    reached = (*JOINTS, mujoco.mjtTrn.mjTRN_TENDON)
+    for k in np.flatnonzero(model.actuator_armature).tolist():
+        if int(model.actuator_trntype[k]) not in reached:
+            raise Unsupported(
+                f"the gpu simulator leaves out the inertia of a rotor (armature of {_element(model, 'actuator_', k)}), "
+                "but of one at a joint or a tendon; use simulator cpu, or leave it out"
+            )
+    for kind in ("jnt", "tendon"):
+        low, high = getattr(model, f"{kind}_range").T
+        limited = getattr(model, f"{kind}_limited").astype(bool) & (2 * getattr(model, f"{kind}_margin") > high - low)
+        if kind == "jnt":
+            limited &= np.isin(model.jnt_type, (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE))
+        for k in np.flatnonzero(limited).tolist():
+            raise Unsupported(
+                f"the gpu simulator feels one end alone of a range whose margin is more than half of it (margin of "
+                f"{_element(model, f'{kind}_', k)}); use simulator cpu, or a smaller margin"
+            )
+    for k in np.flatnonzero((model.sensor_interval[:, 0] > 0) & (model.sensor_history[:, 0] > 0)).tolist():
+        raise Unsupported(
+            f"the gpu simulator samples a sensor with an interval and a history at other steps (interval of "
+            f"{_element(model, 'sensor_', k)}); use simulator cpu, or leave out its interval"
+        )
 
 
 def _require_equal(models: Sequence[mujoco.MjModel], base: mujoco.MjModel, names: Iterable[str]) -> None:

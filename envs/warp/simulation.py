@@ -175,6 +175,9 @@ class WarpSimulation:
         counted = {name: int(counts[int(math.log2(mujoco_warp.OverflowType[name]))]) for name in LOSSES}
         return {name: count for name, count in counted.items() if count}
 
+    def renew(self) -> None:
+        self._recorded += 1
+
     def repeat(self, function: Callable[[torch.Tensor], None]) -> Callable[[torch.Tensor], None]:
         return function if self.device.type == "cpu" else _Recording(self, function)
 
@@ -248,7 +251,7 @@ class WarpSimulation:
         self._without_sensors.opt = copy.copy(options)
         self._without_sensors.opt.disableflags |= int(mujoco_warp.DisableBit.SENSOR)
         self._without_sensors.opt.run_rne_postconstraint = False
-        self._recorded += 1
+        self.renew()
 
     def _make_tables(self, mix: Mix) -> None:
         """Allocate tables for the values of K models, which `_fill` writes."""

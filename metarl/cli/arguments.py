@@ -176,9 +176,20 @@ class Arguments:
         config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
         description = _paragraphs(f"{inspect.getdoc(command)}\n\n{about}")
         with _documented([name.removeprefix(ENTRIES) for name in types if is_entry(name)]):
-            return tyro.cli(
+            parsed = tyro.cli(
                 type(command), default=command, prog=prog, description=description, args=tokens, config=config
             )
+        require_faults(self.options, getattr(parsed, "family", None))
+        return parsed
+
+
+def require_faults(names: Collection[str], family: Any) -> None:
+    """UsageError for a given setting of faults, by dotted name, where the settings of the family name no fault."""
+    given = [name for name in names if name.startswith("family.fault_")]
+    if given and not getattr(family, "faults", True):
+        file = getattr(family, "file", "")
+        stay = f"; the faults that {file} declares stay as they are there" if file else ""
+        raise UsageError(f"{flag(given[0])} has no effect without --family.faults: name the kinds too{stay}")
 
 
 def _paragraphs(text: str) -> str:

@@ -29,6 +29,7 @@ OUTSIDE = re.compile(r"The (?:first element|observation|obs) returned by (?:the 
 KIND = r"type: `?<class '(?:\w+\.)*(\w+)'>"
 RESET = "write def reset(self, *, seed=None, options=None)"
 FIVE = "return observation, reward, terminated, truncated and info"
+UNSCALED = "symmetric and normalized"
 SEEDED = "call super().reset(seed=seed) in reset, and draw from self.np_random alone"
 WORDS = {
     r"does not provide an? `(\w+)`": rf"its reset takes no \1: {RESET}",
@@ -60,7 +61,7 @@ WORDS = {
     r"The (observation|info)s returned by .*share an": (
         r"its \1s share memory with each other, so one that is kept changes later: return a copy each time"
     ),
-    "symmetric and normalized": (
+    UNSCALED: (
         "its actions do not lie between -1 and 1, and those of a new policy lie about 0: give "
         "GymTasks(action_scale=...), or, if 0 is not their middle, gymnasium.wrappers.RescaleAction(env, -1, 1)"
     ),
@@ -69,8 +70,11 @@ WORDS = {
 
 
 @mujoco_log.silent()
-def env_remarks(env: Env) -> list[str]:
-    """Return what Gymnasium's checker has to say of an environment, a line each. It is reset and stepped."""
+def env_remarks(env: Env, scaled: bool = False) -> list[str]:
+    """Return what Gymnasium's checker has to say of an environment, a line each. It is reset and stepped.
+
+    scaled: whether a policy's actions from -1 to 1 are scaled to those of the environment.
+    """
     said: list[str] = []
     with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("always")
@@ -82,7 +86,7 @@ def env_remarks(env: Env) -> list[str]:
             said.append(_failure(error, env))
         lines = [COLOUR.sub("", str(warning.message)).removeprefix("WARN: ") for warning in caught]
         for line in lines:
-            if not HARMLESS.search(line):
+            if not HARMLESS.search(line) and not (scaled and UNSCALED in line):
                 said.append(_in_words(line, env) or f"Gymnasium's checker says: {line}")
     return [one_line(line, LONGEST) for line in dict.fromkeys(said)]
 

@@ -43,7 +43,8 @@ def show_env(source: str, console: Console | None = None) -> None:
     if isinstance(family, GymFamily):
         with contextlib.closing(opened(family)) as env:
             infos = () if family.blueprint is None else family.blueprint.infos
-            for remark in (*env_remarks(env), *info_remarks(env, infos, family.horizon)):
+            scaled = np.allclose([-family.action_low, family.action_high], family.action_scale)
+            for remark in (*env_remarks(env, scaled), *info_remarks(env, infos, family.horizon)):
                 console.print("[bold yellow]note:[/bold yellow]", Text(remark), highlight=False)
     console.print(table(("an episode of random actions", "steps", "return", "ended by", "steps/s"), _played(family)))
     console.print(f"Train on it with: metarl train --agent rl2 --env {typed(source)}", highlight=False, markup=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.cli.arguments import Arguments, meant_elsewhere, whole
+from metarl.cli.arguments import Arguments, meant_elsewhere, require_faults, whole
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import FAMILY_OPTIONS, chosen_family
 from metarl.config import EvaluationSettings, RunConfig, options, with_settings
@@ -128,6 +128,7 @@ def parse(arguments: list[str]) -> Request | None:
             raise UsageError(f"{flag(name)} is set by the study; see --budget, --seeds, --threads and --arms")
         values[name] = value_of(name, tokens, types[name])
     base = with_settings(base, {name: value for name, value in values.items() if not name.startswith("training.")})
+    require_faults(values, base.family)
     base.validate()
     training = {name: value for name, value in values.items() if name.startswith("training.")}
     seeds = [whole(text, "--seeds", 0) for text in lists.get("seeds", "1 2 3").split()]

@@ -25,7 +25,7 @@ MINARI = "minari:"
 
 
 def save_episode(
-    path: Path,
+    path: Path | str,
     observations: Array,
     actions: Array,
     rewards: Array,
@@ -59,6 +59,7 @@ def save_episode(
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **fields, **{k: v for k, v in optional.items() if v is not None})
+    path = Path(path)
     make_folder(path.parent, "--log-rollouts")
     write(path, buffer.getvalue(), "--log-rollouts")
 

@@ -16,6 +16,8 @@ from metarl.wording import number_of
 
 LOG_PROBABILITY_TOLERANCE = 1e-2
 """Largest difference of a logged log-probability from the policy's: a ratio of 1 %, far above float32's rounding."""
+STILL = 2e-6
+"""Largest mean square of actions about the policy's mean, in the variance of its noise, that is one of rounding."""
 MOST_DEVIATIONS = 5.0
 """Largest deviation of the actions' chi-square statistic, in standard deviations: the policy's own actions exceed it in
 one log of a million."""
@@ -72,13 +74,20 @@ def check_commands(
     actions = np.concatenate([episode.actions for episode in shot])
     ends = [(bound / scale, control.of(bound)) for bound in (family.action_low, family.action_high)]
     cut = any(((actions == c.astype(np.float32)).sum(axis=0)[~np.isclose(c, a)] > 2).any() for a, c in ends)
-    if cut or (
-        _deviates(shot, reading, size) and not _deviates(shot, agent.read(belief, assemble(meant, family)), size)
-    ):
+    there = agent.read(belief, assemble(meant, family))
+    noisy = _deviates(shot, reading, size) and not _deviates(shot, there, size)
+    still = _is_mean(meant, there, size) and not _is_mean(shot, reading, size)  # of a policy that acts without noise
+    if cut or noisy or still:
         raise UsageError(
             f"{shot[0].source} and the episodes of its shot: the actions are motor commands; log what act() "
             "returned, not what command() made of it, or use them anyway with --off-policy"
         )
+
+
+def _is_mean(shot: Sequence[LoggedEpisode], reading: Reading, action_size: int) -> bool:
+    """Return whether the actions are the policy's mean."""
+    total, count = _chi_square(shot, reading, action_size)
+    return total < STILL * count
 
 
 def _deviates(shot: Sequence[LoggedEpisode], reading: Reading, action_size: int) -> bool:

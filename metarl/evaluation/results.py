@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from metarl.config import EvaluationSettings, config_from_dict
+from metarl.config import SPLIT_NAMES, EvaluationSettings, config_from_dict
 from metarl.evaluation.binning import Binned
 from metarl.evaluation.forgetting import Forgetting, Revisit
 from metarl.evaluation.records import Record, array, listed, mapping, number, optional, texts, whole
 from metarl.evaluation.statistics import Array, Interval, Summary
 from metarl.evaluation.time_course import TimeCourse
 from metarl.files import plain
+from metarl.wording import number_of
 
 SHARES = ("success", "falls", "goal_reached")
 """Measures that are shares of episodes, shown in per cent."""
@@ -251,7 +252,7 @@ def fields_of(data: Any) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class EvaluationResult(AgentResult):
     """Evaluation of one agent: the tasks, the settings, the result and remarks on it."""
 
@@ -276,6 +277,11 @@ class EvaluationResult(AgentResult):
     """Configuration, command, commit, package versions and machine; empty without a source."""
     figures: Mapping[str, Path] = field(default_factory=dict)
     """PNG files that were drawn, by name; not part of the saved result."""
+
+    def __repr__(self) -> str:
+        tasks = number_of(self.summary.tasks_counted, f"{SPLIT_NAMES[self.settings.split]} task")
+        returns = ", ".join(f"{own.estimate:.4g} [{own.low:.4g}, {own.high:.4g}]" for own in self.summary.iqm)
+        return f"<EvaluationResult {self.family}, {tasks}: return after each round {returns}>"
 
     @property
     def scalars(self) -> dict[str, float]:

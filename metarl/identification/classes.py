@@ -65,7 +65,7 @@ def classes_of(family: TaskFamily, by: Sequence[str], bins: int) -> list[TaskCla
         words = " ".join(f"--family.{name.replace('_', '-')} {value}" for name, value, own in given if np.any(own))
         raise UsageError(
             f"tasks of {family.name} change while they last, so an episode is of several classes; "
-            + (f"give {words}" if words else "declare the family without changes")
+            + (f"give {words}" if words else _declared_remedy(family))
         )
     options = [_options(_parameter(family, name), bins) for name in by]
     if np.prod([len(own) for own in options]) > MOST_CLASSES:
@@ -95,6 +95,14 @@ def _idle(family: TaskFamily, values: Mapping[str, float]) -> set[str]:
         if name in values and name in named and named[name][round(values[name])] == category
         for other in others
     }
+
+
+def _declared_remedy(family: TaskFamily) -> str:
+    """Return what to do about tasks that change as the file of one's own robot says."""
+    remedies = ["leave out `changes`"] if family.changes is not None else []
+    if family.faults is not None and family.faults.timed:
+        remedies.append("let its faults last from the start on (`onset: [0, 0]`, no `duration`, no `repeats`)")
+    return f"in its file, {' and '.join(remedies)}"
 
 
 def _parameter(family: TaskFamily, name: str) -> Parameter:

@@ -63,7 +63,7 @@ CHECKPOINT_KEYS = ("agent", "config", "iteration", "env_steps", "best_return", "
 """Entries of a run's checkpoint."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """A trained agent with its configuration, family and folder."""
 
@@ -79,6 +79,12 @@ class Run:
     """Curriculum that training draws its tasks by; None: from the whole training split."""
     evaluation: Any = None
     """`EvaluationResult` of the evaluation after training; None if training was stopped, or the run was loaded."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Run {typed(self.directory)}: {self.config.agent_name} on {self.config.family_name}, iteration "
+            f"{self.iteration}, {self.env_steps:,} env steps>"
+        )
 
     @property
     def explores(self) -> bool:
@@ -361,6 +367,8 @@ def load_run(
     directory: the run's folder, or its name if it is in `runs/`; UsageError names the nearest if there is none. device:
     overrides the run's. agent_settings: override the run's settings of the agent.
     """
+    if isinstance(directory, Run):
+        raise UsageError("this is a Run, loaded already; to load another checkpoint of it, give its directory")
     directory = run_dir(str(directory))
     config = read_run_config(directory)
     if agent_settings:

@@ -288,6 +288,25 @@ def test_advantages_bootstrap_at_a_time_limit_only_where_asked(bootstrap: bool):
     assert torch.equal(first, second) != bootstrap
 
 
+@pytest.mark.parametrize("baseline", ["linear", "value"])
+def test_the_value_at_a_time_limit_is_that_of_a_process_that_goes_on(baseline):
+    """A reward of 1 for ever is worth 1 / (1 - discount), at the limit as before it, and no step is better than it."""
+    settings = dataclasses.replace(
+        SMALL, bootstrap_truncation=True, baseline=baseline, discount=0.9, value_lr=0.01, value_epochs=40
+    )
+    agent = make_agent(settings)
+    rollout = make_trial(agent, adaptations=0).rollouts[0]
+    rollout.rewards[:] = 1.0
+    rollout.terminated[:], rollout.truncated[:], rollout.valid[:] = False, False, True
+    rollout.truncated[-1] = True
+    preparation = agent._preparation
+    for _ in range(30 if baseline == "value" else 0):
+        preparation.value.learn([preparation.returns(rollout, torch.float32)], agent.inner.chunks, ALONE)
+    values, at_limit = preparation._values(rollout, preparation.returns(rollout, torch.float32))
+    np.testing.assert_allclose(values, 10.0, rtol=0.15)
+    np.testing.assert_allclose(at_limit, 10.0, rtol=0.15)
+
+
 def test_an_episode_that_ended_early_does_not_move_the_time_limit_of_the_others():
     """Advantages follow the order of the envs, whichever comes first."""
     agent = make_agent(dataclasses.replace(SMALL, bootstrap_truncation=True))

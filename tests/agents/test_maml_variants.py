@@ -53,6 +53,7 @@ EXACT = {
     "several steps on a shot": {"inner_steps": 3},
     "meta-sgd on a context": {"adapted": ("context",), "context_parameters": 3, "inner_rule": "parameter"},
     "proximal": {"implicit_strength": 0.7, "inner_steps": 2},
+    "clipped": {"inner_clip": 0.3, "inner_lr": 1.0, "inner_steps": 2},
 }
 
 

@@ -94,6 +94,24 @@ def test_line_search_takes_the_first_accepted_step():
     assert (k, found.item()) == (10, 0.0)
 
 
+def test_a_baseline_with_what_comes_after_is_the_fixed_point_of_its_targets():
+    """x' = x + 0.1 a with actions of mean 0 and reward x: cut after 12 steps or not, x is worth x / (1 - discount)."""
+    generator, discount, steps, episodes = torch.Generator().manual_seed(3), 0.9, 12, 300
+    moves = 0.1 * torch.randn(steps, episodes, generator=generator)
+    x = torch.randn(1, episodes, generator=generator) + torch.cat([torch.zeros(1, episodes), moves.cumsum(0)])
+    ended = torch.zeros(steps, episodes, dtype=torch.bool)
+    ended[-1] = True
+    returns = numerics.discounted_returns(x[:-1], ended, discount)
+    to_limit = discount ** torch.arange(steps, 0, -1).double().repeat_interleave(episodes)
+    own, last = (baseline.features(v.reshape(1, -1, 1), torch.zeros(v.numel())) for v in (x[:-1], x[-1]))
+    after = to_limit[:, None] * last.repeat(1, steps, 1)
+    valid = torch.ones(1, steps * episodes, dtype=torch.bool)
+    left = sum(10 * (1 - discount**k) for k in range(1, steps + 1)) / steps  # up to the cut, on average over steps
+    for then, slope in ((after, 10.0), (None, left)):
+        w = baseline.fit(own, returns.reshape(1, -1), valid, 1e-5, then)
+        assert float(w[0, 0]) == pytest.approx(slope, rel=0.1)
+
+
 def test_baseline_is_ridge_regression_of_the_valid_steps_of_each_task():
     generator = torch.Generator().manual_seed(3)
     observations = 20 * torch.randn(3, 40, 2, generator=generator)

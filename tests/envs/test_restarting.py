@@ -9,7 +9,7 @@ from metarl.envs.registry import make_family
 from metarl.envs.restarting import STARTS, RestartingEnv
 from metarl.envs.reveal import reveal
 from metarl.envs.robots.ant_settings import AntLegsSettings
-from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
+from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
@@ -158,3 +158,25 @@ def test_episodes_that_follow_on_each_other_in_the_time_of_a_task_are_those_of_a
     expected = expected[6 * (STARTS - 1) :][: len(seen)]
     np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-3)
     assert rounds == 1 or np.ptp(expected, axis=0)[-1 if what == "mass" else 2] > 0.2
+
+
+def test_what_is_recorded_is_recorded_anew_where_tasks_have_another_number_of_changes():
+    """A recording refers to the stages of the tasks that it was made with, which others may replace."""
+    settings = HalfCheetahVelocitySettings(
+        horizon=20,
+        faults=("encoder_offset", "reversed"),
+        fault_share=0.5,
+        fault_onset=(3, 8),
+        fault_duration=(3, 6),
+    )
+    family = make_family(settings)
+    drawn = [family.sample(4, np.random.default_rng(seed)) for seed in range(4)]
+    assert not family.edits_model and len({sum(len(family.stages(task)) for task in tasks) for tasks in drawn}) > 1
+    env = RestartingEnv(family, 4, 2, TORCH, rounds=1)
+    advance = env.repeat(lambda actions: env.step(actions) and None)
+    for tasks in drawn:  # a Crossing says where a replayed step would read what is no longer used
+        env.set_tasks(tasks)
+        env.use([np.random.default_rng(m) for m in range(4)])
+        env.reset()
+        for _ in range(6):
+            advance(torch.zeros(8, family.action_size))

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from metarl.envs.batch import BatchedEnv
+from metarl.envs.control import in_steps
 from metarl.envs.family import TaskFamily
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.faults.settings import FaultKind
@@ -44,7 +45,7 @@ from metarl.envs.robots.walkers_settings import (
     Walker2dLimbsSettings,
     Walker2dParametersSettings,
 )
-from metarl.envs.simulation import CPU, Simulation
+from metarl.envs.simulation import CPU, Simulation, Unsupported
 from metarl.envs.task import Task
 from metarl.envs.warp.capacity import most_contacts
 from metarl.envs.warp.models import FLAGS, PER_WORLD, mixed, raw
@@ -435,6 +436,67 @@ def test_what_cannot_vary_is_refused_by_name_with_what_to_do():
     others = [legs.compile(legs.task({"legs": count})) for count in (4.0, 6.0)]
     with pytest.raises(ValueError, match=r"cannot vary \w+ from task to task"):
         mixed(others)
+
+
+ARM = """
+<mujoco><option timestep=".005"/><worldbody>
+<body pos="0 0 1"><joint name="a" axis="0 1 0" damping="1" stiffness="5" {joint}/>
+<geom type="capsule" fromto="0 0 0 .3 0 0" size=".02"/><body pos=".3 0 0"><joint name="b" axis="0 1 0" damping="1"/>
+<geom type="capsule" fromto="0 0 0 .3 0 0" size=".02"/></body></body></worldbody>
+<tendon><fixed name="t"><joint joint="a" coef="1"/><joint joint="b" coef="-1"/></fixed></tendon>
+<actuator><motor name="m" {actuator}/></actuator>{sensor}</mujoco>"""
+
+
+def arms(*actuators: str, joint: str = "", sensor: str = "") -> list[mujoco.MjModel]:
+    return [mujoco.MjModel.from_xml_string(ARM.format(actuator=own, joint=joint, sensor=sensor)) for own in actuators]
+
+
+def apart(models: list[mujoco.MjModel], steps: int, field: str, begin: float = 0.0) -> float:
+    """The largest difference of a field over steps of random signals. begin: time of the first step, s."""
+    pair, rng = both(models), np.random.default_rng(0)
+    every, worst = np.ones(len(models), dtype=bool), 0.0
+    for simulation in pair:
+        simulation.bind("time")[...] = simulation.array(np.full(len(models), np.float32(begin), dtype=float))
+        simulation.forward(simulation.array(every))
+    for _ in range(steps):
+        signal = rng.uniform(-1, 1, (len(models), 1)).astype(np.float32).astype(float)
+        for simulation in pair:
+            simulation.bind("ctrl")[...] = simulation.array(signal)
+            simulation.step(simulation.array(every), 1)
+        here, there = (simulation.host(simulation.bind(field)) for simulation in pair)
+        worst = max(worst, float(np.abs(here - there).max()))
+    return worst
+
+
+def test_rotors_that_actuators_have_are_felt_at_joints_and_tendons_alone_or_in_some_tasks():
+    """An arm with its rotor is ten times as hard to start as without."""
+    for target in ('joint="a"', 'tendon="t"'):
+        with_rotor = f'{target} gear="3" armature=".02"'
+        assert apart(arms(with_rotor), 60, "qvel") < 1e-4
+        assert apart(arms(with_rotor, f'{target} gear="3"', f'{target} gear="3" armature=".05"'), 60, "qvel") < 1e-4
+    models = arms('joint="a" gear="3" armature=".02"', 'joint="a" gear="3"')
+    assert np.abs(mixed(models).table("dof_armature")[:, 0] - [0.18, 0.0]).max() < 1e-9
+
+
+def test_a_delay_is_as_many_steps_late_in_a_long_episode_as_at_first():
+    """Single precision has 2 microseconds of time after 16 s, and no sum of steps is a whole number of them."""
+    motors = [f'joint="a" delay="{in_steps(0.005 * k, 0.005)!r}" nsample="8"' for k in (1, 2, 3, 4)]
+    assert apart(arms(*motors), 40, "actuator_force") < 1e-5
+    assert apart(arms(*motors), 80, "actuator_force", begin=15.9) < 1e-5
+    between = [f'joint="a" delay="{0.005 * k!r}" nsample="8" interp="linear"' for k in (1.5, 2.25)]
+    assert apart(arms(*between), 40, "actuator_force") < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("joint", "actuator", "sensor", "said"),
+    [
+        ('range="-5 5" limited="true" margin=".1"', 'joint="a"', "", "margin of jnt 'a'"),
+        ("", 'joint="a"', '<sensor><jointvel name="s" joint="a" interval=".01" nsample="4"/></sensor>', "sensor 's'"),
+    ],
+)
+def test_what_mujoco_warp_does_otherwise_is_refused_by_name(joint: str, actuator: str, sensor: str, said: str):
+    with pytest.raises(Unsupported, match=f"{said}.*; use simulator cpu, or"):
+        mixed(arms(actuator, joint=joint, sensor=sensor))
 
 
 def test_lost_contacts_are_counted_by_reason():

@@ -138,6 +138,7 @@ class TorchSimulation:
         """Functions that were recorded."""
         self.replayed = 0
         """Calls that did what was recorded."""
+        self._renewed = 0
         self._data = [mujoco.MjData(model) for _ in range(num_sims)]
         self._models: Sequence[mujoco.MjModel] = [model]
         self._index = [0] * num_sims
@@ -188,11 +189,19 @@ class TorchSimulation:
     def overflows(self) -> dict[str, int]:
         return {}
 
+    def renew(self) -> None:
+        self._renewed += 1
+
     def repeat(self, function: Callable[[torch.Tensor], None]) -> Callable[[torch.Tensor], None]:
         recording: list[tuple[Any, ...]] = []
         given: list[torch.Tensor] = []
+        seen = [self._renewed]
 
         def call(values: torch.Tensor) -> None:
+            if seen[0] != self._renewed:
+                seen[0] = self._renewed
+                recording.clear()
+                given.clear()
             if not given:
                 given.append(values.clone())
                 function(given[0])
