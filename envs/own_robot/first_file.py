@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from metarl.envs import mujoco_log
 from metarl.envs.own_robot.actuators import irreplaceable
-from metarl.envs.own_robot.check_run import Second, rest
+from metarl.envs.own_robot.check_run import Second, at_home, rest
 from metarl.envs.own_robot.contacts import met_by_type, standing_on, touching
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance, turning_freely
@@ -264,7 +265,7 @@ def _walking(found: Found) -> str:
     load = float(robot.model.body_subtreemass[robot.model.body(robot.bodies[0]).id]) * 9.81 * max(height, 0.05)
     torque = float(f"{1e-4 * (GO1_LOAD / load) ** 2:.2g}")
     speed = float(f"{min(1.0, max(0.2, np.sqrt(9.81 * height) * 0.6)):.1g}")  # of a trot: Froude number about 0.4
-    trunk = _trunk(robot)
+    trunk = _trunk(found)
     heavy = max((b for b in robot.bodies if not joints_to(robot, b)), key=lambda b: float(robot.model.body(b).mass[0]))
     position = all(kind == "position" for kind in robot.kinds)
     floats = robot.mobility == "floating"
@@ -365,14 +366,33 @@ def _height(robot: Robot) -> float:
     return robot.ground.height_in(robot.model, data.body(robot.base).xpos)
 
 
-def _trunk(robot: Robot) -> list[str]:
-    """Return the bodies that are fixed to the base and touch nothing at home, but could."""
-    model, data = robot.model, mujoco.MjData(robot.model)
-    data.qpos = robot.home
-    mujoco.mj_forward(model, data)
-    touching = {model.body(int(model.geom_bodyid[g])).name for contact in data.contact for g in contact.geom}
-    solid = {name for name in robot.bodies if any(g.contype or g.conaffinity for g in robot.spec.body(name).geoms)}
-    return [b for b in robot.bodies if not joints_to(robot, b) and b in solid - touching]
+def _trunk(found: Found) -> list[str]:
+    """Return the bodies, or single geoms of them, that are fixed to the base and could touch something, but do not.
+
+    Of a body that touches something at home, or where it comes to stand, they are its other geoms.
+    """
+    robot, met = found.robot, _met(found)
+    trunk: list[str] = []
+    for name in robot.bodies:
+        solid = [geom.name for geom in robot.spec.body(name).geoms if geom.contype or geom.conaffinity]
+        if joints_to(robot, name) or name in robot.feet or not solid:
+            continue
+        apart = [geom for geom in solid if geom not in met and geom not in robot.bodies]
+        trunk += apart if met & {*solid} else [name]
+    return trunk
+
+
+def _met(found: Found) -> set[str]:
+    """Return the geoms that touch something at home or nearly do, and where the robot stands after a while."""
+    model, data = copy.copy(found.robot.model), at_home(found.robot)
+    model.geom_margin += OFF_GROUND
+    model.pair_margin += OFF_GROUND
+    met: set[int] = set()
+    for seconds in (0.0, STANCE) if found.stands else (0.0,):
+        mujoco.mj_step(found.robot.model, data, nstep=round(seconds / model.opt.timestep))
+        mujoco.mj_forward(model, data)
+        met |= {int(g) for contact in data.contact for g in contact.geom}
+    return {model.geom(g).name for g in met}
 
 
 def _foot_geoms(robot: Robot) -> list[str]:

@@ -9,7 +9,7 @@ import mujoco
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.check_run import LATE, Base, CheckRun, Second
-from metarl.envs.own_robot.check_tasks import DRAWN, SECONDS, Amiss, Fate
+from metarl.envs.own_robot.check_tasks import DRAWN, NEUTRAL, SECONDS, Amiss, Ended, Fate
 from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.description import Robot, turning_freely
 from metarl.envs.own_robot.footing import riser
@@ -132,6 +132,19 @@ def tasks_text(count: int) -> str:
         f"{number_of(count, 'task')} of training, at the ends of ranges and drawn, simulated for {SECONDS:g} s with "
         "action 0 and with random actions"
     )
+
+
+def end_remarks(ended: Ended | None) -> list[str]:
+    """Return a remark on episodes of the neutral robot that end with action 0: when, and by which bound."""
+    if ended is None:
+        return []
+    bounds = " and ".join(f"termination.{key}" for key in ended.bounds) or "termination"
+    touching = f" ({some(ended.touching)})" if ended.touching else ""
+    return [
+        f"with action 0 {ended.count} of {NEUTRAL} episodes of the neutral robot end within {SECONDS:g} s, the first "
+        f"after {ended.after:.2g} s, by {bounds}{touching}: suit termination or the home pose, unless a policy is to "
+        "prevent it"
+    ]
 
 
 def task_remarks(family: TaskFamily, found: Sequence[Amiss]) -> list[str]:

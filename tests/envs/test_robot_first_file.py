@@ -17,6 +17,7 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
 from metarl.envs.own_robot.check_run import at_home, rest
+from metarl.envs.own_robot.check_tasks import neutral_end
 from metarl.envs.own_robot.declaration import Declaration, read_declaration
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.first_file import first_file
@@ -495,3 +496,20 @@ def test_actuators_that_no_servo_can_replace_are_kept(actuators, tmp_path):
     own = mujoco.MjModel.from_xml_string(text)
     assert "actuators" not in file and set(family.control.kinds) == {"force"}
     np.testing.assert_array_equal(family.base().compile().actuator_gainprm, own.actuator_gainprm)
+
+
+SKID = """<mujoco><option timestep="0.005"/><worldbody><geom name="floor" type="plane" size="9 9 .1"/>
+  <body name="chassis" pos="0 0 .1"><freejoint/><geom name="box" type="box" size=".2 .12 .04" mass="4"/>
+  <geom name="caster" size=".04" pos="-.15 0 {z}" mass=".2" friction=".01"/>{wheels}</body></worldbody>
+  <actuator><velocity joint="lw" kv="1" ctrlrange="-9 9"/><velocity joint="rw" kv="1" ctrlrange="-9 9"/></actuator>
+  </mujoco>"""
+WHEEL = """<body name="{n}" pos=".1 {y} 0"><joint name="{n}" axis="0 1 0"/>
+  <geom name="{n}" type="cylinder" size=".1 .02" euler="90 0 0" mass=".5"/></body>"""
+
+
+@pytest.mark.parametrize("z", [-0.06, -0.0595, -0.055])
+def test_what_a_robot_rests_on_besides_its_feet_ends_no_episode(z, tmp_path):
+    wheels = "".join(WHEEL.format(n=n, y=y) for n, y in (("lw", 0.15), ("rw", -0.15)))
+    family, _, text = family_from(tmp_path, SKID.format(z=z, wheels=wheels))
+    assert yaml.safe_load(text)["contacts"] == {"trunk": ["box"]}
+    assert neutral_end(family) is None
