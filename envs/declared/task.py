@@ -115,8 +115,8 @@ def _require_own_names(terms: Mapping[str, ObservationTerm], where: str) -> None
         for element in term.elements:
             if element.name in owner:
                 raise ValueError(
-                    f"{where}: {element.name!r} is an element of {owner[element.name]} and of {name}; give its elements "
-                    f"other names: {name}: {{names: [...]}}"
+                    f"{where}: {element.name!r} is an element of {owner[element.name]} and of {name}; give those of "
+                    f"one other names: {name}: {{names: [...]}}"
                 )
             owner[element.name] = name
 

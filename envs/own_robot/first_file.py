@@ -17,11 +17,11 @@ from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance, turning_freely
 from metarl.envs.own_robot.family import CONTROL_DT
 from metarl.envs.own_robot.footing import falls
-from metarl.envs.own_robot.model import inspect_robot, leading, servable
+from metarl.envs.own_robot.model import driving, inspect_robot, leading, servable
 from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.pose import standing_height
 from metarl.envs.own_robot.reach import Reach, find_reach
-from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, suggested_gains
+from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, suggested_gains, wheel_servos, wheels
 from metarl.envs.strict_yaml import quoted
 
 STEP = 0.005
@@ -185,9 +185,12 @@ def _within(robot: Robot, name: str, angle: float) -> bool:
 
 
 def _servos(robot: Robot) -> Actuators | None:
-    """Return servos that carry the robot, if it has no actuators or torque motors of joints; None if it has others."""
+    """Return servos that carry the robot, or turn its wheels, in place of torque motors; None if it has others."""
     if any(kind != "force" for kind in robot.kinds) or not robot.joints or irreplaceable(robot.model):
         return None
+    if radii := driving(robot):
+        kd, speed = wheel_servos(robot.model, robot.home, radii)
+        return Actuators("velocity", kd=kd, speed=speed)
     if robot.feet:
         gains = suggested_gains(robot.model, robot.home, servable(robot), robot.feet)
     else:
@@ -235,8 +238,13 @@ def _robot(found: Found) -> str:
     if hints.exclude:
         pairs = ", ".join(f"[{quoted(a)}, {quoted(b)}]" for a, b in hints.exclude)
         lines.append(f"  exclude: [{pairs}]  # they are inside of each other at home, and do not collide")
-    if hints.actuators is not None:
-        motors = "in place of torque motors" if found.driven else "the model has none"
+    motors = "in place of torque motors" if found.driven else "the model has none"
+    if hints.actuators is not None and hints.actuators.kind == "velocity":
+        lines.append(f"  actuators:  # {motors}: velocity control of its wheels")
+        lines.append("    kind: velocity")
+        lines.append(f"    kd: {hints.actuators.kd:g}  # N m s/rad, torque by how far the speed is from that asked for")
+        lines.append(f"    speed: {hints.actuators.speed:g}  # rad/s, asked for by an action of 1")
+    elif hints.actuators is not None:
         sag = SAG if robot.feet else ARM_SAG
         lines.append(
             f"  actuators:  # {motors}: PD control that carries the load on each joint with a sag of {sag:g} rad"
@@ -248,6 +256,13 @@ def _robot(found: Found) -> str:
             for name in leading(robot)
             if re.escape(name) in hints.actuators.gains
         }
+        if rolling := [name for name in wheels(model, robot.home, robot.feet) if name in each]:
+            lines.append(
+                f"    # {', '.join(rolling)}: wheels, which these servos hold; to drive, give the model, as MJCF,"
+            )
+            lines.append(
+                "    # <velocity> actuators for its wheels and <position> ones for the rest, in place of these"
+            )
         gains = by_pattern(each, tuple(each), carriers)
         lines += [f"      {quoted(name)}: [{kp:g}, {kd:g}]" for name, (kp, kd) in gains.items()]
     return "\n".join(lines) + "\n"
