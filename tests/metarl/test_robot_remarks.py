@@ -260,3 +260,11 @@ def test_nothing_is_said_of_a_neutral_robot_whose_episodes_last(tmp_path):
     lasting = {"contact": ["box"], "tilt": 1.0, "height": [0.05, 0.2]}
     said = shown(str(tmp_path / "cart.xml"), 400, declared(tmp_path, reward={"alive": 1}, termination=lasting))
     assert "of the neutral robot end" not in said
+
+
+@pytest.mark.parametrize(("bounds", "said"), [("-25 25", True), ("-3 3", False)])
+def test_a_control_range_in_degrees_is_remarked_on(bounds, said, tmp_path):
+    servo = f'<position name="lift" joint="lift" kp="200" ctrlrange="{bounds}"/>'
+    (tmp_path / "arm.xml").write_text(arm(servo, rest="", angle="degree").replace('range="-2 2"', 'range="-25 25"'))
+    words = "control range of lift spans 50 rad, 57 times the range of joint lift: degrees? MuJoCo reads ctrlrange in"
+    assert (words in shown(str(tmp_path / "arm.xml"), 400)) == said
