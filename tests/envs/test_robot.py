@@ -640,6 +640,9 @@ def test_files_that_are_none_are_named(tmp_path):
         check_robot("absent.xml")
     with pytest.raises(ValueError, match="cannot read absent.yaml: No such file"):
         check_robot(biped(tmp_path), "absent.yaml")
+    (made := tmp_path / "made.py").write_text("def robot():\n    raise AssertionError\n")
+    with pytest.raises(ValueError, match=r"made.py is a Python file; name the function in it .*made.py:FUNCTION$"):
+        check_robot(str(made))
     path = tmp_path / "family.yaml"
     for text, message in (("a: [", "is not valid YAML"), ("reward: {}\nreward: {}", "'reward' is given twice")):
         path.write_text(text)
