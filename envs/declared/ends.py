@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metarl.envs.arrays import Array
@@ -25,7 +26,23 @@ class Termination:
     """Your own function(state), file.py:function, which returns where the episode ends, [S] bool. Its code is run."""
 
 
-def termination(rig: Rig, wanted: Termination) -> StateFunction | None:
+@dataclass(frozen=True)
+class Ends:
+    """A function for where an episode ends for good, [S] bool: where any of its bounds is left."""
+
+    bounds: Mapping[str, StateFunction]
+    """Where each bound is left, [S] bool, by its key of `Termination`; there is at least one."""
+    bodies: tuple[str, ...] = ()
+    """Bodies or geoms that must touch nothing."""
+
+    def __call__(self, state: State) -> Array:
+        first, *others = (bound(state) for bound in self.bounds.values())
+        for other in others:
+            first = first | other
+        return first
+
+
+def termination(rig: Rig, wanted: Termination) -> Ends | None:
     """Return a function for where an episode ends for good, [S] bool; None without bounds."""
     height, tilt = wanted.height, wanted.tilt
     if height is None and tilt is None and not wanted.contact and wanted.function is None:
@@ -41,20 +58,16 @@ def termination(rig: Rig, wanted: Termination) -> StateFunction | None:
         bodies = rig.bodies_of(wanted.contact)
     except ValueError as error:
         raise ValueError(f"termination.contact: {error}") from None
-    ends = [
-        *([_touches(rig, bodies)] if bodies else []),
-        *([_leaves(rig, *height)] if height is not None else []),
-        *([_tilts(rig, tilt)] if tilt is not None else []),
-        *([own_function(wanted.function)] if wanted.function is not None else []),
-    ]
-
-    def terminate(state: State) -> Array:
-        ended = ends[0](state)
-        for end in ends[1:]:
-            ended = ended | end(state)
-        return ended
-
-    return terminate
+    bounds: dict[str, StateFunction] = {}
+    if bodies:
+        bounds["contact"] = _touches(rig, bodies)
+    if height is not None:
+        bounds["height"] = _leaves(rig, *height)
+    if tilt is not None:
+        bounds["tilt"] = _tilts(rig, tilt)
+    if wanted.function is not None:
+        bounds["function"] = own_function(wanted.function)
+    return Ends(bounds, bodies)
 
 
 def _touches(rig: Rig, bodies: tuple[str, ...]) -> StateFunction:

@@ -162,7 +162,7 @@ def _axes(turn: StateFunction, name: str) -> Observed:
 
 def python(rig: Rig, *, function: str, size: int = 1, unit: str = "1") -> Observed:
     """What your own function(state), file.py:function, returns, [S, size]. Its code is run."""
-    return own_function(function, (size,)), elements(unit, (f"python[{i}]" for i in range(size)))
+    return own_function(function, (size,)), elements(unit, (f"[{i}]" for i in range(size)))  # after the entry's name
 
 
 def goal(rig: Rig) -> Observed:

@@ -36,7 +36,9 @@ def task_terms(
     observed = {
         name: _observation(rig, entry, f"observation.{name}", name, factor) for name, entry in task.observation.items()
     }
-    privileged = {name: _told(rig, entry, f"privileged.{name}") for name, entry in task.privileged.items()}
+    privileged = {name: _told(rig, entry, f"privileged.{name}", name) for name, entry in task.privileged.items()}
+    _require_own_names(observed, "observation")
+    _require_own_names(privileged, "privileged")
     rewards = {name: _reward(rig, entry, f"reward.{name}", task) for name, entry in task.rewards.items()}
     if task.pushes is not None:
         push(rig, task.pushes, pushed)
@@ -80,28 +82,43 @@ def _made(kinds: Mapping[str, TakesSettings], rig: Rig, entry: ObservationEntry 
 
 
 def _observation(rig: Rig, entry: ObservationEntry, where: str, name: str, factor: str | float) -> ObservationTerm:
-    function, named = _named(rig, entry, where)
+    function, named = _named(rig, entry, where, name)
     if entry.scale != 1.0:
         named = tuple(Element(e.name, f"{1 / entry.scale:g} {e.unit}".removesuffix(" 1")) for e in named)
     term = ObservationTerm(function, named, entry.noise, entry.scale, entry.clip)
     return term if entry.history == 1 else remember(rig, name, term, entry.history, factor)
 
 
-def _told(rig: Rig, entry: ObservationEntry, where: str) -> ObservationTerm:
+def _told(rig: Rig, entry: ObservationEntry, where: str, name: str) -> ObservationTerm:
     """Return a privileged term, which is as it is."""
-    function, named = _named(rig, entry, where)
+    function, named = _named(rig, entry, where, name)
     if (entry.noise, entry.scale, entry.history) != (0.0, 1.0, 1) or entry.clip < math.inf:
         raise ValueError(f"{where}: a privileged term has neither noise, scale, clip nor history; leave them out")
     return ObservationTerm(function, named)
 
 
-def _named(rig: Rig, entry: ObservationEntry, where: str) -> tuple[StateFunction, tuple[Element, ...]]:
+def _named(rig: Rig, entry: ObservationEntry, where: str, name: str) -> tuple[StateFunction, tuple[Element, ...]]:
     function, named = _made(OBSERVATIONS, rig, entry, where)
+    if entry.term == "python":
+        named = tuple(Element(f"{name}{e.name}", e.unit) for e in named)
     if entry.names:
         if len(entry.names) != len(named):
             raise ValueError(f"{where}.names has {len(entry.names)} names, but the term has {len(named)} elements")
         named = tuple(Element(name, e.unit) for name, e in zip(entry.names, named, strict=True))
     return function, named
+
+
+def _require_own_names(terms: Mapping[str, ObservationTerm], where: str) -> None:
+    """Raise ValueError if two elements have the same name."""
+    owner: dict[str, str] = {}
+    for name, term in terms.items():
+        for element in term.elements:
+            if element.name in owner:
+                raise ValueError(
+                    f"{where}: {element.name!r} is an element of {owner[element.name]} and of {name}; give those of "
+                    f"one other names: {name}: {{names: [...]}}"
+                )
+            owner[element.name] = name
 
 
 def _reward(rig: Rig, entry: RewardEntry, where: str, task: TaskEntries) -> RewardTerm:

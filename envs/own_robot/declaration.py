@@ -28,6 +28,7 @@ from metarl.envs.terrain.settings import TerrainKind
 from metarl.envs.text import WHOLE, near, one_line, shown
 
 Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
+Operation = Literal["set", "scale", "add"]
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,9 @@ class DeclaredParameter:
     """Distribution of the training values."""
     range: tuple[float, ...]
     """Two ends, or all values of a choice."""
-    operation: Literal["set", "scale", "add"] | None = None
-    """How a value changes each target. What an entry varies, a later one can scale, and not set or add to."""
+    operation: Operation | None = None
+    """How a value changes each target; not given: as its quantity alone can. What an entry varies, a later one can
+    scale, and not set or add to."""
     target: str | None = None
     """Regular expression over the names of bodies, geoms, joints or actuators, depending on the quantity."""
     splits: Splits = field(default_factory=Splits)

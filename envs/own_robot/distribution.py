@@ -65,7 +65,7 @@ def _parameter(robot: Robot, entry: DeclaredParameter, taken: dict[str, str]) ->
     if quantity.kind == "told":
         law, neutral, above = _told(entry, quantity, taken), entry.neutral or 0.0, -math.inf
     else:
-        _require_operation(entry, quantity)
+        entry = _with_operation(entry, quantity)
         sites = _sites(robot, entry, quantity)
         later = {target for target, site in sites.items() if _hold(entry, site, taken)}
         what = f"{entry.operation} {entry.quantity} of {_some(_targets(robot, entry, quantity.kind))}"
@@ -87,12 +87,16 @@ def _told(entry: DeclaredParameter, quantity: Quantity, taken: dict[str, str]) -
     return Law(entry.says or quantity.says)
 
 
-def _require_operation(entry: DeclaredParameter, quantity: Quantity) -> None:
+def _with_operation(entry: DeclaredParameter, quantity: Quantity) -> DeclaredParameter:
+    """Return the entry with its operation, or the only one of its quantity; ValueError if it is missing or wrong."""
+    if entry.operation is None and len(quantity.operations) == 1:
+        return dataclasses.replace(entry, operation=quantity.operations[0])
     takes = f"it takes {', '.join(quantity.operations)}" if quantity.operations else "leave it out"
     if entry.operation is None and quantity.operations:
         raise ValueError(f"operation is missing; {entry.quantity} takes {', '.join(quantity.operations)}")
     if entry.operation is not None and entry.operation not in quantity.operations:
         raise ValueError(f"operation {entry.operation!r} makes no sense for {entry.quantity}; {takes}")
+    return entry
 
 
 def _sites(robot: Robot, entry: DeclaredParameter, quantity: Quantity) -> dict[str, Site]:

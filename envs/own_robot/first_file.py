@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 
@@ -10,17 +11,17 @@ import numpy as np
 
 from metarl.envs import mujoco_log
 from metarl.envs.own_robot.actuators import irreplaceable
-from metarl.envs.own_robot.check_run import Second, rest
+from metarl.envs.own_robot.check_run import Second, at_home, rest
 from metarl.envs.own_robot.contacts import met_by_type, standing_on, touching
 from metarl.envs.own_robot.declaration import Actuators, Control, Hints
 from metarl.envs.own_robot.description import Robot, joints_to, penetrations, tolerance, turning_freely
 from metarl.envs.own_robot.family import CONTROL_DT
 from metarl.envs.own_robot.footing import falls
-from metarl.envs.own_robot.model import inspect_robot, leading, servable
+from metarl.envs.own_robot.model import driving, inspect_robot, leading, servable
 from metarl.envs.own_robot.name_patterns import by_pattern
 from metarl.envs.own_robot.pose import standing_height
 from metarl.envs.own_robot.reach import Reach, find_reach
-from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, suggested_gains
+from metarl.envs.own_robot.stance import ARM_SAG, SAG, arm_gains, suggested_gains, wheel_servos, wheels
 from metarl.envs.strict_yaml import quoted
 
 STEP = 0.005
@@ -184,9 +185,12 @@ def _within(robot: Robot, name: str, angle: float) -> bool:
 
 
 def _servos(robot: Robot) -> Actuators | None:
-    """Return servos that carry the robot, if it has no actuators or torque motors of joints; None if it has others."""
+    """Return servos that carry the robot, or turn its wheels, in place of torque motors; None if it has others."""
     if any(kind != "force" for kind in robot.kinds) or not robot.joints or irreplaceable(robot.model):
         return None
+    if radii := driving(robot):
+        kd, speed = wheel_servos(robot.model, robot.home, radii)
+        return Actuators("velocity", kd=kd, speed=speed)
     if robot.feet:
         gains = suggested_gains(robot.model, robot.home, servable(robot), robot.feet)
     else:
@@ -234,8 +238,13 @@ def _robot(found: Found) -> str:
     if hints.exclude:
         pairs = ", ".join(f"[{quoted(a)}, {quoted(b)}]" for a, b in hints.exclude)
         lines.append(f"  exclude: [{pairs}]  # they are inside of each other at home, and do not collide")
-    if hints.actuators is not None:
-        motors = "in place of torque motors" if found.driven else "the model has none"
+    motors = "in place of torque motors" if found.driven else "the model has none"
+    if hints.actuators is not None and hints.actuators.kind == "velocity":
+        lines.append(f"  actuators:  # {motors}: velocity control of its wheels")
+        lines.append("    kind: velocity")
+        lines.append(f"    kd: {hints.actuators.kd:g}  # N m s/rad, torque by how far the speed is from that asked for")
+        lines.append(f"    speed: {hints.actuators.speed:g}  # rad/s, asked for by an action of 1")
+    elif hints.actuators is not None:
         sag = SAG if robot.feet else ARM_SAG
         lines.append(
             f"  actuators:  # {motors}: PD control that carries the load on each joint with a sag of {sag:g} rad"
@@ -247,6 +256,13 @@ def _robot(found: Found) -> str:
             for name in leading(robot)
             if re.escape(name) in hints.actuators.gains
         }
+        if rolling := [name for name in wheels(model, robot.home, robot.feet) if name in each]:
+            lines.append(
+                f"    # {', '.join(rolling)}: wheels, which these servos hold; to drive, give the model, as MJCF,"
+            )
+            lines.append(
+                "    # <velocity> actuators for its wheels and <position> ones for the rest, in place of these"
+            )
         gains = by_pattern(each, tuple(each), carriers)
         lines += [f"      {quoted(name)}: [{kp:g}, {kd:g}]" for name, (kp, kd) in gains.items()]
     return "\n".join(lines) + "\n"
@@ -264,7 +280,7 @@ def _walking(found: Found) -> str:
     load = float(robot.model.body_subtreemass[robot.model.body(robot.bodies[0]).id]) * 9.81 * max(height, 0.05)
     torque = float(f"{1e-4 * (GO1_LOAD / load) ** 2:.2g}")
     speed = float(f"{min(1.0, max(0.2, np.sqrt(9.81 * height) * 0.6)):.1g}")  # of a trot: Froude number about 0.4
-    trunk = _trunk(robot)
+    trunk = _trunk(found)
     heavy = max((b for b in robot.bodies if not joints_to(robot, b)), key=lambda b: float(robot.model.body(b).mass[0]))
     position = all(kind == "position" for kind in robot.kinds)
     floats = robot.mobility == "floating"
@@ -365,14 +381,33 @@ def _height(robot: Robot) -> float:
     return robot.ground.height_in(robot.model, data.body(robot.base).xpos)
 
 
-def _trunk(robot: Robot) -> list[str]:
-    """Return the bodies that are fixed to the base and touch nothing at home, but could."""
-    model, data = robot.model, mujoco.MjData(robot.model)
-    data.qpos = robot.home
-    mujoco.mj_forward(model, data)
-    touching = {model.body(int(model.geom_bodyid[g])).name for contact in data.contact for g in contact.geom}
-    solid = {name for name in robot.bodies if any(g.contype or g.conaffinity for g in robot.spec.body(name).geoms)}
-    return [b for b in robot.bodies if not joints_to(robot, b) and b in solid - touching]
+def _trunk(found: Found) -> list[str]:
+    """Return the bodies, or single geoms of them, that are fixed to the base and could touch something, but do not.
+
+    Of a body that touches something at home, or where it comes to stand, they are its other geoms.
+    """
+    robot, met = found.robot, _met(found)
+    trunk: list[str] = []
+    for name in robot.bodies:
+        solid = [geom.name for geom in robot.spec.body(name).geoms if geom.contype or geom.conaffinity]
+        if joints_to(robot, name) or name in robot.feet or not solid:
+            continue
+        apart = [geom for geom in solid if geom not in met and geom not in robot.bodies]
+        trunk += apart if met & {*solid} else [name]
+    return trunk
+
+
+def _met(found: Found) -> set[str]:
+    """Return the geoms that touch something at home or nearly do, and where the robot stands after a while."""
+    model, data = copy.copy(found.robot.model), at_home(found.robot)
+    model.geom_margin += OFF_GROUND
+    model.pair_margin += OFF_GROUND
+    met: set[int] = set()
+    for seconds in (0.0, STANCE) if found.stands else (0.0,):
+        mujoco.mj_step(found.robot.model, data, nstep=round(seconds / model.opt.timestep))
+        mujoco.mj_forward(model, data)
+        met |= {int(g) for contact in data.contact for g in contact.geom}
+    return {model.geom(g).name for g in met}
 
 
 def _foot_geoms(robot: Robot) -> list[str]:

@@ -31,7 +31,7 @@ from metarl.envs.own_robot.freeze import compile_heard, for_simulation
 from metarl.envs.own_robot.model_files import open_model
 from metarl.envs.own_robot.options import require_batchable
 from metarl.envs.own_robot.pose import find_home
-from metarl.envs.own_robot.stance import actuators_text, suggested_gains, toppling
+from metarl.envs.own_robot.stance import actuators_text, suggested_gains, toppling, wheel_servos, wheels
 from metarl.envs.own_robot.structure import couplings, find_roots, refit_keyframes, subtree
 
 LONGEST_STEP = 0.05  # s, of the simulation
@@ -269,8 +269,17 @@ def servos_for(robot: Robot) -> str:
     """Return the lines of a file that ask for servos strong enough to carry the robot; empty if none are needed."""
     if any(kind != "force" for kind in robot.kinds) or not robot.feet or not robot.joints:
         return ""
+    if radii := driving(robot):
+        kd, speed = wheel_servos(robot.model, robot.home, radii)
+        return f"{{kind: velocity, kd: {kd:g}, speed: {speed:g}}}"
     gains = suggested_gains(robot.model, robot.home, servable(robot), robot.feet)
     return actuators_text(gains) if all(kp > 0 and kd > 0 for kp, kd in gains.values()) else ""
+
+
+def driving(robot: Robot) -> dict[str, float]:
+    """Return the radius, m, of each wheel by its joint, of a robot that moves by wheels alone; empty for any other."""
+    found = wheels(robot.model, robot.home, robot.feet)
+    return found if {*found} == {*servable(robot)} else {}
 
 
 def soft_servos(robot: Robot) -> dict[str, float]:

@@ -65,6 +65,8 @@ def open_model(model: str) -> ModelFiles:
             f"no robot {model}; give an MJCF or URDF file, or a function that returns an MjSpec as "
             "module:function or file.py:function"
         )
+    if path.suffix == ".py":
+        raise ValueError(f"{model} is a Python file; name the function in it that returns an MjSpec: {model}:FUNCTION")
     try:
         root = _parse(path)
         if root.tag == "robot":

@@ -18,7 +18,7 @@ from metarl.envs.own_robot.body_laws import (
     radius,
     size,
 )
-from metarl.envs.own_robot.declaration import DeclaredParameter
+from metarl.envs.own_robot.declaration import DeclaredParameter, Operation
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.joint_laws import joint_attribute, joint_range
 from metarl.envs.own_robot.own_edits import own_edit
@@ -45,7 +45,7 @@ class Quantity:
     low: float = -math.inf
     """Least possible value; if `positive`, values must be greater."""
     positive: bool = False
-    operations: tuple[str, ...] = ("set", "scale", "add")
+    operations: tuple[Operation, ...] = ("set", "scale", "add")
     explicit: Literal["", "given", "principal"] = ""
     """Whether its body's inertia has to be given, not inferred from geoms, and about principal axes."""
     inertial: bool = False

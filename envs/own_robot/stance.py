@@ -1,4 +1,4 @@
-"""Gains of position servos that carry a legged robot or an arm."""
+"""Gains of servos that carry a legged robot or an arm, or that turn wheels."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ ARM_SAG, ARM_LEAST = 0.05, 0.05
 """The same of an arm."""
 POSES = 50
 """Number of random poses of an arm."""
+CENTRED = 0.1
+"""Distance of a wheel's centre of mass from its axis, at most, as a share of its radius."""
+RIM_SPEED = 2.0
+"""Speed of a wheel's rim that an action of 1 asks for, m/s."""
+REACHED_IN = 0.1
+"""Time in which a robot on wheels is to come near to the speed asked for, s."""
 
 
 def suggested_gains(
@@ -164,6 +170,40 @@ def actuators_text(gains: dict[str, tuple[float, float]]) -> str:
         if (k, d) != (kp, kd)
     )
     return f"{{kind: position, kp: {kp:g}, kd: {kd:g}{f', gains: {{{others}}}' if others else ''}}}"
+
+
+def wheels(model: mujoco.MjModel, home: Array, feet: tuple[str, ...]) -> dict[str, float]:
+    """Return the hinges without limits that turn a foot about its own centre, and the radius of each, m."""
+    data = mujoco.MjData(model)
+    data.qpos = home
+    mujoco.mj_fwdPosition(model, data)
+    found = {}
+    for body in (model.body(foot).id for foot in feet):
+        j = int(model.body_jntadr[body])
+        if model.body_jntnum[body] != 1 or model.jnt_type[j] != mujoco.mjtJoint.mjJNT_HINGE or model.jnt_limited[j]:
+            continue
+        radius = float(data.xanchor[j, 2] - _lowest_point(model, data, body)[2])
+        off = np.linalg.norm(np.cross(data.xaxis[j], data.xipos[body] - data.xanchor[j]))
+        if radius > 0 and off <= CENTRED * radius:
+            found[model.joint(j).name] = radius
+    return found
+
+
+def wheel_servos(model: mujoco.MjModel, home: Array, radii: dict[str, float]) -> tuple[float, float]:
+    """Return kd, N m s/rad, and speed, rad/s, of velocity servos that drive a robot on wheels of these radii.
+
+    kd = (m r^2 / n + I) / time, of the robot's mass m on n wheels of radius r and inertia I about their axes.
+    """
+    data = mujoco.MjData(model)
+    data.qpos = home
+    mujoco.mj_forward(model, data)
+    inertia = np.zeros((model.nv, model.nv))
+    mujoco.mj_fullM(model, data, inertia)
+    own = np.diag(inertia)[_addresses(model, tuple(radii), "dofadr")].max()
+    root = model.body_rootid[model.joint(next(iter(radii))).bodyid[0]]
+    radius = max(radii.values())
+    load = float(model.body_subtreemass[root]) * radius**2 / len(radii)
+    return _two_digits((load + own) / REACHED_IN), _two_digits(RIM_SPEED / radius)
 
 
 def _two_digits(value: float) -> float:

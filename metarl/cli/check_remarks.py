@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import mujoco
+import numpy as np
 
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.check_run import LATE, Base, CheckRun, Second
-from metarl.envs.own_robot.check_tasks import DRAWN, SECONDS, Amiss, Fate
+from metarl.envs.own_robot.check_tasks import DRAWN, NEUTRAL, SECONDS, Amiss, Ended, Fate
 from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.description import Robot, turning_freely
 from metarl.envs.own_robot.footing import riser
@@ -40,6 +41,8 @@ FATES: dict[Fate, tuple[str, str]] = {
     ),
 }
 """What happens to a task, and what to do about it."""
+WIDE = 10.0
+"""Times the range of its joint; a position servo's control range that is wider was meant in degrees, as 57 times is."""
 WARNINGS = {
     "INERTIA": "inertia near to singular",
     "CONTACTFULL": "too many contacts",
@@ -85,6 +88,7 @@ def remarks(robot: Robot, check: CheckRun) -> list[str]:
     return [
         *_broken(check),
         *_start(robot, check),
+        *_wide(robot),
         *_idle(robot, check),
         *_at_zero(robot, check),
         *_at_random(robot, check),
@@ -134,6 +138,19 @@ def tasks_text(count: int) -> str:
     )
 
 
+def end_remarks(ended: Ended | None) -> list[str]:
+    """Return a remark on episodes of the neutral robot that end with action 0: when, and by which bound."""
+    if ended is None:
+        return []
+    bounds = " and ".join(f"termination.{key}" for key in ended.bounds) or "termination"
+    touching = f" ({some(ended.touching)})" if ended.touching else ""
+    return [
+        f"with action 0 {ended.count} of {NEUTRAL} episodes of the neutral robot end within {SECONDS:g} s, the first "
+        f"after {ended.after:.2g} s, by {bounds}{touching}: suit termination or the home pose, unless a policy is to "
+        "prevent it"
+    ]
+
+
 def task_remarks(family: TaskFamily, found: Sequence[Amiss]) -> list[str]:
     """Return a remark on each thing that goes wrong: at which ends of ranges, and in how many of the tasks drawn."""
     said = []
@@ -176,6 +193,21 @@ def _start(robot: Robot, check: CheckRun) -> Iterator[str]:
         height = f"{base.start - check.gap:.4f}".rstrip("0").rstrip(".") if base else ""
         lower = f"; robot: {{height: {height}}} puts it on the ground" if base else ""
         yield f"home is {_length(check.gap)} above the ground: each episode starts with a fall{lower}"
+
+
+def _wide(robot: Robot) -> Iterator[str]:
+    """Yield a remark on position servos whose control range is in degrees, as far as one can tell."""
+    for i, (kind, moved) in enumerate(zip(robot.kinds, robot.moves, strict=True)):
+        joints = [robot.model.joint(name) for name in sorted(moved)]
+        if kind != "position" or len(joints) != 1 or joints[0].type[0] != int(mujoco.mjtJoint.mjJNT_HINGE):
+            continue
+        servo, joint = (float(np.ptp(ends)) for ends in ((robot.low[i], robot.high[i]), joints[0].range))
+        if joints[0].limited[0] and joint > 0 and WIDE * joint < servo < np.inf:
+            yield (
+                f"control range of {robot.model.actuator(i).name} spans {_angle(servo)}, {servo / joint:.2g} times the "
+                f"range of joint {joints[0].name}: degrees? MuJoCo reads ctrlrange in radians, whatever "
+                "<compiler angle> says"
+            )
 
 
 def _idle(robot: Robot, check: CheckRun) -> Iterator[str]:

@@ -14,6 +14,7 @@ from rich.text import Text
 from metarl.cli.check_remarks import (
     check_rows,
     distribution_remarks,
+    end_remarks,
     observation_remarks,
     remarks,
     reward_remarks,
@@ -23,7 +24,7 @@ from metarl.cli.check_remarks import (
 )
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.check_run import run_check
-from metarl.envs.own_robot.check_tasks import check_tasks
+from metarl.envs.own_robot.check_tasks import check_tasks, neutral_end
 from metarl.envs.own_robot.declaration import read_declaration
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.family import CONTROL_DT, check_robot
@@ -63,7 +64,7 @@ def show_check(model: str, declaration: str = "", console: Console | None = None
         if not robot.questions:
             count, found = check_tasks(family)
             console.print(tasks_text(count), highlight=False)
-            told += task_remarks(family, found)
+            told += [*end_remarks(neutral_end(family)), *task_remarks(family, found)]
         show_remarks(told, console)
         command = f"metarl train --robot {typed(model)} --family {typed(declaration)}"
         console.print(f"Train on it with: {command}", highlight=False, markup=False, soft_wrap=True)

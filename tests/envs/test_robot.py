@@ -457,6 +457,17 @@ class TestTask:
         assert {t.values["m"] for t in family.sample(5, np.random.default_rng(0), "held_out")} == {2.0}
 
 
+@pytest.mark.parametrize(("quantity", "target"), [("payload", "hull"), ("strength", "l")])
+def test_the_only_operation_of_a_quantity_need_not_be_named(quantity, target, tmp_path):
+    operation = QUANTITIES[quantity].operations[0]
+    laws = [
+        family_of(tmp_path, {**MASS, "quantity": quantity, "target": target, "operation": said}).parameters[0]
+        for said in (None, operation)
+    ]
+    assert (laws[0].law.description, laws[0].neutral) == (laws[1].law.description, laws[1].neutral)
+    assert laws[0].law.description.startswith(f"{operation} {quantity} of ")
+
+
 ENTRY_MISTAKES = {
     "matches nothing, near": (
         {"target": "hul"},
@@ -629,6 +640,9 @@ def test_files_that_are_none_are_named(tmp_path):
         check_robot("absent.xml")
     with pytest.raises(ValueError, match="cannot read absent.yaml: No such file"):
         check_robot(biped(tmp_path), "absent.yaml")
+    (made := tmp_path / "made.py").write_text("def robot():\n    raise AssertionError\n")
+    with pytest.raises(ValueError, match=r"made.py is a Python file; name the function in it .*made.py:FUNCTION$"):
+        check_robot(str(made))
     path = tmp_path / "family.yaml"
     for text, message in (("a: [", "is not valid YAML"), ("reward: {}\nreward: {}", "'reward' is given twice")):
         path.write_text(text)

@@ -17,6 +17,7 @@ from metarl.envs.batch import BatchedEnv
 from metarl.envs.declared.observations import OBSERVATIONS
 from metarl.envs.declared.rewards import REWARDS
 from metarl.envs.own_robot.check_run import at_home, rest
+from metarl.envs.own_robot.check_tasks import neutral_end
 from metarl.envs.own_robot.declaration import Declaration, read_declaration
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.first_file import first_file
@@ -495,3 +496,78 @@ def test_actuators_that_no_servo_can_replace_are_kept(actuators, tmp_path):
     own = mujoco.MjModel.from_xml_string(text)
     assert "actuators" not in file and set(family.control.kinds) == {"force"}
     np.testing.assert_array_equal(family.base().compile().actuator_gainprm, own.actuator_gainprm)
+
+
+SKID = """<mujoco><option timestep="0.005"/><worldbody><geom name="floor" type="plane" size="9 9 .1"/>
+  <body name="chassis" pos="0 0 .1"><freejoint/><geom name="box" type="box" size=".2 .12 .04" mass="4"/>
+  <geom name="caster" size=".04" pos="-.15 0 {z}" mass=".2" friction=".01"/>{wheels}</body></worldbody>
+  <actuator><velocity joint="lw" kv="1" ctrlrange="-9 9"/><velocity joint="rw" kv="1" ctrlrange="-9 9"/></actuator>
+  </mujoco>"""
+WHEEL = """<body name="{n}" pos=".1 {y} 0"><joint name="{n}" axis="0 1 0"/>
+  <geom name="{n}" type="cylinder" size=".1 .02" euler="90 0 0" mass=".5"/></body>"""
+
+
+@pytest.mark.parametrize("z", [-0.06, -0.0595, -0.055])
+def test_what_a_robot_rests_on_besides_its_feet_ends_no_episode(z, tmp_path):
+    wheels = "".join(WHEEL.format(n=n, y=y) for n, y in (("lw", 0.15), ("rw", -0.15)))
+    family, _, text = family_from(tmp_path, SKID.format(z=z, wheels=wheels))
+    assert yaml.safe_load(text)["contacts"] == {"trunk": ["box"]}
+    assert neutral_end(family) is None
+
+
+ROLLER = """<link name="{n}"><inertial><mass value=".5"/>
+  <inertia ixx=".001" iyy=".002" izz=".001" ixy="0" ixz="0" iyz="0"/></inertial>
+  <collision><origin rpy="1.5708 0 0"/><geometry><cylinder radius=".1" length=".04"/></geometry></collision></link>
+  <joint name="{n}_joint" type="continuous"><parent link="base"/><child link="{n}"/><origin xyz=".1 {y} -.03"/>
+    <axis xyz="0 1 0"/><limit effort="5" velocity="20"/></joint>"""
+CASTER = """<link name="caster"><inertial><mass value=".2"/>
+  <inertia ixx=".0002" iyy=".0002" izz=".0002" ixy="0" ixz="0" iyz="0"/></inertial>
+  <collision><geometry><sphere radius=".04"/></geometry></collision></link>
+  <joint name="caster_joint" type="fixed"><parent link="base"/><child link="caster"/><origin xyz="-.15 0 -.09"/>
+  </joint>"""
+MAST = """<link name="mast"><inertial><mass value=".3"/>
+  <inertia ixx=".002" iyy=".002" izz=".002" ixy="0" ixz="0" iyz="0"/></inertial></link>
+  <joint name="mast_joint" type="revolute"><parent link="base"/><child link="mast"/><axis xyz="0 1 0"/>
+    <limit lower="-1" upper="1" effort="5" velocity="9"/></joint>"""
+
+
+def wheeled(folder: Path, more: str = "") -> str:
+    """The path of a URDF of a cart with two wheels, a caster that is fixed to it, and more."""
+    base = LINK.format(name="base", z=0, mass=5, size=".4 .3 .1")
+    rollers = "".join(ROLLER.format(n=f"{side}_wheel", y=y) for side, y in (("left", 0.18), ("right", -0.18)))
+    return written(folder, f'<robot name="cart">{base}{rollers}{CASTER}{more}</robot>', "cart.urdf")
+
+
+def driven(family, action: float) -> np.ndarray:
+    """Velocities of the neutral robot after two seconds of one action, [nv]."""
+    env = BatchedEnv(family, 1, 1, 1)
+    env.reset([np.random.default_rng(0)])
+    for _ in range(round(2 / family.dt)):
+        assert not env.step(np.full((1, 1, family.action_size), action)).terminated.any()
+    return env.simulation.batch.qvel[0]
+
+
+def test_a_urdf_on_wheels_drives_by_velocity_servos_and_its_fixed_caster_is_no_trunk(tmp_path):
+    text, found = first_file(model := wheeled(tmp_path))
+    said = yaml.safe_load(text)
+    assert said["robot"]["actuators"]["kind"] == "velocity" and said["contacts"]["trunk"] == ["base"]
+    assert "sideways_velocity" not in text and "air_time" not in text and "action_scale" not in text
+    family = make_family(RobotSettings(model, written(tmp_path, text, "first.yaml")))
+    assert found.stands and neutral_end(family) is None
+    rim = 0.5 * said["robot"]["actuators"]["speed"] * 0.1  # m/s; the caster slides, and holds it back
+    assert 0.5 * rim < np.linalg.norm(driven(family, 0.5)[:2]) < rim
+    question = check_robot(model)[0].questions[0]
+    assert f"kind: velocity, kd: {said['robot']['actuators']['kd']}" in question
+
+
+def test_torque_motors_of_wheels_give_way_to_velocity_servos(tmp_path):
+    wheels = "".join(WHEEL.format(n=n, y=y) for n, y in (("lw", 0.15), ("rw", -0.15)))
+    model = SKID.format(z=-0.06, wheels=wheels).replace('velocity joint="', 'motor joint="').replace('kv="1"', "")
+    _, found, text = family_from(tmp_path, model)
+    assert found.hints.actuators.kind == "velocity" and "in place of torque motors: velocity control" in text
+
+
+def test_where_wheels_are_not_all_that_moves_a_comment_says_what_to_do(tmp_path):
+    text, _ = first_file(wheeled(tmp_path, MAST))
+    assert "# left_wheel_joint, right_wheel_joint: wheels, which these servos hold; to drive, give the model" in text
+    assert yaml.safe_load(text)["robot"]["actuators"]["kind"] == "position"

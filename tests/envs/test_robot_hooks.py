@@ -84,6 +84,25 @@ def rollout(family, steps: int = 15):
     return env, start, actions, results
 
 
+def test_elements_of_own_functions_have_the_names_of_their_terms(own):
+    tip = {"term": "python", "function": "terms.py:tip", "size": 3}
+    family = family_of(own, observation={"near": tip, "far": tip}, privileged={"near": tip}, reward={"alive": 1})
+    assert family.observation_names == tuple(f"{name}[{i}] [1]" for name in ("near", "far") for i in range(3))
+    assert [element.name for element in family.privileged["near"].elements] == ["near[0]", "near[1]", "near[2]"]
+
+
+@pytest.mark.parametrize("key", ["observation", "privileged"])
+def test_two_elements_of_one_name_are_refused_and_those_of_other_names_are_not(own, key):
+    twice = {"joint_velocities": None, "again": {"term": "joint_velocities"}}
+    seen = {"observation": ["joint_positions"], "reward": {"alive": 1}}
+    with pytest.raises(
+        ValueError, match=key + r": '\w+_velocity' is an element of joint_velocities and of again; give"
+    ):
+        family_of(own, **seen | {key: twice})
+    twice["again"]["names"] = ["first", "second"]
+    family_of(own, **seen | {key: twice})
+
+
 def test_terms_are_the_functions_values(own):
     family = family_of(
         own,
@@ -93,7 +112,7 @@ def test_terms_are_the_functions_values(own):
         },
         reward={"speed": {"term": "python", "function": "terms.py:squared_speed", "weight": 0.5}, "alive": 1},
     )
-    assert family.observation_names[:3] == ("python[0] [m]", "python[1] [m]", "python[2] [m]")
+    assert family.observation_names[:3] == ("tip[0] [m]", "tip[1] [m]", "tip[2] [m]")
     env, _, _, results = rollout(family)
     for place in range(3):
         seen = results[-1].observations[0, place]

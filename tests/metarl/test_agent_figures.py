@@ -95,13 +95,18 @@ def test_each_value_with_a_name_has_its_own_point_and_no_line() -> None:
     with matplotlib.rc_context(STYLE):
         axes = Figure().subplots()
         draw_parameter(axes, agents, values, place, None, "fault place")
-    drawn = [line for line in axes.lines if len(line.get_xdata())]
-    assert all(line.get_linestyle() == "None" and len(line.get_xdata()) == 1 for line in drawn)
+    drawn = [(line, *(np.asarray(values) for values in line.get_data())) for line in axes.lines]
+    drawn = [(line, x, y) for line, x, y in drawn if len(x)]
+    assert all(line.get_linestyle() == "None" and len(x) == 1 for line, x, _ in drawn)
     for agent in agents:
-        own = [line for line in drawn if line.get_color() == agent.style["color"] and line.get_marker() != "_"]
-        assert np.round([line.get_xdata()[0] for line in own]).tolist() == list(range(12))
+        own = [
+            (x[0], y[0])
+            for line, x, y in drawn
+            if line.get_color() == agent.style["color"] and line.get_marker() != "_"
+        ]
+        assert np.round([x for x, _ in own]).tolist() == list(range(12))
         expected = agent.after().mean(axis=0).reshape(12, 2).mean(axis=1)
-        np.testing.assert_allclose([line.get_ydata()[0] for line in own], expected)
+        np.testing.assert_allclose([y for _, y in own], expected)
 
 
 def test_the_parameter_that_returns_follow_comes_first() -> None:

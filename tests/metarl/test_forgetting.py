@@ -264,7 +264,9 @@ def test_agents_of_other_numbers_of_rounds_are_drawn_where_their_tasks_are(forge
     ]
     axes = Figure().subplots()
     draw_revisit(axes, agents)
-    places = {f"C{i}": [line.get_xdata() for line in axes.lines if line.get_color() == f"C{i}"] for i in range(2)}
+    places = {
+        f"C{i}": [np.asarray(line.get_xdata()) for line in axes.lines if line.get_color() == f"C{i}"] for i in range(2)
+    }
     drawn_at = {colour: [np.round(x).astype(int).tolist() for x in own if len(x) > 1] for colour, own in places.items()}
     for own, expected in zip(
         drawn_at.values(), ([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[0, 1], [3, 4], [6, 7]]), strict=True

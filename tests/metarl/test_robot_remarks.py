@@ -234,3 +234,37 @@ def test_what_the_neutral_robot_does_too_is_no_fault_of_a_task(tmp_path):
     falls = {"reward": {"alive": 1}, "termination": {"height": [0.3695, 0.6]}, "episode": {"drop": 0.2}}
     text = shown(str(tmp_path / "dog.xml"), 400, declared(tmp_path, BALLAST | {"range": [0.0, 0.5]}, **falls))
     assert "an episode ends" not in text
+
+
+ENDING = {
+    "touches": ({"contact": ["chassis"]}, "by termination.contact (caster on floor): suit termination"),
+    "one geom": ({"contact": ["caster"]}, "by termination.contact (caster on floor): suit termination"),
+    "sinks": ({"height": [0.1005, 0.3]}, "by termination.height: suit termination"),
+    "own": ({"tilt": 1.0, "function": "ends.py:moves"}, "after 0.02 s, by termination.function: suit termination"),
+}
+
+
+@pytest.mark.parametrize("case", ENDING)
+def test_a_neutral_robot_whose_episodes_end_with_action_0_is_remarked_on(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    termination, words = ENDING[case]
+    (tmp_path / "cart.xml").write_text(CART.replace('pos="0 0 .1"', 'pos="0 0 .101"'))
+    (tmp_path / "ends.py").write_text("def moves(state):\n    return abs(state.qvel).max(axis=1) > 0\n")
+    said = shown("cart.xml", 400, declared(tmp_path, reward={"alive": 1}, termination=termination))
+    assert "with action 0 8 of 8 episodes of the neutral robot end within 1 s, the first after " in said
+    assert words in said
+
+
+def test_nothing_is_said_of_a_neutral_robot_whose_episodes_last(tmp_path):
+    (tmp_path / "cart.xml").write_text(CART)
+    lasting = {"contact": ["box"], "tilt": 1.0, "height": [0.05, 0.2]}
+    said = shown(str(tmp_path / "cart.xml"), 400, declared(tmp_path, reward={"alive": 1}, termination=lasting))
+    assert "of the neutral robot end" not in said
+
+
+@pytest.mark.parametrize(("bounds", "said"), [("-25 25", True), ("-3 3", False)])
+def test_a_control_range_in_degrees_is_remarked_on(bounds, said, tmp_path):
+    servo = f'<position name="lift" joint="lift" kp="200" ctrlrange="{bounds}"/>'
+    (tmp_path / "arm.xml").write_text(arm(servo, rest="", angle="degree").replace('range="-2 2"', 'range="-25 25"'))
+    words = "control range of lift spans 50 rad, 57 times the range of joint lift: degrees? MuJoCo reads ctrlrange in"
+    assert (words in shown(str(tmp_path / "arm.xml"), 400)) == said
