@@ -47,9 +47,10 @@ class Timed:
 
 
 def curves_of(agents: Sequence[Timed], change: int = 0) -> list[str]:
-    """Return the names of the curves that some agent has, at most `ROWS`."""
+    """Return the names of the curves that all agents have, at most `ROWS`; some older records have the reward alone."""
     courses = [course for agent in agents if (course := agent.course(change))]
-    return list(dict.fromkeys(name for course in courses for name in course.curves))[:ROWS]
+    names = courses[0].curves if courses else ()
+    return [name for name in names if all(name in course.curves for course in courses)][:ROWS]
 
 
 def changes_of(agents: Sequence[Timed]) -> list[int]:
