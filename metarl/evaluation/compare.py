@@ -261,7 +261,7 @@ def improvements_of(agents: Sequence[Compared], settings: EvaluationSettings) ->
     def improvement(a: Compared, b: Compared) -> Improvement:
         first, second = a.returns[:, :, -1], b.returns[:, :, -1]
         rng = stream(settings.seeds[0], "comparison/improvement")
-        same = bool(a.runs) and [run.folder for run in a.runs] == [run.folder for run in b.runs]
+        same = bool(a.runs) and a.has_runs_of(b)
         samples = settings.bootstrap_samples
         return Improvement(
             a.label,

@@ -289,23 +289,21 @@ def draw_parameter(
     values: of the parameter, [seed x task]. parameter: None if it is not known. trained: the parameter whose range of
     training is marked; lines are interrupted at its ends. name: label of the axis.
     """
-    named = is_named(parameter)
-    sides = [bins_of(values, named)] if named else _sides(values, trained)
-    mark_range(axes, trained)
-    early = len(agents) <= BEFORE
+    named, early = is_named(parameter), len(agents) <= BEFORE
     before: dict[str, Any] = BEFORE_NAMED if named else {"marker": "", "linestyle": ":"}
-    for i, agent in enumerate(agents):
-        style = dict(agent.style)
-        at = (i - (len(agents) - 1) / 2) * min(ASIDE, 0.8 / len(agents))
-        if agent.adaptations and early:
-            if named:
-                _draw_named(axes, values, agent.after(0), sides[0], style | before, at)
-            else:
-                _draw_sides(axes, values, agent.after(0), sides, style | before, len(agents), 0.0)
+    mark_range(axes, trained)
+
+    def draw(returns: Array, style: dict[str, Any], i: int, label: str | None = None) -> None:
         if named:
-            _draw_named(axes, values, agent.after(), sides[0], style, at, short(agent.label))
+            at = (i - (len(agents) - 1) / 2) * min(ASIDE, 0.8 / len(agents))
+            _draw_named(axes, values, returns, style, at, label)
         else:
-            _draw_sides(axes, values, agent.after(), sides, style, len(agents), 0.16, short(agent.label))
+            _draw_sides(axes, values, returns, _sides(values, trained), style, len(agents), 0.16 * bool(label), label)
+
+    for i, agent in enumerate(agents):
+        if agent.adaptations and early:
+            draw(agent.after(0), {**agent.style, **before}, i)
+        draw(agent.after(), dict(agent.style), i, short(agent.label))
     if early and any(agent.adaptations for agent in agents):
         axes.plot([], [], color=QUIET, linewidth=1.4, label="before adaptation", **before)
     _scale(axes, values, parameter)
@@ -356,17 +354,16 @@ def _draw_named(
     axes: Axes,
     values: Array,
     returns: Array,
-    groups: Sequence[Indices],
     style: dict[str, Any],
     at: float,
-    label: str | None = None,
+    label: str | None,
 ) -> None:
     """Draw a point for each value that has a name, with no line between them. returns: [training seed, seed x task].
 
     at: how far beside the value. The interval is drawn with the label alone; a value of one task has none.
     """
     look: dict[str, Any] = style | {"linestyle": "", "marker": style["marker"] or "o", "markersize": 4.5}
-    for i, group in enumerate(groups):
+    for i, group in enumerate(bins_of(values, named=True)):
         own = bin_interval(returns[:, group])
         x = float(values[group[0]]) + at
         if own is not None and label:
