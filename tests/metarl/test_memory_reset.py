@@ -182,7 +182,15 @@ def test_a_run_is_compared_with_itself_without_memory(run_dir: Path, capsys, mon
     assert Compared.from_dict(data).reset_memory == "never"
     with pytest.raises(ValueError, match="reset_memory is 'now'"):
         Compared.from_dict(data | {"reset_memory": "now"})
-    of_all = ["evaluate", str(run_dir), str(run_dir), "--reset_memory=step", "--no-train-gap", "--output", "all"]
+    of_all = [
+        "evaluate",
+        str(run_dir),
+        f"{run_dir}:label=again",
+        "--reset_memory=step",
+        "--no-train-gap",
+        "--output",
+        "all",
+    ]
     assert cli.main(of_all) == 0
     assert "memory reset before every action" in capsys.readouterr().out
     assert {agent.reset_memory for agent in read_comparison(tmp_path / "all/comparison.json").agents} == {"step"}

@@ -144,7 +144,9 @@ def test_ones_own_is_filmed_and_pictured_by_the_files_that_train_takes(own, monk
     assert (own / "family_tasks.png").read_bytes()[:4] == b"\x89PNG" and (own / "b.png").is_file()
     assert cli.main(["render", *files, "family.horizon=4", "--task", '{"leg": 0.9}']) == 0
     assert cli.main(["render", *files, "family.horizon=4", "--split=ood", "--actions=zero", "--output", "z.mp4"]) == 0
-    assert re.fullmatch(r"saved robot_random.mp4 \(.*\nsaved z.mp4 \(.*\n", capsys.readouterr().out)
+    assert re.fullmatch(
+        r"saved robot_random.mp4 \(.*\ntask: leg 0.9\nsaved z.mp4 \(.*\ntask: leg \S+\n", capsys.readouterr().out
+    )
 
 
 MISTAKES = {
