@@ -104,3 +104,14 @@ def renewed(kept: Any, made: Any) -> Any:
         return old
 
     return _mapped(renew, kept, made)
+
+
+def in_pose(model: mujoco.MjModel, qpos: Array) -> tuple[mujoco.MjData, State]:
+    """Return the data of a model at rest in a pose, and its state as functions read it, of one simulation."""
+    data = mujoco.MjData(model)
+    data.qpos = qpos
+    mujoco.mj_forward(model, data)
+    state = State(lambda name: np.array(getattr(data, name))[None])
+    state.take([model])
+    state.task_index = np.zeros(1, dtype=np.int64)
+    return data, state

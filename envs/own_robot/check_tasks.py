@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import mujoco
 import numpy as np
 
 from metarl.envs import mujoco_log
@@ -15,7 +14,7 @@ from metarl.envs.declared.ends import Ends
 from metarl.envs.family import TaskFamily
 from metarl.envs.parameters import Choice, Parameter
 from metarl.envs.sharded import ShardedEnv
-from metarl.envs.state import State
+from metarl.envs.state import in_pose
 from metarl.envs.task import Task
 
 SECONDS = 1.0
@@ -83,12 +82,7 @@ def _left(family: TaskFamily, qpos: np.ndarray) -> tuple[tuple[str, ...], tuple[
     if not isinstance(ends := family.terminate, Ends):
         return (), ()
     model = family.compile(family.neutral())
-    data = mujoco.MjData(model)
-    data.qpos = qpos
-    mujoco.mj_forward(model, data)
-    state = State(lambda name: np.array(getattr(data, name))[None])
-    state.take([model])
-    state.task_index = np.zeros(1, dtype=np.int64)
+    data, state = in_pose(model, qpos)
     left = tuple(key for key, bound in ends.bounds.items() if key != "function" and bound(state)[0])
     pairs = [tuple(map(int, contact.geom)) for contact in data.contact]
     touching = [

@@ -54,7 +54,7 @@ from metarl.envs.own_robot.start import start_near
 from metarl.envs.own_robot.task import entries
 from metarl.envs.own_robot.terrain import lay_ground
 from metarl.envs.parameters import Choice, Distribution, Parameter
-from metarl.envs.state import State
+from metarl.envs.state import State, in_pose
 from metarl.envs.task import Changes
 from metarl.envs.text import typed
 
@@ -369,12 +369,7 @@ def _check_start(
     """Raise ValueError if an episode would end when it starts."""
     if family.terminate is None:
         return
-    data = mujoco.MjData(model)
-    data.qpos = qpos
-    mujoco.mj_forward(model, data)
-    state = State(lambda name: np.array(getattr(data, name))[None])
-    state.take([model])
-    state.task_index = np.zeros(1, dtype=np.int64)
+    _, state = in_pose(model, qpos)
     if family.terminate(state)[0]:
         at = "" if rig.base is None else _pose_text(rig.base, state)
         raise ValueError(f"{where}termination ends every episode at the home pose{at}; widen the bounds")
