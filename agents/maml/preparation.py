@@ -44,7 +44,7 @@ class Preparation:
         """Return a shot's steps by task, with advantages over the baseline; layers: of the policies that collected."""
         steps, m, n = rollout.rewards.shape
         s = self.settings
-        ended = rollout.terminated | rollout.truncated | ~rollout.valid
+        ended = _ended(rollout)
         shot = self.returns(rollout, dtype)
         values, final_values = self._values(rollout, shot)
         by_time = values.view(m, steps, n).transpose(0, 1).to(rollout.rewards.dtype)  # [T, M, N]
@@ -83,7 +83,8 @@ class Preparation:
         raw = by_task(rollout.observations)
         values = torch.empty(m, steps * n, dtype=torch.float64, device=rollout.rewards.device)
         final_values = torch.zeros(m, n, dtype=torch.float64, device=rollout.rewards.device)
-        to_limit = self._to_limit(rollout) if self.settings.bootstrap_truncation else None
+        bootstrap = self.settings.bootstrap_truncation
+        to_limit = self._to_limit(rollout) if bootstrap and self.value is None else None
         for chunk in self.chunks(shot.weights):
             final = rollout.final_observations[chunk]
             if self.value is None:
@@ -99,7 +100,7 @@ class Preparation:
             else:
                 fitted = self.value.fitted(shot.tasks(chunk))
                 values[chunk] = fitted(shot.observations[chunk], shot.times).double()
-                if to_limit is not None:
+                if bootstrap:
                     inputs = self.inputs(final, shot.observations.dtype)
                     final_values[chunk] = fitted(inputs, shot.times[:n]).double()
         return values, final_values
@@ -107,8 +108,7 @@ class Preparation:
     def returns(self, rollout: Rollout, dtype: torch.dtype) -> Returns:
         """Return a shot as a baseline is fitted to it; a linear one adds the values at limits itself."""
         steps, _, n = rollout.rewards.shape
-        ended = rollout.terminated | rollout.truncated | ~rollout.valid
-        returns = by_task(numerics.discounted_returns(rollout.rewards, ended, self.settings.discount))
+        returns = by_task(numerics.discounted_returns(rollout.rewards, _ended(rollout), self.settings.discount))
         times = torch.arange(steps, device=rollout.rewards.device).repeat_interleave(n)  # [B]
         if self.settings.bootstrap_truncation:
             times = torch.zeros_like(times)
@@ -121,10 +121,14 @@ class Preparation:
 
     def _to_limit(self, rollout: Rollout) -> Tensor:
         """Return discount^k of the k steps from each one to the end of its life if that is a limit, else 0, [M, B]."""
-        ended = rollout.terminated | rollout.truncated | ~rollout.valid
         discount = self.settings.discount
         limits = torch.where(rollout.truncated, discount, torch.zeros_like(rollout.rewards))
-        return by_task(numerics.discounted_returns(limits, ended, discount))
+        return by_task(numerics.discounted_returns(limits, _ended(rollout), discount))
+
+
+def _ended(rollout: Rollout) -> Tensor:
+    """Return where an episode, or a life of it, is over after the step, [T, M, N] bool."""
+    return rollout.terminated | rollout.truncated | ~rollout.valid
 
 
 def _discounts(going_on: Tensor, discount: float) -> Tensor:

@@ -61,6 +61,11 @@ FLAGS = {
 """Flags of computations that mujoco-warp skips where fields are zero; set if they are not zero in some task."""
 JOINTS = (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
 """Transmissions of actuators to a joint."""
+ADDED = tuple(f"{kind}_{what}" for kind in ("dof", "tendon") for what in ("damping", "dampingpoly", "armature"))
+"""Fields of joints and tendons to which MuJoCo adds those of their actuators."""
+DELAYS = ("actuator_delay", "sensor_delay")
+FOLDED = ("dof_armature", "tendon_armature", *DELAYS)
+"""Fields that `put_model` takes as they are, and mujoco-warp would simulate otherwise than MuJoCo."""
 NEARLY = 1e-3
 """Largest distance of a delay from a whole number of steps, in steps, that is one of rounding."""
 OWNERS = {
@@ -129,8 +134,8 @@ def mixed(models: Sequence[mujoco.MjModel], like: mujoco.MjModel | None = None) 
     every = [*models, *([like] if like is not None else [])]
     for model in every:
         _require_supported(model)
-    every = _with_grounds([_as_simulated(model) for model in every])
-    base = _fullest(every)
+    every = _with_grounds(every)
+    base = _as_simulated(_fullest(every))
     if base.opt.solver != raw(base, "opt.solver"):
         base, options = copy.copy(base), {name: raw(base, f"opt.{name}") for name in ("solver", "iterations")}
         for name, chosen in options.items():
@@ -151,8 +156,10 @@ def value(model: mujoco.MjModel, name: str) -> np.ndarray:
         return np.array(max(model.opt.tolerance, 1e-6))
     if name == "opt.impratio_invsqrt":
         return np.array(1 / np.sqrt(max(model.opt.impratio, mujoco.mjMINVAL)))
-    if name in ("dof_damping", "dof_dampingpoly", "tendon_damping", "tendon_dampingpoly"):
+    if name in ADDED:
         return _with_actuators(model, name)
+    if name in DELAYS:
+        return _between_steps(model, name)
     return np.asarray(raw(model, name))
 
 
@@ -169,27 +176,27 @@ def raw(model: mujoco.MjModel, name: str) -> Any:
     return getattr(model.opt, name[4:], 0) if name.startswith("opt.") else getattr(model, name, 0)
 
 
-def _as_simulated(model: mujoco.MjModel) -> mujoco.MjModel:
-    """Return a model that mujoco-warp simulates as MuJoCo does this one.
-
-    Rotors of actuators are with joints and tendons: mujoco-warp leaves them out. The delay of a signal that is held
-    ends in the middle of a step: mujoco-warp's time is a float32, with which a whole number of steps becomes one more
-    in a long episode.
-    """
-    late = [name for name in ("actuator", "sensor") if getattr(model, f"{name}_delay").any()]
-    if not model.actuator_armature.any() and not late:
-        return model
-    made = copy.copy(model)
-    for name in ("dof_armature", "tendon_armature"):
-        getattr(made, name)[:] = _with_actuators(model, name)
+def _as_simulated(base: mujoco.MjModel) -> mujoco.MjModel:
+    """Return a model whose own fields are those of `FOLDED`: mujoco-warp reads the base's as they are."""
+    if all(np.array_equal(value(base, name), getattr(base, name)) for name in FOLDED):
+        return base
+    made = copy.copy(base)
+    for name in FOLDED:
+        getattr(made, name)[:] = value(base, name)
     made.actuator_armature[:] = 0
-    for name in late:
-        steps = getattr(model, f"{name}_delay") / model.opt.timestep
-        whole = (
-            (steps > 0.5) & (np.abs(steps - np.round(steps)) < NEARLY) & (getattr(model, f"{name}_history")[:, 1] == 0)
-        )
-        getattr(made, f"{name}_delay")[whole] = (np.round(steps[whole]) - 0.5) * model.opt.timestep
     return made
+
+
+def _between_steps(model: mujoco.MjModel, name: str) -> np.ndarray:
+    """Return delays, of which those of held signals by whole steps end in the middle of a step.
+
+    mujoco-warp's time is a float32, with which a whole number of steps becomes one more in a long episode.
+    """
+    delay, step = getattr(model, name), model.opt.timestep
+    if not delay.any():
+        return delay
+    whole, held = np.round(delay / step), getattr(model, name.replace("delay", "history"))[:, 1] == 0
+    return np.where(held & (whole > 0) & (np.abs(delay / step - whole) < NEARLY), (whole - 0.5) * step, delay)
 
 
 def _with_actuators(model: mujoco.MjModel, name: str) -> np.ndarray:
@@ -235,8 +242,11 @@ def _require_supported(model: mujoco.MjModel) -> None:
                 "but of one at a joint or a tendon; use simulator cpu, or leave it out"
             )
     for kind in ("jnt", "tendon"):
+        margin = getattr(model, f"{kind}_margin")
+        if not margin.any():
+            continue
         low, high = getattr(model, f"{kind}_range").T
-        limited = getattr(model, f"{kind}_limited").astype(bool) & (2 * getattr(model, f"{kind}_margin") > high - low)
+        limited = getattr(model, f"{kind}_limited").astype(bool) & (2 * margin > high - low)
         if kind == "jnt":
             limited &= np.isin(model.jnt_type, (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE))
         for k in np.flatnonzero(limited).tolist():

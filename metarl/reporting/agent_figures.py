@@ -290,15 +290,16 @@ def draw_parameter(
     training is marked; lines are interrupted at its ends. name: label of the axis.
     """
     named, early = is_named(parameter), len(agents) <= BEFORE
+    sides = [bins_of(values, named)] if named else _sides(values, trained)
     before: dict[str, Any] = BEFORE_NAMED if named else {"marker": "", "linestyle": ":"}
     mark_range(axes, trained)
 
     def draw(returns: Array, style: dict[str, Any], i: int, label: str | None = None) -> None:
         if named:
             at = (i - (len(agents) - 1) / 2) * min(ASIDE, 0.8 / len(agents))
-            _draw_named(axes, values, returns, style, at, label)
+            _draw_named(axes, values, returns, sides[0], style, at, label)
         else:
-            _draw_sides(axes, values, returns, _sides(values, trained), style, len(agents), 0.16 * bool(label), label)
+            _draw_sides(axes, values, returns, sides, style, len(agents), 0.16 * bool(label), label)
 
     for i, agent in enumerate(agents):
         if agent.adaptations and early:
@@ -354,6 +355,7 @@ def _draw_named(
     axes: Axes,
     values: Array,
     returns: Array,
+    groups: Sequence[Indices],
     style: dict[str, Any],
     at: float,
     label: str | None,
@@ -363,7 +365,7 @@ def _draw_named(
     at: how far beside the value. The interval is drawn with the label alone; a value of one task has none.
     """
     look: dict[str, Any] = style | {"linestyle": "", "marker": style["marker"] or "o", "markersize": 4.5}
-    for i, group in enumerate(bins_of(values, named=True)):
+    for i, group in enumerate(groups):
         own = bin_interval(returns[:, group])
         x = float(values[group[0]]) + at
         if own is not None and label:
