@@ -259,6 +259,12 @@ class TaskFamily:
             observation = seen.xp.minimum(seen.xp.maximum(observation, -bounds), bounds)
         return observation
 
+    @property
+    def observation_bounds(self) -> np.ndarray | None:
+        """Largest absolute value of each element of the observation, [obs]; None if none has any."""
+        bounds = None if self._scales_and_bounds is None else self._scales_and_bounds[1]
+        return bounds if bounds is not None and np.isfinite(bounds).any() else None
+
     @functools.cached_property
     def _scales_and_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
         return terms.scales_and_bounds(self.observation)

@@ -30,7 +30,9 @@ class ExportCommand:
     """File format."""
     belief: Annotated[str, option("FILE.pt")] = ""
     """Belief that `metarl adapt` saved. Without it, the policy before adaptation is exported."""
-    output: Annotated[str, option("FILE.onnx", default="policy.onnx in the run's folder; with --belief, its name")] = ""
+    output: Annotated[
+        str, option("FILE.onnx", default="policy.onnx in the run's folder; with --belief or --checkpoint, by its name")
+    ] = ""
     """File to write."""
     checkpoint: str = "last"
     """last, best, or a checkpoint file."""
@@ -53,7 +55,8 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     invocation.run_dir = directory
     loaded = load_run(directory, command.checkpoint, command.device)
     belief = load_belief(Path(command.belief), loaded) if command.belief else None
-    name = Path(command.belief).stem if command.belief else "policy"
+    of_checkpoint = "policy" if command.checkpoint == "last" else f"policy_{Path(command.checkpoint).stem}"
+    name = Path(command.belief).stem if command.belief else of_checkpoint
     output = given_output or directory / f"{name}.onnx"
     written = export.export_run(loaded, output, belief, command.belief or None)
     if told := export.told(loaded):

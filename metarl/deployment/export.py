@@ -30,7 +30,7 @@ from metarl.runs.controller import OutOfRange
 from metarl.runs.run import Run
 from metarl.runs.trial import stream, streams
 
-FORMAT = 2
+FORMAT = 3
 """Version of the metadata; it is raised whenever a program that reads them has to change."""
 KEY = "metarl"
 """Key of the metadata in the file; they are JSON."""
@@ -57,12 +57,16 @@ class Export:
 
 
 class Commanded(nn.Module):
-    """A deployable policy that also returns the command, MuJoCo's control signals, as the env writes them."""
+    """A deployable policy that also returns the command, MuJoCo's control signals, as the env writes them.
+
+    It clips observations as the env does: a robot's program need not.
+    """
 
     low: Tensor
     high: Tensor
     offset: Tensor
     gain: Tensor
+    bounds: Tensor | None
 
     def __init__(self, policy: nn.Module, family: TaskFamily):
         super().__init__()
@@ -71,10 +75,14 @@ class Commanded(nn.Module):
         control |= {"offset": family.control.offset, "gain": family.control.gain}
         for name, values in control.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
+        bounds = family.observation_bounds
+        self.register_buffer("bounds", None if bounds is None else torch.tensor(bounds, dtype=torch.float32))
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, observation: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         """Return (action, command, *states), each [1, ...]."""
-        returned = self.policy(*inputs)
+        if self.bounds is not None:
+            observation = torch.minimum(torch.maximum(observation, -self.bounds), self.bounds)
+        returned = self.policy(observation, *others)
         action, *states = (returned,) if isinstance(returned, Tensor) else returned
         applied = torch.minimum(torch.maximum(action * self.scale, self.low), self.high)
         return action, applied * self.gain + self.offset, *states
@@ -87,13 +95,14 @@ def export_run(run: Run, path: Path, belief: Belief | None = None, source: str |
     source: file of the belief, for the metadata. UsageError without onnx and onnxruntime; RunError if the check fails.
     """
     require_packages()
+    adaptations = run.start(belief).adaptations if run.agent.facts.belief_per_env else 0
     belief = run.start(adaptations=0, episodes_per_shot=1).belief if belief is None else belief
     policy = run.agent.deployable(belief)
     if not is_finite([beliefs.saved(belief), dict(policy.module.state_dict())]):
         raise UsageError(
             f"the policy{f' at {source}' if source else ''} is not finite, and is not exported; adapt again"
         )
-    data = to_onnx(policy, run.family, describe_policy(run, policy, belief, source))
+    data = to_onnx(policy, run.family, describe_policy(run, policy, belief, source, adaptations))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRange)  # for tasks outside training, or an untrained policy
         steps, error = check(data, run, belief)
@@ -145,9 +154,12 @@ def told(run: Run) -> list[str]:
     return list(map(": ".join, told_as(run.family).items())) if run.config.training.reveal_task else []
 
 
-def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | None) -> dict[str, Any]:
+def describe_policy(
+    run: Run, policy: Deployable, belief: Belief, source: str | None = None, adaptations: int = 0
+) -> dict[str, Any]:
     """Return the metadata that a control program needs, as plain types."""
     family, moments = run.family, run.agent.observation_moments(belief)
+    bounds = family.observation_bounds
     known = moments is not None and float(moments.count) > 0
     states = [name for name in policy.inputs if f"next_{name}" in policy.outputs]
     return {
@@ -159,12 +171,14 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
         "belief": source,
         "dt": family.dt,
         "horizon": family.horizon,
+        "adaptations": adaptations,
         "states": {name: policy.inputs[name].flatten().tolist() for name in states},
         "observation": {
             "names": [element.name for element in family.elements],
             "units": [element.unit or "1" for element in family.elements],
             "mean": moments.mean.tolist() if moments and known else None,
             "std": moments.std.tolist() if moments and known else None,
+            "clip": None if bounds is None else _finite(bounds),
             "read_within": INPUT_CLIP if known else None,
             "told": told(run),
         },
@@ -182,8 +196,10 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
             **{name: metadata.version(name) for name in ("mujoco", "torch", "onnx", "onnxruntime", "numpy")},
         },
         "notes": {
-            "observation": "as sensed, in these units; the policy standardises it with mean and std, if given, and "
-            "clips it to read_within standard deviations; those in told are what an oracle knows, which you supply",
+            "observation": "as sensed, in these units; the policy clips it to +-clip, where given, standardises it "
+            "with mean and std, if given, and clips that to read_within standard deviations; 'k steps ago' is what it "
+            "was k control steps before, at an episode's first steps what it was at its start; those in told are what "
+            "an oracle knows, which you supply",
             "action": "output of the policy, one for each motor, with the motor's name; a bound that is null is none",
             "command": "MuJoCo's control signal of each motor: offset + gain * clip(action * scale, low, high), "
             "clipped to ctrl_range if there is one. It asks the motor's joint for zero + size * command, in the given "
@@ -191,6 +207,8 @@ def describe_policy(run: Run, policy: Deployable, belief: Belief, source: str | 
             "the clipped action, of which a function of the robot's (control.actuator) made the signals in simulation",
             "home": "position of each hinge (rad) and slide (m) at the home pose",
             "states": "initial inputs; at later steps the outputs next_NAME. dt is the control step, s",
+            "adaptations": "number of episodes across which the states are carried; a later one starts from what they "
+            "were at the end of the last of these",
         },
     }
 

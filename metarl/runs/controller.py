@@ -106,6 +106,9 @@ class Controller:
         self._seen = np.zeros(family.observation_size, dtype=np.float32)  # the last observation
         self._know_range()
         self._warned = np.zeros(family.observation_size, dtype=bool)
+        bounds = family.observation_bounds
+        self._bounds = np.inf if bounds is None else bounds.astype(np.float32)
+        self._ended = False  # whether the last call that concerns an episode ended one
         with torch.no_grad():  # the first call of everything is slow
             action, after = agent.act(self._belief, torch.zeros(1, 1, family.observation_size), torch.zeros(1, 1, act))
             agent.observe(after, torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool))
@@ -133,6 +136,7 @@ class Controller:
         outside the range of training raises the warning `OutOfRange` once. RuntimeError if another call is due.
         """
         self._require(_Next.ACT)
+        self._ended = False
         seen = self._checked(observation)
         t, n = self._step, self._episode
         noise = self._draw(t, n)
@@ -151,7 +155,11 @@ class Controller:
 
         A command asks its joint for zero + size x command; `family.control` has these, with joints and units.
         """
-        return self.family.command(action)
+        given = _numbers(action, "the action")
+        if given.shape != (self.family.action_size,):
+            names = ", ".join(self.family.control.names)
+            raise ValueError(f"the action has shape {given.shape}; the robot has {self.family.action_size}: {names}")
+        return self.family.command(given)
 
     def observe(self, reward: float, terminated: bool, truncated: bool) -> None:
         """Record the result of the last action, as Gymnasium's `step` returns it."""
@@ -175,9 +183,10 @@ class Controller:
             self.observe(reward, terminated=True, truncated=False)
             return
         fallen = self._checked(observation)
-        if self.learning:
-            self._falls[self._step, self._episode] = fallen
+        place = self._step, self._episode
         self._keep(reward, terminated=True, truncated=False)
+        if self.learning:
+            self._falls[place] = fallen
         self._record.fall(fallen)
         self._tell(reward, ended=False)
         with torch.no_grad():
@@ -186,7 +195,8 @@ class Controller:
 
     def _keep(self, reward: float, terminated: bool, truncated: bool) -> None:
         """Keep the result of a step while the agent adapts; ValueError for a reward that is not finite."""
-        if not np.isfinite(reward):
+        number = _numbers(reward, "the reward")
+        if number.size != 1 or not np.abs(number.item()) <= np.finfo(np.float32).max:
             raise ValueError(
                 f"the reward of step {self._step} is {reward}; give a finite number, or leave this episode out by "
                 "discard_episode()"
@@ -216,7 +226,7 @@ class Controller:
         if observation is not None:
             self._seen = self._checked(observation)
         self._record.end(self._seen)
-        adapts = False
+        adapts, self._ended = False, True
         if self.learning:
             last, n = self._step - 1, self._episode
             self._shot["truncated"][last, 0, n] |= not self._shot["terminated"][last, 0, n]
@@ -229,7 +239,15 @@ class Controller:
         return adapts
 
     def discard_episode(self) -> None:
-        """Discard the current episode, for example after a sensor failed; the next one takes its place."""
+        """Discard the current episode, for example after a sensor failed; the next one takes its place.
+
+        RuntimeError after `end_episode`, which has made the episode a part of its shot.
+        """
+        if self._ended:
+            raise RuntimeError(
+                "discard_episode() discards an episode before end_episode() has ended it; the last one is part of its "
+                "shot, and the next one has no step yet: start(adaptations=...) begins anew"
+            )
         for kept in self._shot.values():
             kept[:, 0, self._episode] = 0
         self._falls = {place: seen for place, seen in self._falls.items() if place[1] != self._episode}
@@ -317,7 +335,9 @@ class Controller:
 
     def _checked(self, observation: ArrayLike) -> Array:
         """Return the observation as [obs] float32; ValueError names what is wrong with it."""
-        seen, names = np.array(observation, dtype=np.float32), self.family.observation_names
+        names = self.family.observation_names
+        with np.errstate(over="ignore"):
+            seen = _numbers(observation, "the observation").astype(np.float32)
         if seen.shape != (len(names),):
             raise ValueError(
                 f"the observation has shape {seen.shape}; the policy reads {len(names)} channels, shape "
@@ -332,7 +352,7 @@ class Controller:
         far = (np.abs(seen - self._mean) > INPUT_CLIP * self._std) & ~self._warned
         if far.any():
             self._warn(seen, far)
-        return seen
+        return np.clip(seen, -self._bounds, self._bounds)
 
     def _warn(self, seen: Array, far: Array) -> None:
         self._warned |= far
@@ -345,3 +365,13 @@ class Controller:
                 OutOfRange,
                 stacklevel=4,
             )
+
+
+def _numbers(values: ArrayLike, name: str) -> Array:
+    """Return values as an array of real numbers; ValueError for what a sensor did not give as such, or has masked."""
+    given = np.asarray(values)
+    if given.dtype.kind not in "biuf":
+        raise ValueError(f"{name} is {values!r}; give real numbers")
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked values, which no sensor has read; give a number for each")
+    return given

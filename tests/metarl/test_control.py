@@ -117,7 +117,7 @@ def test_the_command_is_what_the_simulation_writes_and_what_the_file_gives(setti
         run.agent, {"parameters": run.agent.theta[None] * (10 if reach > 1 else 1), "steps": 1, "rule": {}}
     )
     policy = run.agent.deployable(belief)
-    session = export.ExportedPolicy(export.to_onnx(policy, family, export.describe_policy(run, policy, belief, None)))
+    session = export.ExportedPolicy(export.to_onnx(policy, family, export.describe_policy(run, policy, belief)))
     action, command = session.act(observation=rng.normal(size=family.observation_size))
     signals = written(family, tasks[:1], action[None])[0]
     np.testing.assert_allclose(command[: len(signals)], signals, rtol=1e-5, atol=1e-5)
@@ -265,5 +265,5 @@ def test_signals_of_another_number_than_actions_are_refused():
 def test_a_file_of_another_format_is_refused_by_the_loop(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "FORMAT", 1)
     export.export_run(make_run("maml"), tmp_path / "p.onnx")
-    with pytest.raises(ValueError, match="p.onnx has format 1, this loop reads 2: export it anew"):
+    with pytest.raises(ValueError, match="p.onnx has format 1, this loop reads 3: export it anew"):
         loop().Policy(tmp_path / "p.onnx")

@@ -186,6 +186,39 @@ def test_a_discarded_episode_leaves_nothing_behind():
     torch.testing.assert_close(*beliefs, rtol=0, atol=0)
 
 
+def test_an_episode_that_has_ended_is_not_discarded_in_silence():
+    controller = make_run(envs=2, adaptations=1).start()
+    controller.discard_episode()
+    controller.act([0.0, 0.0])
+    controller.observe(0.0, True, False)
+    controller.end_episode()
+    with pytest.raises(RuntimeError, match=r"discards an episode before end_episode\(\) has ended it"):
+        controller.discard_episode()
+    with pytest.raises(ValueError, match="is nan"):  # the next episode has begun, with a sensor that failed
+        controller.act([np.nan, 0.0])
+    controller.discard_episode()
+
+
+@pytest.mark.parametrize("reward", [np.nan, np.inf, 1e39, None, "1", [0.0, 1.0], np.ma.masked])
+def test_a_reward_that_cannot_be_changes_nothing(reward):
+    """A call with the right one goes on where it was, also after a fall."""
+    actions = []
+    for wrong in (False, True):
+        controller = make_run("rl2", adaptations=1).start(explore="never")
+        controller.act([0.0, 0.0])
+        if wrong:
+            with pytest.raises(ValueError, match="the reward"):
+                controller.fall(reward, [0.5, 0.0])
+            with pytest.raises(ValueError, match="the reward"):
+                controller.observe(reward, False, False)
+        controller.observe(-1.0, False, False)
+        actions.append(controller.act([0.1, 0.0]))
+        controller.observe(-1.0, True, False)
+        controller.end_episode([0.2, 0.0])
+        actions.append(controller.act([0.1, 0.0]))
+    np.testing.assert_array_equal(actions[:2], actions[2:])
+
+
 def test_calls_in_the_wrong_order_say_which_one_is_due():
     controller = make_run().start()
     with pytest.raises(RuntimeError, match=r"observe\(\) is not due, act\(\) is: .*; call act\(observation\)"):
@@ -208,6 +241,11 @@ def test_calls_in_the_wrong_order_say_which_one_is_due():
         ([[0.0, 0.0]], r"has shape \(1, 2\)"),
         ([0.0, np.nan], r"observation 1, 'y \[m\]', is nan; give a finite number, or .* discard_episode"),
         ([-np.inf, 0.0], r"observation 0, 'x \[m\]', is -inf"),
+        ([1e39, 0.0], r"observation 0, 'x \[m\]', is inf"),
+        (np.ma.masked_array([0.1, 0.2], mask=[False, True]), "the observation has masked values"),
+        (["0.1", "0.2"], r"the observation is \['0.1', '0.2'\]; give real numbers"),
+        ([0.1, 0.2j], "give real numbers"),
+        ([0.1, None], "give real numbers"),
     ],
 )
 def test_an_observation_that_cannot_be_is_refused_by_channel(observation, message):
@@ -262,7 +300,7 @@ def test_a_policy_from_scratch_is_checked_by_what_it_has_seen_itself():
     with pytest.warns(OutOfRange, match=r"from the mean of training \([45]"):
         controller.act([100.0, 5.0])
     belief = controller.shot_belief
-    about = export.describe_policy(run, run.agent.deployable(belief), belief, None)["observation"]
+    about = export.describe_policy(run, run.agent.deployable(belief), belief)["observation"]
     np.testing.assert_allclose(about["mean"], seen.mean(axis=0), atol=1e-3)
     np.testing.assert_allclose(about["std"], seen.std(axis=0), rtol=0.5)
 

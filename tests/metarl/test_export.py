@@ -100,16 +100,23 @@ def test_a_policy_that_reads_no_reward_acts_alike_whatever_it_is_told(name, read
     assert ("previous_reward" in [i.name for i in session.get_inputs()]) == reads
 
 
+@pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("name", sampled(POLICIES, 3))
-def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path, monkeypatch):
-    """Two episodes in an env, recorded and replayed. In the first one both are told of a fall after five steps."""
+def test_the_control_loop_of_docs_does_what_the_controller_does(name, adapted, tmp_path, monkeypatch):
+    """Four episodes in an env, recorded and replayed. In the first one both are told of a fall after five steps.
+
+    A memory is carried across as many as evaluation carries it, and a later one starts from what it was then.
+    """
     run, belief = adapted_run(name, tmp_path)
+    belief = belief if adapted else None
     export.export_run(run, tmp_path / "p.onnx", belief)
     env = BatchedEnv(run.family, 1, 1, threads=1)
-    shots = 2 if run.agent.facts.belief_per_env else 0
-    controller = run.start(belief, adaptations=shots, episodes_per_shot=1, explore="never")
+    remembers = run.agent.facts.belief_per_env
+    shots = {} if remembers else {"adaptations": 0}
+    controller = run.start(belief, **shots, episodes_per_shot=1, explore="never")
+    assert controller.adaptations == (2 if remembers and run.agent.facts.adapts and not adapted else 0)
     observations, rewards, commands = [], [], []
-    for _ in range(2):
+    for _ in range(4):
         observation = env.reset([np.random.default_rng(3)])[0, 0]
         observations.append(observation)
         while env.active[0, 0]:
@@ -133,8 +140,10 @@ def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path, 
         def reset(self):
             return observations.pop(0)
 
-        def step(self, command):
+        def send(self, command):
             replayed.append(command)
+
+        def read(self):
             return observations.pop(0), rewards.pop(0), False
 
     class Policy(control_loop.Policy):
@@ -145,9 +154,89 @@ def test_the_control_loop_of_docs_does_what_the_controller_does(name, tmp_path, 
             return super().act(*given, **named, fallen=self.calls == 6)
 
     policy = Policy(tmp_path / "p.onnx")
-    for _ in range(2):
+    for _ in range(4):
         control_loop.episode(policy, Robot())
     np.testing.assert_allclose(replayed, commands, rtol=1e-5, atol=1e-5)
+
+
+def test_the_control_loop_of_docs_acts_on_what_it_has_just_read(tmp_path, monkeypatch):
+    """By a clock of the test: dt lies between a command and the next observation, also after a read that took long."""
+    run, belief = adapted_run("maml", tmp_path)
+    export.export_run(run, tmp_path / "p.onnx", belief)
+    control_loop, now, took = loop(), [100.0], {4: 0.34}
+    monkeypatch.setattr(control_loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(control_loop.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+    class Robot:
+        sent, reads = [], []
+
+        def reset(self):
+            return np.zeros(20)
+
+        def send(self, command):
+            self.sent.append(now[0])
+
+        def read(self):
+            self.reads.append(now[0])
+            now[0] += took.get(len(self.reads), 0.004)
+            return np.zeros(20), 0.0, False
+
+    control_loop.episode(control_loop.Policy(tmp_path / "p.onnx"), Robot())
+    sent, reads = np.array(Robot.sent), np.array(Robot.reads)
+    assert len(sent) == len(reads) == 15
+    np.testing.assert_allclose(sent[1:] - reads[:-1], [took.get(i, 0.004) for i in range(1, 15)])
+    waits = reads - sent
+    assert waits.min() > 0.04 and waits.max() < 0.0501
+    np.testing.assert_allclose(np.diff(sent)[4:], 0.05, atol=0.0041)
+
+
+def test_what_the_env_clips_the_file_and_the_controller_clip(tmp_path):
+    run = make_run("rl2", CHEETAH, envs=1, adaptations=1)
+    *kept, last = run.family.observation.items()
+    run.family = dataclasses.replace(
+        run.family, observation={**dict(kept), last[0]: dataclasses.replace(last[1], clip=0.2)}
+    )
+    bounds = run.family.observation_bounds
+    assert bounds is not None and np.isinf(bounds[0]) and bounds[-1] == 0.2
+    run.directory = tmp_path
+    export.export_run(run, tmp_path / "p.onnx")
+    acted, unclipped = [], []
+    for beyond in (0.2, 7.0):
+        seen = np.where(np.isinf(bounds), np.linspace(-3, 3, len(bounds)), beyond).astype(np.float32)
+        policy, controller = loop().Policy(tmp_path / "p.onnx"), run.start(explore="never")
+        unclipped.append(run.agent.act(controller.belief, torch.from_numpy(seen[None, None]), None)[0][0, 0].numpy())
+        acted.append(controller.act(seen))
+        policy.act(seen, start=True)
+        np.testing.assert_allclose(policy.action, acted[-1], atol=1e-5)
+        assert policy.about["observation"]["clip"][-1] == pytest.approx(0.2)
+    np.testing.assert_array_equal(*acted)
+    assert np.abs(np.subtract(*unclipped)).max() > 1e-3
+
+
+def test_the_control_loop_of_docs_refuses_what_no_sensor_has_read(tmp_path):
+    """It says which channel, and the memory is as it was."""
+    run, _ = adapted_run("rl2", tmp_path)
+    export.export_run(run, tmp_path / "p.onnx")
+    asked, plain = (loop().Policy(tmp_path / "p.onnx") for _ in range(2))
+    seen, lost = np.linspace(-1, 1, 20), np.full(20, np.nan)
+    for policy in (asked, plain):
+        policy.act(seen, start=True)
+    for observation, reward, message in (
+        (lost, 0.0, "observation 0, 'root_z', is nan"),
+        (np.where(np.arange(20) == 3, np.inf, seen), 0.0, "observation 3, '.*', is inf"),
+        (0.1, 0.0, r"the observation has shape \(\), not \(20,\)"),
+        ([0.1], 0.0, r"has shape \(1,\)"),
+        (seen, np.nan, "the reward is nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            asked.act(observation, reward)
+    np.testing.assert_array_equal(asked.act(-seen, 1.0), plain.act(-seen, 1.0))
+    np.testing.assert_array_equal(asked.action, plain.action)
+    first = asked.act(seen, start=True), asked.act(-seen, 1.0)
+    asked.act(seen, end=True)
+    assert np.abs(asked.act(seen, start=True) - first[0]).max() > 0
+    asked.forget()
+    np.testing.assert_array_equal([asked.act(seen, start=True), asked.act(-seen, 1.0)], first)
 
 
 def test_the_loop_of_the_worked_example_runs_as_it_is_written(tmp_path, monkeypatch):
@@ -313,6 +402,8 @@ def test_the_command_exports_a_belief(tmp_path, tiny, monkeypatch, capsys):
     assert cli.main(["export", "r"]) == 0 and cli.main(["export", "runs/r", "--format=onnx", "--belief", "b.pt"]) == 0
     said = capsys.readouterr().out
     assert "saved runs/r/policy.onnx" in said and "saved runs/r/b.onnx" in said
+    assert cli.main(["export", "r", "--checkpoint", "best"]) == 0
+    assert "saved runs/r/policy_best.onnx" in capsys.readouterr().out
     actions = [
         export.ExportedPolicy(Path(f"runs/r/{n}.onnx").read_bytes()).act(observation=[1, 1])[0] for n in ("policy", "b")
     ]

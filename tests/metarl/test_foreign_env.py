@@ -258,9 +258,11 @@ def test_its_policy_is_exported_and_does_in_the_loop_of_docs_what_the_controller
         def reset(self):
             return env.reset(seed=3)[0]
 
-        def step(self, command):
+        def send(self, command):
             commands.append(command.copy())
-            observation, reward, terminated, truncated, _ = env.step(command)
+
+        def read(self):
+            observation, reward, terminated, truncated, _ = env.step(commands[-1])
             return observation, reward, terminated or truncated
 
     control_loop.episode(policy, Robot())
