@@ -40,12 +40,14 @@ def train(
     config: None is the preset of maml on half_cheetah_velocity, with `env` that of rl2 on env. name: None makes it of
     agent, family, seed and time. env: your own tasks instead of the configuration's family: a function of a file that
     returns a `GymTasks` or a `TaskFamily`, or its name, file.py:function; or a `TaskFamily`, whose run no other program
-    can evaluate.
+    can evaluate. If the configuration's family is `env`, the other settings of it (horizon, processes) hold.
 
     UsageError (a ValueError) for values out of range; RunError if the disk refuses.
     """
     if env is not None:
-        config = dataclasses.replace(config or preset("rl2", "env"), family=EnvSettings(_source(env)))
+        config = config or preset("rl2", "env")
+        given = config.family if isinstance(config.family, EnvSettings) else EnvSettings()
+        config = dataclasses.replace(config, family=dataclasses.replace(given, source=_source(env), digest=""))
     config = config or preset()
     directory = start_run(config, Path(runs_dir), name)
     return training.train(read_run_config(directory), directory)

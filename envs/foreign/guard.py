@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import gymnasium
 import numpy as np
@@ -234,6 +234,17 @@ class Guarded:
             self.row[flags : flags + len(FLAGS)] = 0, 0, 0, 1
             row[:] = 0
             self._drop()
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended, by a fault or as the environment says."""
+        flags = self._blueprint.observed
+        return bool(self.row[flags + 1 : flags + len(FLAGS)].any())
+
+    @property
+    def given_by(self) -> Literal["apply", "set_task", "options"]:
+        """How the environment is given its task."""
+        return "options" if self._options is not None else "set_task" if self._tasks.apply is None else "apply"
 
     def picture(self) -> np.ndarray:
         """Return what the environment renders, [height, width, 3] uint8."""

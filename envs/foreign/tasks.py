@@ -144,6 +144,9 @@ def quantity(
     log: whether its logarithm is uniform, and not itself. ood: range of tasks outside of training; None: above it, half
     as wide (for a logarithm, by its square root).
     """
+    for key, given in {"low": low, "high": high}.items():
+        if not isinstance(given, int | float | np.number):
+            raise ValueError(f"quantity {name!r}: {key} is {given!r}; it is to be a number")
     drawn = LogUniform(low, high) if log else Uniform(low, high)
     if ood is not None:
         outside = LogUniform(*ood) if log else Uniform(*ood)

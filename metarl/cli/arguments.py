@@ -211,6 +211,8 @@ def meant_elsewhere(name: str, valid: Sequence[str]) -> str:
         return nearest(flag(name), entries, f"; the robot's file has {', '.join(entries)}")
     if is_entry(name) and "family.observe" in valid:
         return "; the robot's file declares no range"
+    if is_entry(name) and "family.source" in valid:
+        return "; the ranges of your own environment are in its function, metarl.quantity(...): write a second function"
     return owners(name)
 
 

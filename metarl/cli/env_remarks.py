@@ -7,7 +7,7 @@ import io
 import re
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from metarl.envs import code, mujoco_log
+from metarl.envs.foreign.family import GymFamily
+from metarl.envs.foreign.guard import Guarded, Start
+from metarl.envs.parameters import Choice
 from metarl.envs.text import one_line, shown
 from metarl.errors import LONGEST, nearest
 
@@ -110,6 +113,76 @@ def info_remarks(env: Env, keys: Sequence[str], steps: int) -> list[str]:
         for key in keys
         if key not in seen
     ]
+
+
+def image_remarks(env: Env) -> list[str]:
+    """Return which observations are images, a line each: no agent has a convolution."""
+    space = env.observation_space
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
+    return [
+        f"{name} is an image, which agents read as {np.prod(part.shape)} separate numbers, 0 to 255: metarl has no "
+        "convolution; encode it in a wrapper of the environment, or leave it out by GymTasks(observe=...)"
+        for name, part in parts.items()
+        if isinstance(part, spaces.Box) and part.dtype == np.uint8 and len(part.shape) > 1
+    ]
+
+
+MOST_TASKS = 4
+"""Number of values of a category, or of tasks of a list, that are compared."""
+
+
+def task_remarks(family: GymFamily) -> list[str]:
+    """Return which parameters change nothing in an episode of one seed and the same random actions, a line each."""
+    tasks, blueprint = family.gym_tasks, family.blueprint
+    assert tasks is not None and blueprint is not None
+    guarded = Guarded(tasks, blueprint, np.zeros(blueprint.width))
+    try:
+        neutral = family.neutral().values
+        if not np.array_equal(_episode(guarded, family, neutral), _episode(guarded, family, neutral)):
+            return []  # `env_remarks` tells of what does not follow from its seed
+        said = []
+        for parameter in family.parameters:
+            drawn, name = parameter.distribution, parameter.name
+            ends = drawn.values[:MOST_TASKS] if isinstance(drawn, Choice) else (drawn.low, drawn.high)
+            if name not in neutral or len(ends) == 1 or (tasks.tasks and name != "task"):
+                continue
+            first, *others = (_episode(guarded, family, family.task({**neutral, name: v}).values) for v in ends)
+            if all(np.array_equal(first, other) for other in others):
+                values, steps = " and ".join(parameter.words(value) for value in ends), len(first) - 1
+                said.append(
+                    f"{name} changes nothing: with {values}, one seed and the same random actions, all {steps} steps "
+                    f"of an episode are the same to the last digit; {_how_given(guarded)}"
+                )
+        return said
+    except Exception:  # which `env_remarks` or the episodes tell of
+        return []
+    finally:
+        guarded.close()
+
+
+def _episode(guarded: Guarded, family: GymFamily, values: Mapping[str, float]) -> np.ndarray:
+    """Return the rows of an episode of random actions, its start first, [steps + 1, width]."""
+    rng = np.random.default_rng(0)
+    low, high = (np.clip(bound, -1e3, 1e3) for bound in (family.action_low, family.action_high))
+    guarded.start(Start(0, 0, values))
+    rows = [guarded.row.copy()]
+    for _ in range(family.horizon):
+        guarded.step(rng.uniform(low, high))
+        rows.append(guarded.row.copy())
+        if guarded.over:
+            break
+    return np.array(rows)
+
+
+def _how_given(guarded: Guarded) -> str:
+    """Return how the environment is given its task, and what to look at."""
+    match guarded.given_by:
+        case "apply":
+            return "does apply set what the environment reads? An attribute of a wrapper is none of env.unwrapped"
+        case "set_task":
+            return "does its set_task set what its reset and its step read?"
+        case _:
+            return "its reset(options=task) does not read it: give GymTasks(apply=...), or write set_task(task)"
 
 
 def _failure(error: Exception, env: Env) -> str:

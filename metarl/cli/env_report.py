@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
 
@@ -10,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from metarl.cli.env_remarks import env_remarks, info_remarks
+from metarl.cli.env_remarks import env_remarks, image_remarks, info_remarks, task_remarks
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.foreign.family import GymFamily, opened
@@ -44,7 +45,13 @@ def show_env(source: str, console: Console | None = None) -> None:
         with contextlib.closing(opened(family)) as env:
             infos = () if family.blueprint is None else family.blueprint.infos
             scaled = np.allclose([-family.action_low, family.action_high], family.action_scale)
-            for remark in (*env_remarks(env, scaled), *info_remarks(env, infos, family.horizon)):
+            told = (
+                env_remarks(env, scaled),
+                image_remarks(env),
+                info_remarks(env, infos, family.horizon),
+                task_remarks(family),
+            )
+            for remark in itertools.chain(*told):
                 console.print("[bold yellow]note:[/bold yellow]", Text(remark), highlight=False)
     console.print(table(("an episode of random actions", "steps", "return", "ended by", "steps/s"), _played(family)))
     console.print(f"Train on it with: metarl train --agent rl2 --env {typed(source)}", highlight=False, markup=False)

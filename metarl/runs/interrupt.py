@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ class Stop:
     """Process id; without that process as its parent this one stops, too. 0: none."""
     requested: bool = False
     """Whether a signal has asked for it."""
+    number: int = 0
+    """The signal that has."""
 
     def now(self) -> bool:
         """Return whether to stop: a signal has come, or the parent has ended."""
@@ -29,7 +32,8 @@ class Stop:
 def stop_on_signals(*numbers: signal.Signals, parent: int = 0) -> Iterator[Stop]:
     """Within the block the first of these signals requests a stop; a second one does what it did before.
 
-    Outside the main thread, where Python sets no handlers, the signals keep their effect. parent: see `Stop`.
+    The first Ctrl-C says so on the terminal. Outside the main thread, where Python sets no handlers, the signals keep
+    their effect. parent: see `Stop`.
     """
     stop = Stop(parent)
     if threading.current_thread() is not threading.main_thread():
@@ -42,8 +46,10 @@ def stop_on_signals(*numbers: signal.Signals, parent: int = 0) -> Iterator[Stop]
             signal.signal(number, handler)
 
     def request(signum: int, frame: FrameType | None) -> None:
-        stop.requested = True
+        stop.requested, stop.number = True, signum
         restore()
+        if signum == signal.SIGINT:
+            os.write(sys.stderr.fileno(), b"stopping after this iteration; Ctrl-C again stops at once\n")
 
     for number in numbers:
         signal.signal(number, request)

@@ -283,6 +283,8 @@ class WandbRun:
             project=config.tracking.project,
             entity=config.tracking.entity or None,
             group=config.tracking.group or None,
+            job_type="train",
+            tags=None if self.id else [config.agent_name, config.family_name],  # those of a run that goes on are kept
             config=config_to_dict(config),
             settings=wandb.Settings(
                 silent=mode == "offline",

@@ -83,9 +83,9 @@ def train(
 
     All randomness of an iteration follows from (seed, iteration), so what a resumed run computes is what an
     uninterrupted one does. A SIGTERM ends the run after the iteration at hand, with a checkpoint and no evaluation; so
-    does `on_iteration` when it says so. RunBusy (a UsageError) while another process trains in the folder. A new run
-    that is refused before its first iteration is done, or too large for the memory, leaves no folder: nothing could be
-    gone on with, and the name is free again.
+    does `on_iteration` when it says so, and a Ctrl-C, which then raises KeyboardInterrupt. RunBusy (a UsageError) while
+    another process trains in the folder. A new run that is refused before its first iteration is done, or too large for
+    the memory, leaves no folder: nothing could be gone on with, and the name is free again.
 
     ranks: the processes that train it together, all of which call this. The first reads and writes the folder, calls
     `on_iteration` and evaluates.
@@ -158,7 +158,10 @@ def _iterations(
     processes but the first."""
     run, ranks = world.run, world.ranks
     t, stopping, terminated = run.config.training, False, False
-    with keeper or contextlib.nullcontext(), stop_on_signals(signal.SIGTERM) as stop:
+    numbers = [signal.SIGTERM]
+    if ranks.size == 1 and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a sweep has its own
+        numbers.append(signal.SIGINT)
+    with keeper or contextlib.nullcontext(), stop_on_signals(*numbers) as stop:
         while counters.iteration < t.iterations and not stopping:
             metrics = iterate(world, counters)
             evaluating = t.evaluate_every > 0 and counters.iteration % t.evaluate_every == 0
@@ -172,6 +175,8 @@ def _iterations(
                 require_agreement(run.agent, counters.iteration, ranks)
                 if keeper is not None:
                     keeper.save(metrics)
+        if terminated and stop.number == signal.SIGINT:
+            raise KeyboardInterrupt
         if terminated and keeper is not None:
             keeper.progress.line(f"stopped by SIGTERM; resume with metarl train --resume {typed(run.directory)}")
     return stopping

@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 
 from metarl.cli.app import main
-from metarl.cli.env_remarks import env_remarks, info_remarks
+from metarl.cli.env_remarks import env_remarks, image_remarks, info_remarks
 
 OBSERVED = np.zeros(2, dtype=np.float32)
 STEP = (OBSERVED, 0.0, False, False, {})
@@ -216,6 +216,68 @@ class Placed(gymnasium.Env):
 def tasks():
     return metarl.GymTasks(make=Placed, parameters=(metarl.quantity("place", -1, 1, "m"),), horizon=5, dt=0.1)
 """
+UNTOLD = """
+import gymnasium
+import metarl
+import numpy as np
+from gymnasium.spaces import Box
+
+class Placed(gymnasium.Env):
+    observation_space, action_space = Box(-1.0, 1.0, (1,)), Box(-1.0, 1.0, (1,))
+    place = size = 0.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), -abs(self.place + self.size - float(action[0])), False, False, {}
+
+def on_the_wrapper(env, task):
+    env.place = task["place"]
+    env.unwrapped.size = task["size"]
+
+def tasks(apply=None, listed=False):
+    both = (metarl.quantity("place", -1, 1, "m"), metarl.quantity("size", -1, 1))
+    given = {"tasks": {"train": [1, 2, 3], "held_out": [4]}} if listed else {"parameters": both}
+    make = lambda: gymnasium.wrappers.OrderEnforcing(Placed())
+    return metarl.GymTasks(make=make, apply=apply, horizon=5, dt=0.1, **given)
+
+def wrapped():
+    return tasks(on_the_wrapper)
+
+def listed():
+    return tasks(listed=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "silent", "words"),
+    [
+        ("tasks", ("place", "size"), "its reset(options=task) does not read it: give GymTasks(apply=...)"),
+        ("wrapped", ("place",), "does apply set what the environment reads?"),
+        ("listed", ("task",), "its reset(options=task) does not read it"),
+    ],
+)
+def test_a_parameter_that_changes_nothing_is_named(function, silent, words, tmp_path, capsys):
+    (tmp_path / "untold.py").write_text(UNTOLD)
+    assert main(["env", "check", f"{tmp_path / 'untold.py'}:{function}"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert [name for name in ("place", "size", "task") if f"note: {name} changes nothing: with" in said] == [*silent]
+    assert said.count(words) == len(silent)
+
+
+def test_an_image_is_said_to_be_read_as_numbers():
+    class Seeing(Still):
+        observation_space = spaces.Dict(
+            {"camera": spaces.Box(0, 255, (8, 8, 3), np.uint8), "joint": spaces.Box(-1, 1, (2,))}
+        )
+
+    (said,) = image_remarks(Seeing())
+    assert said.startswith("camera is an image, which agents read as 192 separate numbers")
+    assert image_remarks(Still()) == []
+
+
 FILE = """
 import gymnasium
 import metarl

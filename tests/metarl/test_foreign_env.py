@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import metarl
 from metarl.cli import app as cli
 from metarl.config import preset, read_run_config, with_settings
 from metarl.envs import code
+from metarl.envs.foreign.settings import EnvSettings
 from metarl.errors import UsageError
 from metarl.runs.run import load_run
 from metarl.runs.tracking import read_metrics
@@ -195,6 +197,9 @@ def test_python_takes_a_function_and_a_family(own):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = with_settings(preset("rl2", "env"), SMALL)
+    shorter = dataclasses.replace(config, family=EnvSettings(horizon=7, processes=1))
+    seven = metarl.train(shorter, "seven", env=module.tasks)
+    assert (seven.family.horizon, seven.config.family.processes) == (7, 1)
     run = metarl.train(config, "function", env=module.tasks)
     assert run.evaluation is not None and metarl.load("runs/function").family.name == "env"
     from metarl.envs.registry import make_family

@@ -179,12 +179,26 @@ def test_sigterm_ends_a_run_with_a_checkpoint_of_its_last_iteration(start, tmp_p
 
 
 @pytest.mark.thorough
-def test_ctrl_c_is_one_line(start):
-    process = start("stopped", 2, "--family", "point_goal", "training.iterations=100000", "training.checkpoint_every=1")
+def test_ctrl_c_loses_no_iteration_and_a_second_one_does_not_wait(start, tmp_path):
+    long = ("training.iterations=100000", "training.checkpoint_every=100000")
+    process = start("stopped", 2, "--family", "point_goal", *long)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
-    assert errors == "interrupted; resume it with: metarl train --resume runs/stopped\n"
+    assert errors == (
+        "stopping after this iteration; Ctrl-C again stops at once\n"
+        "interrupted; resume it with: metarl train --resume runs/stopped\n"
+    )
+    recorded = read_metrics(tmp_path / "runs/stopped")[-1]["iteration"]
+    assert CheckpointStore(tmp_path / "runs/stopped/checkpoints").load("last")[1]["iteration"] == recorded
+    process = start("at_once", 1, "--family", "point_goal", *long, "--agent", "rl2", "training.adaptations=300")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None and process.stderr.readline().startswith("stopping after this iteration")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 130
+    assert errors == "interrupted\n"
+    assert not CheckpointStore(tmp_path / "runs/at_once/checkpoints").paths()
 
 
 @pytest.fixture(scope="module")
