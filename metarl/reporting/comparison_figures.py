@@ -81,8 +81,9 @@ def what(comparison: Comparison) -> str:
     """Return the number of tasks, evaluation seeds and training seeds in words."""
     settings = comparison.settings
     tasks = number_of(sum(map(len, comparison.tasks)), f"{SPLIT_NAMES[settings.split]} task")
-    trained = {len(agent.members) for agent in comparison.agents} - {1}
-    seeds = f", up to {number_of(max(trained), 'training seed')}" if trained else ""
+    trained = {len(agent.members) for agent in comparison.agents}
+    most = number_of(max(trained), "training seed")
+    seeds = "" if trained == {1} else f", {most}" if len(trained) == 1 else f", up to {most}"
     return f"{comparison.family}: {tasks}, {number_of(len(settings.seeds), 'seed')}{seeds}{settings.protocol}"
 
 

@@ -189,10 +189,23 @@ def name_ticks(axis: Axis, values: Array, parameter: Parameter | None) -> None:
 
 
 def title_of(figure: Figure, title: str) -> None:
-    """Put a title over a figure, at the left; lines that are wider than it are broken."""
+    """Put a title over a figure, at the left; a line that is wider than it is broken into lines of like length."""
     room = int(LETTERS * figure.get_figwidth())
-    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, room) or [""]]
+    lines = [part for line in title.split("\n") for part in balanced(line, room)]
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10, parse_math=False)
+
+
+GLUE = "\N{NO-BREAK SPACE}"
+
+
+def balanced(line: str, room: int) -> list[str]:
+    """Return a line as few lines of at most `room` letters, broken after commas, and no wider than that many need."""
+    glued = ", ".join(part.replace(" ", GLUE) for part in line.split(", "))
+    line = glued if max(map(len, glued.split(" "))) <= room else line
+    count, widest = len(textwrap.wrap(line, room)), max(map(len, line.split(" ")))
+    while room > max(widest, 1) and len(textwrap.wrap(line, room - 1)) == count:
+        room -= 1
+    return [part.replace(GLUE, " ") for part in textwrap.wrap(line, room)] or [""]
 
 
 def save(figure: Figure, path: Path, option: str = "") -> None:

@@ -17,7 +17,7 @@ from metarl.envs.robots.quadruped_settings import QuadrupedSettings, QuadrupedTe
 from metarl.evaluation.statistics import Interval
 from metarl.files import plain
 from metarl.reporting.agent_figures import Shown, draw_parameter, ranges_to_mark, ranked
-from metarl.reporting.figures import COLOURS, INK, NARROW, STYLE, WIDTH, styles, title_of
+from metarl.reporting.figures import COLOURS, INK, NARROW, STYLE, WIDTH, balanced, styles, title_of
 from metarl.reporting.films import value_captions
 
 
@@ -141,3 +141,26 @@ def test_a_title_is_no_wider_than_its_figure(width: float):
     drawn = figure._suptitle
     assert drawn is not None and drawn.get_text().count("\n") >= 3 and drawn.get_text().endswith("\nshort")
     assert drawn.get_window_extent(FigureCanvasAgg(figure).get_renderer()).x1 <= figure.bbox.width
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    {
+        "walk: 120 tasks, 3 seeds, other lives after a fall": [
+            "walk: 120 tasks, 3 seeds,",
+            "other lives after a fall",
+        ],
+        "as long as a line": ["as long as a line"],
+        "one part that is wider than the room, so that it is broken between words": [
+            "one part that is wider than the room,",
+            "so that it is broken between words",
+        ],
+        "one part without a comma that is wider than the room of the title": [
+            "one part without a comma that is",
+            "wider than the room of the title",
+        ],
+        "": [""],
+    }.items(),
+)
+def test_a_long_line_is_broken_after_commas_into_lines_of_like_length(line, expected):
+    assert balanced(line, 40) == expected
