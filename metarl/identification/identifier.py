@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from metarl.agents.metric.calibration import Unknown, probabilities
+from metarl.agents.metric.calibration import probabilities
 from metarl.agents.metric.encoder import steps_of
 from metarl.agents.metric.few_shot import Metric
 from metarl.agents.metric.heads import novelty
@@ -21,7 +21,7 @@ from metarl.agents.metric.settings import MetricSettings
 from metarl.deployment.episode import LoggedEpisode
 from metarl.envs.arrays import Array
 from metarl.errors import UsageError, describe
-from metarl.identification.answers import Calibration
+from metarl.identification.answers import FITTED, Calibration
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import CheckpointError, is_finite
 
@@ -60,13 +60,13 @@ class Policy:
     action_size: int
     dt: float
     """Control step, s."""
-    run: str = ""
-    """Name of the run; empty in a file of before, which does not say what follows either."""
-    iteration: int = 0
+    run: str
+    """Name of the run."""
+    iteration: int
     """Iteration of its training."""
-    digest: str = ""
+    digest: str
     """Digest of what the agent had learned."""
-    explore: bool | None = None
+    explore: bool
     """Whether it acted with exploration noise."""
 
 
@@ -134,13 +134,13 @@ class Identifier:
         return Identifier(self.metric, self.policy, self.calibration, own)
 
     def doubts(self, digest: str, explored: bool | None = None, adapted: bool = False) -> list[str]:
-        """Return why the answers may mislead about episodes of a policy; none for a file that does not say.
+        """Return why the answers may mislead about episodes of a policy.
 
         digest: of the policy, as `metarl.runs.beliefs.digest_of` has it. explored: whether it acted with exploration
         noise; None: unknown. adapted: whether it had adapted to the task before.
         """
         ours, found = self.policy, []
-        if ours.digest and ours.digest != digest:
+        if ours.digest != digest:
             found.append(
                 f"the identifier was made with the policy of {ours.run} at iteration {ours.iteration}, and this is "
                 "another: episodes of the same class may differ as much as those of two; make one with this policy, or "
@@ -151,7 +151,7 @@ class Identifier:
                 "the identifier was made with first episodes on a task, and this one was played after others: a policy "
                 "that has adapted moves otherwise; identify by the first episode"
             )
-        if ours.explore is not None and explored not in (None, ours.explore):
+        if explored not in (None, ours.explore):
             was, now = (f"with{'' if noisy else 'out'} exploration noise" for noisy in (ours.explore, explored))
             found.append(
                 f"the identifier was made with episodes {was}, and this one is played {now}, so that it may be like "
@@ -168,7 +168,10 @@ class Identifier:
         return self._answer([self.embed(observations, actions, rewards)], self._read(rewards))
 
     def identify_logged(self, episodes: Sequence[LoggedEpisode]) -> Identified:
-        """Return which class the episodes of one robot are of, by the mean of their embeddings."""
+        """Return which class the episodes of one robot are of, by the mean of their embeddings.
+
+        More episodes than a task of the identification had are judged like so many.
+        """
         if not episodes:
             raise ValueError("there is no episode to identify")
         lives = [first_life(episode) for episode in episodes]
@@ -201,7 +204,7 @@ class Identifier:
             raise ValueError(f"the identifier knows {len(self.known)} classes; give it two at least by support(...)")
         labels = list(self.known)
         scores = self.metric.head(torch.stack(list(embedded)).mean(dim=0, keepdim=True), *self._rows())
-        of_temperature, unknown = self._at(steps)
+        of_temperature, unknown = self.calibration.at(steps, len(labels), len(embedded))
         new = novelty(scores)
         shares = probabilities(scores, of_temperature, unknown.probability(new))[0]
         none = bool(new[0] > unknown.threshold)
@@ -216,16 +219,6 @@ class Identifier:
         shares = (torch.arange(int(counts.max())) < counts) / counts
         return torch.nn.utils.rnn.pad_sequence(known, batch_first=True), shares
 
-    def _at(self, steps: float) -> tuple[float, Unknown]:
-        """Return temperature and threshold of a duration, between those that were calibrated."""
-        fitted = self.calibration
-
-        def between(values: Sequence[float]) -> float:
-            return float(np.interp(steps, fitted.marks, values))
-
-        parts = (between([getattr(u, name) for u in fitted.unknown]) for name in Unknown._fields)
-        return float(np.exp(between(np.log(fitted.temperatures).tolist()))), Unknown(*parts)
-
     def save(self, folder: Path, option: str = "--output") -> Path:
         """Write `identifier.pt` into a folder, and return its path. RunError if the disk refuses."""
         path = folder / FILE
@@ -233,8 +226,9 @@ class Identifier:
             "settings": dataclasses.asdict(self.metric.settings),
             "policy": {**dataclasses.asdict(self.policy), "observation_names": list(self.policy.observation_names)},
             "marks": list(self.calibration.marks),
-            "temperatures": list(self.calibration.temperatures),
-            "unknown": [list(own) for own in self.calibration.unknown],
+            "ways": list(self.calibration.ways),
+            "counts": list(self.calibration.counts),
+            "fitted": torch.from_numpy(self.calibration.fitted),
             "weights": dict(self.metric.state_dict()),
             "known": self.known,
         }
@@ -251,16 +245,21 @@ class Identifier:
         path = path / FILE if path.is_dir() else path
         if not path.exists():
             raise CheckpointError(f"no identifier {path}; metarl identify RUN --by PARAMETER makes one")
-        state: dict[str, Any] = checkpoint.load(path).get("identifier", {})
+        state: Any = checkpoint.load(path).get("identifier", {})
+        if isinstance(state, dict) and "unknown" in state:
+            raise CheckpointError(
+                f"{path} is of an older metarl, calibrated for one number of known classes and a single episode; make "
+                "it anew by metarl identify RUN --by PARAMETER, with the settings of its identification.json"
+            )
         try:
             given = state["settings"]
             listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in given.items()}
             policy = Policy(**state["policy"])
             metric = Metric(MetricSettings(**listed), len(policy.observation_names), policy.action_size)
             metric.load_state_dict(state["weights"])
-            unknown = [Unknown(*own) for own in state["unknown"]]
-            calibration = Calibration(state["marks"], state["temperatures"], unknown)
-            if not is_finite(state) or len({*map(len, (state["marks"], state["temperatures"], unknown))}) != 1:
+            calibration = Calibration(state["marks"], state["ways"], state["counts"], state["fitted"].numpy())
+            axes = calibration.marks, calibration.ways, calibration.counts, FITTED
+            if not is_finite(state) or calibration.fitted.shape != (*map(len, axes),):
                 raise ValueError("a number is not finite, or one is missing")
             return cls(metric, policy, calibration, state["known"])
         except MISFITS as error:

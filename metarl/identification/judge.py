@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,45 +14,75 @@ from metarl.agents.metric.few_shot import Episodes
 from metarl.evaluation.statistics import Interval, bootstrap_interval, mean, stratified_resamples
 from metarl.identification.answers import Asked, Calibration, Problem
 from metarl.identification.classes import Uses
-from metarl.identification.result import AtDuration, Confusion
+from metarl.identification.result import Confusion, Judged, Told
 
 SHOWN_S = 2.0
 """Duration of the queries of confusion matrix and reliability diagram, s, or the nearest that is judged."""
-MORE_DRAWS = 10
-"""Draws of the confusion matrix, which asks all classes at once, are this many times fewer."""
 
 
-def curve(
-    problem: Problem, uses: Uses, calibration: Calibration, dt: float, rng: np.random.Generator
-) -> list[AtDuration]:
-    """Return what a query of each duration tells. dt: control step, s. rng: of the bootstrap."""
-    judged, trained = (
-        [asked.known for asked in problem.asked(own, problem.ways(own))] for own in (uses.judged, uses.training)
-    )
-    opened = problem.asked(uses.judged, problem.ways(uses.judged, unknown=True))
+class Judgement(NamedTuple):
+    """What a metric tells."""
 
-    def share(asked: Asked, values: Tensor) -> Interval:
-        return by_task(problem.episodes, asked.episodes, values, problem.settings.bootstrap_samples, rng)
+    curve: list[Judged]
+    """By duration, of single episodes."""
+    several: dict[int, Judged]
+    """By number of whole episodes on a task."""
+    reliability: Mapping[str, Sequence[float]]
+    """Of the queries of the duration that is shown."""
 
-    found = []
-    for k, (closed, seen, either) in enumerate(zip(judged, trained, opened, strict=True)):
-        of_temperature, limit = calibration.temperatures[k], calibration.unknown[k].threshold
-        known, unknown = either.known, either.unknown
-        found.append(
-            AtDuration(
-                seconds=calibration.marks[k] * dt,
-                accuracy=share(closed, closed.hits),
-                trained=share(seen, seen.hits),
-                calibration_error=reliability(closed.confidences(of_temperature), closed.hits).error,
-                uncalibrated_error=reliability(closed.confidences(1.0), closed.hits).error,
-                temperature=of_temperature,
-                auroc=auroc(known.novelties, unknown.novelties),
-                false_alarms=share(known, (known.novelties > limit).double()),
-                detected=share(unknown, (unknown.novelties > limit).double()),
-                open_error=open_error(either, of_temperature, calibration.unknown[k]),
-            )
+
+def all_but_one(uses: Uses) -> int:
+    """Return the number of ways of a query whose class alone is unknown."""
+    return len(uses.training) + len(uses.calibration) + len(uses.judged) - 1
+
+
+def judge(
+    problem: Problem, uses: Uses, ways: int, calibration: Calibration, dt: float, rng: np.random.Generator
+) -> Judgement:
+    """Judge each duration of a query, and each number of whole episodes. dt: control step, s. rng: of the bootstrap."""
+    others = [*uses.training, *uses.calibration]
+    most = all_but_one(uses)
+    few = problem.asked(uses.judged, ways, others)
+    among_all = problem.asked(uses.judged, most, others)
+    trained = problem.asked(uses.training, ways, [*uses.judged, *uses.calibration])
+    resamples = problem.settings.bootstrap_samples
+
+    def at(n: int, k: int) -> Judged:
+        mark, count, seen = calibration.marks[k], problem.counts[n], trained[n][k].known
+        fit, of_all = (calibration.at(mark, number, count) for number in (ways, most))
+        known = few[n][k].known
+        return Judged(
+            **_told(problem.episodes, few[n][k], fit, resamples, rng),
+            seconds=mark * dt,
+            trained=by_task(problem.episodes, seen.episodes, seen.hits, resamples, rng),
+            calibration_error=reliability(known.confidences(fit[0]), known.hits).error,
+            uncalibrated_error=reliability(known.confidences(1.0), known.hits).error,
+            temperature=fit[0],
+            among_all=Told(**_told(problem.episodes, among_all[n][k], of_all, resamples, rng)),
         )
-    return found
+
+    shown = shown_of(calibration, dt)
+    curve = [at(0, k) for k in range(len(calibration.marks))]
+    several = {count: at(n, -1) for n, count in enumerate(problem.counts)}
+    return Judgement(curve, several, reliability_of(few[0][shown].known, curve[shown].temperature))
+
+
+def _told(
+    episodes: Episodes, asked: Asked, fit: tuple[float, Unknown], resamples: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return the fields of `Told`, by the temperature and the threshold of a fit."""
+    known, unknown = asked.known, asked.unknown
+
+    def share(own: Asked, values: Tensor) -> Interval:
+        return by_task(episodes, own.episodes, values, resamples, rng)
+
+    return {
+        "accuracy": share(known, known.hits),
+        "auroc": auroc(known.novelties, unknown.novelties),
+        "false_alarms": share(known, (known.novelties > fit[1].threshold).double()),
+        "detected": share(unknown, (unknown.novelties > fit[1].threshold).double()),
+        "open_error": open_error(asked, *fit),
+    }
 
 
 def open_error(asked: Asked, of_temperature: float, unknown: Unknown) -> float:
@@ -85,11 +116,8 @@ def shown_of(calibration: Calibration, dt: float) -> int:
     return int(np.argmin([abs(mark * dt - SHOWN_S) for mark in calibration.marks]))
 
 
-def reliability_at(
-    problem: Problem, classes: Sequence[int], of_temperature: float, shown: int
-) -> Mapping[str, Sequence[float]]:
-    """Return the reliability diagram of queries of one duration."""
-    asked = problem.asked(classes, problem.ways(classes))[shown].known
+def reliability_of(asked: Asked, of_temperature: float) -> Mapping[str, Sequence[float]]:
+    """Return the reliability diagram of queries."""
     found = reliability(asked.confidences(of_temperature), asked.hits)
     return {name: getattr(found, name).tolist() for name in ("confidence", "accuracy", "share")}
 
@@ -97,9 +125,8 @@ def reliability_at(
 def confusion(
     problem: Problem, classes: Sequence[int], labels: Sequence[str], unknown: Unknown, shown: int, seconds: float
 ) -> Confusion:
-    """Return the answers to queries of one duration, with all the classes in the support; labels: of them."""
-    draws = max(MORE_DRAWS, problem.settings.draws // MORE_DRAWS)
-    asked = problem.asked(classes, len(classes), draws)[shown]
+    """Return the answers to queries of one duration, with all these classes in the support; labels: of them."""
+    asked = problem.asked(classes, len(classes))[0][shown]
     places = {number: i for i, number in enumerate(classes)}
     said = asked.options.gather(1, asked.scores.argmax(dim=1, keepdim=True)).squeeze(1)
     rows = [places[int(number)] for number in problem.episodes.classes[asked.episodes]]
@@ -108,26 +135,3 @@ def confusion(
     counts = np.zeros((len(classes), len(classes) + 1))
     np.add.at(counts, (rows, columns), 1.0)
     return Confusion(seconds, list(labels), counts / counts.sum(axis=1, keepdims=True))
-
-
-def several(problem: Problem, classes: Sequence[int], most: int, rng: np.random.Generator) -> dict[int, Interval]:
-    """Return the accuracy from 1, 2, ... `most` whole episodes on a task, whose embeddings are averaged."""
-    numbers = [n for n in (1, 2, 4, 8, 16) if n < most] + [most]
-    whole = problem.embeddings[-1]
-    pooled = torch.stack([*(_with_next(problem.episodes, whole, n) for n in numbers), whole])
-    asked = [own.known for own in problem._replace(embeddings=pooled).asked(classes, problem.ways(classes))]
-    resamples = problem.settings.bootstrap_samples
-    return {
-        n: by_task(problem.episodes, own.episodes, own.hits, resamples, rng)
-        for n, own in zip(numbers, asked[:-1], strict=True)
-    }
-
-
-def _with_next(episodes: Episodes, embeddings: Tensor, count: int) -> Tensor:
-    """Return the mean of each embedding [B, D] and those of the next episodes on its task, in a circle."""
-    found = torch.empty_like(embeddings)
-    for task in episodes.tasks.unique():
-        own = embeddings[episodes.tasks == task]
-        turned = [own.roll(-k, dims=0) for k in range(min(count, len(own)))]
-        found[episodes.tasks == task] = torch.stack(turned).mean(dim=0)
-    return found

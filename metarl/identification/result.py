@@ -13,20 +13,12 @@ REACHED = 0.9
 """Accuracy whose first duration is reported."""
 
 
-@dataclass(frozen=True)
-class AtDuration:
-    """What a query of some seconds tells."""
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What queries tell, told apart from some classes. Of classes never met in training."""
 
-    seconds: float
     accuracy: Interval
-    """Share of queries whose class, one of `ways`, is told; of classes never met in training."""
-    trained: Interval
-    """The same of the classes of training, on the episodes that it learned from."""
-    calibration_error: float
-    """Expected calibration error of the probabilities among the `ways`."""
-    uncalibrated_error: float
-    """The same before temperature scaling."""
-    temperature: float
+    """Share of queries of the support's classes whose class is told."""
     auroc: float
     """Probability that a query of none of the support's classes is farther from all than one of them."""
     false_alarms: Interval
@@ -36,6 +28,22 @@ class AtDuration:
     open_error: float
     """Expected calibration error of the probabilities that a robot reads, that of none of these among them, where
     queries of the support's classes and of others are equally frequent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged(Told):
+    """What queries of some seconds tell, or several episodes."""
+
+    seconds: float
+    trained: Interval
+    """The accuracy on the classes of training, on the episodes that it learned from."""
+    calibration_error: float
+    """Expected calibration error of the probabilities among the `ways`."""
+    uncalibrated_error: float
+    """The same before temperature scaling."""
+    temperature: float
+    among_all: Told
+    """The same, told apart from `all_ways` classes: as a robot's queries are at first."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +68,19 @@ class Identification:
     classes: Mapping[str, Sequence[str]]
     """Labels of the classes by use: training, calibration, judged."""
     ways: int
-    """Classes that a query is told apart from."""
-    unknown_ways: int
-    """The same where some queries are of none of them."""
+    """Classes that a query is told apart from: judged ones as far as they go."""
+    all_ways: int
+    """All classes but one, which is left out for its queries to be of none of them."""
     shots: int
     tasks: int
     """Judged tasks."""
-    curve: Sequence[AtDuration]
+    curve: Sequence[Judged]
+    """By duration, of single episodes."""
     confusion: Confusion
     reliability: Mapping[str, Sequence[float]]
     """Of the same duration: confidence, accuracy and share of each bin."""
-    several: Mapping[int, Interval]
-    """Accuracy from so many whole episodes on a task, by their number."""
+    several: Mapping[int, Judged]
+    """From so many whole episodes on a task, whose embeddings are averaged, by their number."""
     retrieved: Mapping[str, Interval]
     """Mean return of an episode by the policy of the nearest known task, and what it is compared with; empty for an
     agent that does not adapt."""

@@ -33,7 +33,7 @@ class IdentifySettings:
     episodes: int = bounded(3, at_least=1, at_most=10**5)
     """Episodes on each task."""
     draws: int = bounded(300, at_least=1, at_most=10**6)
-    """Few-shot problems that accuracies are means over."""
+    """Few-shot problems of `ways` that accuracies are means over; of more ways there are fewer."""
     false_alarms: float = bounded(0.05, above=0, below=1)
     """Share of episodes of the support's classes that may be called none of these."""
     explore: bool = False

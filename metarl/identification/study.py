@@ -16,11 +16,11 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.task import Task
 from metarl.errors import UsageError
 from metarl.evaluation.statistics import Interval
-from metarl.identification.answers import Problem, calibrate
+from metarl.identification.answers import COUNTS, Problem, averaged, calibrate, up_to
 from metarl.identification.classes import TaskClass, Uses, classes_of, draw_tasks, uses_of
 from metarl.identification.collect import class_streams, marks_of, play
 from metarl.identification.identifier import Identifier, Policy
-from metarl.identification.judge import confusion, curve, reliability_at, several, shown_of
+from metarl.identification.judge import all_but_one, confusion, judge, shown_of
 from metarl.identification.result import Identification
 from metarl.identification.retrieval import retrieval
 from metarl.identification.settings import IdentifySettings
@@ -102,27 +102,26 @@ def identify(
     )
     with single_torch_thread():
         metric = _trained(planned, episodes, settings, metric_settings, say)
+        counts = up_to(settings.episodes, COUNTS)
+        embeddings = averaged(episodes, metric.embed(episodes, marks), counts)
         generator = torch_stream(settings.seed, "identification/judgement")
-        # Classes of training are asked about in as many ways as those that are judged, for their accuracies to compare.
-        alike = dataclasses.replace(settings, ways=min(settings.ways, len(uses.judged), len(uses.training)))
-        problem = Problem(metric, episodes, metric.embed(episodes, marks), alike, generator)
+        problem = Problem(metric, episodes, counts, embeddings, settings, generator)
         say("calibrating and judging")
-        calibration = calibrate(problem, uses.calibration, marks)
+        calibration = calibrate(problem, uses.calibration, uses.training, marks)
         shown, rng = shown_of(calibration, family.dt), stream(settings.seed, "identification/bootstrap")
-        at = family.dt * marks[shown]
+        at, ways = family.dt * marks[shown], min(settings.ways, all_but_one(uses))
+        unknown = calibration.at(marks[shown], len(uses.judged), 1)[1]
         found = Identification(
             family=family.name,
             run=run.directory.resolve().name,
             by=list(settings.by),
             classes={use: planned.labels(use) for use in ("training", "calibration", "judged")},
-            ways=problem.ways(uses.judged),
-            unknown_ways=problem.ways(uses.judged, unknown=True),
+            ways=ways,
+            all_ways=all_but_one(uses),
             shots=settings.shots,
             tasks=len(uses.judged) * settings.tasks,
-            curve=curve(problem, uses, calibration, family.dt, rng),
-            confusion=confusion(problem, uses.judged, planned.labels("judged"), calibration.unknown[shown], shown, at),
-            reliability=reliability_at(problem, uses.judged, calibration.temperatures[shown], shown),
-            several=several(problem, uses.judged, settings.episodes, rng),
+            **judge(problem, uses, ways, calibration, family.dt, rng)._asdict(),
+            confusion=confusion(problem, uses.judged, planned.labels("judged"), unknown, shown, at),
             retrieved=_retrieved(run, planned, problem, tasks, threads),
             notes=_notes(planned),
             settings={"identify": dataclasses.asdict(settings), "metric": dataclasses.asdict(metric_settings)},
@@ -144,7 +143,7 @@ def _retrieved(
         return {}
     own = [(problem.episodes.classes == number).nonzero().squeeze(-1)[: settings.shots] for number in uses.training]
     fewest = min(map(len, own))
-    support = torch.stack([problem.embeddings[-1][places[:fewest]] for places in own])
+    support = torch.stack([problem.embeddings[0, -1][places[:fewest]] for places in own])
     known, judged = [tasks[number][0] for number in uses.training], [tasks[number] for number in uses.judged]
     rng = stream(settings.seed, "identification/retrieval")
     parts = (problem.metric, support, known, judged, planned.marks[-1], settings.explore, settings.seed, threads)
@@ -173,7 +172,7 @@ def _trained(
 
 def _known(planned: Plan, problem: Problem) -> dict[str, torch.Tensor]:
     """Return embeddings of some episodes of each class by its label, of as many tasks as there are."""
-    whole, found = problem.embeddings[-1], {}
+    whole, found = problem.embeddings[0, -1], {}
     for number, own in enumerate(planned.classes):
         places = (problem.episodes.classes == number).nonzero().squeeze(-1)
         chosen = torch.linspace(0, len(places) - 1, min(KEPT, len(places))).round().long()

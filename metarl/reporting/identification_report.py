@@ -15,7 +15,7 @@ from rich.console import Console
 from metarl.evaluation.statistics import Interval
 from metarl.files import write
 from metarl.identification.identifier import NONE, Identifier
-from metarl.identification.result import REACHED, AtDuration, Identification
+from metarl.identification.result import REACHED, Identification, Judged
 from metarl.reporting.columns import Table
 from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.figures import AFTER, BEFORE, INK, LEGEND, NARROW, QUIET, STYLE, save, title_of
@@ -60,7 +60,7 @@ def _whose(found: Identification) -> str:
 
 
 def table(found: Identification) -> Table:
-    """Return a row for each duration."""
+    """Return a row for each duration of a single episode, and for each number of whole ones together."""
     columns = (
         "seconds",
         "accuracy, classes\nnever met",
@@ -70,15 +70,22 @@ def table(found: Identification) -> Table:
         "\nfound",
         "\nfalse alarms",
         "calibration error,\nnone of these too",
+        f"among {found.all_ways} classes:\naccuracy",
+        "none of these:\nfound",
+        "\nfalse alarms",
     )
-    return Table("identification", columns, [_row(at) for at in found.curve])
+    together = [(f"{n} x ", at) for n, at in found.several.items() if n > 1]
+    return Table("identification", columns, [_row(*row) for row in (*(("", at) for at in found.curve), *together)])
 
 
-def _row(at: AtDuration) -> list[str]:
+def _row(several: str, at: Judged) -> list[str]:
     error, area = f"{at.calibration_error:.3f}", f"{at.auroc:.2f}"
+    everything = at.among_all
     shares = (at.accuracy, at.trained, at.detected, at.false_alarms)
-    accuracy, trained, detected, false = map(_percent, shares)
-    return [f"{at.seconds:.2f}", accuracy, trained, error, area, detected, false, f"{at.open_error:.3f}"]
+    shares += (everything.accuracy, everything.detected, everything.false_alarms)
+    accuracy, trained, detected, false, *of_all = map(_percent, shares)
+    seconds = f"{several}{at.seconds:.2f}"
+    return [seconds, accuracy, trained, error, area, detected, false, f"{at.open_error:.3f}", *of_all]
 
 
 def _percent(share: Interval) -> str:
@@ -93,7 +100,6 @@ def lines(found: Identification) -> list[str]:
         if reached
         else (f"{REACHED:.0%} is not reached: {_percent(last.accuracy)} after {last.seconds:.2f} s")
     )
-    several = ", ".join(f"{n}: {_percent(share)}" for n, share in found.several.items())
     returns = ", ".join(
         f"{name} {r.estimate:z.1f} [{r.low:z.1f}, {r.high:z.1f}]" for name, r in found.retrieved.items()
     )
@@ -101,12 +107,11 @@ def lines(found: Identification) -> list[str]:
     counts = {use: len(labels) for use, labels in found.classes.items()}
     return [
         f"{told}; by chance {1 / found.ways:.0%}",
-        f"from whole episodes on a task, by their number: {several}",
         *retrieved,
         f"note: {counts['training']} classes of training, {counts['calibration']} of calibration, "
         f"{counts['judged']} judged on {number_of(found.tasks, 'task')}; [ ]: 95 % bootstrap interval over tasks, of "
         "this one encoder",
-        f"note: none of these: {found.unknown_ways} classes in the support; the threshold is from the classes of "
+        f"note: none of these: {found.all_ways} classes are all but one; the thresholds are from the classes of "
         "calibration",
         *(f"note: {text}" for text in found.notes),
     ]

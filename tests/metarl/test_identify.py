@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -31,11 +32,11 @@ from metarl.envs.sharded import ShardedEnv
 from metarl.errors import UsageError
 from metarl.identification import retrieval as module
 from metarl.identification import study
-from metarl.identification.answers import Asked, Problem
-from metarl.identification.classes import TaskClass, classes_of, draw_tasks, uses_of
+from metarl.identification.answers import Asked, Calibration, Problem, averaged, calibrate
+from metarl.identification.classes import TaskClass, Uses, classes_of, draw_tasks, uses_of
 from metarl.identification.collect import marks_of, play
 from metarl.identification.identifier import FILE, NONE, Identified, Identifier
-from metarl.identification.judge import by_task, confusion, open_error, several
+from metarl.identification.judge import by_task, confusion, judge, open_error
 from metarl.identification.settings import IdentifySettings
 from metarl.runs.checkpoint import CheckpointError
 from metarl.runs.trial import run_trial, streams
@@ -204,15 +205,61 @@ def placed(per_class: int = 8, tasks: int = 4) -> Problem:
     episodes = Episodes(torch.zeros(1, len(labels), 3), torch.ones_like(labels), labels, numbers)
     embeddings = torch.stack([labels.clamp(max=2).float(), torch.zeros(len(labels))], dim=1)
     settings = IdentifySettings(ways=3, shots=2, draws=40, bootstrap_samples=50)
-    return Problem(Placed(), episodes, embeddings.expand(2, -1, -1), settings, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    return Problem(Placed(), episodes, [1], embeddings.expand(1, 2, -1, -1), settings, generator)
+
+
+def scattered(classes: int = 60, tasks: int = 10, count: int = 3) -> Problem:
+    """Classes at random, with tasks of a spread about each, and episodes of another about these."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(classes).repeat_interleave(tasks * count)
+    numbers = torch.arange(classes * tasks).repeat_interleave(count)
+    places = 2 * torch.randn(classes, 4, generator=generator)[labels]
+    places += 0.5 * torch.randn(classes * tasks, 4, generator=generator)[numbers]
+    places += torch.randn(len(labels), 4, generator=generator)
+    episodes = Episodes(torch.zeros(1, len(labels), 3), torch.ones_like(labels), labels, numbers)
+    settings = IdentifySettings(ways=5, shots=5, draws=60, bootstrap_samples=20)
+    counts = [1, 2, count]
+    return Problem(Placed(), episodes, counts, averaged(episodes, places[None], counts), settings, generator)
 
 
 class TestJudgement:
-    def test_queries_of_classes_that_were_left_out_are_of_none(self):
+    USES = Uses(list(range(10)), list(range(10, 34)), list(range(34, 60)))
+
+    def test_false_alarms_are_as_many_as_asked_for_whatever_is_known_and_read(self):
+        """By the threshold of 5 ways and one episode: 0.1 % at 30 ways, and 0.4 % from two episodes at 2 ways."""
+        problem = scattered()
+        calibration = calibrate(problem, self.USES.calibration, self.USES.training, [1])
+        for ways in (2, 30):
+            row = problem.asked(self.USES.judged, ways, [*self.USES.calibration, *self.USES.training])
+            for count, (asked,) in zip(problem.counts, row, strict=True):
+                alarms = asked.known.novelties > calibration.at(1, ways, count)[1].threshold
+                assert 0.01 < alarms.double().mean() < 0.1
+
+    def test_it_is_judged_among_few_and_all_classes_and_from_several_episodes(self):
+        problem = scattered()
+        calibration = calibrate(problem, self.USES.calibration, self.USES.training, [1])
+        found = judge(problem, self.USES, 5, calibration, 0.1, np.random.default_rng(0))
+        assert list(found.several) == [1, 2, 3] and len(found.curve) == 1
+        for one, more in itertools.pairwise(found.several.values()):
+            assert more.accuracy.estimate > one.accuracy.estimate and more.auroc > one.auroc
+        for at in found.several.values():
+            assert at.among_all.accuracy.estimate < at.accuracy.estimate
+            assert at.among_all.detected.estimate < at.detected.estimate
+            assert max(at.open_error, at.among_all.open_error, at.calibration_error) < 0.2
+
+    def test_what_is_between_calibrated_numbers_is_linear_in_steps_and_in_logarithms(self):
+        fitted = np.zeros((2, 2, 2, 4))
+        fitted[1, :, :, 0], fitted[:, 1, :, 1], fitted[:, :, 1, 2] = math.log(4), 1, 2
+        calibration = Calibration([10, 20], [2, 8], [1, 4], fitted)
+        assert calibration.at(15, 4, 2) == (pytest.approx(2), pytest.approx(Unknown(0.5, 1, 0)))
+        assert calibration.at(99, 48, 9) == (pytest.approx(4), pytest.approx(Unknown(1, 2, 0)))
+
+    def test_each_query_is_asked_with_its_class_and_without(self):
         problem = placed()
-        asked = problem.asked([0, 1, 2], 2)[0]
+        asked = problem.asked([0, 1, 2], 2)[0][0]
         known, unknown = asked.known, asked.unknown
-        assert len(known.right) == 40 * 8 and len(unknown.right) == 40 * 8
+        assert len(known.right) == 2 * len(unknown.right) == 60 * 2 * 4
         assert known.hits.all() and (known.novelties == 0).all() and (unknown.novelties > 0).all()
         assert torch.equal(
             known.options.gather(1, known.right[:, None])[:, 0], problem.episodes.classes[known.episodes]
@@ -220,7 +267,7 @@ class TestJudgement:
 
     def test_the_confusion_is_between_classes_that_are_alike(self):
         problem = placed()
-        unknown = study.calibrate(problem, [0, 1, 2], [1, 2]).unknown[0]
+        unknown = calibrate(problem, [0, 1, 2], [], [1, 2]).at(1, 4, 1)[1]
         found = confusion(problem, [0, 1, 2, 3], list("abcd"), unknown, 0, 2.0)
         np.testing.assert_allclose(found.shares.sum(axis=1), 1.0)
         np.testing.assert_array_equal(found.shares[:2], np.eye(4, 5)[:2])
@@ -233,12 +280,12 @@ class TestJudgement:
         found = by_task(problem.episodes, asked, values, 200, np.random.default_rng(0))
         assert found.estimate == 0.5 and 0.2 < found.low < 0.5 < found.high < 0.8
 
-    def test_several_episodes_are_one_query_by_their_mean(self):
-        problem = placed()
-        noisy = problem.embeddings.clone()
-        noisy[..., 0] += torch.tensor([3.0, -3.0]).repeat(16)  # the two episodes of a task err in opposite ways
-        found = several(problem._replace(embeddings=noisy), [0, 1, 2], 2, np.random.default_rng(0))
-        assert list(found) == [1, 2] and found[1].estimate < 0.9 and found[2].estimate > found[1].estimate
+    def test_several_episodes_are_averaged_over_a_task_in_a_circle(self):
+        task = torch.tensor([0, 0, 0, 1])
+        episodes = Episodes(torch.zeros(1, 4, 1), torch.ones(4), torch.zeros(4), task)
+        embeddings = torch.tensor([1.0, 2.0, 6.0, 8.0]).reshape(1, 4, 1)
+        found = averaged(episodes, embeddings, [1, 2, 3])
+        np.testing.assert_allclose(found[:, 0, :, 0], [[1, 2, 6, 8], [1.5, 4, 3.5, 8], [3, 3, 3, 8]])
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +326,30 @@ class TestIdentification:
             for share in (at.accuracy, at.trained, at.false_alarms, at.detected):
                 assert 0 <= share.low <= share.estimate <= share.high <= 1
             assert 0 <= at.calibration_error <= 1 and 0 <= at.open_error <= 1 and at.temperature > 0
-        assert list(found.several) == [1, 2]
+        assert list(found.several) == [1, 2] and (found.ways, found.all_ways) == (5, 11)
+        assert found.several[1].accuracy.estimate == found.curve[-1].accuracy.estimate
+
+    def test_an_answer_depends_on_how_many_classes_are_known_and_episodes_are_read(self, identified):
+        identifier, two = identified[2], logs(make_run("ppo", FAULTY), 2)
+        for axis in (1, 2):  # ways, episodes: with more than the first calibrated number all are none of these
+            fitted = np.zeros_like(identifier.calibration.fitted)
+            np.moveaxis(fitted, axis, 0)[0, ..., 1] = 1e9
+            np.moveaxis(fitted, axis, 0)[1:, ..., 1] = -1e9
+            calibration = dataclasses.replace(identifier.calibration, fitted=fitted)
+            own = Identifier(identifier.metric, identifier.policy, calibration, identifier.known)
+            few = own.only(list(own.known)[:2])
+            answers = [own.identify_logged(two[:1]), few.identify_logged(two[:1]), few.identify_logged(two)]
+            assert [found.answer == NONE for found in answers] == ([True, False, False], [False, False, True])[axis - 1]
+
+    def test_a_file_of_before_is_refused_with_what_to_do(self, identified, tmp_path):
+        path = identified[2].save(tmp_path)
+        state = torch.load(path, weights_only=True)
+        own = state["state"]["identifier"]
+        del own["ways"], own["counts"], own["fitted"]
+        own |= {"temperatures": [1.0] * 3, "unknown": [[0.0, 1.0, 0.0]] * 3}
+        torch.save(state, path)
+        with pytest.raises(CheckpointError, match="is of an older metarl.*make it anew by metarl identify RUN --by"):
+            Identifier.load(path)
 
     def test_it_is_repeated_by_its_seed(self, identified):
         run = make_run("ppo", FAULTY)
@@ -571,7 +641,7 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
         *("identification.json", "accuracy.png", "confusion.png", "reliability.png", FILE)
     }
     assert "nearest known task" not in out  # it does not adapt
-    assert "4 classes judged" in out and "4-way 4-shot" in out
+    assert "4 classes judged" in out and "5-way 4-shot" in out and "among 11 classes" in out
     assert all(f"saved identifications/{folder.name}/{path.name}" in out for path in folder.iterdir())
     run = metarl.load("r")
     saved = json.loads((folder / "identification.json").read_text())
