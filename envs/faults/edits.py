@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import mujoco
@@ -90,12 +91,16 @@ def lock(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> No
 
 
 def jam(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> None:
-    """Let actuators that are no servos hold their joint where it is with their largest force, whatever is asked."""
-    brakes = [i for i in part.actuators if not servo(robot, i)]
+    """Let actuators that are no servos hold their joint where it is with their largest force, whatever is asked.
+
+    Servos beside them hold it by their signals.
+    """
+    brakes = tuple(i for i in part.actuators if not servo(robot, i))
     if brakes:
         own = spec.compile()  # its motors may be stronger or weaker than the neutral robot's
         forces = [abs(own.actuator_gear[i, 0]) * (force_limit(robot, i, own) or 0.0) for i in brakes if i < own.nu]
-        kill(spec, robot, part, 1.0)
+        shared = brakes != part.actuators  # the joint's limit is then of the servos, too
+        kill(spec, robot, dataclasses.replace(part, actuators=brakes, joint="" if shared else part.joint), 1.0)
         _hold(spec, part, sum(forces))
 
 

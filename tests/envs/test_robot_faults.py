@@ -145,3 +145,16 @@ def test_a_dead_motor_keeps_its_rotor_and_gives_no_torque(kind: str, tmp_path: P
             mujoco.mj_step(of, each)
         np.testing.assert_allclose(data.qpos, sound.qpos, rtol=1e-12)
         np.testing.assert_allclose(data.qvel, sound.qvel, rtol=1e-12)
+
+
+@pytest.mark.parametrize("joint", ["", 'actuatorfrcrange="-50 50"'])
+def test_a_stuck_servo_with_a_motor_beside_it_holds_its_joint(joint: str, tmp_path: Path):
+    servo = '<position name="servo" joint="lift" kp="100" kv="5" ctrlrange="-2 2" forcerange="-50 50"/>'
+    path = arm(tmp_path, servo + '<motor name="ahead" joint="lift" gear="1" ctrlrange="-.5 .5"/>', joint=joint)
+    family = family_of(tmp_path, path, faults={"kinds": ["stuck"]})
+    env = BatchedEnv(family, 1, 1, threads=1)
+    env.set_tasks([family.task({"fault_kind": 1.0, "fault_place": 1.0})])
+    env.reset([np.random.default_rng(0)])
+    for _ in range(50):
+        env.step(np.array([[[1.0, -1.0]]]))
+    assert abs(float(env._state.qpos[0, 0]) - HOME) < 0.05
