@@ -9,11 +9,12 @@ import mujoco
 import numpy as np
 
 from metarl.envs.control import AFFINE, in_steps
-from metarl.envs.efforts import limits_in_model
+from metarl.envs.efforts import limited_tendon, limits_in_model
 from metarl.envs.faults.parts import Anatomy, Part, actuators_of
 from metarl.envs.force_laws import force_law
 from metarl.envs.links import direction_of, scale_link, stretch_along, stretch_given
 
+Dyn = mujoco.mjtDyn
 LONGEST_DELAY = 0.06  # s, of severity 1
 LOCK_INERTIA = 1e2  # kg m^2 (kg), of a locked joint, which turns with the link before it
 LOCK_TORQUE = 1e9  # N m (N), of a locked joint's friction, which takes its speed
@@ -23,10 +24,12 @@ RIGID = (0.9999, 0.9999, 0.001, 0.5, 2.0)
 PLAY = {"rad": 0.2, "m": 0.02}
 """Play of a slack joint at severity 1, by the unit of its servo's target."""
 SHORTENING = 0.4  # share of a link's length that is lost at severity 1
+MEMORYLESS = tuple(map(int, (Dyn.mjDYN_NONE, Dyn.mjDYN_FILTER, Dyn.mjDYN_FILTEREXACT)))
+"""Dynamics whose activation never exceeds the signal."""
 
 
 def force_limit(robot: Anatomy, i: int, of: mujoco.MjModel | None = None) -> float | None:
-    """Return the largest force of an actuator, before its gear: N m (N); None: it has no limit.
+    """Return the largest force of an actuator at rest, before its gear: N m (N); None: it has no limit.
 
     of: model of the robot; None: the neutral one.
     """
@@ -34,11 +37,13 @@ def force_limit(robot: Anatomy, i: int, of: mujoco.MjModel | None = None) -> flo
     limits = limits_in_model(model, i)
     if limits:
         return min(limits)
-    fixed = int(model.actuator_gaintype[i]) == mujoco.mjtGain.mjGAIN_FIXED
+    fixed = int(model.actuator_gaintype[i]) == mujoco.mjtGain.mjGAIN_FIXED and model.actuator_dyntype[i] in MEMORYLESS
     if not (fixed and control.kinds[i].startswith("force") and int(model.actuator_biastype[i]) in AFFINE):
         return None
-    bounds = np.stack([robot.family.action_low[i], robot.family.action_high[i]])
-    signals = np.clip(control.offset[i] + control.gain[i] * bounds, *control.ranges[i])
+    signals = control.ranges[i]
+    if robot.family.drive is None:  # whose signals are not those of the actions
+        bounds = np.stack([robot.family.action_low[i], robot.family.action_high[i]])
+        signals = np.clip(control.offset[i] + control.gain[i] * bounds, *control.ranges[i])
     limit = float(np.abs(model.actuator_gainprm[i, 0] * signals).max())
     return limit if 0 < limit < math.inf else None
 
@@ -65,10 +70,13 @@ def kill(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> No
 
 
 def saturate(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> None:
-    """Multiply the force limit of a part's actuators, and of its joint, by 1 - severity."""
+    """Multiply the force limit of a part's actuators, and of its joint or their tendons, by 1 - severity."""
     factor = max(1 - severity, LEAST)
-    for actuator in actuators_of(spec, part):
+    for i, actuator in zip(part.actuators, actuators_of(spec, part), strict=False):
         actuator.forcerange = np.array(actuator.forcerange) * factor
+        if (index := limited_tendon(robot.model, i)) is not None:
+            tendon = spec.tendons[index]
+            tendon.actfrcrange = np.array(tendon.actfrcrange) * factor
     joint = spec.joint(part.joint) if part.joint else None
     if joint is not None:
         joint.actfrcrange = np.array(joint.actfrcrange) * factor

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import mujoco
 
+from metarl.envs.efforts import limited_tendon, limits_in_model
 from metarl.envs.faults.edits import (
     LONGEST_DELAY,
     PLAY,
@@ -77,11 +78,30 @@ def _no_force_law(robot: Anatomy, i: int) -> str:
         force_law(robot.model, i)
     except ValueError as error:
         return str(error)
-    return ""
+    return _shared_tendon(robot, i)
+
+
+def _shared_tendon(robot: Anatomy, i: int) -> str:
+    """Return why the limit of an actuator's tendon cannot be lessened; empty if it can, or there is none."""
+    model, tendon = robot.model, limited_tendon(robot.model, i)
+    sharers = [] if tendon is None else [j for j in range(model.nu) if j != i and limited_tendon(model, j) == tendon]
+    if not sharers:
+        return ""
+    return f"its tendon limits its force together with that of {model.actuator(sharers[0]).name!r}"
 
 
 def _no_limit(robot: Anatomy, i: int) -> str:
     return "" if force_limit(robot, i) is not None else "its actuator has no force limit"
+
+
+def _unlimited(robot: Anatomy, i: int) -> str:
+    """Return why the limit of an actuator's force cannot be lessened alone; empty if it can.
+
+    A limit that the model lacks must be the largest force at any speed, or it would change sound robots.
+    """
+    if not limits_in_model(robot.model, i) and robot.model.actuator_biastype[i] != mujoco.mjtBias.mjBIAS_NONE:
+        return "its actuator has no force limit, and more force than its signal asks for; give it a forcerange"
+    return _no_limit(robot, i) or _shared_tendon(robot, i)
 
 
 def _cannot_hold(robot: Anatomy, i: int) -> str:
@@ -151,7 +171,7 @@ KINDS: dict[FaultKind, Kind] = {
     ),
     "saturated": Kind(
         "actuator's force limit x (1 - severity): 0 as ever, 1 without force",
-        _each_actuator(_no_limit),
+        _each_actuator(_unlimited),
         saturate,
         limit_force,
     ),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metarl.envs.batch import BatchedEnv
+from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.family import check_robot
 from metarl.envs.own_robot.settings import EXAMPLE, RobotSettings
 from metarl.envs.registry import make_family
@@ -158,3 +159,55 @@ def test_a_stuck_servo_with_a_motor_beside_it_holds_its_joint(joint: str, tmp_pa
     for _ in range(50):
         env.step(np.array([[[1.0, -1.0]]]))
     assert abs(float(env._state.qpos[0, 0]) - HOME) < 0.05
+
+
+PULLEY = '<tendon><fixed name="t" actuatorfrcrange="-3 3"><joint joint="lift" coef="1"/></fixed></tendon>'
+PULL = '<general name="pull" tendon="t" gear="2" gainprm="20" ctrlrange="-1 1"/>'
+
+
+def force_at(family: TaskFamily, values: dict[str, float], signal: float, speed: float = 0.0) -> float:
+    """The force of the first actuator."""
+    model = family.compile(family.task(values))
+    data = mujoco.MjData(model)
+    data.ctrl[:], data.qvel[:] = signal, speed
+    mujoco.mj_forward(model, data)
+    return float(data.actuator_force[0])
+
+
+@pytest.mark.parametrize("kind", ["weak", "saturated"])
+def test_a_weak_actuator_has_less_of_its_tendons_limit(kind: str, tmp_path: Path):
+    family = family_of(tmp_path, arm(tmp_path, PULL, home=0, tendon=PULLEY), faults={"kinds": [kind]})
+    half = {"fault_kind": 1.0, "fault_place": 1.0, "fault_severity": 0.5}
+    assert force_at(family, {}, 1.0) == pytest.approx(3) and force_at(family, half, 1.0) == pytest.approx(1.5)
+    assert force_at(family, half, -1.0) == pytest.approx(-1.5)
+
+
+@pytest.mark.parametrize("kind", ["dead", "weak", "saturated"])
+def test_a_tendons_limit_that_actuators_share_is_no_fault_of_one(kind: str, tmp_path: Path):
+    model = arm(tmp_path, PULL + PULL.replace('"pull"', '"other"'), home=0, tendon=PULLEY)
+    with pytest.raises(ValueError, match="its tendon limits its force together with that of 'other'"):
+        family_of(tmp_path, model, faults={"kinds": [kind], "places": ["pull"]})
+
+
+FILTERED = '<general name="m" joint="lift" gainprm="10" dyntype="filter" dynprm=".05" ctrlrange="-1 1"/>'
+BRAKED = '<general name="m" joint="lift" gainprm="10" biastype="affine" biasprm="0 0 -2" ctrlrange="-1 1"/>'
+
+
+@pytest.mark.parametrize("actuator", [BRAKED, FILTERED.replace('"filter"', '"integrator"')])
+def test_what_signals_do_not_limit_cannot_saturate_without_a_limit_of_its_own(actuator: str, tmp_path: Path):
+    faults = {"kinds": ["saturated"], "severity": [0.5, 0.5]}
+    with pytest.raises(ValueError, match="its actuator has no force limit"):
+        family_of(tmp_path, arm(tmp_path, actuator, home=0), faults=faults)
+    limited = actuator.replace("ctrlrange", 'forcerange="-30 30" ctrlrange')
+    family = family_of(tmp_path, arm(tmp_path, limited, home=0), faults=faults)
+    model = family.compile(family.neutral())
+    np.testing.assert_array_equal(model.actuator_forcerange, [[-30, 30]])
+
+
+def test_a_filtered_motor_and_one_with_back_emf_keep_what_signals_limit(tmp_path: Path):
+    family = family_of(tmp_path, arm(tmp_path, FILTERED, home=0), faults={"kinds": ["saturated"]})
+    np.testing.assert_array_equal(family.compile(family.neutral()).actuator_forcerange, [[-10, 10]])
+    family = family_of(tmp_path, arm(tmp_path, BRAKED, home=0), faults={"kinds": ["stuck"]})
+    assert force_at(family, {}, -1.0, speed=8.0) == pytest.approx(-26)
+    stuck = family.compile(family.task({"fault_kind": 1.0, "fault_place": 1.0}))
+    assert stuck.dof_frictionloss[0] == pytest.approx(10)
