@@ -40,10 +40,8 @@ def force_limit(robot: Anatomy, i: int, of: mujoco.MjModel | None = None) -> flo
     fixed = int(model.actuator_gaintype[i]) == mujoco.mjtGain.mjGAIN_FIXED and model.actuator_dyntype[i] in MEMORYLESS
     if not (fixed and control.kinds[i].startswith("force") and int(model.actuator_biastype[i]) in AFFINE):
         return None
-    signals = control.ranges[i]
-    if robot.family.drive is None:  # whose signals are not those of the actions
-        bounds = np.stack([robot.family.action_low[i], robot.family.action_high[i]])
-        signals = np.clip(control.offset[i] + control.gain[i] * bounds, *control.ranges[i])
+    bounds = np.stack([robot.family.action_low[i], robot.family.action_high[i]])
+    signals = np.clip(control.offset[i] + control.gain[i] * bounds, *control.ranges[i])
     limit = float(np.abs(model.actuator_gainprm[i, 0] * signals).max())
     return limit if 0 < limit < math.inf else None
 

@@ -104,6 +104,17 @@ def _unlimited(robot: Anatomy, i: int) -> str:
     return _no_limit(robot, i) or _shared_tendon(robot, i)
 
 
+def _no_signal(robot: Anatomy, i: int) -> str:
+    """Return why a fault cannot change what an action becomes; empty if it can."""
+    return "" if robot.family.drive is None else "a function (control.actuator) writes its signal, which cannot fail so"
+
+
+def _not_reversible(robot: Anatomy, i: int) -> str:
+    if robot.family.action_low[i] < 0 < robot.family.action_high[i]:
+        return _no_signal(robot, i)
+    return "its actions are of one sign, and have no opposite"
+
+
 def _cannot_hold(robot: Anatomy, i: int) -> str:
     if servo(robot, i):
         return ""
@@ -175,10 +186,14 @@ KINDS: dict[FaultKind, Kind] = {
         saturate,
         limit_force,
     ),
-    "reversed": Kind("actuator does the opposite of its action; severity has no effect", needs_actuator, graded=False),
+    "reversed": Kind(
+        "actuator does the opposite of its action; severity has no effect",
+        _each_actuator(_not_reversible),
+        graded=False,
+    ),
     "dead_band": Kind(
-        "actuator's action counts as far as it exceeds severity x half its range: 0 as ever, 1 never moved",
-        needs_actuator,
+        "actuator's action counts as far as it exceeds severity x the largest of its sign: 0 as ever, 1 never moved",
+        _each_actuator(_no_signal),
     ),
     "locked": Kind(
         "joint is held where it is, whatever acts on it; severity has no effect", no_joint, lock, graded=False

@@ -211,3 +211,39 @@ def test_a_filtered_motor_and_one_with_back_emf_keep_what_signals_limit(tmp_path
     assert force_at(family, {}, -1.0, speed=8.0) == pytest.approx(-26)
     stuck = family.compile(family.task({"fault_kind": 1.0, "fault_place": 1.0}))
     assert stuck.dof_frictionloss[0] == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("actuator", "actions"),
+    [
+        ('<motor name="m" joint="lift" gear="5" ctrlrange="0 1"/>', {1.0: 0.5, 0.25: 0.0}),
+        (SERVO.replace("-2 2", "-.2 1.6"), {-0.9: -0.45, -0.4: 0.0, 0.9: 0.45, 0.4: 0.0}),
+    ],
+)
+def test_a_dead_band_is_a_share_of_the_largest_action_of_each_sign(
+    actuator: str, actions: dict[float, float], tmp_path: Path
+):
+    home = HOME if "position" in actuator else 0.0
+    family = family_of(tmp_path, arm(tmp_path, actuator, home=home), faults={"kinds": ["dead_band"]})
+    env, rest = BatchedEnv(family, 1, 1, threads=1), float(family.command(np.zeros(1))[0])
+    for severity, left in ((0.5, 1.0), (1.0, 0.0)):
+        env.set_tasks([family.task({"fault_kind": 1.0, "fault_place": 1.0, "fault_severity": severity})])
+        env.reset([np.random.default_rng(0)])
+        for action, signal in actions.items():
+            env.step(np.full((1, 1, 1), action))
+            assert float(env._state.ctrl[0, 0]) == pytest.approx(rest + left * signal, abs=1e-6)
+
+
+def test_what_has_actions_of_one_sign_cannot_be_reversed(tmp_path: Path):
+    muscle = '<muscle name="m" joint="lift" lengthrange="-1 1" force="10"/>'
+    with pytest.raises(ValueError, match="its actions are of one sign, and have no opposite"):
+        family_of(tmp_path, arm(tmp_path, muscle, home=0), faults={"kinds": ["reversed"]})
+
+
+@pytest.mark.parametrize("kind", ["reversed", "dead_band"])
+def test_a_function_that_writes_signals_leaves_none_to_fail(kind: str, tmp_path: Path):
+    (tmp_path / "acts.py").write_text("def held(state):\n    return state.action\n")
+    control = {"actuator": {"function": "acts.py:held"}}
+    with pytest.raises(ValueError, match=r"a function \(control.actuator\) writes its signal"):
+        family_of(tmp_path, arm(tmp_path, SERVO), control=control, faults={"kinds": [kind]})
+    family_of(tmp_path, arm(tmp_path, SERVO), control=control, faults={"kinds": ["weak", "delay", "locked"]})
