@@ -72,3 +72,9 @@ def force_limit_of(model: mujoco.MjModel, i: int) -> float:
     if plain and model.actuator_ctrllimited[i] and model.actuator_biastype[i] == mujoco.mjtBias.mjBIAS_NONE:
         limits.append(float(np.abs(model.actuator_gainprm[i, 0] * model.actuator_ctrlrange[i]).max()))
     return min(limits)
+
+
+def group_off(model: mujoco.MjModel, actuator: int) -> int | None:
+    """Return the group of an actuator if `<option>` switches it off; None if it is on."""
+    group = int(model.actuator_group[actuator])
+    return group if 0 <= group < 31 and model.opt.disableactuator & (1 << group) else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import mujoco
 
-from metarl.envs.efforts import limited_tendon, limits_in_model
+from metarl.envs.efforts import group_off, limited_tendon, limits_in_model
 from metarl.envs.faults.edits import (
     LONGEST_DELAY,
     PLAY,
@@ -59,8 +59,14 @@ class Kind:
 
 
 def needs_actuator(robot: Anatomy, part: Part) -> str:
-    """Return why a part has no actuator in the model; empty if it has."""
-    return "" if any(i < robot.model.nu for i in part.actuators) else "it has no actuator"
+    """Return why a part has no actuator in the model that acts; empty if it has."""
+    model = robot.model
+    groups = [group_off(model, i) for i in part.actuators if i < model.nu]
+    if not groups:
+        return "it has no actuator"
+    if model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_ACTUATION):
+        return "the model's options disable actuation"
+    return "" if None in groups else f"the model's options disable actuators of group {groups[0]}"
 
 
 def _each_actuator(check: Callable[[Anatomy, int], str]) -> Callable[[Anatomy, Part], str]:

@@ -8,11 +8,12 @@ import math
 import mujoco
 import numpy as np
 
+from metarl.envs.efforts import group_off
 from metarl.envs.own_robot.actuators import started
 from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot, matching
 from metarl.envs.own_robot.freeze import make_explicit
-from metarl.envs.own_robot.options import group_off, switched_off
+from metarl.envs.own_robot.options import switched_off
 from metarl.envs.own_robot.quantities import QUANTITIES, Kind, Quantity
 from metarl.envs.own_robot.sites import Site, Write
 from metarl.envs.parameters import Law, Parameter

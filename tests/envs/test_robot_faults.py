@@ -111,6 +111,7 @@ def test_faults_may_be_all_that_varies_and_an_actuator_has_its_own_name(tmp_path
         ({"kind": ["dead"]}, "unknown key 'faults.kind'; did you mean 'kinds'"),
         ({"kinds": ["dead"], "places": ["fl_kne"]}, "faults.places has 'fl_kne', .* did you mean 'fl_knee'"),
         ({"kinds": ["dead"], "places": ["legs"], "groups": {"leg": ["fl_hip"]}}, "'legs', .* did you mean 'leg'"),
+        ({"groups": {"leg": []}}, "the group 'leg' is empty; name its joints"),
         ({"groups": {"leg": ["fl_hop"]}}, "the group 'leg' has 'fl_hop', .* did you mean 'fl_hip'"),
         ({"kinds": ["dead"], "severity": [0.5, 2]}, r"faults.severity\[1\] is 2; it must be at most 1"),
         ({"kinds": ["dead"], "onset": [9, 3]}, r"faults.onset is \[9, 3\]; it must be two numbers"),
@@ -247,3 +248,18 @@ def test_a_function_that_writes_signals_leaves_none_to_fail(kind: str, tmp_path:
     with pytest.raises(ValueError, match=r"a function \(control.actuator\) writes its signal"):
         family_of(tmp_path, arm(tmp_path, SERVO), control=control, faults={"kinds": [kind]})
     family_of(tmp_path, arm(tmp_path, SERVO), control=control, faults={"kinds": ["weak", "delay", "locked"]})
+
+
+@pytest.mark.parametrize("kind", ["dead", "weak", "stuck", "saturated", "reversed", "dead_band", "delay"])
+def test_an_actuator_that_the_options_switch_off_cannot_fail(kind: str, tmp_path: Path):
+    other = '<motor name="on" joint="lift" ctrlrange="-1 1"/>'
+    for extra, said in (
+        ('<option actuatorgroupdisable="2"/>', "disable actuators of group 2"),
+        ('<option><flag actuation="disable"/></option>', "disable actuation"),
+    ):
+        path = arm(tmp_path, MOTOR.replace("<motor", '<motor group="2"'), extra=extra, home=0)
+        with pytest.raises(ValueError, match=f"the model's options {said}"):
+            family_of(tmp_path, path, faults={"kinds": [kind]})
+    both = MOTOR.replace("<motor", '<motor group="2"') + other
+    path = arm(tmp_path, both, extra='<option actuatorgroupdisable="2"/>', home=0)
+    family_of(tmp_path, path, faults={"kinds": [kind]})
