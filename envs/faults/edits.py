@@ -12,7 +12,7 @@ from metarl.envs.control import AFFINE, in_steps
 from metarl.envs.efforts import limited_tendon, limits_in_model
 from metarl.envs.faults.parts import Anatomy, Part, actuators_of
 from metarl.envs.force_laws import force_law
-from metarl.envs.links import direction_of, scale_link, stretch_along, stretch_given
+from metarl.envs.links import direction_of, scale_link, shapes_across, stretch_along, stretch_given
 
 Dyn = mujoco.mjtDyn
 LONGEST_DELAY = 0.06  # s, of severity 1
@@ -127,8 +127,9 @@ def shorten(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) ->
     joint, factor = spec.joint(part.joint), 1 - SHORTENING * severity
     if joint is not None:
         link, pivot = joint.parent, np.array(joint.pos)
-        scale_link(link, pivot, factor)
-        along = direction_of(robot.model, int(robot.model.joint(part.joint).bodyid[0]), pivot)
+        body = int(robot.model.joint(part.joint).bodyid[0])
+        along = direction_of(robot.model, body, pivot)
+        scale_link(link, pivot, factor, shapes_across(robot.model, body, along))
         if link.explicitinertial and along is not None:
             stretch_given(link, pivot, stretch_along(along, factor))
 

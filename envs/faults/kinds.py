@@ -30,7 +30,7 @@ from metarl.envs.faults.edits import (
 from metarl.envs.faults.parts import Anatomy, Part
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.force_laws import force_law
-from metarl.envs.links import ROUND, given_lengths, spans
+from metarl.envs.links import ROUND, given_lengths, goes_on_in, spans
 
 OFFSET = {"rad": 0.5, "m": 0.05}  # of an encoder at severity 1
 DRIFT = {"rad": 0.05, "m": 0.005}  # of an encoder at severity 1, per second
@@ -144,6 +144,8 @@ def no_link(robot: Anatomy, part: Part) -> str:
         return "its link has parts that are no spheres, capsules or cylinders"
     if loops.intersection(model.eq_type.tolist()):
         return "the model has a loop"
+    if rest := goes_on_in(model, body, model.joint(part.joint).pos):
+        return f"its link goes on in {rest!r}, which is fixed to it and would keep its length"
     spec = robot.family.spec(robot.neutral)
     if any(geom.meshname for geom in spec.joint(part.joint).parent.geoms):
         return "its link has parts that are fitted to meshes"
