@@ -45,18 +45,36 @@ def _limits(models: Sequence[mujoco.MjModel]) -> tuple[Array, Array, Array, Arra
 
 
 def limits_in_model(model: mujoco.MjModel, i: int) -> list[float]:
-    """Return the limits of an actuator's force that the model has, its own and its joint's, before its gear."""
+    """Return the limits of an actuator's force in the model, its own and its joint's or tendon's, before its gear.
+
+    MuJoCo limits the sum of the forces on a tendon before their gears, and lessens `actuator_force`.
+    """
     limits = [float(np.abs(model.actuator_forcerange[i]).max())] if model.actuator_forcelimited[i] else []
     joint, gear = joint_of(model, i), abs(float(model.actuator_gear[i, 0]))
     if joint is not None and gear and model.jnt_actfrclimited[joint]:
         limits.append(float(np.abs(model.jnt_actfrcrange[joint]).max() / gear))
+    if (tendon := limited_tendon(model, i)) is not None:
+        limits.append(float(np.abs(model.tendon_actfrcrange[tendon]).max()))
     return limits
 
 
+def limited_tendon(model: mujoco.MjModel, i: int) -> int | None:
+    """Return the tendon that an actuator pulls, if it limits the force of its actuators."""
+    tendon = int(model.actuator_trnid[i, 0])
+    pulls = model.actuator_trntype[i] == mujoco.mjtTrn.mjTRN_TENDON
+    return tendon if pulls and model.tendon_actfrclimited[tendon] else None
+
+
 def force_limit_of(model: mujoco.MjModel, i: int) -> float:
-    """Return the largest force of an actuator, N m or N: of its own, its joint's or its signal's; infinite: none."""
+    """Return the largest force of an actuator, N m or N: its own, its joint's, tendon's or signal's; infinite: none."""
     limits = [math.inf, *limits_in_model(model, i)]
     plain = model.actuator_gaintype[i] == mujoco.mjtGain.mjGAIN_FIXED and model.actuator_dyntype[i] == 0
     if plain and model.actuator_ctrllimited[i] and model.actuator_biastype[i] == mujoco.mjtBias.mjBIAS_NONE:
         limits.append(float(np.abs(model.actuator_gainprm[i, 0] * model.actuator_ctrlrange[i]).max()))
     return min(limits)
+
+
+def group_off(model: mujoco.MjModel, actuator: int) -> int | None:
+    """Return the group of an actuator if `<option>` switches it off; None if it is on."""
+    group = int(model.actuator_group[actuator])
+    return group if 0 <= group < 31 and model.opt.disableactuator & (1 << group) else None

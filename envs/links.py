@@ -14,6 +14,8 @@ LONG = (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
 """Shapes with a half-length, the second number of their size."""
 ROUND = (mujoco.mjtGeom.mjGEOM_SPHERE, *LONG)
 """Shapes of a link that has a length."""
+ACROSS = float(np.cos(np.pi / 3))
+"""Cosine of the angle to its link from which a shape lies across it."""
 SAME = 1e-9
 """Largest difference of equal lengths, m."""
 
@@ -43,6 +45,41 @@ def direction_of(model: mujoco.MjModel, link: int, pivot: Array) -> Array | None
     farthest = max((np.asarray(end) - pivot for end in ends), key=lambda end: float(np.linalg.norm(end)))
     length = float(np.linalg.norm(farthest))
     return farthest / length if length > 0 else None
+
+
+def goes_on_in(model: mujoco.MjModel, link: int, pivot: Array) -> str:
+    """Return the name of a body fixed to a link that holds more of its length than the link has before it, or "".
+
+    Such a body would move with the link's end, and keep its own length. pivot: of the link, [3] m in its frame.
+    """
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    start = data.xpos[link] + data.xmat[link].reshape(3, 3) @ pivot
+    parts = {}
+    for child in np.flatnonzero(model.body_parentid == link).tolist():
+        if child != link and model.body_weldid[child] == model.body_weldid[link]:
+            rigid = [b for b in _carried(model, child) if model.body_weldid[b] == model.body_weldid[link]]
+            ends = [data.xpos[b] for b in _carried(model, child) if model.body_parentid[b] in rigid or b == child]
+            parts[child] = np.array([*ends, *data.geom_xpos[np.isin(model.geom_bodyid, rigid)]]) - start
+    if not parts:
+        return ""
+    places = np.concatenate([*parts.values(), data.geom_xpos[model.geom_bodyid == link] - start])
+    longest = places[np.argmax(np.linalg.norm(places, axis=1))]
+    along = longest / max(float(np.linalg.norm(longest)), SAME)
+    for child, ends in parts.items():
+        before, beyond = ends[0] @ along, (ends - ends[0]) @ along  # the first is the fixed body itself
+        if beyond.max() > SAME and beyond.max() >= before - SAME:
+            return model.body(child).name
+    return ""
+
+
+def _carried(model: mujoco.MjModel, body: int) -> list[int]:
+    """Return a body and all that it carries."""
+    carried = [body]
+    for each in range(body + 1, model.nbody):
+        if model.body_parentid[each] in carried:
+            carried.append(each)
+    return carried
 
 
 def stretch_given(body: mujoco.MjsBody, fixed: Array, by: Array) -> None:
@@ -107,11 +144,33 @@ def _by_length(model: mujoco.MjModel, i: int) -> bool:
     return bool(model.actuator_gainprm[i, 1] or model.actuator_biasprm[i, 1])
 
 
-def scale_link(link: mujoco.MjsBody, pivot: Array, factor: float) -> None:
-    """Multiply the distances of a link's parts from its pivot, [3] m, and the lengths of its capsules and cylinders."""
+def shapes_across(model: mujoco.MjModel, link: int, along: Array | None) -> tuple[bool, ...]:
+    """Return which geoms of a link are capsules or cylinders across it, as a motor may be. along: unit vector, [3]."""
+    geoms = range(model.body_geomadr[link], model.body_geomadr[link] + model.body_geomnum[link])
+    return tuple(
+        int(model.geom_type[g]) in map(int, LONG) and along is not None and _is_across(model.geom_quat[g], along)
+        for g in geoms
+    )
+
+
+def _is_across(quat: Array, along: Array) -> bool:
+    turn = np.zeros(9)
+    mujoco.mju_quat2Mat(turn, quat)
+    return bool(abs(turn.reshape(3, 3)[:, 2] @ along) < ACROSS)
+
+
+def scale_link(link: mujoco.MjsBody, pivot: Array, factor: float, across: tuple[bool, ...]) -> None:
+    """Multiply the distances of a link's parts from its pivot, [3] m, and the lengths of its capsules and cylinders.
+
+    across: whether each geom lies across the link, and keeps its length.
+    """
     move_parts(link, pivot, factor)
-    for geom in link.geoms:
-        if geom.type in LONG and not np.isfinite(geom.fromto[0]):
+    for geom, keeps in zip(link.geoms, across, strict=True):
+        if np.isfinite(geom.fromto[0]):
+            ends = np.array(geom.fromto).reshape(2, 3)
+            if keeps:
+                geom.fromto = (ends.mean(axis=0) + (ends - ends.mean(axis=0)) / factor).ravel()
+        elif geom.type in LONG and not keeps:
             geom.size[1] *= factor
 
 

@@ -161,7 +161,7 @@ def torque(rig: Rig) -> StateFunction:
 
 
 def torque_limits(rig: Rig, *, share: float = 0.8) -> StateFunction:
-    """Sum of what forces of actuators are beyond this share of their limits, or of their joints'."""
+    """Sum of what forces of actuators are beyond this share of their limits, or of their joints' or tendons'."""
     share = positive(share, "share", most=1)
 
     def limits(models: Sequence[mujoco.MjModel]) -> Array:

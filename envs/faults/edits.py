@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import mujoco
 import numpy as np
 
 from metarl.envs.control import AFFINE, in_steps
-from metarl.envs.efforts import limits_in_model
+from metarl.envs.efforts import limited_tendon, limits_in_model
 from metarl.envs.faults.parts import Anatomy, Part, actuators_of
 from metarl.envs.force_laws import force_law
-from metarl.envs.links import direction_of, scale_link, stretch_along, stretch_given
+from metarl.envs.links import direction_of, scale_link, shapes_across, stretch_along, stretch_given
 
+Dyn = mujoco.mjtDyn
 LONGEST_DELAY = 0.06  # s, of severity 1
 LOCK_INERTIA = 1e2  # kg m^2 (kg), of a locked joint, which turns with the link before it
 LOCK_TORQUE = 1e9  # N m (N), of a locked joint's friction, which takes its speed
@@ -22,10 +24,12 @@ RIGID = (0.9999, 0.9999, 0.001, 0.5, 2.0)
 PLAY = {"rad": 0.2, "m": 0.02}
 """Play of a slack joint at severity 1, by the unit of its servo's target."""
 SHORTENING = 0.4  # share of a link's length that is lost at severity 1
+MEMORYLESS = tuple(map(int, (Dyn.mjDYN_NONE, Dyn.mjDYN_FILTER, Dyn.mjDYN_FILTEREXACT)))
+"""Dynamics whose activation never exceeds the signal."""
 
 
 def force_limit(robot: Anatomy, i: int, of: mujoco.MjModel | None = None) -> float | None:
-    """Return the largest force of an actuator, before its gear: N m (N); None: it has no limit.
+    """Return the largest force of an actuator at rest, before its gear: N m (N); None: it has no limit.
 
     of: model of the robot; None: the neutral one.
     """
@@ -33,7 +37,7 @@ def force_limit(robot: Anatomy, i: int, of: mujoco.MjModel | None = None) -> flo
     limits = limits_in_model(model, i)
     if limits:
         return min(limits)
-    fixed = int(model.actuator_gaintype[i]) == mujoco.mjtGain.mjGAIN_FIXED
+    fixed = int(model.actuator_gaintype[i]) == mujoco.mjtGain.mjGAIN_FIXED and model.actuator_dyntype[i] in MEMORYLESS
     if not (fixed and control.kinds[i].startswith("force") and int(model.actuator_biastype[i]) in AFFINE):
         return None
     bounds = np.stack([robot.family.action_low[i], robot.family.action_high[i]])
@@ -64,10 +68,13 @@ def kill(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> No
 
 
 def saturate(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> None:
-    """Multiply the force limit of a part's actuators, and of its joint, by 1 - severity."""
+    """Multiply the force limit of a part's actuators, and of its joint or their tendons, by 1 - severity."""
     factor = max(1 - severity, LEAST)
-    for actuator in actuators_of(spec, part):
+    for i, actuator in zip(part.actuators, actuators_of(spec, part), strict=False):
         actuator.forcerange = np.array(actuator.forcerange) * factor
+        if (index := limited_tendon(robot.model, i)) is not None:
+            tendon = spec.tendons[index]
+            tendon.actfrcrange = np.array(tendon.actfrcrange) * factor
     joint = spec.joint(part.joint) if part.joint else None
     if joint is not None:
         joint.actfrcrange = np.array(joint.actfrcrange) * factor
@@ -90,12 +97,16 @@ def lock(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> No
 
 
 def jam(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) -> None:
-    """Let actuators that are no servos hold their joint where it is with their largest force, whatever is asked."""
-    brakes = [i for i in part.actuators if not servo(robot, i)]
+    """Let actuators that are no servos hold their joint where it is with their largest force, whatever is asked.
+
+    Servos beside them hold it by their signals.
+    """
+    brakes = tuple(i for i in part.actuators if not servo(robot, i))
     if brakes:
         own = spec.compile()  # its motors may be stronger or weaker than the neutral robot's
         forces = [abs(own.actuator_gear[i, 0]) * (force_limit(robot, i, own) or 0.0) for i in brakes if i < own.nu]
-        kill(spec, robot, part, 1.0)
+        shared = brakes != part.actuators  # the joint's limit is then of the servos, too
+        kill(spec, robot, dataclasses.replace(part, actuators=brakes, joint="" if shared else part.joint), 1.0)
         _hold(spec, part, sum(forces))
 
 
@@ -116,8 +127,9 @@ def shorten(spec: mujoco.MjSpec, robot: Anatomy, part: Part, severity: float) ->
     joint, factor = spec.joint(part.joint), 1 - SHORTENING * severity
     if joint is not None:
         link, pivot = joint.parent, np.array(joint.pos)
-        scale_link(link, pivot, factor)
-        along = direction_of(robot.model, int(robot.model.joint(part.joint).bodyid[0]), pivot)
+        body = int(robot.model.joint(part.joint).bodyid[0])
+        along = direction_of(robot.model, body, pivot)
+        scale_link(link, pivot, factor, shapes_across(robot.model, body, along))
         if link.explicitinertial and along is not None:
             stretch_given(link, pivot, stretch_along(along, factor))
 

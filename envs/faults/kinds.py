@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import mujoco
 
+from metarl.envs.efforts import group_off, limited_tendon, limits_in_model
 from metarl.envs.faults.edits import (
     LONGEST_DELAY,
     PLAY,
@@ -29,7 +30,7 @@ from metarl.envs.faults.edits import (
 from metarl.envs.faults.parts import Anatomy, Part
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.force_laws import force_law
-from metarl.envs.links import ROUND, given_lengths, spans
+from metarl.envs.links import ROUND, given_lengths, goes_on_in, spans
 
 OFFSET = {"rad": 0.5, "m": 0.05}  # of an encoder at severity 1
 DRIFT = {"rad": 0.05, "m": 0.005}  # of an encoder at severity 1, per second
@@ -58,8 +59,14 @@ class Kind:
 
 
 def needs_actuator(robot: Anatomy, part: Part) -> str:
-    """Return why a part has no actuator in the model; empty if it has."""
-    return "" if any(i < robot.model.nu for i in part.actuators) else "it has no actuator"
+    """Return why a part has no actuator in the model that acts; empty if it has."""
+    model = robot.model
+    groups = [group_off(model, i) for i in part.actuators if i < model.nu]
+    if not groups:
+        return "it has no actuator"
+    if model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_ACTUATION):
+        return "the model's options disable actuation"
+    return "" if None in groups else f"the model's options disable actuators of group {groups[0]}"
 
 
 def _each_actuator(check: Callable[[Anatomy, int], str]) -> Callable[[Anatomy, Part], str]:
@@ -77,11 +84,41 @@ def _no_force_law(robot: Anatomy, i: int) -> str:
         force_law(robot.model, i)
     except ValueError as error:
         return str(error)
-    return ""
+    return _shared_tendon(robot, i)
+
+
+def _shared_tendon(robot: Anatomy, i: int) -> str:
+    """Return why the limit of an actuator's tendon cannot be lessened; empty if it can, or there is none."""
+    model, tendon = robot.model, limited_tendon(robot.model, i)
+    sharers = [] if tendon is None else [j for j in range(model.nu) if j != i and limited_tendon(model, j) == tendon]
+    if not sharers:
+        return ""
+    return f"its tendon limits its force together with that of {model.actuator(sharers[0]).name!r}"
 
 
 def _no_limit(robot: Anatomy, i: int) -> str:
     return "" if force_limit(robot, i) is not None else "its actuator has no force limit"
+
+
+def _unlimited(robot: Anatomy, i: int) -> str:
+    """Return why the limit of an actuator's force cannot be lessened alone; empty if it can.
+
+    A limit that the model lacks must be the largest force at any speed, or it would change sound robots.
+    """
+    if not limits_in_model(robot.model, i) and robot.model.actuator_biastype[i] != mujoco.mjtBias.mjBIAS_NONE:
+        return "its actuator has no force limit, and more force than its signal asks for; give it a forcerange"
+    return _no_limit(robot, i) or _shared_tendon(robot, i)
+
+
+def _no_signal(robot: Anatomy, i: int) -> str:
+    """Return why a fault cannot change what an action becomes; empty if it can."""
+    return "" if robot.family.drive is None else "a function (control.actuator) writes its signal, which cannot fail so"
+
+
+def _not_reversible(robot: Anatomy, i: int) -> str:
+    if robot.family.action_low[i] < 0 < robot.family.action_high[i]:
+        return _no_signal(robot, i)
+    return "its actions are of one sign, and have no opposite"
 
 
 def _cannot_hold(robot: Anatomy, i: int) -> str:
@@ -107,6 +144,8 @@ def no_link(robot: Anatomy, part: Part) -> str:
         return "its link has parts that are no spheres, capsules or cylinders"
     if loops.intersection(model.eq_type.tolist()):
         return "the model has a loop"
+    if rest := goes_on_in(model, body, model.joint(part.joint).pos):
+        return f"its link goes on in {rest!r}, which is fixed to it and would keep its length"
     spec = robot.family.spec(robot.neutral)
     if any(geom.meshname for geom in spec.joint(part.joint).parent.geoms):
         return "its link has parts that are fitted to meshes"
@@ -151,14 +190,18 @@ KINDS: dict[FaultKind, Kind] = {
     ),
     "saturated": Kind(
         "actuator's force limit x (1 - severity): 0 as ever, 1 without force",
-        _each_actuator(_no_limit),
+        _each_actuator(_unlimited),
         saturate,
         limit_force,
     ),
-    "reversed": Kind("actuator does the opposite of its action; severity has no effect", needs_actuator, graded=False),
+    "reversed": Kind(
+        "actuator does the opposite of its action; severity has no effect",
+        _each_actuator(_not_reversible),
+        graded=False,
+    ),
     "dead_band": Kind(
-        "actuator's action counts as far as it exceeds severity x half its range: 0 as ever, 1 never moved",
-        needs_actuator,
+        "actuator's action counts as far as it exceeds severity x the largest of its sign: 0 as ever, 1 never moved",
+        _each_actuator(_no_signal),
     ),
     "locked": Kind(
         "joint is held where it is, whatever acts on it; severity has no effect", no_joint, lock, graded=False

@@ -66,6 +66,8 @@ class Anatomy:
         ValueError if there are none.
         """
         if pattern in self.family.groups:
+            if not self.family.groups[pattern]:
+                raise ValueError(f"the group {pattern!r} is empty; name its joints, or leave it out")
             members = (self.members(name, pattern) for name in self.family.groups[pattern])
             return {pattern: tuple(dict.fromkeys(part for parts in members for part in parts))}
         if (element := self._elements.get(pattern)) and pattern not in self._names:
@@ -110,7 +112,7 @@ def anatomy(family: TaskFamily) -> Anatomy:
 
 
 def check_groups(family: TaskFamily) -> None:
-    """Raise ValueError if a group of the family has a member that is no part."""
+    """Raise ValueError if a group of the family is empty, or has a member that is no part."""
     if family.groups:
         robot = anatomy(family)
         for name in family.groups:

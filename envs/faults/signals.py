@@ -30,8 +30,8 @@ class SignalFaults:
     """Actuators by kind of fault."""
     control: Signals
     """The family's control signals."""
-    half_range: np.ndarray
-    """Half of the range of each action, [act]."""
+    reach: np.ndarray
+    """Size of the largest action below and above 0, [2, act]."""
     addresses: np.ndarray
     """Place in qpos of each servo's joint, [act]; 0 for actuators that are no servos."""
     play: np.ndarray
@@ -66,7 +66,8 @@ class SignalFaults:
 
     def _beyond_band(self, state: State, mask: Array) -> Array:
         xp, action = state.xp, state.action
-        beyond = xp.abs(action) - state.task[SEVERITY][:, None] * like(self.half_range, action)
+        below, above = like(self.reach, action)
+        beyond = xp.abs(action) - state.task[SEVERITY][:, None] * xp.where(action < 0, below, above)
         beyond *= beyond > 0
         return self.control.of(xp.where(action < 0, -beyond, beyond))
 
@@ -131,5 +132,5 @@ def signal_faults(
     for i in np.flatnonzero(servos):
         addresses[i] = model.joint(control.joints[i]).qposadr[0]
         play[i] = PLAY[control.units[i]] / abs(control.gain[i] * control.size[i])
-    half_range = (family.action_high - family.action_low) / 2
-    return SignalFaults(tables, control, half_range, addresses, play)
+    reach = np.abs(np.stack([family.action_low, family.action_high]))
+    return SignalFaults(tables, control, reach, addresses, play)

@@ -199,7 +199,7 @@ def with_faults(family: TaskFamily, settings: FaultSettings) -> TaskFamily:
     robot = anatomy(family)
     places, held_out = places_of(robot, settings)
     open_to: Open = {kind: open_places(robot, kind, places, held_out, settings) for kind in settings.faults}
-    varied = _parameters(settings, places, held_out, open_to)
+    varied = _parameters(settings, places, frozenset().union(*held_out.values()), open_to)
     sensors = sensor_faults(robot, settings.faults, places)
     signals = signal_faults(robot, settings.faults, places)
     faults = Faults(settings, robot, places, open_to, varied[-1], sensors)
@@ -257,7 +257,7 @@ def _require_consistent(family: TaskFamily, settings: FaultSettings) -> None:
 
 
 def _parameters(
-    settings: FaultSettings, places: Places, held_out: tuple[str, ...], open_to: Open
+    settings: FaultSettings, places: Places, held_out: frozenset[str], open_to: Open
 ) -> tuple[Parameter, Parameter, Parameter]:
     """Return kind, place and severity of a task's fault."""
     low, high = settings.fault_severity
@@ -265,7 +265,7 @@ def _parameters(
     trained = _trained(open_to)
     kinds, all_kinds = (_kinds([numbers[k] for k in own], settings.fault_share) for own in (trained, numbers))
     values = {name: float(i) for i, name in enumerate(places, start=1)}
-    apart = Choice(tuple(values[name] for name in held_out)) if held_out else None
+    apart = Choice(tuple(value for name, value in values.items() if name in held_out)) if held_out else None
     return (
         Parameter(
             KIND,

@@ -95,7 +95,8 @@ def force_limit(robot: Robot, name: str, entry: DeclaredParameter) -> Site:
     acts_on = {"joint": ON_JOINT, "tendon": (mujoco.mjtTrn.mjTRN_TENDON,)}
     limits = [x for x in _limits_on(robot, name, entry) if int(model.actuator_trntype[i]) in acts_on[x.kind]]
     tops = [float(np.abs(model.actuator_forcerange[i]).max())] if model.actuator_forcelimited[i] else []
-    tops += [max(map(abs, limit.range)) / abs(float(model.actuator_gear[i, 0])) for limit in limits]
+    geared = {"joint": abs(float(model.actuator_gear[i, 0])), "tendon": 1.0}  # a tendon's is of forces before gears
+    tops += [max(map(abs, limit.range)) / geared[limit.kind] for limit in limits]
     if not tops:
         raise ValueError(f"actuator {name!r} has no force limit")
     default, owned = min(tops), _own(limits, name)

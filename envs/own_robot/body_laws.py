@@ -8,7 +8,16 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from metarl.envs.links import LONG, ROUND, direction_of, scale_link, stretch_along, stretch_given
+from metarl.envs.links import (
+    LONG,
+    ROUND,
+    direction_of,
+    goes_on_in,
+    scale_link,
+    shapes_across,
+    stretch_along,
+    stretch_given,
+)
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import DeclaredParameter
@@ -161,7 +170,13 @@ def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:
             f"body {name!r} is part of a loop ({loop}), which another length would break; do not vary length there"
         )
     pivot = pivot_of(robot, name)
+    if rest := goes_on_in(model, model.body(name).id, pivot):
+        raise ValueError(
+            f"body {name!r} goes on in {rest!r}, which is fixed to it and would keep its length; write the parts of "
+            f"{rest!r} into {name!r}, as MuJoCo does (<compiler fusestatic>)"
+        )
     along = direction_of(model, model.body(name).id, pivot)
+    across = shapes_across(model, model.body(name).id, along)
     boxes = {geom.name: _box_axis(robot, geom, along) for geom in body.geoms if geom.type not in ROUND}
     given = bool(body.explicitinertial) and body.mass > 0
     if given and along is None:
@@ -171,7 +186,7 @@ def link_length(robot: Robot, name: str, _: DeclaredParameter) -> Site:
 
     def write(spec: mujoco.MjSpec, value: float) -> None:
         it = spec.body(name)
-        scale_link(it, pivot, value)
+        scale_link(it, pivot, value, across)
         for geom, axis in boxes.items():
             spec.geom(geom).size[axis] *= value
         if given and along is not None:

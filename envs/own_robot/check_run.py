@@ -11,6 +11,7 @@ import numpy as np
 
 from metarl.envs import mujoco_log
 from metarl.envs.arrays import Array
+from metarl.envs.efforts import limited_tendon
 from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.description import Robot, tolerance
 from metarl.envs.own_robot.options import switched_off
@@ -277,8 +278,12 @@ def _kinds() -> list[mujoco.mjtWarning]:
 
 
 def at_limit(model: mujoco.MjModel, data: mujoco.MjData) -> Array:
-    """Return whether each actuator is at a limit of its force, or of a joint's that it drives, [nu] bool."""
+    """Return whether each actuator is at a limit of its force, or of a joint or tendon that it drives, [nu] bool."""
     own = (model.actuator_forcelimited != 0) & _full(data.actuator_force, model.actuator_forcerange)
+    on = np.array([-1 if (t := limited_tendon(model, i)) is None else t for i in range(model.nu)], dtype=int)
+    for tendon in set(on.tolist()) - {-1}:
+        total = data.actuator_force[on == tendon].sum(keepdims=True)
+        own[on == tendon] |= _full(total, model.tendon_actfrcrange[[tendon]])
     dofs = model.jnt_dofadr
     taken = (model.jnt_actfrclimited != 0) & _full(data.qfrc_actuator[dofs], model.jnt_actfrcrange)
     moment = np.zeros((model.nu, model.nv))

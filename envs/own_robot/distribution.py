@@ -8,11 +8,12 @@ import math
 import mujoco
 import numpy as np
 
+from metarl.envs.efforts import group_off
 from metarl.envs.own_robot.actuators import started
 from metarl.envs.own_robot.declaration import DeclaredParameter
 from metarl.envs.own_robot.description import Robot, matching
 from metarl.envs.own_robot.freeze import make_explicit
-from metarl.envs.own_robot.options import group_off, switched_off
+from metarl.envs.own_robot.options import switched_off
 from metarl.envs.own_robot.quantities import QUANTITIES, Kind, Quantity
 from metarl.envs.own_robot.sites import Site, Write
 from metarl.envs.parameters import Law, Parameter
@@ -35,7 +36,11 @@ def parameters(robot: Robot, entries: tuple[DeclaredParameter, ...]) -> tuple[Pa
     ValueError names the parameter and its mistake.
     """
     result, taken = [], {}
-    for ready in (_ready, lambda robot, entry: result.append(_parameter(robot, entry, taken))):
+    for ready in (
+        _ready,
+        lambda robot, entry: result.append(_parameter(robot, entry, taken)),
+        lambda robot, entry: _require_mass_alone(robot, entry, entries),
+    ):
         for entry in entries:
             try:
                 ready(robot, entry)
@@ -55,6 +60,26 @@ def _ready(robot: Robot, entry: DeclaredParameter) -> None:
             for body in (robot.spec.body(name), robot.visual.body(name)):
                 if wanted == "principal" or not body.explicitinertial:
                     make_explicit(body, robot.model)
+
+
+def _require_mass_alone(robot: Robot, entry: DeclaredParameter, entries: tuple[DeclaredParameter, ...]) -> None:
+    """Raise ValueError if an entry writes the mass of a body over what other entries make of it by its shapes."""
+    if entry.quantity != "mass" or entry.operation not in ("set", "add"):
+        return
+    weighed = {name for name in _targets(robot, entry, "body") if not robot.spec.body(name).explicitinertial}
+    for other in entries:
+        if other.quantity == "link_length":
+            shaped = set(_targets(robot, other, "body"))
+        elif other.quantity in ("size", "radius"):
+            geoms = [name for name in _targets(robot, other, "geom") if name in robot.geom_masses]
+            shaped = {robot.spec.geom(name).parent.name for name in geoms}
+        else:
+            continue
+        if both := sorted(weighed & shaped):
+            raise ValueError(
+                f"the mass of {both[0]} follows from its shapes, which {other.name!r} varies, and {entry.operation} "
+                f"would write over it; use operation: scale, or leave {other.name!r} out"
+            )
 
 
 def _parameter(robot: Robot, entry: DeclaredParameter, taken: dict[str, str]) -> Parameter:

@@ -26,12 +26,6 @@ def switched_off(model: mujoco.MjModel, what: str) -> str | None:
     return "constraint" if what in CONSTRAINTS and model.opt.disableflags & Disable.mjDSBL_CONSTRAINT else None
 
 
-def group_off(model: mujoco.MjModel, actuator: int) -> int | None:
-    """Return the group of an actuator if `<option>` switches it off; None if it is on."""
-    group = int(model.actuator_group[actuator])
-    return group if 0 <= group < 31 and model.opt.disableactuator & (1 << group) else None
-
-
 def require_batchable(model: mujoco.MjModel) -> None:
     """Raise ValueError for an option that needs data besides a simulation's state, which a batch does not keep."""
     for name, bit in (("sleep", mujoco.mjtEnableBit.mjENBL_SLEEP), ("ipc", mujoco.mjtEnableBit.mjENBL_IPC)):

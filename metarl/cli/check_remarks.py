@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.declared.observations import OBSERVATIONS
+from metarl.envs.efforts import group_off
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.check_run import LATE, Base, CheckRun, Second
 from metarl.envs.own_robot.check_tasks import DRAWN, NEUTRAL, SECONDS, Amiss, Ended, Fate
@@ -211,8 +212,15 @@ def _wide(robot: Robot) -> Iterator[str]:
 
 
 def _idle(robot: Robot, check: CheckRun) -> Iterator[str]:
+    groups = {name: group_off(robot.model, robot.model.actuator(name).id) for name in check.idle}
+    off = [name for name, group in groups.items() if group is not None]
     late = [name for name in check.idle if robot.spec.actuator(name).delay > LATE]
-    if late:
+    if off:
+        yield (
+            f"{some(off)} {_move(off)} no joint, as the model's options disable actuators of group {groups[off[0]]}: "
+            "enable them in the model (<option actuatorgroupdisable>), or leave them out"
+        )
+    elif late:
         yield (
             f"{some(late)} {_move(late)} no joint within a second, as what {_are(late)} asked acts "
             f"{robot.spec.actuator(late[0]).delay:g} s later: check control: {{delay: SECONDS}}"

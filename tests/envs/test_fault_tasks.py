@@ -214,12 +214,24 @@ def test_a_share_of_the_held_out_tasks_alone_may_have_the_fault():
 
 
 def test_a_kind_whose_places_are_all_held_out_happens_in_held_out_tasks_only():
-    family = cheetah("dead", "sensor_lost", fault_places=("bshin", "velocities"), fault_held_out=("bshin",))
-    assert {in_words(family, task) for task in drawn(family)} == {("sensor lost", "velocities")}
+    family = cheetah("dead", "sensor_lost", fault_places=("bshin", "root_z"), fault_held_out=("bshin",))
+    assert {in_words(family, task) for task in drawn(family)} == {("sensor lost", "root z")}
     assert {in_words(family, task) for task in drawn(family, split="held_out")} == {
         ("dead", "bshin"),
         ("sensor lost", "bshin"),
     }
+
+
+def test_beside_faults_of_actuators_a_held_out_sensor_fails_in_no_training_task_by_another_name():
+    places = ("bshin", "ffoot", "velocities")
+    family = cheetah("dead", "sensor_lost", fault_places=places, fault_held_out=("bshin",))
+    assert {in_words(family, task) for task in drawn(family)} == {("dead", "ffoot"), ("sensor lost", "ffoot")}
+    assert {in_words(family, task) for task in drawn(family, split="held_out")} == {
+        ("dead", "bshin"),
+        ("sensor lost", "bshin"),
+        ("sensor lost", "velocities"),
+    }
+    assert family.disjoint_splits
 
 
 def test_an_oracle_that_met_them_is_told_of_faults_that_training_lacks_and_no_other_is():
@@ -283,6 +295,14 @@ def test_an_oracle_is_told_kind_and_place_one_hot_and_the_severity_as_they_are_n
                 "fault_held_out": ("velocities",),
             },
             "fault_held_out velocities has no place where 'dead' can happen, .* hold out one of bshin too",
+        ),
+        (
+            {
+                "faults": ("dead", "sensor_lost"),
+                "fault_places": ("bshin", "ffoot", "velocities"),
+                "fault_held_out": ("velocities", "ffoot"),
+            },
+            "bshin shares sensors with fault_held_out velocities, ffoot, so only .*; hold out bshin too",
         ),
         ({"faults": ("dead",), "fault_places": ("rootx",)}, "'rootx', which can have no fault of these: .*no actuator"),
         ({"faults": ("dead", "dead")}, "faults has 'dead' more than once"),

@@ -9,6 +9,8 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.envs.batch import BatchedEnv
+from metarl.envs.own_robot.check_run import at_limit
 from metarl.envs.own_robot.family import check_robot
 from tests.envs.own_robot.families import HOME, arm, at, declared, entry, family_of, played, written
 
@@ -136,6 +138,20 @@ def test_strength_scales_the_limit_of_a_tendon(tmp_path):
     family = family_of(tmp_path, arm(tmp_path, actuator, tendon=tendon), entry("strength", "a", "scale", [0.4, 1.5]))
     np.testing.assert_allclose(forces(at(family, 1.4)), 1.4 * forces(at(family, 1.0)))
     assert np.abs(forces(at(family, 0.5))[::2]).max() == pytest.approx(2)
+
+
+def test_a_tendons_limit_is_of_the_force_before_its_gear(tmp_path):
+    actuator = '<motor name="a" tendon="t" gear="2" ctrlrange="-9 9"/>'
+    model = arm(tmp_path, actuator, tendon=tendon_for(actuator, actuatorfrcrange="-4 4"))
+    family = family_of(tmp_path, model, entry("force_limit", "a", "set", [1, 6]), reward={"torque_limits": 1})
+    assert family.neutral().values["p"] == 4
+    data = mujoco.MjData(compiled := at(family, 2.0))
+    data.ctrl[:] = 9
+    mujoco.mj_forward(compiled, data)
+    assert data.actuator_force[0] == pytest.approx(2) and at_limit(compiled, data).all()
+    env = BatchedEnv(family, 1, 1, threads=1)
+    env.reset([np.random.default_rng(0)])
+    assert env.step(np.full((1, 1, 1), 9.0)).rewards[0, 0] == pytest.approx(-0.2 * 4)
 
 
 @pytest.mark.parametrize(

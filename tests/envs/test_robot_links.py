@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.envs.family import TaskFamily
 from tests.envs.own_robot.families import at, entry, family_of, written
 
 LIMB = """<mujoco model="limb"><compiler angle="radian"/><worldbody><body name="base" pos="0 0 1">
@@ -236,3 +237,49 @@ def test_a_shorter_leg_has_the_given_inertia_of_a_shorter_rod(tmp_path):
         upper = short.body("upper")
         found.append(np.r_[upper.mass, upper.ipos, np.sort(upper.inertia)])
     np.testing.assert_allclose(*found, rtol=1e-6, atol=1e-9)
+
+
+HOUSED = (
+    '<body name="housing"><geom name="{name}" type="capsule" size=".02" fromto="0 0 0 0 0 -.3"/>'
+    '<body name="fore" pos="0 0 -.3"><joint name="elbow" axis="0 1 0"/><geom size=".01" mass=".1"/></body></body>'
+    '<geom name="motor" type="cylinder" size=".04 .03" pos="0 .05 0" euler="1.5708 0 0" mass=".2"/>'
+)
+FOOT = '<geom name="rod" type="capsule" size=".02" fromto="0 0 0 0 0 -.3"/><body name="foot" pos="0 0 -.3">{}</body>'
+
+
+def test_a_link_that_goes_on_in_a_body_fixed_to_it_is_refused(tmp_path):
+    model = written(tmp_path, limb(HOUSED.format(name="rod")))
+    with pytest.raises(ValueError, match="body 'upper' goes on in 'housing', which is fixed to it .* into 'upper'"):
+        family_of(tmp_path, model, entry("link_length", "upper", "scale", [0.6, 1]))
+    with pytest.raises(ValueError, match="its link goes on in 'housing', which is fixed to it"):
+        family_of(tmp_path, model, faults={"kinds": ["short_leg"], "places": ["swing"]})
+
+
+def test_what_is_fixed_to_the_end_of_a_link_moves_with_it(tmp_path):
+    foot = FOOT.format('<geom name="ball" size=".03" pos="0 0 -.01"/><geom name="sole" size=".01" pos=".05 0 0"/>')
+    model = written(tmp_path, limb(foot))
+    family = family_of(tmp_path, model, entry("link_length", "upper", "scale", [0.6, 1]))
+    short = at(family, 0.6)
+    np.testing.assert_allclose(short.body("foot").pos, (0, 0, -0.18))
+    np.testing.assert_allclose(short.geom("ball").pos, (0, 0, -0.01))
+
+
+@pytest.mark.parametrize("place", ['fromto="0 .02 -.1 0 .08 -.1"', 'pos="0 .05 -.1" euler="1.5708 0 0"'])
+@pytest.mark.parametrize("kind", ["cylinder", "capsule"])
+def test_a_shape_across_a_link_moves_and_keeps_its_length(kind, place, tmp_path):
+    size = ".02" if "fromto" in place else ".02 .03"
+    motor = f'<geom name="motor" type="{kind}" size="{size}" {place} mass=".2"/>'
+    model = written(tmp_path, limb(FOOT.format('<geom size=".01" mass=".01"/>') + motor))
+    plain = mujoco.MjModel.from_xml_path(model)
+    for longer in (
+        at(family_of(tmp_path, model, entry("link_length", "upper", "scale", [0.6, 1.5])), 0.6),
+        shortened(family_of(tmp_path, model, faults={"kinds": ["short_leg"], "places": ["swing"]})),
+    ):
+        np.testing.assert_allclose(longer.geom("motor").size, plain.geom("motor").size)
+        np.testing.assert_allclose(longer.geom("motor").pos, 0.6 * plain.geom("motor").pos, atol=1e-9)
+        np.testing.assert_allclose(longer.geom("rod").size[1], 0.6 * 0.15)
+
+
+def shortened(family: TaskFamily) -> mujoco.MjModel:
+    """The model with the fault at its worst."""
+    return family.compile(family.task({"fault_kind": 1.0, "fault_place": 1.0, "fault_severity": 1.0}))

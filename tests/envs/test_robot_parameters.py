@@ -98,6 +98,22 @@ def test_a_mass_at_its_neutral_value_leaves_what_a_radius_makes_of_it(tmp_path):
         assert masses[1] > 3.5 * masses[0]
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        entry("link_length", "boom", "scale", [0.6, 1.5]),
+        entry("size", "boom", "scale", [0.6, 1.5]),
+        entry("radius", "boom", "scale", [0.6, 1.5]),
+    ],
+)
+def test_a_mass_is_not_written_over_what_shapes_make_of_it(shape, tmp_path):
+    mass, model = {**entry("mass", "boom", "add", [-0.1, 0.1]), "name": "m"}, arm(tmp_path, SERVO)
+    set_mass = {**mass, "operation": "set", "range": [0.3, 0.5]}
+    for varied in ((mass, shape), (shape, mass), (set_mass, shape)):
+        with pytest.raises(ValueError, match="mass of boom follows from its shapes, which 'p' varies, .* use .* scale"):
+            family_of(tmp_path, model, *varied)
+
+
 def test_what_gravity_compensation_carries_is_that_of_the_neutral_robot(tmp_path):
     text = Path(arm(tmp_path, SERVO)).read_text().replace('<body name="boom"', '<body name="boom" gravcomp="1"')
     text = text.replace('<site name="tip"', '<body name="frame" pos=".5 0 0" gravcomp="1"/><site name="tip"')

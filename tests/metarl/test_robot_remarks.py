@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 from pathlib import Path
@@ -68,6 +69,13 @@ def test_what_is_amiss_is_said_with_what_to_do(case, robot):
     said = remarks(robot, check)
     assert len(said) == 1
     assert words in said[0]
+
+
+def test_an_actuator_of_a_disabled_group_is_said_to_be_off(robot):
+    off = dataclasses.replace(robot, model=copy.copy(robot.model))
+    off.model.actuator_group[off.model.actuator("s2").id], off.model.opt.disableactuator = 2, 1 << 2
+    (said,) = remarks(off, dataclasses.replace(CHECK, idle=("s2",)))
+    assert "s2 moves no joint, as the model's options disable actuators of group 2: enable" in said
 
 
 def test_the_height_that_is_proposed_stands_on_the_ground(tmp_path):
