@@ -324,7 +324,7 @@ class DeclaredTerrain:
     around: float = 6.5
     """Length of the ground on all sides of the start, m; an episode is cut a metre before its end."""
     patch: float = 0.9
-    """Half the side of the flat square at the start, m."""
+    """Half the side of the flat square at the start, m; what stands on the floor at home stands on it."""
     cell: float = 0.075
     """Distance of the ground's grid points, m."""
     promote_at: float = 4.0

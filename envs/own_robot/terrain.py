@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import mujoco
 import numpy as np
 
 from metarl.bounds import check
 from metarl.envs.arrays import Array, like
 from metarl.envs.declared.rig import Rig
 from metarl.envs.family import TaskFamily
+from metarl.envs.own_robot import contacts
 from metarl.envs.own_robot.declaration import DeclaredTerrain
 from metarl.envs.own_robot.description import Robot
 from metarl.envs.own_robot.ground import geom_pose
@@ -18,6 +20,33 @@ from metarl.envs.state import State
 from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import EDGE, Feet, Ground, Root, on_terrain
 from metarl.envs.terrain.settings import TerrainSettings
+
+NEAR = 0.05
+"""Height over the floor up to which a geom stands on it at home, m."""
+
+
+def _require_on_patch(robot: Robot, floor: str, patch: float) -> None:
+    """Raise ValueError for what stands at home beyond the flat square: an episode would begin with it in the ground.
+
+    The robot may begin with any heading, its scene does not turn.
+    """
+    model, data = robot.model, mujoco.MjData(robot.model)
+    data.qpos[:] = robot.home
+    mujoco.mj_kinematics(model, data)
+    plane = model.geom(floor).id
+    own, origin = contacts.own_geoms(model, robot.bodies), data.xpos[model.body(robot.base).id, :2]
+    for geom in np.flatnonzero(contacts.meetings(model)[plane] & (model.body_weldid[model.geom_bodyid] != 0)):
+        if mujoco.mj_geomDistance(model, data, plane, geom, NEAR, None) >= NEAR:
+            continue
+        place = data.geom_xpos[geom, :2]
+        beyond = np.linalg.norm(place - origin) + np.abs(origin).max() if own[geom] else np.abs(place).max()
+        if beyond > patch:
+            enough = np.ceil(10 * beyond) / 10
+            raise ValueError(
+                f"{model.geom(geom).name} stands {beyond:.2f} m from the start at home, and the ground is flat for "
+                f"{patch:g} m: it would begin in the ground; write terrain: {{patch: {enough:g}}} or more, and around "
+                "above it"
+            )
 
 
 def lay_ground(robot: Robot, rig: Rig, said: DeclaredTerrain | None) -> Callable[[TaskFamily], TaskFamily]:
@@ -43,6 +72,7 @@ def lay_ground(robot: Robot, rig: Rig, said: DeclaredTerrain | None) -> Callable
             f"terrain has patch {said.patch:g} m, cell {said.cell:g} m and around {said.around:g} m; the first two "
             f"must be above 0, and the last above patch + {EDGE:g} m: an episode is cut that far before the end"
         )
+    _require_on_patch(robot, planes[0], said.patch)
     field = Field(said.around, said.around, said.around, said.patch, cell=said.cell)
     at = base.qpos
     ahead = (1.0, 0.0, 0.0) if base.axes is None else tuple(base.axes[:, 0].tolist())
