@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
+
+
+STDERR = 2
+"""File that a handler of signals may write to, which must not touch Python's buffers."""
 
 
 @dataclass
@@ -49,7 +52,7 @@ def stop_on_signals(*numbers: signal.Signals, parent: int = 0) -> Iterator[Stop]
         stop.requested, stop.number = True, signum
         restore()
         if signum == signal.SIGINT:
-            os.write(sys.stderr.fileno(), b"stopping after this iteration; Ctrl-C again stops at once\n")
+            os.write(STDERR, b"stopping after this iteration; Ctrl-C again stops at once\n")
 
     for number in numbers:
         signal.signal(number, request)
