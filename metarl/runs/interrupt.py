@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-
 STDERR = 2
 """File that a handler of signals may write to, which must not touch Python's buffers."""
 
