@@ -39,4 +39,4 @@ class PpoBlock(AgentSettings):
     normalise_input: bool = True
     """Standardise what the policy reads with its running mean and standard deviation."""
     normalise_reward: bool = True
-    """Divide rewards by the running standard deviation of the return."""
+    """Divide rewards by the running standard deviation of the return, and clip them at ten of it."""

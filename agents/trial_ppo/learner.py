@@ -255,7 +255,9 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         means, of_pieces = self._evaluate(data)
         whole = data is sequence
         values = of_pieces if whole else joined(of_pieces, len(steps))
-        rewards = (sequence.rewards / self.network.return_moments.std).clamp(-INPUT_CLIP, INPUT_CLIP)
+        rewards = sequence.rewards
+        if settings.normalise_reward:
+            rewards = (rewards / self.network.return_moments.std).clamp(-INPUT_CLIP, INPUT_CLIP)
         advantages = trial_gae(rewards, values, steps, settings.discount, settings.gae_lambda)
         mean, std = mean_and_std(advantages[steps], self.ranks)
         found = (advantages - mean) / (std + 1e-8), advantages + values

@@ -32,7 +32,8 @@ class TrialSequence:
     steps: Tensor
     """[L, B] bool, True where an action was taken: neither the slot after an episode nor padding."""
     ending: Tensor
-    """[L, B], discount^(steps left in the trial if no episode ends early): 1 at its end."""
+    """[L, B], discount^(steps left in the trial if no episode ends early), at discount 1 the share of its steps that is
+    over: 1 at its end."""
     memory: Memory
     """States of the core before the first slot by name, each [B, ...]."""
 
@@ -78,7 +79,8 @@ def lay_out(trial: Trial, discount: float, device: torch.device) -> TrialSequenc
     order = front(taken)
     horizon, shots = len(rollouts[0].valid), len(rollouts)
     left = torch.cat([torch.arange(horizon, -1, -1) + horizon * k for k in reversed(range(shots))])
-    ending = (discount ** left.to(inputs)).unsqueeze(-1).expand(taken.shape)
+    ending = discount ** left.to(inputs) if discount < 1.0 else 1.0 - left.to(inputs) / left[0]
+    ending = ending.unsqueeze(-1).expand(taken.shape)
     wide = order.unsqueeze(-1)
     return TrialSequence(
         inputs=inputs.take_along_dim(wide, dim=0)[:, keep],

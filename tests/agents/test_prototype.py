@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +13,8 @@ from metarl.agents.prototype.core import PREVIOUS, STEPS, SUM, PrototypeCore
 from metarl.agents.prototype.prototype import Prototype, distances_to_first
 from metarl.agents.prototype.settings import PrototypeSettings
 from metarl.agents.ranks import Ranks
+from metarl.envs.registry import make_family
+from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from tests.agents.shots import ACTION, CPU, ENVS, HORIZON, OBSERVATION, TASKS, begun, make, rollout
 
 EMBEDDED, SLOT = 4, 3
@@ -88,6 +93,15 @@ class TestMetricLoss:
         assert agent.auxiliary_loss(one, count)[0] is None
         loss, found = agent.auxiliary_loss(agent.sequence(trial()), count)
         assert loss.item() == pytest.approx(agent.settings.metric_weight * found["metric_loss"])
+
+    def test_a_task_that_was_drawn_several_times_is_one_class(self):
+        agent, family = make("prototype"), make_family(PointGoalSettings())
+        one, other = family.sample(2, np.random.default_rng(0))
+        played = [dataclasses.replace(trial(), tasks=tasks) for tasks in ([one] * TASKS, [one, other] * (TASKS // 2))]
+        losses = [agent.auxiliary_loss(agent.sequence(own), TASKS * ENVS * HORIZON)[0] for own in played]
+        assert losses[0] is None and losses[1] is not None
+        numbers = agent.sequence(played[1]).extra["task"].amax(dim=0)
+        assert torch.equal(numbers, torch.tensor([0, 1]).repeat(TASKS // 2).repeat_interleave(ENVS))
 
     @pytest.mark.thorough
     def test_its_steps_tell_tasks_apart(self):

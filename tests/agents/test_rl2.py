@@ -208,6 +208,16 @@ def test_value_loss_closed_form() -> None:
     assert value_loss(new, old, target, clip=0.2).mean().item() == pytest.approx((1.5 + 0.32) / 2)
 
 
+def test_rewards_that_are_not_normalised_are_not_clipped() -> None:
+    agent = make_agent(dataclasses.replace(SETTINGS, normalise_reward=False, discount=1.0, gae_lambda=1.0))
+    trial, _ = play(agent, EARLY)
+    for rollout in trial.rollouts:
+        rollout.rewards.mul_(1000.0)
+    sequence = agent.sequence(trial).without_padding()
+    returns = agent._targets(sequence, sequence).returns
+    torch.testing.assert_close(returns[0], sequence.rewards.sum(dim=0), rtol=1e-5, atol=1e-2)
+
+
 def test_critic_is_told_how_near_the_end_is() -> None:
     """Slots count down over both episodes; one that ends early jumps to its end slot."""
     agent = make_agent()

@@ -87,6 +87,12 @@ def test_a_trial_is_laid_out_as_its_slots_in_turn(lengths: tuple[Tensor, ...]) -
     torch.testing.assert_close(sequence.memory["hidden"], torch.arange(TASKS * ENVS * 5.0).view(-1, 5))
 
 
+def test_without_a_discount_the_critic_is_told_the_share_of_the_trial_that_is_over() -> None:
+    ending = lay_out(trial_of((torch.full((TASKS, ENVS), HORIZON),) * 2), 1.0, CPU).ending
+    expected = torch.tensor([0, 1, 2, 3, 4, 4, 5, 6, 7, 8]) / 8
+    torch.testing.assert_close(ending, expected.unsqueeze(-1).expand(-1, TASKS * ENVS))
+
+
 def test_an_env_that_was_flagged_in_any_shot_is_left_out() -> None:
     trial = trial_of(LENGTHS)
     whole = lay_out(trial, 0.9, CPU)
