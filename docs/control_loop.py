@@ -8,6 +8,8 @@ import onnxruntime
 
 FORMAT = 3  # of the file, in which a memory says how many episodes it is carried across
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 class Policy:
     """The policy; `about` has names, units, ranges, the home pose and the control step dt, s."""
@@ -64,18 +66,23 @@ class Policy:
     def _require(self, observation, reward):
         """ValueError unless there is one finite number for each channel, and a finite reward."""
         names = self.about["observation"]["names"]
+        if np.asarray(observation).dtype.kind not in "biuf" or np.ma.is_masked(observation):
+            raise ValueError(f"the observation is {observation!r}; give real numbers, none of them masked")
         if np.shape(observation) != (len(names),):
             raise ValueError(f"the observation has shape {np.shape(observation)}, not ({len(names)},): {names}")
-        finite = np.isfinite(np.asarray(observation, np.float32))
+        finite = np.abs(np.asarray(observation, np.float64)) <= LARGEST
         if not finite.all():
             at = int(np.argmin(finite))
             raise ValueError(f"observation {at}, {names[at]!r}, is {observation[at]}; give a finite number")
-        if not np.isfinite(np.float32(reward)):
+        if not abs(reward) <= LARGEST:
             raise ValueError(f"the reward is {reward}; give a finite number")
 
 
 def episode(policy, robot):
-    """Play an episode: each observation is read dt after the command before it was sent, and answered at once.
+    """Play an episode: an observation is read every dt, and answered at once.
+
+    A command acts for dt less the time in which it was found. A step that comes late by half of dt, or more, begins a
+    new rhythm: no command after it acts for less.
 
     robot.reset() -> observation; robot.send(command); robot.read() -> observation, reward, whether the episode is over.
     """
@@ -83,7 +90,7 @@ def episode(policy, robot):
     for step in range(policy.about["horizon"]):
         robot.send(policy.act(observation, reward, start=step == 0))
         now = time.monotonic()
-        due = (due if now < due + dt else now) + dt  # a step that came too late is not made up for
+        due = (due if now < due + dt / 2 else now) + dt
         time.sleep(max(0.0, due - now))
         observation, reward, over = robot.read()
         if over:

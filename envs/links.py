@@ -38,39 +38,58 @@ def stretched(mass: float, inertia: Array, stretch: Array) -> tuple[float, Array
 
 
 def direction_of(model: mujoco.MjModel, link: int, pivot: Array) -> Array | None:
-    """Return the unit vector, [3], from a link's pivot, [3] m, to the farthest body that it carries, or else to its
-    mass; None if neither is elsewhere."""
+    """Return the unit vector, [3], from a link's pivot, [3] m, to the farthest of the bodies that it carries and its
+    mass; None if none is elsewhere."""
     carried = np.flatnonzero(model.body_parentid == link)
-    ends = [model.body_pos[body] for body in carried if body != link] or [model.body_ipos[link]]
+    ends = [model.body_ipos[link], *(model.body_pos[body] for body in carried if body != link)]
     farthest = max((np.asarray(end) - pivot for end in ends), key=lambda end: float(np.linalg.norm(end)))
     length = float(np.linalg.norm(farthest))
     return farthest / length if length > 0 else None
 
 
 def goes_on_in(model: mujoco.MjModel, link: int, pivot: Array) -> str:
-    """Return the name of a body fixed to a link that holds more of its length than the link has before it, or "".
+    """Return the name of a body fixed to a link that holds the link's end and as much of its length as there is before
+    it, or "".
 
     Such a body would move with the link's end, and keep its own length. pivot: of the link, [3] m in its frame.
     """
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     start = data.xpos[link] + data.xmat[link].reshape(3, 3) @ pivot
-    parts = {}
-    for child in np.flatnonzero(model.body_parentid == link).tolist():
-        if child != link and model.body_weldid[child] == model.body_weldid[link]:
-            rigid = [b for b in _carried(model, child) if model.body_weldid[b] == model.body_weldid[link]]
-            ends = [data.xpos[b] for b in _carried(model, child) if model.body_parentid[b] in rigid or b == child]
-            parts[child] = np.array([*ends, *data.geom_xpos[np.isin(model.geom_bodyid, rigid)]]) - start
-    if not parts:
+    rigid = {
+        child: [b for b in _carried(model, child) if model.body_weldid[b] == model.body_weldid[link]]
+        for child in np.flatnonzero(model.body_parentid == link).tolist()
+        if child != link and model.body_weldid[child] == model.body_weldid[link]
+    }
+    if not rigid:
         return ""
-    places = np.concatenate([*parts.values(), data.geom_xpos[model.geom_bodyid == link] - start])
-    longest = places[np.argmax(np.linalg.norm(places, axis=1))]
+    whole = [link, *(body for own in rigid.values() for body in own)]
+    places = np.concatenate([data.geom_xpos[np.isin(model.geom_bodyid, whole)], _borne(model, data, whole)]) - start
+    longest = places[np.argmax(np.linalg.norm(places, axis=1))] if len(places) else np.zeros(3)
     along = longest / max(float(np.linalg.norm(longest)), SAME)
-    for child, ends in parts.items():
-        before, beyond = ends[0] @ along, (ends - ends[0]) @ along  # the first is the fixed body itself
-        if beyond.max() > SAME and beyond.max() >= before - SAME:
+
+    def end(bodies: list[int]) -> float:
+        """Return how far along the link its shapes, or the bodies that it bears, reach in these bodies."""
+        ends = [(place - start) @ along for place in _borne(model, data, bodies)]
+        for geom in np.flatnonzero(np.isin(model.geom_bodyid, bodies)):
+            turn = data.geom_xmat[geom].reshape(3, 3)
+            centre = data.geom_xpos[geom] + turn @ model.geom_aabb[geom, :3]
+            ends.append((centre - start) @ along + np.abs(along @ turn) @ model.geom_aabb[geom, 3:])
+        return float(max(ends, default=0.0))
+
+    own = end([link])
+    for child, bodies in rigid.items():
+        before, beyond = float((data.xpos[child] - start) @ along), end(bodies)
+        if beyond > own + SAME and beyond - before >= before - SAME:
             return model.body(child).name
     return ""
+
+
+def _borne(model: mujoco.MjModel, data: mujoco.MjData, bodies: list[int]) -> Array:
+    """Return the places of the bodies that move on some, [N, 3] m."""
+    on = np.isin(model.body_parentid, bodies) & ~np.isin(np.arange(model.nbody), bodies)
+    on &= model.body_weldid != model.body_weldid[bodies[0]]
+    return data.xpos[on]
 
 
 def _carried(model: mujoco.MjModel, body: int) -> list[int]:

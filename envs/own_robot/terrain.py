@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import mujoco
@@ -21,6 +22,8 @@ from metarl.envs.terrain.kinds import Field
 from metarl.envs.terrain.on_terrain import EDGE, Feet, Ground, Root, on_terrain
 from metarl.envs.terrain.settings import TerrainSettings
 
+CORNERS = np.array(list(itertools.product((-1, 1), repeat=3)))
+"""Corners of a box of half-sizes 1."""
 NEAR = 0.05
 """Height over the floor up to which a geom stands on it at home, m."""
 
@@ -38,12 +41,14 @@ def _require_on_patch(robot: Robot, floor: str, patch: float) -> None:
     for geom in np.flatnonzero(contacts.meetings(model)[plane] & (model.body_weldid[model.geom_bodyid] != 0)):
         if mujoco.mj_geomDistance(model, data, plane, geom, NEAR, None) >= NEAR:
             continue
-        place = data.geom_xpos[geom, :2]
-        beyond = np.linalg.norm(place - origin) + np.abs(origin).max() if own[geom] else np.abs(place).max()
+        turn, centre, half = data.geom_xmat[geom].reshape(3, 3), *model.geom_aabb[geom].reshape(2, 3)
+        corners = (data.geom_xpos[geom] + (centre + half * CORNERS) @ turn.T)[:, :2]
+        reach = np.linalg.norm(corners - origin, axis=1) + np.abs(origin).max() if own[geom] else np.abs(corners)
+        beyond = float(reach.max())
         if beyond > patch:
             enough = np.ceil(10 * beyond) / 10
             raise ValueError(
-                f"{model.geom(geom).name} stands {beyond:.2f} m from the start at home, and the ground is flat for "
+                f"{model.geom(geom).name} reaches {beyond:.2f} m from the start at home, and the ground is flat for "
                 f"{patch:g} m: it would begin in the ground; write terrain: {{patch: {enough:g}}} or more, and around "
                 "above it"
             )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,8 @@ def task_remarks(family: GymFamily) -> list[str]:
     guarded = Guarded(tasks, blueprint, np.zeros(blueprint.width))
     try:
         neutral = family.neutral().values
-        if not np.array_equal(_episode(guarded, family, neutral), _episode(guarded, family, neutral)):
+        plain = list(_episode(guarded, family, neutral))
+        if _differs(plain, _episode(guarded, family, neutral)):
             return []  # `env_remarks` tells of what does not follow from its seed
         said = []
         for parameter in family.parameters:
@@ -146,12 +148,13 @@ def task_remarks(family: GymFamily) -> list[str]:
             ends = drawn.values[:MOST_TASKS] if isinstance(drawn, Choice) else (drawn.low, drawn.high)
             if name not in neutral or len(ends) == 1 or (tasks.tasks and name != "task"):
                 continue
-            first, *others = (_episode(guarded, family, family.task({**neutral, name: v}).values) for v in ends)
-            if all(np.array_equal(first, other) for other in others):
-                values, steps = " and ".join(parameter.words(value) for value in ends), len(first) - 1
+            told = (family.task({**neutral, name: value}).values for value in ends)
+            if not any(_differs(plain, _episode(guarded, family, values)) for values in told):
+                values, steps = " and ".join(parameter.words(value) for value in ends), len(plain) - 1
                 said.append(
-                    f"{name} changes nothing: with {values}, one seed and the same random actions, all {steps} steps "
-                    f"of an episode are the same to the last digit; {_how_given(guarded)}"
+                    f"{name} changes nothing that random actions meet: with {values} and one seed, all {steps} steps "
+                    "of an episode are the same to the last digit. Where only the end of a search is rewarded, that "
+                    f"may be right; otherwise, {_how_given(guarded)}"
                 )
         return said
     except Exception:  # which `env_remarks` or the episodes tell of
@@ -160,18 +163,22 @@ def task_remarks(family: GymFamily) -> list[str]:
         guarded.close()
 
 
-def _episode(guarded: Guarded, family: GymFamily, values: Mapping[str, float]) -> np.ndarray:
-    """Return the rows of an episode of random actions, its start first, [steps + 1, width]."""
+def _differs(rows: Sequence[np.ndarray], others: Iterator[np.ndarray]) -> bool:
+    """Return whether an episode differs from another, which is played as far as the two are alike."""
+    return any(a is None or b is None or not np.array_equal(a, b) for a, b in itertools.zip_longest(rows, others))
+
+
+def _episode(guarded: Guarded, family: GymFamily, values: Mapping[str, float]) -> Iterator[np.ndarray]:
+    """Play an episode of random actions, and yield its rows [width], its start first."""
     rng = np.random.default_rng(0)
     low, high = (np.clip(bound, -1e3, 1e3) for bound in (family.action_low, family.action_high))
     guarded.start(Start(0, 0, values))
-    rows = [guarded.row.copy()]
+    yield guarded.row.copy()
     for _ in range(family.horizon):
         guarded.step(rng.uniform(low, high))
-        rows.append(guarded.row.copy())
+        yield guarded.row.copy()
         if guarded.over:
             break
-    return np.array(rows)
 
 
 def _how_given(guarded: Guarded) -> str:
@@ -182,7 +189,7 @@ def _how_given(guarded: Guarded) -> str:
         case "set_task":
             return "does its set_task set what its reset and its step read?"
         case _:
-            return "its reset(options=task) does not read it: give GymTasks(apply=...), or write set_task(task)"
+            return "does its reset(options=task) read it? Give GymTasks(apply=...), or write set_task(task)"
 
 
 def _failure(error: Exception, env: Env) -> str:

@@ -199,7 +199,10 @@ GLUE = "\N{NO-BREAK SPACE}"
 
 
 def balanced(line: str, room: int) -> list[str]:
-    """Return a line as few lines of at most `room` letters, broken after commas, and no wider than that many need."""
+    """Return a line as few lines of at most `room` letters, and no wider than that many need.
+
+    They are broken after commas, where each part fits into a line.
+    """
     glued = ", ".join(part.replace(" ", GLUE) for part in line.split(", "))
     line = glued if max(map(len, glued.split(" "))) <= room else line
     count, widest = len(textwrap.wrap(line, room)), max(map(len, line.split(" ")))

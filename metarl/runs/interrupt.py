@@ -51,7 +51,8 @@ def stop_on_signals(*numbers: signal.Signals, parent: int = 0) -> Iterator[Stop]
         stop.requested, stop.number = True, signum
         restore()
         if signum == signal.SIGINT:
-            os.write(STDERR, b"stopping after this iteration; Ctrl-C again stops at once\n")
+            with contextlib.suppress(OSError):  # the same Ctrl-C may have ended who reads it
+                os.write(STDERR, b"stopping after this iteration; Ctrl-C again stops at once\n")
 
     for number in numbers:
         signal.signal(number, request)

@@ -175,6 +175,8 @@ def _iterations(
                 require_agreement(run.agent, counters.iteration, ranks)
                 if keeper is not None:
                     keeper.save(metrics)
+            if keeper is not None:
+                keeper.show(metrics)
         if terminated and stop.number == signal.SIGINT:
             raise KeyboardInterrupt
         if terminated and keeper is not None:
@@ -207,8 +209,11 @@ class Keeper:
         self.progress.__exit__(kind, error, traceback)
 
     def record(self, metrics: dict[str, float]) -> None:
-        """Record an iteration's metrics; warn if many updates in a row were refused."""
+        """Record an iteration's metrics."""
         self.tracker.log(metrics)
+
+    def show(self, metrics: dict[str, float]) -> None:
+        """Show an iteration, once it is recorded and saved; warn if many updates in a row were refused."""
         self.progress.update(metrics)
         self._refused = self._refused + 1 if metrics.get(f"agent/{REFUSED}") else 0
         if self._refused == REFUSALS:

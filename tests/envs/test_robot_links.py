@@ -255,6 +255,19 @@ def test_a_link_that_goes_on_in_a_body_fixed_to_it_is_refused(tmp_path):
         family_of(tmp_path, model, faults={"kinds": ["short_leg"], "places": ["swing"]})
 
 
+def test_what_is_fixed_to_a_link_is_no_part_of_its_length_unless_it_holds_its_end(tmp_path):
+    """A sensor at the pivot does not, and a shape that is longer than what is before it does, by its ends."""
+    sensor = '<body name="imu" pos="0 .01 0"><geom name="imu" type="box" size=".005 .005 .005" pos="0 0 -.02"/></body>'
+    rod = '<geom name="rod" type="capsule" size=".02" fromto="0 0 0 0 0 {}"/>'
+    model = written(tmp_path, limb(rod.format(-0.3) + sensor))
+    longer = at(family_of(tmp_path, model, entry("link_length", "upper", "scale", [1, 1.4])), 1.4)
+    assert longer.geom("rod").size[1] == pytest.approx(0.21)
+    lower = f'<body name="lower" pos="0 0 -.1">{rod.format(-0.19).replace("rod", "tube")}</body>'
+    model = written(tmp_path, limb(rod.format(-0.1) + lower))
+    with pytest.raises(ValueError, match="body 'upper' goes on in 'lower', which is fixed to it"):
+        family_of(tmp_path, model, entry("link_length", "upper", "scale", [0.6, 1]))
+
+
 def test_what_is_fixed_to_the_end_of_a_link_moves_with_it(tmp_path):
     foot = FOOT.format('<geom name="ball" size=".03" pos="0 0 -.01"/><geom name="sole" size=".01" pos=".05 0 0"/>')
     model = written(tmp_path, limb(foot))

@@ -201,6 +201,21 @@ def test_ctrl_c_loses_no_iteration_and_a_second_one_does_not_wait(start, tmp_pat
     assert not CheckpointStore(tmp_path / "runs/at_once/checkpoints").paths()
 
 
+@pytest.mark.thorough
+def test_ctrl_c_that_ends_the_reader_of_its_output_too_loses_no_iteration(start, tmp_path):
+    """As in `metarl train ... 2>&1 | tee log`."""
+    process = start(
+        "piped", 2, "--family", "point_goal", "training.iterations=100000", "training.checkpoint_every=1000"
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=600)
+    recorded = read_metrics(tmp_path / "runs/piped")[-1]["iteration"]
+    assert CheckpointStore(tmp_path / "runs/piped/checkpoints").load("last")[1]["iteration"] == recorded
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny):
     """A finished run of MAML on point_goal."""
