@@ -104,7 +104,7 @@ class Prototype(TrialPpo[PrototypeSettings, PrototypeNetwork]):
 
     def sequence(self, trial: Trial) -> TrialSequence:
         """Return a trial with the number of each step's task; a task that was drawn several times is one."""
-        names = [task.id for task in trial.tasks] or list(range(trial.rollouts[0].valid.shape[1]))
+        names = [task.id for task in trial.tasks] or [str(m) for m in range(trial.rollouts[0].valid.shape[1])]
         numbers = torch.tensor([names.index(name) for name in names])
         tasks = [numbers.view(1, -1, 1).expand(r.valid.shape) for r in trial.rollouts]
         return replace(super().sequence(trial), extra={TASK: lay_beside(trial, tasks, self.device)})
