@@ -18,6 +18,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from metarl.envs import code, mujoco_log
+from metarl.envs.family import TaskFamily
 from metarl.envs.foreign.family import GymFamily
 from metarl.envs.foreign.guard import Guarded, Start
 from metarl.envs.parameters import Choice
@@ -163,6 +164,11 @@ def task_remarks(family: GymFamily) -> list[str]:
         guarded.close()
 
 
+def action_bounds(family: TaskFamily) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of random actions, [act] each: the family's, and +-1000 where it has none."""
+    return np.clip(family.action_low, -1e3, 1e3), np.clip(family.action_high, -1e3, 1e3)
+
+
 def _differs(rows: Sequence[np.ndarray], others: Iterator[np.ndarray]) -> bool:
     """Return whether an episode differs from another, which is played as far as the two are alike."""
     return any(a is None or b is None or not np.array_equal(a, b) for a, b in itertools.zip_longest(rows, others))
@@ -171,7 +177,7 @@ def _differs(rows: Sequence[np.ndarray], others: Iterator[np.ndarray]) -> bool:
 def _episode(guarded: Guarded, family: GymFamily, values: Mapping[str, float]) -> Iterator[np.ndarray]:
     """Play an episode of random actions, and yield its rows [width], its start first."""
     rng = np.random.default_rng(0)
-    low, high = (np.clip(bound, -1e3, 1e3) for bound in (family.action_low, family.action_high))
+    low, high = action_bounds(family)
     guarded.start(Start(0, 0, values))
     yield guarded.row.copy()
     for _ in range(family.horizon):

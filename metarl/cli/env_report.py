@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from metarl.cli.env_remarks import env_remarks, image_remarks, info_remarks, task_remarks
+from metarl.cli.env_remarks import action_bounds, env_remarks, image_remarks, info_remarks, task_remarks
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
 from metarl.envs.foreign.family import GymFamily, opened
@@ -68,7 +68,7 @@ def _bounds(values: np.ndarray) -> str:
 def _played(family: TaskFamily) -> list[tuple[str, ...]]:
     """Play an episode of each split with random actions; return a row for each."""
     env, rows = BatchedEnv(family, 1, 1, threads=1), []
-    low, high = (np.clip(bound, -1e3, 1e3) for bound in (family.action_low, family.action_high))
+    low, high = action_bounds(family)
     for split in EPISODES:
         rng = stream(0, f"check/{split}")
         env.set_tasks(family.sample(1, rng, split))

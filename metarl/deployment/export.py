@@ -95,8 +95,8 @@ def export_run(run: Run, path: Path, belief: Belief | None = None, source: str |
     source: file of the belief, for the metadata. UsageError without onnx and onnxruntime; RunError if the check fails.
     """
     require_packages()
-    adaptations = run.start(belief).adaptations if run.agent.facts.belief_per_env else 0
-    belief = run.start(adaptations=0, episodes_per_shot=1).belief if belief is None else belief
+    controller = run.start(belief, episodes_per_shot=1)
+    adaptations, belief = controller.adaptations if run.agent.facts.belief_per_env else 0, controller.belief
     policy = run.agent.deployable(belief)
     if not is_finite([beliefs.saved(belief), dict(policy.module.state_dict())]):
         raise UsageError(
