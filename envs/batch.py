@@ -53,6 +53,8 @@ class Stages(NamedTuple):
     """Place of the first stage of each simulation's task, [S]."""
     values: tuple[Array, ...]
     """Values of each parameter of the family, [K]."""
+    carried: dict[str, Array]
+    """What a change of the task changes in the simulation's state, see `_carried`."""
 
 
 def own_simulator(family: TaskFamily, simulator: Simulator) -> Simulator:
@@ -62,6 +64,20 @@ def own_simulator(family: TaskFamily, simulator: Simulator) -> Simulator:
     if simulator not in (CPU, family.simulator):
         raise Unsupported(f"the environments of family {family.name!r} are stepped by their own code; use cpu")
     return family.simulator
+
+
+def _carried(models: Sequence[mujoco.MjModel], family: TaskFamily) -> dict[str, np.ndarray]:
+    """Return the fields of a state, [K, ...] each, that a reset takes from the model and in which the models differ.
+
+    They are the active equality constraints and the poses of mocap bodies: another model alone would not change them.
+    """
+    bodies = np.argsort(models[0].body_mocapid)[models[0].nbody - models[0].nmocap :]
+    fields = {
+        "eq_active": np.array([model.eq_active0 for model in models]),
+        "mocap_pos": np.array([model.body_pos[bodies] for model in models]),
+        "mocap_quat": np.array([model.body_quat[bodies] for model in models]),
+    }
+    return {name: own for name, own in fields.items() if name not in family.initial and (own != own[0]).any()}
 
 
 class BatchedEnv:
@@ -100,7 +116,7 @@ class BatchedEnv:
         self._starts: tuple[Array, ...] = ()
         """Starts that are kept, [count S, ...] of each array of `_start`; `_next` is the place of each env's next."""
         self._scores = Scores(family, self.simulation, measuring, self._blame)
-        self._sizes: tuple[int, int] | None = None  # number of stages of all tasks, and the most of one task
+        self._sizes: tuple[int | str, ...] = ()  # number of stages of all tasks, the most of one task, what is carried
         self._control = self.simulation.repeat(self.advance)
         self.set_tasks([self._like] * num_tasks)
         self._bind_fields()
@@ -162,10 +178,12 @@ class BatchedEnv:
         for m, task in enumerate(tasks):
             begin[m, : counts[m]] = (0, *(change.step for change in task.changes))
         self._changing = max(counts) > 1
+        carried = _carried(self._models, self.family) if self._changing and compiled else {}
         made = Stages(
             changes=put(np.repeat(begin[:, 1:], each, axis=0)),
             first=put(np.repeat(np.cumsum([0, *counts[:-1]]), each)),
             values=tuple(put(np.array([stage.values[p.name] for stage in flat])) for p in self.family.parameters),
+            carried={name: put(values) for name, values in carried.items()},
         )
         self._mirrored[...] = put(np.repeat([task.mirrored for task in tasks], each))
         self._state.take(self._models)
@@ -173,8 +191,9 @@ class BatchedEnv:
             self.simulation.take(self._models)
         self._episodes[...] = self._clock[...] = self._state.steps[...] = 0
         self._active[...] = False
-        if self._sizes != (len(flat), max(counts)):  # a recording reads arrays of other shapes
-            self._sizes, self._stages = (len(flat), max(counts)), made
+        sizes = (len(flat), max(counts), *carried)
+        if self._sizes != sizes:  # a recording reads arrays of other shapes
+            self._sizes, self._stages = sizes, made
             self.simulation.renew()
         else:
             renewed(self._stages, made)
@@ -187,6 +206,8 @@ class BatchedEnv:
             self._state.task[parameter.name][...] = values[index]
         if self.family.edits_model:
             self.simulation.assign(self._state.task_index)
+        for name, values in self._stages.carried.items():
+            getattr(self._state, name)[...] = values[index]
 
     def _change(self) -> None:
         """Give each simulation the stage that its trial's steps have come to."""

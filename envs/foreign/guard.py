@@ -212,7 +212,7 @@ class Guarded:
             self._options = give(self._tasks, opened.env, task)
         self._values = dict(start.values)
         observation, info = opened.env.reset(seed=start.seed, options=self._options)
-        self.row[:] = 0
+        self.row[:] = self._next[:] = 0  # of the environment before, which may have been of another kind
         opened.show(self.row, observation, info)
         if not np.isfinite(self.row).all():
             raise ValueError(f"reset returned an observation that is not finite: {observation}")

@@ -248,8 +248,9 @@ def started(model: mujoco.MjModel, drives: Sequence[Drive], key: int) -> dict[st
             mujoco.mj_initCtrlHistory(model, data, i, None, np.full(model.actuator_history[i, 0], drive.rest))
             fields["history"] = data.history
     if model.nmocap and key >= 0:
-        fields["mocap_pos"] = model.key_mpos[key].reshape(-1, 3)
-        fields["mocap_quat"] = model.key_mquat[key].reshape(-1, 4)
+        keyed = {"mocap_pos": model.key_mpos[key], "mocap_quat": model.key_mquat[key]}
+        own = {name: value.reshape(model.nmocap, -1) for name, value in keyed.items()}
+        fields |= {name: value for name, value in own.items() if not np.allclose(value, getattr(data, name))}
     return {name: np.array(value) for name, value in fields.items()}
 
 

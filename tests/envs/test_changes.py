@@ -76,6 +76,33 @@ def test_a_changing_task_equals_models_swapped_in_mj_step():
     assert env._state.task["mass_scale"][0] == 0.8  # a new trial starts the task anew
 
 
+def test_a_joint_that_locks_or_comes_free_on_the_way_is_as_by_mj_step():
+    family = make_family(QuadrupedSettings(locked_joints=("FR_calf",), horizon=HORIZON))
+    free, locked = ({**family.neutral().values, "locked_joint": value} for value in (-1.0, 2.0))
+    models = [family.compile(family.task(values)) for values in (free, locked)]
+    tasks = [
+        Task(family.name, a, (Change(4, {"locked_joint": b["locked_joint"]}),))
+        for a, b in ((free, locked), (locked, free))
+    ]
+    env = BatchedEnv(family, 2, 1, threads=1)
+    env.set_tasks(tasks)
+    env.reset([np.random.default_rng(m) for m in range(2)])
+    singles = [mujoco.MjData(model) for model in models]
+    for m, data in enumerate(singles):
+        data.qpos[:], data.qvel[:] = env.simulation.batch.qpos[m], env.simulation.batch.qvel[m]
+        mujoco.mj_forward(models[m], data)
+    for t, action in enumerate(np.random.default_rng(0).uniform(-1, 1, (HORIZON, family.action_size))):
+        env.step(np.broadcast_to(action, (2, 1, family.action_size)))
+        for m, data in enumerate(singles):
+            model = models[m] if t < 4 else models[1 - m]
+            data.eq_active[:] = model.eq_active0
+            data.ctrl[:] = family.action_scale * action
+            mujoco.mj_step(model, data, nstep=family.frame_skip)
+            np.testing.assert_array_equal(env.simulation.batch.qpos[m], data.qpos)
+    env.reset([np.random.default_rng(m) for m in range(2)], trials=np.ones((2, 1), dtype=bool))
+    np.testing.assert_array_equal(env.simulation.batch.eq_active[:, 2], [0, 1])  # a new trial starts anew
+
+
 def test_an_episode_that_ended_early_does_not_skip_a_change():
     env = BatchedEnv(MASS, 1, 2, threads=1)
     env.set_tasks([LATER])

@@ -274,6 +274,17 @@ def test_other_sizes_are_padded_and_the_mask_says_where(tmp_path):
     assert step.truncated.all()
 
 
+def test_an_environment_that_follows_a_larger_one_shows_nothing_of_it(tmp_path):
+    family = family_of(tmp_path, KINDS)
+    env = ShardedEnv(family, 1, 1)
+    for number, expected in ((1, [0.2] * 3 + [1] * 5), (0, [0.1, 0.1, 0, 1, 1, 0, 1, 0])):
+        env.set_tasks([family.task({"task": float(number)})])
+        [shard] = env.shards
+        started = shard.reset(rngs(1))
+        np.testing.assert_allclose(started[0, 0], expected)
+        np.testing.assert_allclose(shard.step(np.zeros((1, 1, 2))).observations[0, 0], expected)
+
+
 def test_an_oracle_is_told_the_quantities_and_no_number_of_a_task(tmp_path):
     told = reveal(family_of(tmp_path, COUNTER))
     assert told.observation_names[2:] == (

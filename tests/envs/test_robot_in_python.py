@@ -16,6 +16,7 @@ from metarl.envs.family import TaskFamily
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
+from metarl.envs.task import Change, Task
 from tests.envs.own_robot.families import ARM, written
 
 MOTOR = '<motor name="lift" joint="lift" ctrlrange="-5 5"/>'
@@ -114,6 +115,35 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
 def test_a_mistake_is_named_by_its_key(said, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         metarl.declare_robot(written(tmp_path, BOOM), said)
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_mocap_body_goes_where_a_task_and_its_changes_put_it(keyed, tmp_path):
+    target = '<body name="target" mocap="true" pos=".5 0 1"><geom size=".05" contype="0" conaffinity="0"/></body>'
+    model = BOOM.replace("</worldbody>", f"{target}</worldbody>")
+    if not keyed:
+        model = model.replace('<key name="home" qpos="0.7"/>', "")
+
+    def aside(spec: mujoco.MjSpec, value: float) -> None:
+        spec.body("target").pos[1] += value
+
+    moved = {"name": "y", "quantity": "python", "function": aside, "neutral": 0, "distribution": "uniform"}
+    family = metarl.declare_robot(
+        written(tmp_path, model),
+        {
+            "reward": {"alive": 1},
+            "distribution": [{**moved, "range": [-1, 1]}],
+            "changes": {"parameters": ["y"], "count": 1, "gap": [3, 3]},
+        },
+    )
+    env = BatchedEnv(family, 2, 1, 1)
+    tasks = [Task(family.name, {"y": y}, (Change(3, {"y": -2 * y}),)) for y in (0.3, 0.4)]
+    env.set_tasks(tasks)
+    env.reset([np.random.default_rng(i) for i in range(2)])
+    for k in range(5):
+        env.step(np.zeros((2, 1, family.action_size)))
+        now = [[0.5, y if k < 3 else -2 * y, 1.0] for y in (0.3, 0.4)]
+        np.testing.assert_allclose(env.simulation.bind("mocap_pos")[:, 0], now)
 
 
 def test_a_model_that_needs_an_answer_asks(tmp_path):
