@@ -37,6 +37,7 @@ class PpoBlock(AgentSettings):
     max_gradient_norm: float = bounded(0.5, above=0)
     """Norm at which gradients are clipped."""
     normalise_input: bool = True
-    """Standardise what the policy reads with its running mean and standard deviation."""
+    """Standardise what the policy reads with its running mean and standard deviation. What only training reads, such as
+    privileged values, always is."""
     normalise_reward: bool = True
     """Divide rewards by the running standard deviation of the return, and clip them at ten of it."""

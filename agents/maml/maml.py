@@ -8,6 +8,7 @@ means are summed over tasks before differentiation, so that every task's inner g
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -186,6 +187,7 @@ class Maml(MetaLearner):
         log_std = dict(zip(self.policy.pieces, self.policy.split(self.theta[: self.inner.size]), strict=True))[
             "log_std"
         ]
+        log_std.detach().clamp_(min=math.log(self.settings.min_std))  # below it, it would have no gradient
         return {**metrics, "std": float(log_std.exp().mean())}
 
     @torch.no_grad()

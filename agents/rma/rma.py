@@ -93,8 +93,7 @@ class Rma(InformedPpo[RmaSettings, RmaNetwork]):
             latents = self.network.encode(sequence.extra[PRIVILEGED])
 
         def update_moments() -> None:
-            if self.settings.normalise_input:
-                super(Rma, self).update_input_moments(sequence)  # of the student: its own, from what it met itself
+            super(Rma, self).update_input_moments(sequence)  # of the student: its own, from what it met itself
 
         def estimates(own: TrialSequence) -> Tensor:
             return self.network.estimates(own.inputs, own.memory)

@@ -96,5 +96,6 @@ class InformedNetwork(SlotNetwork):
 
     def _observation(self, inputs: Tensor) -> Tensor:
         observation = inputs[..., : self.sizes[0]]
-        scaled = self.policy_moments.standardise(observation)
-        return scaled.clamp(-INPUT_CLIP, INPUT_CLIP) if self.clips else scaled
+        if not self.standardises:
+            return observation
+        return self.policy_moments.standardise(observation).clamp(-INPUT_CLIP, INPUT_CLIP)

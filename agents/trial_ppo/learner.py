@@ -298,6 +298,8 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
         sum_gradients(self.trained(), self.ranks)
         norm = nn.utils.clip_grad_norm_(self.trained(), settings.max_gradient_norm)
         self.optimiser.step()
+        with torch.no_grad():  # below its least it would have no gradient, and never rise again
+            self.network.log_std.clamp_(min=math.log(settings.min_std))
         return {
             "policy_loss": policy_loss.item(),
             "value_loss": critic_loss.item(),
@@ -310,14 +312,17 @@ class TrialPpo(SlotReader, MetaLearner, Generic[Settings, Network]):
 
     def _update_moments(self, sequence: TrialSequence) -> None:
         """Update the normalisers; after the gradient steps, which need the inputs that the trial was collected with."""
-        if self.settings.normalise_input:
-            self.update_input_moments(sequence)
+        self.update_input_moments(sequence)
         if self.settings.normalise_reward:
             sums = discounted_sums(sequence.rewards, sequence.steps, self.settings.discount)
             self.network.return_moments.update(sums.unsqueeze(-1), self.ranks)
 
     def update_input_moments(self, sequence: TrialSequence) -> None:
-        """Update the normalisers of what the network reads, from the steps of a trial."""
+        """Update the normalisers of what the networks read, from the steps of a trial.
+
+        A policy that reads observations and rewards as they are does not use them; what only training reads is always
+        standardised.
+        """
         observations = sequence.inputs[..., : self.observation_size]
         self.network.observation_moments.update(observations[sequence.steps], self.ranks)
         self.network.reward_moments.update(sequence.rewards[sequence.steps].unsqueeze(-1), self.ranks)

@@ -76,8 +76,8 @@ class SlotNetwork(nn.Module):
         self.reward_moments = Moments(1)
         self.return_moments = Moments(1)
         self._scaled: Scales | None = None
-        self.clips = settings.normalise_input
-        """Whether observations are clipped: not where they are read as they are."""
+        self.standardises = settings.normalise_input
+        """Whether observations and rewards are read standardised and clipped, or as they are."""
         self.embed_observation = nn.Linear(observation_size, settings.observation_embedding)
         self.embed_action = nn.Linear(action_size, settings.action_embedding)
         self.embed_reward = nn.Linear(1, settings.reward_embedding)
@@ -103,16 +103,15 @@ class SlotNetwork(nn.Module):
             moments.reset()
 
     def normalise(self, inputs: Tensor) -> Tensor:
-        """Return slots [..., input] with standardised observations and rewards, clipped; see `clips`."""
-        mean, std = self._scales()
-        scaled = (inputs - mean) / std
-        if self.clips:
-            return scaled.clamp(-INPUT_CLIP, INPUT_CLIP)
-        size = self.sizes[0]
-        return torch.cat([scaled[..., :size], scaled[..., size:].clamp(-INPUT_CLIP, INPUT_CLIP)], dim=-1)
+        """Return slots [..., input] as the network reads them, see `standardises`; actions are clipped anyway."""
+        if self.standardises:
+            mean, std = self._scales()
+            return ((inputs - mean) / std).clamp(-INPUT_CLIP, INPUT_CLIP)
+        observation, action, reward, flags = inputs.split_with_sizes(self.sizes, dim=-1)
+        return torch.cat([observation, action.clamp(-INPUT_CLIP, INPUT_CLIP), reward, flags], dim=-1)
 
     def _scales(self) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of slots [input]; 0 and 1 where they are read as they are.
+        """Return mean and standard deviation of slots [input]; 0 and 1 of actions and flags.
 
         They are computed again after the moments have changed, not at each of the steps of a trial.
         """

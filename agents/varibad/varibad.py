@@ -142,10 +142,9 @@ class Varibad(CriticPpo[VaribadSettings, VaribadNetwork]):
     def _update_moments(self, sequence: TrialSequence) -> None:
         """Update the normaliser of the observation's change too."""
         super()._update_moments(sequence)
-        if self.settings.normalise_input:
-            observations = sequence.inputs[..., : self.observation_size]
-            changes = (observations[1:] - observations[:-1])[sequence.transitions[:-1]]
-            self.network.change_moments.update(changes, self.ranks)
+        observations = sequence.inputs[..., : self.observation_size]
+        changes = (observations[1:] - observations[:-1])[sequence.transitions[:-1]]
+        self.network.change_moments.update(changes, self.ranks)
 
     def deployable(self, belief: SlotBelief) -> Deployable:
         """Return the network with a slot's parts and the states of its core as arguments."""

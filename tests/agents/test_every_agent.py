@@ -21,9 +21,11 @@ from torch import Tensor
 
 from metarl.agents import beliefs
 from metarl.agents.agent import Agent, Rollout
+from metarl.agents.moments import Moments
 from metarl.agents.registry import AGENTS, make_agent
 from metarl.agents.sb3.learner import Sb3Agent
 from metarl.agents.threads import single_torch_thread
+from metarl.agents.trial_ppo.settings import TrialPpoBlock
 from metarl.config import RunConfig, TrainingSettings
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
@@ -222,6 +224,12 @@ class TestPolicy:
         at = torch.arange(OBSERVATION) == 0
         near, far = (actions(agent, begun(agent), torch.where(at, value, SEEN)) for value in (10.5, 11.5))
         assert not torch.equal(near, far)
+        if getattr(agent, "reads_reward", False):
+            acted = agent.act(begun(agent), SEEN, None)[1]
+            ended = torch.zeros(TASKS, ENVS, dtype=torch.bool)
+            told = (agent.observe(acted, torch.full((TASKS, ENVS), reward), ended) for reward in (20.0, 30.0))
+            near, far = (numbers(agent.act(belief, SEEN, None)[1].memory) for belief in told)
+            assert not all(map(torch.equal, near, far))
 
     def test_with_noise_it_acts_about_its_mean_and_without_a_gradient(self, name: str):
         agent = make(name)
@@ -319,13 +327,43 @@ class TestTrial:
         assert not torch.equal(silent[0].observations[0], silent[1].observations[0])
 
 
-def trained(name: str, folder: Path, device: str = "cpu", family: Any = HALF_CHEETAH) -> tuple[Run, list[Outcome]]:
-    """A run after two iterations on the same tasks, and their outcomes."""
+def trained(
+    name: str, folder: Path, device: str = "cpu", family: Any = HALF_CHEETAH, **more: Any
+) -> tuple[Run, list[Outcome]]:
+    """A run after two iterations on the same tasks, and their outcomes. more: settings of the agent."""
     training = TrainingSettings(tasks=3, envs_per_task=2, adaptations=1, threads=1)
-    config = RunConfig(small_agent(name), family, training)
+    config = RunConfig(dataclasses.replace(small_agent(name), **more), family, training)
     run = Run(folder, config, *build(config, device), 0, 0)
     world, tasks = TrainingWorld(run), run.family.sample(3, np.random.default_rng(0))
     return run, [world.iterate(tasks, key) for key in range(2)]
+
+
+READERS = [name for name in NAMES if issubclass(AGENTS[VARIANTS.get(name, (name, {}))[0]].settings, TrialPpoBlock)]
+"""Agents that learn from whole trials by PPO."""
+OF_POLICY = {"observation_moments", "reward_moments", "policy_moments"}
+"""Moments of what a policy reads."""
+
+
+@pytest.mark.parametrize("name", READERS)
+class TestTrainingOnWholeTrials:
+    def test_what_only_training_reads_is_standardised_where_the_policy_reads_what_it_is_given(self, name, tmp_path):
+        run, _ = trained(name, tmp_path, normalise_input=False)
+        agent: Any = run.agent
+        moments = {name: part for name, part in agent.network.named_modules() if isinstance(part, Moments)}
+        assert all(moments[part].count > 0 for part in moments if part not in OF_POLICY)
+        assert agent.observation_moments(begun(agent)) is None
+        seen = draw(TASKS, ENVS, run.family.observation_size, seed=7)
+        before = actions(agent, begun(agent), seen)
+        for part in OF_POLICY & moments.keys():
+            moments[part].mean += 1.0
+        assert torch.equal(actions(agent, begun(agent), seen), before)
+
+    def test_its_noise_is_not_caught_at_its_least(self, name: str, tmp_path: Path):
+        if name == "distilled":
+            pytest.skip("its first updates leave the noise as it is")
+        run, _ = trained(name, tmp_path, initial_std=0.5, min_std=1.0, entropy_weight=100.0)
+        agent: Any = run.agent
+        assert (agent.log_std() > 0.0).all()
 
 
 @pytest.mark.parametrize("name", sampled(NAMES, 3))
