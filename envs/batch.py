@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import mujoco
 import numpy as np
 
 from metarl.envs import terms

@@ -33,8 +33,8 @@ class FaultModel(Protocol):
         ...
 
     @property
-    def onset(self) -> int:
-        """Fewest control steps of a trial before a fault begins."""
+    def onset(self) -> tuple[int, int]:
+        """Fewest and most control steps of a trial before a fault begins."""
         ...
 
     @property
@@ -316,9 +316,9 @@ class TaskFamily:
         return self.changes is not None or (self.faults is not None and self.faults.timed)
 
     @property
-    def onsets(self) -> dict[str, int]:
-        """Fewest control steps of a trial before a fault begins and before a task changes, by what it is."""
-        changes = {"change": self.changes.gap[0]} if self.changes else {}
+    def onsets(self) -> dict[str, tuple[int, int]]:
+        """Fewest and most control steps of a trial before a fault begins and a task first changes, by what it is."""
+        changes = {"change": self.changes.gap} if self.changes else {}
         return changes | ({"fault": self.faults.onset} if self.faults else {})
 
     @property

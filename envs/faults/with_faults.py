@@ -51,8 +51,8 @@ class Faults:
         return any(self.settings.fault_onset) or any(self.settings.fault_duration)
 
     @property
-    def onset(self) -> int:
-        return self.settings.fault_onset[0]
+    def onset(self) -> tuple[int, int]:
+        return self.settings.fault_onset
 
     @property
     def idle(self) -> frozenset[str]:

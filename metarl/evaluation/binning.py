@@ -27,8 +27,8 @@ FEWEST = 8
 """Smallest number of bins after a change that says anything about adaptation to it."""
 KEPT = 0.75
 """Share of the tasks whose time after a change is long enough to be counted."""
-REWARD_RATE, SUCCESS = "reward_rate", "success"
-"""Names of curves: reward per second, and share of the episodes that are successful so far."""
+REWARD_RATE, SUCCESS, RUNNING = "reward_rate", "success", "running"
+"""Names of curves: reward per second, share of the episodes that are successful so far, share that is running."""
 Steps = NDArray[np.int64]
 
 
@@ -83,7 +83,7 @@ class Recorded(NamedTuple):
     rates: Array
     """Reward per second of each control step, [K T, M], see `step_rates`."""
     measured: Mapping[str, Array]
-    """Success so far and mean measures in each bin by name, [K bins, M]."""
+    """Success so far, mean measures and the share of running episodes in each bin by name, [K bins, M]."""
 
 
 def recorded(result: TrialResult, family: TaskFamily, ends: Steps, seconds: float) -> Recorded:
@@ -136,14 +136,18 @@ def _mean_in(values: Array, ends: Steps, shots: int) -> Array:
 
 
 def _measured(result: TrialResult, family: TaskFamily, ends: Steps) -> dict[str, Array]:
-    """Return success so far and the family's mean measures within each bin by name, [K bins, M].
+    """Return success so far, mean measures and the share of running episodes within each bin by name, [K bins, M].
 
     A mean measure is that of the episodes that are still running.
     """
     found: dict[str, list[Array]] = {}
-    for rollout, so_far in zip(result.trial.rollouts, result.so_far, strict=True):
+    widths = np.diff(ends, prepend=0)[:, None]
+    for rollout, so_far, returns in zip(result.trial.rollouts, result.so_far, result.returns, strict=True):
         taken = rollout.valid.cpu().numpy().cumsum(axis=0)[ends - 1]  # [bins, M, N]
         steps = np.diff(taken, axis=0, prepend=0)
+        sound = ~np.isnan(returns)
+        count = sound.sum(axis=1)
+        found.setdefault(RUNNING, []).append((steps * sound).sum(axis=2) / np.where(count, count, np.nan) / widths)
         for name, values in so_far.items():
             if name == SUCCESS:
                 inside = values

@@ -120,6 +120,13 @@ def _condition_notes(result: EvaluationResult, family: TaskFamily, adapts: bool)
             "adapted from episodes apart, played with the noise of exploration; those that are judged are played "
             "without it (evaluation.explore_to_adapt=true)"
         )
+    steps = (settings.adaptations + 1) * family.horizon
+    notes += [
+        f"the first {what} of a task comes after {least} to {most} control steps, and a trial has {steps}: some tasks "
+        f"may be judged without the {what} that they are listed with"
+        for what, (least, most) in family.onsets.items()
+        if most >= steps
+    ]
     if settings.adaptations and family.changing:
         notes.append(
             "tasks change while they last, so a round may be played on another task than the one before: the gain is "

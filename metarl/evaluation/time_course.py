@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.evaluation.binning import REWARD_RATE, SUCCESS, Binned
+from metarl.evaluation.binning import REWARD_RATE, RUNNING, SUCCESS, Binned
 from metarl.evaluation.records import Record, array, listed, mapping, number, optional, whole
 from metarl.evaluation.statistics import (
     CONFIDENCE,
@@ -59,8 +59,8 @@ class TimeCourse(Record):
     rise: Interval
     """That level - the reward per second in the first tenth of the first episode, or of the time after the change."""
     seconds: Interval | None
-    """Seconds until 90 % of the rise, see `seconds_to_reach`. None if the interval of the rise does not lie above 0, or
-    if the agent has no memory: then its rise is that of a robot that starts from rest."""
+    """Seconds until 90 % of the rise, see `seconds_to_reach`. None if the interval of the rise does not lie above 0, if
+    the agent has no memory: then its rise is that of a robot that starts from rest, or if it is one of falling."""
 
     @property
     def seconds_of_trial(self) -> Array:
@@ -132,7 +132,8 @@ class MemoryGap:
     level: Interval
     """The gap in the last quarter of the last episode."""
     seconds: Interval | None
-    """Seconds until 90 % of that gap, see `seconds_to_reach`; None if its interval does not lie above 0."""
+    """Seconds until 90 % of that gap, see `seconds_to_reach`; None if its interval does not lie above 0, or if the gap
+    is one of falling."""
 
     @classmethod
     def from_dict(cls, data: Any) -> MemoryGap:
@@ -223,7 +224,8 @@ def time_course(values: Binned, samples: int, rng: np.random.Generator) -> TimeC
     curves = {name: tasks.mean(own) for name, own in values.values.items()}
     rate, early, late = curves[REWARD_RATE], early_weights(values), late_weights(values)
     level, rise = rate.interval(late), rate.interval(late - early)
-    shown = values.memory and rise.low > ROUNDING * abs(level.estimate)
+    grown = _grown(_running_rate(tasks, values, early), _running_rate(tasks, values, late), rate.deviations)
+    shown = values.memory and rise.low > ROUNDING * abs(level.estimate) and grown
     return TimeCourse(
         change=values.change,
         episodes=values.episodes,
@@ -231,7 +233,9 @@ def time_course(values: Binned, samples: int, rng: np.random.Generator) -> TimeC
         changes_s=values.changes_s,
         memory=values.memory,
         tasks=int(tasks.counted.sum()),
-        curves={name: own.curve(SHARE if name == SUCCESS else UNBOUNDED) for name, own in curves.items()},
+        curves={
+            name: own.curve(SHARE if name == SUCCESS else UNBOUNDED) for name, own in curves.items() if name != RUNNING
+        },
         level=level,
         rise=rise,
         seconds=rate.statistic(lambda curve: seconds_to_rise(curve, early, values)) if shown else None,
@@ -248,10 +252,38 @@ def memory_gap(own: Binned, reset: Binned, samples: int, rng: np.random.Generato
     if tasks is None:
         return None
     gap = tasks.mean(apart)
-    level = gap.interval(late_weights(own))
+    late = late_weights(own)
+    level = gap.interval(late)
+    shown = level.low > 0 and _grown(*(_running_rate(tasks, each, late) for each in (reset, own)), gap.deviations)
     nothing = np.zeros(apart.shape[2])
-    seconds = gap.statistic(lambda curve: seconds_to_rise(curve, nothing, own)) if level.low > 0 else None
-    return MemoryGap(level, seconds)
+    return MemoryGap(level, gap.statistic(lambda curve: seconds_to_rise(curve, nothing, own)) if shown else None)
+
+
+def _running_rate(tasks: Resampler, values: Binned, weights: Array) -> tuple[Array, Array]:
+    """Return the mean reward per second of the episodes that are running, of each agent [R] and of resamples [B].
+
+    weights: of the bins, [bins]. NaN where no episode runs. In records of before, all count as running.
+    """
+    rate = tasks.mean(values.values[REWARD_RATE])
+    if RUNNING not in values.values:
+        return rate.levels @ weights, rate.draws @ weights
+    share = tasks.mean(values.values[RUNNING])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return rate.levels @ weights / (share.levels @ weights), rate.draws @ weights / (share.draws @ weights)
+
+
+def _grown(before: tuple[Array, Array], after: tuple[Array, Array], deviations: Array) -> bool:
+    """Return whether a higher rate is one of robots that run, and not one of falling; before, after: `_running_rate`.
+
+    A robot that has fallen has 0 per second, which is more than a reward below 0: then the interval of what the rate of
+    those that run has gained must lie above 0. deviations: of `seed_deviations`.
+    """
+    if not before[0].mean() < 0:  # nor where none runs any more
+        return True
+    levels, draws = after[0] - before[0], after[1] - before[1]
+    if not (np.isfinite(levels).all() and np.isfinite(draws).all()):
+        return False
+    return percentiles(float(levels.mean()), over_seeds(draws, deviations, levels)).low > 0
 
 
 def early_weights(clock: Binned) -> Array:

@@ -177,26 +177,30 @@ def require_startable(config: RunConfig, family: TaskFamily) -> None:
     tasks which change.
     """
     make_curriculum(config, family)
-    require_changes(config, family)
+    require_changes("training", config.training.adaptations, family)
     require_evaluable(config.evaluation, family)
 
 
-def require_changes(config: RunConfig, family: TaskFamily) -> None:
-    """UsageError for a fault or a change that begins after the last step of every trial."""
-    rounds = max(config.training.adaptations, config.evaluation.adaptations) + 1
-    for what, least in family.onsets.items():
+def require_changes(settings: str, adaptations: int, family: TaskFamily) -> None:
+    """UsageError for a fault or a change that begins after the last step of every trial of training or evaluation."""
+    rounds = adaptations + 1
+    for what, (least, _) in family.onsets.items():
         if least and least >= rounds * family.horizon:
             raise UsageError(
                 f"family: no {what} ever begins: the first comes after {least} control steps at the earliest, and a "
-                f"trial has {rounds * family.horizon} ({number_of(rounds, 'episode')} of {family.horizon}); let it "
-                "begin earlier, or raise the horizon"
+                f"trial of {settings} has {rounds * family.horizon} ({number_of(rounds, 'episode')} of "
+                f"{family.horizon}); let it begin earlier, or raise the horizon or {settings}.adaptations"
             )
 
 
 def require_evaluable(settings: EvaluationSettings, family: TaskFamily) -> None:
-    """UsageError if the family lacks the split of an evaluation, or its tasks change where it comes back to them."""
+    """UsageError for an evaluation that the family cannot have.
+
+    It lacks the split, its tasks change where the evaluation comes back to them, or a fault or a change never begins.
+    """
     with usage_errors("evaluation.split"):
         family.require_split(settings.split)
+    require_changes("evaluation", settings.adaptations, family)
     if settings.revisit and family.changing:
         raise UsageError(
             "evaluation.revisit compares a task with the same one before, and these tasks change on the way (changes "

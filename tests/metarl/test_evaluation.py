@@ -364,15 +364,22 @@ def test_measures_are_means_over_the_episodes_of_a_task() -> None:
     assert result.scalars["evaluation/success"] == 0.0
 
 
+def trial_of(
+    rewards: Sequence[torch.Tensor], valid: Sequence[torch.Tensor], terminated: Sequence[torch.Tensor] | None = None
+) -> TrialResult:
+    """A trial of rewards [K][T, M, N]."""
+    empty, ended = torch.zeros(0), [torch.zeros_like(v) for v in valid] if terminated is None else terminated
+    rollouts = [Rollout(empty, empty, r, e, empty, v, empty) for r, v, e in zip(rewards, valid, ended, strict=True)]
+    return TrialResult(Trial(rollouts, []), None, [], [], [])
+
+
 def test_recovery_is_read_from_the_trial_of_a_task_that_changes() -> None:
     """Two episodes of 60 steps. One env of two ends its first early; steps that no env takes do not count."""
     rewards, valid = torch.ones(2, 60, 1, 2), torch.ones(2, 60, 1, 2, dtype=torch.bool)
     valid[0, 50:] = False
     rewards[1, :30] = 0.0
     valid[0, 40:, 0, 1], rewards[0, 40:, 0, 1] = False, 99.0
-    empty = torch.zeros(0)
-    rollouts = [Rollout(empty, empty, r, empty, empty, v, empty) for r, v in zip(rewards, valid, strict=True)]
-    result = TrialResult(Trial(rollouts, []), None, [], [], [])
+    result = trial_of(rewards, valid)
     task = Task("any", {}, (Change(60, {}),))
     # Of the 30 bad steps the first 20 are the episode's start; then 18 of the 20 steps of the window are good again.
     assert recovery_of(result, task, 0) == 10 + 18
@@ -386,10 +393,32 @@ def test_recovery_is_read_from_the_trial_of_a_task_that_changes() -> None:
 def test_a_robot_that_gets_going_in_every_episode_has_nothing_to_recover_from(step: int) -> None:
     rewards = torch.linspace(0, 1, 25).clamp(max=1)
     episode = torch.cat([rewards, torch.ones(175)])[:, None, None]
-    empty, valid = torch.zeros(0), torch.ones(200, 1, 1, dtype=torch.bool)
-    rollouts = [Rollout(empty, empty, episode, empty, empty, valid, empty)] * 2
-    result = TrialResult(Trial(rollouts, []), None, [], [], [])
+    result = trial_of([episode] * 2, [torch.ones(200, 1, 1, dtype=torch.bool)] * 2)
     assert recovery_of(result, Task("any", {}, (Change(step, {}),)), 0) == 0
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_robot_that_fell_after_the_change_has_not_recovered(sign: float) -> None:
+    """Twenty robots, 100 steps; the change comes at step 50, and some fall ten steps later."""
+    task = Task("any", {}, (Change(50, {}),))
+
+    def recovery(fallen: int, episodes: int = 1) -> float:
+        rewards = torch.full((episodes, 100, 1, 20), sign)
+        valid, terminated = torch.ones_like(rewards, dtype=torch.bool), torch.zeros_like(rewards, dtype=torch.bool)
+        valid[0, 61:, 0, :fallen], rewards[0, 61:, 0, :fallen] = False, 0.0
+        terminated[0, 60, 0, :fallen] = fallen > 0
+        return recovery_of(trial_of(rewards, valid, terminated), task, 0)
+
+    assert recovery(0) == 0 and recovery(1) == 0  # of the reward a tenth may be lost
+    assert recovery(5) == recovery(20) == math.inf
+    assert math.isfinite(recovery(20, episodes=2))  # in its next episode it is as good as before
+
+
+def test_of_robots_that_fell_before_the_change_nothing_is_said() -> None:
+    rewards = torch.ones(1, 100, 1, 2)
+    valid, terminated = torch.ones_like(rewards, dtype=torch.bool), torch.zeros_like(rewards, dtype=torch.bool)
+    valid[0, 41:], terminated[0, 40] = False, True
+    assert math.isnan(recovery_of(trial_of(rewards, valid, terminated), Task("any", {}, (Change(50, {}),)), 0))
 
 
 def test_recovery_of_a_family_that_changes_is_summed_up() -> None:

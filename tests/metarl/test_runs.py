@@ -22,11 +22,12 @@ from metarl.agents.rl2.papers import RL2_PAPERS
 from metarl.agents.rma.papers import RMA_PAPERS
 from metarl.cli import app as cli
 from metarl.cli import train as train_command
-from metarl.config import load_config, preset
+from metarl.config import RunConfig, load_config, preset
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import UsageError
+from metarl.evaluation.evaluate import draw_tasks
 from metarl.runs.checkpoint import CheckpointStore, digest
-from metarl.runs.run import build, require_changes, start_run
+from metarl.runs.run import build, require_startable, start_run
 from metarl.runs.tracking import read_metrics
 from metarl.training.loop import REFUSALS
 from tests.small_agents import small_options
@@ -479,11 +480,19 @@ def test_the_python_api_takes_runs_as_the_command_line_does(run_dir, tmp_path, m
 def test_a_fault_or_a_change_that_never_begins_is_refused(settings, what, tmp_path):
     config = dataclasses.replace(preset("rl2", "half_cheetah_mass"), family=settings)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, adaptations=1, device="cpu"))
-    late = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, adaptations=2))
-    with pytest.raises(UsageError, match=f"no {what} ever begins: the first comes after 60 control steps .* has 60"):
-        require_changes(late, build(late)[0])
-    longer = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, adaptations=3))
-    require_changes(longer, build(longer)[0])
+
+    def episodes(training: int, evaluation: int) -> RunConfig:
+        return dataclasses.replace(
+            config,
+            training=dataclasses.replace(config.training, adaptations=training - 1),
+            evaluation=dataclasses.replace(config.evaluation, adaptations=evaluation - 1),
+        )
+
+    for which, late in (("training", episodes(3, 4)), ("evaluation", episodes(4, 3))):
+        said = f"no {what} ever begins: the first comes after 60 control steps .* of {which} has 60 .*{which}.adapt"
+        with pytest.raises(UsageError, match=said):
+            start_run(late, tmp_path / "runs", "r")
+        assert not list(tmp_path.iterdir())
+    require_startable(episodes(4, 4), build(config)[0])
     with pytest.raises(UsageError, match=f"no {what} ever begins"):
-        start_run(late, tmp_path / "runs", "r")
-    assert not list(tmp_path.iterdir())
+        draw_tasks(build(config)[0], episodes(1, 3).evaluation)

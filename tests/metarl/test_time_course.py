@@ -264,6 +264,36 @@ class TestAfterChanges:
         assert after.change == 1 and any("after change 1" in note for note in result.notes)
 
 
+class TestFallingIsNoAdaptation:
+    """Rewards below 0 all along; robots that fall have no more of them, and their rate per second is 0."""
+
+    @staticmethod
+    def fallen() -> np.ndarray:
+        """Which steps [2, 100, 5, 2] are taken: one env of two falls in the first episode, all but at once later."""
+        valid = np.ones((2, 100, 5, 2), dtype=bool)
+        valid[0, 40:, :, 0] = valid[1, 4:, :, 0] = False
+        return valid
+
+    @pytest.mark.parametrize("gain", [0.0, 0.05])
+    def test_the_rate_rises_for_nobody(self, gain: float):
+        rewards = -0.1 - 0.001 * np.random.default_rng(0).random((2, 100, 5, 2))
+        rewards[1] += gain
+        [course] = course_of(rewards, valid=self.fallen())
+        assert course is not None and course.rise.low > 0
+        assert (course.seconds is None) == (gain == 0)
+        assert "running" not in course.curves
+
+    def test_a_memory_that_falls_adds_nothing(self):
+        rewards = -0.1 - 0.001 * np.random.default_rng(0).random((2, 100, 5, 2))
+        kept = recorded(trial(rewards, self.fallen()), POINT, ENDS, DT)
+        better = recorded(trial(rewards + 0.05), POINT, ENDS, DT)
+        reset = recorded(trial(rewards), POINT, ENDS, DT)
+        own, good, none = (binned([each], [[Task("any", {})] * 5], 100, ENDS, DT)[0] for each in (kept, better, reset))
+        falls, learns = (memory_gap(each, none, 200, np.random.default_rng(0)) for each in (own, good))
+        assert falls is not None and falls.level.low > 0 and falls.seconds is None
+        assert learns is not None and learns.level.low > 0 and learns.seconds is not None
+
+
 class TestMemoryGap:
     def test_it_is_open_when_the_agent_parts_from_its_forgetful_self(self):
         """Both start from rest for 2 s; the one with a memory gains 1 a second from 4 s on."""
