@@ -51,7 +51,7 @@ class PrototypeNetwork(Rl2Network):
     def episodes(self, sequence: TrialSequence) -> Tensor:
         """Return the mean embedding of each episode of trials, [K, B, E], for K shots."""
         inputs = self.embed(self.normalise(sequence.inputs))
-        embedded, weights = self.encoder.embeddings(inputs, self.encoder.before(inputs, sequence.memory))
+        embedded, weights = self.encoder.embeddings(inputs, *self.encoder.before(inputs, sequence.memory))
         ends = sequence.inputs[..., -1]  # 1 in the slot after an episode
         number = (ends.cumsum(dim=0) - ends).long()  # [L, B]
         shots = int(ends.sum(dim=0).amax())
