@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.agents.agent import Trial
+from metarl.agents.agent import Facts, Trial
 from metarl.agents.prototype.core import PrototypeCore
 from metarl.agents.prototype.settings import PrototypeSettings
 from metarl.agents.ranks import ALONE, Ranks
@@ -74,6 +74,7 @@ class Scale(nn.Module):
 class Prototype(TrialPpo[PrototypeSettings, PrototypeNetwork]):
     """The policy on the prototype behind the Learner protocol: see `metarl.agents.learning.Learner`."""
 
+    facts = Facts(belief_per_env=True, infers_one_task=True)
     label = "the policy on the prototype"
     settings: PrototypeSettings
 

@@ -48,6 +48,7 @@ from metarl.runs.simulators import simulator_for
 from metarl.runs.tracking import METRICS, Tracker, read_record
 from metarl.runs.trial import stream
 from metarl.runs.unstudied import unstudied
+from metarl.training.changing import change_note
 from metarl.training.reach import reach_note
 from metarl.training.world import TrainingWorld
 
@@ -135,7 +136,7 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
         save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
         counters.best_level, counters.best_return = store.best(Best(counters.best_level, counters.best_return))
         store.tidy(counters.iteration)
-    if counters.iteration == 0 and (note := reach_note(run)):
+    for note in filter(None, (reach_note(run), change_note(run))) if counters.iteration == 0 else ():
         print(f"note: {note}", flush=True)
     for note in world.mirror.notes if counters.iteration == 0 and world.mirror is not None else ():
         print(f"note: training.mirror: {note}", flush=True)
