@@ -41,6 +41,9 @@ class Facts:
     """Whether it acts by a draw from its belief."""
     informed: bool = False
     """Whether it is trained with privileged values, which only a simulator knows: see `Agent.inform`."""
+    infers_one_task: bool = False
+    """Whether it infers what holds for a whole trial, so that what it met before a change of the task counts after it
+    too, as it does for a posterior of one task and for a mean."""
 
 
 @dataclass

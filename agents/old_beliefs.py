@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from metarl.agents.prototype.core import KNOWN, PREVIOUS, STEPS
 from metarl.agents.sb3.tuned import ADAM, MOMENTS
 
 FIELDS = ("previous_action", "previous_reward", "start", "ended")
@@ -19,6 +20,9 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
             "memory": {name: value for name, value in state.items() if name not in FIELDS},
             **{name: state[name] for name in FIELDS},
         }
+    memory = state.get("memory")
+    if isinstance(memory, dict) and PREVIOUS in memory and KNOWN not in memory:  # a start's flag says it of a new one
+        return {**state, "memory": {**memory, KNOWN: torch.ones_like(memory[STEPS])}}
     if set(state) == {"parameters", "steps"}:  # before there were other rules of inner steps than a fixed one
         return {**state, "rule": {}}
     if isinstance(state.get("tuned"), list):

@@ -31,6 +31,15 @@ def least_used(usage: Tensor, count: int) -> Tensor:
     return (places.unsqueeze(-1) == torch.arange(usage.shape[-1], device=usage.device)).to(usage)
 
 
+def in_numpy(inputs: Tensor) -> bool:
+    """Return whether to read by NumPy: on a CPU, but in an export, which follows operations of torch.
+
+    Acting does as learning does. A choice of rows is a jump: where two rows are used alike, numbers that are rounded
+    otherwise choose others.
+    """
+    return inputs.device.type == "cpu" and not torch.onnx.is_in_onnx_export()
+
+
 class ExternalCore(Core):
     """An LSTM and rows of memory, which each of several heads reads and writes with one key a slot.
 
@@ -67,10 +76,10 @@ class ExternalCore(Core):
         }
 
     def step(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        return self._read(self.of_input(inputs), memory)
+        return super().step(inputs, memory) if in_numpy(inputs) else self._read(self.of_input(inputs), memory)
 
     def sequence(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        if len(inputs) > 1 and inputs.device.type == "cpu":  # acting, and an export, read one input
+        if in_numpy(inputs):
             parts = (self.keys, self.strengths, self.gates)
             heads, biases = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
             states = [memory[name] for name in STATES]

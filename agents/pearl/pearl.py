@@ -71,7 +71,7 @@ def standardised(observations: Tensor, moments: Moments | None) -> Tensor:
 class Pearl(MetaLearner):
     """Soft actor-critic on a latent variable that is inferred from a task's transitions."""
 
-    facts = Facts(samples_belief=True)
+    facts = Facts(samples_belief=True, infers_one_task=True)
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.agents.agent import Trial
+from metarl.agents.agent import Facts, Trial
 from metarl.agents.prototype.core import PrototypeCore
 from metarl.agents.prototype.settings import PrototypeSettings
 from metarl.agents.ranks import ALONE, Ranks
@@ -51,7 +51,7 @@ class PrototypeNetwork(Rl2Network):
     def episodes(self, sequence: TrialSequence) -> Tensor:
         """Return the mean embedding of each episode of trials, [K, B, E], for K shots."""
         inputs = self.embed(self.normalise(sequence.inputs))
-        embedded, weights = self.encoder.embeddings(inputs, self.encoder.before(inputs, sequence.memory))
+        embedded, weights = self.encoder.embeddings(inputs, *self.encoder.before(inputs, sequence.memory))
         ends = sequence.inputs[..., -1]  # 1 in the slot after an episode
         number = (ends.cumsum(dim=0) - ends).long()  # [L, B]
         shots = int(ends.sum(dim=0).amax())
@@ -74,6 +74,7 @@ class Scale(nn.Module):
 class Prototype(TrialPpo[PrototypeSettings, PrototypeNetwork]):
     """The policy on the prototype behind the Learner protocol: see `metarl.agents.learning.Learner`."""
 
+    facts = Facts(belief_per_env=True, infers_one_task=True)
     label = "the policy on the prototype"
     settings: PrototypeSettings
 

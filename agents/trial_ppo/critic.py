@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.agent import Facts, Trial
+from metarl.agents.agent import Trial
 from metarl.agents.learning import NOTHING_TOLD, Trainer, World
 from metarl.agents.moments import INPUT_CLIP, Moments
 from metarl.agents.ranks import ALONE, Ranks
@@ -72,7 +73,7 @@ class CriticPpo(TrialPpo[Settings, Network]):
         privileged: Sequence[str] = (),
     ) -> None:
         """privileged: names of the privileged values."""
-        self.facts = Facts(belief_per_env=True, informed=settings.privileged_critic)
+        self.facts = replace(type(self).facts, informed=settings.privileged_critic)
         self.told = len(privileged) if settings.privileged_critic else 0
         super().__init__(settings, observation_size, action_size, generator, device, ranks)
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.agent import Deployable, Trial
+from metarl.agents.agent import Deployable, Facts, Trial
 from metarl.agents.cores.registry import make_core
 from metarl.agents.ranks import ALONE, Ranks, sum_gradients
 from metarl.agents.slots import SlotBelief
@@ -37,6 +37,7 @@ class Varibad(CriticPpo[VaribadSettings, VaribadNetwork]):
     The memory of its belief holds `posterior_mean` and `posterior_log_variance`, each [M, N, latent].
     """
 
+    facts = Facts(belief_per_env=True, infers_one_task=True)
     label = "VariBAD"
     settings: VaribadSettings
     make_core: CoreMaker = staticmethod(make_core)

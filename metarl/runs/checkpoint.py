@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -165,6 +165,30 @@ def strings_in(state: Any) -> set[str]:
     return set().union(*map(strings_in, parts))
 
 
+WHOLE_RANGE = 1.0
+"""Level of tasks that are drawn from the whole range, without a curriculum."""
+
+
+class Best(NamedTuple):
+    """How good an iteration was. Returns of one level compare; a return on easier tasks says nothing about harder."""
+
+    level: float
+    """Mean level of difficulty of its tasks, from 0 to 1."""
+    mean_return: float
+    """Mean return after adaptation; NaN if every simulation broke down."""
+
+    def is_above(self, other: Best) -> bool:
+        """Return whether it is better: of a higher level, or of the same with a higher return. NaN never is."""
+        return not math.isnan(self.mean_return) and self > other
+
+
+def best_of(state: Mapping[str, Any]) -> Best:
+    """Return what a checkpoint says of the best one. Those of before told the return alone; under a curriculum the
+    level is then the lowest, so that the next checkpoint of a higher level becomes the best."""
+    before = 0.0 if state.get("curriculum") else WHOLE_RANGE
+    return Best(state.get("best_level", before), state["best_return"])
+
+
 class CheckpointStore:
     """Keeps the last `keep` checkpoints of a run, the best one, and the agent's files that they name."""
 
@@ -221,21 +245,22 @@ class CheckpointStore:
             if file.name not in named and not file.is_dir():
                 file.unlink(missing_ok=True)
 
-    def best_return(self, said: float) -> float:
-        """Return the mean return of the best checkpoint; said: its value in the checkpoint that is resumed from.
+    def best(self, said: Best) -> Best:
+        """Return how good the best checkpoint is; said: by the checkpoint that is resumed from.
 
         It is ahead of that where a kill came between the two. Where the best one is gone, damaged or another, there is
         none, which is said on stderr: the next checkpoint becomes it.
         """
         try:
-            found = load(self.folder / BEST).get("best_return") if said > -math.inf or self.has_best() else said
-            if isinstance(found, float) and found >= said:
+            there = said.mean_return > -math.inf or self.has_best()
+            found = best_of({"best_return": None, **load(self.folder / BEST)}) if there else said
+            if all(isinstance(value, float) for value in found) and found >= said:
                 return found
             reason = f"{self.folder / BEST} is not the best that there was"
         except CheckpointError as error:
             reason = str(error)
         print(f"warning: {one_line(reason, LONGEST)}; the next checkpoint becomes the best", file=sys.stderr)
-        return -math.inf
+        return Best(0.0, -math.inf)
 
     def has_best(self) -> bool:
         """Return whether there is a best checkpoint."""

@@ -337,6 +337,7 @@ def require_state(path: Path, state: Mapping[str, Any]) -> None:
         "iteration": type(state["iteration"]) is int and 0 < state["iteration"] <= MOST,
         "env_steps": type(state["env_steps"]) is int and 0 <= state["env_steps"] < WHOLE,
         "best_return": type(state["best_return"]) is float and state["best_return"] < math.inf,
+        "best_level": type(level := state.get("best_level", 0.0)) is float and 0 <= level <= 1,  # newer than others
         "tracking": isinstance(_at(state["tracking"], "wandb_id"), str | None),
         "agent": isinstance(state["agent"], dict) and is_finite(state["agent"]),
     }

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ from metarl.evaluation.evaluate import evaluate_agent
 from metarl.evaluation.outcomes import mean_of_sound
 from metarl.provenance import cores
 from metarl.reporting.judge import conclude, evaluate
-from metarl.runs.checkpoint import CheckpointError, CheckpointStore, digest, is_finite
+from metarl.runs.checkpoint import WHOLE_RANGE, Best, CheckpointError, CheckpointStore, best_of, digest, is_finite
 from metarl.runs.interrupt import stop_on_signals
 from metarl.runs.progress import Progress
 from metarl.runs.run import (
@@ -48,6 +48,7 @@ from metarl.runs.simulators import simulator_for
 from metarl.runs.tracking import METRICS, Tracker, read_record
 from metarl.runs.trial import stream
 from metarl.runs.unstudied import unstudied
+from metarl.training.changing import change_note
 from metarl.training.reach import reach_note
 from metarl.training.world import TrainingWorld
 
@@ -60,9 +61,14 @@ class Counters:
     """Training iterations taken."""
     env_steps: int = 0
     """Env steps taken in training."""
+    best_level: float = 0.0
+    """Mean level of the tasks of the best checkpoint, see `level_of`."""
     best_return: float = -math.inf
-    """Highest mean return after adaptation at a checkpoint."""
+    """Mean return after adaptation of the best checkpoint: the highest at a checkpoint on tasks of that level."""
 
+
+CURRICULUM = "curriculum/"
+"""Beginning of the names of the metrics that are levels of groups of tasks."""
 
 REFUSALS = 20
 """Number of updates in a row that an agent refuses before the user is warned."""
@@ -116,7 +122,7 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
     if last is not None:
         path, state = last
         restore(agent, family, config, path, state)
-        counters = Counters(state["iteration"], state["env_steps"], state["best_return"])
+        counters = Counters(state["iteration"], state["env_steps"], *best_of(state))
         tracking_state = state["tracking"]
         if curriculum is not None and state.get("curriculum"):  # it may have been asked for at the resumption only
             restore_curriculum(curriculum, path, state)
@@ -128,9 +134,9 @@ def _train(config: RunConfig, run_dir: Path, resume: bool, on_iteration: OnItera
         return run
     if resume:
         save_config(config, run_dir)  # what was changed for the rest of the run, once nothing speaks against it
-        counters.best_return = store.best_return(counters.best_return)
+        counters.best_level, counters.best_return = store.best(Best(counters.best_level, counters.best_return))
         store.tidy(counters.iteration)
-    if counters.iteration == 0 and (note := reach_note(run)):
+    for note in filter(None, (reach_note(run), change_note(run))) if counters.iteration == 0 else ():
         print(f"note: {note}", flush=True)
     for note in world.mirror.notes if counters.iteration == 0 and world.mirror is not None else ():
         print(f"note: training.mirror: {note}", flush=True)
@@ -225,8 +231,10 @@ class Keeper:
     def save(self, metrics: dict[str, float]) -> None:
         """Write a checkpoint after the iteration with these metrics."""
         counters, curriculum = self.counters, self.run.curriculum
-        best = not metrics.get(f"agent/{TEACHER}") and metrics["return/after"] > counters.best_return
-        counters.best_return = metrics["return/after"] if best else counters.best_return
+        found = Best(level_of(metrics), metrics["return/after"])
+        best = not metrics.get(f"agent/{TEACHER}") and found.is_above(Best(counters.best_level, counters.best_return))
+        if best:
+            counters.best_level, counters.best_return = found
         state = {**vars(counters), "agent": self.run.agent.state_dict(), "tracking": self.tracker.state()}
         state["curriculum"] = curriculum and curriculum.state_dict()
         if self.run.config.training.reveal_task:
@@ -287,9 +295,14 @@ def iterate(world: TrainingWorld, counters: Counters) -> dict[str, float]:
         **{f"reward/{name}": value for name, value in outcome.terms.items()},
         "time/collect": outcome.collect_s,
         "time/update": outcome.update_s,
-        **{f"curriculum/{name}": value for name, value in levels.items()},
+        **{f"{CURRICULUM}{name}": value for name, value in levels.items()},
         **{f"agent/{name}": value for name, value in outcome.metrics.items()},
     }
+
+
+def level_of(metrics: Mapping[str, float]) -> float:
+    """Return the mean level of an iteration's tasks, from 0 to 1; 1 without a curriculum, of the whole range."""
+    return float(np.mean([value for name, value in metrics.items() if name.startswith(CURRICULUM)] or [WHOLE_RANGE]))
 
 
 def draw_tasks(run: Run, rng: np.random.Generator) -> list[Task]:

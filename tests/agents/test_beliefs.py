@@ -19,7 +19,7 @@ from metarl.agents.old_beliefs import upgraded
 from metarl.agents.sb3.learner import moments_state
 from metarl.agents.sb3.ppo import Ppo
 from metarl.agents.sb3.tuned import of_task
-from tests.agents.shots import TASKS, after, assert_close, make
+from tests.agents.shots import TASKS, after, assert_close, begun, make, rollout
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,17 @@ class TestOldFiles:
         belief = after(agent := make(name))
         others = {n: getattr(belief, n) for n in ("previous_action", "previous_reward", "start", "ended")}
         self.same(agent, {**belief.memory, **others}, belief)
+
+    @pytest.mark.parametrize("empty", [False, True])
+    def test_of_a_prototype_did_not_say_whether_there_was_a_slot_before(self, empty: bool):
+        """Of one that has met nothing too: the flag of a start says so."""
+        agent = make("prototype")
+        belief = begun(agent) if empty else after(agent)
+        old = beliefs.saved(belief)
+        del old["memory"]["previous_known"]
+        loaded = beliefs.load(agent, upgraded(old))
+        shot = rollout(20)
+        torch.testing.assert_close(*(agent.read(own, shot).means for own in (loaded, belief)), rtol=0, atol=0)
 
     @pytest.mark.parametrize("name", ["ppo", "scratch"])
     def test_of_ppo_held_a_list_of_policies(self, name: str):

@@ -303,10 +303,11 @@ def test_external_adds_to_the_row_that_it_read_last():
 
 
 @pytest.mark.parametrize(("length", "size", "heads"), [(2, 1, 1), (30, 3, 4), (9, 20, 2)])
-def test_external_reads_a_sequence_and_has_gradients_as_step_by_step(length: int, size: int, heads: int):
+def test_external_reads_and_has_gradients_as_torch_has(length: int, size: int, heads: int, monkeypatch):
     core = made(memory="external", attention_heads=heads, external_rows=6).double()
     found = []
     for whole in (True, False):
+        monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda whole=whole: not whole)  # which is by torch
         inputs = draw(length, size, INPUT).double().requires_grad_()
         memory = {name: state.double().clone() for name, state in core.initial(size).items()}
         for name in ("features", "cell", "rows", "weights"):
@@ -326,6 +327,19 @@ def test_external_reads_a_sequence_and_has_gradients_as_step_by_step(length: int
         found.append([features, *after.values(), *torch.autograd.grad(loss, wanted)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_external_acts_on_the_rows_that_it_learns_on():
+    """Where rows are used alike, a choice by other code is another memory."""
+    core, inputs = made(memory="external"), draw(9, BATCH, INPUT)
+    memory = dict(core.initial(BATCH))
+    memory |= {"usage": torch.full_like(memory["usage"], 0.5), "rows": draw(*memory["rows"].shape, seed=1)}
+    with torch.no_grad():
+        features, after = core.sequence(inputs, memory)
+        for x, feature in zip(inputs, features, strict=True):
+            found, memory = core.step(x, memory)
+            torch.testing.assert_close(found, feature)
+    torch.testing.assert_close(memory, after)
 
 
 def test_the_gradients_of_external_are_central_differences():

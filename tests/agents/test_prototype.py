@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metarl.agents.agent import Trial
-from metarl.agents.prototype.core import PREVIOUS, STEPS, SUM, PrototypeCore
+from metarl.agents.prototype.core import KNOWN, PREVIOUS, STEPS, SUM, PrototypeCore
 from metarl.agents.prototype.prototype import Prototype, distances_to_first
 from metarl.agents.prototype.settings import PrototypeSettings
 from metarl.agents.ranks import Ranks
@@ -44,10 +44,10 @@ class TestCore:
         own, inputs = core(), episode(1)
         features, after = own.sequence(inputs, own.initial(3))
         assert not features[0].any()  # nothing has been met
-        embedded = [own.embeddings(inputs[t], own.slots(inputs[t - 1]))[0] for t in range(1, 6)]
+        embedded = [own.embeddings(inputs[t], own.slots(inputs[t - 1]), torch.ones(3, 1))[0] for t in range(1, 6)]
         torch.testing.assert_close(features[-1, :, :2], torch.stack(embedded).sum(dim=0) / (5 + 2.0))
         torch.testing.assert_close(features[-1, :, 2], torch.full((3,), 5 / 7))
-        assert set(after) == {SUM, STEPS, PREVIOUS}
+        assert set(after) == {SUM, STEPS, PREVIOUS, KNOWN}
 
     def test_a_sequence_is_its_steps_in_turn(self):
         own, inputs = core(), torch.cat([episode(1), episode(2)])
@@ -63,6 +63,27 @@ class TestCore:
         own, a, b = core(), episode(1), episode(2, length=9)
         ways = [own.sequence(torch.cat(order), own.initial(3))[0][-1] for order in ((a, b), (b, a))]
         torch.testing.assert_close(*ways)
+
+    def test_a_memory_that_was_emptied_within_an_episode_has_met_nothing(self):
+        """No difference to a slot of zeros, which never was, whether slots are read one by one or at once."""
+        own, inputs = core(), episode(1)[2:]
+        one, memory = own.step(inputs[0], own.initial(3))
+        assert not one.any() and not memory[STEPS].any() and not memory[SUM].any()
+        features, after = own.sequence(inputs, own.initial(3))
+        assert not features[0].any()
+        embedded = own.embeddings(inputs[1], own.slots(inputs[0]), torch.ones(3, 1))[0]
+        torch.testing.assert_close(features[1, :, :2], embedded / (1 + 2.0))
+        torch.testing.assert_close(after[STEPS], torch.full((3, 1), 3.0))
+
+
+def test_with_its_memory_reset_before_every_action_its_prototype_stays_empty():
+    agent = make("prototype")
+    empty = belief = begun(agent)
+    shot = rollout(0)
+    for observations, rewards in zip(shot.observations, shot.rewards, strict=True):
+        _, after = agent.act(agent.forget(belief, empty), observations, None)
+        assert not after.memory[STEPS].any() and not after.memory[SUM].any()
+        belief = agent.observe(after, rewards, torch.zeros(TASKS, ENVS, dtype=torch.bool))
 
 
 class TestMetricLoss:
@@ -82,7 +103,8 @@ class TestMetricLoss:
         for k in range(2):
             first = k * (HORIZON + 1)  # the slot of the start
             steps = range(first + 1, first + HORIZON + 1)
-            embedded = [agent.network.encoder.embeddings(inputs[t], slots[t - 1])[0] for t in steps]
+            known = torch.ones(TASKS * ENVS, 1)
+            embedded = [agent.network.encoder.embeddings(inputs[t], slots[t - 1], known)[0] for t in steps]
             torch.testing.assert_close(found[k], torch.stack(embedded).mean(dim=0))
 
     def test_it_needs_two_episodes_and_two_tasks(self):

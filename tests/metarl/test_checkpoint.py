@@ -3,6 +3,7 @@
 import errno
 import functools
 import io
+import math
 import os
 import pickle
 import random
@@ -14,7 +15,7 @@ import torch
 
 from metarl.errors import RunError
 from metarl.runs import checkpoint
-from metarl.runs.checkpoint import OWN_FILES, CheckpointError, CheckpointStore, load, save
+from metarl.runs.checkpoint import OWN_FILES, WHOLE_RANGE, Best, CheckpointError, CheckpointStore, best_of, load, save
 
 STATE = {"iteration": 3, "agent": {"theta": torch.arange(1000.0)}, "best_return": -1.5, "tracking": {"wandb_id": None}}
 
@@ -267,3 +268,32 @@ def test_files_that_are_called_like_checkpoints_are_none(tmp_path):
 )
 def test_what_is_finite(state, finite):
     assert checkpoint.is_finite(state) == finite
+
+
+class TestBest:
+    def test_harder_tasks_come_before_a_higher_return_and_what_broke_down_is_never_the_best(self):
+        easy, hard = Best(0.0, 8.0), Best(0.4, 7.0)
+        assert hard.is_above(easy) and not easy.is_above(hard)
+        assert Best(0.4, 7.5).is_above(hard) and not hard.is_above(hard)
+        assert easy.is_above(Best(0.0, -math.inf))
+        assert not Best(0.9, math.nan).is_above(hard)
+
+    def test_checkpoints_of_before_told_the_return_alone(self):
+        old = {"best_return": -1.5, "curriculum": None}
+        assert best_of(old) == Best(WHOLE_RANGE, -1.5)
+        assert best_of({**old, "curriculum": {"levels": {0.0: 3}}}) == Best(0.0, -1.5)
+        assert best_of({**old, "best_level": 0.3}) == Best(0.3, -1.5)
+
+    @pytest.mark.parametrize("there", [{}, {"best_level": 0.25}, {"best_level": "hard"}, {"best_return": 9.0}])
+    def test_one_that_is_worse_than_was_said_is_replaced(self, there, tmp_path, capsys):
+        """Of a lower level though of a higher return, and one that does not say it in numbers."""
+        store = CheckpointStore(tmp_path)
+        store.save({**STATE, "curriculum": {"levels": {}}, **there}, 3, best=True)
+        assert store.best(Best(0.5, -2.0)) == Best(0.0, -math.inf)
+        assert "; the next checkpoint becomes the best" in capsys.readouterr().err
+
+    def test_one_that_is_ahead_of_what_was_said_counts(self, tmp_path, capsys):
+        store = CheckpointStore(tmp_path)
+        store.save({**STATE, "best_level": 0.5}, 3, best=True)
+        assert store.best(Best(0.5, -2.0)) == store.best(Best(0.25, 7.0)) == Best(0.5, STATE["best_return"])
+        assert not capsys.readouterr().err

@@ -22,13 +22,14 @@ from metarl.agents.rl2.papers import RL2_PAPERS
 from metarl.agents.rma.papers import RMA_PAPERS
 from metarl.cli import app as cli
 from metarl.cli import train as train_command
-from metarl.config import RunConfig, load_config, preset
+from metarl.config import RunConfig, load_config, preset, with_settings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import UsageError
 from metarl.evaluation.evaluate import draw_tasks
 from metarl.runs.checkpoint import CheckpointStore, digest
-from metarl.runs.run import build, require_startable, start_run
+from metarl.runs.run import Run, build, require_startable, start_run
 from metarl.runs.tracking import read_metrics
+from metarl.training import loop
 from metarl.training.loop import REFUSALS
 from tests.small_agents import small_options
 
@@ -156,6 +157,28 @@ def test_a_curriculum_climbs_and_a_resumed_one_goes_on_where_it_was(tmp_path, ti
     assert numbers(tmp_path / "runs/halved") == numbers(tmp_path / "runs/whole")
     levels = [{k: v for k, v in line.items() if "curriculum/" in k} for line in numbers(tmp_path / "runs/whole")]
     assert set(levels[0].values()) == {0} and max(levels[-1].values()) > 0.2
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_the_best_checkpoint_of_a_curriculum_is_of_its_hardest_tasks(split: bool, tmp_path, tiny, monkeypatch):
+    """By returns and levels that are set by hand, in one go and resumed: the highest return is on the easiest."""
+    returns, levels = (8.0, 7.0, 7.5, 6.5, 9.0), (0.0, 0.4, 0.4, 0.4, 0.2)
+
+    def by_hand(run: Run, metrics: dict[str, float]) -> bool:
+        metrics["return/after"] = returns[run.iteration - 1]
+        metrics.update({name: levels[run.iteration - 1] for name in metrics if name.startswith("curriculum/")})
+        return split and run.iteration == 3
+
+    settings = {name: int(value) for name, value in (option.split("=") for option in tiny)}
+    settings |= {"evaluation.seeds": (1,), "training.iterations": 5, "training.checkpoint_every": 1}
+    settings |= {"training.curriculum": True, "family.kinds": ("flat", "rough"), "tracking.wandb": "disabled"}
+    config = with_settings(preset("maml", "half_cheetah_terrain"), settings)
+    folder = start_run(config, tmp_path, "r")
+    for resume in (False, True)[: 1 + split]:
+        loop.train(config, folder, resume, by_hand)
+    last, best = (CheckpointStore(folder / "checkpoints").load(which)[1] for which in ("last", "best"))
+    assert (last["iteration"], best["iteration"]) == (5, 3)
+    assert (last["best_level"], last["best_return"]) == (0.4, 7.5)
 
 
 def test_a_curriculum_of_a_family_without_difficulty_is_refused(tmp_path, monkeypatch, capsys):
