@@ -254,7 +254,8 @@ def memory_gap(own: Binned, reset: Binned, samples: int, rng: np.random.Generato
     gap = tasks.mean(apart)
     late = late_weights(own)
     level = gap.interval(late)
-    shown = level.low > 0 and _grown(*(_running_rate(tasks, each, late) for each in (reset, own)), gap.deviations)
+    without, remembering = (_running_rate(tasks, each, late) for each in (reset, own))
+    shown = level.low > 0 and _grown(without, remembering, gap.deviations)
     nothing = np.zeros(apart.shape[2])
     return MemoryGap(level, gap.statistic(lambda curve: seconds_to_rise(curve, nothing, own)) if shown else None)
 
