@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import mujoco
 import numpy as np
 
 from metarl.envs import terms
@@ -264,7 +265,7 @@ class BatchedEnv:
         simulation, state = self.simulation, self._state
         here = np.ones(simulation.num_sims, dtype=bool) if envs is None else envs.reshape(-1)
         chosen = simulation.array(here)
-        if trials is not None and self._changing:
+        if trials is not None:
             anew = simulation.array(trials.reshape(-1))
             for counter in (self._episodes, self._clock):
                 write(counter, 0, where=anew)
@@ -464,6 +465,11 @@ class BatchedEnv:
     def steps(self) -> Array:
         """Control steps taken in the running episode, live, [S] int64."""
         return self._state.steps
+
+    @property
+    def episodes(self) -> Array:
+        """Number of the running episode in its trial, from 1, live, [S] int64."""
+        return self._episodes
 
     def verify(self) -> None:
         """Raise SimulationFault if a reward was not a number since the last reset, which a device does not report."""

@@ -1,5 +1,7 @@
 """Envs that start anew by themselves play what envs that are reset by hand play from the same starts."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,8 @@ from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, Ha
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
-from metarl.envs.task import Change, Task
+from metarl.envs.task import Change, Changes, Task
+from metarl.training.players import DevicePlayer, Size, VecEnvPlayer
 from tests.envs.torch_simulation import TORCH
 
 M, N = 3, 2
@@ -82,7 +85,7 @@ def test_every_episode_is_the_one_that_is_played_by_hand(name):
         for k, episode in enumerate(played[i]):
             expected = by_hand[(STARTS - 1 + k) % STARTS][i]
             np.testing.assert_allclose(episode, expected, rtol=2e-5, atol=2e-6)
-    returns, terms = env.first_episodes()
+    [returns], terms = env.first_episodes()
     first = np.array([np.sum(episodes[0], dtype=np.float64) for episodes in played]).reshape(M, N)
     np.testing.assert_allclose(returns, first, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(sum(terms.values()), first, rtol=1e-4, atol=1e-5)
@@ -117,10 +120,64 @@ def test_a_flagged_simulation_counts_for_nothing():
     assert step.observations.isfinite().all()
     for _ in range(5):
         env.step(actions)
-    returns, _ = env.first_episodes()
+    [returns], _ = env.first_episodes()
     assert np.isnan(returns).reshape(-1).tolist() == [False, False, True, False, False, False]
     assert env.num_steps == 7 * M * N - 2
     assert env.num_faults == 1
+
+
+@pytest.mark.parametrize("name", ["hopper_parameters", "half_cheetah_mass"])
+def test_the_record_of_tasks_that_change_is_that_of_the_player_on_the_cpu(name):
+    """Where episodes end early, a round is played several times, and its first play counts on both."""
+    drawn = make_family(dataclasses.replace(FAMILIES[name], horizon=40))
+    names = tuple(parameter.name for parameter in drawn.parameters)
+
+    def reset(model, rng, n):  # the same in each episode: the two players go through starts in another order
+        start = [np.repeat(values[:1], n, axis=0) for values in drawn.reset(model, np.random.default_rng(3), n)]
+        return tuple(start)
+
+    family = dataclasses.replace(drawn, reset=reset, changes=Changes(names, 2, (35, 40)))
+    size = Size(tasks=M, envs_per_task=N, shots=3, threads=1, lives=False)
+    cpu, device = VecEnvPlayer(family, size, None), DevicePlayer(family, size, TORCH)
+    simulation = device.env.batch.simulation
+    for player in (cpu, device):
+        player.begin(tasks_of(family), lambda name: rngs())
+    seen, shown = cpu.env.reset(), simulation.host(device.env.reset())
+    assert np.isnan(device.played().returns).all()
+    advance = device.env.repeat(lambda actions: device.env.step(actions) and None)
+    for _ in range(cpu.env.trial_steps):
+        np.testing.assert_allclose(shown, seen, rtol=1e-4, atol=1e-4)
+        actions = policy(seen)[..., : family.action_size]
+        seen, *_ = cpu.env.step(actions)
+        advance(simulation.array(actions))
+        shown = simulation.host(device.env.batch.results.observations)
+    ours, theirs = device.played(), cpu.played()
+    assert ours.returns.shape == (3, M)
+    assert len(cpu.env.episodes) > 3 * M * N + 3 or name == "half_cheetah_mass"
+    assert np.ptp(theirs.returns, axis=0).min() > 1e-3  # the tasks change
+    np.testing.assert_allclose(ours.returns, theirs.returns, rtol=1e-5, atol=1e-5)
+    for term, values in theirs.terms.items():
+        np.testing.assert_allclose(np.sort(ours.terms[term]), np.sort(values), rtol=1e-5, atol=1e-5)
+    assert ours.env_steps == theirs.env_steps
+
+
+def test_a_flagged_episode_is_left_out_of_its_own_round_alone():
+    family = make_family(HalfCheetahMassSettings(horizon=4, changes=1))
+    env = RestartingEnv(family, M, N, TORCH, rounds=2)
+    env.use(rngs())
+    env.reset()
+    actions = torch.zeros(M * N, 6)
+    for _ in range(5):
+        env.step(actions)
+    env.batch.simulation.bind("qpos")[2, 3] = torch.nan
+    for _ in range(3):
+        env.step(actions)
+    returns, terms = env.first_episodes()
+    flagged = [False, False, True, False, False, False]
+    assert np.isnan(returns).reshape(2, -1).tolist() == [[False] * 6, flagged]
+    assert all(np.isnan(sums).reshape(-1).tolist() == flagged for sums in terms.values())
+    env.reset()
+    assert np.isnan(env.first_episodes()[0]).all()
 
 
 def test_tasks_of_several_layouts_are_refused():
