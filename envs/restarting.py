@@ -14,7 +14,8 @@ from metarl.envs.simulation import Simulator
 from metarl.envs.task import Task
 
 STARTS = 8
-"""Number of initial states drawn for each env in advance; an env that has used all of them begins again."""
+"""Least number of initial states drawn for each env in advance; an env that has used all of them begins again. As many
+more are drawn as make them a multiple of the rounds."""
 
 
 class Step(NamedTuple):
@@ -97,7 +98,7 @@ class RestartingEnv:
 
     def reset(self) -> Array:
         """Start an episode in every env; returns the observations [S, obs] float32, which the next step overwrites."""
-        self.batch.keep_starts(self._rngs, STARTS)
+        self.batch.keep_starts(self._rngs, -(-STARTS // self._rounds) * self._rounds, self._rounds)
         for kept in (self._over, self._flagged, self._total, self._first_total, *self._first_terms.values()):
             kept[...] = 0
         self._sound_steps[...] = 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import metarl
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.registry import make_family
 from metarl.envs.restarting import STARTS, RestartingEnv
@@ -17,6 +18,7 @@ from metarl.envs.robots.quadruped_settings import QuadrupedSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.envs.task import Change, Changes, Task
 from metarl.training.players import DevicePlayer, Size, VecEnvPlayer
+from tests.envs.own_robot.families import arm, entry
 from tests.envs.torch_simulation import TORCH
 
 M, N = 3, 2
@@ -185,36 +187,83 @@ def test_tasks_of_several_layouts_are_refused():
         RestartingEnv(make_family(AntLegsSettings()), M, N, TORCH)
 
 
-@pytest.mark.parametrize("rounds", [1, 3])
-@pytest.mark.parametrize("what", ["mass", "encoder"])
-def test_episodes_that_follow_on_each_other_in_the_time_of_a_task_are_those_of_a_trial(what, rounds):
-    """What an oracle is told, and what a faulty encoder reports, from the first observation of an episode on."""
-    sound, broken = ({"fault_kind": kind, "fault_place": kind} for kind in (0.0, 1.0))
-    settings, values, change = {
-        "mass": (HalfCheetahMassSettings(horizon=6, changes=1), {"mass_scale": 0.6}, {"mass_scale": 1.9}),
-        "encoder": (HalfCheetahMassSettings(horizon=6, faults=("encoder_offset",)), sound, broken),
-    }[what]
-    family = reveal(make_family(settings))
-    task = family.own(Task(family.name, {**family.neutral().values, **values}, (Change(8, change),)))
+def cheetah(**settings):
+    return make_family(HalfCheetahMassSettings(horizon=6, **settings))
+
+
+def walker(folder):
+    """A quadruped that is told its task's command."""
+    return make_family(QuadrupedSettings(horizon=6, command="task", changes=1, changing=("forward_velocity",)))
+
+
+def pull(state):
+    """Force of gravity at the hinge, N m, which is computed where an episode starts, [S, 1]."""
+    return state.qfrc_bias[:, :1]
+
+
+def boom(folder):
+    """An arm that observes a history with noise, and what a simulation derives from the state."""
+    return metarl.declare_robot(
+        arm(folder, '<motor name="lift" joint="lift" ctrlrange="-1 1"/>'),
+        {
+            "reward": {"home_cost": 1},
+            "observation": [
+                {"pull": {"term": "python", "function": pull, "unit": "N m"}},
+                {"joint_positions": {"noise": 0.1, "history": 3}},
+            ],
+            "distribution": [
+                {**entry("sensor_noise", None, None, [0.1, 5]), "name": "noise"},
+                {**entry("gravity", None, "scale", [0.1, 2]), "name": "weight"},
+            ],
+            "episode": {"horizon": 6},
+            "changes": {"parameters": ["noise", "weight"], "count": 1, "gap": [4, 4]},
+        },
+    )
+
+
+FOLLOWING = {
+    "mass": (lambda folder: cheetah(changes=1), {"mass_scale": 0.6}, {"mass_scale": 1.9}),
+    "encoder": (
+        lambda folder: cheetah(faults=("encoder_offset",)),
+        {"fault_kind": 0.0, "fault_place": 0.0},
+        {"fault_kind": 1.0, "fault_place": 1.0},
+    ),
+    "command": (walker, {"forward_velocity": -0.5}, {"forward_velocity": 0.9}),
+    "history": (boom, {"noise": 0.1, "weight": 0.2}, {"noise": 5.0, "weight": 1.8}),
+}
+"""By what it is: a family, values of a task, and what they become after 4 steps."""
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+@pytest.mark.parametrize("what", FOLLOWING)
+def test_episodes_that_follow_on_each_other_in_the_time_of_a_task_are_those_of_a_trial(what, rounds, tmp_path):
+    """What an oracle is told, and what the task makes of an observation, from the first one of an episode on."""
+    make, values, change = FOLLOWING[what]
+    family = reveal(make(tmp_path))
+    task = family.own(Task(family.name, {**family.neutral().values, **values}, (Change(4, change),)))
     env, batch = RestartingEnv(family, 1, 1, TORCH, rounds=rounds), BatchedEnv(family, 1, 1, threads=1)
     assert env.trial_steps == 6 * rounds
     for each in (env, batch):
         each.set_tasks([task])
     env.use(rngs()[:1])
+    still = np.zeros((1, 1, family.action_size))
     seen = [env.batch.simulation.host(env.reset())[0].copy()]
-    for _ in range(2 * env.trial_steps - 1):
-        seen.append(env.batch.simulation.host(env.step(torch.zeros(1, 6)).observations)[0].copy())
+    advance = env.repeat(lambda actions: env.step(actions) and None)
+    for _ in range(3 * env.trial_steps - 1):
+        advance(torch.zeros(1, family.action_size))
+        seen.append(env.batch.simulation.host(env.batch.results.observations)[0].copy())
     expected, generators, everything = [], rngs()[:1], np.ones((1, 1), dtype=bool)
-    for k in range(STARTS + 2 * rounds):  # the last of the starts that are kept comes first, then they begin anew
-        if k == STARTS:
+    starts = -(-STARTS // rounds) * rounds
+    for k in range(starts + 3 * rounds):  # the last of the starts that are kept comes first, then they begin anew
+        if k == starts:
             generators = rngs()[:1]
-        observations = batch.reset(generators, everything, np.full((1, 1), (k - STARTS + 1) % rounds == 0))
+        observations = batch.reset(generators, everything, np.full((1, 1), (k + 1) % rounds == 0))
         for _ in range(6):
             expected.append(observations[0, 0])
-            observations = batch.step(np.zeros((1, 1, 6))).observations
-    expected = expected[6 * (STARTS - 1) :][: len(seen)]
+            observations = batch.step(still).observations
+    expected = expected[6 * (starts - 1) :][: len(seen)]
     np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-3)
-    assert rounds == 1 or np.ptp(expected, axis=0)[-1 if what == "mass" else 2] > 0.2
+    assert rounds == 1 or np.ptp(expected[::6], axis=0).max() > 0.2
 
 
 def test_what_is_recorded_is_recorded_anew_where_tasks_have_another_number_of_changes():
