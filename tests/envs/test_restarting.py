@@ -148,7 +148,7 @@ def test_the_record_of_tasks_that_change_is_that_of_the_player_on_the_cpu(name):
     assert np.isnan(device.played().returns).all()
     advance = device.env.repeat(lambda actions: device.env.step(actions) and None)
     for _ in range(cpu.env.trial_steps):
-        np.testing.assert_allclose(shown, seen, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(shown, np.asarray(seen), rtol=1e-4, atol=1e-4)
         actions = policy(seen)[..., : family.action_size]
         seen, *_ = cpu.env.step(actions)
         advance(simulation.array(actions))
