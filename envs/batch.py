@@ -265,7 +265,7 @@ class BatchedEnv:
         simulation, state = self.simulation, self._state
         here = np.ones(simulation.num_sims, dtype=bool) if envs is None else envs.reshape(-1)
         chosen = simulation.array(here)
-        if trials is not None and self._changing:
+        if trials is not None:
             anew = simulation.array(trials.reshape(-1))
             for counter in (self._episodes, self._clock):
                 write(counter, 0, where=anew)
@@ -393,12 +393,17 @@ class BatchedEnv:
             self._state.ctrl[...] = drive(self._state)
             simulation.step(self._active, 1)
 
-    def keep_starts(self, rngs: Sequence[np.random.Generator], count: int) -> None:
-        """Keep `count` starts of each env, which `restart` goes through, and start all envs from the last of them."""
+    def keep_starts(self, rngs: Sequence[np.random.Generator], count: int, rounds: int = 1) -> None:
+        """Keep `count` starts of each env, which `restart` goes through, and start all envs from the last of them.
+
+        count: a multiple of `rounds`, the episodes of a trial: each start is then always of the same round, and of the
+        stage that its task has there. The last is of the first round, the first of the next.
+        """
         everything = np.ones((self.num_tasks, self.envs_per_task), dtype=bool)
         kept = []
-        for _ in range(count):
-            self.reset(rngs, everything, everything)
+        self._episodes[...] = 1
+        for k in range(1, count + 1):
+            self.reset(rngs, everything, everything if k % rounds == 0 else ~everything)
             kept.append([self.simulation.xp.asarray(live, copy=True) for live in self._start()])
         starts = tuple(self.simulation.xp.concat(each) for each in zip(*kept, strict=True))
         self._starts = renewed(self._starts, starts) if len(self._starts) == len(starts) else starts
@@ -407,7 +412,7 @@ class BatchedEnv:
     def restart(self, rounds: int = 1) -> None:
         """Start an episode where none is running, by operations that do not depend on values.
 
-        Its start is the next of those kept; after the last comes the first again. rounds: episodes of a trial.
+        Its start is the next of those kept; after the last comes the first again. rounds: those they were kept for.
         """
         ended, num_sims = ~self._active, self.simulation.num_sims
         for live, kept in zip(self._start(), self._starts, strict=True):
@@ -418,11 +423,8 @@ class BatchedEnv:
         write(self._state.action, 0, where=ended)
         self._scores.clear(ended)
         write(self._active, True, where=ended)
-        if self._changing:  # the start that was kept is of the task's first stage
+        if self._changing:
             self._change()
-            seen = self.family.seen(self._state)
-            write(self._observations, self._observe(seen), where=ended)
-            write(self._privileged, self._tell(seen), where=ended)
 
     @property
     def observations(self) -> Array:
@@ -465,6 +467,11 @@ class BatchedEnv:
     def steps(self) -> Array:
         """Control steps taken in the running episode, live, [S] int64."""
         return self._state.steps
+
+    @property
+    def episodes(self) -> Array:
+        """Number of the running episode in its trial, from 1, live, [S] int64."""
+        return self._episodes
 
     def verify(self) -> None:
         """Raise SimulationFault if a reward was not a number since the last reset, which a device does not report."""

@@ -14,7 +14,8 @@ from metarl.envs.simulation import Simulator
 from metarl.envs.task import Task
 
 STARTS = 8
-"""Number of initial states drawn for each env in advance; an env that has used all of them begins again."""
+"""Least number of initial states drawn for each env in advance; an env that has used all of them begins again. As many
+more are drawn as make them a multiple of the rounds."""
 
 
 class Step(NamedTuple):
@@ -55,9 +56,15 @@ class RestartingEnv:
         self.num_envs = num_tasks * envs_per_task
         array = self.batch.simulation.array
         self._last = array(np.zeros((self.num_envs, family.observation_size), dtype=np.float32))
-        self._cut, self._over, self._flagged = (array(np.zeros(self.num_envs, dtype=bool)) for _ in range(3))
-        self._total, self._first_total = (array(np.zeros(self.num_envs)) for _ in range(2))
+        self._cut, self._total = array(np.zeros(self.num_envs, dtype=bool)), array(np.zeros(self.num_envs))
+        self._places = array(np.arange(1, rounds + 1, dtype=np.int64)[:, None])
+        """Number of each round, [rounds, 1]."""
+        each = (rounds, self.num_envs)
+        self._over, self._flagged = (array(np.zeros(each, dtype=bool)) for _ in range(2))
+        """Whether each env's first episode of each round is over, and whether its simulation was flagged."""
+        self._first_total = array(np.zeros(each))
         self._first_terms = {name: array(np.zeros(self.num_envs)) for name in family.rewards}
+        """Sums of the first episode of the last round, by name, [S]."""
         self._sound_steps = array(np.zeros(self.num_envs, dtype=np.int64))
         self._rngs: Sequence[np.random.Generator] = ()
 
@@ -91,7 +98,7 @@ class RestartingEnv:
 
     def reset(self) -> Array:
         """Start an episode in every env; returns the observations [S, obs] float32, which the next step overwrites."""
-        self.batch.keep_starts(self._rngs, STARTS)
+        self.batch.keep_starts(self._rngs, -(-STARTS // self._rounds) * self._rounds, self._rounds)
         for kept in (self._over, self._flagged, self._total, self._first_total, *self._first_terms.values()):
             kept[...] = 0
         self._sound_steps[...] = 0
@@ -111,26 +118,25 @@ class RestartingEnv:
         self._last[...] = done.observations
         self._total += done.rewards
         self._sound_steps += 1 - xp.where(done.faulted, batch.steps, 0)
-        first = ended & ~self._over
+        first = ended & (batch.episodes == self._places) & ~self._over  # [rounds, S]
         write(self._flagged, done.faulted, where=first)
         write(self._first_total, self._total, where=first)
         for name, sums in self._first_terms.items():
-            write(sums, batch.terms[name], where=first)
-        self._over |= ended
+            write(sums, batch.terms[name], where=first[-1])
+        self._over |= first
         write(self._total, 0, where=ended)
         batch.restart(self._rounds)
         return Step(done.observations, done.rewards, done.terminated, self._cut, self._last)
 
     def first_episodes(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return the return and the sums of the weighted reward terms of each env's first episode, [M, N] on the host.
+        """Return the return of each env's first episode of each round, [rounds, M, N], and the sums of the weighted
+        reward terms of that of the last round, [M, N] by name, on the host.
 
         NaN where it is not over yet, or the simulation was flagged.
         """
         batch, host = self.batch, self.batch.simulation.host
         shape = (batch.num_tasks, batch.envs_per_task)
         sound = host(self._over & ~self._flagged)
-
-        def of(values: Array) -> np.ndarray:
-            return np.where(sound, host(values), np.nan).reshape(shape)
-
-        return of(self._first_total), {name: of(sums) for name, sums in self._first_terms.items()}
+        returns = np.where(sound, host(self._first_total), np.nan).reshape(-1, *shape)
+        terms = {name: np.where(sound[-1], host(sums), np.nan) for name, sums in self._first_terms.items()}
+        return returns, {name: sums.reshape(shape) for name, sums in terms.items()}

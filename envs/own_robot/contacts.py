@@ -124,7 +124,7 @@ class Contact:
     """Contact parameters of two geoms that can touch."""
 
     name: str
-    """Name of its pair, which may have to be added."""
+    """Name of its pair, which may have to be added: `add_pair`."""
     geoms: tuple[str, str]
     condim: int
     friction: tuple[float, ...]
@@ -136,18 +136,16 @@ class Contact:
     gap: float
     adhesion: float
 
-    def set_friction(self, spec: mujoco.MjSpec, value: float, *, elements: Sequence[int]) -> None:
-        """Set these elements of the friction to a value; everything else about the contact stays the same.
-
-        If they have the value already, nothing is added to the model.
-        """
-        pair = spec.pair(self.name)
-        if pair is None:
-            if all(self.friction[i] == value for i in elements):
-                return
+    def add_pair(self, spec: mujoco.MjSpec) -> None:
+        """Add the contact's pair to a model unless it has it: the contact acts as before, and its friction can vary."""
+        if spec.pair(self.name) is None:
             given = dataclasses.asdict(self)
             first, second = given.pop("geoms")
-            pair = plain(spec.add_pair(), geomname1=first, geomname2=second, **given)
+            plain(spec.add_pair(), geomname1=first, geomname2=second, **given)
+
+    def set_friction(self, spec: mujoco.MjSpec, value: float, *, elements: Sequence[int]) -> None:
+        """Set these elements of the friction of its pair to a value."""
+        pair = spec.pair(self.name)
         for i in elements:
             pair.friction[i] = value
 

@@ -26,6 +26,7 @@ from metarl.envs.faults.parts import check_groups
 from metarl.envs.faults.with_faults import with_faults
 from metarl.envs.own_robot.actuator_laws import keep_signals
 from metarl.envs.own_robot.actuators import started
+from metarl.envs.own_robot.corners import reason, require_possible_together
 from metarl.envs.own_robot.declaration import (
     Control,
     Declaration,
@@ -221,11 +222,13 @@ def _family(robot: Robot, said: Declaration, origin: _Origin) -> TaskFamily:
         )
         _check_start(family, robot, rig, robot.model, robot.home)
         _require_free_feet(robot, rig, said.termination.contact)
-        neutral = _bytes(family.compile(family.neutral()))
+        neutral, ends = _bytes(family.compile(family.neutral())), {}
         for p in family.parameters:
             if p.law.edit is not None:
                 models = {value: _check_value(family, robot, rig, start, p, value) for value in _extremes(p)}
                 _require_effect(p, models, neutral)
+                ends[p.name] = list(models.values())
+        require_possible_together(family, robot, ends)
         family = ground(family)
         return family if settings.faults else _with_faults(family, said.faults)
     except ValueError as error:
@@ -400,10 +403,10 @@ def _check_value(
     try:
         model = family.compile(family.task({p.name: value}))
     except ValueError as error:
-        message = " ".join(str(error).split())
-        if message.startswith(p.name):
+        if str(error).startswith(p.name):
             raise
-        raise ValueError(f"{p.name} = {value:g} ({p.law.description}) makes an impossible robot: {message}") from error
+        what = f"{p.name} = {value:g} ({p.law.description})"
+        raise ValueError(f"{what} makes an impossible robot: {reason(error)}") from error
     qpos = start(model)
     depths = penetrations(model, qpos)
     (a, b), depth = max(depths.items(), key=lambda item: item[1], default=(("", ""), 0.0))

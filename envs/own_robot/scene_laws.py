@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import mujoco
@@ -44,6 +45,8 @@ def friction(quantity: str) -> Find:
             )
         if robot_contacts.decides(robot.model, robot.bodies, name):
             return {name: _of_geom(robot, name, elements, acting)}
+        for contact, spec in itertools.product(acting, (robot.spec, robot.visual)):
+            contact.add_pair(spec)  # in every task, the neutral one too: worlds of the gpu simulator have equal pairs
         return {key: site for contact in acting for key, site in _of_contact(contact, elements).items()}
 
     return find

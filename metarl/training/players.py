@@ -187,4 +187,4 @@ class DevicePlayer:
         self.env.batch.verify()
         returns, sums = self.env.first_episodes()
         terms = {name: values.ravel() for name, values in sums.items()}
-        return Played(mean_of_sound(returns)[None], terms, self.env.num_steps)
+        return Played(mean_of_sound(returns), terms, self.env.num_steps)

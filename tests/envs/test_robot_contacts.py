@@ -177,12 +177,12 @@ class TestFriction:
         own = mujoco.MjModel.from_xml_string(CASES[case].text)
         family = family_of(tmp_path, CASES[case].text, entry(quantity, "scale", [0.5, 1.5]))
         neutral = family.compile(family.neutral())
-        assert neutral.npair == own.npair
+        assert neutral.npair == family.compile(family.task({"p": 0.5})).npair  # as the gpu simulator needs them
         for steps in (0, 200):
             data, contacts = touch(own, steps)
             same, alike = touch(neutral, steps)
             assert_alike(contacts, alike, but="dist")
-            np.testing.assert_allclose(data.qpos, same.qpos, atol=1e-9)
+            np.testing.assert_array_equal(data.qpos, same.qpos)
 
     @pytest.mark.parametrize(("case", "quantity"), ACTING)
     @pytest.mark.parametrize(("operation", "ends"), [("set", [0.05, 1.5]), ("scale", [0.25, 3]), ("add", [0.1, 0.7])])
@@ -361,8 +361,7 @@ def test_mixed_contacts_equal_those_of_mujocos_collisions():
         compiled = spec.compile()
         own = touch(compiled)[1]
         [contact] = contacts_of(compiled, ["hull", "arm"], "hull")
-        contact.set_friction(spec, -1.0, elements=[0])
-        spec.pair(contact.name).friction[0] = contact.friction[0]
+        contact.add_pair(spec)
         paired = spec.compile()
         assert paired.npair == 1 and paired.pair_gap[0] == compiled.geom_gap[:2].sum()
         assert_alike(own, touch(paired)[1])

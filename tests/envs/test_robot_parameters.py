@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import mujoco
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+import metarl
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.own_robot.declaration import read_declaration
 from metarl.envs.own_robot.settings import RobotSettings
@@ -18,7 +20,7 @@ from metarl.envs.robots.quadruped_body import entries as body_entries
 from metarl.envs.robots.quadruped_body_settings import QuadrupedBodySettings
 from metarl.envs.robots.quadruped_parameters import entries
 from metarl.envs.robots.quadruped_settings import QuadrupedSettings
-from tests.envs.own_robot.families import arm, at, entry, family_of
+from tests.envs.own_robot.families import STILL, arm, at, entry, family_of
 from tests.envs.own_robot.quadruped_file import parameter
 
 SERVO = '<position name="lift" joint="lift" kp="30" kv="2" forcerange="-9 9" ctrlrange="-2 2"/>'
@@ -203,6 +205,66 @@ class TestComposition:
     def test_a_key_that_would_be_ignored_is_refused(self, varied, message, tmp_path):
         with pytest.raises(ValueError, match=message):
             family_of(tmp_path, arm(tmp_path, SERVO), {**entry("mass", "boom", "set", [1, 2]), **varied})
+
+
+SOLID = """<mujoco model="rotor"><compiler angle="radian"/>
+  <worldbody><body name="rotor" pos="0 0 1"><joint name="lift"/>
+  <inertial pos="0 0 0" mass="3" diaginertia=".010 .010 .015"/><geom type="box" size=".1 .1 .05"/></body></worldbody>
+  <actuator><motor name="lift" joint="lift" ctrlrange="-1 1"/></actuator></mujoco>"""
+
+
+def thinner(spec: mujoco.MjSpec, value: float) -> None:
+    """An edit of one's own that writes a moment of inertia."""
+    spec.body("rotor").inertia[1] *= value
+
+
+class TestInertiaTogether:
+    """Two moments of inertia of a body together are at least the third."""
+
+    @staticmethod
+    def declared(folder, *ends, second=None, splits=None):
+        """A rotor whose first two moments of inertia are multiplied by numbers between these ends."""
+        (folder / "rotor.xml").write_text(SOLID)
+        said = [{**entry(f"inertia_{a}", "rotor", "scale", list(ends)), "name": f"about {a}"} for a in "xy"]
+        said[1] = {**said[1], **(second or {})}
+        for one, own in zip(said, splits or [], strict=False):
+            one |= own
+        scaled = {**entry("mass", "rotor", "scale", [0.1, 9]), "name": "mass"}
+        return metarl.declare_robot(
+            folder / "rotor.xml", {"reward": {"alive": 1}, "distribution": [*said, scaled], "episode": STILL}
+        )
+
+    def test_what_holds_at_all_corners_compiles(self, tmp_path):
+        family = self.declared(tmp_path, 0.76, 1.2)
+        for x, y in itertools.product((0.76, 1.2), repeat=2):
+            model = family.compile(family.task({"about x": x, "about y": y, "mass": 3.0}))
+            np.testing.assert_allclose(model.body("rotor").inertia, 3 * np.array([0.01 * x, 0.01 * y, 0.015]))
+        for task in family.sample(50, np.random.default_rng(0)):
+            family.compile(task)
+
+    @pytest.mark.parametrize("own", [None, thinner])
+    def test_what_fails_at_a_corner_is_refused(self, own, tmp_path):
+        spec = mujoco.MjSpec.from_string(SOLID)
+        spec.body("rotor").inertia = [0.006, 0.006, 0.015]
+        with pytest.raises(ValueError, match=r"A \+ B >= C"):
+            spec.compile()
+        second = own and {"quantity": "python", "function": own, "neutral": 1.0, "target": None, "operation": None}
+        message = r"about x = 0.6 \(.*\) and about y = 0.6 \(.*\) together make an impossible robot: of the moments of "
+        with pytest.raises(ValueError, match=message + "inertia of body 'rotor' two.*narrow the range.*or vary mass"):
+            self.declared(tmp_path, 0.6, 1.0, second=second)
+
+    def test_only_what_a_split_draws_together_counts(self, tmp_path):
+        apart = [
+            {"range": [0.76, 1.0], "splits": {"ood": [0.6, 0.7]}},
+            {"range": [0.76, 0.9], "splits": {"ood": [0.95, 1.0]}},
+        ]
+        family = self.declared(tmp_path, 0.6, 1.0, splits=apart)
+        for split in family.splits:
+            for task in family.sample(20, np.random.default_rng(0), split):
+                family.compile(task)
+        apart[1]["splits"] = {"ood": [0.7, 0.75]}
+        with pytest.raises(ValueError, match="about x = 0.6 .* and about y = 0.7 .* together"):
+            self.declared(tmp_path, 0.6, 1.0, splits=apart)
 
 
 BOX = """<mujoco model="cart"><worldbody><geom name="floor" type="plane" size="5 5 .1"/>

@@ -12,6 +12,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import mujoco
 import mujoco_warp
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 
+import metarl
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.control import in_steps
 from metarl.envs.family import TaskFamily
@@ -539,6 +541,41 @@ def test_episodes_of_a_batched_env_are_those_of_the_cpu():
             worst = max(worst, np.abs(getattr(ours, name).numpy() - getattr(theirs, name)).max())
         assert np.array_equal(ours.terminated.numpy(), theirs.terminated)
     assert worst < 1e-3  # observations hold rad/s, rewards the change of a place over 0.05 s
+
+
+SLED = """<mujoco><option timestep="0.005"/><worldbody><geom name="floor" type="plane" size="5 5 .1"/>
+  <body name="sled" pos="0 0 .05"><freejoint/><geom name="sole" type="box" size=".1 .1 .05" mass="3"/>
+    <body name="arm" pos="0 0 .05"><joint name="lift" axis="0 1 0" damping="1"/>
+      <geom name="arm" type="capsule" size=".02" fromto="0 0 0 0 0 .2" mass=".2" contype="0" conaffinity="0"/></body>
+  </body></worldbody><actuator><motor name="lift" joint="lift" ctrlrange="-1 1"/></actuator></mujoco>"""
+
+
+def test_a_friction_that_is_the_models_own_is_simulated_beside_others(tmp_path: Path):
+    """Each world slides as far as MuJoCo's robot of that friction, the neutral one as the user's own model."""
+    frictions = (0.4, 1.0, 1.6)
+    grip = {"name": "grip", "target": "sole", "quantity": "friction", "operation": "set"}
+    (tmp_path / "sled.xml").write_text(SLED)
+    family = metarl.declare_robot(
+        tmp_path / "sled.xml",
+        {"reward": {"alive": 1}, "distribution": [{**grip, "distribution": "choice", "range": list(frictions)}]},
+    )
+    models = [family.compile(family.task({"grip": value})) for value in frictions]
+    warp, _ = both(models)
+    slid = []
+    speed = np.zeros((3, models[0].nv))
+    speed[:, 0] = 2.0
+    warp.bind("qvel")[:] = warp.array(speed)
+    for value in frictions:
+        text = SLED if value == 1.0 else SLED.replace('size="5 5 .1"', f'size="5 5 .1" friction="{value}" priority="1"')
+        model = mujoco.MjModel.from_xml_string(text)
+        data = mujoco.MjData(model)
+        data.qvel[0] = 2.0
+        mujoco.mj_step(model, data, STEPS)
+        slid.append(data.qpos[0])
+    warp.forward(chosen(warp, 0, 1, 2))
+    warp.step(chosen(warp, 0, 1, 2), STEPS)
+    assert slid[0] > slid[1] > slid[2] > 0.05
+    np.testing.assert_allclose(warp.host(warp.bind("qpos"))[:, 0], slid, rtol=1e-2)
 
 
 def test_without_its_packages_the_error_says_what_to_install():
