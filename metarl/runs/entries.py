@@ -29,6 +29,7 @@ from metarl.config import (
     with_settings,
 )
 from metarl.envs.family_settings import FamilySettings
+from metarl.envs.own_robot.hooks import functions_in
 from metarl.envs.own_robot.settings import DECLARATIONS, RobotSettings
 from metarl.envs.text import typed
 from metarl.errors import UsageError, nearest
@@ -128,12 +129,15 @@ def trained_with(config: RunConfig) -> dict[str, Any]:
     return {section: data[section] for section in ("agent", "family", "training")}
 
 
-def files_by_content(config: RunConfig) -> RunConfig:
-    """Return the configuration with its files by name and content, which the copies of a robot share."""
+def files_by_content(config: RunConfig, anywhere: bool = False) -> RunConfig:
+    """Return the configuration with its files by name and content, which the copies of a robot share.
+
+    anywhere: as of `content_anywhere`, for configurations that are compared and not recorded.
+    """
 
     def words(file: str) -> str:
-        path = Path(file)
-        return f"{path.name} ({content(file)[:8]})" if path.is_file() else path.name
+        path, hashed = Path(file), content_anywhere if anywhere else content
+        return f"{path.name} ({hashed(file)[:8]})" if path.is_file() else path.name
 
     return map_files(config, words)
 
@@ -185,7 +189,7 @@ def but_for_the_seed(config: RunConfig) -> tuple[Any, ...]:
 
     Another run that it is trained with, such as its teacher, counts by what defines that.
     """
-    config = map_files(config, content)
+    config = map_files(config, content_anywhere)
     training = {k: v for k, v in dataclasses.asdict(config.training).items() if k not in OF_THE_MACHINE}
     without_effect = names_without_effect(type(config.agent))
     agent = {k: v for k, v in dataclasses.asdict(config.agent).items() if k not in without_effect}
@@ -200,6 +204,21 @@ def content(file: str) -> str:
     """Return a hash of a file, which copies share; its name if it does not exist."""
     path = Path(file)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else path.name
+
+
+def content_anywhere(file: str) -> str:
+    """Return a hash as `content` does, in which the code that a declaration names counts by its name.
+
+    The copy in a run's folder names it by its absolute path, which is another in another checkout; what it holds is in
+    the settings.
+    """
+    functions = functions_in(file) if file.endswith(DECLARATIONS) else {}
+    if not functions:
+        return content(file)
+    data = Path(file).read_bytes()
+    for name in functions:
+        data = data.replace(name.encode(), Path(name).name.encode())
+    return hashlib.sha256(data).hexdigest()
 
 
 def labels(agents: Sequence[Sequence[Entry]]) -> list[str]:

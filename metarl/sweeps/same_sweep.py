@@ -41,7 +41,8 @@ def require_no_other(sweep: Sweep, folder: Path) -> None:
         theirs = json.loads(path.read_text(encoding="utf-8"))
         base = essentials(config_from_dict(theirs["base"], saved=True))  # adds settings that are newer than the folder
         theirs["base"] = json.loads(json.dumps(base))
-        theirs["files"] = spec["files"] | theirs.get("files", {})  # older versions left out all, or those of levels
+        for name in ("files", "parts"):  # older versions left out all, those of levels, or those that files name
+            theirs[name] = spec[name] | theirs.get(name, {})
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be read ({describe(error)}); move the folder away") from error
     changed = list(_differences(theirs, spec))
@@ -60,6 +61,8 @@ def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[str]:
             yield from _differences(theirs.get(key), ours.get(key), f"{name}.{key}" if name else str(key))
     elif theirs != ours and name.startswith("files."):
         yield f"the file of family.{name.removeprefix('files.')} has another content"
+    elif theirs != ours and name.startswith("parts."):
+        yield f"the file {name.removeprefix('parts.')} has another content"
     elif nested and theirs != ours:
         yield f"its factors were {', '.join(theirs)}, now they are {', '.join(ours)}"
     elif theirs != ours:

@@ -121,9 +121,13 @@ class Sweep:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything that decides the results, as plain types; sweeps that differ in it share no journal."""
+        from metarl.runs.parts import parts_by_content
+
+        files = self._files()
         return {
             "base": essentials(self.base),
-            "files": {name: content(file) for name, file in self._files().items()},
+            "files": {name: content(file) for name, file in files.items()},
+            "parts": parts_by_content(files),
             "method": self.method,
             "seed": self.seed,
             "objective": {**vars(self.objective), "ranges": {k: list(v) for k, v in self.ranges.items()}},
@@ -158,8 +162,11 @@ def absolute(config: RunConfig, sweep: Path) -> RunConfig:
 
 
 def essentials(config: RunConfig) -> dict[str, Any]:
-    """Return a configuration as plain types, without settings that change results by rounding at most."""
-    data = config_to_dict(config)
+    """Return a configuration as plain types, without settings that change results by rounding at most.
+
+    Files have their names alone: they may lie elsewhere, and the fingerprint has what they hold.
+    """
+    data = config_to_dict(map_files(config, lambda file: Path(file).name))
     for section, settings in data.items():
         for name in names_without_effect(type(getattr(config, section))):
             del settings[name]

@@ -249,6 +249,21 @@ def test_runs_of_ones_own_robot_are_one_agent_if_their_copies_of_it_are_alike(tm
     assert by_agent([one, two, other]) == [[one, two], [other]]
 
 
+def test_runs_of_ones_own_robot_are_one_agent_wherever_their_code_lies(tmp_path):
+    def entry(seed: int, function: str) -> Entry:
+        folder = tmp_path / f"run_{seed}"
+        folder.mkdir()
+        (folder / "walker.yaml").write_text(f"reward: {{own: {{function: '{function}', weight: 1}}}}")
+        robot = RobotSettings(file=str(folder / "walker.yaml"), hooks=("0" * 64,))
+        return Entry(folder, RunConfig(family=robot, training=TrainingSettings(seed=seed)))
+
+    one, two = entry(1, "/one/checkout/own.py:sway"), entry(2, "/another/own.py:sway")
+    other = entry(3, "/one/checkout/own.py:heel")
+    assert by_agent([one, two, other]) == [[one, two], [other]]
+    assert trained_elsewhere(one.config, two.config) == ""
+    assert "file" in trained_elsewhere(one.config, other.config)
+
+
 def small_run(folder: Path, config: RunConfig) -> Path:
     directory = start_run(dataclasses.replace(config, evaluation=SMALL, tracking=QUIET), folder.parent, folder.name)
     train(dataclasses.replace(config, evaluation=SMALL, tracking=QUIET), directory)
