@@ -35,6 +35,7 @@ from metarl.reporting.headroom_report import RESET
 from metarl.runs import claims
 from metarl.runs.entries import content, files_by_content
 from metarl.runs.interrupt import Stop, stop_on_signals
+from metarl.runs.occupied import STUDY
 from metarl.runs.parts import parts_by_content
 from metarl.runs.progress import duration
 from metarl.runs.run import Run, load_run, start_run
@@ -43,8 +44,6 @@ from metarl.training.finished import finished_run
 from metarl.training.loop import train
 from metarl.wording import number_of
 
-STUDY = "study.json"
-"""File in a study's folder that says what is trained."""
 LOG = "output.log"
 """File in a run's folder with the output of its training."""
 WAIT_S = 5.0

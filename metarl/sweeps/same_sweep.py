@@ -12,18 +12,17 @@ from typing import Any
 from metarl.config import config_from_dict
 from metarl.errors import UsageError, describe
 from metarl.files import make_folder, write
+from metarl.runs.occupied import SWEEP, require_unoccupied
 from metarl.sweeps.sweep import Sweep, essentials
-
-SPEC = "sweep.json"
-"""File with the fingerprint of a folder's sweep."""
 
 
 def require_same(sweep: Sweep, folder: Path) -> None:
-    """Write the sweep's fingerprint into its folder; UsageError if that of another sweep is there."""
-    path = folder / SPEC
+    """Write the sweep's fingerprint into its folder; UsageError if another sweep, or something else, is there."""
+    path = folder / SWEEP
     if not path.exists():
+        require_no_other(sweep, folder)
         make_folder(folder, "--runs-dir")
-        draft = folder / f".{os.getpid()}.{SPEC}"
+        draft = folder / f".{os.getpid()}.{SWEEP}"
         write(draft, json.dumps(sweep.fingerprint(), indent=1).encode())
         with contextlib.suppress(FileExistsError):  # another process was first
             os.link(draft, path)
@@ -32,8 +31,10 @@ def require_same(sweep: Sweep, folder: Path) -> None:
 
 
 def require_no_other(sweep: Sweep, folder: Path) -> None:
-    """UsageError if the fingerprint of another sweep is in the folder, which may be empty, or absent."""
-    path = folder / SPEC
+    """UsageError if the folder, which may be empty or absent, is that of another sweep, or of something else."""
+    remedy = "give the sweep's file another name, or choose another --runs-dir"
+    require_unoccupied(folder, SWEEP, remedy)
+    path = folder / SWEEP
     if not path.exists():
         return
     spec = json.loads(json.dumps(sweep.fingerprint()))

@@ -583,6 +583,18 @@ def test_a_teacher_s_runs_come_before_those_it_teaches(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("switch", [(), ("--report",), ("--probe",)])
+@pytest.mark.parametrize(("name", "what"), [("config.yaml", "a run"), ("sweep.json", "a sweep")])
+def test_the_folder_of_something_else_is_left_alone(name, what, switch, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/plain").mkdir(parents=True)
+    (tmp_path / "runs/plain" / name).write_text("own")
+    assert cli.main(["headroom", "point_goal", "--name", "plain", *switch]) == 2
+    said = capsys.readouterr().err
+    assert f"runs/plain is the folder of {what}; choose another --name, or another --runs-dir" in said
+    assert os.listdir(tmp_path / "runs/plain") == [name] and (tmp_path / "runs/plain" / name).read_text() == "own"
+
+
 def test_a_changed_file_that_a_robots_file_names_makes_another_study(tmp_path):
     (tmp_path / "robot.xml").write_text(MODEL.replace("<worldbody>", '<include file="own.xml"/><worldbody>'))
     (tmp_path / "own.xml").write_text("<mujoco><default><joint damping='1'/></default></mujoco>")
