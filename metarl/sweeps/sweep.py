@@ -17,7 +17,7 @@ from metarl.config import RunConfig, config_from_dict, config_to_dict, file_sett
 from metarl.errors import UsageError, nearest
 from metarl.options import coerce
 from metarl.runs.entries import content
-from metarl.sweeps.dimensions import Dimension, Factor, Levels, label
+from metarl.sweeps.dimensions import Dimension, Factor, Levels
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,9 @@ class Sweep:
                 raise UsageError(f"unknown factor {name!r}{nearest(name, self.dimensions)}")
             dimension = self.dimensions[name]
             if isinstance(dimension, Levels):
-                labels = dimension.labels
-                if label(value) not in labels:
-                    raise UsageError(f"{name} is {value!r}; its levels are {', '.join(map(str, labels))}")
-                point[name] = dimension.values[labels.index(label(value))]
+                if (level := dimension.level(value)) is None:
+                    raise UsageError(f"{name} is {value!r}; its levels are {', '.join(map(str, dimension.labels))}")
+                point[name] = level
             else:
                 point[name] = coerce(value, int if dimension.whole else float, name)
         for name in self.dimensions:

@@ -25,6 +25,13 @@ MISTAKES = {
     "factors: {}": "nothing varies; `factors:` is empty",
     "factors: {agent.iner_lr: [1, 2]}": "unknown factor 'agent.iner_lr'; did you mean 'agent.inner_lr'?",
     "factors: {family.velocty: {width: [1]}}": "unknown factor 'family.velocty'; did you mean 'family.velocity'?",
+    **{
+        f"factors: {{{name}: [maml, rl2]}}": (
+            f"factors: {name} cannot be swept, as a sweep has one agent and one family; write a sweep for each and "
+            "compare their best runs with metarl evaluate"
+        )
+        for name in ("agent", "family", "agent.name", "family.name")
+    },
     "factors: {evaluation.tasks: [1, 2]}": "evaluation.tasks cannot be swept; agent, family, training, evaluation.adap",
     "factors: {agent.inner_lr: []}": "agent.inner_lr has no levels; list at least one",
     "factors: {agent.inner_lr: 0.1}": "agent.inner_lr is 0.1; list its levels, or give low and high",
