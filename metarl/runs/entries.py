@@ -37,6 +37,8 @@ from metarl.files import plain
 from metarl.options import value_of
 
 ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9-]+)?=.*))?", re.DOTALL)
+SETTING = re.compile(r"[a-z_-]+(\.[a-z_0-9-]+)?")
+"""Names of settings, as an entry gives them."""
 OF_THE_MACHINE = ("seed", *names_without_effect(TrainingSettings))
 """Settings of training that may differ between runs of one agent: the seed, and those of the machine."""
 OWN_EVALUATION = tuple(
@@ -143,11 +145,14 @@ def files_by_content(config: RunConfig, anywhere: bool = False) -> RunConfig:
 
 
 def _settings(text: str) -> list[tuple[str, str]]:
-    """Return the pairs (name, value) of `a=b,c=d`; a piece without `=` belongs to the list before it."""
+    """Return the pairs (name, value) of `a=b,c=d`.
+
+    A piece without `=` belongs to the list before it, and one that begins with no setting's name to the label before.
+    """
     pairs: list[tuple[str, str]] = []
     for piece in text.split(",") if text else ():
         name, equals, value = piece.partition("=")
-        if equals:
+        if equals and (SETTING.fullmatch(name) or not pairs or pairs[-1][0] != "label"):
             pairs.append((name.replace("-", "_"), value))
         elif pairs:
             pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{piece}")
@@ -160,7 +165,10 @@ def _override(entry: Entry, name: str, text: str) -> Entry:
     known = options(entry.config)
     valid = {k: t for k, t in known.items() if k.startswith("agent.") or k in OWN_EVALUATION}
     if name not in valid:
-        raise UsageError(f"{entry.path}: {name!r} cannot be set for one run{nearest(name, [*valid, 'label'])}")
+        hint = nearest(name, [*valid, "label"])
+        if entry.name:
+            hint += f"; if it is part of the label, write a space after the comma: 'label={entry.name}, {name}={text}'"
+        raise UsageError(f"{entry.path}: {name!r} cannot be set for one run{hint}")
     value = value_of(name, [text], valid[name])
     config = with_settings(entry.config, {name: value})
     config.validate()

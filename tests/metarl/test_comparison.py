@@ -417,6 +417,18 @@ def test_a_report_knows_the_runs_of_several_training_seeds(runs, seeds, tmp_path
     assert [row[column] for row in table.rows] == ["3", "1"]
 
 
+def test_a_label_may_have_commas_and_equals_signs(tmp_path):
+    save_config(RunConfig(), tmp_path)
+    for label in ("a, b", "ü, 2=3", "lr=0.1, batch=64", "a,2=3"):
+        [entry] = read_entries(f"{tmp_path}:label={label},agent.inner_lr=0.5")
+        assert entry.name == label and entry.overrides == {"agent.inner_lr": 0.5}
+    [entry] = read_entries(f"{tmp_path}:agent.inner-lr=0.5,label=lr=0.1, batch=64")
+    assert entry.name == "lr=0.1, batch=64" and entry.overrides == {"agent.inner_lr": 0.5}
+    said = "'batch' cannot be set for one run.*; if it is part of the label, write a space after the comma: 'label=lr="
+    with pytest.raises(UsageError, match=said + "0.1, batch=64'"):
+        read_entries(f"{tmp_path}:label=lr=0.1,batch=64")
+
+
 def test_a_pattern_stands_for_the_runs_that_fit_it(seeds, tmp_path, monkeypatch):
     monkeypatch.chdir(seeds[0].parent.parent)
     folder = seeds[0].parent.name
