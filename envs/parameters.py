@@ -260,7 +260,7 @@ class Parameter:
                 )
 
     def check(self, value: float | str) -> float:
-        """Return the value as a float; ValueError if it is not a finite number above `above`.
+        """Return the value as a float; ValueError if it is not a finite number above `above`, or cannot be simulated.
 
         A category may be given by its name.
         """
@@ -273,7 +273,17 @@ class Parameter:
         if not math.isfinite(value) or value <= self.above:
             bound = f"greater than {self.above:g}" if math.isfinite(self.above) else "finite"
             raise ValueError(f"parameter {self.name!r} must be {bound} ({self.unit}), got {value:g}")
+        if abs(value) > mujoco.mjMAXVAL and abs(value) > self.most and not self.nuisance:
+            raise ValueError(
+                f"parameter {self.name!r} must be from {-self.most:g} to {self.most:g} ({self.unit}), got {value:g}"
+            )
         return float(value)
+
+    @property
+    def most(self) -> float:
+        """Largest magnitude of a value: that of its tasks, or the largest that MuJoCo simulates."""
+        own = [drawn for drawn in (self.distribution, self.held_out, self.ood) if drawn is not None]
+        return max(mujoco.mjMAXVAL, *(abs(end) for drawn in own for end in (drawn.low, drawn.high)))
 
     def words(self, value: float, digits: int = 3) -> str:
         """Return a value as text with its unit."""

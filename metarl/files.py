@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import stat
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
@@ -35,6 +36,22 @@ def make_folder(folder: Path, option: str, exist_ok: bool = True) -> None:
             raise
         kind = RunError if error.errno in DISK else UsageError
         raise kind(f"cannot make {folder}: {describe(error)}; choose another {option}") from error
+
+
+def require_place(path: Path, option: str) -> None:
+    """Make the folder of a file, and see that a file can be written there, before the work that ends with it.
+
+    UsageError, or RunError if the disk is full or fails; both name the option that chooses another place.
+    """
+    make_folder(path.parent, option)
+    if path.is_dir():
+        raise UsageError(f"{option}: {path} is a folder; name a file")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        kind = RunError if error.errno in DISK else UsageError
+        raise kind(f"cannot write {path}: {error.strerror}; choose another {option}") from error
 
 
 def require_name(name: str, what: str = "--name") -> None:

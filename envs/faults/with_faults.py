@@ -150,8 +150,9 @@ class Faults:
         kind, place = round(values.get(KIND, 0.0)), round(values.get(PLACE, 0.0))
         text = "no fault"
         if kind and place:
-            where = list(self.places)[place - 1]
-            text = f"{where} {self.settings.faults[kind - 1].replace('_', ' ')} ({values[SEVERITY]:.3g})"
+            where, what = list(self.places)[place - 1], self.settings.faults[kind - 1]
+            degree = f" ({values[SEVERITY]:.3g})" if KINDS[what].graded else ""
+            text = f"{where} {what.replace('_', ' ')}{degree}"
         return text, frozenset((KIND, PLACE, SEVERITY))
 
     def mark(self, spec: mujoco.MjSpec, values: Mapping[str, float]) -> None:

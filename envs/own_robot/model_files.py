@@ -45,6 +45,8 @@ class ModelFiles:
     files: dict[str, File] = field(default_factory=dict)
     remarks: list[tuple[str, str]] = field(default_factory=list)
     """Remarks on how the model was read, (subject, text) each."""
+    read: set[Path] = field(default_factory=set)
+    """Files of MJCF that it was read from: its own, those that it includes, and those that parts are attached from."""
 
 
 def is_function(model: str) -> bool:
@@ -74,7 +76,8 @@ def open_model(model: str) -> ModelFiles:
             urdf = read_urdf(path, root)
             return ModelFiles(_oriented(urdf.spec()), urdf.root, dict(urdf.meshes), urdf.remarks)
         models: dict[str, ElementTree.Element] = {}
-        root = _gathered(path, models)  # before MuJoCo, which hangs on pipes and crashes on recursive models
+        read: set[Path] = set()
+        root = _gathered(path, models, read)  # before MuJoCo, which hangs on pipes and crashes on recursive models
         require_numbers(root)
         for name, part in models.items():
             require_numbers(part, f"{Path(name).name}: ")
@@ -83,7 +86,7 @@ def open_model(model: str) -> ModelFiles:
         for name, part in models.items():
             _settle(part, Path(name), mujoco.MjSpec.from_file(name), spec.strippath)
         _require_one_inertia(spec)
-        return ModelFiles(_oriented(spec), root, {**models})
+        return ModelFiles(_oriented(spec), root, {**models}, read=read)
     except RecursionError:
         raise ValueError(f"{model}: its elements are nested too deep") from None
     except (OSError, ValueError) as error:
@@ -141,6 +144,15 @@ def copy_model(model: str, folder: Path) -> Path:
     return target
 
 
+def parts_of_model(model: str) -> list[Path]:
+    """Return the files that a model's file names, directly or in another; ValueError as `open_model` raises it."""
+    opened = open_model(model)
+    roots = [opened.root, *(file for file in opened.files.values() if isinstance(file, ElementTree.Element))]
+    names = [element.get(attribute, "") for root in roots for element, attribute in _named(root)]
+    named = {file for name in names if isinstance(file := opened.files.get(name, Path(name)), Path)}
+    return sorted((opened.read | named) - {Path(model).absolute()})
+
+
 def _compiled(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
     try:
         with warnings.catch_warnings():
@@ -191,20 +203,25 @@ def _named(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str
             yield from ((element, key) for key in ("file", *CUBE) if element.get(key))
 
 
-def _gathered(path: Path, models: dict[str, ElementTree.Element], within: tuple[Path, ...] = ()) -> ElementTree.Element:
+def _gathered(
+    path: Path, models: dict[str, ElementTree.Element], read: set[Path], within: tuple[Path, ...] = ()
+) -> ElementTree.Element:
     """Parse an MJCF file, insert what it includes, and make paths of `<model>` elements absolute.
 
-    models: receives the models that parts are attached from, by path. within: the files that attach parts of this one.
+    models: receives the models that parts are attached from, by path. read: receives all files that are read. within:
+    the files that attach parts of this one.
     """
     if path in within:
         raise ValueError(f"{path.name} attaches parts of itself by <model>")
-    root = _included(path, path.parent, set())
+    seen: set[Path] = set()
+    root = _included(path, path.parent, seen)
+    read |= seen
     for element, attribute in _named(root):
         name = element.get(attribute, "")
         if element.tag == "model" and name not in models:
             if not Path(name).is_file():
                 raise ValueError(f"the file of <model> {element.get('name')!r} is missing ({name})")
-            models[name] = _gathered(Path(name), models, (*within, path))
+            models[name] = _gathered(Path(name), models, read, (*within, path))
     return root
 
 

@@ -14,6 +14,7 @@ from metarl.cli.invocation import Invocation
 from metarl.cli.selection import AGENT_OPTIONS, one_run, option
 from metarl.envs.text import typed
 from metarl.errors import UsageError
+from metarl.files import require_place
 from metarl.wording import number_of
 
 OPTIONS: dict[str, Any] = {
@@ -64,6 +65,8 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     from metarl.runs.run import load_run
 
     invocation.run_dir = directory
+    if command.output:
+        require_place(Path(command.output), "--output")
     loaded = load_run(directory, command.checkpoint, command.device)
     episodes = load_episodes(command.rollouts, loaded.family)
     adapted = adapt(loaded, episodes, command.adaptations, command.off_policy)

@@ -17,6 +17,7 @@ from metarl.config import EvaluationSettings, RunConfig, options
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.errors import UsageError
+from metarl.files import require_place
 from metarl.options import flag
 from metarl.runs.entries import Entry, family_settings, read_entries, require_apart
 
@@ -126,6 +127,7 @@ def _evaluate(directory: Path, command: EvaluateCommand, invocation: Invocation)
     log = Path(command.log_rollouts) if command.log_rollouts else None
     if log is not None:
         require_no_log(log)
+        require_place(log / "task", "--log-rollouts")
     evaluate(directory, command.evaluation, command.checkpoint, command.device, command.threads, log)
 
 

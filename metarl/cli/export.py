@@ -12,6 +12,7 @@ import tyro
 from metarl.cli.arguments import Arguments
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import AGENT_OPTIONS, one_run, option, output_file
+from metarl.files import require_place
 
 OPTIONS: dict[str, Any] = {"format": Literal["onnx"], "belief": str, "output": str, **AGENT_OPTIONS}
 
@@ -58,6 +59,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     of_checkpoint = "policy" if command.checkpoint == "last" else f"policy_{Path(command.checkpoint).stem}"
     name = Path(command.belief).stem if command.belief else of_checkpoint
     output = given_output or directory / f"{name}.onnx"
+    require_place(output, "--output")
     written = export.export_run(loaded, output, belief, command.belief or None)
     if told := export.told(loaded):
         print(

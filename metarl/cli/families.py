@@ -18,6 +18,7 @@ from metarl.cli.train import TrainCommand
 from metarl.config import RunConfig, files_of, options, settings_of
 from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import UsageError, usage_errors
+from metarl.files import require_place
 from metarl.options import coerce, flag
 
 HELP = """usage: metarl families [NAME...]
@@ -84,6 +85,7 @@ def _show(given: Arguments) -> int:
 
     with usage_errors("family"):
         family = make_family(command.family)
+    require_place(output, "--output")
     for line in fault_lines(family):
         print(line)
     contact_sheet.draw(family, output, seed)

@@ -201,10 +201,12 @@ def _study(request: Request, threads: int) -> Study:
     from metarl.evaluation.compare import checked_family
     from metarl.headroom.arms import CORE, read_arm
     from metarl.headroom.study import Study
+    from metarl.runs.occupied import STUDY, require_unoccupied
 
     arms = [read_arm(text) for text in request.arms or CORE]
     name = request.plain.get("name", f"headroom_{request.base.family_name}")
     folder = Path(request.plain.get("runs_dir", "runs")) / name
+    require_unoccupied(folder, STUDY, "choose another --name, or another --runs-dir")
     budget = coerce(request.plain.get("budget", "3e6"), float, "--budget")
     base = request.base
     with usage_errors("family"):

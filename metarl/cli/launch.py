@@ -201,8 +201,8 @@ def _sweep(arguments: list[str], options: Options, invocation: Invocation) -> in
     command += [token for name, value in request.number.items() for token in (flag(name), str(value))]
     ranks = request.number.get("ranks", 1)
     launch = options.launch(request.folder.name, runs_dir, command, request.number.get("workers", 1) * ranks)
-    sweep_command.require_startable(request.sweep, ranks)
     require_no_other(request.sweep, request.folder)
+    sweep_command.require_startable(request.sweep, ranks)
     varied = [name for factor in request.sweep.factors for name in factor.settings]
     if not any(name.startswith(SIMULATED) for name in varied):
         new = not any(name in BEGUN for name in varied)

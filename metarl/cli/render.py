@@ -25,6 +25,7 @@ from metarl.config import RunConfig, options
 from metarl.envs.family_settings import FamilySettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahVelocitySettings
 from metarl.errors import UsageError, usage_errors
+from metarl.files import require_place
 from metarl.options import flag
 
 OPTIONS: dict[str, Any] = {"task": str, "seed": int, "output": str, "seconds": float}
@@ -115,6 +116,8 @@ def _render_run(given: Arguments, invocation: Invocation) -> int:
         require_fit(str(directory), loaded, met)
         loaded = dataclasses.replace(loaded, family=met)
     task = parse_task(loaded.family, command.task)
+    if output:
+        require_place(output, "--output")
     chosen = (task, command.split, command.seed, command.shot, output, command.seconds, config.training.threads)
     film = films.render_run(loaded, *chosen, altered(command.family, config.family))
     print(f"saved {film}\ntask: {film.task}")
@@ -144,6 +147,8 @@ def _render_family(given: Arguments, chosen: Mapping[str, str]) -> int:
     with usage_errors("family"):
         family = make_family(command.family)
     task = parse_task(family, command.task)
+    if output:
+        require_place(output, "--output")
     film = films.render_family(family, task, command.split, command.seed, command.actions, output, command.seconds)
     print(f"saved {film}\ntask: {film.task}")
     return 0

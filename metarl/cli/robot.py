@@ -9,6 +9,7 @@ from metarl.cli.invocation import Invocation
 from metarl.envs.own_robot.hooks import functions_in
 from metarl.envs.text import typed
 from metarl.errors import UsageError, nearest, usage_errors
+from metarl.files import require_place, write
 from metarl.options import flag
 
 HELP = """usage: metarl robot init MODEL [--output FILE.yaml]
@@ -73,8 +74,9 @@ def _init(model: str, output: str) -> int:
     target = Path(output or f"{Path(model.split(':')[0]).stem}.yaml")
     if target.exists():
         raise UsageError(f"{target} exists; name another by --output FILE.yaml, or move it")
+    require_place(target, "--output")
     text, found = first_file(model)
-    target.write_text(text)
+    write(target, text.encode(), "--output")
     print(f"wrote {target}")
     if not found.stands:
         why = list(unsteady(found.robot, support_of(found.robot))) or ["give robot: {pose: ...} another pose"]

@@ -121,7 +121,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
 def ranks_of(sweep: Sweep, ranks: int) -> Ranks:
     """Return the processes that train each variant, or one where the variants differ in how many can share them."""
     varied = {name for factor in sweep.factors for name in factor.settings}
-    return planned(1 if varied & {"agent", "agent.name", "training.tasks"} else ranks)
+    return planned(1 if "training.tasks" in varied else ranks)
 
 
 def require_startable(sweep: Sweep, ranks: int) -> Yardstick:
@@ -139,10 +139,12 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
     """Run trials in this process or in several. parent: id of the process that this one works for; 0: none."""
     from metarl.provenance import cores
     from metarl.runs.interrupt import stop_on_signals
+    from metarl.sweeps.same_sweep import require_no_other
     from metarl.sweeps.study import Study
     from metarl.sweeps.worker import Worker
 
     workers, ranks = number.get("workers", 1), number.get("ranks", 1)
+    require_no_other(sweep, folder)  # before the minutes that a large family takes
     stick = require_startable(sweep, ranks)
     with stop_on_signals(signal.SIGINT, signal.SIGTERM, parent=parent) as stop:
         study = Study(sweep, folder)
@@ -226,8 +228,10 @@ def _point(sweep: Sweep, folder: Path, text: str, threads: int) -> int:
     if not isinstance(values, dict):
         example = json.dumps(dict.fromkeys(list(sweep.dimensions)[:1], 0))
         raise UsageError(f"--point is {shown(text)}; give the factors' values as JSON, such as '{example}'")
+    from metarl.sweeps.same_sweep import require_no_other
     from metarl.sweeps.worker import run_point
 
+    require_no_other(sweep, folder)
     directory = run_point(sweep, folder, values, threads)
     if not (directory / "evaluation").is_dir():
         raise RunError(f"{directory} was stopped; resume it with: metarl train --resume {typed(directory)}")

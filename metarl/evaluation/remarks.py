@@ -39,7 +39,9 @@ def trained_elsewhere(own: RunConfig, config: RunConfig) -> str:
     """
     if type(own.family) is not type(config.family):
         return f"trained on another family, {own.family_name}"
-    different = _differences(files_by_content(own).family, files_by_content(config).family)
+    different = _differences(
+        files_by_content(own, anywhere=True).family, files_by_content(config, anywhere=True).family
+    )
     return f"trained with {', '.join(different)}" if different else ""
 
 

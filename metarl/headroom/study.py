@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from metarl.bounds import lacking
-from metarl.config import CONFIG, RunConfig, config_to_dict, file_settings, map_files, read_run_config, with_settings
+from metarl.config import (
+    CONFIG,
+    RunConfig,
+    config_to_dict,
+    file_settings,
+    files_of,
+    map_files,
+    read_run_config,
+    with_settings,
+)
 from metarl.envs.family import TaskFamily
 from metarl.errors import UsageError, usage_errors
 from metarl.evaluation.compare import checked_family
@@ -26,6 +35,8 @@ from metarl.reporting.headroom_report import RESET
 from metarl.runs import claims
 from metarl.runs.entries import content, files_by_content
 from metarl.runs.interrupt import Stop, stop_on_signals
+from metarl.runs.occupied import STUDY
+from metarl.runs.parts import parts_by_content
 from metarl.runs.progress import duration
 from metarl.runs.run import Run, load_run, start_run
 from metarl.runs.tracking import read_metrics
@@ -33,8 +44,6 @@ from metarl.training.finished import finished_run
 from metarl.training.loop import train
 from metarl.wording import number_of
 
-STUDY = "study.json"
-"""File in a study's folder that says what is trained."""
 LOG = "output.log"
 """File in a run's folder with the output of its training."""
 WAIT_S = 5.0
@@ -147,11 +156,11 @@ class Study:
             return {}
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-            arms, family = own.pop("arms"), own.pop("family")
+            arms, family, parts = own.pop("arms"), own.pop("family"), own.pop("parts")
             then = lacking(kind, before["family"], saved=True)
             theirs = plain(defaults | then) | before["family"]
             theirs |= {name: family[name] for name in self._files_by_path(before["family"], family)}
-            differ = differences(theirs, family, "family")
+            differ = differences(theirs, family, "family") + differences(before.get("parts", {}), parts)
             differ += differences({name: before[name] for name in own}, own)
             differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
             added, left_out = TEACHER not in before["arms"], TEACHER not in arms
@@ -171,10 +180,16 @@ class Study:
         """Return what is trained, as plain values."""
         return {
             "family": plain(config_to_dict(files_by_content(self.base))["family"]),
+            "parts": self._parts,
             "budget": self.budget,
             "given": plain(dict(self.given)),
             "arms": {arm.name: _said_of(arm) for arm in self.arms},
         }
+
+    @functools.cached_property
+    def _parts(self) -> dict[str, str]:
+        """What the files hold that the family's files name; older records lack it."""
+        return parts_by_content(files_of(self.base))
 
     def _files_by_path(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         """Return the settings whose files a record names by their path, as older versions did, and are called so still.

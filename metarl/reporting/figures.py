@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,8 +213,17 @@ def balanced(line: str, room: int) -> list[str]:
     return [part.replace(GLUE, " ") for part in textwrap.wrap(line, room)] or [""]
 
 
+@contextlib.contextmanager
+def without_glyph_warnings() -> Iterator[None]:
+    """Draw letters that the font lacks, as in names in other scripts, as boxes without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        yield
+
+
 def save(figure: Figure, path: Path, option: str = "") -> None:
     """Write a figure as PNG, whole or not at all. option: see `files.write`."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with without_glyph_warnings():
+        figure.savefig(buffer, format="png")
     write(path, buffer.getvalue(), option)

@@ -34,7 +34,7 @@ from metarl.envs.task import Task
 from metarl.errors import RunError, UsageError, describe, usage_errors
 from metarl.evaluation.outcomes import disturbance_of, exploring
 from metarl.files import make_folder, write
-from metarl.reporting.figures import AFTER, BEFORE, INK, QUIET
+from metarl.reporting.figures import AFTER, BEFORE, INK, QUIET, without_glyph_warnings
 from metarl.runs.run import Run
 from metarl.runs.trial import run_trial, stream, streams
 from metarl.wording import number_of
@@ -347,7 +347,8 @@ def caption(lines: Sequence[str], width: int, colour: str = INK) -> Array:
     for i, line in enumerate(lines):
         y = 1 - (i + 0.55) / len(lines)
         figure.text(8 / width, y, line, va="center", fontsize=9.5, color=colour, parse_math=False)
-    canvas.draw()
+    with without_glyph_warnings():
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
 
 

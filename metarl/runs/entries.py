@@ -29,6 +29,7 @@ from metarl.config import (
     with_settings,
 )
 from metarl.envs.family_settings import FamilySettings
+from metarl.envs.own_robot.hooks import functions_in
 from metarl.envs.own_robot.settings import DECLARATIONS, RobotSettings
 from metarl.envs.text import typed
 from metarl.errors import UsageError, nearest
@@ -36,6 +37,8 @@ from metarl.files import plain
 from metarl.options import value_of
 
 ENTRY = re.compile(r"(?P<path>.+?)(:(?P<settings>[a-z_]+(\.[a-z_0-9-]+)?=.*))?", re.DOTALL)
+SETTING = re.compile(r"[a-z_-]+(\.[a-z_0-9-]+)?")
+"""Names of settings, as an entry gives them."""
 OF_THE_MACHINE = ("seed", *names_without_effect(TrainingSettings))
 """Settings of training that may differ between runs of one agent: the seed, and those of the machine."""
 OWN_EVALUATION = tuple(
@@ -128,22 +131,28 @@ def trained_with(config: RunConfig) -> dict[str, Any]:
     return {section: data[section] for section in ("agent", "family", "training")}
 
 
-def files_by_content(config: RunConfig) -> RunConfig:
-    """Return the configuration with its files by name and content, which the copies of a robot share."""
+def files_by_content(config: RunConfig, anywhere: bool = False) -> RunConfig:
+    """Return the configuration with its files by name and content, which the copies of a robot share.
+
+    anywhere: as of `content_anywhere`, for configurations that are compared and not recorded.
+    """
 
     def words(file: str) -> str:
-        path = Path(file)
-        return f"{path.name} ({content(file)[:8]})" if path.is_file() else path.name
+        path, hashed = Path(file), content_anywhere if anywhere else content
+        return f"{path.name} ({hashed(file)[:8]})" if path.is_file() else path.name
 
     return map_files(config, words)
 
 
 def _settings(text: str) -> list[tuple[str, str]]:
-    """Return the pairs (name, value) of `a=b,c=d`; a piece without `=` belongs to the list before it."""
+    """Return the pairs (name, value) of `a=b,c=d`.
+
+    A piece without `=` belongs to the list before it, and one that begins with no setting's name to the label before.
+    """
     pairs: list[tuple[str, str]] = []
     for piece in text.split(",") if text else ():
         name, equals, value = piece.partition("=")
-        if equals:
+        if equals and (SETTING.fullmatch(name) or not pairs or pairs[-1][0] != "label"):
             pairs.append((name.replace("-", "_"), value))
         elif pairs:
             pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{piece}")
@@ -156,7 +165,10 @@ def _override(entry: Entry, name: str, text: str) -> Entry:
     known = options(entry.config)
     valid = {k: t for k, t in known.items() if k.startswith("agent.") or k in OWN_EVALUATION}
     if name not in valid:
-        raise UsageError(f"{entry.path}: {name!r} cannot be set for one run{nearest(name, [*valid, 'label'])}")
+        hint = nearest(name, [*valid, "label"])
+        if entry.name:
+            hint += f"; if it is part of the label, write a space after the comma: 'label={entry.name}, {name}={text}'"
+        raise UsageError(f"{entry.path}: {name!r} cannot be set for one run{hint}")
     value = value_of(name, [text], valid[name])
     config = with_settings(entry.config, {name: value})
     config.validate()
@@ -185,7 +197,7 @@ def but_for_the_seed(config: RunConfig) -> tuple[Any, ...]:
 
     Another run that it is trained with, such as its teacher, counts by what defines that.
     """
-    config = map_files(config, content)
+    config = map_files(config, content_anywhere)
     training = {k: v for k, v in dataclasses.asdict(config.training).items() if k not in OF_THE_MACHINE}
     without_effect = names_without_effect(type(config.agent))
     agent = {k: v for k, v in dataclasses.asdict(config.agent).items() if k not in without_effect}
@@ -200,6 +212,21 @@ def content(file: str) -> str:
     """Return a hash of a file, which copies share; its name if it does not exist."""
     path = Path(file)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else path.name
+
+
+def content_anywhere(file: str) -> str:
+    """Return a hash as `content` does, in which the code that a declaration names counts by its name.
+
+    The copy in a run's folder names it by its absolute path, which is another in another checkout; what it holds is in
+    the settings.
+    """
+    functions = functions_in(file) if file.endswith(DECLARATIONS) else {}
+    if not functions:
+        return content(file)
+    data = Path(file).read_bytes()
+    for name in functions:
+        data = data.replace(name.encode(), Path(name).name.encode())
+    return hashlib.sha256(data).hexdigest()
 
 
 def labels(agents: Sequence[Sequence[Entry]]) -> list[str]:

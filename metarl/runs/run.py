@@ -48,6 +48,7 @@ from metarl.runs.beliefs import load_belief
 from metarl.runs.checkpoint import CheckpointError, CheckpointStore, is_finite
 from metarl.runs.controller import Controller, Explore
 from metarl.runs.entries import run_dir
+from metarl.runs.occupied import HELD, held
 from metarl.runs.trial import stream, torch_stream
 from metarl.runs.unstudied import unstudied
 from metarl.trust import trust
@@ -254,8 +255,9 @@ def new_run_dir(config: RunConfig, runs_dir: Path, name: str | None = None) -> P
         make_folder(directory, "--runs-dir", exist_ok=False)
     except FileExistsError:
         remedy = f"; resume it with metarl train --resume {typed(directory)}, or choose another --name"
-        if not (directory / CONFIG).exists():
-            remedy = " and is not a run; remove it, or choose another --name"
+        if (what := held(directory)) != HELD[CONFIG]:
+            remedy = f" and is the folder of {what};" if what else " and is not a run; move it away, or"
+            remedy += " choose another --name"
         raise UsageError(f"{directory} exists{remedy}") from None
     return directory
 

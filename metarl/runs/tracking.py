@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ from metarl.errors import LONGEST, RunError, UsageError, describe
 from metarl.files import append, write
 
 METRICS = "metrics.jsonl"
+WANDB_ID = "wandb_id"
+"""File in a run's folder with the id of its W&B run, which a run that is stopped before its first checkpoint keeps."""
 MOST_BYTES = 2**30
 """Largest size of a metrics.jsonl that is read."""
+MOST_ID = 1000
+"""Largest size of a file with an id, bytes."""
 MOST_LINES = 10**9
 """Numbers of iterations are below this."""
 SPANS = 4
@@ -47,7 +52,10 @@ class Tracker:
         self._path = run_dir / METRICS
         truncate_metrics(self._path, iteration)
         self._file = append(self._path)
-        self._wandb = WandbRun(config, run_dir, dict(state or {}).get("wandb_id"))
+        known = dict(state or {}).get("wandb_id") or read_wandb_id(run_dir)
+        self._wandb = WandbRun(config, run_dir, known)
+        if self._wandb.id and self._wandb.id != known:
+            write(run_dir / WANDB_ID, f"{self._wandb.id}\n".encode())
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +102,15 @@ class Tracker:
         with contextlib.suppress(OSError):  # `log` has raised what could not be written
             self._file.close()
         self._wandb.finish(failed)
+
+
+def read_wandb_id(run_dir: Path) -> str | None:
+    """Return the id of a run's W&B run as its folder has it; None without one."""
+    try:
+        known = read_file(run_dir / WANDB_ID, MOST_ID).decode().strip()
+    except (OSError, ValueError):
+        return None
+    return known if re.fullmatch(r"[\w-]+", known) else None
 
 
 def truncate_metrics(path: Path, iteration: int) -> None:

@@ -24,6 +24,13 @@ class Levels:
         """The entry of Optuna's journal for each value: the value itself, or a list as JSON."""
         return tuple(label(value) for value in self.values)
 
+    def level(self, given: Any) -> Any:
+        """Return the level of a label, or of a list; None if there is none. True is not 1."""
+        wanted = label(given)
+        own = zip(self.labels, self.values, strict=True)
+        alike = (v for name, v in own if name == wanted and isinstance(name, bool) == isinstance(wanted, bool))
+        return next(alike, None)
+
     def extremes(self) -> tuple[Any, ...]:
         """Return values that bound the others where the values have an order: here all of them."""
         return self.values

@@ -16,6 +16,8 @@ from metarl.sweeps.dimensions import HIGH, LOW, Dimension, Factor, Levels, Numbe
 
 SWEPT = ("agent.", "family.", "training.", "evaluation.adaptations", "evaluation.envs_per_task")
 """Settings that can be swept. The other settings of the evaluation are the same for every variant."""
+ONE = ("agent", "agent.name", "family", "family.name")
+"""What all variants of a sweep share."""
 LIMITS = ("low", "high", "log", "levels")
 MOST_LEVELS = 10_000
 """Largest number of levels of a factor."""
@@ -46,6 +48,11 @@ def _factor(name: str, value: Any, base: RunConfig) -> Factor:
     for part in names:
         if part in every and part not in known:
             raise UsageError(f"factors: {part} cannot be swept; {', '.join(s.rstrip('.') for s in SWEPT)} can")
+        if part in ONE:
+            raise UsageError(
+                f"factors: {part} cannot be swept, as a sweep has one agent and one family; write a sweep for each "
+                "and compare their best runs with metarl evaluate, or compare agents with metarl headroom --arms"
+            )
         if part not in known and part not in ranges:
             require_readable(part, base)
             raise UsageError(f"unknown factor {part!r}{nearest(part, [*known, *ranges])}")

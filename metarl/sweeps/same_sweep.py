@@ -12,18 +12,17 @@ from typing import Any
 from metarl.config import config_from_dict
 from metarl.errors import UsageError, describe
 from metarl.files import make_folder, write
+from metarl.runs.occupied import SWEEP, require_unoccupied
 from metarl.sweeps.sweep import Sweep, essentials
-
-SPEC = "sweep.json"
-"""File with the fingerprint of a folder's sweep."""
 
 
 def require_same(sweep: Sweep, folder: Path) -> None:
-    """Write the sweep's fingerprint into its folder; UsageError if that of another sweep is there."""
-    path = folder / SPEC
+    """Write the sweep's fingerprint into its folder; UsageError if another sweep, or something else, is there."""
+    path = folder / SWEEP
     if not path.exists():
+        require_no_other(sweep, folder)
         make_folder(folder, "--runs-dir")
-        draft = folder / f".{os.getpid()}.{SPEC}"
+        draft = folder / f".{os.getpid()}.{SWEEP}"
         write(draft, json.dumps(sweep.fingerprint(), indent=1).encode())
         with contextlib.suppress(FileExistsError):  # another process was first
             os.link(draft, path)
@@ -32,8 +31,10 @@ def require_same(sweep: Sweep, folder: Path) -> None:
 
 
 def require_no_other(sweep: Sweep, folder: Path) -> None:
-    """UsageError if the fingerprint of another sweep is in the folder, which may be empty, or absent."""
-    path = folder / SPEC
+    """UsageError if the folder, which may be empty or absent, is that of another sweep, or of something else."""
+    remedy = "give the sweep's file another name, or choose another --runs-dir"
+    require_unoccupied(folder, SWEEP, remedy)
+    path = folder / SWEEP
     if not path.exists():
         return
     spec = json.loads(json.dumps(sweep.fingerprint()))
@@ -41,7 +42,8 @@ def require_no_other(sweep: Sweep, folder: Path) -> None:
         theirs = json.loads(path.read_text(encoding="utf-8"))
         base = essentials(config_from_dict(theirs["base"], saved=True))  # adds settings that are newer than the folder
         theirs["base"] = json.loads(json.dumps(base))
-        theirs["files"] = spec["files"] | theirs.get("files", {})  # older versions left out all, or those of levels
+        for name in ("files", "parts"):  # older versions left out all, those of levels, or those that files name
+            theirs[name] = spec[name] | theirs.get(name, {})
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be read ({describe(error)}); move the folder away") from error
     changed = list(_differences(theirs, spec))
@@ -60,6 +62,8 @@ def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[str]:
             yield from _differences(theirs.get(key), ours.get(key), f"{name}.{key}" if name else str(key))
     elif theirs != ours and name.startswith("files."):
         yield f"the file of family.{name.removeprefix('files.')} has another content"
+    elif theirs != ours and name.startswith("parts."):
+        yield f"the file {name.removeprefix('parts.')} has another content"
     elif nested and theirs != ours:
         yield f"its factors were {', '.join(theirs)}, now they are {', '.join(ours)}"
     elif theirs != ours:

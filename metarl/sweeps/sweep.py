@@ -17,7 +17,7 @@ from metarl.config import RunConfig, config_from_dict, config_to_dict, file_sett
 from metarl.errors import UsageError, nearest
 from metarl.options import coerce
 from metarl.runs.entries import content
-from metarl.sweeps.dimensions import Dimension, Factor, Levels, label
+from metarl.sweeps.dimensions import Dimension, Factor, Levels
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,9 @@ class Sweep:
                 raise UsageError(f"unknown factor {name!r}{nearest(name, self.dimensions)}")
             dimension = self.dimensions[name]
             if isinstance(dimension, Levels):
-                labels = dimension.labels
-                if label(value) not in labels:
-                    raise UsageError(f"{name} is {value!r}; its levels are {', '.join(map(str, labels))}")
-                point[name] = dimension.values[labels.index(label(value))]
+                if (level := dimension.level(value)) is None:
+                    raise UsageError(f"{name} is {value!r}; its levels are {', '.join(map(str, dimension.labels))}")
+                point[name] = level
             else:
                 point[name] = coerce(value, int if dimension.whole else float, name)
         for name in self.dimensions:
@@ -121,9 +120,13 @@ class Sweep:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything that decides the results, as plain types; sweeps that differ in it share no journal."""
+        from metarl.runs.parts import parts_by_content
+
+        files = self._files()
         return {
             "base": essentials(self.base),
-            "files": {name: content(file) for name, file in self._files().items()},
+            "files": {name: content(file) for name, file in files.items()},
+            "parts": parts_by_content(files),
             "method": self.method,
             "seed": self.seed,
             "objective": {**vars(self.objective), "ranges": {k: list(v) for k, v in self.ranges.items()}},
@@ -158,8 +161,11 @@ def absolute(config: RunConfig, sweep: Path) -> RunConfig:
 
 
 def essentials(config: RunConfig) -> dict[str, Any]:
-    """Return a configuration as plain types, without settings that change results by rounding at most."""
-    data = config_to_dict(config)
+    """Return a configuration as plain types, without settings that change results by rounding at most.
+
+    Files have their names alone: they may lie elsewhere, and the fingerprint has what they hold.
+    """
+    data = config_to_dict(map_files(config, lambda file: Path(file).name))
     for section, settings in data.items():
         for name in names_without_effect(type(getattr(config, section))):
             del settings[name]

@@ -8,7 +8,7 @@ from typing import Any
 
 from metarl.envs import strict_yaml
 from metarl.errors import UsageError
-from metarl.files import write
+from metarl.files import require_place, write
 from metarl.sweeps.dimensions import Dimension, Levels
 from metarl.sweeps.sweep import Sweep
 
@@ -53,4 +53,5 @@ def write_sweep(sweep: Sweep, path: Path, same: Sequence[str]) -> None:
         raise UsageError(f"--wandb-file is {str(path)!r}; name a file that ends with .yaml")
     if path.exists():
         raise UsageError(f"--wandb-file: {path} exists; name another, or move it")
+    require_place(path, "--wandb-file")
     write(path, strict_yaml.to_yaml(sweep_config(sweep, same)).encode(), "--wandb-file")

@@ -9,6 +9,7 @@ import pytest
 
 from metarl.envs.batch import BatchedEnv
 from metarl.envs.family import TaskFamily
+from metarl.envs.faults.kinds import KINDS
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.faults.with_faults import FAULTY
 from metarl.envs.registry import make_family
@@ -58,12 +59,19 @@ def test_a_task_has_one_of_the_kinds_in_one_of_the_places():
     assert all(0.2 <= task.values["fault_severity"] < 0.6 and not task.changes for task in tasks)
 
 
+@pytest.mark.parametrize("kind", ["dead", "locked", "sensor_lost", "weak", "encoder_offset"])
+def test_a_severity_is_said_where_it_has_an_effect(kind):
+    family = cheetah(kind)
+    task = next(task for task in drawn(family) if task.values["fault_kind"])
+    assert ("(" in family.faults.said(task.values)[0]) == ("severity has no effect" not in KINDS[kind].words)
+
+
 def test_what_fails_is_said_and_is_coloured_in_a_picture():
     family = cheetah("dead", "encoder_offset", fault_places=("bshin", "ffoot"), fault_severity=(0.5, 0.5))
     for kind, place, said, coloured in (
         (0.0, 1.0, "no fault", set()),
         (1.0, 0.0, "no fault", set()),
-        (1.0, 1.0, "bshin dead (0.5)", {"bshin"}),
+        (1.0, 1.0, "bshin dead", {"bshin"}),
         (2.0, 2.0, "ffoot encoder offset (0.5)", {"ffoot"}),
     ):
         task = family.task({"fault_kind": kind, "fault_place": place, "fault_severity": 0.5})

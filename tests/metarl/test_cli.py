@@ -260,7 +260,13 @@ def test_an_existing_name_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/r").mkdir(parents=True)
     assert cli.main(["train", "--name", "r"]) == 2
-    assert "runs/r exists and is not a run; remove it, or choose another --name" in capsys.readouterr().err
+    assert "runs/r exists and is not a run; move it away, or choose another --name" in capsys.readouterr().err
+    for name, what in (("sweep.json", "a sweep"), ("study.json", "a headroom study")):
+        (tmp_path / "runs/r" / name).touch()
+        assert cli.main(["train", "--name", "r"]) == 2
+        said = capsys.readouterr().err
+        assert f"runs/r exists and is the folder of {what}; choose another --name" in said
+        (tmp_path / "runs/r" / name).unlink()
     (tmp_path / "runs/r/config.yaml").touch()
     assert cli.main(["train", "--name", "r"]) == 2
     assert "runs/r exists; resume it with metarl train --resume runs/r, or" in capsys.readouterr().err

@@ -249,6 +249,21 @@ def test_runs_of_ones_own_robot_are_one_agent_if_their_copies_of_it_are_alike(tm
     assert by_agent([one, two, other]) == [[one, two], [other]]
 
 
+def test_runs_of_ones_own_robot_are_one_agent_wherever_their_code_lies(tmp_path):
+    def entry(seed: int, function: str) -> Entry:
+        folder = tmp_path / f"run_{seed}"
+        folder.mkdir()
+        (folder / "walker.yaml").write_text(f"reward: {{own: {{function: '{function}', weight: 1}}}}")
+        robot = RobotSettings(file=str(folder / "walker.yaml"), hooks=("0" * 64,))
+        return Entry(folder, RunConfig(family=robot, training=TrainingSettings(seed=seed)))
+
+    one, two = entry(1, "/one/checkout/own.py:sway"), entry(2, "/another/own.py:sway")
+    other = entry(3, "/one/checkout/own.py:heel")
+    assert by_agent([one, two, other]) == [[one, two], [other]]
+    assert trained_elsewhere(one.config, two.config) == ""
+    assert "file" in trained_elsewhere(one.config, other.config)
+
+
 def small_run(folder: Path, config: RunConfig) -> Path:
     directory = start_run(dataclasses.replace(config, evaluation=SMALL, tracking=QUIET), folder.parent, folder.name)
     train(dataclasses.replace(config, evaluation=SMALL, tracking=QUIET), directory)
@@ -400,6 +415,18 @@ def test_a_report_knows_the_runs_of_several_training_seeds(runs, seeds, tmp_path
     table = return_table(material.comparisons[0].comparison)
     column = table.columns.index("training seeds")
     assert [row[column] for row in table.rows] == ["3", "1"]
+
+
+def test_a_label_may_have_commas_and_equals_signs(tmp_path):
+    save_config(RunConfig(), tmp_path)
+    for label in ("a, b", "ü, 2=3", "lr=0.1, batch=64", "a,2=3"):
+        [entry] = read_entries(f"{tmp_path}:label={label},agent.inner_lr=0.5")
+        assert entry.name == label and entry.overrides == {"agent.inner_lr": 0.5}
+    [entry] = read_entries(f"{tmp_path}:agent.inner-lr=0.5,label=lr=0.1, batch=64")
+    assert entry.name == "lr=0.1, batch=64" and entry.overrides == {"agent.inner_lr": 0.5}
+    said = "'batch' cannot be set for one run.*; if it is part of the label, write a space after the comma: 'label=lr="
+    with pytest.raises(UsageError, match=said + "0.1, batch=64'"):
+        read_entries(f"{tmp_path}:label=lr=0.1,batch=64")
 
 
 def test_a_pattern_stands_for_the_runs_that_fit_it(seeds, tmp_path, monkeypatch):

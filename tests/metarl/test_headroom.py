@@ -22,6 +22,7 @@ from metarl.agents.registry import PAPERS, make_agent
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, is_preset
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal, told_columns
 from metarl.envs.robots.half_cheetah_settings import (
@@ -48,6 +49,7 @@ from metarl.runs.tracking import read_metrics
 from metarl.training.loop import Counters, iterate
 from metarl.training.players import VecEnvPlayer
 from metarl.training.world import TrainingWorld
+from tests.metarl.test_robot import FAMILY, MODEL
 
 TINY = ["training.tasks=3", "training.envs_per_task=2", "family.horizon=10", "evaluation.tasks=4"]
 TINY += ["evaluation.bootstrap_samples=50", "evaluation.seeds=1", "tracking.wandb=disabled"]
@@ -579,6 +581,37 @@ def test_a_teacher_s_runs_come_before_those_it_teaches(tmp_path):
         ("oracle", 2),
         ("distilled", 2),
     ]
+
+
+@pytest.mark.parametrize("switch", [(), ("--report",), ("--probe",)])
+@pytest.mark.parametrize(("name", "what"), [("config.yaml", "a run"), ("sweep.json", "a sweep")])
+def test_the_folder_of_something_else_is_left_alone(name, what, switch, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/plain").mkdir(parents=True)
+    (tmp_path / "runs/plain" / name).write_text("own")
+    assert cli.main(["headroom", "point_goal", "--name", "plain", *switch]) == 2
+    said = capsys.readouterr().err
+    assert f"runs/plain is the folder of {what}; choose another --name, or another --runs-dir" in said
+    assert os.listdir(tmp_path / "runs/plain") == [name] and (tmp_path / "runs/plain" / name).read_text() == "own"
+
+
+def test_a_changed_file_that_a_robots_file_names_makes_another_study(tmp_path):
+    (tmp_path / "robot.xml").write_text(MODEL.replace("<worldbody>", '<include file="own.xml"/><worldbody>'))
+    (tmp_path / "own.xml").write_text("<mujoco><default><joint damping='1'/></default></mujoco>")
+    (tmp_path / "family.yaml").write_text(FAMILY)
+    robot = RobotSettings(model=str(tmp_path / "robot.xml"), file=str(tmp_path / "family.yaml"))
+
+    def study() -> Study:
+        return Study(tmp_path / "runs", RunConfig(family=robot), [ARMS["oracle"]], {}, 1e4, (1,))
+
+    study().record()
+    record = json.loads((tmp_path / "runs" / STUDY).read_text())
+    (tmp_path / "own.xml").write_text("<mujoco><default><joint damping='2'/></default></mujoco>")
+    with pytest.raises(UsageError, match=r"another own.xml, which family.model names, \(.*give the settings"):
+        study().record()
+    del record["parts"]  # as older versions wrote it
+    (tmp_path / "runs" / STUDY).write_text(json.dumps(record))
+    study().record()
 
 
 def test_a_teacher_that_is_asked_for_teaches_in_the_oracle_s_place(tmp_path):

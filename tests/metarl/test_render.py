@@ -28,6 +28,8 @@ from metarl.errors import RunError
 from metarl.evaluation.evaluate import evaluate_agent
 from metarl.reporting import contact_sheet
 from metarl.reporting import films as render
+from metarl.reporting.figures import save
+from metarl.reporting.report.figures import picture
 from metarl.runs.run import Run, build
 
 SPLITS = {"train": "0072B2", "held_out": "D55E00", "ood": "009E73"}
@@ -44,6 +46,17 @@ def read(path: Path) -> tuple[list[np.ndarray], Fraction | None]:
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(render, "PANE", (160, 120))
+
+
+@pytest.mark.filterwarnings("error")
+def test_letters_that_the_font_lacks_are_drawn_without_a_warning(tmp_path):
+    from matplotlib.figure import Figure
+
+    assert render.caption(["机器"], 100).std() > 0
+    figure = Figure()
+    figure.text(0, 0, "机器")
+    save(figure, tmp_path / "a.png")
+    assert picture("a", "", "", lambda axes: axes.set_title("机器")).png
 
 
 class Still:
@@ -383,6 +396,19 @@ MISTAKES = {
     ): "has no parameter 'gaol_x'; did you mean 'goal_x' or 'goal_y'?",
     ("render", "--family", "point_goal", "--task", '{"goal_x": "a"}'): "parameter 'goal_x' must be a number (m)",
     ("render", "--family", "point_goal", "--task", "{}", "--split", "train"): "--task already says what --split says",
+    ("render", "--family", "point_goal", "--output", "/proc/x.mp4"): (
+        "cannot write /proc/x.mp4: No such file or directory; choose another --output"
+    ),
+    (
+        "families",
+        "show",
+        "point_goal",
+        "--output",
+        "/proc/x.png",
+    ): "cannot write /proc/x.png: No such file or directory",
+    ("render", "--family", "point_goal", "--task", '{"goal_x": 1e308}'): (
+        "parameter 'goal_x' must be from -1e+10 to 1e+10 (m), got 1e+308"
+    ),
     ("families", "show"): "metarl families show takes the name of one family",
     ("families", "show", "a", "b"): "takes the name of one family, got a b",
     ("families", "show", "point_gaol"): "unknown family 'point_gaol'; did you mean 'point_goal'?",

@@ -89,6 +89,8 @@ COMMANDS = {
     "s.yaml --report": "no sweep in runs/s; start it with metarl sweep s.yaml",
     "s.yaml --point 3": "--point is '3'; give the factors' values as JSON, such as '{\"family.goal_range\": 0}'",
     's.yaml --point {"family.goal_range":0.2}': "agent.inner_lr has no value",
+    's.yaml --point {"family.goal_range":true,"agent.inner_lr":0.1}': "family.goal_range is True; its levels are 0.2",
+    'one.yaml --point {"agent.inner_lr":true}': "agent.inner_lr is True; its levels are 0.5, 1.0",
     's.yaml --point {"family.goal_range":3,"agent.inner_lr":0.1}': "family.goal_range is 3; its levels are 0.2, 0.4",
     "s.yaml --point {} --ranks 2": "--point trains one variant, in one process; leave out --ranks",
     "s.yaml --point {} --workers 2": "--point trains one variant, in one process; leave out --workers",
@@ -109,6 +111,7 @@ def test_a_mistake_on_the_command_line_is_one_line(line, sweep_file, capsys, mon
     sweep_file(GRID)
     sweep_file(GRID + "objective: {ranges: {goal_xx: [0, 1]}}", "r.yaml")
     sweep_file(BASE + "factors: {agent.inner_lr: [1]}\nobjective: {tasks: wide}", "w.yaml")
+    sweep_file(BASE + "factors: {agent.inner_lr: [0.5, 1]}", "one.yaml")
     assert cli.main(["sweep", *line.split()]) == 2
     message = capsys.readouterr().err
     assert COMMANDS[line] in message
@@ -414,6 +417,50 @@ def test_a_changed_file_is_refused_by_what_changed(sweep_file, tmp_path):
     # What changes no number may change: more trials, another report, other threads.
     same = GRID.replace("grid: 3", "grid: 4").replace("threads: 1", "threads: 2")
     Study(load_sweep(sweep_file(same), trials=3), folder)
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", "2"), ("--point", '{"agent.inner_lr": 0.05}')])
+@pytest.mark.parametrize(("name", "what"), [("config.yaml", "a run"), ("study.json", "a headroom study")])
+def test_the_folder_of_something_else_is_left_alone(name, what, more, sweep_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("metarl.sweeps.yardstick.yardstick", lambda sweep: pytest.fail("built a family before"))
+    sweep_file(PAIR)
+    (tmp_path / "runs/s").mkdir(parents=True)
+    (tmp_path / "runs/s" / name).write_text("own")
+    assert cli.main(["sweep", "s.yaml", *more]) == 2
+    said = capsys.readouterr().err
+    assert f"runs/s is the folder of {what}; give the sweep's file another name, or choose another --runs-dir" in said
+    assert os.listdir(tmp_path / "runs/s") == [name] and (tmp_path / "runs/s" / name).read_text() == "own"
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", "2"), ("--point", '{"agent.inner_lr": 0.05}')])
+def test_another_sweep_is_refused_before_its_family_is_built(more, sweep_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Study(load_sweep(sweep_file(PAIR)), tmp_path / "runs/s")
+    monkeypatch.setattr("metarl.sweeps.yardstick.yardstick", lambda sweep: pytest.fail("built a family before"))
+    sweep_file(PAIR.replace("iterations: 3", "iterations: 4"))
+    assert cli.main(["sweep", "s.yaml", *more]) == 2
+    assert "runs/s holds the results of another sweep: base.training.iterations was 3" in capsys.readouterr().err
+
+
+def test_a_sweep_that_began_in_the_folder_of_a_run_goes_on(sweep_file, tmp_path):
+    folder = tmp_path / "runs/s"
+    Study(load_sweep(sweep_file(PAIR)), folder)
+    (folder / CONFIG).write_text("{}")  # older versions began there
+    Study(load_sweep(sweep_file(PAIR)), folder)
+
+
+def test_the_folder_of_the_file_for_wandb_is_made_and_must_be_one(sweep_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sweep_file(PAIR)
+    assert cli.main(["sweep", "s.yaml", "--wandb-file", "new/w.yaml"]) == 0 and (tmp_path / "new/w.yaml").is_file()
+    capsys.readouterr()
+    for place, said in (
+        ("s.yaml/w.yaml", "cannot make s.yaml: s.yaml: File exists; choose another --wandb-file"),
+        ("/proc/w.yaml", "cannot write /proc/w.yaml: No such file or directory; choose another --wandb-file"),
+    ):
+        assert cli.main(["sweep", "s.yaml", "--wandb-file", place]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_the_file_for_wandb_is_understood_by_wandb_and_by_us(sweep_file, tmp_path, monkeypatch):

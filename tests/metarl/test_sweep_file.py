@@ -25,6 +25,13 @@ MISTAKES = {
     "factors: {}": "nothing varies; `factors:` is empty",
     "factors: {agent.iner_lr: [1, 2]}": "unknown factor 'agent.iner_lr'; did you mean 'agent.inner_lr'?",
     "factors: {family.velocty: {width: [1]}}": "unknown factor 'family.velocty'; did you mean 'family.velocity'?",
+    **{
+        f"factors: {{{name}: [maml, rl2]}}": (
+            f"factors: {name} cannot be swept, as a sweep has one agent and one family; write a sweep for each and "
+            "compare their best runs with metarl evaluate"
+        )
+        for name in ("agent", "family", "agent.name", "family.name")
+    },
     "factors: {evaluation.tasks: [1, 2]}": "evaluation.tasks cannot be swept; agent, family, training, evaluation.adap",
     "factors: {agent.inner_lr: []}": "agent.inner_lr has no levels; list at least one",
     "factors: {agent.inner_lr: 0.1}": "agent.inner_lr is 0.1; list its levels, or give low and high",
@@ -221,6 +228,70 @@ def test_a_sweep_that_began_before_its_levels_files_were_noted_goes_on(tmp_path)
     spec["files"] = {name: value for name, value in spec["files"].items() if "=" not in name}
     (tmp_path / "s/sweep.json").write_text(json.dumps(spec))
     Study(load_sweep(tmp_path / "s.yaml"), tmp_path / "s")
+
+
+ARM = """
+<mujoco>
+  <include file="parts/joints.xml"/>
+  <asset><mesh name="arm" file="parts/arm.obj"/></asset>
+  <worldbody><body><joint/><geom type="mesh" mesh="arm"/></body></worldbody>
+</mujoco>
+"""
+TETRAHEDRON = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+FILES = {
+    "robot/arm.xml": ARM,
+    "robot/parts/joints.xml": "<mujoco><default><joint damping='1'/></default></mujoco>",
+    "robot/parts/arm.obj": TETRAHEDRON,
+    "robot/arm.yaml": "distribution: {load: {function: edits.py:load, uniform: [0, 1]}}",
+    "robot/edits.py": "def load(spec, value): ...",
+    "robot/wide.yaml": "one",
+    "s.yaml": "base: {agent: ppo, family: robot, family.model: robot/arm.xml}\n"
+    "factors: {family.file: [robot/arm.yaml, robot/wide.yaml]}",
+}
+
+
+def write_sweep(folder: Path) -> Path:
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder / "s.yaml"
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_sweep_goes_on_wherever_its_folder_and_the_robots_files_lie(old, tmp_path):
+    Study(load_sweep(write_sweep(tmp_path / "here")), tmp_path / "here/runs/s")
+    if old:  # older versions wrote absolute paths, and not what the files name
+        spec = json.loads((tmp_path / "here/runs/s/sweep.json").read_text())
+        spec["base"]["family"] |= {"model": "/gone/robot/arm.xml", "file": "/gone/robot/arm.yaml"}
+        del spec["parts"]
+        (tmp_path / "here/runs/s/sweep.json").write_text(json.dumps(spec))
+    (tmp_path / "here").rename(tmp_path / "there")
+    Study(load_sweep(tmp_path / "there/s.yaml"), tmp_path / "there/runs/s")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("robot/parts/joints.xml", "the file joints.xml, which family.model names, has another content"),
+        ("robot/parts/arm.obj", "the file arm.obj, which family.model names, has another content"),
+        ("robot/edits.py", "the file edits.py, which family.file names, has another content"),
+    ],
+)
+def test_a_changed_file_that_a_robots_file_names_makes_another_sweep(changed, said, tmp_path):
+    path = write_sweep(tmp_path)
+    Study(load_sweep(path), tmp_path / "runs/s")
+    (tmp_path / changed).write_text(FILES[changed].replace("1", "2").replace("...", "pass"))
+    with pytest.raises(UsageError, match=said):
+        Study(load_sweep(path), tmp_path / "runs/s")
+
+
+def test_a_robot_of_another_name_makes_another_sweep(tmp_path):
+    path = write_sweep(tmp_path)
+    Study(load_sweep(path), tmp_path / "runs/s")
+    (tmp_path / "robot/arm.xml").rename(tmp_path / "robot/leg.xml")
+    path.write_text(FILES["s.yaml"].replace("arm.xml", "leg.xml"))
+    with pytest.raises(UsageError, match=r"base.family.model was arm.xml, is leg.xml. Undo the change"):
+        Study(load_sweep(path), tmp_path / "runs/s")
 
 
 def test_files_of_a_sweep_lie_beside_it_wherever_it_is_started(tmp_path, monkeypatch):

@@ -177,6 +177,27 @@ def test_an_offline_run_holds_the_metrics_and_goes_on_as_the_same_run(metarl, tm
     assert not (tmp_path / "wandb").exists()
 
 
+def test_a_run_that_is_stopped_before_its_first_checkpoint_goes_on_as_the_same_run(tmp_path, capsys):
+    first = Tracker(config("offline"), tmp_path)
+    known = first.state()["wandb_id"]
+    first.close(failed=True)
+    assert (tmp_path / tracking.WANDB_ID).read_text() == f"{known}\n"
+    with Tracker(config("offline"), tmp_path) as second:
+        assert second.state()["wandb_id"] == known
+    assert len({path.name.split("-")[-1] for path in (tmp_path / "wandb").glob("offline-run-*")}) == 1
+
+
+def test_the_id_of_a_checkpoint_comes_before_that_of_the_folder_and_a_damaged_one_is_none(tmp_path):
+    (tmp_path / tracking.WANDB_ID).write_text("folder1\n")
+    for state, known in (({"wandb_id": "of-old"}, "of-old"), ({"wandb_id": None}, "folder1"), (None, "folder1")):
+        with Tracker(config("disabled"), tmp_path, state) as tracker:
+            assert tracker.state()["wandb_id"] == known
+    for damaged in (b"../x", b"", b"a b", b"\xff", b"a" * 5000):
+        (tmp_path / tracking.WANDB_ID).write_bytes(damaged)
+        with Tracker(config("disabled"), tmp_path) as tracker:
+            assert tracker.state()["wandb_id"] is None
+
+
 def test_the_folder_of_wandb_is_in_the_run_folder(tmp_path, monkeypatch):
     import os
 

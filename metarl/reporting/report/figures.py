@@ -25,7 +25,7 @@ from metarl.reporting.agent_figures import (
     short,
     what_is_drawn,
 )
-from metarl.reporting.figures import COLOURS, INK, QUIET, STYLE, axis_label, styles
+from metarl.reporting.figures import COLOURS, INK, QUIET, STYLE, axis_label, styles, without_glyph_warnings
 from metarl.reporting.report.material import ReportedComparison, ReportedRun, one_agent, seconds_of
 from metarl.wording import number_of
 
@@ -75,7 +75,7 @@ def picture(name: str, alt: str, caption: str, draw: Callable[[Axes], None], hei
     from matplotlib.figure import Figure
 
     style: dict[Any, Any] = {**STYLE, "svg.hashsalt": name, "svg.fonttype": "path"}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style), without_glyph_warnings():
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure.subplots())
         figure.draw_without_rendering()

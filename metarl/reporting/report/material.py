@@ -218,7 +218,7 @@ def config_differences(runs: Sequence[ReportedRun]) -> dict[str, list[Any]]:
     flat = [
         {
             f"{section}.{name}": value
-            for section, settings in config_to_dict(files_by_content(run.config)).items()
+            for section, settings in config_to_dict(files_by_content(run.config, anywhere=True)).items()
             for name, value in settings.items()
         }
         for run in runs
