@@ -20,7 +20,7 @@ from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.task import Change, Task
-from metarl.evaluation.binning import BINS, REWARD_RATE, Binned, bin_ends, binned, recorded
+from metarl.evaluation.binning import BINS, REWARD_RATE, RUNNING, Binned, bin_ends, binned, recorded
 from metarl.evaluation.compare import with_memory_gaps
 from metarl.evaluation.comparison import Compared
 from metarl.evaluation.evaluate import evaluate_agent, pooled
@@ -249,7 +249,7 @@ class TestAfterChanges:
         drawn_ = family.sample(4, np.random.default_rng(0))
         tasks = [[replace(task, changes=(Change(int(step), {}),)) for task in drawn_]] * 2
         whole, after = evaluate_agent(Scripted(PUSH), family, SETTINGS, 1, tasks=tasks).binned
-        assert set(after.values) == {REWARD_RATE, "speed", "success"}
+        assert set(after.values) == {REWARD_RATE, "speed", "success", RUNNING}
         for name, values in after.values.items():
             there = whole.values[name][:, :, 10 : 10 + after.bins]
             np.testing.assert_allclose(values, there, rtol=1e-6)

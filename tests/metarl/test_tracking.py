@@ -184,7 +184,8 @@ def test_a_run_that_is_stopped_before_its_first_checkpoint_goes_on_as_the_same_r
     assert (tmp_path / tracking.WANDB_ID).read_text() == f"{known}\n"
     with Tracker(config("offline"), tmp_path) as second:
         assert second.state()["wandb_id"] == known
-    assert len({path.name.split("-")[-1] for path in (tmp_path / "wandb").glob("offline-run-*")}) == 1
+    names = [path.name for path in (tmp_path / "wandb").glob("offline-run-*")]
+    assert {name.split("-")[3] for name in names} == {known}  # offline-run-TIME-ID, and a number in the same second
 
 
 def test_the_id_of_a_checkpoint_comes_before_that_of_the_folder_and_a_damaged_one_is_none(tmp_path):
