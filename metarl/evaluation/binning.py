@@ -27,7 +27,7 @@ FEWEST = 8
 """Smallest number of bins after a change that says anything about adaptation to it."""
 KEPT = 0.75
 """Share of the tasks whose time after a change is long enough to be counted."""
-REWARD_RATE, SUCCESS, RUNNING = "reward_rate", "success", "running"
+REWARD_RATE, SUCCESS, RUNNING = "reward_rate", "success", "running episodes"
 """Names of curves: reward per second, share of the episodes that are successful so far, share that is running."""
 Steps = NDArray[np.int64]
 
@@ -138,16 +138,17 @@ def _mean_in(values: Array, ends: Steps, shots: int) -> Array:
 def _measured(result: TrialResult, family: TaskFamily, ends: Steps) -> dict[str, Array]:
     """Return success so far, mean measures and the share of running episodes within each bin by name, [K bins, M].
 
-    A mean measure is that of the episodes that are still running.
+    A mean measure is that of the episodes that are still running. Their share is there where an early end is a fall.
     """
     found: dict[str, list[Array]] = {}
     widths = np.diff(ends, prepend=0)[:, None]
     for rollout, so_far, returns in zip(result.trial.rollouts, result.so_far, result.returns, strict=True):
         taken = rollout.valid.cpu().numpy().cumsum(axis=0)[ends - 1]  # [bins, M, N]
         steps = np.diff(taken, axis=0, prepend=0)
-        sound = ~np.isnan(returns)
-        count = sound.sum(axis=1)
-        found.setdefault(RUNNING, []).append((steps * sound).sum(axis=2) / np.where(count, count, np.nan) / widths)
+        if family.can_fall:
+            sound = ~np.isnan(returns)
+            count = sound.sum(axis=1)
+            found.setdefault(RUNNING, []).append((steps * sound).sum(axis=2) / np.where(count, count, np.nan) / widths)
         for name, values in so_far.items():
             if name == SUCCESS:
                 inside = values

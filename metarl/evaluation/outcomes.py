@@ -108,7 +108,7 @@ def run_trials(
         returns.append(mean_of_sound(episodes))
         measures.append({k: mean_of_sound(np.stack([m[k] for m in result.measures])) for k in result.measures[0]})
         if family.changing:
-            recovery.append([recovery_of(result, drawn[m], m) for m in range(len(drawn))])
+            recovery.append([recovery_of(result, drawn[m], m, family.can_fall) for m in range(len(drawn))])
         faults += int(np.isnan(episodes).sum())
     clock = (tasks, family.horizon, ends, dt, remembers(agent, settings))
     return TrialOutcome(

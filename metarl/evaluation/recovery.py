@@ -43,15 +43,16 @@ def steps_to_recover(
     return float(fell + back[0] + 1) if back.size else math.inf
 
 
-def recovery_of(result: TrialResult, task: Task, index: int) -> float:
+def recovery_of(result: TrialResult, task: Task, index: int, falls: bool) -> float:
     """Return the mean control steps until the reward of a task's trial was back after its changes for the worse.
 
     The end of a fault is none of these.
 
-    result: the trials. index: place of the task among them. The reward of a step is the mean over the task's running
-    episodes, and those that ended in a fall since the change, see `steps_to_recover`; the episodes of a trial follow
-    one another at full length. The first `RECOVERY_WINDOW` steps of each episode are left out, because the robot starts
-    from rest whether the task changes or not. NaN if the recovery cannot be measured; see `TrialOutcome.recovery`.
+    result: the trials. index: place of the task among them. falls: whether an early end is a fall, and not, for
+    example, one at a goal. The reward of a step is the mean over the task's running episodes, and those that ended in a
+    fall since the change, see `steps_to_recover`; the episodes of a trial follow one another at full length. The first
+    `RECOVERY_WINDOW` steps of each episode are left out, because the robot starts from rest whether the task changes or
+    not. NaN if the recovery cannot be measured; see `TrialOutcome.recovery`.
     """
     rollouts = result.trial.rollouts
     horizon = len(rollouts[0].valid)
@@ -67,7 +68,8 @@ def recovery_of(result: TrialResult, task: Task, index: int) -> float:
     for change, (begin, end) in zip(changes, bounds, strict=True):
         if change.values.get(KIND) == 0 or not valid[begin].any():
             continue
-        fallen = _fallen(terminated & (np.arange(len(valid)) >= begin)[:, None], valid, horizon)
+        since = falls & (np.arange(len(valid)) >= begin)
+        fallen = _fallen(terminated & since[:, None], valid, horizon)
         running, over = valid.sum(axis=1), fallen.sum(axis=1)
         counted = later & (running + over > 0)
         means = (rewards * valid).sum(axis=1) / np.maximum(running, 1)
@@ -80,6 +82,11 @@ def recovery_of(result: TrialResult, task: Task, index: int) -> float:
 
 
 def _fallen(terminated: np.ndarray, valid: np.ndarray, horizon: int) -> np.ndarray:
-    """Return [K T, N] bool, True at the steps of an episode after the one that ended it; lives go on."""
-    ended = terminated.reshape(-1, horizon, terminated.shape[1]).cumsum(axis=1) > 0
-    return ended.reshape(terminated.shape) & ~valid
+    """Return [K T, N] bool, True at the steps of an episode after the one that ended it.
+
+    Lives go on, and an episode whose simulation broke down, in which no step is valid, is left out.
+    """
+    by_episode = (-1, horizon, terminated.shape[1])
+    ended = terminated.reshape(by_episode).cumsum(axis=1) > 0
+    sound = valid.reshape(by_episode).any(axis=1, keepdims=True)
+    return (ended & sound).reshape(terminated.shape) & ~valid

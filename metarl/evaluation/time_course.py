@@ -263,7 +263,8 @@ def memory_gap(own: Binned, reset: Binned, samples: int, rng: np.random.Generato
 def _running_rate(tasks: Resampler, values: Binned, weights: Array) -> tuple[Array, Array]:
     """Return the mean reward per second of the episodes that are running, of each agent [R] and of resamples [B].
 
-    weights: of the bins, [bins]. NaN where no episode runs. In records of before, all count as running.
+    weights: of the bins, [bins]. NaN where no episode runs. In records of before, and where no early end is a fall,
+    all count as running.
     """
     rate = tasks.mean(values.values[REWARD_RATE])
     if RUNNING not in values.values:

@@ -382,11 +382,15 @@ def test_recovery_is_read_from_the_trial_of_a_task_that_changes() -> None:
     result = trial_of(rewards, valid)
     task = Task("any", {}, (Change(60, {}),))
     # Of the 30 bad steps the first 20 are the episode's start; then 18 of the 20 steps of the window are good again.
-    assert recovery_of(result, task, 0) == 10 + 18
-    assert math.isnan(recovery_of(result, Task("any", {}, (Change(10, {}),)), 0))  # too early to have a level before
-    assert math.isnan(recovery_of(result, Task("any", {}, (Change(200, {}),)), 0))  # after the trial's end
+    assert recovery_of(result, task, 0, True) == 10 + 18
+    assert math.isnan(
+        recovery_of(result, Task("any", {}, (Change(10, {}),)), 0, True)
+    )  # too early to have a level before
+    assert math.isnan(recovery_of(result, Task("any", {}, (Change(200, {}),)), 0, True))  # after the trial's end
     fault, mended = Change(60, {"fault_kind": 1.0}), Change(115, {"fault_kind": 0.0})
-    assert recovery_of(result, Task("any", {}, (fault, mended)), 0) == 10 + 18  # that a fault ends is nothing to mend
+    assert (
+        recovery_of(result, Task("any", {}, (fault, mended)), 0, True) == 10 + 18
+    )  # that a fault ends is nothing to mend
 
 
 @pytest.mark.parametrize("step", [100, 150, 190, 230])
@@ -394,7 +398,7 @@ def test_a_robot_that_gets_going_in_every_episode_has_nothing_to_recover_from(st
     rewards = torch.linspace(0, 1, 25).clamp(max=1)
     episode = torch.cat([rewards, torch.ones(175)])[:, None, None]
     result = trial_of([episode] * 2, [torch.ones(200, 1, 1, dtype=torch.bool)] * 2)
-    assert recovery_of(result, Task("any", {}, (Change(step, {}),)), 0) == 0
+    assert recovery_of(result, Task("any", {}, (Change(step, {}),)), 0, True) == 0
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -407,18 +411,29 @@ def test_a_robot_that_fell_after_the_change_has_not_recovered(sign: float) -> No
         valid, terminated = torch.ones_like(rewards, dtype=torch.bool), torch.zeros_like(rewards, dtype=torch.bool)
         valid[0, 61:, 0, :fallen], rewards[0, 61:, 0, :fallen] = False, 0.0
         terminated[0, 60, 0, :fallen] = fallen > 0
-        return recovery_of(trial_of(rewards, valid, terminated), task, 0)
+        return recovery_of(trial_of(rewards, valid, terminated), task, 0, True)
 
     assert recovery(0) == 0 and recovery(1) == 0  # of the reward a tenth may be lost
     assert recovery(5) == recovery(20) == math.inf
     assert math.isfinite(recovery(20, episodes=2))  # in its next episode it is as good as before
 
 
+def test_an_end_at_the_goal_is_no_fall_and_a_simulation_that_broke_down_says_nothing() -> None:
+    task = Task("any", {}, (Change(50, {}),))
+    rewards = -torch.ones(1, 100, 1, 4)
+    valid, terminated = torch.ones_like(rewards, dtype=torch.bool), torch.zeros_like(rewards, dtype=torch.bool)
+    valid[0, 61:, 0, :3], terminated[0, 60, 0, :3] = False, True
+    assert recovery_of(trial_of(rewards, valid, terminated), task, 0, False) == 0
+    assert recovery_of(trial_of(rewards, valid, terminated), task, 0, True) == math.inf
+    valid[0, :, 0, :3] = False
+    assert recovery_of(trial_of(rewards, valid, terminated), task, 0, True) == 0
+
+
 def test_of_robots_that_fell_before_the_change_nothing_is_said() -> None:
     rewards = torch.ones(1, 100, 1, 2)
     valid, terminated = torch.ones_like(rewards, dtype=torch.bool), torch.zeros_like(rewards, dtype=torch.bool)
     valid[0, 41:], terminated[0, 40] = False, True
-    assert math.isnan(recovery_of(trial_of(rewards, valid, terminated), Task("any", {}, (Change(50, {}),)), 0))
+    assert math.isnan(recovery_of(trial_of(rewards, valid, terminated), Task("any", {}, (Change(50, {}),)), 0, True))
 
 
 def test_recovery_of_a_family_that_changes_is_summed_up() -> None:

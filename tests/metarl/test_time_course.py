@@ -16,11 +16,13 @@ from PIL import Image
 from metarl.agents.agent import Rollout, Trial
 from metarl.cli import app as cli
 from metarl.config import EvaluationSettings, ResetMemory
+from metarl.envs.family import TaskFamily
 from metarl.envs.registry import make_family
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings, HalfCheetahVelocitySettings
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
+from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.envs.task import Change, Task
-from metarl.evaluation.binning import BINS, REWARD_RATE, RUNNING, Binned, bin_ends, binned, recorded
+from metarl.evaluation.binning import BINS, REWARD_RATE, Binned, bin_ends, binned, recorded
 from metarl.evaluation.compare import with_memory_gaps
 from metarl.evaluation.comparison import Compared
 from metarl.evaluation.evaluate import evaluate_agent, pooled
@@ -34,6 +36,8 @@ from tests.metarl.test_evaluation import Scripted
 from tests.small_agents import small_options
 
 POINT = make_family(PointGoalSettings(horizon=100))
+HOPPER = make_family(HopperParametersSettings(horizon=100))
+"""A robot that can fall."""
 DT = 0.1
 ENDS = bin_ends(100, DT)  # 0.3 s each, and a last one of 0.1 s
 SETTINGS = EvaluationSettings(
@@ -58,11 +62,11 @@ def trial(rewards: np.ndarray, valid: np.ndarray | None = None, faulted: Sequenc
 
 
 def course_of(
-    rewards: np.ndarray, tasks: Sequence[Task] | None = None, memory: bool = True, **options
+    rewards: np.ndarray, tasks: Sequence[Task] | None = None, memory: bool = True, family: TaskFamily = POINT, **options
 ) -> list[TimeCourse | None]:
     """Return the time courses of a trial of rewards [K, T, M, N]."""
     tasks = [Task("any", {})] * rewards.shape[2] if tasks is None else tasks
-    kept = recorded(trial(rewards, **options), POINT, ENDS, DT)
+    kept = recorded(trial(rewards, **options), family, ENDS, DT)
     values = binned([kept], [tasks], rewards.shape[1], ENDS, DT, memory)
     return [time_course(own, 300, np.random.default_rng(0)) for own in values]
 
@@ -249,7 +253,7 @@ class TestAfterChanges:
         drawn_ = family.sample(4, np.random.default_rng(0))
         tasks = [[replace(task, changes=(Change(int(step), {}),)) for task in drawn_]] * 2
         whole, after = evaluate_agent(Scripted(PUSH), family, SETTINGS, 1, tasks=tasks).binned
-        assert set(after.values) == {REWARD_RATE, "speed", "success", RUNNING}
+        assert set(after.values) == {REWARD_RATE, "speed", "success"}
         for name, values in after.values.items():
             there = whole.values[name][:, :, 10 : 10 + after.bins]
             np.testing.assert_allclose(values, there, rtol=1e-6)
@@ -278,16 +282,18 @@ class TestFallingIsNoAdaptation:
     def test_the_rate_rises_for_nobody(self, gain: float):
         rewards = -0.1 - 0.001 * np.random.default_rng(0).random((2, 100, 5, 2))
         rewards[1] += gain
-        [course] = course_of(rewards, valid=self.fallen())
+        [course] = course_of(rewards, valid=self.fallen(), family=HOPPER)
         assert course is not None and course.rise.low > 0
         assert (course.seconds is None) == (gain == 0)
-        assert "running" not in course.curves
+        assert list(course.curves) == [REWARD_RATE]
+        [goal] = course_of(rewards, valid=self.fallen())  # of a point that is at its goal, and no longer far from it
+        assert goal is not None and goal.seconds is not None
 
     def test_a_memory_that_falls_adds_nothing(self):
         rewards = -0.1 - 0.001 * np.random.default_rng(0).random((2, 100, 5, 2))
-        kept = recorded(trial(rewards, self.fallen()), POINT, ENDS, DT)
-        better = recorded(trial(rewards + 0.05), POINT, ENDS, DT)
-        reset = recorded(trial(rewards), POINT, ENDS, DT)
+        kept = recorded(trial(rewards, self.fallen()), HOPPER, ENDS, DT)
+        better = recorded(trial(rewards + 0.05), HOPPER, ENDS, DT)
+        reset = recorded(trial(rewards), HOPPER, ENDS, DT)
         own, good, none = (binned([each], [[Task("any", {})] * 5], 100, ENDS, DT)[0] for each in (kept, better, reset))
         falls, learns = (memory_gap(each, none, 200, np.random.default_rng(0)) for each in (own, good))
         assert falls is not None and falls.level.low > 0 and falls.seconds is None
