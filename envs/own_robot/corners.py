@@ -12,7 +12,7 @@ import numpy as np
 from metarl.envs.arrays import Array
 from metarl.envs.family import TaskFamily
 from metarl.envs.own_robot.description import Robot
-from metarl.envs.parameters import Parameter
+from metarl.envs.parameters import Choice, Distribution, Parameter
 
 TRIANGLE = re.compile(r"A \+ B >= C.*Element name '([^']*)'")
 """MuJoCo's words about moments of inertia that no body has, and the body."""
@@ -34,17 +34,23 @@ def require_possible_together(family: TaskFamily, robot: Robot, models: Mapping[
 
     models: by parameter, the robot's with the ends of its ranges.
 
-    A + B >= C is linear in each moment of inertia, so it holds within the ranges of all if it holds at their corners.
-    An inertia that follows from shapes is always one that a body has.
+    A + B >= C is linear in each moment of inertia, so it holds within the ranges of all if it holds at their corners;
+    of a choice, all values are looked at, of a function of one's own the ends alone. An inertia that follows from
+    shapes is always one that a body has.
     """
     given = [name for name in robot.bodies if robot.spec.body(name).explicitinertial]
     groups = [
         tuple(p for p in family.parameters if _shapes(models.get(p.name, ()), robot.model, name)) for name in given
     ]
     for group, split in itertools.product(dict.fromkeys(groups), family.splits):
-        ends = [(p.of_split(split).low, p.of_split(split).high) for p in group]
+        ends = [values_to_check(p.of_split(split)) for p in group]
         for corner in dict.fromkeys(itertools.product(*ends)) if len(group) > 1 else ():
             _require_possible(family, group, corner)
+
+
+def values_to_check(distribution: Distribution) -> list[float]:
+    """Return the ends of a range, or all values of a choice."""
+    return list(distribution.values) if isinstance(distribution, Choice) else [distribution.low, distribution.high]
 
 
 def _shapes(models: Iterable[mujoco.MjModel], neutral: mujoco.MjModel, body: str) -> bool:

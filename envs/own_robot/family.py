@@ -26,7 +26,7 @@ from metarl.envs.faults.parts import check_groups
 from metarl.envs.faults.with_faults import with_faults
 from metarl.envs.own_robot.actuator_laws import keep_signals
 from metarl.envs.own_robot.actuators import started
-from metarl.envs.own_robot.corners import reason, require_possible_together
+from metarl.envs.own_robot.corners import reason, require_possible_together, values_to_check
 from metarl.envs.own_robot.declaration import (
     Control,
     Declaration,
@@ -54,7 +54,7 @@ from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.own_robot.start import start_near
 from metarl.envs.own_robot.task import entries
 from metarl.envs.own_robot.terrain import lay_ground
-from metarl.envs.parameters import Choice, Distribution, Parameter
+from metarl.envs.parameters import Parameter
 from metarl.envs.state import State, in_pose
 from metarl.envs.task import Changes
 from metarl.envs.text import typed
@@ -319,11 +319,7 @@ def _start(robot: Robot, sloped: bool) -> Start:
 
 def _extremes(p: Parameter) -> list[float]:
     """Return the values to check: the ends of every split's range, or all values of a choice."""
-
-    def ends(distribution: Distribution) -> list[float]:
-        return list(distribution.values) if isinstance(distribution, Choice) else [distribution.low, distribution.high]
-
-    return sorted({v for d in (p.distribution, p.held_out, p.ood) if d is not None for v in ends(d)})
+    return sorted({v for d in (p.distribution, p.held_out, p.ood) if d is not None for v in values_to_check(d)})
 
 
 def _standing(robot: Robot, feet: Feet, start: Start) -> Start:

@@ -25,7 +25,14 @@ from metarl.evaluation.statistics import (
     seed_deviations,
     stratified_resamples,
 )
-from metarl.evaluation.time_course import resampler_of, seconds_to_reach
+from metarl.evaluation.time_course import (
+    early_weights,
+    grown,
+    late_weights,
+    resampler_of,
+    running_rate,
+    seconds_to_reach,
+)
 from metarl.files import plain
 
 
@@ -156,11 +163,19 @@ def _finite(interval: Interval | None) -> Interval | None:
 
 
 def _seconds(first: Binned, back: Binned, samples: int, rng: np.random.Generator) -> Interval | None:
-    """Return the seconds until the gap to the last episode before, at the same time of the episode, has closed."""
+    """Return the seconds until the gap to the last episode before, at the same time of the episode, has closed.
+
+    None if it closes because robots fall, see `grown`.
+    """
     before = first.values[REWARD_RATE][:, :, -first.bins :]
     gap = np.tile(before, (1, 1, back.episodes, 1)) - back.values[REWARD_RATE]
     tasks = resampler_of(gap, samples, rng)
-    return None if tasks is None else tasks.mean(gap).statistic(lambda curve: seconds_to_close(curve, back))
+    if tasks is None:
+        return None
+    found = tasks.mean(gap)
+    start, end = (running_rate(tasks, back, weights) for weights in (early_weights(back), late_weights(back)))
+    shown = grown(start, end, found.deviations)
+    return found.statistic(lambda curve: seconds_to_close(curve, back)) if shown else None
 
 
 def rounds_to_regain(curves: Array, share: float = REACHED) -> Array:

@@ -122,8 +122,8 @@ def _condition_notes(result: EvaluationResult, family: TaskFamily, adapts: bool)
         )
     steps = (settings.adaptations + 1) * family.horizon
     notes += [
-        f"the first {what} of a task comes after {least} to {most} control steps, and a trial has {steps}: some tasks "
-        f"may be judged without the {what} that they are listed with"
+        f"the first {what} of a task comes after {least} to {most} control steps, and a trial has {steps}: "
+        f"{'all tasks are' if least >= steps else 'some tasks may be'} judged before it"
         for what, (least, most) in family.onsets.items()
         if most >= steps
     ]

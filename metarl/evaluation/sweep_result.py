@@ -192,7 +192,7 @@ class SweepResult:
 
     name: str
     settings: dict[str, Any]
-    """The sweep as plain types: base, files, method, seed, objective, pruner, factors."""
+    """The sweep as plain types: base, files, parts, method, seed, objective, pruner, factors."""
     split: str
     """Tasks that variants are judged on: `wide` or a split."""
     ranges: dict[str, tuple[float, float]]
@@ -250,7 +250,7 @@ class SweepResult:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SweepResult:
         """Return the result that `to_dict` described."""
-        keys = ("base", "files", "method", "seed", "objective", "pruner", "factors")
+        keys = ("base", "files", "parts", "method", "seed", "objective", "pruner", "factors")
         judged_on = data["judged_on"]
         return cls(
             name=data["sweep"],

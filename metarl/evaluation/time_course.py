@@ -224,8 +224,9 @@ def time_course(values: Binned, samples: int, rng: np.random.Generator) -> TimeC
     curves = {name: tasks.mean(own) for name, own in values.values.items()}
     rate, early, late = curves[REWARD_RATE], early_weights(values), late_weights(values)
     level, rise = rate.interval(late), rate.interval(late - early)
-    grown = _grown(_running_rate(tasks, values, early), _running_rate(tasks, values, late), rate.deviations)
-    shown = values.memory and rise.low > ROUNDING * abs(level.estimate) and grown
+    start, end = running_rate(tasks, values, early), running_rate(tasks, values, late)
+    risen = rise.low > ROUNDING * abs(level.estimate) and grown(start, end, rate.deviations)
+    shown = values.memory and risen
     return TimeCourse(
         change=values.change,
         episodes=values.episodes,
@@ -254,13 +255,13 @@ def memory_gap(own: Binned, reset: Binned, samples: int, rng: np.random.Generato
     gap = tasks.mean(apart)
     late = late_weights(own)
     level = gap.interval(late)
-    without, remembering = (_running_rate(tasks, each, late) for each in (reset, own))
-    shown = level.low > 0 and _grown(without, remembering, gap.deviations)
+    without, remembering = (running_rate(tasks, each, late) for each in (reset, own))
+    shown = level.low > 0 and grown(without, remembering, gap.deviations)
     nothing = np.zeros(apart.shape[2])
     return MemoryGap(level, gap.statistic(lambda curve: seconds_to_rise(curve, nothing, own)) if shown else None)
 
 
-def _running_rate(tasks: Resampler, values: Binned, weights: Array) -> tuple[Array, Array]:
+def running_rate(tasks: Resampler, values: Binned, weights: Array) -> tuple[Array, Array]:
     """Return the mean reward per second of the episodes that are running, of each agent [R] and of resamples [B].
 
     weights: of the bins, [bins]. NaN where no episode runs. In records of before, and where no early end is a fall,
@@ -274,8 +275,8 @@ def _running_rate(tasks: Resampler, values: Binned, weights: Array) -> tuple[Arr
         return rate.levels @ weights / (share.levels @ weights), rate.draws @ weights / (share.draws @ weights)
 
 
-def _grown(before: tuple[Array, Array], after: tuple[Array, Array], deviations: Array) -> bool:
-    """Return whether a higher rate is one of robots that run, and not one of falling; before, after: `_running_rate`.
+def grown(before: tuple[Array, Array], after: tuple[Array, Array], deviations: Array) -> bool:
+    """Return whether a higher rate is one of robots that run, and not one of falling; before, after: `running_rate`.
 
     A robot that has fallen has 0 per second, which is more than a reward below 0: then the interval of what the rate of
     those that run has gained must lie above 0. deviations: of `seed_deviations`.

@@ -103,10 +103,10 @@ def unpacked(data: Any, name: str, axes: int) -> Array:
 def packed_bins(binned: Binned, room: int = ROOM) -> dict[str, Any]:
     """Return the values of each task of one run in bins of time, for JSON.
 
-    Curves other than the reward are for figures alone, see `packed_curve`. What is rounded of the reward, to the finest
-    grid that leaves no more than `room` bytes when packed, is the sum of rewards since the start over the tasks up to
-    each one: so errors add up neither over time nor over tasks. Kept is how much more of a task's reward there is in a
-    bin than in the one before.
+    Curves other than the reward are for figures, and for whether a rise is one of falling, see `packed_curve`. What is
+    rounded of the reward, to the finest grid that leaves no more than `room` bytes when packed, is the sum of rewards
+    since the start over the tasks up to each one: so errors add up neither over time nor over tasks. Kept is how much
+    more of a task's reward there is in a bin than in the one before.
     """
     rates = binned.values[REWARD_RATE][0]  # [S, bins, M]
     rewards = np.where(np.isnan(rates), np.nan, np.nan_to_num(rates) * binned.widths_s[:, None])

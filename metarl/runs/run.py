@@ -27,6 +27,7 @@ from metarl.config import (
     CONFIG,
     EvaluationSettings,
     RunConfig,
+    TrainingSettings,
     code_of,
     config_to_dict,
     dump_yaml,
@@ -178,30 +179,28 @@ def require_startable(config: RunConfig, family: TaskFamily) -> None:
     tasks which change.
     """
     make_curriculum(config, family)
-    require_changes("training", config.training.adaptations, family)
+    for settings in (config.training, config.evaluation):
+        _require_changes(settings, family)
     require_evaluable(config.evaluation, family)
 
 
-def require_changes(settings: str, adaptations: int, family: TaskFamily) -> None:
+def _require_changes(settings: TrainingSettings | EvaluationSettings, family: TaskFamily) -> None:
     """UsageError for a fault or a change that begins after the last step of every trial of training or evaluation."""
-    rounds = adaptations + 1
+    rounds = settings.adaptations + 1
+    name = "training" if isinstance(settings, TrainingSettings) else "evaluation"
     for what, (least, _) in family.onsets.items():
         if least and least >= rounds * family.horizon:
             raise UsageError(
                 f"family: no {what} ever begins: the first comes after {least} control steps at the earliest, and a "
-                f"trial of {settings} has {rounds * family.horizon} ({number_of(rounds, 'episode')} of "
-                f"{family.horizon}); let it begin earlier, or raise the horizon or {settings}.adaptations"
+                f"trial of {name} has {rounds * family.horizon} ({number_of(rounds, 'episode')} of "
+                f"{family.horizon}); let it begin earlier, or raise the horizon or {name}.adaptations"
             )
 
 
 def require_evaluable(settings: EvaluationSettings, family: TaskFamily) -> None:
-    """UsageError for an evaluation that the family cannot have.
-
-    It lacks the split, its tasks change where the evaluation comes back to them, or a fault or a change never begins.
-    """
+    """UsageError if the family lacks the split of an evaluation, or its tasks change where it comes back to them."""
     with usage_errors("evaluation.split"):
         family.require_split(settings.split)
-    require_changes("evaluation", settings.adaptations, family)
     if settings.revisit and family.changing:
         raise UsageError(
             "evaluation.revisit compares a task with the same one before, and these tasks change on the way (changes "

@@ -301,8 +301,12 @@ def iterate(world: TrainingWorld, counters: Counters) -> dict[str, float]:
 
 
 def level_of(metrics: Mapping[str, float]) -> float:
-    """Return the mean level of an iteration's tasks, from 0 to 1; 1 without a curriculum, of the whole range."""
-    return float(np.mean([value for name, value in metrics.items() if name.startswith(CURRICULUM)] or [WHOLE_RANGE]))
+    """Return the mean level of an iteration's tasks, from 0 to 1; 1 without a curriculum, of the whole range.
+
+    It is rounded, so that the order in which levels are added up does not decide which of two checkpoints is better.
+    """
+    levels = [value for name, value in metrics.items() if name.startswith(CURRICULUM)]
+    return round(float(np.mean(levels or [WHOLE_RANGE])), 9)
 
 
 def draw_tasks(run: Run, rng: np.random.Generator) -> list[Task]:

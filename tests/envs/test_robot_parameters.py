@@ -218,6 +218,11 @@ def thinner(spec: mujoco.MjSpec, value: float) -> None:
     spec.body("rotor").inertia[1] *= value
 
 
+def thinner_at_two(spec: mujoco.MjSpec, value: float) -> None:
+    """An edit of one's own that is least between its ends."""
+    spec.body("rotor").inertia[1] *= 0.6 if value == 2 else 1.0
+
+
 class TestInertiaTogether:
     """Two moments of inertia of a body together are at least the third."""
 
@@ -251,6 +256,14 @@ class TestInertiaTogether:
         second = own and {"quantity": "python", "function": own, "neutral": 1.0, "target": None, "operation": None}
         message = r"about x = 0.6 \(.*\) and about y = 0.6 \(.*\) together make an impossible robot: of the moments of "
         with pytest.raises(ValueError, match=message + "inertia of body 'rotor' two.*narrow the range.*or vary mass"):
+            self.declared(tmp_path, 0.6, 1.0, second=second)
+
+    def test_every_value_of_a_choice_counts(self, tmp_path):
+        chosen = {"quantity": "python", "function": thinner_at_two, "neutral": 1.0, "distribution": "choice"}
+        second = {**chosen, "target": None, "operation": None, "range": [1, 2, 3]}
+        with pytest.raises(
+            ValueError, match=r"about x = 0.6 \(.*\) and about y = 2 \(.*\) together make an impossible"
+        ):
             self.declared(tmp_path, 0.6, 1.0, second=second)
 
     def test_only_what_a_split_draws_together_counts(self, tmp_path):

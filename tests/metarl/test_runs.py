@@ -25,7 +25,6 @@ from metarl.cli import train as train_command
 from metarl.config import RunConfig, load_config, preset, with_settings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahMassSettings
 from metarl.errors import UsageError
-from metarl.evaluation.evaluate import draw_tasks
 from metarl.runs.checkpoint import CheckpointStore, digest
 from metarl.runs.run import Run, build, require_startable, start_run
 from metarl.runs.tracking import read_metrics
@@ -517,5 +516,3 @@ def test_a_fault_or_a_change_that_never_begins_is_refused(settings, what, tmp_pa
             start_run(late, tmp_path / "runs", "r")
         assert not list(tmp_path.iterdir())
     require_startable(episodes(4, 4), build(config)[0])
-    with pytest.raises(UsageError, match=f"no {what} ever begins"):
-        draw_tasks(build(config)[0], episodes(1, 3).evaluation)
