@@ -3,6 +3,7 @@
 import errno
 import functools
 import io
+import itertools
 import math
 import os
 import pickle
@@ -10,12 +11,14 @@ import random
 import resource
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
 from metarl.errors import RunError
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import OWN_FILES, WHOLE_RANGE, Best, CheckpointError, CheckpointStore, best_of, load, save
+from metarl.training.loop import level_of
 
 STATE = {"iteration": 3, "agent": {"theta": torch.arange(1000.0)}, "best_return": -1.5, "tracking": {"wandb_id": None}}
 
@@ -277,6 +280,12 @@ class TestBest:
         assert Best(0.4, 7.5).is_above(hard) and not hard.is_above(hard)
         assert easy.is_above(Best(0.0, -math.inf))
         assert not Best(0.9, math.nan).is_above(hard)
+
+    def test_the_order_of_the_levels_decides_nothing(self):
+        orders = [*itertools.permutations(k / 7 for k in range(1, 4))]
+        assert len({float(np.mean(own)) for own in orders}) == 2  # that differ in their last digit
+        assert len({level_of({f"curriculum/{k}": x for k, x in enumerate(own)}) for own in orders}) == 1
+        assert level_of({"return/after": 3.0}) == WHOLE_RANGE
 
     def test_checkpoints_of_before_told_the_return_alone(self):
         old = {"best_return": -1.5, "curriculum": None}

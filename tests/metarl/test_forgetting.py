@@ -27,10 +27,17 @@ from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.envs.sharded import ShardedEnv
 from metarl.errors import UsageError
-from metarl.evaluation.binning import Binned
+from metarl.evaluation.binning import REWARD_RATE, RUNNING, Binned
 from metarl.evaluation.comparison import Compared
 from metarl.evaluation.evaluate import evaluate_agent
-from metarl.evaluation.forgetting import Forgetting, other_tasks, rounds_to_regain, seconds_to_close
+from metarl.evaluation.forgetting import (
+    Forgetting,
+    Revisit,
+    forgetting,
+    other_tasks,
+    rounds_to_regain,
+    seconds_to_close,
+)
 from metarl.evaluation.results import AgentResult, EvaluationResult
 from metarl.evaluation.saved import read_comparison, read_evaluation
 from metarl.reporting.time_columns import LOST, REGAINED
@@ -177,6 +184,23 @@ class TestStatistics:
         clock = Binned(np.array([1.0, 2.0, 3.0, 4.0]), 2, {})
         gaps = np.array([[0, 5, 0, 5, 0, 0, 0, 0], [0, 9, 8, 0.5, 0, 0, 0, 0], [1.0] * 8, [-1.0] * 8])
         np.testing.assert_equal(seconds_to_close(gaps, clock), [4.0, 3.0, math.inf, math.nan])
+
+    @pytest.mark.parametrize("falls", [False, True])
+    def test_a_gap_that_falling_closes_is_not_regained(self, falls: bool):
+        """Back on the task, 2 a second are lost instead of 1; then 1 again, or nothing, as nobody runs any more."""
+        rng, late = np.random.default_rng(0), np.arange(8) >= 4
+        noise = 0.01 * rng.random((1, 1, 8, 6))
+        share = np.broadcast_to(np.where(late & falls, 0.0, 1.0)[:, None], noise.shape)
+
+        def visit(rates: np.ndarray, running: np.ndarray) -> Binned:
+            return Binned(np.arange(1.0, 9.0), 1, {REWARD_RATE: rates * running, RUNNING: running})
+
+        first = visit(noise - 1.0, np.ones(noise.shape))
+        back = visit(noise - np.where(late, 1.0, 2.0)[:, None], share)
+        returns = np.array([-8.0, -9.0, -12.0])[:, None] + rng.random((1, 1, 3, 6))
+        found = forgetting(returns[:, :, :1], first, Revisit(returns[:, :, 1:], back), 200, rng)
+        assert found is not None and found.difference.high < 0
+        assert (found.seconds is None) == falls
 
 
 class TestOtherTasks:
