@@ -172,8 +172,8 @@ def _seconds(first: Binned, back: Binned, samples: int, rng: np.random.Generator
     tasks = resampler_of(gap, samples, rng)
     if tasks is None:
         return None
-    found = tasks.mean(gap)
-    start, end = (running_rate(tasks, back, weights) for weights in (early_weights(back), late_weights(back)))
+    found, rates = tasks.mean(gap), tasks.rates(back)
+    start, end = (running_rate(rates, weights) for weights in (early_weights(back), late_weights(back)))
     shown = grown(start, end, found.deviations)
     return found.statistic(lambda curve: seconds_to_close(curve, back)) if shown else None
 

@@ -205,6 +205,10 @@ class Resampler:
             draws = [self._counts @ own.T / (self._counts @ has.T) for own, has in zip(filled, there, strict=True)]
         return Resampled(levels, np.mean(draws, axis=0), self._deviations)
 
+    def rates(self, values: Binned) -> dict[str, Resampled]:
+        """Return the mean curves of the reward per second and, where it is known, of the share of running episodes."""
+        return {name: self.mean(values.values[name]) for name in (REWARD_RATE, RUNNING) if name in values.values}
+
 
 def resampler_of(rates: Array, samples: int, rng: np.random.Generator) -> Resampler | None:
     """Return resamples of the tasks whose rates [R, S, bins, M] are all there; None if no seed has two."""
@@ -224,7 +228,7 @@ def time_course(values: Binned, samples: int, rng: np.random.Generator) -> TimeC
     curves = {name: tasks.mean(own) for name, own in values.values.items()}
     rate, early, late = curves[REWARD_RATE], early_weights(values), late_weights(values)
     level, rise = rate.interval(late), rate.interval(late - early)
-    start, end = running_rate(tasks, values, early), running_rate(tasks, values, late)
+    start, end = running_rate(curves, early), running_rate(curves, late)
     risen = rise.low > ROUNDING * abs(level.estimate) and grown(start, end, rate.deviations)
     shown = values.memory and risen
     return TimeCourse(
@@ -255,22 +259,21 @@ def memory_gap(own: Binned, reset: Binned, samples: int, rng: np.random.Generato
     gap = tasks.mean(apart)
     late = late_weights(own)
     level = gap.interval(late)
-    without, remembering = (running_rate(tasks, each, late) for each in (reset, own))
+    without, remembering = (running_rate(tasks.rates(each), late) for each in (reset, own))
     shown = level.low > 0 and grown(without, remembering, gap.deviations)
     nothing = np.zeros(apart.shape[2])
     return MemoryGap(level, gap.statistic(lambda curve: seconds_to_rise(curve, nothing, own)) if shown else None)
 
 
-def running_rate(tasks: Resampler, values: Binned, weights: Array) -> tuple[Array, Array]:
+def running_rate(curves: Mapping[str, Resampled], weights: Array) -> tuple[Array, Array]:
     """Return the mean reward per second of the episodes that are running, of each agent [R] and of resamples [B].
 
-    weights: of the bins, [bins]. NaN where no episode runs. In records of before, and where no early end is a fall,
-    all count as running.
+    curves: by name, of `Resampler.rates`. weights: of the bins, [bins]. NaN where no episode runs. In records of
+    before, and where no early end is a fall, all count as running.
     """
-    rate = tasks.mean(values.values[REWARD_RATE])
-    if RUNNING not in values.values:
+    rate, share = curves[REWARD_RATE], curves.get(RUNNING)
+    if share is None:
         return rate.levels @ weights, rate.draws @ weights
-    share = tasks.mean(values.values[RUNNING])
     with np.errstate(invalid="ignore", divide="ignore"):
         return rate.levels @ weights / (share.levels @ weights), rate.draws @ weights / (share.draws @ weights)
 
