@@ -107,13 +107,17 @@ class GaussianPolicy:
             biases[0] = biases[0] + pieces[end + 2].unsqueeze(1) @ weight
         return Layers(weights, tuple(biases), pieces[end].unsqueeze(1).clamp(min=math.log(self.min_std)))
 
-    def __call__(self, layers: Layers, observations: Tensor) -> Gaussian:
-        """Return the distribution of actions for observations [M, B, obs]."""
-        activate = ACTIVATIONS[self.activation]
-        x = observations
-        for weight, bias in zip(layers.weights[:-1], layers.biases[:-1], strict=True):
-            x = activate(_linear(x, weight, bias))
+    def __call__(self, layers: Layers, x: Tensor, begin: int = 0) -> Gaussian:
+        """Return the distribution of actions for observations [M, B, obs], or for outputs of the first begin layers."""
+        x = self.hidden(layers, x, begin, len(self.hidden_sizes))
         return Gaussian(_linear(x, layers.weights[-1], layers.biases[-1]), layers.log_std)
+
+    def hidden(self, layers: Layers, x: Tensor, begin: int, end: int) -> Tensor:
+        """Return the outputs [M, B, out] of the first end layers, given those of the first begin ones."""
+        activate = ACTIVATIONS[self.activation]
+        for weight, bias in zip(layers.weights[begin:end], layers.biases[begin:end], strict=True):
+            x = activate(_linear(x, weight, bias))
+        return x
 
 
 class Product(torch.autograd.Function):

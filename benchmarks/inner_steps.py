@@ -126,11 +126,13 @@ def inner_cost(paper: str, samples: int = 2000) -> Speedup:
     works = []
     for agent in agents:
         belief = agent.begin(TASKS, 1, ())
-        phi, batch = agent.inner.parts.take(belief.parameters), agent.prepare(rollout(samples, 1), belief)
+        phi, shot = agent.inner.parts.take(belief.parameters), agent.shot(rollout(samples, 1), belief)
 
-        def work(agent: Maml = agent, phi: Tensor = phi, batch: Batch = batch) -> None:
+        def work(agent: Maml = agent, phi: Tensor = phi, shot: tuple[Batch, Tensor] = shot) -> None:
+            batch, features = shot
             for chunk in agent.inner.chunks(batch.weights):
-                agent.inner.step(agent.theta, phi[chunk], batch.tasks(chunk), 0, (), create_graph=False)
+                own = batch.tasks(chunk)
+                agent.inner.step(agent.theta, phi[chunk], own, 0, (), create_graph=False, features=features[chunk])
 
         works.append(work)
     return in_turn(*works)

@@ -16,7 +16,7 @@ from metarl.agents.maml.estimators import ESTIMATORS
 from metarl.agents.maml.rules import Rule, State, make_rule
 from metarl.agents.maml.settings import MamlSettings
 from metarl.agents.maml.shots import Batch, ratio
-from metarl.agents.policy import Gaussian, GaussianPolicy
+from metarl.agents.policy import Gaussian, GaussianPolicy, Layers
 
 MOST_STEPS = 2**13
 """Steps in one backward pass on the CPU: their activations stay in the cache."""
@@ -83,9 +83,22 @@ class InnerLoop:
             phi = torch.cat([phi[:, :-c], torch.zeros_like(phi[:, -c:])], dim=1)
         return phi.expand(num_tasks, -1)
 
-    def acting(self, theta: Tensor, phi: Tensor, observations: Tensor) -> Gaussian:
-        """Return the distribution of actions of each task's policy for observations [M, B, obs]."""
-        return self.policy(self.parts.layers(theta[: self.size], phi), observations)
+    def acting(self, theta: Tensor, phi: Tensor, observations: Tensor, features: Tensor | None = None) -> Gaussian:
+        """Return the distribution of actions of each task's policy for observations [M, B, obs].
+
+        features: theta's for them, if they are known.
+        """
+        layers = self.parts.layers(theta[: self.size], phi)
+        return self.policy(layers, observations) if features is None else self.policy(layers, features, self.frozen)
+
+    @property
+    def frozen(self) -> int:
+        """Number of layers, from the first on, that no inner step changes."""
+        return self.parts.frozen
+
+    def features(self, layers: Layers, observations: Tensor) -> Tensor:
+        """Return what those layers make of observations [M, B, obs]; themselves if there are none."""
+        return self.policy.hidden(layers, observations, 0, self.frozen)
 
     def adapted(self, theta: Tensor, batches: Sequence[Batch], create_graph: bool) -> list[Tensor]:
         """Return phi_0, phi_1, ... phi_K [M, A], before and after the inner steps on each shot, functions of theta."""
@@ -97,20 +110,29 @@ class InnerLoop:
         return phis
 
     def step(
-        self, theta: Tensor, phi: Tensor, batch: Batch, k: int, state: State, create_graph: bool
+        self,
+        theta: Tensor,
+        phi: Tensor,
+        batch: Batch,
+        k: int,
+        state: State,
+        create_graph: bool,
+        features: Tensor | None = None,
     ) -> tuple[Way, State]:
         """Return where the inner steps on shot k go from the adapted part phi [M, A], and the rule's state.
 
-        As functions of theta if create_graph.
+        As functions of theta if create_graph. features: theta's for the shot, if they are known.
         """
         second_order = create_graph and not self.settings.first_order
         if not create_graph:
             theta, phi = theta.detach(), phi.detach()
+        if features is None:
+            features = self.features(self.parts.layers(theta[: self.size], phi), batch.observations)
         anchor, points, shortened = phi, [], torch.zeros_like(phi[:, 0])
         for _ in range(self.settings.inner_steps):
             if not create_graph:
                 phi = phi.detach().requires_grad_()
-            loss = self.loss(theta, phi, batch)
+            loss = self.loss(theta, phi, batch, features)
             (gradient,) = torch.autograd.grad(loss.sum(), phi, create_graph=second_order)
             if self.settings.implicit_strength:
                 gradient = gradient + self.settings.implicit_strength * (phi - anchor)
@@ -122,19 +144,19 @@ class InnerLoop:
             if self.settings.inner_kl_target:  # the factor is adjusted, not learnt
                 new = phi + theta[-1].detach() * (new - phi)
             if self.settings.inner_kl:
-                share = self._within_kl(theta, phi, new, batch)
+                share = self._within_kl(theta, phi, new, batch, features)
                 shortened = shortened + (share < 1).squeeze(1)
                 new = phi + share * (new - phi)
             phi = new
             points.append(phi if create_graph else phi.detach())
         return Way(tuple(points), shortened), state
 
-    def loss(self, theta: Tensor, phi: Tensor, batch: Batch) -> Tensor:
+    def loss(self, theta: Tensor, phi: Tensor, batch: Batch, features: Tensor | None = None) -> Tensor:
         """Return the loss [M] of inner steps, by the estimator of the settings."""
-        log_probs = numerics.gaussian_log_prob(*self.acting(theta, phi, batch.observations), batch.actions)
+        log_probs = numerics.gaussian_log_prob(*self.acting(theta, phi, batch.observations, features), batch.actions)
         return ESTIMATORS[self.settings.inner_surrogate](log_probs, batch, self.settings.dice_lambda)
 
-    def _within_kl(self, theta: Tensor, phi: Tensor, new: Tensor, batch: Batch) -> Tensor:
+    def _within_kl(self, theta: Tensor, phi: Tensor, new: Tensor, batch: Batch, features: Tensor) -> Tensor:
         """Return the longest share [M, 1] of an inner step whose KL divergence is in its bound.
 
         The divergence grows with the square of the step, nearly. No derivative is taken through the length.
@@ -142,14 +164,14 @@ class InnerLoop:
         with torch.no_grad():
             share = torch.ones_like(phi[:, :1])
             for _ in range(KL_TRIES):
-                kl = self.kl(theta, phi, torch.lerp(phi, new, share), batch)
+                kl = self.kl(theta, phi, torch.lerp(phi, new, share), batch, features)
                 shorter = 0.99 * (self.settings.inner_kl / kl.clamp(min=1e-12)).sqrt()
                 share = torch.where((kl > self.settings.inner_kl).unsqueeze(1), share * shorter.unsqueeze(1), share)
         return share
 
-    def kl(self, theta: Tensor, phi: Tensor, new: Tensor, batch: Batch) -> Tensor:
+    def kl(self, theta: Tensor, phi: Tensor, new: Tensor, batch: Batch, features: Tensor | None = None) -> Tensor:
         """Return the mean KL divergence [M] of a shot between the policies of phi and of new."""
-        before, after = (self.acting(theta, x, batch.observations) for x in (phi, new))
+        before, after = (self.acting(theta, x, batch.observations, features) for x in (phi, new))
         return (batch.weights * numerics.gaussian_kl(*before, *after)).sum(1)
 
     def surrogate(self, theta: Tensor, phis: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:

@@ -130,12 +130,14 @@ class Maml(MetaLearner):
 
     def adapt(self, belief: MamlBelief, rollout: Rollout, generators: Sequence[torch.Generator]) -> MamlBelief:
         """Take the inner steps on the rollout."""
-        batch = self.prepare(rollout, belief)
+        batch, features = self.shot(rollout, belief)
         phi, theta = self.inner.parts.take(belief.parameters), self.theta.detach()
         ways, states = [], []
         for chunk in self.inner.chunks(batch.weights):
             state = tuple(x[chunk] for x in belief.rule)
-            way, state = self.inner.step(theta, phi[chunk], batch.tasks(chunk), belief.steps, state, create_graph=False)
+            way, state = self.inner.step(
+                theta, phi[chunk], batch.tasks(chunk), belief.steps, state, create_graph=False, features=features[chunk]
+            )
             ways.append(way)
             states.append(tuple(x.detach() for x in state))
         points = tuple(torch.cat(parts) for parts in zip(*(way.points for way in ways), strict=True))
@@ -238,7 +240,11 @@ class Maml(MetaLearner):
 
     def prepare(self, rollout: Rollout, belief: MamlBelief) -> Batch:
         """Return a shot's steps by task, with advantages over the baseline; belief: that collected it."""
-        return self._preparation.batch(rollout.to(self.device), belief.layers, self.theta.dtype)
+        return self.shot(rollout, belief)[0]
+
+    def shot(self, rollout: Rollout, belief: MamlBelief) -> tuple[Batch, Tensor]:
+        """Return what `prepare` does, and the outputs [M, B, .] of the layers that no inner step changes."""
+        return self._preparation.batch(rollout.to(self.device), belief.layers, self.inner.frozen, self.theta.dtype)
 
 
 def require_together(settings: MamlSettings) -> None:

@@ -40,8 +40,11 @@ class Preparation:
             observations = self.moments.standardise(observations).clamp(-INPUT_CLIP, INPUT_CLIP)
         return observations.to(dtype)
 
-    def batch(self, rollout: Rollout, layers: Layers, dtype: torch.dtype) -> Batch:
-        """Return a shot's steps by task, with advantages over the baseline; layers: of the policies that collected."""
+    def batch(self, rollout: Rollout, layers: Layers, frozen: int, dtype: torch.dtype) -> tuple[Batch, Tensor]:
+        """Return a shot's steps by task, with advantages over the baseline, and outputs of the first frozen layers.
+
+        layers: of the policies that collected.
+        """
         steps, m, n = rollout.rewards.shape
         s = self.settings
         ended = _ended(rollout)
@@ -62,8 +65,9 @@ class Preparation:
         rewards = by_task(discounts * (rollout.rewards + limits)) / spread
         observations, actions = shot.observations, by_task(rollout.actions).to(dtype)
         with torch.no_grad():
-            old = self.policy(layers, observations)
-        return Batch(
+            features = self.policy.hidden(layers, observations, 0, frozen)
+            old = self.policy(layers, features, frozen)
+        batch = Batch(
             observations,
             actions,
             normalised.to(dtype),
@@ -76,6 +80,7 @@ class Preparation:
             spread.squeeze(1).to(dtype),
             torch.zeros(m, dtype=dtype, device=rollout.rewards.device),
         )
+        return batch, features
 
     def _values(self, rollout: Rollout, shot: Returns) -> tuple[Tensor, Tensor]:
         """Return the baseline of each step, [M, B], and of the last observations [M, N], 0 if it is not asked for."""

@@ -173,6 +173,51 @@ def test_what_is_not_adapted_stays_as_it_is(adapted: tuple[str, ...], changes: s
     assert {name.split(".")[0] for name, way in pieces.items() if way.max() > 0} == changes
 
 
+@pytest.mark.parametrize(
+    ("adapted", "frozen"),
+    [
+        (("all",), 0),
+        (("context",), 0),
+        (("context.weight", "context", "head"), 0),
+        (("layer1.bias", "layer3.weight", "context"), 0),
+        (("layer2.weight", "context"), 0),
+    ],
+)
+def test_a_context_belongs_to_the_first_layer(adapted: tuple[str, ...], frozen: int):
+    assert Adapted(TestAdapted.POLICY, adapted).frozen == frozen
+
+
+@pytest.mark.parametrize(
+    ("adapted", "frozen"),
+    [(("all",), 0), (("layer2.bias",), 1), (("layer2.weight", "head"), 1), (("head",), 2), (("log_std",), 2)],
+)
+@pytest.mark.parametrize("inner_kl", [0.0, 1e-4])
+def test_inner_steps_are_those_of_the_whole_policy(adapted: tuple[str, ...], frozen: int, inner_kl: float):
+    """What the layers below the adapted ones return is computed once a shot: all steps are as through all layers."""
+    agent = small_maml(changed(adapted=adapted, inner_steps=2, inner_lr=0.5, inner_kl=inner_kl), dtype=torch.float64)
+    trial = make_trial(agent, 2)
+    assert agent.inner.parts.frozen == frozen
+    whole = trial.beliefs[0].parameters
+    chosen = torch.cat(
+        [torch.full((n,), own) for n, own in zip(agent.policy.pieces.values(), agent.inner.parts.chosen, strict=True)]
+    )
+    for shot in range(2):
+        batch = agent.prepare(trial.rollouts[shot], trial.beliefs[shot])
+        for _ in range(2):
+            at = whole.detach().requires_grad_()
+            before = agent.policy(agent.policy.layers(at), batch.observations)
+            ratio = torch.exp(numerics.gaussian_log_prob(*before, batch.actions) - batch.old_log_probs)
+            (slope,) = torch.autograd.grad(-(batch.weights * ratio * batch.advantages).sum(), at)
+            step, share = -0.5 * slope * chosen, torch.ones(3, 1, dtype=torch.float64)
+            for _ in range(8 if inner_kl else 0):
+                after = agent.policy(agent.policy.layers(at + share * step), batch.observations)
+                kl = (batch.weights * numerics.gaussian_kl(*before, *after)).sum(1, keepdim=True)
+                share = torch.where(kl > inner_kl, share * 0.99 * (inner_kl / kl).sqrt(), share).detach()
+            assert not inner_kl or bool((share < 1).all())
+            whole = (at + share * step).detach()
+        torch.testing.assert_close(trial.beliefs[shot + 1].parameters, whole)
+
+
 def test_a_context_begins_at_0_in_every_trial():
     agent = small_maml(changed(adapted=("context",), context_parameters=3, inner_lr=1.0))
     for k in range(2):
