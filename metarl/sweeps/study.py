@@ -43,11 +43,10 @@ class Study:
         require_same(sweep, folder)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # Optuna's lock by symbolic link spins where the journal's absolute path is another on the other machine.
-        backend = JournalFileBackend(str(folder / JOURNAL), JournalFileOpenLock(str(folder / JOURNAL)))
         with self._alone():
             _mend(folder / JOURNAL)
             try:
-                storage = JournalStorage(backend)
+                storage = JournalStorage(_Journal(folder / JOURNAL))
             except (ValueError, KeyError, AssertionError) as error:
                 raise UsageError(f"{folder / JOURNAL} is damaged ({describe(error)}); move the folder away") from error
             self.study = optuna.create_study(
@@ -137,6 +136,18 @@ def iteration_reached(directory: Path) -> int:
     """Return the iteration of the last checkpoint in a run folder; 0 without one."""
     paths = CheckpointStore(directory / CHECKPOINTS).paths()
     return iteration_of(paths[-1]) if paths else 0
+
+
+class _Journal(JournalFileBackend):
+    """A journal that goes on where another process left a line unfinished."""
+
+    def __init__(self, path: Path):
+        super().__init__(str(path), JournalFileOpenLock(str(path)))
+        self._journal = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        _mend(self._journal)
+        super().append_logs(logs)
 
 
 def _mend(journal: Path) -> None:

@@ -216,6 +216,16 @@ def test_a_kill_repeats_nothing_and_loses_nothing(sweep_file, tmp_path, environm
         assert ours == [line[name] for line in read_metrics(whole.directory)]
 
 
+def test_a_line_that_another_process_left_unfinished_is_cut_off_before_the_next(sweep_file, tmp_path):
+    sweep, folder = load_sweep(sweep_file(PAIR)), tmp_path / "runs/s"
+    study, other = Study(sweep, folder), Study(sweep, folder)
+    with open(folder / "journal.log", "ab") as file:
+        file.write(b'{"op_code":4,"worker')
+    found = [study.next(), other.next()]
+    assert [trial.number for trial, _ in filter(None, found)] == [0, 1]
+    assert len(Study(sweep, folder).trials()) == 2
+
+
 @pytest.mark.thorough
 def test_a_stop_leaves_a_checkpoint_and_the_next_goes_on(sweep_file, tmp_path):
     path, folder = sweep_file(PAIR), tmp_path / "runs/s"
