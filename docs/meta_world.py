@@ -1,5 +1,6 @@
 """Meta-World's ML1 (reach) and ML10: manipulation tasks whose goals are hidden; ML10's test tasks are other skills.
 
+pip install --no-deps metaworld && pip install scipy imageio
 metarl env check docs/meta_world.py:ml1_reach
 metarl train --agent rl2 --env docs/meta_world.py:ml10
 """

@@ -109,6 +109,17 @@ def joint_of(model: mujoco.MjModel, actuator: int) -> int | None:
     return joint if model.jnt_type[joint] in SCALAR else None
 
 
+def unit_of_joint(model: mujoco.MjModel, joint: int) -> str:
+    """Return the unit of a hinge's or slide's position."""
+    return UNITS["position"][int(model.jnt_type[joint] == SLIDE)]
+
+
+def unit_of_force(model: mujoco.MjModel, actuator: int) -> str:
+    """Return the unit of an actuator's force; of one that drives no single joint the model does not define it."""
+    joint = joint_of(model, actuator)
+    return " or ".join(UNITS["force"]) if joint is None else UNITS["force"][int(model.jnt_type[joint] == SLIDE)]
+
+
 def asked(model: mujoco.MjModel, i: int, kind: str, joint: int | None) -> tuple[str, float, float]:
     """Return (unit, zero, size) of what an actuator's signal asks of its joint: where its force is 0, or the force.
 

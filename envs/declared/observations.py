@@ -15,13 +15,15 @@ XYZ = ("x", "y", "z")
 
 def joint_positions(rig: Rig) -> Observed:
     """Joint positions relative to home."""
-    return rig.joints.from_home, elements("rad", (f"{name} - home" for name in rig.joints.names))
+    joints = rig.joints
+    named = zip(joints.names, joints.units, strict=True)
+    return joints.from_home, tuple(Element(f"{name} - home", unit) for name, unit in named)
 
 
 def joint_velocities(rig: Rig) -> Observed:
     """Joint velocities."""
-    velocities = rig.joints.velocities
-    names = elements("rad/s", (f"{name}_velocity" for name in rig.joints.names))
+    velocities, named = rig.joints.velocities, zip(rig.joints.names, rig.joints.units, strict=True)
+    names = tuple(Element(f"{name}_velocity", f"{unit}/s") for name, unit in named)
     return lambda state: velocities.of(state.qvel), names
 
 
@@ -32,7 +34,8 @@ def last_action(rig: Rig) -> Observed:
 
 def joint_forces(rig: Rig) -> Observed:
     """Forces of the actuators at the end of the control step."""
-    return applied_forces, elements("N m", (f"{name} force" for name in rig.actuators))
+    named = zip(rig.actuators, rig.force_units, strict=True)
+    return applied_forces, tuple(Element(f"{name} force", unit) for name, unit in named)
 
 
 def command(rig: Rig) -> Observed:
@@ -171,10 +174,10 @@ def goal(rig: Rig) -> Observed:
 
 
 OBSERVATIONS: dict[str, ObservationKind] = {
-    "joint_positions": ObservationKind(joint_positions, "rad"),
-    "joint_velocities": ObservationKind(joint_velocities, "rad/s"),
+    "joint_positions": ObservationKind(joint_positions, "rad or m"),
+    "joint_velocities": ObservationKind(joint_velocities, "rad/s or m/s"),
     "last_action": ObservationKind(last_action, "any"),
-    "joint_forces": ObservationKind(joint_forces, "N m"),
+    "joint_forces": ObservationKind(joint_forces, "N m or N"),
     "command": ObservationKind(command, " or ".join(dict.fromkeys(COMMANDS.values()))),
     "base_angular_velocity": ObservationKind(base_angular_velocity, "rad/s"),
     "projected_gravity": ObservationKind(projected_gravity, "1"),

@@ -33,6 +33,8 @@ class Joints:
     """Their columns of qvel."""
     home: StateFunction
     """Return their positions at the home pose, [S, J] or [J] rad (m)."""
+    units: tuple[str, ...]
+    """Units of their positions."""
 
     def from_home(self, state: State) -> Array:
         """Return positions relative to home, [S, J] rad (m)."""
@@ -170,6 +172,8 @@ class Rig:
     joints: Joints
     actuators: tuple[str, ...]
     """Names of the actuators, as the actions are called."""
+    force_units: tuple[str, ...]
+    """Units of their forces."""
     dt: float
     """Control step, s."""
     sensors: ContactSensors

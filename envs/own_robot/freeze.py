@@ -48,7 +48,8 @@ def for_simulation(visual: mujoco.MjSpec, what: str) -> tuple[mujoco.MjSpec, muj
         for body in spec.bodies[1:]:
             body.explicitinertial, body.mass, body.inertia = False, 0.0, np.zeros(3)
             body.ipos, body.fullinertia = np.full(3, np.nan), np.full(6, np.nan)
-    spec.discard_visual()
+    if not any(sensor.type == mujoco.mjtSensor.mjSENS_RANGEFINDER for sensor in spec.sensors):  # rays meet decoration
+        spec.discard_visual()
     volumes = _volumes(spec)
     masses: dict[str, float] = {}
     for body in spec.bodies[1:]:

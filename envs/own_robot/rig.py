@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arrays import like
+from metarl.envs.control import unit_of_force, unit_of_joint
 from metarl.envs.declared.base import Base
 from metarl.envs.declared.columns import Columns
 from metarl.envs.declared.rig import COMMANDS, Feet, Guides, Joints, Rig, named_parts
@@ -43,6 +44,7 @@ def rig_of(robot: Robot, said: Declaration, dt: float, commands: Mapping[str, st
     return Rig(
         joints=_joints(robot),
         actuators=tuple(model.actuator(i).name for i in range(model.nu)),
+        force_units=tuple(unit_of_force(model, i) for i in range(model.nu)),
         dt=dt,
         sensors=ContactSensors(model.nsensordata),
         base=None if robot.mobility == "fixed" else base_of(robot),
@@ -66,6 +68,7 @@ def _joints(robot: Robot) -> Joints:
         positions,
         Columns([int(joint.dofadr[0]) for joint in joints]),
         lambda state: like(home, state.qpos),
+        tuple(unit_of_joint(robot.model, joint.id) for joint in joints),
     )
 
 

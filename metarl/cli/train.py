@@ -23,6 +23,7 @@ from metarl.config import (
     TrainingSettings,
     code_of,
     hooks_of,
+    is_preset,
     load_config,
     options,
     preset,
@@ -158,6 +159,8 @@ def _open_run(
         invocation.run_dir = Path(begun)
         config = read_run_config(invocation.run_dir)
     else:
+        if note := untuned(config, plain):
+            print(f"note: {note}", flush=True)
         invocation.run_dir = new_run(config, runs_dir, plain.get("name"), ranks=launched or ALONE)
         if launched is not None:
             launched.remember("run", str(invocation.run_dir))
@@ -166,6 +169,18 @@ def _open_run(
         print(finished_words(finished))
         return 0
     return config, invocation.run_dir, True
+
+
+def untuned(config: RunConfig, plain: Mapping[str, str]) -> str:
+    """Return what holds for an agent without a preset for a family; empty if it has one, or a file is given."""
+    if "config" in plain or is_preset(config.agent_name, config.family_name):
+        return ""
+    t, e = config.training, config.evaluation
+    return (
+        f"{config.agent_name} has no preset for {config.family_name}: what is not given is a default that nobody chose "
+        f"for it. training.envs_per_task={t.envs_per_task}, training.adaptations={t.adaptations}, "
+        f"evaluation.adaptations={e.adaptations}, evaluation.explore={str(e.explore).lower()}, ...; `metarl agents` lists the presets"
+    )
 
 
 def _remember_stop(status: int, invocation: Invocation) -> None:

@@ -245,7 +245,7 @@ def gain_warnings(gain: Interval, rounds: int) -> list[str]:
     if gain.high < 0:
         return [
             f"{found}, below 0: adaptation makes this agent worse. Look at the return after each round: if it falls "
-            "from the first on, make the agent's adaptation steps smaller or train longer"
+            "from the first on, train longer, or make the steps smaller of an agent that adapts by gradients"
         ]
     return [
         f"{found}, which includes 0: these tasks do not show that adaptation helps. Look at return/before and "

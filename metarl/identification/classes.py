@@ -59,13 +59,13 @@ def classes_of(family: TaskFamily, by: Sequence[str], bins: int) -> list[TaskCla
     """
     if twice := [name for name in by if list(by).count(name) > 1]:
         raise UsageError(f"--by has {twice[0]!r} twice; name each parameter once")
-    if family.changing:
+    if changing := sorted(_changing(family) & set(by)):
         remedy = {"changes": "0", "fault_onset": "0 0", "fault_duration": "0 0", "fault_repeats": "0"}
         given = ((name, value, getattr(family.settings, name, 0)) for name, value in remedy.items())
         words = " ".join(f"--family.{name.replace('_', '-')} {value}" for name, value, own in given if np.any(own))
         raise UsageError(
-            f"tasks of {family.name} change while they last, so an episode is of several classes; "
-            + (f"give {words}" if words else _declared_remedy(family))
+            f"{' and '.join(changing)} of a task of {family.name} may change while it lasts, so an episode is of "
+            "several classes; " + (f"give {words}" if words else _declared_remedy(family))
         )
     options = [_options(_parameter(family, name), bins) for name in by]
     if np.prod([len(own) for own in options]) > MOST_CLASSES:
@@ -77,6 +77,12 @@ def classes_of(family: TaskFamily, by: Sequence[str], bins: int) -> list[TaskCla
         if own.label not in found and _possible(family, own):
             found[own.label] = own
     return list(found.values())
+
+
+def _changing(family: TaskFamily) -> set[str]:
+    """Return the parameters of a family that change while a task lasts; a fault that begins or ends changes its own."""
+    changes = set(family.changes.parameters) if family.changes else set()
+    return changes | ({KIND, PLACE, SEVERITY} if family.faults is not None and family.faults.timed else set())
 
 
 def _together(parts: Sequence[TaskClass]) -> TaskClass:

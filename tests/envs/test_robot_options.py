@@ -313,3 +313,38 @@ def test_a_ball_joint_that_guides_the_base_is_observed_as_a_whole(tmp_path):
     qpos, qvel = (np.array(env.simulation.batch.bind(n)[0]) for n in ("qpos", "qvel"))
     np.testing.assert_allclose(seen, [*qpos[1:6], *qvel[:5]], rtol=1e-5, atol=1e-6)
     assert np.abs(qpos[3:6]).max() > 1e-3 and len(path) == 21
+
+
+def test_a_slides_position_velocity_and_force_have_its_units(tmp_path):
+    text = crab().replace('<joint name="r" axis="0 1 0" range="-.9 .9"', '<joint name="r" type="slide" axis="0 0 1"')
+    family = family_of(
+        tmp_path, written(tmp_path, text), MASS, observation=["joint_positions", "joint_velocities", "joint_forces"]
+    )
+    assert family.observation_names == (
+        *("l - home [rad]", "r - home [m]", "l_velocity [rad/s]", "r_velocity [m/s]"),
+        *("l force [N m]", "r force [N]"),
+    )
+
+
+SIGHT = """def seen(state):
+    return state.sensordata[:, -1:]
+"""
+
+
+def test_the_rays_of_a_rangefinder_meet_what_touches_nothing(tmp_path):
+    wall = '<geom name="wall" type="box" size=".05 2 2" pos="1.5 0 0" contype="0" conaffinity="0"/>'
+    text = crab(more='<site name="eye" pos=".2 0 0" euler="0 1.5708 0"/>')
+    text = text.replace("<worldbody>", f"<worldbody>{wall}")
+    text = text.replace("</mujoco>", '<sensor><rangefinder name="far" site="eye"/></sensor></mujoco>')
+    (tmp_path / "sight.py").write_text(SIGHT)
+    sight = {"far": {"term": "python", "function": "sight.py:seen", "size": 1, "unit": "m"}}
+    model = mujoco.MjModel.from_xml_path(written(tmp_path, text))
+    family = family_of(tmp_path, str(tmp_path / "robot.xml"), MASS, observation=sight, robot={"pose": {}})
+    path, env = played(family, np.zeros((3, 2)))
+    assert model.nsensordata == 1
+    data = mujoco.MjData(model)
+    data.qpos = path[-1, 0]
+    mujoco.mj_forward(model, data)
+    assert 1.0 < data.sensordata[0] < 1.5
+    seen = env.step(np.zeros((1, 1, 2))).observations[0, 0]
+    np.testing.assert_allclose(seen, data.sensordata, atol=0.02)

@@ -17,6 +17,7 @@ from metarl.config import RunConfig, preset
 from metarl.envs.registry import FAMILY_SETTINGS
 from metarl.errors import LONGEST, RunError, UsageError
 from metarl.training import loop as training
+from tests.envs.own_robot.families import arm, declared
 
 HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "stable_baselines3")
 
@@ -347,3 +348,25 @@ def test_layers_that_no_memory_holds_are_one_line(agent, setting, tmp_path, monk
     error = capsys.readouterr().err
     assert re.match(r"error: agent\.hidden_sizes? is .*, which makes .* weights; it must make at most 1e\+09\n$", error)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "noted"),
+    [
+        ("--agent rl2 --family point_goal", False),
+        ("--agent lstm --family point_goal", False),  # a paper's: the preset of its agent
+        ("--agent varibad --family ant_goal", True),
+        ("--agent distilled --robot {model} --family {file}", False),
+        ("--agent prototype --robot {model} --family {file}", True),
+        ("--config {config}", False),
+    ],
+)
+def test_training_says_which_settings_nobody_chose(line, noted, tmp_path):
+    model = arm(tmp_path, '<motor name="lift" joint="lift" ctrlrange="-1 1"/>')
+    paths = {"model": model, "file": declared(tmp_path), "config": tmp_path / "c.yaml"}
+    (tmp_path / "c.yaml").write_text("agent: {name: varibad}\nfamily: {name: ant_goal}\n")
+    teacher = ["agent.teacher=runs/oracle"] if "distilled" in line else []
+    note = train_command.untuned(*train_command.parse([*line.format(**paths).split(), *teacher]))
+    assert bool(note) == noted
+    if noted:
+        assert "has no preset for" in note and "training.envs_per_task=20, training.adaptations=1" in note

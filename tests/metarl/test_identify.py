@@ -116,6 +116,19 @@ class TestClasses:
             assert k <= min(masses) < max(masses) <= k + 1 and np.ptp(masses) > 0.5
             assert np.ptp([task.values["friction"] for task in drawn]) > 0.3  # all else varies
 
+    @pytest.mark.parametrize("timed", [{"fault_onset": (0, 9)}, {"changes": 2, "changing": ("payload_mass",)}])
+    def test_what_stays_the_same_while_other_things_change_is_told_apart(self, timed):
+        settings = QuadrupedSettings(friction=(0.4, 1.2), faults=("weak",), **timed)
+        family = make_family(settings)
+        classes = classes_of(family, ["friction"], 4)
+        assert len(classes) == 4
+        for k, own in enumerate(classes):
+            for task in draw_tasks(family, own, 10, np.random.default_rng(0)):
+                frictions = {
+                    stage.get("friction", task.values["friction"]) for stage in [c.values for c in task.changes]
+                }
+                assert all(0.4 + 0.2 * k <= x <= 0.6 + 0.2 * k for x in {*frictions, task.values["friction"]})
+
     @pytest.mark.parametrize(
         ("family", "by", "message"),
         [
@@ -124,7 +137,16 @@ class TestClasses:
                 ["disabled_joints"],
                 "--by is 'disabled_joints', which is no parameter .*did you mean 'disabled_j",
             ),
-            (HalfCheetahMassSettings(changes=1), ["mass_scale"], "change while they last.*give --family.changes 0$"),
+            (
+                HalfCheetahMassSettings(changes=1),
+                ["mass_scale"],
+                "mass_scale of a task of half_cheetah_mass may change while it lasts.*give --family.changes 0$",
+            ),
+            (
+                dataclasses.replace(FAULTY, fault_onset=(0, 9), fault_duration=(5, 5)),
+                ["disabled_joint", "fault_place", "fault_kind"],
+                "fault_kind and fault_place of a task .*give --family.fault-onset 0 0 --family.fault-duration 0 0$",
+            ),
             (dataclasses.replace(FAULTY, faults=("weak",)), ["fault_kind"], "'fault_kind', which has a single value"),
         ],
     )
