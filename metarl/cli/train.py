@@ -179,7 +179,8 @@ def untuned(config: RunConfig, plain: Mapping[str, str]) -> str:
     return (
         f"{config.agent_name} has no preset for {config.family_name}: what is not given is a default that nobody chose "
         f"for it. training.envs_per_task={t.envs_per_task}, training.adaptations={t.adaptations}, "
-        f"evaluation.adaptations={e.adaptations}, evaluation.explore={str(e.explore).lower()}, ...; `metarl agents` lists the presets"
+        f"evaluation.adaptations={e.adaptations}, evaluation.explore={str(e.explore).lower()}, ...; "
+        "`metarl agents` lists the presets"
     )
 
 
