@@ -138,7 +138,8 @@ def append(path: Path) -> TextIO:
     try:
         file = open(path, "a", encoding="utf-8", opener=opener)  # noqa: SIM115 (the caller's to close)
     except OSError as error:
-        reason = "it is a link, and is not followed; remove it" if path.is_symlink() else describe(error)
+        reason = error.strerror or str(error)
+        reason = "it is a link, and is not followed; remove it" if path.is_symlink() else reason
         raise RunError(f"cannot write {path}: {reason}") from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from metarl.errors import RunError
 from metarl.runs.interrupt import Stop
+from metarl.wording import number_of
 
 
 def wait_for(processes: Sequence[subprocess.Popen[bytes]], stop: Stop) -> int:
@@ -29,6 +30,6 @@ def wait_for(processes: Sequence[subprocess.Popen[bytes]], stop: Stop) -> int:
     killed = [-status for status in statuses if status < 0]
     if killed:
         raise RunError(
-            f"{len(killed)} workers were killed by signal {killed[0]}; start the same command again to resume"
+            f"{number_of(len(killed), 'worker')} ended by signal {killed[0]}; start the same command again to resume"
         )
     return next(filter(None, statuses), 0)
