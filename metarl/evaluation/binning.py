@@ -48,6 +48,8 @@ class Binned:
     """First and last second of the trial at which a task has its first change, its second, and so on."""
     memory: bool = True
     """Whether the agent remembers anything of the task from one action or episode to the next."""
+    per_round: int = 1
+    """Episodes side by side that the agent reads before the next: a robot plays them one after another."""
 
     @property
     def bins(self) -> int:
@@ -63,6 +65,12 @@ class Binned:
     def starts_s(self) -> Array:
         """[episodes x bins] start of each bin, s from the start of the trial or from the change."""
         return np.cumsum(self.widths_s) - self.widths_s
+
+    @property
+    def robot_s(self) -> Array:
+        """[episodes x bins] start of each bin of a round's first episode on one robot, which plays all of a round."""
+        others = (self.per_round - 1) * self.ends_s[-1]
+        return self.starts_s + np.repeat(np.arange(self.episodes) * others, self.bins)
 
     @staticmethod
     def pool(parts: Sequence[Binned]) -> Binned:
@@ -98,17 +106,20 @@ def binned(
     ends: Steps,
     dt: float,
     memory: bool = True,
+    per_round: int = 1,
 ) -> list[Binned]:
     """Return the values over the trial, and after each change that leaves enough time in its episode.
 
-    trials, tasks [S][M]: of each evaluation seed. ends: of `bin_ends`. dt: control step, s. memory: as in `Binned`.
+    trials, tasks [S][M]: of each evaluation seed. ends: of `bin_ends`. dt: control step, s. memory, per_round: as in
+    `Binned`.
     """
     steps = len(trials[0].rates)
     shots = steps // horizon
     curves = {REWARD_RATE: [_mean_in(trial.rates, ends, shots) for trial in trials]}
     curves |= {name: [trial.measured[name] for trial in trials] for name in trials[0].measured}
     values = {name: np.stack(own)[None] for name, own in curves.items()}
-    whole = Binned(np.float64(dt) * ends, shots, values, changes_s=_change_seconds(tasks, steps, dt), memory=memory)
+    changes_s = _change_seconds(tasks, steps, dt)
+    whole = Binned(np.float64(dt) * ends, shots, values, changes_s=changes_s, memory=memory, per_round=per_round)
     widths = np.tile(np.diff(ends, prepend=0), shots)
     by_step = {name: [np.repeat(own, widths, axis=0) for own in each] for name, each in curves.items()}
     by_step[REWARD_RATE] = [trial.rates for trial in trials]

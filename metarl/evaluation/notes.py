@@ -176,6 +176,11 @@ def time_notes(result: EvaluationResult) -> list[str]:
             why = "it rises because the robot starts from rest, so " if course.rise.low > 0 else ""
             notes.append(f"without memory, {why}no seconds are given")
         elif course.seconds is not None:
+            if result.episodes_per_round > 1:
+                notes.append(
+                    f"seconds until adapted are those of one robot, which plays the {result.episodes_per_round} episodes "
+                    "of a round one after another"
+                )
             notes.append(
                 "a part of the rise is that of a robot that starts from rest: RUN RUN:evaluation.reset-memory=step "
                 "gives the seconds until what memory adds is there"

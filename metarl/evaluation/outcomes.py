@@ -110,7 +110,8 @@ def run_trials(
         if family.changing:
             recovery.append([recovery_of(result, drawn[m], m, family.can_fall) for m in range(len(drawn))])
         faults += int(np.isnan(episodes).sum())
-    clock = (tasks, family.horizon, ends, dt, remembers(agent, settings))
+    per_round = 1 if agent.facts.belief_per_env else settings.envs_per_task
+    clock = (tasks, family.horizon, ends, dt, remembers(agent, settings), per_round)
     return TrialOutcome(
         np.stack(returns),
         {k: np.stack([of_seed[k] for of_seed in measures]) for k in family.measure_units},
@@ -119,7 +120,7 @@ def run_trials(
         sum(env.overflows.values()),
         binned(first, *clock),
         Revisit(np.stack(later)[None], binned(back, *clock)[0]) if back else None,
-        1 if agent.facts.belief_per_env else settings.envs_per_task,
+        per_round,
     )
 
 

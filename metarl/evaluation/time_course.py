@@ -316,7 +316,8 @@ def seconds_to_rise(curves: Array, early: Array, clock: Binned, share: float = R
 
 
 def seconds_to_reach(curves: Array, level: Array, clock: Binned, since: Array | None = None) -> Array:
-    """Return the seconds until curves [..., bins] reach a level [...]: the start of the first bin that counts.
+    """Return the seconds until curves [..., bins] reach a level [...]: the start of the first bin that counts, on a
+    robot that plays the episodes of a round one after another.
 
     A bin counts if its value is not below the level, and the mean from there to the end of its episode is not either: a
     moment above the level is not enough. since: [...] first bin that may count. Infinite where no bin counts.
@@ -328,4 +329,4 @@ def seconds_to_reach(curves: Array, level: Array, clock: Binned, since: Array | 
     there = (curves >= level[..., None]) & (rest >= level[..., None])
     if since is not None:
         there &= np.arange(curves.shape[-1]) >= since[..., None]
-    return np.where(there.any(axis=-1), clock.starts_s[there.argmax(axis=-1)], math.inf)
+    return np.where(there.any(axis=-1), clock.robot_s[there.argmax(axis=-1)], math.inf)

@@ -9,6 +9,7 @@ import bz2
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,24 +55,27 @@ def read_outcome(data: Any) -> TrialOutcome:
     returns = unpacked(own["returns"], "returns", 3)
     seeds, _, tasks = returns.shape
     measures = mapping(own["measures"], "measures")
+    per_round = whole(own.get("episodes_per_round", 0), "episodes_per_round")
     outcome = TrialOutcome(
         returns,
         {name: unpacked(values, f"measures.{name}", 3) for name, values in measures.items()},
         optional(own["recovery"], lambda values: unpacked(values, "recovery", 2)),
         whole(own["faults"], "faults"),
         whole(own["overflows"], "overflows"),
-        listed(own["binned"], "binned", lambda part: read_bins(part, seeds, tasks)),
-        optional(own["revisit"], lambda part: _read_revisit(part, seeds, tasks)),
-        whole(own.get("episodes_per_round", 0), "episodes_per_round"),
+        listed(own["binned"], "binned", lambda part: read_bins(part, seeds, tasks, per_round)),
+        optional(own["revisit"], lambda part: _read_revisit(part, seeds, tasks, per_round)),
+        per_round,
     )
     if not outcome.binned or any(values.shape != returns.shape for values in outcome.measures.values()):
         raise ValueError("a measure has other tasks than the returns, or there is no reward in time")
     return outcome
 
 
-def _read_revisit(data: Any, seeds: int, tasks: int) -> Revisit:
+def _read_revisit(data: Any, seeds: int, tasks: int, per_round: int) -> Revisit:
     own = mapping(data, "revisit")
-    return Revisit(unpacked(own["returns"], "revisit.returns", 3)[None], read_bins(own["back"], seeds, tasks))
+    return Revisit(
+        unpacked(own["returns"], "revisit.returns", 3)[None], read_bins(own["back"], seeds, tasks, per_round)
+    )
 
 
 def packed(values: Array) -> dict[str, Any]:
@@ -174,8 +178,11 @@ def _size(more: list[Any]) -> int:
     return len(bz2.compress(json.dumps(more).encode()))
 
 
-def read_bins(data: Any, seeds: int, tasks: int) -> Binned:
-    """Return the values in bins of time that JSON holds, of so many evaluation seeds and tasks of each."""
+def read_bins(data: Any, seeds: int, tasks: int, per_round: int = 1) -> Binned:
+    """Return the values in bins of time that JSON holds, of so many evaluation seeds and tasks of each.
+
+    per_round: as in `Binned`; 0 of records that do not say.
+    """
     own = mapping(data, "values in time")
     ends = array(own["ends_s"], "ends_s", 1)
     binned = Binned(
@@ -193,7 +200,7 @@ def read_bins(data: Any, seeds: int, tasks: int) -> Binned:
         REWARD_RATE: rates[None],
         **{name: _restored(mapping(curve, name), name, shape)[None] for name, curve in curves.items()},
     }
-    return Binned(ends, binned.episodes, values, binned.change, binned.changes_s, binned.memory)
+    return replace(binned, values=values, per_round=max(per_round, 1))
 
 
 def _pair(value: Any) -> tuple[float, float]:

@@ -137,8 +137,9 @@ class TestKnownBeliefs:
         middle = np.sort(by_hand.ravel())[3:-3].mean()  # a quarter of the 12 tasks cut off at either end
         assert found.difference.estimate == pytest.approx(middle) and found.difference.high < 0
         assert found.rounds is not None and vars(found.rounds) == {"estimate": 1.0, "low": 1.0, "high": 1.0}
-        assert found.seconds is not None  # the second episode back begins after 4 s
-        assert vars(found.seconds) == pytest.approx({"estimate": 4.0, "low": 4.0, "high": 4.0})
+        assert found.seconds is not None  # the second round back begins after two episodes of 4 s, which it reads both
+        assert forgets.episodes_per_round == 2
+        assert vars(found.seconds) == pytest.approx({"estimate": 8.0, "low": 8.0, "high": 8.0})
 
     def test_it_meets_the_other_task_with_the_belief_of_the_first(self, forgets: EvaluationResult):
         found = forgets.forgetting

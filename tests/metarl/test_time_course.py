@@ -123,6 +123,12 @@ class TestSecondsUntilAdapted:
         later = seconds_to_reach(curves, np.full(3, 1.0), clock, since=np.array([4, 0, 0]))
         assert later.tolist() == [4.0, math.inf, 5.0]
 
+    def test_a_robot_plays_the_episodes_of_a_round_one_after_another(self):
+        """What is reached within the first episode of the second round, after 20 of 3 s, or of the first."""
+        clock = Binned(np.array([1.0, 2.0, 3.0]), 2, {}, per_round=20)
+        curves = np.array([[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1.0]])
+        assert seconds_to_reach(curves, np.full(2, 1.0), clock).tolist() == [61.0, 2.0]
+
 
 class TestCurves:
     def test_the_integral_of_the_reward_rate_is_the_return(self):
