@@ -66,7 +66,7 @@ class Worker:
     def _train(self, trial: optuna.Trial, claim: sweep_claims.Claim) -> None:
         number, began = trial.number, time.monotonic()
         done = self.study.iteration(number)
-        if sweep_claims.deaths(self.study.claims, number, done) >= sweep_claims.DEATHS:
+        if self.study.deaths(number, self.study.command) >= sweep_claims.DEATHS:
             self._failed(trial, f"its process died {sweep_claims.DEATHS} times at iteration {done}, or right after it")
             return
         point = self.study.suggest(trial)

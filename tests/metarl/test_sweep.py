@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -319,18 +320,35 @@ def test_a_fault_of_the_machine_is_no_fault_of_the_variant(sweep_file, tmp_path,
 
 
 DIE = "import os, sys; from metarl.runs import claims; from pathlib import Path;"
-DIE += "held = claims.claim(Path(sys.argv[1]), 0, 0); os.kill(os.getpid(), 9)"
+DIE += "held = claims.claim(Path(sys.argv[1]), 0, 0, sys.argv[2]); os.kill(os.getpid(), 9)"
+
+
+def killed_thrice(study: Study, commands: Sequence[str]) -> None:
+    """Begin a sweep's first variant, and kill the process that trains it, of each of these commands."""
+    for _, claim in filter(None, [study.next()]):
+        claim.release()
+    for command in commands:
+        subprocess.run([sys.executable, "-c", DIE, str(study.claims), command], check=False, capture_output=True)
+
+
+@pytest.mark.thorough
+def test_a_sweep_that_is_killed_thrice_at_one_iteration_loses_nothing(sweep_file, tmp_path):
+    path, folder = sweep_file(PAIR), tmp_path / "runs/s"
+    study = Study(load_sweep(path), folder)
+    killed_thrice(study, ["first", "second", "third"])
+    assert study.deaths(0) == 3
+    work(path, folder)
+    assert [row.state for row in variants_of(study)] == ["complete"] * 2
+    first, second = (trial.datetime_complete for trial in study.trials())
+    assert first and second and second < first  # what may take its process with it is tried last
 
 
 @pytest.mark.thorough
 def test_a_variant_whose_process_always_dies_is_given_up(sweep_file, tmp_path):
     path, folder = sweep_file(PAIR), tmp_path / "runs/s"
     study = Study(load_sweep(path), folder)
-    for _, claim in filter(None, [study.next()]):
-        claim.release()
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", DIE, str(study.claims)], check=False, capture_output=True)
-    work(path, folder)
+    killed_thrice(study, [study.command] * 3)
+    assert Worker(study.sweep, study, yardstick(study.sweep), 1, say=lambda line: None).run()
     table = variants_of(study)
     assert table[0].attributes["error"] == "its process died 3 times at iteration 0, or right after it"
     assert [row.state for row in table] == ["failed", "complete"]
