@@ -30,6 +30,7 @@ from metarl.runs.trial import stream
 from metarl.sweeps.attempt import RESULT, Watch, attempt
 from metarl.sweeps.conclude import conclude
 from metarl.sweeps.file import load_sweep
+from metarl.sweeps.generalisation import generalisation_of
 from metarl.sweeps.maps import evaluate_map
 from metarl.sweeps.results import variants_of
 from metarl.sweeps.study import Study
@@ -122,7 +123,7 @@ def test_a_mistake_on_the_command_line_is_one_line(line, sweep_file, capsys, mon
 
 @pytest.mark.thorough
 def test_a_sweep_trains_every_point_once_and_saves_its_result(sweep_file, tmp_path, capsys):
-    path, folder = sweep_file(GRID), tmp_path / "runs/s"
+    path, folder = sweep_file(GRID.replace("evaluation.tasks: 6", "evaluation.tasks: 12")), tmp_path / "runs/s"
     study, stick = work(path, folder)
     table = variants_of(study)
     assert [row.state for row in table] == ["complete"] * 4
@@ -269,6 +270,21 @@ def test_an_invalid_variant_is_recorded_and_the_sweep_goes_on(sweep_file, tmp_pa
     assert "in break_once" in (study.directory(3) / "error.log").read_text()
     conclude(study, stick, lambda line: None)
     assert '"failed"' in (tmp_path / "runs/s/report.json").read_text()
+
+
+@pytest.mark.thorough
+def test_tasks_that_several_variants_are_judged_on_count_once(sweep_file, tmp_path):
+    """Variants that differ in nothing say no more of the distance than one of them does."""
+    widths = []
+    for count in (1, 4):
+        text = BASE.replace("evaluation.tasks: 6", "evaluation.tasks: 30")
+        text += f"factors: {{training.keep_checkpoints: {list(range(1, count + 1))}}}\n"
+        path = sweep_file(text + "objective: {ranges: {goal_x: [-1, 1]}}\n", f"s{count}.yaml")
+        study, stick = work(path, tmp_path / f"runs/s{count}")
+        ended = variants_of(study)
+        [curve] = generalisation_of(study, stick, ended, ended[0], ())
+        widths.append([interval.high - interval.low for interval in curve.after])
+    assert widths[0] == pytest.approx(widths[1], rel=0.15) and all(widths[0])
 
 
 @pytest.mark.thorough
