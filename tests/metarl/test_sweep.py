@@ -273,6 +273,18 @@ def test_an_invalid_variant_is_recorded_and_the_sweep_goes_on(sweep_file, tmp_pa
 
 
 @pytest.mark.thorough
+def test_a_variant_without_a_finite_objective_is_failed_with_a_message(sweep_file, tmp_path, monkeypatch):
+    scores = iter([float("nan")] * 2 + [1.0] * 2)  # two of each variant: for its record and for the sweep
+    monkeypatch.setattr(Yardstick, "value", lambda self, result: next(scores))
+    study, stick = work(sweep_file(PAIR), tmp_path / "runs/s")
+    failed, done = variants_of(study)
+    assert (failed.state, done.state) == ("failed", "complete")
+    assert failed.attributes["error"] == "its objective, the mean return over its tasks, is nan and no finite number"
+    conclude(study, stick, lambda line: None)
+    assert "is nan and no finite number" in (tmp_path / "runs/s/trials.csv").read_text()
+
+
+@pytest.mark.thorough
 def test_tasks_that_several_variants_are_judged_on_count_once(sweep_file, tmp_path):
     """Variants that differ in nothing say no more of the distance than one of them does."""
     widths = []
