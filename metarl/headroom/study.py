@@ -11,14 +11,15 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from metarl.bounds import lacking
+from metarl.bounds import lacking, names_without_effect
 from metarl.config import (
     CONFIG,
     RunConfig,
+    TrainingSettings,
     config_to_dict,
     file_settings,
     files_of,
@@ -54,6 +55,8 @@ FAILED = "failed"
 """Subfolder of a study's folder with the messages of the runs that failed in the last command, one file for each."""
 WAIT_S = 5.0
 """Time between two looks at whether another process has trained a teacher."""
+UNCOUNTED = tuple(f"training.{name}" for name in names_without_effect(TrainingSettings))
+"""Settings of all arms that change no number: they may be others when a study is gone on with."""
 RESET_EPISODE = "_reset_episode"
 """The same, before every episode."""
 
@@ -125,9 +128,21 @@ class Study:
             arm = replace(arm, settings={**arm.settings, **whole})
         config = config_of(arm, self.base, self.given, self.budget, self.family.horizon)
         teacher = self.teacher_of(arm)
-        taught = {"agent.teacher": str(self.run_of(teacher, seed))} if teacher else {}
+        taught = {"agent.teacher": str(self.run_of(teacher, seed).absolute())} if teacher else {}
         also = {"training.also_split": self.also_split} if arm.name == ORACLE else {}
         return with_settings(config, {**taught, **also, "training.seed": seed, "training.threads": self.threads})
+
+    def config_of_begun(self, arm: Arm, seed: int) -> RunConfig:
+        """Return the configuration of a run that was begun, to go on with.
+
+        It is the run's own, but for what the study says now of settings that change no number, and of where its teacher
+        is.
+        """
+        own, now = read_run_config(self.run_of(arm.name, seed)), self.config(arm, seed)
+        sections = {
+            name: replace(getattr(own, name), **_free(getattr(now, name))) for name in ("training", "agent", "tracking")
+        }
+        return replace(own, **sections)
 
     @functools.cached_property
     def also_split(self) -> str:
@@ -167,7 +182,7 @@ class Study:
             theirs = plain(defaults | then) | before["family"]
             theirs |= {name: family[name] for name in self._files_by_path(before["family"], family)}
             differ = differences(theirs, family, "family") + differences(before.get("parts", {}), parts)
-            differ += differences({name: before[name] for name in own}, own)
+            differ += differences({name: before[name] for name in own} | _counted(before), own)
             differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
             added, left_out = TEACHER not in before["arms"], TEACHER not in arms
             if added != left_out and (added or "budget" in before["arms"][TEACHER]):
@@ -188,7 +203,7 @@ class Study:
             "family": plain(config_to_dict(files_by_content(self.base))["family"]),
             "parts": self._parts,
             "budget": self.budget,
-            "given": plain(dict(self.given)),
+            **_counted({"given": plain(dict(self.given))}),
             "arms": {arm.name: _said_of(arm) for arm in self.arms},
         }
 
@@ -301,9 +316,22 @@ class Study:
                 self.record_of(way, seed)
 
 
+def _free(settings: Any) -> dict[str, Any]:
+    """Return the settings of a section that a run need not have been begun with: they change no number, or only say
+    where another run is."""
+    free = ("changes_no_number", "other_run")
+    return {f.name: getattr(settings, f.name) for f in fields(settings) if any(map(f.metadata.get, free))}
+
+
+def _counted(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a study says it was given, but for what changes no number, which older versions wrote down too."""
+    return {"given": {name: value for name, value in said["given"].items() if name not in UNCOUNTED}}
+
+
 def _with_its_budget(said: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a study says of an arm with the arm's own budget: that of others is nothing to its runs."""
     arm = dict(said.get("arm") or {})
+    said = {**said, **(_counted(said) if isinstance(said.get("given"), Mapping) else {})}
     return {**said, "budget": arm.pop("budget", said.get("budget")), "arm": arm}
 
 
@@ -409,7 +437,7 @@ def _train(study: Study, arm: Arm, seed: int, stop: Stop, claim: claims.Claim, s
         if directory.exists():  # its process died while making it
             shutil.rmtree(directory)
         start_run(study.config(arm, seed), study.folder, directory.name)
-    config = read_run_config(directory)
+    config = study.config_of_begun(arm, seed)
     say(f"{directory.name}: {'resumed' if resume else 'started'}, {number_of(config.training.iterations, 'iteration')}")
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(append(directory / LOG))

@@ -21,7 +21,7 @@ import torch
 from metarl.agents.registry import PAPERS, make_agent
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
-from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, is_preset
+from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, is_preset, read_run_config
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal, told_columns
@@ -436,6 +436,42 @@ class TestStudy:
         with hold(directory), pytest.raises(RunBusy, match="randomised_seed1 is being trained by process"):
             work(study, Stop(), lambda line: None)
         assert not study.failures()
+
+    @pytest.mark.thorough
+    def test_a_begun_run_goes_on_elsewhere_with_the_command_s_settings_that_change_no_number(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        arms = [ARMS["oracle"], read_arm("distilled:agent.hidden_size=8,agent.distil_updates=1")]
+        base = RunConfig(family=PointGoalSettings(horizon=10), evaluation=EvaluationSettings(tasks=4, seeds=(1,)))
+        tracking = dataclasses.replace(base.tracking, wandb="disabled", project="one")
+        base = dataclasses.replace(base, tracking=tracking)
+        settings = {"training.tasks": 3, "training.envs_per_task": 2}
+        (tmp_path / "runs").mkdir()
+        monkeypatch.chdir(tmp_path)
+        first = Study(Path("runs/s"), base, arms, {**settings, "training.checkpoint_every": 1}, 600, (1,), 1)
+        first.record()
+        stop = Stop()
+
+        def say(line: str) -> None:
+            stop.requested |= line.startswith("distilled_seed1: started")
+
+        assert not work(first, stop, say)
+        assert 0 < len(read_metrics(Path("runs/s/distilled_seed1"))) < 5
+        monkeypatch.chdir(tmp_path / "runs")
+        base = dataclasses.replace(base, tracking=dataclasses.replace(tracking, project="two"))
+        again = Study(Path("s"), base, arms, {**settings, "training.checkpoint_every": 2}, 600, (1,), 2)
+        again.record()
+        assert work(again, Stop(), lambda line: None) and not again.standing()[1] and not again.failures()
+        config = read_run_config(Path("s/distilled_seed1"))
+        assert (config.training.threads, config.training.checkpoint_every, config.tracking.project) == (2, 2, "two")
+        assert config_to_dict(config)["agent"]["teacher"] == str(tmp_path / "runs/s/oracle_seed1")
+        other = Study(Path("s"), base, arms, {**settings, "training.adaptations": 2}, 600, (1,), 2)
+        with pytest.raises(UsageError, match=r"another given.training.adaptations \(not given, here 2\); give"):
+            other.record()
+        record = json.loads(Path("s", STUDY).read_text())
+        record["given"]["training.checkpoint_every"] = 1  # as older versions wrote it
+        Path("s", STUDY).write_text(json.dumps(record))
+        again.record()
 
     @pytest.mark.slow
     def test_it_can_be_stopped_and_two_processes_share_the_rest(self, tmp_path: Path):
