@@ -19,6 +19,7 @@ from metarl.cli.selection import FAMILY_OPTIONS, chosen_family
 from metarl.config import EvaluationSettings, RunConfig, options, with_settings
 from metarl.errors import RunError, UsageError, nearest, usage_errors
 from metarl.options import coerce, flag, value_of
+from metarl.wording import number_of
 
 if TYPE_CHECKING:
     from metarl.headroom.study import Study
@@ -34,7 +35,9 @@ Train agents on a family with the same env steps and seeds, from a policy that i
 the task; judge them on the same tasks, each that remembers with its memory reset too; and say how much adaptation can
 gain at most (headroom: oracle - randomised) and what each agent recovers of it. A robot that falls is placed anew
 (training.lives, evaluation.lives). The same command, started again here or on another machine that shares the folder,
-joins or resumes the study. Ctrl-C stops it after the current iteration.
+joins or resumes the study. Ctrl-C stops it after the current iteration. A run that fails (it diverges, say) is left
+out: the others are trained and judged, the exit status is 1, and the same command tries the run again from its last
+checkpoint, or anew without its folder.
 
 Each run that is judged leaves a small record in the folder judged/ of the study, and is not judged again with the same
 settings. study.json and judged/ are enough for --report: copy the records of a study that ran on several machines into
@@ -178,6 +181,7 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     else:
         study.record()
         if not parent:
+            study.forget_failures()
             done, left = study.standing()
             print(f"study {study.folder}: {len(done) + len(left)} runs, {len(done)} done", flush=True)
             if alone := [f"{arm.name}_seed{seed}" for arm, seed in done if study.by_record(arm.name, seed)]:
@@ -190,11 +194,20 @@ def run(arguments: list[str], invocation: Invocation) -> int:
                 return STOPPED if parent else _stopped(STOPPED)
         if parent:
             return 0
-        if left := study.standing()[1]:
+        if left := [job for job in study.standing()[1] if not study.has_failed(*job)]:
             print(f"{len(left)} runs are still training elsewhere; when they end, start this command with --report")
-            return 0
+            return _failed(study)
     judge_and_save(study, lambda line: print(line, flush=True))
-    return 0
+    return 0 if "--report" in request.switched else _failed(study)
+
+
+def _failed(study: Study) -> int:
+    """Return the exit status of a study whose runs have ended: 1 if some failed, which it says."""
+    failures = study.failures()
+    if failures:
+        number = number_of(len(failures), "run")
+        print(f"{number} failed: {', '.join(failures)}; start the same command again to try again", flush=True)
+    return int(bool(failures))
 
 
 def _study(request: Request, threads: int) -> Study:

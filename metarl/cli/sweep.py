@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,9 +114,10 @@ def run(arguments: list[str], invocation: Invocation) -> int:
         return _point(sweep, folder, plain["point"], number.get("threads", 0))
     if "report" in request.switched:
         return _report(sweep, folder, number.get("threads", 0))
-    if "worker" in plain and plain["worker"] != str(os.getppid()):  # only a sweep starts workers
+    parent, _, command = plain.get("worker", "").partition(".")
+    if "worker" in plain and parent != str(os.getppid()):  # only a sweep starts workers
         raise UsageError(f"unknown option --worker{nearest('--worker', ['--workers'])}")
-    return _work(sweep, folder, number, int(plain.get("worker", 0)))
+    return _work(sweep, folder, number, int(parent or 0), command or uuid.uuid4().hex)
 
 
 def ranks_of(sweep: Sweep, ranks: int) -> Ranks:
@@ -135,8 +137,11 @@ def require_startable(sweep: Sweep, ranks: int) -> Yardstick:
     return stick
 
 
-def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> int:
-    """Run trials in this process or in several. parent: id of the process that this one works for; 0: none."""
+def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int, command: str) -> int:
+    """Run trials in this process or in several.
+
+    parent: id of the process that this one works for; 0: none. command: identifier that they share.
+    """
     from metarl.provenance import cores
     from metarl.runs.interrupt import stop_on_signals
     from metarl.sweeps.same_sweep import require_no_other
@@ -147,12 +152,12 @@ def _work(sweep: Sweep, folder: Path, number: dict[str, int], parent: int) -> in
     require_no_other(sweep, folder)  # before the minutes that a large family takes
     stick = require_startable(sweep, ranks)
     with stop_on_signals(signal.SIGINT, signal.SIGTERM, parent=parent) as stop:
-        study = Study(sweep, folder)
+        study = Study(sweep, folder, command)
         threads = number.get("threads", sweep.base.training.threads or max(1, cores() // workers))
         if not parent:
             print(f"sweep {folder}: {sweep.method}, {_standing(study)}", flush=True)
         if workers > 1:
-            status = _several(sweep, folder, workers, ranks, threads, stop)
+            status = _several(study, workers, ranks, threads, stop)
             if status:
                 return _stopped(status)
         else:
@@ -178,13 +183,14 @@ def _stopped(status: int) -> int:
     return status
 
 
-def _several(sweep: Sweep, folder: Path, workers: int, ranks: int, threads: int, stop: Stop) -> int:
+def _several(study: Study, workers: int, ranks: int, threads: int, stop: Stop) -> int:
     """Start worker processes, wait for them, and return the first exit status that is not 0."""
     from metarl.runs.workers import wait_for
 
+    sweep, folder = study.sweep, study.folder
     command = [sys.executable, "-m", "metarl", "sweep", str(sweep.path), "--runs-dir", str(folder.parent)]
     command += ["--trials", str(sweep.trials), "--threads", str(threads), "--ranks", str(ranks)]
-    command += ["--worker", str(os.getpid())]
+    command += ["--worker", f"{os.getpid()}.{study.command}"]
     # A process group of their own: Ctrl-C reaches them once, as a SIGTERM from here.
     return wait_for([subprocess.Popen(command, start_new_session=True) for _ in range(workers)], stop)
 

@@ -219,6 +219,41 @@ def bootstrap_interval(
     return percentiles(float(levels.mean()), draws, confidence)
 
 
+def crossed_counts(runs: int, tasks: int, num_samples: int, generator: np.random.Generator) -> tuple[Array, Array]:
+    """Return how often each agent [B, R] and each task [B, n] is drawn with replacement; a single agent always once."""
+    of_tasks = _times_drawn(stratified_resamples([tasks], num_samples, generator))
+    if runs == 1:
+        return np.ones((num_samples, 1)), of_tasks
+    return _times_drawn(stratified_resamples([runs], num_samples, generator)), of_tasks
+
+
+def _times_drawn(resamples: NDArray[np.int64]) -> Array:
+    """Return how often each index is among the resamples [B, n], as [B, n]."""
+    num_samples, n = resamples.shape
+    places = resamples + n * np.arange(num_samples)[:, None]
+    return np.bincount(places.ravel(), minlength=resamples.size).reshape(num_samples, n).astype(float)
+
+
+def crossed_interval(values: Array, of_runs: Array, of_tasks: Array) -> Interval:
+    """Return the mean of values [R, n] of agents on the same tasks, NaN where one has none, with its interval.
+
+    Agents and tasks are resampled apart, each with all of its values (the pigeonhole bootstrap, Owen 2007): a task says
+    nothing new where another agent meets it, nor an agent on another task. It is conservative; with one agent it is the
+    bootstrap over tasks.
+
+        theta_b = sum_rn u_br w_bn x_rn / sum_rn u_br w_bn,  over the values that there are
+
+    of_runs, of_tasks: u [B, R] and w [B, n] of `crossed_counts`.
+    """
+    there = np.isfinite(values)
+    totals, counts = (
+        np.einsum("br,rn,bn->b", of_runs, own, of_tasks, optimize=True)
+        for own in (np.where(there, values, 0.0), there.astype(float))
+    )
+    drawn = counts > 0
+    return percentiles(float(values[there].mean()), totals[drawn] / counts[drawn])
+
+
 def over_seeds(draws: Array, deviations: Array, levels: Array) -> Array:
     """Return draws [B] of a mean of agents, which vary with the tasks, as draws [D] that vary with training seeds too.
 

@@ -105,9 +105,9 @@ class GeneralisationCurve:
     distance: tuple[float, ...]
     """Mean distance of each bin; 0 is inside the range, negative is below it."""
     after: tuple[Interval, ...]
-    """Mean return over tasks after the last adaptation."""
+    """Mean return after the last adaptation, over the tasks and the variants."""
     gain: tuple[Interval, ...]
-    """Mean gain over tasks."""
+    """Mean gain, over the tasks and the variants."""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GeneralisationCurve:

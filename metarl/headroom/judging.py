@@ -14,7 +14,7 @@ import numpy as np
 from metarl.config import is_preset, read_run_config, with_settings
 from metarl.envs.family import TaskFamily
 from metarl.envs.task import Task
-from metarl.errors import UsageError, describe
+from metarl.errors import RunError, UsageError, describe
 from metarl.evaluation.compare import comparison_of, family_for, judge, require_fit
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.evaluate import draw_tasks
@@ -53,7 +53,7 @@ def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison
 
     A run that was judged with the same settings before is not again. UsageError if no run is done, if a record is
     damaged, another study's or made with other settings where its run is not here, or if the seeds of an arm differ in
-    more than the seed.
+    more than the seed. RunError if no run is done because they failed.
     """
     done, left = study.standing()
     tasks = draw_tasks(study.family, study.base.evaluation)
@@ -61,6 +61,7 @@ def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison
     comparison, forgetful = compared(study, records, tasks)
     found, spent = headroom(comparison, forgetful), cost(study, records)
     notes = [f"note: {len(left)} of {len(done) + len(left)} runs are not done"] if left else []
+    notes += [f"note: {name} failed and is missing: {text}" for name, text in study.failures().items()]
     if lacking:
         notes.append(f"note: left out, because neither the run nor this record of it is here: {', '.join(lacking)}")
     if untuned := [arm.name for arm in study.arms if not is_preset(arm.agent, study.base.family_name)]:
@@ -119,6 +120,9 @@ def judged(study: Study, tasks: Tasks, say: Callable[[str], None]) -> tuple[Reco
         found[way.label, seed] = judge_run(study, way, seed, tasks)
     order = {way.label: [found[way.label, s] for s in study.seeds if (way.label, s) in found] for way in study.ways()}
     records = {label: own for label, own in order.items() if own}
+    if not records and (failures := study.failures()):
+        failed = "; ".join(f"{name} failed: {message}" for name, message in failures.items())
+        raise RunError(f"no run of the study in {study.folder} is finished, so there is nothing to judge: {failed}")
     if not records:
         raise UsageError(f"no run of the study in {study.folder} is finished; train first, without --report")
     return records, lacking

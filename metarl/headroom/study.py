@@ -8,16 +8,18 @@ import json
 import shutil
 import signal
 import time
+import traceback
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from metarl.bounds import lacking
+from metarl.bounds import lacking, names_without_effect
 from metarl.config import (
     CONFIG,
     RunConfig,
+    TrainingSettings,
     config_to_dict,
     file_settings,
     files_of,
@@ -26,9 +28,9 @@ from metarl.config import (
     with_settings,
 )
 from metarl.envs.family import TaskFamily
-from metarl.errors import UsageError, usage_errors
+from metarl.errors import RunError, UsageError, describe, usage_errors
 from metarl.evaluation.compare import checked_family
-from metarl.files import append, plain, write
+from metarl.files import append, make_folder, plain, write
 from metarl.headroom.arms import ARMS, MEMORY, ORACLE, TEACHER, Arm, config_of
 from metarl.headroom.records import JudgedRecord, differences, path_of, read_record
 from metarl.reporting.headroom_report import RESET
@@ -39,6 +41,7 @@ from metarl.runs.occupied import STUDY
 from metarl.runs.parts import parts_by_content
 from metarl.runs.progress import duration
 from metarl.runs.run import Run, load_run, start_run
+from metarl.runs.run_lock import RunBusy
 from metarl.runs.tracking import read_metrics
 from metarl.training.finished import finished_run
 from metarl.training.loop import train
@@ -46,8 +49,14 @@ from metarl.wording import number_of
 
 LOG = "output.log"
 """File in a run's folder with the output of its training."""
+ERROR_LOG = "error.log"
+"""File in the folder of a run that failed by no mistake of the user, with the traceback."""
+FAILED = "failed"
+"""Subfolder of a study's folder with the messages of the runs that failed in the last command, one file for each."""
 WAIT_S = 5.0
 """Time between two looks at whether another process has trained a teacher."""
+UNCOUNTED = tuple(f"training.{name}" for name in names_without_effect(TrainingSettings))
+"""Settings of all arms that change no number: they may be others when a study is gone on with."""
 RESET_EPISODE = "_reset_episode"
 """The same, before every episode."""
 
@@ -119,9 +128,21 @@ class Study:
             arm = replace(arm, settings={**arm.settings, **whole})
         config = config_of(arm, self.base, self.given, self.budget, self.family.horizon)
         teacher = self.teacher_of(arm)
-        taught = {"agent.teacher": str(self.run_of(teacher, seed))} if teacher else {}
+        taught = {"agent.teacher": str(self.run_of(teacher, seed).absolute())} if teacher else {}
         also = {"training.also_split": self.also_split} if arm.name == ORACLE else {}
         return with_settings(config, {**taught, **also, "training.seed": seed, "training.threads": self.threads})
+
+    def config_of_begun(self, arm: Arm, seed: int) -> RunConfig:
+        """Return the configuration of a run that was begun, to go on with.
+
+        It is the run's own, but for what the study says now of settings that change no number, and of where its teacher
+        is.
+        """
+        own, now = read_run_config(self.run_of(arm.name, seed)), self.config(arm, seed)
+        sections = {
+            name: replace(getattr(own, name), **_free(getattr(now, name))) for name in ("training", "agent", "tracking")
+        }
+        return replace(own, **sections)
 
     @functools.cached_property
     def also_split(self) -> str:
@@ -161,7 +182,7 @@ class Study:
             theirs = plain(defaults | then) | before["family"]
             theirs |= {name: family[name] for name in self._files_by_path(before["family"], family)}
             differ = differences(theirs, family, "family") + differences(before.get("parts", {}), parts)
-            differ += differences({name: before[name] for name in own}, own)
+            differ += differences({name: before[name] for name in own} | _counted(before), own)
             differ += [f"arm {name}" for name in arms if before["arms"].get(name, arms[name]) != arms[name]]
             added, left_out = TEACHER not in before["arms"], TEACHER not in arms
             if added != left_out and (added or "budget" in before["arms"][TEACHER]):
@@ -182,7 +203,7 @@ class Study:
             "family": plain(config_to_dict(files_by_content(self.base))["family"]),
             "parts": self._parts,
             "budget": self.budget,
-            "given": plain(dict(self.given)),
+            **_counted({"given": plain(dict(self.given))}),
             "arms": {arm.name: _said_of(arm) for arm in self.arms},
         }
 
@@ -198,6 +219,31 @@ class Study:
         """
         names = [name for name in file_settings(self.base.family) if "(" not in before.get(name, "")]
         return [name for name in names if now[name].partition(" (")[0] == Path(before.get(name, "")).name]
+
+    def failures(self) -> dict[str, str]:
+        """Return the message of each run that failed since the study was last started, by the run's name."""
+        found = {}
+        for arm, seed in self.jobs:
+            with contextlib.suppress(FileNotFoundError):
+                found[self.run_of(arm.name, seed).name] = self._failure(arm, seed).read_text(encoding="utf-8")
+        return found
+
+    def has_failed(self, arm: Arm, seed: int) -> bool:
+        """Return whether a run failed since the study was last started."""
+        return self._failure(arm, seed).is_file()
+
+    def fail(self, arm: Arm, seed: int, message: str) -> None:
+        """Record that a run failed, and why; RunError if the disk refuses."""
+        make_folder(self.folder / FAILED, "--runs-dir")
+        write(self._failure(arm, seed), message.encode())
+
+    def forget_failures(self) -> None:
+        """Let the runs that failed be tried again."""
+        for arm, seed in self.jobs:
+            self._failure(arm, seed).unlink(missing_ok=True)
+
+    def _failure(self, arm: Arm, seed: int) -> Path:
+        return self.folder / FAILED / f"{self.run_of(arm.name, seed).name}.txt"
 
     def standing(self) -> tuple[list[tuple[Arm, int]], list[tuple[Arm, int]]]:
         """Return the jobs that are done, and those that are left."""
@@ -270,9 +316,22 @@ class Study:
                 self.record_of(way, seed)
 
 
+def _free(settings: Any) -> dict[str, Any]:
+    """Return the settings of a section that a run need not have been begun with: they change no number, or only say
+    where another run is."""
+    free = ("changes_no_number", "other_run")
+    return {f.name: getattr(settings, f.name) for f in fields(settings) if any(map(f.metadata.get, free))}
+
+
+def _counted(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a study says it was given, but for what changes no number, which older versions wrote down too."""
+    return {"given": {name: value for name, value in said["given"].items() if name not in UNCOUNTED}}
+
+
 def _with_its_budget(said: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a study says of an arm with the arm's own budget: that of others is nothing to its runs."""
     arm = dict(said.get("arm") or {})
+    said = {**said, **(_counted(said) if isinstance(said.get("given"), Mapping) else {})}
     return {**said, "budget": arm.pop("budget", said.get("budget")), "arm": arm}
 
 
@@ -307,7 +366,9 @@ class Way:
 def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
     """Train runs until none is left that no other process has; return whether it was not stopped before.
 
-    A run whose teacher another process trains is waited for. A run that is here by its judged record alone is done.
+    A run whose teacher another process trains is waited for. A run that is here by its judged record alone is done. A
+    run that diverges or is refused is recorded as failed, as are those that it was to teach, and the others go on; a
+    fault of the machine, such as a full disk, is raised.
     """
     untaught = set()
     while True:
@@ -315,7 +376,7 @@ def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
         for arm, seed in study.jobs:
             if stop.now():
                 return False
-            if study.is_done(arm.name, seed):
+            if study.is_done(arm.name, seed) or study.has_failed(arm, seed):
                 continue
             teacher = study.teacher_of(arm)
             if teacher and study.by_record(teacher, seed):
@@ -325,15 +386,18 @@ def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
                 untaught.add(name)
                 continue
             if teacher and not study.is_done(teacher, seed):
-                waits = True
+                if (other := study.run_of(teacher, seed).name) in study.failures():
+                    _fail(study, arm, seed, f"its teacher {other} failed", say)
+                else:
+                    waits = True
                 continue
             number = zlib.crc32(study.run_of(arm.name, seed).name.encode())  # whatever other arms a command names
             claim = claims.claim(study.folder / "claims", number, 0)
             if claim is None:
                 continue
             try:
-                if not study.is_done(arm.name, seed):  # it was done between the two looks
-                    _train(study, arm, seed, stop, claim, say)
+                if not (study.is_done(arm.name, seed) or study.has_failed(arm, seed)):  # it ended between the two looks
+                    _try(study, arm, seed, stop, claim, say)
                 trained = True
             finally:
                 claim.release()
@@ -341,6 +405,25 @@ def work(study: Study, stop: Stop, say: Callable[[str], None]) -> bool:
             return not stop.now()
         if not trained:
             time.sleep(WAIT_S)
+
+
+def _try(study: Study, arm: Arm, seed: int, stop: Stop, claim: claims.Claim, say: Callable[[str], None]) -> None:
+    """Train a run; record its failure, unless that is the machine's."""
+    try:
+        _train(study, arm, seed, stop, claim, say)
+    except Exception as error:
+        if isinstance(error, OSError | RunBusy) or isinstance(error.__cause__, OSError):
+            raise  # the next run would fail for the same reason; this one is resumed later
+        directory = study.run_of(arm.name, seed)
+        if not isinstance(error, UsageError | RunError) and directory.is_dir():
+            with contextlib.suppress(RunError):
+                write(directory / ERROR_LOG, "".join(traceback.format_exception(error)).encode())
+        _fail(study, arm, seed, describe(error), say)
+
+
+def _fail(study: Study, arm: Arm, seed: int, message: str, say: Callable[[str], None]) -> None:
+    study.fail(arm, seed, message)
+    say(f"{study.run_of(arm.name, seed).name}: failed: {message}")
 
 
 def _train(study: Study, arm: Arm, seed: int, stop: Stop, claim: claims.Claim, say: Callable[[str], None]) -> None:
@@ -354,7 +437,7 @@ def _train(study: Study, arm: Arm, seed: int, stop: Stop, claim: claims.Claim, s
         if directory.exists():  # its process died while making it
             shutil.rmtree(directory)
         start_run(study.config(arm, seed), study.folder, directory.name)
-    config = read_run_config(directory)
+    config = study.config_of_begun(arm, seed)
     say(f"{directory.name}: {'resumed' if resume else 'started'}, {number_of(config.training.iterations, 'iteration')}")
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(append(directory / LOG))
@@ -372,10 +455,16 @@ def _train(study: Study, arm: Arm, seed: int, stop: Stop, claim: claims.Claim, s
 
 
 def probed_oracle(study: Study, budget: float, say: Callable[[str], None]) -> Run | None:
-    """Return an oracle that is trained a little, in a folder of its own; None if it was stopped."""
+    """Return an oracle that is trained a little, in a folder of its own; None if it was stopped.
+
+    RunError if its training failed.
+    """
     short = replace(study, folder=study.folder / "probe", arms=(ARMS[ORACLE],), budget=budget, seeds=study.seeds[:1])
     short.record()
+    short.forget_failures()
     with stop_on_signals(signal.SIGINT, signal.SIGTERM) as stop:
         if not work(short, stop, say):
             return None
+    for name, message in short.failures().items():
+        raise RunError(f"{name} failed: {message}")
     return load_run(short.run_of(ORACLE, short.seeds[0]))

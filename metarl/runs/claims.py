@@ -21,7 +21,7 @@ from typing import IO, Any
 BEAT_S = 15.0
 """Time between two updates of the file's time."""
 DEATHS = 3
-"""Number of processes that die at one iteration of a run before it counts as failed."""
+"""Number of processes of one command that die at one iteration of a run before it counts as failed."""
 STALE_S = 120.0
 """Age of the file's time at which a process on another machine counts as dead."""
 
@@ -62,8 +62,11 @@ class Claim:
         self.file.close()
 
 
-def claim(folder: Path, number: int, iteration: int) -> Claim | None:
-    """Claim a run; None if a living process has it. iteration: of its last checkpoint, 0 without one."""
+def claim(folder: Path, number: int, iteration: int, command: str = "") -> Claim | None:
+    """Claim a run; None if a living process has it.
+
+    iteration: of its last checkpoint, 0 without one. command: identifier of the command that the process works for.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     held = claims(folder, number)
     if held and _alive(held[-1]):
@@ -71,6 +74,7 @@ def claim(folder: Path, number: int, iteration: int) -> Claim | None:
     target = folder / f"{number:04d}.{_generation(held[-1]) + 1 if held else 1}"
     draft = folder / f".{uuid.uuid4().hex}"
     record = {"host": platform.node(), "machine": machine(), "pid": os.getpid(), "iteration": iteration}
+    record["command"] = command
     file = open(draft, "w", encoding="utf-8")  # noqa: SIM115 (open as long as the claim)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -90,10 +94,10 @@ def claims(folder: Path, number: int) -> list[Path]:
     return sorted(folder.glob(f"{number:04d}.*"), key=_generation)
 
 
-def deaths(folder: Path, number: int, iteration: int) -> int:
-    """Return how many processes died while a run was at an iteration."""
-    past = [path for path in claims(folder, number) if not _released(path) and not _alive(path)]
-    return sum(read(path).get("iteration") == iteration for path in past)
+def deaths(folder: Path, number: int, iteration: int, command: str | None = None) -> int:
+    """Return how many processes died while a run was at an iteration. command: count those of this command alone."""
+    past = [read(path) for path in claims(folder, number) if not _released(path) and not _alive(path)]
+    return sum(own.get("iteration") == iteration and command in (None, own.get("command")) for own in past)
 
 
 def running(folder: Path, number: int) -> dict[str, Any] | None:
@@ -103,7 +107,7 @@ def running(folder: Path, number: int) -> dict[str, Any] | None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the record of a claim's process: host, machine, pid, iteration."""
+    """Return the record of a claim's process: host, machine, pid, iteration, command."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -16,6 +16,8 @@ from metarl.sweeps.dimensions import HIGH, LOW, Dimension, Factor, Levels, Numbe
 
 SWEPT = ("agent.", "family.", "training.", "evaluation.adaptations", "evaluation.envs_per_task")
 """Settings that can be swept. The other settings of the evaluation are the same for every variant."""
+THREADS = "training.threads"
+"""A setting that the command gives all variants."""
 ONE = ("agent", "agent.name", "family", "family.name")
 """What all variants of a sweep share."""
 LIMITS = ("low", "high", "log", "levels")
@@ -48,6 +50,11 @@ def _factor(name: str, value: Any, base: RunConfig) -> Factor:
     for part in names:
         if part in every and part not in known:
             raise UsageError(f"factors: {part} cannot be swept; {', '.join(s.rstrip('.') for s in SWEPT)} can")
+        if part == THREADS:
+            raise UsageError(
+                f"factors: {part} cannot be swept, as it changes no number and all variants have the command's; leave "
+                "it out, and give --threads N"
+            )
         if part in ONE:
             raise UsageError(
                 f"factors: {part} cannot be swept, as a sweep has one agent and one family; write a sweep for each "

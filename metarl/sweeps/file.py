@@ -41,7 +41,7 @@ KEYS = ("base", "factors", "method", "trials", "seed", "objective", "pruner", "r
 BASE_KEYS = ("agent", "family", "config")
 METHODS = ("grid", "random", "tpe")
 TRAINING_TASKS = tuple(
-    f"training.{name}" for name in ("adaptations", "distinct_tasks", "curriculum", "lives", "also_split")
+    f"training.{name}" for name in ("adaptations", "distinct_tasks", "curriculum", "lives", "also_split", "mirror")
 )
 """Settings of training that decide which tasks, and how much of each, a training return is of."""
 

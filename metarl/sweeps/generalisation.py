@@ -10,7 +10,7 @@ import numpy as np
 
 from metarl.envs.parameters import Distribution, Parameter
 from metarl.envs.registry import make_family
-from metarl.evaluation.statistics import Array, bootstrap_interval, mean, stratified_resamples
+from metarl.evaluation.statistics import Array, crossed_counts, crossed_interval
 from metarl.evaluation.sweep_result import GeneralisationCurve, TaskMap, TaskReturns, Variant
 from metarl.runs.trial import stream
 from metarl.sweeps.attempt import RESULT
@@ -86,25 +86,27 @@ def _distant(found: TaskReturns, variant: Variant, axes: Mapping[str, Distributi
 
 
 def _curve(name: str, parts: Sequence[tuple[Array, Array, Array]], rng: np.random.Generator) -> GeneralisationCurve:
-    distance, before, after = (np.concatenate(column) for column in zip(*parts, strict=True))
+    """Return the curve of variants that were judged on the same tasks: distance, before and after of each of them."""
+    distance, before, after = (np.stack(column) for column in zip(*parts, strict=True))  # [variants, tasks]
     sound = np.isfinite(before) & np.isfinite(after)
-    distance, before, after = distance[sound], before[sound], after[sound]
     places, returns, gains = [], [], []
-    sides = [np.sign(distance) == side for side in (-1, 0, 1)]
-    counts = [max(1, min(BINS, side.sum() // 4)) for side in sides]
+    sides = [sound & (np.sign(distance) == side) for side in (-1, 0, 1)]
+    counts = [max(1, min(BINS, side.any(axis=0).sum() // 4)) for side in sides]
     bins = [part for side, count in zip(sides, counts, strict=True) for part in _bins(distance, side, int(count))]
     for chosen in bins:
-        if chosen.sum() < 2:
+        variants, tasks = chosen.any(axis=1), chosen.any(axis=0)
+        if tasks.sum() < 2:
             continue
-        resamples = stratified_resamples([int(chosen.sum())], SAMPLES, rng)
+        drawn = crossed_counts(int(variants.sum()), int(tasks.sum()), SAMPLES, rng)
+        ends = [np.where(chosen, own, np.nan)[variants][:, tasks] for own in (after, after - before)]
         places.append(float(distance[chosen].mean()))
-        returns.append(bootstrap_interval(after[chosen], resamples, mean))
-        gains.append(bootstrap_interval(after[chosen] - before[chosen], resamples, mean))
+        returns.append(crossed_interval(ends[0], *drawn))
+        gains.append(crossed_interval(ends[1], *drawn))
     return GeneralisationCurve(name, tuple(places), tuple(returns), tuple(gains))
 
 
 def _bins(distance: Array, side: Any, count: int) -> list[Any]:
-    """Return masks [n] of equally wide parts of the distances on one side."""
+    """Return masks, as that of the side, of equally wide parts of the distances on one side."""
     if not side.any():
         return []
     low, high = distance[side].min(), distance[side].max()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,14 @@ CLAIMS = ".claims"
 class Study:
     """The journal in a sweep's folder."""
 
-    def __init__(self, sweep: Sweep, folder: Path):
-        """Join the folder's sweep, or begin it; UsageError if the folder holds another sweep."""
+    def __init__(self, sweep: Sweep, folder: Path, command: str = ""):
+        """Join the folder's sweep, or begin it; UsageError if the folder holds another sweep.
+
+        command: identifier of the command that this process works for; empty: it is one of its own.
+        """
         self.sweep = sweep
         self.folder = folder
+        self.command = command or uuid.uuid4().hex
         require_same(sweep, folder)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # Optuna's lock by symbolic link spins where the journal's absolute path is another on the other machine.
@@ -71,13 +76,31 @@ class Study:
         return self.directory(variant.number).is_dir()
 
     def next(self) -> tuple[optuna.Trial, sweep_claims.Claim] | None:
-        """Claim a variant that no process trains: one that was left, or a new one; None if there is none."""
+        """Claim a variant that no process trains: one that was left, or a new one; None if there is none.
+
+        Last come those at which processes died again and again: they may have been killed, or one may take its process
+        with it, and then the others are done.
+        """
+        left = [frozen for frozen in self.trials() if frozen.state == TrialState.RUNNING]
+        last = [frozen for frozen in left if self.deaths(frozen.number) >= sweep_claims.DEATHS]
+        return self._left(frozen for frozen in left if frozen not in last) or self._new() or self._left(last)
+
+    def deaths(self, number: int, command: str | None = None) -> int:
+        """Return how many processes died at a variant's last checkpoint. command: count those of this one alone."""
+        return sweep_claims.deaths(self.claims, number, self.iteration(number), command)
+
+    def _left(self, trials: Iterable[FrozenTrial]) -> tuple[optuna.Trial, sweep_claims.Claim] | None:
+        """Claim one of these variants, which were left; None if processes train them all."""
+        for frozen in trials:
+            if claim := self._claim(frozen.number):
+                if self._open(frozen.number):
+                    return optuna.Trial(self.study, frozen._trial_id), claim
+                claim.release()  # it ended between the two looks
+        return None
+
+    def _new(self) -> tuple[optuna.Trial, sweep_claims.Claim] | None:
+        """Claim a new variant; None if the sweep has as many as it is to have."""
         while True:
-            for frozen in self.trials():
-                if frozen.state == TrialState.RUNNING and (claim := self._claim(frozen.number)):
-                    if self._open(frozen.number):
-                        return optuna.Trial(self.study, frozen._trial_id), claim
-                    claim.release()  # it ended between the two looks
             with self._alone():
                 if len(self.trials()) >= self.sweep.trials:
                     return None
@@ -119,7 +142,7 @@ class Study:
         return sweep_claims.running(self.claims, number)
 
     def _claim(self, number: int) -> sweep_claims.Claim | None:
-        return sweep_claims.claim(self.claims, number, self.iteration(number))
+        return sweep_claims.claim(self.claims, number, self.iteration(number), self.command)
 
     def _open(self, number: int) -> bool:
         return self.trials()[number].state == TrialState.RUNNING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import shutil
 import time
 import traceback
@@ -66,7 +67,7 @@ class Worker:
     def _train(self, trial: optuna.Trial, claim: sweep_claims.Claim) -> None:
         number, began = trial.number, time.monotonic()
         done = self.study.iteration(number)
-        if sweep_claims.deaths(self.study.claims, number, done) >= sweep_claims.DEATHS:
+        if self.study.deaths(number, self.study.command) >= sweep_claims.DEATHS:
             self._failed(trial, f"its process died {sweep_claims.DEATHS} times at iteration {done}, or right after it")
             return
         point = self.study.suggest(trial)
@@ -87,7 +88,7 @@ class Worker:
         self._record(trial, claim, attempt, time.monotonic() - began)
 
     def _record(self, trial: optuna.Trial, claim: sweep_claims.Claim, attempt: Attempt, seconds: float) -> None:
-        """Record how far a variant got, unless it was stopped."""
+        """Record how far a variant got, unless it was stopped; one without a finite objective has failed."""
         if attempt.value is None and not attempt.pruned:
             # A SIGTERM that training saw first is for the whole worker.
             self.stop.requested |= not claim.lost()
@@ -97,6 +98,10 @@ class Worker:
         if attempt.value is None:
             self.study.prune(trial, attributes)
             self._say(trial.number, f"pruned at iteration {attempt.iteration}, {duration(seconds)}")
+            return
+        if not math.isfinite(attempt.value):
+            measure = f"the mean {self.stick.measure} over its tasks"
+            self._failed(trial, f"its objective, {measure}, is {attempt.value:g} and no finite number")
             return
         self.study.finish(trial, attempt.value, attributes)
         numbers = f"return {attributes['return']:.4g}, gain {attributes['gain']:.4g}"

@@ -21,7 +21,7 @@ import torch
 from metarl.agents.registry import PAPERS, make_agent
 from metarl.agents.sb3.settings import PpoSettings
 from metarl.cli import app as cli
-from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, is_preset
+from metarl.config import EvaluationSettings, RunConfig, config_from_dict, config_to_dict, is_preset, read_run_config
 from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from metarl.envs.reveal import reveal, told_columns
@@ -45,6 +45,7 @@ from metarl.reporting.headroom_report import in_time, table
 from metarl.runs.entries import but_for_the_seed
 from metarl.runs.interrupt import Stop
 from metarl.runs.run import Run, build, start_run
+from metarl.runs.run_lock import RunBusy, hold
 from metarl.runs.tracking import read_metrics
 from metarl.training.loop import Counters, iterate
 from metarl.training.players import VecEnvPlayer
@@ -400,6 +401,77 @@ class TestStudy:
         assert said[1] == "memory_seed1: stopped at iteration 1; to be resumed"
         assert work(study, Stop(), said.append) and len(study.standing()[0]) == 1
         assert said[2].startswith("memory_seed1: resumed") and len(read_metrics(study.run_of("memory", 1))) == 5
+
+    @pytest.mark.thorough
+    def test_a_run_that_fails_is_named_and_the_others_go_on(self, tmp_path: Path, capsys):
+        command = ["headroom", "point_goal", "--budget", "120", "--seeds", "1", "--runs-dir", str(tmp_path), *TINY]
+        command += ["--threads", "1", "--arms", "oracle:agent.lr=1e30"]
+        pupil = "distilled:agent.hidden_size=8,agent.distil_updates=1"
+        assert cli.main([*command, pupil, "randomised"]) == 1
+        said = capsys.readouterr().out
+        folder = tmp_path / "headroom_point_goal"
+        [why] = re.findall(r"^oracle_seed1: failed: (.*)$", said, re.MULTILINE)
+        assert "distilled_seed1: failed: its teacher oracle_seed1 failed\n" in said
+        assert re.search("^randomised_seed1: return", said, re.MULTILINE)
+        assert "2 runs failed: oracle_seed1, distilled_seed1; start the same command again to try again" in said
+        saved = json.loads((folder / "headroom.json").read_text())
+        assert [agent["label"] for agent in saved["agents"]] == ["randomised"]
+        assert f"note: oracle_seed1 failed and is missing: {why}" in saved["notes_on_the_study"]
+        assert cli.main([*command, pupil, "randomised", "--report"]) == 0
+        assert "oracle_seed1 failed and is missing" in capsys.readouterr().out
+        shutil.rmtree(folder / "randomised_seed1")
+        shutil.rmtree(folder / "judged")
+        assert cli.main(command) == 1  # tried again
+        said, error = capsys.readouterr()
+        assert "oracle_seed1: failed: " in said and "1 runs, 0 done" in said
+        assert "is finished, so there is nothing to judge: oracle_seed1 failed: " in error and error.count("\n") == 1
+
+    @pytest.mark.thorough
+    def test_a_fault_of_the_machine_is_no_failure_of_the_run(self, tmp_path: Path):
+        settings = {"training.tasks": 3, "training.envs_per_task": 2}
+        base = RunConfig(family=PointGoalSettings(horizon=10), evaluation=EvaluationSettings(tasks=4, seeds=(1,)))
+        base = dataclasses.replace(base, tracking=dataclasses.replace(base.tracking, wandb="disabled"))
+        study = Study(tmp_path, base, [ARMS["randomised"]], settings, 60, (1,), 1)
+        directory = start_run(study.config(study.arms[0], 1), tmp_path, "randomised_seed1")
+        with hold(directory), pytest.raises(RunBusy, match="randomised_seed1 is being trained by process"):
+            work(study, Stop(), lambda line: None)
+        assert not study.failures()
+
+    @pytest.mark.thorough
+    def test_a_begun_run_goes_on_elsewhere_with_the_command_s_settings_that_change_no_number(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        arms = [ARMS["oracle"], read_arm("distilled:agent.hidden_size=8,agent.distil_updates=1")]
+        base = RunConfig(family=PointGoalSettings(horizon=10), evaluation=EvaluationSettings(tasks=4, seeds=(1,)))
+        tracking = dataclasses.replace(base.tracking, wandb="disabled", project="one")
+        base = dataclasses.replace(base, tracking=tracking)
+        settings = {"training.tasks": 3, "training.envs_per_task": 2}
+        (tmp_path / "runs").mkdir()
+        monkeypatch.chdir(tmp_path)
+        first = Study(Path("runs/s"), base, arms, {**settings, "training.checkpoint_every": 1}, 600, (1,), 1)
+        first.record()
+        stop = Stop()
+
+        def say(line: str) -> None:
+            stop.requested |= line.startswith("distilled_seed1: started")
+
+        assert not work(first, stop, say)
+        assert 0 < len(read_metrics(Path("runs/s/distilled_seed1"))) < 5
+        monkeypatch.chdir(tmp_path / "runs")
+        base = dataclasses.replace(base, tracking=dataclasses.replace(tracking, project="two"))
+        again = Study(Path("s"), base, arms, {**settings, "training.checkpoint_every": 2}, 600, (1,), 2)
+        again.record()
+        assert work(again, Stop(), lambda line: None) and not again.standing()[1] and not again.failures()
+        config = read_run_config(Path("s/distilled_seed1"))
+        assert (config.training.threads, config.training.checkpoint_every, config.tracking.project) == (2, 2, "two")
+        assert config_to_dict(config)["agent"]["teacher"] == str(tmp_path / "runs/s/oracle_seed1")
+        other = Study(Path("s"), base, arms, {**settings, "training.adaptations": 2}, 600, (1,), 2)
+        with pytest.raises(UsageError, match=r"another given.training.adaptations \(not given, here 2\); give"):
+            other.record()
+        record = json.loads(Path("s", STUDY).read_text())
+        record["given"]["training.checkpoint_every"] = 1  # as older versions wrote it
+        Path("s", STUDY).write_text(json.dumps(record))
+        again.record()
 
     @pytest.mark.slow
     def test_it_can_be_stopped_and_two_processes_share_the_rest(self, tmp_path: Path):

@@ -10,6 +10,8 @@ from metarl.evaluation.statistics import (
     Array,
     Interval,
     bootstrap_interval,
+    crossed_counts,
+    crossed_interval,
     interquartile_mean,
     mean,
     pool_tasks,
@@ -90,6 +92,31 @@ def test_interval_of_the_mean_meets_the_closed_form_within_strata() -> None:
     assert interval.estimate == pytest.approx(values.mean())
     assert interval.high - interval.estimate == pytest.approx(1.96 * error, rel=0.04)
     assert interval.estimate - interval.low == pytest.approx(1.96 * error, rel=0.04)
+
+
+def test_the_interval_of_one_agent_and_that_of_its_copies_are_the_bootstrap_s_over_tasks() -> None:
+    values = np.random.default_rng(0).normal(size=40)
+    expected = bootstrap_interval(values, stratified_resamples([40], 2000, np.random.default_rng(1)), mean)
+    for copies in (1, 9):
+        found = crossed_interval(
+            np.tile(values, (copies, 1)), *crossed_counts(copies, 40, 2000, np.random.default_rng(1))
+        )
+        assert (found.estimate, found.low, found.high) == pytest.approx(
+            (expected.estimate, expected.low, expected.high)
+        )
+
+
+def test_an_interval_over_agents_and_tasks_meets_the_closed_form() -> None:
+    """Var(mean*) = var(a) / R + var(b) / n where x_rn = a_r + b_n; what is missing is left out."""
+    generator = np.random.default_rng(4)
+    agents, tasks = generator.normal(size=(12, 1)), generator.normal(size=(1, 50))
+    drawn = crossed_counts(12, 50, 20_000, generator)
+    found = crossed_interval(agents + tasks, *drawn)
+    error = 1.96 * math.sqrt(np.var(agents) / 12 + np.var(tasks) / 50)
+    assert found.high - found.low == pytest.approx(2 * error, rel=0.04)
+    holed = agents + tasks
+    holed[0, 3] = holed[5, 7] = np.nan
+    assert crossed_interval(holed, *drawn).estimate == pytest.approx(np.nanmean(holed))
 
 
 @pytest.mark.parametrize("statistic", [mean, interquartile_mean])

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from metarl.runs.trial import stream
 from metarl.sweeps.attempt import RESULT, Watch, attempt
 from metarl.sweeps.conclude import conclude
 from metarl.sweeps.file import load_sweep
+from metarl.sweeps.generalisation import generalisation_of
 from metarl.sweeps.maps import evaluate_map
 from metarl.sweeps.results import variants_of
 from metarl.sweeps.study import Study
@@ -121,7 +123,7 @@ def test_a_mistake_on_the_command_line_is_one_line(line, sweep_file, capsys, mon
 
 @pytest.mark.thorough
 def test_a_sweep_trains_every_point_once_and_saves_its_result(sweep_file, tmp_path, capsys):
-    path, folder = sweep_file(GRID), tmp_path / "runs/s"
+    path, folder = sweep_file(GRID.replace("evaluation.tasks: 6", "evaluation.tasks: 12")), tmp_path / "runs/s"
     study, stick = work(path, folder)
     table = variants_of(study)
     assert [row.state for row in table] == ["complete"] * 4
@@ -271,6 +273,33 @@ def test_an_invalid_variant_is_recorded_and_the_sweep_goes_on(sweep_file, tmp_pa
 
 
 @pytest.mark.thorough
+def test_a_variant_without_a_finite_objective_is_failed_with_a_message(sweep_file, tmp_path, monkeypatch):
+    scores = iter([float("nan")] * 2 + [1.0] * 2)  # two of each variant: for its record and for the sweep
+    monkeypatch.setattr(Yardstick, "value", lambda self, result: next(scores))
+    study, stick = work(sweep_file(PAIR), tmp_path / "runs/s")
+    failed, done = variants_of(study)
+    assert (failed.state, done.state) == ("failed", "complete")
+    assert failed.attributes["error"] == "its objective, the mean return over its tasks, is nan and no finite number"
+    conclude(study, stick, lambda line: None)
+    assert "is nan and no finite number" in (tmp_path / "runs/s/trials.csv").read_text()
+
+
+@pytest.mark.thorough
+def test_tasks_that_several_variants_are_judged_on_count_once(sweep_file, tmp_path):
+    """Variants that differ in nothing say no more of the distance than one of them does."""
+    widths = []
+    for count in (1, 4):
+        text = BASE.replace("evaluation.tasks: 6", "evaluation.tasks: 30")
+        text += f"factors: {{training.keep_checkpoints: {list(range(1, count + 1))}}}\n"
+        path = sweep_file(text + "objective: {ranges: {goal_x: [-1, 1]}}\n", f"s{count}.yaml")
+        study, stick = work(path, tmp_path / f"runs/s{count}")
+        ended = variants_of(study)
+        [curve] = generalisation_of(study, stick, ended, ended[0], ())
+        widths.append([interval.high - interval.low for interval in curve.after])
+    assert widths[0] == pytest.approx(widths[1], rel=0.15) and all(widths[0])
+
+
+@pytest.mark.thorough
 def test_a_variant_that_is_judged_on_its_own_evaluations_tasks_is_evaluated_once(sweep_file, tmp_path, monkeypatch):
     from metarl.evaluation import evaluate as evaluation
 
@@ -319,18 +348,35 @@ def test_a_fault_of_the_machine_is_no_fault_of_the_variant(sweep_file, tmp_path,
 
 
 DIE = "import os, sys; from metarl.runs import claims; from pathlib import Path;"
-DIE += "held = claims.claim(Path(sys.argv[1]), 0, 0); os.kill(os.getpid(), 9)"
+DIE += "held = claims.claim(Path(sys.argv[1]), 0, 0, sys.argv[2]); os.kill(os.getpid(), 9)"
+
+
+def killed_thrice(study: Study, commands: Sequence[str]) -> None:
+    """Begin a sweep's first variant, and kill the process that trains it, of each of these commands."""
+    for _, claim in filter(None, [study.next()]):
+        claim.release()
+    for command in commands:
+        subprocess.run([sys.executable, "-c", DIE, str(study.claims), command], check=False, capture_output=True)
+
+
+@pytest.mark.thorough
+def test_a_sweep_that_is_killed_thrice_at_one_iteration_loses_nothing(sweep_file, tmp_path):
+    path, folder = sweep_file(PAIR), tmp_path / "runs/s"
+    study = Study(load_sweep(path), folder)
+    killed_thrice(study, ["first", "second", "third"])
+    assert study.deaths(0) == 3
+    work(path, folder)
+    assert [row.state for row in variants_of(study)] == ["complete"] * 2
+    first, second = (trial.datetime_complete for trial in study.trials())
+    assert first and second and second < first  # what may take its process with it is tried last
 
 
 @pytest.mark.thorough
 def test_a_variant_whose_process_always_dies_is_given_up(sweep_file, tmp_path):
     path, folder = sweep_file(PAIR), tmp_path / "runs/s"
     study = Study(load_sweep(path), folder)
-    for _, claim in filter(None, [study.next()]):
-        claim.release()
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", DIE, str(study.claims)], check=False, capture_output=True)
-    work(path, folder)
+    killed_thrice(study, [study.command] * 3)
+    assert Worker(study.sweep, study, yardstick(study.sweep), 1, say=lambda line: None).run()
     table = variants_of(study)
     assert table[0].attributes["error"] == "its process died 3 times at iteration 0, or right after it"
     assert [row.state for row in table] == ["failed", "complete"]

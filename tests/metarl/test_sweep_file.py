@@ -33,6 +33,7 @@ MISTAKES = {
         for name in ("agent", "family", "agent.name", "family.name")
     },
     "factors: {evaluation.tasks: [1, 2]}": "evaluation.tasks cannot be swept; agent, family, training, evaluation.adap",
+    "factors: {training.threads: [1, 2]}": "training.threads cannot be swept, as it changes no number and all variants",
     "factors: {agent.inner_lr: []}": "agent.inner_lr has no levels; list at least one",
     "factors: {agent.inner_lr: 0.1}": "agent.inner_lr is 0.1; list its levels, or give low and high",
     "factors: {agent.inner_lr: [fast]}": "agent.inner_lr[0] is 'fast', text; it must be a finite number",
@@ -59,6 +60,7 @@ MISTAKES = {
     "{factors: {agent.inner_lr: [1]}, pruner: {every: -1}}": "pruner.every is -1; it must be at least 0",
     "{factors: {family.velocity: {width: [1]}}, pruner: {name: median, by: training}}": "family.velocity_low varies",
     "{factors: {training.distinct_tasks: [3, 0]}, pruner: {name: median, by: training}}": "distinct_tasks varies",
+    "{factors: {training.mirror: [true, false]}, pruner: {name: median, by: training}}": "training.mirror varies the",
     "{factors: {agent.inner_lr: [1]}, objective: {measure: retrun}}": "objective.measure is 'retrun'; did you mean",
     "{factors: {agent.inner_lr: [1]}, objective: {ranges: {x: [2, 1]}}}": "ranges.x is the empty range [2, 1]",
     "{factors: {agent.inner_lr: [1]}, objective: {tasks: ood, ranges: {x: [1, 2]}}}": "but objective.tasks is ood",
