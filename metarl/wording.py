@@ -40,3 +40,8 @@ def _whose(names: Sequence[str], values: Sequence[str]) -> str:
     if len(set(values)) == 1:
         return values[0]
     return ", ".join(f"{value} ({name})" for name, value in zip(names, values, strict=True))
+
+
+def typed_minus(text: str) -> str:
+    """Return text with the minus of a keyboard in place of the sign that tables and labels have."""
+    return text.replace("\N{MINUS SIGN}", "-")

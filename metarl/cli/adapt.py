@@ -70,12 +70,13 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     loaded = load_run(directory, command.checkpoint, command.device)
     episodes = load_episodes(command.rollouts, loaded.family)
     adapted = adapt(loaded, episodes, command.adaptations, command.off_policy)
-    name = Path(command.rollouts.removeprefix(MINARI)).resolve().name
+    source = command.rollouts if command.rollouts.startswith(MINARI) else str(Path(command.rollouts).resolve())
+    name = Path(source.removeprefix(MINARI)).name
     output = Path(command.output) if command.output else directory / beliefs.FOLDER / f"{name}.pt"
     other = "" if command.output else beliefs.source_of(output)
-    if other and Path(other).resolve() != Path(command.rollouts).resolve():
+    if other and other != source:
         raise UsageError(f"{output} is the belief adapted from {other}; choose another file by --output")
-    beliefs.save_belief(output, loaded, adapted.belief, len(adapted.shots), command.rollouts)
+    beliefs.save_belief(output, loaded, adapted.belief, len(adapted.shots), source)
     for k, shot in enumerate(adapted.shots):
         total = sum(float(episode.rewards.sum(dtype=float)) for episode in shot) / len(shot)
         steps = sum(len(episode.rewards) for episode in shot)

@@ -116,7 +116,8 @@ def run(arguments: list[str], invocation: Invocation) -> int:
     invocation.run_dir = directory
     loaded = load_run(directory, command.checkpoint, command.device)
     if not chosen:
-        own = dataclasses.replace(own, explore=loaded.explores and loaded.agent.facts.adapts)
+        adapts = loaded.agent.facts.adapts and loaded.config.evaluation.adaptations > 0
+        own = dataclasses.replace(own, explore=loaded.explores and adapts)
     planned = plan(loaded, checked_family(config), own)
 
     def say(line: str) -> None:

@@ -105,8 +105,16 @@ def _warn(text: str) -> None:
 def _first_on_task(episodes: Sequence[LoggedEpisode], agent: Agent, folder: str) -> Sequence[LoggedEpisode]:
     """Return the episodes before any adaptation, which the identifier was made with, and say what is left out.
 
-    UsageError if there is none.
+    UsageError if there is none. Several of an agent with a memory that say no shot are shots of one task, as for
+    `metarl adapt`.
     """
+    if agent.facts.adapts and agent.facts.belief_per_env and all(episode.shot is None for episode in episodes):
+        if len(episodes) > 1:
+            _warn(
+                f"the episodes of {folder} say no shot, so the first alone is taken: in the others an agent with a "
+                "memory has adapted. Log shot=0 with each that began on a task"
+            )
+        return episodes[:1]
     first = [episode for episode in episodes if not (agent.facts.adapts and episode.shot)]
     if not first:
         raise UsageError(
@@ -125,11 +133,15 @@ def _of_commands(episodes: Sequence[LoggedEpisode], agent: Agent, family: TaskFa
     """Return whether the actions of an episode are motor commands: far from the policy's own, and near to them once
     they are converted."""
     from metarl.deployment.episode import assemble
+    from metarl.deployment.on_policy import deviates
     from metarl.runs.trial import AgentGenerators
 
     for episode in episodes:
         belief = agent.begin(1, 1, AgentGenerators([np.random.default_rng(0)], 0))
-        means = agent.read(belief, assemble([episode], family)).means[: len(episode.rewards), 0, 0].cpu().numpy()
+        reading = agent.read(belief, assemble([episode], family))
+        if not deviates([episode], reading, family.action_size):  # they vary as the policy's noise does
+            continue
+        means = reading.means[: len(episode.rewards), 0, 0].cpu().numpy()
         meant = (episode.actions - family.control.offset) / family.control.gain / family.action_scale
         apart, converted = (float(np.square(actions - means).mean()) for actions in (episode.actions, meant))
         if apart > FARTHER * converted and not np.isclose(apart, 0):

@@ -18,7 +18,8 @@ settings that differ, commands, versions and seeds.
 
   RUN...             folders of runs, or their names in runs/
   --comparison DIR   folder that metarl evaluate RUN RUN... saved, or a folder of several (the newest in comparisons/
-                     with all runs of a family; without one, the newest evaluation in each run's folder)
+                     with all runs of a family; without one, of each run's evaluations that on most tasks
+                     of the checkpoint that was evaluated last)
   --output DIR       folder of the report (a new one in reports/)
   --title TEXT       heading of the report
   --no-videos        make no films

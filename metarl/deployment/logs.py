@@ -38,7 +38,7 @@ def save_episode(
 ) -> None:
     """Write an episode of T steps as `metarl adapt` reads it. RunError if the disk refuses.
 
-    Arguments are as in `LoggedEpisode`; task: recorded in the file, not read back.
+    Arguments are as in `LoggedEpisode`. path: .npz is added if it does not end so. task: is recorded, not read back.
     """
     truncations = np.zeros(len(rewards), dtype=bool)
     truncations[-1] = not terminated[-1]
@@ -60,6 +60,7 @@ def save_episode(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **fields, **{k: v for k, v in optional.items() if v is not None})
     path = Path(path)
+    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
     make_folder(path.parent, "--log-rollouts")
     write(path, buffer.getvalue(), "--log-rollouts")
 

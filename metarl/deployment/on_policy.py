@@ -75,7 +75,7 @@ def check_commands(
     ends = [(bound / scale, control.of(bound)) for bound in (family.action_low, family.action_high)]
     cut = any(((actions == c.astype(np.float32)).sum(axis=0)[~np.isclose(c, a)] > 2).any() for a, c in ends)
     there = agent.read(belief, assemble(meant, family))
-    noisy = _deviates(shot, reading, size) and not _deviates(shot, there, size)
+    noisy = deviates(shot, reading, size) and not deviates(shot, there, size)
     still = _is_mean(meant, there, size) and not _is_mean(shot, reading, size)  # of a policy that acts without noise
     if cut or noisy or still:
         raise UsageError(
@@ -90,7 +90,7 @@ def _is_mean(shot: Sequence[LoggedEpisode], reading: Reading, action_size: int) 
     return total < STILL * count
 
 
-def _deviates(shot: Sequence[LoggedEpisode], reading: Reading, action_size: int) -> bool:
+def deviates(shot: Sequence[LoggedEpisode], reading: Reading, action_size: int) -> bool:
     """Return whether the actions vary about the policy's mean otherwise than its noise does."""
     return abs(deviations(*_chi_square(shot, reading, action_size))) > MOST_DEVIATIONS
 

@@ -178,8 +178,8 @@ def time_notes(result: EvaluationResult) -> list[str]:
         elif course.seconds is not None:
             if result.episodes_per_round > 1:
                 notes.append(
-                    f"seconds until adapted are those of one robot, which plays the {result.episodes_per_round} episodes "
-                    "of a round one after another"
+                    f"seconds until adapted are those of one robot, which plays the {result.episodes_per_round} "
+                    "episodes of a round one after another"
                 )
             notes.append(
                 "a part of the rise is that of a robot that starts from rest: RUN RUN:evaluation.reset-memory=step "

@@ -14,6 +14,7 @@ from metarl.envs.parameters import Parameter, Split
 from metarl.envs.task import Task
 from metarl.errors import UsageError, nearest
 from metarl.patterns import matched
+from metarl.wording import typed_minus
 
 TRIES = 500
 """Draws of a task before a class counts as impossible."""
@@ -225,8 +226,10 @@ def _held_out(pattern: str, labels: Sequence[str]) -> list[str]:
     """Return the classes that a label or a regular expression stands for; UsageError if there are none."""
     try:
         found = matched(pattern, labels, "--hold-out:")
+        typed = matched(pattern, map(typed_minus, labels), "--hold-out:")
     except ValueError as error:
         raise UsageError(str(error)) from None
+    found = [label for label in labels if label in found or typed_minus(label) in typed]
     if not found:
         raise UsageError(f"--hold-out is {pattern!r}, which is none of the classes{nearest(pattern, labels)}")
     return found

@@ -24,6 +24,7 @@ from metarl.errors import UsageError, describe
 from metarl.identification.answers import FITTED, Calibration
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import CheckpointError, is_finite
+from metarl.wording import typed_minus
 
 FILE = "identifier.pt"
 """Name of the file in the folder of an identification."""
@@ -127,10 +128,13 @@ class Identifier:
         """Return an identifier that knows these classes alone; UsageError for one that it does not know."""
         if isinstance(labels, str):
             raise UsageError(f"only takes a list of classes, got the text {labels!r}; write only([{labels!r}])")
+        typed = {typed_minus(label): label for label in self.known}
+        own = {}
         for label in labels:
-            if label not in self.known:
+            known = label if label in self.known else typed.get(label)
+            if known is None:
                 raise UsageError(f"the identifier knows no class {label!r}; it knows {', '.join(self.known)}")
-        own = {label: self.known[label] for label in labels}
+            own[known] = self.known[known]
         return Identifier(self.metric, self.policy, self.calibration, own)
 
     def doubts(self, digest: str, explored: bool | None = None, adapted: bool = False) -> list[str]:

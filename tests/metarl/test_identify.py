@@ -161,6 +161,9 @@ class TestClasses:
             assert sorted([*uses.training, *uses.calibration, *uses.judged]) == list(range(20))
             assert len(uses.calibration) >= 2
         assert uses.judged == list(range(10, 20))
+        signed = [*classes, *(TaskClass(f"x \N{MINUS SIGN}{i} m", {}, {}) for i in range(4))]
+        for hold_out in (("x -0 m", "x -2 m", "x \N{MINUS SIGN}3 m"), ("x -[023] m",)):
+            assert uses_of(signed, hold_out, np.random.default_rng(0)).judged == [20, 22, 23]
         assert uses_of(classes, (), np.random.default_rng(0)) == uses_of(classes, (), np.random.default_rng(0))
 
     @pytest.mark.parametrize(
@@ -406,6 +409,9 @@ class TestIdentification:
         assert list(own.known) == ["near", "far", "other"] and list(own.only(["far", "near"]).known) == ["far", "near"]
         with pytest.raises(UsageError, match="knows no class 'fra'"):
             own.only(["fra"])
+        own.known["x \N{MINUS SIGN}1 m to 0 m"] = own.known["far"]
+        assert list(own.only(["x -1 m to 0 m", "far"]).known) == ["x \N{MINUS SIGN}1 m to 0 m", "far"]
+        del own.known["x \N{MINUS SIGN}1 m to 0 m"]
         with pytest.raises(ValueError, match="class 'x' has no episode"):
             own.support({"x": []})
         with pytest.raises(ValueError, match="knows 1 classes; give it two at least"):
@@ -739,6 +745,28 @@ def test_logs_of_commands_and_of_adapted_policies_are_told_apart(capsys):
     assert "1 episode of log is left out: the policy had adapted before" in capsys.readouterr().err
     with pytest.raises(UsageError, match="all episodes of log are of later shots"):
         identify_logs._first_on_task(episodes[1:], run.agent, "log")
+    silent = [dataclasses.replace(episode, shot=None) for episode in episodes]
+    assert identify_logs._first_on_task(silent, run.agent, "log") == silent[:1]
+    assert "say no shot, so the first alone is taken" in capsys.readouterr().err
+    assert identify_logs._first_on_task(silent[1:], run.agent, "log") == silent[1:]
+    assert identify_logs._first_on_task(silent, make_run("maml").agent, "log") == silent  # one shot of two episodes
+    assert capsys.readouterr().err == ""
+
+
+def test_noisy_actions_of_motors_with_a_large_gain_are_no_commands():
+    run = make_run("rl2", QuadrupedSettings(horizon=20))
+    control = dataclasses.replace(run.family.control, gain=np.full(12, 30.0), offset=np.zeros(12))
+    family = dataclasses.replace(run.family, control=control)
+    env = ShardedEnv(run.family, 1, 1, threads=1)
+    env.set_tasks([run.family.neutral()])
+    rollout = run_trial(env, run.agent, streams(1, "test", 0, 1), 0).trial.rollouts[0]
+    steps = int(rollout.valid.sum())
+    seen = torch.cat([rollout.observations[:steps, 0, 0], rollout.final_observations[0]]).numpy()
+    actions, rewards = rollout.actions[:steps, 0, 0].numpy(), rollout.rewards[:steps, 0, 0].numpy()
+    own = LoggedEpisode("0", seen, actions, rewards, rollout.terminated[:steps, 0, 0].numpy(), shot=0)
+    assert not identify_logs._of_commands([own], run.agent, family)
+    sent = dataclasses.replace(own, actions=(30.0 * family.action_scale * actions).astype(np.float32))
+    assert identify_logs._of_commands([sent], run.agent, family)
 
 
 @pytest.mark.parametrize(

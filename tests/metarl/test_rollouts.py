@@ -482,6 +482,14 @@ def test_unnumbered_episodes_are_in_the_order_of_the_numbers_in_their_names(tmp_
     assert [float(e.rewards[0]) for e in load_episodes(str(tmp_path), family)] == [0, 1, 2, 10, 11]
 
 
+def test_an_episode_is_read_back_whatever_its_file_is_called(tmp_path):
+    family = make_run("rl2").family
+    for k, name in enumerate(("episode_0", "episode_1.npz", "episode_2.5")):
+        steps = np.zeros((1, family.action_size)), np.full(1, float(k)), np.ones(1, bool)
+        save_episode(tmp_path / name, np.zeros((2, family.observation_size)), *steps, family)
+    assert [float(e.rewards[0]) for e in load_episodes(str(tmp_path), family)] == [0, 1, 2]
+
+
 @pytest.mark.thorough
 def test_episodes_of_two_evaluations_are_not_mixed(trained, tmp_path, capsys):
     evaluate = ["evaluate", str(trained("rl2")), "evaluation.tasks=2", "--log-rollouts", str(tmp_path / "log")]
@@ -575,6 +583,17 @@ class TestBeliefFiles:
         said = capsys.readouterr()
         assert f"is the belief adapted from {log}; choose another file by --output" in said.err
         assert said.out.count(f"--belief {trained('maml')}/beliefs/log.pt --checkpoint {checkpoint}\n") == 2
+
+    def test_one_from_episodes_of_the_same_name_elsewhere_is_not_written_over(
+        self, trained, log, tmp_path, monkeypatch, capsys
+    ):
+        for place, status in (("a", 0), ("b", 2), ("a", 0)):
+            shutil.copytree(log, tmp_path / place / "relative", dirs_exist_ok=True)
+            monkeypatch.chdir(tmp_path / place)
+            assert cli.main(["adapt", str(trained("maml")), "--rollouts", "relative"]) == status
+        assert f"is the belief adapted from {tmp_path}/a/relative; choose another" in capsys.readouterr().err
+        monkeypatch.chdir(tmp_path)
+        assert cli.main(["adapt", str(trained("maml")), "--rollouts", "a/relative"]) == 0
 
     def test_of_another_agent_it_is_refused(self, belief, trained):
         with pytest.raises(UsageError, match="is of the agent 'maml', this run of 'rl2'"):

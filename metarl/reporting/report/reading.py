@@ -61,7 +61,7 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
     metrics = [line for _, line in sorted(record.lines.items())] if record else []
     problems: list[str] = [record.amiss] if record and record.amiss else []
     history: list[Mapping[str, Any]] = []
-    newest: dict[tuple[str, int, bool, bool], ReportedComparison] = {}
+    alike: dict[tuple[str, int, bool, bool], list[ReportedComparison]] = {}
     files = files_of(files_by_content(config))
     for path in sorted((directory / "evaluation").glob("*.json")):
         try:
@@ -72,8 +72,7 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
         history.append({"time": own.time, **own.comparison.provenance})
         settings = own.comparison.settings
         key = own.circumstances, settings.adaptations, settings.explore, settings.explore_to_adapt
-        if key not in newest or newest[key].time <= own.time:
-            newest[key] = own
+        alike.setdefault(key, []).append(own)
     history.sort(key=lambda record: str(record["time"]))
     return ReportedRun(
         label,
@@ -83,9 +82,18 @@ def read_run(label: str, directory: Path, config: RunConfig) -> ReportedRun:
         int(state["env_steps"]),
         state.get("tracking") or {},
         metrics,
-        list(newest.values()),
+        [_chosen(own) for own in alike.values()],
         history,
         tuple(problems),
+    )
+
+
+def _chosen(alike: Sequence[ReportedComparison]) -> ReportedComparison:
+    """Return the evaluation to report: of the checkpoint that was evaluated last, that on most tasks, the newest."""
+    last = max(alike, key=lambda own: own.time).agents[0].runs
+    return max(
+        (own for own in alike if own.agents[0].runs == last),
+        key=lambda own: (own.agents[0].agent.returns.size, own.time),
     )
 
 

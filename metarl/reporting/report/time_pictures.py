@@ -53,7 +53,7 @@ def _of_trial(file: str, agents: Sequence[Timed], name: str, label: str, tasks: 
         axes.set(xlabel="s of the first episode" if first else "s of the trial", ylabel=label)
         legend(axes, ROOM)
 
-    said = said_of(agents) if name == REWARD_RATE else ", ".join(agent.label for agent in agents)
+    said = said_of(agents) if name == REWARD_RATE and not first else ", ".join(agent.label for agent in agents)
     return picture(
         file,
         f"{label} against seconds of the {'first episode' if first else 'trial'} on {tasks}: {said}.",
