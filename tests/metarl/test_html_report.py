@@ -565,6 +565,17 @@ class TestWhatTheReaderIsTold:
         assert len(tables(report, "Return of an episode")) == 2
         assert "agents met different held-out tasks of point_goal" in text_of(tmp_path / "b")
 
+    def test_a_smaller_evaluation_hides_no_larger_one(self, world, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        run = shutil.copytree(world / "runs/first", "first")
+        [path] = Path("first/evaluation").glob("*.json")
+        recorded = len(read_evaluation(path).tasks[0])
+        for tasks, shown in ((recorded - 1, recorded), (recorded + 1, recorded + 1)):
+            assert cli.main(["evaluate", "first", f"evaluation.tasks={tasks}", "--no-train-gap"]) == 0
+            report = made(tmp_path / str(tasks), str(run), "--no-videos")
+            [own] = report["evaluations"]
+            assert np.shape(own["agents"][0]["returns"])[-1] == shown
+
     def test_evaluations_in_other_circumstances_are_beside_the_runs_own(self, world, tmp_path, monkeypatch):
         """Of another horizon, with noise, without adaptation: each has a section that says so; none is dropped."""
         monkeypatch.chdir(tmp_path)
