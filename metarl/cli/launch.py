@@ -156,10 +156,10 @@ def _train(arguments: list[str], options: Options, invocation: Invocation) -> in
     directory = runs_dir / name
     launch = options.launch(name, runs_dir, ["train", "--resume", str(directory)])
     ranks = planned(launch.work.nodes * launch.work.ranks)
-    if note := train_command.untuned(config, plain):
-        print(f"note: {note}")
     # Mistakes in the settings show now, and not when the job starts; and every start of the job is the same: a resume.
     _require_trainable(config, launch, ranks, new=True)
+    if note := train_command.untuned(config, plain):
+        print(f"note: {note}")
     if options.dry:
         return _dry_run(launch)
     train_command.new_run(config, runs_dir, name, ranks, device="cpu")
