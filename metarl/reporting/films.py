@@ -226,7 +226,8 @@ def render_run(
         parts = [f"{run.directory.resolve().name}, iteration {run.iteration}", of_what]
         conditions = {name: getattr(settings, name) for name in ("observation_noise", "reward_scale")}
         conditions = {name: value for name, value in conditions.items() if value != getattr(USUAL, name)}
-        parts += [f"{name.replace('_', ' ')} {value}" for name, value in (conditions | dict(altered)).items()]
+        changed = (conditions | dict(altered)).items()
+        parts += [f"{name.replace('_', ' ')} {setting_caption(value)}" for name, value in changed]
         return film(renderer, shard.dt, clips, captions(family, shown, "  |  ".join(parts)), output, seconds)
 
 
@@ -271,6 +272,16 @@ def captions(family: TaskFamily, task: Task, heading: str) -> list[str]:
     changing = {name for change in task.changes for name in change.values}
     first, rest = ([text for name, text in others.items() if (name in changing) == there] for there in (True, False))
     return [heading, APART.join([*name_captions(family, task), *fault, *first, *changes, *rest])]
+
+
+def setting_caption(value: Any) -> str:
+    """Return a setting as text: a range of numbers by its ends, or the one number that it holds, and a list's items."""
+    if not isinstance(value, tuple | list):
+        return str(value)
+    items = [f"{item:g}" if isinstance(item, int | float) else str(item) for item in value]
+    if len(items) == 2 and all(isinstance(item, int | float) for item in value):
+        return " to ".join(dict.fromkeys(items))
+    return ", ".join(items)
 
 
 def name_captions(family: TaskFamily, task: Task) -> list[str]:

@@ -288,7 +288,7 @@ class TestRendering:
             r"no fault,  (direction \S+,  )?from step 4 of the trial on bfoot dead( and|,  ) ?direction \S+",
             shown[0][1],
         )
-        assert "fault onset (4, 4)" in shown[0][0]
+        assert "fault places bfoot  |  fault onset 4" in shown[0][0] and "(" not in shown[0][0]
         assert f"task: {shown[0][1]}\n" in capsys.readouterr().out
         assert cli.main([*command, "--family.fault-places", "bfot", "--family.faults", "dead"]) == 2
         assert "fault_places has 'bfot'" in capsys.readouterr().err
@@ -449,3 +449,17 @@ def test_no_renderer_is_the_callers_to_mend(command, variable, value, said, meta
     assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
     assert "libegl1" in done.stderr and "osmesa" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ((100, 100), "100"),
+        ((0.5, 1.0), "0.5 to 1"),
+        (("weak", "stuck"), "weak, stuck"),
+        (("FR_calf",), "FR_calf"),
+        (3, "3"),
+    ],
+)
+def test_a_setting_of_the_heading_is_in_words(value, text):
+    assert render.setting_caption(value) == text
