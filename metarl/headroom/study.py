@@ -8,7 +8,6 @@ import json
 import shutil
 import signal
 import time
-import traceback
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -36,12 +35,12 @@ from metarl.headroom.records import JudgedRecord, differences, path_of, read_rec
 from metarl.reporting.headroom_report import RESET
 from metarl.runs import claims
 from metarl.runs.entries import content, files_by_content
+from metarl.runs.failures import is_of_machine, keep_traceback
 from metarl.runs.interrupt import Stop, stop_on_signals
 from metarl.runs.occupied import STUDY
 from metarl.runs.parts import parts_by_content
 from metarl.runs.progress import duration
 from metarl.runs.run import Run, load_run, start_run
-from metarl.runs.run_lock import RunBusy
 from metarl.runs.tracking import read_metrics
 from metarl.training.finished import finished_run
 from metarl.training.loop import train
@@ -49,8 +48,6 @@ from metarl.wording import number_of
 
 LOG = "output.log"
 """File in a run's folder with the output of its training."""
-ERROR_LOG = "error.log"
-"""File in the folder of a run that failed by no mistake of the user, with the traceback."""
 FAILED = "failed"
 """Subfolder of a study's folder with the messages of the runs that failed in the last command, one file for each."""
 WAIT_S = 5.0
@@ -412,12 +409,9 @@ def _try(study: Study, arm: Arm, seed: int, stop: Stop, claim: claims.Claim, say
     try:
         _train(study, arm, seed, stop, claim, say)
     except Exception as error:
-        if isinstance(error, OSError | RunBusy) or isinstance(error.__cause__, OSError):
-            raise  # the next run would fail for the same reason; this one is resumed later
-        directory = study.run_of(arm.name, seed)
-        if not isinstance(error, UsageError | RunError) and directory.is_dir():
-            with contextlib.suppress(RunError):
-                write(directory / ERROR_LOG, "".join(traceback.format_exception(error)).encode())
+        if is_of_machine(error):
+            raise  # this run is resumed later
+        keep_traceback(error, study.run_of(arm.name, seed))
         _fail(study, arm, seed, describe(error), say)
 
 

@@ -8,7 +8,6 @@ import functools
 import math
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +16,15 @@ from typing import Any
 import optuna
 
 from metarl.config import CONFIG, RunConfig, read_run_config
-from metarl.errors import RunError, UsageError, describe
+from metarl.errors import describe
 from metarl.evaluation.sweep_result import folder_name
-from metarl.files import append, write
+from metarl.files import append
 from metarl.reporting.sweep_tables import point_text
 from metarl.runs import claims as sweep_claims
+from metarl.runs.failures import is_of_machine, keep_traceback
 from metarl.runs.interrupt import Stop
 from metarl.runs.progress import duration
 from metarl.runs.run import start_run
-from metarl.runs.run_lock import RunBusy
 from metarl.sweeps.attempt import Attempt, Watch, attempt
 from metarl.sweeps.ranks import attempt_by_ranks
 from metarl.sweeps.study import Study
@@ -77,12 +76,9 @@ class Worker:
         except KeyboardInterrupt:
             raise
         except Exception as error:
-            if isinstance(error, OSError | RunBusy) or isinstance(error.__cause__, OSError):
-                raise  # the next variant would fail for the same reason; this one is resumed later
-            if not isinstance(error, UsageError | RunError):
-                with contextlib.suppress(RunError):
-                    trace = "".join(traceback.format_exception(error))
-                    write(self.study.directory(number) / "error.log", trace.encode())
+            if is_of_machine(error):
+                raise  # this variant is resumed later
+            keep_traceback(error, self.study.directory(number))
             self._failed(trial, describe(error))
             return
         self._record(trial, claim, attempt, time.monotonic() - began)
