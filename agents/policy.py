@@ -48,6 +48,9 @@ class GaussianPolicy:
     min_std: float
     context_size: int = 0
     """Number of inputs besides the observation that are parameters themselves (CAVIA, Zintgraf 2019)."""
+    context_as: Literal["inputs", "film"] = "inputs"
+    """inputs: of the first layer, beside the observation; film: of scales and shifts of the last hidden layer's
+    outputs, 1 and 0 at a context of zeros (FiLM, Perez 2018, eq. 2)."""
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -59,16 +62,21 @@ class GaussianPolicy:
     def pieces(self) -> dict[str, int]:
         """Return the length of each piece of a flat vector by name, in order.
 
-        Weights and bias of each layer in turn, log_std; where there is a context, its weights in the first layer and
-        the context itself.
+        Weights and bias of each layer in turn, log_std; where there is a context, its weights in the first layer, or
+        those of scales and shifts, and the context itself.
         """
         lengths: dict[str, int] = {}
         for k, (i, o) in enumerate(self.shapes):
             lengths |= {f"layer{k + 1}.weight": i * o, f"layer{k + 1}.bias": o}
         lengths["log_std"] = self.action_size
         if self.context_size:
-            lengths |= {"context.weight": self.context_size * self.shapes[0][1], "context": self.context_size}
+            lengths |= {"context.weight": self.context_size * self.context_outputs, "context": self.context_size}
         return lengths
+
+    @property
+    def context_outputs(self) -> int:
+        """Return the number of numbers that a context's weights make of it."""
+        return self.shapes[0][1] if self.context_as == "inputs" else 2 * self.hidden_sizes[-1]
 
     def initial(self, std: float, output_gain: float, generator: torch.Generator) -> Tensor:
         """Draw flat parameters [P].
@@ -86,7 +94,7 @@ class GaussianPolicy:
         pieces[-2] *= output_gain
         pieces.append(torch.full((self.action_size,), math.log(std)))
         if self.context_size:
-            pieces += [weights(self.context_size, self.shapes[0][1]), torch.zeros(self.context_size)]
+            pieces += [weights(self.context_size, self.context_outputs), torch.zeros(self.context_size)]
         return torch.cat(pieces)
 
     def layers(self, parameters: Tensor) -> Layers:
@@ -100,12 +108,18 @@ class GaussianPolicy:
     def joined(self, pieces: Sequence[Tensor]) -> Layers:
         """Return pieces of a flat vector, [M, length] each or [1, length] where all tasks share one, as layers."""
         end = 2 * len(self.shapes)
-        weights = tuple(w.view(-1, i, o) for w, (i, o) in zip(pieces[:end:2], self.shapes, strict=True))
+        weights = [w.view(-1, i, o) for w, (i, o) in zip(pieces[:end:2], self.shapes, strict=True)]
         biases = [b.unsqueeze(1) for b in pieces[1:end:2]]
         if self.context_size:
-            weight = pieces[end + 1].view(-1, self.context_size, self.shapes[0][1])
-            biases[0] = biases[0] + pieces[end + 2].unsqueeze(1) @ weight
-        return Layers(weights, tuple(biases), pieces[end].unsqueeze(1).clamp(min=math.log(self.min_std)))
+            weight = pieces[end + 1].view(-1, self.context_size, self.context_outputs)
+            made = pieces[end + 2].unsqueeze(1) @ weight
+            if self.context_as == "inputs":
+                biases[0] = biases[0] + made
+            else:  # as another last layer, so that those before it are the same for all contexts
+                scale, shift = made.chunk(2, dim=-1)
+                biases[-1] = biases[-1] + shift @ weights[-1]
+                weights[-1] = (1 + scale).mT * weights[-1]
+        return Layers(tuple(weights), tuple(biases), pieces[end].unsqueeze(1).clamp(min=math.log(self.min_std)))
 
     def __call__(self, layers: Layers, x: Tensor, begin: int = 0) -> Gaussian:
         """Return the distribution of actions for observations [M, B, obs], or for outputs of the first begin layers."""

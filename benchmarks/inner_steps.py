@@ -171,7 +171,7 @@ def main() -> None:
             f"task by task, {1e3 * median(found.fast):.1f} ms stacked, {median(found.ratios):.2f} times as fast",
             flush=True,
         )
-    for paper in ("anil", "cavia"):
+    for paper in ("anil", "cavia", "cavia_film"):
         found = inner_cost(paper)
         print(
             f"inner step, {TASKS} tasks of 2000 samples: MAML {1e3 * median(found.slow):.1f} ms, {paper} "

@@ -48,10 +48,10 @@ class Adapted:
     def frozen(self) -> int:
         """Number of hidden layers, from the first on, that all tasks share: what they return no inner step changes."""
         own = [name for name, adapted in zip(self.policy.pieces, self.chosen, strict=True) if adapted]
-        first = min((int(name[5 : name.index(".")]) for name in own if name.startswith("layer")), default=None)
-        if any(name.startswith("context") for name in own):
-            first = 1
-        return len(self.policy.hidden_sizes) if first is None else first - 1
+        layers = [int(name[5 : name.index(".")]) for name in own if name.startswith("layer")]
+        if self.policy.context_as == "inputs" and any(name.startswith("context") for name in own):
+            layers.append(1)
+        return min(layers, default=len(self.policy.shapes)) - 1
 
     @cached_property
     def lengths(self) -> list[int]:

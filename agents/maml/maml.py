@@ -101,6 +101,7 @@ class Maml(MetaLearner):
             settings.activation,
             settings.min_std,
             settings.context_parameters,
+            settings.context_as,
         )
         self.device = device
         self.inner = InnerLoop(settings, self.policy)
@@ -262,6 +263,10 @@ def require_together(settings: MamlSettings) -> None:
     if s.context_parameters and not {"context", "all"} & set(s.adapted):
         raise ValueError(
             f"agent.context_parameters is {s.context_parameters}, but agent.adapted names no context; add it"
+        )
+    if s.context_as != "inputs" and not s.context_parameters:
+        raise ValueError(
+            f"agent.context_as is {s.context_as}, but there is no context; set agent.context_parameters, for instance 5"
         )
     if s.outer == "reptile":
         lost = {

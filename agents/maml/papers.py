@@ -28,6 +28,11 @@ MAML_PAPERS: dict[str, Paper] = {
         {"adapted": ("context",), "context_parameters": 50, "inner_lr": 1.0},
         "inputs of the policy are adapted, its weights are shared by all tasks (Zintgraf 2019; there 50 inputs)",
     ),
+    "cavia_film": Paper(
+        "maml",
+        {"adapted": ("context",), "context_parameters": 50, "context_as": "film", "inner_lr": 1.0},
+        "CAVIA whose context scales and shifts the last hidden layer, by FiLM, as the paper does with images",
+    ),
     "meta_sgd": Paper("maml", {"inner_rule": "parameter"}, "an inner step size is learnt for each parameter (Li 2017)"),
     "lstm_maml": Paper("maml", {"inner_rule": "lstm"}, "an LSTM makes the inner step of gradient and loss (Ravi 2017)"),
     "imaml": Paper(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from metarl.agents.agent_settings import AgentSettings
-from metarl.bounds import bounded
+from metarl.bounds import bounded, newer
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class MamlSettings(AgentSettings):
     pieces by name, such as layer1.weight or layer2.bias. The rest is the same for all tasks."""
     context_parameters: int = bounded(0, at_least=0)
     """Inputs of the policy besides the observation that are parameters. They are 0 when a trial begins."""
+    context_as: Literal["inputs", "film"] = newer("inputs", before="inputs")
+    """inputs: of the first layer; film: of what scales and shifts the last hidden layer's outputs (FiLM, Perez 2018,
+    as CAVIA has it for images), so that the layers before it are evaluated once a shot, as for the head alone."""
     inner_steps: int = bounded(1, at_least=1)
     """Inner steps on the data of one shot. Each shot brings fresh data."""
     inner_lr: float = bounded(0.1, above=0)

@@ -48,7 +48,9 @@ EXACT = {
     "a step size a layer": {"inner_rule": "layer"},
     "anil": {"adapted": ("head",)},
     "cavia": {"adapted": ("context",), "context_parameters": 3, "inner_lr": 1.0},
+    "cavia by film": {"adapted": ("context",), "context_parameters": 3, "context_as": "film", "inner_lr": 1.0},
     "context beside all": {"context_parameters": 2},
+    "film beside all": {"context_parameters": 2, "context_as": "film"},
     "bias and log-std": {"adapted": ("layer1.bias", "log_std")},
     "several steps on a shot": {"inner_steps": 3},
     "meta-sgd on a context": {"adapted": ("context",), "context_parameters": 3, "inner_rule": "parameter"},
@@ -145,6 +147,22 @@ class TestAdapted:
         wanted = wider(wider.layers(torch.cat([first.flatten(), *rest])[None]), more).mean
         torch.testing.assert_close(self.POLICY(self.POLICY.layers(theta[None]), seen).mean, wanted)
 
+    def test_a_film_context_scales_and_shifts_the_last_hidden_layer(self):
+        """Against the layers by hand, for two contexts and weights of their own; at zeros it changes nothing."""
+        policy = dataclasses.replace(self.POLICY, context_as="film")
+        size = sum(policy.pieces.values())
+        theta, seen = torch.randn(2, size, dtype=torch.float64), torch.randn(2, 6, 3, dtype=torch.float64)
+        for m in range(2):
+            w1, b1, w2, b2, w3, b3, _, made_of, context = theta[m].split(list(policy.pieces.values()))
+            hidden = torch.tanh(torch.tanh(seen[m] @ w1.view(3, 5) + b1) @ w2.view(5, 4) + b2)
+            scale, shift = (context @ made_of.view(2, 8)).split(4)
+            wanted = (hidden * (1 + scale) + shift) @ w3.view(4, 2) + b3
+            torch.testing.assert_close(policy(policy.layers(theta), seen).mean[m], wanted)
+        theta[:, -2:] = 0
+        plain = GaussianPolicy(3, 2, (5, 4), "tanh", 1e-6)
+        without = theta[:, : sum(plain.pieces.values())]
+        torch.testing.assert_close(policy(policy.layers(theta), seen).mean, plain(plain.layers(without), seen).mean)
+
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
@@ -152,6 +170,7 @@ class TestAdapted:
             ({"adapted": ()}, "agent.adapted is empty"),
             ({"adapted": ("context",)}, "there is none; set agent.context_parameters"),
             ({"adapted": ("head",), "context_parameters": 2}, "agent.adapted names no context; add it"),
+            ({"context_as": "film"}, "agent.context_as is film, but there is no context"),
             ({"first_order": True, "implicit_strength": 1.0}, "set one of them"),
             ({"inner_rule": "layer", "implicit_strength": 1.0}, "agent.inner_rule=layer would never be learned"),
             ({"inner_rule": "lstm", "implicit_strength": 1.0}, "agent.inner_rule=lstm would never be learned"),
@@ -174,27 +193,42 @@ def test_what_is_not_adapted_stays_as_it_is(adapted: tuple[str, ...], changes: s
 
 
 @pytest.mark.parametrize(
-    ("adapted", "frozen"),
+    ("adapted", "of_inputs", "by_film"),
     [
-        (("all",), 0),
-        (("context",), 0),
-        (("context.weight", "context", "head"), 0),
-        (("layer1.bias", "layer3.weight", "context"), 0),
-        (("layer2.weight", "context"), 0),
+        (("all",), 0, 0),
+        (("context",), 0, 2),
+        (("context.weight", "context", "head"), 0, 2),
+        (("layer1.bias", "layer3.weight", "context"), 0, 0),
+        (("layer2.weight", "context"), 0, 1),
     ],
 )
-def test_a_context_belongs_to_the_first_layer(adapted: tuple[str, ...], frozen: int):
-    assert Adapted(TestAdapted.POLICY, adapted).frozen == frozen
+def test_a_context_belongs_to_the_first_layer_and_to_the_last_by_film(
+    adapted: tuple[str, ...], of_inputs: int, by_film: int
+):
+    assert Adapted(TestAdapted.POLICY, adapted).frozen == of_inputs
+    assert Adapted(dataclasses.replace(TestAdapted.POLICY, context_as="film"), adapted).frozen == by_film
 
 
 @pytest.mark.parametrize(
-    ("adapted", "frozen"),
-    [(("all",), 0), (("layer2.bias",), 1), (("layer2.weight", "head"), 1), (("head",), 2), (("log_std",), 2)],
+    ("adapted", "context_parameters", "frozen"),
+    [
+        (("all",), 0, 0),
+        (("layer2.bias",), 0, 1),
+        (("layer2.weight", "head"), 0, 1),
+        (("head",), 0, 2),
+        (("log_std",), 0, 2),
+        (("context",), 3, 2),
+        (("layer2.weight", "context"), 3, 1),
+    ],
 )
 @pytest.mark.parametrize("inner_kl", [0.0, 1e-4])
-def test_inner_steps_are_those_of_the_whole_policy(adapted: tuple[str, ...], frozen: int, inner_kl: float):
+def test_inner_steps_are_those_of_the_whole_policy(
+    adapted: tuple[str, ...], context_parameters: int, frozen: int, inner_kl: float
+):
     """What the layers below the adapted ones return is computed once a shot: all steps are as through all layers."""
-    agent = small_maml(changed(adapted=adapted, inner_steps=2, inner_lr=0.5, inner_kl=inner_kl), dtype=torch.float64)
+    context = {"context_parameters": context_parameters, "context_as": "film"} if context_parameters else {}
+    settings = changed(adapted=adapted, inner_steps=2, inner_lr=0.5, inner_kl=inner_kl, **context)
+    agent = small_maml(settings, dtype=torch.float64)
     trial = make_trial(agent, 2)
     assert agent.inner.parts.frozen == frozen
     whole = trial.beliefs[0].parameters
@@ -526,7 +560,7 @@ def test_every_paper_lowers_its_loss_by_either_outer_step(paper: str, outer):
 
 
 LEARNS_SLOWLY = ("reptile", "imaml")
-SHORT = ("anil", "cavia", "meta_sgd")
+SHORT = ("anil", "cavia", "cavia_film", "meta_sgd")
 """One of each way in which less than MAML adapts, or more is learnt; the others are slow."""
 
 
