@@ -34,6 +34,8 @@ from metarl.agents.ranks import ALONE, Ranks
 
 MOST_ADJUSTED = 1.1
 """Largest factor on the inner step sizes in an iteration."""
+INNER_SCALE_RANGE = 100.0
+"""Largest factor on them in all; its inverse is the smallest."""
 
 
 @dataclass(frozen=True)
@@ -212,12 +214,17 @@ class Maml(MetaLearner):
         return {"inner_kl": total / count, **({"inner_shortened": short / count} if self.settings.inner_kl else {})}
 
     def _adjust(self, measured: dict[str, float]) -> dict[str, float]:
-        """Move the factor of the inner step sizes towards its target of KL divergence; returns it as a metric."""
+        """Move the factor of the inner step sizes towards its target of KL divergence; returns it as a metric.
+
+        Steps that changed no policy, as where no reward differs, say nothing about it.
+        """
         target = self.settings.inner_kl_target
         if not target or not measured:
             return {}
-        change = (target / max(measured["inner_kl"], 1e-12)) ** 0.5  # the divergence grows with the step's square
-        self.theta[-1] *= min(max(change, 1 / MOST_ADJUSTED), MOST_ADJUSTED)
+        if measured["inner_kl"] > 0:
+            change = (target / measured["inner_kl"]) ** 0.5  # the divergence grows with the step's square
+            self.theta[-1] *= min(max(change, 1 / MOST_ADJUSTED), MOST_ADJUSTED)
+            self.theta[-1].clamp_(1 / INNER_SCALE_RANGE, INNER_SCALE_RANGE)
         return {"inner_scale": float(self.theta[-1])}
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,9 +275,15 @@ def require_together(settings: MamlSettings) -> None:
         raise ValueError(
             f"agent.context_as is {s.context_as}, but there is no context; set agent.context_parameters, for instance 5"
         )
+    if 0 < s.inner_kl <= s.inner_kl_target:
+        raise ValueError(
+            f"agent.inner_kl={s.inner_kl:g} shortens every inner step that reaches agent.inner_kl_target="
+            f"{s.inner_kl_target:g}, so that step sizes would grow without end; set a larger bound, or no bound (0)"
+        )
     if s.outer == "reptile":
         lost = {
             "agent.adapted": s.adapted != ("all",),
+            "agent.context_parameters": s.context_parameters > 0,
             "agent.inner_rule": s.inner_rule != "fixed",
             "agent.exploration_credit": s.exploration_credit > 0,
         }

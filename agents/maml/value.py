@@ -46,6 +46,8 @@ class ValueNetwork:
 
     def fitted(self, shot: Returns) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the baseline of a shot: observations [M, B, obs] and times [B] -> values [M, B]."""
+        if not self._returns.count:  # gradient steps on raw returns run away
+            return self.now
         parameters = self._adapted(self.parameters, shot, create_graph=False).detach()
         return lambda observations, times: self._values(parameters, observations, times)
 

@@ -174,7 +174,9 @@ class TestAdapted:
             ({"first_order": True, "implicit_strength": 1.0}, "set one of them"),
             ({"inner_rule": "layer", "implicit_strength": 1.0}, "agent.inner_rule=layer would never be learned"),
             ({"inner_rule": "lstm", "implicit_strength": 1.0}, "agent.inner_rule=lstm would never be learned"),
+            ({"inner_kl": 0.01, "inner_kl_target": 0.01}, "agent.inner_kl=0.01 shortens every inner step that reaches"),
             ({"outer": "reptile", "adapted": ("head",), "inner_rule": "lstm"}, "agent.adapted and agent.inner_rule"),
+            ({"outer": "reptile", "context_parameters": 3}, "leave agent.context_parameters as they are"),
         ],
     )
     def test_what_does_not_fit_is_refused(self, settings: dict, message: str):
@@ -503,6 +505,20 @@ class TestLengthOfTheInnerStep:
         way = (belief.parameters - short.begin(3, 4, ()).parameters).norm(dim=1)
         torch.testing.assert_close(way, torch.full_like(way, 1e-3 * short.settings.inner_lr), rtol=1e-2, atol=0)
 
+    def test_step_sizes_stay_where_no_step_moved_and_within_their_range(self):
+        agent = small_maml(changed(inner_kl_target=1e6))
+        trial = make_trial(agent)
+        nothing = [dataclasses.replace(r, rewards=torch.zeros_like(r.rewards)) for r in trial.rollouts]
+        beliefs = trial.beliefs[:1]
+        for rollout in nothing[:-1]:
+            beliefs.append(agent.adapt(beliefs[-1], rollout, ()))
+        still = dataclasses.replace(trial, rollouts=nothing, beliefs=beliefs)
+        metrics = agent.meta_update(still, torch.Generator().manual_seed(0))
+        assert metrics["inner_kl"] == 0 and metrics["inner_scale"] == 1
+        for k in range(60):
+            metrics = agent.meta_update(trial, torch.Generator().manual_seed(k))
+        assert metrics["inner_scale"] == pytest.approx(min(1.1**60, 100))
+
     @pytest.mark.parametrize(("target", "factor"), [(1.0, 1.1), (1e-9, 1 / 1.1)])
     def test_step_sizes_move_towards_their_target(self, target: float, factor: float):
         agent = small_maml(changed(inner_kl_target=target))
@@ -536,6 +552,13 @@ class TestValueNetwork:
         meta = value._errors(value.parameters[None], shot)
         own = value._errors(value._adapted(value.parameters, shot, create_graph=False), shot)
         assert bool((own < meta).all()) if baseline == "adapted_value" else torch.equal(own, meta)
+
+    def test_before_anything_is_learned_it_does_not_follow_the_size_of_the_returns(self, baseline):
+        agent = small_maml(changed(baseline=baseline, activation="relu"))
+        shot = agent._preparation.returns(make_trial(agent).rollouts[0], torch.float32)
+        shot = shot._replace(returns=-5000 + 100 * shot.returns)
+        found = agent._value.fitted(shot)(shot.observations, shot.times)
+        assert bool((found.abs() < 10).all())  # standard deviations, of 1 so far
 
     @pytest.mark.thorough
     def test_it_comes_back(self, baseline):
