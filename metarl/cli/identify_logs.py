@@ -79,12 +79,13 @@ def run(given: Arguments, blank: object, training: Collection[str], invocation: 
     with usage_errors("--support"):
         if "support" in given.options:
             labelled = _labelled(given.options["support"])
-            for label, own in labelled:
-                if Path(own).resolve() == Path(source).resolve():
+            support = {label: loaded(own, "--support") for label, own in labelled}
+            for label, own in support.items():
+                if twice := [episode.source for episode in own if any(_alike(episode, other) for other in episodes)]:
                     raise UsageError(
-                        f"{source} is the support of {label!r} and what is to be told; give other episodes"
+                        f"{twice[0]} is in the support of {label!r} and among what is to be told; give other episodes"
                     )
-            identifier.support({label: loaded(own, "--support") for label, own in labelled})
+            identifier.support(support)
     if "only" in given.options:
         identifier = identifier.only(given.options["only"])
     if len(identifier.known) < FEWEST:
@@ -102,6 +103,11 @@ def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
+def _alike(one: LoggedEpisode, other: LoggedEpisode) -> bool:
+    """Return whether two logs are of one episode, under whatever names."""
+    return np.array_equal(one.observations, other.observations) and np.array_equal(one.actions, other.actions)
+
+
 def _first_on_task(episodes: Sequence[LoggedEpisode], agent: Agent, folder: str) -> Sequence[LoggedEpisode]:
     """Return the episodes before any adaptation, which the identifier was made with, and say what is left out.
 
@@ -112,7 +118,7 @@ def _first_on_task(episodes: Sequence[LoggedEpisode], agent: Agent, folder: str)
         if len(episodes) > 1:
             _warn(
                 f"the episodes of {folder} say no shot, so the first alone is taken: in the others an agent with a "
-                "memory has adapted. Log shot=0 with each that began on a task"
+                "memory has adapted. Log shot=0 with each that began on a task (in Minari among its infos)"
             )
         return episodes[:1]
     first = [episode for episode in episodes if not (agent.facts.adapts and episode.shot)]
@@ -166,11 +172,16 @@ def _require_same_policy(identifier: Identifier, family: TaskFamily, directory: 
 
 def _labelled(texts: list[str]) -> list[tuple[str, str]]:
     """Return label and folder of each LABEL:DIR; UsageError for another text, and for a label that is given twice."""
+    from metarl.deployment.logs import MINARI
+
     found = [(label, folder) for label, _, folder in (text.partition(":") for text in texts)]
     labels = [label for label, _ in found]
     for text, (label, folder) in zip(texts, found, strict=True):
-        if not label or not folder:
-            raise UsageError(f"--support has {text!r}; give LABEL:DIR, a folder of logged episodes for each class")
+        if not label or not folder or f"{label}:" == MINARI:
+            raise UsageError(
+                f"--support has {text!r}; give LABEL:DIR, a folder of logged episodes for each class, or "
+                f"LABEL:{MINARI}DATASET"
+            )
         if labels.count(label) > 1:
             raise UsageError(f"--support has the class {label!r} twice; put its episodes into one folder")
     return found

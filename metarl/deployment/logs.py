@@ -140,4 +140,26 @@ def _load_minari(name: str, family: TaskFamily) -> list[LoggedEpisode]:
         raise UsageError(f"the Minari dataset {name!r} cannot be read: {describe(error)[:200]}") from error
     if not loaded:
         raise UsageError(f"the Minari dataset {name!r} holds no episode")
-    return [check_episode(vars(episode), f"{MINARI}{name} episode {episode.id}", family, True) for episode in loaded]
+    found = []
+    for episode in loaded:
+        source = f"{MINARI}{name} episode {episode.id}"
+        found.append(check_episode({**vars(episode), **_minari_infos(episode, source)}, source, family, True))
+    return found
+
+
+def _minari_infos(episode: Any, source: str) -> dict[str, Any]:
+    """Return the fields that a Minari dataset has no place for but among its infos, [T] or, with the reset's, [T + 1].
+
+    UsageError for an episode of several shots.
+    """
+    infos, steps = episode.infos or {}, len(episode.rewards)
+    found: dict[str, Any] = {}
+    if "shot" in infos:
+        shots = np.unique(infos["shot"])
+        if len(shots) != 1:
+            raise UsageError(f"{source}: infos has {len(shots)} numbers of a shot; an episode belongs to one")
+        found["shot"] = shots[0]
+    if "log_probabilities" in infos:
+        logged = np.asarray(infos["log_probabilities"])
+        found["log_probabilities"] = logged[1:] if len(logged) == steps + 1 else logged
+    return found

@@ -132,10 +132,12 @@ def _condition_notes(result: EvaluationResult, family: TaskFamily, adapts: bool)
             "tasks change while they last, so a round may be played on another task than the one before: the gain is "
             "not one of adaptation alone, and says something beside that of an agent that does not adapt"
         )
-    if settings.lives and family.can_fall:
+    if settings.lives:
         notes.append(
             "after a fall the robot was placed anew and the episode went on (evaluation.lives=true): returns count all "
             "lives of an episode, falls the episodes with a fall"
+            if family.can_fall
+            else f"evaluation.lives=true has no effect: no episode of {family.name} ends by a fall"
         )
     if settings.observation_noise:
         notes.append(

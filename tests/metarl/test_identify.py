@@ -685,10 +685,11 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
     capsys.readouterr()
     assert cli.main(told) == 0
     assert capsys.readouterr().out == f"log/a.npz: {identifier.identify_logged([read])}\n"
-    for name, shift in (("a", 0), ("b", 1), ("today", 0)):
+    for name, shift in (("a", 0), ("b", 1), ("today", 0.01)):
         for k in range(2):
             kept = own.observations + 5 * shift, own.actions + 5 * shift, own.rewards, own.terminated
             save_episode(trained / f"logs/{name}/{k}.npz", *kept, run.family)
+    shutil.copytree("log", "copy")
     support = ["--support", "worn knee:logs/a", "sound:logs/b"]
     assert cli.main([*told[:-1], "logs/today", *support]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -704,7 +705,9 @@ def test_the_command_saves_all_that_it_says(trained, capsys):
         (["--support", "x:nowhere", "y:logs/a"], "--support: nowhere is not a folder"),
         (["--suport", "x:logs/a"], "unknown option --suport; did you mean '--support'?"),
         (["--support", "logs/a"], "--support has 'logs/a'; give LABEL:DIR"),
-        (["--support", "x:log", "y:logs/a"], "log is the support of 'x' and what is to be told; give other episodes"),
+        (["--support", "minari:a", "minari:b"], "--support has 'minari:a'; give LABEL:DIR"),
+        (["--support", "x:log", "y:logs/a"], "is in the support of 'x' and among what is to be told; give other"),
+        (["--support", "x:copy", "y:logs/a"], "is in the support of 'x' and among what is to be told; give other"),
         (["--support", "x:logs/a", "x:logs/b"], "--support has the class 'x' twice"),
         (["--tasks", "4"], "--tasks is of an identifier that is to be trained"),
         (["--checkpoint", "first"], "first"),

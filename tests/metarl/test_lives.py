@@ -14,11 +14,12 @@ from metarl.agents.registry import AGENTS
 from metarl.agents.slots import SlotReader
 from metarl.agents.trial_ppo.learner import TrialPpo
 from metarl.cli import app as cli
-from metarl.config import read_run_config
+from metarl.config import EvaluationSettings, read_run_config
 from metarl.envs.registry import make_family
 from metarl.envs.robots.point_goal_settings import PointGoalSettings
 from metarl.envs.robots.walkers_settings import HopperParametersSettings
 from metarl.envs.sharded import ShardedEnv
+from metarl.evaluation.evaluate import evaluate_agent
 from metarl.runs.trial import Disturbance, TrialResult, run_trial, streams
 from tests.agents.test_every_agent import make_in
 from tests.envs.torch_simulation import TORCH
@@ -161,3 +162,11 @@ def test_it_trains_and_is_judged_by_one_setting(name: str, tmp_path, capsys):
     notes = json.loads(saved.read_text())["notes"]
     assert any("returns count all lives" in note for note in notes)
     assert "other lives after a fall" in capsys.readouterr().out
+
+
+def test_where_no_episode_ends_by_a_fall_a_note_says_so():
+    family = make_family(PointGoalSettings(horizon=5))
+    settings = EvaluationSettings(tasks=2, envs_per_task=1, seeds=(1,), bootstrap_samples=20, lives=True)
+    result = evaluate_agent(make_in(family, "rl2")[1], family, settings, threads=1)
+    assert "evaluation.lives=true has no effect: no episode of point_goal ends by a fall" in result.notes
+    assert not any("returns count all lives" in note for note in result.notes)

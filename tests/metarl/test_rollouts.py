@@ -536,6 +536,22 @@ class TestMinari:
         ours, theirs = (adapt(run, load_episodes(s, run.family), 1) for s in (str(log), "minari:robot/log-v0"))
         torch.testing.assert_close(plain(ours.belief), plain(theirs.belief), rtol=0, atol=0)
 
+    def test_shot_and_log_probabilities_are_among_its_infos(self, dataset, trained):
+        """Beside those of the steps, Minari's collector records the infos of the reset."""
+        family = load_run(trained("maml")).family
+        steps = [len(episode.rewards) for episode in dataset]
+        for i, episode in enumerate(dataset):
+            logged = np.arange(-1.0, steps[i])
+            episode.infos.update(shot=np.full(steps[i] + 1, i), log_probabilities=logged)
+        dataset[1].infos["log_probabilities"] = np.arange(float(steps[1]))
+        loaded = load_episodes("minari:robot/log-v0", family)
+        assert [episode.shot for episode in loaded] == list(range(len(dataset)))
+        for n, episode in zip(steps, loaded, strict=True):
+            assert episode.log_probabilities.tolist() == list(range(n))
+        dataset[1].infos["shot"][-1] = 7
+        with pytest.raises(UsageError, match="log-v0 episode 1: infos has 2 numbers of a shot; an episode belongs to"):
+            load_episodes("minari:robot/log-v0", family)
+
     def test_a_wrong_one_is_named_by_its_number(self, dataset, trained):
         dataset[1].observations[2, 0] = np.nan
         with pytest.raises(UsageError, match=r"minari:robot/log-v0 episode 1: observations\[2, 0\] \(x \[m\]\) is nan"):
