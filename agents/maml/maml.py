@@ -230,15 +230,19 @@ class Maml(MetaLearner):
     def state_dict(self) -> dict[str, Any]:
         moments, optimiser = self._moments.state_dict(), self._optimiser.state_dict()
         value = {} if self._value is None else {"value": self._value.state_dict()}
-        return copy.deepcopy({"theta": self.theta.detach(), "optimiser": optimiser, "moments": moments, **value})
+        layout = {"context_as": self.policy.context_as, "pieces": self.policy.pieces}
+        own = {"theta": self.theta.detach(), "layout": layout, "optimiser": optimiser, "moments": moments}
+        return copy.deepcopy({**own, **value})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         theta = state["theta"]
-        if theta.shape != self.theta.shape or ("value" in state) != (self._value is not None):
+        layout = state.get("layout", {"context_as": "inputs", "pieces": self.policy.pieces})  # there was no other
+        alike = layout["context_as"] == self.policy.context_as and layout["pieces"] == self.policy.pieces
+        if theta.shape != self.theta.shape or not alike or ("value" in state) != (self._value is not None):
             raise ValueError(
                 f"the checkpoint's policy has {theta.numel()} parameters, this one {self.theta.numel()}: their layer "
-                "sizes, observations, actions, rules of inner steps or baselines differ; use the config that the "
-                "checkpoint was made with"
+                "sizes, contexts, observations, actions, rules of inner steps or baselines differ; use the config that "
+                "the checkpoint was made with"
             )
         self.theta.copy_(theta)
         self._optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))

@@ -106,7 +106,8 @@ class LstmRule:
         return sum(math.prod(shape) for shape in self.shapes)
 
     def initial(self, generator: torch.Generator) -> Tensor:
-        """Draw small weights; the gates begin as gradient descent by `inner_lr`, with almost nothing forgotten."""
+        """Draw small weights; the gates begin as gradient descent by `inner_lr`, at most 0.99, with almost nothing
+        forgotten."""
         weight, bias, gates, gate_bias = (torch.zeros(shape) for shape in self.shapes)
         for drawn in (weight, gates):
             drawn.copy_(0.01 * torch.randn(drawn.shape, generator=generator))

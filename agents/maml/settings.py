@@ -44,7 +44,8 @@ class MamlSettings(AgentSettings):
     """Factor on the inner step size after each shot (MAML 2017 evaluates with 0.5)."""
     inner_rule: Literal["fixed", "layer", "parameter", "lstm"] = "fixed"
     """Inner step: of a fixed size; of sizes that are learnt for each layer, or for each parameter (Meta-SGD, Li 2017);
-    or what an LSTM that reads gradient and loss makes of it, the same one for all parameters (Ravi 2017)."""
+    or what an LSTM that reads gradient and loss makes of it, the same one for all parameters (Ravi 2017), whose first
+    step is at most 0.99 of the gradient."""
     inner_rule_size: int = bounded(8, at_least=1)
     """Width of that LSTM."""
     inner_clip: float = bounded(0.0, at_least=0)

@@ -254,6 +254,20 @@ def test_inner_steps_are_those_of_the_whole_policy(
         torch.testing.assert_close(trial.beliefs[shot + 1].parameters, whole)
 
 
+def test_a_policy_of_another_layout_with_as_many_numbers_is_refused():
+    film = small_maml(changed(hidden_sizes=(12, 6), context_parameters=4, context_as="film"))
+    inputs = small_maml(changed(hidden_sizes=(12, 6), context_parameters=4))
+    assert film.theta.shape == inputs.theta.shape
+    for own, other in ((film, inputs), (inputs, film)):
+        own.load_state_dict(own.state_dict())
+        with pytest.raises(ValueError, match="contexts, observations, actions"):
+            own.load_state_dict(other.state_dict())
+    before = {name: value for name, value in inputs.state_dict().items() if name != "layout"}
+    inputs.load_state_dict(before)  # of a version that knew no other
+    with pytest.raises(ValueError, match="contexts, observations, actions"):
+        film.load_state_dict(before)
+
+
 def test_a_context_begins_at_0_in_every_trial():
     agent = small_maml(changed(adapted=("context",), context_parameters=3, inner_lr=1.0))
     for k in range(2):
