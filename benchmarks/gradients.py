@@ -28,8 +28,8 @@ from metarl.reporting.headroom_report import JSON, RESET
 ROUNDS = (0, 1, 3)
 """Rounds of adaptation after which the return is told."""
 ARMS = (
-    *("maml", "fomaml", "emaml", "reptile", "anil", "cavia", "meta_sgd", "lstm_maml", "imaml", "dice_maml"),
-    *("loaded_dice_maml", "value_maml", "prototype"),
+    *("maml", "fomaml", "emaml", "reptile", "anil", "cavia", "cavia_film", "meta_sgd", "lstm_maml", "imaml"),
+    *("dice_maml", "loaded_dice_maml", "value_maml", "prototype"),
 )
 LABELS = (*ARMS, f"prototype{RESET}")
 """Of the rows, in order."""

@@ -79,6 +79,7 @@ BY_GRADIENTS: dict[str, float] = {
     "fomaml": -11.5,
     "anil": -12.0,
     "cavia": -12.0,
+    "cavia_film": -12.0,
     "meta_sgd": -12.0,
     "lstm_maml": -12.5,
     "loaded_dice_maml": -13.5,
