@@ -161,5 +161,5 @@ def _minari_infos(episode: Any, source: str) -> dict[str, Any]:
         found["shot"] = shots[0]
     if "log_probabilities" in infos:
         logged = np.asarray(infos["log_probabilities"])
-        found["log_probabilities"] = logged[1:] if len(logged) == steps + 1 else logged
+        found["log_probabilities"] = logged[1:] if logged.shape[:1] == (steps + 1,) else logged
     return found
