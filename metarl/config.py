@@ -90,7 +90,8 @@ class TrainingSettings:
     """Iterations between checkpoints."""
     keep_checkpoints: int = bounded(3, at_least=1, changes_no_number=True)
     """Number of latest checkpoints to keep. The best one is always kept: that of the highest mean return after
-    adaptation in training, with a curriculum of those whose tasks had the highest mean level."""
+    adaptation in training, with a curriculum of those whose tasks had the highest mean level. The checkpoint of a stop
+    between two is not among them."""
     curriculum: bool = False
     """Draw easy tasks first, and harder ones as returns after adaptation rise. Needs a family with a difficulty."""
     lives: bool = False

@@ -186,7 +186,10 @@ def stratified_resamples(sizes: list[int], num_samples: int, generator: np.rando
     Raises ValueError if no stratum has two tasks: all resamples would be equal, and intervals would have width 0.
     """
     if max(sizes) < 2:
-        raise ValueError(f"{max(sizes)} task a seed: an interval needs at least 2; raise evaluation.tasks")
+        raise ValueError(
+            f"{max(sizes)} task a seed with a return in every round: an interval needs at least 2; raise "
+            "evaluation.tasks, or mend what broke the simulations of the others"
+        )
     if num_samples < 1:
         raise ValueError(f"evaluation.bootstrap_samples is {num_samples}: it must be at least 1")
     starts = np.cumsum([0, *sizes[:-1]])

@@ -267,15 +267,20 @@ class WandbRun:
         images = {name: wandb.Image(str(path)) for name, path in figures.items()}
         self._run.log({**summary, **images}, step=self.step + 1, commit=True)
 
-    def report(self, step: int, page: Path, figures: Mapping[str, Path], films: Mapping[str, Path]) -> None:
-        """Log a page with its figures (PNG) and films (MP4) by name. step: W&B step of the run's checkpoint."""
+    def report(
+        self, step: int, env_steps: int, page: Path, figures: Mapping[str, Path], films: Mapping[str, Path]
+    ) -> None:
+        """Log a page with its figures (PNG) and films (MP4) by name. step, env_steps: of the run's checkpoint."""
         if self._run is not None:
-            self._guard("take the report", self._report, step, page, figures, films)
+            self._guard("take the report", self._report, step, env_steps, page, figures, films)
 
-    def _report(self, step: int, page: Path, figures: Mapping[str, Path], films: Mapping[str, Path]) -> None:
+    def _report(
+        self, step: int, env_steps: int, page: Path, figures: Mapping[str, Path], films: Mapping[str, Path]
+    ) -> None:
         import wandb
 
-        logged: dict[str, Any] = {f"report/{name}": wandb.Image(str(path)) for name, path in figures.items()}
+        logged: dict[str, Any] = {"env_steps": env_steps}  # W&B takes 0 for what this process never logged
+        logged |= {f"report/{name}": wandb.Image(str(path)) for name, path in figures.items()}
         logged |= {f"report/{name}": wandb.Video(str(path), format="mp4") for name, path in films.items()}
         logged["report/page"] = wandb.Html(page.read_text(encoding="utf-8"), inject=False)
         # The server knows the next step; an offline file must name one that nothing else takes.

@@ -177,10 +177,11 @@ def _iterations(
                 keeper.record(metrics)
             terminated = ranks.any(stop.requested)
             stopping = stopping or terminated
-            if counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations or stopping:
+            due = counters.iteration % t.checkpoint_every == 0 or counters.iteration == t.iterations
+            if due or stopping:
                 require_agreement(run.agent, counters.iteration, ranks)
                 if keeper is not None:
-                    keeper.save(metrics)
+                    keeper.save(metrics, due)
             if keeper is not None:
                 keeper.show(metrics)
         if terminated and stop.number == signal.SIGINT:
@@ -228,13 +229,18 @@ class Keeper:
                 "worse: nothing is learned; start a new run with a smaller agent.inner_lr"
             )
 
-    def save(self, metrics: dict[str, float]) -> None:
-        """Write a checkpoint after the iteration with these metrics."""
+    def save(self, metrics: dict[str, float], due: bool) -> None:
+        """Write a checkpoint after the iteration with these metrics.
+
+        due: whether an uninterrupted run writes it too. The best one is among those; that of a stop stands in for it
+        where there is none yet.
+        """
         counters, curriculum = self.counters, self.run.curriculum
         found = Best(level_of(metrics), metrics["return/after"])
         best = not metrics.get(f"agent/{TEACHER}") and found.is_above(Best(counters.best_level, counters.best_return))
-        if best:
+        if best and due:
             counters.best_level, counters.best_return = found
+        best = best and (due or not self.store.has_best())
         state = {**vars(counters), "agent": self.run.agent.state_dict(), "tracking": self.tracker.state()}
         state["curriculum"] = curriculum and curriculum.state_dict()
         if self.run.config.training.reveal_task:

@@ -693,6 +693,7 @@ def test_wandb_gets_page_and_figures_in_the_run_of_the_run(tmp_path, capsys):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     [row] = [line["history"] for line in lines if line["type"] == "history"]
     assert row["step"]["num"] == 22
+    assert row["item"]["env_steps"] == checkpoint.load(path)["env_steps"] > 0
     names = {key.split(".")[0] for key in row["item"] if key.startswith("report/")}
     assert names == {"report/page", *(f"report/{Path(f['file']).stem}" for f in report["figures"])}
     pages = list((record / "files" / "media" / "html").rglob("*.html"))

@@ -180,6 +180,28 @@ def test_the_best_checkpoint_of_a_curriculum_is_of_its_hardest_tasks(split: bool
     assert (last["best_level"], last["best_return"]) == (0.4, 7.5)
 
 
+@pytest.mark.parametrize("stops", [(), (1,), (1, 3)])
+def test_the_best_checkpoint_of_a_stopped_run_is_that_of_an_uninterrupted_one(stops, tmp_path, tiny):
+    """By returns that are set by hand: the highest are at stops between two checkpoints that are due."""
+    returns = (8.0, 6.0, 9.0, 7.0, 5.0)
+
+    def by_hand(run: Run, metrics: dict[str, float]) -> bool:
+        metrics["return/after"] = returns[run.iteration - 1]
+        return run.iteration in stops
+
+    settings = {name: int(value) for name, value in (option.split("=") for option in tiny)}
+    settings |= {"evaluation.seeds": (1,), "training.iterations": 5, "training.checkpoint_every": 2}
+    config = with_settings(preset("maml", "point_goal"), settings | {"tracking.wandb": "disabled"})
+    folder = start_run(config, tmp_path, "r")
+    store = CheckpointStore(folder / "checkpoints")
+    for k in range(1 + len(stops)):
+        loop.train(config, folder, k > 0, by_hand)
+        if k == 0 and stops:
+            assert store.load("best")[1]["iteration"] == 1  # there is no other yet
+    last, best = (store.load(which)[1] for which in ("last", "best"))
+    assert (last["iteration"], best["iteration"], last["best_return"]) == (5, 4, 7.0)
+
+
 def test_a_curriculum_of_a_family_without_difficulty_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert train("--family", "point_goal", "training.curriculum=true") == 2

@@ -88,5 +88,5 @@ def send(run: ReportedRun, written: Report, say: Callable[[str], None]) -> None:
         say(f"{run.label} has no W&B run; its report is in {written.folder} only")
         return
     record = WandbRun(run.config, run.directory, str(run_id))
-    record.report(int(run.tracking.get("wandb_step", 0)), written.html, written.figures, written.films)
+    record.report(int(run.tracking.get("wandb_step", 0)), run.env_steps, written.html, written.figures, written.films)
     record.finish()
