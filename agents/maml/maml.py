@@ -230,14 +230,17 @@ class Maml(MetaLearner):
     def state_dict(self) -> dict[str, Any]:
         moments, optimiser = self._moments.state_dict(), self._optimiser.state_dict()
         value = {} if self._value is None else {"value": self._value.state_dict()}
-        layout = {"context_as": self.policy.context_as, "pieces": self.policy.pieces}
-        own = {"theta": self.theta.detach(), "layout": layout, "optimiser": optimiser, "moments": moments}
+        own = {"theta": self.theta.detach(), "layout": self._layout, "optimiser": optimiser, "moments": moments}
         return copy.deepcopy({**own, **value})
+
+    @property
+    def _layout(self) -> dict[str, Any]:
+        """What the numbers of theta are."""
+        return {"film": self.policy.context_as == "film", "pieces": self.policy.pieces}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         theta = state["theta"]
-        layout = state.get("layout", {"context_as": "inputs", "pieces": self.policy.pieces})  # there was no other
-        alike = layout["context_as"] == self.policy.context_as and layout["pieces"] == self.policy.pieces
+        alike = state.get("layout", {**self._layout, "film": False}) == self._layout  # there was no other before
         if theta.shape != self.theta.shape or not alike or ("value" in state) != (self._value is not None):
             raise ValueError(
                 f"the checkpoint's policy has {theta.numel()} parameters, this one {self.theta.numel()}: their layer "
