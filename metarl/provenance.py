@@ -43,7 +43,7 @@ def provenance(config: RunConfig | None = None) -> dict[str, Any]:
             "processor": _processor(),
             "cores": cores(),
         },
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
     }
     if config is not None:
         record["config"] = config_to_dict(config)
