@@ -303,7 +303,7 @@ def adapting() -> list[Figure]:
         ratios = inner_steps.stacked_over_tasks(samples).ratios
         name = f"second-order meta-gradient of 40 tasks of {samples} samples, task by task / stacked"
         figures.append(Figure(name, median(ratios), bar, rounds=ratios))
-    for paper in ("anil", "cavia", "cavia_film"):
+    for paper in inner_steps.CHEAPER:
         ratios = [1 / ratio for ratio in inner_steps.inner_cost(paper).ratios]
         figures.append(
             Figure(f"inner step of {paper} / of maml, 2000 samples", median(ratios), 1 / 3, "", True, ratios)
