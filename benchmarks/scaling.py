@@ -1,12 +1,13 @@
 """Weak scaling: does an iteration of twice the tasks on twice the processes take as long as before?
 
-    python -m benchmarks.scaling [--ranks 2] [--rounds 5]
+    python -m benchmarks.scaling [--ranks 2] [--rounds 11]
     python -m benchmarks.scaling --noise PRESET [--iterations 0 8]
 
 launches that many processes on this machine, each with one thread and as many tasks as the others. In each round the
-first works alone on its tasks, while the others sleep, and then all work together on theirs: the ratio of the two times
-is the efficiency. Writes results/scaling.json, with what is summed in an iteration and how long that takes. Nothing
-else should run meanwhile.
+first works alone on its tasks, while the others sleep; then all work at the same time, each on a run of its own,
+without a sum; then together on one run. The ratio of the first time to the third is the efficiency, that of the first
+to the second what the machine's cores leave of it before anything is summed. Writes results/scaling.json, with what is
+summed in an iteration and how long that takes. Nothing else should run meanwhile.
 
 --noise says how many tasks a meta-gradient of MAML is worth averaging over, after so many iterations of a preset: the
 trace of the covariance of a task's gradient over the square of their mean (McCandlish 2018, B_simple).
@@ -80,6 +81,9 @@ class Scaling:
     efficiency: float
     """Time of an iteration alone over that of one together, each process with the same number of tasks."""
     rounds: list[float]
+    apart: float
+    """Time of an iteration alone over that of one beside the other processes' own, until the last has ended."""
+    apart_rounds: list[float]
     alone_s: float
     together_s: float
     sums: int
@@ -100,27 +104,33 @@ def world_of(settings: AgentSettings, ranks: Ranks) -> TrainingWorld:
 
 def scaling(name: str, ranks: Metered, rounds: int) -> Scaling:
     settings = AGENTS[name]
-    alone, together = world_of(settings, ALONE), world_of(settings, ranks)
-    counters = Counters(), Counters()
-    times: list[tuple[float, float]] = []
+    alone, apart, together = world_of(settings, ALONE), world_of(settings, ALONE), world_of(settings, ranks)
+    counters = Counters(), Counters(), Counters()
+    times: list[tuple[float, float, float]] = []
     for number in range(rounds + 1):  # the first warms up
         began = time.perf_counter()
         ranks.from_first(lambda: iterate(alone, counters[0]))
-        middle = time.perf_counter()
+        beside = time.perf_counter()
+        iterate(apart, counters[1])
+        ranks.sum(torch.zeros(1))  # all have ended
+        joint = time.perf_counter()
         ranks.reset()
-        iterate(together, counters[1])
+        iterate(together, counters[2])
         if number:
-            times.append((middle - began, time.perf_counter() - middle))
+            times.append((beside - began, joint - beside, time.perf_counter() - joint))
     state = together.run.agent.state_dict()
     parameters = state["theta"].numel() if "theta" in state else sum(map(torch.numel, state["network"].values()))
-    ratios = [own / all_ for own, all_ in times]
+    ratios = [own / joint for own, _, joint in times]
+    apart_ratios = [own / beside for own, beside, _ in times]
     return Scaling(
         agent=name,
         parameters=parameters,
         efficiency=median(ratios),
         rounds=ratios,
-        alone_s=median(own for own, _ in times),
-        together_s=median(all_ for _, all_ in times),
+        apart=median(apart_ratios),
+        apart_rounds=apart_ratios,
+        alone_s=median(own for own, _, _ in times),
+        together_s=median(joint for _, _, joint in times),
         sums=ranks.sums,
         megabytes=ranks.bytes / 1e6,
         sums_s=ranks.seconds,
@@ -151,7 +161,7 @@ def work(rounds: int, file: Path) -> None:
     ranks.leave(0)
 
 
-def measure(ranks: int = 2, rounds: int = 5) -> dict:
+def measure(ranks: int = 2, rounds: int = 11) -> dict:
     """Launch the processes; returns what they measured, which is also in `RESULT`."""
     RESULT.parent.mkdir(exist_ok=True)
     launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "-m", "benchmarks.scaling"]
@@ -189,7 +199,7 @@ def noise(preset: str, iterations: list[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--noise", metavar="PRESET")
     parser.add_argument("--iterations", type=int, nargs="+", default=[0, 8])
@@ -204,8 +214,8 @@ def main() -> None:
     for found in (Scaling(**entry) for entry in record["agents"]):
         print(
             f"{found.agent:<10} {found.parameters:7d} parameters: alone {found.alone_s:6.2f} s, together "
-            f"{found.together_s:6.2f} s, efficiency {found.efficiency:.2f}; {found.sums} sums of "
-            f"{found.megabytes:.2f} MB in all, {found.sums_s:.2f} s in them"
+            f"{found.together_s:6.2f} s, efficiency {found.efficiency:.2f} (without sums {found.apart:.2f}); "
+            f"{found.sums} sums of {found.megabytes:.2f} MB in all, {found.sums_s:.2f} s in them"
         )
     for size, ms in record["sum_ms"].items():
         print(f"a sum of {int(size):>8,} float32 numbers: {ms:8.3f} ms")
