@@ -17,8 +17,8 @@ from metarl.runs.trial import stream
 
 WORTHWHILE = 0.05
 """Share of the oracle's return from which a headroom is called one that pays."""
-WIDEN = "Widen what changes which action is right (faults, strength, bodies, delay, a faster command)"
-"""Advice where adaptation can gain little."""
+VARIED = "faults, strength, bodies, delay, a faster command"
+"""What may change which action is right, for advice."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Headroom:
     """Share of the lead in the last episode that each other agent recovers, by label; None if no lead is shown."""
     at_once: Mapping[str, Interval | None] = field(default_factory=dict)
     """The same in the first episode, of the lead there."""
+    over_randomised: Mapping[str, Interval] = field(default_factory=dict)
+    """IQM of each other agent's return in the last episode minus that of the randomised policy, by label."""
     verdict: Sequence[str] = ()
     """What follows, in sentences."""
 
@@ -51,11 +53,13 @@ def headroom_of(
     randomised: str,
     forgetful: Mapping[str, str] | None = None,
     reset: Collection[str] = (),
+    moving: str = "",
 ) -> Headroom:
     """Return the headroom that a comparison shows.
 
     oracle, randomised: labels. forgetful: label of the same agent with its memory reset before every action, by the
-    label of an agent. reset: labels of all agents whose memory is reset.
+    label of an agent. reset: labels of all agents whose memory is reset. moving: parameter that moves the oracle's
+    actions most, empty if that is not known.
     """
     agents = {agent.label: agent for agent in comparison.agents}
     settings = comparison.settings
@@ -66,17 +70,23 @@ def headroom_of(
         """The same for every statistic, so that a lead is shown to all agents or to none."""
         return stream(settings.seeds[0], "headroom")
 
-    def between(statistic: Any) -> Interval:
-        found = interval_of_levels([last[oracle], last[randomised]], (0, 1), statistic, samples, draws())
+    def is_randomised(label: str) -> bool:
+        return agents[label].has_runs_of(agents[randomised])  # one that is fine-tuned, say
+
+    def over_randomised(label: str, statistic: Any) -> Interval:
+        seeds = (0, 0 if is_randomised(label) else 1)
+        found = interval_of_levels([last[label], last[randomised]], seeds, statistic, samples, draws())
         assert found is not None
         return found
 
     def recovered(label: str, shot: Mapping[str, Array]) -> Interval | None:
-        same = agents[label].has_runs_of(agents[randomised])  # one that is fine-tuned, say
-        return share_interval(shot[label], shot[randomised], shot[oracle], samples, draws(), same)
+        return share_interval(shot[label], shot[randomised], shot[oracle], samples, draws(), is_randomised(label))
 
-    lead = between(lambda levels: levels[..., 0] - levels[..., 1])
-    share = between(lambda levels: (levels[..., 0] - levels[..., 1]) / np.abs(levels[..., 0]))
+    def more(levels: Array) -> Array:
+        return levels[..., 0] - levels[..., 1]
+
+    lead = over_randomised(oracle, more)
+    share = over_randomised(oracle, lambda levels: more(levels) / np.abs(levels[..., 0]))
     others = [label for label in agents if label not in (oracle, randomised)]
     found = Headroom(
         oracle,
@@ -85,32 +95,43 @@ def headroom_of(
         share,
         {label: recovered(label, last) for label in others},
         {label: recovered(label, first) for label in others},
+        {label: over_randomised(label, more) for label in others},
     )
     told = {label for label, agent in agents.items() if agent.oracle}
-    return replace(found, verdict=verdict_of(found, forgetful or {}, told.union(reset)))
+    return replace(found, verdict=verdict_of(found, forgetful or {}, told.union(reset), moving))
 
 
-def verdict_of(found: Headroom, forgetful: Mapping[str, str], unranked: Collection[str]) -> list[str]:
+def verdict_of(found: Headroom, forgetful: Mapping[str, str], unranked: Collection[str], moving: str = "") -> list[str]:
     """Return what the numbers say, in sentences.
 
-    forgetful: see `headroom_of`. unranked: labels of the agents that do not adapt: told the task, or reset.
+    forgetful, moving: see `headroom_of`. unranked: labels of the agents that do not adapt: told the task, or reset.
     """
     lead, share = found.lead, found.share
-    gained = f"{_percent(share)} of the oracle's return"
-    if max(abs(share.low), abs(share.high)) > 1:  # returns near 0, or below: a share of them says nothing
-        gained = f"{lead.estimate:.4g} [{lead.low:.4g}, {lead.high:.4g}] of return"
+    is_share = max(abs(share.low), abs(share.high)) <= 1  # returns near 0, or below: a share of them says nothing
+    gained = f"{_percent(share)} of the oracle's return" if is_share else f"{_more(lead)} of return"
+    widen = f"widen what changes which action is right ({VARIED})"
+    if moving:
+        widen += f"; of what varies here, {moving} moves the oracle's actions most"
     if lead.high < 0:
         return [
             f"the oracle is worse than the randomised policy: its lead is {gained}. It has not learned as much from "
             "the same env steps, and nothing follows about adaptation; train longer, or look at the oracle's learning "
-            "curve first"
+            "curve first",
+            *_better_all_the_same(found, unranked),
+        ]
+    if lead.low <= 0 and not (is_share and share.high < WORTHWHILE):
+        return [
+            f"no headroom is shown: knowing the task gains {gained}, which may be nothing. More seeds narrow the "
+            f"interval. If it stays at 0, train longer while the curves rise, or {widen}",
+            *_better_all_the_same(found, unranked),
         ]
     if lead.low <= 0:
         return [
-            f"no headroom is shown: knowing the task gains {gained}, and adaptation cannot gain more by it on this "
-            f"distribution. {WIDEN}, or train longer if the curves still rise"
+            f"adaptation can gain at most {share.high:.0%} of the oracle's return by knowing the task: "
+            f"{_percent(share)}. To gain more, {widen}",
+            *_better_all_the_same(found, unranked),
         ]
-    small = f", which is little. {WIDEN}" if share.estimate < WORTHWHILE else ""
+    small = f", which is little; to gain more, {widen}" if share.estimate < WORTHWHILE else ""
     sentences = [f"adaptation can gain {gained} by knowing the task{small}"]
     ranked = {
         label: interval for label, interval in found.recovered.items() if interval is not None and label not in unranked
@@ -137,6 +158,23 @@ def verdict_of(found: Headroom, forgetful: Mapping[str, str], unranked: Collecti
     if without is not None:
         sentences.append(f"with its memory reset before every action it recovers {_percent(without)}")
     return sentences
+
+
+def _better_all_the_same(found: Headroom, unranked: Collection[str]) -> list[str]:
+    """Return who is better than the randomised policy where an oracle is not shown to be, in a sentence or none."""
+    shown = {label: more for label, more in found.over_randomised.items() if label not in unranked and more.low > 0}
+    if not shown:
+        return []
+    label = max(shown, key=lambda label: shown[label].estimate)
+    most = f", the most of {len(shown)} agents that have more" if len(shown) > 1 else ""
+    return [
+        f"{label} has more return than the randomised policy, by {_more(shown[label])}{most}: it has learned more than "
+        "the oracle, which is no bound here, or infers what the oracle is not told"
+    ]
+
+
+def _more(more: Interval) -> str:
+    return f"{more.estimate:.4g} [{more.low:.4g}, {more.high:.4g}]"
 
 
 def _percent(share: Interval) -> str:

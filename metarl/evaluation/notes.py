@@ -80,8 +80,8 @@ def task_notes(result: EvaluationResult, family: TaskFamily) -> list[str]:
         return ["these are tasks outside the range of training"]
     if not family.disjoint_splits:
         return [
-            f"{family.name} has finitely many tasks: held-out tasks are the training tasks, as in the "
-            "published protocol"
+            f"{family.name} has finitely many tasks here, and training meets all: those that are judged on are no "
+            "others, with starts and noise of their own"
         ]
     if result.settings.split != "train":
         return []

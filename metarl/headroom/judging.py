@@ -22,7 +22,7 @@ from metarl.evaluation.headroom import Headroom, headroom_of
 from metarl.evaluation.judged import Judged
 from metarl.files import plain
 from metarl.headroom.arms import MEMORY, ORACLE, RANDOMISED
-from metarl.headroom.probe import probe, words
+from metarl.headroom.probe import most_moving, probe, words
 from metarl.headroom.records import (
     REMEDY,
     Cost,
@@ -59,7 +59,8 @@ def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison
     tasks = draw_tasks(study.family, study.base.evaluation)
     records, lacking = judged(study, tasks, say)
     comparison, forgetful = compared(study, records, tasks)
-    found, spent = headroom(comparison, forgetful), cost(study, records)
+    moved = records[ORACLE][0].probe if ORACLE in records else []
+    found, spent = headroom(comparison, forgetful, most_moving(moved)), cost(study, records)
     notes = [f"note: {len(left)} of {len(done) + len(left)} runs are not done"] if left else []
     notes += [f"note: {name} failed and is missing: {text}" for name, text in study.failures().items()]
     if lacking:
@@ -81,8 +82,8 @@ def judge_and_save(study: Study, say: Callable[[str], None]) -> tuple[Comparison
             f"note: env steps are not those of the budget: {', '.join(uneven)}. A run has whole iterations; with a "
             "budget of many, arms have the same"
         )
-    if oracles := records.get(ORACLE):
-        first, *rest = oracles[0].probe
+    if moved:
+        first, *rest = moved
         notes += [f"note: {first}", *rest]
     show(comparison, found, spent, notes)
     save_report(comparison, found, spent, notes, study.folder)
@@ -238,12 +239,12 @@ def labels(comparison: Comparison) -> list[str]:
     return [agent.label for agent in comparison.agents]
 
 
-def headroom(comparison: Comparison, forgetful: Mapping[str, str]) -> Headroom | None:
-    """Return the headroom; None if the oracle or the randomised policy is missing."""
+def headroom(comparison: Comparison, forgetful: Mapping[str, str], moving: str) -> Headroom | None:
+    """Return the headroom; None if the oracle or the randomised policy is missing. moving: see `headroom_of`."""
     if not {ORACLE, RANDOMISED} <= set(labels(comparison)):
         return None
     reset = {*forgetful.values(), MEMORY + RESET_EPISODE}
-    return headroom_of(comparison, ORACLE, RANDOMISED, forgetful, reset)
+    return headroom_of(comparison, ORACLE, RANDOMISED, forgetful, reset, moving)
 
 
 def unequal(study: Study, spent: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -96,3 +96,8 @@ def words(found: Probe, most: int = 5) -> Sequence[str]:
     if len(named) > 1:
         lines[0] += f", most by {named[0][0]}: the first to widen where adaptation can gain little"
     return [*lines, *(f"  {name}: {value:.2f}" for name, value in named)]
+
+
+def most_moving(lines: Sequence[str]) -> str:
+    """Return the parameter that moves the actions most, of the `words` of a probe; empty where none is told."""
+    return lines[1].partition(":")[0].strip() if len(lines) > 1 else ""

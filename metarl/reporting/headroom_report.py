@@ -165,14 +165,15 @@ def to_dict(comparison: Comparison, found: Headroom | None, cost: Cost, notes: S
 
 def _csv(comparison: Comparison, found: Headroom | None, cost: Cost) -> str:
     buffer = io.StringIO()
-    names = ("first", "last", "gain", "recovered_at_once", "recovered")
+    names = ("first", "last", "gain", "recovered_at_once", "recovered", "over_randomised")
     columns = ["label", "agent", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))]
     writer = csv.writer(buffer, lineterminator="\n")
     in_time = [f"{name}{end}" for column in IN_TIME for name in column.intervals for end in ("", "_low", "_high")]
     writer.writerow([*columns, *in_time, "mean_last", "env_steps", "training_s", "training_seeds"])
     for agent in comparison.agents:
         summary, own = agent.result.summary, cost.get(agent.label, {})
-        shares = [(of or {}).get(agent.label) for of in ((found.at_once, found.recovered) if found else (None, None))]
+        leads = {found.oracle: found.lead, **found.over_randomised} if found else {}
+        shares = [of.get(agent.label) for of in ((found.at_once, found.recovered, leads) if found else ({}, {}, {}))]
         intervals = [summary.iqm[0], summary.iqm[-1], summary.gain[-1], *shares]
         cells = [end for interval in intervals for end in _ends(interval)]
         cells += csv_numbers(IN_TIME, agent).values()

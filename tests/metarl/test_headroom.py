@@ -169,14 +169,47 @@ class TestNumbers:
 
     @pytest.mark.parametrize(
         ("oracle", "said"),
-        [(10.0, "no headroom is shown"), (8.0, "the oracle is worse than the randomised policy: its lead is -2")],
+        [
+            (10.0, "adaptation can gain at most "),
+            (8.0, "the oracle is worse than the randomised policy: its lead is -2"),
+        ],
     )
-    def test_without_a_lead_it_says_so(self, oracle: float, said: str):
-        own = comparison(randomised=(10, 10), oracle=(oracle, oracle), memory=(12, 17))
-        found = headroom_of(own, "oracle", "randomised")
+    def test_without_a_lead_it_says_so_and_who_is_better_all_the_same(self, oracle: float, said: str):
+        own = comparison(
+            randomised=(10, 10), oracle=(oracle, oracle), memory=(12, 17), worse=(9, 9), memory_reset=(12, 12)
+        )
+        found = headroom_of(own, "oracle", "randomised", {"memory": "memory_reset"}, {"memory_reset"})
         assert said in found.verdict[0] and found.recovered["memory"] is None
+        assert found.over_randomised["memory"].estimate == pytest.approx(7, abs=0.1)
+        assert found.over_randomised["worse"].high < 0 and set(found.over_randomised) == {
+            "memory",
+            "worse",
+            "memory_reset",
+        }
+        [better] = found.verdict[1:]
+        assert re.match(
+            r"memory has more return than the randomised policy, by (6\.9|7\.?)\d* \[[^]]*\]: it has", better
+        )
+        nobody = dataclasses.replace(own, agents=[a for a in own.agents if not a.label.startswith("memory")])
+        assert len(headroom_of(nobody, "oracle", "randomised").verdict) == 1
         [cell] = [row[5] for row in table(own, found, {}).rows if row[0] == "oracle"]
         assert cell.startswith("lead ") and cell.endswith("worse") == (oracle < 10)
+
+    def test_a_lead_that_is_not_shown_is_no_upper_bound(self):
+        """One of 10 in the mean, with training seeds that differ by more, may be large: nothing is excluded."""
+        own = comparison(randomised=(100, 100), oracle=(110, 110))
+        agents = {agent.label: agent for agent in own.agents}
+        source, result = Source("run", 1, 1), agents["oracle"].result
+        spread = np.array([-9.0, 0.0, 9.0])[:, None, None, None] + result.returns
+        results = [dataclasses.replace(result, returns=each, source=source) for each in spread]
+        runs = [Trained.of(k, None, each) for k, each in enumerate(results)]
+        unsure = dataclasses.replace(
+            own, agents=[agents["randomised"], dataclasses.replace(agents["oracle"], runs=runs)]
+        )
+        found = headroom_of(unsure, "oracle", "randomised", moving="goal_y")
+        assert found.lead.low < 0 < found.lead.high and found.share.high > 0.1
+        assert found.verdict[0].startswith("no headroom is shown") and "cannot" not in found.verdict[0]
+        assert "More seeds" in found.verdict[0] and "goal_y moves the oracle's actions most" in found.verdict[0]
 
     @pytest.mark.parametrize("path", sorted(RESULTS.glob("**/*headroom.json")), ids=lambda path: path.parent.name)
     def test_a_record_whose_oracle_is_worse_says_so(self, path: Path):
