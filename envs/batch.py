@@ -239,6 +239,11 @@ class BatchedEnv:
         return self.simulation.host(self._state.qpos)
 
     @property
+    def task_values(self) -> dict[str, np.ndarray]:
+        """Current value of each parameter in each simulation, [S] by name, on the host: a task may have changed."""
+        return {name: self.simulation.host(values) for name, values in self._state.task.items()}
+
+    @property
     def num_faults(self) -> int:
         """Number of simulations that were flagged since this env was made."""
         return int(self.simulation.host(self._faults).sum())

@@ -88,6 +88,8 @@ class FamilyEnv(gymnasium.Env):
 
     `reset(options={"task": ...})` takes a `Task` or parameter values by name, and keeps it, whatever later seeds say.
     `reset(seed=...)` draws the task from the training split by the seed, unless a task was named before.
+    `info["task"]` has the parameters' current values: of a fault, say, from the step on in which it comes.
+    `info["fault"]` says whether the simulation broke, which ends the episode: it is not a fault of the robot.
     `render_mode="rgb_array"` renders offscreen, `width` x `height` pixels.
     """
 
@@ -169,7 +171,7 @@ class FamilyEnv(gymnasium.Env):
             self._renderer = None
 
     def _info(self) -> dict[str, Any]:
-        return {"task": dict(self.task.values)}
+        return {"task": {name: float(value[0]) for name, value in self._env.shards[0].task_values.items()}}
 
 
 class FamilyVectorEnv(VectorEnv):

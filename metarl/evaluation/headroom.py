@@ -39,6 +39,8 @@ class Headroom:
     """The same in the first episode, of the lead there."""
     over_randomised: Mapping[str, Interval] = field(default_factory=dict)
     """IQM of each other agent's return in the last episode minus that of the randomised policy, by label."""
+    over_reset: Mapping[str, Interval] = field(default_factory=dict)
+    """The same minus that of the agent itself with its memory reset before every action, where it is judged so."""
     verdict: Sequence[str] = ()
     """What follows, in sentences."""
 
@@ -73,20 +75,19 @@ def headroom_of(
     def is_randomised(label: str) -> bool:
         return agents[label].has_runs_of(agents[randomised])  # one that is fine-tuned, say
 
-    def over_randomised(label: str, statistic: Any) -> Interval:
-        seeds = (0, 0 if is_randomised(label) else 1)
-        found = interval_of_levels([last[label], last[randomised]], seeds, statistic, samples, draws())
+    def more(levels: Array) -> Array:
+        return levels[..., 0] - levels[..., 1]
+
+    def over(label: str, other: str, same_runs: bool, statistic: Any = more) -> Interval:
+        found = interval_of_levels([last[label], last[other]], (0, int(not same_runs)), statistic, samples, draws())
         assert found is not None
         return found
 
     def recovered(label: str, shot: Mapping[str, Array]) -> Interval | None:
         return share_interval(shot[label], shot[randomised], shot[oracle], samples, draws(), is_randomised(label))
 
-    def more(levels: Array) -> Array:
-        return levels[..., 0] - levels[..., 1]
-
-    lead = over_randomised(oracle, more)
-    share = over_randomised(oracle, lambda levels: more(levels) / np.abs(levels[..., 0]))
+    lead = over(oracle, randomised, False)
+    share = over(oracle, randomised, False, lambda levels: more(levels) / np.abs(levels[..., 0]))
     others = [label for label in agents if label not in (oracle, randomised)]
     found = Headroom(
         oracle,
@@ -95,7 +96,8 @@ def headroom_of(
         share,
         {label: recovered(label, last) for label in others},
         {label: recovered(label, first) for label in others},
-        {label: over_randomised(label, more) for label in others},
+        {label: over(label, randomised, is_randomised(label)) for label in others},
+        {label: over(label, other, True) for label, other in (forgetful or {}).items()},
     )
     told = {label for label, agent in agents.items() if agent.oracle}
     return replace(found, verdict=verdict_of(found, forgetful or {}, told.union(reset), moving))
@@ -156,7 +158,9 @@ def verdict_of(found: Headroom, forgetful: Mapping[str, str], unranked: Collecti
         sentences.append("more than all of it: it infers more than the oracle is told, or has learned more")
     without = found.recovered.get(forgetful.get(label, ""))
     if without is not None:
-        sentences.append(f"with its memory reset before every action it recovers {_percent(without)}")
+        adds = found.over_reset[label]
+        nothing = f": its memory is not shown to add any return, {_more(adds)}" if adds.low <= 0 else ""
+        sentences.append(f"with its memory reset before every action it recovers {_percent(without)}{nothing}")
     return sentences
 
 

@@ -76,13 +76,13 @@ def without_others(name: str, ended: Sequence[Variant], objective: Array) -> Arr
         others = {k: v for k, v in variant.params.items() if k != name}
         blocks.setdefault(json.dumps(others, sort_keys=True), []).append(i)
     held = {json.dumps(sorted(str(ended[i].params[name]) for i in block)) for block in blocks.values()}
-    if len(held) > 1 or len(blocks) == len(ended):
+    levels = [str(variant.params[name]) for variant in ended]
+    count = len(set(levels))
+    if len(held) > 1 or len(blocks) == len(ended) or count == 1:  # one level alone, drawn again: nothing to adjust
         return None
     result = objective.copy()
     for block in blocks.values():
         result[block] += objective.mean() - objective[block].mean()
-    levels = [str(variant.params[name]) for variant in ended]
-    count = len(set(levels))
     for level in set(levels):
         own = np.array([other == level for other in levels])
         centre = result[own].mean()

@@ -76,6 +76,15 @@ def test_task_is_named_kept_and_reported():
         assert env.reset(seed=seed)[1]["task"] == {"target_velocity": 1.5}
 
 
+def test_a_fault_that_comes_on_the_way_is_in_the_task_from_its_step_on():
+    fault = {"faults": ("dead",), "fault_onset": (3, 3), "fault_duration": (2, 2), "fault_severity": (1.0, 1.0)}
+    env = gymnasium.make("metarl/HalfCheetahMass-v0", horizon=8, **fault)
+    for seed in (0, None):  # again in every episode
+        kinds = [env.reset(seed=seed)[1]["task"]["fault_kind"]]
+        kinds += [env.step(np.zeros(6, dtype=np.float32))[4]["task"]["fault_kind"] for _ in range(7)]
+        assert kinds == [0.0] * 4 + [1.0] * 2 + [0.0] * 2  # the first is the reset: the fourth step has it
+
+
 def test_task_follows_the_seed_and_stays_over_resets_without_one():
     env = gymnasium.make(CHEETAH)
     first = env.reset(seed=1)[1]["task"]

@@ -101,6 +101,13 @@ class TestNumbers:
         assert found.recovered["memory_reset"].estimate == pytest.approx(0.0, abs=0.02)
         assert found.verdict[0].startswith("adaptation can gain 50%") and "memory recovers 70%" in found.verdict[1]
         assert "memory reset before every action it recovers 0%" in found.verdict[2].replace("-0%", "0%")
+        assert found.over_reset["memory"].estimate == pytest.approx(7, abs=0.1) and "not shown" not in found.verdict[2]
+
+    def test_a_memory_that_adds_nothing_is_told(self):
+        own = comparison(randomised=(10, 10), oracle=(20, 20), memory=(15, 15), memory_reset=(15, 15))
+        found = headroom_of(own, "oracle", "randomised", {"memory": "memory_reset"}, {"memory_reset"})
+        assert found.over_reset["memory"].low < 0 < found.over_reset["memory"].high
+        assert "memory recovers 5" in found.verdict[1] and "is not shown to add any return" in found.verdict[2]
 
     def test_what_is_judged_from_the_randomised_runs_shares_their_training_seeds(self):
         """How good a seed became counts for both alike: one that changes nothing recovers surely nothing."""

@@ -168,3 +168,5 @@ def test_a_whole_grid_takes_the_other_factors_out():
     assert without_others("lr", table, y) == pytest.approx([31.0] * 3 + [34.0] * 3)
     assert without_others("seed", table, y) == pytest.approx([2.5, 32.5, 62.5] * 2)
     assert without_others("lr", table[1:], y[1:]) is None  # not whole
+    twice = [dataclasses.replace(table[0], number=k) for k in range(2)]
+    assert without_others("lr", twice, y[:2]) is None and without_others("seed", twice, y[:2]) is None  # one point
