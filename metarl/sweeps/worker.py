@@ -130,15 +130,18 @@ class Worker:
             return with_threads(read_run_config(directory), self.threads)
         if directory.exists():  # its process died while making it
             shutil.rmtree(directory)
-        config = with_threads(self.sweep.config(point), self.threads)
-        if not config.tracking.group:
-            tracking = dataclasses.replace(config.tracking, group=self.study.folder.resolve().name)
-            config = dataclasses.replace(config, tracking=tracking)
-        start_run(config, self.study.folder, directory.name)
+        start_run(variant_config(self.sweep, point, self.study.folder, self.threads), self.study.folder, directory.name)
         return read_run_config(directory)
 
     def _stopping(self, claim: sweep_claims.Claim) -> bool:
         return self.stop.now() or claim.lost()
+
+
+def variant_config(sweep: Sweep, point: Mapping[str, Any], folder: Path, threads: int) -> RunConfig:
+    """Return the configuration of a variant, in the W&B group named after the sweep's folder unless it has its own."""
+    config = with_threads(sweep.config(point), threads)
+    tracking = dataclasses.replace(config.tracking, group=config.tracking.group or folder.resolve().name)
+    return dataclasses.replace(config, tracking=tracking)
 
 
 def with_threads(config: RunConfig, threads: int) -> RunConfig:
@@ -153,7 +156,6 @@ def run_point(sweep: Sweep, folder: Path, values: Mapping[str, Any], threads: in
     threads: of the training; 0: as the configuration says.
     """
     stick = yardstick(sweep)
-    config = with_threads(sweep.config(sweep.point(values)), threads)
-    directory = start_run(config, folder)
+    directory = start_run(variant_config(sweep, sweep.point(values), folder, threads), folder)
     train(read_run_config(directory), directory, on_iteration=Watch(sweep, stick, None, lambda: False))
     return directory

@@ -35,7 +35,7 @@ from metarl.sweeps.maps import evaluate_map
 from metarl.sweeps.results import variants_of
 from metarl.sweeps.study import Study
 from metarl.sweeps.task_axes import task_axis
-from metarl.sweeps.worker import Worker
+from metarl.sweeps.worker import Worker, run_point
 from metarl.sweeps.yardstick import Yardstick, yardstick
 from metarl.training.loop import train
 
@@ -140,6 +140,8 @@ def test_a_sweep_trains_every_point_once_and_saves_its_result(sweep_file, tmp_pa
     assert SweepResult.from_dict(report) == found.result
     conclude(study, stick, said.append)
     assert len(said) == 1  # the grid is evaluated once
+    point = run_point(study.sweep, folder, {"family.goal_range": 0.2, "agent.inner_lr": 0.1}, 1)  # as W&B's agents do
+    assert {load_config(own / CONFIG).tracking.group for own in (study.directory(0), point)} == {"s"}
     for name in report["figures"].values():
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     assert set(report["figures"]) == {"effects", "generalisation", "heat_map"}
