@@ -45,7 +45,8 @@ one folder. A run whose record is there and whose own folder is not counts as do
 
   --budget N         env steps of each run (3e6)
   --seeds S...       training seeds (1 2 3)
-  --arms ARM...      arms to train ({core});
+  --arms ARM...      arms to train ({core};
+                     distilled and teacher with half of the budget each);
                      ARM:agent.SETTING=VALUE,budget=ENV_STEPS,label=NAME changes one. Others:
 {others}
   --workers N        processes on this machine, each with one run at a time (1)
@@ -212,15 +213,15 @@ def _failed(study: Study) -> int:
 
 def _study(request: Request, threads: int) -> Study:
     from metarl.evaluation.compare import checked_family
-    from metarl.headroom.arms import CORE, read_arm
+    from metarl.headroom.arms import core_arms, read_arm
     from metarl.headroom.study import Study
     from metarl.runs.occupied import STUDY, require_unoccupied
 
-    arms = [read_arm(text) for text in request.arms or CORE]
     name = request.plain.get("name", f"headroom_{request.base.family_name}")
     folder = Path(request.plain.get("runs_dir", "runs")) / name
     require_unoccupied(folder, STUDY, "choose another --name, or another --runs-dir")
     budget = coerce(request.plain.get("budget", "3e6"), float, "--budget")
+    arms = [read_arm(text) for text in request.arms] or core_arms(budget)
     base = request.base
     with usage_errors("family"):
         falls = checked_family(base).can_fall

@@ -89,8 +89,15 @@ _ARMS = (
 )
 ARMS: Mapping[str, Arm] = {arm.name: arm for arm in _ARMS}
 """Arms by name."""
-CORE = (RANDOMISED, "frames", MEMORY, "student", "distilled", ORACLE)
+CORE = (RANDOMISED, "frames", MEMORY, "student", "distilled", TEACHER, ORACLE)
 """Arms of a study that names none."""
+SHARING = ("distilled", TEACHER)
+"""Those that share the env steps of one arm in such a study, half for each: all arms have as many."""
+
+
+def core_arms(budget: float) -> list[Arm]:
+    """Return the arms of a study that names none; budget: its env steps."""
+    return [dataclasses.replace(ARMS[name], budget=budget / 2 if name in SHARING else 0.0) for name in CORE]
 
 
 def read_arm(text: str) -> Arm:

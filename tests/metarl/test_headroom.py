@@ -37,7 +37,7 @@ from metarl.evaluation.contrasts import interval_of_levels
 from metarl.evaluation.headroom import headroom_of
 from metarl.evaluation.results import AgentResult, Source
 from metarl.evaluation.statistics import interquartile_mean, summarise
-from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, read_arm
+from metarl.headroom.arms import ARMS, CORE, SCHEDULES, Arm, config_of, core_arms, read_arm
 from metarl.headroom.judging import unequal
 from metarl.headroom.probe import actions, probe
 from metarl.headroom.study import STUDY, Study, work
@@ -262,6 +262,24 @@ class TestArms:
             config = config_of(arm, base, {"training.lives": True}, 1e5, 100)
             assert config.family == base.family and config.training.lives
             assert dataclasses.replace(config.evaluation, explore=True) == base.evaluation
+
+    @pytest.mark.parametrize("also", ["none", "ood"])
+    def test_those_of_a_study_that_names_none_have_as_many_env_steps_with_their_teachers(self, also, tmp_path: Path):
+        evaluation = EvaluationSettings(split="ood" if also == "ood" else "held_out")
+        base = RunConfig(family=PointGoalSettings(), evaluation=evaluation)
+        study = Study(tmp_path, base, core_arms(1e6), {}, 1e6, (1,))
+        assert [arm.name for arm in study.arms] == list(CORE) and study.also_split == also
+
+        def steps(name: str) -> int:
+            t = study.config(next(arm for arm in study.arms if arm.name == name), 1).training
+            return t.iterations * t.tasks * t.envs_per_task * (t.adaptations + 1) * study.family.horizon
+
+        spent = {arm.name: steps(arm.name) for arm in study.arms}
+        for arm in study.arms:
+            if teacher := study.teacher_of(arm):
+                spent[arm.name] += steps(teacher)
+        assert spent.pop("teacher") == pytest.approx(5e5, rel=0.05)
+        assert list(spent.values()) == pytest.approx([1e6] * len(spent), rel=0.05)
 
     def test_an_arm_that_adapts_from_episodes_apart_still_does(self):
         base = RunConfig(family=HalfCheetahVelocitySettings())
