@@ -13,8 +13,17 @@ from metarl.envs.control import joint_of
 from metarl.envs.state import State
 
 
+def joint_forces(state: State) -> Array:
+    """Return the forces that act on the joints by their actuators, [S, nu] N m or N, gears included.
+
+    That of an actuator that drives no single joint is the actuator's own.
+    """
+    gears = state.once(_gears)
+    return applied_forces(state) * gears[state.task_index] if gears.shape[1] else applied_forces(state)
+
+
 def applied_forces(state: State) -> Array:
-    """Return the forces of the actuators that act, [S, nu] N m or N.
+    """Return the forces of the actuators that act, [S, nu] N m or N before their gears.
 
     MuJoCo clips the sum of the actuators' forces on a joint, gears included, to the joint's `actuatorfrcrange` (a
     URDF's effort), and leaves `actuator_force` as it was asked for: each has its share of what is left.
@@ -28,6 +37,17 @@ def applied_forces(state: State) -> Array:
     none = asked == 0
     left = state.xp.where(none, 1.0, acting / state.xp.where(none, 1.0, asked))
     return state.actuator_force * (1.0 + (left - 1.0) @ on.T)
+
+
+def _gears(models: Sequence[mujoco.MjModel]) -> Array:
+    """Return the gears of the actuators that drive one joint, [K, nu], 1 of others; [K, 0] if all are 1."""
+    gears = np.array([[gear_on_joint(m, i) for i in range(m.nu)] for m in models])
+    return gears if (gears != 1.0).any() else gears[:, :0]
+
+
+def gear_on_joint(model: mujoco.MjModel, i: int) -> float:
+    """Return the force that an actuator of force 1 puts on its joint; 1 where it drives no single one."""
+    return 1.0 if joint_of(model, i) is None else float(model.actuator_gear[i, 0])
 
 
 def _limits(models: Sequence[mujoco.MjModel]) -> tuple[Array, Array, Array, Array]:

@@ -265,6 +265,14 @@ class TaskFamily:
         bounds = None if self._scales_and_bounds is None else self._scales_and_bounds[1]
         return bounds if bounds is not None and np.isfinite(bounds).any() else None
 
+    def clipped(self, observation: np.ndarray) -> np.ndarray:
+        """Return an observation [..., obs] that a robot sensed, clipped as the env clips what the policy reads."""
+        bounds = self.observation_bounds
+        if bounds is None:
+            return observation
+        own = bounds.astype(observation.dtype)
+        return np.clip(observation, -own, own)
+
     @functools.cached_property
     def _scales_and_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
         return terms.scales_and_bounds(self.observation)

@@ -25,8 +25,9 @@ class PpoSettings(Sb3Settings):
     """Let the critic, which only training needs, read what a simulator knows: the task's parameters and the family's
     privileged terms. Neither the policy nor an exported file reads them. Needs adaptation=none."""
     adaptation: Literal["none", "fine_tune", "scratch"] = "none"
-    """Adaptation to a new task: none (domain randomisation), or PPO steps from the trained policy (fine_tune) or from
-    an untrained one (scratch). It does not change training: one run can be evaluated in all three ways."""
+    """Adaptation to a new task: none (domain randomisation), or PPO steps from the trained policy, with Adam's moments
+    of its training (fine_tune), or from an untrained one (scratch). It does not change training: one run can be
+    evaluated in all three ways."""
     adaptation_lr: float = bounded(3e-4, above=0)
     """Adam's step size in adaptation."""
     adaptation_epochs: int = bounded(10, at_least=1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from metarl.envs import efforts
 from metarl.envs.declared.catalogue import ObservationKind
 from metarl.envs.declared.own_functions import own_function
 from metarl.envs.declared.rig import COMMANDS, Rig
-from metarl.envs.efforts import applied_forces
 from metarl.envs.state import StateFunction
 from metarl.envs.terms import Element, elements
 
@@ -33,9 +33,9 @@ def last_action(rig: Rig) -> Observed:
 
 
 def joint_forces(rig: Rig) -> Observed:
-    """Forces of the actuators at the end of the control step."""
+    """Forces of the actuators on their joints at the end of the control step, gears included."""
     named = zip(rig.actuators, rig.force_units, strict=True)
-    return applied_forces, tuple(Element(f"{name} force", unit) for name, unit in named)
+    return efforts.joint_forces, tuple(Element(f"{name} force", unit) for name, unit in named)
 
 
 def command(rig: Rig) -> Observed:

@@ -22,7 +22,7 @@ from metarl.envs.declared.trackers import (
     track_air_time,
     track_joint_velocity,
 )
-from metarl.envs.efforts import applied_forces, force_limit_of
+from metarl.envs.efforts import applied_forces, force_limit_of, gear_on_joint, joint_forces
 from metarl.envs.state import State, StateFunction
 
 STUMBLE = 5.0
@@ -156,20 +156,21 @@ def joint_limits(rig: Rig, *, share: float = 0.9) -> StateFunction:
 
 
 def torque(rig: Rig) -> StateFunction:
-    """Sum of squared forces of the actuators."""
-    return lambda state: square(applied_forces(state))
+    """Sum of squared forces of the actuators on their joints, gears included."""
+    return lambda state: square(joint_forces(state))
 
 
 def torque_limits(rig: Rig, *, share: float = 0.8) -> StateFunction:
-    """Sum of what forces of actuators are beyond this share of their limits, or of their joints' or tendons'."""
+    """Sum of what forces of actuators on their joints are beyond this share of their limits, or of their joints' or
+    tendons'."""
     share = positive(share, "share", most=1)
 
     def limits(models: Sequence[mujoco.MjModel]) -> Array:
-        return np.array([[force_limit_of(m, i) for i in range(m.nu)] for m in models])
+        return np.array([[force_limit_of(m, i) * abs(gear_on_joint(m, i)) for i in range(m.nu)] for m in models])
 
     def beyond(state: State) -> Array:
         bound = share * state.once(limits)[state.task_index]
-        return state.xp.sum(state.xp.clip(state.xp.abs(applied_forces(state)) - bound, 0.0, None), axis=1)
+        return state.xp.sum(state.xp.clip(state.xp.abs(joint_forces(state)) - bound, 0.0, None), axis=1)
 
     return beyond
 

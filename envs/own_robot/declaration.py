@@ -159,7 +159,8 @@ class Splits:
     """Values of the splits that are not trained on: two ends, or all values of a choice."""
 
     held_out: tuple[float, ...] | None = None
-    """Values of held-out tasks; not given: values of the training range that training never draws."""
+    """Values of held-out tasks; not given: values of the training range that training never draws, and of a choice, of
+    which training draws all, the same."""
     ood: tuple[float, ...] | None = None
     """Values of out-of-distribution tasks."""
 
@@ -247,8 +248,12 @@ class DeclaredFaults:
     """How often the fault comes back."""
 
     def settings(self) -> FaultSettings:
-        """Return them as settings."""
+        """Return them as settings; ValueError for those of no fault."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("kinds", "groups")}
+        without = DeclaredFaults()
+        given = [name for name, value in values.items() if value != getattr(without, name)]
+        if given and not self.kinds:
+            raise ValueError(f"faults.{given[0]} is given without faults.kinds, so that no task has a fault; give both")
         return FaultSettings(faults=self.kinds, **{f"fault_{name}": value for name, value in values.items()})
 
 
@@ -487,6 +492,10 @@ def _read(value: Any, annotation: Any, where: str) -> Any:
     if origin is Annotated:
         return arguments[1](value, where)
     if origin in (types.UnionType, typing.Union):  # X | None
+        if value is None and dataclasses.is_dataclass(arguments[0]):
+            raise ValueError(
+                f"{where} is empty; write {where.rpartition('.')[2]}: {{}} for its defaults, or leave it out"
+            )
         return None if value is None else _read(value, arguments[0], where)
     if dataclasses.is_dataclass(annotation):
         return _build(typing.cast(type, annotation), value, where)

@@ -234,6 +234,11 @@ def _find_control(robot: Robot, control: Control, key: int) -> None:
     data.qpos = robot.home
     mujoco.mj_fwdPosition(model, data)
     drives = [find_drive(model, i, float(data.actuator_length[i]), control.limit) for i in range(model.nu)]
+    if control.limit is not None and model.nu and model.actuator_ctrllimited.all():
+        raise ValueError(
+            f"control.limit is {control.limit:g}, and has no effect: each actuator has a control range in the model; "
+            "leave it out, or change ctrlrange there"
+        )
     for drive in drives:
         if drive.gain == 0:
             raise ValueError(

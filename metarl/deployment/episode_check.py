@@ -23,9 +23,10 @@ MOST_SHOTS = 10**6
 
 
 def check_episode(fields: Mapping[str, Any], source: str, family: TaskFamily, unnamed: bool = False) -> LoggedEpisode:
-    """Return the episode in the fields. UsageError names source, field and index of what does not fit the family.
+    """Return the episode in the fields, with observations as the policy reads them: clipped where the env clips them.
 
-    unnamed: whether `dt` and `names` may be missing, as in a Minari dataset.
+    UsageError names source, field and index of what does not fit the family. unnamed: whether `dt` and `names` may be
+    missing, as in a Minari dataset.
     """
     for name in NEEDED if unnamed else (*NEEDED, "dt", "names"):
         if name not in fields:
@@ -67,9 +68,11 @@ def check_episode(fields: Mapping[str, Any], source: str, family: TaskFamily, un
         for name, shape in shapes.items()
         if name in fields
     }
+    if lives:
+        given["fallen_observations"] = family.clipped(given["fallen_observations"])
     return LoggedEpisode(
         source,
-        observations,
+        family.clipped(observations),
         actions,
         rewards,
         ends["terminations"].astype(bool),

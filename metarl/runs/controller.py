@@ -106,8 +106,6 @@ class Controller:
         self._seen = np.zeros(family.observation_size, dtype=np.float32)  # the last observation
         self._know_range()
         self._warned = np.zeros(family.observation_size, dtype=bool)
-        bounds = family.observation_bounds
-        self._bounds = np.inf if bounds is None else bounds.astype(np.float32)
         self._ended = False  # whether the last call that concerns an episode ended one
         with torch.no_grad():  # the first call of everything is slow
             action, after = agent.act(self._belief, torch.zeros(1, 1, family.observation_size), torch.zeros(1, 1, act))
@@ -352,7 +350,7 @@ class Controller:
         far = (np.abs(seen - self._mean) > INPUT_CLIP * self._std) & ~self._warned
         if far.any():
             self._warn(seen, far)
-        return np.clip(seen, -self._bounds, self._bounds)
+        return self.family.clipped(seen)
 
     def _warn(self, seen: Array, far: Array) -> None:
         self._warned |= far

@@ -527,6 +527,15 @@ ENTRY_MISTAKES = {
 }
 FILE_MISTAKES = {
     "unknown section": ({"rewards": {}}, "unknown key 'rewards'; did you mean 'reward'"),
+    "empty section": ({"terrain": None}, "terrain is empty; write terrain: {} for its defaults, or leave it out"),
+    "faults of no kind": (
+        {"faults": {"places": [".*"]}},
+        r"faults.places is given without faults.kinds, so that no task has a fault; give both",
+    ),
+    "idle limit": (
+        {"control": {"limit": 0.3}},
+        "control.limit is 0.3, and has no effect: each actuator has a control range in the model",
+    ),
     "unknown term": ({"reward": {"forward_velocty": 1}}, "no term 'forward_velocty'; did you mean 'forward_velocity'"),
     "too slow": ({"control": {"dt": 20}}, "control.dt is 20 s; a control step is at most 1 s long: give seconds"),
     "too many steps": (

@@ -595,6 +595,25 @@ def test_terms_of_actions_and_joints_by_hand(tmp_path):
     assert model.nu == 8 and math.isfinite(value(env, "alive")[0])
 
 
+def test_forces_on_joints_include_the_gear(tmp_path):
+    """As MuJoCo has them in qfrc_actuator, for motors of gear 5 and of gear -2."""
+    text = re.sub(r'<motor joint="(\w+)" gear="5"', r'<motor joint="\1" gear="-2"', MOTORS, count=1)
+    reward = {"torque": 1, "torque_limits": {"weight": 1, "share": 0.5}, "power": 1, "alive": 1}
+    family = family_of(tmp_path, model=text, reward=reward, observation=["joint_forces", "joint_positions"])
+    env, rng = BatchedEnv(family, 1, 1, 1), np.random.default_rng(1)
+    env.reset([np.random.default_rng(0)])
+    limits = np.array([3.0 * 2, *[3.0 * 5] * 7])
+    for _ in range(4):
+        seen = env.step(rng.uniform(-1, 1, (1, 1, 8))).observations[0, 0]
+        compiled, data = env.simulation.batch.get_model(0), mujoco.MjData(env.simulation.batch.get_model(0))
+        data.qpos[:], data.qvel[:], data.ctrl[:] = (getattr(env._state, k)[0] for k in ("qpos", "qvel", "ctrl"))
+        mujoco.mj_forward(compiled, data)
+        acting = data.qfrc_actuator[6:14]
+        np.testing.assert_allclose(seen[:8], acting, rtol=1e-5)
+        assert value(env, "torque")[0] == pytest.approx(np.sum(acting**2))
+        assert value(env, "torque_limits")[0] == pytest.approx(np.sum(np.clip(np.abs(acting) - 0.5 * limits, 0, None)))
+
+
 MOTORS = re.sub(r'<position joint="(\w+)"/>', r'<motor joint="\1" gear="5" ctrlrange="-3 3"/>', TABLE)
 
 
