@@ -21,6 +21,7 @@ from metarl.bounds import bounded, check, lacking, newer, without_effect
 from metarl.envs import strict_yaml
 from metarl.envs.code import digest, file_of, is_held
 from metarl.envs.family_settings import FamilySettings
+from metarl.envs.faults.settings import FaultSettings
 from metarl.envs.foreign.settings import EnvSettings
 from metarl.envs.own_robot.declared_ranges import ranges_of
 from metarl.envs.own_robot.hooks import functions_in
@@ -246,6 +247,26 @@ class RunConfig:
                 f"tracking.project is {shown(project)}; W&B takes at most {MOST_PROJECT} characters, and none of "
                 f"{' '.join(NOT_IN_PROJECT)}"
             )
+
+
+def require_faults(names: Collection[str], family: Any, typed_as: Callable[[str], str] = str) -> None:
+    """UsageError for a given setting of faults, by dotted name, where the settings of the family name no fault.
+
+    typed_as: returns a setting as its user typed it.
+    """
+    given = [name for name in names if name.startswith("family.fault_")]
+    if given and not getattr(family, "faults", True):
+        file = getattr(family, "file", "")
+        stay = f"; the faults that {file} declares stay as they are there" if file else ""
+        kinds = typed_as("family.faults")
+        raise UsageError(f"{typed_as(given[0])} has no effect without {kinds}: name the kinds too{stay}")
+
+
+def changed_faults(family: Any) -> list[str]:
+    """Return the settings of faults, by dotted name, that are other than their defaults."""
+    none = FaultSettings()
+    names = [field.name for field in dataclasses.fields(none) if hasattr(family, field.name)]
+    return [f"family.{name}" for name in names if getattr(family, name) != getattr(none, name)]
 
 
 REGISTRIES: dict[str, Mapping[str, AgentEntry | FamilyEntry]] = {"agent": AGENTS, "family": FAMILIES}

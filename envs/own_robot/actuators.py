@@ -404,13 +404,15 @@ def _set_up(
     """Make an actuator what the file asks for on a joint. most: lowest and highest force without the file, N m (N)."""
     joint, force = model.joint(name), _matched(wanted.forces, name, wanted.force)
     actuator.ctrllimited = True
+    if force is not None and force <= 0:
+        raise ValueError(f"robot.actuators: the force of joint {name!r} is {force:g}; it must be greater than 0")
     if most is not None and force is not None and force > min(-most[0], most[1]) * (1 + 1e-9):
         raise ValueError(
             f"robot.actuators.force is {force:g}, above the model's own limit of joint {name!r}, "
             f"[{most[0]:g}, {most[1]:g}], which is what acts; leave force out, or change the limit in the model"
         )
     kp, kd = _matched(wanted.gains, name, (wanted.kp, wanted.kd))
-    if wanted.kind != "motor" and force:
+    if wanted.kind != "motor" and force is not None:
         actuator.forcelimited, actuator.forcerange = True, (-force, force)
     if wanted.kind == "position":
         if kp is None or kp <= 0:
@@ -429,7 +431,7 @@ def _set_up(
         actuator.set_to_velocity(kv=kd)
         actuator.ctrlrange = (-speed, speed)
         return
-    limit = (-force, force) if force else most
+    limit = most if force is None else (-force, force)
     if limit is None:
         raise ValueError(
             f"robot.actuators: the model has no force limit for joint {name!r}; write "

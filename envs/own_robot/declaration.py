@@ -76,7 +76,7 @@ class Hints:
     pose: dict[str, float] = field(default_factory=dict)
     """Home position by regular expression over joint names, rad (m), on top of the keyframe or the model's."""
     height: float | None = None
-    """Height of the base over the ground at home, m."""
+    """Height of the first body that moves over the ground at home, m."""
     actuators: Actuators | None = None
     """Actuators to add to a robot that has none, or to put in place of its torque motors."""
     floor: bool | None = None

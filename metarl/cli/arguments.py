@@ -12,7 +12,15 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from metarl.config import REGISTRIES, EvaluationSettings, TrackingSettings, TrainingSettings, owners, with_setting
+from metarl.config import (
+    REGISTRIES,
+    EvaluationSettings,
+    TrackingSettings,
+    TrainingSettings,
+    owners,
+    require_faults,
+    with_setting,
+)
 from metarl.envs.docstrings import field_texts
 from metarl.errors import FEW, SECTIONS, UsageError, nearest
 from metarl.options import ENTRIES, TRUTH, coerce, flag, is_entry, value_of
@@ -179,17 +187,8 @@ class Arguments:
             parsed = tyro.cli(
                 type(command), default=command, prog=prog, description=description, args=tokens, config=config
             )
-        require_faults(self.options, getattr(parsed, "family", None))
+        require_faults(self.options, getattr(parsed, "family", None), flag)
         return parsed
-
-
-def require_faults(names: Collection[str], family: Any) -> None:
-    """UsageError for a given setting of faults, by dotted name, where the settings of the family name no fault."""
-    given = [name for name in names if name.startswith("family.fault_")]
-    if given and not getattr(family, "faults", True):
-        file = getattr(family, "file", "")
-        stay = f"; the faults that {file} declares stay as they are there" if file else ""
-        raise UsageError(f"{flag(given[0])} has no effect without --family.faults: name the kinds too{stay}")
 
 
 def _paragraphs(text: str) -> str:

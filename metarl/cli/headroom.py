@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metarl.cli.arguments import Arguments, meant_elsewhere, require_faults, whole
+from metarl.cli.arguments import Arguments, meant_elsewhere, whole
 from metarl.cli.invocation import Invocation
 from metarl.cli.selection import FAMILY_OPTIONS, chosen_family
-from metarl.config import EvaluationSettings, RunConfig, options, with_settings
+from metarl.config import EvaluationSettings, RunConfig, options, require_faults, with_settings
 from metarl.errors import RunError, UsageError, nearest, usage_errors
 from metarl.options import coerce, flag, value_of
 from metarl.wording import number_of
@@ -132,7 +132,7 @@ def parse(arguments: list[str]) -> Request | None:
             raise UsageError(f"{flag(name)} is set by the study; see --budget, --seeds, --threads and --arms")
         values[name] = value_of(name, tokens, types[name])
     base = with_settings(base, {name: value for name, value in values.items() if not name.startswith("training.")})
-    require_faults(values, base.family)
+    require_faults(values, base.family, flag)
     base.validate()
     training = {name: value for name, value in values.items() if name.startswith("training.")}
     seeds = [whole(text, "--seeds", 0) for text in lists.get("seeds", "1 2 3").split()]

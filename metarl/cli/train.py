@@ -21,6 +21,7 @@ from metarl.config import (
     CONFIG,
     RunConfig,
     TrainingSettings,
+    changed_faults,
     code_of,
     hooks_of,
     is_preset,
@@ -28,6 +29,7 @@ from metarl.config import (
     options,
     preset,
     read_run_config,
+    require_faults,
 )
 from metarl.errors import UsageError
 from metarl.options import flag
@@ -116,6 +118,7 @@ def parse(arguments: list[str]) -> tuple[RunConfig, dict[str, str]]:
     command = given.parse(command, known, PLAIN_OPTIONS, "metarl train", about)
     config = RunConfig(**{name: getattr(command, name) for name in sections})
     config.validate()
+    require_faults(changed_faults(config.family), config.family)
     return config, plain
 
 

@@ -15,6 +15,7 @@ from metarl.bounds import check
 from metarl.config import (
     PAIR,
     RunConfig,
+    changed_faults,
     file_settings,
     files_of,
     load_config,
@@ -22,6 +23,7 @@ from metarl.config import (
     preset,
     read_settings,
     read_yaml,
+    require_faults,
 )
 from metarl.errors import UsageError, nearest, usage_errors
 from metarl.options import coerce, require_mapping
@@ -77,6 +79,8 @@ def _read(path: Path, data: Any, trials: int | None) -> Sweep:
     own = coerce(data["trials"], int, "trials") if "trials" in data else None
     total = _total(sweep, own if trials is None else trials)
     swept = [name for factor in factors for name in factor.settings]
+    if "family.faults" not in swept:
+        require_faults([*changed_faults(base.family), *swept], base.family)
     tasks_vary = [name for name in swept if name.startswith("family.") or name in TRAINING_TASKS]
     if pruner.name != "none" and pruner.by == "training" and tasks_vary:
         raise UsageError(f"pruner.by is training, but {tasks_vary[0]} varies the training tasks; set it to objective")

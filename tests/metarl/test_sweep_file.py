@@ -131,6 +131,18 @@ def test_settings_that_are_no_training_range_are_not_shared(sweep_file):
     assert yardstick(load_sweep(sweep_file("factors: {agent.inner_lr: [0.1]}"))).unshared == ()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "base: {family: quadruped}\nfactors: {family.fault_onset: [[0, 0], [90, 90]]}\n",
+        "base: {family: quadruped, family.fault_onset: [9, 9]}\nfactors: {agent.inner_lr: [0.1]}\n",
+    ],
+)
+def test_settings_of_faults_without_a_fault_are_refused(text, sweep_file):
+    with pytest.raises(UsageError, match=r"family\.fault_onset has no effect without family\.faults: name the kinds too"):
+        load_sweep(sweep_file(text))
+
+
 FAULTS = {
     "family.faults: [[], [dead]]": ({}, ("family.faults",)),
     "family.faults: [[], [dead]], family.velocity: {width: [1, 2]}": (
