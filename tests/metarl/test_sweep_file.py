@@ -139,7 +139,7 @@ def test_settings_that_are_no_training_range_are_not_shared(sweep_file):
     ],
 )
 def test_settings_of_faults_without_a_fault_are_refused(text, sweep_file):
-    with pytest.raises(UsageError, match=r"family\.fault_onset has no effect without family\.faults: name the kinds too"):
+    with pytest.raises(UsageError, match=r"fault_onset has no effect without family\.faults: name the kinds too"):
         load_sweep(sweep_file(text))
 
 
