@@ -251,6 +251,8 @@ def _changes(said: DeclaredChanges | None, distribution: Sequence[DeclaredParame
     """ValueError for a quantity that would move ground or limbs through each other while the robot stands there."""
     if said is None:
         return None
+    if not said.parameters:
+        raise ValueError("changes.parameters is empty, so that nothing changes; name parameters, or leave changes out")
     for entry in distribution:
         if entry.name in said.parameters and entry.quantity in PLACED:
             raise ValueError(

@@ -12,7 +12,7 @@ from metarl.envs.own_robot import contacts as robot_contacts
 from metarl.envs.own_robot.contacts import GROUND
 from metarl.envs.own_robot.declaration import Hints, one_of
 from metarl.envs.own_robot.description import Robot, unused
-from metarl.envs.own_robot.ground import find_ground
+from metarl.envs.own_robot.ground import find_ground, is_level
 from metarl.envs.own_robot.options import switched_off
 from metarl.envs.own_robot.structure import subtree
 
@@ -38,6 +38,11 @@ def find_floor(robot: Robot, hints: Hints) -> None:
     solid = [model.geom(i).name for i in np.flatnonzero(fixed)]
     simulated = {g.name for g in robot.spec.geoms}
     drawn = [g.name for g in robot.visual.worldbody.geoms if g.type in GROUND and g.name not in simulated]
+    level = [n for n in solid if model.geom(n).type == mujoco.mjtGeom.mjGEOM_PLANE and is_level(model, n)]
+    if hints.floor and level:
+        raise ValueError(
+            f"robot.floor is true, and the model has a level floor at height 0, {level[0]!r}; leave it out"
+        )
     if hints.floor or (hints.floor is None and can_fall and masks and not solid and not drawn):
         taken = {g.name for g in robot.visual.geoms}
         name = "floor" if "floor" not in taken else unused("metarl_floor", taken)

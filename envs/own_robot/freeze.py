@@ -99,8 +99,8 @@ def _require_same(model: mujoco.MjModel, neutral: mujoco.MjModel, what: str) -> 
         if not np.allclose(getattr(model, name), getattr(neutral, name), rtol=1e-6, atol=1e-9):
             body = int(np.argmax(np.abs(getattr(model, name) - getattr(neutral, name)).reshape(model.nbody, -1).max(1)))
             raise ValueError(
-                f"the inertia of body {model.body(body).name!r} in {what} does not follow from its geoms; give "
-                "the body an <inertial>"
+                f"the inertia of body {model.body(body).name!r} in {what} does not follow from its geoms, or "
+                "is raised by the compiler's boundmass or boundinertia; give the body an <inertial> without them"
             )
 
 

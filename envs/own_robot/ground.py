@@ -103,6 +103,12 @@ def find_ground(model: mujoco.MjModel, bodies: Collection[str]) -> GroundGeoms:
     return GroundGeoms(*names, level=level, footprint=max(1e-3, _reach(model, bodies) / 2))
 
 
+def is_level(model: mujoco.MjModel, plane: str) -> bool:
+    """Return whether a plane that never moves is level and at height 0."""
+    i = model.geom(plane).id
+    return bool((_normal(model, i) == (0, 0, 1)).all() and geom_pose(model, i)[0][2] == 0)
+
+
 def geom_pose(model: mujoco.MjModel, geom: int) -> tuple[Array, Array]:
     """Return position and quaternion in the world of a geom that never moves."""
     position, quaternion = body_pose(model, int(model.geom_bodyid[geom]))

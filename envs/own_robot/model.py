@@ -255,7 +255,8 @@ def _find_control(robot: Robot, control: Control, key: int) -> None:
     robot.initial = started(model, drives, key)
     for kind in dict.fromkeys(robot.kinds):
         names = [d.name for d in drives if d.kind == kind]
-        robot.note(f"{kind} control", f"{len(names)}: {', '.join(names)}; {MEANINGS[kind]}", "inferred")
+        meaning = MEANINGS[kind] if control.actuator is None else "control.actuator makes their signals of the action"
+        robot.note(f"{kind} control", f"{len(names)}: {', '.join(names)}; {meaning}", "inferred")
     if held := [d.name for d in drives if d.activation is not None]:
         robot.note("activations", f"{', '.join(held)} start with what holds home", "inferred")
 

@@ -81,6 +81,11 @@ def _require_asked(said: Declaration) -> None:
     """Raise ValueError for a command that no reward term asks for, or one that is drawn twice."""
     terms = {entry.term for entry in said.reward.values()}
     asked = {COMMANDED[e.quantity]: e for e in said.distribution if e.quantity in COMMANDED}
+    if "stand_still" in terms and not asked and not said.commands.ranges():
+        raise ValueError(
+            "reward.stand_still costs motion while a command asks for none, and there is no command; write commands: "
+            "{forward_velocity: [0, 1], standing: 0.1}, or use home_cost"
+        )
     for quantity, component in COMMANDED.items():
         drawn = component in said.commands.ranges()
         if component not in asked and not drawn:

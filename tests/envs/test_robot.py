@@ -532,6 +532,11 @@ FILE_MISTAKES = {
         {"faults": {"places": [".*"]}},
         r"faults.places is given without faults.kinds, so that no task has a fault; give both",
     ),
+    "no change": ({"changes": {"parameters": []}}, "changes.parameters is empty, so that nothing changes"),
+    "standing without a command": (
+        {"reward": {"stand_still": 1}},
+        "reward.stand_still costs motion .* there is no command",
+    ),
     "idle limit": (
         {"control": {"limit": 0.3}},
         "control.limit is 0.3, and has no effect: each actuator has a control range in the model",
@@ -604,6 +609,21 @@ def test_a_wrong_file_is_refused_with_key_and_remedy(case, tmp_path):
     change, message = FILE_MISTAKES[case]
     with pytest.raises(ValueError, match=message):
         make_family(RobotSettings(biped(tmp_path), declare(tmp_path, **change)))
+
+
+@pytest.mark.parametrize(("at", "refused"), [("", True), ('pos="0 0 -1"', False), ('euler="0.1 0 0"', False)])
+def test_a_second_floor_in_the_same_place_is_refused(at, refused, tmp_path):
+    Path(model := biped(tmp_path)).write_text(
+        Path(biped(tmp_path)).read_text().replace("<worldbody>", f'<worldbody><geom type="plane" size="0 0 1" {at}/>')
+    )
+    settings = RobotSettings(model, declare(tmp_path, robot={"floor": True}))
+    if refused:
+        with pytest.raises(
+            ValueError, match="robot.floor is true, and the model has a level floor at height 0, 'floor'"
+        ):
+            make_family(settings)
+    else:
+        make_family(settings)
 
 
 def test_what_must_be_asked_is_asked(tmp_path):
