@@ -31,7 +31,7 @@ from metarl.envs.own_robot.freeze import compile_heard, for_simulation
 from metarl.envs.own_robot.model_files import open_model
 from metarl.envs.own_robot.options import require_batchable
 from metarl.envs.own_robot.pose import find_home
-from metarl.envs.own_robot.stance import actuators_text, suggested_gains, toppling, wheel_servos, wheels
+from metarl.envs.own_robot.stance import actuators_text, arm_gains, suggested_gains, toppling, wheel_servos, wheels
 from metarl.envs.own_robot.structure import couplings, find_roots, refit_keyframes, subtree
 
 LONGEST_STEP = 0.05  # s, of the simulation
@@ -264,11 +264,19 @@ def _find_control(robot: Robot, control: Control, key: int) -> None:
 def _ask_for_actuators(robot: Robot) -> None:
     if robot.model.nu:
         return
-    servos = servos_for(robot) or "{kind: position, kp: 40, kd: 1}"
+    servos = servos_for(robot) or _arm_servos(robot) or "{kind: position, kp: 40, kd: 1}"
     robot.questions.append(
         f"the model has no actuators; write in the YAML robot: {{actuators: {servos}}} (N m/rad, N m s/rad) or "
         "{kind: motor, force: 20} for torques, or add <actuator> to the model"
     )
+
+
+def _arm_servos(robot: Robot) -> str:
+    """Return the lines of a file that ask for servos strong enough for an arm; empty for what stands on feet."""
+    if robot.feet or not robot.joints:
+        return ""
+    gains = arm_gains(robot.model, robot.home, servable(robot))
+    return actuators_text(gains) if all(kp > 0 and kd > 0 for kp, kd in gains.values()) else ""
 
 
 def servos_for(robot: Robot) -> str:

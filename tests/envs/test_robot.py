@@ -611,6 +611,21 @@ def test_a_wrong_file_is_refused_with_key_and_remedy(case, tmp_path):
         make_family(RobotSettings(biped(tmp_path), declare(tmp_path, **change)))
 
 
+def test_an_arm_without_actuators_is_offered_servos_that_carry_it(tmp_path):
+    """Stretched out it weighs (12 x 0.25 + 8 x 0.75) m kg on its first joint, and 8 x 0.25 on its second."""
+    link = '<joint name="{j}" axis="0 1 0"/><geom type="capsule" fromto="0 0 0 .5 0 0" size=".01" mass="{m}"/>'
+    (tmp_path / "arm.xml").write_text(
+        f'<mujoco><worldbody><body name="a" pos="0 0 2">{link.format(j="j1", m=12)}<body name="b" pos=".5 0 0">'
+        f"{link.format(j='j2', m=8)}</body></body></worldbody></mujoco>"
+    )
+    varied = entry("mass", "b", "scale", [0.8, 1.2])
+    robot, *_ = check_robot(str(tmp_path / "arm.xml"), declare(tmp_path, reward={"alive": 1}, distribution=[varied]))
+    [question] = robot.questions
+    asked = yaml.safe_load(re.search(r"write in the YAML robot: (\{.*?\}) \(N m", question)[1])["actuators"]
+    stiffness = [asked["kp"], asked["gains"]["j2"][0]]
+    assert stiffness == pytest.approx([9 * 9.81 / 0.05, 2 * 9.81 / 0.05], rel=0.1)
+
+
 @pytest.mark.parametrize(("at", "refused"), [("", True), ('pos="0 0 -1"', False), ('euler="0.1 0 0"', False)])
 def test_a_second_floor_in_the_same_place_is_refused(at, refused, tmp_path):
     Path(model := biped(tmp_path)).write_text(
