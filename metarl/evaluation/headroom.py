@@ -89,6 +89,7 @@ def headroom_of(
     lead = over(oracle, randomised, False)
     share = over(oracle, randomised, False, lambda levels: more(levels) / np.abs(levels[..., 0]))
     others = [label for label in agents if label not in (oracle, randomised)]
+    pairs = [pair for pair in (forgetful or {}).items() if set(pair) <= agents.keys()]
     found = Headroom(
         oracle,
         randomised,
@@ -97,7 +98,7 @@ def headroom_of(
         {label: recovered(label, last) for label in others},
         {label: recovered(label, first) for label in others},
         {label: over(label, randomised, is_randomised(label)) for label in others},
-        {label: over(label, other, True) for label, other in (forgetful or {}).items()},
+        {label: over(label, other, True) for label, other in pairs},
     )
     told = {label for label, agent in agents.items() if agent.oracle}
     return replace(found, verdict=verdict_of(found, forgetful or {}, told.union(reset), moving))
