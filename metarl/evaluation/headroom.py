@@ -98,7 +98,7 @@ def headroom_of(
         {label: recovered(label, last) for label in others},
         {label: recovered(label, first) for label in others},
         {label: over(label, randomised, is_randomised(label)) for label in others},
-        {label: over(label, other, True) for label, other in pairs},
+        {label: over(label, other, agents[label].has_runs_of(agents[other])) for label, other in pairs},
     )
     told = {label for label, agent in agents.items() if agent.oracle}
     return replace(found, verdict=verdict_of(found, forgetful or {}, told.union(reset), moving))
