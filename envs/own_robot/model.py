@@ -276,6 +276,11 @@ def _arm_servos(robot: Robot) -> str:
     if robot.feet or not robot.joints:
         return ""
     gains = arm_gains(robot.model, robot.home, servable(robot))
+    return _servos_text(gains)
+
+
+def _servos_text(gains: dict[str, tuple[float, float]]) -> str:
+    """Return the lines of a file for position servos of gains kp, kd by joint; empty if one of them carries nothing."""
     return actuators_text(gains) if all(kp > 0 and kd > 0 for kp, kd in gains.values()) else ""
 
 
@@ -287,7 +292,7 @@ def servos_for(robot: Robot) -> str:
         kd, speed = wheel_servos(robot.model, robot.home, radii)
         return f"{{kind: velocity, kd: {kd:g}, speed: {speed:g}}}"
     gains = suggested_gains(robot.model, robot.home, servable(robot), robot.feet)
-    return actuators_text(gains) if all(kp > 0 and kd > 0 for kp, kd in gains.values()) else ""
+    return _servos_text(gains)
 
 
 def driving(robot: Robot) -> dict[str, float]:

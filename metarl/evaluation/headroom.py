@@ -115,25 +115,24 @@ def verdict_of(found: Headroom, forgetful: Mapping[str, str], unranked: Collecti
     widen = f"widen what changes which action is right ({VARIED})"
     if moving:
         widen += f"; of what varies here, {moving} moves the oracle's actions most"
-    if lead.high < 0:
-        return [
-            f"the oracle is worse than the randomised policy: its lead is {gained}. It has not learned as much from "
-            "the same env steps, and nothing follows about adaptation; train longer, or look at the oracle's learning "
-            "curve first",
-            *_better_all_the_same(found, unranked),
-        ]
-    if lead.low <= 0 and not (is_share and share.high < WORTHWHILE):
-        return [
-            f"no headroom is shown: knowing the task gains {gained}, which may be nothing. More seeds narrow the "
-            f"interval. If it stays at 0, train longer while the curves rise, or {widen}",
-            *_better_all_the_same(found, unranked),
-        ]
     if lead.low <= 0:
-        return [
-            f"adaptation can gain at most {share.high:.0%} of the oracle's return by knowing the task: "
-            f"{_percent(share)}. To gain more, {widen}",
-            *_better_all_the_same(found, unranked),
-        ]
+        if lead.high < 0:
+            first = (
+                f"the oracle is worse than the randomised policy: its lead is {gained}. It has not learned as much "
+                "from the same env steps, and nothing follows about adaptation; train longer, or look at the oracle's "
+                "learning curve first"
+            )
+        elif is_share and share.high < WORTHWHILE:
+            first = (
+                f"adaptation can gain at most {share.high:.0%} of the oracle's return by knowing the task: "
+                f"{_percent(share)}. To gain more, {widen}"
+            )
+        else:
+            first = (
+                f"no headroom is shown: knowing the task gains {gained}, which may be nothing. More seeds narrow the "
+                f"interval. If it stays at 0, train longer while the curves rise, or {widen}"
+            )
+        return [first, *_better_all_the_same(found, unranked)]
     small = f", which is little; to gain more, {widen}" if share.estimate < WORTHWHILE else ""
     sentences = [f"adaptation can gain {gained} by knowing the task{small}"]
     ranked = {
