@@ -22,7 +22,7 @@ LEAST = 1e-9  # share of a force limit that stays, as MuJoCo refuses a limit of 
 RIGID = (0.9999, 0.9999, 0.001, 0.5, 2.0)
 """Impedance of a held joint, the stiffest that MuJoCo allows."""
 PLAY = {"rad": 0.2, "m": 0.02}
-"""Play of a slack joint at severity 1, by the unit of its servo's target."""
+"""Play of a slack joint at severity 1, by the unit of its position."""
 SHORTENING = 0.4  # share of a link's length that is lost at severity 1
 MEMORYLESS = tuple(map(int, (Dyn.mjDYN_NONE, Dyn.mjDYN_FILTER, Dyn.mjDYN_FILTEREXACT)))
 """Dynamics whose activation never exceeds the signal."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import mujoco
 
+from metarl.envs.control import UNITS
 from metarl.envs.efforts import group_off, limited_tendon, limits_in_model
 from metarl.envs.faults.edits import (
     LONGEST_DELAY,
@@ -28,6 +29,7 @@ from metarl.envs.faults.edits import (
     weaken,
 )
 from metarl.envs.faults.parts import Anatomy, Part
+from metarl.envs.faults.play import inertia_of_rotor
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.force_laws import force_law
 from metarl.envs.links import ROUND, given_lengths, goes_on_in, spans
@@ -129,8 +131,18 @@ def _cannot_hold(robot: Anatomy, i: int) -> str:
     return _no_limit(robot, i) or _no_force_law(robot, i) or _no_friction(robot)
 
 
-def _no_servo(robot: Anatomy, i: int) -> str:
-    return "" if servo(robot, i) else "its actuator is no position servo"
+def _no_play(robot: Anatomy, i: int) -> str:
+    """Return why an actuator cannot drive its joint with a play; empty if it can."""
+    if servo(robot, i):
+        return ""
+    model, control = robot.model, robot.family.control
+    if not control.joints[i]:
+        return "its actuator drives no single joint"
+    if control.units[i] not in UNITS["force"] or model.actuator_dyntype[i] != mujoco.mjtDyn.mjDYN_NONE:
+        return "its actuator is neither a position servo nor a motor whose torque is its signal's at once"
+    if not inertia_of_rotor(model, i):
+        return "its motor's rotor has no inertia, by which it would take time to cross a play; give it an armature"
+    return _no_signal(robot, i)
 
 
 def no_link(robot: Anatomy, part: Part) -> str:
@@ -241,8 +253,9 @@ KINDS: dict[FaultKind, Kind] = {
         keep_signals,
     ),
     "slack": Kind(
-        f"servo follows with a play of severity x {PLAY['rad']:g} rad ({PLAY['m']:g} m): 0 none, 1 all of it",
-        _each_actuator(_no_servo),
+        f"joint has a play of severity x {PLAY['rad']:g} rad ({PLAY['m']:g} m), with which a servo follows, and "
+        "which a motor's rotor crosses before it drives the joint: 0 none, 1 all of it",
+        _each_actuator(_no_play),
     ),
     "short_leg": Kind(
         f"link that the joint moves is shorter by severity x {SHORTENING:.0%}: 0 as long as ever, 1 by all of it",

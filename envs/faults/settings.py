@@ -50,4 +50,7 @@ class FaultSettings:
     fault_duration: tuple[int, int] = newer((0, 0), before=(0, 0), at_least=0, pair=True)
     """Fewest and most control steps that the fault lasts. 0, 0: it lasts for good."""
     fault_repeats: int = newer(0, before=0, at_least=0, at_most=1000)
-    """How often the fault comes back, after a pause as long as a duration, with a severity drawn anew."""
+    """How often the fault comes back, with a severity drawn anew."""
+    fault_pause: tuple[int, ...] = newer((), before=(), at_least=0)
+    """Fewest and most control steps between two of its times. 0 0: the fault jumps from one severity to the next.
+    Empty: a pause is as long as a duration."""

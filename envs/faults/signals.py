@@ -9,9 +9,11 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arrays import Array, like, none
-from metarl.envs.control import Signals, asked, joint_of
+from metarl.envs.control import Signals, asked, joint_of, unit_of_joint
+from metarl.envs.efforts import force_limit_of, gear_on_joint
 from metarl.envs.faults.edits import PLAY, servo
 from metarl.envs.faults.parts import Anatomy, Part
+from metarl.envs.faults.play import LEAST, crossed, followed, inertia_of_rotor
 from metarl.envs.faults.settings import FaultKind
 from metarl.envs.faults.where import SEVERITY, Struck, struck
 from metarl.envs.state import State
@@ -19,7 +21,9 @@ from metarl.envs.state import State
 ANGLE, HELD = "fault_angle", "fault_held"
 """Memory of stuck servos: the angle that each holds, and whether it holds one."""
 REACHED = "fault_reached"
-"""Memory of slack: the action that has come through to each actuator."""
+"""Memory of slack servos: the action that has come through to each."""
+ROTOR, SPIN = "fault_rotor", "fault_rotor_speed"
+"""Memory of slack motors: where the rotor of each is in its play, and how fast it crosses it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +38,20 @@ class SignalFaults:
     """Size of the largest action below and above 0, [2, act]."""
     addresses: np.ndarray
     """Place in qpos of each servo's joint, [act]; 0 for actuators that are no servos."""
+    servos: np.ndarray
+    """Whether each actuator is a servo, [act] bool."""
     play: np.ndarray
-    """Play of each servo at severity 1, [act], in units of its action; 0 for actuators that are no servos."""
+    """Play of each slack actuator at severity 1, [act]: a servo's in units of its action, a motor's in rad (m)."""
+    seconds: Callable[[mujoco.MjModel], float]
+    """Control step of a task's model, s."""
 
     @property
     def memory(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the arrays that the faults keep during an episode."""
         size = (len(self.addresses),)
         held = {ANGLE: size, HELD: size} if "stuck" in self.kinds else {}
-        return held | ({REACHED: size} if "slack" in self.kinds else {})
+        slack = (() if not self.servos.any() else (REACHED,)) + (() if self.servos.all() else (ROTOR, SPIN))
+        return held | (dict.fromkeys(slack, size) if "slack" in self.kinds else {})
 
     def apply(self, state: State, actuate: Callable[[State], None] | None) -> None:
         """Write the control signals of faulty actuators, after the family's own effects of the action."""
@@ -81,14 +90,28 @@ class SignalFaults:
         return (angle - zero) / size
 
     def _slack(self, state: State, mask: Array) -> Array:
-        """Return signals that follow the actions' when these move on by more than half of the play.
+        """Return the signals of servos that follow with a play, and of motors whose rotors cross it first."""
+        xp, half = state.xp, mask * state.task[SEVERITY][:, None] * like(self.play, state.action) / 2
+        if self.servos.all():
+            return self._followed(state, half)
+        if not self.servos.any():
+            return self._crossed(state, half)
+        return xp.where(like(self.servos, state.action), self._followed(state, half), self._crossed(state, half))
 
-        y_t = min(max(y_(t - 1), a_t - play / 2), a_t + play / 2): the play operator, from the action before the fault.
-        """
-        xp, action, reached = state.xp, state.action, state.memory[REACHED]
-        half = mask * state.task[SEVERITY][:, None] * like(self.play, action) / 2
-        reached[...] = xp.minimum(xp.maximum(reached, action - half), action + half)
+    def _followed(self, state: State, half: Array) -> Array:
+        """Return signals that follow the actions' once these use up half of the play, as of before the fault."""
+        reached = state.memory[REACHED]
+        reached[...] = followed(reached, state.action, half)
         return self.control.of(reached)
+
+    def _crossed(self, state: State, half: Array) -> Array:
+        """Return signals of torques by the share of the step in which the rotor drives its joint."""
+        xp, place, speed = state.xp, state.memory[ROTOR], state.memory[SPIN]
+        zero, size, inertia, most, step = (state.once(self.drives)[state.task_index, :, k] for k in range(5))
+        torque = zero + size * self.control.of(state.action)
+        place[...] = xp.clip(place, -half, half)
+        place[...], speed[...], share = crossed(place, speed, xp.clip(torque, -most, most) / inertia, half, step)
+        return (share * torque - zero) / size
 
     def places(self, models: Sequence[mujoco.MjModel]) -> Array:
         """Return `addresses`, and 0 for joints that a robot of fewer legs lacks, [act]."""
@@ -104,6 +127,20 @@ class SignalFaults:
         for law, model in zip(laws, models, strict=True):
             law[: len(places)] = [asked(model, i, kind, joint_of(model, i))[1:] for i, kind in places]
         return laws
+
+    def drives(self, models: Sequence[mujoco.MjModel]) -> Array:
+        """Return by what each motor's rotor crosses its play, [K, act, 5].
+
+        Torque of signal 0 and its change per signal, N m (N); the rotor's inertia, kg m^2 (kg); the largest torque; and
+        the seconds of a control step.
+        """
+        rest = np.ones((len(models), len(self.control.kinds), 3))
+        for of_model, model in zip(rest, models, strict=True):
+            of_model[:, 2] = self.seconds(model)
+            for i in range(min(model.nu, len(of_model))):
+                most = force_limit_of(model, i) * abs(gear_on_joint(model, i))
+                of_model[i, :2] = inertia_of_rotor(model, i) + LEAST, most
+        return np.concatenate([self.laws(models), rest], axis=-1)
 
 
 def signal_faults(
@@ -123,7 +160,8 @@ def signal_faults(
         {
             "reversed": lambda part: part.actuators,
             "dead_band": lambda part: part.actuators,
-            **({"stuck": servos_of, "slack": servos_of} if any(servos) else {}),
+            "slack": lambda part: part.actuators,
+            **({"stuck": servos_of} if any(servos) else {}),
         },
     )
     if not tables:
@@ -132,5 +170,9 @@ def signal_faults(
     for i in np.flatnonzero(servos):
         addresses[i] = model.joint(control.joints[i]).qposadr[0]
         play[i] = PLAY[control.units[i]] / abs(control.gain[i] * control.size[i])
+    for i in range(min(model.nu, len(servos))):
+        joint = joint_of(model, i)
+        if joint is not None and not servos[i]:
+            play[i] = PLAY[unit_of_joint(model, joint)]
     reach = np.abs(np.stack([family.action_low, family.action_high]))
-    return SignalFaults(tables, control, reach, addresses, play)
+    return SignalFaults(tables, control, reach, addresses, np.array(servos), play, family.seconds)

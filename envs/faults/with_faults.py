@@ -98,7 +98,11 @@ class Faults:
         first, changes = (sound, [Change(step, fault)]) if step else (fault, [])
         for again in range(wanted.fault_repeats + 1 if any(wanted.fault_duration) else 0):
             if again:
-                step += int(rng.integers(*wanted.fault_duration, endpoint=True))
+                shortest, longest = wanted.fault_pause or wanted.fault_duration
+                pause = int(rng.integers(shortest, longest, endpoint=True))
+                if not pause:
+                    changes.pop()  # it is never sound between the two
+                step += pause
                 changes.append(Change(step, {**fault, SEVERITY: self.severity.sample(rng, split)}))
             step += int(rng.integers(*wanted.fault_duration, endpoint=True))
             changes.append(Change(step, sound))
@@ -239,6 +243,11 @@ def _require_consistent(family: TaskFamily, settings: FaultSettings) -> None:
         raise ValueError(
             f"fault_duration is {list(settings.fault_duration)}; give at least 1 step, or 0, 0 for a fault for good"
         )
+    pause = settings.fault_pause
+    if pause and (len(pause) != 2 or pause[0] > pause[1]):
+        raise ValueError(f"fault_pause is {list(pause)}; it must be two numbers, the first at most the second, or none")
+    if pause and not settings.fault_repeats:
+        raise ValueError(f"fault_pause is {list(pause)}, but the fault does not come back; give fault_repeats")
     unsigned = [kind for kind in settings.faults if not KINDS[kind].signed]
     if settings.fault_severity[0] < 0 and unsigned:
         signed = ", ".join(kind for kind in KINDS if KINDS[kind].signed)
@@ -334,4 +343,7 @@ def _when(settings: FaultSettings) -> str:
     if not any(settings.fault_duration):
         return f"{begins} and lasts for good"
     again = f", and comes back {settings.fault_repeats} times" if settings.fault_repeats else ""
+    if settings.fault_pause:
+        low, high = settings.fault_pause
+        again += f", {f'after {steps((low, high))} more' if high else 'at once'}"
     return f"{begins}, lasts {steps(settings.fault_duration)}{again}"

@@ -245,7 +245,9 @@ class DeclaredFaults:
     duration: tuple[int, int] = (0, 0)
     """Fewest and most control steps that the fault lasts; 0, 0: for good."""
     repeats: int = 0
-    """How often the fault comes back."""
+    """How often the fault comes back, with a severity drawn anew."""
+    pause: tuple[int, ...] = ()
+    """Fewest and most control steps between two of its times; 0, 0: it jumps; not given: as long as a duration."""
 
     def settings(self) -> FaultSettings:
         """Return them as settings; ValueError for those of no fault."""

@@ -117,6 +117,31 @@ def test_onset_duration_and_repeats_are_within_their_ranges():
     assert len(severities) == 3 * 60  # each return has a severity of its own
 
 
+def test_a_pause_is_within_its_own_range():
+    family = cheetah("weak", fault_duration=(3, 6), fault_repeats=2, fault_pause=(20, 22))
+    lengths = [np.diff([0, *(change.step for change in task.changes)]) for task in drawn(family)]
+    assert {*np.ravel([own[0::2] for own in lengths])} == {3, 4, 5, 6}
+    assert {*np.ravel([own[1::2] for own in lengths])} == {20, 21, 22}
+
+
+def test_a_delay_jumps_where_there_is_no_pause():
+    family = cheetah("delay", fault_onset=(4, 4), fault_duration=(3, 3), fault_repeats=2, fault_pause=(0, 0))
+    tasks = drawn(family)
+    for task in tasks:
+        assert [change.step for change in task.changes] == [4, 7, 10, 13]
+        assert [change.values["fault_kind"] for change in task.changes] == [1, 1, 1, 0]
+    assert len({change.values["fault_severity"] for task in tasks for change in task.changes[:3]}) == 3 * len(tasks)
+    env = BatchedEnv(family, 1, 1, threads=1)
+    env.set_tasks(tasks[:1])
+    env.reset([np.random.default_rng(0)])
+    delays = []
+    for _ in range(15):
+        env.step(np.zeros((1, 1, 6)))
+        delays.append(env.simulation.batch.get_model(0).actuator_delay.max())
+    severities = [change.values["fault_severity"] for change in tasks[0].changes[:3]]
+    assert delays == pytest.approx([0.0] * 4 + [0.06 * s for s in severities for _ in range(3)] + [0.0] * 2, abs=1e-6)
+
+
 def test_a_fault_begins_and_ends_at_its_steps_across_episodes():
     family = cheetah("dead", fault_onset=(7, 7), fault_duration=(6, 6), fault_repeats=1, horizon=10)
     env = BatchedEnv(family, 1, 1, threads=1)
@@ -315,6 +340,8 @@ def test_an_oracle_is_told_kind_and_place_one_hot_and_the_severity_as_they_are_n
         ({"faults": ("dead",), "fault_places": ("rootx",)}, "'rootx', which can have no fault of these: .*no actuator"),
         ({"faults": ("dead", "dead")}, "faults has 'dead' more than once"),
         ({"faults": ("dead",), "fault_repeats": 1}, "fault_repeats is 1, but the fault lasts for good"),
+        ({"faults": ("dead",), "fault_pause": (3,)}, r"fault_pause is \[3\]; it must be two numbers"),
+        ({"faults": ("dead",), "fault_pause": (0, 0)}, r"fault_pause is \[0, 0\], but .* give fault_repeats"),
         ({"faults": ("dead",), "fault_duration": (0, 5)}, r"fault_duration is \[0, 5\]; give at least 1 step"),
         ({"faults": ("dead",), "fault_severity": (0.5, 1.5)}, r"family.fault_severity\[1\] is 1.5; .* at most 1"),
         (
@@ -380,6 +407,14 @@ def test_the_faults_are_described_in_words():
         "weak: actuator's force and its limit x (1 - severity): 0 as strong as ever, 1 without force"
     )
     assert weak.endswith("; at FR; held out: RL_calf") and "severity x 0.05 rad/s" in drift
+
+
+@pytest.mark.parametrize(
+    ("pause", "words"), [((0, 0), "at once"), ((9, 9), "after 9 more"), ((0, 9), "after 0 to 9 more")]
+)
+def test_the_pause_between_faults_is_told_in_words(pause: tuple[int, int], words: str):
+    family = cheetah("delay", fault_duration=(5, 5), fault_repeats=3, fault_pause=pause)
+    assert family.faults is not None and family.faults.words[0].endswith(f"lasts 5, and comes back 3 times, {words}")
 
 
 def test_faults_of_held_out_tasks_alone_are_described_in_words():

@@ -26,12 +26,8 @@ HORIZON = 60
 ALL_KINDS: tuple[FaultKind, ...] = typing.get_args(FaultKind)
 UNABLE: dict[str, tuple[FaultKind, ...]] = {
     "point_goal": ("dead", "weak", "stuck", "saturated", "reversed", "dead_band", "delay", "slack"),
-    "quadruped": (),
-    "quadruped_body": (),
-    "quadruped_legs": (),
-    "quadruped_terrain": (),
 }
-"""Faults that a family cannot have: a point has no actuators, and only the quadruped has servos, which can be slack."""
+"""Faults that a family cannot have: a point has no actuators."""
 PLAIN = {"payload_mass": (0.0, 0.0), "friction": (0.8, 0.8), "motor_strength": (1.0, 1.0), "action_delay": (0.0, 0.0)}
 """Settings of a quadruped whose tasks do not differ."""
 SHIN = 1  # actuator of the cheetah's back shin
@@ -372,7 +368,7 @@ def test_a_short_link_ends_nearer_to_its_joint_and_is_lighter(family: TaskFamily
 
 @pytest.mark.parametrize("name", sampled([name for name in FAMILY_SETTINGS if name != "env"], 3))
 def test_every_family_simulates_every_fault_that_it_can_have(name: str):
-    unable = UNABLE.get(name, ("slack",))
+    unable = UNABLE.get(name, ())
     supported = [kind for kind in ALL_KINDS if kind not in unable]
     for kind in ALL_KINDS:
         settings = FAMILY_SETTINGS[name](faults=(kind,), horizon=20)

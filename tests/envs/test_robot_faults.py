@@ -32,6 +32,7 @@ def test_a_file_declares_what_settings_do(tmp_path: Path):
         "onset": [10, 20],
         "duration": [5, 5],
         "repeats": 1,
+        "pause": [7, 9],
     }
     file = declared(tmp_path, faults=faults)
     family = make_family(RobotSettings(CRAWLER, file))
@@ -47,6 +48,7 @@ def test_a_file_declares_what_settings_do(tmp_path: Path):
         fault_onset=(10, 20),
         fault_duration=(5, 5),
         fault_repeats=1,
+        fault_pause=(7, 9),
     )
     by_settings = make_family(settings)
     for split in ("train", "held_out"):

@@ -54,7 +54,7 @@ EVERYTHING = QuadrupedSettings(
 COMING_AND_GOING: dict[str, Any] = {"fault_onset": (3, 6), "fault_duration": (4, 9), "fault_repeats": 1}
 """Settings of faults that begin and end within a trial."""
 SENSED: tuple[FaultKind, ...] = (
-    *("reversed", "dead_band", "sensor_lost"),
+    *("reversed", "dead_band", "slack", "sensor_lost"),
     *("encoder_offset", "encoder_scale", "encoder_drift", "encoder_frozen"),
 )
 """Faults by functions of the state, those of servos apart."""
