@@ -108,9 +108,9 @@ class SignalFaults:
         """Return signals of torques by the share of the step in which the rotor drives its joint."""
         xp, place, speed = state.xp, state.memory[ROTOR], state.memory[SPIN]
         zero, size, inertia, most, step = (state.once(self.drives)[state.task_index, :, k] for k in range(5))
-        torque = zero + size * self.control.of(state.action)
+        torque = xp.clip(zero + size * self.control.of(state.action), -most, most)
         place[...] = xp.clip(place, -half, half)
-        place[...], speed[...], share = crossed(place, speed, xp.clip(torque, -most, most) / inertia, half, step)
+        place[...], speed[...], share = crossed(place, speed, torque / inertia, half, step)
         return (share * torque - zero) / size
 
     def places(self, models: Sequence[mujoco.MjModel]) -> Array:

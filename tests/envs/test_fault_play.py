@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from metarl.envs.faults.play import crossed, inertia_of_rotor
+from metarl.envs.own_robot.settings import RobotSettings
 from metarl.envs.registry import make_family
 from metarl.envs.robots.ant_settings import AntDirectionSettings
 from metarl.envs.robots.half_cheetah_settings import HalfCheetahDynamicsSettings
@@ -117,6 +119,23 @@ def test_a_heavy_rotor_takes_steps_to_cross_its_play(settings):
     crossing = math.sqrt(0.4 * inertia_of_rotor(model, 0) / model.actuator_gear[0, 0]) / family.seconds(model)
     assert crossing > 1 and steps[8] == 0 and steps[7] == 1 and steps[15] == -1
     assert -steps[8:].sum() == pytest.approx(8 - crossing)
+
+
+def test_a_motor_that_is_asked_for_more_than_it_has_crosses_and_drives_with_what_it_has(tmp_path: Path):
+    (tmp_path / "robot.xml").write_text(
+        """<mujoco>
+        <worldbody><body><joint name="lift" axis="0 1 0" armature="0.02"/><geom size="0.1"/></body></worldbody>
+        <actuator><motor joint="lift" gear="-2" ctrlrange="-10 10" forcerange="-2.5 2.5"/></actuator></mujoco>"""
+    )
+    (tmp_path / "family.yaml").write_text(
+        "{observation: [joint_positions], reward: {alive: 1.0}, control: {dt: 0.04}, faults: {kinds: [slack]}}"
+    )
+    family = make_family(RobotSettings(str(tmp_path / "robot.xml"), str(tmp_path / "family.yaml")))
+    env = env_of(family, family.task(fault(family, "lift")))
+    share = 1 - math.sqrt(2 * HALF * 0.02 / 5.0) / 0.04
+    for action, signal in [(-1.0, -2.5 * share), (-1.0, -2.5), (-0.1, -1.0)]:
+        env.step(np.full((1, 1, 1), action))
+        assert env.simulation.batch.ctrl[0, 0] == pytest.approx(signal)
 
 
 def test_the_way_through_the_play_is_the_same_in_single_precision():
