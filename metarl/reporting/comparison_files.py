@@ -17,13 +17,13 @@ from metarl.errors import UsageError
 from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.saved import COMPARISON
 from metarl.files import folder_for, plain, write
-from metarl.reporting import comparison_figures
+from metarl.reporting import comparison_figures, time_table
 from metarl.reporting.columns import ADAPTATION, RETURNS, csv_numbers, measure_column
 from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.time_columns import TIME
 from metarl.runs.entries import Entry, files_by_content, trained_with
 
-CSV = "comparison.csv"
+CSV, TIME_CSV = "comparison.csv", "time.csv"
 BULK = ("returns", "measures", "recovery", "curves", "trained", "folder")
 """What an agent of a comparison has of each task and each moment, and what names this machine's folders."""
 LEFT_OUT = (
@@ -79,8 +79,12 @@ def save(comparison: Comparison, family: TaskFamily, folder: Path) -> dict[str, 
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / COMPARISON, text.encode(), "--output")
         write(folder / CSV, csv_text(comparison).encode(), "--output")
+        tables = [folder / CSV]
+        if any(agent.result.courses for agent in comparison.agents):
+            tables.append(folder / TIME_CSV)
+            write(tables[-1], time_table.csv_text(comparison.agents).encode(), "--output")
         figures = comparison_figures.draw(comparison, family, folder)
-    for path in (folder / COMPARISON, folder / CSV, *figures.values()):
+    for path in (folder / COMPARISON, *tables, *figures.values()):
         print(f"saved {os.path.relpath(path)}")
     return figures
 

@@ -18,7 +18,7 @@ from metarl.errors import RunError, describe
 from metarl.evaluation.comparison import Comparison
 from metarl.evaluation.results import EvaluationResult
 from metarl.files import write
-from metarl.reporting import comparison_figures, figures, time_figures
+from metarl.reporting import comparison_figures, figures, time_figures, time_table
 from metarl.runs.tracking import METRICS, read_metrics, read_record
 
 
@@ -26,9 +26,10 @@ def save_all(result: EvaluationResult, family: TaskFamily, directory: Path) -> d
     """Save an evaluation and the learning curve in a run's folder, and print where; return the figures by name."""
     saved = save(result, family, directory / "evaluation")
     drawn = {"adaptation": saved.with_suffix(".png"), **save_time_figures(result, saved)}
+    table = save_time_table(result, saved)
     if (learning := save_learning_curve(directory, family.name)) is not None:
         drawn["learning"] = learning
-    for path in (saved, *drawn.values()):
+    for path in (saved, *([table] if table else []), *drawn.values()):
         print(f"saved {os.path.relpath(path)}")
     return drawn
 
@@ -54,8 +55,7 @@ def save_time_figures(result: EvaluationResult, saved: Path) -> dict[str, Path]:
 
     saved: JSON file of the evaluation, which they stand beside.
     """
-    comparison = Comparison.of(result, result.source.run if result.source else result.family)
-    timed = comparison_figures.timed_of(comparison)
+    timed = comparison_figures.timed_of(_alone(result))
     title = figures.whose(result)
     drawn: dict[str, Path] = {}
     with disk_errors(saved.parent):
@@ -66,6 +66,23 @@ def save_time_figures(result: EvaluationResult, saved: Path) -> dict[str, Path]:
             drawn["revisit"] = saved.with_name(f"{saved.stem}_revisit.png")
             time_figures.revisits(timed, title, drawn["revisit"])
     return drawn
+
+
+def save_time_table(result: EvaluationResult, saved: Path) -> Path | None:
+    """Write the curves against seconds as CSV, and return its path; None if there are none.
+
+    saved: JSON file of the evaluation, which it stands beside.
+    """
+    if not result.courses:
+        return None
+    path = saved.with_name(f"{saved.stem}_time.csv")
+    with disk_errors(saved.parent):
+        write(path, time_table.csv_text(_alone(result).agents).encode(), "")
+    return path
+
+
+def _alone(result: EvaluationResult) -> Comparison:
+    return Comparison.of(result, result.source.run if result.source else result.family)
 
 
 def save_learning_curve(directory: Path, family: str) -> Path | None:

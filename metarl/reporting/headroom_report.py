@@ -17,6 +17,7 @@ from metarl.evaluation.comparison import Compared, Comparison
 from metarl.evaluation.headroom import Headroom
 from metarl.evaluation.statistics import Interval
 from metarl.files import write
+from metarl.reporting import time_table
 from metarl.reporting.agent_figures import short
 from metarl.reporting.columns import ABSENT, Agents, Table, brief_table, csv_numbers, interval_text, places_of
 from metarl.reporting.comparison_figures import NARROW, timed_of, what
@@ -28,7 +29,8 @@ from metarl.reporting.terminal import print_lines, print_table, print_title
 from metarl.reporting.time_columns import AFTER_CHANGES, LOST, MEMORY, REGAINED, seconds_text
 from metarl.reporting.time_figures import courses, revisits
 
-JSON, CSV, PNG, TIME_PNG, REVISIT_PNG = "headroom.json", "headroom.csv", "headroom.png", "time.png", "revisit.png"
+JSON, CSV, PNG, REVISIT_PNG = "headroom.json", "headroom.csv", "headroom.png", "revisit.png"
+TIME_CSV, TIME_PNG = "time.csv", "time.png"
 MINUTE = 60.0
 RESET = "_reset"
 """Ending of the label of an agent whose memory is reset before every action."""
@@ -117,7 +119,7 @@ def save_report(
     paths = {"json": folder / JSON, "csv": folder / CSV, "figure": folder / PNG}
     timed = timed_of(comparison, in_time(comparison, found))
     if any(agent.course() for agent in timed):
-        paths["time"] = folder / TIME_PNG
+        paths |= {"curves": folder / TIME_CSV, "time": folder / TIME_PNG}
     if any(agent.agent.result.forgetting for agent in timed):
         paths["revisit"] = folder / REVISIT_PNG
     with disk_errors(folder):
@@ -125,6 +127,8 @@ def save_report(
         data = json.dumps(to_dict(comparison, found, cost, notes), indent=1, allow_nan=False) + "\n"
         write(paths["json"], data.encode())
         write(paths["csv"], _csv(comparison, found, cost).encode())
+        if "curves" in paths:
+            write(paths["curves"], time_table.csv_text(comparison.agents).encode())
         with matplotlib.rc_context(STYLE):
             draw(comparison, found, paths["figure"])
             if "time" in paths:

@@ -393,6 +393,8 @@ class TestStudy:
         gains = {row["label"]: float(row["gain"]) for row in csv.DictReader(rows)}
         assert gains == {agent["label"]: agent["summary"]["gain"][-1]["estimate"] for agent in saved["agents"]}
         assert any(gains.values())
+        timed = {row["label"] for row in csv.DictReader((folder / "time.csv").read_text().splitlines())}
+        assert timed == {agent["label"] for agent in saved["agents"]}
         assert (folder / "headroom.png").stat().st_size > 5000 and (folder / "time.png").stat().st_size > 5000
         assert not [note for note in saved["notes_on_the_study"] if "without a preset" in note]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from metarl.evaluation.results import AgentResult, Source
 from metarl.evaluation.saved import read_comparison, read_evaluation
 from metarl.evaluation.statistics import Interval, stratified_resamples, summarise
 from metarl.evaluation.time_course import TimeCourse, memory_gap, seconds_to_reach, time_course
+from metarl.reporting import time_table
 from metarl.runs.trial import TrialResult
 from tests.metarl.test_evaluation import Scripted
 from tests.small_agents import small_options
@@ -383,6 +385,29 @@ def drawn(path: Path) -> bool:
         return min(image.size) > 400 and len(image.convert("L").getcolors(256) or ()) > 20
 
 
+def course(*names: str, change: int = 0) -> TimeCourse:
+    """Return a time course of two bins of a second with values 1 and 2."""
+    level = Interval(1.0, 1.0, 1.0)
+    return TimeCourse(
+        change=change,
+        episodes=1,
+        ends_s=np.array([1.0, 2.0]),
+        tasks=2,
+        curves={name: np.array([[1.0, 2.0]] * 3) for name in names},
+        level=level,
+        rise=level,
+        seconds=None,
+    )
+
+
+def timed(label: str, *courses: TimeCourse) -> Compared:
+    """Return an agent with these time courses."""
+    returns = np.ones((1, 1, 1, 4))
+    summary = summarise(returns, 50, np.random.default_rng(0))
+    result = AgentResult(summary=summary, returns=returns, faults=0, source=Source("run", 1, 1), courses=courses)
+    return Compared(label=label, result=result, explore=False, envs_per_task=1)
+
+
 class TestFilesAndFigures:
     def test_an_evaluation_saves_and_draws_it_and_an_older_file_is_read(self, run_dir: Path, tmp_path: Path, capsys):
         file = run_dir / "evaluation/held_out_seeds1_iteration000001.json"
@@ -403,6 +428,38 @@ class TestFilesAndFigures:
         with pytest.raises(ValueError, match=r"curves\.\w+ has \d+ bins"):
             read_evaluation(old)
 
+    def test_the_table_of_an_evaluation_has_the_curves_against_seconds(self, run_dir: Path):
+        """The rate of each bin times its width sums to the return of the episode."""
+        file = run_dir / "evaluation/held_out_seeds1_iteration000001.json"
+        result = read_evaluation(file)
+        rows = list(csv.DictReader(file.with_name(f"{file.stem}_time.csv").read_text().splitlines()))
+        widths = np.diff(result.courses[0].ends_s, prepend=0.0)
+        episodes = [[row for row in rows if row["episode"] == str(k)] for k in (1, 2)]
+        assert [len(own) for own in episodes] == [len(widths)] * 2 and len(rows) == 2 * len(widths)
+        returns = [float(np.dot([float(row["reward_rate"]) for row in own], widths)) for own in episodes]
+        assert returns == pytest.approx(np.mean(result.returns, axis=(0, 2)).tolist(), rel=1e-3)
+        seconds = np.array([float(row["seconds"]) for row in rows])
+        np.testing.assert_allclose(seconds[: len(widths)], np.cumsum(widths) - widths / 2, rtol=1e-4)
+        np.testing.assert_allclose(seconds[len(widths) :] - seconds[: len(widths)], widths.sum(), rtol=1e-3)
+        for row in rows:
+            assert float(row["velocity_error_low"]) <= float(row["velocity_error"]) <= float(row["velocity_error_high"])
+
+    def test_a_table_has_a_gap_for_what_an_agent_lacks(self):
+        """Agents with other curves and changes stand in one table."""
+        whole, after = (course(REWARD_RATE, "error", change=k) for k in (0, 2))
+        [poor] = [replace(course(REWARD_RATE), curves={REWARD_RATE: np.array([[1.0, np.nan]] * 3)})]
+        text = time_table.csv_text([timed("a", whole, after), timed("b", poor)])
+        rows = list(csv.DictReader(text.splitlines()))
+        where = [(row["label"], row["change"], row["episode"], row["seconds"]) for row in rows]
+        assert where[:4] == [
+            ("a", "0", "1", "0.5"),
+            ("a", "0", "1", "1.5"),
+            ("a", "2", "", "0.5"),
+            ("a", "2", "", "1.5"),
+        ]
+        assert [row["reward_rate_high"] for row in rows] == ["1", "2", "1", "2", "1", ""]
+        assert [row["error"] for row in rows] == ["1", "2", "1", "2", "", ""]
+
     @pytest.mark.thorough
     def test_a_comparison_gives_what_memory_adds_and_a_report_shows_it(self, run_dir, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
@@ -418,6 +475,8 @@ class TestFilesAndFigures:
         assert own.memory_gap.level.estimate == pytest.approx(
             own.result.courses[0].level.estimate - reset.result.courses[0].level.estimate, abs=1e-3
         )
+        table = (tmp_path / "c/time.csv").read_text()
+        assert {row["label"] for row in csv.DictReader(table.splitlines())} == {"r", "r:reset_memory=step"}
         assert drawn(tmp_path / "c/time.png") and "memory_per_second" in (tmp_path / "c/comparison.csv").read_text()
         assert cli.main(["report", str(run_dir), "--comparison", "c", "--output", "p", "--no-videos"]) == 0
         text = (tmp_path / "p/report.md").read_text()
