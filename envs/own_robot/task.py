@@ -6,6 +6,7 @@ from metarl.envs.declared.entries import ObservationEntry, PushEntry, TaskEntrie
 from metarl.envs.declared.rewards import REWARDS
 from metarl.envs.own_robot.declaration import Declaration
 from metarl.envs.own_robot.description import Robot
+from metarl.envs.own_robot.goal import PLACE, TURN
 from metarl.envs.own_robot.quantities import COMMANDED
 
 OBSERVED = {
@@ -33,13 +34,20 @@ OBSERVED = {
 TRACKING = {"command_x": ("track_velocity", "velocity_error"), "command_yaw": ("track_yaw",)}
 TRACKING["command_y"] = TRACKING["command_x"]
 """Reward terms that ask for a command, by its quantity."""
+AIMING: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(PLACE, ("reach", "distance")),
+    **dict.fromkeys(TURN, ("orientation_error",)),
+}
+"""Reward terms that ask for a target, by the quantity that is drawn of it."""
+ANYTHING = "python"
+"""Reward term that may ask for anything: it is the user's own."""
 
 
 def entries(robot: Robot, said: Declaration, observe: str, pushed: str | None) -> TaskEntries:
     """Return the task that the file declares.
 
     observe: the setting of that name. pushed: parameter of a push's velocity. ValueError for a reward that is missing,
-    and for a command that nothing asks for.
+    and for a command or a target that nothing asks for.
     """
     observation = said.observation
     if observation is None:
@@ -78,7 +86,7 @@ def _require_reward(robot: Robot, said: Declaration) -> None:
 
 
 def _require_asked(said: Declaration) -> None:
-    """Raise ValueError for a command that no reward term asks for, or one that is drawn twice."""
+    """Raise ValueError for a command or a target that no reward term asks for, or a command that is drawn twice."""
     terms = {entry.term for entry in said.reward.values()}
     asked = {COMMANDED[e.quantity]: e for e in said.distribution if e.quantity in COMMANDED}
     if "stand_still" in terms and not asked and not said.commands.ranges():
@@ -93,6 +101,9 @@ def _require_asked(said: Declaration) -> None:
         if component in asked and drawn:
             name = asked[component].name
             raise ValueError(f"commands.{component} is {name!r} ({quantity}) already; leave one of them out")
-        if not terms & set(TRACKING[quantity]):
+        if not terms & {*TRACKING[quantity], ANYTHING}:
             what = f"commands.{component}" if drawn else f"{asked[component].name!r} ({quantity})"
             raise ValueError(f"no reward term asks for {what}; add {' or '.join(TRACKING[quantity])}")
+    for entry in said.distribution:
+        if (aiming := AIMING.get(entry.quantity)) and not terms & {*aiming, ANYTHING}:
+            raise ValueError(f"no reward term asks for {entry.name!r} ({entry.quantity}); add {' or '.join(aiming)}")

@@ -176,3 +176,31 @@ def test_a_turned_target_that_nothing_reaches_for_is_refused(tmp_path):
     model = written(tmp_path, ARM)
     with pytest.raises(ValueError, match="its_goal_yaw is of a target; say what reaches for it by goal"):
         family_of(tmp_path, model, told("goal_yaw"))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "reward", "missing"),
+    [
+        ("goal_y", "object_distance", "reach or distance"),
+        ("goal_z", "orientation_error", "reach or distance"),
+        ("goal_yaw", "reach", "orientation_error"),
+        ("goal_roll", "distance", "orientation_error"),
+    ],
+)
+def test_a_target_that_no_reward_term_asks_for_is_refused(tmp_path: Path, drawn: str, reward: str, missing: str):
+    """A policy would be judged by what its reward never mentions."""
+    goal = {**GOAL, "object": "box"}
+    with pytest.raises(ValueError, match=rf"no reward term asks for 'its_{drawn}' \({drawn}\); add {missing}$"):
+        arm(tmp_path, drawn, goal=goal, reward={reward: 1})
+
+
+def test_a_function_of_ones_own_may_ask_for_any_target_and_command(tmp_path: Path):
+    (tmp_path / "own.py").write_text(
+        "def rate(state):\n    return state.task['its_goal_yaw'] * state.task['its_command_x']\n"
+    )
+    reward = {"rate": {"term": "python", "function": str(tmp_path / "own.py") + ":rate", "weight": 1}}
+    family = arm(tmp_path, "goal_yaw", "command_x", goal=GOAL, reward=reward)
+    env = BatchedEnv(family, 1, 1, 1)
+    env.set_tasks([family.task({"its_goal_yaw": 0.5, "its_command_x": 3.0})])
+    env.reset([np.random.default_rng(0)])
+    assert env.step(np.zeros((1, 1, 3))).rewards.item() == pytest.approx(1.5)
