@@ -165,8 +165,8 @@ def time_notes(result: EvaluationResult) -> list[str]:
             first = "; what memory adds is that from here on" if course.change == 1 else ""
             notes.append(
                 f"after change {course.change}: {number_of(course.tasks, 'task')} whose episode goes on for "
-                f"{course.ends_s[-1]:.3g} s; the rise is that from the first {100 * EARLY:g} % of this time to its "
-                f"last quarter{first}"
+                f"{course.ends_s[-1]:.3g} s, in which the return then is counted; the rise is that from the first "
+                f"{100 * EARLY:g} % of this time to its last quarter{first}"
             )
             continue
         notes.append(

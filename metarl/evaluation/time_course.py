@@ -54,6 +54,8 @@ class TimeCourse(Record):
     curves: Mapping[str, Array]
     """[3, episodes x bins] estimate, low and high end of the mean over tasks, by name: reward_rate is the reward per
     second, success the share of episodes that are successful so far. NaN where fewer than two tasks have a value."""
+    total: Interval | None = None
+    """Reward over all bins: the return of the trial, or what comes after the change. None in records of before."""
     level: Interval
     """Reward per second in the last quarter of the last episode, or of the time after the change."""
     rise: Interval
@@ -80,6 +82,7 @@ class TimeCourse(Record):
             "episodes": self.episodes,
             "memory": self.memory,
             "tasks": self.tasks,
+            "total": plain(self.total and asdict(self.total)),
             "level": plain(asdict(self.level)),
             "rise": plain(asdict(self.rise)),
             "seconds": plain(self.seconds and asdict(self.seconds)),
@@ -113,6 +116,7 @@ class TimeCourse(Record):
             memory=bool(own["memory"]),
             tasks=whole(own["tasks"], "tasks"),
             curves=curves,
+            total=optional(own.get("total"), Interval.from_dict),
             level=Interval.from_dict(own["level"]),
             rise=Interval.from_dict(own["rise"]),
             seconds=optional(own["seconds"], Interval.from_dict),
@@ -241,6 +245,7 @@ def time_course(values: Binned, samples: int, rng: np.random.Generator) -> TimeC
         curves={
             name: own.curve(SHARE if name == SUCCESS else UNBOUNDED) for name, own in curves.items() if name != RUNNING
         },
+        total=rate.interval(values.widths_s),
         level=level,
         rise=rise,
         seconds=rate.statistic(lambda curve: seconds_to_rise(curve, early, values)) if shown else None,

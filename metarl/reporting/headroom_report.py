@@ -26,7 +26,7 @@ from metarl.reporting.comparison_tables import heading, name_of
 from metarl.reporting.evaluation_files import disk_errors
 from metarl.reporting.figures import INK, QUIET, STYLE, save, title_of
 from metarl.reporting.terminal import print_lines, print_table, print_title
-from metarl.reporting.time_columns import AFTER_CHANGES, LOST, MEMORY, REGAINED, seconds_text
+from metarl.reporting.time_columns import AFTER_CHANGES, LOST, MEMORY, REGAINED, RETURN_AFTER_CHANGES, seconds_text
 from metarl.reporting.time_figures import courses, revisits
 
 JSON, CSV, PNG, REVISIT_PNG = "headroom.json", "headroom.csv", "headroom.png", "revisit.png"
@@ -36,7 +36,7 @@ RESET = "_reset"
 """Ending of the label of an agent whose memory is reset before every action."""
 TIMED = 8
 """Largest number of agents drawn against seconds without a choice."""
-IN_TIME = (MEMORY, LOST, REGAINED)
+IN_TIME = (RETURN_AFTER_CHANGES, MEMORY, LOST, REGAINED)
 """Columns of the CSV file on what memory adds, after how many seconds, and what another task makes it forget."""
 
 Cost = Mapping[str, Mapping[str, float]]
@@ -49,7 +49,9 @@ def show(comparison: Comparison, found: Headroom | None, cost: Cost, notes: Sequ
     print_title(heading(comparison), console)
     print_table(table(comparison, found, cost), console, left=1)
     agents = Agents.of(comparison.agents)
-    changes = brief_table("when the task changes", (AFTER_CHANGES, LOST, REGAINED), agents, name_of)
+    changes = brief_table(
+        "when the task changes", (AFTER_CHANGES, RETURN_AFTER_CHANGES, LOST, REGAINED), agents, name_of
+    )
     if len(changes.columns) > 1:
         print_table(changes, console, left=1)
     warnings, remarks = (

@@ -51,10 +51,20 @@ def _brief_adapted(agent: Compared, agents: Agents) -> str:
     return "".join(_rise_text(course, _brief_seconds) for course in _courses(agent, changes=False))
 
 
-def _after_changes(agent: Compared, text: Callable[[Interval], str]) -> str:
+def _after_changes(agent: Compared, text: Callable[[TimeCourse], str]) -> str:
     courses = _courses(agent, changes=True)
     number = "" if [course.change for course in courses] == [1] else "{}: "
-    return "; ".join(number.format(course.change) + _rise_text(course, text) for course in courses)
+    return "; ".join(number.format(course.change) + text(course) for course in courses)
+
+
+def _returns_after_changes(agent: Compared, text: Callable[[Interval], str]) -> str:
+    """Return the rewards after the changes; empty where there is none, and of records of before."""
+    known = all(course.total for course in _courses(agent, changes=True))
+    return _after_changes(agent, lambda course: text(course.total) if course.total else "") if known else ""
+
+
+def _return_after_first(agent: Compared) -> Interval | None:
+    return next((course.total for course in _courses(agent, changes=True) if course.change == 1), None)
 
 
 def _memory(agent: Compared, agents: Agents) -> str:
@@ -120,10 +130,17 @@ ADAPTED = Column(
 )
 AFTER_CHANGES = Column(
     "the same after each change",
-    lambda agent, agents: _after_changes(agent, seconds_text),
+    lambda agent, agents: _after_changes(agent, lambda course: _rise_text(course, seconds_text)),
     "after changes",
-    lambda agent, agents: _after_changes(agent, _brief_seconds),
+    lambda agent, agents: _after_changes(agent, lambda course: _rise_text(course, _brief_seconds)),
     {},
+)
+RETURN_AFTER_CHANGES = Column(
+    "return in the time after each change",
+    lambda agent, agents: _returns_after_changes(agent, lambda total: interval_text(total, agents.places)),
+    "return then",
+    lambda agent, agents: _returns_after_changes(agent, lambda total: f"{total.estimate:z.{agents.places}f}"),
+    {"return_after_change": _return_after_first},
 )
 MEMORY = Column(
     f"reward per second that memory adds; {100 * REACHED:g} % of it after",
@@ -152,5 +169,5 @@ REGAINED = Column(
         "seconds_to_regain": lambda agent: _of_forgetting(agent, lambda found: found.seconds),
     },
 )
-TIME: Sequence[Column] = (ADAPTED, AFTER_CHANGES, MEMORY, LOST, REGAINED)
+TIME: Sequence[Column] = (ADAPTED, AFTER_CHANGES, RETURN_AFTER_CHANGES, MEMORY, LOST, REGAINED)
 """Columns of the table on adaptation in time."""

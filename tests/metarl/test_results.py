@@ -81,6 +81,7 @@ def course(change: int) -> TimeCourse:
         episodes=SHOTS,
         ends_s=np.array([0.25, 0.4]),
         changes_s=[(0.1, 0.3)],
+        total=Interval(4.0, 3.5, 4.5),
         tasks=TASKS,
         curves={"reward_rate": rate, "success": np.where(np.arange(2 * SHOTS) > 4, np.nan, rate)},
         level=Interval(2.0, 1.0, 3.0),

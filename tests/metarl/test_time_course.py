@@ -33,6 +33,8 @@ from metarl.evaluation.saved import read_comparison, read_evaluation
 from metarl.evaluation.statistics import Interval, stratified_resamples, summarise
 from metarl.evaluation.time_course import TimeCourse, memory_gap, seconds_to_reach, time_course
 from metarl.reporting import time_table
+from metarl.reporting.columns import Agents, csv_numbers
+from metarl.reporting.time_columns import RETURN_AFTER_CHANGES
 from metarl.runs.trial import TrialResult
 from tests.metarl.test_evaluation import Scripted
 from tests.small_agents import small_options
@@ -242,6 +244,7 @@ class TestAfterChanges:
         assert first.rise.estimate == pytest.approx(6.0)
         assert first.episode_ends_s == pytest.approx([6.3])  # 64 steps: three quarters of the tasks have them, in bins
         assert first.tasks == 4  # the last task has less time
+        assert first.total and first.total.estimate == pytest.approx(30 * -0.5 + 33 * 0.1)
 
     def test_what_does_not_come_back_has_not_adapted(self):
         tasks = [Task("any", {}, (Change(30, {}),))] * 5
@@ -459,6 +462,19 @@ class TestFilesAndFigures:
         ]
         assert [row["reward_rate_high"] for row in rows] == ["1", "2", "1", "2", "1", ""]
         assert [row["error"] for row in rows] == ["1", "2", "1", "2", "", ""]
+
+    def test_the_return_after_each_change_is_in_the_tables(self):
+        whole, first, second = (replace(course(REWARD_RATE, change=k), total=Interval(k, 0.0, 9.0)) for k in range(3))
+        both, one = timed("both", whole, first, second), timed("one", whole, first)
+        agents, column = Agents.of([both, one]), RETURN_AFTER_CHANGES
+        assert [column.cell(own, agents) for own in (both, one)] == [
+            "1: 1.00 [0.00, 9.00]; 2: 2.00 [0.00, 9.00]",
+            "1.00 [0.00, 9.00]",
+        ]
+        assert [column.brief_cell(own, agents) for own in (both, one)] == ["1: 1.00; 2: 2.00", "1.00"]
+        assert csv_numbers([column], both)["return_after_change"] == 1
+        for old in (timed("old", whole, course(REWARD_RATE, change=1)), timed("no change", whole)):
+            assert column.cell(old, agents) == "" and csv_numbers([column], old)["return_after_change"] == ""
 
     @pytest.mark.thorough
     def test_a_comparison_gives_what_memory_adds_and_a_report_shows_it(self, run_dir, tmp_path, monkeypatch, capsys):
