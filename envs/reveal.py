@@ -31,7 +31,7 @@ def reveal(
     """
     known = {} if trained_on is None else {p.name: p for p in trained_on.parameters}
     as_trained = tuple(known.get(p.name, p) for p in family.parameters)
-    added = {**_told_term(as_trained, splits), **family.surroundings}
+    added = {**_told_term(as_trained, splits, family.parameters), **family.surroundings}
     return dataclasses.replace(family, observation={**family.observation, **added})
 
 
@@ -96,8 +96,13 @@ def shown(parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
     return tuple(p for p in parameters if not p.nuisance)
 
 
-def encode(parameter: Parameter, values: Array, splits: Sequence[Split] = ("train",)) -> Array:
+def encode(
+    parameter: Parameter, values: Array, splits: Sequence[Split] = ("train",), own: Parameter | None = None
+) -> Array:
     """Return values [S] as a learner reads them, [S, size].
+
+    own: parameter that the values are of, if it is not the one that the learner was trained with: another family may
+    number the same categories otherwise. None: the same.
 
     A category is one-hot over those of all splits, but all zeros if no task of `splits` has it: a learner that never
     meets it has learnt nothing of its place. The training range of a quantity becomes [-1, 1], by its logarithm if
@@ -106,12 +111,22 @@ def encode(parameter: Parameter, values: Array, splits: Sequence[Split] = ("trai
     xp, drawn = namespace(values), parameter.distribution
     if parameter.categories:
         met = parameter.categories_of(splits)
-        shown = tuple(c if c in met else math.nan for c in parameter.categories_of())
+        shown = tuple(
+            _value_in(own or parameter, parameter, c) if c in met else math.nan for c in parameter.categories_of()
+        )
         return xp.astype(values[:, None] == like(_categories(shown), values), values.dtype)
     low, high = drawn.low, drawn.high
     if isinstance(drawn, LogUniform):
         low, high, values = np.log(low), np.log(high), xp.log(xp.clip(values, np.finfo(np.float32).tiny, None))
     return (2.0 * (values - low) / (high - low) - 1.0)[:, None]
+
+
+def _value_in(own: Parameter, parameter: Parameter, category: float) -> float:
+    """Return the value that stands in `own` for a category of a parameter; NaN if none does."""
+    if own is parameter or not parameter.names:
+        return category
+    name = parameter.names[int(category)]
+    return float(own.names.index(name)) if name in own.names else math.nan
 
 
 @functools.cache
@@ -120,13 +135,18 @@ def _categories(values: tuple[float, ...]) -> np.ndarray:
     return np.array(values)
 
 
-def _told_term(parameters: tuple[Parameter, ...], splits: Sequence[Split]) -> dict[str, ObservationTerm]:
-    """Return the term of the encoded parameters by its name; nothing if there are none."""
-    parameters = shown(parameters)
-    elements = tuple(element for p in parameters for element in _elements(p))
+def _told_term(
+    parameters: tuple[Parameter, ...], splits: Sequence[Split], own: tuple[Parameter, ...] | None = None
+) -> dict[str, ObservationTerm]:
+    """Return the term of the encoded parameters by its name; nothing if there are none.
+
+    own: the family's own parameters, one for each, if the encoding is that of another family; None: the same.
+    """
+    pairs = [(p, q) for p, q in zip(parameters, own or parameters, strict=True) if not p.nuisance]
+    elements = tuple(element for p, _ in pairs for element in _elements(p))
 
     def function(state: State) -> Array:
-        return state.xp.concat([encode(p, state.task[p.name], splits) for p in parameters], axis=1)
+        return state.xp.concat([encode(p, state.task[p.name], splits, q) for p, q in pairs], axis=1)
 
     return {TOLD: ObservationTerm(function, elements)} if elements else {}
 

@@ -14,6 +14,7 @@ from metarl.envs.registry import FAMILY_SETTINGS, make_family
 from metarl.envs.reveal import encode, privileged_names, reveal, told, told_as, told_columns
 from metarl.envs.robots.half_cheetah_settings import (
     HalfCheetahDirectionSettings,
+    HalfCheetahDynamicsSettings,
     HalfCheetahMassSettings,
     HalfCheetahVelocitySettings,
 )
@@ -110,6 +111,35 @@ def test_an_oracle_reads_another_familys_tasks_by_the_ranges_that_it_was_trained
         env.set_tasks([task])
         shown.append(env.reset(streams(1, "test", 0, 1))[0, 0, -1])
     np.testing.assert_allclose(shown, [2 * 2 / 3 - 1, 2 * 2 / 1 - 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("faults", "places"),
+    [
+        (("dead",), ("fthigh",)),
+        (("weak", "dead"), (".*",)),
+        (("reversed", "weak"), ("ffoot", "bshin")),
+        (("saturated",), ("bfoot",)),  # a kind that the oracle never met has no place in what it reads
+    ],
+)
+def test_an_oracle_reads_another_familys_categories_by_their_names(faults: tuple[Any, ...], places: tuple[str, ...]):
+    """Each family numbers its kinds and places of faults from 1 on."""
+    trained = make_family(HalfCheetahDynamicsSettings(faults=("dead", "weak", "reversed")))
+    met = make_family(HalfCheetahDynamicsSettings(faults=faults, fault_places=places))
+    read = reveal(met, trained)
+    assert read.observation_names == reveal(trained).observation_names
+    tasks = met.sample(20, np.random.default_rng(0))
+    env = BatchedEnv(read, len(tasks), 1, 1)
+    env.set_tasks(tasks)
+    seen = dict(zip(read.observation_names, env.reset(streams(1, "test", 0, len(tasks)))[:, 0].T, strict=True))
+    parameters = {p.name: p for p in met.parameters}
+    for name in ("fault_kind", "fault_place"):
+        columns = {
+            n.partition("=")[2].removesuffix(" [1]"): v for n, v in seen.items() if n.startswith(f"task_{name}=")
+        }
+        for m, task in enumerate(tasks):
+            category = parameters[name].names[int(task.values[name])]
+            assert {n for n, values in columns.items() if values[m]} == {category} & set(columns)
 
 
 def test_of_a_task_that_changes_it_is_the_value_at_the_time():
