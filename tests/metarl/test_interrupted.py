@@ -192,7 +192,7 @@ def test_missing_pictures_of_a_finished_run_are_made(picture, run_dir, capsys):
     assert (run_dir / "evaluation" / picture).stat().st_size > 1000
     again = json.loads((run_dir / "evaluation/held_out_seeds1_iteration000003.json").read_text())
     assert again["returns"] == saved["returns"]
-    assert len(list((run_dir / "evaluation").iterdir())) == 4
+    assert len(list((run_dir / "evaluation").iterdir())) == 5
     assert cli.main(["train", "--resume", str(run_dir)]) == 0
     assert "is finished" in capsys.readouterr().out
 
